@@ -1,0 +1,1 @@
+"""Model and generate music note by note."""

@@ -1,0 +1,350 @@
+"""``Notes``: one piece of music as columns, and ``BeatMap``: its tempo and metre.
+
+Conventions: times are seconds (float64) from the start of the piece, pitches are MIDI note numbers
+(0 to 127, 60 is middle C), velocities are MIDI velocities (1 to 127). Notes are sorted by start;
+notes that start together keep the order they were given in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self, override
+
+from notelstm.errors import NotesError
+
+__all__ = ["DEFAULT_VELOCITY", "BeatMap", "Notes"]
+
+DEFAULT_VELOCITY: Final = 100
+"""The MIDI velocity of a note that was made without one."""
+
+
+def _column(name: str, values: ArrayLike, dtype: type, length: int) -> NDArray[np.generic]:
+    """A read-only (N,) array of `dtype`, or an error that names the column."""
+    try:
+        array = np.asarray(values)
+        if dtype is not np.float64 and array.dtype.kind == "f" and np.any(array % 1 != 0):
+            raise NotesError(f"{name} holds whole numbers", got="fractions or NaN")
+        array = np.array(array, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, NotesError):
+            raise
+        raise NotesError(f"{name} is an array of numbers", got=str(error)) from error
+    if array.ndim == 0:
+        array = np.full(length, array[()])
+    if array.shape != (length,):
+        raise NotesError(f"{name} has one value a note, {length}", got=f"shape {array.shape}")
+    array.setflags(write=False)
+    return array
+
+
+def _check_range(name: str, values: NDArray[np.generic], low: float, high: float) -> None:
+    bad = np.flatnonzero((values < low) | (values > high))
+    if bad.size:
+        raise NotesError(
+            f"{name} is {low:g} to {high:g}", got=f"{values[bad[0]]}", where=f"note {bad[0]}"
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BeatMap:
+    """A tempo and metre map: which beat sounds at which second.
+
+    Beats are quarter notes. Each tempo holds from its second to the next one's, the last for ever.
+
+    Args:
+        seconds: (K,) where each tempo starts, ascending, the first 0.
+        tempi: (K,) quarter notes per minute, above 0.
+        meter_beats: (M,) quarter notes from the start of the piece at which each metre starts.
+        numerators: (M,) upper number of each time signature.
+        denominators: (M,) lower number of each time signature.
+
+    Raises:
+        NotesError: If the columns do not describe a map.
+
+    Example:
+        >>> beats = BeatMap(seconds=[0.0, 2.0], tempi=[120.0, 60.0])
+        >>> beats.beats_at([1.0, 3.0]).tolist()
+        [2.0, 5.0]
+        >>> beats.seconds_at([2.0, 5.0]).tolist()
+        [1.0, 3.0]
+    """
+
+    seconds: NDArray[np.float64]
+    tempi: NDArray[np.float64]
+    meter_beats: NDArray[np.float64]
+    numerators: NDArray[np.int64]
+    denominators: NDArray[np.int64]
+
+    def __init__(
+        self,
+        *,
+        seconds: ArrayLike = (0.0,),
+        tempi: ArrayLike = (120.0,),
+        meter_beats: ArrayLike = (),
+        numerators: ArrayLike = (),
+        denominators: ArrayLike = (),
+    ) -> None:
+        k, m = np.size(np.asarray(seconds)), np.size(np.asarray(meter_beats))
+        columns = {
+            "seconds": _column("seconds", seconds, np.float64, k),
+            "tempi": _column("tempi", tempi, np.float64, k),
+            "meter_beats": _column("meter_beats", meter_beats, np.float64, m),
+            "numerators": _column("numerators", numerators, np.int64, m),
+            "denominators": _column("denominators", denominators, np.int64, m),
+        }
+        for name, column in columns.items():
+            object.__setattr__(self, name, column)
+        if k == 0 or self.seconds[0] != 0 or not np.all(np.diff(self.seconds) > 0):
+            raise NotesError("a beat map starts at 0 s and its times ascend", got=f"{seconds}")
+        if not (np.all(np.isfinite(self.tempi)) and np.all(self.tempi > 0)):
+            raise NotesError("tempi are finite and above 0", got=f"{tempi}")
+        if m and not (np.all(self.numerators > 0) and np.all(self.denominators > 0)):
+            raise NotesError("time signatures are above 0", got=f"{numerators}/{denominators}")
+
+    @property
+    def _knots(self) -> NDArray[np.float64]:
+        """(K,) the beat at which each tempo starts."""
+        gaps = np.diff(self.seconds) * self.tempi[:-1] / 60
+        return np.concatenate([[0.0], np.cumsum(gaps)])
+
+    def beats_at(self, seconds: ArrayLike) -> NDArray[np.float64]:
+        """Quarter notes since the start of the piece at each second."""
+        at = np.asarray(seconds, dtype=np.float64)
+        k = np.maximum(np.searchsorted(self.seconds, at, side="right") - 1, 0)
+        return np.asarray(self._knots[k] + (at - self.seconds[k]) * self.tempi[k] / 60)
+
+    def seconds_at(self, beats: ArrayLike) -> NDArray[np.float64]:
+        """The inverse of :meth:`beats_at`."""
+        at = np.asarray(beats, dtype=np.float64)
+        knots = self._knots
+        k = np.maximum(np.searchsorted(knots, at, side="right") - 1, 0)
+        return np.asarray(self.seconds[k] + (at - knots[k]) * 60 / self.tempi[k])
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        """Equal columns."""
+        if not isinstance(other, BeatMap):
+            return NotImplemented
+        names = ("seconds", "tempi", "meter_beats", "numerators", "denominators")
+        return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in names)
+
+    @override
+    def __hash__(self) -> int:
+        """Hash of the tempo columns, consistent with equality."""
+        return hash((self.seconds.tobytes(), self.tempi.tobytes()))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Notes:
+    """One piece of music: a column for each property, a place for each note.
+
+    The columns are read-only arrays; every method returns new ``Notes``.
+
+    Args:
+        start: (N,) onset of each note, seconds, at least 0.
+        end: (N,) release of each note, seconds, at least its start.
+        pitch: (N,) MIDI note numbers, 0 to 127.
+        velocity: (N,) MIDI velocities, 1 to 127, or one for all.
+        program: (N,) General MIDI programs, 0 to 127, or None where not read.
+        drum: (N,) True for percussion, or None where not read.
+        track: (N,) number of the track that each note came from, or None where not read.
+        beats: The piece's tempo and metre map, or None where it is unknown.
+
+    Raises:
+        NotesError: If a column has another length, a value is out of range, or times are not
+            finite. Starts need not be given in order: notes are sorted by start, and notes that
+            start together keep the order given.
+
+    Example:
+        >>> notes = Notes(start=[0.0, 0.5], end=[0.5, 1.5], pitch=[60, 64])
+        >>> len(notes), notes.duration.tolist()
+        (2, [0.5, 1.0])
+        >>> notes[1:].pitch.tolist()
+        [64]
+    """
+
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    pitch: NDArray[np.int64]
+    velocity: NDArray[np.int64]
+    program: NDArray[np.int64] | None
+    drum: NDArray[np.bool_] | None
+    track: NDArray[np.int64] | None
+    beats: BeatMap | None
+
+    def __init__(
+        self,
+        *,
+        start: ArrayLike,
+        end: ArrayLike,
+        pitch: ArrayLike,
+        velocity: ArrayLike = DEFAULT_VELOCITY,
+        program: ArrayLike | None = None,
+        drum: ArrayLike | None = None,
+        track: ArrayLike | None = None,
+        beats: BeatMap | None = None,
+    ) -> None:
+        n = np.size(np.asarray(start))
+        given = {
+            "start": (start, np.float64),
+            "end": (end, np.float64),
+            "pitch": (pitch, np.int64),
+            "velocity": (velocity, np.int64),
+            "program": (program, np.int64),
+            "drum": (drum, np.bool_),
+            "track": (track, np.int64),
+        }
+        columns = {
+            name: None if values is None else _column(name, values, dtype, n)
+            for name, (values, dtype) in given.items()
+        }
+        onsets = columns["start"]
+        assert onsets is not None
+        if np.any(onsets[1:] < onsets[:-1]):
+            order = np.argsort(onsets, kind="stable")
+            columns = {k: None if c is None else c[order] for k, c in columns.items()}
+        for name, column in columns.items():
+            if column is not None:
+                column.setflags(write=False)
+            object.__setattr__(self, name, column)
+        object.__setattr__(self, "beats", beats)
+        self._validate()
+
+    def _validate(self) -> None:
+        if not (np.all(np.isfinite(self.start)) and np.all(np.isfinite(self.end))):
+            raise NotesError("start and end are finite seconds", got="NaN or infinity")
+        _check_range("start", self.start, 0, np.inf)
+        short = np.flatnonzero(self.end < self.start)
+        if short.size:
+            i = short[0]
+            raise NotesError(
+                "a note ends at or after its start",
+                got=f"start {self.start[i]} s, end {self.end[i]} s",
+                where=f"note {i}",
+            )
+        _check_range("pitch", self.pitch, 0, 127)
+        _check_range("velocity", self.velocity, 1, 127)
+        if self.program is not None:
+            _check_range("program", self.program, 0, 127)
+
+    @classmethod
+    def empty(cls) -> Notes:
+        """A piece without notes."""
+        return cls(start=(), end=(), pitch=(), velocity=())
+
+    @classmethod
+    def join(cls, parts: Iterable[Notes], *, gap: float = 0.0) -> Notes:
+        """Play several pieces one after the other.
+
+        Args:
+            parts: The pieces, in order.
+            gap: Seconds of silence between the last release of one and the start of the next.
+
+        Returns:
+            All their notes; optional columns only where every piece has them, no beat map.
+        """
+        pieces, offset = [], 0.0
+        for part in parts:
+            pieces.append(part.shifted(offset))
+            offset += part.seconds + gap
+        return cls.merge(pieces)
+
+    @classmethod
+    def merge(cls, parts: Sequence[Notes]) -> Notes:
+        """Play several pieces at the same time: all their notes, sorted by start.
+
+        Args:
+            parts: The pieces; on equal starts the earlier piece comes first.
+
+        Returns:
+            All their notes; optional columns only where every piece has them, no beat map.
+        """
+        if not parts:
+            return cls.empty()
+
+        def optional(name: str) -> NDArray[np.generic] | None:
+            columns = [getattr(part, name) for part in parts]
+            return None if any(c is None for c in columns) else np.concatenate(columns)
+
+        return cls(
+            start=np.concatenate([p.start for p in parts]),
+            end=np.concatenate([p.end for p in parts]),
+            pitch=np.concatenate([p.pitch for p in parts]),
+            velocity=np.concatenate([p.velocity for p in parts]),
+            program=optional("program"),
+            drum=optional("drum"),
+            track=optional("track"),
+        )
+
+    @property
+    def duration(self) -> NDArray[np.float64]:
+        """(N,) seconds from each note's start to its end."""
+        return np.asarray(self.end - self.start)
+
+    @property
+    def step(self) -> NDArray[np.float64]:
+        """(N,) seconds from the previous note's start to each note's start; the first is 0."""
+        return np.diff(self.start, prepend=self.start[:1])
+
+    @property
+    def seconds(self) -> float:
+        """The last release, seconds from the start of the piece; 0 without notes."""
+        return float(self.end.max()) if len(self) else 0.0
+
+    def shifted(self, seconds: float) -> Notes:
+        """The same notes, later by `seconds` (earlier if negative); the beat map is dropped."""
+        return self._with(start=self.start + seconds, end=self.end + seconds, beats=None)
+
+    def by_pitch(self) -> Notes:
+        """The same notes, those that start together ordered by pitch."""
+        return self[np.lexsort((self.pitch, self.start))]
+
+    def _with(self, **changes: object) -> Self:
+        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return type(self)(**{**columns, **changes})
+
+    def __len__(self) -> int:
+        """How many notes there are."""
+        return int(self.start.size)
+
+    def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Notes:
+        """Some of the notes, by slice, mask or numbers; times and beat map stay as they are."""
+        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        beats = columns.pop("beats")
+        picked = {k: None if c is None else c[index] for k, c in columns.items()}
+        return Notes(**picked, beats=beats)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        """Equal columns, optional ones included."""
+        if not isinstance(other, Notes):
+            return NotImplemented
+        if self.beats != other.beats:
+            return False
+        columns = [n for n in self.__dataclass_fields__ if n != "beats"]
+        return all(_same(getattr(self, n), getattr(other, n)) for n in columns)
+
+    @override
+    def __hash__(self) -> int:
+        """Hash of onsets and pitches, consistent with equality."""
+        return hash((self.start.tobytes(), self.pitch.tobytes()))
+
+    @override
+    def __repr__(self) -> str:
+        """Size, length and pitch range, for a prompt or a log."""
+        if not len(self):
+            return "Notes(0 notes)"
+        low, high = self.pitch.min(), self.pitch.max()
+        return f"Notes({len(self)} notes, {self.seconds:.2f} s, pitch {low} to {high})"
+
+
+def _same(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> bool:
+    """Both absent, or equal arrays."""
+    return a is b if a is None or b is None else np.array_equal(a, b)

@@ -1,0 +1,252 @@
+"""Parts by name: entry points, and saving a part as its name and settings.
+
+Built-ins and other packages' parts come through the same door, the entry points of an installed
+distribution, and nothing is imported until it is wanted::
+
+    [project.entry-points."notelstm.encoders"]
+    my-encoder = "my_package:MyEncoder"
+
+A part's settings are its configuration: the fields of a (frozen) dataclass, or the mapping that it
+offers as ``config``. They are JSON values, :class:`~notelstm.fields.Field`, other parts, or tuples
+and mappings of these. A part is rebuilt as ``Part(**config)``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, TypeAlias, final
+
+from notelstm.errors import ConfigError, PluginError
+from notelstm.fields import Field
+
+__all__ = ["KINDS", "Plugin", "Saved", "build", "describe", "find", "installed", "settings_of"]
+
+KINDS: Final = (
+    "readers",
+    "encoders",
+    "models",
+    "losses",
+    "samplers",
+    "processors",
+    "feedbacks",
+    "transforms",
+    "callbacks",
+    "corpora",
+    "recipes",
+)
+"""The kinds of part; the entry point group of each is ``notelstm.<kind>``."""
+
+Saved: TypeAlias = dict[str, Any]
+"""A part as JSON: ``kind``, ``name``, ``distribution``, ``version``, ``config``."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """One part that is installed.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        name: What files and the command line call it.
+        distribution: The installed package that it comes from.
+        version: That package's version.
+        entry_point: Where it lives; :meth:`load` imports it.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+    def load(self) -> Any:
+        """Import the part.
+
+        Raises:
+            PluginError: If its package cannot be imported.
+        """
+        try:
+            return self.entry_point.load()
+        except Exception as error:  # whatever a foreign package raises at import is its fault
+            raise PluginError(
+                f"the {self.kind} plugin {self.name!r} can be imported",
+                got=f"{type(error).__name__}: {error}",
+                where=f"package {self.distribution} {self.version}, {self.entry_point.value}",
+                fix=f"repair or uninstall {self.distribution}",
+            ) from error
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        lines = (inspect.getdoc(self.load()) or "").splitlines()
+        return lines[0] if lines else ""
+
+
+def installed(kind: str) -> tuple[Plugin, ...]:
+    """All installed parts of a kind, by name; a name claimed twice is there twice.
+
+    Raises:
+        PluginError: If there is no such kind.
+    """
+    if kind not in KINDS:
+        raise PluginError("a kind of part is one of " + ", ".join(KINDS), got=repr(kind))
+    found = [
+        Plugin(
+            kind=kind,
+            name=point.name,
+            distribution=point.dist.name if point.dist else "unknown",
+            version=point.dist.version if point.dist else "unknown",
+            entry_point=point,
+        )
+        for point in entry_points(group=f"notelstm.{kind}")
+    ]
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution)))
+
+
+def find(kind: str, name: str) -> Plugin:
+    """The one installed part of that kind and name.
+
+    Raises:
+        PluginError: If there is none, or two packages claim the name.
+    """
+    everything = installed(kind)
+    found = [plugin for plugin in everything if plugin.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PluginError(
+            f"a name is claimed once among {kind}",
+            got=f"{name!r} from " + " and ".join(p.distribution for p in found),
+            fix="uninstall one of the packages, or pass the object instead of its name",
+        )
+    names = ", ".join(plugin.name for plugin in everything) or "none"
+    raise PluginError(
+        f"{kind} are named by an installed package",
+        got=repr(name),
+        fix=f"use one of: {names}; or install the package that has it",
+    )
+
+
+def _plugin_of(target: object) -> Plugin:
+    """The entry point that leads to this class or function."""
+    name = getattr(target, "__qualname__", "")
+    for kind in KINDS:
+        for plugin in installed(kind):
+            # Importing every plugin to look for one would defeat lazy loading.
+            if plugin.entry_point.attr == name and plugin.load() is target:
+                return find(kind, plugin.name)
+    module = getattr(target, "__module__", "?")
+    raise PluginError(
+        "a part that is saved has an entry point",
+        got=f"{module}.{name}, which has none",
+        fix="declare it under [project.entry-points.\"notelstm.<kind>\"] and install its package; "
+        "or pass checkpoints without it and give the part to load(path, encoder=...)",
+    )
+
+
+def settings_of(part: object) -> dict[str, Any]:
+    """A part's configuration: its dataclass fields, its ``config``, or nothing for a function.
+
+    Raises:
+        PluginError: If it has no configuration.
+    """
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.init}
+    if isinstance(part, functools.partial):
+        return dict(part.keywords)
+    if inspect.isroutine(part):
+        return {}
+    config = getattr(part, "config", None)
+    if isinstance(config, Mapping):
+        return dict(config)
+    raise PluginError(
+        "a part is a frozen dataclass, a function, or has a `config` mapping",
+        got=type(part).__name__,
+        fix="store the keywords it was built with as self.config",
+    )
+
+
+def describe(part: object) -> Saved:
+    """A part as JSON: its name, where it comes from, and its settings.
+
+    A ``functools.partial`` of a part's class, a part not yet built, is described too.
+
+    Raises:
+        PluginError: If it, or a part inside it, has no entry point or no configuration.
+    """
+    if isinstance(part, functools.partial):
+        target: object = part.func
+    else:
+        target = part if inspect.isroutine(part) else type(part)
+    plugin = _plugin_of(target)
+    return {
+        "kind": plugin.kind,
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "config": {key: _to_json(value) for key, value in settings_of(part).items()},
+    }
+
+
+def _to_json(value: object) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Field):
+        return {"$field": dataclasses.asdict(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_to_json(item) for item in value]
+    return {"$part": describe(value)}
+
+
+def _from_json(value: object) -> Any:
+    if isinstance(value, Mapping):
+        if "$field" in value:
+            return Field(**value["$field"])
+        if "$part" in value:
+            return build(value["$part"])
+        return {key: _from_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_from_json(item) for item in value)
+    return value
+
+
+def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
+    """Rebuild a part from what :func:`describe` gave.
+
+    Args:
+        saved: The part as JSON.
+        unbuilt: Give a ``functools.partial`` that still wants keywords, not the part itself.
+
+    Raises:
+        PluginError: If no installed package has the part.
+        ConfigError: If the part refuses its settings.
+    """
+    kind, name = saved["kind"], saved["name"]
+    try:
+        plugin = find(kind, name)
+    except PluginError as error:
+        source = saved.get("distribution", "notelstm")
+        raise PluginError(
+            error.rule, got=error.got, where=f"saved with {source} {saved.get('version', '')}",
+            fix=f"pip install {source}, or pass the part itself when you load",
+        ) from error
+    target = plugin.load()
+    config = {key: _from_json(item) for key, item in saved.get("config", {}).items()}
+    if unbuilt:
+        return functools.partial(target, **config)
+    if inspect.isfunction(target) and not config:
+        return target
+    try:
+        return target(**config)
+    except TypeError as error:
+        raise ConfigError(
+            f"{kind} {name!r} takes these settings: {inspect.signature(target)}",
+            got=str(error),
+        ) from error

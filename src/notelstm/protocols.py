@@ -1,0 +1,324 @@
+"""The seams: what a part must offer to be put in.
+
+Each protocol is one or two methods; a class need not inherit from it, it only needs to fit. Shapes
+use the legend of :mod:`notelstm.batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+from typing_extensions import Self
+
+from notelstm.batch import Batch
+from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.notes import Notes
+from notelstm.tree import Tree
+
+__all__ = [
+    "Batches",
+    "Context",
+    "Density",
+    "Feedback",
+    "Legal",
+    "LossTerm",
+    "NoteEncoder",
+    "NoteModel",
+    "Prediction",
+    "Processor",
+    "Sampler",
+    "State",
+    "Tracker",
+    "TrackingEncoder",
+    "View",
+]
+
+Context: TypeAlias = Tree
+"""What a model knows before a row: a named tuple of tensors, batch on axis 0, time on axis 1."""
+
+State: TypeAlias = Tree
+"""What a model carries from row to row: a named tuple of tensors, batch on axis 0."""
+
+Legal: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
+"""What may come next, for many lanes: (..., C) bool of a categorical field, or the least and the
+greatest value, (...) each, of a continuous one."""
+
+
+class NoteEncoder(Protocol):
+    """Turns a piece into rows of numbers and back.
+
+    An encoder with one row a note needs no more than this; one that says a note in several rows
+    is a :class:`TrackingEncoder`.
+    """
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What each of the F columns means."""
+        ...
+
+    def encode(self, notes: Notes) -> Rows:
+        """Encode a piece.
+
+        Args:
+            notes: N notes within the encoder's domain.
+
+        Returns:
+            (N, F) float32; event encoders give more rows than notes.
+
+        Raises:
+            EncodingError: If a note is outside the domain: which one and why.
+        """
+        ...
+
+    def decode(self, rows: Rows) -> Notes:
+        """Decode rows, the inverse of :meth:`encode` up to the encoder's stated tolerance.
+
+        Args:
+            rows: (N, F) float32.
+
+        Returns:
+            The notes; velocity 100 where the fields have none.
+
+        Raises:
+            EncodingError: If a row cannot be a note: which one and why.
+        """
+        ...
+
+
+class Tracker(Protocol):
+    """Decoding, a row at a time: the one implementation of grammar, clock and note count."""
+
+    @property
+    def n(self) -> int:
+        """How many notes have begun."""
+        ...
+
+    @property
+    def clock(self) -> float:
+        """Seconds from the start of the piece to now."""
+        ...
+
+    def push(self, row: Row) -> None:
+        """Take in the next row, (F,)."""
+        ...
+
+    def sounding(self, at: float) -> Set[int]:
+        """The pitches that sound `at` seconds after the start of the piece."""
+        ...
+
+    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """What `field` of the next row may be so that it can be decoded; None for anything.
+
+        Args:
+            field: The field about to be drawn.
+            known: The entries of the same row that are already fixed, by field name.
+        """
+        ...
+
+    def closing(self) -> Rows:
+        """The rows that end what still sounds, (M, F); empty for one row a note."""
+        ...
+
+    def notes(self) -> Notes:
+        """Everything pushed so far, decoded."""
+        ...
+
+
+@runtime_checkable
+class TrackingEncoder(NoteEncoder, Protocol):
+    """An encoder that decodes row by row with a tracker of its own."""
+
+    def tracker(self) -> Tracker:
+        """A tracker at the start of a piece."""
+        ...
+
+
+class Prediction(Protocol):
+    """What a head says of one field: a distribution, or a single value."""
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Draw by inverse distribution function.
+
+        Args:
+            noise: (..., 2) uniforms in [0, 1).
+
+        Returns:
+            (...) class ids (int64) or values (float32).
+        """
+        ...
+
+    def mode(self) -> Tensor:
+        """(...) the most likely class or value."""
+        ...
+
+    def masked(self, legal: Legal) -> Self:
+        """The same prediction confined to what is legal."""
+        ...
+
+    def tempered(self, temperature: float) -> Self:
+        """The same prediction, flatter above temperature 1, sharper below."""
+        ...
+
+
+@runtime_checkable
+class Density(Prediction, Protocol):
+    """A prediction that gives probabilities, so that it can be trained and scored by likelihood."""
+
+    def nll(self, target: Tensor) -> Tensor:
+        """(...) the negative logarithm of the probability of `target` (...), in nats."""
+        ...
+
+    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+        """(...) the probability (float64) of a value of `field` in [low, high), in its unit."""
+        ...
+
+
+class NoteModel(Protocol):
+    """A ``torch.nn.Module`` that predicts each row from those before it.
+
+    A model is built as ``Model(fields=..., **settings)`` and offers the very keywords it was built
+    with as its `config`, so that it can be saved.
+    """
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The columns of the rows it reads and predicts."""
+        ...
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names of the fields, in the order in which they are predicted."""
+        ...
+
+    def start(self, batch: int) -> tuple[Context, State]:
+        """Before the first row of a piece.
+
+        Args:
+            batch: B, the number of lanes.
+
+        Returns:
+            The context that predicts row 0, (B, 1, ...), and the state that row 0 meets, (B, ...).
+        """
+        ...
+
+    def forward(self, rows: Tensor, state: State) -> tuple[Context, State]:
+        """Read rows.
+
+        Args:
+            rows: (B, T, F).
+            state: What :meth:`start` or the forward before gave, (B, ...).
+
+        Returns:
+            The contexts that predict the row after each, (B, T, ...), and the state after all.
+        """
+        ...
+
+    def predict(self, field: str, context: Context, known: Mapping[str, Tensor]) -> Prediction:
+        """Predict one field of one row.
+
+        Args:
+            field: The field's name.
+            context: Of any leading shape.
+            known: The fields of the same row that come earlier in `order`, of the same leading
+                shape: the true ones in training, the drawn or forced ones in generation.
+        """
+        ...
+
+
+class LossTerm(Protocol):
+    """How far a prediction is from what came."""
+
+    def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
+        """The loss, averaged over positions.
+
+        Args:
+            prediction: For (S,) positions.
+            target: (S,) what came: class ids (int64) or values (float32).
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ShapeError: If the shapes differ; a term never broadcasts in silence.
+        """
+        ...
+
+
+class View(NamedTuple):
+    """What a sampler or processor may know of one lane.
+
+    Attributes:
+        known: The entries of the row being drawn that are already fixed, by field name.
+        tracker: The lane's music so far.
+    """
+
+    known: Mapping[str, float]
+    tracker: Tracker
+
+
+class Sampler(Protocol):
+    """Chooses the entry of a field. A plain function will do."""
+
+    def __call__(
+        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+    ) -> Tensor:
+        """Choose.
+
+        Args:
+            field: The field.
+            prediction: For (B,) lanes, already confined to what is legal.
+            noise: (B, 2) uniforms in [0, 1), each lane's from its own stream.
+            views: One for each lane, made when looked at.
+
+        Returns:
+            (B,) class ids or values.
+        """
+        ...
+
+
+class Processor(Protocol):
+    """Changes a prediction before the draw. A plain function will do."""
+
+    def __call__(
+        self, field: Field, prediction: Prediction, views: Sequence[View]
+    ) -> Prediction:
+        """Change, or return as it is, what is predicted of `field` for (B,) lanes.
+
+        What is left must hold at least one of the entries that were possible before.
+        """
+        ...
+
+
+class Feedback(Protocol):
+    """A hook of the note loop: what the model reads of the row that was just drawn."""
+
+    def __call__(self, rows: Tensor, fields: Sequence[Field]) -> Tensor:
+        """Map the drawn rows (B, F) to the rows (B, F) that the model reads."""
+        ...
+
+
+class Batches(Protocol):
+    """A training set, cut into batches."""
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    @property
+    def carries(self) -> bool:
+        """Whether a lane's state is carried from batch to batch."""
+        ...
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch; the same ones each time it is asked.
+
+        Args:
+            number: The epoch, from 0.
+            first: The batch to begin with, so that an epoch can be resumed.
+        """
+        ...
+
+

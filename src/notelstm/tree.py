@@ -1,0 +1,100 @@
+"""Named tuples of tensors, treated as one: contexts and states of models.
+
+A tree is a tensor, or a named tuple of trees, with the batch on axis 0 of every tensor. Parts that
+carry a model's state give it no meaning; they use these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from notelstm.errors import ShapeError
+
+__all__ = ["Tree", "choose", "detach", "flatten", "index", "join", "map_tree", "move", "unflatten"]
+
+Tree: TypeAlias = Any
+"""A tensor or a named tuple of trees (Python's types cannot say "named tuple of the same")."""
+
+T = TypeVar("T")
+
+
+def map_tree(function: Callable[..., Tensor], first: T, *others: T) -> T:
+    """Apply `function` to each tensor of `first`, with the same tensors of `others` beside it.
+
+    Raises:
+        ShapeError: If the trees are built differently.
+    """
+    if isinstance(first, Tensor):
+        return cast(T, function(first, *others))
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        if any(type(other) is not type(first) for other in others):
+            raise ShapeError("trees that go together are built alike", got=f"{type(first)}")
+        parts = [map_tree(function, *parts) for parts in zip(first, *others, strict=True)]
+        return cast(T, type(first)(*parts))
+    raise ShapeError(
+        "a tree is a tensor or a named tuple of trees", got=type(first).__name__,
+        fix="make Context and State typing.NamedTuple classes of tensors",
+    )
+
+
+def index(tree: T, at: Any) -> T:
+    """``tensor[at]`` for each tensor: some of the batch (and, with a tuple, of the time axis)."""
+    return map_tree(lambda tensor: tensor[at], tree)
+
+
+def join(trees: Sequence[T], axis: int = 0) -> T:
+    """Concatenate trees along `axis`; 0 is the batch."""
+    return map_tree(lambda *tensors: torch.cat(tensors, dim=axis), *trees)
+
+
+def choose(first: Tensor, a: T, b: T) -> T:
+    """For each lane, `a` where `first` (B,) is True, else `b`; shapes of `a` and `b` are equal."""
+
+    def pick(x: Tensor, y: Tensor) -> Tensor:
+        if x.shape != y.shape:
+            raise ShapeError("lanes are chosen from equal shapes", got=f"{x.shape}, {y.shape}")
+        return torch.where(first.reshape(-1, *[1] * (x.ndim - 1)), x, y)  # (B, 1, ...)
+
+    return map_tree(pick, a, b)
+
+
+def detach(tree: T) -> T:
+    """The same values, cut off from the graph they were computed in."""
+    return map_tree(Tensor.detach, tree)
+
+
+def move(tree: T, device: torch.device | str) -> T:
+    """The same values on another device."""
+    return map_tree(lambda tensor: tensor.to(device), tree)
+
+
+def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor under its dotted name, to be saved; :func:`unflatten` reads it back."""
+    if isinstance(tree, Tensor):
+        return {prefix: tree}
+    flat: dict[str, Tensor] = {}
+    for name, part in zip(tree._fields, tree, strict=True):
+        flat |= flatten(part, f"{prefix}.{name}" if prefix else name)
+    return flat
+
+
+def unflatten(template: T, flat: Mapping[str, Tensor], prefix: str = "") -> T:
+    """The inverse of :func:`flatten`, built like `template`.
+
+    Raises:
+        ShapeError: If a tensor is missing.
+    """
+    if isinstance(template, Tensor):
+        if prefix not in flat:
+            raise ShapeError("every tensor of the tree is there", got=f"no {prefix!r}")
+        return cast(T, flat[prefix])
+    named = cast(Any, template)
+    parts = [
+        unflatten(part, flat, f"{prefix}.{name}" if prefix else name)
+        for name, part in zip(named._fields, named, strict=True)
+    ]
+    return cast(T, type(named)(*parts))
