@@ -1,1 +1,14 @@
-"""Filled below."""
+"""Encoders: pieces to rows of numbers and back, one file each."""
+
+from notelstm.encoders.log_time import LogTimeEncoder
+from notelstm.encoders.performance_event import PerformanceEventEncoder
+from notelstm.encoders.step_duration import StepDurationEncoder
+from notelstm.encoders.tracker import RowTracker, tracker_of
+
+__all__ = [
+    "LogTimeEncoder",
+    "PerformanceEventEncoder",
+    "RowTracker",
+    "StepDurationEncoder",
+    "tracker_of",
+]

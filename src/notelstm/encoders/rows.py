@@ -1,0 +1,69 @@
+"""What every encoder checks of its rows, and fields that several encoders share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from notelstm.errors import EncodingError
+from notelstm.fields import Field, Rows
+
+__all__ = ["PITCH", "VELOCITY", "as_rows"]
+
+PITCH: Final = Field.categorical(
+    "pitch",
+    "pitch",
+    values=range(128),
+    edges=[k - 0.5 for k in range(129)],
+    unit="MIDI note",
+)
+"""128 classes, one for each MIDI note number."""
+
+VELOCITY: Final = Field.categorical(
+    "velocity",
+    "velocity",
+    values=[4 * k + 2 for k in range(32)],
+    edges=[4 * k for k in range(33)],
+    unit="MIDI velocity",
+)
+"""32 classes of four MIDI velocities each."""
+
+
+def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
+    """Check that numbers can be rows of these fields.
+
+    Args:
+        rows: (N, F) numbers.
+        fields: The F fields.
+
+    Returns:
+        (N, F) float32.
+
+    Raises:
+        EncodingError: If the shape differs, a number is not finite, a class does not exist, or a
+            value is out of bounds: which row and why.
+    """
+    array = np.asarray(rows, dtype=np.float32)
+    if array.ndim != 2 or array.shape[1] != len(fields):
+        names = ", ".join(field.name for field in fields)
+        raise EncodingError(f"rows have shape (N, {len(fields)}): {names}", got=f"{array.shape}")
+    for column, field in zip(array.T, fields, strict=True):
+        if field.classes is not None:
+            bad = ~((column >= 0) & (column < field.classes) & (column % 1 == 0))
+            rule = f"{field.name} is a whole number from 0 to {field.classes - 1}"
+        else:
+            low, high = field.interval
+            bad = ~(np.isfinite(column) & (column >= low) & (column <= high))
+            rule = f"{field.name} is a finite number from {low:g} to {high:g} {field.unit}"
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise EncodingError(
+                rule,
+                got=f"{column[row]:g}",
+                where=f"row {row}",
+                fix="confine the draw to what is legal, or repair the row",
+            )
+    return array

@@ -1,0 +1,51 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from notelstm.errors import OutputError
+
+__all__ = ["written_whole"]
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path beside `path` to write to; on success it is renamed to `path`.
+
+    Whoever reads `path` meanwhile, or after a crash, finds the old file or the new one, never a
+    part of it.
+
+    Args:
+        path: Where the file is to be; its folder is made if it is missing.
+
+    Yields:
+        A path in the same folder.
+
+    Raises:
+        OutputError: If the file cannot be written: no space, no permission, a folder in the way.
+    """
+    final = Path(path)
+    beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, final)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            "the file can be written",
+            got=error.strerror or str(error),
+            where=str(final),
+            fix="free some space, or name a folder that you may write to",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,225 @@
+"""``CompositeLoss`` and its terms.
+
+A term compares a prediction of S positions with what came and returns their mean, a scalar. Shapes
+must be equal; only :class:`AllPairs` compares everything with everything, and it says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+from torch import Tensor
+from torch.nn import functional
+
+from notelstm.errors import ConfigError, FieldError, ShapeError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical, Point
+from notelstm.protocols import Density, LossTerm, Prediction
+
+__all__ = ["AllPairs", "CompositeLoss", "Likelihood", "Losses", "PositivePressure"]
+
+
+class Losses(NamedTuple):
+    """What a :class:`CompositeLoss` gives.
+
+    Attributes:
+        total: The weighted sum, a scalar to go backward from.
+        terms: Each field's term before its weight, scalars.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+def _check_shapes(predicted: Tensor, target: Tensor) -> None:
+    if predicted.shape != target.shape:
+        raise ShapeError(
+            "a loss term compares equal shapes",
+            got=f"predicted {tuple(predicted.shape)}, target {tuple(target.shape)}",
+            fix="squeeze the prediction; to compare all with all, use AllPairs",
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """The mean negative log-likelihood, in nats; the cross entropy of a categorical field."""
+
+    def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
+        """A scalar from (S,) predictions and (S,) targets.
+
+        Raises:
+            FieldError: If the prediction gives no probabilities.
+            ShapeError: If the shapes differ.
+        """
+        if isinstance(prediction, Categorical) and prediction.logits.ndim == 2:
+            _check_shapes(prediction.logits[:, 0], target)
+            return functional.cross_entropy(prediction.logits, target.long())
+        if not isinstance(prediction, Density):
+            raise FieldError(
+                "a likelihood needs a prediction with probabilities",
+                got=type(prediction).__name__,
+                fix="use PositivePressure for points, or a model with likelihood heads",
+            )
+        return prediction.nll(target).mean()
+
+
+def _value(prediction: Prediction) -> Tensor:
+    if not isinstance(prediction, Point):
+        raise FieldError(
+            "a squared error is taken of point predictions",
+            got=type(prediction).__name__,
+            fix="use Likelihood for distributions",
+        )
+    return prediction.value
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PositivePressure:
+    """Squared error plus a push away from negative values: ``(y - p)^2 + pressure max(-p, 0)``.
+
+    Attributes:
+        pressure: Weight of the push; 0 for a plain squared error.
+
+    Source:
+        TensorFlow's tutorial "Generate music with an RNN" (``mse_with_positive_pressure``).
+    """
+
+    pressure: float = 10.0
+
+    def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
+        """A scalar from (S,) predictions and (S,) targets.
+
+        Raises:
+            FieldError: If the prediction is not a point.
+            ShapeError: If the shapes differ.
+        """
+        value = _value(prediction)
+        _check_shapes(value, target)
+        return ((target - value) ** 2 + self.pressure * (-value).clamp_min(0)).mean()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AllPairs:
+    """:class:`PositivePressure` of every prediction against every target, (S, S): a fault kept.
+
+    This is what the original computes where (S, 1) predictions meet (S,) labels: it trains the head
+    towards the batch's mean.
+
+    Attributes:
+        pressure: As of :class:`PositivePressure`.
+    """
+
+    pressure: float = 10.0
+
+    def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
+        """A scalar from (S,) predictions and (S,) targets.
+
+        Raises:
+            FieldError: If the prediction is not a point.
+            ShapeError: If the shapes differ.
+        """
+        value = _value(prediction)
+        _check_shapes(value, target)
+        pairs = (target[None, :] - value[:, None]) ** 2  # (S, S)
+        return (pairs + self.pressure * (-value[:, None]).clamp_min(0)).mean()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CompositeLoss:
+    """A weighted sum of named terms, one for each field.
+
+    Attributes:
+        terms: By field name, the term and its weight (at least 0).
+
+    Raises:
+        ConfigError: If there is no term, or a weight is negative or not finite.
+
+    Example:
+        >>> loss = CompositeLoss(terms={"pitch": (Likelihood(), 0.1)})
+        >>> loss.weights
+        {'pitch': 0.1}
+    """
+
+    terms: Mapping[str, tuple[LossTerm, float]]
+
+    def __post_init__(self) -> None:
+        """Check the weights."""
+        if not self.terms:
+            raise ConfigError("a loss has a term", got="none")
+        for name, weight in self.weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ConfigError("weights are at least 0", got=f"{weight}", where=name)
+
+    @classmethod
+    def for_fields(
+        cls, fields: Sequence[Field], *, continuous: LossTerm | None = None
+    ) -> CompositeLoss:
+        """A term of weight 1 for each field.
+
+        Args:
+            fields: The model's fields.
+            continuous: The term of continuous fields; None for :class:`Likelihood`, which
+                categorical fields have.
+        """
+        term = Likelihood() if continuous is None else continuous
+        return cls(
+            terms={f.name: (Likelihood() if f.is_categorical else term, 1.0) for f in fields}
+        )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Each field's weight."""
+        return {name: weight for name, (_, weight) in self.terms.items()}
+
+    def __call__(
+        self, predictions: Mapping[str, Prediction], targets: Mapping[str, Tensor]
+    ) -> Losses:
+        """The weighted sum and each term.
+
+        Args:
+            predictions: By field name, of (S,) positions.
+            targets: By field name, (S,).
+        """
+        values = {
+            name: term(predictions[name], targets[name]) for name, (term, _) in self.terms.items()
+        }
+        parts = [self.terms[name][1] * value for name, value in values.items()]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return Losses(total, values)
+
+    def balanced(self, measured: Mapping[str, float]) -> CompositeLoss:
+        """The same terms with weights that bring the measured values to the same size.
+
+        The original's author does this by hand: run once, look, choose weights. The weighted terms
+        come out equal, and the weights keep their sum.
+
+        Args:
+            measured: Each field's term, as `Losses.terms` or
+                :func:`notelstm.training.measure_terms` gives it.
+
+        Raises:
+            ConfigError: If a term is missing, 0 or not finite.
+        """
+        for name in self.terms:
+            value = measured.get(name, 0.0)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(
+                    "a balanced term was measured above 0",
+                    got=f"{value}",
+                    where=name,
+                    fix="measure on a batch that has every field",
+                )
+        inverse = {name: 1 / measured[name] for name in self.terms}
+        scale = sum(self.weights.values()) / sum(inverse.values())
+        return CompositeLoss(
+            terms={name: (term, inverse[name] * scale) for name, (term, _) in self.terms.items()}
+        )

@@ -1,0 +1,45 @@
+"""What the LSTM models share: their state, with the batch on axis 0, and their context."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+__all__ = ["Hidden", "LSTMState", "run_lstm", "start_lstm"]
+
+
+class Hidden(NamedTuple):
+    """What an LSTM knows before a row.
+
+    Attributes:
+        hidden: (B, T, H) the last layer's output.
+    """
+
+    hidden: Tensor
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from row to row, L layers.
+
+    Attributes:
+        h: (B, L, H) outputs.
+        c: (B, L, H) cells.
+    """
+
+    h: Tensor
+    c: Tensor
+
+
+def start_lstm(begin: Tensor, layers: int, batch: int) -> tuple[Hidden, LSTMState]:
+    """The context `begin` (H,) for each lane, and a state of zeros."""
+    hidden = begin.expand(batch, 1, -1)  # (B, 1, H)
+    zeros = begin.new_zeros(batch, layers, begin.shape[0])
+    return Hidden(hidden), LSTMState(zeros, zeros)
+
+
+def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
+    """Run a batch-first LSTM over (B, T, I) inputs; torch wants the layers of a state first."""
+    h, c = (part.transpose(0, 1).contiguous() for part in state)  # (L, B, H)
+    output, (h, c) = lstm(inputs, (h, c))  # (B, T, H)
+    return Hidden(output), LSTMState(h.transpose(0, 1), c.transpose(0, 1))

@@ -1,0 +1,119 @@
+"""The original's model: one LSTM, three linear heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from notelstm.errors import FieldError
+from notelstm.fields import Field
+from notelstm.models.lstm import Hidden, LSTMState, run_lstm, start_lstm
+from notelstm.predictions import Categorical, Normal, Point
+from notelstm.protocols import Prediction
+
+__all__ = ["ThreeHeadLSTM"]
+
+
+@final
+class ThreeHeadLSTM(nn.Module):
+    """An LSTM whose output feeds three linear layers: one field of classes, two of numbers.
+
+    Class ids are divided by the number of classes before the LSTM reads them, as the original
+    divides pitch by 128; numbers are read as they are. Parameters are named as in the original
+    (``lstm``, ``pitch_linear``, ``step_linear``, ``duration_linear``), so its checkpoints fit;
+    ``begin``, the context before the first note, is new: the original has none.
+
+    Args:
+        fields: One categorical and two continuous fields.
+        hidden: H, the LSTM's units.
+        layers: LSTM layers.
+        sigmoid: The original's fault of that name: logits confined to (0, 1), whose values are
+            also the weights of the draw.
+        point_times: The original's fault of that name: step and duration are single values. If
+            False, each is a normal distribution, censored at the field's bounds.
+
+    Raises:
+        FieldError: If the fields do not fit.
+
+    Example:
+        >>> from notelstm.encoders import StepDurationEncoder
+        >>> model = ThreeHeadLSTM(fields=StepDurationEncoder().fields)
+        >>> context, state = model.start(batch=2)
+        >>> context, state = model(torch.zeros(2, 25, 3), state)
+        >>> model.predict("pitch", context, {}).probabilities.shape
+        torch.Size([2, 25, 128])
+    """
+
+    def __init__(
+        self,
+        *,
+        fields: Sequence[Field],
+        hidden: int = 128,
+        layers: int = 1,
+        sigmoid: bool = True,
+        point_times: bool = True,
+    ) -> None:
+        super().__init__()
+        kinds = sorted(field.is_categorical for field in fields)
+        if kinds != [False, False, True]:
+            raise FieldError(
+                "a ThreeHeadLSTM has one categorical and two continuous fields",
+                got=", ".join(
+                    f"{f.name} ({'categorical' if f.is_categorical else 'continuous'})"
+                    for f in fields
+                ),
+                fix="encode with StepDurationEncoder, or build a NoteLSTM, which fits any fields",
+            )
+        self.fields: Final = tuple(fields)
+        self.config: Final[Mapping[str, Any]] = {
+            "fields": self.fields,
+            "hidden": hidden,
+            "layers": layers,
+            "sigmoid": sigmoid,
+            "point_times": point_times,
+        }
+        self._by_name: Final = {field.name: field for field in self.fields}
+        self._sigmoid: Final = sigmoid
+        self._point_times: Final = point_times
+        scale = torch.tensor([1.0 / (field.classes or 1) for field in self.fields])
+        self._scale: Tensor
+        self.register_buffer("_scale", scale, persistent=False)
+        self.lstm: nn.LSTM = nn.LSTM(len(self.fields), hidden, layers, batch_first=True)
+        for field in self.fields:
+            outputs = field.classes or (1 if point_times else 2)
+            self.add_module(f"{field.name}_linear", nn.Linear(hidden, outputs))
+        self.begin: nn.Parameter = nn.Parameter(torch.zeros(hidden))
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The fields as they come: no head depends on another."""
+        return tuple(self._by_name)
+
+    def start(self, batch: int) -> tuple[Hidden, LSTMState]:
+        """The trained context before the first row, and a state of zeros."""
+        return start_lstm(self.begin, self.lstm.num_layers, batch)
+
+    @override
+    def forward(self, rows: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
+        """Read (B, T, 3) rows."""
+        return run_lstm(self.lstm, rows * self._scale, state)
+
+    def predict(self, field: str, context: Hidden, known: Mapping[str, Tensor]) -> Prediction:
+        """Predict one field; `known` is ignored, the heads do not depend on each other."""
+        output = self.get_submodule(f"{field}_linear")(context.hidden)  # (..., C), 1 or 2
+        spec = self._by_name[field]
+        if spec.is_categorical:
+            if not self._sigmoid:
+                return Categorical(output)
+            confined = output.sigmoid()
+            return Categorical(confined, weights=confined)
+        if self._point_times:
+            return Point(output.squeeze(-1))
+        mean, spread = output.unbind(-1)
+        bounds = [None if b is None else mean.new_tensor(b) for b in (spec.low, spec.high)]
+        return Normal(mean, functional.softplus(spread) + 1e-3, *bounds)
