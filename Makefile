@@ -1,0 +1,64 @@
+# Everything runs in .venv, which is made when it is first needed. `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types pytest docs examples bench clean
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& command -v $$python && break; done)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+# Two processes with one thread each beat one process with two: the models here are small.
+export OMP_NUM_THREADS := 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## train for a minute on Bach, write a MIDI file and its picture
+	$(BIN)/notelstm demo
+
+test: lint types pytest docs examples ## everything that keeps main green, in that order
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy --strict, and pyright: is every public name typed?
+	$(BIN)/mypy
+	$(BIN)/pyright --verifytypes notelstm --ignoreexternal
+
+pytest: $(VENV)/.dev ## tests and doctests
+	$(BIN)/pytest -n 2 --doctest-modules tests src
+
+docs: $(VENV)/.dev ## build the site into docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build -n -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+examples: $(VENV)/.dev ## run every example
+	@set -e; for example in examples/*.py; do \
+		[ -e "$$example" ] || continue; echo "$$example"; $(BIN)/python "$$example"; done
+
+bench: $(VENV)/.dev ## time the library against its baselines
+	$(BIN)/pytest -p no:xdist -s tests/benchmarks
+
+clean: ## remove everything that make has made
+	rm -rf $(VENV) build dist docs/_build docs/api/generated demo
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo "notelstm needs Python 3.11 to 3.14: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing: on Debian and Ubuntu, install python3-venv" >&2; exit 1; }
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing notelstm (a few minutes the first time: torch is large)"
+	@$(INSTALL) -e '.[bach,plot]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing notelstm and what its tests need (a few minutes the first time)"
+	@$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
