@@ -1,0 +1,106 @@
+"""Random pieces and rows from a numpy generator: large, quick to make, the same every time.
+
+Property tests use :mod:`notelstm.testing.strategies`; these serve where one long piece says more
+than a hundred short ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.fields import Field, Rows
+from notelstm.notes import Notes
+
+__all__ = ["long_piece", "random_rows", "without_overlaps"]
+
+
+def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
+    """Cut each note off where the next of its pitch begins, as a MIDI file needs it.
+
+    Args:
+        notes: Any piece.
+        shortest: Seconds; a note of the same pitch that begins less than this after another one
+            is left out.
+
+    Returns:
+        The piece without notes of one pitch that sound together.
+    """
+    last: dict[int, int] = {}
+    kept: list[int] = []
+    end = notes.end.copy()
+    for i, (start, pitch) in enumerate(
+        zip(notes.start.tolist(), notes.pitch.tolist(), strict=True)
+    ):
+        before = last.get(pitch)
+        if before is not None:
+            gap = start - float(notes.start[before])
+            if gap < shortest or gap <= 0:
+                continue
+            end[before] = min(end[before], start)
+        last[pitch] = i
+        kept.append(i)
+    chosen = np.array(kept, dtype=np.intp)
+    return Notes(
+        start=notes.start[chosen],
+        end=end[chosen],
+        pitch=notes.pitch[chosen],
+        velocity=notes.velocity[chosen],
+    )
+
+
+def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float = 3600.0) -> Notes:
+    """A long piece with chords, runs and rests, to see whether an encoder drifts.
+
+    Args:
+        rng: Where the randomness comes from.
+        count: N, how many notes.
+        seconds: When the last note begins.
+
+    Returns:
+        N notes; a quarter of them begin together with the one before, none overlaps one of its own
+        pitch, and no rest is longer than about 100 times the mean step.
+    """
+    step = rng.exponential(size=count)
+    step[rng.random(count) < 0.25] = 0
+    step[rng.random(count) < 0.001] *= 10
+    step[0] = 0
+    start = np.cumsum(step) * (seconds / max(step.sum(), 1e-9))
+    # A pitch that differs from those of the 11 notes before it: chords never double a key.
+    pitch = (np.arange(count) * 7) % 12 + 24 + 12 * rng.integers(0, 6, size=count)
+    duration = np.clip(rng.lognormal(mean=-1.2, sigma=1.0, size=count), 0.02, 8.0)
+    piece = Notes(
+        start=start,
+        end=start + duration,
+        pitch=pitch,
+        velocity=rng.integers(1, 128, size=count),
+    )
+    return without_overlaps(piece)
+
+
+def random_rows(
+    fields: Sequence[Field], shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Rows whose entries lie in their fields' domains, each drawn on its own.
+
+    Args:
+        fields: F columns.
+        shape: The leading shape, (...).
+        rng: Where the randomness comes from.
+
+    Returns:
+        (..., F) float32; continuous entries lie within two units of their field's lower end.
+    """
+    columns: list[Rows] = []
+    for field in fields:
+        if field.classes is not None:
+            column = rng.integers(0, field.classes, size=shape).astype(np.float32)
+        else:
+            low, high = field.interval
+            if np.isinf(low):
+                low = -1.0 if np.isinf(high) else high - 2
+            column = rng.uniform(low, min(high, low + 2), size=shape).astype(np.float32)
+        columns.append(column)
+    return np.stack(columns, axis=-1)

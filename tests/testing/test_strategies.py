@@ -1,0 +1,177 @@
+"""The strategies make what they promise, shown on the strategies themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from notelstm.fields import Field, Rows
+from notelstm.notes import Notes
+from notelstm.testing import strategies
+from notelstm.testing.makers import long_piece, random_rows, without_overlaps
+
+T = TypeVar("T")
+
+KINDS: dict[str, Callable[[Notes], bool]] = {
+    "none": lambda n: len(n) == 0,
+    "one note": lambda n: len(n) == 1,
+    "a tie": lambda n: bool(np.any(np.diff(n.start) == 0)),
+    "a tie whose pitch falls": lambda n: bool(
+        np.any((np.diff(n.start) == 0) & (np.diff(n.pitch) < 0))
+    ),
+    "a chord of three": lambda n: bool(np.any(n.start[2:] == n.start[:-2])),
+    "a repeated pitch": lambda n: bool(np.any(np.diff(n.pitch) == 0)),
+    "a pitch twice at once": lambda n: bool(np.any((n.step[1:] == 0) & (np.diff(n.pitch) == 0))),
+    "an overlap of one pitch": lambda n: (
+        len(without_overlaps(n)) < len(n) or not np.array_equal(without_overlaps(n).end, n.end)
+    ),
+    "a long rest": lambda n: bool(np.any(n.step > 30)),
+    "a late first note": lambda n: len(n) > 0 and n.start[0] > 1,
+    "a first note at 0": lambda n: len(n) > 1 and n.start[0] == 0,
+    "pitch 0": lambda n: bool(np.any(n.pitch == 0)),
+    "pitch 127": lambda n: bool(np.any(n.pitch == 127)),
+    "a very short note": lambda n: bool(np.any(n.duration < 0.002)),
+    "a very long note": lambda n: bool(np.any(n.duration > 50)),
+    "velocity 1": lambda n: bool(np.any(n.velocity == 1)),
+    "velocity 127": lambda n: bool(np.any(n.velocity == 127)),
+    "times off any grid": lambda n: bool(np.any((n.start * 1000) % 1 > 0.1)),
+    "many notes": lambda n: len(n) > 15,
+}
+
+
+GENERATE = settings(max_examples=400, phases=[Phase.generate], derandomize=True, database=None)
+
+
+def seen(strategy: SearchStrategy[T], kinds: Mapping[str, Callable[[T], bool]]) -> set[str]:
+    """The kinds that turn up among what a strategy makes first."""
+    found: set[str] = set()
+
+    @GENERATE
+    @given(strategy)
+    def look(value: T) -> None:
+        found.update(kind for kind, holds in kinds.items() if holds(value))
+
+    look()
+    return found
+
+
+def test_notes_are_of_every_kind() -> None:
+    assert seen(strategies.notes(), KINDS) == set(KINDS)
+
+
+def test_a_narrow_strategy_lacks_what_it_excludes() -> None:
+    narrow = strategies.notes(min_notes=2, overlaps=False, longest_rest=1.0, pitches=(1, 126))
+    missing = {"none", "one note", "a pitch twice at once", "an overlap of one pitch"}
+    missing |= {"a long rest", "pitch 0", "pitch 127", "a late first note"}
+    assert set(KINDS) - seen(narrow, KINDS) == missing
+
+
+@given(
+    strategies.notes(
+        min_notes=1,
+        max_notes=12,
+        longest_rest=3.0,
+        max_seconds=8.0,
+        durations=(0.05, 2.0),
+        pitches=(40, 50),
+        velocities=(10, 20),
+        overlaps=False,
+    )
+)
+def test_notes_keep_to_the_knobs(piece: Notes) -> None:
+    assert 1 <= len(piece) <= 12
+    assert piece.start.max() <= 8
+    assert np.all(np.diff(piece.start) <= 3.0 + 1e-9)
+    assert np.all((piece.duration >= 0.05 - 1e-9) & (piece.duration <= 2 + 1e-9))
+    assert set(piece.pitch.tolist()) <= set(range(40, 51))
+    assert np.all((piece.velocity >= 10) & (piece.velocity <= 20))
+    for pitch in set(piece.pitch.tolist()):
+        own = piece[piece.pitch == pitch]
+        assert np.all(own.end[:-1] <= own.start[1:])
+
+
+def test_without_overlaps_trims_and_leaves_out() -> None:
+    piece = Notes(start=[0, 0, 1, 1.5], end=[5, 1, 2, 2], pitch=[60, 60, 60, 61])
+    trimmed = without_overlaps(piece)
+    assert trimmed.start.tolist() == [0, 1, 1.5]
+    assert trimmed.end.tolist() == [1, 2, 2]
+
+
+def test_a_long_piece_is_long_and_always_the_same() -> None:
+    piece = long_piece(np.random.default_rng(0))
+    assert len(piece) == 20_000
+    assert piece.start[-1] == pytest.approx(3600)
+    assert 0.2 < np.mean(piece.step == 0) < 0.3
+    assert np.all(piece.duration > 0)
+    assert piece == long_piece(np.random.default_rng(0))
+    assert piece == without_overlaps(piece)
+
+
+@given(st.data())
+def test_rows_lie_in_their_fields(data: st.DataObject) -> None:
+    columns = data.draw(strategies.fields())
+    assert len({field.name for field in columns}) == len(columns)
+    made = data.draw(strategies.rows_for(columns))
+    random = random_rows(columns, (3, 2), np.random.default_rng(0))
+    assert random.shape == (3, 2, len(columns))
+    for rows in (made, random.reshape(-1, len(columns))):
+        assert rows.dtype == np.float32
+        assert rows.shape[1] == len(columns)
+        for j, field in enumerate(columns):
+            assert_in_domain(field, rows[:, j])
+
+
+def assert_in_domain(field: Field, column: Rows) -> None:
+    if field.classes is not None:
+        assert np.all((column % 1 == 0) & (column >= 0) & (column < field.classes))
+    else:
+        low, high = field.interval
+        assert np.all((column >= np.float32(low)) & (column <= np.float32(high)))
+
+
+def test_fields_are_of_every_kind() -> None:
+    kinds: dict[str, Callable[[tuple[Field, ...]], bool]] = {
+        "one": lambda f: len(f) == 1,
+        "five": lambda f: len(f) == 5,
+        "classes without edges": lambda f: any(x.values and not x.edges for x in f),
+        "classes with edges": lambda f: any(x.edges for x in f),
+        "events": lambda f: any(x.events for x in f),
+        "one class": lambda f: any(x.classes == 1 for x in f),
+        "bounded": lambda f: any(not x.is_categorical and x.low is not None for x in f),
+        "unbounded": lambda f: any(x.low is x.high is x.classes is None for x in f),
+    }
+    assert seen(strategies.fields(), kinds) == set(kinds)
+
+
+@given(strategies.logits(5, 3), strategies.masks(5, 3), strategies.uniforms(3))
+def test_tensors_for_heads(
+    logits: torch.Tensor, masks: torch.Tensor, uniforms: torch.Tensor
+) -> None:
+    assert logits.shape == (3, 5)
+    assert logits.dtype == torch.float32
+    assert masks.any(-1).all()
+    assert uniforms.shape == (3, 2)
+    assert (uniforms >= 0).all()
+    assert (uniforms < 1).all()
+
+
+def test_tensors_reach_their_extremes() -> None:
+    ends: dict[str, Callable[[torch.Tensor], bool]] = {
+        "0": lambda u: bool((u == 0).any()),
+        "just below 1": lambda u: bool((u == 1 - 2**-24).any()),
+        "between": lambda u: bool(((u > 0.1) & (u < 0.9)).any()),
+    }
+    assert seen(strategies.uniforms(), ends) == set(ends)
+    left: dict[str, Callable[[torch.Tensor], bool]] = {
+        "one class": lambda m: bool((m.sum(-1) == 1).all()),
+        "some": lambda m: bool((m.sum(-1) == 3).any()),
+        "all": lambda m: bool(m.all()),
+    }
+    assert seen(strategies.masks(4, 2), left) == set(left)
