@@ -1,1 +1,25 @@
-"""Filled below."""
+"""MIDI in and out: readers, the policies they read by, reports, and the writer."""
+
+from notelstm.midi.policy import ReadPolicy
+from notelstm.midi.pretty import PrettyMidiReader, from_pretty_midi, to_pretty_midi
+from notelstm.midi.programs import PROGRAMS, program_number
+from notelstm.midi.reading import Reader, read_midi, read_midi_with_report
+from notelstm.midi.report import ReadReport, Repair, TrackInfo
+from notelstm.midi.writing import midi_bytes, write_midi
+
+__all__ = [
+    "PROGRAMS",
+    "PrettyMidiReader",
+    "ReadPolicy",
+    "ReadReport",
+    "Reader",
+    "Repair",
+    "TrackInfo",
+    "from_pretty_midi",
+    "midi_bytes",
+    "program_number",
+    "read_midi",
+    "read_midi_with_report",
+    "to_pretty_midi",
+    "write_midi",
+]

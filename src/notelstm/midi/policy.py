@@ -1,0 +1,133 @@
+"""``ReadPolicy``: every choice that reading a MIDI file takes, by name.
+
+A **track** is the notes of one program on one channel of one chunk of the file: what pretty_midi
+calls an instrument. The defaults are pretty_midi's, except that percussion is left out and that
+notes which start together are ordered by pitch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, final, get_args
+
+from notelstm.errors import ConfigError
+
+__all__ = ["OnError", "Overlaps", "Pedal", "ReadPolicy", "Tempos", "Ties", "Tracks", "ZeroLength"]
+
+Tracks: TypeAlias = Literal["first", "all", "instrument-0"]
+"""The first track that has notes; all of them, merged; the file's first instrument, whatever."""
+
+Ties: TypeAlias = Literal["pitch", "file"]
+"""Notes that start together go by pitch, or in the order in which the file ends them."""
+
+Overlaps: TypeAlias = Literal["close-all", "fifo", "merge"]
+"""A note-off ends every open note of its pitch; the oldest one; or they are one long note."""
+
+ZeroLength: TypeAlias = Literal["drop", "keep"]
+"""A note that ends on the tick it starts on is left out, or kept."""
+
+VelocityZero: TypeAlias = Literal["note-off", "note"]
+"""A note-on of velocity 0 is a note-off, as the standard has it, or a note of velocity 1."""
+
+Pedal: TypeAlias = Literal["ignore", "extend"]
+"""The sustain pedal changes nothing, or it holds notes until it is released."""
+
+Tempos: TypeAlias = Literal["first", "all"]
+"""Tempo changes count in the first chunk only, as the standard has it, or in every chunk."""
+
+OnError: TypeAlias = Literal["repair", "skip", "raise"]
+"""What is broken is mended, its chunk is left out, or it is an error."""
+
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "tracks": get_args(Tracks),
+    "ties": get_args(Ties),
+    "overlaps": get_args(Overlaps),
+    "zero_length": get_args(ZeroLength),
+    "velocity_zero": get_args(VelocityZero),
+    "pedal": get_args(Pedal),
+    "tempos": get_args(Tempos),
+    "on_error": get_args(OnError),
+}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ReadPolicy:
+    """How to turn a MIDI file into notes, where there is more than one way.
+
+    Args:
+        tracks: ``"first"`` reads the first track that has notes, ``"all"`` merges all tracks,
+            ``"instrument-0"`` takes pretty_midi's ``instruments[0]``, percussion or not.
+        programs: Read only tracks of these General MIDI programs, 0 to 127; empty for any.
+        names: Read only tracks whose name matches one of these patterns (``"*piano*"``), in
+            upper or lower case; empty for any.
+        drums: Whether percussion, channel 10, is read.
+        ties: Notes that start together: ``"pitch"`` orders them by pitch, ``"file"`` as the file
+            ends them.
+        overlaps: Several open notes of one pitch: ``"close-all"``: a note-off ends them all;
+            ``"fifo"``: it ends the oldest; ``"merge"``: they are one note, from the first
+            note-on to the last note-off.
+        zero_length: ``"drop"`` or ``"keep"`` notes that end on the tick they start on.
+        velocity_zero: What a note-on of velocity 0 is: a ``"note-off"``, or a ``"note"`` of
+            velocity 1.
+        pedal: ``"ignore"`` the sustain pedal, or ``"extend"`` each note that ends while it is
+            down to its release, or to the next note of the same pitch.
+        tempos: Where tempo and metre changes count: the ``"first"`` chunk, or ``"all"``.
+        max_seconds: Notes that start later are absurd and are left out; later ends are cut here.
+        on_error: ``"repair"`` mends what is broken and says so in the report, ``"skip"`` leaves
+            out the chunks in which something is broken, ``"raise"`` stops at the first fault.
+
+    Raises:
+        ConfigError: If a setting cannot have the value it was given.
+
+    Example:
+        >>> ReadPolicy(tracks="all", programs=(0, 1)).programs
+        (0, 1)
+        >>> ReadPolicy(ties="random")
+        Traceback (most recent call last):
+        ...
+        notelstm.errors.ConfigError: ties is one of 'pitch', 'file'; got 'random'
+    """
+
+    tracks: Tracks = "first"
+    programs: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    drums: bool = False
+    ties: Ties = "pitch"
+    overlaps: Overlaps = "close-all"
+    zero_length: ZeroLength = "drop"
+    velocity_zero: VelocityZero = "note-off"
+    pedal: Pedal = "ignore"
+    tempos: Tempos = "first"
+    max_seconds: float = 86400.0
+    on_error: OnError = "repair"
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in choices:
+                wanted = ", ".join(repr(choice) for choice in choices)
+                raise ConfigError(f"{name} is one of {wanted}", got=repr(value))
+        object.__setattr__(self, "programs", _tuple_of("programs", self.programs, int))
+        object.__setattr__(self, "names", _tuple_of("names", self.names, str))
+        if any(isinstance(p, bool) or not 0 <= p <= 127 for p in self.programs):
+            raise ConfigError("programs are 0 to 127", got=repr(self.programs))
+        if not isinstance(self.drums, bool):
+            raise ConfigError("drums is true or false", got=repr(self.drums))
+        seconds = self.max_seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ConfigError("max_seconds is a number", got=repr(seconds))
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise ConfigError("max_seconds is finite and above 0", got=repr(seconds))
+
+
+def _tuple_of(name: str, values: object, kind: type) -> tuple[object, ...]:
+    """A tuple of `kind`, from any list-like of it that a settings file gave."""
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes):
+        items = tuple(values)
+        if all(isinstance(item, kind) for item in items):
+            return items
+    raise ConfigError(f"{name} is a list of {kind.__name__}", got=repr(values))

@@ -1,0 +1,109 @@
+"""General MIDI programs by name and number, and the instruments that notes are written as."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import MidiError
+from notelstm.notes import Notes
+
+__all__ = ["PROGRAMS", "Instrument", "instruments_of", "program_number"]
+
+# Source: General MIDI System Level 1, sound set; upper and lower case as pretty_midi has it.
+_NAMES: Final = """
+Acoustic Grand Piano; Bright Acoustic Piano; Electric Grand Piano; Honky-tonk Piano; Electric
+Piano 1; Electric Piano 2; Harpsichord; Clavinet; Celesta; Glockenspiel; Music Box; Vibraphone;
+Marimba; Xylophone; Tubular Bells; Dulcimer; Drawbar Organ; Percussive Organ; Rock Organ; Church
+Organ; Reed Organ; Accordion; Harmonica; Tango Accordion; Acoustic Guitar (nylon); Acoustic
+Guitar (steel); Electric Guitar (jazz); Electric Guitar (clean); Electric Guitar (muted);
+Overdriven Guitar; Distortion Guitar; Guitar Harmonics; Acoustic Bass; Electric Bass (finger);
+Electric Bass (pick); Fretless Bass; Slap Bass 1; Slap Bass 2; Synth Bass 1; Synth Bass 2;
+Violin; Viola; Cello; Contrabass; Tremolo Strings; Pizzicato Strings; Orchestral Harp; Timpani;
+String Ensemble 1; String Ensemble 2; Synth Strings 1; Synth Strings 2; Choir Aahs; Voice Oohs;
+Synth Choir; Orchestra Hit; Trumpet; Trombone; Tuba; Muted Trumpet; French Horn; Brass Section;
+Synth Brass 1; Synth Brass 2; Soprano Sax; Alto Sax; Tenor Sax; Baritone Sax; Oboe; English
+Horn; Bassoon; Clarinet; Piccolo; Flute; Recorder; Pan Flute; Blown bottle; Shakuhachi; Whistle;
+Ocarina; Lead 1 (square); Lead 2 (sawtooth); Lead 3 (calliope); Lead 4 chiff; Lead 5 (charang);
+Lead 6 (voice); Lead 7 (fifths); Lead 8 (bass + lead); Pad 1 (new age); Pad 2 (warm); Pad 3
+(polysynth); Pad 4 (choir); Pad 5 (bowed); Pad 6 (metallic); Pad 7 (halo); Pad 8 (sweep); FX 1
+(rain); FX 2 (soundtrack); FX 3 (crystal); FX 4 (atmosphere); FX 5 (brightness); FX 6 (goblins);
+FX 7 (echoes); FX 8 (sci-fi); Sitar; Banjo; Shamisen; Koto; Kalimba; Bagpipe; Fiddle; Shanai;
+Tinkle Bell; Agogo; Steel Drums; Woodblock; Taiko Drum; Melodic Tom; Synth Drum; Reverse Cymbal;
+Guitar Fret Noise; Breath Noise; Seashore; Bird Tweet; Telephone Ring; Helicopter; Applause;
+Gunshot
+"""
+
+PROGRAMS: Final[tuple[str, ...]] = tuple(" ".join(n.split()) for n in _NAMES.split(";"))
+"""The names of the 128 General MIDI programs, by number from 0."""
+
+
+def program_number(program: str | int) -> int:
+    """The number of a General MIDI program.
+
+    Args:
+        program: Its name, in upper or lower case, or its number, 0 to 127.
+
+    Returns:
+        0 to 127.
+
+    Raises:
+        MidiError: If there is no such program.
+
+    Example:
+        >>> program_number("acoustic grand piano"), program_number("Violin"), program_number(7)
+        (0, 40, 7)
+    """
+    if isinstance(program, int) and not isinstance(program, bool) and 0 <= program <= 127:
+        return int(program)
+    folded = [name.casefold() for name in PROGRAMS]
+    if isinstance(program, str) and program.casefold() in folded:
+        return folded.index(program.casefold())
+    raise MidiError(
+        "a program is a General MIDI name or 0 to 127",
+        got=repr(program),
+        fix="use one of notelstm.midi.PROGRAMS",
+    )
+
+
+class Instrument(NamedTuple):
+    """Notes that are written together.
+
+    Attributes:
+        program: General MIDI program, 0 to 127.
+        drum: Whether it is percussion.
+        notes: Which of the piece's notes it plays, ascending.
+    """
+
+    program: int
+    drum: bool
+    notes: NDArray[np.intp]
+
+
+def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument, ...]:
+    """Group notes by track, program and percussion.
+
+    Args:
+        notes: The piece.
+        program: One program for all notes, drums or not; None for the notes' own columns, and
+            the first program, Acoustic Grand Piano, where they have none.
+
+    Returns:
+        The instruments, by track number, each with at least one note.
+
+    Raises:
+        MidiError: If there is no such program.
+    """
+    everything = np.arange(len(notes))
+    if program is not None:
+        number = program_number(program)
+        return (Instrument(number, False, everything),) if len(notes) else ()
+    zeros = np.zeros(len(notes), dtype=np.int64)
+    columns = [zeros if c is None else c for c in (notes.track, notes.program, notes.drum)]
+    groups, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    return tuple(
+        Instrument(int(group[1]), bool(group[2]), np.flatnonzero(which.reshape(-1) == number))
+        for number, group in enumerate(groups)
+    )

@@ -1,0 +1,154 @@
+"""``read_midi``: a MIDI file, bytes or a ``PrettyMIDI`` becomes ``Notes``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+
+from notelstm.errors import MidiError
+from notelstm.midi.policy import ReadPolicy
+from notelstm.midi.report import ReadReport
+from notelstm.notes import Notes
+from notelstm.plugins import find
+
+__all__ = ["MAX_BYTES", "Reader", "Source", "read_midi", "read_midi_with_report"]
+
+MAX_BYTES: Final = 2**28
+"""The largest MIDI file that is read, 256 MiB; anything larger is not music."""
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Any"
+"""A path, the bytes of a file, a binary file object, or a ``PrettyMIDI``."""
+
+
+class Reader(Protocol):
+    """Reads the bytes of a MIDI file; a plugin of the kind ``readers``."""
+
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        """Read.
+
+        Args:
+            data: A whole MIDI file.
+            policy: How to read it.
+            where: What to call the file in messages.
+
+        Returns:
+            The notes, sorted by start, at least one; and what was found, mended and left out.
+
+        Raises:
+            NoNotesError: If no notes are left under the policy.
+            MidiError: If the file cannot be read, or the policy cannot be served.
+        """
+        ...
+
+
+def read_midi(
+    source: Source, policy: ReadPolicy | None = None, *, reader: str | Reader = "auto"
+) -> Notes:
+    """Read the notes of a MIDI file.
+
+    Args:
+        source: A path, the bytes of a file, a binary file object, or a ``PrettyMIDI``.
+        policy: How to read it; None for ``ReadPolicy()``.
+        reader: A reader, or its name, or ``"auto"`` for the fastest one that can.
+
+    Returns:
+        The notes, sorted by start, at least one.
+
+    Raises:
+        NoNotesError: If no notes are left under the policy: what is there, and what would read it.
+        MidiError: If there is no such file, or it cannot be read.
+        PluginError: If there is no such reader.
+    """
+    return read_midi_with_report(source, policy, reader=reader)[0]
+
+
+def read_midi_with_report(
+    source: Source, policy: ReadPolicy | None = None, *, reader: str | Reader = "auto"
+) -> tuple[Notes, ReadReport]:
+    """Read the notes of a MIDI file, and what was found, mended and left out.
+
+    Args:
+        source: A path, the bytes of a file, a binary file object, or a ``PrettyMIDI``.
+        policy: How to read it; None for ``ReadPolicy()``.
+        reader: A reader, or its name, or ``"auto"`` for the fastest one that can.
+
+    Returns:
+        The notes, sorted by start, at least one; and the report.
+
+    Raises:
+        NoNotesError: If no notes are left under the policy: what is there, and what would read it.
+        MidiError: If there is no such file, or it cannot be read.
+        PluginError: If there is no such reader.
+    """
+    policy = ReadPolicy() if policy is None else policy
+    if hasattr(source, "instruments"):
+        from notelstm.midi.pretty import from_pretty_midi_with_report
+
+        return from_pretty_midi_with_report(source, policy)
+    data, where = _bytes_of(source)
+    if isinstance(reader, str):
+        reader = _named_reader(reader)
+    try:
+        return reader.read(data, policy, where)
+    except MidiError as error:
+        if error.where:
+            raise
+        raise type(error)(error.rule, got=error.got, where=where, fix=error.fix) from error
+
+
+def _named_reader(name: str) -> Reader:
+    if name == "auto":
+        name = "pretty-midi"
+    reader: Reader = find("readers", name).load()()
+    return reader
+
+
+def _bytes_of(source: Source) -> tuple[bytes, str]:
+    """The bytes of a source, and what to call it."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        data, where = bytes(source), "bytes"
+    elif isinstance(source, str | os.PathLike):
+        data, where = _bytes_of_path(Path(source)), str(source)
+    elif hasattr(source, "read"):
+        where = str(getattr(source, "name", "file object"))
+        data = _bytes_of_file(source, where)
+    else:
+        raise MidiError(
+            "MIDI is read from a path, bytes, a binary file object or a PrettyMIDI",
+            got=type(source).__name__,
+        )
+    if len(data) > MAX_BYTES:
+        raise MidiError(f"a MIDI file has at most {MAX_BYTES} bytes", got="more", where=where)
+    return data, where
+
+
+def _bytes_of_path(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        if isinstance(error, FileNotFoundError):
+            got, fix = "no such file", "check the name"
+        elif isinstance(error, IsADirectoryError):
+            got, fix = "a folder", "name a file in it"
+        else:
+            got, fix = str(error), "check the file and the right to read it"
+        raise MidiError(
+            "a MIDI file can be opened and read", got=got, where=str(path), fix=fix
+        ) from error
+
+
+def _bytes_of_file(file: Any, where: str) -> bytes:
+    try:
+        data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a closed file, or text that cannot decode
+        raise MidiError("a file object can be read", got=str(error), where=where) from error
+    if not isinstance(data, bytes):
+        raise MidiError(
+            "a file object gives bytes",
+            got=type(data).__name__,
+            where=where,
+            fix='open the file in binary mode, open(path, "rb")',
+        )
+    return data

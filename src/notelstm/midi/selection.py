@@ -1,0 +1,205 @@
+"""From everything a file holds to the notes that the policy reads: shared by all readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import MidiError, NoNotesError
+from notelstm.midi.policy import ReadPolicy, Ties
+from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
+from notelstm.notes import BeatMap, Notes
+
+__all__ = ["RawNotes", "refuse", "select"]
+
+_NAMED_TRACKS: Final = 8
+"""How many tracks an error message tells of."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RawNotes:
+    """All notes of a file, in the order in which its tracks end them.
+
+    Attributes:
+        start: (N,) seconds, at least 0.
+        end: (N,) seconds, at least the start.
+        pitch: (N,) 0 to 127.
+        velocity: (N,) 1 to 127.
+        track: (N,) number of each note's track.
+        tracks: What the tracks are; each has notes.
+        beats: The tempo and metre map.
+        left_out: Notes that the reader left out, by the setting that did it.
+    """
+
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    pitch: NDArray[np.int64]
+    velocity: NDArray[np.int64]
+    track: NDArray[np.int64]
+    tracks: tuple[TrackInfo, ...]
+    beats: BeatMap | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def at(self, index: NDArray[Any]) -> RawNotes:
+        """Some of the notes, by mask or numbers, and the same tracks."""
+        return RawNotes(
+            start=self.start[index],
+            end=self.end[index],
+            pitch=self.pitch[index],
+            velocity=self.velocity[index],
+            track=self.track[index],
+            tracks=self.tracks,
+            beats=self.beats,
+            left_out=self.left_out,
+        )
+
+
+def refuse(reader: str, policy: ReadPolicy, cannot: Iterable[tuple[str, object]]) -> None:
+    """Refuse a policy that a reader cannot serve.
+
+    Args:
+        reader: The reader's name.
+        policy: The policy.
+        cannot: The settings, name and value, that the reader has no means for.
+
+    Raises:
+        MidiError: If the policy has one of these settings.
+    """
+    for name, value in cannot:
+        if getattr(policy, name) == value:
+            raise MidiError(
+                f"the reader {reader!r} reads only by policies that it can serve",
+                got=f"{name}={value!r}, for which it has no means",
+                fix='use reader="auto", which serves every policy',
+            )
+
+
+def select(
+    raw: RawNotes, policy: ReadPolicy, log: RepairLog, reader: str
+) -> tuple[Notes, ReadReport]:
+    """Choose, order and check notes.
+
+    Args:
+        raw: All notes of the file.
+        policy: Which of them to read.
+        log: What was repaired so far.
+        reader: The reader's name, for the report.
+
+    Returns:
+        The notes and the report.
+
+    Raises:
+        NoNotesError: If nothing is left: what was there and which setting would find notes.
+        MidiError: If a time is absurd and the policy says to raise.
+    """
+    chosen, left_out = _choose(raw.tracks, policy)
+    picked = raw
+    if len(chosen) < len(raw.tracks):
+        picked = raw.at(np.isin(raw.track, [track.number for track in chosen]))
+    picked = _within(picked, policy.max_seconds, log)
+    if not picked.start.size:
+        raise _nothing(raw.tracks, policy, log.where)
+    notes = _notes(picked, policy.ties)
+    damaged = [track.number for track in chosen if track.chunk in log.chunks]
+    report = ReadReport(
+        source=log.where,
+        reader=reader,
+        tracks=raw.tracks,
+        notes=len(notes),
+        seconds=notes.seconds,
+        left_out={**raw.left_out, **left_out},
+        repairs=tuple(log.repairs),
+        repairs_total=log.total,
+        saved=int(np.isin(picked.track, damaged).sum()) if damaged else 0,
+        lost=log.lost,
+        warnings=tuple(log.warnings),
+    )
+    return notes, report
+
+
+def _choose(
+    tracks: Sequence[TrackInfo], policy: ReadPolicy
+) -> tuple[Sequence[TrackInfo], dict[str, int]]:
+    """The tracks that the policy reads, and how many notes each setting leaves out."""
+    left = list(tracks)
+    left_out: dict[str, int] = {}
+
+    def keep(setting: str, kept: list[TrackInfo]) -> None:
+        lost = sum(t.notes for t in left) - sum(t.notes for t in kept)
+        if lost:
+            left_out[setting] = lost
+        left[:] = kept
+
+    if policy.tracks != "instrument-0":
+        keep("drums", [t for t in left if policy.drums or not t.drum])
+        keep("names", [t for t in left if not policy.names or _named(t.name, policy.names)])
+        keep("programs", [t for t in left if not policy.programs or t.program in policy.programs])
+    if policy.tracks != "all":
+        keep("tracks", left[:1])
+    return left, left_out
+
+
+def _named(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name.casefold(), pattern.casefold()) for pattern in patterns)
+
+
+def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
+    """The notes that start by `max_seconds`, their ends cut there."""
+    if not raw.end.size or raw.end.max() <= max_seconds:
+        return raw
+    keep = raw.start <= max_seconds
+    lost = int(keep.size - np.count_nonzero(keep))
+    log.add(
+        "absurd-time",
+        f"{lost} notes start after {max_seconds:g} s and are left out; later ends are cut there",
+        lost=lost,
+    )
+    kept = raw.at(keep)
+    np.minimum(kept.end, max_seconds, out=kept.end)
+    return kept
+
+
+def _notes(raw: RawNotes, ties: Ties) -> Notes:
+    """The notes in order, with the columns that their tracks give."""
+    if ties == "pitch":
+        # Velocity, end and track settle what start and pitch leave open: one order for all readers.
+        raw = raw.at(np.lexsort((raw.track, raw.velocity, raw.end, raw.pitch, raw.start)))
+    programs = np.array([track.program for track in raw.tracks])
+    drums = np.array([track.drum for track in raw.tracks])
+    return Notes(
+        start=raw.start,
+        end=raw.end,
+        pitch=raw.pitch,
+        velocity=raw.velocity,
+        program=programs[raw.track],
+        drum=drums[raw.track],
+        track=raw.track,
+        beats=raw.beats,
+    )
+
+
+def _nothing(tracks: Sequence[TrackInfo], policy: ReadPolicy, where: str) -> NoNotesError:
+    """The error for a file without notes to read: what it has, and what would read it."""
+    told = [
+        f"track {t.number} ({t.name or 'no name'}, "
+        + ("drums" if t.drum else f"program {t.program}")
+        + f"): {t.notes} notes"
+        for t in tracks[:_NAMED_TRACKS]
+    ]
+    if len(tracks) > _NAMED_TRACKS:
+        told.append(f"{len(tracks) - _NAMED_TRACKS} tracks more")
+    fixes = [f"{name}=()" for name in ("programs", "names") if getattr(policy, name)]
+    if not policy.drums and any(track.drum for track in tracks):
+        fixes.append("drums=True")
+    return NoNotesError(
+        "a file has notes that the policy reads",
+        got=f"none; it has {'; '.join(told)}" if told else "a file without notes",
+        where=where,
+        fix=f"read it with {' or '.join(fixes)}" if told and fixes else "leave this file out",
+    )
