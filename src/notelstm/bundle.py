@@ -1,0 +1,238 @@
+"""``Bundle``: a trained model in one self-describing file.
+
+The file is a safetensors file: the model's tensors, and one JSON text under the metadata key
+``notelstm`` that names every part and how to build it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, cast, final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from notelstm._version import __version__
+from notelstm.errors import BundleError, NotelstmError, PluginError
+from notelstm.files import written_whole
+from notelstm.midi.policy import ReadPolicy
+from notelstm.models.windowed import Windowed
+from notelstm.plugins import Saved, build, describe
+from notelstm.protocols import Feedback, NoteEncoder, NoteModel, Sampler
+
+__all__ = ["FORMAT", "Bundle", "DataCard", "load", "save"]
+
+FORMAT: Final = 1
+"""The version of the file format that this library writes, and the newest that it reads."""
+
+_KEY: Final = "notelstm"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataCard:
+    """What a model was trained on.
+
+    Attributes:
+        name: The corpus, or the folder's name.
+        licence: The data's licence as far as it is known, "" if not.
+        fingerprint: SHA-256 over the training pieces' notes.
+        pieces: Training pieces.
+        notes: Training notes.
+    """
+
+    name: str = ""
+    licence: str = ""
+    fingerprint: str = ""
+    pieces: int = 0
+    notes: int = 0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A model with everything that is needed to generate and to score.
+
+    Attributes:
+        model: The model.
+        encoder: What its rows mean.
+        sampler: How it chooses.
+        context: Rows that it looks back on, None for everything (state carried).
+        feedback: The note loop's hook, or None.
+        policy: How MIDI files were read for it, and prompts should be.
+        sigmas: Of point predictions, by field: the standard deviation of training residuals.
+        data: What it was trained on.
+        settings: The recipe's settings, for the record.
+        version: The library that wrote it.
+    """
+
+    model: NoteModel
+    encoder: NoteEncoder
+    sampler: Sampler
+    context: int | None = None
+    feedback: Feedback | None = None
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    sigmas: Mapping[str, float] = field(default_factory=dict)
+    data: DataCard = field(default_factory=DataCard)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    @property
+    def player(self) -> NoteModel:
+        """The model as it generates and is scored: windowed if it looks back on `context` rows."""
+        return self.model if self.context is None else Windowed(self.model, self.context)
+
+    def with_sampler(self, sampler: Sampler) -> Bundle:
+        """The same bundle with another way of choosing."""
+        return replace(self, sampler=sampler)
+
+
+def _saved_or_placeholder(part: object) -> Saved:
+    """A part as JSON; one without an entry point only by its class, to be passed to `load`."""
+    try:
+        return describe(part)
+    except PluginError:
+        kind = type(part)
+        return {"missing": f"{kind.__module__}.{kind.__qualname__}"}
+
+
+def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
+    """Write a bundle to one file, whole or not at all.
+
+    A part without an entry point is recorded by name only; whoever loads the file passes it.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    about = {
+        "format": FORMAT,
+        "version": __version__,
+        "parts": {
+            "model": _saved_or_placeholder(bundle.model),
+            "encoder": _saved_or_placeholder(bundle.encoder),
+            "sampler": _saved_or_placeholder(bundle.sampler),
+            "feedback": None if bundle.feedback is None else _saved_or_placeholder(bundle.feedback),
+        },
+        "context": bundle.context,
+        "policy": asdict(bundle.policy),
+        "sigmas": dict(bundle.sigmas),
+        "data": asdict(bundle.data),
+        "settings": dict(bundle.settings),
+    }
+    module = cast(nn.Module, bundle.model)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    text = json.dumps(about, allow_nan=False, sort_keys=True)
+    with written_whole(path) as beside:
+        try:
+            save_file(tensors, beside, metadata={_KEY: text})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON and the tensors of a file."""
+    fix = "use a file that `notelstm train` wrote"
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise BundleError("a bundle is a file", got="none", where=str(path), fix=fix) from error
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            "a bundle is a whole safetensors file", got=str(error), where=str(path),
+            fix="copy it again if it was cut off; otherwise " + fix,
+        ) from error
+    if text is None:
+        raise BundleError(
+            "a bundle has notelstm's description", got="another kind of safetensors file",
+            where=str(path), fix=fix,
+        )
+    try:
+        about = json.loads(text)
+        newest = about["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError("a bundle's description can be read", where=str(path)) from error
+    if newest > FORMAT:
+        raise BundleError(
+            f"this library reads bundles up to format {FORMAT}",
+            got=f"format {newest}, written by notelstm {about.get('version')}",
+            where=str(path),
+            fix="pip install --upgrade notelstm",
+        )
+    return about, tensors
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    encoder: NoteEncoder | None = None,
+    model: NoteModel | None = None,
+    sampler: Sampler | None = None,
+    feedback: Feedback | None = None,
+) -> Bundle:
+    """Read a bundle, ready to generate.
+
+    Args:
+        path: The file.
+        encoder: In place of the saved one; needed if that has no entry point. So for the others.
+        model: An untrained model of the saved shape, to be given the saved tensors.
+        sampler: In place of the saved one.
+        feedback: In place of the saved one.
+
+    Raises:
+        BundleError: If the file is missing, truncated, foreign, too new, or of another model.
+        PluginError: If the package of a part is not installed.
+    """
+    file = Path(path)
+    about, tensors = _read(file)
+    given = {"model": model, "encoder": encoder, "sampler": sampler, "feedback": feedback}
+    try:
+        parts = {
+            name: given[name] if given[name] is not None else _rebuilt(name, saved, file)
+            for name, saved in about["parts"].items()
+        }
+        policy, data = ReadPolicy(**about["policy"]), DataCard(**about["data"])
+        context, sigmas, settings = about["context"], about["sigmas"], about["settings"]
+        version = about["version"]
+    except NotelstmError:
+        raise
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            "a bundle describes all its parts", got=str(error), where=str(file)
+        ) from error
+    if parts["model"].fields != parts["encoder"].fields:
+        raise BundleError(
+            "the model's fields are the encoder's",
+            got=f"{[f.name for f in parts['model'].fields]}, "
+            f"{[f.name for f in parts['encoder'].fields]}",
+            where=str(file),
+            fix="pass the encoder that the model was trained with",
+        )
+    try:
+        parts["model"].load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BundleError(
+            "the tensors fit the model", got=str(error).splitlines()[-1].strip(), where=str(file)
+        ) from error
+    parts["model"].eval()
+    return Bundle(
+        **parts, context=context, policy=policy, sigmas=sigmas, data=data, settings=settings,
+        version=version,
+    )
+
+
+def _rebuilt(name: str, saved: Saved | None, file: Path) -> Any:
+    if saved is None:
+        return None
+    if "missing" in saved:
+        raise BundleError(
+            f"the {name} can be rebuilt", got=f"{saved['missing']}, which has no entry point",
+            where=str(file), fix=f"pass it: load(path, {name}=...)",
+        )
+    return build(saved)

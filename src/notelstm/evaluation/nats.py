@@ -1,0 +1,226 @@
+"""Nats per note: the one measure that compares any model with any other.
+
+Each piece is snapped to the grid, encoded, and read by the model from its beginning. From note 25
+on, -ln P of each note's cell (or of each event) is summed, field by field, and divided by the
+number of notes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, cast, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from notelstm.encoders import tracker_of
+from notelstm.errors import DataError, FieldError
+from notelstm.evaluation.grid import GRIDS, cells_of, snap
+from notelstm.evaluation.spread import Spread
+from notelstm.fields import Field, Rows
+from notelstm.notes import Notes
+from notelstm.protocols import Context, Density, NoteEncoder, NoteModel
+from notelstm.tree import index, join
+
+__all__ = ["FIRST", "PieceScore", "Scores", "nats_per_note", "score_piece"]
+
+FIRST: Final = 25
+"""The first note of a piece that is scored, so that every model has as much context."""
+
+_FLOOR: Final = 1e-9
+_CHUNK: Final = 1024
+
+_Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PieceScore:
+    """What one piece costs.
+
+    Attributes:
+        notes: How many notes were scored.
+        nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders.
+    """
+
+    notes: int
+    nats: Mapping[str, float]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Nats per note over a set of pieces.
+
+    Attributes:
+        pieces: Each piece's score, in order, for paired comparisons.
+    """
+
+    pieces: tuple[PieceScore, ...]
+
+    @property
+    def notes(self) -> int:
+        """How many notes were scored."""
+        return sum(piece.notes for piece in self.pieces)
+
+    def of(self, role: str) -> float | None:
+        """Nats per note of one role, None if the model does not predict it."""
+        if any(role not in piece.nats for piece in self.pieces):
+            return None
+        return sum(piece.nats[role] for piece in self.pieces) / self.notes
+
+    def _sum(self, *roles: str) -> float | None:
+        parts = [self.of(role) for role in roles]
+        return None if any(part is None for part in parts) else sum(cast(list[float], parts))
+
+    @property
+    def psd(self) -> float | None:
+        """Pitch, step and duration together."""
+        return self._sum("pitch", "step", "duration")
+
+    @property
+    def total(self) -> float | None:
+        """All of a note including its velocity; None for a model without one."""
+        events = self.of("event")
+        return self._sum("pitch", "step", "duration", "velocity") if events is None else events
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The figures under the names of the command line's ``--json``."""
+        roles = ("pitch", "step", "duration", "velocity")
+        figures: dict[str, float | int | None] = {role: self.of(role) for role in roles}
+        return {**figures, "psd": self.psd, "total": self.total, "notes": self.notes}
+
+
+def nats_per_note(
+    model: NoteModel,
+    encoder: NoteEncoder,
+    pieces: Sequence[Notes],
+    *,
+    sigmas: Mapping[str, float] | None = None,
+) -> Scores:
+    """Score a model on held-out pieces.
+
+    Args:
+        model: The model as it generates: :attr:`~notelstm.bundle.Bundle.player` of a bundle.
+        encoder: Its encoder.
+        pieces: Held-out pieces; those of 25 notes or fewer are passed over.
+        sigmas: Of point predictions, by field name.
+
+    Raises:
+        DataError: If no piece has more than 25 notes.
+        FieldError: If a field cannot be measured.
+    """
+    scored = [
+        score_piece(model, encoder, piece, sigmas=sigmas) for piece in pieces if len(piece) > FIRST
+    ]
+    if not scored:
+        raise DataError(
+            f"a scored piece has more than {FIRST} notes", got=f"{len(pieces)} pieces, none of them"
+        )
+    return Scores(pieces=tuple(scored))
+
+
+@torch.inference_mode()
+def score_piece(
+    model: NoteModel,
+    encoder: NoteEncoder,
+    piece: Notes,
+    *,
+    sigmas: Mapping[str, float] | None = None,
+) -> PieceScore:
+    """Score one piece of more than 25 notes; the arguments are those of :func:`nats_per_note`."""
+    module = cast(nn.Module, model)
+    training = module.training
+    module.eval()
+    notes = snap(piece)
+    rows = encoder.encode(notes)
+    spread = Spread(sigmas=sigmas or {})
+    one_row_a_note = not any(field.role == "event" for field in encoder.fields)
+    if one_row_a_note:
+        wanted = np.arange(len(rows)) >= FIRST
+        count = len(notes) - FIRST
+    else:
+        wanted, count = _event_rows(encoder, rows)
+    sums: dict[str, float] = {}
+    bounds = _bounds(encoder, notes, rows) if one_row_a_note else {}
+    device = next(module.parameters()).device
+    for first, context in _contexts(model, torch.from_numpy(rows).to(device)):
+        here = slice(first, first + _size(context))
+        chosen = torch.from_numpy(wanted[here]).to(device)
+        known = {
+            f.name: torch.from_numpy(rows[here, i]).to(device)
+            for i, f in enumerate(encoder.fields)
+        }
+        for field in encoder.fields:
+            prediction = spread(field.name, model.predict(field.name, context, known))
+            if not isinstance(prediction, Density):
+                raise FieldError(
+                    "a scored prediction has a likelihood", got=type(prediction).__name__,
+                    where=f"field {field.name!r}",
+                )
+            if one_row_a_note:
+                low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
+                probability, cells = prediction.mass(field, low, high), GRIDS[field.role].size
+            else:
+                probability = (-prediction.nll(known[field.name]).double()).exp()
+                cells = field.classes or 1
+            nats = -torch.log((1 - _FLOOR) * probability + _FLOOR / cells)
+            sums[field.role] = sums.get(field.role, 0.0) + float(nats[chosen].sum())
+    module.train(training)
+    if not all(math.isfinite(value) for value in sums.values()):
+        raise DataError("scores are finite", got=f"{sums}", fix="the model has diverged; retrain")
+    return PieceScore(notes=count, nats=sums)
+
+
+def _size(context: Context) -> int:
+    """How many rows a context without a batch axis predicts."""
+    tensor = context
+    while not isinstance(tensor, Tensor):
+        tensor = tensor[0]
+    return int(tensor.shape[0])
+
+
+def _contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[int, Context]]:
+    """The contexts that predict each row, chunk by chunk: (first row, (M, ...) context)."""
+    before, state = model.start(1)
+    for first in range(0, len(rows), _CHUNK):
+        chunk = rows[None, first : first + _CHUNK]  # (1, M, F)
+        after, state = model.forward(chunk, state)
+        shifted = join([before, index(after, (slice(None), slice(None, -1)))], axis=1)
+        yield first, index(shifted, 0)
+        before = index(after, (slice(None), slice(-1, None)))
+
+
+def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> dict[str, _Bounds]:
+    """Each field's cells of a piece, (N,) begins and ends."""
+    unmeasured = [field.name for field in encoder.fields if field.role not in GRIDS]
+    if unmeasured:
+        raise FieldError(
+            "the measure knows pitch, step, duration, velocity and events",
+            got=", ".join(unmeasured),
+        )
+    cells = cells_of(notes)
+    bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
+    # Coarse steps leave the decoded onset beside the true one; the next step is counted from it.
+    astray = encoder.decode(rows).start - (notes.start - notes.start[0])
+    before = np.concatenate([[0.0], astray[:-1]])
+    for field in encoder.fields:
+        if field.role == "step":
+            low, high = bounds[field.name]
+            bounds[field.name] = (low - before, high - before)
+    return bounds
+
+
+def _event_rows(encoder: NoteEncoder, rows: Rows) -> tuple[NDArray[np.bool_], int]:
+    """Which events come after note 24's note-on, and how many notes begin among them."""
+    tracker = tracker_of(encoder)
+    wanted = np.zeros(len(rows), dtype=np.bool_)
+    for i, row in enumerate(rows):
+        # A row belongs to the number of notes begun before it.
+        wanted[i] = tracker.n >= FIRST
+        tracker.push(row)
+    return wanted, tracker.n - FIRST

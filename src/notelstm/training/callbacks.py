@@ -1,0 +1,255 @@
+"""Callbacks: what happens beside the training loop.
+
+A callback is told of each event and may ask the run to stop. One that remembers anything has
+``state_dict`` and ``load_state_dict`` too, and a resumed run gives it back what it knew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, final, runtime_checkable
+
+from tqdm.auto import tqdm
+
+from notelstm.errors import ConfigError
+
+__all__ = [
+    "BestKept",
+    "Callback",
+    "EarlyStop",
+    "Event",
+    "EventName",
+    "JsonLog",
+    "Progress",
+    "Run",
+    "Stateful",
+]
+
+EventName: TypeAlias = Literal["start", "step", "epoch", "end"]
+"""``start`` before the first step, ``step`` after each, ``epoch`` after each, ``end`` at the end."""
+
+
+class Event(NamedTuple):
+    """Something that happened in a run.
+
+    Attributes:
+        name: What.
+        epoch: Epochs finished so far.
+        step: Steps taken so far, in all epochs.
+        values: At ``epoch``: ``loss`` and ``loss/<field>``, ``validation`` and
+            ``validation/<field>`` where there is a validation set, ``seconds``, ``targets_per_second``.
+    """
+
+    name: EventName
+    epoch: int
+    step: int
+    values: Mapping[str, float]
+
+
+class Run(Protocol):
+    """What a callback may do to the run that called it."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs asked for."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder, if it has one."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """End the run after the current epoch, in good order."""
+        ...
+
+    def keep(self) -> None:
+        """Keep the model as it is now as the best so far."""
+        ...
+
+    def restore_best(self) -> None:
+        """Put the best model back in place, if one was kept."""
+        ...
+
+
+class Callback(Protocol):
+    """Is told of every event of a run."""
+
+    def handle(self, event: Event, run: Run) -> None:
+        """React to an event."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A callback that remembers; its memory is saved with every checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it knows, as tensors and plain numbers, strings, lists and dicts."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        ...
+
+
+@final
+class Progress:
+    """A progress bar: epochs done, the last losses, steps per second."""
+
+    def __init__(self) -> None:
+        self.config: Mapping[str, Any] = {}
+        self._bar: tqdm[Any] | None = None
+
+    def handle(self, event: Event, run: Run) -> None:
+        """Draw the bar."""
+        if event.name == "start":
+            total = run.epochs * run.steps_per_epoch
+            self._bar = tqdm(total=total, initial=event.step, unit="step", mininterval=0.5)
+            return
+        if self._bar is None:
+            return
+        if event.name == "step":
+            self._bar.update()
+        elif event.name == "epoch":
+            shown = {k: f"{v:.4g}" for k, v in event.values.items() if "second" not in k}
+            self._bar.set_description(f"epoch {event.epoch}/{run.epochs}", refresh=False)
+            self._bar.set_postfix(shown, refresh=True)
+        else:
+            self._bar.close()
+            self._bar = None
+
+
+@final
+class JsonLog:
+    """One line of JSON for each epoch, in ``log.jsonl`` of the run folder.
+
+    A resumed run takes back the lines of epochs that it will do again.
+    """
+
+    def __init__(self) -> None:
+        self.config: Mapping[str, Any] = {}
+
+    def handle(self, event: Event, run: Run) -> None:
+        """Cut the log to where the run stands, or add a line."""
+        if run.folder is None:
+            return
+        path = run.folder / "log.jsonl"
+        if event.name == "start":
+            kept = _lines_until(path, event.epoch)
+            path.write_text("".join(kept), encoding="utf-8")
+        elif event.name == "epoch":
+            line = {"epoch": event.epoch, "step": event.step, **event.values}
+            # Infinity is not JSON; a diverged run still gets a log that can be read.
+            safe = {k: v if math.isfinite(v) else repr(v) for k, v in line.items()}
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(safe) + os.linesep)
+
+
+def _lines_until(path: Path, epoch: int) -> list[str]:
+    """The whole lines of a log up to an epoch; a line cut off by a crash is dropped."""
+    if not path.exists():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            done = json.loads(line)["epoch"]
+        except (ValueError, KeyError):
+            continue
+        if done <= epoch:
+            kept.append(line)
+    return kept
+
+
+@final
+@dataclass(kw_only=True)
+class EarlyStop:
+    """Stops a run whose validation loss no longer falls.
+
+    Attributes:
+        patience: Epochs without a new best before it stops.
+        least: How much lower than the best a loss must be to count as new best.
+        watch: The value to look at.
+    """
+
+    patience: int = 5
+    least: float = 0.0
+    watch: str = "validation"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.patience < 1:
+            raise ConfigError("patience is at least 1 epoch", got=f"{self.patience}")
+        self._best = math.inf
+        self._waited = 0
+
+    def handle(self, event: Event, run: Run) -> None:
+        """Compare each epoch's value with the best."""
+        if event.name != "epoch":
+            return
+        if _watched(event, self.watch) < self._best - self.least:
+            self._best, self._waited = event.values[self.watch], 0
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            run.stop(f"{self.watch} has not fallen for {self._waited} epochs")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value, and the epochs since."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self._best, self._waited = state["best"], state["waited"]
+
+
+@final
+@dataclass(kw_only=True)
+class BestKept:
+    """Keeps the model of the best epoch, and puts it back at the end.
+
+    Attributes:
+        watch: The value to look at; lower is better.
+    """
+
+    watch: str = "validation"
+
+    def __post_init__(self) -> None:
+        """Nothing is known yet."""
+        self._best = math.inf
+
+    def handle(self, event: Event, run: Run) -> None:
+        """Keep a new best; at the end put the best back."""
+        if event.name == "epoch" and _watched(event, self.watch) < self._best:
+            self._best = event.values[self.watch]
+            run.keep()
+        elif event.name == "end":
+            run.restore_best()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self._best = state["best"]
+
+
+def _watched(event: Event, name: str) -> float:
+    if name not in event.values:
+        raise ConfigError(
+            "the watched value is there",
+            got=f"{name!r}",
+            fix="give a validation set, or watch one of " + ", ".join(event.values),
+        )
+    return event.values[name]

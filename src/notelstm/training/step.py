@@ -1,0 +1,89 @@
+"""One forward pass for training: what DDP, autocast and compilation wrap."""
+
+from __future__ import annotations
+
+from typing import Final, cast, final
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from notelstm.batch import Batch
+from notelstm.losses import CompositeLoss, Losses
+from notelstm.protocols import Batches, Context, NoteModel, State
+from notelstm.tree import choose, index, join, map_tree
+
+__all__ = ["TrainStep", "measure_terms"]
+
+
+@final
+class TrainStep(nn.Module):
+    """A model and its loss as one module.
+
+    Heads run on scored positions only.
+
+    Args:
+        model: The model.
+        loss: Its loss.
+    """
+
+    def __init__(self, model: NoteModel, loss: CompositeLoss) -> None:
+        super().__init__()
+        self.model: nn.Module = cast(nn.Module, model)
+        self.loss: Final = loss
+        self._columns: Final = {field.name: i for i, field in enumerate(model.fields)}
+
+    @override
+    def forward(self, batch: Batch, state: State | None) -> tuple[Losses, State]:
+        """The loss of a batch.
+
+        Args:
+            batch: B lanes of T + 1 rows.
+            state: What the batch before left, or None if every lane starts afresh.
+
+        Returns:
+            The total and the terms, scalars; and the state after the batch.
+        """
+        model = cast(NoteModel, self.model)
+        begin, anew = model.start(batch.rows.shape[0])
+        if state is None:
+            state = anew
+        elif bool(batch.fresh.any()):
+            state = choose(batch.fresh.to(batch.rows.device), anew, state)
+        after, state = model.forward(batch.rows[:, :-1], state)
+        context = _scored_contexts(begin, after, batch.scored)
+        targets = batch.rows[batch.scored.to(batch.rows.device)]  # (S, F)
+        known = {name: targets[:, i] for name, i in self._columns.items()}
+        predictions = {name: model.predict(name, context, known) for name in self.loss.terms}
+        return self.loss(predictions, known), state
+
+
+def _scored_contexts(begin: Context, after: Context, scored: Tensor) -> Context:
+    """The contexts (S, ...) that predict the scored rows, from (B, 1, ...) and (B, T, ...)."""
+    last_only = not bool(scored[:, :-1].any()) and bool(scored[:, -1].all())
+    if last_only:
+        return index(after, (slice(None), -1))
+    if not bool(scored[:, 0].any()):
+        contexts, scored = after, scored[:, 1:]
+    else:
+        contexts = join([begin, after], axis=1)  # (B, T + 1, ...)
+    # Indices are made on the CPU, where the flags are: the device is never waited for.
+    places = scored.flatten().nonzero().squeeze(1)
+    return map_tree(lambda t: t.flatten(0, 1)[places.to(t.device)], contexts)
+
+
+def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> dict[str, float]:
+    """Each term of an untrained model's loss on the first batch, to be balanced.
+
+    Args:
+        model: The model.
+        loss: A loss whose weights are to be chosen.
+        batches: The training set.
+
+    Returns:
+        By field name; give it to :meth:`notelstm.losses.CompositeLoss.balanced`.
+    """
+    step = TrainStep(model, loss)
+    with torch.no_grad():
+        losses, _ = step(next(iter(batches.epoch(0))), None)
+    return {name: float(value) for name, value in losses.terms.items()}
