@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from notelstm.errors import NotesError
 
@@ -27,8 +27,9 @@ def _column(name: str, values: ArrayLike, dtype: type, length: int) -> NDArray[n
     """A read-only (N,) array of `dtype`, or an error that names the column."""
     try:
         array = np.asarray(values)
-        if dtype is not np.float64 and array.dtype.kind == "f" and np.any(array % 1 != 0):
-            raise NotesError(f"{name} holds whole numbers", got="fractions or NaN")
+        whole = array.dtype.kind != "f" or np.all(np.isfinite(array) & (array == np.floor(array)))
+        if dtype is not np.float64 and not whole:
+            raise NotesError(f"{name} holds whole numbers", got="fractions, NaN or infinity")
         array = np.array(array, dtype=dtype)
     except (TypeError, ValueError) as error:
         if isinstance(error, NotesError):

@@ -70,9 +70,15 @@ class Categorical:
         return _inverse_cdf(self.probabilities, noise[..., 0])
 
     def draw_weighted(self, noise: Tensor) -> Tensor:
-        """(...) class ids drawn in proportion to `weights`, or to the softmax without weights."""
-        weights = self.probabilities if self.weights is None else self.weights
-        return _inverse_cdf(weights, noise[..., 0])
+        """(...) class ids drawn in proportion to `weights`, or to the softmax where there are none.
+
+        Weights that are all 0, because a mask left only classes whose weight is too small for
+        float32, say nothing of what is left; the softmax does.
+        """
+        if self.weights is None:
+            return self.draw(noise)
+        some = self.weights.amax(-1, keepdim=True) > 0
+        return _inverse_cdf(torch.where(some, self.weights, self.probabilities), noise[..., 0])
 
     def mode(self) -> Tensor:
         """(...) the class with the largest logit."""
@@ -98,9 +104,12 @@ class Categorical:
         return Categorical(self.logits.masked_fill(~legal, -math.inf), weights)
 
     def tempered(self, temperature: float) -> Categorical:
-        """Logits over `temperature`, weights to the power of its inverse."""
-        weights = None if self.weights is None else self.weights ** (1 / temperature)
-        return Categorical(self.logits / temperature, weights)
+        """Logits over `temperature`, relative weights to the power of its inverse."""
+        if self.weights is None:
+            return Categorical(self.logits / temperature)
+        # Scaled to a largest weight of 1, no temperature makes all of them underflow.
+        largest = self.weights.amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        return Categorical(self.logits / temperature, (self.weights / largest) ** (1 / temperature))
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the class ids `target` (...)."""
@@ -226,14 +235,12 @@ class Normal:
         """(...) nats of the cell around `target` (...); the cells at the ends hold the tails."""
         _same_shape("the target", self.mean, target)
         half = self.cell / 2
-        lower, upper = target - half, target + half
-        if self.low is not None:
-            lower = torch.where(lower < self.low, torch.full_like(lower, -math.inf), lower)
-        if self.high is not None:
-            upper = torch.where(upper > self.high, torch.full_like(upper, math.inf), upper)
-        a = (lower - self.mean) / self.sigma
-        b = (upper - self.mean) / self.sigma
-        return -_log_normal_mass(a, b).to(self.mean)
+        a = (target - half - self.mean) / self.sigma
+        b = (target + half - self.mean) / self.sigma
+        closed = torch.zeros_like(target, dtype=torch.bool)
+        open_low = closed if self.low is None else target - half < self.low
+        open_high = closed if self.high is None else target + half > self.high
+        return -_log_normal_mass(a, b, open_low, open_high).to(self.mean)
 
     def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
         """(...) the probability of [low, high); the ends hold what was censored."""
@@ -247,15 +254,17 @@ class Normal:
         return (upper - lower).clamp_min(0)
 
 
-def _log_normal_mass(a: Tensor, b: Tensor) -> Tensor:
-    """log(Phi(b) - Phi(a)) without cancellation, for a < b; gradients stay finite in the tails."""
+def _log_normal_mass(a: Tensor, b: Tensor, open_low: Tensor, open_high: Tensor) -> Tensor:
+    """log(Phi(b) - Phi(a)) without cancellation, for a < b; gradients stay finite in the tails.
+
+    Where an end is open the mass reaches out to infinity. Infinite `a` or `b` would say the same,
+    but their gradients are NaN.
+    """
     # By symmetry work in the left tail, where both log-probabilities are accurate.
-    flip = a > 0
+    flip = ~open_low & (open_high | (a > 0))
     left, right = torch.where(flip, -b, a), torch.where(flip, -a, b)
     log_right = torch.special.log_ndtr(right)
-    # An open end has probability 0 below it; a finite stand-in keeps its gradient defined.
-    open_end = torch.isneginf(left)
-    log_left = torch.special.log_ndtr(torch.where(open_end, right - 1, left))
-    gap = (log_left - log_right).clamp_max(-1e-6)
+    gap = (torch.special.log_ndtr(left) - log_right).clamp_max(-1e-6)
     mass = log_right + torch.log(-torch.expm1(gap))
-    return torch.where(open_end, log_right, mass)
+    mass = torch.where(open_low | open_high, log_right, mass)
+    return torch.where(open_low & open_high, torch.zeros_like(mass), mass)

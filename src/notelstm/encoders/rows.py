@@ -52,7 +52,7 @@ def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
         raise EncodingError(f"rows have shape (N, {len(fields)}): {names}", got=f"{array.shape}")
     for column, field in zip(array.T, fields, strict=True):
         if field.classes is not None:
-            bad = ~((column >= 0) & (column < field.classes) & (column % 1 == 0))
+            bad = ~((column >= 0) & (column < field.classes) & (column == np.floor(column)))
             rule = f"{field.name} is a whole number from 0 to {field.classes - 1}"
         else:
             low, high = field.interval

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class Windowed(nn.Module):
             raise ConfigError("a model is a torch.nn.Module", got=type(model).__name__)
         self.model: nn.Module = model
         self.window: int = window
+        self.config: Final[Mapping[str, Any]] = {"model": model, "window": window}
 
     @property
     def inner(self) -> NoteModel:

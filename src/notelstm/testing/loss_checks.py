@@ -1,0 +1,155 @@
+"""``check_loss_term``: the contract of :class:`notelstm.protocols.LossTerm`, clause by clause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from notelstm.errors import ShapeError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical, Point
+from notelstm.protocols import LossTerm, Prediction
+from notelstm.testing.clauses import require, run
+
+__all__ = ["check_loss_term"]
+
+_S: Final = 12
+
+
+@final
+@dataclass(frozen=True)
+class _Case:
+    """A term, and predictions that it can judge: from numbers (S, C), or (S,) if continuous."""
+
+    term: LossTerm
+    field: Field
+    make: Callable[[Tensor], Prediction]
+
+    @property
+    def target(self) -> Tensor:
+        """(S,) class ids or values."""
+        if self.field.classes is not None:
+            return torch.arange(_S) % self.field.classes
+        low = self.field.interval.low if self.field.low is not None else -1.0
+        return torch.linspace(low + 0.1, low + 2, _S)
+
+    def numbers(self, generator: torch.Generator) -> Tensor:
+        """What a head might put out before training."""
+        shape = (_S,) if self.field.classes is None else (_S, self.field.classes)
+        return torch.randn(shape, generator=generator)
+
+    def perfect(self, target: Tensor) -> Tensor:
+        """Numbers that say nothing but the target."""
+        if self.field.classes is None:
+            return target.clone()
+        return 30.0 * torch.nn.functional.one_hot(target, self.field.classes).float()
+
+
+def check_loss_term(
+    term: LossTerm, field: Field, *, make: Callable[[Tensor], Prediction] | None = None
+) -> None:
+    """Check that a loss term keeps the contract.
+
+    Args:
+        term: The term.
+        field: A field that it can be used for.
+        make: A prediction from what a head puts out: (S, C) logits of a categorical field, (S,)
+            values of a continuous one. ``Categorical`` or ``Point`` by default.
+
+    Raises:
+        AssertionError: At the first clause that is broken, with its name.
+
+    Example:
+        >>> from notelstm.losses import PositivePressure
+        >>> step = Field.continuous("step", "step", unit="s", low=0.0)
+        >>> check_loss_term(PositivePressure(), step)
+    """
+    if make is None:
+        make = Categorical if field.is_categorical else Point
+    run("check_loss_term", _CLAUSES, _Case(term, field, make))
+
+
+def _it_is_a_finite_scalar(case: _Case) -> None:
+    """The loss is one finite number, the same each time."""
+    numbers = case.numbers(torch.Generator().manual_seed(0))
+    value = case.term(case.make(numbers), case.target)
+    require(isinstance(value, Tensor), f"Got {type(value).__name__}.")
+    require(value.shape == (), f"Got shape {tuple(value.shape)}.")
+    require(torch.isfinite(value), f"Got {value.item()}.")
+    again = case.term(case.make(numbers), case.target)
+    require(torch.equal(value, again), f"Got {value.item()}, then {again.item()}.")
+
+
+def _its_gradient_is_finite(case: _Case) -> None:
+    """Each position gets a finite gradient, also where predictions are far off."""
+    for scale in (1.0, 1e3):
+        numbers = (scale * case.numbers(torch.Generator().manual_seed(0))).requires_grad_()
+        value = case.term(case.make(numbers), case.target)
+        require(value.requires_grad, "The loss is cut off from the prediction.")
+        torch.autograd.backward(value)
+        gradient = numbers.grad
+        require(gradient is not None and torch.isfinite(gradient).all(), f"Got {gradient}.")
+        if scale == 1.0 and gradient is not None:
+            reached = gradient.reshape(_S, -1).abs().sum(1) > 0
+            require(reached.all(), f"Position {(~reached).nonzero()[:1].tolist()} gets none.")
+
+
+def _shapes_that_differ_are_refused(case: _Case) -> None:
+    """Predictions and targets of different shapes give a ShapeError, never a broadcast."""
+    numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
+    for predicted, wanted in (
+        (numbers.unsqueeze(1), target),  # (S, 1) and (S,)
+        (numbers, target.unsqueeze(1)),
+        (numbers, target[:1]),
+        (numbers[:1], target),
+        (numbers, target[0]),
+    ):
+        shape = tuple(predicted.shape)
+        lead = shape if case.field.classes is None else shape[:-1]
+        try:
+            case.term(case.make(predicted), wanted)
+        except ShapeError:
+            continue
+        raise AssertionError(f"{lead} predicted and {tuple(wanted.shape)} wanted was accepted.")
+
+
+def _order_does_not_matter(case: _Case) -> None:
+    """The same positions in another order give the same loss."""
+    numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
+    order = torch.randperm(_S, generator=torch.Generator().manual_seed(1))
+    one = case.term(case.make(numbers), target)
+    two = case.term(case.make(numbers[order]), target[order])
+    require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
+
+
+def _size_does_not_matter(case: _Case) -> None:
+    """The loss is a mean: every position twice gives the same."""
+    numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
+    one = case.term(case.make(numbers), target)
+    two = case.term(case.make(torch.cat([numbers, numbers])), torch.cat([target, target]))
+    require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
+
+
+def _perfect_is_not_worse(case: _Case) -> None:
+    """A perfect prediction is not worse than a bad one."""
+    target = case.target
+    bad = case.perfect(target.roll(1))
+    if case.field.classes is None:
+        bad = target + 5
+    best = case.term(case.make(case.perfect(target)), target)
+    worst = case.term(case.make(bad), target)
+    require(best <= worst, f"Perfect gives {best.item()}, bad {worst.item()}.")
+
+
+_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+    _it_is_a_finite_scalar,
+    _its_gradient_is_finite,
+    _shapes_that_differ_are_refused,
+    _order_does_not_matter,
+    _size_does_not_matter,
+    _perfect_is_not_worse,
+)

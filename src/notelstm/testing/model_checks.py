@@ -1,0 +1,337 @@
+"""``check_model``: the contract of :class:`notelstm.protocols.NoteModel`, clause by clause."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from notelstm import plugins, tree
+from notelstm.fields import Field
+from notelstm.protocols import Context, Density, NoteModel, Prediction, State
+from notelstm.testing.clauses import require, run
+from notelstm.testing.makers import random_rows
+from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, Heads, as_numbers
+
+__all__ = ["check_model"]
+
+_NAME = "check_model"
+_LANES, _STEPS = 3, 12
+
+
+@final
+@dataclass(frozen=True)
+class _Case:
+    """A model, rows for it to read, and how near equal numbers have to be."""
+
+    model: Any
+    rows: Tensor
+    tolerance: float
+    entry_point: bool
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Field]:
+        return {field.name: field for field in self.model.fields}
+
+    def known(self, rows: Tensor) -> dict[str, Tensor]:
+        """The columns of (..., F) rows by field name, class ids as whole numbers."""
+        return {
+            name: rows[..., j].long() if field.is_categorical else rows[..., j]
+            for j, (name, field) in enumerate(self.fields.items())
+        }
+
+    def said(self, context: Context, rows: Tensor, model: Any = None) -> dict[str, Tensor]:
+        """What the model says of each field of (..., F) rows, as numbers (..., K)."""
+        model = self.model if model is None else model
+        known = self.known(rows)
+        return {
+            name: as_numbers(model.predict(name, context, known), self.fields[name])
+            for name in self.model.order
+        }
+
+    def read(self, rows: Tensor, model: Any = None) -> tuple[Context, State]:
+        """The contexts before each of (B, T, F) rows, (B, T, ...), and the state after all."""
+        model = self.model if model is None else model
+        context, state = model.start(rows.shape[0])
+        contexts, state = model.forward(rows, state)
+        whole: Context = tree.join([context, contexts], axis=1)
+        return tree.index(whole, (slice(None), slice(0, -1))), state
+
+    def same(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], what: str) -> None:
+        """Equal numbers within the tolerance, field by field."""
+        for name, numbers in a.items():
+            require(numbers.shape == b[name].shape, f"{what}: {name!r} has other shapes.")
+            off = float((numbers - b[name]).detach().abs().max()) if numbers.numel() else 0.0
+            require(off <= self.tolerance, f"{what}: {name!r} is off by {off:.3g}.")
+
+
+def check_model(
+    model: NoteModel,
+    *,
+    rows: Tensor | None = None,
+    tolerance: float = 1e-5,
+    entry_point: bool = True,
+) -> None:
+    """Check that a model keeps the contract.
+
+    Args:
+        model: The model; it is left as it is.
+        rows: (B, T, F) rows that it can read, B and T at least 2; random ones by default.
+        tolerance: By how much numbers may differ that should be equal, in the heads' own units.
+        entry_point: Whether it has an entry point, so that it must be saved and rebuilt alike.
+
+    Raises:
+        AssertionError: At the first clause that is broken, with its name.
+
+    Example:
+        >>> from notelstm.encoders import StepDurationEncoder
+        >>> from notelstm.models import ThreeHeadLSTM
+        >>> check_model(ThreeHeadLSTM(fields=StepDurationEncoder().fields))
+    """
+    if rows is None:
+        table = random_rows(model.fields, (_LANES, _STEPS), np.random.default_rng(0))
+        rows = torch.from_numpy(table)
+    own = copy.deepcopy(model)
+    if isinstance(own, nn.Module):
+        own.eval()
+    case = _Case(own, rows, tolerance, entry_point)
+    run(_NAME, _CLAUSES, case)
+    heads = functools.partial(_heads, case)
+    run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, heads))
+    run(_NAME, _TRAINING_CLAUSES, case)
+
+
+def _heads(case: _Case) -> dict[str, Prediction]:
+    with torch.no_grad():
+        context, _ = case.read(case.rows)
+        known = case.known(case.rows)
+        return {name: case.model.predict(name, context, known) for name in case.model.order}
+
+
+def _fields_and_order_agree(case: _Case) -> None:
+    """A model is a torch module; its order names each of its fields once."""
+    require(isinstance(case.model, nn.Module), f"Got {type(case.model).__name__}.")
+    order = tuple(case.model.order)
+    require(sorted(order) == sorted(case.fields), f"Order {order}, fields {tuple(case.fields)}.")
+    require(len(case.fields) == len(case.model.fields), "Two fields have one name.")
+
+
+def _trees_have_the_batch_first(case: _Case) -> None:
+    """Context and state are named tuples of tensors, batch on axis 0, the context's time on 1."""
+    b, t = case.rows.shape[:2]
+    context, state = case.model.start(b)
+    contexts, later = case.model.forward(case.rows, state)
+    for what, whole, lead in (
+        ("The context of start", context, (b, 1)),
+        ("The context of forward", contexts, (b, t)),
+        ("The state of start", state, (b,)),
+        ("The state of forward", later, (b,)),
+    ):
+        require(isinstance(whole, tuple), f"{what} is a {type(whole).__name__}.")
+        for name, tensor in tree.flatten(whole).items():
+            require(isinstance(tensor, Tensor), f"{what}: {name!r} is no tensor.")
+            shape = tuple(tensor.shape)
+            require(shape[: len(lead)] == lead, f"{what}: {name!r} has {shape}, not {lead}...")
+    _alike("The states", state, later)
+    _alike("The contexts", context, contexts, skip=2)
+
+
+def _alike(what: str, a: Any, b: Any, skip: int = 1) -> None:
+    one, two = tree.flatten(a), tree.flatten(b)
+    require(list(one) == list(two), f"{what} of start and forward are built differently.")
+    for name, tensor in one.items():
+        same = tensor.dtype == two[name].dtype and tensor.shape[skip:] == two[name].shape[skip:]
+        require(same, f"{what} of start and forward differ in {name!r}.")
+
+
+def _predictions_have_any_leading_shape(case: _Case) -> None:
+    """A prediction has the leading shape of its context, and does not depend on that shape."""
+    context, _ = case.read(case.rows)
+    whole = case.said(context, case.rows)
+    b, t = case.rows.shape[:2]
+    for lead in ((b * t,), (b, t, 1), (1, b * t)):
+        shaped = tree.map_tree(lambda x, s=lead: x.reshape(*s, *x.shape[2:]), context)
+        rows = case.rows.reshape(*lead, -1)
+        for name, numbers in case.said(shaped, rows).items():
+            got = tuple(numbers.shape[:-1])
+            require(got == lead, f"{name!r} has {got} for a context of {lead}.")
+            same = {name: numbers.reshape(b, t, -1)}
+            case.same(same, {name: whole[name]}, f"Leading shape {lead}")
+
+
+def _eval_is_deterministic(case: _Case) -> None:
+    """In eval mode the same rows give the same predictions, and no global randomness is used."""
+    before = torch.get_rng_state()
+    one = case.said(case.read(case.rows)[0], case.rows)
+    two = case.said(case.read(case.rows)[0], case.rows)
+    require(torch.equal(before, torch.get_rng_state()), "torch's global generator was used.")
+    for name, numbers in one.items():
+        require(torch.equal(numbers, two[name]), f"{name!r} differs the second time.")
+
+
+def _rows_to_come_are_unseen(case: _Case) -> None:
+    """Causal: changing rows from t on changes no prediction for a row up to t."""
+    whole = case.said(case.read(case.rows)[0], case.rows)
+    for t in range(case.rows.shape[1]):
+        changed = case.rows.clone()
+        # The other lanes' rows, so that every entry stays in its domain.
+        changed[:, t:] = case.rows.roll(1, dims=0)[:, t:].flip(1)
+        # The same `known`: only what was read may differ.
+        got = case.said(case.read(changed)[0], case.rows)
+        until = {name: numbers[:, : t + 1] for name, numbers in got.items()}
+        want = {name: numbers[:, : t + 1] for name, numbers in whole.items()}
+        case.same(until, want, f"Rows from {t} on changed, and a prediction up to row {t}")
+
+
+def _fields_to_come_are_unseen(case: _Case) -> None:
+    """A field is predicted from earlier fields of its row alone, whatever `known` holds besides."""
+    context, _ = case.read(case.rows)
+    known, other = case.known(case.rows), case.known(case.rows.roll(1, dims=0).flip(1))
+    for i, name in enumerate(case.model.order):
+        earlier = {key: known[key] for key in case.model.order[:i]}
+        later = {key: other[key] for key in case.model.order[i:]}
+        field = case.fields[name]
+        whole = as_numbers(case.model.predict(name, context, known), field)
+        for what, given in (("changed", earlier | later), ("left out", earlier)):
+            got = as_numbers(case.model.predict(name, context, given), field)
+            case.same({name: got}, {name: whole}, f"The same and later fields were {what}")
+
+
+def _cut_anywhere_is_the_whole(case: _Case) -> None:
+    """Cut anywhere and carry the state: the predictions and the last state are the same."""
+    whole, last = case.read(case.rows)
+    want, t = case.said(whole, case.rows), case.rows.shape[1]
+    for cuts in ([0, 1, t], [0, t // 2, t], list(range(t + 1))):
+        context, state = case.model.start(case.rows.shape[0])
+        parts = [context]
+        for a, b in pairwise(cuts):
+            context, state = case.model.forward(case.rows[:, a:b], state)
+            parts.append(context)
+        joined: Context = tree.index(tree.join(parts, axis=1), (slice(None), slice(0, -1)))
+        case.same(case.said(joined, case.rows), want, f"Cut at {cuts}")
+        for name, tensor in tree.flatten(state).items():
+            off = float((tensor - tree.flatten(last)[name]).detach().double().abs().max())
+            require(off <= case.tolerance, f"Cut at {cuts}: state {name!r} is off by {off:.3g}.")
+
+
+def _a_lane_does_not_see_the_others(case: _Case) -> None:
+    """A batch gives what each of its lanes gives alone."""
+    whole = case.said(case.read(case.rows)[0], case.rows)
+    for lane in range(case.rows.shape[0]):
+        rows = case.rows[lane : lane + 1]
+        want = {name: numbers[lane : lane + 1] for name, numbers in whole.items()}
+        case.same(case.said(case.read(rows)[0], rows), want, f"Lane {lane} alone")
+
+
+def _clocks_are_whole(case: _Case) -> None:
+    """A clock in the state is a whole number; a float one loses milliseconds after an hour."""
+    slow = case.rows[:1, :1].clone()
+    seconds = 0.0
+    for j, field in enumerate(case.model.fields):
+        times = [e.value if e.type == "shift" else 0.0 for e in field.events]
+        if field.role == "step":
+            times = list(field.values)
+        if field.is_categorical and times:
+            slow[..., j] = float(np.argmax(times))
+            seconds = max(times)
+        elif field.role == "step":
+            seconds = 20.0 if field.high is None else field.high
+            slow[..., j] = seconds
+    _, state = case.model.start(1)
+    _, early = case.model.forward(slow.expand(1, 50, -1), state)
+    _, late = case.model.forward(slow.expand(1, 150, -1), early)
+    for name, tensor in tree.flatten(late).items():
+        before, after = (
+            float(x.detach().double().abs().max()) for x in (tree.flatten(early)[name], tensor)
+        )
+        clock = seconds > 0 and after - before > 0.5 * 150 * seconds
+        whole = not tensor.is_floating_point()
+        require(whole or not clock, f"State {name!r} ({tensor.dtype}) grew with the time.")
+
+
+def _config_builds_the_same(case: _Case) -> None:
+    """``Model(**model.config)`` takes its weights, and then says the same."""
+    rebuilt = type(case.model)(**case.model.config)
+    rebuilt.load_state_dict(case.model.state_dict())
+    rebuilt.eval()
+    want = case.said(case.read(case.rows)[0], case.rows)
+    case.same(case.said(case.read(case.rows, rebuilt)[0], case.rows, rebuilt), want, "Rebuilt")
+    if case.entry_point:
+        saved = plugins.build(plugins.describe(case.model))
+        saved.load_state_dict(case.model.state_dict())
+        saved.eval()
+        case.same(case.said(case.read(case.rows, saved)[0], case.rows, saved), want, "Saved")
+
+
+def _loss(case: _Case, context: Context, rows: Tensor) -> Tensor:
+    """The likelihood of the rows where there is one, and the sum of what else is said."""
+    known = case.known(rows)
+    terms = []
+    for name in case.model.order:
+        prediction = case.model.predict(name, context, known)
+        if isinstance(prediction, Density):
+            terms.append(prediction.nll(known[name]).double().sum())
+        else:
+            terms.append((as_numbers(prediction, case.fields[name]).double() ** 2).sum())
+    return torch.stack(terms).sum()
+
+
+def _gradients_are_finite(case: _Case) -> None:
+    """Every parameter gets a gradient, and a finite one."""
+    case.model.train()
+    case.model.zero_grad()
+    try:
+        torch.autograd.backward(_loss(case, case.read(case.rows)[0], case.rows))
+        for name, parameter in case.model.named_parameters():
+            if parameter.requires_grad:
+                require(parameter.grad is not None, f"{name!r} gets none.")
+                require(torch.isfinite(parameter.grad).all(), f"{name!r} gets NaN or infinity.")
+    finally:
+        case.model.eval()
+
+
+def _the_start_is_trained(case: _Case) -> None:
+    """Row 0 is predicted from parameters, and each that decides it gets a gradient from it."""
+    rows = case.rows[:1, :1]
+    case.model.zero_grad()
+    context, _ = case.model.start(1)
+    loss = _loss(case, context, rows)
+    require(loss.requires_grad, "Nothing that predicts row 0 can be trained.")
+    torch.autograd.backward(loss)
+    want = case.said(context, rows)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in case.model.named_parameters():
+        with torch.no_grad():
+            kept = parameter.clone()
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+            got = case.said(case.model.start(1)[0], rows)
+            parameter.copy_(kept)
+        decides = any(not torch.equal(got[key], want[key]) for key in want)
+        trained = parameter.grad is not None and bool(parameter.grad.any())
+        require(trained or not decides, f"{name!r} decides row 0 and gets no gradient from it.")
+
+
+_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+    _fields_and_order_agree,
+    _trees_have_the_batch_first,
+    _predictions_have_any_leading_shape,
+    _eval_is_deterministic,
+    _rows_to_come_are_unseen,
+    _fields_to_come_are_unseen,
+    _cut_anywhere_is_the_whole,
+    _a_lane_does_not_see_the_others,
+    _clocks_are_whole,
+    _config_builds_the_same,
+)
+
+_TRAINING_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+    _gradients_are_finite,
+    _the_start_is_trained,
+)

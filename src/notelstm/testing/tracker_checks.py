@@ -1,0 +1,151 @@
+"""The clauses of ``check_encoder`` that look at the encoder's tracker, its own or the default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from notelstm.encoders.tracker import tracker_of
+from notelstm.fields import Field, Interval, Mask, Row, Rows
+from notelstm.notes import Notes
+from notelstm.protocols import NoteEncoder, Tracker
+from notelstm.testing.clauses import require
+from notelstm.testing.round_trips import EXACT, Trip
+
+__all__ = ["TRACKER_CLAUSES", "legal_rows_can_be_decoded"]
+
+
+def _pushed(encoder: NoteEncoder, rows: Iterable[Row]) -> Tracker:
+    tracker = tracker_of(encoder)
+    for row in rows:
+        tracker.push(row)
+    return tracker
+
+
+def _same_notes(a: Notes, b: Notes) -> None:
+    require(len(a) == len(b), f"{len(a)} notes instead of {len(b)}.")
+    require(np.array_equal(a.pitch, b.pitch), "The pitches differ.")
+    require(np.array_equal(a.velocity, b.velocity), "The velocities differ.")
+    require(np.allclose(a.start, b.start, rtol=0, atol=EXACT), "The onsets differ.")
+    require(np.allclose(a.end, b.end, rtol=0, atol=EXACT), "The ends differ.")
+
+
+def _the_tracker_gives_what_decode_gives(trip: Trip) -> None:
+    """A tracker that was pushed every row has the notes and the count that ``decode`` gives."""
+    tracker = _pushed(trip.encoder, trip.rows)
+    _same_notes(tracker.notes(), trip.back)
+    require(tracker.n == len(trip.back), f"n is {tracker.n} for {len(trip.back)} notes.")
+
+
+def _the_tracker_keeps_time(trip: Trip) -> None:
+    """Its clock starts at 0, never goes back, and stands at the onset of each note that begins."""
+    tracker = tracker_of(trip.encoder)
+    require(tracker.n == 0 and tracker.clock == 0, f"n {tracker.n}, clock {tracker.clock}.")
+    for i, row in enumerate(trip.rows):
+        n, clock = tracker.n, tracker.clock
+        tracker.push(row)
+        require(tracker.clock >= clock, f"Row {i}: from {clock} back to {tracker.clock}.")
+        require(tracker.n - n in (0, 1), f"Row {i}: n went from {n} to {tracker.n}.")
+        if tracker.n > n:
+            onset = float(trip.back.start[n])
+            off = abs(tracker.clock - onset)
+            require(off <= EXACT, f"Row {i}: {tracker.clock} at the onset {onset}.")
+
+
+def _the_tracker_knows_what_sounds(trip: Trip) -> None:
+    """At its clock it names the pitches that have begun and not ended."""
+    tracker = tracker_of(trip.encoder)
+    for i, row in enumerate(trip.rows):
+        tracker.push(row)
+        begun, now = trip.back[: tracker.n], tracker.clock
+        # An event encoder may end a note in a later row at the same time.
+        surely = set(begun.pitch[begun.end > now + EXACT].tolist())
+        at_most = set(begun.pitch[begun.end >= now - EXACT].tolist())
+        got = set(tracker.sounding(now))
+        require(surely <= got <= at_most, f"Row {i}, {now:g} s: {got} instead of {surely}.")
+
+
+def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
+    """Whether a mask, checked for its form, allows an entry."""
+    if mask is None:
+        return True
+    if isinstance(mask, Interval):
+        require(not field.is_categorical, f"{field.name!r} has classes, got an interval.")
+        require(mask.low <= mask.high, f"{field.name!r}: nothing lies in {mask}.")
+        return bool(np.float32(mask.low) <= np.float32(entry) <= np.float32(mask.high))
+    require(mask.shape == (field.classes,), f"{field.name!r}: a mask of shape {mask.shape}.")
+    require(mask.dtype == np.bool_, f"{field.name!r}: a mask of {mask.dtype}.")
+    require(mask.any(), f"{field.name!r}: nothing is legal.")
+    return bool(mask[int(entry)])
+
+
+def _what_was_encoded_is_legal(trip: Trip) -> None:
+    """Every entry of an encoded row is legal, whatever is known of its row already."""
+    tracker = tracker_of(trip.encoder)
+    for i, row in enumerate(trip.rows):
+        known: dict[str, float] = {}
+        for field, entry in zip(trip.encoder.fields, row.tolist(), strict=True):
+            for given in ({}, known):
+                legal = _allows(tracker.legal(field, given), field, entry)
+                require(legal, f"Row {i}: {field.name} = {entry:g}, known {given}.")
+            known[field.name] = entry
+        tracker.push(row)
+
+
+def _closing_ends_what_sounds(trip: Trip) -> None:
+    """After any number of rows, `closing` gives rows with which everything can be decoded."""
+    for k in sorted({len(trip.rows) * q // 4 for q in range(5)}):
+        tracker = _pushed(trip.encoder, trip.rows[:k])
+        begun, closing = tracker.n, tracker.closing()
+        require(closing.shape[1:] == trip.rows.shape[1:], f"{k} rows: shape {closing.shape}.")
+        require(closing.dtype == np.float32, f"{k} rows: {closing.dtype}.")
+        whole = trip.encoder.decode(np.concatenate([trip.rows[:k], closing]))
+        require(len(whole) == begun, f"{k} rows: {begun} notes began, {len(whole)} decoded.")
+        for row in closing:
+            tracker.push(row)
+        require(len(tracker.closing()) == 0, f"{k} rows: closed, it still wants to close.")
+
+
+def _drawn(
+    field: Field, mask: Mask | None, known: Mapping[str, float], rng: np.random.Generator
+) -> float:
+    """A random legal entry."""
+    if field.classes is not None:
+        legal = np.ones(field.classes, dtype=bool) if mask is None else mask
+        require(isinstance(legal, np.ndarray), f"{field.name!r} has classes, got an interval.")
+        classes = np.flatnonzero(legal)
+        require(classes.size, f"{field.name!r}: nothing is legal, known {dict(known)}.")
+        return float(rng.choice(classes))
+    low, high = mask if isinstance(mask, Interval) else field.interval
+    low = max(low, high - 2, -1.0) if low == -np.inf else low
+    return float(np.clip(np.float32(rng.uniform(low, min(high, low + 2))), low, high))
+
+
+def legal_rows_can_be_decoded(trip: Trip) -> None:
+    """Rows drawn at random from what is legal decode to as many notes as the tracker counts."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        tracker, rows = tracker_of(trip.encoder), []
+        for _ in range(60):
+            known: dict[str, float] = {}
+            for field in trip.encoder.fields:
+                known[field.name] = _drawn(field, tracker.legal(field, known), known, rng)
+            rows.append(np.array(list(known.values()), dtype=np.float32))
+            tracker.push(rows[-1])
+        for row in tracker.closing():
+            rows.append(row)
+            tracker.push(row)
+        table: Rows = np.stack(rows)
+        _same_notes(trip.encoder.decode(table), tracker.notes())
+        require(tracker.n == len(tracker.notes()), f"n is {tracker.n}.")
+
+
+TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
+    _the_tracker_gives_what_decode_gives,
+    _the_tracker_keeps_time,
+    _the_tracker_knows_what_sounds,
+    _what_was_encoded_is_legal,
+    _closing_ends_what_sounds,
+)
+"""What holds for every piece."""
