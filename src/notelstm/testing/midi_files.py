@@ -1,0 +1,153 @@
+"""Small MIDI files whose notes are known under every reading policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, final
+
+from notelstm.notes import Notes
+
+__all__ = ["FILES", "KnownFile", "Messages", "midi_bytes"]
+
+Messages: TypeAlias = Sequence[tuple[int, bytes]]
+"""One track chunk: at which tick, which message."""
+
+Columns: TypeAlias = tuple[tuple[float, float, int, int], ...]
+"""Notes as (start s, end s, pitch, velocity)."""
+
+
+def midi_bytes(*chunks: Messages, division: int = 480) -> bytes:
+    """A standard MIDI file of type 1.
+
+    Args:
+        chunks: The messages of each track chunk, ticks ascending.
+        division: Ticks a quarter note.
+
+    Returns:
+        The bytes of the file.
+
+    Source:
+        The MIDI Manufacturers Association, "Standard MIDI Files 1.0".
+    """
+    header = b"MThd" + (6).to_bytes(4) + b"\0\1" + len(chunks).to_bytes(2) + division.to_bytes(2)
+    return header + b"".join(_chunk(messages) for messages in chunks)
+
+
+def _chunk(messages: Messages) -> bytes:
+    body, now = b"", 0
+    for tick, message in messages:
+        body += _variable_length(tick - now) + message
+        now = tick
+    body += b"\0\xff\x2f\0"
+    return b"MTrk" + len(body).to_bytes(4) + body
+
+
+def _variable_length(number: int) -> bytes:
+    digits = [number & 0x7F]
+    while number := number >> 7:
+        digits.append(number & 0x7F | 0x80)
+    return bytes(reversed(digits))
+
+
+def _on(pitch: int, velocity: int, channel: int = 0) -> bytes:
+    return bytes((0x90 | channel, pitch, velocity))
+
+
+def _off(pitch: int, channel: int = 0) -> bytes:
+    return bytes((0x80 | channel, pitch, 0))
+
+
+def _tempo(microseconds: int) -> bytes:
+    return b"\xff\x51\x03" + microseconds.to_bytes(3)
+
+
+def _name(text: str) -> bytes:
+    return b"\xff\x03" + bytes([len(text)]) + text.encode("ascii")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KnownFile:
+    """A file, a policy, and the notes that the policy's docstring says are there.
+
+    Attributes:
+        name: What to call it in messages.
+        data: The file.
+        policy: Settings of the :class:`~notelstm.midi.ReadPolicy`, by name.
+        columns: Each note's start (s), end (s), pitch and velocity.
+    """
+
+    name: str
+    data: bytes
+    policy: dict[str, Any] = field(default_factory=dict)
+    columns: Columns
+
+    @property
+    def notes(self) -> Notes:
+        """The notes."""
+        start, end, pitch, velocity = zip(*self.columns, strict=True)
+        return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+
+
+_BAND: Final = midi_bytes(
+    [(0, _tempo(500_000)), (960, _tempo(250_000))],
+    [
+        (0, _name("Piano")),
+        (0, b"\xc0\5"),
+        (0, _on(64, 90)),
+        (0, _on(60, 80)),
+        (480, _off(64)),
+        (480, _off(60)),
+        (480, _on(60, 70)),
+        (960, _off(60)),
+        (960, _on(67, 1)),
+        (1440, _off(67)),
+    ],
+    [(0, _name("Kit")), (0, _on(36, 100, 9)), (480, _off(36, 9))],
+    [(0, _name("Violin")), (0, b"\xc1\x28"), (240, _on(72, 127, 1)), (480, _off(72, 1))],
+)
+_TWICE: Final = midi_bytes([(0, _on(60, 80)), (240, _on(60, 70)), (480, _off(60)), (960, _off(60))])
+_EMPTY_NOTE: Final = midi_bytes(
+    [(0, _on(60, 80)), (480, _off(60)), (480, _on(62, 70)), (480, _off(62))]
+)
+_SILENT: Final = midi_bytes([(0, _on(60, 80)), (480, _on(60, 0)), (960, _off(60))])
+_PEDAL: Final = midi_bytes(
+    [(0, _on(60, 80)), (240, b"\xb0\x40\x7f"), (480, _off(60)), (960, b"\xb0\x40\0")]
+)
+_LATE_TEMPO: Final = midi_bytes([(0, _on(60, 80)), (960, _off(60))], [(480, _tempo(250_000))])
+
+_PIANO: Final = ((0.0, 0.5, 60, 80), (0.0, 0.5, 64, 90), (0.5, 1.0, 60, 70), (1.0, 1.25, 67, 1))
+_VIOLIN: Final = (0.25, 0.5, 72, 127)
+_KIT: Final = (0.0, 0.5, 36, 100)
+
+
+def _known(
+    name: str, data: bytes, *columns: tuple[float, float, int, int], **policy: Any
+) -> KnownFile:
+    return KnownFile(name=name, data=data, policy=policy, columns=columns)
+
+
+FILES: Final[tuple[KnownFile, ...]] = (
+    _known("band", _BAND, *_PIANO),
+    _known("band", _BAND, _PIANO[1], _PIANO[0], *_PIANO[2:], ties="file"),
+    _known("band", _BAND, *_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all"),
+    _known("band", _BAND, _KIT, *_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all", drums=True),
+    _known("band", _BAND, _VIOLIN, programs=(40,)),
+    _known("band", _BAND, _VIOLIN, names=("vio*",)),
+    _known("band", _BAND, *_PIANO[:2], (0.5, 0.75, 60, 70), max_seconds=0.75),
+    _known("band", _BAND, *_PIANO, on_error="raise"),
+    _known("band", _BAND, *_PIANO, on_error="skip"),
+    _known("pitch twice", _TWICE, (0.0, 0.5, 60, 80), (0.25, 0.5, 60, 70)),
+    _known("pitch twice", _TWICE, (0.0, 0.5, 60, 80), (0.25, 1.0, 60, 70), overlaps="fifo"),
+    _known("pitch twice", _TWICE, (0.0, 1.0, 60, 80), overlaps="merge"),
+    _known("empty note", _EMPTY_NOTE, (0.0, 0.5, 60, 80)),
+    _known("empty note", _EMPTY_NOTE, (0.0, 0.5, 60, 80), (0.5, 0.5, 62, 70), zero_length="keep"),
+    _known("velocity 0", _SILENT, (0.0, 0.5, 60, 80)),
+    _known("velocity 0", _SILENT, (0.0, 1.0, 60, 80), (0.5, 1.0, 60, 1), velocity_zero="note"),
+    _known("pedal", _PEDAL, (0.0, 0.5, 60, 80)),
+    _known("pedal", _PEDAL, (0.0, 1.0, 60, 80), pedal="extend"),
+    _known("late tempo", _LATE_TEMPO, (0.0, 1.0, 60, 80)),
+    _known("late tempo", _LATE_TEMPO, (0.0, 0.75, 60, 80), tempos="all"),
+)
+"""One file for each choice of the policy; where several share a file, the default comes first."""

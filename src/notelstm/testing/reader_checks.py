@@ -1,0 +1,161 @@
+"""``check_reader``: the contract of :class:`notelstm.midi.Reader`, clause by clause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+
+from notelstm import plugins
+from notelstm.errors import MidiError, NoNotesError
+from notelstm.midi.policy import ReadPolicy
+from notelstm.midi.reading import Reader
+from notelstm.midi.report import ReadReport
+from notelstm.notes import Notes
+from notelstm.testing.clauses import require, run
+from notelstm.testing.midi_files import FILES, KnownFile, midi_bytes
+
+__all__ = ["check_reader"]
+
+_SAME: Final = 1e-6
+_WHERE: Final = "a file.mid"
+
+
+@final
+@dataclass(frozen=True)
+class _Case:
+    reader: Reader
+    files: Mapping[str, bytes]
+    entry_point: bool
+
+    def read(self, data: bytes, policy: ReadPolicy | None = None) -> tuple[Notes, ReadReport]:
+        return self.reader.read(data, policy or ReadPolicy(), _WHERE)
+
+    @property
+    def healthy(self) -> dict[str, bytes]:
+        """Every file that can be read under the default policy."""
+        own = {known.name: known.data for known in FILES if not known.policy}
+        return {**own, **self.files}
+
+
+def check_reader(
+    reader: Reader, *, files: Mapping[str, bytes] | None = None, entry_point: bool = True
+) -> None:
+    """Check that a reader keeps the contract.
+
+    Args:
+        reader: The reader.
+        files: More files that it can read under the default policy, by name.
+        entry_point: Whether it has an entry point, so that it can be found by name.
+
+    Raises:
+        AssertionError: At the first clause that is broken, with its name.
+
+    Example:
+        >>> from notelstm.midi.pretty import PrettyMidiReader
+        >>> check_reader(PrettyMidiReader())
+    """
+    run("check_reader", _CLAUSES, _Case(reader, files or {}, entry_point))
+
+
+def _require_notes(got: Notes, known: KnownFile) -> None:
+    what, want = f"{known.name}, {known.policy or 'default policy'}", known.notes
+    require(len(got) == len(want), f"{what}: {len(got)} notes, not {len(want)}.")
+    for name, tolerance in (("pitch", 0.0), ("velocity", 0.0), ("start", _SAME), ("end", _SAME)):
+        a, b = getattr(got, name), getattr(want, name)
+        near = np.allclose(a, b, rtol=0, atol=tolerance)
+        require(near, f"{what}: {name} is {a.tolist()}, not {b.tolist()}.")
+
+
+def _the_default_policy_is_served(case: _Case) -> None:
+    """Under the default policy the notes are the ones that the file holds."""
+    for known in FILES:
+        if not known.policy:
+            _require_notes(case.read(known.data)[0], known)
+
+
+def _a_policy_is_served_or_refused(case: _Case) -> None:
+    """Any other policy gives the notes that its docstring says, or a MidiError that says why."""
+    for known in FILES:
+        try:
+            notes, _ = case.read(known.data, ReadPolicy(**known.policy))
+        except NoNotesError:
+            raise
+        except MidiError as error:
+            require(error.rule, f"{known.policy}: the error gives no reason.")
+        else:
+            _require_notes(notes, known)
+
+
+def _the_report_agrees(case: _Case) -> None:
+    """The report names file and reader, and counts the notes; nothing was mended in good files."""
+    for name, data in case.healthy.items():
+        notes, report = case.read(data)
+        require(len(notes) > 0, f"{name}: no notes, and no NoNotesError.")
+        require(report.source == _WHERE, f"{name}: source {report.source!r}.")
+        require(report.reader, f"{name}: no reader.")
+        require(report.notes == len(notes), f"{name}: {report.notes} of {len(notes)} notes.")
+        off = abs(report.seconds - notes.seconds)
+        require(off <= _SAME, f"{name}: {report.seconds} s instead of {notes.seconds}.")
+        require(report.healthy, f"{name}: {report.repairs[:1]}.")
+        total = sum(track.notes for track in report.tracks)
+        require(total >= len(notes), f"{name}: the tracks have {total} of {len(notes)} notes.")
+
+
+def _reading_is_repeatable(case: _Case) -> None:
+    """The same bytes give the same notes."""
+    for name, data in case.healthy.items():
+        same = case.read(data)[0] == case.read(data)[0]
+        require(same, f"{name}: the second time they differed.")
+
+
+def _no_notes_is_an_error(case: _Case) -> None:
+    """Where the policy leaves no notes, a NoNotesError says so and names the file."""
+    drums = midi_bytes([(0, bytes((0x99, 36, 100))), (480, bytes((0x89, 36, 0)))])
+    for name, data in (("a file without notes", midi_bytes([])), ("only drums", drums)):
+        try:
+            case.read(data)
+        except NoNotesError as error:
+            require(_WHERE in error.where, f"{name}: the error says {error.where!r}.")
+        else:
+            raise AssertionError(f"{name} was read.")
+
+
+def _what_is_broken_is_a_midi_error(case: _Case) -> None:
+    """Bytes that are no MIDI file, cut or damaged, give notes or a MidiError, nothing else."""
+    broken = {"nothing": b"", "text": b"not music", "a header": b"MThd", "zeros": bytes(64)}
+    rng = np.random.default_rng(0)
+    for name, data in case.healthy.items():
+        for at in rng.integers(0, len(data), size=20).tolist():
+            damaged = bytearray(data)
+            damaged[at] = int(rng.integers(256))
+            broken[f"{name}, cut at byte {at}"] = data[:at]
+            broken[f"{name}, byte {at} changed"] = bytes(damaged)
+    for name, data in broken.items():
+        try:
+            case.read(data)
+        except MidiError as error:
+            require(_WHERE in error.where, f"{name}: the error says {error.where!r}.")
+        except Exception as error:
+            raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
+
+
+def _it_is_found_by_name(case: _Case) -> None:
+    """Its entry point leads to it, and it is built without settings."""
+    if case.entry_point:
+        saved = plugins.describe(case.reader)
+        rebuilt = plugins.find("readers", saved["name"]).load()()
+        require(type(rebuilt) is type(case.reader), f"{saved['name']!r} is another reader.")
+
+
+_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+    _the_default_policy_is_served,
+    _a_policy_is_served_or_refused,
+    _the_report_agrees,
+    _reading_is_repeatable,
+    _no_notes_is_an_error,
+    _what_is_broken_is_a_midi_error,
+    _it_is_found_by_name,
+)
