@@ -26,6 +26,7 @@ _NO_MEANS: Final = (
     ("overlaps", "fifo"),
     ("overlaps", "merge"),
     ("velocity_zero", "note"),
+    ("pedal", "extend"),
     ("tempos", "all"),
     ("on_error", "skip"),
 )
