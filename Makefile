@@ -28,7 +28,7 @@ lint: $(VENV)/.dev ## ruff: rules and format
 
 types: $(VENV)/.dev ## mypy --strict, and pyright: is every public name typed?
 	$(BIN)/mypy
-	$(BIN)/pyright --verifytypes notelstm --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes notelstm --ignoreexternal
 
 pytest: $(VENV)/.dev ## tests and doctests
 	$(BIN)/pytest -n 2 --doctest-modules tests src

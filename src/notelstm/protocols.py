@@ -20,6 +20,7 @@ from notelstm.tree import Tree
 __all__ = [
     "Batches",
     "Context",
+    "CorpusSource",
     "Density",
     "Feedback",
     "Legal",
@@ -322,3 +323,34 @@ class Batches(Protocol):
         ...
 
 
+class CorpusSource(Protocol):
+    """Where pieces of music come from; a plugin of the kind ``corpora``."""
+
+    @property
+    def name(self) -> str:
+        """What files and the command line call it."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """What one may do with the music; it is shown, and stored with what is trained on it."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where the music comes from: a package, an address, a folder."""
+        ...
+
+    def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
+        """Fetch the music if need be, and read it.
+
+        Args:
+            limit: How many pieces at most; None for all.
+
+        Returns:
+            Each piece's name, the same one each time, and its notes.
+
+        Raises:
+            DataError: If no piece is there.
+        """
+        ...

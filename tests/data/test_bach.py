@@ -1,0 +1,254 @@
+"""The Bach chorales: a score read by hand, music21's own reading, and the cache."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from notelstm.data import bach, cache
+from notelstm.data.bach import BachChorales
+from notelstm.data.musicxml import notes_of_score, open_score
+from notelstm.errors import DataError, MissingExtraError
+from notelstm.midi import read_midi, write_midi
+from notelstm.notes import BeatMap, Notes
+from notelstm.protocols import CorpusSource
+
+FEW = ("bwv2.6", "bwv26.6", "bwv66.6", "bwv104.6", "bwv269", "bwv299", "bwv437")
+
+
+def note(pitch: str, length: int, *extra: str) -> str:
+    step, octave = pitch[0], pitch[-1]
+    alter = {"#": "<alter>1</alter>", "b": "<alter>-1</alter>"}.get(pitch[1:-1], "")
+    marks = "".join(f"<{mark}/>" if "<" not in mark else mark for mark in extra)
+    return (
+        f"<note>{marks}<pitch><step>{step}</step>{alter}<octave>{octave}</octave></pitch>"
+        f"<duration>{length}</duration></note>"
+    )
+
+
+def score(*parts: list[str]) -> ElementTree.Element:
+    body = "".join(
+        "<part>" + "".join(f"<measure>{measure}</measure>" for measure in part) + "</part>"
+        for part in parts
+    )
+    return ElementTree.fromstring(f"<score-partwise>{body}</score-partwise>")
+
+
+def columns(notes: Notes) -> list[tuple[float, float, int]]:
+    rows = zip(notes.start.tolist(), notes.end.tolist(), notes.pitch.tolist(), strict=True)
+    return [(round(s, 6), round(e, 6), p) for s, e, p in rows]
+
+
+START = (
+    "<attributes><divisions>2</divisions><time><beats>4</beats><beat-type>4</beat-type></time>"
+    '</attributes><direction><sound tempo="60"/></direction>'
+)
+TIE, END = '<tie type="start"/>', '<tie type="stop"/>'
+
+
+def test_ties_chords_rests_and_alterations() -> None:
+    rest = "<note><rest/><duration>2</duration></note>"
+    first = START + note("C4", 4) + rest + note("F#4", 2, TIE)
+    second = note("F#4", 4, END) + note("Bb3", 4) + note("D4", 4, "chord")
+    notes = notes_of_score(score([first, second]), "x")
+    assert columns(notes) == [(0, 2, 60), (3, 6, 66), (6, 8, 58), (6, 8, 62)]
+    assert set(notes.velocity.tolist()) == {80}
+
+
+def test_backup_forward_and_grace_notes() -> None:
+    grace = "<note><grace/><pitch><step>A</step><octave>4</octave></pitch></note>"
+    two_layers = (
+        START + note("C4", 8) + "<backup><duration>8</duration></backup>"
+        "<forward><duration>4</duration></forward>" + grace + note("E4", 4)
+    )
+    notes = notes_of_score(score([two_layers]), "x")
+    assert columns(notes) == [(0, 4, 60), (2, 4, 64)]
+
+
+def test_a_tempo_change_and_the_second_measure_of_every_part() -> None:
+    faster = '<direction><sound tempo="120"/></direction>'
+    upper = [START + note("C5", 8), faster + note("D5", 8)]
+    short = ["<attributes><divisions>1</divisions></attributes>" + note("C3", 3), note("D3", 4)]
+    notes = notes_of_score(score(upper, short), "x")
+    assert columns(notes) == [(0, 3, 48), (0, 4, 72), (4, 6, 50), (4, 6, 74)]
+    assert notes.beats == BeatMap(
+        seconds=[0, 4], tempi=[60, 120], meter_beats=[0], numerators=[4], denominators=[4]
+    )
+
+
+def test_bars_are_counted_from_the_end_of_an_upbeat() -> None:
+    notes = notes_of_score(score([START + note("C4", 2), note("D4", 8)]), "x")
+    assert notes.beats is not None
+    assert notes.beats.meter_beats.tolist() == [1.0]
+
+
+def test_voices_that_meet_on_a_pitch() -> None:
+    upper = START + note("C4", 4) + note("E4", 8)
+    lower = "<attributes><divisions>2</divisions></attributes>" + note("C4", 2) + note("C4", 2)
+    lower += note("D4", 2) + note("E4", 2) + note("F4", 2)
+    notes = notes_of_score(score([upper], [lower]), "x")
+    # C4 together: once, for as long as the longer; then let go where the lower voice strikes it.
+    assert columns(notes) == [
+        (0, 1, 60),
+        (1, 2, 60),
+        (2, 3, 62),
+        (2, 3, 64),
+        (3, 6, 64),
+        (4, 5, 65),
+    ]
+
+
+@pytest.fixture
+def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with some of music21's scores, and an empty cache beside it."""
+    pytest.importorskip("music21")
+    monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path / "cache"))
+    real, folder = bach._folder(), tmp_path / "bach"
+    folder.mkdir()
+    for name in (*FEW, "bwv248.9-1", "bwv846"):
+        shutil.copy(real / f"{name}.mxl", folder)
+    monkeypatch.setattr(bach, "_folder", lambda: folder)
+    return folder
+
+
+def test_chorales_only_in_catalogue_order_and_limited(few: Path) -> None:
+    corpus: CorpusSource = BachChorales()
+    assert [name for name, _ in corpus.pieces()] == list(FEW)
+    assert [name for name, _ in corpus.pieces(limit=2)] == list(FEW[:2])
+    assert "music21" in corpus.source
+    assert "not for commercial" in corpus.licence
+
+
+def test_music21_reads_the_same_notes(few: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # music21's own
+        from music21 import converter
+    for name, notes in BachChorales().pieces():
+        parsed: Any = converter.parse(few / f"{name}.mxl", forceSource=True)
+        theirs = {
+            (round(float(item.offset), 4), pitch.midi)
+            for part in parsed.parts
+            for item in part.stripTies().flatten().notes
+            for pitch in item.pitches
+            if not item.duration.isGrace
+        }
+        assert notes.beats is not None
+        onsets = np.round(notes.beats.beats_at(notes.start), 4).tolist()
+        ours = list(zip(onsets, notes.pitch.tolist(), strict=True))
+        assert len(ours) == len(set(ours)), name
+        assert set(ours) == theirs, name
+
+
+def test_every_chorale_can_be_written(few: Path, tmp_path: Path) -> None:
+    for name, notes in BachChorales().pieces():
+        for pitch in set(notes.pitch.tolist()):
+            same = notes[notes.pitch == pitch]
+            assert np.all(same.end[:-1] <= same.start[1:]), (name, pitch)
+        path = tmp_path / f"{name}.mid"
+        write_midi(notes, path)
+        assert read_midi(path).pitch.tolist() == notes.pitch.tolist()
+
+
+def test_the_second_time_comes_from_the_cache(few: Path) -> None:
+    first = list(BachChorales().pieces())
+    for path in few.iterdir():
+        path.unlink()
+    assert list(BachChorales().pieces()) == first
+    assert len(list(cache.cache_folder().iterdir())) == 1
+
+
+def test_without_music21(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'notelstm\[bach\]'"):
+        next(BachChorales().pieces())
+
+
+def test_a_music21_without_scores(few: Path) -> None:
+    for path in few.iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="corpus of scores"):
+        next(BachChorales().pieces())
+    assert not cache.cache_folder().exists()
+
+
+def test_damaged_scores_are_named(few: Path) -> None:
+    good = (few / "bwv2.6.mxl").read_bytes()
+    (few / "bwv2.6.mxl").write_bytes(good[: len(good) // 2])
+    with pytest.raises(DataError, match=r"bwv2\.6"):
+        next(BachChorales().pieces())
+    with zipfile.ZipFile(few / "bwv2.6.mxl", "w") as archive:
+        archive.writestr("META-INF/container.xml", '<c><rootfile full-path="a.xml"/></c>')
+        archive.writestr("a.xml", "<score-partwise><part><measure>")
+    with pytest.raises(DataError, match=r"bwv2\.6"):
+        open_score(few / "bwv2.6.mxl")
+    with pytest.raises(DataError, match="uneven"):
+        notes_of_score(score([START], [START, START]), "uneven")
+
+
+def pieces() -> Iterator[tuple[str, Notes]]:
+    beats = BeatMap(tempi=[90.0], meter_beats=[0, 4], numerators=[3, 4], denominators=[4, 4])
+    yield "ä/ 1", Notes(start=[0, 1], end=[1, 2.5], pitch=[60, 62], velocity=[1, 127], beats=beats)
+    yield "none", Notes.empty()
+    yield "two", Notes(start=[0.1], end=[0.3], pitch=[127])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_what_is_kept_comes_back_whole(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path / "new" / "folder"))
+    some = list(pieces())[:count]
+    assert cache.kept("x", lambda: some) == some
+
+    def unwanted() -> list[tuple[str, Notes]]:
+        raise AssertionError("read again")
+
+    assert cache.kept("x", unwanted) == some
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000])
+def test_a_damaged_cache_is_made_again(
+    keep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path))
+    want = cache.kept("x", pieces)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep])
+    with caplog.at_level(logging.WARNING):
+        assert cache.kept("x", pieces) == want
+    assert "is damaged" in caplog.text
+    assert len(path.read_bytes()) == len(whole)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path / "file"))
+    assert len(cache.kept("x", pieces)) == 3
+    assert "nothing is kept" in caplog.text
+
+
+def test_the_cache_folder_of_each_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NOTELSTM_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    home = Path.home()
+    expected = {
+        "linux": home / ".cache/notelstm",
+        "darwin": home / "Library/Caches/notelstm",
+        "win32": home / "AppData/Local/notelstm",
+    }
+    for platform, folder in expected.items():
+        monkeypatch.setattr("sys.platform", platform)
+        assert cache.cache_folder() == folder
