@@ -1,1 +1,105 @@
-"""Model and generate music note by note."""
+"""Model and generate music note by note.
+
+Three lines make music with a trained model::
+
+    bundle = notelstm.load("model.notelstm")
+    music = notelstm.generate(bundle, 128)
+    notelstm.write_midi(music, "out.mid")
+
+Everything here is imported when it is first used, so ``import notelstm`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from notelstm._version import __version__
+
+if TYPE_CHECKING:
+    from notelstm.bundle import Bundle, load, save
+    from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+    from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+    from notelstm.errors import NotelstmError
+    from notelstm.evaluation import nats_per_note
+    from notelstm.fields import Field
+    from notelstm.generation import Session, generate, generate_batch
+    from notelstm.losses import CompositeLoss
+    from notelstm.midi import ReadPolicy, read_midi, read_midi_with_report, write_midi
+    from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
+    from notelstm.notes import BeatMap, Notes
+    from notelstm.protocols import NoteEncoder, NoteModel, Processor, Sampler
+    from notelstm.recipes import Recipe, reference
+    from notelstm.sampling import Ancestral, Greedy, Weighted
+    from notelstm.training import Trainer, TrainingConfig
+
+_HOMES = {
+    "bundle": ("Bundle", "load", "save"),
+    "data": ("LaneBatches", "SequenceDataset", "WindowBatches"),
+    "encoders": ("LogTimeEncoder", "PerformanceEventEncoder", "StepDurationEncoder"),
+    "errors": ("NotelstmError",),
+    "evaluation": ("nats_per_note",),
+    "fields": ("Field",),
+    "generation": ("Session", "generate", "generate_batch"),
+    "losses": ("CompositeLoss",),
+    "midi": ("ReadPolicy", "read_midi", "read_midi_with_report", "write_midi"),
+    "models": ("NoteLSTM", "ThreeHeadLSTM", "Windowed"),
+    "notes": ("BeatMap", "Notes"),
+    "protocols": ("NoteEncoder", "NoteModel", "Processor", "Sampler"),
+    "recipes": ("Recipe", "reference"),
+    "sampling": ("Ancestral", "Greedy", "Weighted"),
+    "training": ("Trainer", "TrainingConfig"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Ancestral",
+    "BeatMap",
+    "Bundle",
+    "CompositeLoss",
+    "Field",
+    "Greedy",
+    "LaneBatches",
+    "LogTimeEncoder",
+    "NoteEncoder",
+    "NoteLSTM",
+    "NoteModel",
+    "NotelstmError",
+    "Notes",
+    "PerformanceEventEncoder",
+    "Processor",
+    "ReadPolicy",
+    "Recipe",
+    "Sampler",
+    "SequenceDataset",
+    "Session",
+    "StepDurationEncoder",
+    "ThreeHeadLSTM",
+    "Trainer",
+    "TrainingConfig",
+    "Weighted",
+    "WindowBatches",
+    "Windowed",
+    "__version__",
+    "generate",
+    "generate_batch",
+    "load",
+    "nats_per_note",
+    "read_midi",
+    "read_midi_with_report",
+    "reference",
+    "save",
+    "write_midi",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home when it is first asked for."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'notelstm' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"notelstm.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -232,7 +232,9 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
     try:
         plugin = find(kind, name)
     except PluginError as error:
-        source = saved.get("distribution", "notelstm")
+        source = saved.get("distribution")
+        if source is None:
+            raise
         raise PluginError(
             error.rule, got=error.got, where=f"saved with {source} {saved.get('version', '')}",
             fix=f"pip install {source}, or pass the part itself when you load",

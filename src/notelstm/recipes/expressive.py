@@ -1,0 +1,53 @@
+"""The expressive recipe: four classes a note, each predicted from those before it."""
+
+from __future__ import annotations
+
+import functools
+
+from notelstm.encoders import LogTimeEncoder
+from notelstm.models import NoteLSTM
+from notelstm.recipes.recipe import Recipe
+from notelstm.sampling import Ancestral
+from notelstm.training import TrainingConfig
+
+__all__ = ["expressive"]
+
+
+def expressive(*, hidden: int = 256, layers: int = 1) -> Recipe:
+    """Pitch, step, velocity and duration as classes, trained by likelihood at every note.
+
+    Args:
+        hidden: Units of the LSTM.
+        layers: Layers of the LSTM.
+
+    Returns:
+        A recipe of 20 epochs of AdamW over lanes that carry the state through whole pieces.
+
+    Example:
+        >>> expressive().build_loss().weights
+        {'pitch': 1.0, 'step': 1.0, 'duration': 1.0, 'velocity': 1.0}
+    """
+    return Recipe(
+        name="expressive",
+        encoder=LogTimeEncoder(),
+        model=functools.partial(
+            NoteLSTM,
+            order=("step", "pitch", "velocity", "duration"),
+            hidden=hidden,
+            layers=layers,
+            dropout=0.1,
+        ),
+        window=64,
+        scored="every",
+        lanes=True,
+        batch=32,
+        training=TrainingConfig(
+            epochs=20,
+            optimizer="adamw",
+            learning_rate=0.002,
+            weight_decay=0.01,
+            clip=1.0,
+            checkpoint_every=1,
+        ),
+        sampler=Ancestral(),
+    )

@@ -1,0 +1,256 @@
+"""``Recipe``: one choice of parts, and the way from pieces to a trained bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast, final
+
+import torch
+
+from notelstm.bundle import Bundle, DataCard
+from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data.dataset import Scored
+from notelstm.errors import ConfigError, DataError, EncodingError, PluginError
+from notelstm.evaluation import fit_sigmas
+from notelstm.fields import Rows
+from notelstm.losses import CompositeLoss
+from notelstm.midi.policy import ReadPolicy
+from notelstm.notes import Notes
+from notelstm.plugins import describe
+from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler
+from notelstm.training import Callback, Trainer, TrainingConfig
+
+__all__ = ["Recipe"]
+
+_log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One choice of parts.
+
+    Attributes:
+        name: What it is called.
+        encoder: Notes to rows.
+        model: Builds the model, called with ``fields=``: a model's class, or a
+            ``functools.partial`` of it with settings.
+        loss: What to bring down; None for the likelihood of every field.
+        policy: How MIDI files are read.
+        window: T, rows that a batch shows of a piece at once.
+        scored: ``"last"`` scores the row after each window, ``"every"`` each row.
+        crossing: Whether windows may run from one piece into the next.
+        lanes: Whether the state is carried from batch to batch; needs scored ``"every"``.
+        batch: B, windows or lanes in a batch.
+        shuffle: Whether each epoch has an order of its own.
+        training: Optimizer, epochs and the rest.
+        sampler: How notes are chosen.
+        context: Rows that generation and scoring look back on, None for everything.
+        feedback: The note loop's hook, or None.
+    """
+
+    name: str
+    encoder: NoteEncoder
+    model: Callable[..., NoteModel]
+    sampler: Sampler
+    loss: CompositeLoss | None = None
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    window: int = 25
+    scored: Scored = "every"
+    crossing: bool = False
+    lanes: bool = False
+    batch: int = 64
+    shuffle: bool = True
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    context: int | None = None
+    feedback: Feedback | None = None
+
+    def __post_init__(self) -> None:
+        """Check what no part checks by itself.
+
+        Raises:
+            ConfigError: If lanes are asked for without scoring every row, or context is below 1.
+        """
+        if self.lanes and self.scored != "every":
+            raise ConfigError("lanes score every row", got=f"scored={self.scored!r}")
+        if self.context is not None and self.context < 1:
+            raise ConfigError("a context is at least 1 row, or none", got=f"{self.context}")
+
+    def build_model(self) -> NoteModel:
+        """An untrained model, initialised from the training seed."""
+        torch.manual_seed(self.training.seed)
+        return self.model(fields=self.encoder.fields)
+
+    def build_loss(self) -> CompositeLoss:
+        """The loss."""
+        if self.loss is not None:
+            return self.loss
+        return CompositeLoss.for_fields(self.encoder.fields)
+
+    def encode(self, pieces: Sequence[Notes]) -> list[Rows]:
+        """The rows of each piece, (N, F) each.
+
+        Raises:
+            EncodingError: If a piece is outside the encoder's domain: which one and why.
+        """
+        encoded = []
+        for i, piece in enumerate(pieces):
+            try:
+                encoded.append(self.encoder.encode(piece))
+            except EncodingError as error:
+                where = f"piece {i}, {error.where}" if error.where else f"piece {i}"
+                raise EncodingError(
+                    error.rule, got=error.got, where=where, fix=error.fix
+                ) from error
+        return encoded
+
+    def batches(self, rows: Sequence[Rows], *, shuffle: bool | None = None) -> Batches:
+        """Cut rows into batches as the recipe trains on them.
+
+        Args:
+            rows: Of each piece, (N, F).
+            shuffle: In place of the recipe's own setting.
+
+        Raises:
+            DataError: If no piece is long enough for a window.
+        """
+        dataset = SequenceDataset(
+            rows, window=self.window, scored=self.scored, crossing=self.crossing
+        )
+        if dataset.short:
+            _log.warning(
+                "%d of %d pieces are shorter than a window of %d rows and one target",
+                dataset.short, len(rows), self.window,
+            )
+        kind = LaneBatches if self.lanes else WindowBatches
+        return kind(
+            dataset=dataset,
+            batch=self.batch,
+            shuffle=self.shuffle if shuffle is None else shuffle,
+            seed=self.training.seed,
+        )
+
+    def train(
+        self,
+        pieces: Sequence[Notes],
+        *,
+        validation: Sequence[Notes] = (),
+        folder: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        callbacks: Sequence[Callback] = (),
+        data: DataCard | None = None,
+    ) -> Bundle:
+        """Train a model on pieces.
+
+        Args:
+            pieces: Training pieces.
+            validation: Held-out pieces whose loss is measured after each epoch.
+            folder: The run folder; None to keep no checkpoints.
+            resume: Go on with the run in `folder`.
+            callbacks: What happens beside training.
+            data: Name and licence of the pieces; counts and fingerprint are filled in here.
+
+        Returns:
+            The trained model with all its parts, ready to be saved.
+
+        Raises:
+            DataError: If no piece is long enough.
+            EncodingError: If a piece is outside the encoder's domain.
+            TrainingError: If the run cannot be resumed, or diverges.
+            KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
+        """
+        if not pieces:
+            raise DataError("there are pieces to train on", got="none")
+        rows = self.encode(pieces)
+        model = self.build_model()
+        card = replace(
+            data or DataCard(),
+            fingerprint=_fingerprint(pieces),
+            pieces=len(pieces),
+            notes=sum(map(len, pieces)),
+        )
+        bundle = self._bundle(model, card)
+        self._check_saved(bundle)
+        # The trainer notes its own configuration, in which only `epochs` may change.
+        record = self.to_json()
+        trainer = Trainer(
+            model,
+            self.build_loss(),
+            config=self.training,
+            callbacks=callbacks,
+            folder=folder,
+            settings={k: v for k, v in record.items() if k != "training"} | {"data": asdict(card)},
+        )
+        held_out = self.batches(self.encode(validation), shuffle=False) if validation else None
+        trainer.fit(self.batches(rows), held_out, resume=resume)
+        cast(torch.nn.Module, model).to("cpu").eval()
+        return replace(bundle, sigmas=fit_sigmas(bundle.player, rows))
+
+    def _bundle(self, model: NoteModel, card: DataCard) -> Bundle:
+        return Bundle(
+            model=model,
+            encoder=self.encoder,
+            sampler=self.sampler,
+            context=self.context,
+            feedback=self.feedback,
+            policy=self.policy,
+            data=card,
+            settings=self.to_json(),
+        )
+
+    def _check_saved(self, bundle: Bundle) -> None:
+        """Say before the first step, not after the last, what a bundle cannot carry."""
+        for name in ("model", "encoder", "sampler", "feedback"):
+            part = getattr(bundle, name)
+            try:
+                if part is not None:
+                    describe(part)
+            except PluginError as error:
+                _log.warning(
+                    "the %s cannot be rebuilt from a bundle (%s); pass it when you load: "
+                    "load(path, %s=...)", name, error.got, name,
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting as JSON, for the record and for resuming."""
+        return {
+            "name": self.name,
+            "encoder": _described(self.encoder),
+            "model": _described(self.model),
+            "loss": _described(self.loss),
+            "sampler": _described(self.sampler),
+            "feedback": _described(self.feedback),
+            "policy": asdict(self.policy),
+            "training": asdict(self.training),
+            "window": self.window,
+            "scored": self.scored,
+            "crossing": self.crossing,
+            "lanes": self.lanes,
+            "batch": self.batch,
+            "shuffle": self.shuffle,
+            "context": self.context,
+        }
+
+
+def _described(part: object) -> Any:
+    """A part as its name and settings; one without an entry point as its class."""
+    if part is None:
+        return None
+    try:
+        saved = describe(part)
+    except PluginError:
+        return repr(part)
+    return {"name": saved["name"], **saved["config"]}
+
+
+def _fingerprint(pieces: Sequence[Notes]) -> str:
+    """SHA-256 over what the pieces say."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        for column in (piece.start, piece.end, piece.pitch, piece.velocity):
+            digest.update(column.tobytes())
+    return digest.hexdigest()

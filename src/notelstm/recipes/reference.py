@@ -1,0 +1,102 @@
+"""The reference recipe: the original design, each of its faults a switch."""
+
+from __future__ import annotations
+
+import functools
+from typing import Final
+
+from notelstm.encoders import StepDurationEncoder
+from notelstm.losses import AllPairs, CompositeLoss, Likelihood, PositivePressure
+from notelstm.midi.policy import ReadPolicy
+from notelstm.models import ThreeHeadLSTM
+from notelstm.protocols import LossTerm
+from notelstm.recipes.recipe import Recipe
+from notelstm.sampling import RawPitch, ShortestDuration, Weighted
+from notelstm.training import TrainingConfig
+
+__all__ = ["FAULTS", "reference"]
+
+FAULTS: Final[dict[str, bool]] = {
+    "sigmoid": True,
+    "last_only": True,
+    "point_times": True,
+    "in_order": True,
+    "broadcast": False,
+    "raw_feedback": False,
+    "crossing": False,
+    "chord_order": False,
+    "first_instrument": False,
+    "zero_duration": False,
+}
+"""The original's faults and their defaults: True is part of the design, False is repaired."""
+
+
+def reference(
+    *,
+    as_printed: bool = False,
+    sigmoid: bool = FAULTS["sigmoid"],
+    last_only: bool = FAULTS["last_only"],
+    point_times: bool = FAULTS["point_times"],
+    in_order: bool = FAULTS["in_order"],
+    broadcast: bool = FAULTS["broadcast"],
+    raw_feedback: bool = FAULTS["raw_feedback"],
+    crossing: bool = FAULTS["crossing"],
+    chord_order: bool = FAULTS["chord_order"],
+    first_instrument: bool = FAULTS["first_instrument"],
+    zero_duration: bool = FAULTS["zero_duration"],
+) -> Recipe:
+    """The original design: pitch, step and duration, windows of 25, an LSTM with three heads.
+
+    Args:
+        as_printed: All faults on, as the article has them; the other arguments do not count.
+        sigmoid: Pitch logits are confined to (0, 1), and the draw uses these as weights.
+        last_only: One target in each window of 25.
+        point_times: Step and duration are single values; if False, censored normals, trained by
+            likelihood with all weights 1.
+        in_order: Windows come in the order of the files.
+        broadcast: Step and duration losses compare every prediction with every target; only of
+            point times.
+        raw_feedback: Generation reads drawn pitches without their scaling.
+        crossing: Windows run from one piece into the next.
+        chord_order: Notes that start together keep the file's order.
+        first_instrument: The first instrument of a file is read, whatever it is.
+        zero_duration: Drawn notes may have no length.
+
+    Returns:
+        A recipe of 200 epochs of SGD, as the article's.
+
+    Example:
+        >>> reference().training.learning_rate
+        0.005
+        >>> reference(as_printed=True).crossing
+        True
+    """
+    if as_printed:
+        return reference(**dict.fromkeys(FAULTS, True))
+    times: LossTerm = AllPairs() if broadcast else PositivePressure()
+    if point_times:
+        loss = CompositeLoss(
+            terms={"pitch": (Likelihood(), 0.1), "step": (times, 20.0), "duration": (times, 1.0)}
+        )
+    else:
+        loss = CompositeLoss.for_fields(StepDurationEncoder().fields)
+    return Recipe(
+        name="reference",
+        encoder=StepDurationEncoder(),
+        model=functools.partial(ThreeHeadLSTM, sigmoid=sigmoid, point_times=point_times),
+        loss=loss,
+        policy=ReadPolicy(
+            tracks="instrument-0" if first_instrument else "first",
+            drums=first_instrument,
+            ties="file" if chord_order else "pitch",
+        ),
+        window=25,
+        scored="last" if last_only else "every",
+        crossing=crossing,
+        batch=64,
+        shuffle=not in_order,
+        training=TrainingConfig(epochs=200, optimizer="sgd", learning_rate=0.005),
+        sampler=Weighted(processors=() if zero_duration else (ShortestDuration(),)),
+        context=25,
+        feedback=RawPitch() if raw_feedback else None,
+    )
