@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 __all__ = ["for_all", "require", "run"]
@@ -61,6 +61,7 @@ def for_all(strategy: SearchStrategy[T], examples: int, holds: Callable[[T], Non
         database=None,
         derandomize=True,
         report_multiple_bugs=False,
+        phases=[Phase.generate, Phase.shrink],  # explaining traces every line, which is slow
         suppress_health_check=list(HealthCheck),
     )
     @given(strategy)

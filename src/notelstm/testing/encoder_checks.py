@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -20,15 +20,22 @@ from notelstm.testing.makers import long_piece
 from notelstm.testing.round_trips import PIECE_CLAUSES, TIME_CLAUSES, Promise, Tolerance, Trip
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES, legal_rows_can_be_decoded
 
-__all__ = ["check_encoder"]
+__all__ = ["ENCODER_CLAUSES", "HOUR_CLAUSES", "EncoderCase", "check_encoder"]
 
 _NAME = "check_encoder"
 
 
 @final
 @dataclass(frozen=True)
-class _Case:
-    """An encoder, and what is needed to look at it without a piece."""
+class EncoderCase:
+    """An encoder on trial, and what is needed to look at it without a piece.
+
+    Attributes:
+        encoder: The encoder.
+        refuses: Pieces outside its domain.
+        entry_point: Whether it has one.
+        some: A few notes of its domain.
+    """
 
     encoder: NoteEncoder
     refuses: Sequence[Notes]
@@ -72,8 +79,8 @@ def check_encoder(  # noqa: PLR0913 - one keyword for each thing that an encoder
         >>> check_encoder(StepDurationEncoder(), examples=5)
     """
     long = long_piece(np.random.default_rng(0)) if hour is None else hour
-    case = _Case(encoder, refuses, entry_point, long[:50])
-    run(_NAME, _ENCODER_CLAUSES, case)
+    case = EncoderCase(encoder, refuses, entry_point, long[:50])
+    run(_NAME, ENCODER_CLAUSES, case)
     promise = Promise(
         onset=onset_tolerance,
         duration=duration_tolerance,
@@ -85,11 +92,10 @@ def check_encoder(  # noqa: PLR0913 - one keyword for each thing that an encoder
         run(_NAME, (*PIECE_CLAUSES, *TRACKER_CLAUSES), Trip(encoder, promise, piece))
 
     for_all(strategies.notes() if pieces is None else pieces, examples, holds)
-    clauses = (_an_hour_does_not_drift, legal_rows_can_be_decoded)
-    run(_NAME, clauses, Trip(encoder, promise, long))
+    run(_NAME, HOUR_CLAUSES, Trip(encoder, promise, long))
 
 
-def _fields_have_names_of_their_own(case: _Case) -> None:
+def _fields_have_names_of_their_own(case: EncoderCase) -> None:
     """An encoder has fields with names of their own, the same each time it is asked."""
     fields = case.encoder.fields
     require(isinstance(fields, tuple) and fields, f"Got {fields!r}.")
@@ -99,7 +105,7 @@ def _fields_have_names_of_their_own(case: _Case) -> None:
     require(case.encoder.fields == fields, "The second time they differed.")
 
 
-def _values_lie_in_their_classes(case: _Case) -> None:
+def _values_lie_in_their_classes(case: EncoderCase) -> None:
     """What a class decodes to lies between the edges of that class."""
     for field in case.encoder.fields:
         if field.values and field.edges:
@@ -108,7 +114,7 @@ def _values_lie_in_their_classes(case: _Case) -> None:
             require(not bad.size, f"Field {field.name!r}, class {bad[:1]}.")
 
 
-def _no_notes_come_back_as_none(case: _Case) -> None:
+def _no_notes_come_back_as_none(case: EncoderCase) -> None:
     """A piece without notes, and a table without rows, decode to no notes."""
     rows = case.encoder.encode(Notes.empty())
     require(rows.ndim == 2, f"Its rows have shape {rows.shape}.")
@@ -117,7 +123,7 @@ def _no_notes_come_back_as_none(case: _Case) -> None:
     require(len(case.encoder.decode(none)) == 0, "No rows gave notes.")
 
 
-def _what_is_outside_is_refused(case: _Case) -> None:
+def _what_is_outside_is_refused(case: EncoderCase) -> None:
     """A piece outside the domain is refused with an EncodingError that says which note and why."""
     for number, piece in enumerate(case.refuses):
         try:
@@ -129,7 +135,7 @@ def _what_is_outside_is_refused(case: _Case) -> None:
             raise AssertionError(f"Piece {number} was encoded.")
 
 
-def _saved_and_rebuilt_alike(case: _Case) -> None:
+def _saved_and_rebuilt_alike(case: EncoderCase) -> None:
     """Described as JSON and rebuilt, it has the same fields and gives the same rows."""
     if not case.entry_point:
         return
@@ -145,10 +151,17 @@ def _an_hour_does_not_drift(trip: Trip) -> None:
         clause(trip)
 
 
-_ENCODER_CLAUSES = (
+ENCODER_CLAUSES: tuple[Callable[[EncoderCase], None], ...] = (
     _fields_have_names_of_their_own,
     _values_lie_in_their_classes,
     _no_notes_come_back_as_none,
     _what_is_outside_is_refused,
     _saved_and_rebuilt_alike,
 )
+"""What holds without a piece."""
+
+HOUR_CLAUSES: tuple[Callable[[Trip], None], ...] = (
+    _an_hour_does_not_drift,
+    legal_rows_can_be_decoded,
+)
+"""What holds for one long piece."""

@@ -15,15 +15,21 @@ from notelstm.predictions import Categorical, Point
 from notelstm.protocols import LossTerm, Prediction
 from notelstm.testing.clauses import require, run
 
-__all__ = ["check_loss_term"]
+__all__ = ["LOSS_CLAUSES", "LossCase", "check_loss_term"]
 
 _S: Final = 12
 
 
 @final
 @dataclass(frozen=True)
-class _Case:
-    """A term, and predictions that it can judge: from numbers (S, C), or (S,) if continuous."""
+class LossCase:
+    """A term on trial, and predictions that it can judge.
+
+    Attributes:
+        term: The term.
+        field: What is predicted.
+        make: A prediction from (S, C) numbers, or (S,) of a continuous field.
+    """
 
     term: LossTerm
     field: Field
@@ -70,10 +76,10 @@ def check_loss_term(
     """
     if make is None:
         make = Categorical if field.is_categorical else Point
-    run("check_loss_term", _CLAUSES, _Case(term, field, make))
+    run("check_loss_term", LOSS_CLAUSES, LossCase(term, field, make))
 
 
-def _it_is_a_finite_scalar(case: _Case) -> None:
+def _it_is_a_finite_scalar(case: LossCase) -> None:
     """The loss is one finite number, the same each time."""
     numbers = case.numbers(torch.Generator().manual_seed(0))
     value = case.term(case.make(numbers), case.target)
@@ -84,7 +90,7 @@ def _it_is_a_finite_scalar(case: _Case) -> None:
     require(torch.equal(value, again), f"Got {value.item()}, then {again.item()}.")
 
 
-def _its_gradient_is_finite(case: _Case) -> None:
+def _its_gradient_is_finite(case: LossCase) -> None:
     """Each position gets a finite gradient, also where predictions are far off."""
     for scale in (1.0, 1e3):
         numbers = (scale * case.numbers(torch.Generator().manual_seed(0))).requires_grad_()
@@ -98,7 +104,7 @@ def _its_gradient_is_finite(case: _Case) -> None:
             require(reached.all(), f"Position {(~reached).nonzero()[:1].tolist()} gets none.")
 
 
-def _shapes_that_differ_are_refused(case: _Case) -> None:
+def _shapes_that_differ_are_refused(case: LossCase) -> None:
     """Predictions and targets of different shapes give a ShapeError, never a broadcast."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     for predicted, wanted in (
@@ -117,7 +123,7 @@ def _shapes_that_differ_are_refused(case: _Case) -> None:
         raise AssertionError(f"{lead} predicted and {tuple(wanted.shape)} wanted was accepted.")
 
 
-def _order_does_not_matter(case: _Case) -> None:
+def _order_does_not_matter(case: LossCase) -> None:
     """The same positions in another order give the same loss."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     order = torch.randperm(_S, generator=torch.Generator().manual_seed(1))
@@ -126,7 +132,7 @@ def _order_does_not_matter(case: _Case) -> None:
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
 
 
-def _size_does_not_matter(case: _Case) -> None:
+def _size_does_not_matter(case: LossCase) -> None:
     """The loss is a mean: every position twice gives the same."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     one = case.term(case.make(numbers), target)
@@ -134,7 +140,7 @@ def _size_does_not_matter(case: _Case) -> None:
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
 
 
-def _perfect_is_not_worse(case: _Case) -> None:
+def _perfect_is_not_worse(case: LossCase) -> None:
     """A perfect prediction is not worse than a bad one."""
     target = case.target
     bad = case.perfect(target.roll(1))
@@ -145,7 +151,7 @@ def _perfect_is_not_worse(case: _Case) -> None:
     require(best <= worst, f"Perfect gives {best.item()}, bad {worst.item()}.")
 
 
-_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+LOSS_CLAUSES: tuple[Callable[[LossCase], None], ...] = (
     _it_is_a_finite_scalar,
     _its_gradient_is_finite,
     _shapes_that_differ_are_refused,
@@ -153,3 +159,4 @@ _CLAUSES: tuple[Callable[[_Case], None], ...] = (
     _size_does_not_matter,
     _perfect_is_not_worse,
 )
+"""What holds for every term."""

@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from notelstm import plugins, tree
-from notelstm.fields import Field
-from notelstm.protocols import Context, Density, NoteModel, Prediction, State
+from notelstm.protocols import Context, NoteModel
 from notelstm.testing.clauses import require, run
 from notelstm.testing.makers import random_rows
+from notelstm.testing.model_case import ModelCase
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, Heads, as_numbers
 
-__all__ = ["check_model"]
+__all__ = ["MODEL_CLAUSES", "TRAINING_CLAUSES", "check_model"]
 
 _NAME = "check_model"
 _LANES, _STEPS = 3, 12
-
-
-@final
-@dataclass(frozen=True)
-class _Case:
-    """A model, rows for it to read, and how near equal numbers have to be."""
-
-    model: Any
-    rows: Tensor
-    tolerance: float
-    entry_point: bool
-
-    @functools.cached_property
-    def fields(self) -> dict[str, Field]:
-        return {field.name: field for field in self.model.fields}
-
-    def known(self, rows: Tensor) -> dict[str, Tensor]:
-        """The columns of (..., F) rows by field name, class ids as whole numbers."""
-        return {
-            name: rows[..., j].long() if field.is_categorical else rows[..., j]
-            for j, (name, field) in enumerate(self.fields.items())
-        }
-
-    def said(self, context: Context, rows: Tensor, model: Any = None) -> dict[str, Tensor]:
-        """What the model says of each field of (..., F) rows, as numbers (..., K)."""
-        model = self.model if model is None else model
-        known = self.known(rows)
-        return {
-            name: as_numbers(model.predict(name, context, known), self.fields[name])
-            for name in self.model.order
-        }
-
-    def read(self, rows: Tensor, model: Any = None) -> tuple[Context, State]:
-        """The contexts before each of (B, T, F) rows, (B, T, ...), and the state after all."""
-        model = self.model if model is None else model
-        context, state = model.start(rows.shape[0])
-        contexts, state = model.forward(rows, state)
-        whole: Context = tree.join([context, contexts], axis=1)
-        return tree.index(whole, (slice(None), slice(0, -1))), state
-
-    def same(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], what: str) -> None:
-        """Equal numbers within the tolerance, field by field."""
-        for name, numbers in a.items():
-            require(numbers.shape == b[name].shape, f"{what}: {name!r} has other shapes.")
-            off = float((numbers - b[name]).detach().abs().max()) if numbers.numel() else 0.0
-            require(off <= self.tolerance, f"{what}: {name!r} is off by {off:.3g}.")
 
 
 def check_model(
@@ -101,21 +53,13 @@ def check_model(
     own = copy.deepcopy(model)
     if isinstance(own, nn.Module):
         own.eval()
-    case = _Case(own, rows, tolerance, entry_point)
-    run(_NAME, _CLAUSES, case)
-    heads = functools.partial(_heads, case)
-    run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, heads))
-    run(_NAME, _TRAINING_CLAUSES, case)
+    case = ModelCase(own, rows, tolerance, entry_point)
+    run(_NAME, MODEL_CLAUSES, case)
+    run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, case.heads))
+    run(_NAME, TRAINING_CLAUSES, case)
 
 
-def _heads(case: _Case) -> dict[str, Prediction]:
-    with torch.no_grad():
-        context, _ = case.read(case.rows)
-        known = case.known(case.rows)
-        return {name: case.model.predict(name, context, known) for name in case.model.order}
-
-
-def _fields_and_order_agree(case: _Case) -> None:
+def _fields_and_order_agree(case: ModelCase) -> None:
     """A model is a torch module; its order names each of its fields once."""
     require(isinstance(case.model, nn.Module), f"Got {type(case.model).__name__}.")
     order = tuple(case.model.order)
@@ -123,7 +67,7 @@ def _fields_and_order_agree(case: _Case) -> None:
     require(len(case.fields) == len(case.model.fields), "Two fields have one name.")
 
 
-def _trees_have_the_batch_first(case: _Case) -> None:
+def _trees_have_the_batch_first(case: ModelCase) -> None:
     """Context and state are named tuples of tensors, batch on axis 0, the context's time on 1."""
     b, t = case.rows.shape[:2]
     context, state = case.model.start(b)
@@ -151,7 +95,7 @@ def _alike(what: str, a: Any, b: Any, skip: int = 1) -> None:
         require(same, f"{what} of start and forward differ in {name!r}.")
 
 
-def _predictions_have_any_leading_shape(case: _Case) -> None:
+def _predictions_have_any_leading_shape(case: ModelCase) -> None:
     """A prediction has the leading shape of its context, and does not depend on that shape."""
     context, _ = case.read(case.rows)
     whole = case.said(context, case.rows)
@@ -166,7 +110,7 @@ def _predictions_have_any_leading_shape(case: _Case) -> None:
             case.same(same, {name: whole[name]}, f"Leading shape {lead}")
 
 
-def _eval_is_deterministic(case: _Case) -> None:
+def _eval_is_deterministic(case: ModelCase) -> None:
     """In eval mode the same rows give the same predictions, and no global randomness is used."""
     before = torch.get_rng_state()
     one = case.said(case.read(case.rows)[0], case.rows)
@@ -176,7 +120,7 @@ def _eval_is_deterministic(case: _Case) -> None:
         require(torch.equal(numbers, two[name]), f"{name!r} differs the second time.")
 
 
-def _rows_to_come_are_unseen(case: _Case) -> None:
+def _rows_to_come_are_unseen(case: ModelCase) -> None:
     """Causal: changing rows from t on changes no prediction for a row up to t."""
     whole = case.said(case.read(case.rows)[0], case.rows)
     for t in range(case.rows.shape[1]):
@@ -190,7 +134,7 @@ def _rows_to_come_are_unseen(case: _Case) -> None:
         case.same(until, want, f"Rows from {t} on changed, and a prediction up to row {t}")
 
 
-def _fields_to_come_are_unseen(case: _Case) -> None:
+def _fields_to_come_are_unseen(case: ModelCase) -> None:
     """A field is predicted from earlier fields of its row alone, whatever `known` holds besides."""
     context, _ = case.read(case.rows)
     known, other = case.known(case.rows), case.known(case.rows.roll(1, dims=0).flip(1))
@@ -204,7 +148,7 @@ def _fields_to_come_are_unseen(case: _Case) -> None:
             case.same({name: got}, {name: whole}, f"The same and later fields were {what}")
 
 
-def _cut_anywhere_is_the_whole(case: _Case) -> None:
+def _cut_anywhere_is_the_whole(case: ModelCase) -> None:
     """Cut anywhere and carry the state: the predictions and the last state are the same."""
     whole, last = case.read(case.rows)
     want, t = case.said(whole, case.rows), case.rows.shape[1]
@@ -221,7 +165,7 @@ def _cut_anywhere_is_the_whole(case: _Case) -> None:
             require(off <= case.tolerance, f"Cut at {cuts}: state {name!r} is off by {off:.3g}.")
 
 
-def _a_lane_does_not_see_the_others(case: _Case) -> None:
+def _a_lane_does_not_see_the_others(case: ModelCase) -> None:
     """A batch gives what each of its lanes gives alone."""
     whole = case.said(case.read(case.rows)[0], case.rows)
     for lane in range(case.rows.shape[0]):
@@ -230,7 +174,7 @@ def _a_lane_does_not_see_the_others(case: _Case) -> None:
         case.same(case.said(case.read(rows)[0], rows), want, f"Lane {lane} alone")
 
 
-def _clocks_are_whole(case: _Case) -> None:
+def _clocks_are_whole(case: ModelCase) -> None:
     """A clock in the state is a whole number; a float one loses milliseconds after an hour."""
     slow = case.rows[:1, :1].clone()
     seconds = 0.0
@@ -256,7 +200,7 @@ def _clocks_are_whole(case: _Case) -> None:
         require(whole or not clock, f"State {name!r} ({tensor.dtype}) grew with the time.")
 
 
-def _config_builds_the_same(case: _Case) -> None:
+def _config_builds_the_same(case: ModelCase) -> None:
     """``Model(**model.config)`` takes its weights, and then says the same."""
     rebuilt = type(case.model)(**case.model.config)
     rebuilt.load_state_dict(case.model.state_dict())
@@ -270,25 +214,13 @@ def _config_builds_the_same(case: _Case) -> None:
         case.same(case.said(case.read(case.rows, saved)[0], case.rows, saved), want, "Saved")
 
 
-def _loss(case: _Case, context: Context, rows: Tensor) -> Tensor:
-    """The likelihood of the rows where there is one, and the sum of what else is said."""
-    known = case.known(rows)
-    terms = []
-    for name in case.model.order:
-        prediction = case.model.predict(name, context, known)
-        if isinstance(prediction, Density):
-            terms.append(prediction.nll(known[name]).double().sum())
-        else:
-            terms.append((as_numbers(prediction, case.fields[name]).double() ** 2).sum())
-    return torch.stack(terms).sum()
-
-
-def _gradients_are_finite(case: _Case) -> None:
+def _gradients_are_finite(case: ModelCase) -> None:
     """Every parameter gets a gradient, and a finite one."""
     case.model.train()
     case.model.zero_grad()
     try:
-        torch.autograd.backward(_loss(case, case.read(case.rows)[0], case.rows))
+        with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+            torch.autograd.backward(case.loss(case.read(case.rows)[0], case.rows))
         for name, parameter in case.model.named_parameters():
             if parameter.requires_grad:
                 require(parameter.grad is not None, f"{name!r} gets none.")
@@ -297,12 +229,12 @@ def _gradients_are_finite(case: _Case) -> None:
         case.model.eval()
 
 
-def _the_start_is_trained(case: _Case) -> None:
+def _the_start_is_trained(case: ModelCase) -> None:
     """Row 0 is predicted from parameters, and each that decides it gets a gradient from it."""
     rows = case.rows[:1, :1]
     case.model.zero_grad()
     context, _ = case.model.start(1)
-    loss = _loss(case, context, rows)
+    loss = case.loss(context, rows)
     require(loss.requires_grad, "Nothing that predicts row 0 can be trained.")
     torch.autograd.backward(loss)
     want = case.said(context, rows)
@@ -318,7 +250,7 @@ def _the_start_is_trained(case: _Case) -> None:
         require(trained or not decides, f"{name!r} decides row 0 and gets no gradient from it.")
 
 
-_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+MODEL_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
     _fields_and_order_agree,
     _trees_have_the_batch_first,
     _predictions_have_any_leading_shape,
@@ -330,8 +262,10 @@ _CLAUSES: tuple[Callable[[_Case], None], ...] = (
     _clocks_are_whole,
     _config_builds_the_same,
 )
+"""What holds for every model in eval mode."""
 
-_TRAINING_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+TRAINING_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
     _gradients_are_finite,
     _the_start_is_trained,
 )
+"""What holds while it is trained."""

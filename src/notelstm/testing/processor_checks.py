@@ -16,18 +16,28 @@ from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import noise_like, require_in_domain
 from notelstm.testing.trials import FIELDS, LANES, Trial, contents, equal, lane, trials, views
 
-__all__ = ["check_processor"]
+__all__ = ["PROCESSOR_CLAUSES", "ProcessorCase", "check_processor"]
 
 
 @final
 @dataclass(frozen=True)
-class _Case:
+class ProcessorCase:
+    """A processor on trial.
+
+    Attributes:
+        processor: The processor.
+        fields: Fields whose predictions it is given.
+        roles: The roles that it changes, or None for any.
+        views: A view for each lane.
+    """
+
     processor: Processor
     fields: Sequence[Field]
     roles: Collection[Role] | None
     views: Sequence[View]
 
     def process(self, trial: Trial) -> Prediction:
+        """What it makes of a prediction."""
         return self.processor(trial.field, trial.prediction, self.views)
 
 
@@ -54,8 +64,8 @@ def check_processor(
         >>> from notelstm.sampling import ShortestDuration
         >>> check_processor(ShortestDuration(), roles={"duration"})
     """
-    case = _Case(processor, fields, roles, views(LANES) if lanes is None else lanes)
-    run("check_processor", _CLAUSES, case)
+    case = ProcessorCase(processor, fields, roles, views(LANES) if lanes is None else lanes)
+    run("check_processor", PROCESSOR_CLAUSES, case)
 
 
 def _possible(prediction: Prediction) -> Tensor | None:
@@ -66,7 +76,7 @@ def _possible(prediction: Prediction) -> Tensor | None:
     return possible if prediction.weights is None else possible & (prediction.weights > 0)
 
 
-def _the_shape_stays(case: _Case) -> None:
+def _the_shape_stays(case: ProcessorCase) -> None:
     """What comes out is a prediction of the same (B,) lanes, of classes or values as before."""
     for trial in trials(case.fields):
         got = case.process(trial)
@@ -77,7 +87,7 @@ def _the_shape_stays(case: _Case) -> None:
         require(len(set(same)) == 1, f"{trial.what}: other classes.")
 
 
-def _something_is_left(case: _Case) -> None:
+def _something_is_left(case: ProcessorCase) -> None:
     """At least one class of those that were possible is left in each lane."""
     for trial in trials(case.fields):
         possible = _possible(case.process(trial))
@@ -85,7 +95,7 @@ def _something_is_left(case: _Case) -> None:
             require(possible.any(-1).all(), f"{trial.what}: nothing is left.")
 
 
-def _nothing_impossible_returns(case: _Case) -> None:
+def _nothing_impossible_returns(case: ProcessorCase) -> None:
     """A class that was impossible stays so, and a value stays within the field's bounds."""
     for trial in trials(case.fields):
         got = case.process(trial)
@@ -96,7 +106,7 @@ def _nothing_impossible_returns(case: _Case) -> None:
             require_in_domain(trial.field, got.draw(noise_like(got.mode())))
 
 
-def _other_roles_are_left_alone(case: _Case) -> None:
+def _other_roles_are_left_alone(case: ProcessorCase) -> None:
     """Predictions of fields whose role it does not declare come back as they are."""
     for trial in trials(case.fields):
         if case.roles is not None and trial.field.role not in case.roles:
@@ -104,7 +114,7 @@ def _other_roles_are_left_alone(case: _Case) -> None:
             require(same, f"{trial.what}: changed.")
 
 
-def _a_lane_is_processed_alone(case: _Case) -> None:
+def _a_lane_is_processed_alone(case: ProcessorCase) -> None:
     """A batch gives what each of its lanes gives alone."""
     for trial in trials(case.fields):
         whole = case.process(trial)
@@ -118,7 +128,7 @@ def _a_lane_is_processed_alone(case: _Case) -> None:
             require(near, f"{trial.what}: lane {i} differs.")
 
 
-def _it_is_repeatable(case: _Case) -> None:
+def _it_is_repeatable(case: ProcessorCase) -> None:
     """The same prediction gives the same again, without torch's global generator."""
     for trial in trials(case.fields):
         before = torch.get_rng_state()
@@ -128,7 +138,7 @@ def _it_is_repeatable(case: _Case) -> None:
         require(same, f"{trial.what}: torch's global generator was used.")
 
 
-def _what_it_is_given_stays(case: _Case) -> None:
+def _what_it_is_given_stays(case: ProcessorCase) -> None:
     """The prediction that it is given is left as it is."""
     for trial in trials(case.fields):
         before = contents(trial.prediction)
@@ -136,12 +146,13 @@ def _what_it_is_given_stays(case: _Case) -> None:
         require(equal(contents(trial.prediction), before), f"{trial.what}: it changed.")
 
 
-_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+PROCESSOR_CLAUSES: tuple[Callable[[ProcessorCase], None], ...] = (
+    _what_it_is_given_stays,
     _the_shape_stays,
     _something_is_left,
     _nothing_impossible_returns,
     _other_roles_are_left_alone,
     _a_lane_is_processed_alone,
     _it_is_repeatable,
-    _what_it_is_given_stays,
 )
+"""What holds for every processor."""

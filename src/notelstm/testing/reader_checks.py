@@ -17,7 +17,7 @@ from notelstm.notes import Notes
 from notelstm.testing.clauses import require, run
 from notelstm.testing.midi_files import FILES, KnownFile, midi_bytes
 
-__all__ = ["check_reader"]
+__all__ = ["READER_CLAUSES", "ReaderCase", "check_reader"]
 
 _SAME: Final = 1e-6
 _WHERE: Final = "a file.mid"
@@ -25,12 +25,21 @@ _WHERE: Final = "a file.mid"
 
 @final
 @dataclass(frozen=True)
-class _Case:
+class ReaderCase:
+    """A reader on trial.
+
+    Attributes:
+        reader: The reader.
+        files: Files that it can read under the default policy, by name.
+        entry_point: Whether it has one.
+    """
+
     reader: Reader
     files: Mapping[str, bytes]
     entry_point: bool
 
     def read(self, data: bytes, policy: ReadPolicy | None = None) -> tuple[Notes, ReadReport]:
+        """The notes and the report, under the default policy or another."""
         return self.reader.read(data, policy or ReadPolicy(), _WHERE)
 
     @property
@@ -57,7 +66,7 @@ def check_reader(
         >>> from notelstm.midi.pretty import PrettyMidiReader
         >>> check_reader(PrettyMidiReader())
     """
-    run("check_reader", _CLAUSES, _Case(reader, files or {}, entry_point))
+    run("check_reader", READER_CLAUSES, ReaderCase(reader, files or {}, entry_point))
 
 
 def _require_notes(got: Notes, known: KnownFile) -> None:
@@ -69,14 +78,14 @@ def _require_notes(got: Notes, known: KnownFile) -> None:
         require(near, f"{what}: {name} is {a.tolist()}, not {b.tolist()}.")
 
 
-def _the_default_policy_is_served(case: _Case) -> None:
+def _the_default_policy_is_served(case: ReaderCase) -> None:
     """Under the default policy the notes are the ones that the file holds."""
     for known in FILES:
         if not known.policy:
             _require_notes(case.read(known.data)[0], known)
 
 
-def _a_policy_is_served_or_refused(case: _Case) -> None:
+def _a_policy_is_served_or_refused(case: ReaderCase) -> None:
     """Any other policy gives the notes that its docstring says, or a MidiError that says why."""
     for known in FILES:
         try:
@@ -89,7 +98,7 @@ def _a_policy_is_served_or_refused(case: _Case) -> None:
             _require_notes(notes, known)
 
 
-def _the_report_agrees(case: _Case) -> None:
+def _the_report_agrees(case: ReaderCase) -> None:
     """The report names file and reader, and counts the notes; nothing was mended in good files."""
     for name, data in case.healthy.items():
         notes, report = case.read(data)
@@ -104,14 +113,14 @@ def _the_report_agrees(case: _Case) -> None:
         require(total >= len(notes), f"{name}: the tracks have {total} of {len(notes)} notes.")
 
 
-def _reading_is_repeatable(case: _Case) -> None:
+def _reading_is_repeatable(case: ReaderCase) -> None:
     """The same bytes give the same notes."""
     for name, data in case.healthy.items():
         same = case.read(data)[0] == case.read(data)[0]
         require(same, f"{name}: the second time they differed.")
 
 
-def _no_notes_is_an_error(case: _Case) -> None:
+def _no_notes_is_an_error(case: ReaderCase) -> None:
     """Where the policy leaves no notes, a NoNotesError says so and names the file."""
     drums = midi_bytes([(0, bytes((0x99, 36, 100))), (480, bytes((0x89, 36, 0)))])
     for name, data in (("a file without notes", midi_bytes([])), ("only drums", drums)):
@@ -123,7 +132,7 @@ def _no_notes_is_an_error(case: _Case) -> None:
             raise AssertionError(f"{name} was read.")
 
 
-def _what_is_broken_is_a_midi_error(case: _Case) -> None:
+def _what_is_broken_is_a_midi_error(case: ReaderCase) -> None:
     """Bytes that are no MIDI file, cut or damaged, give notes or a MidiError, nothing else."""
     broken = {"nothing": b"", "text": b"not music", "a header": b"MThd", "zeros": bytes(64)}
     rng = np.random.default_rng(0)
@@ -142,7 +151,7 @@ def _what_is_broken_is_a_midi_error(case: _Case) -> None:
             raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
 
 
-def _it_is_found_by_name(case: _Case) -> None:
+def _it_is_found_by_name(case: ReaderCase) -> None:
     """Its entry point leads to it, and it is built without settings."""
     if case.entry_point:
         saved = plugins.describe(case.reader)
@@ -150,7 +159,7 @@ def _it_is_found_by_name(case: _Case) -> None:
         require(type(rebuilt) is type(case.reader), f"{saved['name']!r} is another reader.")
 
 
-_CLAUSES: tuple[Callable[[_Case], None], ...] = (
+READER_CLAUSES: tuple[Callable[[ReaderCase], None], ...] = (
     _the_default_policy_is_served,
     _a_policy_is_served_or_refused,
     _the_report_agrees,
@@ -159,3 +168,4 @@ _CLAUSES: tuple[Callable[[_Case], None], ...] = (
     _what_is_broken_is_a_midi_error,
     _it_is_found_by_name,
 )
+"""What holds for every reader."""

@@ -16,17 +16,26 @@ from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import noise_like, require_in_domain
 from notelstm.testing.trials import FIELDS, LANES, Trial, contents, equal, lane, trials, views
 
-__all__ = ["check_sampler"]
+__all__ = ["SAMPLER_CLAUSES", "SamplerCase", "check_sampler"]
 
 
 @final
 @dataclass(frozen=True)
-class _SamplerCase:
+class SamplerCase:
+    """A sampler on trial.
+
+    Attributes:
+        sampler: The sampler.
+        fields: Fields that it can draw.
+        views: A view for each lane, or none.
+    """
+
     sampler: Sampler
     fields: Sequence[Field]
     views: Sequence[View]
 
     def draw(self, trial: Trial, seed: int = 0) -> Tensor:
+        """(B,) what it draws with some noise."""
         noise = noise_like(torch.zeros(LANES), seed)
         return self.sampler(trial.field, trial.prediction, noise, self.views)
 
@@ -48,11 +57,11 @@ def check_sampler(
         >>> from notelstm.sampling import Ancestral
         >>> check_sampler(Ancestral())
     """
-    case = _SamplerCase(sampler, fields, views(LANES) if looks else ())
-    run("check_sampler", _SAMPLER_CLAUSES, case)
+    case = SamplerCase(sampler, fields, views(LANES) if looks else ())
+    run("check_sampler", SAMPLER_CLAUSES, case)
 
 
-def _a_draw_is_in_the_domain(case: _SamplerCase) -> None:
+def _a_draw_is_in_the_domain(case: SamplerCase) -> None:
     """A draw is (B,) class ids, or (B,) values within the field's bounds."""
     for trial in trials(case.fields):
         drawn = case.draw(trial)
@@ -60,7 +69,7 @@ def _a_draw_is_in_the_domain(case: _SamplerCase) -> None:
         require_in_domain(trial.field, drawn)
 
 
-def _what_is_impossible_is_not_drawn(case: _SamplerCase) -> None:
+def _what_is_impossible_is_not_drawn(case: SamplerCase) -> None:
     """A class of probability 0 is never drawn."""
     for trial in trials(case.fields):
         if isinstance(trial.prediction, Categorical):
@@ -71,7 +80,7 @@ def _what_is_impossible_is_not_drawn(case: _SamplerCase) -> None:
                 require(drawn_possible.all(), f"{trial.what}: drew {drawn.tolist()}.")
 
 
-def _same_noise_same_draw(case: _SamplerCase) -> None:
+def _same_noise_same_draw(case: SamplerCase) -> None:
     """The noise that it is given is its only randomness."""
     for trial in trials(case.fields):
         before = torch.get_rng_state()
@@ -81,7 +90,7 @@ def _same_noise_same_draw(case: _SamplerCase) -> None:
         require(same, f"{trial.what}: torch's global generator was used.")
 
 
-def _a_lane_is_drawn_alone(case: _SamplerCase) -> None:
+def _a_lane_is_drawn_alone(case: SamplerCase) -> None:
     """A batch draws what each of its lanes draws alone."""
     noise = noise_like(torch.zeros(LANES))
     for trial in trials(case.fields):
@@ -93,7 +102,7 @@ def _a_lane_is_drawn_alone(case: _SamplerCase) -> None:
             require(torch.equal(alone, whole[i : i + 1]), f"{trial.what}: lane {i} differs.")
 
 
-def _what_it_is_given_stays(case: _SamplerCase) -> None:
+def _what_it_is_given_stays(case: SamplerCase) -> None:
     """Prediction and noise are left as they are."""
     for trial in trials(case.fields):
         noise = noise_like(torch.zeros(LANES))
@@ -103,10 +112,11 @@ def _what_it_is_given_stays(case: _SamplerCase) -> None:
         require(equal(contents(trial.prediction), before), f"{trial.what}: it changed.")
 
 
-_SAMPLER_CLAUSES: tuple[Callable[[_SamplerCase], None], ...] = (
+SAMPLER_CLAUSES: tuple[Callable[[SamplerCase], None], ...] = (
+    _what_it_is_given_stays,
     _a_draw_is_in_the_domain,
     _what_is_impossible_is_not_drawn,
     _same_noise_same_draw,
     _a_lane_is_drawn_alone,
-    _what_it_is_given_stays,
 )
+"""What holds for every sampler."""

@@ -1,0 +1,92 @@
+"""What ``check_model`` asks of a model again and again: what it says, after which rows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from notelstm import tree
+from notelstm.fields import Field
+from notelstm.protocols import Context, Density, Prediction, State
+from notelstm.testing.clauses import require
+from notelstm.testing.prediction_checks import as_numbers
+
+__all__ = ["ModelCase"]
+
+
+@final
+@dataclass(frozen=True)
+class ModelCase:
+    """A model on trial.
+
+    Attributes:
+        model: The model, in eval mode.
+        rows: (B, T, F) rows for it to read.
+        tolerance: By how much equal numbers may differ.
+        entry_point: Whether it has one.
+    """
+
+    model: Any
+    rows: Tensor
+    tolerance: float
+    entry_point: bool
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Field]:
+        """The fields by name."""
+        return {field.name: field for field in self.model.fields}
+
+    def known(self, rows: Tensor) -> dict[str, Tensor]:
+        """The columns of (..., F) rows by field name, class ids as whole numbers."""
+        return {
+            name: rows[..., j].long() if field.is_categorical else rows[..., j]
+            for j, (name, field) in enumerate(self.fields.items())
+        }
+
+    def said(self, context: Context, rows: Tensor, model: Any = None) -> dict[str, Tensor]:
+        """What the model says of each field of (..., F) rows, as numbers (..., K)."""
+        model = self.model if model is None else model
+        known = self.known(rows)
+        return {
+            name: as_numbers(model.predict(name, context, known), self.fields[name])
+            for name in self.model.order
+        }
+
+    def read(self, rows: Tensor, model: Any = None) -> tuple[Context, State]:
+        """The contexts before each of (B, T, F) rows, (B, T, ...), and the state after all."""
+        model = self.model if model is None else model
+        context, state = model.start(rows.shape[0])
+        contexts, state = model.forward(rows, state)
+        whole: Context = tree.join([context, contexts], axis=1)
+        return tree.index(whole, (slice(None), slice(0, -1))), state
+
+    def same(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], what: str) -> None:
+        """Equal numbers within the tolerance, field by field."""
+        for name, numbers in a.items():
+            require(numbers.shape == b[name].shape, f"{what}: {name!r} has other shapes.")
+            off = float((numbers - b[name]).detach().abs().max()) if numbers.numel() else 0.0
+            require(off <= self.tolerance, f"{what}: {name!r} is off by {off:.3g}.")
+
+    def heads(self) -> dict[str, Prediction]:
+        """What the model says of each row, (B, T), without a graph."""
+        with torch.no_grad():
+            context, _ = self.read(self.rows)
+            known = self.known(self.rows)
+            return {name: self.model.predict(name, context, known) for name in self.model.order}
+
+    def loss(self, context: Context, rows: Tensor) -> Tensor:
+        """The likelihood of the rows where there is one, and the sum of what else is said."""
+        known = self.known(rows)
+        terms = []
+        for name in self.model.order:
+            prediction = self.model.predict(name, context, known)
+            if isinstance(prediction, Density):
+                terms.append(prediction.nll(known[name]).double().sum())
+            else:
+                terms.append((as_numbers(prediction, self.fields[name]).double() ** 2).sum())
+        return torch.stack(terms).sum()

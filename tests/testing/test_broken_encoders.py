@@ -1,0 +1,300 @@
+"""One broken encoder for each clause of check_encoder: the clause catches it, by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.encoders.tracker import RowTracker
+from notelstm.errors import EncodingError
+from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.notes import Notes
+from notelstm.protocols import NoteEncoder
+from notelstm.testing import check_encoder, long_piece, strategies
+from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
+from notelstm.testing.round_trips import PIECE_CLAUSES
+from notelstm.testing.tracker_checks import TRACKER_CLAUSES
+
+Encode = Callable[[Notes], Rows]
+Decode = Callable[[Rows], Notes]
+
+
+@dataclass
+class Patched:
+    """A good encoder with one thing exchanged."""
+
+    inner: NoteEncoder = field(default_factory=StepDurationEncoder)
+    own_fields: tuple[Field, ...] | None = None
+    own_encode: Callable[[Encode, Notes], Rows] | None = None
+    own_decode: Callable[[Decode, Rows], Notes] | None = None
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return self.own_fields or self.inner.fields
+
+    def encode(self, notes: Notes) -> Rows:
+        if self.own_encode is None:
+            return self.inner.encode(notes)
+        return self.own_encode(self.inner.encode, notes)
+
+    def decode(self, rows: Rows) -> Notes:
+        if self.own_decode is None:
+            return self.inner.decode(rows)
+        return self.own_decode(self.inner.decode, rows)
+
+
+@dataclass
+class PatchedTracking(Patched):
+    """The same, with a tracker of its own."""
+
+    make: Callable[[NoteEncoder], Any] = RowTracker
+
+    def tracker(self) -> Any:
+        return self.make(Patched(self.inner))
+
+
+class Tracker:
+    """A good tracker, to be broken in one place."""
+
+    def __init__(self, encoder: NoteEncoder) -> None:
+        self.good = RowTracker(encoder)
+
+    @property
+    def n(self) -> int:
+        return self.good.n
+
+    @property
+    def clock(self) -> float:
+        return self.good.clock
+
+    def push(self, row: Row) -> None:
+        self.good.push(row)
+
+    def sounding(self, at: float) -> Set[int]:
+        return self.good.sounding(at)
+
+    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        return self.good.legal(field, known)
+
+    def closing(self) -> Rows:
+        return self.good.closing()
+
+    def notes(self) -> Notes:
+        return self.good.notes()
+
+
+class CountsOneMore(Tracker):
+    def notes(self) -> Notes:
+        return self.good.notes()[:-1]
+
+
+class ClockIsSlow(Tracker):
+    @property
+    def clock(self) -> float:
+        return 0.5 * self.good.clock
+
+
+class Deaf(Tracker):
+    def sounding(self, at: float) -> Set[int]:
+        return set()
+
+
+class NoHighNotes(Tracker):
+    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        return np.arange(128) < 127 if field.role == "pitch" else None
+
+
+class NeverCloses(Tracker):
+    def closing(self) -> Rows:
+        return np.array([[60, 0, 1]], dtype=np.float32)
+
+
+def twice_the_same_name() -> NoteEncoder:
+    pitch, step, duration = StepDurationEncoder().fields
+    return Patched(own_fields=(pitch, step, replace(duration, name="step")))
+
+
+def with_velocity(**changes: Any) -> NoteEncoder:
+    good = LogTimeEncoder()
+    return Patched(good, (*good.fields[:3], replace(good.fields[3], **changes)))
+
+
+def transposed(decode: Decode, rows: Rows) -> Notes:
+    notes = decode(rows)
+    return Notes(start=notes.start, end=notes.end, pitch=(notes.pitch + 1) % 128)
+
+
+def ties_by_pitch(encode: Encode, notes: Notes) -> Rows:
+    return encode(notes.by_pitch())
+
+
+def onsets_on_20_ms(encode: Encode, notes: Notes) -> Rows:
+    rows = encode(notes)
+    onset = np.round((notes.start - notes.start[:1]) / 0.02) * 0.02
+    rows[:, 1] = np.diff(onset, prepend=onset[:1])
+    return rows
+
+
+def steps_on_20_ms(encode: Encode, notes: Notes) -> Rows:
+    rows = encode(notes)
+    rows[:, 1] = np.round(rows[:, 1] / 0.02) * 0.02
+    return rows
+
+
+def durations_up_to_2_s(encode: Encode, notes: Notes) -> Rows:
+    rows = encode(notes)
+    rows[:, 2] = rows[:, 2].clip(max=2)
+    return rows
+
+
+def softer(decode: Decode, rows: Rows) -> Notes:
+    notes = decode(rows)
+    return Notes(start=notes.start, end=notes.end, pitch=notes.pitch, velocity=64)
+
+
+def a_little_longer(decode: Decode, rows: Rows) -> Notes:
+    notes = decode(rows)
+    return Notes(start=notes.start, end=notes.end + 3e-4, pitch=notes.pitch)
+
+
+def half_a_class(encode: Encode, notes: Notes) -> Rows:
+    return encode(notes) + np.array([0.5, 0, 0], dtype=np.float32)
+
+
+def in_double(encode: Encode, notes: Notes) -> Any:
+    return encode(notes).astype(np.float64)
+
+
+def changes_its_rows(decode: Decode, rows: Rows) -> Notes:
+    notes = decode(rows)
+    rows *= 0
+    return notes
+
+
+def clips(decode: Decode, rows: Rows) -> Notes:
+    good = np.nan_to_num(rows[:, :3], nan=0, posinf=1, neginf=0)
+    return decode(np.stack([good[:, 0].clip(0, 127) // 1, *good[:, 1:].clip(0).T], axis=1))
+
+
+def says_no_row(decode: Decode, rows: Rows) -> Notes:
+    try:
+        return decode(rows)
+    except EncodingError as error:
+        raise EncodingError(error.rule) from error
+
+
+def nothing_above_100(decode: Decode, rows: Rows) -> Notes:
+    notes = decode(rows)
+    if np.any(notes.pitch > 100):
+        raise EncodingError("pitches go up to 100", where=f"row {notes.pitch.argmax()}")
+    return notes
+
+
+def a_note_of_its_own(decode: Decode, rows: Rows) -> Notes:
+    return decode(rows if len(rows) else np.array([[60, 0, 1]], dtype=np.float32))
+
+
+def without_a_place(encode: Encode, notes: Notes) -> Rows:
+    if np.any(notes.pitch == 0):
+        raise EncodingError("pitch 0 is no music")
+    return encode(notes)
+
+
+class Forgetful:
+    """Gives other rows each time."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, encode: Encode, notes: Notes) -> Rows:
+        self.times += 1
+        rows = encode(notes)
+        rows[:, 2] += 1e-5 * (self.times % 2)
+        return rows
+
+
+MANY = {"pieces": strategies.notes(min_notes=12)}
+LOW = {"pieces": strategies.notes(pitches=(0, 100))}
+VELOCITY = {
+    "velocity_tolerance": 4,
+    "onset_tolerance": 2.0,
+    "duration_tolerance": 2.0,
+    "pieces": strategies.notes(longest_rest=20.0, durations=(0.005, 20.0)),
+}
+ZERO = Notes(start=[0], end=[1], pitch=[0])
+ON_THE_EDGE = {"edges": [4 * k - 1.5 for k in range(33)]}
+OFF_BY_ONE = {"values": [4 * k + 3 for k in range(32)]}
+OUTSIDE = {"values": [4 * k + 5 for k in range(32)]}
+
+BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
+    ("fields_have_names_of_their_own", twice_the_same_name, {}),
+    ("values_lie_in_their_classes", lambda: with_velocity(**OUTSIDE), VELOCITY),
+    ("no_notes_come_back_as_none", lambda: Patched(own_decode=a_note_of_its_own), {}),
+    ("what_is_outside_is_refused", Patched, {"refuses": [ZERO]}),
+    (
+        "what_is_outside_is_refused",
+        lambda: Patched(own_encode=without_a_place),
+        {"refuses": [ZERO]},
+    ),
+    ("saved_and_rebuilt_alike", Patched, {"entry_point": True}),
+    ("rows_are_a_float32_table", lambda: Patched(own_encode=in_double), {}),
+    ("entries_are_in_their_fields", lambda: Patched(own_encode=half_a_class), {}),
+    ("encoding_is_repeatable", lambda: Patched(own_encode=Forgetful()), {}),
+    ("encoding_is_repeatable", lambda: Patched(own_decode=changes_its_rows), {}),
+    ("pitches_come_back", lambda: Patched(own_decode=transposed), {}),
+    ("pitches_come_back", lambda: Patched(own_encode=ties_by_pitch), MANY),
+    ("onsets_come_back", lambda: Patched(own_encode=onsets_on_20_ms), {}),
+    ("durations_come_back", lambda: Patched(own_encode=durations_up_to_2_s), {}),
+    ("velocities_come_back", lambda: Patched(own_decode=softer), {}),
+    ("a_second_trip_changes_nothing", lambda: Patched(own_decode=a_little_longer), {}),
+    ("values_are_what_decode_gives", lambda: with_velocity(**OFF_BY_ONE), VELOCITY),
+    ("classes_hold_what_was_encoded", lambda: with_velocity(**ON_THE_EDGE), VELOCITY),
+    ("bad_rows_are_refused", lambda: Patched(own_decode=clips), {}),
+    ("bad_rows_are_refused", lambda: Patched(own_decode=says_no_row), {}),
+    (
+        "an_hour_does_not_drift",
+        lambda: Patched(own_encode=steps_on_20_ms),
+        {"onset_tolerance": 0.3, "hour": None},
+    ),
+    ("the_tracker_gives_what_decode_gives", lambda: PatchedTracking(make=CountsOneMore), {}),
+    ("the_tracker_keeps_time", lambda: PatchedTracking(make=ClockIsSlow), {}),
+    ("the_tracker_knows_what_sounds", lambda: PatchedTracking(make=Deaf), {}),
+    ("what_was_encoded_is_legal", lambda: PatchedTracking(make=NoHighNotes), {}),
+    ("closing_ends_what_sounds", lambda: PatchedTracking(make=NeverCloses), {}),
+    ("legal_rows_can_be_decoded", lambda: Patched(own_decode=nothing_above_100), LOW),
+]
+
+
+@functools.cache
+def short() -> Notes:
+    return long_piece(np.random.default_rng(0), count=300, seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("clause", "broken", "settings"),
+    BROKEN,
+    ids=[f"{clause}-{i}" for i, (clause, _, _) in enumerate(BROKEN)],
+)
+def test_the_clause_bites(
+    clause: str, broken: Callable[[], NoteEncoder], settings: dict[str, Any]
+) -> None:
+    given = {"examples": 30, "entry_point": False, "hour": short(), **settings}
+    with pytest.raises(AssertionError, match=f"^check_encoder, {clause}: "):
+        check_encoder(broken(), **given)
+
+
+def test_the_unbroken_one_passes() -> None:
+    check_encoder(Patched(), entry_point=False, hour=short(), examples=30)
+    check_encoder(PatchedTracking(make=Tracker), entry_point=False, hour=short(), examples=30)
+
+
+def test_every_clause_has_a_broken_encoder() -> None:
+    clauses = (*ENCODER_CLAUSES, *PIECE_CLAUSES, *TRACKER_CLAUSES, *HOUR_CLAUSES)
+    names = {clause.__name__.lstrip("_") for clause in clauses}
+    assert names == {clause for clause, _, _ in BROKEN}

@@ -1,0 +1,169 @@
+"""Every part that comes with the library keeps its contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from notelstm import plugins
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.fields import Field
+from notelstm.losses import AllPairs, Likelihood, PositivePressure
+from notelstm.midi.pretty import PrettyMidiReader
+from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
+from notelstm.notes import Notes
+from notelstm.predictions import Normal, Point
+from notelstm.protocols import Processor, Sampler
+from notelstm.sampling import Ancestral, Greedy, ShortestDuration, Temperature, Weighted
+from notelstm.testing import (
+    check_encoder,
+    check_loss_term,
+    check_model,
+    check_processor,
+    check_reader,
+    check_sampler,
+    strategies,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def float32_steps(piece: Notes) -> NDArray[np.float64]:
+    """What StepDurationEncoder states: 6e-8 of the time passed."""
+    return 6e-8 * (piece.start - piece.start[:1])
+
+
+def half_the_widest_step(piece: Notes) -> NDArray[np.float64]:
+    """What LogTimeEncoder states: half of the widest step class passed, about 6 % of the step."""
+    return np.maximum.accumulate(np.where(piece.step <= 0.4, 0.005, 0.005 + 0.03 * piece.step))
+
+
+def half_the_class(piece: Notes) -> NDArray[np.float64]:
+    """The same for durations; what is shorter than half a cell of 10 ms becomes one."""
+    half = np.where(piece.duration <= 0.4, 0.005, 0.005 + 0.03 * piece.duration)
+    return np.maximum(half, 0.01 - piece.duration)
+
+
+def test_step_duration_encoder() -> None:
+    check_encoder(
+        StepDurationEncoder(),
+        onset_tolerance=float32_steps,
+        duration_tolerance=lambda piece: 6e-8 * piece.duration,
+    )
+
+
+def test_log_time_encoder() -> None:
+    check_encoder(
+        LogTimeEncoder(),
+        onset_tolerance=half_the_widest_step,
+        duration_tolerance=half_the_class,
+        velocity_tolerance=2,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)),
+    )
+
+
+def test_performance_event_encoder() -> None:
+    check_encoder(
+        PerformanceEventEncoder(),
+        onset_tolerance=0.005,
+        duration_tolerance=0.01,
+        velocity_tolerance=2,
+        keeps_order=False,
+        pieces=strategies.notes(overlaps=False, durations=(0.02, 30.0)),
+    )
+
+
+STEP_DURATION = StepDurationEncoder().fields
+LOG_TIME = LogTimeEncoder().fields
+EVENTS = PerformanceEventEncoder().fields
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("faults", [True, False])
+def test_three_head_lstm(layers: int, faults: bool) -> None:
+    torch.manual_seed(0)
+    check_model(
+        ThreeHeadLSTM(
+            fields=STEP_DURATION, hidden=16, layers=layers, sigmoid=faults, point_times=faults
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "settings"),
+    [
+        (STEP_DURATION, {}),
+        (LOG_TIME, {"order": ("step", "pitch", "velocity", "duration"), "dropout": 0.5}),
+        (EVENTS, {"layers": 2}),
+    ],
+    ids=["step-duration", "log-time", "events"],
+)
+def test_note_lstm(fields: tuple[Field, ...], settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    check_model(NoteLSTM(fields=fields, hidden=16, embedding=4, **settings))
+
+
+@pytest.mark.parametrize("window", [1, 5, 25])
+def test_windowed(window: int) -> None:
+    torch.manual_seed(0)
+    model = Windowed(ThreeHeadLSTM(fields=STEP_DURATION, hidden=16), window)
+    # It is saved as its inner model, so it has no entry point.
+    check_model(model, entry_point=False)
+
+
+def test_losses() -> None:
+    step = STEP_DURATION[1]
+    for field in (*LOG_TIME, *EVENTS, STEP_DURATION[0]):
+        check_loss_term(Likelihood(), field)
+    check_loss_term(Likelihood(), step, make=lambda x: Normal(x, torch.ones_like(x)))
+    low = torch.tensor(0.0)
+    check_loss_term(Likelihood(), step, make=lambda x: Normal(x, torch.ones_like(x), low))
+    for pressure in (0.0, 10.0):
+        check_loss_term(PositivePressure(pressure=pressure), step, make=Point)
+        check_loss_term(AllPairs(pressure=pressure), step, make=Point)
+
+
+@pytest.mark.parametrize("sampler", [Ancestral, Greedy, Weighted])
+@pytest.mark.parametrize(
+    "processors",
+    [(), (Temperature(temperature=0.001),), (ShortestDuration(), Temperature(temperature=2.0))],
+    ids=["plain", "cold", "chain"],
+)
+def test_samplers(sampler: Any, processors: tuple[Processor, ...]) -> None:
+    chosen: Sampler = sampler(processors=processors)
+    check_sampler(chosen)
+
+
+@pytest.mark.parametrize("temperature", [0.001, 0.5, 1.0, 3.0])
+def test_temperature(temperature: float) -> None:
+    check_processor(Temperature(temperature=temperature))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
+def test_shortest_duration(seconds: float) -> None:
+    check_processor(ShortestDuration(seconds=seconds), roles={"duration"})
+
+
+def test_pretty_midi_reader() -> None:
+    check_reader(PrettyMidiReader(), files={"study": (GOLDEN / "study.mid").read_bytes()})
+
+
+def test_no_built_in_is_left_out() -> None:
+    """A part that joins the library joins this file, or this test says so."""
+    checked = {
+        "encoders": {"step-duration", "log-time", "performance-event"},
+        "models": {"three-head-lstm", "note-lstm"},
+        "losses": {"likelihood", "positive-pressure", "all-pairs"},
+        "samplers": {"ancestral", "greedy", "weighted"},
+        "processors": {"temperature", "shortest-duration"},
+        "readers": {"pretty-midi"},
+    }
+    beside = {"losses": {"composite"}}  # a mapping of terms, not a term
+    for kind, names in checked.items():
+        own = {p.name for p in plugins.installed(kind) if p.distribution == "notelstm"}
+        assert own - beside.get(kind, set()) == names, kind
