@@ -1,0 +1,251 @@
+"""The piano roll: time to the right, pitch upwards, a bar for each note, coloured by velocity."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import ConfigError, MissingExtraError, NotesError
+from notelstm.files import written_whole
+from notelstm.notes import BeatMap, Notes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+
+__all__ = ["Grid", "piano_roll", "pitch_name", "save_piano_roll"]
+
+Grid: TypeAlias = Literal["seconds", "bars"]
+"""What the vertical lines of a piano roll count."""
+
+FORMATS: Final = (".png", ".svg")
+"""The suffixes of the pictures that are written."""
+
+_NAMES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+_PROMPT_TINT: Final = "#f0ede6"
+_BLACK_KEY_TINT: Final = (0.0, 0.0, 0.0, 0.04)
+_GAP: Final = 0.04
+"""The share of each bar that is left white at its end, so that repeated notes are told apart."""
+
+
+def pitch_name(pitch: int) -> str:
+    """The name of a MIDI note number in scientific pitch notation.
+
+    Args:
+        pitch: 0 to 127.
+
+    Example:
+        >>> pitch_name(60), pitch_name(70)
+        ('C4', 'A♯4')
+    """
+    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def piano_roll(
+    notes: Notes,
+    ax: Axes,
+    *,
+    prompt: int = 0,
+    grid: Grid = "seconds",
+    colorbar: bool = True,
+) -> None:
+    """Draw a piano roll.
+
+    Loud notes are dark. The colours (viridis) keep their order of lightness for colour-blind
+    readers and in print. The notes of a prompt are grey on a tinted ground.
+
+    Args:
+        notes: The piece.
+        ax: The matplotlib axes to draw on.
+        prompt: How many of the first notes are the prompt that the others continue; 0 for none.
+        grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
+        colorbar: Whether to say beside the axes which colour is which velocity, if there are
+            several.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ConfigError: If the grid is unknown, or the prompt's length is below 0.
+        NotesError: If bars are asked for and the piece has no beat map.
+    """
+    if grid not in get_args(Grid):
+        raise ConfigError("a grid is seconds or bars", got=repr(grid))
+    if prompt < 0:
+        raise ConfigError("a prompt has 0 notes or more", got=f"{prompt}")
+    low, high = _pitch_range(notes)
+    end = max(notes.seconds, 1e-3)
+    ax.set_xlim(0, end)
+    ax.set_ylim(low - 0.5, high + 0.5)
+    _draw_keys(ax, low, high)
+    _draw_time(ax, notes.beats, end, grid)
+    first = notes[:prompt]
+    if len(first):
+        _draw_border(ax, float(notes.start[prompt]) if prompt < len(notes) else end, end)
+        _draw_notes(ax, first, "Greys")
+    scale = _draw_notes(ax, notes[prompt:], "viridis_r")
+    if colorbar and len(set(notes.velocity.tolist())) > 1:
+        bar = ax.figure.colorbar(scale, ax=ax, pad=0.01, fraction=0.03, aspect=30)
+        bar.set_label("velocity")
+        bar.set_ticks([1, 32, 64, 96, 127])
+        bar.outline.set_visible(False)
+
+
+def save_piano_roll(
+    notes: Notes,
+    path: str | os.PathLike[str],
+    *,
+    prompt: int = 0,
+    grid: Grid = "seconds",
+    title: str = "",
+) -> None:
+    """Write a piano roll to a picture, whole or not at all.
+
+    Args:
+        notes: The piece.
+        path: Where to; ``.png`` or ``.svg``.
+        prompt: How many of the first notes are the prompt that the others continue; 0 for none.
+        grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
+        title: A line above the picture.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ConfigError: If the suffix or the grid is unknown, or the prompt's length is below 0.
+        NotesError: If bars are asked for and the piece has no beat map.
+        OutputError: If the picture cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ConfigError(
+            f"a picture ends in {' or '.join(FORMATS)}", got=repr(suffix), where=str(path)
+        )
+    _need_matplotlib()
+    from matplotlib.figure import Figure
+
+    low, high = _pitch_range(notes)
+    width = float(np.clip(notes.seconds / 4, 9, 24))
+    height = float(np.clip((high - low) / 11, 3, 6))
+    # A figure of its own, not pyplot's: nothing to close, no window system, safe in threads.
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    ax = figure.add_subplot()
+    piano_roll(notes, ax, prompt=prompt, grid=grid)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    with written_whole(path) as beside:
+        figure.savefig(beside, format=suffix[1:])
+
+
+def _need_matplotlib() -> None:
+    try:
+        import matplotlib as _  # noqa: F401  # only to see whether it is there
+    except ImportError as error:
+        raise MissingExtraError(
+            "pictures are drawn with matplotlib",
+            got="no such package",
+            fix="pip install 'notelstm[plot]'",
+        ) from error
+
+
+def _pitch_range(notes: Notes) -> tuple[int, int]:
+    """The lowest and the highest key shown: a little more than is played, an octave at least."""
+    if not len(notes):
+        return 60, 72
+    low, high = int(notes.pitch.min()) - 2, int(notes.pitch.max()) + 2
+    missing = max(0, 12 - (high - low))
+    return max(0, low - missing // 2), min(127, high + (missing + 1) // 2)
+
+
+def _draw_keys(ax: Axes, low: int, high: int) -> None:
+    """Rows for the black keys, and names: every C, and in a narrow range all white keys."""
+    white = {0, 2, 4, 5, 7, 9, 11}
+    for pitch in range(low, high + 1):
+        if pitch % 12 not in white:
+            ax.axhspan(pitch - 0.5, pitch + 0.5, color=_BLACK_KEY_TINT, linewidth=0, zorder=0)
+        if pitch % 12 == 0:
+            ax.axhline(pitch - 0.5, color="0.8", linewidth=0.6, zorder=0.5)
+    named = white if high - low <= 18 else {0}
+    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 in named]
+    ax.set_yticks(ticks, [pitch_name(pitch) for pitch in ticks])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylabel("pitch")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw_time(ax: Axes, beats: BeatMap | None, end: float, grid: Grid) -> None:
+    if grid == "bars":
+        if beats is None:
+            raise NotesError(
+                "a grid of bars needs a beat map",
+                got="notes without one",
+                fix="use grid='seconds'",
+            )
+        numbers, seconds = _bars(beats, end)
+        every = max(1, -(-len(numbers) // 24))
+        shown = numbers % every == (1 if every > 1 else 0)
+        ax.set_xticks(seconds[shown], [str(n) for n in numbers[shown]])
+        for second in seconds:
+            ax.axvline(second, color="0.85", linewidth=0.6, zorder=0.5)
+    else:
+        ax.grid(axis="x", color="0.85", linewidth=0.6)
+        ax.set_axisbelow(True)
+    ax.set_xlabel("bar" if grid == "bars" else "seconds")
+
+
+def _bars(beats: BeatMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The numbers of the bars up to `end`, and the second at which each begins.
+
+    An upbeat is before bar 1. Where no metre is known, a bar is four quarter notes.
+    """
+    last = float(beats.beats_at(end))
+    changes = beats.meter_beats if beats.meter_beats.size else np.zeros(1)
+    lengths = (
+        beats.numerators * 4.0 / beats.denominators if beats.meter_beats.size else np.full(1, 4.0)
+    )
+    borders = np.append(changes, max(last, float(changes[-1])))
+    starts = [
+        np.arange(low, high - 1e-6, length)
+        for low, high, length in zip(borders[:-1], borders[1:], lengths, strict=True)
+    ]
+    at = np.concatenate(starts)
+    return np.arange(1, at.size + 1), beats.seconds_at(at)
+
+
+def _draw_border(ax: Axes, border: float, end: float) -> None:
+    """The ground of the prompt, and a line where the continuation begins."""
+    ax.axvspan(0, border, color=_PROMPT_TINT, linewidth=0, zorder=-1)
+    transform = ax.get_xaxis_transform()
+    ax.text(0, 1.01, "prompt", fontsize=9, va="bottom", transform=transform)
+    if border < end:
+        ax.axvline(border, color="0.25", linewidth=1, linestyle=(0, (4, 3)), zorder=3)
+        ax.text(border, 1.01, "continuation", fontsize=9, va="bottom", transform=transform)
+
+
+def _draw_notes(ax: Axes, notes: Notes, colours: str) -> ScalarMappable:
+    """A bar for each note; its colours, for a colour bar."""
+    _need_matplotlib()
+    import matplotlib as mpl
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    # The lightest quarter of a colour map cannot be seen on white.
+    shades = LinearSegmentedColormap.from_list(
+        colours, mpl.colormaps[colours](np.linspace(0.25, 1.0, 128))
+    )
+    left, right = notes.start, notes.end - _GAP * notes.duration
+    low, high = notes.pitch - 0.42, notes.pitch + 0.42
+    corners = np.stack(  # (N, 4, 2)
+        [
+            np.stack([x, y], axis=-1)
+            for x, y in ((left, low), (left, high), (right, high), (right, low))
+        ],
+        axis=1,
+    )
+    bars = PolyCollection(
+        list(corners), cmap=shades, norm=Normalize(1, 127), linewidths=0.5, zorder=2
+    )
+    bars.set_array(notes.velocity)
+    bars.set_edgecolor("face")
+    ax.add_collection(bars, autolim=False)
+    return bars

@@ -1,0 +1,201 @@
+"""The piano roll: what stands where, in which colour, and in which file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import rgb_to_hsv
+from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
+
+from notelstm.errors import ConfigError, MissingExtraError, NotesError, OutputError
+from notelstm.listening import piano_roll, pitch_name, save_piano_roll
+from notelstm.notes import BeatMap, Notes
+
+BEATS = BeatMap(tempi=[60], meter_beats=[1, 7], numerators=[3, 4], denominators=[4, 4])
+
+
+def tune(beats: BeatMap | None = None) -> Notes:
+    return Notes(
+        start=[0, 1, 2, 3, 8],
+        end=[1, 2, 3, 5, 12],
+        pitch=[60, 64, 67, 72, 48],
+        velocity=[20, 60, 100, 120, 40],
+        beats=beats,
+    )
+
+
+def drawn(notes: Notes, **settings: object) -> Axes:
+    figure = Figure()
+    ax = figure.add_subplot()
+    piano_roll(notes, ax, **settings)  # type: ignore[arg-type]  # settings vary by test
+    figure.draw_without_rendering()
+    return ax
+
+
+def bars(ax: Axes) -> list[PolyCollection]:
+    return [item for item in ax.collections if isinstance(item, PolyCollection)]
+
+
+def outlines(item: PolyCollection) -> list[Outline]:
+    return list(item.get_paths())
+
+
+def test_a_bar_for_each_note_at_its_time_and_pitch() -> None:
+    (collection,) = bars(drawn(tune()))
+    boxes = [path.get_extents() for path in outlines(collection)]
+    assert [box.x0 for box in boxes] == [0, 1, 2, 3, 8]
+    assert [round((box.y0 + box.y1) / 2) for box in boxes] == [60, 64, 67, 72, 48]
+    for box, end in zip(boxes, [1, 2, 3, 5, 12], strict=True):
+        assert end - 0.05 * (end - box.x0) < box.x1 < end
+
+
+def test_louder_is_darker() -> None:
+    (collection,) = bars(drawn(tune()))
+    colours = np.asarray(collection.get_facecolor())[:, :3]
+    lightness = colours @ [0.2126, 0.7152, 0.0722]
+    loudness = tune().velocity
+    assert np.argsort(-lightness).tolist() == np.argsort(loudness).tolist()
+    assert lightness.max() < 0.75
+
+
+def test_prompt_and_continuation_are_told_apart() -> None:
+    ax = drawn(tune(), prompt=2)
+    prompt, rest = bars(ax)
+    assert (len(outlines(prompt)), len(outlines(rest))) == (2, 3)
+
+    def saturation(item: PolyCollection) -> float:
+        return float(rgb_to_hsv(np.asarray(item.get_facecolor())[:, :3])[:, 1].max())
+
+    assert saturation(prompt) < 0.05 < saturation(rest)
+    assert {text.get_text(): text.get_position()[0] for text in ax.texts} == {
+        "prompt": 0,
+        "continuation": 2,
+    }
+
+
+@pytest.mark.parametrize("prompt", [5, 9])
+def test_a_piece_that_is_all_prompt(prompt: int) -> None:
+    ax = drawn(tune(), prompt=prompt)
+    assert [text.get_text() for text in ax.texts] == ["prompt"]
+    assert [len(outlines(item)) for item in bars(ax)] == [5, 0]
+
+
+def test_axes_hold_every_note_and_name_their_units() -> None:
+    ax = drawn(tune())
+    assert ax.get_xlim() == (0, 12)
+    low, high = ax.get_ylim()
+    assert low < 48
+    assert high > 72
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("seconds", "pitch")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["C3", "C4", "C5"]
+
+
+def test_a_narrow_range_names_all_white_keys() -> None:
+    ax = drawn(tune()[:3])
+    assert [label.get_text() for label in ax.get_yticklabels()][:3] == ["B3", "C4", "D4"]
+
+
+def test_bars_follow_upbeat_and_metre() -> None:
+    ax = drawn(tune(BEATS), grid="bars")
+    # One beat of upbeat, two bars of three, then bars of four, a beat being a second here.
+    assert ax.get_xticks().tolist() == [1, 4, 7, 11]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3", "4"]
+    assert ax.get_xlabel() == "bar"
+
+
+def test_bars_of_four_where_no_metre_is_known() -> None:
+    assert drawn(tune(BeatMap(tempi=[120])), grid="bars").get_xticks().tolist() == [
+        0, 2, 4, 6, 8, 10,
+    ]  # fmt: skip
+
+
+def test_many_bars_are_numbered_sparsely() -> None:
+    long = Notes(start=[0], end=[400], pitch=[60], beats=BeatMap(tempi=[120]))
+    labels = [label.get_text() for label in drawn(long, grid="bars").get_xticklabels()]
+    assert labels[:3] == ["1", "10", "19"]
+    assert len(labels) <= 24
+
+
+def test_the_colour_bar_is_there_when_it_says_something() -> None:
+    def axes(notes: Notes, **settings: object) -> int:
+        figure = drawn(notes, **settings).figure
+        assert figure is not None
+        return len(figure.axes)
+
+    assert axes(tune()) == 2
+    assert axes(tune(), colorbar=False) == 1
+    assert axes(tune()[:1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"grid": "beats"}, ConfigError, "seconds or bars"),
+        ({"prompt": -1}, ConfigError, "0 notes or more"),
+        ({"grid": "bars"}, NotesError, "beat map"),
+    ],
+)
+def test_refusals(settings: dict[str, object], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        drawn(tune(), **settings)
+
+
+@pytest.mark.parametrize("pitches", [[0], [127], [0, 127]])
+def test_the_ends_of_the_keyboard(pitches: list[int]) -> None:
+    low, high = drawn(
+        Notes(start=[0] * len(pitches), end=[1] * len(pitches), pitch=pitches)
+    ).get_ylim()
+    assert low <= pitches[0] - 0.4
+    assert high >= pitches[-1] + 0.4
+
+
+def test_png_and_svg(tmp_path: Path) -> None:
+    save_piano_roll(tune(BEATS), tmp_path / "new" / "a.PNG", prompt=2, grid="bars", title="a tune")
+    assert (tmp_path / "new" / "a.PNG").read_bytes().startswith(b"\x89PNG")
+    save_piano_roll(Notes.empty(), tmp_path / "empty.svg")
+    assert ElementTree.parse(tmp_path / "empty.svg").getroot().tag.endswith("svg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.svg", "new"]
+
+
+def test_other_suffixes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.png or \.svg"):
+        save_piano_roll(tune(), tmp_path / "a.jpg")
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        save_piano_roll(tune(), tmp_path / "file" / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'notelstm\[plot\]'"):
+        save_piano_roll(tune(), tmp_path / "a.png")
+
+
+def test_no_pyplot_and_nothing_at_import(tmp_path: Path) -> None:
+    code = (
+        "import sys; from notelstm.listening import save_piano_roll;"
+        "from notelstm.notes import Notes;"
+        "assert not {'matplotlib', 'torch'} & sys.modules.keys();"
+        f"save_piano_roll(Notes.empty(), {str(tmp_path / 'a.png')!r});"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_pitch_names() -> None:
+    assert [pitch_name(pitch) for pitch in (0, 21, 60, 61, 127)] == ["C-1", "A0", "C4", "C♯4", "G9"]
