@@ -101,7 +101,7 @@ def loss_of(kind: str) -> CompositeLoss:
 
 def scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """As the original's arrays hold them: pitch / 128."""
-    return rows / np.array([128, 1, 1], dtype=np.float32)
+    return (rows / np.array([128, 1, 1], dtype=np.float32)).astype(np.float32)
 
 
 def first_batch(dataset: SequenceDataset) -> Batch:

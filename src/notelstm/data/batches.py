@@ -17,9 +17,11 @@ from notelstm.errors import ConfigError
 __all__ = ["LaneBatches", "WindowBatches"]
 
 
-def _check(batch: int) -> None:
+def _check(batch: int, seed: int) -> None:
     if batch < 1:
         raise ConfigError("a batch has at least 1 lane", got=f"{batch}")
+    if seed < 0:
+        raise ConfigError("a seed is at least 0", got=f"{seed}")
 
 
 @final
@@ -32,6 +34,9 @@ class WindowBatches:
         batch: B, windows in a batch; the last batch of an epoch may be smaller.
         shuffle: In a new order each epoch; False, the original's ``in-order``, as they come.
         seed: What the orders are made from.
+
+    Raises:
+        ConfigError: If a setting is out of range.
     """
 
     dataset: SequenceDataset
@@ -41,7 +46,7 @@ class WindowBatches:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check(self.batch)
+        _check(self.batch, self.seed)
 
     @property
     def steps(self) -> int:
@@ -61,8 +66,8 @@ class WindowBatches:
             order = torch.from_numpy(rng.permutation(n))
         else:
             order = torch.arange(n)
-        for chosen in order.split(self.batch)[first:]:
-            yield self.dataset.__getitems__(chosen)
+        for at in range(first * self.batch, n, self.batch):
+            yield self.dataset.__getitems__(order[at : at + self.batch])
 
 
 @final
@@ -71,8 +76,8 @@ class LaneBatches:
     """Pieces read from begin to end, B at a time, with the state carried from batch to batch.
 
     The pieces, in a new order each epoch, are cut into stretches of T rows and laid out in B lanes
-    of equal length. A lane starts afresh where a piece begins, and at its own beginning. Every row
-    is a target once, but for the row at which a lane begins within a piece.
+    of equal length. A lane starts afresh where a piece begins, and at its own beginning, which may
+    be in the middle of a piece. Every row of every piece, short ones too, is a target once.
 
     Attributes:
         dataset: Pieces, and the length T of a stretch (its `window`).
@@ -81,7 +86,8 @@ class LaneBatches:
         seed: What the orders are made from.
 
     Raises:
-        ConfigError: If the data set scores only the last row of a window.
+        ConfigError: If the data set scores only the last row of a window, or a setting is out of
+            range.
     """
 
     dataset: SequenceDataset
@@ -91,7 +97,7 @@ class LaneBatches:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check(self.batch)
+        _check(self.batch, self.seed)
         if self.dataset.scored != "every":
             raise ConfigError(
                 "lanes score every row",

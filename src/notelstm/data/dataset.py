@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class SequenceDataset(Dataset[Batch]):
         short: How many pieces had no window in them.
 
     Raises:
-        DataError: If no piece is long enough.
+        DataError: If no piece is long enough, or pieces have other columns than others.
         ConfigError: If the settings are out of range.
 
     Example:
@@ -81,7 +81,14 @@ class SequenceDataset(Dataset[Batch]):
                 got=f"{len(pieces)} pieces, the longest of {longest} rows",
                 fix="give longer pieces, or a smaller window",
             )
-        self.rows: Tensor = torch.from_numpy(np.concatenate([np.asarray(p) for p in pieces]))
+        widths = sorted({piece.shape[1:] for piece in pieces})
+        if len(widths) > 1:
+            raise DataError(
+                "all pieces have the same columns",
+                got=" and ".join(map(str, widths)),
+                fix="encode them with one encoder",
+            )
+        self.rows: Tensor = torch.from_numpy(np.concatenate(pieces, dtype=np.float32))
         starts = [
             offset + _starts(length, window, scored)
             for offset, length in zip(self.offsets[:-1], lengths, strict=True)
@@ -168,6 +175,6 @@ def _starts(length: int, window: int, scored: Scored) -> NDArray[np.int64]:
     return side_by_side if side_by_side[-1] == last else np.append(side_by_side, last)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     """The collate function of a loader; a named one, since workers cannot pickle a lambda."""
     return batch

@@ -1,0 +1,179 @@
+"""Epochs of windows and of lanes."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notelstm.batch import Batch
+from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.errors import ConfigError
+from notelstm.fields import Rows
+from notelstm.protocols import Batches
+
+LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=6)
+WINDOWS = st.integers(1, 9)
+SIZES = st.integers(1, 5)
+
+
+def numbered(lengths: list[int]) -> list[Rows]:
+    """Pieces whose rows say where they are: (piece, row in the piece); no row is all zeros."""
+    return [
+        np.stack([np.full(n, piece + 1), np.arange(n)], axis=1).astype(np.float32)
+        for piece, n in enumerate(lengths)
+    ]
+
+
+def windows(lengths: list[int], window: int, batch: int, **options: Any) -> WindowBatches:
+    data = SequenceDataset(numbered(lengths), window=window, scored="every")
+    return WindowBatches(dataset=data, batch=batch, **options)
+
+
+def lanes(lengths: list[int], window: int, batch: int, **options: Any) -> LaneBatches:
+    data = SequenceDataset(numbered(lengths), window=window, scored="every")
+    return LaneBatches(dataset=data, batch=batch, **options)
+
+
+Make = Callable[..., Batches]
+KINDS = pytest.mark.parametrize("make", [windows, lanes])
+
+
+def targets(batches: list[Batch]) -> Counter[tuple[int, int]]:
+    rows = [row for batch in batches for row in batch.rows[batch.scored].tolist()]
+    return Counter((int(piece), int(row)) for piece, row in rows)
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x, y)
+        for one, other in zip(a, b, strict=True)
+        for x, y in zip(one, other, strict=True)
+    )
+
+
+@given(LENGTHS, WINDOWS, SIZES)
+def test_an_epoch_of_windows_is_every_window_once(
+    lengths: list[int], window: int, batch: int
+) -> None:
+    lengths = [*lengths, window + 1]
+    data = SequenceDataset(numbered(lengths), window=window)
+    for shuffle in (False, True):
+        made = WindowBatches(dataset=data, batch=batch, shuffle=shuffle)
+        epoch = list(made.epoch(3))
+        assert len(epoch) == made.steps
+        assert all(len(b.rows) == batch for b in epoch[:-1])
+        assert targets(epoch) == Counter(
+            (piece + 1, row) for piece, n in enumerate(lengths) for row in range(window, n)
+        )
+        assert all(bool(b.fresh.all()) for b in epoch)
+        if not shuffle:
+            rows = torch.cat([b.rows for b in epoch])
+            assert torch.equal(rows, data.__getitems__(range(len(data))).rows)
+
+
+@given(LENGTHS, WINDOWS, SIZES)
+def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, batch: int) -> None:
+    lengths = [*lengths, window + 1]
+    made = lanes(lengths, window, batch)
+    epoch = list(made.epoch(2))
+    assert len(epoch) == made.steps
+    assert targets(epoch) == Counter(
+        (piece + 1, row) for piece, n in enumerate(lengths) for row in range(n)
+    )
+    for step, b in enumerate(epoch):
+        assert b.rows.shape == (batch, window + 1, 2)
+        # Padding: rows of zeros, which are no piece's, are never scored, and nothing follows them.
+        there = b.rows[:, :, 0] > 0
+        assert not torch.any(b.scored & ~there)
+        assert torch.all(there[:, 1:] <= there[:, :-1])
+        # A lane scores its first row where, and only where, a piece begins.
+        begins = there[:, 0] & (b.rows[:, 0, 1] == 0)
+        assert torch.equal(b.scored[:, 0], begins)
+        assert torch.equal(b.scored[:, 1:], there[:, 1:])
+        if step == 0:
+            assert bool(b.fresh.all())
+        else:
+            assert torch.equal(b.fresh, begins)
+
+
+@given(LENGTHS, WINDOWS, SIZES)
+def test_a_lane_that_goes_on_begins_with_the_row_it_ended_with(
+    lengths: list[int], window: int, batch: int
+) -> None:
+    epoch = list(lanes([*lengths, window + 1], window, batch).epoch(0))
+    for before, after in itertools.pairwise(epoch):
+        on = ~after.fresh & (after.rows[:, 0, 0] > 0)
+        assert torch.equal(after.rows[on, 0], before.rows[on, -1])
+        pieces, rows = after.rows[..., 0], after.rows[..., 1]
+        there = pieces > 0
+        assert torch.all((pieces == pieces[:, :1]) | ~there)
+        assert torch.all((rows.diff(dim=1) == 1) | ~there[:, 1:])
+
+
+@KINDS
+@given(lengths=LENGTHS, window=WINDOWS, batch=SIZES, first=st.integers(0, 60))
+def test_an_epoch_can_be_taken_up_in_the_middle(
+    make: Make, lengths: list[int], window: int, batch: int, first: int
+) -> None:
+    made = make([*lengths, window + 1], window, batch)
+    assert same(list(made.epoch(1, first)), list(made.epoch(1))[first:])
+
+
+@KINDS
+def test_epochs_are_the_same_each_time_and_differ_by_number_and_seed(
+    make: Make,
+) -> None:
+    lengths = list(range(20, 50))
+
+    def epoch(number: int, **options: Any) -> list[Batch]:
+        made = make(lengths, 4, 3, **options)
+        return list(made.epoch(number))
+
+    assert same(epoch(0), epoch(0))
+    assert not same(epoch(0), epoch(1))
+    assert not same(epoch(0), epoch(0, seed=1))
+    assert same(epoch(0, shuffle=False), epoch(1, shuffle=False, seed=1))
+    state = torch.get_rng_state()
+    epoch(0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_more_lanes_than_stretches() -> None:
+    made = lanes([6, 3], 4, 64)
+    assert made.steps == 1
+    (only,) = made.epoch(0)
+    assert only.rows.shape == (64, 5, 2)
+    assert int(only.scored.sum()) == 9
+
+
+def test_short_pieces_are_read_in_lanes_too() -> None:
+    (only,) = lanes([1, 2, 6], 5, 3).epoch(0)
+    assert targets([only]) == Counter(
+        (piece, row) for piece, n in ((1, 1), (2, 2), (3, 6)) for row in range(n)
+    )
+
+
+@KINDS
+def test_carrying_is_what_lanes_do(make: Make) -> None:
+    made = make([20], 4, 2)
+    assert made.carries == (make is lanes)
+
+
+def test_settings_are_checked() -> None:
+    every = SequenceDataset(numbered([9]), window=2, scored="every")
+    for kind in (WindowBatches, LaneBatches):
+        with pytest.raises(ConfigError, match="at least 1 lane"):
+            kind(dataset=every, batch=0)
+        with pytest.raises(ConfigError, match="seed"):
+            kind(dataset=every, seed=-1)
+    last = SequenceDataset(numbered([9]), window=2)
+    with pytest.raises(ConfigError, match="scored='every'"):
+        LaneBatches(dataset=last)
