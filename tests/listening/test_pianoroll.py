@@ -70,7 +70,7 @@ def test_louder_is_darker() -> None:
 
 
 def test_prompt_and_continuation_are_told_apart() -> None:
-    ax = drawn(tune(), prompt=2)
+    ax = drawn(tune(), prompt_notes=2)
     prompt, rest = bars(ax)
     assert (len(outlines(prompt)), len(outlines(rest))) == (2, 3)
 
@@ -86,7 +86,7 @@ def test_prompt_and_continuation_are_told_apart() -> None:
 
 @pytest.mark.parametrize("prompt", [5, 9])
 def test_a_piece_that_is_all_prompt(prompt: int) -> None:
-    ax = drawn(tune(), prompt=prompt)
+    ax = drawn(tune(), prompt_notes=prompt)
     assert [text.get_text() for text in ax.texts] == ["prompt"]
     assert [len(outlines(item)) for item in bars(ax)] == [5, 0]
 
@@ -142,7 +142,7 @@ def test_the_colour_bar_is_there_when_it_says_something() -> None:
     ("settings", "error", "match"),
     [
         ({"grid": "beats"}, ConfigError, "seconds or bars"),
-        ({"prompt": -1}, ConfigError, "0 notes or more"),
+        ({"prompt_notes": -1}, ConfigError, "0 notes or more"),
         ({"grid": "bars"}, NotesError, "beat map"),
     ],
 )
@@ -161,7 +161,9 @@ def test_the_ends_of_the_keyboard(pitches: list[int]) -> None:
 
 
 def test_png_and_svg(tmp_path: Path) -> None:
-    save_piano_roll(tune(BEATS), tmp_path / "new" / "a.PNG", prompt=2, grid="bars", title="a tune")
+    save_piano_roll(
+        tune(BEATS), tmp_path / "new" / "a.PNG", prompt_notes=2, grid="bars", title="a tune"
+    )
     assert (tmp_path / "new" / "a.PNG").read_bytes().startswith(b"\x89PNG")
     save_piano_roll(Notes.empty(), tmp_path / "empty.svg")
     assert ElementTree.parse(tmp_path / "empty.svg").getroot().tag.endswith("svg")

@@ -49,7 +49,7 @@ def piano_roll(
     notes: Notes,
     ax: Axes,
     *,
-    prompt: int = 0,
+    prompt_notes: int = 0,
     grid: Grid = "seconds",
     colorbar: bool = True,
 ) -> None:
@@ -61,7 +61,7 @@ def piano_roll(
     Args:
         notes: The piece.
         ax: The matplotlib axes to draw on.
-        prompt: How many of the first notes are the prompt that the others continue; 0 for none.
+        prompt_notes: How many of the first notes are the prompt that the others continue; 0 for none.
         grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
         colorbar: Whether to say beside the axes which colour is which velocity, if there are
             several.
@@ -73,19 +73,21 @@ def piano_roll(
     """
     if grid not in get_args(Grid):
         raise ConfigError("a grid is seconds or bars", got=repr(grid))
-    if prompt < 0:
-        raise ConfigError("a prompt has 0 notes or more", got=f"{prompt}")
+    if prompt_notes < 0:
+        raise ConfigError("a prompt has 0 notes or more", got=f"{prompt_notes}")
     low, high = _pitch_range(notes)
     end = max(notes.seconds, 1e-3)
     ax.set_xlim(0, end)
     ax.set_ylim(low - 0.5, high + 0.5)
     _draw_keys(ax, low, high)
     _draw_time(ax, notes.beats, end, grid)
-    first = notes[:prompt]
+    first = notes[:prompt_notes]
     if len(first):
-        _draw_border(ax, float(notes.start[prompt]) if prompt < len(notes) else end, end)
+        _draw_border(
+            ax, float(notes.start[prompt_notes]) if prompt_notes < len(notes) else end, end
+        )
         _draw_notes(ax, first, "Greys")
-    scale = _draw_notes(ax, notes[prompt:], "viridis_r")
+    scale = _draw_notes(ax, notes[prompt_notes:], "viridis_r")
     if colorbar and len(set(notes.velocity.tolist())) > 1:
         bar = ax.figure.colorbar(scale, ax=ax, pad=0.01, fraction=0.03, aspect=30)
         bar.set_label("velocity")
@@ -97,7 +99,7 @@ def save_piano_roll(
     notes: Notes,
     path: str | os.PathLike[str],
     *,
-    prompt: int = 0,
+    prompt_notes: int = 0,
     grid: Grid = "seconds",
     title: str = "",
 ) -> None:
@@ -106,7 +108,7 @@ def save_piano_roll(
     Args:
         notes: The piece.
         path: Where to; ``.png`` or ``.svg``.
-        prompt: How many of the first notes are the prompt that the others continue; 0 for none.
+        prompt_notes: How many of the first notes are the prompt that the others continue; 0 for none.
         grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
         title: A line above the picture.
 
@@ -130,7 +132,7 @@ def save_piano_roll(
     # A figure of its own, not pyplot's: nothing to close, no window system, safe in threads.
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     ax = figure.add_subplot()
-    piano_roll(notes, ax, prompt=prompt, grid=grid)
+    piano_roll(notes, ax, prompt_notes=prompt_notes, grid=grid)
     if title:
         figure.suptitle(title, fontsize=11)
     with written_whole(path) as beside:
