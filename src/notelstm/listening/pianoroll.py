@@ -61,7 +61,7 @@ def piano_roll(
     Args:
         notes: The piece.
         ax: The matplotlib axes to draw on.
-        prompt_notes: How many of the first notes are the prompt that the others continue; 0 for none.
+        prompt_notes: How many of the first notes are the prompt, which the others go on from.
         grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
         colorbar: Whether to say beside the axes which colour is which velocity, if there are
             several.
@@ -108,7 +108,7 @@ def save_piano_roll(
     Args:
         notes: The piece.
         path: Where to; ``.png`` or ``.svg``.
-        prompt_notes: How many of the first notes are the prompt that the others continue; 0 for none.
+        prompt_notes: How many of the first notes are the prompt, which the others go on from.
         grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
         title: A line above the picture.
 
