@@ -59,7 +59,7 @@ class LogTimeEncoder:
     def _borders(self) -> NDArray[np.int64]:
         """(K + 1,) the first cell of each class, and one past the last cell."""
         cells = round(self.longest / self.cell) + 1
-        borders = list(range(round(self.linear / self.cell) + 1))
+        borders = list(range(round(self.linear / self.cell) + 2))
         while borders[-1] < cells:
             grown = max(borders[-1] + 1, round(borders[-1] * self.growth))
             borders.append(min(grown, cells))

@@ -54,9 +54,11 @@ def check_model(
     if isinstance(own, nn.Module):
         own.eval()
     case = ModelCase(own, rows, tolerance, entry_point)
-    run(_NAME, MODEL_CLAUSES, case)
-    run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, case.heads))
-    run(_NAME, TRAINING_CLAUSES, case)
+    # Initialisation and dropout draw from the global generator; the caller's tests may as well.
+    with torch.random.fork_rng(devices=[]):
+        run(_NAME, MODEL_CLAUSES, case)
+        run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, case.heads))
+        run(_NAME, TRAINING_CLAUSES, case)
 
 
 def _fields_and_order_agree(case: ModelCase) -> None:
@@ -219,8 +221,7 @@ def _gradients_are_finite(case: ModelCase) -> None:
     case.model.train()
     case.model.zero_grad()
     try:
-        with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
-            torch.autograd.backward(case.loss(case.read(case.rows)[0], case.rows))
+        torch.autograd.backward(case.loss(case.read(case.rows)[0], case.rows))
         for name, parameter in case.model.named_parameters():
             if parameter.requires_grad:
                 require(parameter.grad is not None, f"{name!r} gets none.")

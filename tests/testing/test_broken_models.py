@@ -1,0 +1,308 @@
+"""One broken model for each clause of check_model: the clause catches it, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from notelstm.fields import Field
+from notelstm.predictions import Categorical, Normal
+from notelstm.protocols import Legal, Prediction
+from notelstm.testing import check_model
+from notelstm.testing.model_checks import MODEL_CLAUSES, TRAINING_CLAUSES
+from notelstm.testing.prediction_checks import PREDICTION_CLAUSES
+
+FIELDS = (
+    Field.categorical("pitch", "pitch", values=range(60, 65)),
+    Field.continuous("step", "step", unit="s", low=0.0),
+    Field.categorical("duration", "duration", values=(0.1, 1.0), edges=(0, 0.5, 2), unit="s"),
+)
+
+
+class Hidden(NamedTuple):
+    hidden: Tensor
+
+
+class State(NamedTuple):
+    h: Tensor
+    c: Tensor
+
+
+class Tiny(nn.Module):
+    """A good model, small and chained, to be broken in one place."""
+
+    def __init__(self, *, fields: Sequence[Field] = FIELDS, scale: float = 1.0) -> None:
+        super().__init__()
+        self.fields = tuple(fields)
+        self.order: tuple[str, ...] = tuple(field.name for field in fields)
+        self.config: dict[str, Any] = {"fields": self.fields, "scale": scale}
+        self.scale = scale
+        self.lstm = nn.LSTM(len(self.fields), 8, batch_first=True)
+        self.begin = nn.Parameter(torch.zeros(8))
+        self.heads = nn.ModuleDict(
+            {f.name: nn.Linear(8 + i, f.classes or 2) for i, f in enumerate(self.fields)}
+        )
+
+    def start(self, batch: int) -> tuple[Any, Any]:
+        zeros = self.begin.new_zeros(batch, 1, 8)
+        return Hidden(self.begin.expand(batch, 1, 8)), State(zeros, zeros)
+
+    def read(self, rows: Tensor, state: State) -> tuple[Tensor, State]:
+        h, c = (part.transpose(0, 1).contiguous() for part in state)
+        output, (h, c) = self.lstm(rows * self.scale, (h, c))
+        return output, State(h.transpose(0, 1), c.transpose(0, 1))
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        output, state = self.read(rows, state)
+        return Hidden(output), state
+
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Any:
+        i = self.order.index(field)
+        earlier = [known[name].unsqueeze(-1).float() for name in self.order[:i]]
+        output = self.heads[field](torch.cat([context.hidden, *earlier], dim=-1))
+        return self.says(field, output)
+
+    def says(self, field: str, output: Tensor) -> Prediction:
+        if self.fields[self.order.index(field)].is_categorical:
+            return Categorical(output)
+        mean, spread = output.unbind(-1)
+        return Normal(mean, spread.exp(), low=mean.new_tensor(0.0))
+
+
+class ForgetsAField(Tiny):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.order = self.order[:2]
+
+
+class LayersFirst(Tiny):
+    def start(self, batch: int) -> tuple[Any, Any]:
+        context, state = super().start(batch)
+        return context, State(*(part.transpose(0, 1) for part in state))
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        context, state = super().forward(rows, State(*(part.transpose(0, 1) for part in state)))
+        return context, State(*(part.transpose(0, 1) for part in state))
+
+
+class KeepsADict(Tiny):
+    def start(self, batch: int) -> tuple[Any, Any]:
+        context, state = super().start(batch)
+        return context, {"state": state}
+
+
+class SoftmaxOverTime(Tiny):
+    def says(self, field: str, output: Tensor) -> Prediction:
+        prediction = super().says(field, output)
+        if isinstance(prediction, Categorical):
+            return Categorical(prediction.logits.softmax(1))
+        return prediction
+
+
+class Restless(Tiny):
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        output, state = self.read(rows, state)
+        return Hidden(output + 0.1 * torch.rand_like(output)), state
+
+
+class PeeksAtTheStepToCome(Tiny):
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        output, state = self.read(rows, state)
+        to_come = torch.cat([rows[:, 1:, 1:2], torch.zeros_like(rows[:, :1, 1:2])], dim=1)
+        return Hidden(output + to_come), state
+
+
+class PeeksAtItsOwnField(Tiny):
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Any:
+        if field == "step" and "step" in known:
+            context = Hidden(context.hidden + known["step"].unsqueeze(-1))
+        return super().predict(field, context, known)
+
+
+class NeedsLaterFields(Tiny):
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Any:
+        return super().predict(field, Hidden(context.hidden + 0 * known["step"][..., None]), known)
+
+
+class ForgetsItsState(Tiny):
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        return super().forward(rows, State(*(torch.zeros_like(part) for part in state)))
+
+
+class MeanOfTheBatch(Tiny):
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        return super().forward(rows - rows.mean(0), state)
+
+
+class Clocked(NamedTuple):
+    inner: State
+    clock: Tensor
+
+
+class FloatClock(Tiny):
+    def start(self, batch: int) -> tuple[Any, Any]:
+        context, state = super().start(batch)
+        return context, Clocked(state, torch.zeros(batch))
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        context, inner = super().forward(rows, state.inner)
+        return context, Clocked(inner, state.clock + rows[..., 1].sum(1))
+
+
+class ConfigLacksItsScale(Tiny):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        del self.config["scale"]
+
+
+@dataclass(frozen=True)
+class OneTooHigh:
+    inner: Categorical
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.inner.draw(noise) + 1
+
+    def mode(self) -> Tensor:
+        return self.inner.mode()
+
+    def masked(self, legal: Legal) -> OneTooHigh:
+        return OneTooHigh(self.inner.masked(legal))
+
+    def tempered(self, temperature: float) -> OneTooHigh:
+        return OneTooHigh(self.inner.tempered(temperature))
+
+
+@dataclass(frozen=True)
+class TooSure:
+    inner: Categorical
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.inner.draw(noise)
+
+    def mode(self) -> Tensor:
+        return self.inner.mode()
+
+    def masked(self, legal: Legal) -> TooSure:
+        return TooSure(self.inner.masked(legal))
+
+    def tempered(self, temperature: float) -> TooSure:
+        return TooSure(self.inner.tempered(temperature))
+
+    def nll(self, target: Tensor) -> Tensor:
+        return 0.9 * self.inner.nll(target)
+
+    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+        return self.inner.mass(field, low, high)
+
+
+class LeakyMass(TooSure):
+    def nll(self, target: Tensor) -> Tensor:
+        return self.inner.nll(target)
+
+    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+        return 0.99 * self.inner.mass(field, low, high)
+
+
+class Says(Tiny):
+    """Wraps what the duration head says."""
+
+    kind: Callable[[Categorical], Any]
+
+    def says(self, field: str, output: Tensor) -> Prediction:
+        prediction = super().says(field, output)
+        if field == "duration":
+            assert isinstance(prediction, Categorical)
+            wrapped: Prediction = type(self).kind(prediction)
+            return wrapped
+        return prediction
+
+
+class DrawsOneTooHigh(Says):
+    kind = OneTooHigh
+
+
+class SaysTooMuch(Says):
+    kind = TooSure
+
+
+class LosesMass(Says):
+    kind = LeakyMass
+
+
+class HasAnIdleParameter(Tiny):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.idle = nn.Parameter(torch.zeros(3))
+
+
+class RootOfZero(Tiny):
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        output, state = self.read(rows, state)
+        # The root of 0 has an infinite slope, and 0 times infinity is NaN.
+        return Hidden(output + (0 * self.begin).sqrt()), state
+
+
+class StartIsNotTrained(Tiny):
+    def start(self, batch: int) -> tuple[Any, Any]:
+        context, state = super().start(batch)
+        return Hidden(context.hidden.detach()), state
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        output, state = self.read(rows, state)
+        return Hidden(output + 0 * self.begin), state
+
+
+BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
+    ("fields_and_order_agree", ForgetsAField, {}),
+    ("trees_have_the_batch_first", LayersFirst, {}),
+    ("trees_have_the_batch_first", KeepsADict, {}),
+    ("predictions_have_any_leading_shape", SoftmaxOverTime, {}),
+    ("eval_is_deterministic", Restless, {}),
+    ("rows_to_come_are_unseen", PeeksAtTheStepToCome, {}),
+    ("fields_to_come_are_unseen", PeeksAtItsOwnField, {}),
+    ("fields_to_come_are_unseen", NeedsLaterFields, {}),
+    ("cut_anywhere_is_the_whole", ForgetsItsState, {}),
+    ("a_lane_does_not_see_the_others", MeanOfTheBatch, {}),
+    ("clocks_are_whole", FloatClock, {}),
+    ("config_builds_the_same", ConfigLacksItsScale, {"scale": 0.5}),
+    ("draws_are_in_the_domain", DrawsOneTooHigh, {}),
+    ("probabilities_sum_to_one", SaysTooMuch, {}),
+    ("probabilities_sum_to_one", LosesMass, {}),
+    ("gradients_are_finite", HasAnIdleParameter, {}),
+    ("gradients_are_finite", RootOfZero, {}),
+    ("the_start_is_trained", StartIsNotTrained, {}),
+]
+
+
+@pytest.mark.parametrize(("clause", "broken", "settings"), BROKEN)
+def test_the_clause_bites(clause: str, broken: type[Tiny], settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(AssertionError, match=f"^check_model, {clause}: "):
+        check_model(broken(**settings), entry_point=False)
+
+
+def test_a_model_without_an_entry_point_is_not_saved() -> None:
+    with pytest.raises(AssertionError, match=r"config_builds_the_same: .*PluginError"):
+        check_model(Tiny())
+
+
+def test_the_unbroken_one_passes_and_is_left_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = Tiny(scale=0.5)
+    before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    check_model(model, entry_point=False)
+    assert model.training
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_every_clause_has_a_broken_model() -> None:
+    clauses = (*MODEL_CLAUSES, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
+    names = {clause.__name__.lstrip("_") for clause in clauses}
+    assert names == {clause for clause, _, _ in BROKEN}
