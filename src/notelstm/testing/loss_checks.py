@@ -140,15 +140,15 @@ def _size_does_not_matter(case: LossCase) -> None:
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
 
 
-def _perfect_is_not_worse(case: LossCase) -> None:
-    """A perfect prediction is not worse than a bad one."""
+def _perfect_is_better(case: LossCase) -> None:
+    """A perfect prediction has a smaller loss than a bad one."""
     target = case.target
     bad = case.perfect(target.roll(1))
     if case.field.classes is None:
         bad = target + 5
     best = case.term(case.make(case.perfect(target)), target)
     worst = case.term(case.make(bad), target)
-    require(best <= worst, f"Perfect gives {best.item()}, bad {worst.item()}.")
+    require(best < worst, f"Perfect gives {best.item()}, bad {worst.item()}.")
 
 
 LOSS_CLAUSES: tuple[Callable[[LossCase], None], ...] = (
@@ -157,6 +157,6 @@ LOSS_CLAUSES: tuple[Callable[[LossCase], None], ...] = (
     _shapes_that_differ_are_refused,
     _order_does_not_matter,
     _size_does_not_matter,
-    _perfect_is_not_worse,
+    _perfect_is_better,
 )
 """What holds for every term."""

@@ -1,0 +1,117 @@
+"""One broken loss term for each clause of check_loss_term: the clause catches it, by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from notelstm.errors import ShapeError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical, Point
+from notelstm.protocols import LossTerm, Prediction
+from notelstm.testing import check_loss_term
+from notelstm.testing.loss_checks import LOSS_CLAUSES
+
+STEP = Field.continuous("step", "step", unit="s", low=0.0)
+PITCH = Field.categorical("pitch", "pitch", values=range(5))
+
+
+def errors(prediction: Prediction, target: Tensor) -> Tensor:
+    """(S,) squared errors; refuses other shapes."""
+    assert isinstance(prediction, Point)
+    if prediction.value.shape != target.shape:
+        raise ShapeError("shapes are equal")
+    return (prediction.value - target) ** 2
+
+
+def good(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target).mean()
+
+
+def broadcasts(prediction: Prediction, target: Tensor) -> Tensor:
+    """The original's fault: (N, 1) against (N,) is (N, N)."""
+    assert isinstance(prediction, Point)
+    return ((prediction.value - target) ** 2).mean()
+
+
+def broadcasts_a_scalar(prediction: Prediction, target: Tensor) -> Tensor:
+    assert isinstance(prediction, Point)
+    if target.shape not in (prediction.value.shape, ()):
+        raise ShapeError("shapes are equal")
+    return ((prediction.value - target) ** 2).mean()
+
+
+def not_reduced(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target)
+
+
+def not_finite(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target).mean() + torch.inf
+
+
+def random(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target).mean() * torch.rand(())
+
+
+def cut_off(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target).mean().detach()
+
+
+def overflows(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target).exp().mean()
+
+
+def last_only(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target)[-1]
+
+
+def early_counts_more(prediction: Prediction, target: Tensor) -> Tensor:
+    values = errors(prediction, target)
+    return (values / torch.arange(1, len(values) + 1)).mean()
+
+
+def summed(prediction: Prediction, target: Tensor) -> Tensor:
+    return errors(prediction, target).sum()
+
+
+def upside_down(prediction: Prediction, target: Tensor) -> Tensor:
+    return -errors(prediction, target).mean()
+
+
+def likelihood_of_the_first(prediction: Prediction, target: Tensor) -> Tensor:
+    assert isinstance(prediction, Categorical)
+    if prediction.logits.shape[:-1] != target.shape:
+        raise ShapeError("shapes are equal")
+    return -prediction.logits.log_softmax(-1)[:, 0].mean()
+
+
+BROKEN: list[tuple[str, LossTerm, Field]] = [
+    ("it_is_a_finite_scalar", not_reduced, STEP),
+    ("it_is_a_finite_scalar", not_finite, STEP),
+    ("it_is_a_finite_scalar", random, STEP),
+    ("its_gradient_is_finite", cut_off, STEP),
+    ("its_gradient_is_finite", overflows, STEP),
+    ("its_gradient_is_finite", last_only, STEP),
+    ("shapes_that_differ_are_refused", broadcasts, STEP),
+    ("shapes_that_differ_are_refused", broadcasts_a_scalar, STEP),
+    ("order_does_not_matter", early_counts_more, STEP),
+    ("size_does_not_matter", summed, STEP),
+    ("perfect_is_better", upside_down, STEP),
+    ("perfect_is_better", likelihood_of_the_first, PITCH),
+]
+
+
+@pytest.mark.parametrize(("clause", "broken", "field"), BROKEN)
+def test_the_clause_bites(clause: str, broken: LossTerm, field: Field) -> None:
+    with pytest.raises(AssertionError, match=f"^check_loss_term, {clause}: "):
+        check_loss_term(broken, field)
+
+
+def test_the_unbroken_one_passes() -> None:
+    check_loss_term(good, STEP)
+
+
+def test_every_clause_has_a_broken_term() -> None:
+    names = {clause.__name__.lstrip("_") for clause in LOSS_CLAUSES}
+    assert names == {clause for clause, _, _ in BROKEN}
