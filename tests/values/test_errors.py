@@ -1,0 +1,62 @@
+"""The error tree: whole in its docstring, whole after a pickle."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import pickle
+import re
+
+import pytest
+
+from notelstm import errors
+
+KINDS = [getattr(errors, name) for name in errors.__all__]
+
+
+def test_the_tree_in_the_docstring_is_complete() -> None:
+    text = inspect.getdoc(errors) or ""
+    drawn: dict[str, tuple[int, str | None]] = {}
+    pattern = r"^(?P<indent>[ │├└─]*)(?P<name>\w+)(?: +\((?P<builtin>\w+)\))?"
+    for line in text.splitlines():
+        match = re.match(pattern, line.removeprefix("   "))
+        if match and hasattr(errors, match["name"]) and match["name"].endswith("Error"):
+            drawn[match["name"]] = (len(match["indent"]), match["builtin"])
+    assert set(drawn) == set(errors.__all__)
+    for kind in KINDS:
+        indent, builtin = drawn[kind.__name__]
+        assert indent == 4 * (len(depth(kind)) - 1), kind
+        if builtin:
+            assert issubclass(kind, getattr(builtins, builtin)), kind
+
+
+def depth(kind: type) -> list[type]:
+    return [base for base in kind.__mro__ if issubclass(base, errors.NotelstmError)]
+
+
+def test_all_names_every_error() -> None:
+    own = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, Exception)
+    }
+    assert own == set(errors.__all__)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_is_a_builtin_too_and_survives_a_pickle(
+    kind: type[errors.NotelstmError],
+) -> None:
+    error = kind("a rule", got="this", where="there", fix="that")
+    builtin = [b for b in kind.__mro__ if b.__module__ == "builtins"]
+    assert builtin[0] is not Exception or kind is errors.NotelstmError
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is kind
+    assert (back.rule, back.got, back.where, back.fix) == ("a rule", "this", "there", "that")
+    assert str(back) == str(error) == "a rule; got this (there). To fix: that"
+
+
+def test_the_message_leaves_out_what_is_not_known() -> None:
+    assert str(errors.DataError("a rule")) == "a rule"
+    assert str(errors.DataError("a rule", where="there")) == "a rule (there)"
+    assert str(errors.OutputError("a rule", fix="that")) == "a rule. To fix: that"

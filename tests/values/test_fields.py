@@ -1,0 +1,68 @@
+"""Field: what a column means, checked when it is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notelstm.errors import FieldError
+from notelstm.fields import Event, Field
+from notelstm.testing import strategies
+
+
+@given(strategies.fields())
+def test_fields_survive_json(columns: tuple[Field, ...]) -> None:
+    for field in columns:
+        assert Field(**json.loads(json.dumps(asdict(field)))) == field
+        assert hash(Field(**asdict(field))) == hash(field)
+
+
+@given(st.data())
+def test_entries_stand_for_values(data: st.DataObject) -> None:
+    columns = data.draw(strategies.fields())
+    rows = data.draw(strategies.rows_for(columns))
+    for field, column in zip(columns, rows.T, strict=True):
+        for entry in column.tolist():
+            if field.values:
+                assert field.value_of(entry) == field.values[int(entry)]
+            elif not field.is_categorical:
+                assert field.value_of(entry) == entry
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": ""}, "has a name"),
+        ({"classes": 0}, "has a class"),
+        ({"classes": None, "values": (1,)}, "no classes"),
+        ({"classes": None, "edges": (1, 2)}, "no classes"),
+        ({"classes": None, "events": (("shift", 1),)}, "no classes"),
+        ({"values": (1.0,)}, "values has 2 entries; got 1"),
+        ({"edges": (0.0, 1.0)}, "edges has 3 entries"),
+        ({"events": (("shift", 1),)}, "events has 2 entries"),
+        ({"edges": (0.0, 1.0, 1.0)}, "edges ascend"),
+        ({"edges": (0.0, 2.0, 1.0)}, "edges ascend"),
+    ],
+)
+def test_what_does_not_agree_is_refused(settings: dict[str, Any], words: str) -> None:
+    good: dict[str, Any] = {"name": "x", "role": "pitch", "classes": 2}
+    Field(**good)
+    with pytest.raises(FieldError, match=words):
+        Field(**{**good, **settings})
+
+
+def test_the_three_makers() -> None:
+    classes = Field.categorical("a", "pitch", values=(60, 62), edges=(59, 61, 63), unit="note")
+    assert (classes.classes, classes.is_categorical) == (2, True)
+    times = Field.continuous("b", "step", unit="s", low=0.0)
+    assert (times.classes, times.is_categorical) == (None, False)
+    assert times.interval == (0.0, float("inf"))
+    assert Field.continuous("b", "step", unit="s", low=None).interval.low == float("-inf")
+    events = Field.of_events("c", [Event("note-on", 60), Event("shift", 0.5)])
+    assert (events.classes, events.role) == (2, "event")
+    assert events.events[1] == ("shift", 0.5)
