@@ -118,7 +118,7 @@ def demo(
     *,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("demo"),
     chorales: int = 200,
-    epochs: int = 40,
+    epochs: int = 24,
     seed: int = 0,
 ) -> None:
     """Train on Bach chorales for about a minute, then write music and a picture of it.
