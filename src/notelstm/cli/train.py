@@ -57,7 +57,7 @@ def train(
         print(f"licence of the music: {source.licence}")
     if held_out:
         print(f"{len(held_out)} of the pieces are set aside for validation")
-    bundle = run(chosen, pieces, held_out, output, resume=resume, source=source)
+    bundle = _run(chosen, pieces, held_out, output, resume=resume, source=source)
     print(f"wrote {output}: {_size(bundle)}")
     print(f"next: notelstm generate {output} -o out.mid")
 
@@ -79,7 +79,7 @@ def _recipe(
     return override(recipe, {"training": training})
 
 
-def run(
+def _run(
     recipe: Recipe,
     pieces: list[Notes],
     validation: list[Notes],
@@ -147,7 +147,7 @@ def demo(
     print(f"training on {len(pieces)} chorales, {sum(map(len, pieces)):,} notes")
     model = output / "demo.notelstm"
     shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
-    bundle = run(recipe, pieces, [], model, resume=False, source=source)
+    bundle = _run(recipe, pieces, [], model, resume=False, source=source)
     sampler = Ancestral(processors=(Temperature(temperature=0.9),))
     free = generate(bundle, 200, sampler=sampler, seed=seed)
     write_midi(free, output / "demo.mid", overlaps="trim")
