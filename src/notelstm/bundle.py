@@ -145,13 +145,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise BundleError("a bundle is a file", got="none", where=str(path), fix=fix) from error
     except (SafetensorError, OSError) as error:
         raise BundleError(
-            "a bundle is a whole safetensors file", got=str(error), where=str(path),
+            "a bundle is a whole safetensors file",
+            got=str(error),
+            where=str(path),
             fix="copy it again if it was cut off; otherwise " + fix,
         ) from error
     if text is None:
         raise BundleError(
-            "a bundle has notelstm's description", got="another kind of safetensors file",
-            where=str(path), fix=fix,
+            "a bundle has notelstm's description",
+            got="another kind of safetensors file",
+            where=str(path),
+            fix=fix,
         )
     try:
         about = json.loads(text)
@@ -191,7 +195,12 @@ def load(
     """
     file = Path(path)
     about, tensors = _read(file)
-    given = {"model": model, "encoder": encoder, "sampler": sampler, "feedback": feedback}
+    given: dict[str, Any] = {
+        "model": model,
+        "encoder": encoder,
+        "sampler": sampler,
+        "feedback": feedback,
+    }
     try:
         parts = {
             name: given[name] if given[name] is not None else _rebuilt(name, saved, file)
@@ -222,7 +231,12 @@ def load(
         ) from error
     parts["model"].eval()
     return Bundle(
-        **parts, context=context, policy=policy, sigmas=sigmas, data=data, settings=settings,
+        **parts,
+        context=context,
+        policy=policy,
+        sigmas=sigmas,
+        data=data,
+        settings=settings,
         version=version,
     )
 
@@ -232,7 +246,9 @@ def _rebuilt(name: str, saved: Saved | None, file: Path) -> Any:
         return None
     if "missing" in saved:
         raise BundleError(
-            f"the {name} can be rebuilt", got=f"{saved['missing']}, which has no entry point",
-            where=str(file), fix=f"pass it: load(path, {name}=...)",
+            f"the {name} can be rebuilt",
+            got=f"{saved['missing']}, which has no entry point",
+            where=str(file),
+            fix=f"pass it: load(path, {name}=...)",
         )
     return build(saved)

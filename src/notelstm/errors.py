@@ -81,9 +81,7 @@ class NotelstmError(Exception):
         return _rebuild, (type(self), self.rule, self.got, self.where, self.fix)
 
 
-def _rebuild(
-    kind: type[NotelstmError], rule: str, got: str, where: str, fix: str
-) -> NotelstmError:
+def _rebuild(kind: type[NotelstmError], rule: str, got: str, where: str, fix: str) -> NotelstmError:
     return kind(rule, got=got, where=where, fix=fix)
 
 

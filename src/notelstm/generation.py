@@ -165,9 +165,9 @@ class Session:
         self._noise = torch.zeros(0)
         self._noise_at = _BLOCK
         with _listening(model):
-            context, self._state = model.start(lanes)
+            context, state = model.start(lanes)
         self._context: Context = index(context, (slice(None), -1))
-        self._state: State
+        self._state: State = state
         self._device: Final = next(cast(nn.Module, model).parameters()).device
 
     @property
@@ -209,7 +209,8 @@ class Session:
         unknown = set(forced) - set(self._fields)
         if unknown:
             raise FieldError(
-                "forced fields are the encoder's", got=", ".join(sorted(unknown)),
+                "forced fields are the encoder's",
+                got=", ".join(sorted(unknown)),
                 fix=f"use {', '.join(self._fields)}",
             )
         noise = self._next_noise()  # (B, F, 2)
@@ -256,8 +257,8 @@ class Session:
             stacked = np.stack([anything if m is None else np.asarray(m) for m in masks])
             return torch.from_numpy(stacked).to(self._device)
         ends = np.array([field.interval if m is None else m for m in masks], dtype=np.float32)
-        low, high = torch.from_numpy(ends).to(self._device).unbind(1)
-        return low, high
+        least, greatest = torch.from_numpy(ends).to(self._device).unbind(1)
+        return least, greatest
 
     def _next_noise(self) -> Tensor:
         """(B, F, 2) uniforms, each lane's from its own stream."""
@@ -299,7 +300,8 @@ class Session:
             if len(self._history) >= limit:
                 _log.warning(
                     "stopped after %d rows: the model goes on without playing notes; "
-                    "train it longer, or raise the temperature", len(self._history),
+                    "train it longer, or raise the temperature",
+                    len(self._history),
                 )
                 ends = [limit if end is None else end for end in ends]
                 break
@@ -408,5 +410,3 @@ def generate_batch(
     if notes is None and seconds is None:
         notes = 128
     return session.run(notes=notes, seconds=seconds)
-
-

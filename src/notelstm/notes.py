@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, final
+from typing import Any, Final, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note that was made without one."""
 
 
-def _column(name: str, values: ArrayLike, dtype: type, length: int) -> NDArray[np.generic]:
+def _column(name: str, values: ArrayLike, dtype: type, length: int) -> NDArray[Any]:
     """A read-only (N,) array of `dtype`, or an error that names the column."""
     try:
         array = np.asarray(values)
@@ -43,7 +43,7 @@ def _column(name: str, values: ArrayLike, dtype: type, length: int) -> NDArray[n
     return array
 
 
-def _check_range(name: str, values: NDArray[np.generic], low: float, high: float) -> None:
+def _check_range(name: str, values: NDArray[Any], low: float, high: float) -> None:
     bad = np.flatnonzero((values < low) | (values > high))
     if bad.size:
         raise NotesError(
@@ -102,11 +102,13 @@ class BeatMap:
         for name, column in columns.items():
             object.__setattr__(self, name, column)
         if k == 0 or self.seconds[0] != 0 or not np.all(np.diff(self.seconds) > 0):
-            raise NotesError("a beat map starts at 0 s and its times ascend", got=f"{seconds}")
+            raise NotesError("a beat map starts at 0 s and its times ascend", got=f"{self.seconds}")
         if not (np.all(np.isfinite(self.tempi)) and np.all(self.tempi > 0)):
-            raise NotesError("tempi are finite and above 0", got=f"{tempi}")
+            raise NotesError("tempi are finite and above 0", got=f"{self.tempi}")
         if m and not (np.all(self.numerators > 0) and np.all(self.denominators > 0)):
-            raise NotesError("time signatures are above 0", got=f"{numerators}/{denominators}")
+            raise NotesError(
+                "time signatures are above 0", got=f"{self.numerators}/{self.denominators}"
+            )
 
     @property
     def _knots(self) -> NDArray[np.float64]:
@@ -319,7 +321,7 @@ class Notes:
         """Some of the notes, by slice, mask or numbers; times and beat map stay as they are."""
         columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
         beats = columns.pop("beats")
-        picked = {k: None if c is None else c[index] for k, c in columns.items()}
+        picked: dict[str, Any] = {k: None if c is None else c[index] for k, c in columns.items()}
         return Notes(**picked, beats=beats)
 
     @override

@@ -144,7 +144,7 @@ def _plugin_of(target: object) -> Plugin:
     raise PluginError(
         "a part that is saved has an entry point",
         got=f"{module}.{name}, which has none",
-        fix="declare it under [project.entry-points.\"notelstm.<kind>\"] and install its package; "
+        fix='declare it under [project.entry-points."notelstm.<kind>"] and install its package; '
         "or pass checkpoints without it and give the part to load(path, encoder=...)",
     )
 
@@ -236,7 +236,9 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         if source is None:
             raise
         raise PluginError(
-            error.rule, got=error.got, where=f"saved with {source} {saved.get('version', '')}",
+            error.rule,
+            got=error.got,
+            where=f"saved with {source} {saved.get('version', '')}",
             fix=f"pip install {source}, or pass the part itself when you load",
         ) from error
     target = plugin.load()

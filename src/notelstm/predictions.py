@@ -97,7 +97,8 @@ class Categorical:
             raise ShapeError("a categorical field is confined to classes", got="an interval")
         if not bool(legal.any(-1).all()):
             raise ShapeError(
-                "a mask leaves at least one class", got="a row without any",
+                "a mask leaves at least one class",
+                got="a row without any",
                 fix="let the processor or tracker keep the most likely legal class",
             )
         weights = None if self.weights is None else self.weights * legal
@@ -206,7 +207,8 @@ class Normal:
 
     def _below(self, x: Tensor) -> Tensor:
         z = (x.double() - self.mean.double()) / self.sigma.double()
-        return torch.special.ndtr(z)
+        below: Tensor = torch.special.ndtr(z)
+        return below
 
     def draw(self, noise: Tensor) -> Tensor:
         """(...) by the inverse of the normal distribution function, then censored."""

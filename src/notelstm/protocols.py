@@ -7,10 +7,9 @@ use the legend of :mod:`notelstm.batch`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 from torch import Tensor
-from typing_extensions import Self
 
 from notelstm.batch import Batch
 from notelstm.fields import Field, Mask, Row, Rows
@@ -282,9 +281,7 @@ class Sampler(Protocol):
 class Processor(Protocol):
     """Changes a prediction before the draw. A plain function will do."""
 
-    def __call__(
-        self, field: Field, prediction: Prediction, views: Sequence[View]
-    ) -> Prediction:
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """Change, or return as it is, what is predicted of `field` for (B,) lanes.
 
         What is left must hold at least one of the entries that were possible before.

@@ -36,7 +36,8 @@ def map_tree(function: Callable[..., Tensor], first: T, *others: T) -> T:
         parts = [map_tree(function, *parts) for parts in zip(first, *others, strict=True)]
         return cast(T, type(first)(*parts))
     raise ShapeError(
-        "a tree is a tensor or a named tuple of trees", got=type(first).__name__,
+        "a tree is a tensor or a named tuple of trees",
+        got=type(first).__name__,
         fix="make Context and State typing.NamedTuple classes of tensors",
     )
 

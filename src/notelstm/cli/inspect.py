@@ -85,8 +85,8 @@ def _folder(path: Path, *, json: bool) -> None:
     notes = sum(file["notes"] for file in good)
     hours = sum(file["seconds"] for file in good) / 3600
     print(f"{path}: {len(files)} files, {len(good)} read, {notes:,} notes, {hours:.2f} hours")
-    for file in sorted(good, key=lambda entry: -entry["repairs"]):
-        if file["repairs"]:
-            print(f"  repaired {file['repairs']} times: {file['file']}")
+    for entry in sorted(good, key=lambda entry: -entry["repairs"]):
+        if entry["repairs"]:
+            print(f"  repaired {entry['repairs']} times: {entry['file']}")
     for refused in bad:
         print(f"  refused: {refused['file']}: {refused['reason']}")

@@ -45,7 +45,11 @@ def read_pieces(source: CorpusSource, limit: int | None) -> list[tuple[str, Note
     """All pieces of a source, with a progress bar on a terminal."""
     pieces = []
     for piece in tqdm(
-        source.pieces(limit), desc="reading", unit="piece", total=limit, leave=False,
+        source.pieces(limit),
+        desc="reading",
+        unit="piece",
+        total=limit,
+        leave=False,
         disable=not sys.stderr.isatty(),
     ):
         pieces.append(piece)

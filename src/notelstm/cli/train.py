@@ -62,9 +62,7 @@ def train(
     print(f"next: notelstm generate {output} -o out.mid")
 
 
-def _recipe(
-    name: str, settings: tuple[str, ...], epochs: int | None, seed: int | None
-) -> Recipe:
+def _recipe(name: str, settings: tuple[str, ...], epochs: int | None, seed: int | None) -> Recipe:
     """The recipe of that name or file, with what the command line changes."""
     from notelstm.recipes import from_toml
     from notelstm.recipes.overrides import named, override, parse_settings

@@ -116,7 +116,9 @@ class SequenceDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
         """Many windows at once, as a batch."""
         starts = self._starts[torch.as_tensor(indices, dtype=torch.long)]  # (B,)
-        rows = self.rows[starts[:, None] + torch.arange(self.window + 1)]  # (B, T + 1, F)
+        # A view of all windows, of which some are copied: no index is made for each entry.
+        everywhere = self.rows.unfold(0, self.window + 1, 1).transpose(1, 2)
+        rows = everywhere.index_select(0, starts)  # (B, T + 1, F)
         scored = torch.zeros(rows.shape[:2], dtype=torch.bool)
         if self.scored == "last":
             scored[:, -1] = True

@@ -8,16 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
+from notelstm.data.scan import SUFFIXES, scan_folder
 from notelstm.errors import DataError, MidiError
 from notelstm.midi import ReadPolicy, ReadReport, read_midi_with_report
 from notelstm.notes import Notes
 
 __all__ = ["Folder", "midi_files"]
-
-SUFFIXES: Final = (".mid", ".midi", ".kar")
-"""What the names of MIDI files end with, in upper or lower case."""
 
 _log = logging.getLogger(__name__)
 
@@ -115,10 +113,6 @@ class Folder:
         )
 
 
-def _warn(error: OSError) -> None:
-    _log.warning("left out: %s", error)
-
-
 def midi_files(root: Path) -> list[Path]:
     """The MIDI files of a folder and the folders in it, by their names, links followed once.
 
@@ -128,17 +122,4 @@ def midi_files(root: Path) -> list[Path]:
     Raises:
         DataError: If there is nothing of that name.
     """
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise DataError("a corpus is a folder of MIDI files", got="nothing there", where=str(root))
-    found: list[Path] = []
-    visited: set[str] = set()
-    for folder, inner, names in os.walk(root, followlinks=True, onerror=_warn):
-        real = os.path.realpath(folder)
-        if real in visited:
-            inner.clear()  # a link that leads back would be walked for ever
-            continue
-        visited.add(real)
-        found += [Path(folder, n) for n in names if n.lower().endswith(SUFFIXES)]
-    return sorted(path for path in found if path.is_file())
+    return [Path(path) for path in scan_folder(root).paths]

@@ -21,7 +21,7 @@ from notelstm.encoders import tracker_of
 from notelstm.errors import DataError, FieldError
 from notelstm.evaluation.grid import GRIDS, cells_of, snap
 from notelstm.evaluation.spread import Spread
-from notelstm.fields import Field, Rows
+from notelstm.fields import Rows
 from notelstm.notes import Notes
 from notelstm.protocols import Context, Density, NoteEncoder, NoteModel
 from notelstm.tree import index, join
@@ -152,14 +152,14 @@ def score_piece(
         here = slice(first, first + _size(context))
         chosen = torch.from_numpy(wanted[here]).to(device)
         known = {
-            f.name: torch.from_numpy(rows[here, i]).to(device)
-            for i, f in enumerate(encoder.fields)
+            f.name: torch.from_numpy(rows[here, i]).to(device) for i, f in enumerate(encoder.fields)
         }
         for field in encoder.fields:
             prediction = spread(field.name, model.predict(field.name, context, known))
             if not isinstance(prediction, Density):
                 raise FieldError(
-                    "a scored prediction has a likelihood", got=type(prediction).__name__,
+                    "a scored prediction has a likelihood",
+                    got=type(prediction).__name__,
                     where=f"field {field.name!r}",
                 )
             if one_row_a_note:

@@ -3,8 +3,10 @@
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.pretty import PrettyMidiReader, from_pretty_midi, to_pretty_midi
 from notelstm.midi.programs import PROGRAMS, program_number
-from notelstm.midi.reading import Reader, read_midi, read_midi_with_report
+from notelstm.midi.reading import Reader, Source, read_midi, read_midi_with_report
 from notelstm.midi.report import ReadReport, Repair, TrackInfo
+from notelstm.midi.symusic import SymusicReader
+from notelstm.midi.tolerant import TolerantReader
 from notelstm.midi.writing import midi_bytes, write_midi
 
 __all__ = [
@@ -14,6 +16,9 @@ __all__ = [
     "ReadReport",
     "Reader",
     "Repair",
+    "Source",
+    "SymusicReader",
+    "TolerantReader",
     "TrackInfo",
     "from_pretty_midi",
     "midi_bytes",

@@ -14,7 +14,18 @@ from typing import Final, Literal, TypeAlias, final, get_args
 
 from notelstm.errors import ConfigError
 
-__all__ = ["OnError", "Overlaps", "Pedal", "ReadPolicy", "Tempos", "Ties", "Tracks", "ZeroLength"]
+__all__ = [
+    "Hanging",
+    "OnError",
+    "Overlaps",
+    "Pedal",
+    "ReadPolicy",
+    "Tempos",
+    "Ties",
+    "Tracks",
+    "VelocityZero",
+    "ZeroLength",
+]
 
 Tracks: TypeAlias = Literal["first", "all", "instrument-0"]
 """The first track that has notes; all of them, merged; the file's first instrument, whatever."""
@@ -27,6 +38,9 @@ Overlaps: TypeAlias = Literal["close-all", "fifo", "merge"]
 
 ZeroLength: TypeAlias = Literal["drop", "keep"]
 """A note that ends on the tick it starts on is left out, or kept."""
+
+Hanging: TypeAlias = Literal["drop", "end"]
+"""A note that never ends is left out, or ends with its chunk."""
 
 VelocityZero: TypeAlias = Literal["note-off", "note"]
 """A note-on of velocity 0 is a note-off, as the standard has it, or a note of velocity 1."""
@@ -45,6 +59,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "ties": get_args(Ties),
     "overlaps": get_args(Overlaps),
     "zero_length": get_args(ZeroLength),
+    "hanging": get_args(Hanging),
     "velocity_zero": get_args(VelocityZero),
     "pedal": get_args(Pedal),
     "tempos": get_args(Tempos),
@@ -70,6 +85,8 @@ class ReadPolicy:
             ``"fifo"``: it ends the oldest; ``"merge"``: they are one note, from the first
             note-on to the last note-off.
         zero_length: ``"drop"`` or ``"keep"`` notes that end on the tick they start on.
+        hanging: Notes that no note-off ends: ``"drop"`` them, or ``"end"`` them where their chunk
+            ends. Where a chunk was cut off, they always end at the cut.
         velocity_zero: What a note-on of velocity 0 is: a ``"note-off"``, or a ``"note"`` of
             velocity 1.
         pedal: ``"ignore"`` the sustain pedal, or ``"extend"`` each note that ends while it is
@@ -98,6 +115,7 @@ class ReadPolicy:
     ties: Ties = "pitch"
     overlaps: Overlaps = "close-all"
     zero_length: ZeroLength = "drop"
+    hanging: Hanging = "drop"
     velocity_zero: VelocityZero = "note-off"
     pedal: Pedal = "ignore"
     tempos: Tempos = "first"

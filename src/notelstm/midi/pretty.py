@@ -25,6 +25,7 @@ _NAME: Final = "pretty-midi"
 _NO_MEANS: Final = (
     ("overlaps", "fifo"),
     ("overlaps", "merge"),
+    ("hanging", "end"),
     ("velocity_zero", "note"),
     ("pedal", "extend"),
     ("tempos", "all"),

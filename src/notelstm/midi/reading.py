@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+from typing import Any, BinaryIO, Final, Protocol, TypeAlias, final
 
-from notelstm.errors import MidiError
+from notelstm.errors import MidiError, MissingExtraError, NoNotesError
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.report import ReadReport
 from notelstm.notes import Notes
@@ -97,9 +97,25 @@ def read_midi_with_report(
         raise type(error)(error.rule, got=error.got, where=where, fix=error.fix) from error
 
 
+@final
+class _Auto:
+    """The fast reader where it can be trusted, the tolerant one elsewhere."""
+
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        from notelstm.midi.symusic import SymusicReader
+        from notelstm.midi.tolerant import TolerantReader
+
+        try:
+            return SymusicReader().read(data, policy, where)
+        except NoNotesError:
+            raise
+        except (MidiError, MissingExtraError):
+            return TolerantReader().read(data, policy, where)
+
+
 def _named_reader(name: str) -> Reader:
     if name == "auto":
-        name = "pretty-midi"
+        return _Auto()
     reader: Reader = find("readers", name).load()()
     return reader
 

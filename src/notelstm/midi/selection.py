@@ -39,8 +39,8 @@ class RawNotes:
 
     start: NDArray[np.float64]
     end: NDArray[np.float64]
-    pitch: NDArray[np.int64]
-    velocity: NDArray[np.int64]
+    pitch: NDArray[np.integer]
+    velocity: NDArray[np.integer]
     track: NDArray[np.int64]
     tracks: tuple[TrackInfo, ...]
     beats: BeatMap | None
@@ -167,7 +167,7 @@ def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
 
 def _notes(raw: RawNotes, ties: Ties) -> Notes:
     """The notes in order, with the columns that their tracks give."""
-    if ties == "pitch":
+    if ties == "pitch" and not _in_order(raw):
         # Velocity, end and track settle what start and pitch leave open: one order for all readers.
         raw = raw.at(np.lexsort((raw.track, raw.velocity, raw.end, raw.pitch, raw.start)))
     programs = np.array([track.program for track in raw.tracks])
@@ -182,6 +182,12 @@ def _notes(raw: RawNotes, ties: Ties) -> Notes:
         track=raw.track,
         beats=raw.beats,
     )
+
+
+def _in_order(raw: RawNotes) -> bool:
+    """Whether the notes are sorted by start and pitch, with no two alike in both."""
+    later = np.diff(raw.start)
+    return bool(np.all((later > 0) | ((later == 0) & (raw.pitch[1:] > raw.pitch[:-1]))))
 
 
 def _nothing(tracks: Sequence[TrackInfo], policy: ReadPolicy, where: str) -> NoNotesError:

@@ -37,7 +37,7 @@ class _Played(NamedTuple):
     velocity: NDArray[np.int64]
 
 
-def write_midi(  # noqa: PLR0913 - what a MIDI file leaves open is six choices
+def write_midi(
     notes: Notes,
     path: str | os.PathLike[str],
     *,
@@ -81,7 +81,7 @@ def write_midi(  # noqa: PLR0913 - what a MIDI file leaves open is six choices
     _write_whole(Path(path), data)
 
 
-def midi_bytes(  # noqa: PLR0913 - as write_midi
+def midi_bytes(
     notes: Notes,
     *,
     program: str | int | None = None,

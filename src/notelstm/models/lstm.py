@@ -1,12 +1,16 @@
-"""What the LSTM models share: their state, with the batch on axis 0, and their context."""
+"""What the LSTM models share: state and context, with the batch on axis 0, and a time head."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional
 
-__all__ = ["Hidden", "LSTMState", "run_lstm", "start_lstm"]
+from notelstm.fields import Field
+from notelstm.predictions import Normal
+
+__all__ = ["Hidden", "LSTMState", "normal_head", "run_lstm", "start_lstm"]
 
 
 class Hidden(NamedTuple):
@@ -43,3 +47,16 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, L
     h, c = (part.transpose(0, 1).contiguous() for part in state)  # (L, B, H)
     output, (h, c) = lstm(inputs, (h, c))  # (B, T, H)
     return Hidden(output), LSTMState(h.transpose(0, 1), c.transpose(0, 1))
+
+
+def normal_head(output: Tensor, field: Field) -> Normal:
+    """A normal distribution from (..., 2) outputs, censored at the bounds of a continuous field."""
+    mean, spread = output.unbind(-1)
+    # A floor under sigma keeps the likelihood of a repeated value from running away.
+    sigma = functional.softplus(spread) + 1e-3
+    return Normal(
+        mean,
+        sigma,
+        low=None if field.low is None else mean.new_tensor(field.low),
+        high=None if field.high is None else mean.new_tensor(field.high),
+    )

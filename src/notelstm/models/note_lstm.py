@@ -7,13 +7,12 @@ from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from typing_extensions import override
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field
-from notelstm.models.lstm import Hidden, LSTMState, run_lstm, start_lstm
-from notelstm.predictions import Categorical, Normal
+from notelstm.models.lstm import Hidden, LSTMState, normal_head, run_lstm, start_lstm
+from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction
 
 __all__ = ["NoteLSTM"]
@@ -91,8 +90,11 @@ class NoteLSTM(nn.Module):
     def _embedded(self, name: str, entries: Tensor) -> Tensor:
         """(..., E) from (...) class ids or numbers."""
         if self._by_name[name].is_categorical:
-            return self.embed[name](entries.long())
-        return self.embed[name](torch.log1p(10 * entries.abs()).unsqueeze(-1))
+            inputs = entries.long()
+        else:
+            inputs = torch.log1p(10 * entries.abs()).unsqueeze(-1)
+        embedded: Tensor = self.embed[name](inputs)
+        return embedded
 
     @override
     def forward(self, rows: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
@@ -109,6 +111,4 @@ class NoteLSTM(nn.Module):
         spec = self._by_name[field]
         if spec.is_categorical:
             return Categorical(output)
-        mean, spread = output.unbind(-1)
-        bounds = [None if b is None else mean.new_tensor(b) for b in (spec.low, spec.high)]
-        return Normal(mean, functional.softplus(spread) + 1e-3, *bounds)
+        return normal_head(output, spec)

@@ -7,13 +7,12 @@ from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from typing_extensions import override
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field
-from notelstm.models.lstm import Hidden, LSTMState, run_lstm, start_lstm
-from notelstm.predictions import Categorical, Normal, Point
+from notelstm.models.lstm import Hidden, LSTMState, normal_head, run_lstm, start_lstm
+from notelstm.predictions import Categorical, Point
 from notelstm.protocols import Prediction
 
 __all__ = ["ThreeHeadLSTM"]
@@ -105,7 +104,7 @@ class ThreeHeadLSTM(nn.Module):
 
     def predict(self, field: str, context: Hidden, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field; `known` is ignored, the heads do not depend on each other."""
-        output = self.get_submodule(f"{field}_linear")(context.hidden)  # (..., C), 1 or 2
+        output = getattr(self, f"{field}_linear")(context.hidden)  # (..., C), 1 or 2
         spec = self._by_name[field]
         if spec.is_categorical:
             if not self._sigmoid:
@@ -114,6 +113,4 @@ class ThreeHeadLSTM(nn.Module):
             return Categorical(confined, weights=confined)
         if self._point_times:
             return Point(output.squeeze(-1))
-        mean, spread = output.unbind(-1)
-        bounds = [None if b is None else mean.new_tensor(b) for b in (spec.low, spec.high)]
-        return Normal(mean, functional.softplus(spread) + 1e-3, *bounds)
+        return normal_head(output, spec)

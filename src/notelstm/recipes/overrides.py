@@ -209,7 +209,8 @@ def _part(key: str, old: Any, value: object) -> Any:
         return functools.partial(part, **changes) if unbuilt else _call(key, part, changes)
     if old is None:
         raise ConfigError(f"there is a {key} to change", got="none", fix=f"give {key}.name")
-    target = old.func if isinstance(old, functools.partial) else type(old)
+    target: Any = old.func if isinstance(old, functools.partial) else type(old)
+    settings: dict[str, Any]
     if inspect.isclass(old) or isinstance(old, types.FunctionType):
         target, settings = old, {}
     else:

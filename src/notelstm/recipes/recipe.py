@@ -124,7 +124,9 @@ class Recipe:
         if dataset.short:
             _log.warning(
                 "%d of %d pieces are shorter than a window of %d rows and one target",
-                dataset.short, len(rows), self.window,
+                dataset.short,
+                len(rows),
+                self.window,
             )
         kind = LaneBatches if self.lanes else WindowBatches
         return kind(
@@ -212,7 +214,10 @@ class Recipe:
             except PluginError as error:
                 _log.warning(
                     "the %s cannot be rebuilt from a bundle (%s); pass it when you load: "
-                    "load(path, %s=...)", name, error.got, name,
+                    "load(path, %s=...)",
+                    name,
+                    error.got,
+                    name,
                 )
 
     def to_json(self) -> dict[str, Any]:

@@ -55,9 +55,7 @@ class Temperature:
                 fix="use the greedy sampler for 0",
             )
 
-    def __call__(
-        self, field: Field, prediction: Prediction, views: Sequence[View]
-    ) -> Prediction:
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of any field, tempered."""
         return prediction if self.temperature == 1 else prediction.tempered(self.temperature)
 
@@ -81,9 +79,7 @@ class ShortestDuration:
         if not 0 <= self.seconds < float("inf"):
             raise ConfigError("a shortest duration is at least 0", got=f"{self.seconds}")
 
-    def __call__(
-        self, field: Field, prediction: Prediction, views: Sequence[View]
-    ) -> Prediction:
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a duration in seconds, cut off below; others as they are."""
         if field.role != "duration" or field.unit != "s":
             return prediction

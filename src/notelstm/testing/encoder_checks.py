@@ -43,7 +43,7 @@ class EncoderCase:
     some: Notes
 
 
-def check_encoder(  # noqa: PLR0913 - one keyword for each thing that an encoder's docstring states
+def check_encoder(
     encoder: NoteEncoder,
     *,
     onset_tolerance: Tolerance = 1e-3,

@@ -45,7 +45,7 @@ def _integers(low: int, high: int, special: Sequence[int]) -> SearchStrategy[int
 
 
 @st.composite
-def notes(  # noqa: PLR0913 - one knob for each thing that an encoder's domain may exclude
+def notes(
     draw: st.DrawFn,
     *,
     min_notes: int = 0,

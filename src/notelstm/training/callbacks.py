@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, final, runtime
 
 from tqdm.auto import tqdm
 
-from notelstm.errors import ConfigError
+from notelstm.errors import ConfigError, OutputError
+from notelstm.files import written_whole
 
 __all__ = [
     "BestKept",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 EventName: TypeAlias = Literal["start", "step", "epoch", "end"]
-"""``start`` before the first step, ``step`` after each, ``epoch`` after each, ``end`` at the end."""
+"""``start`` before the first step, ``step`` and ``epoch`` after each of these, ``end`` at last."""
 
 
 class Event(NamedTuple):
@@ -42,7 +42,8 @@ class Event(NamedTuple):
         epoch: Epochs finished so far.
         step: Steps taken so far, in all epochs.
         values: At ``epoch``: ``loss`` and ``loss/<field>``, ``validation`` and
-            ``validation/<field>`` where there is a validation set, ``seconds``, ``targets_per_second``.
+            ``validation/<field>`` where there is a validation set, ``seconds`` and
+            ``targets_per_second``.
     """
 
     name: EventName
@@ -146,27 +147,34 @@ class JsonLog:
             return
         path = run.folder / "log.jsonl"
         if event.name == "start":
-            kept = _lines_until(path, event.epoch)
-            path.write_text("".join(kept), encoding="utf-8")
+            kept = "".join(line + "\n" for line in _lines_until(path, event.epoch))
+            with written_whole(path) as beside:
+                beside.write_text(kept, encoding="utf-8")
         elif event.name == "epoch":
             line = {"epoch": event.epoch, "step": event.step, **event.values}
-            # Infinity is not JSON; a diverged run still gets a log that can be read.
-            safe = {k: v if math.isfinite(v) else repr(v) for k, v in line.items()}
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(safe) + os.linesep)
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line, allow_nan=False) + "\n")
+            except OSError as error:
+                raise OutputError(
+                    "the log can be written",
+                    got=error.strerror or str(error),
+                    where=str(path),
+                    fix="free some space, then resume the run",
+                ) from error
 
 
 def _lines_until(path: Path, epoch: int) -> list[str]:
-    """The whole lines of a log up to an epoch; a line cut off by a crash is dropped."""
+    """The lines of a log up to an epoch; a line cut off by a crash is dropped."""
     if not path.exists():
         return []
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            done = json.loads(line)["epoch"]
-        except (ValueError, KeyError):
+            done = json.loads(line)["epoch"] <= epoch
+        except (ValueError, KeyError, TypeError):
             continue
-        if done <= epoch:
+        if done:
             kept.append(line)
     return kept
 
@@ -195,12 +203,18 @@ class EarlyStop:
 
     def handle(self, event: Event, run: Run) -> None:
         """Compare each epoch's value with the best."""
+        if event.name == "start":
+            self._stop_if_due(run)
         if event.name != "epoch":
             return
         if _watched(event, self.watch) < self._best - self.least:
             self._best, self._waited = event.values[self.watch], 0
             return
         self._waited += 1
+        self._stop_if_due(run)
+
+    def _stop_if_due(self, run: Run) -> None:
+        # At the start too: a run that was stopped stays stopped when it is resumed.
         if self._waited >= self.patience:
             run.stop(f"{self.watch} has not fallen for {self._waited} epochs")
 

@@ -83,7 +83,8 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            "the device is there", got=f"{name!r}: {str(error).splitlines()[0]}",
+            "the device is there",
+            got=f"{name!r}: {str(error).splitlines()[0]}",
             fix="use device='auto' or 'cpu'",
         ) from error
     return device

@@ -44,7 +44,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                "the run folder can be made", got=str(error), where=str(self.path),
+                "the run folder can be made",
+                got=str(error),
+                where=str(self.path),
                 fix="name a folder that you may write to",
             ) from error
 
@@ -63,6 +65,8 @@ class RunFolder:
         Raises:
             TrainingError: If there is a run already, there is none, or it had other settings.
         """
+        for left_over in self.path.glob(".*.part"):
+            left_over.unlink(missing_ok=True)
         path = self.path / "settings.json"
         text = json.dumps(dict(settings), indent=2, sort_keys=True)
         if not resume:
@@ -78,10 +82,12 @@ class RunFolder:
             return
         if not self.begun:
             raise TrainingError(
-                "a resumed run has a checkpoint", got="none", where=str(self.path),
+                "a resumed run has a checkpoint",
+                got="none",
+                where=str(self.path),
                 fix="start it without resuming",
             )
-        old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        old, new = _read_json(path), json.loads(text)
         changed = sorted(
             f"{key}: {old.get(key)!r} became {new.get(key)!r}"
             for key in (old.keys() | new.keys()) - {"epochs"}
@@ -119,6 +125,21 @@ class RunFolder:
             return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise TrainingError(
-                "a checkpoint can be read", got=str(error).splitlines()[0], where=str(path),
+                "a checkpoint can be read",
+                got=str(error).splitlines()[0],
+                where=str(path),
                 fix="start the run anew in another folder",
             ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            "a run's settings can be read",
+            got=str(error),
+            where=str(path),
+            fix="start the run anew in another folder",
+        ) from error
+    return cast(dict[str, Any], settings)

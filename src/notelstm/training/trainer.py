@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -144,18 +145,19 @@ class Trainer:
             KeyboardInterrupt: After Ctrl-C, once the step is done and a checkpoint is written.
         """
         self.steps_per_epoch = batches.steps
+        self._stop_reason, self._interrupted = "", False
         torch.manual_seed(self.config.seed)
         if self._run_folder is not None:
             self._run_folder.begin(self._settings, resume=resume)
         if resume:
-            self._load(batches)
+            self._load()
         history: list[dict[str, float]] = []
-        self._tell("start", {})
         try:
+            self._tell("start", {})
             with self._ctrl_c_waits():
-                while self._epoch < self.config.epochs and not self._stop_reason:
+                while self._epoch < self.config.epochs and not self._ending:
                     values = self._train_epoch(batches)
-                    if self._interrupted:
+                    if values is None:
                         break
                     if validation is not None:
                         values |= self._validate(validation)
@@ -173,48 +175,54 @@ class Trainer:
             raise KeyboardInterrupt
         return History(history, self._stop_reason)
 
-    def _train_epoch(self, batches: Batches) -> dict[str, float]:
-        """Go on with the current epoch to its end, or until Ctrl-C."""
+    @property
+    def _ending(self) -> bool:
+        return self._interrupted or bool(self._stop_reason)
+
+    def _train_epoch(self, batches: Batches) -> dict[str, float] | None:
+        """Go on with the current epoch to its end; None if Ctrl-C came before it."""
         began, targets = time.perf_counter(), 0
         self.step.train()
         for batch in batches.epoch(self._epoch, self._batch):
             carried = self._state if batches.carries else None
             losses, state = self.step(batch.move(self.device), carried)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             losses.total.backward()
             if self.config.clip is not None:
                 nn.utils.clip_grad_norm_(self.step.parameters(), self.config.clip)
             self.optimizer.step()
             self._state = detach(state) if batches.carries else None
-            self._add(losses)
+            self._sums = self._added(self._sums, losses)
             targets += int(batch.scored.sum())
             self._batch += 1
             self._total_steps += 1
             self._tell("step", {})
             if self._interrupted:
-                return {}
-        values = self._means()
+                return None
+        assert self._sums is not None
+        values = self._means("loss", self._sums, self._batch)
         self._epoch, self._batch, self._state, self._sums = self._epoch + 1, 0, None, None
         seconds = time.perf_counter() - began
         return {**values, "seconds": seconds, "targets_per_second": targets / max(seconds, 1e-9)}
 
-    def _add(self, losses: Losses) -> None:
-        """Add a step's losses up where they are, without waiting for the device."""
-        values = torch.stack([losses.total, *losses.terms.values()]).detach().double()
-        self._sums = values if self._sums is None else self._sums + values
+    @torch.no_grad()
+    def _added(self, sums: Tensor | None, losses: Losses) -> Tensor:
+        """A step's losses added up where they are, without waiting for the device."""
+        values = torch.stack([losses.total, *losses.terms.values()])
+        if sums is not None:
+            return sums + values
+        # Apple's devices have no float64.
+        return values if self.device.type == "mps" else values.double()
 
-    def _means(self, prefix: str = "loss", count: int | None = None) -> dict[str, float]:
+    def _means(self, prefix: str, sums: Tensor, count: int) -> dict[str, float]:
         """The average of what was added up, by name."""
-        if self._sums is None:
-            return {}
         names = [prefix, *(f"{prefix}/{name}" for name in self.step.loss.terms)]
-        means = (self._sums / (count or self._batch)).tolist()
-        values = dict(zip(names, means, strict=True))
-        if not torch.isfinite(self._sums).all():
+        values = dict(zip(names, (sums / count).tolist(), strict=True))
+        if not all(math.isfinite(value) for value in values.values()):
             raise TrainingError(
                 "the loss is finite",
                 got=", ".join(f"{name} {value:g}" for name, value in values.items()),
-                where=f"epoch {self._epoch + 1}",
+                where=f"step {self._total_steps}",
                 fix="lower learning_rate, set clip, or go back to an earlier checkpoint",
             )
         return values
@@ -223,17 +231,14 @@ class Trainer:
     def _validate(self, validation: Batches) -> dict[str, float]:
         """The losses of a held-out set."""
         self.step.eval()
-        sums, count, state = None, 0, None
+        sums: Tensor | None = None
+        count, state = 0, None
         for batch in validation.epoch(0):
-            carried = state if validation.carries else None
-            losses, state = self.step(batch.move(self.device), carried)
-            values = torch.stack([losses.total, *losses.terms.values()]).double()
-            sums = values if sums is None else sums + values
+            losses, after = self.step(batch.move(self.device), state)
+            state = after if validation.carries else None
+            sums = self._added(sums, losses)
             count += 1
-        self._sums = sums
-        means = self._means("validation", count)
-        self._sums = None
-        return means
+        return {} if sums is None else self._means("validation", sums, count)
 
     def _tell(self, name: EventName, values: Mapping[str, float]) -> None:
         event = Event(name, self._epoch, self._total_steps, values)
@@ -259,19 +264,39 @@ class Trainer:
                 "rng": torch.get_rng_state(),
                 "device_rng": [] if self.device.type != "cuda" else torch.cuda.get_rng_state_all(),
                 "best": self._best,
-                "stopped": self._stop_reason,
-                "callbacks": [
-                    callback.state_dict() if isinstance(callback, Stateful) else {}
-                    for callback in self.callbacks
-                ],
+                "callbacks": [(type(c).__name__, c.state_dict()) for c in self._stateful],
             },
         )
 
-    def _load(self, batches: Batches) -> None:
+    @property
+    def _stateful(self) -> list[Stateful]:
+        return [callback for callback in self.callbacks if isinstance(callback, Stateful)]
+
+    def _load(self) -> None:
         """Go back to the newest checkpoint."""
         if self._run_folder is None:
             raise TrainingError("a resumed run has a folder", fix="pass folder= to the Trainer")
         saved = self._run_folder.load("last")
+        try:
+            self._restore(saved)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            if isinstance(error, TrainingError):
+                raise
+            raise TrainingError(
+                "a checkpoint is of this model, optimizer and callbacks",
+                got=str(error).strip().splitlines()[-1].strip(),
+                where=str(self._run_folder.path),
+                fix="resume with the parts the run was started with",
+            ) from error
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what :meth:`_save` wrote."""
+        now, then = ([type(c).__name__ for c in self._stateful], [n for n, _ in saved["callbacks"]])
+        if now != then:
+            raise TrainingError(
+                "a run is resumed with the callbacks it was started with",
+                got=f"{', '.join(now) or 'none'}; it had {', '.join(then) or 'none'}",
+            )
         self.step.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self._epoch, self._batch = saved["epoch"], saved["batch"]
@@ -285,9 +310,8 @@ class Trainer:
         if saved["device_rng"] and self.device.type == "cuda":
             torch.cuda.set_rng_state_all(saved["device_rng"])
         self._best = saved["best"]
-        for callback, state in zip(self.callbacks, saved["callbacks"], strict=False):
-            if isinstance(callback, Stateful):
-                callback.load_state_dict(state)
+        for callback, (_, state) in zip(self._stateful, saved["callbacks"], strict=True):
+            callback.load_state_dict(state)
 
     @contextlib.contextmanager
     def _ctrl_c_waits(self) -> Iterator[None]:
@@ -297,7 +321,7 @@ class Trainer:
             return
         before = signal.getsignal(signal.SIGINT)
 
-        def later(number: int, frame: FrameType | None) -> None:
+        def later(_number: int, _frame: FrameType | None) -> None:
             self._interrupted = True
             signal.signal(signal.SIGINT, before)
 
