@@ -34,6 +34,7 @@ pytest: $(VENV)/.dev ## tests and doctests
 	$(BIN)/pytest -n 2 --doctest-modules tests src
 
 docs: $(VENV)/.dev ## build the site into docs/_build/html; a warning is an error
+	@rm -rf docs/api/generated
 	$(BIN)/sphinx-build -n -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
@@ -42,7 +43,7 @@ examples: $(VENV)/.dev ## run every example
 		[ -e "$$example" ] || continue; echo "$$example"; $(BIN)/python "$$example"; done
 
 bench: $(VENV)/.dev ## time the library against its baselines
-	$(BIN)/pytest -p no:xdist -s tests/benchmarks
+	$(BIN)/pytest -p no:xdist -s tests/benchmarks/bench_*.py
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) build dist docs/_build docs/api/generated demo
