@@ -17,8 +17,11 @@ from notelstm.errors import FieldError
 
 __all__ = ["Event", "EventType", "Field", "Interval", "Mask", "Role", "Row", "Rows"]
 
-Role: TypeAlias = Literal["pitch", "step", "duration", "velocity", "position", "tempo", "event"]
-"""What a column says of a note; ``event`` columns say it in several rows a note."""
+Role: TypeAlias = Literal[
+    "pitch", "step", "duration", "velocity", "position", "tempo", "event", "other"
+]
+"""What a column says of a note; ``event`` columns say it in several rows a note, ``other`` columns
+say what no role names (an interval, say), so that only their encoder can make notes of it."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity"]
 """What a class of an event field does."""

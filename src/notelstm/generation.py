@@ -41,8 +41,10 @@ __all__ = ["NoiseStream", "Session", "generate", "generate_batch"]
 _log = logging.getLogger(__name__)
 
 _BLOCK: Final = 64
-_ROWS_PER_NOTE: Final = 64
-"""A model that needs more rows than this for a note has lost its way; the loop stops it."""
+_LOST: Final = 512
+"""A lane that gets no nearer to its end in so many rows has lost its way; the loop stops it."""
+_TOO_DENSE: Final = 1000
+"""Rows in a second of music that no instrument plays: such a lane gets no nearer to its end."""
 
 
 @final
@@ -287,25 +289,19 @@ class Session:
         if (notes is not None and notes < 0) or (seconds is not None and seconds < 0):
             raise ConfigError("notes and seconds are at least 0", got=f"{notes}, {seconds}")
         before = [(tracker.n, tracker.clock) for tracker in self.trackers]
+        marks = list(before)
         ends: list[int | None] = [None] * len(self._lanes)
-        limit = len(self._history) + (
-            10_000_000 if notes is None else _ROWS_PER_NOTE * (notes + 16)
-        )
+        drawn = 0
         while True:
             for i, (n, clock) in enumerate(before):
                 if ends[i] is None and self._done(i, n, clock, notes, seconds):
                     ends[i] = len(self._history)
+            if drawn and drawn % _LOST == 0:
+                self._stop_lost(marks, ends, notes, seconds)
             if all(end is not None for end in ends):
                 break
-            if len(self._history) >= limit:
-                _log.warning(
-                    "stopped after %d rows: the model goes on without playing notes; "
-                    "train it longer, or raise the temperature",
-                    len(self._history),
-                )
-                ends = [limit if end is None else end for end in ends]
-                break
             self.next()
+            drawn += 1
         return [
             self._new_notes(i, before[i][0], end, notes, seconds)
             for i, end in enumerate(cast(list[int], ends))
@@ -320,6 +316,31 @@ class Session:
         tracker = self._lanes[lane].tracker
         enough = notes is not None and tracker.n - n >= notes
         return enough or (seconds is not None and tracker.clock - clock >= seconds)
+
+    def _stop_lost(
+        self,
+        marks: list[tuple[int, float]],
+        ends: list[int | None],
+        notes: int | None,
+        seconds: float | None,
+    ) -> None:
+        """End the lanes that have got no nearer to what was asked for since their mark."""
+        for i, (n, clock) in enumerate(marks):
+            if ends[i] is not None or (seconds is None and not self._grammar):
+                continue
+            tracker = self._lanes[i].tracker
+            nearer = notes is not None and tracker.n > n
+            nearer |= seconds is not None and tracker.clock - clock > _LOST / _TOO_DENSE
+            marks[i] = (tracker.n, tracker.clock)
+            if not nearer:
+                ends[i] = len(self._history)
+                _log.warning(
+                    "lane %d stops short after %d notes: its last %d rows play none or stand still "
+                    "in time; train the model longer, or draw with another temperature or seed",
+                    i,
+                    tracker.n,
+                    _LOST,
+                )
 
     def _new_notes(
         self, lane: int, old: int, end: int, notes: int | None, seconds: float | None

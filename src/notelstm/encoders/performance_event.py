@@ -83,7 +83,8 @@ class PerformanceEventEncoder:
 
         Raises:
             EncodingError: If an event cannot follow those before it: a note-on without a velocity
-                or of a pitch that sounds, a note-off of one that does not or in the same cell.
+                or of a pitch that sounds, a note-off of one that does not or in the same cell, a
+                velocity after a velocity, a shift after one that is not the longest.
         """
         tracker = self.tracker()
         for row in as_rows(rows, self.fields):
@@ -123,6 +124,7 @@ class EventTracker:
         self._cells = 0
         self._velocity: int | None = None
         self._after_velocity = False
+        self._after_short_shift = False
         self._open: dict[int, int] = {}
         # (start cell, end cell or -1, pitch, velocity) in order of onset.
         self._notes: list[tuple[int, int, int, int]] = []
@@ -151,13 +153,15 @@ class EventTracker:
             kind, value = _FIELD.events[event]
             raise EncodingError(
                 "an event fits what sounds: note-on a silent pitch, after some velocity; note-off "
-                "a sounding one, a cell or more after its onset; no velocity follows a velocity",
+                "a sounding one, a cell or more after its onset; no velocity follows a velocity, no shift one that "
+                "is not the longest",
                 got=f"{kind} {value:g}",
                 where=f"row {self._rows}",
                 fix="confine the draw to what is legal, or repair the row",
             )
         self._rows += 1
         self._after_velocity = event >= _VELOCITY
+        self._after_short_shift = _SHIFT <= event < _VELOCITY - 1
         if event >= _VELOCITY:
             self._velocity = 4 * (event - _VELOCITY) + 2
         elif event >= _SHIFT:
@@ -181,8 +185,8 @@ class EventTracker:
         mask[:_OFF] = self._velocity is not None
         if self._open:
             mask[list(self._open)] = False
-        mask[_SHIFT:_VELOCITY] = True
-        # Two velocities in a row would let a model go on for ever without a note.
+        # A wait is spelled one way; so are velocities, or a model could go on for ever with them.
+        mask[_SHIFT:_VELOCITY] = not self._after_short_shift
         mask[_VELOCITY:] = not self._after_velocity
         for pitch, i in self._open.items():
             mask[_OFF + pitch] = self._notes[i][0] < self._cells

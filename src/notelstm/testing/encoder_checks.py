@@ -63,7 +63,8 @@ def check_encoder(
         onset_tolerance: Seconds by which an onset, counted from the first, may be off: a number,
             or a function from the piece (N notes) to (N,) numbers.
         duration_tolerance: Seconds by which a duration may be off, likewise.
-        velocity_tolerance: By how much a velocity may be off, where the fields have one.
+        velocity_tolerance: By how much a velocity may be off, where the fields have one; 127 for
+            an encoder with fields of the role ``other`` that does not keep velocities.
         keeps_order: Whether notes that start together come back in the order given.
         pieces: Pieces of the encoder's domain; any piece by default.
         hour: A long piece of its domain; 20,000 notes in an hour by default.

@@ -163,7 +163,8 @@ def _velocities_come_back(trip: Trip) -> None:
     """Velocities come back within the tolerance, or as 100 where the fields have none."""
     went, came = trip.pairs
     fields = trip.encoder.fields
-    if any(f.role == "velocity" or any(e.type == "velocity" for e in f.events) for f in fields):
+    said = ("velocity", "other")
+    if any(f.role in said or any(e.type == "velocity" for e in f.events) for f in fields):
         error = (trip.back.velocity[came] - trip.piece.velocity[went]).astype(np.float64)
         _within("The velocity of note", error, np.full(len(went), float(trip.promise.velocity)))
     else:
