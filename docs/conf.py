@@ -1,0 +1,109 @@
+"""How the documentation is built: offline, from the sources, a warning is an error."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from docutils.nodes import Element, TextElement
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.ext.napoleon import GoogleDocstring
+
+from notelstm import __version__
+
+project = "notelstm"
+author = "The notelstm founders"
+copyright = "2026, the notelstm founders"  # noqa: A001  # Sphinx wants this name
+release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+
+html_theme = "furo"
+html_title = f"notelstm {release}"
+html_copy_source = False
+html_show_sphinx = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autosummary_generate = True
+# All modules get a page; what a page shows is still the module's __all__.
+autosummary_ignore_module_all = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [("Source", "notes_style")]
+maximum_signature_line_length = 80
+
+nitpicky = True
+nitpick_ignore_regex = [
+    # The build needs no network, so there are no inventories of other projects to link to.
+    (
+        r"py:.*",
+        r"(collections|contextlib|enum|hypothesis|importlib|matplotlib|np|numpy|os|pathlib|torch"
+        r"|tyro|types|typing|xml)\..*",
+    ),
+    # The same, where a signature is shown as it is written because one of its names is imported
+    # for type checkers only.
+    (r"py:class", r"Axes|FlagCreatePairsOff|NDArray|Positional|Tensor"),
+    # Type variables are not documented: they say nothing by themselves.
+    (r"py:class", r"notelstm\..*\.T"),
+]
+
+
+def _inline(self: GoogleDocstring) -> tuple[str, list[str]]:
+    lines = self._dedent(self._consume_to_end())
+    return "", GoogleDocstring(lines, self._config).lines()
+
+
+def _returns(
+    self: GoogleDocstring, preprocess_types: bool = False
+) -> list[tuple[str, str, list[str]]]:
+    lines = self._dedent(self._consume_to_next_section())
+    return [("", "", GoogleDocstring(lines, self._config).lines())] if lines else []
+
+
+# Types stand in signatures alone; what comes before a colon in a docstring is prose. Napoleon has
+# no setting that says so.
+GoogleDocstring._consume_inline_attribute = _inline  # type: ignore[method-assign]
+GoogleDocstring._consume_returns_section = _returns  # type: ignore[method-assign]
+
+
+def _readable_signature(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str]:
+    """A default that is made anew each time is shown as ``...``; Sphinx cannot parse more."""
+    return signature and signature.replace("<factory>", "..."), returns
+
+
+def _find_home(
+    app: Sphinx, env: BuildEnvironment, node: Element, contnode: TextElement
+) -> Element | None:
+    """Link a short name, ``notelstm.data.SequenceDataset``, to the module that defines it."""
+    target = str(node.get("reftarget", ""))
+    if node.get("refdomain") != "py" or not target.startswith("notelstm."):
+        return None
+    module, _, name = target.rpartition(".")
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', name)}"
+    if home == target:
+        return None
+    domain = env.domains.python_domain
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, contnode)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", _readable_signature)
+    app.connect("missing-reference", _find_home)

@@ -1,0 +1,187 @@
+"""The documentation: it builds, it names everything, its code runs, its commands exist."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import logging
+import os
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import notelstm
+from notelstm.data.bach import BachChorales
+from notelstm.midi import write_midi
+from notelstm.recipes import expressive, override
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
+    """The code blocks of a language: the line each begins on, and its text."""
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        if match[1] == language:
+            yield text.count("\n", 0, match.start(2)), match[2]
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it who ran `make demo` and has MIDI files."""
+    folder = tmp_path_factory.mktemp("reader")
+    pieces = list(BachChorales().pieces(limit=4))
+    (folder / "my-midi-files").mkdir()
+    for name, notes in pieces:
+        write_midi(notes, folder / "my-midi-files" / f"{name}.mid")
+    recipe = override(expressive(hidden=16), {"training": {"epochs": 1}})
+    notelstm.save(recipe.train([notes for _, notes in pieces]), folder / "demo" / "demo.notelstm")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(blocks(page, "python"))], ids=lambda page: page.name
+)
+def test_code_runs(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    logging.getLogger("notelstm").setLevel(logging.ERROR)
+    names: dict[str, object] = {"__name__": page.stem}
+    for line, code in blocks(page, "python"):
+        # With the page's own lines in front, an error shows the place in the page.
+        source = "\n" * line + code
+        linecache.cache[str(page)] = (
+            len(source),
+            None,
+            source.splitlines(keepends=True),
+            str(page),
+        )
+        exec(compile(source, str(page), "exec", dont_inherit=True), names)
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for _, text in blocks(page, "console"):
+            for line in text.splitlines():
+                assert line.startswith("$ "), f"{page.name}: {line}"
+                yield page.name, line[2:].split("  #")[0].strip()
+
+
+def helps() -> dict[str, str]:
+    """What ``notelstm COMMAND --help`` says, by command."""
+    words = {shlex.split(line)[1] for _, line in commands() if line.startswith("notelstm ")}
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    return {
+        word: subprocess.run(
+            [sys.executable, "-m", "notelstm", word, "--help"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+        ).stdout
+        for word in sorted(words)
+    }
+
+
+def test_commands_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    help_of = helps()
+    for page, line in commands():
+        program, *words = shlex.split(line)
+        if program == "make":
+            for target in words:
+                assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), f"{page}: {line}"
+        elif program == "notelstm":
+            for word in words[1:]:
+                if word.startswith("-"):
+                    assert re.search(rf"(^|[\s,|]){word}\b", help_of[words[0]]), f"{page}: {line}"
+        else:
+            assert (program, words[0]) == ("pip", "install"), f"{page}: {line}"
+            extras = re.findall(r"\[(.*)\]", line)
+            for extra in ",".join(extras).split(","):
+                assert not extra or f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.fixture(scope="session")
+def inventory(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """All Python names that a fresh build of the site documents."""
+    from sphinx.util.inventory import InventoryFile
+
+    site = tmp_path_factory.mktemp("site")
+    made = shutil.ignore_patterns("_build", "generated")
+    shutil.copytree(ROOT / "docs", site / "docs", ignore=made)
+    for page in ROOT.glob("*.md"):
+        shutil.copy(page, site)
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "docs", "html"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=site,
+    )
+    assert built.returncode == 0, built.stderr
+    found = InventoryFile.loads((site / "html" / "objects.inv").read_bytes(), uri="")
+    return {name for kind, names in found.data.items() if kind.startswith("py:") for name in names}
+
+
+def modules() -> Iterator[ModuleType]:
+    yield notelstm
+    for info in pkgutil.walk_packages(notelstm.__path__, "notelstm."):
+        if "._" not in info.name:
+            yield importlib.import_module(info.name)
+
+
+def test_every_public_name_is_documented(inventory: set[str]) -> None:
+    missing = []
+    for module in modules():
+        if module.__name__ != "notelstm" and module.__name__ not in inventory:
+            missing.append(f"module {module.__name__}")
+        for name in module.__all__:
+            found = getattr(module, name)
+            home = getattr(found, "__module__", None) or module.__name__
+            names = {f"{module.__name__}.{name}", f"{home}.{name}"}
+            # A constant does not know its home: it is in one of the package's modules.
+            is_package = hasattr(module, "__path__")
+            inside = is_package and any(
+                n.startswith(f"{module.__name__}.") and n.endswith(f".{name}") for n in inventory
+            )
+            if not (names & inventory or inside or name == "__version__"):
+                missing.append(f"{module.__name__}.{name}")
+    assert not missing, missing
+
+
+def test_every_module_says_what_is_public() -> None:
+    for module in modules():
+        assert module.__doc__, module.__name__
+        assert isinstance(module.__all__, list), module.__name__
+        for name in module.__all__:
+            assert hasattr(module, name), f"{module.__name__}.{name}"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    for requirement in project["dependencies"]:
+        package = re.split(r"[<>=\[; ]", requirement)[0]
+        assert re.search(rf"^\| {re.escape(package)} \|", page, re.MULTILINE), package
+    for extra in project["optional-dependencies"]:
+        assert re.search(rf"^\| `{extra}` \|", page, re.MULTILINE), extra
+
+
+def test_links_in_the_readme_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,112 @@
+"""What is shipped: the wheel, the source distribution, and what they say of themselves."""
+
+from __future__ import annotations
+
+import email
+import importlib
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from configparser import ConfigParser
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import notelstm
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Build a distribution of `source` into `folder`."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)],
+        cwd=source,
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    built = build("sdist", ROOT, folder / "dist")
+    with tarfile.open(built) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / built.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from the source distribution alone, as an installer would."""
+    return zipfile.ZipFile(build("wheel", sdist, tmp_path_factory.mktemp("wheel") / "dist"))
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    (name,) = [name for name in wheel.namelist() if name.endswith("/METADATA")]
+    return email.message_from_bytes(wheel.read(name))
+
+
+def sources() -> set[str]:
+    """The package's files, without what tools leave behind."""
+    made = ("__pycache__", ".")
+    paths = [path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.is_file()]
+    return {
+        path.as_posix()
+        for path in paths
+        if not any(part.startswith(made) or part.endswith(".egg-info") for part in path.parts)
+    }
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == sources()
+    assert "notelstm/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
+    assert sum(item.compress_size for item in wheel.infolist()) < 1_000_000
+
+
+def test_the_metadata_is_right(metadata: Message) -> None:
+    assert metadata["Name"] == "notelstm"
+    assert metadata["Version"] == notelstm.__version__
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Requires-Python"] == "<3.15,>=3.11"
+    assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "make demo" in metadata.get_payload()
+    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert len(needed) == len(PROJECT["dependencies"])
+    assert not any("==" in line for line in needed), "ranges, not pins"
+
+
+def test_entry_points_are_shipped_and_lead_somewhere(wheel: zipfile.ZipFile) -> None:
+    (name,) = [name for name in wheel.namelist() if name.endswith("/entry_points.txt")]
+    shipped = ConfigParser(delimiters=("=",))
+    shipped.read_string(wheel.read(name).decode())
+    assert dict(shipped["console_scripts"]) == PROJECT["scripts"]
+    for group, points in PROJECT["entry-points"].items():
+        assert dict(shipped[group]) == points
+        for value in points.values():
+            module, _, attribute = value.partition(":")
+            assert hasattr(importlib.import_module(module), attribute), value
+
+
+def test_the_source_distribution_is_complete(sdist: Path) -> None:
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"):
+        assert (sdist / name).read_bytes() == (ROOT / name).read_bytes(), name
+    for name in ("constraints.txt", "pyproject.toml", "docs/conf.py", "docs/tutorial.md"):
+        assert (sdist / name).is_file(), name
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert (sdist / path.relative_to(ROOT)).is_file(), path
+    assert not (sdist / "docs" / "_build").exists()
+    assert not list(sdist.rglob("__pycache__"))
