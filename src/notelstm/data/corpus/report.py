@@ -34,7 +34,7 @@ class FileReport:
         notes: How many notes were read.
         seconds: The last release, seconds from the start of the piece.
         left_out: Notes that the policy left out, by the setting that did it.
-        repairs: What was broken and what was made of it, the first :data:`MAX_REPAIRS` of it.
+        repairs: What was broken and what was made of it, the first 20 of it.
         repairs_total: How much was broken.
         saved: Notes that come from a damaged chunk or file.
         lost: Notes known to be lost to damage.
