@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import linecache
-import logging
 import os
 import pkgutil
 import re
@@ -54,7 +53,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_code_runs(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
-    logging.getLogger("notelstm").setLevel(logging.ERROR)
     names: dict[str, object] = {"__name__": page.stem}
     for line, code in blocks(page, "python"):
         # With the page's own lines in front, an error shows the place in the page.

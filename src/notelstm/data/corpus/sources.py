@@ -52,7 +52,8 @@ class PieceSource(Protocol):
 class FolderSource(PieceSource, Protocol):
     """A source whose pieces are the MIDI files of a folder.
 
-    A :class:`~notelstm.data.corpus.corpus.Corpus` reads these files itself, several at a time, and again only when they change.
+    A :class:`~notelstm.data.corpus.corpus.Corpus` reads these files itself, several at a time, and
+    again only when they change.
     """
 
     def folder(self) -> Folder:
