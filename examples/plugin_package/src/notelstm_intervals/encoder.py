@@ -1,0 +1,152 @@
+"""Notes as the interval to the note before, step, duration and loudness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+
+from notelstm.encoders.rows import as_rows
+from notelstm.errors import ConfigError, EncodingError
+from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.notes import Notes
+
+__all__ = ["IntervalEncoder", "IntervalTracker"]
+
+_WIDEST: Final = 127
+_INTERVALS: Final = np.arange(-_WIDEST, _WIDEST + 1)
+
+_FIELDS: Final = (
+    Field.categorical(
+        "interval",
+        "other",
+        values=_INTERVALS.tolist(),
+        edges=[k - 0.5 for k in range(-_WIDEST, _WIDEST + 2)],
+        unit="semitone",
+    ),
+    Field.continuous("step", "step", unit="s", low=0.0),
+    Field.continuous("duration", "duration", unit="s", low=0.0),
+    Field.continuous("loudness", "other", unit="share", low=1 / 127, high=1.0),
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IntervalEncoder:
+    """One row a note: interval to the note before, step, duration and loudness.
+
+    A melody and its transposition differ in one number only, the first interval, which is measured
+    from the anchor. Keeps pitch and velocity exactly; onsets, counted from the first note, to 6e-8
+    of the time passed; durations to 6e-8 of themselves. Does not keep program, drums, track, beats,
+    and the silence before the first note. Its domain is every piece.
+
+    Attributes:
+        anchor: The MIDI note that the first interval is measured from, 0 to 127.
+
+    Raises:
+        ConfigError: If the anchor is not a MIDI note.
+    """
+
+    anchor: int = 60
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        if not 0 <= self.anchor <= 127:
+            raise ConfigError("an anchor is a MIDI note, 0 to 127", got=f"{self.anchor}")
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Interval (255 classes), step and duration (seconds), loudness (1 / 127 to 1)."""
+        return _FIELDS
+
+    def encode(self, notes: Notes) -> Rows:
+        """(N, 4) float32 rows; the first step is 0."""
+        interval = np.diff(notes.pitch, prepend=self.anchor) + _WIDEST
+        columns = [interval, notes.step, notes.duration, notes.velocity / 127]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def decode(self, rows: Rows) -> Notes:
+        """Notes from (N, 4) rows; the first starts at its own step.
+
+        Raises:
+            EncodingError: If an entry is outside its field, or an interval leads out of the 128
+                MIDI notes.
+        """
+        checked = as_rows(rows, self.fields).astype(np.float64)
+        pitch = self.anchor + np.cumsum(checked[:, 0] - _WIDEST)
+        outside = np.flatnonzero((pitch < 0) | (pitch > 127))
+        if outside.size:
+            row = int(outside[0])
+            raise EncodingError(
+                "intervals stay within the MIDI notes 0 to 127",
+                got=f"{pitch[row]:g}",
+                where=f"row {row}",
+                fix="confine the draw to what is legal, or repair the row",
+            )
+        start = np.cumsum(checked[:, 1])
+        return Notes(
+            start=start,
+            end=start + checked[:, 2],
+            pitch=pitch,
+            velocity=np.rint(checked[:, 3] * 127),
+        )
+
+    def tracker(self) -> IntervalTracker:
+        """A tracker at the start of a piece."""
+        return IntervalTracker(self)
+
+
+@final
+class IntervalTracker:
+    """Decodes row by row, and knows which intervals stay within the MIDI notes.
+
+    Args:
+        encoder: The encoder whose rows are pushed.
+    """
+
+    def __init__(self, encoder: IntervalEncoder) -> None:
+        self._encoder: Final = encoder
+        self._rows: list[Row] = []
+        self._open: list[tuple[float, int]] = []
+        self._pitch = encoder.anchor
+        self._clock = 0.0
+
+    @property
+    def n(self) -> int:
+        """How many notes have begun."""
+        return len(self._rows)
+
+    @property
+    def clock(self) -> float:
+        """The onset of the latest note, seconds."""
+        return self._clock
+
+    def push(self, row: Row) -> None:
+        """Take in the next note, (4,)."""
+        interval, step, duration, _ = row.tolist()
+        self._pitch += int(interval) - _WIDEST
+        self._clock += step
+        self._open = [(end, pitch) for end, pitch in self._open if end > self._clock]
+        self._open.append((self._clock + duration, self._pitch))
+        self._rows.append(np.array(row, dtype=np.float32))
+
+    def sounding(self, at: float) -> Set[int]:
+        """The pitches that sound `at` seconds after the start, at or after the latest onset."""
+        return {pitch for end, pitch in self._open if end > at}
+
+    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """The intervals that lead to a MIDI note; of other fields, whatever they can hold."""
+        if field.name != "interval":
+            return field.interval
+        pitch = self._pitch + _INTERVALS
+        return (pitch >= 0) & (pitch <= 127)
+
+    def closing(self) -> Rows:
+        """Nothing: every note says when it ends."""
+        return np.zeros((0, len(self._encoder.fields)), dtype=np.float32)
+
+    def notes(self) -> Notes:
+        """Everything pushed so far, decoded."""
+        return self._encoder.decode(np.stack(self._rows) if self._rows else self.closing())

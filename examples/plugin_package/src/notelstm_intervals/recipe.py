@@ -1,0 +1,38 @@
+"""A recipe of this package's parts and a built-in model."""
+
+from __future__ import annotations
+
+import functools
+
+from notelstm.models import NoteLSTM
+from notelstm.recipes import Recipe
+from notelstm.sampling import ShortestDuration
+from notelstm.training import TrainingConfig
+from notelstm_intervals.encoder import IntervalEncoder
+from notelstm_intervals.sampling import BestOfTwo, SmallLeaps
+
+__all__ = ["intervals"]
+
+
+def intervals(*, hidden: int = 128, semitones: int = 12) -> Recipe:
+    """Intervals, steps, durations and loudness, each predicted from those before it.
+
+    Args:
+        hidden: Units of the LSTM.
+        semitones: The widest leap that is drawn.
+
+    Returns:
+        A recipe of 20 epochs of AdamW over lanes that carry the state through whole pieces.
+    """
+    return Recipe(
+        name="intervals",
+        encoder=IntervalEncoder(),
+        model=functools.partial(
+            NoteLSTM, order=("step", "interval", "duration", "loudness"), hidden=hidden
+        ),
+        sampler=BestOfTwo(processors=(SmallLeaps(semitones=semitones), ShortestDuration())),
+        window=64,
+        lanes=True,
+        batch=16,
+        training=TrainingConfig(epochs=20, optimizer="adamw", learning_rate=0.003, clip=1.0),
+    )

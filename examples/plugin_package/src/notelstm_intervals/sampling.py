@@ -1,0 +1,74 @@
+"""A sampler and a processor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from notelstm.errors import ConfigError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical
+from notelstm.protocols import Prediction, Processor, View
+from notelstm.sampling.processors import allow_only
+
+__all__ = ["BestOfTwo", "SmallLeaps"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BestOfTwo:
+    """Draws twice and keeps the likelier draw: fewer surprises, without ruling any of them out.
+
+    Attributes:
+        processors: Applied in order before the draws.
+    """
+
+    processors: tuple[Processor, ...] = ()
+
+    def __call__(
+        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+    ) -> Tensor:
+        """(B,) drawn with (B, 2) noise, one uniform for each draw."""
+        for processor in self.processors:
+            prediction = processor(field, prediction, views)
+        first, second = prediction.draw(noise), prediction.draw(noise.flip(-1))
+        better = _likelihood(prediction, first) >= _likelihood(prediction, second)
+        return torch.where(better, first, second)
+
+
+def _likelihood(prediction: Prediction, drawn: Tensor) -> Tensor:
+    """(B,) numbers that are larger where a draw is likelier."""
+    if isinstance(prediction, Categorical):
+        return prediction.logits.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+    return -(drawn - prediction.mode()).abs()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SmallLeaps:
+    """No leap wider than `semitones`, where any smaller one is possible.
+
+    Attributes:
+        semitones: The widest interval, at least 0.
+
+    Raises:
+        ConfigError: If it is negative.
+    """
+
+    semitones: int = 12
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        if self.semitones < 0:
+            raise ConfigError("the widest leap is at least 0 semitones", got=f"{self.semitones}")
+
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        """The prediction of a field of intervals without wide ones; others as they are."""
+        if field.unit != "semitone" or not isinstance(prediction, Categorical):
+            return prediction
+        leap = torch.tensor(field.values, device=prediction.logits.device).abs()  # (C,)
+        return allow_only(prediction, leap <= self.semitones)
