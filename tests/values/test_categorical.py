@@ -75,6 +75,8 @@ def test_the_ends_of_the_noise() -> None:
     logits = torch.tensor([[-math.inf, 0.0, 1.0, -math.inf], [0.0, -90.0, -math.inf, -math.inf]])
     assert Categorical(logits).draw(noise_at(0, 0)).tolist() == [1, 0]
     assert Categorical(logits).draw(noise_at(LAST, LAST)).tolist() == [2, 0]
+    # A float64 uniform just below 1 becomes 1 when it is rounded to float32.
+    assert Categorical(logits).draw(noise_at(1, 1)).tolist() == [2, 0]
 
 
 def test_weights_decide_the_weighted_draw_alone() -> None:
