@@ -166,7 +166,7 @@ class JsonLog:
 
 def _lines_until(path: Path, epoch: int) -> list[str]:
     """The lines of a log up to an epoch; a line cut off by a crash is dropped."""
-    if not path.exists():
+    if not path.is_file():
         return []
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -49,6 +49,7 @@ class TrainingConfig:
             ("epochs", self.epochs, 0),
             ("checkpoint_every", self.checkpoint_every, 1),
             ("weight_decay", self.weight_decay, 0),
+            ("seed", self.seed, 0),
         ):
             if not value >= least:
                 raise ConfigError(f"{name} is at least {least}", got=f"{value}")

@@ -26,6 +26,9 @@ from notelstm.files import written_whole
 
 __all__ = ["RunFolder"]
 
+_GARBLED: Final = (ValueError, LookupError, TypeError, AttributeError)
+"""What unpickling damaged bytes may raise besides."""
+
 
 @final
 class RunFolder:
@@ -123,10 +126,10 @@ class RunFolder:
         path = self.path / f"{name}.pt"
         try:
             return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, *_GARBLED) as error:
             raise TrainingError(
                 "a checkpoint can be read",
-                got=str(error).splitlines()[0],
+                got=f"{type(error).__name__}: {error}".splitlines()[0],
                 where=str(path),
                 fix="start the run anew in another folder",
             ) from error
@@ -134,12 +137,11 @@ class RunFolder:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         raise TrainingError(
             "a run's settings can be read",
             got=str(error),
             where=str(path),
             fix="start the run anew in another folder",
         ) from error
-    return cast(dict[str, Any], settings)

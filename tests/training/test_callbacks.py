@@ -1,0 +1,171 @@
+"""The callbacks that come with the library."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from notelstm.errors import ConfigError
+from notelstm.training import BestKept, EarlyStop, Event, JsonLog, Progress
+
+Make = Callable[[], Any]
+
+
+class FakeRun:
+    """A run that notes what is asked of it."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.epochs = 10
+        self.steps_per_epoch = 5
+        self.folder = folder
+        self.asked: list[str] = []
+
+    def stop(self, reason: str) -> None:
+        self.asked.append(f"stop: {reason}")
+
+    def keep(self) -> None:
+        self.asked.append("keep")
+
+    def restore_best(self) -> None:
+        self.asked.append("restore")
+
+
+def epochs(callback: Any, values: list[float], run: FakeRun, name: str = "validation") -> None:
+    for number, value in enumerate(values, start=1):
+        callback.handle(Event("epoch", number, 5 * number, {name: value}), run)
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "stops_after"),
+    [
+        ({"patience": 2}, [3.0, 2.0, 2.0, 2.0], 4),
+        ({"patience": 2}, [3.0, 4.0, 2.0, 4.0, 3.0], 5),
+        ({"patience": 2}, [3.0, 4.0, 2.0, 4.0, 1.0], None),
+        ({"patience": 1, "least": 0.5}, [3.0, 2.4, 2.0], 3),
+        ({"patience": 1, "least": 0.5}, [3.0, 2.4, 1.8], None),
+    ],
+)
+def test_early_stop(options: Any, values: list[float], stops_after: int | None) -> None:
+    for cut in range(len(values)):
+        # Saved and loaded in the middle, it knows what it knew.
+        run, callback = FakeRun(), EarlyStop(**options)
+        epochs(callback, values[:cut], run)
+        again = EarlyStop(**options)
+        again.load_state_dict(json.loads(json.dumps(callback.state_dict())))
+        epochs(again, values[cut:], run)
+        assert bool(run.asked) == (stops_after is not None)
+    if stops_after is not None:
+        run, callback = FakeRun(), EarlyStop(**options)
+        epochs(callback, values[: stops_after - 1], run)
+        assert run.asked == []
+        epochs(callback, [values[stops_after - 1]], run)
+        assert run.asked == [f"stop: validation has not fallen for {options['patience']} epochs"]
+
+
+def test_early_stop_may_watch_anything_that_is_there() -> None:
+    run, callback = FakeRun(), EarlyStop(watch="loss/pitch", patience=1)
+    epochs(callback, [1.0, 1.0], run, name="loss/pitch")
+    assert len(run.asked) == 1
+    for part in (EarlyStop(), BestKept()):
+        with pytest.raises(ConfigError, match=r"'validation'.*give a validation set.*loss"):
+            epochs(part, [1.0], run, name="loss")
+    with pytest.raises(ConfigError, match="patience is at least 1"):
+        EarlyStop(patience=0)
+
+
+def test_the_best_is_kept_and_put_back() -> None:
+    run, callback = FakeRun(), BestKept()
+    epochs(callback, [3.0, 2.0, 2.5, 2.0, 1.0, math.inf], run)
+    assert run.asked == ["keep"] * 3
+    callback.handle(Event("end", 6, 30, {}), run)
+    assert run.asked[-1] == "restore"
+    again = BestKept()
+    again.load_state_dict(callback.state_dict())
+    epochs(again, [1.0], run)
+    assert run.asked[-1] == "restore"
+
+
+def test_a_run_ends_with_its_best_model(make: Make) -> None:
+    states: list[dict[str, torch.Tensor]] = []
+
+    class Spoils:
+        """Lets the second epoch be the best."""
+
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "epoch":
+                assert isinstance(event.values, dict)
+                event.values["validation"] = [2.0, 1.0, 3.0][event.epoch - 1]
+                model = study.model.state_dict()
+                states.append({name: value.clone() for name, value in model.items()})
+
+    study = make()
+    study.trainer([Spoils(), BestKept()], epochs=3).fit(study.batches)
+    final = study.model.state_dict()
+    assert all(torch.equal(final[name], states[1][name]) for name in final)
+    assert not all(torch.equal(final[name], states[2][name]) for name in final)
+
+
+def test_a_log_has_one_line_an_epoch(make: Make, tmp_path: Path) -> None:
+    study = make()
+    history = study.trainer([JsonLog()], tmp_path, epochs=3).fit(study.batches, study.validation)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    n = study.batches.steps
+    assert lines == [
+        {"epoch": i + 1, "step": (i + 1) * n, **values} for i, values in enumerate(history.epochs)
+    ]
+    terms = {f"{kind}/{name}" for kind in ("loss", "validation") for name in study.loss.terms}
+    assert terms < lines[0].keys()
+
+
+def test_a_run_without_a_folder_has_no_log(make: Make) -> None:
+    study = make()
+    study.trainer([JsonLog()], epochs=1).fit(study.batches)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ['{"epoch": 3, "lo', '{"epoch": 3}\n{"epoch": 4}\n', "nonsense\n", "[3]\n\n", '"\xe9'],
+    ids=["cut off", "done again", "nonsense", "a list", "half a letter"],
+)
+def test_a_log_is_cut_to_where_the_run_stands(tmp_path: Path, tail: str) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"epoch": 1}\n{"epoch": 2}\n' + tail.encode("latin-1"))
+    callback, run = JsonLog(), FakeRun(tmp_path)
+    callback.handle(Event("start", 2, 10, {}), run)
+    callback.handle(Event("epoch", 3, 15, {"loss": 1.5}), run)
+    assert log.read_text() == (
+        '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "step": 15, "loss": 1.5}\n'
+    )
+
+
+def test_a_last_line_whose_newline_was_cut_off_is_kept_whole(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"epoch": 1}\n{"epoch": 2}')
+    callback, run = JsonLog(), FakeRun(tmp_path)
+    callback.handle(Event("start", 2, 10, {}), run)
+    callback.handle(Event("epoch", 3, 15, {}), run)
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_progress_counts_steps_and_shows_losses(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make()
+    study.trainer([Progress()], tmp_path, epochs=2).fit(study.batches, study.validation)
+    steps = 2 * study.batches.steps
+    out, shown = capsys.readouterr()
+    assert out == ""
+    assert f"{steps}/{steps}" in shown
+    assert "epoch 2/2" in shown
+    assert "loss=" in shown
+    assert "validation=" in shown
+    study = make()
+    study.trainer([Progress()], tmp_path, epochs=3).fit(study.batches, resume=True)
+    done = 3 * study.batches.steps
+    assert f"{done}/{done}" in capsys.readouterr().err

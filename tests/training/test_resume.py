@@ -1,0 +1,282 @@
+"""A run that was stopped and resumed is the run that was never stopped, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from notelstm.errors import TrainingError
+from notelstm.training import BestKept, EarlyStop, Event, JsonLog, Trainer
+from notelstm.training.callbacks import Run
+
+Make = Callable[[], Any]
+OPTIMIZERS = pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "adamw", "weight_decay": 0.01, "clip": 1.0}]
+)
+
+
+def bits(trainer: Trainer) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in trainer.step.model.state_dict().items()}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal trees of tensors and plain values, bit for bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def checkpoint(folder: Path) -> Any:
+    return torch.load(folder / "last.pt", weights_only=True)
+
+
+def losses(lines: list[dict[str, float]]) -> list[dict[str, float]]:
+    """What is logged, without what the clock says."""
+    return [{k: v for k, v in line.items() if "second" not in k} for line in lines]
+
+
+def log(folder: Path) -> list[dict[str, float]]:
+    return losses([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
+
+
+def callbacks() -> list[Any]:
+    return [EarlyStop(patience=3), BestKept(), JsonLog()]
+
+
+class StopAfter:
+    """Ends a run in good order after so many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def handle(self, event: Event, run: Run) -> None:
+        if event.name == "epoch" and event.epoch == self.epochs:
+            run.stop("enough")
+
+
+class CtrlC:
+    """Presses Ctrl-C after so many steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def handle(self, event: Event, run: Run) -> None:
+        if event.name == "step" and event.step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@OPTIMIZERS
+def test_two_epochs_and_two_more_are_four(
+    make: Make, options: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = make().trainer(callbacks(), tmp_path / "whole", **options)
+    study = make()
+    history = whole.fit(study.batches, study.validation)
+    # Other noise on the process's generators must not matter.
+    torch.rand(7)
+    first = make().trainer(callbacks(), tmp_path / "cut", epochs=2, **options)
+    first.fit(study.batches, study.validation)
+    torch.rand(7)
+    second = make().trainer(callbacks(), tmp_path / "cut", **options)
+    rest = second.fit(study.batches, study.validation, resume=True)
+    assert losses(rest.epochs) == losses(history.epochs)[2:]
+    assert same(bits(second), bits(whole))
+    assert same(checkpoint(tmp_path / "cut"), checkpoint(tmp_path / "whole"))
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+    assert len(log(tmp_path / "whole")) == 4
+
+
+def test_a_stop_in_good_order_can_be_resumed(make: Make, tmp_path: Path) -> None:
+    study = make()
+    whole = make().trainer()
+    whole.fit(study.batches)
+    cut = study.trainer([StopAfter(1)], tmp_path)
+    assert cut.fit(study.batches).stopped == "enough"
+    again = make().trainer([], tmp_path)
+    history = again.fit(study.batches, resume=True)
+    assert history.stopped == ""
+    assert len(history.epochs) == 3
+    assert same(bits(again), bits(whole))
+
+
+@OPTIMIZERS
+def test_ctrl_c_anywhere_in_an_epoch(make: Make, options: dict[str, Any], tmp_path: Path) -> None:
+    study = make()
+    per_epoch = study.batches.steps
+    whole = make().trainer(callbacks(), tmp_path / "whole", epochs=2, **options)
+    whole.fit(study.batches, study.validation)
+    for step in (1, per_epoch - 1, per_epoch, per_epoch + 1):
+        folder = tmp_path / f"cut-{step}"
+        cut = make().trainer([*callbacks(), CtrlC(step)], folder, epochs=2, **options)
+        with pytest.raises(KeyboardInterrupt):
+            cut.fit(study.batches, study.validation)
+        assert checkpoint(folder)["steps"] == step
+        again = make().trainer(callbacks(), folder, epochs=2, **options)
+        again.fit(study.batches, study.validation, resume=True)
+        assert same(checkpoint(folder), checkpoint(tmp_path / "whole")), step
+        assert log(folder) == log(tmp_path / "whole")
+        assert same(bits(again), bits(whole))
+
+
+def test_the_same_trainer_can_go_on_after_ctrl_c(make: Make, tmp_path: Path) -> None:
+    study = make()
+    whole = make().trainer(epochs=2)
+    whole.fit(study.batches)
+    trainer = make().trainer([CtrlC(2)], tmp_path, epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(study.batches)
+    trainer.fit(study.batches, resume=True)
+    assert same(bits(trainer), bits(whole))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_that_stopped_early_stays_stopped(make: Make, tmp_path: Path) -> None:
+    study = make()
+    stop = EarlyStop(patience=1, least=1e9)
+    first = study.trainer([stop], tmp_path).fit(study.batches, study.validation)
+    assert len(first.epochs) == 2
+    assert "has not fallen for 1 epoch" in first.stopped
+    again = make().trainer([EarlyStop(patience=1, least=1e9)], tmp_path)
+    history = again.fit(study.batches, study.validation, resume=True)
+    assert history.epochs == []
+    assert "has not fallen" in history.stopped
+
+
+def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: Path) -> None:
+    study = make()
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    assert len(make().trainer([], tmp_path, epochs=2).fit(study.batches, resume=True).epochs) == 1
+    for options, said in (
+        ({"learning_rate": 0.1}, "learning_rate: 0.005 became 0.1"),
+        ({"optimizer": "adamw"}, "optimizer: 'sgd' became 'adamw'"),
+        ({"seed": 3}, "seed: 0 became 3"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            make().trainer([], tmp_path, **options).fit(study.batches, resume=True)
+    with pytest.raises(TrainingError, match=r"a folder of its own.*resume it"):
+        make().trainer([], tmp_path).fit(study.batches)
+
+
+def test_settings_of_the_recipe_count_too(make: Make, tmp_path: Path) -> None:
+    study = make()
+    config = study.trainer(epochs=1).config
+
+    def fit(resume: bool, **settings: Any) -> None:
+        trainer = Trainer(
+            make().model, study.loss, config=config, folder=tmp_path, settings=settings
+        )
+        trainer.fit(study.batches, resume=resume)
+
+    fit(False, window=(1, 2), corpus="a")
+    fit(True, window=[1, 2], corpus="a")
+    with pytest.raises(TrainingError, match=r"corpus: 'a' became 'b'; extra: None became 1"):
+        fit(True, window=[1, 2], corpus="b", extra=1)
+
+
+def test_nothing_to_resume(make: Make, tmp_path: Path) -> None:
+    study = make()
+    with pytest.raises(TrainingError, match="has a checkpoint; got none"):
+        study.trainer([], tmp_path).fit(study.batches, resume=True)
+    with pytest.raises(TrainingError, match="has a folder"):
+        study.trainer().fit(study.batches, resume=True)
+
+
+def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path) -> None:
+    study = make()
+    study.trainer([EarlyStop(), BestKept()], tmp_path, epochs=1).fit(
+        study.batches, study.validation
+    )
+    for others, said in (
+        ([], "got none; it had EarlyStop, BestKept"),
+        ([BestKept(), EarlyStop()], "got BestKept, EarlyStop; it had EarlyStop, BestKept"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            make().trainer(others, tmp_path).fit(study.batches, study.validation, resume=True)
+    other = make()
+    other.model.begin = nn.Parameter(torch.zeros(9))
+    with pytest.raises(TrainingError, match=r"of this model.*size mismatch for begin"):
+        other.trainer([EarlyStop(), BestKept()], tmp_path).fit(
+            study.batches, study.validation, resume=True
+        )
+
+
+def damage_tail(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage_all(path: Path) -> None:
+    path.write_bytes(b"not a checkpoint")
+
+
+def damage_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_other(path: Path) -> None:
+    torch.save({"model": {}}, path)
+
+
+def damage_list(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_tail, damage_all, damage_empty, damage_other, damage_list]
+)
+def test_damaged_checkpoints_are_refused(
+    make: Make, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    study = make()
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    damage(tmp_path / "last.pt")
+    with pytest.raises(TrainingError, match="a checkpoint"):
+        make().trainer([], tmp_path).fit(study.batches, resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
+def test_damaged_settings_are_refused(make: Make, tmp_path: Path, text: str) -> None:
+    study = make()
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(TrainingError, match="settings"):
+        make().trainer([], tmp_path).fit(study.batches, resume=True)
+
+
+def test_a_checkpoint_never_runs_code(make: Make, tmp_path: Path) -> None:
+    study = make()
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    torch.save({"model": Path("a class of its own")}, tmp_path / "last.pt")
+    with pytest.raises(TrainingError, match="can be read"):
+        make().trainer([], tmp_path).fit(study.batches, resume=True)
+
+
+def test_models_are_kept_every_few_epochs_and_the_best(make: Make, tmp_path: Path) -> None:
+    study = make()
+    trainer = study.trainer([BestKept()], tmp_path, checkpoint_every=2, epochs=5)
+    trainer.fit(study.batches, study.validation)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"settings.json", "last.pt", "best.pt", "epoch-0002.pt", "epoch-0004.pt"}
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert same(best, bits(trainer))
+    assert checkpoint(tmp_path)["epoch"] == 5
+
+
+def test_what_a_kill_left_beside_is_cleared_away(make: Make, tmp_path: Path) -> None:
+    study = make()
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    shutil.copy(tmp_path / "last.pt", tmp_path / ".last.pt.0123abcd.part")
+    make().trainer([], tmp_path).fit(study.batches, resume=True)
+    assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,153 @@
+"""Checkpoints survive kills, full disks and Ctrl-C; real processes, real signals."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from notelstm.errors import OutputError
+from notelstm.training import JsonLog, RunFolder
+
+SAVES_FOR_EVER = """
+    import itertools, sys, torch
+    from notelstm.training import RunFolder
+    folder = RunFolder(sys.argv[1])
+    for number in itertools.count(1):
+        folder.save("last", {"number": number, "tensor": torch.full((500_000,), float(number))})
+        print(number, flush=True)
+"""
+
+TRAINS_FOR_EVER = """
+    import sys
+    import numpy as np
+    from notelstm.data import SequenceDataset, WindowBatches
+    from notelstm.encoders import StepDurationEncoder
+    from notelstm.losses import CompositeLoss, PositivePressure
+    from notelstm.models import ThreeHeadLSTM
+    from notelstm.training import JsonLog, Trainer, TrainingConfig
+
+    class Count:
+        def handle(self, event, run):
+            if event.name == "step":
+                print(event.step, flush=True)
+
+    fields = StepDurationEncoder().fields
+    rows = np.random.default_rng(0).random((400, 3)).astype(np.float32)
+    Trainer(
+        ThreeHeadLSTM(fields=fields, hidden=4),
+        CompositeLoss.for_fields(fields, continuous=PositivePressure()),
+        config=TrainingConfig(epochs=100_000, device="cpu", checkpoint_every=100_000),
+        callbacks=[JsonLog(), Count()],
+        folder=sys.argv[1],
+    ).fit(WindowBatches(dataset=SequenceDataset([rows], window=4), batch=16))
+"""
+
+
+def started(script: str, folder: Path) -> subprocess.Popen[str]:
+    """A process that has begun to print numbers."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    return process
+
+
+def test_a_kill_in_the_middle_of_saving_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    in_the_middle = 0
+    for kill in range(4):
+        folder = tmp_path / str(kill)
+        process = started(SAVES_FOR_EVER, folder)
+        # Kill it while it writes: a file beside the checkpoint says so.
+        deadline = time.monotonic() + 20
+        while not list(folder.glob(".last.pt.*")) and time.monotonic() < deadline:
+            pass
+        process.kill()
+        said, _ = process.communicate()
+        in_the_middle += bool(list(folder.glob(".last.pt.*")))
+        saved = RunFolder(folder).load("last")
+        assert torch.all(saved["tensor"] == saved["number"])
+        assert saved["number"] >= int(said.split()[-1] if said else 1)
+    assert in_the_middle, "no kill came while a file was being written"
+
+
+def test_a_real_ctrl_c_saves_and_says_so(tmp_path: Path) -> None:
+    process = started(TRAINS_FOR_EVER, tmp_path)
+    process.send_signal(signal.SIGINT)
+    steps, complaint = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert complaint.strip().endswith("KeyboardInterrupt")
+    saved = RunFolder(tmp_path).load("last")
+    assert saved["steps"] == int(["1", *steps.split()][-1])
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.fixture
+def small_disk() -> Any:
+    """Files can grow to 1 kB and no further, which is what a full disk looks like."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    tmp_path: Path, small_disk: Callable[[], None]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save("last", {"number": 1})
+    small_disk()
+    with pytest.raises(OutputError, match=r"last\.pt.*free some space"):
+        folder.save("last", {"number": 2, "tensor": torch.zeros(100_000)})
+    assert folder.load("last") == {"number": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_full_disk_ends_a_run_that_can_be_resumed(
+    make: Callable[[], Any], tmp_path: Path, small_disk: Callable[[], None]
+) -> None:
+    class Fills:
+        """The disk becomes full in the second epoch."""
+
+        def handle(self, event: Any, run: Any) -> None:
+            if event.name == "epoch" and event.epoch == 2:
+                small_disk()
+
+    study = make()
+    with pytest.raises(OutputError, match="can be written"):
+        study.trainer([Fills()], tmp_path).fit(study.batches)
+    assert RunFolder(tmp_path).load("last")["epoch"] == 1
+
+
+def test_a_log_that_cannot_be_written_is_an_output_error(
+    make: Callable[[], Any], tmp_path: Path
+) -> None:
+    (tmp_path / "log.jsonl").mkdir()
+    study = make()
+    with pytest.raises(OutputError, match=r"log\.jsonl"):
+        study.trainer([JsonLog()], tmp_path).fit(study.batches)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(OutputError, match="run folder can be made"):
+            RunFolder(path)

@@ -1,0 +1,359 @@
+"""What a step computes: terms, means, gradients, states carried from batch to batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from notelstm.batch import Batch
+from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.errors import ConfigError, TrainingError
+from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
+from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.testing.makers import random_rows
+from notelstm.training import Event, Trainer, TrainingConfig, TrainStep, measure_terms
+from notelstm.training.callbacks import Run
+
+Make = Callable[[], Any]
+FIELDS = LogTimeEncoder().fields
+LOSS = CompositeLoss.for_fields(FIELDS)
+
+
+def chained() -> NoteLSTM:
+    torch.manual_seed(0)
+    return NoteLSTM(fields=FIELDS, hidden=8, embedding=4).double()
+
+
+def pieces(*lengths: int) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [random_rows(FIELDS, (n,), rng) for n in lengths]
+
+
+def whole_loss(model: NoteLSTM, rows: Any) -> Tensor:
+    """The sum over a whole piece, one row after the other, written out plainly."""
+    total = torch.zeros((), dtype=torch.float64)
+    context, state = model.start(1)
+    for row in torch.from_numpy(rows).double():
+        known = {field.name: row[i : i + 1] for i, field in enumerate(FIELDS)}
+        for field in FIELDS:
+            logits = model.predict(field.name, _at(context), known)
+            total = total + logits.nll(known[field.name]).sum()  # type: ignore[attr-defined]
+        context, state = model(row[None, None], state)
+    return total
+
+
+def _at(context: Any) -> Any:
+    return type(context)(*(tensor[:, -1] for tensor in context))
+
+
+def lane_losses(model: NoteLSTM, data: list[Any], window: int, lanes: int) -> Iterator[Tensor]:
+    """The sum over each batch of lanes."""
+    step = TrainStep(model, LOSS)
+    dataset = SequenceDataset(data, window=window, scored="every")
+    state = None
+    for batch in LaneBatches(dataset=dataset, batch=lanes).epoch(0):
+        losses, state = step(batch._replace(rows=batch.rows.double()), state)
+        yield losses.total * int(batch.scored.sum())
+        state = type(state)(*(tensor.detach() for tensor in state))
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    grads = {}
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        grads[name] = parameter.grad.clone()
+        parameter.grad = None
+    return grads
+
+
+def test_lanes_long_enough_give_the_gradients_of_whole_pieces() -> None:
+    model, data = chained(), pieces(13, 7, 12, 2)
+    total = sum(whole_loss(model, rows) for rows in data)
+    assert isinstance(total, Tensor)
+    torch.autograd.backward(total)
+    wanted = gradients(model)
+    for lanes in (1, 3, 4):
+        # With one lane, pieces follow each other and each begins afresh.
+        torch.autograd.backward(torch.stack([*lane_losses(model, data, 12, lanes)]).sum())
+        for name, gradient in gradients(model).items():
+            torch.testing.assert_close(gradient, wanted[name], msg=f"{lanes} lanes, {name}")
+
+
+def test_cut_lanes_carry_the_state_and_cut_the_gradient() -> None:
+    model, data = chained(), pieces(23, 9)
+    total = sum(whole_loss(model, rows) for rows in data)
+    assert isinstance(total, Tensor)
+    torch.autograd.backward(total)
+    wanted = gradients(model)
+    # One lane: no piece is begun in its middle, so all that is lost is the way back in time.
+    losses = list(lane_losses(model, data, 4, 1))
+    torch.autograd.backward(torch.stack(losses).sum())
+    cut = gradients(model)
+    torch.testing.assert_close(torch.stack(losses).sum(), total)
+    for name, gradient in cut.items():
+        if name.startswith("heads"):
+            torch.testing.assert_close(gradient, wanted[name], msg=name)
+    assert not torch.allclose(cut["lstm.weight_hh_l0"], wanted["lstm.weight_hh_l0"], rtol=1e-3)
+
+
+def test_the_terms_that_are_reported_are_the_means_of_hand_computed_ones(make: Make) -> None:
+    study = make()
+    trainer = study.trainer(epochs=1, learning_rate=1e-12)
+    trainer.step.model.eval()
+    values = trainer.fit(study.batches).epochs[0]
+    # What the trainer saw had dropout; a learning rate of almost 0 leaves the rest as it was.
+    torch.manual_seed(0)
+    trainer.step.train()
+    state, reported = None, []
+    for batch in study.batches.epoch(0):
+        with torch.no_grad():
+            losses, after = trainer.step(batch, state)
+        state = after if study.batches.carries else None
+        weighted = {n: study.loss.weights[n] * float(v) for n, v in losses.terms.items()}
+        assert float(losses.total) == pytest.approx(sum(weighted.values()))
+        reported.append([float(losses.total), *(float(v) for v in losses.terms.values())])
+    names = ["loss", *(f"loss/{name}" for name in study.loss.terms)]
+    means = dict(zip(names, np.mean(reported, axis=0), strict=True))
+    assert {name: values[name] for name in names} == pytest.approx(means)
+    scored = sum(int(batch.scored.sum()) for batch in study.batches.epoch(0))
+    assert values["targets_per_second"] * values["seconds"] == pytest.approx(scored)
+
+
+def test_a_term_of_the_reference_by_hand() -> None:
+    fields = StepDurationEncoder().fields
+    torch.manual_seed(0)
+    model = ThreeHeadLSTM(fields=fields, hidden=4)
+    rows = random_rows(fields, (12,), np.random.default_rng(0))
+    batches = WindowBatches(dataset=SequenceDataset([rows], window=5), batch=3, shuffle=False)
+    loss = CompositeLoss(
+        terms={
+            "pitch": (Likelihood(), 0.5),
+            "step": (PositivePressure(), 2.0),
+            "duration": (PositivePressure(pressure=0.0), 0.0),
+        }
+    )
+    with torch.no_grad():
+        losses, _ = TrainStep(model, loss)(next(batches.epoch(0)), None)
+    terms = np.zeros(3)
+    for i in range(3):
+        window = torch.from_numpy(rows[i : i + 5]) * torch.tensor([1 / 128, 1, 1])
+        output = model.lstm(window[None])[0][0, -1]
+        confined = model.get_submodule("pitch_linear")(output).sigmoid().detach().double().numpy()
+        step, duration = (
+            float(model.get_submodule(f"{name}_linear")(output).detach())
+            for name in ("step", "duration")
+        )
+        pitch, s, d = (float(x) for x in rows[i + 5])
+        terms[0] += np.log(np.exp(confined).sum()) - confined[int(pitch)]
+        terms[1] += (s - step) ** 2 + 10 * max(-step, 0)
+        terms[2] += (d - duration) ** 2
+    terms /= 3
+    got = [float(losses.terms[name]) for name in ("pitch", "step", "duration")]
+    assert got == pytest.approx(terms.tolist(), rel=1e-5)
+    assert float(losses.total) == pytest.approx(0.5 * terms[0] + 2 * terms[1], rel=1e-5)
+    measured = measure_terms(model, loss, batches)
+    assert measured == pytest.approx(dict(zip(("pitch", "step", "duration"), terms, strict=True)))
+
+
+def test_heads_see_scored_rows_only() -> None:
+    """Rows that are not scored, padding above all, have no part in any term."""
+    model = chained()
+    step = TrainStep(model, LOSS)
+    (batch,) = LaneBatches(
+        dataset=SequenceDataset(pieces(3, 6), window=5, scored="every"), batch=2
+    ).epoch(0)
+    assert not bool(batch.scored.all())
+    plain, _ = step(batch._replace(rows=batch.rows.double()), None)
+    other = torch.where(batch.scored.unsqueeze(-1), batch.rows, torch.tensor(1.0))
+    changed, _ = step(batch._replace(rows=other.double()), None)
+    assert torch.equal(plain.total, changed.total)
+
+
+def test_a_fresh_lane_forgets_and_others_do_not() -> None:
+    model = chained()
+    step = TrainStep(model, LOSS)
+    rows = torch.from_numpy(np.stack(pieces(6, 6, 6))).double()
+    scored = torch.zeros(3, 6, dtype=torch.bool)
+    scored[:, 1:] = True
+    _, state = step(Batch(rows, scored, torch.ones(3, dtype=torch.bool)), None)
+    fresh = torch.tensor([True, False, True])
+    _, mixed = step(Batch(rows, scored, fresh), state)
+    _, anew = step(Batch(rows, scored, torch.ones(3, dtype=torch.bool)), state)
+    _, on = step(Batch(rows, scored, torch.zeros(3, dtype=torch.bool)), state)
+    for a, b, c in zip(mixed, anew, on, strict=True):
+        torch.testing.assert_close(a[fresh], b[fresh])
+        torch.testing.assert_close(a[~fresh], c[~fresh])
+        assert not torch.allclose(b[1], c[1])
+
+
+def test_validation_changes_nothing_and_is_measured_in_evaluation_mode(make: Make) -> None:
+    def run(validation: bool) -> tuple[Any, list[dict[str, float]]]:
+        study = make()
+        trainer = study.trainer(epochs=3)
+        history = trainer.fit(study.batches, study.validation if validation else None)
+        return trainer.step.model.state_dict(), history.epochs
+
+    with_it, epochs = run(True)
+    without, plain = run(False)
+    assert all(torch.equal(with_it[name], without[name]) for name in with_it)
+    assert [e["loss"] for e in epochs] == [e["loss"] for e in plain]
+    assert not any("validation" in values for values in plain)
+    study = make()
+    study.model.load_state_dict(with_it)
+    step = TrainStep(study.model, study.loss).eval()
+    state, totals = None, []
+    for batch in study.validation.epoch(0):
+        with torch.no_grad():
+            losses, after = step(batch, state)
+        state = after if study.validation.carries else None
+        totals.append(float(losses.total))
+    assert epochs[-1]["validation"] == pytest.approx(np.mean(totals))
+    assert {f"validation/{name}" for name in study.loss.terms} < set(epochs[-1])
+
+
+def test_training_learns(make: Make) -> None:
+    study = make()
+    history = study.trainer(epochs=8, optimizer="adamw", learning_rate=0.02).fit(study.batches)
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"] - 0.3
+
+
+def test_no_epochs_is_nothing(make: Make) -> None:
+    study = make()
+    before = {k: v.clone() for k, v in study.model.state_dict().items()}
+    history = study.trainer(epochs=0).fit(study.batches)
+    assert history == ([], "")
+    assert all(torch.equal(v, before[k]) for k, v in study.model.state_dict().items())
+
+
+def test_clipping_bounds_the_gradient(make: Make) -> None:
+    norms: list[float] = []
+
+    class Look:
+        def handle(self, event: Event, run: Run) -> None:
+            if event.name == "step":
+                grads = [p.grad for p in trainer.step.parameters() if p.grad is not None]
+                norms.append(float(torch.stack([g.norm() for g in grads]).norm()))
+
+    for clip in (None, 1e-3):
+        study = make()
+        trainer = study.trainer([Look()], epochs=1, clip=clip)
+        trainer.fit(study.batches)
+    half = len(norms) // 2
+    assert min(norms[:half]) > 1e-2
+    assert max(norms[half:]) < 1.001e-3
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_a_loss_that_is_not_finite_ends_the_run(make: Make, where: str) -> None:
+    study = make()
+    name, (term, weight) = next(iter(study.loss.terms.items()))
+    broken = False
+
+    def breaks(prediction: Any, target: Tensor) -> Tensor:
+        value: Tensor = term(prediction, target)
+        return value * math.inf if broken else value
+
+    class Breaks:
+        def handle(self, event: Event, run: Run) -> None:
+            nonlocal broken
+            last = study.batches.steps
+            broken |= event.step == (last if where == "validation" else last + 1)
+
+    loss = CompositeLoss(terms={**study.loss.terms, name: (breaks, weight)})
+    trainer = study._replace(loss=loss).trainer([Breaks()])
+    what = "loss" if where == "training" else "validation"
+    with pytest.raises(
+        TrainingError, match=rf"the loss is finite; got {what} (inf|nan).*learning_rate"
+    ):
+        trainer.fit(study.batches, study.validation)
+
+
+def test_a_callback_that_breaks_is_not_hidden_and_the_end_is_told(make: Make) -> None:
+    told: list[str] = []
+
+    class Listens:
+        def handle(self, event: Event, run: Run) -> None:
+            told.append(event.name)
+
+    class Breaks:
+        def handle(self, event: Event, run: Run) -> None:
+            if event.name == at:
+                raise ZeroDivisionError("mine")
+
+    for at in ("start", "step", "epoch"):
+        told.clear()
+        study = make()
+        with pytest.raises(ZeroDivisionError, match="mine"):
+            study.trainer([Listens(), Breaks()]).fit(study.batches)
+        assert told[0] == "start"
+        assert told[-1] == "end"
+        assert told.count(at) == 1
+
+
+def test_callbacks_are_told_everything_in_order(make: Make) -> None:
+    events: list[Event] = []
+
+    class Listens:
+        def handle(self, event: Event, run: Run) -> None:
+            assert run.epochs == 2
+            assert run.steps_per_epoch == study.batches.steps
+            assert run.folder is None
+            events.append(event)
+
+    study = make()
+    study.trainer([Listens()], epochs=2).fit(study.batches)
+    n = study.batches.steps
+    assert [event.name for event in events] == [
+        "start",
+        *["step"] * n,
+        "epoch",
+        *["step"] * n,
+        "epoch",
+        "end",
+    ]
+    assert [event.step for event in events if event.name == "step"] == list(range(1, 2 * n + 1))
+    assert [event.epoch for event in events if event.name == "epoch"] == [1, 2]
+
+
+def test_devices() -> None:
+    fields = StepDurationEncoder().fields
+
+    def trainer(device: str) -> Trainer:
+        loss = CompositeLoss.for_fields(fields, continuous=PositivePressure())
+        config = TrainingConfig(device=device)
+        return Trainer(ThreeHeadLSTM(fields=fields, hidden=2), loss, config=config)
+
+    assert trainer("cpu").device.type == "cpu"
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert trainer("auto").device.type == "cpu"
+        with pytest.raises(ConfigError, match=r"'cuda'.*use device='auto'"):
+            trainer("cuda")
+    for name in ("gpu", "", "cpu:x"):
+        with pytest.raises(ConfigError, match="the device is there"):
+            trainer(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epochs": -1}, "epochs is at least 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every is at least 1"),
+        ({"weight_decay": -1.0}, "weight_decay is at least 0"),
+        ({"learning_rate": 0.0}, "learning_rate is above 0"),
+        ({"learning_rate": math.nan}, "learning_rate is above 0"),
+        ({"learning_rate": math.inf}, "learning_rate is above 0"),
+        ({"clip": 0.0}, "clip is above 0"),
+        ({"optimizer": "adam"}, "'sgd' or 'adamw'"),
+        ({"seed": -1}, "seed is at least 0"),
+    ],
+)
+def test_settings_are_checked(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        TrainingConfig(**options)
