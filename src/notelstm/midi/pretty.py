@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import MidiError
+from notelstm.midi.parsing import MOST_METER_POWER, decode_text
+from notelstm.midi.pedal import SUSTAIN, extend
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.programs import instruments_of
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
@@ -27,7 +29,6 @@ _NO_MEANS: Final = (
     ("overlaps", "merge"),
     ("hanging", "end"),
     ("velocity_zero", "note"),
-    ("pedal", "extend"),
     ("tempos", "all"),
     ("on_error", "skip"),
 )
@@ -116,6 +117,7 @@ def _raw(midi: Any, policy: ReadPolicy, log: RepairLog) -> RawNotes:
     """All notes of a ``PrettyMIDI``; broken ones are mended or lost."""
     tracks: list[TrackInfo] = []
     blocks, zero = [np.zeros((0, 4))], 0
+    pedals = {}
     for instrument in midi.instruments:
         block = _block(instrument.notes)  # (N, 4)
         block = _sound(block, str(instrument.name), log)
@@ -123,27 +125,40 @@ def _raw(midi: Any, policy: ReadPolicy, log: RepairLog) -> RawNotes:
             zero += int(np.count_nonzero(block[:, 0] == block[:, 1]))
             block = block[block[:, 0] < block[:, 1]]
         if len(block):
+            moves = [c for c in instrument.control_changes if c.number == SUSTAIN]
+            pedals[len(tracks)] = [c.time for c in moves], [c.value for c in moves]
             tracks.append(
                 TrackInfo(
                     number=len(tracks),
-                    name=str(instrument.name),
+                    name=_decoded(str(instrument.name)),
                     program=int(instrument.program),
                     drum=bool(instrument.is_drum),
                     notes=len(block),
                 )
             )
             blocks.append(block)
-    columns = np.concatenate(blocks)
+    start, end, pitch, velocity = np.concatenate(blocks).T
+    track = np.repeat(np.arange(len(tracks)), [track.notes for track in tracks])
+    if policy.pedal == "extend":
+        end = extend(start, end, pitch.astype(np.int64), track, pedals)
     return RawNotes(
-        start=columns[:, 0],
-        end=columns[:, 1],
-        pitch=columns[:, 2].astype(np.int64),
-        velocity=columns[:, 3].astype(np.int64),
-        track=np.repeat(np.arange(len(tracks)), [track.notes for track in tracks]),
+        start=start,
+        end=end,
+        pitch=pitch.astype(np.int64),
+        velocity=velocity.astype(np.int64),
+        track=track,
         tracks=tuple(tracks),
         beats=_beats(midi),
         left_out={"zero_length": zero} if zero else {},
     )
+
+
+def _decoded(name: str) -> str:
+    """pretty_midi takes all text for Latin-1; other readers look whether it is UTF-8."""
+    try:
+        return decode_text(name.encode("latin-1"))
+    except UnicodeEncodeError:
+        return name
 
 
 def _block(notes: Sequence[Any]) -> NDArray[np.float64]:
@@ -176,7 +191,8 @@ def _sound(block: NDArray[np.float64], name: str, log: RepairLog) -> NDArray[np.
 def _beats(midi: Any) -> BeatMap:
     seconds, tempi = midi.get_tempo_changes()
     last = np.append(np.diff(seconds) > 0, True)
-    meters = midi.time_signature_changes
+    most = 1 << MOST_METER_POWER
+    meters = [m for m in midi.time_signature_changes if m.denominator <= most]
     return BeatMap(
         seconds=seconds[last],
         tempi=tempi[last],

@@ -20,6 +20,13 @@ __all__ = ["RawNotes", "refuse", "select"]
 _NAMED_TRACKS: Final = 8
 """How many tracks an error message tells of."""
 
+_READ_BY: Final = {
+    "zero_length": ("have no length", 'zero_length="keep"'),
+    "hanging": ("never end", 'hanging="end"'),
+    "on_error": ("are in damaged chunks", 'on_error="repair"'),
+}
+"""What a reader leaves out, and the setting that reads it."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +111,7 @@ def select(
         picked = raw.at(np.isin(raw.track, [track.number for track in chosen]))
     picked = _within(picked, policy.max_seconds, log)
     if not picked.start.size:
-        raise _nothing(raw.tracks, policy, log.where)
+        raise _nothing(raw, policy, log.where)
     notes = _notes(picked, policy.ties)
     damaged = [track.number for track in chosen if track.chunk in log.chunks]
     report = ReadReport(
@@ -190,8 +197,9 @@ def _in_order(raw: RawNotes) -> bool:
     return bool(np.all((later > 0) | ((later == 0) & (raw.pitch[1:] > raw.pitch[:-1]))))
 
 
-def _nothing(tracks: Sequence[TrackInfo], policy: ReadPolicy, where: str) -> NoNotesError:
+def _nothing(raw: RawNotes, policy: ReadPolicy, where: str) -> NoNotesError:
     """The error for a file without notes to read: what it has, and what would read it."""
+    tracks = raw.tracks
     told = [
         f"track {t.number} ({t.name or 'no name'}, "
         + ("drums" if t.drum else f"program {t.program}")
@@ -200,9 +208,11 @@ def _nothing(tracks: Sequence[TrackInfo], policy: ReadPolicy, where: str) -> NoN
     ]
     if len(tracks) > _NAMED_TRACKS:
         told.append(f"{len(tracks) - _NAMED_TRACKS} tracks more")
+    told += [f"{count} notes that {_READ_BY[name][0]}" for name, count in raw.left_out.items()]
     fixes = [f"{name}=()" for name in ("programs", "names") if getattr(policy, name)]
     if not policy.drums and any(track.drum for track in tracks):
         fixes.append("drums=True")
+    fixes += [_READ_BY[name][1] for name in raw.left_out]
     return NoNotesError(
         "a file has notes that the policy reads",
         got=f"none; it has {'; '.join(told)}" if told else "a file without notes",

@@ -1,0 +1,199 @@
+"""Where the tracks of a MIDI file are, whatever its header and chunk lengths say.
+
+Source: Standard MIDI Files 1.0, MIDI Manufacturers Association, 1988; RP-029 (RMID).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from notelstm.errors import MidiError
+from notelstm.midi.report import RepairLog
+
+__all__ = ["END_OF_TRACK", "Chunk", "Layout", "lay_out"]
+
+END_OF_TRACK: Final = b"\xff\x2f\x00"
+_ASSUMED_DIVISION: Final = 480
+_MOST_CHUNKS: Final = 65535
+_NAME: Final = re.compile(rb"[A-Za-z0-9 ]{4}")
+_FRAME_RATES: Final = {24: 24.0, 25: 25.0, 29: 30000 / 1001, 30: 30.0}
+
+
+class Chunk(NamedTuple):
+    """One track chunk.
+
+    Attributes:
+        number: Its place among the track chunks, from 0.
+        start: The byte of the file at which its events start.
+        end: The byte after its last event.
+        cut: Whether its end is missing.
+    """
+
+    number: int
+    start: int
+    end: int
+    cut: bool
+
+
+class Layout(NamedTuple):
+    """The plan of a file.
+
+    Attributes:
+        ticks_per_beat: Its resolution, or None where it counts by time code.
+        ticks_per_second: Its resolution by time code (SMPTE), or None.
+        chunks: Its track chunks.
+    """
+
+    ticks_per_beat: int | None
+    ticks_per_second: float | None
+    chunks: tuple[Chunk, ...]
+
+
+class _Header(NamedTuple):
+    form: int
+    promised: int | None
+    division: int
+    at: int
+    first: int
+
+
+def lay_out(data: bytes, log: RepairLog) -> Layout:
+    """Find the track chunks of a file.
+
+    Args:
+        data: The file.
+        log: Where faults are noted.
+
+    Returns:
+        The plan; with no chunks if the file ends before the first.
+
+    Raises:
+        MidiError: If this is no MIDI file at all, or there is a fault and the policy says to raise.
+    """
+    end = _end_of_riff(data, log)
+    header = _header(data, end, log)
+    per_beat, per_second = _division(header, log)
+    chunks = _walk(data, header.first, end, log)
+    if header.promised is not None and header.promised != len(chunks):
+        log.add(
+            "track-count",
+            f"the header tells of {header.promised} tracks, {len(chunks)} are there and are read",
+            byte=header.at + 10,
+        )
+    elif header.form == 0 and len(chunks) > 1:
+        log.add(
+            "format-0",
+            f"{len(chunks)} tracks in a format 0 file, read as format 1",
+            byte=header.at + 8,
+        )
+    if header.form == 2 and len(chunks) > 1:
+        log.warnings.append("format 2: tracks that follow each other are read as simultaneous")
+    return Layout(per_beat, per_second, tuple(chunks))
+
+
+def _end_of_riff(data: bytes, log: RepairLog) -> int:
+    """Where the MIDI data ends: the end of the file, or of the data chunk of a RIFF wrapper."""
+    if data[:4] != b"RIFF" or data[8:12] != b"RMID":
+        return len(data)
+    log.warnings.append("wrapped in RIFF (RMID)")
+    at = data.find(b"MThd")
+    size = int.from_bytes(data[max(at - 4, 0) : max(at, 0)], "little")
+    end = at + size + size % 2
+    if at < 20 or data[at - 8 : at - 4] != b"data" or at + size > len(data):
+        log.add("riff", "the RIFF wrapper's sizes are wrong and are not used", byte=4)
+        return len(data)
+    return at + size if end >= len(data) or _NAME.match(data, end) else len(data)
+
+
+def _header(data: bytes, end: int, log: RepairLog) -> _Header:
+    """Read the header, wherever it is; guess what is missing."""
+    at = data.find(b"MThd\x00\x00\x00\x06", 0, end)
+    at = data.find(b"MThd", 0, end) if at < 0 else at
+    first = data.find(b"MTrk", max(at, 0), end)
+    if at < 0 and first < 0:
+        got = f"bytes that start with {data[:8]!r}" if data else "an empty file"
+        raise MidiError("a MIDI file has a header, MThd, or tracks, MTrk", got=got, where=log.where)
+    if at < 0:
+        log.add("no-header", f"no header; {_ASSUMED_DIVISION} ticks to a beat assumed", byte=0)
+        return _Header(1, None, _ASSUMED_DIVISION, 0, first)
+    if at > 0 and data[:4] != b"RIFF":
+        log.add("junk-in-front", f"{at} bytes in front of the header are passed over", byte=0)
+    size = int.from_bytes(data[at + 4 : at + 8], "big")
+    if end < at + 14:
+        log.add("cut-header", "the file ends in its header", byte=end)
+        return _Header(1, None, _ASSUMED_DIVISION, at, end)
+    form, count, division = (
+        int.from_bytes(data[i : i + 2], "big") for i in range(at + 8, at + 14, 2)
+    )
+    follows = at + 8 + size
+    if size != 6 and not (size > 6 and follows <= end and _NAME.match(data, follows)):
+        log.add("header-length", f"the header says it is {size} bytes long, not 6", byte=at + 4)
+        follows = first if first >= 0 else end
+    if form > 2:
+        log.add("format", f"format {form} is unknown, read as format 1", byte=at + 8)
+    return _Header(form, count, division, at, follows)
+
+
+def _division(header: _Header, log: RepairLog) -> tuple[int | None, float | None]:
+    """Ticks to a beat, or ticks to a second."""
+    division, byte = header.division, header.at + 12
+    if 0 < division < 0x8000:
+        return division, None
+    frames, per_frame = 256 - (division >> 8), division & 0xFF
+    if division and per_frame and frames in _FRAME_RATES:
+        return None, _FRAME_RATES[frames] * per_frame
+    what = "0 ticks to a beat" if not division else f"{frames} frames of {per_frame} ticks"
+    log.add("division", f"{what}; {_ASSUMED_DIVISION} ticks to a beat assumed", byte=byte)
+    return _ASSUMED_DIVISION, None
+
+
+def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
+    """The track chunks from a byte on."""
+    chunks: list[Chunk] = []
+    while at < end and len(chunks) < _MOST_CHUNKS:
+        size = int.from_bytes(data[at + 4 : at + 8], "big")
+        if data[at : at + 4] == b"MTrk" and at + 8 <= end:
+            chunk = _track(data, at, end, len(chunks), log)
+            chunks.append(chunk)
+            at = chunk.end
+        elif _NAME.match(data, at, end) and at + 8 + size <= end:
+            log.warnings.append(f"chunk {data[at : at + 4]!r} at byte {at} is no track")
+            at += 8 + size
+        else:
+            following = data.find(b"MTrk", at + 1, end)
+            following = end if following < 0 else following
+            log.add("junk", f"{following - at} bytes are no chunk and are passed over", byte=at)
+            at = following
+    if at < end:
+        log.add("too-many-tracks", f"tracks after the first {_MOST_CHUNKS} are not read", byte=at)
+    return chunks
+
+
+def _track(data: bytes, at: int, end: int, number: int, log: RepairLog) -> Chunk:
+    """The track chunk at a byte: its declared length where that can be right."""
+    start, size = at + 8, int.from_bytes(data[at + 4 : at + 8], "big")
+    stop = start + size
+    inside = data.find(END_OF_TRACK + b"MTrk", start, min(stop, end))
+    if inside < 0 and (stop == end or (stop < end and _credible(data, start, stop, end))):
+        return Chunk(number, start, stop, False)
+    following = data.find(b"MTrk", start, end)
+    real = inside + 3 if inside >= 0 else following if following >= 0 else end
+    cut = data[real - 3 : real] != END_OF_TRACK
+    if stop > end and cut and real == end:
+        message = f"{stop - end} of {size} bytes are missing at the end"
+        log.add("truncated-track", message, byte=end, chunk=number)
+    else:
+        message = f"the chunk says it is {size} bytes long, {real - start} are taken"
+        log.add("track-length", message, byte=at + 4, chunk=number)
+    return Chunk(number, start, real, cut)
+
+
+def _credible(data: bytes, start: int, stop: int, end: int) -> bool:
+    """Whether a track can stop here: the next chunk follows, or its last event was its end."""
+    size = int.from_bytes(data[stop + 4 : stop + 8], "big")
+    return (
+        data[stop : stop + 4] == b"MTrk"
+        or data[max(stop - 3, start) : stop] == END_OF_TRACK
+        or (_NAME.match(data, stop, end) is not None and stop + 8 + size <= end)
+    )

@@ -1,0 +1,235 @@
+"""symusic, the fast reader, held to pretty_midi's notes.
+
+symusic says nothing of what it mends or drops, pairs notes in its own way and does not tell
+channels. So each track chunk is given to it alone, followed by a *coda* long after its end: a
+note-off for every pitch, which shows the notes that never end, then a note on each channel, which
+shows the channel and the program that it has at the end. symusic gives ticks; the times are worked
+out here. A file that it cannot be trusted with is refused, for the tolerant reader to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import MidiError, MissingExtraError
+from notelstm.midi.chunks import END_OF_TRACK
+from notelstm.midi.pedal import SUSTAIN, extend
+from notelstm.midi.policy import ReadPolicy
+from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
+from notelstm.midi.screening import UnsureError, healthy_chunks, screen, sounding_channels
+from notelstm.midi.selection import RawNotes, refuse, select
+from notelstm.midi.ticks import TickMap
+from notelstm.notes import BeatMap, Notes
+
+__all__ = ["SymusicReader"]
+
+_NAME: Final = "symusic"
+_MOST_TICKS: Final = 10_000_000
+_LATE: Final = 2**24
+"""How many ticks after the end of a chunk its coda comes."""
+
+_LATER: Final = b"\x88\x80\x80\x00"
+_ALL_OFF: Final = b"".join(bytes([pitch, 0, 0]) for pitch in range(128))
+_CODAS: Final = tuple(
+    bytes([0x80 | c]) + _ALL_OFF + bytes([0x90 | c, 0, c + 1, 1, 0x80 | c, 0, 0, 0])
+    for c in range(16)
+)
+"""For each channel: all pitches end; a note of velocity channel + 1 follows; then a wait of 0."""
+
+
+_Ints: TypeAlias = NDArray[np.integer]
+
+
+class _Track(NamedTuple):
+    """One track of a chunk; times in ticks, sorted by start and pitch."""
+
+    info: TrackInfo
+    start: _Ints
+    end: _Ints
+    pitch: _Ints
+    velocity: _Ints
+    zero_length: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SymusicReader:
+    """Reads healthy files with symusic, very fast, and refuses the others."""
+
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        """Read.
+
+        Args:
+            data: A whole MIDI file.
+            policy: How to read it.
+            where: What to call the file in messages.
+
+        Returns:
+            The notes, sorted by start, at least one; and the report.
+
+        Raises:
+            NoNotesError: If no notes are left under the policy.
+            MidiError: If the file is damaged or odd, or the policy cannot be served.
+            MissingExtraError: If symusic is not installed.
+        """
+        refuse(_NAME, policy, [("ties", "file"), ("velocity_zero", "note")])
+        try:
+            raw = _raw(data, policy)
+        except UnsureError as unsure:
+            raise MidiError(
+                "symusic is given only files without fault or oddity",
+                got=str(unsure),
+                where=where,
+                fix='read it with reader="auto", which repairs what is broken',
+            ) from unsure
+        return select(raw, policy, RepairLog(policy.on_error, where), _NAME)
+
+
+def _raw(data: bytes, policy: ReadPolicy) -> RawNotes:
+    """All notes of a healthy file."""
+    resolution, bodies = healthy_chunks(data)
+    tracks: list[_Track] = []
+    infos: list[TrackInfo] = []
+    scores: list[Any] = []
+    zero_length = 0
+    for chunk, body in enumerate(bodies):
+        name = screen(body)
+        scores.append(_score(data[12:14], body))
+        for track in _tracks(scores[-1], policy):
+            zero_length += track.zero_length
+            if track.info.notes:
+                infos.append(replace(track.info, number=len(infos), name=name, chunk=chunk))
+                tracks.append(track)
+    ticks, beats = _times(resolution, scores if policy.tempos == "all" else scores[:1])
+    return RawNotes(
+        start=ticks.seconds_at(_column([track.start for track in tracks])),
+        end=ticks.seconds_at(_column([track.end for track in tracks])),
+        pitch=_column([track.pitch for track in tracks]),
+        velocity=_column([track.velocity for track in tracks]),
+        track=np.repeat(np.arange(len(infos)), [info.notes for info in infos]),
+        tracks=tuple(infos),
+        beats=beats,
+        left_out={"zero_length": zero_length} if zero_length else {},
+    )
+
+
+def _column(parts: Sequence[_Ints]) -> _Ints:
+    """One column out of the tracks' columns."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _score(division: bytes, body: bytes) -> Any:
+    """What symusic makes of a chunk that is followed by the ends of all notes."""
+    try:
+        from symusic import Score
+    except ImportError as error:
+        raise MissingExtraError(
+            "the reader 'symusic' needs symusic", got=str(error), fix="pip install symusic"
+        ) from error
+    coda = b"".join(_CODAS[channel] for channel in sounding_channels(body))
+    if coda:
+        # The wait before the end of track goes to an empty text.
+        body = body[:-3] + b"\xff\x01\x00" + _LATER + coda + END_OF_TRACK
+    size = len(body).to_bytes(4, "big")
+    try:
+        return Score.from_midi(b"MThd\0\0\0\6\0\0\0\1" + division + b"MTrk" + size + body)
+    except Exception as error:  # whatever it raises, the tolerant reader can say more of it
+        raise UnsureError(f"what symusic cannot read: {error}") from error
+
+
+def _tracks(score: Any, policy: ReadPolicy) -> list[_Track]:
+    """The tracks of a chunk, in the order in which their first notes end."""
+    tracks = list(score.tracks)  # each look at it costs a copy
+    found = [_track(notes, track, policy) for track in tracks if len(notes := track.notes)]
+    if policy.pedal == "extend" and found:
+        steered = [track.controls for track in tracks if len(track.controls)]
+        if len(tracks) > 1 and steered:
+            raise UnsureError("pedals of several tracks in one chunk")
+        found = [_held(track, steered[0]) if steered else track for track in found]
+    found = [track for track in found if track.zero_length or track.info.notes]
+    firsts = {int(track.end.min()): track for track in found if track.info.notes}
+    silent = [track for track in found if not track.info.notes]
+    if len(firsts) + len(silent) < len(found):
+        raise UnsureError("several tracks in one chunk whose order cannot be told")
+    return silent + [firsts[tick] for tick in sorted(firsts)]
+
+
+def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
+    """A track's notes under the policy."""
+    table = table.numpy()
+    start, pitch, velocity = (table[name][:-1] for name in ("time", "pitch", "velocity"))
+    end = start + table["duration"][:-1]
+    if table["time"][-1] < _LATE or table["duration"][-1] != 1:
+        raise UnsureError("programs that change after the first note")
+    if len(start) and not (start[0] >= 0 and start[-1] <= end.max() <= _MOST_TICKS):
+        raise UnsureError("notes that never end, or too late")
+    channel = int(table["velocity"][-1]) - 1
+    zero_length = int(np.count_nonzero(end == start))
+    if _overlap(start, end, pitch):
+        if zero_length or policy.overlaps == "merge":
+            raise UnsureError("overlapping notes of one pitch")
+        if policy.overlaps == "close-all":
+            # The first note-off after the start is some note's own end: all notes do end.
+            voice = pitch.astype(np.int64) << 32
+            offs = np.sort(voice | end)
+            end = (offs[np.searchsorted(offs, voice | start, side="right")] & _LATE - 1).astype(
+                np.int32
+            )
+    order = np.argsort(start.astype(np.int64) << 7 | pitch, kind="stable")
+    if zero_length and policy.zero_length == "drop":
+        order = order[(end > start)[order]]
+    else:
+        zero_length = 0
+    info = TrackInfo(
+        number=0,
+        program=track.program,
+        drum=track.is_drum,
+        notes=len(order),
+        channel=channel,
+    )
+    return _Track(
+        info=info,
+        start=start[order],
+        end=end[order],
+        pitch=pitch[order],
+        velocity=velocity[order],
+        zero_length=zero_length,
+    )
+
+
+def _overlap(start: _Ints, end: _Ints, pitch: _Ints) -> bool:
+    """Whether notes of one pitch, sorted by start, sound or start together."""
+    by_pitch = np.argsort(pitch, kind="stable")
+    first, last, voice = start[by_pitch], end[by_pitch], pitch[by_pitch]
+    together = (first[1:] < last[:-1]) | (first[1:] == first[:-1])
+    return bool(np.any(together & (voice[1:] == voice[:-1])))
+
+
+def _held(track: _Track, controls: Any) -> _Track:
+    """The track under its sustain pedal."""
+    table = controls.numpy()
+    moved = table["number"] == SUSTAIN
+    pedals = {0: (table["time"][moved], table["value"][moved])}
+    group = np.zeros(len(track.start), dtype=np.int64)
+    return track._replace(end=extend(track.start, track.end, track.pitch, group, pedals))
+
+
+def _times(resolution: int, scores: Sequence[Any]) -> tuple[TickMap, BeatMap]:
+    """The file's tick map and beat map."""
+    tempos = [(t.time, t.mspq) for score in scores for t in score.tempos]
+    meters = [
+        (m.time, m.numerator, m.denominator) for score in scores for m in score.time_signatures
+    ]
+    if len(scores) > 1:
+        tempos.sort(key=lambda tempo: tempo[0])
+        meters.sort(key=lambda meter: meter[0])
+    ticks = TickMap.from_tempos(resolution, [t for t, _ in tempos], [m for _, m in tempos])
+    columns = list(zip(*meters, strict=True)) or [(), (), ()]
+    return ticks, ticks.beat_map(*columns)

@@ -1,0 +1,118 @@
+"""Damage MIDI files at random and read them: no error but ours, never slow, readers agree.
+
+Run it as ``python tests/benchmarks/fuzz_reading.py [inputs] [seed]``. The files are the study of
+the tests and, where NOTELSTM_ODD_MIDI names that folder, its files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from notelstm.errors import MidiError, NoNotesError, NotelstmError
+from notelstm.midi import ReadPolicy, SymusicReader, TolerantReader
+from notelstm.notes import Notes
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+POLICY = ReadPolicy(tracks="all", drums=True)
+TELLING = [0x00, 0x01, 0x7F, 0x80, 0x90, 0x91, 0xB0, 0xC0, 0xE0, 0xF0, 0xF1, 0xF7, 0xFF]
+
+
+def seeds() -> list[bytes]:
+    """Files to be damaged, the study cut to its first kilobyte."""
+    study = (GOLDEN / "study.mid").read_bytes()
+    files = [study[:1000], study]
+    folder = os.environ.get("NOTELSTM_ODD_MIDI")
+    if folder:
+        files += [p.read_bytes() for p in sorted(Path(folder).glob("*.mid"))]
+    return [data for data in files if 14 < len(data) < 8000]
+
+
+def damaged(data: bytes, rng: np.random.Generator, others: list[bytes]) -> bytes:
+    """The file after one to eight changes."""
+    out = bytearray(data)
+    for _ in range(int(rng.integers(1, 9))):
+        at = int(rng.integers(0, len(out) + 1))
+        size = int(rng.integers(1, 9))
+        kind = rng.integers(0, 8)
+        if kind == 0 and at < len(out):
+            out[at] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 1 and at < len(out):
+            out[at] = TELLING[int(rng.integers(0, len(TELLING)))]
+        elif kind == 2:
+            out[at:at] = rng.bytes(size)
+        elif kind == 3:
+            del out[at : at + size]
+        elif kind == 4:
+            out[at : at + size] = rng.bytes(size)
+        elif kind == 5 and rng.random() < 0.3:
+            del out[at:]
+        elif kind == 6:
+            other = others[int(rng.integers(0, len(others)))]
+            start = int(rng.integers(0, len(other)))
+            out[at:at] = other[start : start + 8 * size]
+        elif kind == 7:
+            out[at : at + 4] = int(rng.integers(0, 2**32)).to_bytes(4, "big")
+    return bytes(out) or b"\0"
+
+
+def agree(one: Notes, two: Notes) -> bool:
+    """Whether two readings are the same notes."""
+    names = ("start", "end", "pitch", "velocity", "program", "drum", "track")
+    return len(one) == len(two) and all(
+        np.allclose(getattr(one, n), getattr(two, n), rtol=0, atol=1e-6) for n in names
+    )
+
+
+def main() -> None:
+    """Print what happened; stop at the first input that is not read as it should be."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    rng, files = np.random.default_rng(seed), seeds()
+    outcome: Counter[str] = Counter()
+    slowest, begin, notes, lost, repairs = 0.0, time.perf_counter(), 0, 0, 0
+    fast, tolerant = SymusicReader(), TolerantReader()
+    tracemalloc.start(1)
+    peak = 0
+    for number in range(count):
+        if number % 10 == 0:
+            data = rng.bytes(int(rng.integers(1, 500)))
+            data = b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk" + data if number % 20 else data
+        else:
+            data = damaged(files[int(rng.integers(0, len(files)))], rng, files)
+        tracemalloc.reset_peak()
+        start = time.perf_counter()
+        read = None
+        try:
+            read, report = tolerant.read(data, POLICY, "input")
+            outcome["read" if report.healthy else "repaired"] += 1
+            notes, lost = notes + len(read), lost + report.lost
+            repairs += report.repairs_total
+        except NoNotesError:
+            outcome["no notes"] += 1
+        except MidiError:
+            outcome["refused"] += 1
+        except NotelstmError as error:
+            sys.exit(f"input {number}, seed {seed}: {error!r}\n{data.hex()}")
+        slowest = max(slowest, time.perf_counter() - start)
+        peak = max(peak, tracemalloc.get_traced_memory()[1])
+        try:
+            quick, _ = fast.read(data, POLICY, "input")
+        except MidiError:
+            continue
+        outcome["also through symusic"] += 1
+        if read is None or not agree(quick, read):
+            sys.exit(f"input {number}, seed {seed}: the readers disagree\n{data.hex()}")
+    print(f"{count} inputs, seed {seed}, {time.perf_counter() - begin:.0f} s: {dict(outcome)}")
+    print(f"{notes} notes given back, {lost} known to be lost, {repairs} repairs")
+    print(f"slowest input {slowest * 1000:.1f} ms, largest peak {peak / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Three readers, one answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notelstm.errors import MidiError, MissingExtraError, NoNotesError
+from notelstm.midi import (
+    PrettyMidiReader,
+    Reader,
+    ReadPolicy,
+    SymusicReader,
+    TolerantReader,
+    read_midi_with_report,
+)
+from notelstm.notes import Notes
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ALL = ReadPolicy(tracks="all", drums=True)
+Event = tuple[int, bytes]
+
+
+def variable(value: int) -> bytes:
+    out = bytes([value & 0x7F])
+    while value := value >> 7:
+        out = bytes([0x80 | value & 0x7F]) + out
+    return out
+
+
+def track(events: list[Event], *, running: bool) -> bytes:
+    """A chunk's events; with running status, a status that repeats is left out."""
+    body, status = b"", 0
+    for delta, message in events:
+        again = running and message[0] == status and message[0] < 0xF0
+        body += variable(delta) + (message[1:] if again else message)
+        status = message[0] if message[0] < 0xF0 else 0
+    return body
+
+
+# Few pitches, channels and waits, so that notes overlap, have no length, and meet their like.
+channels = st.sampled_from([0, 0, 0, 1, 9])
+pitches = st.sampled_from([0, 60, 61, 127])
+waits = st.sampled_from([0, 0, 1, 5, 5, 96, 200, 20_000])
+messages = st.one_of(
+    st.builds(lambda c, p, v: bytes([0x90 | c, p, v]), channels, pitches, st.integers(0, 127)),
+    st.builds(lambda c, p, v: bytes([0x80 | c, p, v]), channels, pitches, st.just(64)),
+    st.builds(lambda c, p: bytes([0x90 | c, p, 0]), channels, pitches),
+    st.builds(lambda c, p: bytes([0xC0 | c, p]), channels, st.integers(0, 2)),
+    st.builds(lambda c, v: bytes([0xB0 | c, 64, v]), channels, st.sampled_from([0, 63, 64, 127])),
+    st.builds(lambda t: b"\xff\x51\x03" + t.to_bytes(3, "big"), st.integers(1, 2**24 - 1)),
+    st.builds(
+        lambda n, d: bytes([0xFF, 0x58, 4, n, d, 24, 8]), st.integers(1, 9), st.integers(0, 4)
+    ),
+    st.builds(lambda n: b"\xff\x03" + bytes([len(n)]) + n, st.sampled_from([b"A", b"\xe9", b""])),
+    st.sampled_from([b"\xf0\x03\x7e\x09\xf7", b"\xff\x01\x02hi", b"\xe0\x00\x40", b"\xd0\x40"]),
+)
+events = st.lists(st.tuples(waits, messages), max_size=25)
+bodies = st.lists(
+    st.builds(lambda e, r: track(e, running=r), events, st.booleans()), min_size=1, max_size=3
+)
+
+
+def read(reader: Reader, data: bytes, policy: ReadPolicy) -> Notes | None:
+    """The notes, or None where there are none; other errors go through."""
+    try:
+        return reader.read(data, policy, "")[0]
+    except NoNotesError:
+        return None
+
+
+def assert_same(got: Notes | None, wanted: Notes | None) -> None:
+    if got is None or wanted is None:
+        assert got is wanted
+        return
+    for name in ("pitch", "velocity", "program", "drum", "track"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name), err_msg=name)
+    for name in ("start", "end"):
+        np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", [ReadPolicy(), ALL, ReadPolicy(tracks="instrument-0")])
+@given(tracks=bodies)
+def test_the_tolerant_reader_reads_what_pretty_midi_reads(
+    smf: Callable[..., bytes], tracks: list[bytes], policy: ReadPolicy
+) -> None:
+    data = smf(*tracks)
+    wanted = read(PrettyMidiReader(), data, policy)
+    got = read(TolerantReader(), data, policy)
+    assert_same(got, wanted)
+    assert (got and got.beats) == (wanted and wanted.beats)
+    if got is not None:
+        assert TolerantReader().read(data, policy, "")[1].healthy
+
+
+def other_policies() -> st.SearchStrategy[ReadPolicy]:
+    return st.builds(
+        ReadPolicy,
+        tracks=st.sampled_from(["first", "all"]),
+        drums=st.booleans(),
+        overlaps=st.sampled_from(["close-all", "fifo", "merge"]),
+        zero_length=st.sampled_from(["drop", "keep"]),
+        hanging=st.sampled_from(["drop", "end"]),
+        pedal=st.sampled_from(["ignore", "extend"]),
+        tempos=st.sampled_from(["first", "all"]),
+        on_error=st.sampled_from(["repair", "skip", "raise"]),
+    )
+
+
+@given(tracks=bodies, policy=other_policies())
+def test_symusic_reads_what_the_tolerant_reader_reads(
+    smf: Callable[..., bytes], tracks: list[bytes], policy: ReadPolicy
+) -> None:
+    data = smf(*tracks)
+    try:
+        got = read(SymusicReader(), data, policy)
+    except MidiError:
+        return
+    assert_same(got, read(TolerantReader(), data, policy))
+
+
+notes_and_pedal = st.one_of(
+    st.builds(lambda p: bytes([0x90, p, 64]), pitches),
+    st.builds(lambda p: bytes([0x80, p, 64]), pitches),
+    st.builds(lambda v: bytes([0xB0, 64, v]), st.sampled_from([0, 63, 64, 127])),
+)
+
+
+@given(st.lists(st.tuples(waits, notes_and_pedal), max_size=25))
+def test_all_readers_agree_on_the_pedal(smf: Callable[..., bytes], some: list[Event]) -> None:
+    data, policy = smf(b"", track(some, running=True)), ReadPolicy(pedal="extend")
+    wanted = read(TolerantReader(), data, policy)
+    assert_same(read(PrettyMidiReader(), data, policy), wanted)
+    try:
+        assert_same(read(SymusicReader(), data, policy), wanted)
+    except MidiError:
+        return
+
+
+def folder_files(variable: str, pattern: str, what: str) -> list[Path]:
+    folder = os.environ.get(variable)
+    if not folder:
+        pytest.skip(f"{variable} does not name {what}")
+    return sorted(Path(folder).glob(pattern))
+
+
+@pytest.mark.maestro
+def test_readers_agree_on_maestro() -> None:
+    files = folder_files("NOTELSTM_MAESTRO", "*/*.mid*", "the MAESTRO v2.0.0 folder")[::28]
+    assert len(files) == 40
+    for path in files:
+        data = path.read_bytes()
+        wanted = read(PrettyMidiReader(), data, ReadPolicy())
+        assert_same(read(SymusicReader(), data, ReadPolicy()), wanted)
+        assert_same(read(TolerantReader(), data, ReadPolicy()), wanted)
+
+
+@pytest.mark.parametrize("policy", [ReadPolicy(), ALL])
+def test_readers_agree_on_odd_files(policy: ReadPolicy) -> None:
+    files = folder_files("NOTELSTM_ODD_MIDI", "*.mid", "the folder of odd MIDI files")
+    loaded = 0
+    for path in files:
+        data = path.read_bytes()
+        readings = []
+        for reader in (PrettyMidiReader(), SymusicReader(), TolerantReader()):
+            try:
+                readings.append(read(reader, data, policy))
+            except MidiError:  # refused, which is an answer too
+                continue
+        loaded += len(readings) > 1
+        for reading in readings:
+            assert_same(reading, readings[-1])
+    assert loaded > 50
+
+
+def test_auto_is_the_fast_reader_where_it_can_be() -> None:
+    data = (GOLDEN / "study.mid").read_bytes()
+    notes, report = read_midi_with_report(data)
+    assert report.reader == "symusic"
+    assert_same(notes, read(PrettyMidiReader(), data, ReadPolicy()))
+    in_file_order, report = read_midi_with_report(data, ReadPolicy(ties="file"))
+    assert report.reader == "tolerant"
+    assert_same(in_file_order, read(PrettyMidiReader(), data, ReadPolicy(ties="file")))
+
+
+def test_without_symusic_everything_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (GOLDEN / "study.mid").read_bytes()
+    wanted = read(SymusicReader(), data, ReadPolicy())
+    monkeypatch.setitem(sys.modules, "symusic", None)
+    with pytest.raises(MissingExtraError, match="pip install symusic"):
+        SymusicReader().read(data, ReadPolicy(), "")
+    notes, report = read_midi_with_report(data)
+    assert report.reader == "tolerant"
+    assert_same(notes, wanted)
+
+
+NOTE = bytes([0, 0x90, 60, 64, 96, 0x80, 60, 0])
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\x00\xc0\x05" + NOTE + b"\x00\xc0\x07" + NOTE, "programs that change"),
+        (NOTE + b"\x00\xc0\x05" + NOTE + b"\x00\xc0\x00" + NOTE, "twice after the first note"),
+        (NOTE + b"\x00\x90\x40\x40", "never end"),
+        (b"\x00\xf0\x01\xf7" + NOTE[1:], "running status after"),
+        (NOTE + b"\x00\xf7\x01\x05", "escaped"),
+        (NOTE + b"\x00\xff\x03\x01A\x00\xff\x03\x01B", "several names"),
+        (NOTE + b"\x00\xff\x51\x03\x00\x00\x00", "odd"),
+        (NOTE + b"\x00\xff\x58\x04\x04\x07\x18\x08", "odd"),
+        (NOTE + b"\x00\xff\x59\x02\x20\x00", "odd"),
+        (NOTE + b"\x00\xff\x2f\x00", "early end"),
+        (NOTE + b"\x00\xf8", "no file may hold"),
+        (NOTE + b"\x81\x80\x80\x00\x90\x3c\x40\x10\x3c\x00", "two million"),
+        (NOTE + b"\x00\xff\x01\xff\xff", "does not end|odd|two million"),
+        (b"\x00\x90\x3c\xc8" + NOTE, "cannot read"),
+        (b"\x00\x90\x3c\x40\x00\x3c\x40\x00\x3c\x00\x60\x3c\x00", "overlapping notes"),
+        (NOTE[:4] + b"\x00\x91\x3c\x40" + b"\x60\x80\x3c\x00\x00\x81\x3c\x00", "order"),
+    ],
+)
+def test_symusic_is_kept_from_what_it_would_misread(
+    smf: Callable[..., bytes], body: bytes, reason: str
+) -> None:
+    data = smf(body)
+    with pytest.raises(MidiError, match=reason):
+        SymusicReader().read(data, ALL, "a.mid")
+    read(TolerantReader(), data, ALL)
