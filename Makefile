@@ -38,7 +38,7 @@ docs: $(VENV)/.dev ## build the site into docs/_build/html; a warning is an erro
 	$(BIN)/sphinx-build -n -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-examples: $(VENV)/.dev ## run every example
+examples: $(VENV)/.dev ## run every example (the tests install and run the plugin package)
 	@set -e; for example in examples/*.py; do \
 		[ -e "$$example" ] || continue; echo "$$example"; $(BIN)/python "$$example"; done
 

@@ -23,7 +23,8 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
 ]
-exclude_patterns = ["_build", "_templates"]
+# The pages in `measured` are made by the scripts there and included where they are talked about.
+exclude_patterns = ["_build", "_templates", "measured"]
 templates_path = ["_templates"]
 
 html_theme = "furo"
