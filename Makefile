@@ -11,14 +11,15 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& command -v $$python && break; done)
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-# Two processes with one thread each beat one process with two: the models here are small.
-export OMP_NUM_THREADS := 1
+# Two processes with one thread each beat one process with two: the tests' models are small.
+pytest examples: export OMP_NUM_THREADS := 1
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## train for a minute on Bach, write a MIDI file and its picture
-	$(BIN)/notelstm demo
+	@$(BIN)/notelstm demo
+	@echo "          (notelstm is $(BIN)/notelstm here)"
 
 test: lint types pytest docs examples ## everything that keeps main green, in that order
 
