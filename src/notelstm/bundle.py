@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -93,12 +94,11 @@ class Bundle:
 
 
 def _saved_or_placeholder(part: object) -> Saved:
-    """A part as JSON; one without an entry point only by its class, to be passed to `load`."""
+    """A part as JSON; one without an entry point only by what lacks it, to be passed to `load`."""
     try:
         return describe(part)
-    except PluginError:
-        kind = type(part)
-        return {"missing": f"{kind.__module__}.{kind.__qualname__}"}
+    except PluginError as error:
+        return {"missing": error.got}
 
 
 def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
@@ -108,6 +108,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
 
     Raises:
         OutputError: If the file cannot be written.
+        BundleError: If the settings or sigmas are not JSON values.
     """
     about = {
         "format": FORMAT,
@@ -125,8 +126,19 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
         "settings": dict(bundle.settings),
     }
     module = cast(nn.Module, bundle.model)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    text = json.dumps(about, allow_nan=False, sort_keys=True)
+    # Copies, since tensors that share memory are refused by the format.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in module.state_dict().items()
+    }
+    try:
+        text = json.dumps(about, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise BundleError(
+            "settings and sigmas are JSON values",
+            got=str(error),
+            fix="use finite numbers, strings, lists and mappings",
+        ) from error
     with written_whole(path) as beside:
         try:
             save_file(tensors, beside, metadata={_KEY: text})
@@ -159,13 +171,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     try:
         about = json.loads(text)
-        newest = about["format"]
+        newer = about["format"] > FORMAT
     except (ValueError, TypeError, KeyError) as error:
-        raise BundleError("a bundle's description can be read", where=str(path)) from error
-    if newest > FORMAT:
+        raise BundleError(
+            "a bundle's description can be read", got=str(error), where=str(path), fix=fix
+        ) from error
+    if newer:
         raise BundleError(
             f"this library reads bundles up to format {FORMAT}",
-            got=f"format {newest}, written by notelstm {about.get('version')}",
+            got=f"format {about['format']}, written by notelstm {about.get('version')}",
             where=str(path),
             fix="pip install --upgrade notelstm",
         )
@@ -202,53 +216,78 @@ def load(
         "feedback": feedback,
     }
     try:
-        parts = {
-            name: given[name] if given[name] is not None else _rebuilt(name, saved, file)
-            for name, saved in about["parts"].items()
-        }
-        policy, data = ReadPolicy(**about["policy"]), DataCard(**about["data"])
-        context, sigmas, settings = about["context"], about["sigmas"], about["settings"]
-        version = about["version"]
+        bundle = _rebuilt(about, given, file)
     except NotelstmError:
         raise
-    except (KeyError, TypeError, AttributeError) as error:
+    # What a part may raise that is given settings which are not its own.
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise BundleError(
-            "a bundle describes all its parts", got=str(error), where=str(file)
+            "a bundle describes all its parts",
+            got=f"{type(error).__name__}: {error}",
+            where=str(file),
+            fix="copy the file again, or load it with the notelstm that wrote it, "
+            f"{about.get('version')}",
         ) from error
-    if parts["model"].fields != parts["encoder"].fields:
+    if bundle.model.fields != bundle.encoder.fields:
+        names = [[f.name for f in part.fields] for part in (bundle.model, bundle.encoder)]
         raise BundleError(
             "the model's fields are the encoder's",
-            got=f"{[f.name for f in parts['model'].fields]}, "
-            f"{[f.name for f in parts['encoder'].fields]}",
+            got=f"{names[0]}, {names[1]}",
             where=str(file),
             fix="pass the encoder that the model was trained with",
         )
+    module = cast(nn.Module, bundle.model)
     try:
-        parts["model"].load_state_dict(tensors)
+        module.load_state_dict(tensors)
     except RuntimeError as error:
         raise BundleError(
-            "the tensors fit the model", got=str(error).splitlines()[-1].strip(), where=str(file)
+            "the tensors fit the model",
+            got=str(error).splitlines()[-1].strip(),
+            where=str(file),
+            fix="copy the file again, or pass the model that it was saved from",
         ) from error
-    parts["model"].eval()
+    module.eval()
+    return bundle
+
+
+_KINDS: Final = {
+    "model": "models",
+    "encoder": "encoders",
+    "sampler": "samplers",
+    "feedback": "feedbacks",
+}
+
+
+def _rebuilt(about: Mapping[str, Any], given: Mapping[str, Any], file: Path) -> Bundle:
+    """The bundle that a file describes, its model not yet trained."""
+    parts = {
+        name: _part(name, about["parts"][name], file) if given[name] is None else given[name]
+        for name in _KINDS
+    }
+    context = about["context"]
+    if context is not None and context < 1:
+        raise ValueError(f"context {context}")
     return Bundle(
         **parts,
         context=context,
-        policy=policy,
-        sigmas=sigmas,
-        data=data,
-        settings=settings,
-        version=version,
+        policy=ReadPolicy(**about["policy"]),
+        sigmas={name: float(sigma) for name, sigma in about["sigmas"].items()},
+        data=DataCard(**about["data"]),
+        settings=dict(about["settings"]),
+        version=str(about["version"]),
     )
 
 
-def _rebuilt(name: str, saved: Saved | None, file: Path) -> Any:
-    if saved is None:
+def _part(name: str, saved: Saved | None, file: Path) -> Any:
+    if saved is None and name == "feedback":
         return None
+    if saved is None or saved.get("kind", _KINDS[name]) != _KINDS[name]:
+        raise TypeError(f"{name} is {saved}")
     if "missing" in saved:
         raise BundleError(
-            f"the {name} can be rebuilt",
-            got=f"{saved['missing']}, which has no entry point",
+            f"the {name} has an entry point, or is passed",
+            got=saved["missing"],
             where=str(file),
-            fix=f"pass it: load(path, {name}=...)",
+            fix=f"load(path, {name}=...)",
         )
     return build(saved)

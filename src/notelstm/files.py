@@ -33,7 +33,11 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        mode = beside.stat().st_mode
         yield beside
+        # Some writers make files that only their owner can read; the umask decides, not they.
+        beside.chmod(mode)
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, final)

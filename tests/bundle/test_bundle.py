@@ -1,0 +1,436 @@
+"""One file holds a model and all that it needs; damaged ones say what is wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import signal
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from notelstm import bundle as bundles
+from notelstm.bundle import Bundle, DataCard, load, save
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.errors import BundleError, NotelstmError, OutputError, PluginError
+from notelstm.fields import Field, Rows
+from notelstm.generation import generate
+from notelstm.midi import ReadPolicy
+from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.notes import Notes
+from notelstm.protocols import NoteEncoder, NoteModel, Prediction, Sampler, View
+from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.training import TrainingConfig
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+ENCODERS: list[NoteEncoder] = [
+    StepDurationEncoder(),
+    LogTimeEncoder(),
+    LogTimeEncoder(cell=0.02, linear=0.1, growth=1.5, longest=4.0),
+    PerformanceEventEncoder(),
+]
+SAMPLERS: list[Sampler] = [
+    Ancestral(),
+    Greedy(processors=(ShortestDuration(seconds=0.05),)),
+    Weighted(processors=(Temperature(temperature=0.8), ShortestDuration())),
+]
+
+
+def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
+    torch.manual_seed(0)
+    fields = encoder.fields
+    yield NoteLSTM(fields=fields, hidden=8, embedding=4, dropout=0.1)
+    yield NoteLSTM(
+        fields=fields, order=[f.name for f in fields[::-1]], hidden=6, embedding=3, layers=2
+    )
+    if isinstance(encoder, StepDurationEncoder):
+        yield ThreeHeadLSTM(fields=fields, hidden=8)
+        yield ThreeHeadLSTM(fields=fields, hidden=8, layers=2, sigmoid=False, point_times=False)
+
+
+def tiny(**changes: Any) -> Bundle:
+    encoder = StepDurationEncoder()
+    torch.manual_seed(0)
+    plain = Bundle(
+        model=ThreeHeadLSTM(fields=encoder.fields, hidden=4),
+        encoder=encoder,
+        sampler=SAMPLERS[2],
+        context=5,
+        feedback=RawPitch(),
+        sigmas={"step": 0.5, "duration": 0.25},
+        data=DataCard(name="few", licence="MIT", fingerprint="ab", pieces=3, notes=99),
+        settings={"recipe": "reference", "window": 5},
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.notelstm"
+    save(tiny(), path)
+    return path
+
+
+def weights(model: NoteModel) -> dict[str, Tensor]:
+    return cast(nn.Module, model).state_dict()
+
+
+def description(path: Path) -> Any:
+    with safe_open(path, framework="pt") as opened:
+        return json.loads(opened.metadata()["notelstm"])
+
+
+def describe(path: Path, about: Any) -> None:
+    """Change the description in a file; the tensors stay."""
+    save_file(load_file(path), path, metadata={"notelstm": json.dumps(about)})
+
+
+def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
+    describe(path, change(description(path)))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=str)
+def test_a_loaded_bundle_plays_what_the_saved_one_played(
+    encoder: NoteEncoder, tmp_path: Path
+) -> None:
+    path = tmp_path / "bundle"
+    for model in models(encoder):
+        for sampler, context in zip(SAMPLERS, (None, 3, 4), strict=True):
+            feedback = RawPitch() if isinstance(model, ThreeHeadLSTM) else None
+            before = Bundle(
+                model=model, encoder=encoder, sampler=sampler, context=context, feedback=feedback
+            )
+            save(before, path)
+            after = load(path)
+            assert after.encoder == encoder
+            assert after.sampler == sampler
+            assert after.context == context
+            assert after.feedback == feedback
+            assert type(after.model) is type(model)
+            assert after.model.order == model.order
+            mine, theirs = weights(model), weights(after.model)
+            assert mine.keys() == theirs.keys()
+            assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+            assert not cast(nn.Module, after.model).training
+            assert generate(after, 12, seed=5) == generate(before, 12, seed=5)
+
+
+def test_everything_else_comes_back_too(file: Path) -> None:
+    policy = ReadPolicy(tracks="all", programs=(0, 4), names=("*piano*",), max_seconds=60.0)
+    before = tiny(policy=policy)
+    save(before, file)
+    after = load(file)
+    names = ("policy", "sigmas", "data", "settings", "version", "context")
+    assert [getattr(after, n) for n in names] == [getattr(before, n) for n in names]
+    again = file.with_name("again")
+    save(after, again)
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_the_first_format_is_read_for_ever() -> None:
+    bundle = load(GOLDEN / "bundle-format-1.notelstm")
+    wanted = json.loads((GOLDEN / "bundle-format-1.json").read_text())
+    notes = generate(bundle, 40, seed=3)
+    assert notes.pitch.tolist() == wanted["pitch"]
+    np.testing.assert_allclose(notes.start, wanted["start"], atol=1e-4)
+    np.testing.assert_allclose(notes.end, wanted["end"], atol=1e-4)
+    assert bundle.sampler == Weighted(processors=(Temperature(temperature=0.5), ShortestDuration()))
+    assert bundle.feedback == RawPitch()
+    assert bundle.policy == ReadPolicy(tracks="instrument-0", ties="file", programs=(0, 1))
+    assert bundle.sigmas == {"step": 0.25, "duration": 0.5}
+    assert bundle.data == DataCard(
+        name="none", licence="MIT", fingerprint="0" * 64, pieces=1, notes=2
+    )
+    assert bundle.settings["list"] == [1, "a"]
+    assert bundle.version == "0.1.0"
+
+
+def test_a_newer_file_asks_for_a_newer_library(file: Path) -> None:
+    rewrite(file, lambda about: {**about, "format": bundles.FORMAT + 1, "version": "9.0"})
+    with pytest.raises(BundleError, match=r"format 2, written by notelstm 9\.0.*upgrade notelstm"):
+        load(file)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 8, 200, 0.5, -1])
+def test_cut_off_files(file: Path, keep: float) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: int(keep * len(data)) if 0 < keep < 1 else int(keep)])
+    with pytest.raises(BundleError, match=r"whole safetensors file.*tiny\.notelstm.*copy it again"):
+        load(file)
+
+
+def test_files_that_are_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    with pytest.raises(BundleError, match=r"a bundle is a file; got none.*other"):
+        load(path)
+    for content in (b"MThd\x00\x00\x00\x06", b"\xff" * 100, b"{}", b"PK\x03\x04" + b"\x00" * 60):
+        path.write_bytes(content)
+        with pytest.raises(BundleError, match="safetensors"):
+            load(path)
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(BundleError, match="another kind of safetensors file"):
+        load(path)
+    with pytest.raises(BundleError, match="a bundle is"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "1"}', "{}", '"x"'])
+def test_descriptions_that_are_not_json_objects(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "garbled"
+    save_file({"a": torch.zeros(2)}, path, metadata={"notelstm": text})
+    with pytest.raises(BundleError, match="description can be read"):
+        load(path)
+
+
+def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value of a description."""
+    keys: Sequence[Any] = list(tree) if isinstance(tree, dict) else range(len(tree))
+    for key in keys:
+        yield (*path, key)
+        if isinstance(tree[key], dict | list) and len(tree[key]) < 50:
+            yield from places(tree[key], (*path, key))
+
+
+def damaged(whole: Any, place: tuple[Any, ...], value: object) -> Any:
+    """A copy with another value at a place; with `...`, without that place."""
+    about = json.loads(json.dumps(whole))
+    inner = about
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return about
+
+
+def test_any_damage_to_the_description_is_one_clear_error(file: Path) -> None:
+    whole = description(file)
+    values: Iterator[Any] = itertools.cycle([None, "x", {}, -1, [], ["x"]])
+    complaints = []
+    for place in places(whole):
+        for value in (..., next(values)):
+            describe(file, damaged(whole, place, value))
+            try:
+                loaded = load(file)
+            except NotelstmError as error:
+                complaints.append(str(error))
+            else:
+                # What was damaged did not matter, or was as good as what it replaced.
+                assert loaded.player.fields == loaded.encoder.fields
+    assert len(complaints) > 80
+    assert not any("\n" in complaint for complaint in complaints)
+
+
+@pytest.mark.parametrize("name", ["model", "encoder", "sampler", "feedback"])
+def test_a_part_of_a_package_that_is_missing(file: Path, name: str) -> None:
+    def foreign(about: Any) -> Any:
+        about["parts"][name] |= {"name": "best", "distribution": "bestpack", "version": "3.1"}
+        return about
+
+    rewrite(file, foreign)
+    with pytest.raises(
+        PluginError, match=r"got 'best' \(saved with bestpack 3\.1\).*pip install bestpack"
+    ):
+        load(file)
+    # Whoever has the part can pass it.
+    given: dict[str, Any] = {name: getattr(tiny(), name)}
+    assert generate(load(file, **given), 3) == generate(tiny(), 3)
+
+
+def test_a_processor_of_a_package_that_is_missing(file: Path) -> None:
+    def foreign(about: Any) -> Any:
+        part = about["parts"]["sampler"]["config"]["processors"][0]["$part"]
+        part |= {"name": "swing", "distribution": "swingpack"}
+        return about
+
+    rewrite(file, foreign)
+    with pytest.raises(PluginError, match=r"'swing'.*pip install swingpack"):
+        load(file)
+
+
+def test_a_part_of_another_kind(file: Path) -> None:
+    def swapped(about: Any) -> Any:
+        about["parts"]["model"] = about["parts"]["sampler"]
+        return about
+
+    rewrite(file, swapped)
+    with pytest.raises(BundleError, match="describes all its parts"):
+        load(file)
+
+
+def test_a_part_that_refuses_its_settings(file: Path) -> None:
+    def other(about: Any) -> Any:
+        about["parts"]["model"]["config"]["heads"] = 3
+        return about
+
+    rewrite(file, other)
+    with pytest.raises(NotelstmError, match=r"three-head-lstm.*heads"):
+        load(file)
+
+
+def test_another_encoder_is_refused(file: Path) -> None:
+    with pytest.raises(BundleError, match=r"fields are the encoder's.*pass the encoder"):
+        load(file, encoder=LogTimeEncoder())
+
+
+def test_tensors_of_another_model(file: Path) -> None:
+    fields = StepDurationEncoder().fields
+    for model, said in (
+        (ThreeHeadLSTM(fields=fields, hidden=5), "size mismatch"),
+        (NoteLSTM(fields=fields, hidden=4), "pass the model"),
+    ):
+        with pytest.raises(BundleError, match=f"tensors fit the model.*{said}"):
+            load(file, model=model)
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    save_file({"lstm.weight_ih_l0": torch.zeros(16, 3)}, file, metadata=metadata)
+    with pytest.raises(BundleError, match="tensors fit the model"):
+        load(file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnEncoder:
+    """An encoder that no package declares."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return StepDurationEncoder().fields
+
+    def encode(self, notes: Notes) -> Rows:
+        return StepDurationEncoder().encode(notes)
+
+    def decode(self, rows: Rows) -> Notes:
+        return StepDurationEncoder().decode(rows)
+
+
+def own_sampler(
+    field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+) -> Tensor:
+    return prediction.draw(noise)
+
+
+def own_processor(field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    return prediction
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "culprit"),
+    [
+        ("encoder", OwnEncoder(), "OwnEncoder"),
+        ("sampler", own_sampler, "own_sampler"),
+        ("sampler", Ancestral(processors=(own_processor,)), "own_processor"),
+    ],
+)
+def test_parts_without_an_entry_point_are_passed(
+    file: Path, name: str, part: object, culprit: str
+) -> None:
+    before = tiny(**{name: part})
+    save(before, file)
+    with pytest.raises(BundleError, match=rf"{name}.*{culprit}.*load\(path, {name}=\.\.\.\)"):
+        load(file)
+    given: dict[str, Any] = {name: part}
+    assert generate(load(file, **given), 6) == generate(before, 6)
+
+
+class OwnModel(nn.Module):
+    """A model that no package declares, with two names for one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+        self.tied = self.inner.begin
+
+    fields = property(lambda self: self.inner.fields)
+    order = property(lambda self: self.inner.order)
+
+    def start(self, batch: int) -> Any:
+        return self.inner.start(batch)
+
+    def forward(self, rows: Tensor, state: Any) -> Any:
+        return self.inner.forward(rows, state)
+
+    def predict(self, field: str, context: Any, known: Any) -> Prediction:
+        return self.inner.predict(field, context, known)
+
+
+def test_a_model_of_ones_own_with_tied_weights(file: Path) -> None:
+    before = tiny(model=OwnModel())
+    save(before, file)
+    with pytest.raises(BundleError, match=r"OwnModel.*load\(path, model="):
+        load(file)
+    assert generate(load(file, model=OwnModel()), 6) == generate(before, 6)
+
+
+@pytest.mark.parametrize("sigma", [float("nan"), float("inf")])
+def test_what_is_not_json_is_not_saved(tmp_path: Path, sigma: float) -> None:
+    path = tmp_path / "model"
+    for bundle in (tiny(sigmas={"step": sigma}), tiny(settings={"config": TrainingConfig()})):
+        with pytest.raises(BundleError, match="JSON values"):
+            save(bundle, path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_old_file(file: Path) -> None:
+    old = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"tiny\.notelstm.*free some space"):
+            save(tiny(), file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert file.read_bytes() == old
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_crash_while_writing_leaves_the_old_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = file.read_bytes()
+
+    def half(tensors: Any, path: Path, metadata: Any) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundles, "save_file", half)
+    with pytest.raises(KeyboardInterrupt):
+        save(tiny(), file)
+    assert file.read_bytes() == old
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "model"):
+        with pytest.raises(OutputError, match="name a folder that you may write to"):
+            save(tiny(), path)
+    made = tmp_path / "new" / "folders" / "model"
+    save(tiny(), made)
+    assert load(made).context == 5
+
+
+def test_others_may_read_a_bundle(file: Path) -> None:
+    plain = file.with_name("plain")
+    plain.touch()
+    assert stat.S_IMODE(file.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_another_sampler() -> None:
+    bundle = tiny()
+    other = bundle.with_sampler(Greedy())
+    assert other.sampler == Greedy()
+    assert bundle.sampler == SAMPLERS[2]
