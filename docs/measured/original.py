@@ -4,7 +4,8 @@
 
 trains every variant for the same number of steps with three seeds, scores it in nats per note on
 validation pieces, lets it write some music, and puts the figures into ``original.json`` beside
-this script. ``--table`` prints them as the table of the docs without measuring again.
+this script, and the table of the docs into ``original.md``. ``--table`` writes the table again
+without measuring.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from notelstm.recipes import FAULTS, Recipe, reference
 from notelstm.training import Trainer
 
 RESULTS = Path(__file__).with_name("original.json")
+TABLE = RESULTS.with_suffix(".md")
 SAMPLES, SAMPLE_NOTES = 16, 128
 
 
@@ -139,7 +141,7 @@ def table(results: dict[str, Any]) -> str:
         figures = [mean_and_range([run[key] for run in runs]) for key in columns]
         rates = [f"{statistics.fmean([run[key] for run in runs]):.2f}" for key in shown]
         lines.append(f"| {name.replace('_', '-')} | " + " | ".join([*figures, *rates]) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -153,7 +155,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table and stop")
     args = parser.parse_args()
     if args.table:
-        print(table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+        TABLE.write_text(table(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
         return
     if args.maestro is None:
         parser.error("the MAESTRO folder is needed")
@@ -177,7 +179,7 @@ def main() -> None:
             name, [f"{run['psd']:.3f}" for run in runs], f"{runs[0]['seconds']:.0f} s", flush=True
         )
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(table(results))
+    TABLE.write_text(table(results), encoding="utf-8")
 
 
 if __name__ == "__main__":
