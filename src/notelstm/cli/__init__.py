@@ -6,18 +6,24 @@ Exit codes: 0 done, 1 an error that one line explains, 2 a wrong option, 130 Ctr
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
+
+from notelstm.errors import NotelstmError
 
 __all__ = ["main"]
 
 _ABOUT = """Model and generate music note by note.
 
-    notelstm demo                         train on Bach for a minute, write music
-    notelstm inspect FOLDER               what is in these MIDI files?
-    notelstm train FOLDER -o my.notelstm  train on them
+    notelstm demo                           train on Bach for a minute, write music
+    notelstm inspect FOLDER                 what is in these MIDI files?
+    notelstm train FOLDER -o my.notelstm    train on them
     notelstm generate my.notelstm -o out.mid
-    notelstm evaluate my.notelstm FOLDER  how good is it, in nats per note?
+    notelstm evaluate my.notelstm FOLDER    how good is it, in nats per note?
+    notelstm plugins                        which encoders, models, recipes ... are there?
+
+Each command explains itself: notelstm train --help
 """
 
 
@@ -30,34 +36,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    try:
+        _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except NotelstmError as error:
+        return _failed(str(error))
+    except KeyboardInterrupt:
+        print("notelstm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has seen enough; nothing is left to be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _failed(str(error))
+    return 0
+
+
+def _failed(message: str) -> int:
+    """Say what went wrong on one line, and give the exit code."""
+    print(f"notelstm: error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def _run(arguments: list[str]) -> None:
+    """Find the command and run it."""
     # Commands import what they need when they run, so that --help need not wait for torch.
     from tyro.extras import SubcommandApp
 
     from notelstm.cli import evaluate, generate, inspect, plugins, train
-    from notelstm.errors import NotelstmError
 
-    logging.basicConfig(format="notelstm: %(levelname)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format="notelstm: warning: %(message)s", level=logging.WARNING)
     app = SubcommandApp()
     for command in (
+        train.demo,
         inspect.inspect,
         train.train,
         generate.generate,
         evaluate.evaluate,
         plugins.plugins,
-        train.demo,
     ):
         app.command(command)
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        app.cli(prog="notelstm", description=_ABOUT, args=arguments or ["--help"])
-    except NotelstmError as error:
-        print(f"notelstm: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("notelstm: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output (head, less) has seen enough.
-        sys.stderr.close()
-        return 0
-    return 0
+    app.cli(prog="notelstm", description=_ABOUT, args=arguments or ["--help"])

@@ -7,28 +7,31 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from tyro.conf import arg
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[Path, tyro.conf.Positional],
-    folder: Annotated[str, tyro.conf.Positional],
+    model: Annotated[Path, tyro.conf.Positional, arg(metavar="MODEL")],
+    folder: Annotated[str, tyro.conf.Positional, arg(metavar="FOLDER")],
     /,
     *,
-    max_files: int | None = None,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
     """Measure a model on held-out music, in nats per note on a 10 ms grid.
 
-    Lower is better. Any model can be compared with any other: the figures do not depend on how a
-    model writes notes down.
+    Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on how a
+    model writes notes down, so any model can be compared with any other. Scored is each note from
+    the 26th of a piece on. `psd` is pitch, step and duration together, `total` velocity too.
 
     Args:
         model: A model file that `notelstm train` wrote.
-        folder: A folder of MIDI files that the model was not trained on, or a corpus's name.
+        folder: MIDI files that the model was not trained on: a folder, a single file, or the name
+            of a corpus such as `bach`.
         max_files: Read at most so many files.
-        json: Print JSON.
+        json: Print one line of JSON; a figure that the model does not have is null.
     """
     from notelstm.bundle import load
     from notelstm.cli.sources import open_source, read_pieces

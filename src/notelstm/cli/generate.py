@@ -7,43 +7,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from tyro.conf import arg
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
+    from notelstm.notes import Notes
     from notelstm.protocols import Sampler
 
 __all__ = ["generate"]
 
 
 def generate(
-    model: Annotated[Path, tyro.conf.Positional],
+    model: Annotated[Path, tyro.conf.Positional, arg(metavar="MODEL")],
     /,
     *,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    prompt: Path | None = None,
-    notes: int | None = None,
-    seconds: float | None = None,
-    seed: int = 0,
-    temperature: float = 1.0,
-    sampler: str | None = None,
-    program: str = "Acoustic Grand Piano",
-    picture: Path | None = None,
+    output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.mid")],
+    prompt: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    notes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 128)")] = None,
+    seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None,
+    seed: Annotated[int, arg(metavar="N")] = 0,
+    temperature: Annotated[float, arg(metavar="T")] = 1.0,
+    sampler: Annotated[
+        str | None, arg(metavar="NAME", help_behavior_hint="(default: the model's own)")
+    ] = None,
+    program: Annotated[str, arg(metavar="NAME")] = "Acoustic Grand Piano",
+    picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
 ) -> None:
     """Write new music as a MIDI file.
 
     Args:
         model: A model file that `notelstm train` wrote.
         output: The MIDI file to write: the prompt, if there is one, and what comes after it.
-        prompt: A MIDI file to go on from.
-        notes: How many new notes; 128 if --seconds is not given either.
-        seconds: How many seconds of new music.
-        seed: Another seed, other music.
-        temperature: Above 1 more surprising, below 1 more predictable.
-        sampler: In place of the model's own: a sampler's name (see `notelstm plugins`).
-        program: The General MIDI instrument that plays.
-        picture: Also draw a piano roll, .png or .svg.
+        prompt: A MIDI file to go on from; without one the music begins with nothing.
+        notes: How many new notes.
+        seconds: How many seconds of new music; with --notes, whichever is reached first.
+        seed: What chance is made from: the same seed gives the same music.
+        temperature: Above 1 more surprising, below 1 more predictable; 1 as the model learnt it.
+        sampler: Another way of choosing notes, such as `greedy`; `notelstm plugins` lists them.
+        program: The General MIDI instrument that plays, by name or number.
+        picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
     """
     from notelstm.bundle import load
+    from notelstm.errors import DataError
     from notelstm.generation import generate as write_music
     from notelstm.midi import read_midi, write_midi
     from notelstm.notes import Notes
@@ -62,13 +67,35 @@ def generate(
     if start is not None:
         before = len(start)
         whole = Notes.merge([start, new.shifted(float(start.start[-1]))])
-    write_midi(whole, output, program=program, overlaps="trim")
+    if not len(new) and notes != 0 and seconds != 0:
+        raise DataError(
+            "a model plays notes",
+            got="none",
+            where=str(model),
+            fix="try another --seed or --temperature, or train it longer",
+        )
+    # What a model draws need not be what MIDI can hold; what it cannot is said, not refused.
+    played_by = int(program) if program.isdecimal() else program
+    write_midi(whole, output, program=played_by, overlaps="trim", short="lengthen")
     print(f"wrote {output}: {before} notes of the prompt, {len(new)} new, {whole.seconds:.1f} s")
+    _say_what_is_lost(whole, output)
     if picture is not None:
         from notelstm.listening.pianoroll import save_piano_roll
 
         save_piano_roll(whole, picture, prompt_notes=before)
         print(f"drew {picture}")
+
+
+def _say_what_is_lost(notes: Notes, path: Path) -> None:
+    """Say how many notes MIDI could not hold as they were drawn."""
+    from notelstm.midi import read_midi
+
+    empty = int((notes.duration <= 0).sum())
+    if empty:
+        print(f"  {empty} notes had no length and last one tick in the file")
+    lost = len(notes) - (len(read_midi(path)) if len(notes) else 0)
+    if lost:
+        print(f"  {lost} notes began together with another of their pitch and are not in the file")
 
 
 def _sampler(bundle: Bundle, name: str | None, temperature: float) -> Sampler:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from tyro.conf import arg
 
 if TYPE_CHECKING:
     from notelstm.midi import ReadReport
@@ -15,15 +16,18 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    path: Annotated[Path, tyro.conf.Positional],
+    path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER")],
     /,
     *,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
     """Say what is in a MIDI file, or in a folder of them.
 
+    Of a file: its tracks, what was left out, what was repaired. Of a folder: totals, and the files
+    that were repaired or refused.
+
     Args:
-        path: A MIDI file or a folder.
+        path: A MIDI file, or a folder of them.
         json: Print JSON.
     """
     from notelstm.midi import read_midi_with_report

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from notelstm.errors import DataError, PluginError
+from notelstm.errors import ConfigError, DataError, PluginError
 
 if TYPE_CHECKING:
     from notelstm.midi.policy import ReadPolicy
@@ -42,7 +42,14 @@ def open_source(where: str, policy: ReadPolicy) -> CorpusSource:
 
 
 def read_pieces(source: CorpusSource, limit: int | None) -> list[tuple[str, Notes]]:
-    """All pieces of a source, with a progress bar on a terminal."""
+    """All pieces of a source, with a progress bar on a terminal.
+
+    Raises:
+        ConfigError: If the limit is below 1.
+        DataError: If there is nothing to read.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError("at least 1 file is read", got=f"{limit}")
     pieces = []
     for piece in tqdm(
         source.pieces(limit),

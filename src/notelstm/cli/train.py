@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import tyro
+from tyro.conf import arg
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
     from notelstm.notes import Notes
+    from notelstm.protocols import CorpusSource
     from notelstm.recipes import Recipe
 
 __all__ = ["demo", "train"]
 
+_OF_THE_RECIPE: Final = "(default: the recipe's)"
+
 
 def train(
-    folder: Annotated[str, tyro.conf.Positional],
+    folder: Annotated[str, tyro.conf.Positional, arg(metavar="FOLDER")],
     /,
     *,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    recipe: str = "reference",
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = (),  # noqa: A002
-    epochs: int | None = None,
-    max_files: int | None = None,
-    validation: float = 0.0,
-    seed: int | None = None,
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    output: Annotated[Path, arg(aliases=["-o"], metavar="MODEL")],
+    recipe: Annotated[str, arg(metavar="NAME|FILE.toml")] = "reference",
+    set: Annotated[  # noqa: A002 - the option is --set
+        tuple[tuple[str, ...], ...],
+        tyro.conf.UseAppendAction,
+        arg(metavar="KEY=VALUE", help_behavior_hint=""),
+    ] = (),
+    epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
+    max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
+    validation: Annotated[float, arg(metavar="SHARE")] = 0.0,
+    seed: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
     """Train a model on MIDI files.
 
-    The run's checkpoints and log are kept beside the model, in OUTPUT.run; Ctrl-C saves one, and
-    --resume goes on from it as if it had never stopped.
+    The run's checkpoints and log are kept beside the model, in MODEL.run. Ctrl-C saves a
+    checkpoint, and --resume goes on from it as if the run had never stopped.
 
     Args:
-        folder: A folder of MIDI files, or the name of a corpus (`bach`).
-        output: The model file to write.
-        recipe: A recipe's name (see `notelstm plugins`), or a TOML file.
-        set: Settings to change, such as `training.learning_rate=0.01 model.hidden=64`.
-        epochs: How often every note is seen, in place of the recipe's.
+        folder: A folder of MIDI files, a single file, or the name of a corpus such as `bach`.
+        output: The model file to write, such as my.notelstm.
+        recipe: A recipe's name, as `notelstm plugins` lists it, or a TOML file: a line
+            `recipe = "reference"`, then what --set can say.
+        set: Change settings of the recipe: window=50 training.learning_rate=0.01 model.hidden=64
+            policy.tracks=all options.sigmoid=false encoder.name=log-time. More than one at once,
+            or --set again.
+        epochs: How often every target is seen.
         max_files: Read at most so many files.
-        validation: Share of the pieces to set aside and measure after each epoch; copies and
-            transpositions of a piece stay together.
-        seed: Of initialisation and order, in place of the recipe's.
-        resume: Go on with the run that OUTPUT.run holds.
+        validation: Share of the pieces, 0 to 1, to set aside and measure after each epoch; copies
+            and transpositions of a piece stay together.
+        seed: What initialisation and order are made from; the same seed gives the same model.
+        resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
     """
     from notelstm.cli.sources import open_source, read_pieces
     from notelstm.data.splits import split_by_content
+    from notelstm.errors import OutputError
 
-    chosen = _recipe(recipe, set, epochs, seed)
+    if output.is_dir():
+        raise OutputError(
+            "a model is a file", got="a folder", where=str(output), fix="name a file in it"
+        )
+    chosen = _recipe(recipe, [pair for pairs in set for pair in pairs], epochs, seed)
     source = open_source(folder, chosen.policy)
     named = read_pieces(source, max_files)
     pieces, held_out = split_by_content([(notes, notes) for _, notes in named], validation)
@@ -57,12 +75,13 @@ def train(
         print(f"licence of the music: {source.licence}")
     if held_out:
         print(f"{len(held_out)} of the pieces are set aside for validation")
+    sys.stdout.flush()
     bundle = _run(chosen, pieces, held_out, output, resume=resume, source=source)
     print(f"wrote {output}: {_size(bundle)}")
     print(f"next: notelstm generate {output} -o out.mid")
 
 
-def _recipe(name: str, settings: tuple[str, ...], epochs: int | None, seed: int | None) -> Recipe:
+def _recipe(name: str, settings: Sequence[str], epochs: int | None, seed: int | None) -> Recipe:
     """The recipe of that name or file, with what the command line changes."""
     from notelstm.recipes import from_toml
     from notelstm.recipes.overrides import named, override, parse_settings
@@ -84,22 +103,28 @@ def _run(
     output: Path,
     *,
     resume: bool,
-    source: Any,
+    source: CorpusSource,
 ) -> Bundle:
-    """Train with bar and log, and save the bundle."""
+    """Train, say how it goes, and save the bundle."""
     from notelstm.bundle import DataCard, save
-    from notelstm.training import JsonLog, Progress
+    from notelstm.cli.progress import EpochLines
+    from notelstm.training import Callback, JsonLog, Progress
 
+    lines = EpochLines()
+    callbacks: list[Callback] = [JsonLog(), lines]
+    if sys.stderr.isatty():
+        callbacks.append(Progress())
     card = DataCard(name=source.name, licence=source.licence)
     bundle = recipe.train(
         pieces,
         validation=validation,
         folder=output.with_name(output.name + ".run"),
         resume=resume,
-        callbacks=(Progress(), JsonLog()),
+        callbacks=callbacks,
         data=card,
     )
     save(bundle, output)
+    print(f"trained {lines.summary()}")
     return bundle
 
 
@@ -114,10 +139,10 @@ def _size(bundle: Bundle) -> str:
 
 def demo(
     *,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("demo"),
-    chorales: int = 200,
-    epochs: int = 24,
-    seed: int = 0,
+    output: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("demo"),
+    chorales: Annotated[int, arg(metavar="N")] = 200,
+    epochs: Annotated[int, arg(metavar="N")] = 24,
+    seed: Annotated[int, arg(metavar="N")] = 0,
 ) -> None:
     """Train on Bach chorales for about a minute, then write music and a picture of it.
 
@@ -125,18 +150,21 @@ def demo(
 
     Args:
         output: The folder to write to.
-        chorales: How many chorales to train on.
+        chorales: How many chorales to train on; there are about 360.
         epochs: How often each is seen.
         seed: Another seed, other music.
     """
     import shutil
 
     from notelstm.cli.sources import open_source, read_pieces
+    from notelstm.errors import ConfigError
     from notelstm.generation import generate
     from notelstm.listening.pianoroll import save_piano_roll
     from notelstm.midi import ReadPolicy, write_midi
     from notelstm.sampling import Ancestral, Temperature
 
+    if chorales < 1:
+        raise ConfigError("a demo trains on at least 1 chorale", got=f"{chorales}")
     recipe = _recipe("expressive", (), epochs, seed)
     source = open_source("bach", ReadPolicy())
     print("reading Bach chorales from the music21 package")

@@ -3,7 +3,8 @@
 A recipe is a tree of settings. A key is a setting of the recipe (``window``), or a setting of one
 of its parts (``training.epochs``, ``model.hidden``, ``policy.drums``, ``loss.step`` for a weight).
 ``options`` are the arguments of the function that makes the recipe (``options.sigmoid``). A part
-is replaced by giving its ``name``; what else is given then are its settings.
+is replaced by giving its ``name``; what else is given then are its settings. Where a setting may be
+None, the text ``none`` says so; ``loss = "none"`` is the likelihood of every field.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import functools
 import inspect
 import os
 import tomllib
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from notelstm.errors import ConfigError
-from notelstm.plugins import build, find, settings_of
+from notelstm.errors import ConfigError, NotelstmError
+from notelstm.plugins import find, settings_of
 from notelstm.recipes.recipe import Recipe
+from notelstm.recipes.values import checked, settings_taken
 
 __all__ = ["from_toml", "named", "override", "parse_settings"]
 
@@ -38,7 +39,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     A value is read as TOML (``2``, ``0.5``, ``true``, ``[1, 2]``); what is not TOML is a string.
 
     Raises:
-        ConfigError: If a pair has no ``=``.
+        ConfigError: If a pair has no ``=``, or a setting is given twice.
 
     Example:
         >>> parse_settings(["training.epochs=2", "policy.tracks=all"])
@@ -60,9 +61,19 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         for name in path:
             at = at.setdefault(name, {})
             if not isinstance(at, dict):
-                raise ConfigError("a setting is given once", got=repr(pair))
+                raise _twice(pair)
+        if last in at:
+            raise _twice(pair)
         at[last] = value
     return tree
+
+
+def _twice(pair: str) -> ConfigError:
+    return ConfigError(
+        "a setting is given once",
+        got=f"{pair!r} after another of that name",
+        fix="leave one out; for a part and its settings, give part.name and part.setting",
+    )
 
 
 def named(name: str, settings: Mapping[str, Any]) -> Recipe:
@@ -78,14 +89,13 @@ def named(name: str, settings: Mapping[str, Any]) -> Recipe:
     """
     make = find("recipes", name).load()
     rest = dict(settings)
-    options = rest.pop("options", {})
-    known = inspect.signature(make).parameters
+    options = _table("options", rest.pop("options", {}))
+    known = settings_taken(make)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise _unknown(f"options.{unknown[0]}", known)
-    for key, value in options.items():
-        _check_type(f"options.{key}", known[key].default, value)
-    return override(make(**options), rest)
+    chosen = {key: checked(f"options.{key}", known[key], value) for key, value in options.items()}
+    return override(make(**chosen), rest)
 
 
 def from_toml(path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -116,6 +126,8 @@ def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     both = dict(a)
     for key, value in b.items():
         old = both.get(key)
+        if isinstance(old, str) and isinstance(value, Mapping):
+            old = {"name": old}
         deeper = isinstance(old, Mapping) and isinstance(value, Mapping)
         both[key] = _merged(old, value) if deeper else value  # type: ignore[arg-type]
     return both
@@ -132,39 +144,31 @@ def override(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         ConfigError: If a setting does not exist or cannot have that value.
         PluginError: If a named part is not installed.
     """
-    known = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    known = settings_taken(Recipe)
     changes: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in known:
             raise _unknown(key, known)
-        if key in ("training", "policy"):
-            changes[key] = _replaced(key, known[key], value)
+        if value == "none" and key in ("loss", "feedback"):
+            changes[key] = None
+        elif key in ("training", "policy"):
+            changes[key] = _changed(key, getattr(recipe, key), _table(key, value))
         elif key == "loss":
             changes[key] = _reweighted(recipe, value)
         elif key in _KINDS:
-            changes[key] = _part(key, known[key], value)
+            changes[key] = _part(key, getattr(recipe, key), value)
         else:
-            _check_type(key, known[key], value)
-            changes[key] = value
+            changes[key] = checked(key, known[key], value)
     return dataclasses.replace(recipe, **changes)
 
 
-def _unknown(key: str, known: Mapping[str, object]) -> ConfigError:
-    return ConfigError("a setting exists", got=repr(key), fix=f"use one of: {', '.join(known)}")
-
-
-def _check_type(key: str, old: object, new: object) -> None:
-    """A number stays a number, a switch a switch; None and text say nothing."""
-    if isinstance(old, bool) != isinstance(new, bool) and old is not None:
-        fits = False
-    elif isinstance(old, float):
-        fits = isinstance(new, int | float)
-    elif isinstance(old, int | str | tuple):
-        fits = isinstance(new, list if isinstance(old, tuple) else type(old))
-    else:
-        fits = True
-    if not fits:
-        raise ConfigError(f"{key} is like {old!r}", got=repr(new))
+def _unknown(key: str, known: Iterable[str]) -> ConfigError:
+    names = ", ".join(known)
+    return ConfigError(
+        "a setting exists",
+        got=repr(key),
+        fix=f"use one of: {names}" if names else f"leave it out: {key} has no settings",
+    )
 
 
 def _table(key: str, value: object) -> Mapping[str, Any]:
@@ -175,68 +179,71 @@ def _table(key: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def _replaced(key: str, old: Any, value: object) -> Any:
-    changes = dict(_table(key, value))
-    known = settings_of(old)
-    for name, new in changes.items():
-        if name not in known:
-            raise _unknown(f"{key}.{name}", known)
-        _check_type(f"{key}.{name}", known[name], new)
-    return dataclasses.replace(old, **changes)
-
-
 def _reweighted(recipe: Recipe, value: object) -> Any:
     loss = recipe.build_loss()
     terms = dict(loss.terms)
     for name, weight in _table("loss", value).items():
         if name not in terms:
             raise _unknown(f"loss.{name}", terms)
-        _check_type(f"loss.{name}", 1.0, weight)
-        terms[name] = (terms[name][0], float(weight))
+        terms[name] = (terms[name][0], float(checked(f"loss.{name}", float, weight)))
     return dataclasses.replace(loss, terms=terms)
 
 
 def _part(key: str, old: Any, value: object) -> Any:
     """A part with other settings, or another part where a name is given."""
-    if isinstance(value, str):
-        value = {"name": value}
-    changes = dict(_table(key, value))
-    name = changes.pop("name", None)
-    changes = {k: _nested(v) for k, v in changes.items()}
-    unbuilt = key == "model"
-    if name is not None:
-        part = build({"kind": _KINDS[key], "name": name}, unbuilt=True)
-        return functools.partial(part, **changes) if unbuilt else _call(key, part, changes)
+    changes = {"name": value} if isinstance(value, str) else dict(_table(key, value))
+    if "name" in changes:
+        named_part = find(_KINDS[key], str(changes.pop("name"))).load()
+        return _changed(key, named_part, changes)
     if old is None:
         raise ConfigError(f"there is a {key} to change", got="none", fix=f"give {key}.name")
-    target: Any = old.func if isinstance(old, functools.partial) else type(old)
-    settings: dict[str, Any]
-    if inspect.isclass(old) or isinstance(old, types.FunctionType):
-        target, settings = old, {}
-    else:
-        settings = settings_of(old)
-    known = inspect.signature(target).parameters
-    for setting in changes:
-        if setting not in known:
-            raise _unknown(f"{key}.{setting}", known)
-    settings |= changes
-    return functools.partial(target, **settings) if unbuilt else _call(key, target, settings)
+    return _changed(key, old, changes)
 
 
-def _call(key: str, target: Any, settings: Mapping[str, Any]) -> Any:
+def _changed(key: str, old: Any, changes: Mapping[str, Any]) -> Any:
+    """A part, or what builds it, with other settings, each of which it must take."""
+    unbuilt = inspect.isclass(old) or inspect.isfunction(old)
+    is_model = key == "model"
+    if inspect.isfunction(old) and not is_model:
+        if changes:
+            raise _unknown(f"{key}.{next(iter(changes))}", ())
+        return old
+    target: Any = type(old)
+    if unbuilt or isinstance(old, functools.partial):
+        target = old if unbuilt else old.func
+    known = settings_taken(target)
+    if is_model:
+        # The encoder decides on these.
+        known.pop("fields", None)
+    settings = {} if unbuilt else settings_of(old)
+    for name, new in changes.items():
+        if name not in known:
+            raise _unknown(f"{key}.{name}", known)
+        settings[name] = checked(f"{key}.{name}", known[name], _built(name, new))
+    if is_model:
+        return functools.partial(target, **settings)
     try:
         return target(**settings)
-    except TypeError as error:
+    except NotelstmError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{key} takes these settings: {inspect.signature(target)}", got=str(error)
         ) from error
 
 
-def _nested(value: object) -> Any:
-    """Processors inside a sampler's settings: tables with a name."""
-    if isinstance(value, list):
-        return tuple(_nested(item) for item in value)
-    if isinstance(value, Mapping) and "name" in value:
-        config = {k: v for k, v in value.items() if k != "name"}
-        return build({"kind": "processors", "name": value["name"], "config": config})
-    return value
+def _built(setting: str, value: object) -> object:
+    """Processors, given as names or as tables with a name, built; lists as tuples."""
+    if not isinstance(value, list):
+        return value
+    if setting != "processors":
+        return tuple(value)
+    return tuple(_processor(item) for item in value)
+
+
+def _processor(item: object) -> Any:
+    table = {"name": item} if isinstance(item, str) else dict(_table("processors", item))
+    if "name" not in table:
+        raise ConfigError("a processor has a name", got=repr(item))
+    name = str(table.pop("name"))
+    return _changed(f"processors.{name}", find("processors", name).load(), table)

@@ -14,7 +14,14 @@ import torch
 from notelstm.bundle import Bundle, DataCard
 from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
 from notelstm.data.dataset import Scored
-from notelstm.errors import ConfigError, DataError, EncodingError, PluginError
+from notelstm.errors import (
+    ConfigError,
+    DataError,
+    EncodingError,
+    FieldError,
+    NotelstmError,
+    PluginError,
+)
 from notelstm.evaluation import fit_sigmas
 from notelstm.fields import Rows
 from notelstm.losses import CompositeLoss
@@ -81,13 +88,39 @@ class Recipe:
             raise ConfigError("a context is at least 1 row, or none", got=f"{self.context}")
 
     def build_model(self) -> NoteModel:
-        """An untrained model, initialised from the training seed."""
+        """An untrained model, initialised from the training seed.
+
+        Raises:
+            FieldError: If the model does not fit the encoder's fields.
+            ConfigError: If the model refuses its settings.
+        """
         torch.manual_seed(self.training.seed)
-        return self.model(fields=self.encoder.fields)
+        try:
+            return self.model(fields=self.encoder.fields)
+        except NotelstmError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                "a model can be built from its settings",
+                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                where=f"{_described(self.model)}",
+            ) from error
 
     def build_loss(self) -> CompositeLoss:
-        """The loss."""
+        """The loss.
+
+        Raises:
+            FieldError: If a term is of a field that the encoder does not have.
+        """
         if self.loss is not None:
+            names = [f.name for f in self.encoder.fields]
+            unknown = [name for name in self.loss.terms if name not in names]
+            if unknown:
+                raise FieldError(
+                    "a loss has terms of the encoder's fields",
+                    got=f"{', '.join(unknown)}; the fields are {', '.join(names)}",
+                    fix="give a loss of these fields, or none for the likelihood of each",
+                )
             return self.loss
         return CompositeLoss.for_fields(self.encoder.fields)
 

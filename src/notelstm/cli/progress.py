@@ -1,0 +1,71 @@
+"""What the command line says while a model is trained, and when it is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, final
+
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from notelstm.training.callbacks import Event, Run
+
+__all__ = ["EpochLines", "peak_memory"]
+
+
+@final
+class EpochLines:
+    """A callback: a line for each epoch on the error stream, so that a log shows them too."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._epochs = 0
+        self._targets = 0.0
+        self._seconds = 0.0
+
+    def handle(self, event: Event, run: Run) -> None:
+        """Write the line of an epoch that is done."""
+        if event.name != "epoch":
+            return
+        speed, seconds = event.values["targets_per_second"], event.values["seconds"]
+        self._epochs += 1
+        self._targets += speed * seconds
+        self._seconds += seconds
+        parts = [_losses(event.values, "loss"), _losses(event.values, "validation")]
+        shown = ", ".join([*filter(None, parts), f"{speed:,.0f} targets/s", f"{seconds:.1f} s"])
+        # Written around the progress bar, if there is one.
+        tqdm.write(f"epoch {event.epoch}/{run.epochs}: {shown}", file=sys.stderr)
+
+    def summary(self) -> str:
+        """One line on the whole run: epochs done here, time, speed, memory."""
+        parts = [f"{self._epochs} epochs in {time.perf_counter() - self._began:.1f} s"]
+        if self._seconds:
+            parts.append(f"{self._targets / self._seconds:,.0f} targets/s")
+        memory = peak_memory()
+        if memory is not None:
+            parts.append(f"peak memory {memory / 2**20:,.0f} MiB")
+        return ", ".join(parts)
+
+
+def _losses(values: Mapping[str, float], name: str) -> str:
+    """``loss 4.1 (pitch 3.2, step 0.9)``, or nothing where there is no such value."""
+    if name not in values:
+        return ""
+    terms = [
+        f"{key.partition('/')[2]} {value:.4g}"
+        for key, value in values.items()
+        if key.startswith(f"{name}/")
+    ]
+    return f"{name} {values[name]:.4g}" + (f" ({', '.join(terms)})" if terms else "")
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
