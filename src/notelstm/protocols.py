@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import Batch
@@ -32,6 +34,7 @@ __all__ = [
     "State",
     "Tracker",
     "TrackingEncoder",
+    "Transform",
     "View",
 ]
 
@@ -316,6 +319,46 @@ class Batches(Protocol):
         Args:
             number: The epoch, from 0.
             first: The batch to begin with, so that an epoch can be resumed.
+        """
+        ...
+
+
+class Transform(Protocol):
+    """Changes pieces on their way to training; a plugin of the kind ``transforms``."""
+
+    def choose(
+        self,
+        fields: Sequence[Field],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """Choose how each piece is changed for an epoch.
+
+        Args:
+            fields: What the F columns mean.
+            low: (P, F) the least entry of each column in each piece.
+            high: (P, F) the greatest.
+            generator: Where chance comes from.
+
+        Returns:
+            (P,) numbers that :meth:`apply` understands.
+
+        Raises:
+            FieldError: If rows of these fields cannot be changed so.
+        """
+        ...
+
+    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
+        """Change a batch; rows of zeros, which fill lanes up, may become any rows of the fields.
+
+        Args:
+            fields: What the F columns mean.
+            rows: (B, T + 1, F); they stay as they are.
+            choices: (B,) what was chosen for the piece that each lane is in.
+
+        Returns:
+            (B, T + 1, F) float32.
         """
         ...
 

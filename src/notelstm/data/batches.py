@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from notelstm.batch import Batch
 from notelstm.data.dataset import SequenceDataset
+from notelstm.data.shuffle import Shuffle
 from notelstm.errors import ConfigError
 
 __all__ = ["LaneBatches", "WindowBatches"]
+
+_BLOCK: Final = 1024
+"""For how many batches the order is made at once."""
 
 
 def _check(batch: int, seed: int) -> None:
@@ -60,14 +65,18 @@ class WindowBatches:
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
+        return (batch for batch, _ in self.numbered_epoch(number, first))
+
+    def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
+        """Like :meth:`epoch`, and of each batch (B,) the numbers of the pieces in it."""
         n = len(self.dataset)
-        if self.shuffle:
-            rng = np.random.default_rng([self.seed, number])
-            order = torch.from_numpy(rng.permutation(n))
-        else:
-            order = torch.arange(n)
-        for at in range(first * self.batch, n, self.batch):
-            yield self.dataset.__getitems__(order[at : at + self.batch])
+        shuffle = Shuffle(n, [self.seed, number])
+        block = self.batch * _BLOCK
+        for start in range(first * self.batch, n, block):
+            stop = min(n, start + block)
+            order = shuffle(start, stop) if self.shuffle else np.arange(start, stop)
+            for at in range(0, len(order), self.batch):
+                yield self.dataset.numbered(torch.from_numpy(order[at : at + self.batch]))
 
 
 @final
@@ -108,7 +117,7 @@ class LaneBatches:
     @property
     def _stretches(self) -> NDArray[np.int64]:
         """(P,) stretches in each piece."""
-        lengths = np.diff(self.dataset.offsets)
+        lengths = self.dataset.packed.lengths
         return np.where(lengths > 0, np.maximum(1, -(-(lengths - 1) // self.dataset.window)), 0)
 
     @property
@@ -121,35 +130,41 @@ class LaneBatches:
         """True: a lane goes on where it stopped."""
         return True
 
-    def _plan(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Each stretch's first row, its number of rows, and whether a piece begins there."""
+    def _plan(self, number: int) -> tuple[NDArray[np.int64], ...]:
+        """Each stretch's first row, its number of rows, its number in its piece, and the piece."""
         counts = self._stretches
         pieces = np.arange(len(counts))
         if self.shuffle:
             pieces = np.random.default_rng([self.seed, number]).permutation(pieces)
         piece = np.repeat(pieces, counts[pieces])
         k = np.concatenate([np.arange(c) for c in counts[pieces]])
-        start = self.dataset.offsets[piece] + k * self.dataset.window
-        size = np.minimum(self.dataset.offsets[piece + 1] - start, self.dataset.window + 1)
-        return start, size, k == 0
+        packed, skipped = self.dataset.packed, k * self.dataset.window
+        start = packed.begins[piece] + skipped
+        size = np.minimum(packed.lengths[piece] - skipped, self.dataset.window + 1)
+        return start, size, k, piece
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
-        start, size, begins = self._plan(number)
+        return (batch for batch, _ in self.numbered_epoch(number, first))
+
+    def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
+        """Like :meth:`epoch`, and of each batch (B,) the numbers of the pieces in it."""
+        plan = self._plan(number)
         steps = self.steps
-        padding = steps * self.batch - len(start)
+        padding = steps * self.batch - len(plan[0])
         lanes = [
             torch.from_numpy(np.pad(column, (0, padding)).reshape(self.batch, steps))
-            for column in (start, size, begins)
+            for column in plan
         ]
         places = torch.arange(self.dataset.window + 1)
-        top = len(self.dataset.rows) - 1
+        rows = self.dataset.rows
         for step in range(first, steps):
-            starts, sizes, begin = (lane[:, step] for lane in lanes)
-            there = places < sizes[:, None]  # (B, T + 1)
-            rows = self.dataset.rows[(starts[:, None] + places).clamp(max=top)]
-            rows = torch.where(there.unsqueeze(-1), rows, rows.new_zeros(()))
+            start, size, k, piece = (lane[:, step] for lane in lanes)
+            there = places < size[:, None]  # (B, T + 1)
+            read = rows[(start[:, None] + places).clamp(max=len(rows) - 1)]
+            read = torch.where(there.unsqueeze(-1), read, read.new_zeros(()))
+            begin = (k == 0) & (size > 0)
             scored = there.clone()
             scored[:, 0] &= begin
             fresh = begin | torch.tensor(step == 0)
-            yield Batch(rows, scored, fresh)
+            yield Batch(read, scored, fresh), piece

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from notelstm.batch import Batch
+from notelstm.data.packed import PackedRows
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
 
@@ -32,14 +33,14 @@ class SequenceDataset(Dataset[Batch]):
     at a piece's end), and the first row of a piece is a target too.
 
     Args:
-        pieces: The rows of each piece, (N, F) each.
+        pieces: The rows of each piece, (N, F) each. :class:`~notelstm.data.packed.PackedRows` are
+            used where they lie; others are copied.
         window: T, inputs in a window.
         scored: Which rows are targets.
         crossing: Let windows run from one piece into the next, the original's fault of that name.
 
     Attributes:
-        rows: (N, F) all pieces, one after the other.
-        offsets: (P + 1,) where each piece starts in `rows`.
+        packed: The pieces, and where they lie in `rows`.
         short: How many pieces had no window in them.
 
     Raises:
@@ -67,39 +68,31 @@ class SequenceDataset(Dataset[Batch]):
             raise ConfigError("a window holds at least 1 row", got=f"{window}")
         if scored not in ("last", "every"):
             raise ConfigError("scored is 'last' or 'every'", got=repr(scored))
-        lengths = [len(piece) for piece in pieces]
+        packed = pieces if isinstance(pieces, PackedRows) else PackedRows.join(pieces)
         if crossing:
-            lengths = [sum(lengths)]
+            joined = PackedRows.join(packed)
+            packed = PackedRows(joined.rows, [0], [len(joined.rows)])
         self.window: Final = window
         self.scored: Final = scored
-        self.offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        self.short: int = sum(length <= window for length in lengths)
-        if self.short == len(lengths):
+        self.packed: Final = packed
+        self.short: int = int(np.count_nonzero(packed.lengths <= window))
+        if self.short == len(packed):
             longest = max(map(len, pieces), default=0)
             raise DataError(
                 f"a piece has more than {window} rows, one window and its target",
                 got=f"{len(pieces)} pieces, the longest of {longest} rows",
                 fix="give longer pieces, or a smaller window",
             )
-        widths = sorted({piece.shape[1:] for piece in pieces})
-        if len(widths) > 1:
-            raise DataError(
-                "all pieces have the same columns",
-                got=" and ".join(map(str, widths)),
-                fix="encode them with one encoder",
-            )
-        self.rows: Tensor = torch.from_numpy(np.concatenate(pieces, dtype=np.float32))
-        starts = [
-            offset + _starts(length, window, scored)
-            for offset, length in zip(self.offsets[:-1], lengths, strict=True)
-        ]
-        self._starts: Final = torch.from_numpy(np.concatenate(starts))
-        self._begins: Final = torch.zeros(len(self.rows) + 1, dtype=torch.bool)
-        self._begins[torch.from_numpy(self.offsets[:-1])] = True
+        self._ends: Final = torch.from_numpy(np.cumsum(_windows_in(packed.lengths, window, scored)))
+
+    @property
+    def rows(self) -> Tensor:
+        """(N, F) the rows that the pieces lie in."""
+        return torch.from_numpy(self.packed.rows)
 
     def __len__(self) -> int:
         """How many windows there are."""
-        return len(self._starts)
+        return int(self._ends[-1])
 
     @override
     def __getitem__(self, index: int) -> Batch:
@@ -115,17 +108,39 @@ class SequenceDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
         """Many windows at once, as a batch."""
-        starts = self._starts[torch.as_tensor(indices, dtype=torch.long)]  # (B,)
+        return self.numbered(indices)[0]
+
+    def numbered(self, indices: Sequence[int] | Tensor) -> tuple[Batch, Tensor]:
+        """Many windows at once, and (B,) the number of the piece that each is in."""
+        chosen = torch.as_tensor(indices, dtype=torch.long)
+        piece, number = self._places(chosen)
+        starts = torch.from_numpy(self.packed.begins)[piece] + self._offset(piece, number)
         # A view of all windows, of which some are copied: no index is made for each entry.
         everywhere = self.rows.unfold(0, self.window + 1, 1).transpose(1, 2)
         rows = everywhere.index_select(0, starts)  # (B, T + 1, F)
         scored = torch.zeros(rows.shape[:2], dtype=torch.bool)
         if self.scored == "last":
             scored[:, -1] = True
-            return Batch(rows, scored, torch.ones(len(starts), dtype=torch.bool))
-        scored[:, 1:] = True
-        scored[:, 0] = self._begins[starts]
-        return Batch(rows, scored, torch.ones(len(starts), dtype=torch.bool))
+        else:
+            scored[:, 1:] = True
+            scored[:, 0] = number == 0
+        return Batch(rows, scored, torch.ones(len(chosen), dtype=torch.bool)), piece
+
+    def _places(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The piece that each window is in, and the window's number in it."""
+        chosen = torch.where(chosen < 0, chosen + len(self), chosen)
+        # Computed when needed: an entry for each window would grow with the corpus.
+        piece = torch.searchsorted(self._ends, chosen, right=True)
+        before = torch.where(piece > 0, self._ends[(piece - 1).clamp(min=0)], 0)
+        return piece, chosen - before
+
+    def _offset(self, piece: Tensor, number: Tensor) -> Tensor:
+        """Where each window starts in its piece."""
+        if self.scored == "last":
+            return number
+        last = torch.from_numpy(self.packed.lengths)[piece] - self.window - 1
+        # What is left at the end gets a window flush with it.
+        return torch.minimum(number * self.window, last)
 
     def loader(
         self, batch: int, *, shuffle: bool = False, generator: torch.Generator | None = None
@@ -151,30 +166,23 @@ class SequenceDataset(Dataset[Batch]):
         Raises:
             DataError: If the piece is shorter than a window.
         """
-        first, last = (int(at) for at in self._bounds(piece))
-        if last - first < self.window:
-            raise DataError(
-                f"a window has {self.window} rows", got=f"{last - first}", where=f"piece {piece}"
-            )
-        return self.rows[last - self.window : last]
-
-    def _bounds(self, piece: int) -> tuple[int, int]:
-        count = len(self.offsets) - 1
+        count = len(self.packed)
         if not -count <= piece < count:
             raise DataError(f"pieces are numbered 0 to {count - 1}", got=f"{piece}")
-        return int(self.offsets[piece % count]), int(self.offsets[piece % count + 1])
+        rows = self.packed[piece]
+        if len(rows) < self.window:
+            raise DataError(
+                f"a window has {self.window} rows", got=f"{len(rows)}", where=f"piece {piece}"
+            )
+        return torch.from_numpy(rows[len(rows) - self.window :])
 
 
-def _starts(length: int, window: int, scored: Scored) -> NDArray[np.int64]:
-    """Where the windows of a piece start."""
-    last = length - window - 1
-    if last < 0:
-        return np.zeros(0, dtype=np.int64)
+def _windows_in(lengths: NDArray[np.int64], window: int, scored: Scored) -> NDArray[np.int64]:
+    """(P,) how many windows each piece has."""
     if scored == "last":
-        return np.arange(last + 1)
-    side_by_side = np.arange(0, last + 1, window)
-    # What is left at the end gets a window flush with it.
-    return side_by_side if side_by_side[-1] == last else np.append(side_by_side, last)
+        return np.maximum(lengths - window, 0)
+    side_by_side = -(-(lengths - 1) // window)
+    return np.where(lengths > window, side_by_side, 0)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,19 +1,53 @@
-"""Splitting pieces so that copies and transpositions of one fall on the same side."""
+"""Splitting a corpus by piece: what is trained on, and what is not."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import os
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar, final
 
 import numpy as np
 
-from notelstm.errors import ConfigError
+from notelstm.errors import ConfigError, DataError
 from notelstm.notes import Notes
 
-__all__ = ["content_key", "split_by_content"]
+__all__ = [
+    "Split",
+    "content_key",
+    "split_at_random",
+    "split_by_content",
+    "split_by_keys",
+    "split_by_table",
+]
 
 T = TypeVar("T")
+
+SIDES: Final = ("train", "validation", "test")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The numbers of the pieces on each side.
+
+    Attributes:
+        train: What is trained on.
+        validation: What is measured while training.
+        test: What is measured once, at the end.
+    """
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...] = ()
+    test: tuple[int, ...] = ()
+
+
+def _split(sides: Sequence[str]) -> Split:
+    """A split from the side of each piece."""
+    return Split(**{side: tuple(k for k, s in enumerate(sides) if s == side) for side in SIDES})
 
 
 def content_key(notes: Notes) -> str:
@@ -21,7 +55,7 @@ def content_key(notes: Notes) -> str:
 
     Tempo, velocity and the order in which notes of a chord were stored do not matter.
     """
-    pitches = notes.by_pitch().pitch
+    pitches = notes.pitch[np.lexsort((notes.pitch, notes.start))]
     return hashlib.sha256(np.diff(pitches).astype(np.int16).tobytes()).hexdigest()
 
 
@@ -43,10 +77,99 @@ def split_by_content(
     """
     if not 0 <= fraction < 1:
         raise ConfigError("a fraction is 0 to 1", got=f"{fraction}")
-    stay: list[T] = []
-    aside: list[T] = []
-    for item, notes in pieces:
-        digest = hashlib.sha256(f"{seed}:{content_key(notes)}".encode()).digest()
+    split = split_by_keys(
+        [content_key(notes) for _, notes in pieces], validation=fraction, test=0.0, seed=seed
+    )
+    return [pieces[k][0] for k in split.train], [pieces[k][0] for k in split.validation]
+
+
+def split_by_keys(
+    keys: Sequence[str], *, validation: float = 0.1, test: float = 0.1, seed: int = 0
+) -> Split:
+    """Split pieces so that those with one key fall on one side.
+
+    Where a piece goes depends on its key and the seed alone: it stays there when others are added.
+
+    Args:
+        keys: A key for each piece; a corpus' ``content_keys`` keep copies and transpositions
+            together.
+        validation: About which share of the keys is for validation.
+        test: About which share is for the test.
+        seed: Another seed, another split.
+
+    Raises:
+        ConfigError: If the shares are out of range.
+    """
+    _check_shares(validation, test)
+
+    def side(key: str) -> str:
+        digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
         share = int.from_bytes(digest[:8], "big") / 2**64
-        (aside if share < fraction else stay).append(item)
-    return stay, aside
+        if share < validation:
+            return "validation"
+        return "test" if share < validation + test else "train"
+
+    return _split([side(key) for key in keys])
+
+
+def split_at_random(
+    pieces: int, *, validation: float = 0.1, test: float = 0.1, seed: int = 0
+) -> Split:
+    """Split pieces by chance; each side has exactly its share, rounded.
+
+    Args:
+        pieces: How many there are.
+        validation: The share for validation.
+        test: The share for the test.
+        seed: Another seed, another split.
+
+    Raises:
+        ConfigError: If the shares are out of range.
+    """
+    _check_shares(validation, test)
+    order = np.random.default_rng(seed).permutation(pieces)
+    first = round(pieces * validation)
+    second = first + min(round(pieces * test), pieces - first)
+    sides = np.full(pieces, "train", dtype=object)
+    sides[order[:first]] = "validation"
+    sides[order[first:second]] = "test"
+    return _split(sides.tolist())
+
+
+def _check_shares(validation: float, test: float) -> None:
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
+        raise ConfigError(
+            "shares are at least 0, and together less than 1",
+            got=f"validation {validation}, test {test}",
+        )
+
+
+def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split:
+    """Split pieces as a table says, MAESTRO's ``.csv`` for one.
+
+    Args:
+        names: The pieces.
+        table: A CSV file with the columns ``midi_filename`` and ``split``; the latter holds
+            ``train``, ``validation`` or ``test``. It may list more than the pieces.
+
+    Raises:
+        DataError: If it is not such a table, or lacks a piece.
+    """
+    path = Path(table)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            listed = {row["midi_filename"]: row["split"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        got = f"no column {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            "a table has the columns midi_filename and split", got=got, where=str(path)
+        ) from error
+    for name in names:
+        if listed.get(name) not in SIDES:
+            raise DataError(
+                f"the table puts each piece on a side: {', '.join(SIDES)}",
+                got=f"{name!r} {'is not there' if name not in listed else repr(listed[name])}",
+                where=str(path),
+                fix="use the table that came with these files",
+            )
+    return _split([listed[name] for name in names])

@@ -92,7 +92,7 @@ def current(cache: Path) -> Generation | None:
             if not (cache / _CURRENT).exists():
                 return None
             time.sleep(0.01)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             _log.warning("%s is damaged (%s) and is made again", cache, error)
             return None
     _log.warning("%s is not whole and is made again", cache)

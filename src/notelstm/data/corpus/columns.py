@@ -110,13 +110,9 @@ def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
     given: Notes | None = entry["notes"]
     notes = Notes.empty() if given is None else given
     beats = notes.beats
-    digest = hashlib.sha256()
-    for column in (notes.start, notes.end, notes.pitch, notes.velocity):
-        digest.update(column.tobytes())
     row: dict[str, Any] = {
         "status": REFUSED if given is None else READ,
         "optional": sum((getattr(notes, n) is not None) << k for k, n in enumerate(_OPTIONAL)),
-        "notes_hash": np.frombuffer(digest.digest(), np.uint8),
         "content_key": np.frombuffer(bytes.fromhex(content_key(notes)), np.uint8),
         "file_hash": np.frombuffer(entry["file_hash"], np.uint8),
         **{name: entry[name] for name in ("size", "changed", "touched")},
@@ -127,6 +123,10 @@ def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
         row[name] = np.zeros(len(notes)) if column is None else column
     for name in (*GROUPS["tempo"], *GROUPS["meter"]):
         row[name] = () if beats is None else getattr(beats, name)
+    digest = hashlib.sha256(bytes([row["optional"]]))
+    for name in (*GROUPS["note"], *GROUPS["tempo"], *GROUPS["meter"]):
+        digest.update(np.asarray(row[name], dtype=np.float64).tobytes())
+    row["notes_hash"] = np.frombuffer(digest.digest(), np.uint8)
     return row
 
 

@@ -207,7 +207,7 @@ class Corpus:
 def _reopen(folder: str, about: Mapping[str, Any]) -> Corpus:
     try:
         return Corpus(Generation(Path(folder), open_columns(Path(folder)), about))
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise DataError(
             "a corpus stays where it was until it is needed no more",
             got=str(error),

@@ -1,0 +1,129 @@
+"""``MaestroCorpus``: two hundred hours of piano competitions, fetched when first wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final, final
+
+from notelstm.data.cache import cache_folder
+from notelstm.data.download import fetch_folder
+from notelstm.data.folder import Folder
+from notelstm.data.splits import Split, split_by_table
+from notelstm.errors import ConfigError, DataError
+from notelstm.midi import ReadPolicy
+from notelstm.notes import Notes
+
+__all__ = ["MaestroCorpus"]
+
+CHECKSUMS: Final = {
+    "1.0.0": "f620f9e1eceaab8beea10617599add2e9c83234199b550382a2f603098ae7135",
+    "2.0.0": "ec2cc9d94886c6b376db1eaa2b8ad1ce62ff9f0a28b3744782b13163295dadf3",
+    "3.0.0": "70470ee253295c8d2c71e6d9d4a815189e35c89624b76d22fce5a019d5dde12c",
+}
+"""SHA-256 of each version's MIDI archive, about 60 MB each."""
+
+_ADDRESS: Final = "https://storage.googleapis.com/magentadata/datasets/maestro"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MaestroCorpus:
+    """MAESTRO: piano performances of the International Piano-e-Competition, by Google's Magenta.
+
+    It is downloaded once, about 60 MB, and kept in
+    :func:`~notelstm.data.cache.cache_folder`; a folder that is already there is used.
+
+    Attributes:
+        version: ``"1.0.0"``, ``"2.0.0"`` (what the reference recipe was made for) or ``"3.0.0"``.
+        path: The unpacked folder, if you have it; it is not downloaded then.
+        policy: How to read the files.
+        address: Where the versions are, for mirrors.
+        progress: Show a progress bar while it is downloaded.
+        name: What files and the command line call the corpus.
+        licence: What one may do with the music.
+
+    Raises:
+        ConfigError: If there is no such version.
+
+    Source:
+        Curtis Hawthorne et al., "Enabling Factorized Piano Music Modeling and Generation with the
+        MAESTRO Dataset", ICLR 2019.
+    """
+
+    name: ClassVar[str] = "maestro"
+    licence: ClassVar[str] = "CC BY-NC-SA 4.0 (not for commercial use), by Google LLC"
+
+    version: str = "2.0.0"
+    path: str | os.PathLike[str] | None = None
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    address: str = _ADDRESS
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the version."""
+        if self.version not in CHECKSUMS:
+            raise ConfigError(f"version is one of {', '.join(CHECKSUMS)}", got=repr(self.version))
+
+    @property
+    def source(self) -> str:
+        """The folder, if one was named; else the address of the archive."""
+        if self.path is not None:
+            return str(self.path)
+        stem = f"maestro-v{self.version}"
+        return f"{self.address}/v{self.version}/{stem}-midi.zip"
+
+    def folder(self) -> Folder:
+        """The folder of MIDI files, after it was downloaded if need be.
+
+        Raises:
+            DataError: If it is not there, or cannot be fetched.
+            OutputError: If it cannot be written.
+        """
+        return Folder(path=self._folder(), policy=self.policy, licence=self.licence)
+
+    def _folder(self) -> Path:
+        if self.path is None:
+            return fetch_folder(
+                self.source,
+                cache_folder() / "downloads" / f"maestro-v{self.version}",
+                sha256=CHECKSUMS[self.version],
+                progress=self.progress,
+            )
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise DataError("MAESTRO is a folder", got="nothing there", where=str(folder))
+        return folder
+
+    def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
+        """The performances, by their file names.
+
+        Args:
+            limit: How many at most; None for all.
+
+        Yields:
+            The file's path within the folder, and its notes.
+
+        Raises:
+            DataError: If it is not there, or cannot be fetched.
+            OutputError: If it cannot be written.
+        """
+        return self.folder().pieces(limit)
+
+    def split(self, names: tuple[str, ...]) -> Split:
+        """The split into training, validation and test that comes with it.
+
+        Args:
+            names: The pieces, as :meth:`pieces` or a corpus names them.
+
+        Raises:
+            DataError: If its table is missing, or lacks a piece.
+        """
+        tables = sorted(self._folder().glob("maestro-v*.csv"))
+        if not tables:
+            raise DataError(
+                "MAESTRO comes with a table, maestro-v*.csv", got="none", where=self.source
+            )
+        return split_by_table(names, tables[0])

@@ -1,0 +1,123 @@
+"""``PackedRows``: the rows of many pieces, one after the other, in memory or in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import final, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from notelstm.errors import DataError
+from notelstm.fields import Rows
+
+__all__ = ["PackedRows"]
+
+
+@final
+class PackedRows(Sequence[Rows]):
+    """The rows of pieces that lie in one long array; a file of it is mapped when it is looked at.
+
+    Pickled, a file is its path: a process it is sent to maps it anew. So it takes no memory but
+    that of the rows in use, however many there are.
+
+    Args:
+        rows: (N, F) float32, or the ``.npy`` file that holds them.
+        begins: (P,) the first row of each piece.
+        lengths: (P,) the number of rows of each piece.
+
+    Raises:
+        DataError: If a piece lies outside the rows, or there is no such file.
+
+    Example:
+        >>> packed = PackedRows(np.arange(6, dtype=np.float32)[:, None], [0, 4], [4, 2])
+        >>> [len(piece) for piece in packed], packed[1].ravel().tolist()
+        ([4, 2], [4.0, 5.0])
+        >>> [len(piece) for piece in packed[1:]]
+        [2]
+    """
+
+    def __init__(
+        self,
+        rows: Rows | str | os.PathLike[str],
+        begins: Sequence[int] | NDArray[np.int64],
+        lengths: Sequence[int] | NDArray[np.int64],
+    ) -> None:
+        self._path = Path(rows) if isinstance(rows, str | os.PathLike) else None
+        self._rows: Rows | None = None if isinstance(rows, str | os.PathLike) else rows
+        self.begins: NDArray[np.int64] = np.asarray(begins, dtype=np.int64)
+        self.lengths: NDArray[np.int64] = np.asarray(lengths, dtype=np.int64)
+        ends = self.begins + self.lengths
+        if self.begins.size and not (
+            self.begins.min() >= 0 and self.lengths.min() >= 0 and ends.max() <= len(self.rows)
+        ):
+            raise DataError("every piece lies within the rows", got=f"{len(self.rows)} rows")
+
+    @classmethod
+    def join(cls, pieces: Iterable[Rows]) -> PackedRows:
+        """Copy pieces into memory, one after the other.
+
+        Raises:
+            DataError: If pieces have other columns than others.
+        """
+        pieces = list(pieces)
+        widths = sorted({piece.shape[1:] for piece in pieces})
+        if len(widths) > 1:
+            raise DataError(
+                "all pieces have the same columns",
+                got=" and ".join(map(str, widths)),
+                fix="encode them with one encoder",
+            )
+        lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+        empty = np.zeros((0, 0), dtype=np.float32)
+        rows = np.concatenate(pieces, dtype=np.float32) if pieces else empty
+        return cls(rows, np.cumsum(lengths) - lengths, lengths)
+
+    @property
+    def rows(self) -> Rows:
+        """(N, F) all rows there are, also those of pieces that were not selected."""
+        if self._rows is None:
+            assert self._path is not None
+            try:
+                # Torch wants memory that could be written to; what is written goes nowhere.
+                self._rows = np.asarray(np.load(self._path, mmap_mode="c"))
+            except (OSError, EOFError, ValueError) as error:
+                raise DataError(
+                    "rows that are mapped into memory are there, and whole",
+                    got=str(error),
+                    where=str(self._path),
+                    fix="encode the corpus again",
+                ) from error
+        return self._rows
+
+    def select(self, pieces: Sequence[int] | NDArray[np.int64]) -> PackedRows:
+        """Some of the pieces, by number; their rows are not copied."""
+        chosen = np.asarray(pieces, dtype=np.int64)
+        rows = self.rows if self._path is None else self._path
+        return PackedRows(rows, self.begins[chosen], self.lengths[chosen])
+
+    @override
+    def __len__(self) -> int:
+        """How many pieces there are."""
+        return len(self.begins)
+
+    @overload
+    def __getitem__(self, index: int) -> Rows: ...
+    @overload
+    def __getitem__(self, index: slice) -> PackedRows: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Rows | PackedRows:
+        """The rows of a piece, (N, F), or some of the pieces; neither is copied."""
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        low = int(self.begins[index])
+        return self.rows[low : low + int(self.lengths[index])]
+
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle a file as its path."""
+        rows = self._rows if self._path is None else self._path
+        return PackedRows, (rows, self.begins, self.lengths)

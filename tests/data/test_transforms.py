@@ -1,0 +1,276 @@
+"""Augmentation: other keys, speeds and loudnesses, on training batches alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notelstm.batch import Batch
+from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data.transforms import Augmented, NumberedBatches, Stretch, Transpose, VelocityShift
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.errors import ConfigError, FieldError
+from notelstm.fields import Field
+from notelstm.notes import Notes
+from notelstm.plugins import build, describe, installed
+from notelstm.protocols import Batches, NoteEncoder, Transform
+from notelstm.testing import strategies
+
+ENCODERS: list[NoteEncoder] = [StepDurationEncoder(), LogTimeEncoder()]
+ALL: tuple[Transform, ...] = (Transpose(low=-5, high=5), Stretch(), VelocityShift())
+
+
+def tune(seed: int, n: int = 60, low: int = 40, high: int = 90) -> Notes:
+    rng = np.random.default_rng(seed)
+    start = np.cumsum(rng.uniform(0, 0.5, n))
+    return Notes(
+        start=start,
+        end=start + rng.uniform(0.05, 1.0, n),
+        pitch=rng.integers(low, high + 1, n),
+        velocity=rng.integers(20, 110, n),
+    )
+
+
+def lanes(rows: list[Any], **options: Any) -> NumberedBatches:
+    data = SequenceDataset(rows, window=8, scored="every")
+    return LaneBatches(dataset=data, batch=4, **options)
+
+
+def windows(rows: list[Any], **options: Any) -> NumberedBatches:
+    return WindowBatches(dataset=SequenceDataset(rows, window=8), batch=16, **options)
+
+
+KINDS = pytest.mark.parametrize("make", [windows, lanes])
+Make = Callable[..., NumberedBatches]
+
+
+def augmented(
+    make: Make, encoder: NoteEncoder, *transforms: Transform, **options: Any
+) -> Augmented:
+    batches = make([encoder.encode(tune(k)) for k in range(12)])
+    return Augmented(batches=batches, fields=encoder.fields, transforms=transforms, **options)
+
+
+def apply(transform: Transform, encoder: NoteEncoder, notes: Notes, choice: int) -> Notes:
+    rows = torch.from_numpy(encoder.encode(notes))[None]
+    return encoder.decode(transform.apply(encoder.fields, rows, torch.tensor([choice]))[0].numpy())
+
+
+def extremes(encoder: NoteEncoder, notes: Notes) -> tuple[Any, Any]:
+    rows = encoder.encode(notes)
+    return rows.min(axis=0)[None], rows.max(axis=0)[None]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@given(notes=strategies.notes(min_notes=1), seed=st.integers(0, 99), reach=st.integers(0, 30))
+def test_transposing_moves_all_pitches_alike_and_stays_on_the_scale(
+    encoder: NoteEncoder, notes: Notes, seed: int, reach: int
+) -> None:
+    transform = Transpose(low=-reach, high=reach)
+    low, high = extremes(encoder, notes)
+    rng = np.random.default_rng(seed)
+    (choice,) = transform.choose(encoder.fields, low, high, rng).tolist()
+    moved = apply(transform, encoder, notes, choice)
+    plain = encoder.decode(encoder.encode(notes))
+    assert moved.pitch.tolist() == (plain.pitch + choice - reach).tolist()
+    np.testing.assert_array_equal(moved.start, plain.start)
+    np.testing.assert_array_equal(moved.velocity, plain.velocity)
+
+
+def test_transposing_uses_all_the_room_and_no_more() -> None:
+    fields = StepDurationEncoder().fields
+    low, high = np.array([[30.0, 0, 0], [0, 0, 0], [23, 0, 0]]), np.array([[122.0, 0, 0]] * 3)
+    low, high = low.repeat(500, axis=0).astype(np.float32), high.repeat(500, axis=0)
+    high = high.astype(np.float32)
+    rng = np.random.default_rng(1)
+    shifts = Transpose(low=-12, high=12).choose(fields, low, high, rng).reshape(3, 500) - 12
+    assert set(shifts[0]) == set(range(-12, 6))
+    assert set(shifts[1]) == set(range(6))
+    piano = Transpose(low=-12, high=12, lowest=21, highest=108)
+    shifts = piano.choose(fields, low, high, rng).reshape(3, 500) - 12
+    assert set(shifts[0]) == set(range(-9, 1)), "a piece that is off the keyboard moves towards it"
+    assert set(shifts[2]) == {-2, -1, 0}
+
+
+@pytest.mark.parametrize("choice", range(3))
+def test_stretching_multiplies_seconds(choice: int) -> None:
+    transform, notes = Stretch(factors=(0.8, 1, 1.25)), tune(0)
+    slow = apply(transform, StepDurationEncoder(), notes, choice)
+    np.testing.assert_allclose(slow.step[1:], notes.step[1:] * transform.factors[choice], rtol=1e-5)
+    np.testing.assert_allclose(slow.duration, notes.duration * transform.factors[choice], rtol=1e-5)
+    assert slow.pitch.tolist() == notes.pitch.tolist()
+
+
+@pytest.mark.parametrize("choice", range(3))
+def test_stretched_classes_are_those_that_the_time_falls_into(choice: int) -> None:
+    transform, encoder = Stretch(factors=(0.8, 1, 1.25)), LogTimeEncoder()
+    rows = encoder.encode(tune(0, 500))
+    changed = transform.apply(encoder.fields, torch.from_numpy(rows)[None], torch.tensor([choice]))[
+        0
+    ].numpy()
+    assert np.array_equal(changed[:, [0, 3]], rows[:, [0, 3]])
+    if choice == 1:
+        assert np.array_equal(changed, rows)
+    for column in (1, 2):
+        field = encoder.fields[column]
+        for before, after in zip(rows[:, column], changed[:, column], strict=True):
+            wanted = field.value_of(before) * transform.factors[choice]
+            low, high = field.edges[int(after)], field.edges[int(after) + 1]
+            first, last = after == 0, after == len(field.values) - 1
+            assert first or low - 1e-9 <= wanted
+            assert last or wanted < high + 1e-9
+
+
+def test_velocities_stay_on_their_scale() -> None:
+    transform, encoder = VelocityShift(amounts=(-40, 0, 40)), LogTimeEncoder()
+    notes = tune(0)
+    plain = encoder.decode(encoder.encode(notes))
+    louder = apply(transform, encoder, notes, 2)
+    assert louder.velocity.tolist() == np.minimum(plain.velocity + 40, 126).tolist()
+    assert apply(transform, encoder, notes, 1) == plain
+    assert apply(transform, encoder, notes, 0).velocity.min() >= 1
+
+
+def test_classes_without_edges_become_the_nearest_value() -> None:
+    field = Field.categorical("duration", "duration", values=[4.0, 1.0, 2.0], unit="s")
+    step = Field.continuous("step", "step", unit="s", low=0.0, high=3.0)
+    rows = torch.tensor([[[0.0, 1.0], [1, 2], [2, 3]]])
+    out = Stretch(factors=(1.8,)).apply((field, step), rows, torch.tensor([0]))
+    assert out[0, :, 0].tolist() == [0, 2, 0]
+    assert out[0, :, 1].tolist() == pytest.approx([1.8, 3, 3]), "bounds of the field are kept"
+    assert rows[0, :, 0].tolist() == [0, 1, 2], "the rows given stay as they are"
+
+
+@KINDS
+def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
+    encoder = StepDurationEncoder()
+    made = augmented(make, encoder, Transpose(low=-5, high=5))
+    for number in range(3):
+        shifts: dict[int, set[int]] = {}
+        for (plain, pieces), batch in zip(
+            made.batches.numbered_epoch(number), made.epoch(number), strict=True
+        ):
+            assert torch.equal(batch.scored, plain.scored)
+            assert torch.equal(batch.rows[..., 1:], plain.rows[..., 1:])
+            moved = (batch.rows - plain.rows)[..., 0]
+            for lane, piece in enumerate(pieces.tolist()):
+                there = plain.rows[lane, :, 2] > 0  # not the filling of a lane
+                shifts.setdefault(piece, set()).update(moved[lane, there].int().tolist())
+        assert all(len(found) == 1 for found in shifts.values())
+        assert len(set.union(*shifts.values())) > 3
+        assert sorted(shifts) == list(range(12))
+
+
+@KINDS
+def test_epochs_differ_are_repeatable_and_can_be_taken_up(make: Make) -> None:
+    made = augmented(make, LogTimeEncoder(), *ALL)
+
+    def rows(batches: Batches, number: int, first: int = 0) -> list[Batch]:
+        return list(batches.epoch(number, first))
+
+    def same(a: list[Batch], b: list[Batch]) -> bool:
+        return all(torch.equal(x.rows, y.rows) for x, y in zip(a, b, strict=True))
+
+    assert same(rows(made, 1), rows(made, 1))
+    assert same(rows(made, 1, 3), rows(made, 1)[3:])
+    assert not same(rows(made, 0), rows(made, 1))
+    other = augmented(make, LogTimeEncoder(), *ALL, seed=1)
+    assert not same(rows(made, 1), rows(other, 1))
+    assert (made.steps, made.carries) == (made.batches.steps, made.batches.carries)
+
+
+@KINDS
+def test_what_is_not_wrapped_is_not_changed(make: Make) -> None:
+    encoder = LogTimeEncoder()
+    rows = [encoder.encode(tune(k)) for k in range(12)]
+    plain = make(rows)
+    before = [batch.rows.clone() for batch, _ in plain.numbered_epoch(0)]
+    made = Augmented(batches=plain, fields=encoder.fields, transforms=ALL)
+    list(made.epoch(0))
+    assert all(
+        torch.equal(a, b.rows) for a, (b, _) in zip(before, plain.numbered_epoch(0), strict=True)
+    )
+    assert all(
+        np.array_equal(a, encoder.encode(tune(k))) for k, a in enumerate(plain.dataset.packed)
+    )
+
+
+@KINDS
+def test_augmented_rows_can_be_decoded(make: Make) -> None:
+    for encoder in ENCODERS:
+        usable = [t for t in ALL if not (isinstance(t, VelocityShift) and len(encoder.fields) < 4)]
+        for batch in augmented(make, encoder, *usable).epoch(0):
+            for lane in batch.rows:
+                encoder.decode(lane.numpy())
+
+
+def test_fields_that_cannot_be_changed_are_named() -> None:
+    events = PerformanceEventEncoder()
+    rows = [events.encode(tune(0, 90))]
+    for transform in ALL:
+        batches = windows(rows)
+        with pytest.raises(FieldError, match="event"):
+            Augmented(batches=batches, fields=events.fields, transforms=(transform,))
+    with pytest.raises(FieldError, match="velocity"):
+        augmented(windows, StepDurationEncoder(), VelocityShift())
+    beat = Field.continuous("step", "step", unit="beat", low=0.0)
+    with pytest.raises(FieldError, match=r"in seconds.*got step \(step, beat\)"):
+        Augmented(
+            batches=windows([np.zeros((30, 1), np.float32)]),
+            fields=(beat,),
+            transforms=(Stretch(),),
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Transpose(low=1),
+        lambda: Transpose(high=-1),
+        lambda: Transpose(lowest=100, highest=99),
+        lambda: Stretch(factors=()),
+        lambda: Stretch(factors=(1.0, 0.0)),
+        lambda: Stretch(factors=(float("nan"),)),
+        lambda: VelocityShift(amounts=()),
+        lambda: VelocityShift(amounts=(127,)),
+        lambda: augmented(windows, StepDurationEncoder(), Transpose(), Transpose(low=-1)),
+        lambda: augmented(windows, StepDurationEncoder(), seed=-1),
+    ],
+)
+def test_settings_are_checked(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError):
+        wrong()
+
+
+def test_transforms_are_parts() -> None:
+    names = {plugin.name for plugin in installed("transforms")}
+    assert {"transpose", "stretch", "velocity-shift"} <= names
+    for transform in ALL:
+        assert build(describe(transform)) == transform
+
+
+@KINDS
+def test_a_batch_costs_little(make: Make) -> None:
+    """Far less than a training step, which takes milliseconds at these sizes."""
+    encoder = LogTimeEncoder()
+    rows = [encoder.encode(tune(k, 2000)) for k in range(20)]
+    data = SequenceDataset(rows, window=25, scored="every")
+    plain: Any = WindowBatches if make is windows else LaneBatches
+    batches = plain(dataset=data, batch=64)
+    made = Augmented(batches=batches, fields=encoder.fields, transforms=ALL)
+
+    def seconds(epochs: Batches) -> float:
+        began = time.perf_counter()
+        for _ in epochs.epoch(0):
+            pass
+        return (time.perf_counter() - began) / epochs.steps
+
+    extra = min(seconds(made) for _ in range(5)) - min(seconds(batches) for _ in range(5))
+    assert extra < 1e-3
