@@ -22,25 +22,54 @@ __all__ = ["DEFAULT_VELOCITY", "BeatMap", "Notes"]
 DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note that was made without one."""
 
+_OPTIONAL: Final = ("program", "drum", "track")
 
-def _column(name: str, values: ArrayLike, dtype: type, length: int) -> NDArray[Any]:
+
+def _column(
+    name: str, values: ArrayLike | None, dtype: type, length: int, each: str = "note"
+) -> NDArray[Any]:
     """A read-only (N,) array of `dtype`, or an error that names the column."""
     try:
         array = np.asarray(values)
-        whole = array.dtype.kind != "f" or np.all(np.isfinite(array) & (array == np.floor(array)))
-        if dtype is not np.float64 and not whole:
-            raise NotesError(f"{name} holds whole numbers", got="fractions, NaN or infinity")
-        array = np.array(array, dtype=dtype)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, NotesError):
-            raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise NotesError(f"{name} is an array of numbers", got=str(error)) from error
+    if array.dtype.kind not in "biuf":
+        raise NotesError(f"{name} is an array of numbers", got=f"{array.dtype}")
+    if dtype is not np.float64 and array.dtype.kind == "f":
+        # Above 2**53 not every whole number is a float.
+        whole = np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) <= 2**53)
+        if not whole.all():
+            raise NotesError(f"{name} holds whole numbers", got=f"{array[~whole][0]}")
+    if dtype is np.bool_ and not np.isin(array, (0, 1)).all():
+        raise NotesError(f"{name} is true or false", got=f"{array[~np.isin(array, (0, 1))][0]}")
+    array = np.array(array, dtype=dtype)
     if array.ndim == 0:
         array = np.full(length, array[()])
     if array.shape != (length,):
-        raise NotesError(f"{name} has one value a note, {length}", got=f"shape {array.shape}")
+        raise NotesError(f"{name} has one value a {each}, {length}", got=f"shape {array.shape}")
     array.setflags(write=False)
     return array
+
+
+def _length(name: str, values: ArrayLike) -> int:
+    """How many values a column has, one for a single number."""
+    try:
+        return int(np.size(np.asarray(values)))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NotesError(f"{name} is an array of numbers", got=str(error)) from error
+
+
+def _take(part: object, state: dict[str, Any]) -> None:
+    """Fill in a copied or unpickled part; numpy forgets that an array is read-only."""
+    for name, value in state.items():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+        object.__setattr__(part, name, value)
+
+
+def _bytes(column: NDArray[Any]) -> bytes:
+    """What is hashed of a column: -0.0 equals 0.0, so it must hash alike."""
+    return (column + 0).tobytes()
 
 
 def _check_range(name: str, values: NDArray[Any], low: float, high: float) -> None:
@@ -91,20 +120,27 @@ class BeatMap:
         numerators: ArrayLike = (),
         denominators: ArrayLike = (),
     ) -> None:
-        k, m = np.size(np.asarray(seconds)), np.size(np.asarray(meter_beats))
+        k, m = _length("seconds", seconds), _length("meter_beats", meter_beats)
         columns = {
-            "seconds": _column("seconds", seconds, np.float64, k),
-            "tempi": _column("tempi", tempi, np.float64, k),
-            "meter_beats": _column("meter_beats", meter_beats, np.float64, m),
-            "numerators": _column("numerators", numerators, np.int64, m),
-            "denominators": _column("denominators", denominators, np.int64, m),
+            "seconds": _column("seconds", seconds, np.float64, k, "tempo"),
+            "tempi": _column("tempi", tempi, np.float64, k, "tempo"),
+            "meter_beats": _column("meter_beats", meter_beats, np.float64, m, "metre"),
+            "numerators": _column("numerators", numerators, np.int64, m, "metre"),
+            "denominators": _column("denominators", denominators, np.int64, m, "metre"),
         }
         for name, column in columns.items():
             object.__setattr__(self, name, column)
-        if k == 0 or self.seconds[0] != 0 or not np.all(np.diff(self.seconds) > 0):
+        ascend = np.all(np.diff(self.seconds) > 0) and np.all(np.isfinite(self.seconds))
+        if k == 0 or self.seconds[0] != 0 or not ascend:
             raise NotesError("a beat map starts at 0 s and its times ascend", got=f"{self.seconds}")
         if not (np.all(np.isfinite(self.tempi)) and np.all(self.tempi > 0)):
             raise NotesError("tempi are finite and above 0", got=f"{self.tempi}")
+        later = np.diff(self.meter_beats, prepend=0.0) >= 0
+        if not (np.all(later) and np.all(np.isfinite(self.meter_beats))):
+            raise NotesError(
+                "metres start at 0 or later, none before the one it follows",
+                got=f"{self.meter_beats}",
+            )
         if m and not (np.all(self.numerators > 0) and np.all(self.denominators > 0)):
             raise NotesError(
                 "time signatures are above 0", got=f"{self.numerators}/{self.denominators}"
@@ -140,7 +176,11 @@ class BeatMap:
     @override
     def __hash__(self) -> int:
         """Hash of the tempo columns, consistent with equality."""
-        return hash((self.seconds.tobytes(), self.tempi.tobytes()))
+        return hash((_bytes(self.seconds), _bytes(self.tempi)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies and unpickled maps are read-only too."""
+        _take(self, state)
 
 
 @final
@@ -194,7 +234,7 @@ class Notes:
         track: ArrayLike | None = None,
         beats: BeatMap | None = None,
     ) -> None:
-        n = np.size(np.asarray(start))
+        n = _length("start", start)
         given = {
             "start": (start, np.float64),
             "end": (end, np.float64),
@@ -205,7 +245,7 @@ class Notes:
             "track": (track, np.int64),
         }
         columns = {
-            name: None if values is None else _column(name, values, dtype, n)
+            name: None if values is None and name in _OPTIONAL else _column(name, values, dtype, n)
             for name, (values, dtype) in given.items()
         }
         onsets = columns["start"]
@@ -337,7 +377,11 @@ class Notes:
     @override
     def __hash__(self) -> int:
         """Hash of onsets and pitches, consistent with equality."""
-        return hash((self.start.tobytes(), self.pitch.tobytes()))
+        return hash((_bytes(self.start), _bytes(self.pitch)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies and unpickled pieces are read-only too."""
+        _take(self, state)
 
     @override
     def __repr__(self) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +49,27 @@ def test_columns_are_read_only(piece: Notes) -> None:
         piece.start = np.zeros(1)  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_copies_are_read_only_too(copied: Callable[[Any], Any]) -> None:
+    piece = Notes(start=[0], end=[1], pitch=[60], beats=BeatMap())
+    again = copied(piece)
+    assert again == piece
+    assert hash(again) == hash(piece)
+    for column in (again.start, again.pitch, again.beats.seconds):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 1
+
+
+def test_what_is_equal_hashes_alike() -> None:
+    plus, minus = (Notes(start=[x], end=[1], pitch=[60]) for x in (0.0, -0.0))
+    assert plus == minus
+    assert hash(plus) == hash(minus)
+    assert BeatMap(seconds=[-0.0]) == BeatMap()
+    assert hash(BeatMap(seconds=[-0.0])) == hash(BeatMap())
+
+
 def test_a_column_is_a_copy_of_what_was_given() -> None:
     start = np.zeros(2)
     piece = Notes(start=start, end=[1, 1], pitch=[60, 61])
@@ -79,6 +104,17 @@ def test_steps_and_durations_add_up(piece: Notes) -> None:
         ({"pitch": [60]}, "pitch has one value a note, 2"),
         ({"pitch": [[60], [60]]}, "shape"),
         ({"pitch": ["a", "b"]}, "pitch is an array of numbers"),
+        ({"pitch": ["60", "64"]}, "pitch is an array of numbers"),
+        ({"pitch": np.array([60.5, 64], dtype=object)}, "pitch is an array of numbers"),
+        ({"pitch": [60, 2**70]}, "pitch is an array of numbers"),
+        ({"pitch": [60, 1e300]}, "pitch holds whole numbers"),
+        ({"pitch": None}, "pitch is an array of numbers"),
+        ({"end": None}, "end is an array of numbers"),
+        ({"start": None}, "start is an array of numbers"),
+        ({"start": [0, 1j]}, "start is an array of numbers"),
+        ({"start": [[0], [0, 1]]}, "start is an array of numbers"),
+        ({"end": torch.ones(2, requires_grad=True)}, "end is an array of numbers"),
+        ({"drum": [0, 2]}, "drum is true or false; got 2"),
         ({"velocity": [0, 100]}, "velocity is 1 to 127"),
         ({"velocity": 128}, "velocity is 1 to 127"),
         ({"program": [0, 200]}, "program is 0 to 127"),
