@@ -44,6 +44,8 @@ napoleon_use_ivar = True
 napoleon_custom_sections = [("Source", "notes_style")]
 maximum_signature_line_length = 80
 
+# Where a signature is shown as it is written, a short name can stand for either of two classes.
+suppress_warnings = ["ref.python"]
 nitpicky = True
 nitpick_ignore_regex = [
     # The build needs no network, so there are no inventories of other projects to link to.
@@ -81,7 +83,10 @@ GoogleDocstring._consume_returns_section = _returns  # type: ignore[method-assig
 def _readable_signature(
     app: Sphinx, what: str, name: str, found: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str]:
-    """A default that is made anew each time is shown as ``...``; Sphinx cannot parse more."""
+    """Signatures that can be read, and that Sphinx can parse."""
+    if signature and "tyro" in signature:
+        return "(...)", ""  # the options of a command; its --help has them in full
+    # A default that is made anew each time.
     return signature and signature.replace("<factory>", "..."), returns
 
 
