@@ -14,6 +14,7 @@ from notelstm.midi.report import RepairLog
 __all__ = ["END_OF_TRACK", "Chunk", "Layout", "lay_out"]
 
 END_OF_TRACK: Final = b"\xff\x2f\x00"
+"""The meta event that every track chunk ends with."""
 _ASSUMED_DIVISION: Final = 480
 _MOST_CHUNKS: Final = 65535
 _NAME: Final = re.compile(rb"[A-Za-z0-9 ]{4}")
