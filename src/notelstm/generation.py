@@ -6,20 +6,20 @@ force fields, or listen while it plays.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast, final, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from notelstm.bundle import Bundle
 from notelstm.encoders import tracker_of
 from notelstm.errors import ConfigError, DataError, FieldError
 from notelstm.fields import Field, Rows
+from notelstm.models.modes import in_use
 from notelstm.notes import Notes
 from notelstm.protocols import (
     Context,
@@ -34,7 +34,7 @@ from notelstm.protocols import (
     TrackingEncoder,
     View,
 )
-from notelstm.tree import index
+from notelstm.tree import index, leaf
 
 __all__ = ["NoiseStream", "Session", "generate", "generate_batch"]
 
@@ -106,19 +106,6 @@ class _Views(Sequence[View]):
         return View(known, self._lanes[index].tracker)
 
 
-@contextlib.contextmanager
-def _listening(model: NoteModel) -> Iterator[None]:
-    """Inference mode and evaluation mode, the model's own mode restored afterwards."""
-    module = cast(nn.Module, model)
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        module.train(training)
-
-
 @final
 class Session:
     """A batch of sequences in the making.
@@ -133,7 +120,7 @@ class Session:
 
     Raises:
         FieldError: If model and encoder have other fields.
-        ConfigError: If there are no lanes.
+        ConfigError: If there are no lanes, or the seed is negative.
     """
 
     def __init__(
@@ -148,6 +135,8 @@ class Session:
     ) -> None:
         if lanes < 1:
             raise ConfigError("a session has at least 1 lane", got=f"{lanes}")
+        if seed < 0:
+            raise ConfigError("a seed is at least 0", got=f"{seed}")
         if model.fields != encoder.fields:
             raise FieldError(
                 "the model's fields are the encoder's",
@@ -166,11 +155,11 @@ class Session:
         self._streams: Final = [NoiseStream(seed, i, len(self._fields)) for i in range(lanes)]
         self._noise = torch.zeros(0)
         self._noise_at = _BLOCK
-        with _listening(model):
+        with in_use(model):
             context, state = model.start(lanes)
         self._context: Context = index(context, (slice(None), -1))
         self._state: State = state
-        self._device: Final = next(cast(nn.Module, model).parameters()).device
+        self._device: Final = leaf(context).device
 
     @property
     def trackers(self) -> list[Tracker]:
@@ -186,7 +175,7 @@ class Session:
         if not len(rows):
             return
         lanes = len(self._lanes)
-        with _listening(self._model):
+        with in_use(self._model):
             tensor = torch.tensor(np.asarray(rows), device=self._device)  # (T, F)
             batch = tensor.expand(lanes, *tensor.shape)  # (B, T, F)
             context, self._state = self._model.forward(batch, self._state)
@@ -206,18 +195,13 @@ class Session:
             (B, F) rows.
 
         Raises:
-            FieldError: If a forced field does not exist.
+            FieldError: If a forced field does not exist, or cannot have that entry.
         """
-        unknown = set(forced) - set(self._fields)
-        if unknown:
-            raise FieldError(
-                "forced fields are the encoder's",
-                got=", ".join(sorted(unknown)),
-                fix=f"use {', '.join(self._fields)}",
-            )
+        for name, entry in forced.items():
+            self._check_forced(name, entry)
         noise = self._next_noise()  # (B, F, 2)
         known: dict[str, Tensor] = {}
-        with _listening(self._model):
+        with in_use(self._model):
             for name in self._model.order:
                 column = self._columns[name]
                 known[name] = self._entry(name, forced.get(name), noise[:, column], known)
@@ -228,6 +212,17 @@ class Session:
         drawn: Rows = rows.cpu().numpy()
         self._history.append(drawn)
         return drawn
+
+    def _check_forced(self, name: str, entry: float) -> None:
+        if name not in self._fields:
+            raise FieldError(
+                "forced fields are the encoder's", got=name, fix=f"use {', '.join(self._fields)}"
+            )
+        field = self._fields[name]
+        low, high = field.interval if field.classes is None else (0, field.classes - 1)
+        if not low <= entry <= high or (field.is_categorical and entry != int(entry)):
+            what = "a class id" if field.is_categorical else "a number"
+            raise FieldError(f"{name} is {what} from {low:g} to {high:g}", got=f"{entry:g}")
 
     def _entry(
         self, name: str, forced: float | None, noise: Tensor, known: Mapping[str, Tensor]

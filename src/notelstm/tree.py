@@ -14,7 +14,18 @@ from torch import Tensor
 
 from notelstm.errors import ShapeError
 
-__all__ = ["Tree", "choose", "detach", "flatten", "index", "join", "map_tree", "move", "unflatten"]
+__all__ = [
+    "Tree",
+    "choose",
+    "detach",
+    "flatten",
+    "index",
+    "join",
+    "leaf",
+    "map_tree",
+    "move",
+    "unflatten",
+]
 
 Tree: TypeAlias = Any
 """A tensor or a named tuple of trees (Python's types cannot say "named tuple of the same")."""
@@ -40,6 +51,13 @@ def map_tree(function: Callable[..., Tensor], first: T, *others: T) -> T:
         got=type(first).__name__,
         fix="make Context and State typing.NamedTuple classes of tensors",
     )
+
+
+def leaf(tree: Tree) -> Tensor:
+    """One of its tensors, to ask for the device, the type, or the leading shape of all."""
+    while not isinstance(tree, Tensor):
+        tree = tree[0]
+    return tree
 
 
 def index(tree: T, at: Any) -> T:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.protocols import Context, NoteModel, Prediction
-from notelstm.tree import flatten, index, join, map_tree
+from notelstm.tree import index, join, leaf, map_tree
 
 __all__ = ["LastRows", "Windowed"]
 
@@ -72,8 +72,7 @@ class Windowed(nn.Module):
     def start(self, batch: int) -> tuple[Context, LastRows]:
         """The inner model's start, and an empty window."""
         context, _ = self.inner.start(batch)
-        like = next(iter(flatten(context).values()))
-        rows = like.new_zeros(batch, self.window, len(self.fields))
+        rows = leaf(context).new_zeros(batch, self.window, len(self.fields))
         filled = torch.zeros(batch, dtype=torch.long, device=rows.device)
         return context, LastRows(rows, filled)
 

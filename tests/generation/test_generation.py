@@ -1,0 +1,397 @@
+"""The note loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from notelstm.bundle import Bundle
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.errors import ConfigError, DataError, FieldError
+from notelstm.fields import Field
+from notelstm.generation import NoiseStream, Session, generate, generate_batch
+from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
+from notelstm.notes import Notes
+from notelstm.predictions import Categorical, Point
+from notelstm.protocols import NoteEncoder, NoteModel, Prediction, View
+from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.testing.makers import long_piece
+
+PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
+
+
+def reference(**options: Any) -> Bundle:
+    encoder = StepDurationEncoder()
+    torch.manual_seed(0)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden=8)
+    with torch.no_grad():
+        for name in ("step", "duration"):
+            cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
+    settings = {"sampler": Weighted(processors=(ShortestDuration(),)), "context": 25, **options}
+    return Bundle(model=model, encoder=encoder, **settings)
+
+
+def chained(encoder: NoteEncoder | None = None, **options: Any) -> Bundle:
+    encoder = LogTimeEncoder() if encoder is None else encoder
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, dropout=0.2)
+    return Bundle(model=model, encoder=encoder, **{"sampler": Ancestral(), **options})
+
+
+def events() -> Bundle:
+    return chained(PerformanceEventEncoder())
+
+
+BUNDLES = pytest.mark.parametrize("make", [reference, chained, events])
+Make = Callable[[], Bundle]
+
+
+@BUNDLES
+@pytest.mark.parametrize("prompt", [None, PROMPT], ids=["from nothing", "prompt"])
+def test_a_lane_in_a_batch_is_the_lane_alone(make: Make, prompt: Notes | None) -> None:
+    bundle = make()
+    alone = generate(bundle, 80, prompt=prompt, seed=7)
+    for size in (1, 3):
+        lanes = generate_batch(bundle, 80, batch=size, prompt=prompt, seed=7)
+        assert len(lanes) == size
+        np.testing.assert_array_equal(lanes[0].pitch, alone.pitch)
+        np.testing.assert_allclose(lanes[0].start, alone.start, atol=1e-4)
+        np.testing.assert_allclose(lanes[0].end, alone.end, atol=1e-4)
+    assert lanes[1] != lanes[0]
+    # Lane 1 of a batch of 3 is lane 1 of a batch of 2.
+    two = generate_batch(bundle, 80, batch=2, prompt=prompt, seed=7)
+    np.testing.assert_array_equal(two[1].pitch, lanes[1].pitch)
+
+
+@BUNDLES
+def test_a_seed_is_a_piece(make: Make) -> None:
+    bundle = make()
+    state = torch.get_rng_state()
+    assert generate(bundle, 20, seed=1) == generate(bundle, 20, seed=1)
+    torch.rand(3)
+    np.random.default_rng().random()
+    assert generate(bundle, 20, seed=1) == generate(bundle, 20, seed=1)
+    assert generate(bundle, 20, seed=1) != generate(bundle, 20, seed=2)
+    torch.set_rng_state(state)
+    generate(bundle, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def uniforms(count: int, fields: int, seed: int) -> np.ndarray[Any, Any]:
+    """The noise of a lane alone, (count, F, 2)."""
+    stream = NoiseStream(seed, 0, fields)
+    blocks = [stream.block() for _ in range(count // 64 + 1)]
+    return np.concatenate(blocks)[:count]
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["scaled", "raw feedback"])
+@torch.no_grad()
+def test_the_articles_loop_written_plainly(raw: bool) -> None:
+    """A window of 25 re-run for each note; the new note appended, the oldest dropped."""
+    bundle = reference(feedback=RawPitch() if raw else None)
+    played = generate(bundle, 50, prompt=PROMPT, seed=11)
+    model = cast(ThreeHeadLSTM, bundle.model)
+    heads = {
+        name: cast(nn.Linear, model.get_submodule(f"{name}_linear"))
+        for name in ("pitch", "step", "duration")
+    }
+    noise = uniforms(50, 3, seed=11)
+    window = [
+        [pitch / 128, step, duration]
+        for pitch, step, duration in zip(PROMPT.pitch, PROMPT.step, PROMPT.duration, strict=True)
+    ][-25:]
+    pitches, starts, ends, clock = [], [], [], 0.0
+    for i in range(50):
+        last = model.lstm(torch.tensor([window], dtype=torch.float32))[0][0, -1]
+        weights = torch.sigmoid(heads["pitch"](last)).double().numpy()
+        border = np.cumsum(weights / weights.sum())
+        pitch = int(np.searchsorted(border, noise[i, 0, 0], side="right"))
+        step = max(float(heads["step"](last)), 0.0)
+        duration = max(float(heads["duration"](last)), 0.01)
+        clock += step
+        pitches.append(pitch)
+        starts.append(clock)
+        ends.append(clock + duration)
+        window = [*window[1:], [pitch if raw else pitch / 128, step, duration]]
+    np.testing.assert_array_equal(played.pitch, pitches)
+    np.testing.assert_allclose(played.start, starts, atol=1e-4)
+    np.testing.assert_allclose(played.end, ends, atol=1e-4)
+
+
+def test_raw_feedback_is_heard() -> None:
+    plain = generate(reference(), 50, prompt=PROMPT, seed=11)
+    raw = generate(reference(feedback=RawPitch()), 50, prompt=PROMPT, seed=11)
+    assert plain.pitch[0] == raw.pitch[0]
+    assert np.any(plain.pitch != raw.pitch)
+
+
+@BUNDLES
+@pytest.mark.parametrize("context", [None, 4])
+@torch.no_grad()
+def test_what_is_carried_is_what_a_fresh_look_at_everything_gives(
+    make: Make, context: int | None
+) -> None:
+    bundle = make()
+    model = bundle.model if context is None else Windowed(bundle.model, context)
+    cast(nn.Module, model).eval()
+    session = Session(model, bundle.encoder, Greedy(), seed=3)
+    rows = bundle.encoder.encode(PROMPT)[:30]
+    session.feed(rows)
+    drawn = np.concatenate([session.next() for _ in range(30)])
+    everything = np.concatenate([rows, drawn])
+    # Each row again from all rows before it, or the last few of them, in one go.
+    for at in range(len(rows), len(everything)):
+        past = everything[:at] if context is None else everything[at - context : at]
+        state = bundle.model.start(1)[1]
+        after, _ = bundle.model.forward(torch.from_numpy(past)[None], state)
+        last = type(after)(*(tensor[:, -1] for tensor in after))
+        known: dict[str, Tensor] = {}
+        columns = [field.name for field in bundle.encoder.fields]
+        for name in bundle.model.order:
+            prediction = bundle.model.predict(name, last, known)
+            got = everything[at, columns.index(name)]
+            known[name] = torch.tensor([got])
+            if make is events:
+                continue
+            low = bundle.encoder.fields[columns.index(name)].interval.low
+            assert got == pytest.approx(max(float(prediction.mode()), low), abs=1e-4)
+
+
+@BUNDLES
+def test_as_many_notes_as_asked_for(make: Make) -> None:
+    bundle = make()
+    for prompt in (None, PROMPT):
+        for count in (0, 1, 33):
+            notes = generate(bundle, count, prompt=prompt, seed=2)
+            assert len(notes) == count
+            assert np.all(notes.start >= 0)
+            assert np.all(notes.duration > 0)
+    assert len(generate(bundle)) == 128
+
+
+@BUNDLES
+def test_more_is_a_continuation_of_less(make: Make) -> None:
+    bundle = make()
+    short, long = (generate(bundle, n, prompt=PROMPT, seed=4) for n in (5, 30))
+    np.testing.assert_array_equal(long.start[:5], short.start)
+    np.testing.assert_array_equal(long.pitch[:5], short.pitch)
+
+
+@BUNDLES
+def test_as_many_seconds_as_asked_for(make: Make) -> None:
+    bundle = make()
+    for prompt in (None, PROMPT):
+        notes = generate(bundle, seconds=4.0, prompt=prompt, seed=2)
+        more = generate(bundle, len(notes) + 5, prompt=prompt, seed=2)
+        assert np.all(notes.start < 4)
+        assert np.all(more.start[len(notes) :] >= 4)
+        np.testing.assert_array_equal(more.pitch[: len(notes)], notes.pitch)
+    assert len(generate(bundle, seconds=0.0)) == 0
+    # Whichever comes first.
+    assert len(generate(bundle, 3, seconds=1e6, seed=2)) == 3
+    assert generate(bundle, 10**6, seconds=4.0, seed=2) == generate(bundle, seconds=4.0, seed=2)
+
+
+@BUNDLES
+def test_a_prompt_is_gone_on_from(make: Make) -> None:
+    bundle = make()
+    first = generate(bundle, 20, prompt=PROMPT, seed=1)
+    other = generate(bundle, 20, prompt=PROMPT[:-1], seed=1)
+    assert first != other
+    # The prompt may start at any time.
+    later = generate(bundle, 20, prompt=PROMPT.shifted(5.0), seed=1)
+    np.testing.assert_array_equal(later.pitch, first.pitch)
+    np.testing.assert_allclose(later.start, first.start, atol=1e-3)
+
+
+def test_a_window_forgets_what_came_before() -> None:
+    bundle = reference()
+    assert generate(bundle, 10, prompt=PROMPT) == generate(bundle, 10, prompt=PROMPT[-26:])
+    carried = reference(context=None)
+    assert generate(carried, 10, prompt=PROMPT) != generate(carried, 10, prompt=PROMPT[-26:])
+    with pytest.raises(DataError, match="context of 25 rows; got 24"):
+        generate(bundle, 10, prompt=PROMPT[:24])
+    assert len(generate(carried, 10, prompt=PROMPT[:1])) == 10
+    assert len(generate(carried, 10, prompt=Notes.empty())) == 10
+
+
+def test_all_notes_of_events_end_and_none_overlaps() -> None:
+    for seed in range(3):
+        for notes in generate_batch(events(), 60, batch=2, seed=seed):
+            assert len(notes) == 60
+            for pitch in set(notes.pitch.tolist()):
+                mine = notes[notes.pitch == pitch]
+                assert np.all(mine.start[1:] >= mine.end[:-1])
+            assert np.all(notes.duration >= 0.009)
+
+
+def test_events_close_what_the_prompt_left_open() -> None:
+    bundle = events()
+    session = Session(bundle.model, bundle.encoder, bundle.sampler, seed=0)
+    on = bundle.encoder.encode(Notes(start=[0.0], end=[9.0], pitch=[60]))
+    session.feed(on[:2])
+    assert session.trackers[0].sounding(0.0) == {60}
+    (notes,) = session.run(notes=10, seconds=None)
+    assert len(notes) == 10
+    assert session.trackers[0].n >= 11
+
+
+def test_a_forced_field_is_what_was_asked_for_and_the_noise_goes_on() -> None:
+    bundle = chained()
+    free, forced = (Session(bundle.model, bundle.encoder, Ancestral(), lanes=2) for _ in range(2))
+    a = free.next()
+    b = forced.next(velocity=float(a[0, 3]), pitch=float(a[0, 0]))
+    assert np.all(b[:, 3] == a[0, 3])
+    assert np.all(b[:, 0] == a[0, 0])
+    # Lane 0 was forced to what it would have drawn: nothing else changes, then or later.
+    np.testing.assert_array_equal(a[0], b[0])
+    for _ in range(70):
+        np.testing.assert_array_equal(free.next()[0], forced.next()[0])
+
+
+def test_later_fields_know_what_was_forced() -> None:
+    bundle = chained()
+    sessions = [Session(bundle.model, bundle.encoder, Ancestral()) for _ in range(2)]
+    low, high = (
+        session.next(pitch=pitch) for session, pitch in zip(sessions, (0, 127), strict=True)
+    )
+    assert (low[0, 0], high[0, 0]) == (0, 127)
+    assert not np.array_equal(low[0, 1:], high[0, 1:])
+
+
+@pytest.mark.parametrize(
+    ("forced", "said"),
+    [
+        ({"pitch": 128}, "pitch is a class id from 0 to 127; got 128"),
+        ({"pitch": -1}, "pitch is a class id"),
+        ({"pitch": 60.5}, "pitch is a class id"),
+        ({"pitch": math.nan}, "pitch is a class id"),
+        ({"step": -0.1}, "step is a number from 0 to inf"),
+        ({"loudness": 1}, "forced fields are the encoder's; got loudness.*pitch, step, duration"),
+    ],
+)
+def test_forced_entries_are_checked(forced: dict[str, float], said: str) -> None:
+    bundle = reference()
+    session = Session(bundle.model, bundle.encoder, bundle.sampler)
+    with pytest.raises(FieldError, match=said):
+        session.next(**forced)
+
+
+def test_the_shortest_duration_keeps_notes_from_vanishing() -> None:
+    bundle = reference()
+    with torch.no_grad():
+        linear = cast(nn.Linear, cast(nn.Module, bundle.model).get_submodule("duration_linear"))
+        linear.bias.fill_(-5.0)
+    assert np.all(generate(bundle, 30).duration >= 0.0099)
+    printed = generate(bundle, 30, sampler=Weighted())
+    assert np.all(printed.duration == 0)
+    coarse = chained(sampler=Ancestral(processors=(ShortestDuration(seconds=1.0),)))
+    assert np.all(generate(coarse, 50).duration >= 1.0)
+
+
+def test_another_sampler_for_once() -> None:
+    bundle = chained()
+    greedy = generate(bundle, 20, sampler=Greedy(), seed=1)
+    assert greedy == generate(bundle, 20, sampler=Greedy(), seed=2)
+    assert greedy != generate(bundle, 20, seed=1)
+    cold = Ancestral(processors=(Temperature(temperature=1e-7),))
+    assert generate(bundle, 20, sampler=cold, seed=3) == greedy
+
+
+@BUNDLES
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_as_it_was(make: Make, training: bool) -> None:
+    bundle = make()
+    module = cast(nn.Module, bundle.model)
+    module.train(training)
+    modes = [part.training for part in module.modules()]
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    first = generate(bundle, 20, prompt=PROMPT)
+    assert first == generate(bundle, 20, prompt=PROMPT)
+    assert [part.training for part in module.modules()] == modes
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in module.parameters())
+    assert torch.is_grad_enabled()
+
+
+def test_a_plain_function_is_a_sampler() -> None:
+    looked: list[tuple[str, int, tuple[str, ...]]] = []
+
+    def sampler(
+        field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+    ) -> Tensor:
+        assert noise.shape == (2, 2)
+        assert [len(views), len(views[0:2])] == [2, 2]
+        looked.append((field.name, views[1].tracker.n, tuple(views[1].known)))
+        return prediction.draw(noise)
+
+    bundle = chained()
+    (first, second) = generate_batch(bundle, 2, batch=2, sampler=sampler)
+    names = [field.name for field in bundle.encoder.fields]
+    assert looked == [(name, n, tuple(names[:i])) for n in (0, 1) for i, name in enumerate(names)]
+    assert generate(bundle, 2) == first != second
+
+
+class Stubborn(nn.Module):
+    """Says the same thing for ever, and has no parameters."""
+
+    def __init__(self, encoder: NoteEncoder, entry: int) -> None:
+        super().__init__()
+        self.fields = encoder.fields
+        self.order = tuple(field.name for field in encoder.fields)
+        self.entry = entry
+
+    def start(self, batch: int) -> Any:
+        from notelstm.models.lstm import Hidden, LSTMState
+
+        return Hidden(torch.zeros(batch, 1, 1)), LSTMState(torch.zeros(batch), torch.zeros(batch))
+
+    def forward(self, rows: Tensor, state: Any) -> Any:
+        context, _ = self.start(rows.shape[0])
+        return type(context)(torch.zeros(*rows.shape[:2], 1)), state
+
+    def predict(self, field: str, context: Any, known: Any) -> Prediction:
+        classes = dict(zip(self.order, self.fields, strict=True))[field].classes
+        shape = context[0].shape[:-1]
+        if classes is None:
+            return Point(torch.zeros(shape))
+        logits = torch.zeros(*shape, classes)
+        logits[..., self.entry] = 50.0
+        return Categorical(logits)
+
+
+@pytest.mark.parametrize("encoder", [StepDurationEncoder(), PerformanceEventEncoder()], ids=str)
+def test_a_model_that_gets_nowhere_is_stopped(
+    encoder: NoteEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Chords for ever: time stands still. The longest shift for ever: no note comes.
+    events = len(encoder.fields) == 1
+    stuck = Stubborn(encoder, entry=355 if events else 60)
+    session = Session(cast(NoteModel, stuck), encoder, Ancestral())
+    with caplog.at_level(logging.WARNING):
+        (notes,) = session.run(notes=1 if events else None, seconds=None if events else 1.0)
+    assert "stops short" in caplog.text
+    assert len(notes) == (0 if events else 512)
+
+
+def test_settings_are_checked() -> None:
+    bundle = reference()
+    with pytest.raises(ConfigError, match="at least 1 lane"):
+        generate_batch(bundle, 1, batch=0)
+    with pytest.raises(ConfigError, match="seed is at least 0"):
+        generate(bundle, 1, seed=-1)
+    for options in ({"notes": -1}, {"seconds": -1.0}):
+        with pytest.raises(ConfigError, match="at least 0"):
+            generate(bundle, **options)
+    session = Session(bundle.model, bundle.encoder, bundle.sampler)
+    with pytest.raises(ConfigError, match="got neither"):
+        session.run(notes=None, seconds=None)
+    with pytest.raises(FieldError, match="fields are the encoder's"):
+        Session(bundle.model, LogTimeEncoder(), bundle.sampler)
