@@ -6,16 +6,18 @@ pitch, and the scorer knows how wide a class is.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, final
+from typing import Literal, NamedTuple, TypeAlias, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import FieldError
 
-__all__ = ["Event", "EventType", "Field", "Interval", "Mask", "Role", "Row", "Rows"]
+__all__ = ["Event", "EventType", "Field", "Interval", "Mask", "Role", "Row", "Rows", "by_name"]
 
 Role: TypeAlias = Literal[
     "pitch", "step", "duration", "velocity", "position", "tempo", "event", "other"
@@ -96,26 +98,52 @@ class Field:
         """Check that the parts agree with each other.
 
         Raises:
-            FieldError: If sizes differ, or edges do not ascend.
+            FieldError: If the name or role is none, sizes differ, a number is not finite, or edges
+                do not ascend.
         """
-        # JSON gives lists back; a Field read from a file must equal the one written.
+        # JSON gives lists back, numpy numbers are no JSON; a Field read must equal the one written.
         object.__setattr__(self, "values", tuple(map(float, self.values)))
         object.__setattr__(self, "edges", tuple(map(float, self.edges)))
         events = tuple(Event(kind, float(value)) for kind, value in self.events)
         object.__setattr__(self, "events", events)
-        if not self.name:
-            raise FieldError("a field has a name", got="an empty one")
+        for name in ("low", "high"):
+            bound = getattr(self, name)
+            object.__setattr__(self, name, None if bound is None else float(bound))
+        if not self.name or "." in self.name:
+            raise FieldError("a field has a name without a dot", got=repr(self.name))
         where = f"field {self.name!r}"
+        if self.role not in get_args(Role):
+            roles = ", ".join(get_args(Role))
+            raise FieldError(f"a role is one of {roles}", got=repr(self.role), where=where)
+        numbers = (*self.values, *self.edges, *(event.value for event in events))
+        bounds = tuple(x for x in (self.low, self.high) if x is not None)
+        if not all(map(math.isfinite, (*numbers, *bounds))):
+            raise FieldError(
+                "values, edges and bounds are finite",
+                got="NaN or infinity",
+                where=where,
+                fix="leave out low or high where there is no bound",
+            )
         if self.classes is None:
-            if self.values or self.edges or self.events:
-                raise FieldError("a continuous field has no classes", where=where)
-            return
-        if self.classes < 1:
-            raise FieldError("a field has a class", got=f"{self.classes}", where=where)
+            self._check_continuous(where)
+        else:
+            object.__setattr__(self, "classes", operator.index(self.classes))
+            self._check_classes(where)
+
+    def _check_continuous(self, where: str) -> None:
+        if self.values or self.edges or self.events:
+            raise FieldError("a continuous field has no classes", where=where)
+        if self.interval.low > self.interval.high:
+            raise FieldError("low is at most high", got=f"{self.low}, {self.high}", where=where)
+
+    def _check_classes(self, where: str) -> None:
+        classes = self.classes or 0
+        if classes < 1:
+            raise FieldError("a field has a class", got=f"{classes}", where=where)
         for name, column, n in (
-            ("values", self.values, self.classes),
-            ("edges", self.edges, self.classes + 1),
-            ("events", self.events, self.classes),
+            ("values", self.values, classes),
+            ("edges", self.edges, classes + 1),
+            ("events", self.events, classes),
         ):
             if column and len(column) != n:
                 raise FieldError(f"{name} has {n} entries", got=f"{len(column)}", where=where)
@@ -175,3 +203,22 @@ class Field:
     def value_of(self, entry: float) -> float:
         """What one entry of the column stands for, in `unit`: its class's value, or itself."""
         return self.values[int(entry)] if self.is_categorical else float(entry)
+
+
+def by_name(fields: Sequence[Field]) -> dict[str, Field]:
+    """The fields of one encoder or model under their names, in order.
+
+    Raises:
+        FieldError: If there are none, or two have one name.
+
+    Example:
+        >>> list(by_name([Field.continuous("step", "step", unit="s", low=0.0)]))
+        ['step']
+    """
+    named = {field.name: field for field in fields}
+    if not named or len(named) < len(fields):
+        raise FieldError(
+            "there are fields, each with a name of its own",
+            got=", ".join(field.name for field in fields) or "none",
+        )
+    return named

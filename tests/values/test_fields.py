@@ -6,12 +6,13 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import FieldError
-from notelstm.fields import Event, Field
+from notelstm.fields import Event, Field, by_name
 from notelstm.testing import strategies
 
 
@@ -47,6 +48,13 @@ def test_entries_stand_for_values(data: st.DataObject) -> None:
         ({"events": (("shift", 1),)}, "events has 2 entries"),
         ({"edges": (0.0, 1.0, 1.0)}, "edges ascend"),
         ({"edges": (0.0, 2.0, 1.0)}, "edges ascend"),
+        ({"edges": (0.0, float("nan"), 1.0)}, "finite"),
+        ({"edges": (0.0, 1.0, float("inf"))}, "finite"),
+        ({"values": (0.0, float("nan"))}, "finite"),
+        ({"classes": None, "low": float("-inf")}, "finite.*leave out"),
+        ({"classes": None, "low": 1.0, "high": 0.0}, "low is at most high"),
+        ({"role": "pich"}, r"a role is one of pitch, .*got 'pich' \(field 'x'\)"),
+        ({"name": "a.b"}, "without a dot"),
     ],
 )
 def test_what_does_not_agree_is_refused(settings: dict[str, Any], words: str) -> None:
@@ -54,6 +62,23 @@ def test_what_does_not_agree_is_refused(settings: dict[str, Any], words: str) ->
     Field(**good)
     with pytest.raises(FieldError, match=words):
         Field(**{**good, **settings})
+
+
+def test_numpy_numbers_become_plain_ones() -> None:
+    field = Field(name="x", role="pitch", classes=np.int64(2), values=np.arange(2))  # type: ignore[arg-type]
+    assert Field(**json.loads(json.dumps(asdict(field)))) == field
+    bounded = Field.continuous("x", "step", unit="s", low=np.float32(0), high=np.float64(1))  # type: ignore[arg-type]
+    assert Field(**json.loads(json.dumps(asdict(bounded)))) == bounded
+
+
+def test_names_are_not_shared() -> None:
+    step = Field.continuous("step", "step", unit="s", low=0.0)
+    other = Field.continuous("rest", "step", unit="s", low=0.0)
+    assert by_name([step, other]) == {"step": step, "rest": other}
+    with pytest.raises(FieldError, match="got step, step"):
+        by_name([step, step])
+    with pytest.raises(FieldError, match="got none"):
+        by_name([])
 
 
 def test_the_three_makers() -> None:
