@@ -219,7 +219,10 @@ def _reopen(folder: str, about: Mapping[str, Any]) -> Corpus:
 def _home(wanted: Resolved) -> str:
     """The name of a cache's folder: readable, and another one for whatever is read otherwise."""
     digest = hashlib.sha256(json.dumps(wanted.identity, sort_keys=True).encode()).hexdigest()
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted.name).strip(".-")[:40]
+    paths = wanted.identity.get("paths")
+    # One folder has one cache, whatever it is called where it is opened.
+    label = Path(paths).name if isinstance(paths, str) else wanted.name
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip(".-")[:40]
     return f"{plain or 'corpus'}-{digest[:16]}"
 
 

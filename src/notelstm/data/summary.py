@@ -1,0 +1,207 @@
+"""``summarise``: what is in a corpus, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from heapq import nlargest
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.data.corpus import Corpus, FileReport
+from notelstm.data.leaks import Leak, find_duplicates
+from notelstm.notes import Notes
+
+__all__ = ["CorpusSummary", "Distribution", "summarise"]
+
+CELL: Final = 0.001
+"""Seconds; times are counted in cells of this width."""
+
+LONGEST: Final = 30.0
+"""Seconds; longer times are counted as this long."""
+
+_QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+_BINS: Final = (0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """How a number is distributed over all notes.
+
+    Attributes:
+        unit: What it is counted in.
+        least: The smallest.
+        most: The greatest.
+        mean: The mean.
+        quantiles: The 5th, 25th, 50th, 75th and 95th percentile.
+        edges: The lower border of each bin.
+        counts: How many notes are in each bin, the last without an upper border.
+    """
+
+    unit: str
+    least: float
+    most: float
+    mean: float
+    quantiles: tuple[float, ...]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CorpusSummary:
+    """What is in a corpus.
+
+    Attributes:
+        name: What it is called.
+        licence: What one may do with the music.
+        source: Where it comes from.
+        fingerprint: SHA-256 over its notes.
+        files: How many files there are.
+        pieces: How many could be read.
+        repaired: How many had to be repaired.
+        refused: How many could not be read.
+        reasons: How many files broke each rule.
+        notes: Notes in all pieces.
+        seconds: Length of all pieces.
+        pitch: MIDI note numbers; one bin each.
+        step: Seconds from note to note, counted in cells of 1 ms; more than 30 s counts as 30 s.
+        duration: Seconds; likewise.
+        velocity: MIDI velocities; one bin each.
+        shortest: The pieces with the fewest notes, and how many they have.
+        worst: The files with the most to mend, those that could not be read first.
+        duplicates: Music that is in two pieces.
+    """
+
+    name: str
+    licence: str
+    source: str
+    fingerprint: str
+    files: int
+    pieces: int
+    repaired: int
+    refused: int
+    reasons: dict[str, int]
+    notes: int
+    seconds: float
+    pitch: Distribution
+    step: Distribution
+    duration: Distribution
+    velocity: Distribution
+    shortest: tuple[tuple[str, int], ...]
+    worst: tuple[FileReport, ...]
+    duplicates: tuple[Leak, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON values."""
+        return asdict(self)
+
+
+def summarise(corpus: Corpus, *, worst: int = 20, duplicates: bool = True) -> CorpusSummary:
+    """Count what is in a corpus, piece by piece.
+
+    Args:
+        corpus: The corpus.
+        worst: How many of the worst files, and of the shortest pieces, to name.
+        duplicates: Look for music that is in two pieces, too.
+    """
+    tally = _Tally()
+    for notes in corpus:
+        tally.add(notes)
+    lengths = corpus.lengths
+    order = np.argsort(lengths, kind="stable")[:worst].tolist()
+    return CorpusSummary(
+        name=corpus.name,
+        licence=corpus.licence,
+        source=corpus.source,
+        fingerprint=corpus.fingerprint,
+        files=len(corpus.report),
+        pieces=len(corpus),
+        repaired=sum(1 for _ in corpus.report.repaired()),
+        refused=corpus.report.refused_total,
+        reasons=dict(corpus.report.reasons().most_common()),
+        notes=int(lengths.sum()),
+        seconds=tally.seconds,
+        pitch=_of_whole("MIDI note", tally.pitch),
+        step=_of_times(tally.step),
+        duration=_of_times(tally.duration),
+        velocity=_of_whole("MIDI velocity", tally.velocity),
+        shortest=tuple((corpus.names[k], int(lengths[k])) for k in order),
+        worst=tuple(_worst(corpus.report, worst)),
+        duplicates=tuple(find_duplicates(_named(corpus))) if duplicates else (),
+    )
+
+
+def _named(corpus: Corpus) -> Iterator[tuple[str, Notes]]:
+    return zip(corpus.names, corpus, strict=True)
+
+
+def _worst(files: Iterable[FileReport], most: int) -> list[FileReport]:
+    bad = (file for file in files if file.error or file.repairs_total or file.lost)
+    return nlargest(most, bad, key=lambda f: (bool(f.error), f.lost, f.repairs_total))
+
+
+def _cells(times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many times fall into each cell."""
+    last = round(LONGEST / CELL)
+    return np.bincount(np.minimum(np.rint(times / CELL), last).astype(np.int64), minlength=last + 1)
+
+
+class _Tally:
+    """Counts of all notes so far; its size does not depend on how many they are."""
+
+    def __init__(self) -> None:
+        cells = round(LONGEST / CELL) + 1
+        self.pitch = np.zeros(128, np.int64)
+        self.velocity = np.zeros(128, np.int64)
+        self.step = np.zeros(cells, np.int64)
+        self.duration = np.zeros(cells, np.int64)
+        self.seconds = 0.0
+
+    def add(self, notes: Notes) -> None:
+        """Count a piece; its first note has no step."""
+        self.pitch += np.bincount(notes.pitch, minlength=128)
+        self.velocity += np.bincount(notes.velocity, minlength=128)
+        self.step += _cells(notes.step[1:])
+        self.duration += _cells(notes.duration)
+        self.seconds += notes.seconds
+
+
+def _of_whole(unit: str, counts: NDArray[np.int64]) -> Distribution:
+    values = np.arange(len(counts), dtype=np.float64)
+    return _distribution(unit, values, counts, tuple(values.tolist()), tuple(counts.tolist()))
+
+
+def _of_times(counts: NDArray[np.int64]) -> Distribution:
+    values: NDArray[np.float64] = np.round(np.arange(len(counts)) * CELL, 6)
+    places = np.searchsorted(_BINS, values + CELL / 2, side="right") - 1
+    bins = np.bincount(places, weights=counts, minlength=len(_BINS)).astype(np.int64)
+    return _distribution("s", values, counts, _BINS, tuple(bins.tolist()))
+
+
+def _distribution(
+    unit: str,
+    values: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    edges: tuple[float, ...],
+    bins: tuple[int, ...],
+) -> Distribution:
+    total = int(counts.sum())
+    if not total:
+        return Distribution(
+            unit=unit, least=0.0, most=0.0, mean=0.0, quantiles=(), edges=edges, counts=bins
+        )
+    there = np.flatnonzero(counts)
+    ranks = np.searchsorted(np.cumsum(counts), [q * total for q in _QUANTILES], side="left")
+    return Distribution(
+        unit=unit,
+        least=float(values[there[0]]),
+        most=float(values[there[-1]]),
+        mean=float(values @ counts / total),
+        quantiles=tuple(float(v) for v in values[ranks]),
+        edges=edges,
+        counts=bins,
+    )

@@ -1,0 +1,103 @@
+"""Where caches live, how large they are, and clearing them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from notelstm.data.cache import cache_folder
+from notelstm.data.caches import clear_caches, list_caches
+from notelstm.data.corpus import Corpus
+from notelstm.data.encoding import encode_corpus
+from notelstm.data.lock import locked
+from notelstm.encoders import StepDurationEncoder
+from notelstm.midi import write_midi
+from notelstm.notes import Notes
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder with a corpus, its rows, a download and kept pieces."""
+    base = tmp_path / "kept"
+    monkeypatch.setenv("NOTELSTM_CACHE", str(base))
+    for name, count in (("one", 1), ("two", 9)):
+        (tmp_path / name).mkdir()
+        for k in range(count):
+            notes = Notes(start=range(50), end=range(1, 51), pitch=60 + k)
+            write_midi(notes, tmp_path / name / f"{k}.mid")
+        corpus = Corpus.open(tmp_path / name, workers=0, progress=False)
+    encode_corpus(corpus, StepDurationEncoder(), progress=False)
+    (base / "downloads" / "music").mkdir(parents=True)
+    (base / "downloads" / "music" / "a.mid").write_bytes(bytes(100))
+    (base / "downloads" / ".music.lock").touch()
+    (base / "pieces-1.npz").write_bytes(bytes(10))
+    return base
+
+
+def test_everything_is_listed_with_its_size(base: Path, tmp_path: Path) -> None:
+    found = list_caches()
+    assert sorted((cached.kind, cached.name.rpartition("-")[0]) for cached in found) == [
+        ("corpora", "one"),
+        ("corpora", "two"),
+        ("downloads", ""),
+        ("encoded", "two"),
+        ("pieces", "pieces"),
+    ]
+    assert [cached.bytes for cached in found] == sorted((c.bytes for c in found), reverse=True)
+    for cached in found:
+        path = Path(cached.path)
+        files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+        assert cached.bytes == sum(file.stat().st_size for file in files) > 0
+        assert cached.to_json()["bytes"] == cached.bytes
+    sources = {cached.kind: cached.source for cached in found}
+    assert sources["encoded"] == str(tmp_path / "two")
+    assert sources["pieces"] == ""
+
+
+def test_one_or_all_are_cleared(base: Path, tmp_path: Path) -> None:
+    two = next(cached for cached in list_caches() if cached.source.endswith("two"))
+    assert clear_caches([two.name, "no such thing"]) == [two]
+    assert not Path(two.path).exists()
+    assert len(list_caches()) == 4
+    assert len(clear_caches()) == 4
+    assert list_caches() == []
+    assert len(Corpus.open(tmp_path / "two", workers=0, progress=False)) == 9
+
+
+def test_what_is_being_made_stays(base: Path) -> None:
+    one = next(cached for cached in list_caches() if cached.source.endswith("one"))
+    with locked(base / "locks" / f"{one.name}.lock"):
+        assert one not in clear_caches()
+        assert list_caches() == [one]
+    assert clear_caches() == [one]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be removed there")
+def test_an_open_corpus_outlives_its_cache(base: Path, tmp_path: Path) -> None:
+    corpus = Corpus.open(tmp_path / "two", workers=0, progress=False)
+    before = list(corpus)
+    clear_caches()
+    assert list(corpus) == before
+
+
+def test_no_cache_at_all(tmp_path: Path) -> None:
+    assert list_caches(tmp_path / "none") == []
+    assert clear_caches(cache=tmp_path / "none") == []
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("NOTELSTM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for platform, place in (
+        ("linux", "xdg/notelstm"),
+        ("win32", "local/notelstm"),
+        ("darwin", "Library/Caches/notelstm"),
+    ):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert cache_folder() == tmp_path / place
