@@ -113,7 +113,8 @@ def test_overlaps_are_refused_with_both_notes() -> None:
     with pytest.raises(
         MidiError, match=r"pitch 60 from 0 to 1 s and again from 0.5 s.*notes 0 and"
     ):
-        midi_bytes(notes)
+        midi_bytes(notes, overlaps="refuse")
+    assert read_midi(midi_bytes(notes)).end.tolist() == [0.5, 1.5]
     assert len(read_midi(midi_bytes(Notes(start=[0.0, 0.5], end=[1, 1.5], pitch=[60, 61])))) == 2
 
 
@@ -121,7 +122,7 @@ def test_overlaps_on_different_channels_are_none() -> None:
     notes = Notes(start=[0.0, 0.5], end=[1.0, 1.5], pitch=[60, 60], track=[0, 1])
     assert read_midi(midi_bytes(notes), ALL).end.tolist() == [1.0, 1.5]
     with pytest.raises(MidiError, match="do not overlap"):
-        midi_bytes(notes, program="Violin")
+        midi_bytes(notes, program="Violin", overlaps="refuse")
 
 
 def test_notes_without_length_are_refused_or_lengthened_by_a_tick() -> None:

@@ -32,5 +32,5 @@ def test_trained_saved_loaded_generated(tmp_path: Path) -> None:
     assert leaps.max() <= 12
     # It has learnt that scales go by whole tones.
     assert float(np.mean(leaps == 2)) > 0.8
-    notelstm.write_midi(music, tmp_path / "out.mid", overlaps="trim")
+    notelstm.write_midi(music, tmp_path / "out.mid")
     assert len(notelstm.read_midi(tmp_path / "out.mid")) > 50

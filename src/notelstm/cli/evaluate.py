@@ -9,6 +9,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.sources import Side
+
 __all__ = ["evaluate"]
 
 
@@ -17,6 +19,7 @@ def evaluate(
     folder: Annotated[str, tyro.conf.Positional, arg(metavar="FOLDER")],
     /,
     *,
+    split: Annotated[Side | None, arg(help_behavior_hint="(default: see above)")] = None,
     max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
@@ -30,15 +33,21 @@ def evaluate(
         model: A model file that `notelstm train` wrote.
         folder: MIDI files that the model was not trained on: a folder, a single file, or the name
             of a corpus such as `bach`.
-        max_files: Read at most so many files.
+        split: Which of its pieces. Of MAESTRO its own table says what is train, validation and
+            test, and validation is the default. Of other sources, validation is what
+            `notelstm train --validation` set aside for this model, and all is the default.
+        max_files: Measure at most so many pieces.
         json: Print one line of JSON; a figure that the model does not have is null.
     """
     from notelstm.bundle import load
-    from notelstm.cli.sources import open_source, read_pieces
+    from notelstm.cli.sources import open_music
     from notelstm.evaluation import nats_per_note
 
     bundle = load(model)
-    pieces = [notes for _, notes in read_pieces(open_source(folder, bundle.policy), max_files)]
+    share = float(bundle.settings.get("held_out", 0.0))
+    music = open_music(folder, bundle.policy, share=share)
+    side: Side = split or ("validation" if music.by_table else "all")
+    pieces = music.side(side, max_files)
     scores = nats_per_note(bundle.player, bundle.encoder, pieces, sigmas=bundle.sigmas)
     figures = scores.to_json()
     if json:

@@ -76,7 +76,7 @@ def generate(
         )
     # What a model draws need not be what MIDI can hold; what it cannot is said, not refused.
     played_by = int(program) if program.isdecimal() else program
-    write_midi(whole, output, program=played_by, overlaps="trim", short="lengthen")
+    write_midi(whole, output, program=played_by, short="lengthen")
     print(f"wrote {output}: {before} notes of the prompt, {len(new)} new, {whole.seconds:.1f} s")
     _say_what_is_lost(whole, output)
     if picture is not None:

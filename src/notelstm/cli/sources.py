@@ -2,62 +2,135 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from notelstm.errors import ConfigError, DataError, PluginError
 
 if TYPE_CHECKING:
+    from notelstm.data.corpus import Corpus
+    from notelstm.data.splits import Split
     from notelstm.midi.policy import ReadPolicy
     from notelstm.notes import Notes
     from notelstm.protocols import CorpusSource
 
-__all__ = ["open_source", "read_pieces"]
+__all__ = ["Music", "Side", "open_corpus", "open_music"]
+
+Side: TypeAlias = Literal["train", "validation", "test", "all"]
+"""Which pieces of a source are wanted."""
 
 
-def open_source(where: str, policy: ReadPolicy) -> CorpusSource:
-    """A folder or file if there is one of that name, otherwise the corpus plugin of that name.
+class Music(NamedTuple):
+    """An open source of music and how its pieces are split.
+
+    Attributes:
+        corpus: The pieces.
+        split: What is trained on and what is held out.
+        by_table: Whether the source says so itself, as MAESTRO does.
+    """
+
+    corpus: Corpus
+    split: Split
+    by_table: bool
+
+    def side(self, side: Side, limit: int | None = None) -> list[Notes]:
+        """The pieces of one side, at most `limit` of them.
+
+        Raises:
+            DataError: If there is none.
+        """
+        everything: Iterable[int] = range(len(self.corpus))
+        numbers = list(everything if side == "all" else getattr(self.split, side))
+        if not numbers:
+            raise DataError(
+                f"{self.corpus.name} has pieces for {side}",
+                got="none",
+                fix="use another --split, or train with --validation SHARE to set some aside",
+            )
+        return [self.corpus[number] for number in numbers[:limit]]
+
+
+def open_music(
+    where: str, policy: ReadPolicy, *, share: float = 0.0, limit: int | None = None
+) -> Music:
+    """Open a folder, file or named corpus and split it.
+
+    Args:
+        where: A path, or a corpus's name.
+        policy: How files are read.
+        share: Without a table of its own: the share that is held out, by content.
+        limit: Read at most so many files of a folder without a table.
 
     Raises:
-        DataError: If there is neither.
+        DataError: If there is no such source, or nothing in it.
+        ConfigError: If the share or the limit is out of range.
     """
-    from notelstm.data.folder import Folder
-    from notelstm.plugins import find, installed
+    from notelstm.data.splits import split_by_keys, split_by_table
 
-    if Path(where).exists():
-        return Folder(path=where, policy=policy)
+    if limit is not None and limit < 1:
+        raise ConfigError("--max-files is at least 1", got=f"{limit}")
+    table = _table(Path(where))
+    corpus = open_corpus(where, policy, limit=limit if table is None else None)
+    if table is not None:
+        return Music(corpus, split_by_table(corpus.names, table), by_table=True)
+    split = split_by_keys(corpus.content_keys, validation=share, test=0.0)
+    return Music(corpus, split, by_table=False)
+
+
+def open_corpus(where: str, policy: ReadPolicy, *, limit: int | None = None) -> Corpus:
+    """A folder or file if there is one of that name, otherwise the corpus plugin of that name.
+
+    Args:
+        where: A path, or a corpus's name.
+        policy: How files are read.
+        limit: Read at most so many files of a folder.
+
+    Raises:
+        DataError: If there is neither, or nothing in it.
+    """
+    from notelstm.data.corpus import Corpus
+    from notelstm.data.folder import Folder, midi_files
+    from notelstm.data.maestro import MaestroCorpus
+
+    path = Path(where)
+    progress = sys.stderr.isatty()
+    if not path.exists():
+        return Corpus.open(_plugin(where, policy), progress=progress)
+    table = _table(path)
+    if table is not None:
+        version = table.stem.removeprefix("maestro-v")
+        maestro = MaestroCorpus(path=path, version=version, policy=policy)
+        return Corpus.open(maestro, progress=progress)
+    if limit is not None and path.is_dir():
+        files = midi_files(path)[:limit]
+        return Corpus.open(files or path, policy=policy, progress=progress)
+    return Corpus.open(Folder(path=path, policy=policy), progress=progress)
+
+
+def _table(path: Path) -> Path | None:
+    """MAESTRO's table of splits, if the folder has it."""
+    tables = [
+        t for t in path.glob("maestro-v*.csv") if re.fullmatch(r"maestro-v[\d.]+\.csv", t.name)
+    ]
+    return tables[0] if len(tables) == 1 else None
+
+
+def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
+    from notelstm.plugins import find, installed, settings_of
+
     try:
-        corpus: CorpusSource = find("corpora", where).load()()
+        corpus: CorpusSource = find("corpora", name).load()()
     except (PluginError, TypeError) as error:
         names = ", ".join(p.name for p in installed("corpora") if p.name != "folder")
         raise DataError(
             "music comes from a folder, a MIDI file or a named corpus",
-            got=repr(where),
+            got=repr(name),
             fix=f"check the path, or use one of: {names}",
         ) from error
+    if "policy" in settings_of(corpus):
+        return dataclasses.replace(corpus, policy=policy)  # type: ignore[type-var]
     return corpus
-
-
-def read_pieces(source: CorpusSource, limit: int | None) -> list[tuple[str, Notes]]:
-    """All pieces of a source, with a progress bar on a terminal.
-
-    Raises:
-        ConfigError: If the limit is below 1.
-        DataError: If there is nothing to read.
-    """
-    if limit is not None and limit < 1:
-        raise ConfigError("at least 1 file is read", got=f"{limit}")
-    pieces = []
-    for piece in tqdm(
-        source.pieces(limit),
-        desc="reading",
-        unit="piece",
-        total=limit,
-        leave=False,
-        disable=not sys.stderr.isatty(),
-    ):
-        pieces.append(piece)
-    return pieces

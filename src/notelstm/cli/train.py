@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,8 +12,8 @@ from tyro.conf import arg
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
+    from notelstm.data.corpus import Corpus
     from notelstm.notes import Notes
-    from notelstm.protocols import CorpusSource
     from notelstm.recipes import Recipe
 
 __all__ = ["demo", "train"]
@@ -54,12 +54,12 @@ def train(
         epochs: How often every target is seen.
         max_files: Read at most so many files.
         validation: Share of the pieces, 0 to 1, to set aside and measure after each epoch; copies
-            and transpositions of a piece stay together.
+            and transpositions of a piece stay together. Of MAESTRO, whose own table says what is
+            for training, so many of its validation pieces.
         seed: What initialisation and order are made from; the same seed gives the same model.
         resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
     """
-    from notelstm.cli.sources import open_source, read_pieces
-    from notelstm.data.splits import split_by_content
+    from notelstm.cli.sources import open_music
     from notelstm.errors import OutputError
 
     if output.is_dir():
@@ -67,16 +67,23 @@ def train(
             "a model is a file", got="a folder", where=str(output), fix="name a file in it"
         )
     chosen = _recipe(recipe, [pair for pairs in set for pair in pairs], epochs, seed)
-    source = open_source(folder, chosen.policy)
-    named = read_pieces(source, max_files)
-    pieces, held_out = split_by_content([(notes, notes) for _, notes in named], validation)
-    print(f"{source.name}: {len(named)} pieces, {sum(len(n) for _, n in named):,} notes")
-    if source.licence:
-        print(f"licence of the music: {source.licence}")
+    music = open_music(folder, chosen.policy, share=validation, limit=max_files)
+    pieces = music.side("train", max_files)
+    held_out: list[Notes] = []
+    if validation > 0 and music.split.validation:
+        most = max(1, round(validation * len(pieces))) if music.by_table else None
+        held_out = music.side("validation", most)
+    print(f"{music.corpus.name}: {len(pieces)} pieces, {sum(map(len, pieces)):,} notes")
+    if music.corpus.licence:
+        print(f"licence of the music: {music.corpus.licence}")
     if held_out:
-        print(f"{len(held_out)} of the pieces are set aside for validation")
+        print(f"{len(held_out)} more pieces are set aside for validation")
     sys.stdout.flush()
-    bundle = _run(chosen, pieces, held_out, output, resume=resume, source=source)
+    # What was held out is part of the record, so that `evaluate --split` finds it again.
+    record = {"held_out": validation}
+    bundle = _run(
+        chosen, pieces, held_out, output, resume=resume, source=music.corpus, record=record
+    )
     print(f"wrote {output}: {_size(bundle)}")
     print(f"next: notelstm generate {output} -o out.mid")
 
@@ -103,9 +110,12 @@ def _run(
     output: Path,
     *,
     resume: bool,
-    source: CorpusSource,
+    source: Corpus,
+    record: Mapping[str, float],
 ) -> Bundle:
     """Train, say how it goes, and save the bundle."""
+    from dataclasses import replace
+
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
     from notelstm.training import Callback, JsonLog, Progress
@@ -123,6 +133,7 @@ def _run(
         callbacks=callbacks,
         data=card,
     )
+    bundle = replace(bundle, settings={**bundle.settings, **record})
     save(bundle, output)
     print(f"trained {lines.summary()}")
     return bundle
@@ -156,7 +167,7 @@ def demo(
     """
     import shutil
 
-    from notelstm.cli.sources import open_source, read_pieces
+    from notelstm.cli.sources import open_corpus
     from notelstm.errors import ConfigError
     from notelstm.generation import generate
     from notelstm.listening.pianoroll import save_piano_roll
@@ -166,20 +177,20 @@ def demo(
     if chorales < 1:
         raise ConfigError("a demo trains on at least 1 chorale", got=f"{chorales}")
     recipe = _recipe("expressive", (), epochs, seed)
-    source = open_source("bach", ReadPolicy())
     print("reading Bach chorales from the music21 package")
-    pieces = [notes for _, notes in read_pieces(source, chorales + 1)]
+    corpus = open_corpus("bach", ReadPolicy())
+    pieces = corpus[: chorales + 1]
     prompt = pieces.pop()[:48]
     print(f"training on {len(pieces)} chorales, {sum(map(len, pieces)):,} notes")
     model = output / "demo.notelstm"
     shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
-    bundle = _run(recipe, pieces, [], model, resume=False, source=source)
+    bundle = _run(recipe, pieces, [], model, resume=False, source=corpus, record={})
     sampler = Ancestral(processors=(Temperature(temperature=0.9),))
     free = generate(bundle, 200, sampler=sampler, seed=seed)
-    write_midi(free, output / "demo.mid", overlaps="trim")
+    write_midi(free, output / "demo.mid")
     continued = generate(bundle, 200, prompt=prompt, sampler=sampler, seed=seed)
     whole = type(prompt).merge([prompt, continued.shifted(float(prompt.start[-1]))])
-    write_midi(whole, output / "demo-continued.mid", overlaps="trim")
+    write_midi(whole, output / "demo-continued.mid")
     save_piano_roll(whole, output / "demo.png", prompt_notes=len(prompt))
     print(f"""
 listen:   {output / "demo.mid"}  ({len(free)} notes from nothing)

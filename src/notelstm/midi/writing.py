@@ -42,7 +42,7 @@ def write_midi(
     path: str | os.PathLike[str],
     *,
     program: str | int | None = None,
-    overlaps: WriteOverlaps = "refuse",
+    overlaps: WriteOverlaps = "trim",
     short: Short = "refuse",
     ticks_per_beat: int | None = None,
     tempo: float | None = None,
@@ -55,8 +55,9 @@ def write_midi(
         program: General MIDI name or number for all notes; None for the notes' own programs and
             percussion, and "Acoustic Grand Piano" where they have none.
         overlaps: Notes of one pitch that sound at the same time on one channel, which MIDI cannot
-            tell apart: ``"refuse"`` them, or ``"trim"``: a note ends where the next one of its
-            pitch starts, and of notes that start together the longest stays.
+            tell apart: ``"trim"``, as a key is let go before it is struck again: a note ends where
+            the next one of its pitch starts, and of notes that start together the longest stays;
+            or ``"refuse"`` them.
         short: Notes that start and end on the same tick, which MIDI readers drop: ``"refuse"``
             them, or ``"lengthen"`` them to one tick.
         ticks_per_beat: Resolution, 1 to 32767; None for the finest that other readers can read,
@@ -85,7 +86,7 @@ def midi_bytes(
     notes: Notes,
     *,
     program: str | int | None = None,
-    overlaps: WriteOverlaps = "refuse",
+    overlaps: WriteOverlaps = "trim",
     short: Short = "refuse",
     ticks_per_beat: int | None = None,
     tempo: float | None = None,
