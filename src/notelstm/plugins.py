@@ -16,10 +16,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeAlias, final
+
+import numpy as np
 
 from notelstm.errors import ConfigError, PluginError
 from notelstm.fields import Field
@@ -134,13 +137,19 @@ def find(kind: str, name: str) -> Plugin:
 
 def _plugin_of(target: object) -> Plugin:
     """The entry point that leads to this class or function."""
-    name = getattr(target, "__qualname__", "")
-    for kind in KINDS:
-        for plugin in installed(kind):
-            # Importing every plugin to look for one would defeat lazy loading.
-            if plugin.entry_point.attr == name and plugin.load() is target:
-                return find(kind, plugin.name)
-    module = getattr(target, "__module__", "?")
+    name, module = getattr(target, "__qualname__", ""), getattr(target, "__module__", "?")
+    # Importing every plugin to look for one would defeat lazy loading.
+    alike = [
+        plugin for kind in KINDS for plugin in installed(kind) if plugin.entry_point.attr == name
+    ]
+    for plugin in sorted(alike, key=lambda plugin: plugin.entry_point.module != module):
+        try:
+            found = plugin.load() is target
+        except PluginError:
+            # A foreign part of the same name that cannot be imported is not this one.
+            continue
+        if found:
+            return find(plugin.kind, plugin.name)
     raise PluginError(
         "a part that is saved has an entry point",
         got=f"{module}.{name}, which has none",
@@ -153,11 +162,18 @@ def settings_of(part: object) -> dict[str, Any]:
     """A part's configuration: its dataclass fields, its ``config``, or nothing for a function.
 
     Raises:
-        PluginError: If it has no configuration.
+        PluginError: If it has no configuration, or one that has no names.
     """
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         return {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.init}
     if isinstance(part, functools.partial):
+        if part.args:
+            raise PluginError(
+                "the settings of a partial are given by name",
+                got=", ".join(map(repr, part.args)),
+                where=getattr(part.func, "__qualname__", repr(part.func)),
+                fix="pass them as keywords",
+            )
         return dict(part.keywords)
     if inspect.isroutine(part):
         return {}
@@ -174,10 +190,12 @@ def settings_of(part: object) -> dict[str, Any]:
 def describe(part: object) -> Saved:
     """A part as JSON: its name, where it comes from, and its settings.
 
-    A ``functools.partial`` of a part's class, a part not yet built, is described too.
+    A ``functools.partial`` is described too: of a class, a part not yet built; of a function, the
+    function with some of its settings.
 
     Raises:
-        PluginError: If it, or a part inside it, has no entry point or no configuration.
+        PluginError: If it, or a part inside it, has no entry point, no configuration, or a setting
+            that is not JSON.
     """
     if isinstance(part, functools.partial):
         target: object = part.func
@@ -189,19 +207,31 @@ def describe(part: object) -> Saved:
         "name": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
-        "config": {key: _to_json(value) for key, value in settings_of(part).items()},
+        "config": {
+            key: _to_json(value, f"{plugin.name}.{key}") for key, value in settings_of(part).items()
+        },
     }
 
 
-def _to_json(value: object) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
+def _to_json(value: object, where: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    finite = isinstance(value, float) and math.isfinite(value)
+    if value is None or finite or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Field):
         return {"$field": dataclasses.asdict(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _to_json(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_to_json(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _to_json(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [_to_json(item, where) for item in value]
+    foreign = type(value).__module__ not in ("builtins", "numpy") or inspect.isroutine(value)
+    if isinstance(value, Mapping) or not foreign:
+        raise PluginError(
+            "a setting is a finite number, text, a field, a part, or a list or mapping of these",
+            got=f"{where} = {value!r}",
+            fix="give the part plain Python values, and None for what is unbounded",
+        )
     return {"$part": describe(value)}
 
 
@@ -233,7 +263,8 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         plugin = find(kind, name)
     except PluginError as error:
         source = saved.get("distribution")
-        if source is None:
+        there = any(plugin.name == name for plugin in installed(kind))
+        if source is None or there:
             raise
         raise PluginError(
             error.rule,
@@ -245,8 +276,9 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
     config = {key: _from_json(item) for key, item in saved.get("config", {}).items()}
     if unbuilt:
         return functools.partial(target, **config)
-    if inspect.isfunction(target) and not config:
-        return target
+    if inspect.isroutine(target):
+        # A function is the part itself; it is called when it is used.
+        return functools.partial(target, **config) if config else target
     try:
         return target(**config)
     except TypeError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from notelstm import plugins
@@ -130,6 +131,24 @@ def test_a_name_claimed_twice_is_an_error(install: Install) -> None:
         plugins.find("processors", "louder")
 
 
+def test_a_part_whose_name_is_claimed_twice_is_not_to_be_installed_again(install: Install) -> None:
+    install("madeup", {"processors": {"louder": "madeup:Louder"}})
+    saved = plugins.describe(plugins.find("processors", "louder").load()())
+    install("madeup_too", {"processors": {"louder": "madeup_too:Louder"}})
+    with pytest.raises(PluginError, match="uninstall one of the packages") as caught:
+        plugins.build(saved)
+    assert "pip install" not in str(caught.value)
+
+
+def test_a_broken_part_of_the_same_name_does_not_keep_one_from_saving(install: Install) -> None:
+    install("madeup", {"processors": {"louder": "madeup:Louder"}})
+    install("madeup_ill", {"encoders": {"loud": "madeup_ill:Louder"}}, "raise RuntimeError('ill')")
+    part = plugins.find("processors", "louder").load()(by=2)
+    saved = plugins.describe(part)
+    assert (saved["distribution"], plugins.build(saved)) == ("madeup", part)
+    assert "madeup_ill" not in sys.modules
+
+
 def test_a_built_in_cannot_be_replaced_in_silence(install: Install) -> None:
     install("madeup", {"processors": {"temperature": "madeup:Louder"}})
     with pytest.raises(PluginError, match="'temperature' from madeup and notelstm"):
@@ -200,6 +219,29 @@ def test_a_function_is_saved_as_its_name(install: Install) -> None:
     saved = plugins.describe(warm)
     assert (saved["name"], saved["config"]) == ("warm", {})
     assert plugins.build(saved) is warm
+
+
+def test_a_function_with_settings_is_rebuilt_with_them(install: Install) -> None:
+    install("madeup", {"processors": {"warm": "madeup:warm"}})
+    warm = plugins.find("processors", "warm").load()
+    rebuilt = plugins.build(json.loads(json.dumps(plugins.describe(functools.partial(warm, by=2)))))
+    assert (rebuilt.func, rebuilt.keywords) == (warm, {"by": 2})
+    with pytest.raises(PluginError, match="given by name; got 2"):
+        plugins.describe(functools.partial(warm, 2))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), {1: "a"}, {1, 2}, b"ab", 1j])
+def test_a_setting_that_is_no_json_is_refused_by_name(value: object, install: Install) -> None:
+    install("madeup", {"processors": {"louder": "madeup:Louder"}})
+    part = plugins.find("processors", "louder").load()(inner=((value,),))
+    with pytest.raises(PluginError, match=r"a setting is .*got louder\.inner = "):
+        plugins.describe(part)
+
+
+def test_numpy_numbers_are_saved_as_plain_ones(install: Install) -> None:
+    install("madeup", {"processors": {"louder": "madeup:Louder"}})
+    part = plugins.find("processors", "louder").load()(by=np.int64(3), inner=np.float32(0.5))
+    assert plugins.build(json.loads(json.dumps(plugins.describe(part)))) == part
 
 
 def test_a_part_not_yet_built_is_saved_and_stays_unbuilt() -> None:
