@@ -8,23 +8,25 @@ number of notes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from notelstm.encoders import tracker_of
 from notelstm.errors import DataError, FieldError
+from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import GRIDS, cells_of, snap
 from notelstm.evaluation.spread import Spread
-from notelstm.fields import Rows
+from notelstm.fields import Field, Rows
+from notelstm.models.modes import in_use
 from notelstm.notes import Notes
-from notelstm.protocols import Context, Density, NoteEncoder, NoteModel
-from notelstm.tree import index, join
+from notelstm.protocols import Density, NoteEncoder, NoteModel
+from notelstm.tree import leaf
 
 __all__ = ["FIRST", "PieceScore", "Scores", "nats_per_note", "score_piece"]
 
@@ -32,7 +34,6 @@ FIRST: Final = 25
 """The first note of a piece that is scored, so that every model has as much context."""
 
 _FLOOR: Final = 1e-9
-_CHUNK: Final = 1024
 
 _Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -114,9 +115,10 @@ def nats_per_note(
         DataError: If no piece has more than 25 notes.
         FieldError: If a field cannot be measured.
     """
-    scored = [
-        score_piece(model, encoder, piece, sigmas=sigmas) for piece in pieces if len(piece) > FIRST
-    ]
+    long_enough = (piece for piece in pieces if len(piece) > FIRST)
+    scored = [score_piece(model, encoder, piece, sigmas=sigmas) for piece in long_enough]
+    # An encoder that merges notes may have left too few of a piece.
+    scored = [score for score in scored if score.notes > 0]
     if not scored:
         raise DataError(
             f"a scored piece has more than {FIRST} notes", got=f"{len(pieces)} pieces, none of them"
@@ -124,7 +126,6 @@ def nats_per_note(
     return Scores(pieces=tuple(scored))
 
 
-@torch.inference_mode()
 def score_piece(
     model: NoteModel,
     encoder: NoteEncoder,
@@ -133,66 +134,58 @@ def score_piece(
     sigmas: Mapping[str, float] | None = None,
 ) -> PieceScore:
     """Score one piece of more than 25 notes; the arguments are those of :func:`nats_per_note`."""
-    module = cast(nn.Module, model)
-    training = module.training
-    module.eval()
+    if len(piece) <= FIRST:
+        raise DataError(f"a scored piece has more than {FIRST} notes", got=f"{len(piece)}")
     notes = snap(piece)
     rows = encoder.encode(notes)
     spread = Spread(sigmas=sigmas or {})
-    one_row_a_note = not any(field.role == "event" for field in encoder.fields)
-    if one_row_a_note:
-        wanted = np.arange(len(rows)) >= FIRST
-        count = len(notes) - FIRST
-    else:
+    bounds: dict[str, _Bounds] = {}
+    if any(field.role == "event" for field in encoder.fields):
         wanted, count = _event_rows(encoder, rows)
+    else:
+        wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
+        bounds = _bounds(encoder, notes, rows)
     sums: dict[str, float] = {}
-    bounds = _bounds(encoder, notes, rows) if one_row_a_note else {}
-    device = next(module.parameters()).device
-    for first, context in _contexts(model, torch.from_numpy(rows).to(device)):
-        here = slice(first, first + _size(context))
-        chosen = torch.from_numpy(wanted[here]).to(device)
-        known = {
-            f.name: torch.from_numpy(rows[here, i]).to(device) for i, f in enumerate(encoder.fields)
-        }
-        for field in encoder.fields:
-            prediction = spread(field.name, model.predict(field.name, context, known))
-            if not isinstance(prediction, Density):
-                raise FieldError(
-                    "a scored prediction has a likelihood",
-                    got=type(prediction).__name__,
-                    where=f"field {field.name!r}",
-                )
-            if one_row_a_note:
-                low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
-                probability, cells = prediction.mass(field, low, high), GRIDS[field.role].size
-            else:
-                probability = (-prediction.nll(known[field.name]).double()).exp()
-                cells = field.classes or 1
-            nats = -torch.log((1 - _FLOOR) * probability + _FLOOR / cells)
-            sums[field.role] = sums.get(field.role, 0.0) + float(nats[chosen].sum())
-    module.train(training)
+    with in_use(model):
+        for here, context in contexts(model, torch.from_numpy(rows)):
+            device = leaf(context).device
+            known = {
+                field.name: torch.from_numpy(rows[here, i]).to(device)
+                for i, field in enumerate(encoder.fields)
+            }
+            for field in encoder.fields:
+                prediction = spread(field.name, model.predict(field.name, context, known))
+                if not isinstance(prediction, Density):
+                    raise FieldError(
+                        "a scored prediction has a likelihood",
+                        got=type(prediction).__name__,
+                        where=f"field {field.name!r}",
+                    )
+                if bounds:
+                    low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
+                    nats = _cell_nats(field, prediction, low, high)
+                else:
+                    nats = _event_nats(field, prediction, known[field.name])
+                chosen = nats[torch.from_numpy(wanted[here]).to(device)]
+                sums[field.role] = sums.get(field.role, 0.0) + float(chosen.sum())
     if not all(math.isfinite(value) for value in sums.values()):
         raise DataError("scores are finite", got=f"{sums}", fix="the model has diverged; retrain")
     return PieceScore(notes=count, nats=sums)
 
 
-def _size(context: Context) -> int:
-    """How many rows a context without a batch axis predicts."""
-    tensor = context
-    while not isinstance(tensor, Tensor):
-        tensor = tensor[0]
-    return int(tensor.shape[0])
+def _cell_nats(field: Field, prediction: Density, low: Tensor, high: Tensor) -> Tensor:
+    """(M,) -ln P of the cells [low, high)."""
+    return _nats(prediction.mass(field, low, high), GRIDS[field.role].size)
 
 
-def _contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[int, Context]]:
-    """The contexts that predict each row, chunk by chunk: (first row, (M, ...) context)."""
-    before, state = model.start(1)
-    for first in range(0, len(rows), _CHUNK):
-        chunk = rows[None, first : first + _CHUNK]  # (1, M, F)
-        after, state = model.forward(chunk, state)
-        shifted = join([before, index(after, (slice(None), slice(None, -1)))], axis=1)
-        yield first, index(shifted, 0)
-        before = index(after, (slice(None), slice(-1, None)))
+def _event_nats(field: Field, prediction: Density, events: Tensor) -> Tensor:
+    """(M,) -ln P of events."""
+    return _nats((-prediction.nll(events).double()).exp(), field.classes or 1)
+
+
+def _nats(probability: Tensor, cells: int) -> Tensor:
+    """-ln P, mixed with a little of the uniform distribution so that none is infinite."""
+    return -torch.log((1 - _FLOOR) * probability + _FLOOR / cells)
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> dict[str, _Bounds]:
@@ -223,4 +216,4 @@ def _event_rows(encoder: NoteEncoder, rows: Rows) -> tuple[NDArray[np.bool_], in
         # A row belongs to the number of notes begun before it.
         wanted[i] = tracker.n >= FIRST
         tracker.push(row)
-    return wanted, tracker.n - FIRST
+    return wanted, max(0, tracker.n - FIRST)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast, final
+from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from notelstm.errors import FieldError
+from notelstm.evaluation.contexts import contexts
 from notelstm.fields import Rows
+from notelstm.models.modes import in_use
 from notelstm.predictions import Normal, Point
-from notelstm.protocols import NoteModel, Prediction
+from notelstm.protocols import Context, NoteModel, Prediction
+from notelstm.tree import leaf
 
 __all__ = ["Spread", "fit_sigmas"]
 
@@ -25,7 +28,7 @@ class Spread:
     """Turns a point into a normal distribution; leaves other predictions as they are.
 
     Attributes:
-        sigmas: By field name, the standard deviation of the training residuals.
+        sigmas: By field name, the root mean square of the training residuals.
     """
 
     sigmas: Mapping[str, float]
@@ -48,11 +51,10 @@ class Spread:
         return Normal(value, torch.full_like(value, self.sigmas[field]))
 
 
-@torch.inference_mode()
 def fit_sigmas(
     model: NoteModel, pieces: Sequence[Rows], *, skip: int = 25, limit: int = 50_000
 ) -> dict[str, float]:
-    """The standard deviation of a model's residuals, for each field that it predicts as a point.
+    """The root mean square of a model's residuals, for each field that it predicts as a point.
 
     Args:
         model: The model as it is scored (windowed if it looks back on a window).
@@ -63,26 +65,31 @@ def fit_sigmas(
     Returns:
         By field name, in the field's unit, at least 0.001; empty without point predictions.
     """
-    module = cast(nn.Module, model)
-    training = module.training
-    module.eval()
-    names = [field.name for field in model.fields]
-    device = next(module.parameters()).device
     squares: dict[str, float] = {}
     count = 0
-    for piece in pieces:
-        if count >= limit:
-            break
-        if len(piece) <= skip:
-            continue
-        rows = torch.from_numpy(piece[: limit - count + skip]).to(device)  # (N, F)
-        context, _ = model.forward(rows[None, :-1], model.start(1)[1])
-        for i, name in enumerate(names):
-            known = {n: rows[None, 1:, k] for k, n in enumerate(names)}
-            prediction = model.predict(name, context, known)
-            if isinstance(prediction, Point):
-                residual = rows[skip:, i] - prediction.value[0, skip - 1 :]
-                squares[name] = squares.get(name, 0.0) + float((residual.double() ** 2).sum())
-        count += len(rows) - skip
-    module.train(training)
+    with in_use(model):
+        for piece in pieces:
+            if len(piece) <= skip:
+                continue
+            rows = torch.from_numpy(piece[: skip + limit - count])
+            for here, context in contexts(model, rows):
+                some = rows[here].to(leaf(context).device)
+                first = max(0, skip - here.start)
+                for name, errors in _residuals(model, context, some).items():
+                    squared = float((errors[first:].double() ** 2).sum())
+                    squares[name] = squares.get(name, 0.0) + squared
+            count += len(rows) - skip
+            if count >= limit:
+                break
     return {name: max(_SMALLEST, (total / count) ** 0.5) for name, total in squares.items()}
+
+
+def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Tensor]:
+    """By field name, (M,) target minus prediction, of fields that are predicted as points."""
+    known = {field.name: rows[:, i] for i, field in enumerate(model.fields)}
+    predictions = {name: model.predict(name, context, known) for name in known}
+    return {
+        name: known[name] - prediction.value
+        for name, prediction in predictions.items()
+        if isinstance(prediction, Point)
+    }
