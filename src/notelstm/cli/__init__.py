@@ -64,7 +64,7 @@ def _run(arguments: list[str]) -> None:
     # Commands import what they need when they run, so that --help need not wait for torch.
     from tyro.extras import SubcommandApp
 
-    from notelstm.cli import evaluate, generate, inspect, plugins, train
+    from notelstm.cli import corpora, evaluate, generate, inspect, plugins, train
 
     logging.basicConfig(format="notelstm: warning: %(message)s", level=logging.WARNING)
     app = SubcommandApp()
@@ -74,6 +74,7 @@ def _run(arguments: list[str]) -> None:
         train.train,
         generate.generate,
         evaluate.evaluate,
+        corpora.corpora,
         plugins.plugins,
     ):
         app.command(command)

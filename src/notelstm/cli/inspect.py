@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import arg
 
 if TYPE_CHECKING:
+    from notelstm.data.leaks import Leak
+    from notelstm.data.summary import Distribution
     from notelstm.midi import ReadReport
 
 __all__ = ["inspect"]
@@ -19,21 +22,24 @@ def inspect(
     path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER")],
     /,
     *,
+    leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
     """Say what is in a MIDI file, or in a folder of them.
 
-    Of a file: its tracks, what was left out, what was repaired. Of a folder: totals, and the files
-    that were repaired or refused.
+    Of a file: its tracks, tempo, what was left out, what was repaired. Of a folder: totals,
+    distributions, and the files that were repaired or refused.
 
     Args:
         path: A MIDI file, or a folder of them.
+        leaks: Of a folder: also look for pieces that share music, as copies, transpositions or
+            long passages, and for those on two sides of MAESTRO's split.
         json: Print JSON.
     """
     from notelstm.midi import read_midi_with_report
 
     if path.is_dir():
-        _folder(path, json=json)
+        _folder(path, json=json, leaks=leaks)
         return
     notes, report = read_midi_with_report(path)
     if json:
@@ -43,6 +49,9 @@ def inspect(
     for track in report.tracks:
         kind = "percussion" if track.drum else f"program {track.program}"
         print(f"  track {track.number}: {track.notes} notes, {kind} {track.name}".rstrip())
+    if notes.beats is not None:
+        tempi = notes.beats.tempi
+        print(f"  tempo: {tempi.min():.4g} to {tempi.max():.4g} quarter notes a minute")
     _faults(report)
 
 
@@ -58,39 +67,47 @@ def _faults(report: ReadReport) -> None:
         print(f"  note: {warning}")
 
 
-def _folder(path: Path, *, json: bool) -> None:
-    """Totals of a folder, and the files in which something was wrong."""
-    from notelstm.data.folder import midi_files
-    from notelstm.errors import DataError, MidiError
-    from notelstm.midi import read_midi_with_report
+def _folder(path: Path, *, json: bool, leaks: bool) -> None:
+    """Totals and distributions of a folder, and the files in which something was wrong."""
+    from notelstm.cli.sources import open_music
+    from notelstm.data.leaks import find_leaks
+    from notelstm.data.summary import summarise
+    from notelstm.midi import ReadPolicy
 
-    files = midi_files(path)
-    if not files:
-        raise DataError("a folder has MIDI files", got="none", where=str(path))
-    good: list[dict[str, Any]] = []
-    bad: list[dict[str, str]] = []
-    for file in files:
-        try:
-            _, report = read_midi_with_report(file)
-        except MidiError as error:
-            bad.append({"file": str(file.relative_to(path)), "reason": error.rule})
-            continue
-        good.append(
-            {
-                "file": str(file.relative_to(path)),
-                "notes": report.notes,
-                "seconds": report.seconds,
-                "repairs": report.repairs_total,
-            }
-        )
+    music = open_music(str(path), ReadPolicy())
+    summary = summarise(music.corpus, duplicates=leaks)
+    crossing = find_leaks(music.corpus.pieces(), music.split) if leaks and music.by_table else []
     if json:
-        print(json_format.dumps({"files": good, "refused": bad}, indent=2))
+        leaking = [leak.to_json() for leak in crossing]
+        print(json_format.dumps({**summary.to_json(), "leaks": leaking}, indent=2))
         return
-    notes = sum(file["notes"] for file in good)
-    hours = sum(file["seconds"] for file in good) / 3600
-    print(f"{path}: {len(files)} files, {len(good)} read, {notes:,} notes, {hours:.2f} hours")
-    for entry in sorted(good, key=lambda entry: -entry["repairs"]):
-        if entry["repairs"]:
-            print(f"  repaired {entry['repairs']} times: {entry['file']}")
-    for refused in bad:
-        print(f"  refused: {refused['file']}: {refused['reason']}")
+    print(
+        f"{path}: {summary.files} files, {summary.pieces} read, {summary.notes:,} notes, "
+        f"{summary.seconds / 3600:.2f} hours; {summary.repaired} repaired, "
+        f"{summary.refused} refused"
+    )
+    for name in ("pitch", "step", "duration", "velocity"):
+        _distribution(name, getattr(summary, name))
+    for file in summary.worst:
+        what = file.error or f"{file.repairs_total} repairs, {file.lost} notes lost"
+        print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
+    for count, rule in ((n, rule) for rule, n in summary.reasons.items()):
+        print(f"  {count} refused because: {rule}")
+    if leaks:
+        _pairs("the same music twice", summary.duplicates)
+        _pairs("on two sides of the split", crossing)
+
+
+def _distribution(name: str, found: Distribution) -> None:
+    quantiles = "  ".join(f"{value:8.4g}" for value in found.quantiles)
+    print(
+        f"  {name:<9} {found.least:.4g} to {found.most:.4g} {found.unit}, mean {found.mean:.4g}; "
+        f"5, 25, 50, 75, 95 %: {quantiles}"
+    )
+
+
+def _pairs(title: str, found: Sequence[Leak]) -> None:
+    print(f"  {title}: {len(found)} pairs")
+    for leak in found:
+        moved = f" by {leak.semitones:+d} semitones" if leak.semitones else ""
+        print(f"    {leak.kind}{moved}, {leak.share:.0%}: {leak.left} = {leak.right}")
