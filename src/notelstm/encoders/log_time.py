@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from notelstm.notes import Notes
 
 __all__ = ["LogTimeEncoder"]
 
+_MOST: Final = 1_000_000
+"""More cells than that are a slip, and would fill the memory."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +27,10 @@ class LogTimeEncoder:
     """One row a note: pitch, step, duration and velocity as classes, times in growing bins.
 
     Times are counted in cells of `cell` seconds. Up to `linear` seconds every cell is a class of
-    its own; above, classes grow by the factor `growth`. Each step is measured from the onsets as
-    they will be decoded, so rounding never adds up: an onset is off by at most half of the widest
-    step class passed, half a cell where no step is longer than `linear`.
+    its own; above, classes grow by the factor `growth`, up to a last one that is `longest` alone.
+    Each step is measured from the onsets as they will be decoded, so rounding never adds up: an
+    onset is off by at most half of the widest step class passed, half a cell where no step is
+    longer than `linear`, if of each rest above `longest` no more than that is counted.
 
     Keeps pitch exactly, onsets (from the first note) and durations within half their class,
     velocity within 2. A rest or a note longer than `longest` becomes `longest`; a note shorter
@@ -49,21 +54,24 @@ class LogTimeEncoder:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not (0 < self.cell <= self.linear < self.longest and self.growth > 1):
+        ordered = 0 < self.cell <= self.linear < self.longest <= _MOST * self.cell
+        if not (ordered and 1 < self.growth < math.inf):
             raise ConfigError(
-                "time classes need 0 < cell <= linear < longest and growth above 1",
+                "time classes need 0 < cell <= linear < longest, "
+                f"at most {_MOST} cells, and a growth above 1",
                 got=f"{self}",
             )
 
     @functools.cached_property
     def _borders(self) -> NDArray[np.int64]:
         """(K + 1,) the first cell of each class, and one past the last cell."""
-        cells = round(self.longest / self.cell) + 1
-        borders = list(range(round(self.linear / self.cell) + 2))
-        while borders[-1] < cells:
+        last = round(self.longest / self.cell)
+        borders = list(range(min(round(self.linear / self.cell) + 2, last + 1)))
+        while borders[-1] < last:
             grown = max(borders[-1] + 1, round(borders[-1] * self.growth))
-            borders.append(min(grown, cells))
-        return np.array(borders)
+            borders.append(min(grown, last))
+        # The last cell is a class of its own: a rest cut off there leaves nothing to catch up with.
+        return np.array([*borders, last + 1])
 
     def _times(self, name: str, role: Role, first: int) -> Field:
         """A field of time classes whose first cell is `first`."""
@@ -105,14 +113,13 @@ class LogTimeEncoder:
         class_of = np.repeat(np.arange(len(self._borders) - 1), np.diff(self._borders)).tolist()
         centre = ((self._borders[:-1] + self._borders[1:] - 1) / 2).tolist()
         classes, clock, last = [], 0.0, len(class_of) - 1
-        lost = 0.0
+        before, given_up = 0.0, 0.0
         for onset in ((start - start[0]) / self.cell).tolist():
-            wanted = onset - lost - clock
-            if wanted > last:
-                # What a rest has above `longest` is given up, not caught up with by later notes.
-                lost += wanted - last
-                wanted = last
-            k = class_of[max(0, round(wanted))]
+            # What a rest has above `longest` is given up, not caught up with by later notes.
+            given_up += max(0.0, onset - before - last)
+            before = onset
+            wanted = onset - given_up - clock
+            k = class_of[round(min(max(0.0, wanted), last))]
             clock += centre[k]
             classes.append(k)
         return classes

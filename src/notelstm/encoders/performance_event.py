@@ -153,8 +153,8 @@ class EventTracker:
             kind, value = _FIELD.events[event]
             raise EncodingError(
                 "an event fits what sounds: note-on a silent pitch, after some velocity; note-off "
-                "a sounding one, a cell or more after its onset; no velocity follows a velocity, no shift one that "
-                "is not the longest",
+                "a sounding one, a cell or more after its onset; no velocity follows a velocity, "
+                "no shift one that is not the longest",
                 got=f"{kind} {value:g}",
                 where=f"row {self._rows}",
                 fix="confine the draw to what is legal, or repair the row",

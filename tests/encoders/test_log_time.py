@@ -1,0 +1,64 @@
+"""LogTimeEncoder: its stated bound on onsets, near its longest step too."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from numpy.typing import ArrayLike, NDArray
+
+from notelstm.encoders import LogTimeEncoder
+from notelstm.errors import ConfigError
+from notelstm.notes import Notes
+from notelstm.testing import strategies
+
+ALMOST_LONGEST: NDArray[np.float64] = np.cumsum([0.0] + [21.37, 29.3] * 10)
+
+
+def at(start: ArrayLike) -> Notes:
+    start = np.asarray(start, dtype=np.float64)
+    return Notes(start=start, end=start + 1, pitch=np.full(len(start), 60))
+
+
+@given(strategies.notes(min_notes=1, longest_rest=60.0))
+@example(at(ALMOST_LONGEST))
+@example(at(np.arange(20) * 30.0))
+@example(at(np.arange(20) * 31.0))
+def test_onsets_are_within_half_of_the_widest_step_class_passed(piece: Notes) -> None:
+    encoder = LogTimeEncoder()
+    rows = encoder.encode(piece)
+    counted = np.cumsum(np.minimum(piece.step, encoder.longest))
+    widths = np.diff(encoder.fields[1].edges)[rows[:, 1].astype(int)]
+    off = np.abs(encoder.decode(rows).start - counted)
+    assert np.all(off <= np.maximum.accumulate(widths) / 2 + 1e-9)
+
+
+def test_the_longest_step_and_duration_are_what_is_asked_for() -> None:
+    encoder = LogTimeEncoder(cell=0.02, longest=10.0)
+    far = Notes(start=[0, 1000], end=[500, 1001], pitch=[60, 61])
+    back = encoder.decode(encoder.encode(far))
+    assert back.start.tolist() == pytest.approx([0, 10])
+    assert back.duration[0] == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("cell", "linear", "longest"), [(0.01, 0.4, 30), (0.01, 29.999, 30), (1, 1, 1.4), (1, 1, 2)]
+)
+def test_classes_cover_every_cell_once(cell: float, linear: float, longest: float) -> None:
+    encoder = LogTimeEncoder(cell=cell, linear=linear, longest=longest)
+    edges = np.array(encoder.fields[1].edges) / cell
+    assert edges[0] == -0.5
+    assert edges[-1] == round(longest / cell) + 0.5
+    assert np.all(np.diff(edges) > 0.999)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"growth": math.inf}, {"longest": math.inf}, {"cell": math.nan}, {"cell": 1e-9}],
+    ids=str,
+)
+def test_settings_without_classes_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="time classes need"):
+        LogTimeEncoder(**settings)
