@@ -7,10 +7,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
+from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import Normal
 
-__all__ = ["Hidden", "LSTMState", "normal_head", "run_lstm", "start_lstm"]
+__all__ = ["Hidden", "LSTMState", "check_sizes", "normal_head", "run_lstm", "start_lstm"]
 
 
 class Hidden(NamedTuple):
@@ -33,6 +34,17 @@ class LSTMState(NamedTuple):
 
     h: Tensor
     c: Tensor
+
+
+def check_sizes(**sizes: int) -> None:
+    """Check settings that count something.
+
+    Raises:
+        ConfigError: If one is less than 1.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{name} is at least 1", got=f"{size}")
 
 
 def start_lstm(begin: Tensor, layers: int, batch: int) -> tuple[Hidden, LSTMState]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from notelstm.errors import FieldError
+from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
-from notelstm.models.lstm import Hidden, LSTMState, normal_head, run_lstm, start_lstm
+from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction
 
@@ -32,10 +32,11 @@ class NoteLSTM(nn.Module):
         hidden: H, the LSTM's units.
         layers: LSTM layers.
         embedding: E, the width of each field's embedding.
-        dropout: Share of the LSTM's outputs that is dropped in training, 0 to 1.
+        dropout: Share of the LSTM's outputs that is dropped in training, at least 0 and below 1.
 
     Raises:
         FieldError: If `order` does not name each field once.
+        ConfigError: If a size is less than 1, or `dropout` is not a share.
     """
 
     def __init__(
@@ -49,6 +50,9 @@ class NoteLSTM(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(hidden=hidden, layers=layers, embedding=embedding)
+        if not 0 <= dropout < 1:
+            raise ConfigError("dropout is at least 0 and less than 1", got=f"{dropout}")
         names = [field.name for field in fields]
         if order is not None and sorted(order) != sorted(names):
             raise FieldError("the order names each field once", got=f"{order}", where=f"{names}")

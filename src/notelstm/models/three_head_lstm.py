@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field
-from notelstm.models.lstm import Hidden, LSTMState, normal_head, run_lstm, start_lstm
+from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
 from notelstm.predictions import Categorical, Point
 from notelstm.protocols import Prediction
 
@@ -38,6 +38,7 @@ class ThreeHeadLSTM(nn.Module):
 
     Raises:
         FieldError: If the fields do not fit.
+        ConfigError: If a size is less than 1.
 
     Example:
         >>> from notelstm.encoders import StepDurationEncoder
@@ -58,6 +59,7 @@ class ThreeHeadLSTM(nn.Module):
         point_times: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(hidden=hidden, layers=layers)
         kinds = sorted(field.is_categorical for field in fields)
         if kinds != [False, False, True]:
             raise FieldError(

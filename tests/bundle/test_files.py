@@ -1,0 +1,73 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from pathlib import Path
+
+import pytest
+
+from notelstm.errors import OutputError
+from notelstm.files import written_whole
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    with written_whole(path) as beside:
+        assert beside.parent == path.parent
+        beside.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    with written_whole(str(path)) as beside:
+        beside.write_text("newer")
+        assert path.read_text() == "whole"
+    assert path.read_text() == "newer"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_what_went_wrong_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error), written_whole(path) as beside:
+        beside.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_errors_of_the_system_say_which_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OutputError, match=r"No space left on device \(.*file\.txt\)"):
+        with written_whole(path):
+            raise full
+    mine = OutputError("rule", got="mine")
+    with pytest.raises(OutputError, match="mine"), written_whole(path):
+        raise mine
+    assert not list(tmp_path.iterdir())
+    path.mkdir()
+    with pytest.raises(OutputError, match=r"can be written"), written_whole(path) as beside:
+        beside.write_text("in the way of a folder")
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    with written_whole(path) as first, written_whole(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+
+
+def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with written_whole(tmp_path / "file") as beside:
+        beside.unlink()
+        beside.touch(mode=0o600)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "file")]
+    assert modes[0] == modes[1]

@@ -1,0 +1,199 @@
+"""What is particular to each LSTM; what all models share is in the contract checks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.errors import ConfigError, FieldError
+from notelstm.fields import Field
+from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.models.lstm import Hidden
+from notelstm.predictions import Categorical, Normal, Point
+from notelstm.testing.makers import random_rows
+
+FIELDS = StepDurationEncoder().fields
+CLASSES = LogTimeEncoder().fields
+
+
+def rows(fields: Any, *shape: int) -> Tensor:
+    return torch.from_numpy(random_rows(fields, shape, np.random.default_rng(0)))
+
+
+def test_parameters_have_the_originals_names_and_shapes() -> None:
+    model = ThreeHeadLSTM(fields=FIELDS)
+    assert {name: tuple(p.shape) for name, p in model.state_dict().items()} == {
+        "begin": (128,),
+        "lstm.weight_ih_l0": (512, 3),
+        "lstm.weight_hh_l0": (512, 128),
+        "lstm.bias_ih_l0": (512,),
+        "lstm.bias_hh_l0": (512,),
+        "pitch_linear.weight": (128, 128),
+        "pitch_linear.bias": (128,),
+        "step_linear.weight": (1, 128),
+        "step_linear.bias": (1,),
+        "duration_linear.weight": (1, 128),
+        "duration_linear.bias": (1,),
+    }
+
+
+def test_class_ids_are_scaled_and_numbers_are_not() -> None:
+    torch.manual_seed(0)
+    model = ThreeHeadLSTM(fields=FIELDS, hidden=4)
+    some = rows(FIELDS, 2, 5)
+    context, _ = model(some, model.start(2)[1])
+    scaled = some.clone()
+    scaled[..., 0] /= 128
+    torch.testing.assert_close(context.hidden, model.lstm(scaled)[0])
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("sigmoid", [True, False])
+@pytest.mark.parametrize("point_times", [True, False])
+def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_times: bool) -> None:
+    torch.manual_seed(0)
+    model = ThreeHeadLSTM(
+        fields=FIELDS, hidden=4, layers=layers, sigmoid=sigmoid, point_times=point_times
+    )
+    context = Hidden(torch.randn(2, 3, 4))
+    pitch = model.predict("pitch", context, {})
+    assert isinstance(pitch, Categorical)
+    output = model.get_submodule("pitch_linear")(context.hidden)
+    if sigmoid:
+        assert torch.equal(pitch.logits, output.sigmoid())
+        assert pitch.weights is not None
+        assert torch.equal(pitch.weights, output.sigmoid())
+    else:
+        assert torch.equal(pitch.logits, output)
+        assert pitch.weights is None
+    step = model.predict("step", context, {})
+    output = model.get_submodule("step_linear")(context.hidden)
+    if point_times:
+        assert isinstance(step, Point)
+        assert torch.equal(step.value, output[..., 0])
+    else:
+        assert isinstance(step, Normal)
+        assert torch.equal(step.mean, output[..., 0])
+        assert torch.all(step.sigma > 0)
+        assert step.low is not None
+        assert float(step.low) == 0
+        assert step.high is None
+
+
+def test_the_sigmoid_cannot_say_more_than_its_floor() -> None:
+    """The original's pitch loss stops at ln(1 + 127 / e), whatever it learns."""
+    confined = torch.zeros(1, 128)
+    confined[0, 60] = 1.0
+    best = functional.cross_entropy(confined, torch.tensor([60]))
+    assert float(best) == pytest.approx(math.log(1 + 127 / math.e))
+
+
+def test_fields_may_have_other_names_and_another_order() -> None:
+    fields = (
+        Field.continuous("wait", "step", unit="s", low=0.0),
+        Field.categorical("key", "pitch", values=range(60, 72)),
+        Field.continuous("length", "duration", unit="s", low=0.0, high=4.0),
+    )
+    model = ThreeHeadLSTM(fields=fields, hidden=4, point_times=False)
+    assert model.order == ("wait", "key", "length")
+    context, _ = model(rows(fields, 1, 2), model.start(1)[1])
+    key = model.predict("key", context, {})
+    assert isinstance(key, Categorical)
+    assert key.logits.shape == (1, 2, 12)
+    length = model.predict("length", context, {})
+    assert isinstance(length, Normal)
+    assert length.high is not None
+    assert float(length.high) == 4.0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [(), FIELDS[:2], (*FIELDS, FIELDS[0]), CLASSES, PerformanceEventEncoder().fields],
+    ids=["none", "two", "four", "classes", "events"],
+)
+def test_fields_that_do_not_fit_say_what_does(fields: tuple[Field, ...]) -> None:
+    with pytest.raises(
+        FieldError, match=r"one categorical and two continuous.*StepDurationEncoder, or .*NoteLSTM"
+    ):
+        ThreeHeadLSTM(fields=fields)
+
+
+def test_a_chain_knows_the_fields_before_and_no_others() -> None:
+    torch.manual_seed(0)
+    order = ("step", "pitch", "velocity", "duration")
+    model = NoteLSTM(fields=CLASSES, order=order, hidden=8, embedding=4)
+    context = Hidden(torch.randn(3, 8))
+    some = rows(CLASSES, 3)
+    known = {field.name: some[:, i] for i, field in enumerate(CLASSES)}
+    classes = {field.name: field.classes for field in CLASSES}
+    for at, name in enumerate(order):
+        earlier = {n: known[n] for n in order[:at]}
+        prediction = model.predict(name, context, earlier)
+        assert isinstance(prediction, Categorical)
+        for other in order[:at]:
+            changed = {**earlier, other: (earlier[other] + 1) % (classes[other] or 1)}
+            moved = model.predict(name, context, changed)
+            assert isinstance(moved, Categorical)
+            assert not torch.allclose(moved.logits, prediction.logits), (name, other)
+        everything = model.predict(name, context, known)
+        assert isinstance(everything, Categorical)
+        assert torch.equal(everything.logits, prediction.logits)
+
+
+def test_numbers_are_read_by_their_logarithm_and_predicted_as_normals() -> None:
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=FIELDS, hidden=8, embedding=4)
+    context = Hidden(torch.randn(1, 8))
+    said = []
+    for step in (0.0, 0.001, 60.0, 1e9):
+        known = {"pitch": torch.tensor([60.0]), "step": torch.tensor([step])}
+        normal = model.predict("duration", context, known)
+        assert isinstance(normal, Normal)
+        assert bool(torch.isfinite(normal.mean).all())
+        assert normal.low is not None
+        said.append(float(normal.mean.detach()))
+    assert len(set(said)) == 4
+
+
+def test_dropout_wakes_in_training_only() -> None:
+    model = NoteLSTM(fields=CLASSES, hidden=64, embedding=4, dropout=0.5)
+    some = rows(CLASSES, 1, 6)
+
+    def hidden() -> Tensor:
+        return model.forward(some, model.start(1)[1])[0].hidden
+
+    assert not torch.equal(hidden(), hidden())
+    assert 0.3 < float((hidden() == 0).float().mean()) < 0.7
+    model.eval()
+    assert torch.equal(hidden(), hidden())
+
+
+@pytest.mark.parametrize("order", [["pitch"], ["pitch"] * 4, ["a", "b", "c", "d"], []])
+def test_an_order_names_each_field_once(order: list[str]) -> None:
+    with pytest.raises(FieldError, match="names each field once"):
+        NoteLSTM(fields=CLASSES, order=order)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hidden": 0}, "hidden is at least 1; got 0"),
+        ({"layers": 0}, "layers is at least 1"),
+        ({"embedding": -1}, "embedding is at least 1"),
+        ({"dropout": 1.0}, "dropout is at least 0 and less than 1"),
+        ({"dropout": math.nan}, "dropout is at least 0"),
+    ],
+)
+def test_sizes_are_checked(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        NoteLSTM(fields=CLASSES, **options)
+    if options.keys() <= {"hidden", "layers"}:
+        with pytest.raises(ConfigError, match=said):
+            ThreeHeadLSTM(fields=FIELDS, **options)

@@ -1,0 +1,92 @@
+"""Looking back on a few rows and no further."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from notelstm.encoders import LogTimeEncoder
+from notelstm.errors import ConfigError
+from notelstm.models import NoteLSTM, Windowed
+from notelstm.models.lstm import Hidden
+from notelstm.protocols import NoteModel
+from notelstm.testing import check_model
+from notelstm.testing.makers import random_rows
+
+FIELDS = LogTimeEncoder().fields
+
+
+def inner() -> NoteLSTM:
+    torch.manual_seed(0)
+    return NoteLSTM(fields=FIELDS, hidden=5, embedding=3).eval()
+
+
+@torch.no_grad()
+def by_hand(model: NoteLSTM, rows: Tensor, window: int) -> Tensor:
+    """(B, T, H) each row's window, alone."""
+    last = []
+    for t in range(rows.shape[1]):
+        some = rows[:, max(0, t + 1 - window) : t + 1]
+        context, _ = model(some, model.start(len(rows))[1])
+        last.append(context.hidden[:, -1])
+    return torch.stack(last, dim=1)
+
+
+@given(
+    st.integers(1, 6),
+    st.lists(st.integers(1, 7), min_size=1, max_size=5),
+    st.integers(1, 3),
+)
+@torch.no_grad()
+def test_each_context_comes_from_its_window_alone_however_rows_arrive(
+    window: int, sizes: list[int], lanes: int
+) -> None:
+    model, total = inner(), sum(sizes)
+    rows = torch.from_numpy(random_rows(FIELDS, (lanes, total), np.random.default_rng(0)))
+    player = Windowed(model, window)
+    context, state = player.start(lanes)
+    torch.testing.assert_close(context, model.start(lanes)[0])
+    parts, at = [], 0
+    for size in sizes:
+        context, state = player(rows[:, at : at + size], state)
+        parts.append(context.hidden)
+        at += size
+    got = Hidden(torch.cat(parts, dim=1))
+    torch.testing.assert_close(got.hidden, by_hand(model, rows, window))
+    assert state.filled.tolist() == [min(window, total)] * lanes
+
+
+@torch.no_grad()
+def test_lanes_may_have_seen_more_or_fewer_rows() -> None:
+    model = inner()
+    player = Windowed(model, 4)
+    rows = torch.from_numpy(random_rows(FIELDS, (2, 5), np.random.default_rng(0)))
+    _, one = player(rows[:1, :2], player.start(1)[1])
+    _, other = player(rows[1:, :5], player.start(1)[1])
+    both = type(one)(*(torch.cat(pair) for pair in zip(one, other, strict=True)))
+    after = torch.from_numpy(random_rows(FIELDS, (2, 3), np.random.default_rng(1)))
+    context, _ = player(after, both)
+    for lane, past in ((0, rows[:1, :2]), (1, rows[1:])):
+        whole = torch.cat([past, after[lane : lane + 1]], dim=1)
+        wanted = by_hand(model, whole, 4)[:, -3:]
+        torch.testing.assert_close(context.hidden[lane : lane + 1], wanted)
+
+
+def test_it_keeps_the_contract_of_models() -> None:
+    check_model(cast(NoteModel, Windowed(inner(), 3)), entry_point=False)
+
+
+def test_what_it_wraps_is_checked() -> None:
+    with pytest.raises(ConfigError, match="at least 1 row; got 0"):
+        Windowed(inner(), 0)
+    with pytest.raises(ConfigError, match=r"torch\.nn\.Module; got object"):
+        Windowed(cast(NoteModel, object()), 3)
+    player = Windowed(inner(), 3)
+    assert player.fields == FIELDS
+    assert player.order == tuple(field.name for field in FIELDS)

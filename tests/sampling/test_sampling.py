@@ -1,0 +1,185 @@
+"""Samplers and processors: what each draws, statistics and edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.errors import ConfigError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical, Normal, Point
+from notelstm.protocols import Prediction, View
+from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.sampling.processors import allow_only
+from notelstm.testing import strategies
+
+PITCH, STEP, DURATION = StepDurationEncoder().fields
+CLASSES = LogTimeEncoder().fields
+DRAWS = 20_000
+
+
+def noise(lanes: int = DRAWS, seed: int = 0) -> Tensor:
+    return torch.rand(lanes, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def shares(sampler: Ancestral | Weighted, prediction: Categorical) -> Tensor:
+    """How often each class is drawn."""
+    lanes = Categorical(
+        prediction.logits.expand(DRAWS, -1),
+        None if prediction.weights is None else prediction.weights.expand(DRAWS, -1),
+    )
+    drawn = sampler(PITCH, lanes, noise(), [])
+    return torch.bincount(drawn, minlength=prediction.logits.shape[-1]).double() / DRAWS
+
+
+def near(got: Tensor, wanted: Tensor) -> bool:
+    """Within four standard deviations of a binomial."""
+    wanted = wanted.double()
+    return bool(((got - wanted).abs() <= 4 * (wanted * (1 - wanted) / DRAWS).sqrt() + 1e-9).all())
+
+
+LOGITS = torch.tensor([0.0, 1.0, -1.0, 2.0, -math.inf])
+WEIGHTS = torch.tensor([0.5, 0.1, 0.4, 0.2, 0.0])
+
+
+def test_ancestral_draws_from_the_softmax_and_weighted_from_the_weights() -> None:
+    both = Categorical(LOGITS, WEIGHTS)
+    assert near(shares(Ancestral(), both), LOGITS.softmax(-1))
+    assert near(shares(Weighted(), both), WEIGHTS / WEIGHTS.sum())
+    assert not near(shares(Ancestral(), both), WEIGHTS / WEIGHTS.sum())
+    assert near(shares(Weighted(), Categorical(LOGITS)), LOGITS.softmax(-1))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_temperature_sharpens_and_flattens(temperature: float) -> None:
+    link = Temperature(temperature=temperature)
+    both = Categorical(LOGITS, WEIGHTS)
+    wanted = (LOGITS / temperature).softmax(-1)
+    assert near(shares(Ancestral(processors=(link,)), both), wanted)
+    tempered = WEIGHTS ** (1 / temperature)
+    assert near(shares(Weighted(processors=(link,)), both), tempered / tempered.sum())
+    normal = link(STEP, Normal(torch.zeros(1), torch.ones(1)), [])
+    assert isinstance(normal, Normal)
+    assert float(normal.sigma) == pytest.approx(math.sqrt(temperature))
+    point = Point(torch.zeros(1))
+    assert link(STEP, point, []).mode() is point.mode() or temperature != 1
+
+
+def test_greedy_takes_the_mode_whatever_the_noise() -> None:
+    for some in (torch.zeros(1, 2), torch.full((1, 2), 0.999)):
+        assert Greedy()(PITCH, Categorical(LOGITS[None], WEIGHTS[None]), some, []).tolist() == [3]
+        assert Greedy()(STEP, Normal(torch.tensor([-1.0]), torch.ones(1)), some, []).item() == -1
+    bounded = Normal(torch.tensor([-1.0]), torch.ones(1), low=torch.zeros(1))
+    assert Greedy()(STEP, bounded, torch.zeros(1, 2), []).item() == 0
+
+
+def test_points_and_normals_are_drawn_by_all() -> None:
+    lanes = noise()
+    for sampler in (Ancestral(), Weighted()):
+        same = sampler(STEP, Point(torch.full((DRAWS,), 0.3)), lanes, [])
+        assert torch.all(same == 0.3)
+        normal = Normal(torch.full((DRAWS,), 2.0), torch.full((DRAWS,), 0.5))
+        drawn = sampler(STEP, normal, lanes, [])
+        assert float(drawn.mean()) == pytest.approx(2.0, abs=0.02)
+        assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
+
+
+@dataclass(frozen=True)
+class Notes:
+    """A link of a chain that notes when it was asked."""
+
+    name: str
+    asked: list[str]
+
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        self.asked.append(f"{self.name} {field.name}")
+        return prediction
+
+
+@pytest.mark.parametrize("kind", [Ancestral, Greedy, Weighted])
+def test_processors_are_applied_in_order(
+    kind: type[Ancestral] | type[Greedy] | type[Weighted],
+) -> None:
+    asked: list[str] = []
+    sampler = kind(processors=(Notes("first", asked), Notes("second", asked)))
+    sampler(PITCH, Categorical(LOGITS[None]), torch.zeros(1, 2), [])
+    assert asked == ["first pitch", "second pitch"]
+    only = torch.zeros(5, dtype=torch.bool)
+    only[2] = True
+
+    def third_class(field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        assert isinstance(prediction, Categorical)
+        return prediction.masked(only)
+
+    confined = kind(processors=(third_class,))
+    assert confined(PITCH, Categorical(LOGITS[None]), torch.zeros(1, 2), []).tolist() == [2]
+
+
+def test_short_durations_are_cut_off() -> None:
+    link = ShortestDuration(seconds=0.25)
+    for prediction in (Point(torch.tensor([-1.0, 0.1, 0.25, 2.0])),):
+        assert link(DURATION, prediction, []).mode().tolist() == [0.25, 0.25, 0.25, 2.0]
+    drawn = link(DURATION, Normal(torch.zeros(DRAWS), torch.ones(DRAWS)), []).draw(noise())
+    assert float(drawn.min()) == 0.25
+    duration = CLASSES[2]
+    classes = Categorical(torch.zeros(1, duration.classes or 0))
+    kept = link(duration, classes, [])
+    assert isinstance(kept, Categorical)
+    possible = [value for value, p in zip(duration.values, kept.probabilities[0], strict=True) if p]
+    assert possible == [value for value in duration.values if value >= 0.25]
+
+
+def test_other_fields_keep_their_shortness() -> None:
+    link = ShortestDuration(seconds=0.25)
+    beats = Field.continuous("duration", "duration", unit="beat", low=0.0)
+    for field in (PITCH, STEP, beats):
+        prediction = Point(torch.tensor([0.1]))
+        assert link(field, prediction, []) is prediction
+
+
+def test_no_class_long_enough_leaves_what_there_was() -> None:
+    duration = CLASSES[2]
+    only_short = torch.zeros(1, duration.classes or 0, dtype=torch.bool)
+    only_short[0, :3] = True
+    confined = Categorical(torch.zeros(1, duration.classes or 0)).masked(only_short)
+    kept = ShortestDuration(seconds=5.0)(duration, confined, [])
+    assert isinstance(kept, Categorical)
+    assert torch.equal(kept.probabilities, confined.probabilities)
+
+
+@given(strategies.logits(6, lanes=3), strategies.masks(6, lanes=3), strategies.masks(6, lanes=3))
+def test_allowing_only_some_never_leaves_nothing(
+    logits: Tensor, possible: Tensor, allowed: Tensor
+) -> None:
+    before = Categorical(logits).masked(possible)
+    after = allow_only(before, allowed)
+    left = after.logits > -math.inf
+    for lane in range(3):
+        both = possible[lane] & allowed[lane]
+        wanted = both if bool(both.any()) else possible[lane]
+        assert torch.equal(left[lane], wanted)
+
+
+def test_settings_are_checked() -> None:
+    for temperature in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match=r"temperature is above 0.*greedy"):
+            Temperature(temperature=temperature)
+    for seconds in (-0.1, math.inf, math.nan):
+        with pytest.raises(ConfigError, match="shortest duration is at least 0"):
+            ShortestDuration(seconds=seconds)
+
+
+def test_raw_pitch_undoes_the_scaling_of_pitch_alone() -> None:
+    rows = torch.tensor([[60.0, 0.5, 1.5], [127.0, 0.0, 0.25]])
+    raw = RawPitch()(rows, (PITCH, STEP, DURATION))
+    assert raw.tolist() == [[60 * 128, 0.5, 1.5], [127 * 128, 0.0, 0.25]]
+    assert rows[0, 0] == 60
+    three = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
+    assert RawPitch()(three, CLASSES).tolist() == [[3.0 * 128, 2.0, 1.0, 0.0]]
