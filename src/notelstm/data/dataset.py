@@ -83,7 +83,9 @@ class SequenceDataset(Dataset[Batch]):
                 got=f"{len(pieces)} pieces, the longest of {longest} rows",
                 fix="give longer pieces, or a smaller window",
             )
-        self._ends: Final = torch.from_numpy(np.cumsum(_windows_in(packed.lengths, window, scored)))
+        counts = _windows_in(packed.lengths, window, scored)
+        self._ends: Final = torch.from_numpy(np.cumsum(counts))
+        self._firsts: Final = self._ends - torch.from_numpy(counts)
 
     @property
     def rows(self) -> Tensor:
@@ -131,8 +133,7 @@ class SequenceDataset(Dataset[Batch]):
         chosen = torch.where(chosen < 0, chosen + len(self), chosen)
         # Computed when needed: an entry for each window would grow with the corpus.
         piece = torch.searchsorted(self._ends, chosen, right=True)
-        before = torch.where(piece > 0, self._ends[(piece - 1).clamp(min=0)], 0)
-        return piece, chosen - before
+        return piece, chosen - self._firsts[piece]
 
     def _offset(self, piece: Tensor, number: Tensor) -> Tensor:
         """Where each window starts in its piece."""

@@ -75,7 +75,7 @@ def list_files(paths: Sequence[str | os.PathLike[str]]) -> FileList:
         common = ""
     found = []
     for path in whole:
-        name = Path(os.path.relpath(path, common) if common else path).as_posix()
+        name = Path(path[len(common) :].lstrip(os.sep)).as_posix()
         try:
             found.append((name, path, os.stat(path)))
         except OSError as error:

@@ -74,7 +74,8 @@ class FileReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values; what says nothing is left out."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v or k == "name"}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value or name == "name"}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> FileReport:
