@@ -32,9 +32,14 @@ def test_what_went_wrong_leaves_the_old_file_and_nothing_else(
 ) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(error), written_whole(path) as beside:
-        beside.write_text("half")
-        raise error
+
+    def write_half() -> None:
+        with written_whole(path) as beside:
+            beside.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
@@ -42,9 +47,9 @@ def test_what_went_wrong_leaves_the_old_file_and_nothing_else(
 def test_errors_of_the_system_say_which_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(OutputError, match=r"No space left on device \(.*file\.txt\)"):
-        with written_whole(path):
-            raise full
+    said = r"No space left on device \(.*file\.txt\)"
+    with pytest.raises(OutputError, match=said), written_whole(path):
+        raise full
     mine = OutputError("rule", got="mine")
     with pytest.raises(OutputError, match="mine"), written_whole(path):
         raise mine
