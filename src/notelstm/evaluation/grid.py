@@ -91,7 +91,10 @@ def cells_of(notes: Notes) -> Cells:
 
 
 def snap(notes: Notes) -> Notes:
-    """The piece as it is measured: onsets and durations on the grid, by onset and pitch."""
+    """The piece as it is measured: onsets and durations on the grid, by onset and pitch.
+
+    The beat map stays; program, drum and track are left out.
+    """
     onset = np.rint(notes.start / CELL).astype(np.int64)
     duration = np.maximum(1, np.rint(notes.duration / CELL)).astype(np.int64)
     snapped = Notes(
@@ -99,5 +102,6 @@ def snap(notes: Notes) -> Notes:
         end=(onset + duration) * CELL,
         pitch=notes.pitch,
         velocity=notes.velocity,
+        beats=notes.beats,
     )
     return snapped.by_pitch()

@@ -190,22 +190,38 @@ def _nats(probability: Tensor, cells: int) -> Tensor:
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> dict[str, _Bounds]:
     """Each field's cells of a piece, (N,) begins and ends."""
-    unmeasured = [field.name for field in encoder.fields if field.role not in GRIDS]
+    unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(
-            "the measure knows pitch, step, duration, velocity and events",
+            "the measure knows pitch, step, duration (in seconds), velocity and events",
             got=", ".join(unmeasured),
         )
     cells = cells_of(notes)
     bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
-    # Coarse steps leave the decoded onset beside the true one; the next step is counted from it.
-    astray = encoder.decode(rows).start - (notes.start - notes.start[0])
-    before = np.concatenate([[0.0], astray[:-1]])
+    decoded = encoder.decode(rows).start
     for field in encoder.fields:
         if field.role == "step":
+            # Coarse steps leave the decoded onset beside the one meant; the next step is counted
+            # from it.
+            meant = np.cumsum(notes.step - _given_up(field, notes.step))
+            astray = decoded - decoded[0] - meant
+            before = np.concatenate([[0.0], astray[:-1]])
             low, high = bounds[field.name]
             bounds[field.name] = (low - before, high - before)
     return bounds
+
+
+def _is_measured(field: Field) -> bool:
+    timed = field.role in ("step", "duration")
+    return field.role in GRIDS and (field.unit == "s" or not timed)
+
+
+def _given_up(field: Field, step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) what rests longer than any that the field can say have above the longest."""
+    if not field.edges:
+        return np.maximum(0.0, step - field.interval.high)
+    longest = field.values[-1] if field.values else field.edges[-1]
+    return np.where(step > field.edges[-1], step - longest, 0.0)
 
 
 def _event_rows(encoder: NoteEncoder, rows: Rows) -> tuple[NDArray[np.bool_], int]:
