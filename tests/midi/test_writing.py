@@ -216,11 +216,12 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(MidiError):
         write_midi(Notes(start=[0.0], end=[0.0], pitch=[60]), path)
     assert len(read_midi(path)) == 1
-    with pytest.raises(OutputError, match="nowhere"):
-        write_midi(notes, tmp_path / "nowhere" / "a.mid")
+    (tmp_path / "in the way").touch()
+    with pytest.raises(OutputError, match="in the way"):
+        write_midi(notes, tmp_path / "in the way" / "a.mid")
     with pytest.raises(OutputError):
         write_midi(notes, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in the way", path.name]
 
 
 def test_a_piece_without_notes_is_a_file_without_notes() -> None:

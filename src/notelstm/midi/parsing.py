@@ -13,7 +13,7 @@ from typing import Final, final
 
 from notelstm.midi.chunks import Chunk
 from notelstm.midi.report import RepairLog
-from notelstm.midi.salvage import Budget, can_be_read, data_bytes, makes_sense, resume
+from notelstm.midi.salvage import Budget, Salvage, data_bytes
 
 __all__ = ["MAX_DELTA", "MOST_METER_POWER", "NAME", "Events", "decode_text", "parse"]
 
@@ -27,6 +27,7 @@ NAME: Final = 0xFF
 """The status under which a track's name stands among the events."""
 
 _NOTE_ON: Final = re.compile(rb"[\x90-\x9f][\x00-\x7f][\x01-\x7f]")
+_FAR_BACK: Final = 16
 _SHARPS: Final = (*range(8), *range(249, 256))
 
 
@@ -53,6 +54,17 @@ class Events:
         self.meters: list[tuple[int, int, int]] = []
         self.tick = 0
         self.cut = cut
+
+    @property
+    def known(self) -> tuple[int, int, int, int, int]:
+        """How much is known so far."""
+        return len(self.ticks), len(self.names), len(self.tempos), len(self.meters), self.tick
+
+    def forget(self, known: tuple[int, int, int, int, int]) -> None:
+        """Go back to what was known before."""
+        events, names, tempos, meters, self.tick = known
+        del self.ticks[events:], self.codes[events:]
+        del self.names[names:], self.tempos[tempos:], self.meters[meters:]
 
 
 def decode_text(text: bytes) -> str:
@@ -94,12 +106,18 @@ def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget) -> Events:
 @final
 class _Parser:
     def __init__(self, data: bytes, chunk: Chunk, log: RepairLog, budget: Budget) -> None:
-        self.data, self.chunk, self.log, self.budget = data, chunk, log, budget
+        self.data, self.chunk, self.log = data, chunk, log
+        self.salvage = Salvage(data, chunk.end, cut=chunk.cut, budget=budget)
         self.events = Events(cut=chunk.cut)
         self.at = chunk.start
         self.end = chunk.end
         self.status = 0
+        self.wait = 0
         self.ended = False
+        # Where the last event was that gave its status, what was known then, and how long ago.
+        self.anchor = chunk.start
+        self.known = self.events.known
+        self.since = 0
 
     def run(self) -> None:
         """Read to the end of the chunk."""
@@ -121,14 +139,17 @@ class _Parser:
     def _event(self) -> None:
         """Read one event; on a fault nothing of it is kept."""
         data, begin = self.data, self.at
+        self.wait = 0
         delta = self._variable()
         if delta > MAX_DELTA:
             self._note("absurd-delta", f"a wait of {delta} ticks is passed over", begin)
             delta = 0
+        self.wait = delta
         at = self.at
         if at >= self.end:
             raise _FaultError("cut-event", "the track ends before an event", begin)
         status = data[at]
+        self.since += 1
         if status < 0x80:
             status = self.status
             if not status:
@@ -136,6 +157,7 @@ class _Parser:
                 status = self.status
         else:
             self.at = at = at + 1
+            self.anchor, self.known, self.since = begin, self.events.known, 0
         if status < 0xF0:
             self.status = status
             self._channel(status, at, delta)
@@ -187,7 +209,7 @@ class _Parser:
     def _bad_data(self, status: int, at: int, first: int, second: int) -> tuple[int, int]:
         """Mend data bytes over 127, if the event is otherwise as long as it should be."""
         after = at + data_bytes(status)
-        if not can_be_read(self.data, after, self.end, status, self.budget):
+        if after > self.end or not self.salvage.goes_on(after, status):
             raise _FaultError("data-byte", f"data byte {max(first, second)}", at)
         if first > 0x7F:
             lost = int(status & 0xF0 == 0x90 and second > 0)
@@ -207,7 +229,7 @@ class _Parser:
 
     def _lost_status(self, begin: int) -> None:
         """Data where no status was given yet: notes of channel 1, if that makes sense."""
-        if not makes_sense(self.data, begin, self.end, 0x90, self.budget):
+        if not self.salvage.makes_sense(begin, 0x90):
             raise _FaultError("lost-status", "data bytes without a status", begin)
         self._note("lost-status", "data without a status is taken as notes of channel 1", begin)
         self.status = 0x90
@@ -245,7 +267,7 @@ class _Parser:
     def _after_the_end(self) -> None:
         """Bytes after the end of track: events, or nothing."""
         begin = self.at
-        if not makes_sense(self.data, begin, self.end, self.status, self.budget):
+        if not self.salvage.makes_sense(begin, self.status):
             self._note("bytes-after-end", f"{self.end - begin} bytes are not read", begin)
             self.at = self.end
         else:
@@ -254,12 +276,21 @@ class _Parser:
 
     def _recover(self, begin: int, fault: _FaultError) -> None:
         """Note a fault and go on where events make sense again, if anywhere."""
-        at = resume(self.data, begin + 1, self.end, self.status, self.budget)
+        back = None
+        if self.since <= _FAR_BACK:
+            # What was read since the last status may be misread: a byte may have been lost there.
+            back = self.salvage.plain(self.anchor + 1, begin, self.status)
+        at = self.salvage.resume(begin + 1, self.status) if back is None else back
+        if back is not None:
+            self.events.forget(self.known)
+            begin = self.anchor
         stop = self.end if at is None else at
         lost = len(_NOTE_ON.findall(self.data, begin, stop))
         what = "nothing more of the track is read" if at is None else f"reading on at byte {at}"
         self._note(fault.rule, f"{fault.message}; {what}", fault.byte, lost)
         if at is None:
+            self.events.tick += self.wait
             self.events.cut = True
             self.ended = True
         self.at = stop
+        self.since = _FAR_BACK + 1

@@ -72,7 +72,7 @@ class ReadReport:
         left_out: Notes that the policy left out, by the setting that did it.
         repairs: What was broken, the first :data:`MAX_REPAIRS` of it.
         repairs_total: How much was broken.
-        saved: Notes given back that come from a damaged chunk or file.
+        saved: Notes given back from damaged chunks, or all where the damage is outside of them.
         lost: Notes known to be lost to damage.
         warnings: What is odd but not broken.
     """
@@ -114,7 +114,7 @@ class RepairLog:
         self.total = 0
         self.lost = 0
         self.repairs: list[Repair] = []
-        self.chunks: set[int] = set()
+        self.chunks: set[int | None] = set()
         self.warnings: list[str] = []
 
     def add(
@@ -150,7 +150,6 @@ class RepairLog:
             )
         self.total += 1
         self.lost += lost
-        if chunk is not None:
-            self.chunks.add(chunk)
+        self.chunks.add(chunk)
         if len(self.repairs) < MAX_REPAIRS:
             self.repairs.append(Repair(rule=rule, message=message, byte=byte, chunk=chunk))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final, final
 
-__all__ = ["Budget", "can_be_read", "data_bytes", "makes_sense", "resume"]
+__all__ = ["Budget", "Salvage", "data_bytes"]
 
 _EVENTS: Final = 12
 """So many events without a fault make sense; or fewer, up to the end of the track."""
 
 _FEW: Final = 3
+_NEAR: Final = 64
 _LONG_WAIT: Final = 2**21
 _META_SIZES: Final = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58: 4, 0x59: 2}
 
@@ -19,6 +20,90 @@ def data_bytes(status: int) -> int:
     if status < 0xF0:
         return 1 if 0xC0 <= status < 0xE0 else 2
     return {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
+
+
+@final
+class Salvage:
+    """Looks for events in the bytes of one track.
+
+    Args:
+        data: The file.
+        end: The byte after the track's last.
+        cut: Whether the end of the track is missing.
+        budget: How much searching this file may still cost.
+    """
+
+    def __init__(self, data: bytes, end: int, *, cut: bool, budget: Budget) -> None:
+        self.data, self.end, self.cut, self.budget = data, end, cut, budget
+
+    def resume(self, at: int, status: int) -> int | None:
+        """The first byte from which the rest of the track makes sense.
+
+        Args:
+            at: The first byte to try.
+            status: The running status, or 0 for none.
+
+        Returns:
+            The byte, or None if there is none or the budget is spent.
+        """
+        near = self.plain(at, at + _NEAR, status)
+        if near is not None:
+            return near
+        for begin in range(at, self.end):
+            trial = self._try(begin, status)
+            if trial is None:
+                return None
+            if trial.explicit and trial.believed:
+                return begin
+            if trial.believed:
+                return self._phase(begin, status)
+        return None
+
+    def plain(self, at: int, stop: int, status: int) -> int | None:
+        """The first byte before `stop` after which every event gives its status.
+
+        Args:
+            at: The first byte to try.
+            stop: The byte after the last one to try.
+            status: The running status, or 0 for none.
+        """
+        for begin in range(at, min(stop, self.end)):
+            trial = self._try(begin, status)
+            if trial is None:
+                return None
+            if trial.plain:
+                return begin
+        return None
+
+    def makes_sense(self, at: int, status: int) -> bool:
+        """Whether events can be read from a byte on, and are music."""
+        trial = self._try(at, status)
+        return trial is not None and trial.believed
+
+    def goes_on(self, at: int, status: int) -> bool:
+        """Whether events can be read from a byte on, rather than from one a little before it."""
+        if at == self.end:
+            return True
+        trial = self._try(at, status)
+        if trial is None or not trial.faultless:
+            return False
+        return trial.plain or self.plain(at - _FEW, at + _FEW, status) is None
+
+    def _phase(self, begin: int, status: int) -> int:
+        """Without status bytes every phase of three can be read: where most notes end is right."""
+        best, most = begin, 0
+        for phase in range(begin, min(begin + 3, self.end)):
+            trial = self._try(phase, status)
+            if trial is not None and trial.believed and trial.matched > most:
+                best, most = phase, trial.matched
+        return best
+
+    def _try(self, at: int, status: int) -> _Trial | None:
+        """Read a few events from a byte on, if the budget allows."""
+        if self.budget.tries <= 0:
+            return None
+        self.budget.tries -= 1
+        return _Trial(self.data, at, self.end, status, cut=self.cut)
 
 
 @final
@@ -33,80 +118,16 @@ class Budget:
         self.tries = tries
 
 
-def resume(data: bytes, at: int, end: int, status: int, budget: Budget) -> int | None:
-    """The first byte from which the rest of a track makes sense.
-
-    Args:
-        data: The file.
-        at: The first byte to try.
-        end: The byte after the track's last.
-        status: The running status, or 0 for none.
-        budget: How many bytes may be tried.
-
-    Returns:
-        The byte, or None if there is none or the budget is spent.
-    """
-    for begin in range(at, end):
-        trial = _try(data, begin, end, status, budget)
-        if trial is None:
-            return None
-        if not trial.believed:
-            continue
-        if trial.explicit:
-            return begin
-        # Without status bytes every phase of three can be read: where most notes end is right.
-        best, most = begin, trial.matched
-        for phase in range(begin + 1, min(begin + 3, end)):
-            other = _try(data, phase, end, status, budget)
-            if other is not None and other.believed and other.matched > most:
-                best, most = phase, other.matched
-        return best
-    return None
-
-
-def makes_sense(data: bytes, at: int, end: int, status: int, budget: Budget) -> bool:
-    """Whether events can be read from a byte on, and are music.
-
-    Args:
-        data: The file.
-        at: The byte.
-        end: The byte after the track's last.
-        status: The running status, or 0 for none.
-        budget: How many bytes may be tried.
-    """
-    trial = _try(data, at, end, status, budget)
-    return trial is not None and trial.believed
-
-
-def can_be_read(data: bytes, at: int, end: int, status: int, budget: Budget) -> bool:
-    """Whether events can be read from a byte on, or the track ends there.
-
-    Args:
-        data: The file.
-        at: The byte.
-        end: The byte after the track's last.
-        status: The running status, or 0 for none.
-        budget: How many bytes may be tried.
-    """
-    trial = _try(data, at, end, status, budget)
-    return at == end or (trial is not None and trial.faultless)
-
-
-def _try(data: bytes, at: int, end: int, status: int, budget: Budget) -> _Trial | None:
-    """Read a few events from a byte on, if the budget allows."""
-    if budget.tries <= 0:
-        return None
-    budget.tries -= 1
-    return _Trial(data, at, end, status)
-
-
 @final
 class _Trial:
     """A strict reading of a few events."""
 
-    def __init__(self, data: bytes, at: int, end: int, status: int) -> None:
+    def __init__(self, data: bytes, at: int, end: int, status: int, *, cut: bool) -> None:
         self.data, self.at, self.end, self.status = data, at, end, status
         self.explicit = False
+        self._cut = cut
+        self._messages = 0
+        self._running = 0
         self.matched = 0
         self._open: set[int] = set()
         self._finished = False
@@ -118,6 +139,11 @@ class _Trial:
         enough = self.matched >= (1 if self._finished else 2)
         return self.faultless and (self.explicit or enough)
 
+    @property
+    def plain(self) -> bool:
+        """Whether there are channel messages here and each gives its status."""
+        return self.faultless and self._messages > 0 and not self._running
+
     def _run(self) -> bool:
         """Whether the next events, or all up to the end of the track, are without fault."""
         for n in range(_EVENTS):
@@ -127,10 +153,10 @@ class _Trial:
             try:
                 if not self._event(n):
                     return False
-            except IndexError:  # the file is cut within an event
-                return n >= _FEW
+            except IndexError:  # the file ends within an event
+                return self._cut and n >= _FEW
             if self.at > self.end:
-                return n >= _FEW
+                return self._cut and n >= _FEW
             if self._finished:
                 return True
         return True
@@ -146,6 +172,7 @@ class _Trial:
             self.explicit |= n == 0
         else:
             status = self.status
+            self._running += 1
         if 0x80 <= status < 0xF0:
             self.status = status
             return self._channel(status)
@@ -178,6 +205,7 @@ class _Trial:
 
     def _channel(self, status: int) -> bool:
         """Whether a channel message has its data bytes; notes are matched with their ends."""
+        self._messages += 1
         two = not 0xC0 <= status < 0xE0
         first, second = self.data[self.at], self.data[self.at + two]
         if first > 0x7F or second > 0x7F:

@@ -1,7 +1,7 @@
 """Whether a file is so plainly healthy that a fast reader, which reports nothing, may read it.
 
-The screen never takes a damaged event for a sound one because it looks at single bytes: what might
-be odd is turned away, at the cost of a slower reading, even where it is not.
+At the start of a chunk every event is looked at; from the first note on only single bytes, for
+speed: what might be odd is turned away, at the cost of a slower reading, even where it is not.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 from notelstm.midi.chunks import END_OF_TRACK
 from notelstm.midi.parsing import decode_text
+from notelstm.midi.salvage import data_bytes
 
 __all__ = ["UnsureError", "healthy_chunks", "screen", "sounding_channels"]
 
-_ILLEGAL: Final = (*range(0xF1, 0xF7), *range(0xF8, 0xFF))
-_PROGRAM_CHANGES: Final = range(0xC0, 0xD0)
-_NOTE_ONS: Final = range(0x90, 0xA0)
+_LONG_WAIT: Final = 2**21
+_LOOKED_AT: Final = 50
 _NOTE_ON: Final = tuple(re.compile(bytes([0x90 | c]) + rb"[\x00-\x7f]{2}") for c in range(16))
 _SHARPS: Final = (*range(8), *range(249, 256))
 _MOST_POWER: Final = 6
@@ -60,16 +60,26 @@ def screen(body: bytes) -> str:
     Raises:
         UnsureError: If the chunk may be damaged, or odd in a way that readers disagree about.
     """
-    if any(byte in body for byte in _ILLEGAL):
-        raise UnsureError("messages that no file may hold")
-    high = np.frombuffer(body, dtype=np.uint8) > 0x7F
-    if np.any(high[2:] & high[1:-1] & high[:-2]):
-        raise UnsureError("a wait of more than two million ticks, or text that looks like one")
-    first = min((at for b in _NOTE_ONS if (at := body.find(b)) >= 0), default=len(body))
-    if any(0 <= body.find(byte, first) < body.rfind(byte) for byte in _PROGRAM_CHANGES):
+    names: list[str] = []
+    first = _first_note(body, names)
+    rest = _without_metas(body, first, names)
+    if len(names) > 1:
+        raise UnsureError("several names")
+    numbers = np.frombuffer(rest, dtype=np.uint8)
+    high = numbers > 0x7F
+    pairs = high[1:] & high[:-1]
+    if np.any(pairs[1:] & pairs[:-1]):
+        raise UnsureError("a wait of more than two million ticks")
+    if np.any(pairs & (numbers[:-1] >= 0xA0) & (numbers[:-1] < 0xF0)):
+        raise UnsureError("data bytes over 127 of pressure or pitch bend")
+    if np.any((numbers >= 0xF0) & (numbers < 0xFF)):
+        raise UnsureError(
+            "messages that no file may hold, or system exclusive ones among the notes"
+        )
+    programs = numbers[(numbers & 0xF0) == 0xC0]
+    if len(programs) > len(set(programs.tolist())):
         raise UnsureError("a program that may change twice after the first note")
-    _check_sysex(body)
-    return _check_metas(body)
+    return names[0] if names else ""
 
 
 def sounding_channels(body: bytes) -> list[int]:
@@ -77,40 +87,62 @@ def sounding_channels(body: bytes) -> list[int]:
     return [c for c in range(16) if 0x90 | c in body and _NOTE_ON[c].search(body)]
 
 
-def _check_sysex(body: bytes) -> None:
-    """After a system exclusive message a new status byte has to come: symusic stumbles without."""
-    after, at = 0, body.find(0xF0)
-    while at >= 0:
-        if body.find(0xF7, after, at) >= 0:
-            break
-        size, start = _variable(body, at + 1)
-        after = start + size
-        _, status = _variable(body, after)
-        if status >= len(body) or body[status] < 0x80:
-            raise UnsureError("running status after a system exclusive message")
-        at = body.find(0xF0, after)
-    if body.find(0xF7, after) >= 0:
-        raise UnsureError("escaped messages")
+def _first_note(body: bytes, names: list[str]) -> int:
+    """Where the first note-on is, or the event after the first few; all before is looked at."""
+    at, status, seen = 0, 0, 0
+    while at < len(body):
+        seen += 1
+        begin = at
+        wait, at = _variable(body, at)
+        if wait >= _LONG_WAIT or at >= len(body):
+            raise UnsureError("a wait of more than two million ticks, or for nothing")
+        if body[at] > 0x7F:
+            status = body[at]
+            at += 1
+        if status == 0xFF:
+            at = _meta(body, at, names)
+            status = 0
+        elif status == 0xF0:
+            size, start = _variable(body, at)
+            at, status = start + size, 0
+        elif not 0x80 <= status < 0xF0:
+            raise UnsureError("an event without a status, or of a kind that no file may hold")
+        elif status & 0xF0 == 0x90 or seen > _LOOKED_AT:
+            return begin
+        else:
+            stop = at + data_bytes(status)
+            if max(body[at:stop], default=0xFF) > 0x7F:
+                raise UnsureError("data bytes over 127")
+            at = stop
+    if body[-3:] != END_OF_TRACK:
+        raise UnsureError("no end of track")
+    return len(body)
 
 
-def _check_metas(body: bytes) -> str:
-    """Whatever looks like a meta event is one that all readers take alike."""
-    names = []
-    at = body.find(0xFF)
+def _without_metas(body: bytes, first: int, names: list[str]) -> bytes:
+    """The events from the first note on, without what meta events hold."""
+    rest, after = [], first
+    at = body.find(0xFF, first)
     while at >= 0:
-        kind = body[at + 1] if at + 1 < len(body) else 0x80
-        size, start = _variable(body, at + 2)
-        text = body[start : start + size]
-        if kind > 0x7F or start + size > len(body) or not _sound_meta(kind, text):
-            raise UnsureError("meta events that are odd")
-        if kind == 0x2F and start != len(body):
-            raise UnsureError("an early end of track")
-        if kind == 0x03:
-            names.append(decode_text(text))
-        at = body.find(0xFF, start + size)
-    if body[-3:] != END_OF_TRACK or len(names) > 1:
-        raise UnsureError("no end of track, or several names")
-    return names[0] if names else ""
+        rest.append(body[after : at + 1])
+        after = _meta(body, at + 1, names)
+        at = body.find(0xFF, after)
+    if after != len(body) or body[-3:] != END_OF_TRACK:
+        raise UnsureError("no end of track")
+    return b"".join(rest)
+
+
+def _meta(body: bytes, at: int, names: list[str]) -> int:
+    """The byte after a meta event that all readers take alike; names are noted."""
+    size, start = _variable(body, at + 1)
+    stop = start + size
+    if body[at] > 0x7F or stop > len(body) or not _sound_meta(body[at], body[start:stop]):
+        raise UnsureError("meta events that are odd")
+    if body[at] == 0x2F and stop != len(body):
+        raise UnsureError("an early end of track")
+    if body[at] == 0x03:
+        names.append(decode_text(body[start:stop]))
+    return stop
 
 
 def _sound_meta(kind: int, text: bytes) -> bool:

@@ -113,7 +113,8 @@ def select(
     if not picked.start.size:
         raise _nothing(raw, policy, log.where)
     notes = _notes(picked, policy.ties)
-    damaged = [track.number for track in chosen if track.chunk in log.chunks]
+    everywhere = None in log.chunks
+    damaged = [t.number for t in chosen if everywhere or t.chunk in log.chunks]
     report = ReadReport(
         source=log.where,
         reader=reader,

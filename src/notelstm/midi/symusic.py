@@ -146,16 +146,18 @@ def _score(division: bytes, body: bytes) -> Any:
 
 def _tracks(score: Any, policy: ReadPolicy) -> list[_Track]:
     """The tracks of a chunk, in the order in which their first notes end."""
-    tracks = list(score.tracks)  # each look at it costs a copy
-    found = [_track(notes, track, policy) for track in tracks if len(notes := track.notes)]
-    if policy.pedal == "extend" and found:
-        steered = [track.controls for track in tracks if len(track.controls)]
-        if len(tracks) > 1 and steered:
-            raise UnsureError("pedals of several tracks in one chunk")
-        found = [_held(track, steered[0]) if steered else track for track in found]
-    found = [track for track in found if track.zero_length or track.info.notes]
-    firsts = {int(track.end.min()): track for track in found if track.info.notes}
-    silent = [track for track in found if not track.info.notes]
+    found = []
+    steered = []
+    for number, track in enumerate(score.tracks):
+        if len(notes := track.notes):
+            played = _track(notes, track, policy)
+            if played.zero_length or played.info.notes:
+                found.append((number, played))
+        if policy.pedal == "extend" and len(track.controls):
+            steered.append((number, track.controls))
+    found = _pedalled(found, steered) if steered and found else found
+    firsts = {int(track.end.min()): track for _, track in found if track.info.notes}
+    silent = [track for _, track in found if not track.info.notes]
     if len(firsts) + len(silent) < len(found):
         raise UnsureError("several tracks in one chunk whose order cannot be told")
     return silent + [firsts[tick] for tick in sorted(firsts)]
@@ -212,13 +214,18 @@ def _overlap(start: _Ints, end: _Ints, pitch: _Ints) -> bool:
     return bool(np.any(together & (voice[1:] == voice[:-1])))
 
 
-def _held(track: _Track, controls: Any) -> _Track:
-    """The track under its sustain pedal."""
-    table = controls.numpy()
+def _pedalled(
+    found: list[tuple[int, _Track]], steered: list[tuple[int, Any]]
+) -> list[tuple[int, _Track]]:
+    """A chunk's only track under its sustain pedal; both with their numbers."""
+    if [number for number, _ in found] != [number for number, _ in steered] or len(found) > 1:
+        raise UnsureError("pedals of several tracks in one chunk")
+    (number, track), table = found[0], steered[0][1].numpy()
     moved = table["number"] == SUSTAIN
     pedals = {0: (table["time"][moved], table["value"][moved])}
     group = np.zeros(len(track.start), dtype=np.int64)
-    return track._replace(end=extend(track.start, track.end, track.pitch, group, pedals))
+    end = extend(track.start, track.end, track.pitch, group, pedals)
+    return [(number, track._replace(end=end))]
 
 
 def _times(resolution: int, scores: Sequence[Any]) -> tuple[TickMap, BeatMap]:

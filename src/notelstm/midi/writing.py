@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError, MidiError, OutputError
+from notelstm.errors import ConfigError, MidiError
+from notelstm.files import written_whole
 from notelstm.midi.programs import Instrument, instruments_of
 from notelstm.midi.ticks import TickMap, fine_resolution
 from notelstm.notes import BeatMap, Notes
@@ -79,7 +77,8 @@ def write_midi(
         ticks_per_beat=ticks_per_beat,
         tempo=tempo,
     )
-    _write_whole(Path(path), data)
+    with written_whole(path) as beside:
+        beside.write_bytes(data)
 
 
 def midi_bytes(
@@ -244,26 +243,3 @@ def _variable(value: int) -> bytes:
     while value := value >> 7:
         groups.append(0x80 | value & 0x7F)
     return bytes(reversed(groups))
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside and rename, so that no half file is ever seen."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
-        raise OutputError(
-            "a MIDI file can be written",
-            got=str(error),
-            where=str(path),
-            fix="check the folder, the space on the disk and the right to write there",
-        ) from error
