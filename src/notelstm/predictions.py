@@ -37,6 +37,15 @@ def _bounds(legal: Legal) -> tuple[Tensor, Tensor]:
     return legal
 
 
+def _ordered(low: Tensor, high: Tensor) -> None:
+    if bool((low > high).any()):
+        raise ShapeError(
+            "an interval leaves at least one value",
+            got="one whose low is above its high",
+            fix="let the processor leave the prediction as it is there",
+        )
+
+
 def _inverse_cdf(weights: Tensor, noise: Tensor) -> Tensor:
     """Draw from (..., C) weights that need not sum to 1 with (...) uniforms."""
     cdf = weights.double().cumsum(-1)  # (..., C)
@@ -88,29 +97,32 @@ class Categorical:
         """No logit and no weight but those of legal classes.
 
         Args:
-            legal: (..., C) bool; at least one True in each row.
+            legal: (..., C) bool; at least one True in each row where a class was possible before.
 
         Raises:
-            ShapeError: If it is an interval, or nothing is left.
+            ShapeError: If it is an interval, or nothing is left of what was possible.
         """
         if not isinstance(legal, Tensor):
             raise ShapeError("a categorical field is confined to classes", got="an interval")
-        if not bool(legal.any(-1).all()):
+        if not bool((legal & (self.logits > -math.inf)).any(-1).all()):
             raise ShapeError(
-                "a mask leaves at least one class",
+                "a mask leaves at least one class that was possible before",
                 got="a row without any",
-                fix="let the processor or tracker keep the most likely legal class",
+                fix="mask with notelstm.sampling.allow_only, which then keeps what was possible",
             )
         weights = None if self.weights is None else self.weights * legal
         return Categorical(self.logits.masked_fill(~legal, -math.inf), weights)
 
     def tempered(self, temperature: float) -> Categorical:
         """Logits over `temperature`, relative weights to the power of its inverse."""
+        # From a largest logit of 0 and weight of 1 no temperature makes all of them over- or
+        # underflow; the quotient of two small numbers needs float64.
+        top = self.logits.amax(-1, keepdim=True)
+        logits = ((self.logits - top).double() / temperature).to(self.logits)
         if self.weights is None:
-            return Categorical(self.logits / temperature)
-        # Scaled to a largest weight of 1, no temperature makes all of them underflow.
+            return Categorical(logits)
         largest = self.weights.amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        return Categorical(self.logits / temperature, (self.weights / largest) ** (1 / temperature))
+        return Categorical(logits, (self.weights / largest) ** (1 / temperature))
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the class ids `target` (...)."""
@@ -172,6 +184,7 @@ class Point:
     def masked(self, legal: Legal) -> Point:
         """The value cut off at the ends of what is legal."""
         low, high = _bounds(legal)
+        _ordered(low, high)
         return Point(self.value.clamp(low.to(self.value), high.to(self.value)))
 
     def tempered(self, temperature: float) -> Point:
@@ -227,6 +240,7 @@ class Normal:
             low = torch.maximum(low, self.low)
         if self.high is not None:
             high = torch.minimum(high, self.high)
+        _ordered(low, high)
         return replace(self, low=low, high=high)
 
     def tempered(self, temperature: float) -> Normal:

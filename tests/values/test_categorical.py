@@ -97,14 +97,34 @@ def test_weights_that_are_all_0_leave_the_draw_to_the_softmax() -> None:
 def test_tempering(logits: Tensor, temperature: float) -> None:
     prediction = Categorical(logits, logits.sigmoid())
     tempered = prediction.tempered(temperature)
-    assert torch.allclose(tempered.logits, logits / temperature)
+    assert torch.allclose(tempered.probabilities, (logits / temperature).softmax(-1), atol=1e-6)
     assert tempered.weights is not None
     assert prediction.weights is not None
     assert torch.equal(tempered.mode(), prediction.mode())
     assert (tempered.weights.amax(-1) > 0).all()
     # Tempered twice is tempered by the product.
     twice = Categorical(logits).tempered(2.0).tempered(3.0)
-    assert torch.allclose(twice.logits, Categorical(logits).tempered(6.0).logits)
+    assert torch.allclose(
+        twice.probabilities, Categorical(logits).tempered(6.0).probabilities, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-320, 1e30])
+def test_no_temperature_is_too_low(temperature: float) -> None:
+    logits = torch.tensor([[-3.0, 2.0, 1.9, -math.inf]])
+    tempered = Categorical(logits, logits.exp()).tempered(temperature)
+    assert torch.isfinite(tempered.probabilities).all()
+    if temperature < 1:
+        assert tempered.draw(noise_at(LAST)).item() == 1
+        assert tempered.draw_weighted(noise_at(LAST)).item() == 1
+    assert tempered.probabilities[0, 3] == 0
+
+
+def test_masks_that_leave_nothing_together_are_refused() -> None:
+    first = Categorical(torch.zeros(1, 3)).masked(torch.tensor([[True, True, False]]))
+    assert first.masked(torch.tensor([[False, True, True]])).draw(noise_at(0.0)).item() == 1
+    with pytest.raises(ShapeError, match=r"possible before.*allow_only"):
+        first.masked(torch.tensor([[False, False, True]]))
 
 
 def test_tempered_weights_are_powers() -> None:

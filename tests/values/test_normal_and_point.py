@@ -175,3 +175,10 @@ def test_a_point_has_no_density() -> None:
     assert isinstance(Normal(torch.zeros(1), torch.ones(1)), Density)
     with pytest.raises(ShapeError, match="interval"):
         point.masked(torch.tensor([True]))
+
+
+def test_intervals_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(ShapeError, match="leaves at least one value"):
+        Normal(one(0.0), one(1.0)).masked((one(0.0), one(1.0))).masked((one(2.0), one(3.0)))
+    with pytest.raises(ShapeError, match="leaves at least one value"):
+        Point(one(0.0)).masked((one(2.0), one(1.0)))
