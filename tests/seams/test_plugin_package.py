@@ -1,4 +1,4 @@
-"""The plugin package in examples/: installed, tested, trained, generated; missed where it is not."""
+"""The plugin package in examples/: installed, tested and trained; missed where it is not there."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def test_trained_by_name_and_missed_where_it_is_not_installed(site: Path, tmp_pa
     assert "'interval'" in line
     assert "pip install notelstm-intervals" in line
     assert not (tmp_path / "other.mid").exists()
-    with pytest.raises(PluginError, match="saved with notelstm-intervals 0.1.0"):
+    with pytest.raises(PluginError, match=r"saved with notelstm-intervals 0\.1\.0"):
         notelstm.load(tmp_path / "model.notelstm")
