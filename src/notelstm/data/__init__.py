@@ -6,27 +6,80 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from notelstm.data.bach import BachChorales
     from notelstm.data.batches import LaneBatches, WindowBatches
-    from notelstm.data.corpus import Corpus
+    from notelstm.data.caches import clear_caches, list_caches
+    from notelstm.data.corpus import Corpus, CorpusReport, FileReport
     from notelstm.data.dataset import SequenceDataset
-    from notelstm.data.splits import content_key, split_by_content
+    from notelstm.data.encoding import encode_corpus
+    from notelstm.data.folder import Folder
+    from notelstm.data.leaks import find_duplicates, find_leaks, find_shared
+    from notelstm.data.maestro import MaestroCorpus
+    from notelstm.data.packed import PackedRows
+    from notelstm.data.splits import (
+        Split,
+        content_key,
+        split_at_random,
+        split_by_content,
+        split_by_keys,
+        split_by_table,
+    )
+    from notelstm.data.summary import summarise
+    from notelstm.data.transforms import Augmented, Stretch, Transpose, VelocityShift
 
 # Reading a corpus needs no torch, and a process that only reads should not wait for it.
 _HOMES = {
+    "bach": ("BachChorales",),
     "batches": ("LaneBatches", "WindowBatches"),
-    "corpus": ("Corpus",),
+    "caches": ("clear_caches", "list_caches"),
+    "corpus": ("Corpus", "CorpusReport", "FileReport"),
     "dataset": ("SequenceDataset",),
-    "splits": ("content_key", "split_by_content"),
+    "encoding": ("encode_corpus",),
+    "folder": ("Folder",),
+    "leaks": ("find_duplicates", "find_leaks", "find_shared"),
+    "maestro": ("MaestroCorpus",),
+    "packed": ("PackedRows",),
+    "splits": (
+        "Split",
+        "content_key",
+        "split_at_random",
+        "split_by_content",
+        "split_by_keys",
+        "split_by_table",
+    ),
+    "summary": ("summarise",),
+    "transforms": ("Augmented", "Stretch", "Transpose", "VelocityShift"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Augmented",
+    "BachChorales",
     "Corpus",
+    "CorpusReport",
+    "FileReport",
+    "Folder",
     "LaneBatches",
+    "MaestroCorpus",
+    "PackedRows",
     "SequenceDataset",
+    "Split",
+    "Stretch",
+    "Transpose",
+    "VelocityShift",
     "WindowBatches",
+    "clear_caches",
     "content_key",
+    "encode_corpus",
+    "find_duplicates",
+    "find_leaks",
+    "find_shared",
+    "list_caches",
+    "split_at_random",
     "split_by_content",
+    "split_by_keys",
+    "split_by_table",
+    "summarise",
 ]
 
 
