@@ -156,6 +156,21 @@ def test_a_source_that_is_not_made_of_files(tmp_path: Path) -> None:
     assert len(opened(Songs(count=5), tmp_path)) == 5
 
 
+def test_another_edition_is_read_anew(tmp_path: Path) -> None:
+    class Changing:
+        name, licence, source, edition, pitch = "c", "", "nowhere", "1", 60
+
+        def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
+            yield "one", tune(self.pitch)
+
+    first, second = Changing(), Changing()
+    second.pitch = 70
+    assert opened(first, tmp_path)[0].pitch[0] == 60
+    assert opened(second, tmp_path)[0].pitch[0] == 60, "nothing says that it is another"
+    second.edition = "2"
+    assert opened(second, tmp_path)[0].pitch[0] == 70
+
+
 def test_pieces_of_one_name_are_refused(tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Twins:

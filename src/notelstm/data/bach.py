@@ -57,6 +57,16 @@ class BachChorales:
     )
     source: ClassVar[str] = "the installed music21 package"
 
+    @property
+    def edition(self) -> str:
+        """What tells these notes from those of another music21 or another way of reading it.
+
+        Raises:
+            MissingExtraError: If music21 is not installed.
+        """
+        _folder()
+        return f"{READING}-music21-{version('music21')}"
+
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
         """The chorales in the order of the catalogue (BWV).
 
@@ -71,9 +81,7 @@ class BachChorales:
             DataError: If its scores are missing or damaged.
         """
         folder = _folder()
-        yield from islice(
-            kept(f"bach-{READING}-music21-{version('music21')}", lambda: _chorales(folder)), limit
-        )
+        yield from islice(kept(f"bach-{self.edition}", lambda: _chorales(folder)), limit)
 
 
 def _folder() -> Path:

@@ -91,7 +91,8 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
     """Find out what a corpus is to be made of.
 
     Args:
-        source: A folder, a list of files, or a part of the kind ``corpora``.
+        source: A folder, a list of files, or a part of the kind ``corpora``. One that is not made
+            of files is read again when its settings change, or its ``edition`` if it has one.
         policy: How to read files; None for the source's own, or ``ReadPolicy()``.
         reader: The reader's name, or ``"auto"``.
 
@@ -103,7 +104,10 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
         if isinstance(folder, Folder):
             return _of_folder(source, folder, policy, reader)
         job = Job(policy=policy or ReadPolicy(), reader=reader)
-        identity = {"format": FORMAT, "library": __version__, "part": _part(source)}
+        # A source whose music may change under the same settings tells by its edition.
+        edition = str(getattr(source, "edition", ""))
+        about = {"format": FORMAT, "library": __version__, "edition": edition}
+        identity = {**about, "part": _part(source)}
         return Resolved(
             source.name, source.licence, source.source, identity, job, None, source.pieces
         )
