@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,30 @@ def test_the_same_trainer_can_go_on_after_ctrl_c(make: Make, tmp_path: Path) -> 
     trainer.fit(study.batches, resume=True)
     assert same(bits(trainer), bits(whole))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored(make: Make) -> None:
+    study = make()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    history = study.trainer([CtrlC(2)], epochs=1).fit(study.batches)
+    assert len(history.epochs) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_training_in_a_thread_leaves_ctrl_c_to_the_main_one(make: Make) -> None:
+    study = make()
+    handlers = []
+
+    class Look:
+        def handle(self, event: Event, run: Run) -> None:
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    trainer = study.trainer([Look()], epochs=1)
+    thread = threading.Thread(target=trainer.fit, args=(study.batches,))
+    thread.start()
+    thread.join()
+    assert len(handlers) == study.batches.steps + 3
+    assert set(handlers) == {signal.default_int_handler}
 
 
 def test_a_run_that_stopped_early_stays_stopped(make: Make, tmp_path: Path) -> None:
