@@ -47,13 +47,13 @@ class Events:
     """
 
     def __init__(self, *, cut: bool) -> None:
-        self.ticks = array("q")
-        self.codes = array("I")
+        self.ticks: array[int] = array("q")
+        self.codes: array[int] = array("I")
         self.names: list[str] = []
         self.tempos: list[tuple[int, int]] = []
         self.meters: list[tuple[int, int, int]] = []
-        self.tick = 0
-        self.cut = cut
+        self.tick: int = 0
+        self.cut: bool = cut
 
     @property
     def known(self) -> tuple[int, int, int, int, int]:

@@ -111,8 +111,8 @@ class RepairLog:
     def __init__(self, on_error: OnError, where: str) -> None:
         self.on_error = on_error
         self.where = where
-        self.total = 0
-        self.lost = 0
+        self.total: int = 0
+        self.lost: int = 0
         self.repairs: list[Repair] = []
         self.chunks: set[int | None] = set()
         self.warnings: list[str] = []

@@ -34,7 +34,10 @@ class Salvage:
     """
 
     def __init__(self, data: bytes, end: int, *, cut: bool, budget: Budget) -> None:
-        self.data, self.end, self.cut, self.budget = data, end, cut, budget
+        self.data: bytes = data
+        self.end: int = end
+        self.cut: bool = cut
+        self.budget: Budget = budget
 
     def resume(self, at: int, status: int) -> int | None:
         """The first byte from which the rest of the track makes sense.
