@@ -17,9 +17,11 @@ import dataclasses
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
@@ -98,6 +100,23 @@ def installed(kind: str) -> tuple[Plugin, ...]:
     """
     if kind not in KINDS:
         raise PluginError("a kind of part is one of " + ", ".join(KINDS), got=repr(kind))
+    return _scan(kind, tuple((place, _changed_at(place)) for place in sys.path))
+
+
+def _changed_at(place: str) -> int | None:
+    """When something was last installed into, or removed from, a place on the path."""
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=len(KINDS))
+def _scan(
+    kind: str,
+    path: tuple[tuple[str, int | None], ...],  # noqa: ARG001 - what is kept holds for this path
+) -> tuple[Plugin, ...]:
+    """The parts of a kind; reading every package's metadata takes tens of milliseconds."""
     found = [
         Plugin(
             kind=kind,
