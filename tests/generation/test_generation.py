@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -241,6 +242,40 @@ def test_events_close_what_the_prompt_left_open() -> None:
     (notes,) = session.run(notes=10, seconds=None)
     assert len(notes) == 10
     assert session.trackers[0].n >= 11
+
+
+class EndedOnly:
+    """A tracker that keeps quiet about notes that have not ended."""
+
+    def __init__(self) -> None:
+        self.inner = PerformanceEventEncoder().tracker()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def notes(self) -> Notes:
+        notes = self.inner.notes()
+        sounding = self.inner.sounding(self.inner.clock)
+        last = {pitch: i for i, pitch in enumerate(notes.pitch.tolist())}
+        open_notes = [last[pitch] for pitch in sounding]
+        return notes[np.delete(np.arange(len(notes)), open_notes)]
+
+
+class EndedOnlyEncoder:
+    """Events whose tracker has to be told of every end."""
+
+    fields = PerformanceEventEncoder().fields
+    encode = PerformanceEventEncoder().encode
+    decode = PerformanceEventEncoder().decode
+
+    def tracker(self) -> EndedOnly:
+        return EndedOnly()
+
+
+def test_notes_are_ended_by_the_trackers_closing_rows() -> None:
+    bundle = replace(events(), encoder=cast(NoteEncoder, EndedOnlyEncoder()))
+    for seed in range(3):
+        assert generate(bundle, 20, seed=seed) == generate(events(), 20, seed=seed)
 
 
 def test_a_forced_field_is_what_was_asked_for_and_the_noise_goes_on() -> None:
