@@ -437,3 +437,22 @@ def test_any_bytes_give_notes_or_our_error(body: bytes) -> None:
     for data in (body, header() + body, header() + chunk(body), header() + chunk(body, 2**31)):
         with contextlib.suppress(MidiError):
             assert len(read(data)[0]) > 0
+
+
+def test_a_note_lasts_to_the_event_that_cannot_be_read() -> None:
+    """The wait before an event is known even where the event is not."""
+    notes, _ = read(header() + chunk(C4[:4] + b"\x60\xff\x01\x50short", 1000))
+    assert notes.end.tolist() == [0.5]
+
+
+def test_a_velocity_over_127_is_the_loudest() -> None:
+    data, *_ = FAULTS["a velocity over 127"]
+    assert read(data)[0].velocity.tolist() == [64, 127, 64]
+
+
+def test_reading_goes_on_at_events_that_give_their_status() -> None:
+    """Text reads like running status; the next event with a status of its own comes first."""
+    text = bytes([10, 60, 64, 10, 60, 0]) * 2
+    notes, report = read(header() + chunk(C4 + b"\x00\xf4\x80\xf4" + text + D4 + E4 + END))
+    assert notes.pitch.tolist() == [60, 62, 64]
+    assert len(report.repairs) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,24 +149,22 @@ def test_a_track_is_a_program_on_a_channel_of_a_chunk(smf: Smf) -> None:
 
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(1, 30), st.integers(60, 62)), min_size=1),
-    st.lists(st.tuples(st.integers(0, 80), st.sampled_from([0, 127])), max_size=8),
+    st.dictionaries(st.integers(0, 80), st.sampled_from([0, 127]), max_size=8),
 )
 def test_the_pedal_holds_notes_as_a_pianist_would_say(
-    played: list[tuple[int, int, int]], moves: list[tuple[int, int]]
+    played: list[tuple[int, int, int]], moves: dict[int, int]
 ) -> None:
     """Against the plainest implementation, tick by tick."""
-    import numpy as np
-
-    moves = sorted(moves, key=lambda move: move[0])
     start = np.array([s for s, _, _ in played])
     end = start + np.array([length for _, length, _ in played])
     pitch = np.array([p for _, _, p in played])
-    times, values = [t for t, _ in moves], [v for _, v in moves]
+    times = sorted(moves)
+    values = [moves[t] for t in times]
     got = extend(start, end, pitch, np.zeros(len(start), dtype=np.int64), {0: (times, values)})
     last = max([*end.tolist(), *times])
     for i in range(len(start)):
         now = int(end[i])
-        while now < last and [v for t, v in moves if t <= now][-1:] == [127]:
+        while now < last and [moves[t] for t in times if t <= now][-1:] == [127]:
             if any(start[j] == now and pitch[j] == pitch[i] for j in range(len(start))):
                 break
             now += 1

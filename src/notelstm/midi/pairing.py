@@ -88,12 +88,12 @@ def pair(events: Events, policy: ReadPolicy) -> Paired:
 
 @final
 class _Pairing:
-    """Open notes by channel and pitch, ``channel << 8 | pitch``; closed ones in columns."""
+    """Open notes, ``tick << 7 | velocity``, by ``channel << 8 | pitch``; closed ones in columns."""
 
     def __init__(self, policy: ReadPolicy) -> None:
         self.all_at_once = policy.overlaps == "close-all"
         self.keep_zero = policy.zero_length == "keep"
-        self.open: dict[int, deque[tuple[int, int]]] = {}
+        self.open: dict[int, deque[int]] = {}
         self.programs = [0] * 16
         self.name = ""
         self.names = 0
@@ -103,7 +103,7 @@ class _Pairing:
 
     def on(self, key: int, tick: int, velocity: int) -> None:
         """A note begins."""
-        self.open.setdefault(key, deque()).append((tick, velocity))
+        self.open.setdefault(key, deque()).append(tick << 7 | velocity)
 
     def off(self, key: int, tick: int) -> None:
         """A note-off: it ends every open note of its pitch, or the oldest."""
@@ -114,8 +114,8 @@ class _Pairing:
             self._close(key, [notes.popleft()], tick)
             return
         # What begins on this very tick is a new note that goes on, unless nothing else is open.
-        kept = deque(note for note in notes if note[0] == tick)
-        closed = [note for note in notes if note[0] != tick]
+        kept = deque(note for note in notes if note >> 7 == tick)
+        closed = [note for note in notes if note >> 7 != tick]
         self.open[key] = kept if closed else deque()
         self._close(key, closed or notes, tick)
 
@@ -129,9 +129,10 @@ class _Pairing:
                 left += len(notes)
         return left
 
-    def _close(self, key: int, notes: Iterable[tuple[int, int]], tick: int) -> None:
+    def _close(self, key: int, notes: Iterable[int], tick: int) -> None:
         channel, pitch = key >> 8, key & 0x7F
-        for start, velocity in notes:
+        for note in notes:
+            start, velocity = note >> 7, note & 0x7F
             if start == tick and not self.keep_zero:
                 self.zero_length += 1
                 continue

@@ -14,8 +14,8 @@ from notelstm.plugins import find
 
 __all__ = ["MAX_BYTES", "Reader", "Source", "read_midi", "read_midi_with_report"]
 
-MAX_BYTES: Final = 2**28
-"""The largest MIDI file that is read, 256 MiB; anything larger is not music."""
+MAX_BYTES: Final = 2**25
+"""The largest MIDI file that is read, 32 MiB; anything larger is not music."""
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Any"
 """A path, the bytes of a file, a binary file object, or a ``PrettyMIDI``."""
