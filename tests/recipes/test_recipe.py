@@ -1,0 +1,215 @@
+"""A recipe as a whole: its record, and the way from MIDI bytes to a bundle that plays."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import notelstm
+from notelstm import Ancestral, Notes, StepDurationEncoder
+from notelstm.bundle import DataCard
+from notelstm.errors import BundleError, ConfigError, DataError, EncodingError
+from notelstm.fields import Field
+from notelstm.midi import midi_bytes
+from notelstm.recipes import FAULTS, Recipe, expressive, override, reference
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "study.mid"
+
+
+def tiny(recipe: Recipe) -> Recipe:
+    """The same choice of parts, trained in a second."""
+    return override(recipe, {"model": {"hidden": 8}, "training": {"epochs": 1}})
+
+
+def piece(count: int, first: int = 60) -> Notes:
+    """A scale, two notes at a time."""
+    start = 0.25 * (np.arange(count) // 2)
+    pitch = first + np.arange(count) % 12
+    return Notes(start=start, end=start + 0.2, pitch=pitch, velocity=64)
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "none"])
+def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> None:
+    turned = {} if fault == "none" else {fault: not FAULTS[fault]}
+    recipe = tiny(reference(**turned))
+    data = GOLDEN.read_bytes()
+    pieces = [notelstm.read_midi(data, recipe.policy), notelstm.read_midi(data, recipe.policy)]
+    bundle = recipe.train(pieces, data=DataCard(name="study", licence="CC0"))
+    assert (bundle.data.name, bundle.data.licence) == ("study", "CC0")
+    assert (bundle.data.pieces, bundle.data.notes) == (2, 2 * 768)
+    assert (bundle.policy, bundle.context) == (recipe.policy, 25)
+    assert set(bundle.sigmas) == (set() if fault == "point_times" else {"step", "duration"})
+    notelstm.save(bundle, tmp_path / "model.notelstm")
+    loaded = notelstm.load(tmp_path / "model.notelstm")
+    assert loaded.settings == json.loads(json.dumps(recipe.to_json()))
+    music = notelstm.generate(loaded, 30, prompt=pieces[0][:25], seed=2)
+    assert len(music) == 30
+    if fault != "zero_duration":
+        assert music.duration.min() > 0
+    back = notelstm.read_midi(midi_bytes(music, overlaps="trim", short="lengthen"))
+    assert 0 < len(back) <= 30
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        recipe = override(tiny(expressive()), {"training": {"seed": seed}, "batch": 4})
+        model = recipe.train([piece(200), piece(150, 50)]).model
+        assert isinstance(model, torch.nn.Module)
+        return torch.cat([tensor.flatten() for tensor in model.state_dict().values()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("make", [reference, expressive])
+def test_the_record_is_json_and_stable(make: Any) -> None:
+    record = make().to_json()
+    text = json.dumps(record, allow_nan=False, sort_keys=True)
+    assert text == json.dumps(make().to_json(), sort_keys=True)
+    assert "0x" not in text, "an address would make no two runs the same"
+    assert set(record) == {f.name for f in Recipe.__dataclass_fields__.values()}
+
+
+def test_every_setting_is_in_the_record() -> None:
+    """What changes a recipe changes its record, or a run could be resumed as another."""
+    changes: dict[str, Any] = {
+        "name": "x",
+        "encoder": {"cell": 0.02},
+        "model": {"hidden": 3},
+        "loss": {"pitch": 0.5},
+        "sampler": {"name": "greedy"},
+        "feedback": {"name": "raw-pitch"},
+        "policy": {"drums": True},
+        "training": {"seed": 5},
+        "window": 30,
+        "scored": "last",
+        "crossing": True,
+        "lanes": False,
+        "batch": 3,
+        "shuffle": False,
+        "context": 4,
+    }
+    recipe = replace(expressive(), lanes=False)
+    for key, value in changes.items():
+        start = expressive() if key == "lanes" else recipe
+        changed = override(start, {key: value}).to_json()
+        different = {name for name in changed if changed[name] != start.to_json()[name]}
+        assert different == {key}
+    assert set(changes) == set(recipe.to_json())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Homemade:
+    """An encoder without an entry point: the built-in one, but slower."""
+
+    slowness: float = 2.0
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return StepDurationEncoder().fields
+
+    def encode(self, notes: Notes) -> NDArray[np.float32]:
+        rows = StepDurationEncoder().encode(notes)
+        rows[:, 1:] *= np.float32(self.slowness)
+        return rows
+
+    def decode(self, rows: NDArray[np.float32]) -> Notes:
+        faster = rows.copy()
+        faster[:, 1:] /= np.float32(self.slowness)
+        return StepDurationEncoder().decode(faster)
+
+
+def test_a_part_without_an_entry_point_is_told_before_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = replace(tiny(reference()), encoder=Homemade())
+    with caplog.at_level(logging.WARNING):
+        bundle = recipe.train([piece(100)])
+    assert "the encoder cannot be rebuilt from a bundle" in caplog.text
+    assert "load(path, encoder=...)" in caplog.text
+    notelstm.save(bundle, tmp_path / "m")
+    with pytest.raises(
+        BundleError, match=r"an entry point, or is passed; got .*Homemade, which has none"
+    ):
+        notelstm.load(tmp_path / "m")
+    assert notelstm.load(tmp_path / "m", encoder=Homemade()).encoder == Homemade()
+
+
+def test_nothing_to_train_on_is_an_error() -> None:
+    with pytest.raises(DataError, match="there are pieces to train on"):
+        reference().train([])
+    with pytest.raises(DataError, match="a piece has more than 25 rows"):
+        reference().train([piece(25)])
+
+
+def test_short_pieces_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    tiny(reference()).train([piece(100), piece(10), piece(25)])
+    assert "2 of 3 pieces are shorter than a window of 25 rows" in caplog.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picky:
+    """An encoder that refuses pitches over 70."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return StepDurationEncoder().fields
+
+    def encode(self, notes: Notes) -> NDArray[np.float32]:
+        high = np.flatnonzero(notes.pitch > 70)
+        if high.size:
+            raise EncodingError("pitches are low", got="a high one", where=f"note {high[0]}")
+        return StepDurationEncoder().encode(notes)
+
+    def decode(self, rows: NDArray[np.float32]) -> Notes:
+        return StepDurationEncoder().decode(rows)
+
+
+def test_a_piece_outside_the_domain_is_named() -> None:
+    recipe = replace(tiny(reference()), encoder=Picky())
+    with pytest.raises(EncodingError, match=r"\(piece 1, note 11\)"):
+        recipe.train([piece(60, first=50), piece(60, first=60)])
+
+
+def test_validation_is_measured_and_in_order(tmp_path: Path) -> None:
+    recipe = override(tiny(reference(in_order=False)), {"training": {"epochs": 2}})
+    from notelstm.training import JsonLog
+
+    recipe.train(
+        [piece(100)], validation=[piece(60)], folder=tmp_path / "run", callbacks=[JsonLog()]
+    )
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all(line["validation"] > 0 for line in lines)
+
+
+def broken(*, fields: tuple[Field, ...], hidden: int = 8) -> notelstm.NoteLSTM:
+    raise ValueError("there is no such thing\nas a model of this kind")
+
+
+def test_a_model_that_cannot_be_built_says_why() -> None:
+    with pytest.raises(ConfigError, match=r"built from its settings; got there is no such thing"):
+        replace(reference(), model=broken).build_model()
+
+
+def test_a_recipe_of_functions_and_classes() -> None:
+    """A model's class will do, without a partial; so will a function that makes one."""
+    recipe = Recipe(
+        name="mine",
+        encoder=StepDurationEncoder(),
+        model=functools.partial(notelstm.NoteLSTM, hidden=4),
+        sampler=Ancestral(),
+    )
+    assert isinstance(recipe.build_model(), notelstm.NoteLSTM)
+    assert replace(recipe, model=notelstm.NoteLSTM).to_json()["model"]
+    with pytest.raises(ConfigError, match="lanes score every row"):
+        replace(recipe, lanes=True, scored="last")

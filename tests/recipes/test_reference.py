@@ -1,0 +1,112 @@
+"""The reference recipe: each fault is a switch, and each switch changes exactly its owner."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from notelstm.losses import AllPairs, Likelihood, PositivePressure
+from notelstm.models import ThreeHeadLSTM
+from notelstm.recipes import FAULTS, Recipe, reference
+from notelstm.sampling import RawPitch, ShortestDuration, Weighted
+
+OWNERS: dict[str, tuple[str, ...]] = {
+    "sigmoid": ("model.sigmoid",),
+    "last_only": ("scored",),
+    # Points have no likelihood, so their loss goes with them.
+    "point_times": ("model.point_times", "loss"),
+    "in_order": ("shuffle",),
+    "broadcast": ("loss",),
+    "raw_feedback": ("feedback",),
+    "crossing": ("crossing",),
+    "chord_order": ("policy.ties",),
+    "first_instrument": ("policy.drums", "policy.tracks"),
+    "zero_duration": ("sampler.processors",),
+}
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Every setting under its dotted name; the loss as one."""
+    settings: dict[str, Any] = {}
+    for key, value in recipe.to_json().items():
+        if isinstance(value, dict) and key != "loss":
+            settings |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            settings[key] = value
+    # A feedback has no settings: that it is there at all is what changes.
+    settings["feedback"] = recipe.feedback
+    settings.pop("feedback.name", None)
+    return settings
+
+
+def differences(a: Recipe, b: Recipe) -> set[str]:
+    one, two = flat(a), flat(b)
+    return {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_switch_changes_its_owner_and_nothing_else(fault: str) -> None:
+    turned = reference(**{fault: not FAULTS[fault]})
+    assert differences(reference(), turned) == set(OWNERS[fault])
+
+
+def test_every_fault_has_an_owner() -> None:
+    assert set(OWNERS) == set(FAULTS)
+
+
+def test_the_defaults_are_the_table_of_faults() -> None:
+    assert {name for name, on in FAULTS.items() if on} == {
+        "sigmoid",
+        "last_only",
+        "point_times",
+        "in_order",
+    }
+    assert not differences(reference(), reference(**FAULTS))
+
+
+def settings_of_model(recipe: Recipe) -> dict[str, Any]:
+    assert isinstance(recipe.model, functools.partial)
+    assert recipe.model.func is ThreeHeadLSTM
+    return dict(recipe.model.keywords)
+
+
+def test_as_printed_turns_every_fault_on() -> None:
+    printed = reference(as_printed=True)
+    assert not differences(printed, reference(**dict.fromkeys(FAULTS, True)))
+    assert settings_of_model(printed) == {"sigmoid": True, "point_times": True}
+    assert (printed.scored, printed.shuffle, printed.crossing) == ("last", False, True)
+    assert printed.feedback == RawPitch()
+    assert printed.sampler == Weighted()
+    assert (printed.policy.tracks, printed.policy.ties) == ("instrument-0", "file")
+    assert printed.policy.drums
+    terms = printed.build_loss().terms
+    assert (terms["step"], terms["duration"]) == ((AllPairs(), 20.0), (AllPairs(), 1.0))
+
+
+def test_as_printed_outdoes_the_other_switches() -> None:
+    assert not differences(reference(as_printed=True), reference(as_printed=True, sigmoid=False))
+
+
+def test_without_any_fault_it_is_a_likelihood_model() -> None:
+    whole = reference(**dict.fromkeys(FAULTS, False))
+    assert settings_of_model(whole) == {"sigmoid": False, "point_times": False}
+    assert set(whole.build_loss().terms.values()) == {(Likelihood(), 1.0)}
+    assert (whole.scored, whole.shuffle, whole.crossing) == ("every", True, False)
+
+
+def test_the_settings_of_the_article() -> None:
+    recipe = reference()
+    assert (recipe.window, recipe.context, recipe.batch) == (25, 25, 64)
+    assert recipe.training.epochs == 200
+    assert (recipe.training.optimizer, recipe.training.learning_rate) == ("sgd", 0.005)
+    assert recipe.build_loss().terms == {
+        "pitch": (Likelihood(), 0.1),
+        "step": (PositivePressure(), 20.0),
+        "duration": (PositivePressure(), 1.0),
+    }
+    assert recipe.sampler == Weighted(processors=(ShortestDuration(),))
+    model = recipe.build_model()
+    assert isinstance(model, ThreeHeadLSTM)
+    assert (model.lstm.input_size, model.lstm.hidden_size, model.lstm.num_layers) == (3, 128, 1)
