@@ -7,18 +7,20 @@ force fields, or listen while it plays.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final, cast, final, overload
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.bundle import Bundle
 from notelstm.encoders import tracker_of
-from notelstm.errors import ConfigError, DataError, FieldError
-from notelstm.fields import Field, Rows
+from notelstm.encoders.rows import as_rows
+from notelstm.errors import ConfigError, DataError, FieldError, ShapeError
+from notelstm.fields import Field, Mask, Rows
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
 from notelstm.protocols import (
@@ -27,7 +29,6 @@ from notelstm.protocols import (
     Legal,
     NoteEncoder,
     NoteModel,
-    Prediction,
     Sampler,
     State,
     Tracker,
@@ -41,6 +42,8 @@ __all__ = ["NoiseStream", "Session", "generate", "generate_batch"]
 _log = logging.getLogger(__name__)
 
 _BLOCK: Final = 64
+_READ: Final = 1024
+"""Rows of all lanes that are read at once; more would not fit in memory."""
 _LOST: Final = 512
 """A lane that gets no nearer to its end in so many rows has lost its way; the loop stops it."""
 _TOO_DENSE: Final = 1000
@@ -121,6 +124,7 @@ class Session:
     Raises:
         FieldError: If model and encoder have other fields.
         ConfigError: If there are no lanes, or the seed is negative.
+        DataError: If a parameter of the model is NaN or infinite.
     """
 
     def __init__(
@@ -143,6 +147,14 @@ class Session:
                 got=f"{[f.name for f in model.fields]}, {[f.name for f in encoder.fields]}",
                 fix="use the encoder that the model was trained with",
             )
+        for name, parameter in cast(nn.Module, model).named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise DataError(
+                    "a model's parameters are finite",
+                    got="NaN or infinity",
+                    where=name,
+                    fix="the model has diverged; go back to an earlier checkpoint",
+                )
         self._model: Final = model
         self._encoder: Final = encoder
         self._sampler: Final = sampler
@@ -171,16 +183,20 @@ class Session:
 
         Args:
             rows: (T, F).
+
+        Raises:
+            EncodingError: If they are not rows of the encoder's fields.
         """
-        if not len(rows):
-            return
+        checked = as_rows(rows, self._encoder.fields)
         lanes = len(self._lanes)
+        some = max(1, _READ // lanes)
         with in_use(self._model):
-            tensor = torch.tensor(np.asarray(rows), device=self._device)  # (T, F)
-            batch = tensor.expand(lanes, *tensor.shape)  # (B, T, F)
-            context, self._state = self._model.forward(batch, self._state)
-            self._context = index(context, (slice(None), -1))
-        self._history.extend(np.broadcast_to(row, (lanes, len(row))) for row in rows)
+            for first in range(0, len(checked), some):
+                tensor = torch.from_numpy(checked[first : first + some]).to(self._device)
+                batch = tensor.expand(lanes, *tensor.shape)  # (B, T, F)
+                context, self._state = self._model.forward(batch, self._state)
+                self._context = index(context, (slice(None), -1))
+        self._history.extend(np.broadcast_to(row, (lanes, len(row))) for row in checked)
 
     def next(self, **forced: float) -> Rows:
         """Draw the next row of each lane and read it.
@@ -205,7 +221,7 @@ class Session:
             for name in self._model.order:
                 column = self._columns[name]
                 known[name] = self._entry(name, forced.get(name), noise[:, column], known)
-            rows = torch.stack([known[name] for name in self._columns], dim=1)  # (B, F)
+            rows = torch.stack([known[name].float() for name in self._columns], dim=1)  # (B, F)
             read = rows if self._feedback is None else self._feedback(rows, self._encoder.fields)
             context, self._state = self._model.forward(read.unsqueeze(1), self._state)
             self._context = index(context, (slice(None), -1))
@@ -227,35 +243,41 @@ class Session:
     def _entry(
         self, name: str, forced: float | None, noise: Tensor, known: Mapping[str, Tensor]
     ) -> Tensor:
-        """(B,) float32: the forced entry, or one drawn from what is legal."""
+        """(B,) the forced entry, or one drawn from what is legal: a class id or a value."""
+        field, size = self._fields[name], (len(self._lanes),)
+        kind = torch.int64 if field.is_categorical else torch.float32
         if forced is not None:
-            return torch.full((len(self._lanes),), forced, device=self._device)
-        field = self._fields[name]
+            return torch.full(size, forced, device=self._device).to(kind)
         views = _Views(self._lanes, known)
         prediction = self._model.predict(name, self._context, known)
-        legal = self._legal(field, prediction, views)
+        legal = self._legal(field, views)
         if legal is not None:
             prediction = prediction.masked(legal)
-        return self._sampler(field, prediction, noise, views).to(torch.float32)
+        drawn = self._sampler(field, prediction, noise, views)
+        if not isinstance(drawn, Tensor) or drawn.shape != size:
+            got = tuple(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
+            raise ShapeError(
+                f"a sampler gives a tensor with an entry for each lane, {size}",
+                got=f"{got}",
+                where=f"field {name!r}",
+                fix="try the sampler with notelstm.testing.check_sampler",
+            )
+        return drawn.to(kind)
 
-    def _legal(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Legal | None:
+    def _legal(self, field: Field, views: Sequence[View]) -> Legal | None:
         """What can be decoded next, for all lanes."""
-        if not self._grammar:
-            if field.is_categorical:
-                return None
-            size = prediction.mode()
-            low, high = field.interval
-            return torch.full_like(size, low), torch.full_like(size, high)
-        masks = [view.tracker.legal(field, view.known) for view in views]
+        masks: list[Mask | None] = [None] * len(views)
+        if self._grammar:
+            masks = [view.tracker.legal(field, view.known) for view in views]
+        if not field.is_categorical:
+            ends = np.array([field.interval if m is None else m for m in masks], dtype=np.float32)
+            least, greatest = torch.from_numpy(ends).to(self._device).unbind(1)
+            return least, greatest
         if all(mask is None for mask in masks):
             return None
-        if field.is_categorical:
-            anything = np.ones(field.classes or 0, dtype=np.bool_)
-            stacked = np.stack([anything if m is None else np.asarray(m) for m in masks])
-            return torch.from_numpy(stacked).to(self._device)
-        ends = np.array([field.interval if m is None else m for m in masks], dtype=np.float32)
-        least, greatest = torch.from_numpy(ends).to(self._device).unbind(1)
-        return least, greatest
+        anything = np.ones(field.classes or 0, dtype=np.bool_)
+        stacked = np.stack([anything if m is None else np.asarray(m) for m in masks])
+        return torch.from_numpy(stacked).to(self._device)
 
     def _next_noise(self) -> Tensor:
         """(B, F, 2) uniforms, each lane's from its own stream."""
@@ -277,12 +299,13 @@ class Session:
             The new notes of each lane; 0 s is the onset of the last note before, if there was one.
 
         Raises:
-            ConfigError: If neither is given, or one is negative.
+            ConfigError: If neither is given, or one is negative, infinite or NaN.
         """
         if notes is None and seconds is None:
             raise ConfigError("a number of notes or of seconds is given", got="neither")
-        if (notes is not None and notes < 0) or (seconds is not None and seconds < 0):
-            raise ConfigError("notes and seconds are at least 0", got=f"{notes}, {seconds}")
+        for name, value in (("notes", notes), ("seconds", seconds)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{name} is finite and at least 0", got=f"{value}")
         before = [(tracker.n, tracker.clock) for tracker in self.trackers]
         marks = list(before)
         ends: list[int | None] = [None] * len(self._lanes)

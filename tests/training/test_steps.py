@@ -111,7 +111,7 @@ def test_the_terms_that_are_reported_are_the_means_of_hand_computed_ones(make: M
     # What the trainer saw had dropout; a learning rate of almost 0 leaves the rest as it was.
     torch.manual_seed(0)
     trainer.step.train()
-    state, reported = None, []
+    state, reported, counts = None, [], []
     for batch in study.batches.epoch(0):
         with torch.no_grad():
             losses, after = trainer.step(batch, state)
@@ -119,8 +119,9 @@ def test_the_terms_that_are_reported_are_the_means_of_hand_computed_ones(make: M
         weighted = {n: study.loss.weights[n] * float(v) for n, v in losses.terms.items()}
         assert float(losses.total) == pytest.approx(sum(weighted.values()))
         reported.append([float(losses.total), *(float(v) for v in losses.terms.values())])
+        counts.append(int(batch.scored.sum()))
     names = ["loss", *(f"loss/{name}" for name in study.loss.terms)]
-    means = dict(zip(names, np.mean(reported, axis=0), strict=True))
+    means = dict(zip(names, np.average(reported, axis=0, weights=counts), strict=True))
     assert {name: values[name] for name in names} == pytest.approx(means)
     scored = sum(int(batch.scored.sum()) for batch in study.batches.epoch(0))
     assert values["targets_per_second"] * values["seconds"] == pytest.approx(scored)
@@ -208,13 +209,15 @@ def test_validation_changes_nothing_and_is_measured_in_evaluation_mode(make: Mak
     study = make()
     study.model.load_state_dict(with_it)
     step = TrainStep(study.model, study.loss).eval()
-    state, totals = None, []
+    state, totals, counts = None, [], []
     for batch in study.validation.epoch(0):
         with torch.no_grad():
             losses, after = step(batch, state)
         state = after if study.validation.carries else None
         totals.append(float(losses.total))
-    assert epochs[-1]["validation"] == pytest.approx(np.mean(totals))
+        counts.append(int(batch.scored.sum()))
+    # A batch with few targets counts for as much less.
+    assert epochs[-1]["validation"] == pytest.approx(np.average(totals, weights=counts))
     assert {f"validation/{name}" for name in study.loss.terms} < set(epochs[-1])
 
 

@@ -23,6 +23,7 @@ from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import GRIDS, cells_of, snap
 from notelstm.evaluation.spread import Spread
 from notelstm.fields import Field, Rows
+from notelstm.models.known import columns
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
 from notelstm.protocols import Density, NoteEncoder, NoteModel
@@ -149,10 +150,7 @@ def score_piece(
     with in_use(model):
         for here, context in contexts(model, torch.from_numpy(rows)):
             device = leaf(context).device
-            known = {
-                field.name: torch.from_numpy(rows[here, i]).to(device)
-                for i, field in enumerate(encoder.fields)
-            }
+            known = columns(torch.from_numpy(rows[here]).to(device), encoder.fields)
             for field in encoder.fields:
                 prediction = spread(field.name, model.predict(field.name, context, known))
                 if not isinstance(prediction, Density):

@@ -12,6 +12,7 @@ from torch import Tensor
 from notelstm.errors import FieldError
 from notelstm.evaluation.contexts import contexts
 from notelstm.fields import Rows
+from notelstm.models.known import columns
 from notelstm.models.modes import in_use
 from notelstm.predictions import Normal, Point
 from notelstm.protocols import Context, NoteModel, Prediction
@@ -86,7 +87,7 @@ def fit_sigmas(
 
 def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Tensor]:
     """By field name, (M,) target minus prediction, of fields that are predicted as points."""
-    known = {field.name: rows[:, i] for i, field in enumerate(model.fields)}
+    known = columns(rows, model.fields)
     predictions = {name: model.predict(name, context, known) for name in known}
     return {
         name: known[name] - prediction.value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast, final
 
@@ -27,7 +29,7 @@ from notelstm.fields import Rows
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
-from notelstm.plugins import describe
+from notelstm.plugins import describe, settings_of
 from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler
 from notelstm.training import Callback, Trainer, TrainingConfig
 
@@ -275,14 +277,34 @@ class Recipe:
 
 
 def _described(part: object) -> Any:
-    """A part as its name and settings; one without an entry point as its class."""
-    if part is None:
-        return None
+    """A part as its name and settings, the same in each process; without an entry point, its class.
+
+    A run is resumed with the settings it was started with, so no memory address may get in.
+    """
+    if isinstance(part, Mapping):
+        return {str(key): _described(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_described(item) for item in part]
+    if isinstance(part, float) and not math.isfinite(part):
+        return repr(part)
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
     try:
         saved = describe(part)
     except PluginError:
-        return repr(part)
+        return _told(part)
     return {"name": saved["name"], **saved["config"]}
+
+
+def _told(part: object) -> dict[str, Any]:
+    """What can be said of a part without an entry point."""
+    target = part.func if isinstance(part, functools.partial) else part
+    named = target if hasattr(target, "__qualname__") else type(target)
+    try:
+        settings = settings_of(part)
+    except PluginError:
+        settings = {}
+    return {"name": f"{named.__module__}.{named.__qualname__}", **_described(settings)}
 
 
 def _fingerprint(pieces: Sequence[Notes]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from notelstm import tree
 from notelstm.fields import Field
+from notelstm.models.known import columns
 from notelstm.protocols import Context, Density, Prediction, State
 from notelstm.testing.clauses import require
 from notelstm.testing.prediction_checks import as_numbers
@@ -43,10 +44,7 @@ class ModelCase:
 
     def known(self, rows: Tensor) -> dict[str, Tensor]:
         """The columns of (..., F) rows by field name, class ids as whole numbers."""
-        return {
-            name: rows[..., j].long() if field.is_categorical else rows[..., j]
-            for j, (name, field) in enumerate(self.fields.items())
-        }
+        return columns(rows, self.model.fields)
 
     def said(self, context: Context, rows: Tensor, model: Any = None) -> dict[str, Tensor]:
         """What the model says of each field of (..., F) rows, as numbers (..., K)."""

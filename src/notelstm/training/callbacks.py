@@ -42,8 +42,8 @@ class Event(NamedTuple):
         epoch: Epochs finished so far.
         step: Steps taken so far, in all epochs.
         values: At ``epoch``: ``loss`` and ``loss/<field>``, ``validation`` and
-            ``validation/<field>`` where there is a validation set, ``seconds`` and
-            ``targets_per_second``.
+            ``validation/<field>`` where there is a validation set, each the mean over targets;
+            ``seconds`` and ``targets_per_second``.
     """
 
     name: EventName

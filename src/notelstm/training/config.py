@@ -82,7 +82,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
             "the device is there",
             got=f"{name!r}: {str(error).splitlines()[0]}",

@@ -9,9 +9,13 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.batch import Batch
+from notelstm.errors import FieldError
+from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
+from notelstm.models.known import columns
+from notelstm.models.modes import in_use
 from notelstm.protocols import Batches, Context, NoteModel, State
-from notelstm.tree import choose, index, join, map_tree
+from notelstm.tree import choose, index, join, leaf, map_tree
 
 __all__ = ["TrainStep", "measure_terms"]
 
@@ -25,13 +29,24 @@ class TrainStep(nn.Module):
     Args:
         model: The model.
         loss: Its loss.
+
+    Raises:
+        FieldError: If the loss has a term of a field that the model has not.
     """
 
     def __init__(self, model: NoteModel, loss: CompositeLoss) -> None:
         super().__init__()
         self.model: nn.Module = cast(nn.Module, model)
         self.loss: Final = loss
-        self._columns: Final = {field.name: i for i, field in enumerate(model.fields)}
+        self._fields: Final = model.fields
+        names = by_name(model.fields)
+        strange = [name for name in loss.terms if name not in names]
+        if strange:
+            raise FieldError(
+                "the terms of a loss are of the model's fields",
+                got=", ".join(strange),
+                fix=f"use {', '.join(names)}",
+            )
 
     @override
     def forward(self, batch: Batch, state: State | None) -> tuple[Losses, State]:
@@ -52,8 +67,8 @@ class TrainStep(nn.Module):
             state = choose(batch.fresh.to(batch.rows.device), anew, state)
         after, state = model.forward(batch.rows[:, :-1], state)
         context = _scored_contexts(begin, after, batch.scored)
-        targets = batch.rows[batch.scored.to(batch.rows.device)]  # (S, F)
-        known = {name: targets[:, i] for name, i in self._columns.items()}
+        targets = batch.rows.flatten(0, 1)[_places(batch.scored, batch.rows.device)]  # (S, F)
+        known = columns(targets, self._fields)
         predictions = {name: model.predict(name, context, known) for name in self.loss.terms}
         return self.loss(predictions, known), state
 
@@ -67,9 +82,12 @@ def _scored_contexts(begin: Context, after: Context, scored: Tensor) -> Context:
         contexts, scored = after, scored[:, 1:]
     else:
         contexts = join([begin, after], axis=1)  # (B, T + 1, ...)
-    # Indices are made on the CPU, where the flags are: the device is never waited for.
-    places = scored.flatten().nonzero().squeeze(1)
-    return map_tree(lambda t: t.flatten(0, 1)[places.to(t.device)], contexts)
+    return map_tree(lambda t: t.flatten(0, 1)[_places(scored, t.device)], contexts)
+
+
+def _places(scored: Tensor, device: torch.device) -> Tensor:
+    """(S,) where the scored rows are, found on the CPU, so that the device is never waited for."""
+    return scored.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 
 def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> dict[str, float]:
@@ -84,6 +102,7 @@ def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> di
         By field name; give it to :meth:`notelstm.losses.CompositeLoss.balanced`.
     """
     step = TrainStep(model, loss)
-    with torch.no_grad():
-        losses, _ = step(next(iter(batches.epoch(0))), None)
+    with in_use(model):
+        device = leaf(model.start(1)[0]).device
+        losses, _ = step(next(iter(batches.epoch(0))).move(device), None)
     return {name: float(value) for name, value in losses.terms.items()}

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast, final
 import torch
 from torch import Tensor, nn
 
-from notelstm.errors import TrainingError
+from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss, Losses
 from notelstm.protocols import Batches, NoteModel, State
 from notelstm.training.callbacks import Callback, Event, EventName, Stateful
@@ -52,9 +52,14 @@ class Trainer:
         model: A ``torch.nn.Module``; it is moved to the device and trained in place.
         loss: What to bring down.
         config: How.
-        callbacks: What happens beside it.
+        callbacks: What happens beside it: objects with a ``handle(event, run)``.
         folder: The run folder for checkpoints and log; None to keep nothing.
         settings: More settings, as JSON, that a resumed run must share.
+
+    Raises:
+        ConfigError: If there is no such device here, or a callback cannot be told of events.
+        FieldError: If the loss has a term of a field that the model has not.
+        OutputError: If the run folder cannot be made.
 
     Example:
         >>> import numpy as np
@@ -84,6 +89,13 @@ class Trainer:
         folder: str | os.PathLike[str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
+        for callback in callbacks:
+            if not callable(getattr(callback, "handle", None)):
+                raise ConfigError(
+                    "a callback has handle(event, run)",
+                    got=repr(callback),
+                    fix="make it an object of a class with that method",
+                )
         self.config: Final = config
         self.callbacks: Final = tuple(callbacks)
         self.device: Final = pick_device(config.device)
@@ -99,7 +111,7 @@ class Trainer:
         self._total_steps = 0
         self._state: State | None = None
         self._sums: Tensor | None = None
-        self.steps_per_epoch = 0
+        self.steps_per_epoch: int = 0
 
     @property
     def epochs(self) -> int:
@@ -192,32 +204,33 @@ class Trainer:
                 nn.utils.clip_grad_norm_(self.step.parameters(), self.config.clip)
             self.optimizer.step()
             self._state = detach(state) if batches.carries else None
-            self._sums = self._added(self._sums, losses)
-            targets += int(batch.scored.sum())
+            count = int(batch.scored.sum())
+            self._sums = self._added(self._sums, losses, count)
+            targets += count
             self._batch += 1
             self._total_steps += 1
             self._tell("step", {})
             if self._interrupted:
                 return None
         assert self._sums is not None
-        values = self._means("loss", self._sums, self._batch)
+        values = self._means("loss", self._sums)
         self._epoch, self._batch, self._state, self._sums = self._epoch + 1, 0, None, None
         seconds = time.perf_counter() - began
         return {**values, "seconds": seconds, "targets_per_second": targets / max(seconds, 1e-9)}
 
     @torch.no_grad()
-    def _added(self, sums: Tensor | None, losses: Losses) -> Tensor:
-        """A step's losses added up where they are, without waiting for the device."""
-        values = torch.stack([losses.total, *losses.terms.values()])
-        if sums is not None:
-            return sums + values
+    def _added(self, sums: Tensor | None, losses: Losses, targets: int) -> Tensor:
+        """A step's losses and targets added up where they are, without waiting for the device."""
+        one = torch.ones_like(losses.total)
+        values = torch.stack([losses.total, *losses.terms.values(), one])
         # Apple's devices have no float64.
-        return values if self.device.type == "mps" else values.double()
+        values = targets * (values if self.device.type == "mps" else values.double())
+        return values if sums is None else sums + values
 
-    def _means(self, prefix: str, sums: Tensor, count: int) -> dict[str, float]:
-        """The average of what was added up, by name."""
+    def _means(self, prefix: str, sums: Tensor) -> dict[str, float]:
+        """The average over targets of what was added up, by name."""
         names = [prefix, *(f"{prefix}/{name}" for name in self.step.loss.terms)]
-        values = dict(zip(names, (sums / count).tolist(), strict=True))
+        values = dict(zip(names, (sums[:-1] / sums[-1]).tolist(), strict=True))
         if not all(math.isfinite(value) for value in values.values()):
             raise TrainingError(
                 "the loss is finite",
@@ -232,13 +245,12 @@ class Trainer:
         """The losses of a held-out set."""
         self.step.eval()
         sums: Tensor | None = None
-        count, state = 0, None
+        state: State | None = None
         for batch in validation.epoch(0):
             losses, after = self.step(batch.move(self.device), state)
             state = after if validation.carries else None
-            sums = self._added(sums, losses)
-            count += 1
-        return {} if sums is None else self._means("validation", sums, count)
+            sums = self._added(sums, losses, int(batch.scored.sum()))
+        return {} if sums is None else self._means("validation", sums)
 
     def _tell(self, name: EventName, values: Mapping[str, float]) -> None:
         event = Event(name, self._epoch, self._total_steps, values)
@@ -316,10 +328,12 @@ class Trainer:
     @contextlib.contextmanager
     def _ctrl_c_waits(self) -> Iterator[None]:
         """Let the first Ctrl-C end the run after the current step; a second one ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
+        before = signal.getsignal(signal.SIGINT)
+        # A run in the background, which the shell has told to ignore Ctrl-C, goes on ignoring it.
+        ignored = before in (None, signal.SIG_IGN)
+        if ignored or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
 
         def later(_number: int, _frame: FrameType | None) -> None:
             self._interrupted = True
