@@ -404,7 +404,9 @@ def test_a_file_that_takes_for_ever_is_refused(
     monkeypatch.setattr(pool, "SECONDS_A_FILE", 0.5)
     monkeypatch.setattr(pool, "COMMAND", worker_that("__import__('time').sleep(99)"))
     corpus = opened(root, tmp_path, workers=1)
-    assert [file.name for file in corpus.report.refused()] == ["b/x.midi"]
+    (file,) = corpus.report.refused()
+    assert file.name == "b/x.midi"
+    assert "process ended" in file.error
 
 
 def test_a_reader_that_fails_is_no_end(

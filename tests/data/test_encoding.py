@@ -218,10 +218,11 @@ def own():
 
 n = int(sys.argv[2])
 lengths = np.full(n // 5000, 5000)
-packed = PackedRows(sys.argv[1], np.cumsum(lengths) - lengths, lengths)
-few = PackedRows(np.zeros((6000, 4), np.float32), [0], [6000])
-for rows in (few, packed):
+few = lambda: PackedRows(np.zeros((6000, 4), np.float32), [0], [6000])
+many = lambda: PackedRows(sys.argv[1], np.cumsum(lengths) - lengths, lengths)
+for make in (few, many):
     before = own()
+    rows = make()
     for kind, scored in ((WindowBatches, "last"), (LaneBatches, "every")):
         batches = kind(dataset=SequenceDataset(rows, window=25, scored=scored), batch=64)
         for step, batch in enumerate(batches.epoch(0)):

@@ -152,6 +152,7 @@ def test_classes_without_edges_become_the_nearest_value() -> None:
 def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
     encoder = StepDurationEncoder()
     made = augmented(make, encoder, Transpose(low=-5, high=5))
+    epochs = []
     for number in range(3):
         shifts: dict[int, set[int]] = {}
         for (plain, pieces), batch in zip(
@@ -166,6 +167,8 @@ def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
         assert all(len(found) == 1 for found in shifts.values())
         assert len(set.union(*shifts.values())) > 3
         assert sorted(shifts) == list(range(12))
+        epochs.append([shifts[piece] for piece in range(12)])
+    assert epochs[0] != epochs[1] != epochs[2]
 
 
 @KINDS
