@@ -111,6 +111,27 @@ def test_a_run_ends_with_its_best_model(make: Make) -> None:
     assert not all(torch.equal(final[name], states[2][name]) for name in final)
 
 
+def test_the_best_of_before_a_stop_is_put_back_after_it(make: Make, tmp_path: Path) -> None:
+    class Worse:
+        """Lets each epoch be worse than the one before."""
+
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "epoch":
+                assert isinstance(event.values, dict)
+                event.values["validation"] = float(event.epoch)
+
+    def models(folder: str, *epochs: int) -> dict[str, torch.Tensor]:
+        for i, n in enumerate(epochs):
+            study = make()
+            trainer = study.trainer([Worse(), BestKept()], tmp_path / folder, epochs=n)
+            trainer.fit(study.batches, resume=i > 0)
+        model: dict[str, torch.Tensor] = study.model.state_dict()
+        return model
+
+    first, cut = models("first", 1), models("cut", 2, 3)
+    assert all(torch.equal(first[name], cut[name]) for name in first)
+
+
 def test_a_log_has_one_line_an_epoch(make: Make, tmp_path: Path) -> None:
     study = make()
     history = study.trainer([JsonLog()], tmp_path, epochs=3).fit(study.batches, study.validation)
