@@ -1,0 +1,227 @@
+"""The command line: what it prints, its exit codes, and one line for each error."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from notelstm.cli import main
+from notelstm.midi import read_midi, write_midi
+from notelstm.notes import Notes
+
+SMALL = ["--set", "model.hidden=8", "window=8", "batch=32", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small pieces, and a file that is none."""
+    made = tmp_path_factory.mktemp("musik, ♫")
+    for k in range(3):
+        rng = np.random.default_rng(k)
+        start = np.cumsum(rng.integers(1, 5, 80) / 10)
+        notes = Notes(start=start, end=start + 0.1, pitch=rng.integers(50, 80, 80))
+        write_midi(notes, made / "inner" / f"piece {k}.mid")
+    (made / "broken.mid").write_bytes(b"not a MIDI file")
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "small.notelstm"
+    assert main(["train", str(folder), "-o", str(path), *SMALL]) == 0
+    return path
+
+
+def failed(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run a command that fails; its one line."""
+    assert main(list(argv)) == 1
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("notelstm: error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_training_says_what_it_did(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.notelstm"
+    assert main(["train", str(folder), "-o", str(path), *SMALL, "--validation", "0.4"]) == 0
+    said = capsys.readouterr()
+    assert "pieces" in said.out
+    assert "targets/s" in said.out
+    assert f"next: notelstm generate {path}" in said.out
+    assert "epoch 1/1: loss" in said.err
+    line = json.loads((tmp_path / "m.notelstm.run" / "log.jsonl").read_text(encoding="utf-8"))
+    assert {"loss", "loss/pitch", "loss/step", "loss/duration"} <= line.keys()
+
+
+def test_settings_given_twice_all_count(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.notelstm"
+    argv = ["train", str(folder), "-o", str(path), "--set", "model.hidden=8", "batch=32"]
+    assert main([*argv, "--set", "window=9", "--epochs", "1"]) == 0
+    settings = json.loads((tmp_path / "m.notelstm.run" / "settings.json").read_text())
+    assert (settings["model"]["hidden"], settings["batch"], settings["window"]) == (8, 32, 9)
+
+
+def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path, model: Path) -> None:
+    again = tmp_path / "again.notelstm"
+    assert main(["train", str(folder), "-o", str(again), *SMALL]) == 0
+    assert again.read_bytes() == model.read_bytes()
+
+
+def test_a_recipe_file_is_read(folder: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('recipe = "expressive"\nwindow = 16\n[options]\nhidden = 8\n')
+    path = tmp_path / "m.notelstm"
+    argv = ["train", str(folder), "-o", str(path), "--recipe", str(recipe), "--epochs", "1"]
+    assert main(argv) == 0
+    assert path.exists()
+
+
+def test_generating_with_and_without_a_prompt(
+    folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, prompt = tmp_path / "out.mid", folder / "inner" / "piece 0.mid"
+    argv = ["generate", str(model), "-o", str(out), "--notes", "20", "--seed", "3"]
+    assert main(argv) == 0
+    assert len(read_midi(out)) == 20
+    first = out.read_bytes()
+    assert main(argv) == 0
+    assert out.read_bytes() == first
+    assert main([*argv[:-1], "4", "--temperature", "1.3", "--sampler", "greedy"]) == 0
+    assert main([*argv, "--prompt", str(prompt)]) == 0
+    assert "80 notes of the prompt, 20 new" in capsys.readouterr().out
+    assert len(read_midi(out)) >= 95
+
+
+def test_figures_as_json(folder: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(model), str(folder), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    keys = {"pitch", "step", "duration", "psd", "velocity", "total", "notes"}
+    assert figures.keys() == keys
+    assert figures["notes"] == 3 * 55
+    assert figures["velocity"] is None
+    assert figures["psd"] == pytest.approx(figures["pitch"] + figures["step"] + figures["duration"])
+
+
+def test_a_split_finds_what_training_held_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.notelstm"
+    assert main(["train", str(folder), "-o", str(path), *SMALL, "--validation", "0.6"]) == 0
+    capsys.readouterr()
+    counts = {}
+    for side in ("train", "validation", "all"):
+        assert main(["evaluate", str(path), str(folder), "--split", side, "--json"]) == 0
+        counts[side] = json.loads(capsys.readouterr().out.splitlines()[-1])["notes"]
+    assert counts["train"] + counts["validation"] == counts["all"] == 3 * 55
+    assert 0 < counts["validation"] < counts["all"]
+
+
+def test_inspecting_files_and_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(folder / "inner" / "piece 1.mid")]) == 0
+    assert "80 notes" in capsys.readouterr().out
+    assert main(["inspect", str(folder), "--leaks"]) == 0
+    said = capsys.readouterr().out
+    assert "4 files, 3 read, 240 notes" in said
+    assert "refused: broken.mid" in said
+    assert main(["inspect", str(folder), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["files"], summary["refused"], summary["notes"]) == (4, 1, 240)
+
+
+def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [x for x in lines if x.startswith("encoders") and " step-duration " in x]
+    assert "notelstm 0." in line
+    assert "One row a note" in line
+    assert main(["corpora"]) == 0
+    said = capsys.readouterr().out
+    assert "bach" in said
+    assert "CC BY-NC-SA" in said
+
+
+def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "-o", str(tmp_path), "--chorales", "2", "--epochs", "1"]) == 0
+    assert "listen:" in capsys.readouterr().out
+    assert len(read_midi(tmp_path / "demo.mid")) > 100
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_errors_are_one_line_that_says_what_to_do(
+    folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, empty = str(tmp_path / "x"), tmp_path / "empty"
+    empty.mkdir()
+    cut = tmp_path / "cut.notelstm"
+    cut.write_bytes(model.read_bytes()[:500])
+    assert "fix" in failed(capsys, "train", str(empty), "-o", out)
+    assert "bach" in failed(capsys, "train", "no-such-place", "-o", out)
+    assert "epochs" in failed(capsys, "train", str(folder), "-o", out, "--set", "training.epoch=1")
+    assert "reference" in failed(capsys, "train", str(folder), "-o", out, "--recipe", "nothing")
+    assert "broken.mid" in failed(capsys, "train", str(folder / "broken.mid"), "-o", out)
+    assert "resum" in failed(capsys, "train", str(folder), "-o", out, "--resume")
+    assert "--max-files" in failed(capsys, "train", str(folder), "-o", out, "--max-files", "0")
+    assert "none" in failed(capsys, "generate", str(tmp_path / "none"), "-o", out)
+    assert "cut.notelstm" in failed(capsys, "generate", str(cut), "-o", out)
+    assert "temperature" in failed(capsys, "generate", str(model), "-o", out, "--temperature", "0")
+    assert "MIDI" in failed(
+        capsys, "generate", str(model), "-o", out, "--prompt", str(folder / "broken.mid")
+    )
+    assert not Path(out).exists()
+
+
+def test_a_wrong_flag_is_a_usage_error() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--no-such-flag"])
+    assert stopped.value.code == 2
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys, contextlib\nfrom notelstm.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert b"train" in done.stdout
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """A child of a process that ignores Ctrl-C, as one in the background does, ignores it too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    def argv(name: str, *more: str) -> list[str]:
+        small = ["--set", "model.hidden=8", "window=8", "batch=4", "--epochs", "12"]
+        path = str(tmp_path / name)
+        return [sys.executable, "-m", "notelstm", "train", str(folder), "-o", path, *small, *more]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        argv("stopped"), env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    log = tmp_path / "stopped.run" / "log.jsonl"
+    until = time.monotonic() + 90
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors.decode()
+    assert b"Traceback" not in errors
+    assert not (tmp_path / "stopped").exists()
+    for command in (argv("stopped", "--resume"), argv("whole")):
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "stopped").read_bytes() == (tmp_path / "whole").read_bytes()
