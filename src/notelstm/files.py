@@ -27,10 +27,19 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         A path in the same folder.
 
     Raises:
-        OutputError: If the file cannot be written: no space, no permission, a folder in the way.
+        OutputError: If the file cannot be written: no space, no permission, a folder, a device or a
+            pipe in the way.
     """
     final = Path(path)
     beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+    if final.exists() and not (final.is_file() or final.is_dir()):
+        # Renaming onto a device would put a file in its place: for root, in that of /dev/null.
+        raise OutputError(
+            "a result is written to a file",
+            got="a device or a pipe",
+            where=str(final),
+            fix="name a file",
+        )
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         beside.touch()

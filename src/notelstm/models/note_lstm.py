@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field
+from notelstm.fields import Field, by_name
 from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction
@@ -22,9 +22,10 @@ __all__ = ["NoteLSTM"]
 class NoteLSTM(nn.Module):
     """An LSTM with chained heads: p(a), p(b | a), p(c | a, b) and so on, for any fields.
 
-    Class ids are embedded; numbers enter as ``log1p(10 x)``, which tells milliseconds apart and
-    keeps minutes small. Each head is a small network over the LSTM's output and the fields of the
-    same row that come earlier in the order. Numbers are predicted as censored normals.
+    Class ids are embedded; numbers enter as ``log1p(10 |x|)`` with their sign, which tells
+    milliseconds apart and keeps minutes small. Each head is a small network over the LSTM's output
+    and the fields of the same row that come earlier in the order. Numbers are predicted as censored
+    normals.
 
     Args:
         fields: Any fields.
@@ -35,7 +36,7 @@ class NoteLSTM(nn.Module):
         dropout: Share of the LSTM's outputs that is dropped in training, at least 0 and below 1.
 
     Raises:
-        FieldError: If `order` does not name each field once.
+        FieldError: If `order` does not name each field once, or a name cannot be a module's.
         ConfigError: If a size is less than 1, or `dropout` is not a share.
     """
 
@@ -53,7 +54,15 @@ class NoteLSTM(nn.Module):
         check_sizes(hidden=hidden, layers=layers, embedding=embedding)
         if not 0 <= dropout < 1:
             raise ConfigError("dropout is at least 0 and less than 1", got=f"{dropout}")
-        names = [field.name for field in fields]
+        self._by_name: Final = by_name(fields)
+        names = list(self._by_name)
+        taken = [name for name in names if hasattr(nn.ModuleDict, name)]
+        if taken:
+            raise FieldError(
+                "a NoteLSTM's fields are not named like a method of torch.nn.ModuleDict",
+                got=", ".join(taken),
+                fix="give the fields other names",
+            )
         if order is not None and sorted(order) != sorted(names):
             raise FieldError("the order names each field once", got=f"{order}", where=f"{names}")
         self.fields: Final = tuple(fields)
@@ -66,7 +75,6 @@ class NoteLSTM(nn.Module):
             "embedding": embedding,
             "dropout": dropout,
         }
-        self._by_name: Final = {field.name: field for field in self.fields}
         self.embed: nn.ModuleDict = nn.ModuleDict(
             {
                 f.name: nn.Embedding(f.classes, embedding) if f.classes else nn.Linear(1, embedding)
@@ -96,7 +104,8 @@ class NoteLSTM(nn.Module):
         if self._by_name[name].is_categorical:
             inputs = entries.long()
         else:
-            inputs = torch.log1p(10 * entries.abs()).unsqueeze(-1)
+            size = torch.log1p(10 * entries.abs()).unsqueeze(-1)
+            inputs = torch.copysign(size, entries.unsqueeze(-1)).to(self.begin)
         embedded: Tensor = self.embed[name](inputs)
         return embedded
 

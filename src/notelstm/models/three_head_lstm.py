@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import FieldError
-from notelstm.fields import Field
+from notelstm.fields import Field, by_name
 from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
 from notelstm.predictions import Categorical, Point
 from notelstm.protocols import Prediction
@@ -78,7 +78,7 @@ class ThreeHeadLSTM(nn.Module):
             "sigmoid": sigmoid,
             "point_times": point_times,
         }
-        self._by_name: Final = {field.name: field for field in self.fields}
+        self._by_name: Final = by_name(self.fields)
         self._sigmoid: Final = sigmoid
         self._point_times: Final = point_times
         scale = torch.tensor([1.0 / (field.classes or 1) for field in self.fields])

@@ -1,0 +1,47 @@
+"""Models meet fields of any name and sign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from notelstm.errors import FieldError
+from notelstm.fields import Field
+from notelstm.models import NoteLSTM
+
+UP = Field.continuous("up", "other", unit="semitones", low=None)
+TWO = Field.categorical("two", "other", values=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [((TWO, TWO), "name of its own; got two, two"), ((), "there are fields.*got none")],
+)
+def test_fields_without_names_of_their_own_are_refused(fields: Any, words: str) -> None:
+    with pytest.raises(FieldError, match=words):
+        NoteLSTM(fields=fields)
+
+
+def test_a_name_that_torch_needs_is_refused() -> None:
+    with pytest.raises(FieldError, match="got type"):
+        NoteLSTM(fields=(Field.categorical("type", "other", values=(0, 1)),))
+
+
+def test_a_number_is_not_taken_for_its_opposite() -> None:
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=(UP,), hidden=8)
+    rows = torch.tensor([[[2.0]], [[-2.0]]])
+    hidden = model(rows, model.start(2)[1])[0].hidden
+    assert not torch.allclose(hidden[0], hidden[1])
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_reads_float32_rows(kind: torch.dtype) -> None:
+    model = NoteLSTM(fields=(UP, TWO), hidden=8).to(kind)
+    context, _ = model(torch.ones(1, 3, 2), model.start(1)[1])
+    assert context.hidden.dtype == kind
+    assert torch.isfinite(
+        model.predict("two", context, {"up": torch.ones(1, 3)}).nll(torch.ones(1, 3))
+    ).all()
