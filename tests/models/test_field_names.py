@@ -10,6 +10,7 @@ import torch
 from notelstm.errors import FieldError
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM
+from notelstm.predictions import Categorical
 
 UP = Field.continuous("up", "other", unit="semitones", low=None)
 TWO = Field.categorical("two", "other", values=(0, 1))
@@ -42,6 +43,6 @@ def test_a_model_of_another_precision_reads_float32_rows(kind: torch.dtype) -> N
     model = NoteLSTM(fields=(UP, TWO), hidden=8).to(kind)
     context, _ = model(torch.ones(1, 3, 2), model.start(1)[1])
     assert context.hidden.dtype == kind
-    assert torch.isfinite(
-        model.predict("two", context, {"up": torch.ones(1, 3)}).nll(torch.ones(1, 3))
-    ).all()
+    prediction = model.predict("two", context, {"up": torch.ones(1, 3)})
+    assert isinstance(prediction, Categorical)
+    assert torch.isfinite(prediction.nll(torch.ones(1, 3))).all()
