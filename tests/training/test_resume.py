@@ -144,6 +144,15 @@ def test_the_same_trainer_can_go_on_after_ctrl_c(make: Make, tmp_path: Path) -> 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_second_ctrl_c_does_not_wait_for_the_end_of_the_step(make: Make, tmp_path: Path) -> None:
+    study = make()
+    trainer = study.trainer([CtrlC(2), CtrlC(2)], tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(study.batches)
+    assert not (tmp_path / "last.pt").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_ctrl_c_that_is_ignored_stays_ignored(make: Make) -> None:
     study = make()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
