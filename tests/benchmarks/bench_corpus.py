@@ -81,10 +81,11 @@ def reopen(folder: str, cache: str, count: int) -> dict[str, float]:
 def batches(folder: str, cache: str, count: int) -> dict[str, float]:
     """Batches of mapped rows: memory, and batches a second plain, augmented, and from memory."""
     from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+    from notelstm.data.augmented import Augmented
     from notelstm.data.corpus import Corpus
     from notelstm.data.encoding import encode_corpus
     from notelstm.data.packed import PackedRows
-    from notelstm.data.transforms import Augmented, Stretch, Transpose, VelocityShift
+    from notelstm.data.transforms import Stretch, Transpose, VelocityShift
     from notelstm.encoders import LogTimeEncoder
 
     corpus = Corpus.open(files_of(folder, count), cache=cache, progress=False)

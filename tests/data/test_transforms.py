@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from notelstm.batch import Batch
 from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
-from notelstm.data.transforms import Augmented, NumberedBatches, Stretch, Transpose, VelocityShift
+from notelstm.data.augmented import Augmented, NumberedBatches
+from notelstm.data.transforms import Stretch, Transpose, VelocityShift
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from notelstm.data.augmented import Augmented
     from notelstm.data.bach import BachChorales
     from notelstm.data.batches import LaneBatches, WindowBatches
     from notelstm.data.caches import clear_caches, list_caches
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
         split_by_table,
     )
     from notelstm.data.summary import summarise
-    from notelstm.data.transforms import Augmented, Stretch, Transpose, VelocityShift
+    from notelstm.data.transforms import Stretch, Transpose, VelocityShift
 
 # Reading a corpus needs no torch, and a process that only reads should not wait for it.
 _HOMES = {
+    "augmented": ("Augmented",),
     "bach": ("BachChorales",),
     "batches": ("LaneBatches", "WindowBatches"),
     "caches": ("clear_caches", "list_caches"),
@@ -48,7 +50,7 @@ _HOMES = {
         "split_by_table",
     ),
     "summary": ("summarise",),
-    "transforms": ("Augmented", "Stretch", "Transpose", "VelocityShift"),
+    "transforms": ("Stretch", "Transpose", "VelocityShift"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
