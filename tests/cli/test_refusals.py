@@ -1,0 +1,278 @@
+"""What a user can get wrong: one line that says so, exit code 1, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import notelstm
+from notelstm.cli import main
+from notelstm.midi import read_midi, write_midi
+
+STUDY = Path(__file__).parents[1] / "golden" / "study.mid"
+Failed = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the commands below name."""
+    made = tmp_path_factory.mktemp("place")
+    small = ["--epochs", "1", "--set", "model.hidden=8", "policy.ties=pitch"]
+    assert main(["train", str(STUDY), "-o", str(made / "model"), *small]) == 0
+    (made / "cut").write_bytes((made / "model").read_bytes()[:3000])
+    (made / "study.mid").write_bytes(STUDY.read_bytes())
+    write_midi(read_midi(STUDY)[:10], made / "ten.mid")
+    (made / "empty").mkdir()
+    broken = made / "broken"
+    broken.mkdir()
+    (broken / "a.mid").write_bytes(b"no MIDI at all")
+    (broken / "b.mid").write_bytes(b"")
+    (made / "bad.toml").write_text("window 10")
+    (made / "odd.toml").write_text("wndow = 10")
+    return made
+
+
+@pytest.fixture
+def failed(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Failed:
+    """Runs a command in the place; what it says of its failure."""
+    monkeypatch.chdir(place)
+
+    def run(command: str) -> str:
+        capsys.readouterr()
+        assert main(command.split()) == 1
+        said = capsys.readouterr()
+        *before, last = said.err.splitlines()
+        assert all(line.startswith("notelstm: warning: ") for line in before)
+        assert last.startswith("notelstm: error: ")
+        return last
+
+    return run
+
+
+GENERATE = {
+    "generate none -o x.mid": "a bundle is a file; got none (none)",
+    "generate cut -o x.mid": "a bundle is a whole safetensors file",
+    "generate study.mid -o x.mid": "use a file that `notelstm train` wrote",
+    "generate empty -o x.mid": "a bundle is a whole safetensors file",
+    "generate model -o empty": "(empty)",
+    "generate model -o study.mid/x.mid": "study.mid",
+    "generate model -o x.mid --prompt none.mid": "got no such file (none.mid)",
+    "generate model -o x.mid --prompt empty": "got a folder (empty)",
+    "generate model -o x.mid --prompt broken/a.mid": "(broken/a.mid)",
+    "generate model -o x.mid --prompt ten.mid": "context of 25 rows; got 10 rows",
+    "generate model -o x.mid --seed -1": "a seed is at least 0; got -1",
+    "generate model -o x.mid --notes -1": "at least 0; got -1",
+    "generate model -o x.mid --seconds nan": "at least 0; got nan",
+    "generate model -o x.mid --seconds inf": "at least 0; got inf",
+    "generate model -o x.mid --temperature 0": "use the greedy sampler for 0",
+    "generate model -o x.mid --temperature nan": "a temperature is above 0; got nan",
+    "generate model -o x.mid --sampler none": "use one of: ancestral, greedy",
+    "generate model -o x.mid --program Kazoo": "General MIDI name or 0 to 127; got 'Kazoo'",
+    "generate model -o x.mid --program 128": "General MIDI name or 0 to 127; got 128",
+}
+
+TRAIN = {
+    "train none -o x": "music comes from a folder, a MIDI file or a named corpus; got 'none'",
+    "train empty -o x": "To fix: ",
+    "train broken -o x": "broken",
+    "train ten.mid -o x": "a piece has more than 25 rows",
+    "train study.mid -o empty": "a model is a file; got a folder (empty)",
+    "train study.mid -o study.mid/x": "study.mid",
+    "train study.mid -o x --recipe none": "use one of: expressive, reference",
+    "train study.mid -o x --recipe none.toml": "a recipe file can be read",
+    "train study.mid -o x --recipe bad.toml": "a recipe file is TOML",
+    "train study.mid -o x --recipe odd.toml": "a setting exists; got 'wndow'",
+    "train study.mid -o x --set modle.hidden=3": "a setting exists; got 'modle'",
+    "train study.mid -o x --set model.hiden=3": "use one of: hidden, layers",
+    "train study.mid -o x --set hidden": "a setting is key=value; got 'hidden'",
+    "train study.mid -o x --set window=9 --set window=8": "a setting is given once",
+    "train study.mid -o x --set model.hidden=big": "model.hidden is a whole number",
+    "train study.mid -o x --set model.hidden=0": "hidden is at least 1; got 0",
+    "train study.mid -o x --set batch=0": "a batch has at least 1 lane; got 0",
+    "train study.mid -o x --set window=0": "a window holds at least 1 row; got 0",
+    "train study.mid -o x --set training.device=abacus": "the device is there; got 'abacus'",
+    "train study.mid -o x --set training.learning_rate=1e9 --epochs 2": "the loss is finite",
+    "train study.mid -o x --epochs -1": "epochs is at least 0; got -1",
+    "train study.mid -o x --seed -1": "seed is at least 0; got -1",
+    "train study.mid -o x --max-files 0": "at least 1; got 0",
+    "train study.mid -o x --validation 1": "got validation 1.0",
+    "train study.mid -o x --resume": "a resumed run has a checkpoint; got none",
+    "train study.mid -o model": "(model.run). To fix: resume it",
+    "train study.mid -o model --resume --set batch=9": "batch: 64 became 9",
+}
+
+OTHERS = {
+    "evaluate none study.mid": "a bundle is a file; got none",
+    "evaluate model none": "got 'none'",
+    "evaluate model empty": "To fix: ",
+    "evaluate model ten.mid": "a scored piece has more than 25 notes",
+    "evaluate model broken": "broken",
+    "inspect none.mid": "got no such file (none.mid)",
+    "inspect broken/a.mid": "(broken/a.mid)",
+    "inspect broken/b.mid": "(broken/b.mid)",
+    "inspect empty": "To fix: ",
+    "demo --chorales 0": "at least 1 chorale; got 0",
+    "demo --epochs -1": "epochs is at least 0; got -1",
+    "demo --chorales 1 --epochs 0 -o study.mid": "study.mid",
+}
+
+
+@pytest.mark.parametrize("command", GENERATE)
+def test_no_music(command: str, failed: Failed, place: Path) -> None:
+    assert GENERATE[command] in failed(command)
+    assert not (place / "x.mid").exists()
+    assert not list((place / "empty").iterdir())
+
+
+@pytest.mark.parametrize("command", TRAIN)
+def test_no_model(command: str, failed: Failed, place: Path) -> None:
+    before = (place / "model").read_bytes()
+    assert TRAIN[command] in failed(command)
+    assert not (place / "x").exists()
+    assert (place / "model").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_no_answer(command: str, failed: Failed) -> None:
+    assert OTHERS[command] in failed(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nonsense",
+        "train",
+        "train a b -o x",
+        "train a",
+        "train a -o x --epochs 1.5",
+        "train a -o x --epoch",
+        "generate m",
+        "generate m -o x --notes many",
+        "evaluate m",
+        "inspect",
+        "plugins --json=3",
+        "--nonsense",
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert "--help" in said.err
+    assert "Traceback" not in said.err
+    assert not said.out
+
+
+COMMANDS = ("demo", "inspect", "train", "generate", "evaluate", "plugins")
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["--help"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(argv)
+        assert stopped.value.code == 0
+        said = capsys.readouterr().out
+        assert all(f"notelstm {command}" in said for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    # What the types are called in Python is no help at the command line.
+    assert re.findall(r"\b(?:STR|INT|FLOAT|PATH)\b|\{None\}", said) == []
+
+
+def lean(path: Path, layer: str, output: int, bias: float) -> None:
+    """Make a saved model's output larger or smaller."""
+    bundle = notelstm.load(path)
+    assert isinstance(bundle.model, nn.Module)
+    linear = bundle.model.get_submodule(layer)
+    assert isinstance(linear, nn.Linear)
+    with torch.no_grad():
+        linear.bias[output] += bias
+    notelstm.save(bundle, path)
+
+
+def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> None:
+    """An event model that would rather wait a second than anything else."""
+    small = "--recipe expressive --epochs 0 --set encoder.name=performance-event"
+    model = "model.name=note-lstm model.hidden=4"
+    assert main(["train", "study.mid", "-o", "silent", *small.split(), *model.split()]) == 0
+    lean(place / "silent", "heads.event.2", 355, 100.0)
+    line = failed("generate silent -o x.mid --sampler greedy")
+    assert "a model plays notes; got none (silent)" in line
+    assert not (place / "x.mid").exists()
+
+
+class TestProcess:
+    """The same from outside: exit codes and streams of a process."""
+
+    def run(self, place: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "notelstm", *argv],
+            cwd=place,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+
+    def test_exit_codes(self, place: Path) -> None:
+        assert self.run(place, "plugins").returncode == 0
+        refused = self.run(place, "inspect", "none.mid")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.count("\n") == 1
+        assert self.run(place, "inspect").returncode == 2
+
+    def test_reading_only_the_first_line_is_no_error(self, place: Path) -> None:
+        reader = subprocess.Popen(
+            f'"{sys.executable}" -m notelstm plugins | head -1',
+            shell=True,
+            cwd=place,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, errors = reader.communicate(timeout=100)
+        assert out.count(b"\n") == 1
+        assert errors == b""
+
+    def test_what_is_printed_is_for_people_and_results_for_programs(self, place: Path) -> None:
+        """Losses go to the error stream; JSON is alone on standard output."""
+        done = self.run(place, "evaluate", "model", "study.mid", "--json")
+        assert done.stdout.count("\n") == 1
+        assert done.stdout.startswith('{"pitch": ')
+
+
+def test_notes_that_midi_cannot_hold_are_told(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The original as printed may draw notes of no length, and a note on top of itself."""
+    model = tmp_path / "printed"
+    options = ["--set", "options.as_printed=true", "model.hidden=4", "--epochs", "1"]
+    assert main(["train", str(STUDY), "-o", str(model), *options]) == 0
+    for layer in ("step_linear", "duration_linear"):
+        lean(model, layer, 0, -100.0)
+    capsys.readouterr()
+    out = tmp_path / "x.mid"
+    assert main(["generate", str(model), "-o", str(out), "--sampler", "greedy"]) == 0
+    said = capsys.readouterr().out
+    assert "128 new" in said
+    assert "  128 notes had no length and last one tick in the file" in said
+    lost = 128 - len(read_midi(out))
+    assert lost > 100
+    assert f"  {lost} notes began together with another of their pitch" in said
