@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, cast, final, overload
+from typing import Final, NamedTuple, cast, final, overload
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from notelstm.protocols import (
     TrackingEncoder,
     View,
 )
-from notelstm.tree import index, leaf
+from notelstm.tree import index, leaf, map_tree
 
 __all__ = ["NoiseStream", "Session", "generate", "generate_batch"]
 
@@ -109,6 +109,13 @@ class _Views(Sequence[View]):
         return View(known, self._lanes[index].tracker)
 
 
+class _Met(NamedTuple):
+    """Where a model stands."""
+
+    context: Context
+    state: State
+
+
 @final
 class Session:
     """A batch of sequences in the making.
@@ -163,6 +170,7 @@ class Session:
         self._columns: Final = {name: i for i, name in enumerate(self._fields)}
         self._grammar: Final = isinstance(encoder, TrackingEncoder)
         self._history: list[Rows] = []
+        self._drawn = False
         self._lanes: Final = [_Lane(encoder, i, self._history) for i in range(lanes)]
         self._streams: Final = [NoiseStream(seed, i, len(self._fields)) for i in range(lanes)]
         self._noise = torch.zeros(0)
@@ -188,14 +196,22 @@ class Session:
             EncodingError: If they are not rows of the encoder's fields.
         """
         checked = as_rows(rows, self._encoder.fields)
+        if not len(checked):
+            return
+        # Until something is drawn all lanes are alike, and one is read for all of them.
         lanes = len(self._lanes)
-        some = max(1, _READ // lanes)
+        distinct = lanes if self._drawn else 1
+        state: State = index(self._state, slice(0, distinct))
+        some = max(1, _READ // distinct)
         with in_use(self._model):
             for first in range(0, len(checked), some):
                 tensor = torch.from_numpy(checked[first : first + some]).to(self._device)
-                batch = tensor.expand(lanes, *tensor.shape)  # (B, T, F)
-                context, self._state = self._model.forward(batch, self._state)
-                self._context = index(context, (slice(None), -1))
+                batch = tensor.expand(distinct, *tensor.shape)  # (B, T, F)
+                context, state = self._model.forward(batch, state)
+            self._context, self._state = map_tree(
+                lambda t: t.expand(lanes, *t.shape[1:]),
+                _Met(index(context, (slice(None), -1)), state),
+            )
         self._history.extend(np.broadcast_to(row, (lanes, len(row))) for row in checked)
 
     def next(self, **forced: float) -> Rows:
@@ -227,6 +243,7 @@ class Session:
             self._context = index(context, (slice(None), -1))
         drawn: Rows = rows.cpu().numpy()
         self._history.append(drawn)
+        self._drawn = True
         return drawn
 
     def _check_forced(self, name: str, entry: float) -> None:

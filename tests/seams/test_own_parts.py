@@ -185,6 +185,29 @@ def test_a_long_prompt_is_read_in_parts_with_the_same_result() -> None:
     assert np.array_equal(whole.next(), parts.next())
 
 
+def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
+    rows = CLASSES.encode(PIECE)
+    together, alone = session(lanes=3), session()
+    read: list[int] = []
+    model = together._model
+    before = model.forward
+
+    def counted(rows: Tensor, state: Any) -> Any:
+        read.append(rows.shape[0])
+        return before(rows, state)
+
+    model.forward = counted  # type: ignore[method-assign]
+    for one in (together, alone):
+        one.feed(rows[:20])
+    first = together.next(), alone.next()
+    for one in (together, alone):
+        one.feed(rows[20:25])
+    second = together.next(), alone.next()
+    assert np.array_equal(first[0][0], first[1][0])
+    assert np.array_equal(second[0][0], second[1][0])
+    assert read == [1, 3, 3, 3]
+
+
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
 def test_music_without_an_end_is_refused(seconds: float) -> None:
     with pytest.raises(ConfigError, match="seconds is finite and at least 0"):
