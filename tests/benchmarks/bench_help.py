@@ -1,0 +1,31 @@
+"""How long a user waits for help, beside a Python that does nothing.
+
+Run it with ``make bench``. The least of five turns counts: a busy machine adds time, it takes none.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+TURNS = 5
+MOST = 0.5
+
+
+def seconds(*argv: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *argv], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def test_help_comes_in_half_a_second() -> None:
+    asked = {"python": ["-c", "pass"], "notelstm --help": ["-m", "notelstm", "--help"]}
+    asked |= {
+        f"notelstm {command} --help": ["-m", "notelstm", command, "--help"]
+        for command in ("train", "generate")
+    }
+    least = {name: min(seconds(*argv) for _ in range(TURNS)) for name, argv in asked.items()}
+    for name, value in least.items():
+        print(f"{name}: {value:.3f} s")
+    assert max(least.values()) < MOST
