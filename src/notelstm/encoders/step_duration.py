@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 
@@ -12,6 +12,12 @@ from notelstm.fields import Field, Rows
 from notelstm.notes import Notes
 
 __all__ = ["StepDurationEncoder"]
+
+_FIELDS: Final = (
+    PITCH,
+    Field.continuous("step", "step", unit="s", low=0.0),
+    Field.continuous("duration", "duration", unit="s", low=0.0),
+)
 
 
 @final
@@ -37,11 +43,7 @@ class StepDurationEncoder:
     @property
     def fields(self) -> tuple[Field, ...]:
         """Pitch (128 classes), step and duration (seconds, at least 0)."""
-        return (
-            PITCH,
-            Field.continuous("step", "step", unit="s", low=0.0),
-            Field.continuous("duration", "duration", unit="s", low=0.0),
-        )
+        return _FIELDS
 
     def encode(self, notes: Notes) -> Rows:
         """(N, 3) float32 rows; the first step is 0."""

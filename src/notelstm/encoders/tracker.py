@@ -39,6 +39,8 @@ class RowTracker:
 
     def __init__(self, encoder: NoteEncoder) -> None:
         self._encoder: Final = encoder
+        # An encoder may make its fields anew each time it is asked.
+        self._fields: Final = encoder.fields
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
@@ -58,7 +60,7 @@ class RowTracker:
 
     def push(self, row: Row) -> None:
         """Take in the next note, (F,)."""
-        fields = self._encoder.fields
+        fields = self._fields
         self._clock += fields[self._step].value_of(float(row[self._step]))
         end = self._clock + fields[self._duration].value_of(float(row[self._duration]))
         pitch = int(fields[self._pitch].value_of(float(row[self._pitch])))
@@ -76,7 +78,7 @@ class RowTracker:
 
     def closing(self) -> Rows:
         """Nothing: every note says when it ends."""
-        return np.zeros((0, len(self._encoder.fields)), dtype=np.float32)
+        return np.zeros((0, len(self._fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
         """Everything pushed so far, decoded."""
