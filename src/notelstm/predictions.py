@@ -254,7 +254,8 @@ class Normal:
         a = (target - half - self.mean) / self.sigma
         b = (target + half - self.mean) / self.sigma
         closed = torch.zeros_like(target, dtype=torch.bool)
-        open_low = closed if self.low is None else target - half < self.low
+        # Cells are [low, high): one that begins at the least value holds what was censored there.
+        open_low = closed if self.low is None else target - half <= self.low
         open_high = closed if self.high is None else target + half > self.high
         return -_log_normal_mass(a, b, open_low, open_high).to(self.mean)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -204,7 +205,7 @@ class Trainer:
                 nn.utils.clip_grad_norm_(self.step.parameters(), self.config.clip)
             self.optimizer.step()
             self._state = detach(state) if batches.carries else None
-            count = int(batch.scored.sum())
+            count = int(np.count_nonzero(batch.scored.numpy()))
             self._sums = self._added(self._sums, losses, count)
             targets += count
             self._batch += 1
@@ -221,11 +222,12 @@ class Trainer:
     @torch.no_grad()
     def _added(self, sums: Tensor | None, losses: Losses, targets: int) -> Tensor:
         """A step's losses and targets added up where they are, without waiting for the device."""
-        one = torch.ones_like(losses.total)
-        values = torch.stack([losses.total, *losses.terms.values(), one])
-        # Apple's devices have no float64.
-        values = targets * (values if self.device.type == "mps" else values.double())
-        return values if sums is None else sums + values
+        values = torch.stack([losses.total, *losses.terms.values(), losses.total.new_ones(())])
+        if sums is None:
+            # Apple's devices have no float64.
+            precise = torch.float32 if self.device.type == "mps" else torch.float64
+            sums = torch.zeros_like(values, dtype=precise)
+        return sums.add_(values, alpha=targets)
 
     def _means(self, prefix: str, sums: Tensor) -> dict[str, float]:
         """The average over targets of what was added up, by name."""
@@ -249,7 +251,7 @@ class Trainer:
         for batch in validation.epoch(0):
             losses, after = self.step(batch.move(self.device), state)
             state = after if validation.carries else None
-            sums = self._added(sums, losses, int(batch.scored.sum()))
+            sums = self._added(sums, losses, int(np.count_nonzero(batch.scored.numpy())))
         return {} if sums is None else self._means("validation", sums)
 
     def _tell(self, name: EventName, values: Mapping[str, float]) -> None:
