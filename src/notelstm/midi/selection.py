@@ -178,15 +178,16 @@ def _notes(raw: RawNotes, ties: Ties) -> Notes:
     if ties == "pitch" and not _in_order(raw):
         # Velocity, end and track settle what start and pitch leave open: one order for all readers.
         raw = raw.at(np.lexsort((raw.track, raw.velocity, raw.end, raw.pitch, raw.start)))
-    programs = np.array([track.program for track in raw.tracks])
-    drums = np.array([track.drum for track in raw.tracks])
+    programs = [track.program for track in raw.tracks]
+    drums = [track.drum for track in raw.tracks]
+    alike = len(raw.tracks) == 1
     return Notes(
         start=raw.start,
         end=raw.end,
         pitch=raw.pitch,
         velocity=raw.velocity,
-        program=programs[raw.track],
-        drum=drums[raw.track],
+        program=programs[0] if alike else np.array(programs)[raw.track],
+        drum=drums[0] if alike else np.array(drums)[raw.track],
         track=raw.track,
         beats=raw.beats,
     )
