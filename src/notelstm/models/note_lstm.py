@@ -23,11 +23,13 @@ class NoteContext(NamedTuple):
     """What a model that hears knows before a row.
 
     Attributes:
-        hidden: (B, T, H + S) the last layer's output, and what is sounding as that layer read it.
-        sounding: (B, T, P) what is sounding at the onset before.
+        hidden: (B, T, H) the last layer's output.
+        heard: (B, T, S) what the LSTM heard at the onset before.
+        sounding: (B, T, P) what is sounding at that onset.
     """
 
     hidden: Tensor
+    heard: Tensor
     sounding: Sounding
 
 
@@ -55,7 +57,7 @@ class NoteLSTM(nn.Module):
     With `sounding` the model also hears: of each pitch, how long it will still sound and how long
     ago it was struck, followed exactly through the rows. The LSTM and its heads hear what sounds at
     the onset before; heads that know the step hear what sounds at the onset to come, those that
-    know the pitch as well hear two octaves around it.
+    know the pitch as well hear two octaves around it. What is heard is 2 E wide.
 
     Args:
         fields: Any fields.
@@ -115,18 +117,15 @@ class NoteLSTM(nn.Module):
                 for f in self.fields
             }
         )
-        # As much room as all of a row's fields have in the usual case of four.
-        heard = 4 * embedding
+        heard = 2 * embedding  # S; wider ones cost more time than they earn
         self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding else None
         self.hear: nn.ModuleDict = nn.ModuleDict()
-        inputs, known = embedding * len(names), dict.fromkeys(names, hidden)
+        inputs, known = embedding * len(names), hidden
         if self.clock is not None:
-            places = [self._place(name) for name in self.order]
-            for at in ("before", *filter(None, places)):
+            for at in {"before": 0, **dict.fromkeys(map(self._place, self.order))}:
                 pitches = AROUND if at == "around" else self.clock.pitches
                 self.hear[at] = nn.Linear(FEATURES * pitches, heard)
-            inputs += heard
-            known = {n: hidden + heard * (2 if self._place(n) else 1) for n in names}
+            inputs, known = inputs + heard, known + heard
         self.lstm: nn.LSTM = nn.LSTM(
             inputs, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
@@ -134,22 +133,23 @@ class NoteLSTM(nn.Module):
         width = hidden if head is None else head
         self.heads: nn.ModuleDict = nn.ModuleDict(
             {
-                name: _head(known[name] + embedding * i, width, self._by_name[name].classes or 2)
+                name: _head(known + embedding * i, width, self._by_name[name].classes or 2)
                 for i, name in enumerate(self.order)
             }
         )
         self.begin: nn.Parameter = nn.Parameter(torch.zeros(hidden))
 
-    def _place(self, field: str) -> str | None:
-        """Where the head of a field hears what sounds at the onset to come, by its earlier fields.
+    def _place(self, field: str) -> str:
+        """What the head of a field hears, by the fields it knows: a name in `hear`."""
+        clock, earlier = self._clock, self.order[: self.order.index(field)]
+        if clock.step not in earlier:
+            return "before"
+        return "around" if clock.pitch in earlier else "there"
 
-        Returns:
-            A name in `hear`, or None before the step is known.
-        """
-        earlier = self.order[: self.order.index(field)]
-        if self.clock is None or self.clock.step not in earlier:
-            return None
-        return "around" if self.clock.pitch in earlier else "there"
+    @property
+    def _clock(self) -> SoundingClock:
+        """The clock of a model that hears."""
+        return cast(SoundingClock, self.clock)
 
     def start(self, batch: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
         """The trained context before the first row, and a state of zeros and silence."""
@@ -158,13 +158,22 @@ class NoteLSTM(nn.Module):
             return context, state
         silence = self.clock.start(batch)  # (B, P)
         before = Sounding(*(times.unsqueeze(1) for times in silence))  # (B, 1, P)
-        hidden = torch.cat([context.hidden, self._heard("before", before)], dim=-1)
-        return NoteContext(hidden, before), NoteState(state, silence)
+        heard = self._heard("before", before)  # (B, 1, S)
+        return NoteContext(context.hidden, heard, before), NoteState(state, silence)
 
     def _heard(self, at: str, sounding: Sounding) -> Tensor:
         """(..., S) of what is sounding."""
         heard: Tensor = self.hear[at](features(sounding).to(self.begin))
         return heard
+
+    def _heard_by(self, field: str, context: NoteContext, known: Mapping[str, Tensor]) -> Tensor:
+        """(..., S) what the head of a field hears."""
+        place, sounding = self._place(field), context.sounding
+        if place == "before":
+            return context.heard
+        if place == "around":
+            sounding = sounding.around(known[self._clock.pitch].long())
+        return self._heard(place, sounding.later(self._clock.wait(known[self._clock.step])))
 
     def _embedded(self, name: str, entries: Tensor) -> Tensor:
         """(..., E) from (...) class ids or numbers."""
@@ -185,12 +194,12 @@ class NoteLSTM(nn.Module):
         if isinstance(state, LSTMState):
             context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
-        sounding = cast(SoundingClock, self.clock).forward(rows, state.sounding)  # (B, T, P)
-        before = self._heard("before", sounding)  # (B, T, S)
-        context, lstm = run_lstm(self.lstm, torch.cat([*columns, before], dim=-1), state.lstm)
-        hidden = torch.cat([self.dropout(context.hidden), before], dim=-1)
+        sounding = self._clock.forward(rows, state.sounding)  # (B, T, P)
+        heard = self._heard("before", sounding)  # (B, T, S)
+        context, lstm = run_lstm(self.lstm, torch.cat([*columns, heard], dim=-1), state.lstm)
         last = Sounding(*(times[:, -1] for times in sounding))
-        return NoteContext(hidden, sounding), NoteState(lstm, last)
+        hidden = self.dropout(context.hidden)  # (B, T, H)
+        return NoteContext(hidden, heard, sounding), NoteState(lstm, last)
 
     def predict(
         self, field: str, context: Hidden | NoteContext, known: Mapping[str, Tensor]
@@ -198,13 +207,8 @@ class NoteLSTM(nn.Module):
         """Predict one field given those that come earlier in the order."""
         earlier = self.order[: self.order.index(field)]
         inputs = [context.hidden, *(self._embedded(name, known[name]) for name in earlier)]
-        place = self._place(field)
-        if place and self.clock is not None and isinstance(context, NoteContext):
-            sounding = context.sounding
-            if place == "around":
-                sounding = sounding.around(known[self.clock.pitch].long())
-            wait = self.clock.wait(known[self.clock.step])
-            inputs.append(self._heard(place, sounding.later(wait)))
+        if isinstance(context, NoteContext):
+            inputs.append(self._heard_by(field, context, known))
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
         # Under autocast heads answer in half precision, too coarse for a likelihood.
         output = output.to(torch.promote_types(output.dtype, torch.float32))

@@ -77,7 +77,7 @@ def features(sounding: Sounding) -> Tensor:
             (left > 0).float(),
             torch.log1p(left / _SCALE) / whole,
             1 - torch.log1p(since / _SCALE) / whole,
-            _CHORD / (_CHORD + since),
+            (LONGEST - since) / (LONGEST + LONGEST / _CHORD * since),
         ],
         dim=-1,
     )
@@ -88,7 +88,8 @@ class SoundingClock(nn.Module):
     """Follows what is sounding through the rows of an encoder of one row a note.
 
     Times are whole thousandths of the fields' unit, so that nothing is lost however long the piece
-    and wherever it is cut.
+    and wherever it is cut. A note longer than :data:`LONGEST` is taken for one of that length; of
+    several notes of one pitch the longest sounds.
 
     Args:
         pitch: Column and field of the pitch, which is categorical.
