@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
@@ -175,6 +175,19 @@ def test_dropout_wakes_in_training_only() -> None:
     assert torch.equal(hidden(), hidden())
 
 
+@pytest.mark.parametrize(("head", "width"), [(None, 8), (5, 5), (0, None)])
+def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: int | None) -> None:
+    model = NoteLSTM(fields=CLASSES, hidden=8, embedding=4, head=head)
+    last = model.heads["velocity"]
+    if width is None:
+        assert isinstance(last, nn.Linear)
+        assert last.in_features == 8 + 3 * 4
+    else:
+        assert isinstance(last, nn.Sequential)
+        assert last[0].weight.shape == (width, 8 + 3 * 4)
+        assert last[2].weight.shape == (32, width)
+
+
 @pytest.mark.parametrize("order", [["pitch"], ["pitch"] * 4, ["a", "b", "c", "d"], []])
 def test_an_order_names_each_field_once(order: list[str]) -> None:
     with pytest.raises(FieldError, match="names each field once"):
@@ -187,6 +200,7 @@ def test_an_order_names_each_field_once(order: list[str]) -> None:
         ({"hidden": 0}, "hidden is at least 1; got 0"),
         ({"layers": 0}, "layers is at least 1"),
         ({"embedding": -1}, "embedding is at least 1"),
+        ({"head": -1}, "head is at least 0, or None; got -1"),
         ({"dropout": 1.0}, "dropout is at least 0 and less than 1"),
         ({"dropout": math.nan}, "dropout is at least 0"),
     ],

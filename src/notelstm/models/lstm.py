@@ -57,8 +57,9 @@ def start_lstm(begin: Tensor, layers: int, batch: int) -> tuple[Hidden, LSTMStat
 def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
     """Run a batch-first LSTM over (B, T, I) inputs; torch wants the layers of a state first."""
     h, c = (part.transpose(0, 1).contiguous() for part in state)  # (L, B, H)
-    output, (h, c) = lstm(inputs, (h, c))  # (B, T, H)
-    return Hidden(output), LSTMState(h.transpose(0, 1), c.transpose(0, 1))
+    output, last = lstm(inputs, (h, c))  # (B, T, H)
+    # Under autocast the state comes out in half precision; what is carried has one type throughout.
+    return Hidden(output), LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
 
 
 def normal_head(output: Tensor, field: Field) -> Normal:
