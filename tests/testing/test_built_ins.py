@@ -74,6 +74,7 @@ def test_performance_event_encoder() -> None:
         velocity_tolerance=2,
         keeps_order=False,
         pieces=strategies.notes(overlaps=False, durations=(0.02, 30.0)),
+        refuses=[Notes(start=[0], end=[86_401], pitch=[60])],
     )
 
 
