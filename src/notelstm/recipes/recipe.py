@@ -14,7 +14,7 @@ from typing import Any, cast, final
 import torch
 
 from notelstm.bundle import Bundle, DataCard
-from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
 from notelstm.data.dataset import Scored
 from notelstm.errors import (
     ConfigError,
@@ -30,7 +30,7 @@ from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, settings_of
-from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler
+from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler, Transform
 from notelstm.training import Callback, Trainer, TrainingConfig
 
 __all__ = ["Recipe"]
@@ -56,6 +56,7 @@ class Recipe:
         lanes: Whether the state is carried from batch to batch; needs scored ``"every"``.
         batch: B, windows or lanes in a batch.
         shuffle: Whether each epoch has an order of its own.
+        transforms: How training pieces are changed anew in each epoch, one after the other.
         training: Optimizer, epochs and the rest.
         sampler: How notes are chosen.
         context: Rows that generation and scoring look back on, None for everything.
@@ -74,6 +75,7 @@ class Recipe:
     lanes: bool = False
     batch: int = 64
     shuffle: bool = True
+    transforms: tuple[Transform, ...] = ()
     training: TrainingConfig = field(default_factory=TrainingConfig)
     context: int | None = None
     feedback: Feedback | None = None
@@ -143,12 +145,12 @@ class Recipe:
                 ) from error
         return encoded
 
-    def batches(self, rows: Sequence[Rows], *, shuffle: bool | None = None) -> Batches:
+    def batches(self, rows: Sequence[Rows], *, held_out: bool = False) -> Batches:
         """Cut rows into batches as the recipe trains on them.
 
         Args:
             rows: Of each piece, (N, F).
-            shuffle: In place of the recipe's own setting.
+            held_out: Whether to leave them as they are: neither shuffled nor transformed.
 
         Raises:
             DataError: If no piece is long enough for a window.
@@ -164,10 +166,18 @@ class Recipe:
                 self.window,
             )
         kind = LaneBatches if self.lanes else WindowBatches
-        return kind(
+        batches = kind(
             dataset=dataset,
             batch=self.batch,
-            shuffle=self.shuffle if shuffle is None else shuffle,
+            shuffle=self.shuffle and not held_out,
+            seed=self.training.seed,
+        )
+        if held_out or not self.transforms:
+            return batches
+        return Augmented(
+            batches=batches,
+            fields=self.encoder.fields,
+            transforms=self.transforms,
             seed=self.training.seed,
         )
 
@@ -222,7 +232,7 @@ class Recipe:
             folder=folder,
             settings={k: v for k, v in record.items() if k != "training"} | {"data": asdict(card)},
         )
-        held_out = self.batches(self.encode(validation), shuffle=False) if validation else None
+        held_out = self.batches(self.encode(validation), held_out=True) if validation else None
         trainer.fit(self.batches(rows), held_out, resume=resume)
         cast(torch.nn.Module, model).to("cpu").eval()
         return replace(bundle, sigmas=fit_sigmas(bundle.player, rows))
@@ -272,6 +282,7 @@ class Recipe:
             "lanes": self.lanes,
             "batch": self.batch,
             "shuffle": self.shuffle,
+            "transforms": _described(self.transforms),
             "context": self.context,
         }
 

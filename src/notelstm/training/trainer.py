@@ -198,7 +198,9 @@ class Trainer:
         self.step.train()
         for batch in batches.epoch(self._epoch, self._batch):
             carried = self._state if batches.carries else None
-            losses, state = self.step(batch.move(self.device), carried)
+            self._set_rate()
+            with self._precision():
+                losses, state = self.step(batch.move(self.device), carried)
             self.optimizer.zero_grad()
             losses.total.backward()
             if self.config.clip is not None:
@@ -218,6 +220,20 @@ class Trainer:
         self._epoch, self._batch, self._state, self._sums = self._epoch + 1, 0, None, None
         seconds = time.perf_counter() - began
         return {**values, "seconds": seconds, "targets_per_second": targets / max(seconds, 1e-9)}
+
+    def _set_rate(self) -> None:
+        """Set the learning rate of the step to come."""
+        if self.config.schedule == "constant" and self._total_steps > self.config.warmup:
+            return
+        rate = self.config.rate(self._total_steps, self.config.epochs * self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Where matrix products are computed as precisely as the configuration says."""
+        if self.config.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     @torch.no_grad()
     def _added(self, sums: Tensor | None, losses: Losses, targets: int) -> Tensor:
@@ -249,7 +265,8 @@ class Trainer:
         sums: Tensor | None = None
         state: State | None = None
         for batch in validation.epoch(0):
-            losses, after = self.step(batch.move(self.device), state)
+            with self._precision():
+                losses, after = self.step(batch.move(self.device), state)
             state = after if validation.carries else None
             sums = self._added(sums, losses, int(np.count_nonzero(batch.scored.numpy())))
         return {} if sums is None else self._means("validation", sums)
