@@ -209,7 +209,7 @@ def lean(path: Path, layer: str, output: int, bias: float) -> None:
 
 def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> None:
     """An event model that would rather wait a second than anything else."""
-    small = "--recipe expressive --epochs 0 --set encoder.name=performance-event"
+    small = "--recipe expressive --epochs 0 --set encoder.name=performance-event transforms=none"
     model = "model.name=note-lstm model.hidden=4"
     assert main(["train", "study.mid", "-o", "silent", *small.split(), *model.split()]) == 0
     lean(place / "silent", "heads.event.2", 355, 100.0)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "train"]
 
+_SMALL: Final = ("options.hidden=256", "window=64", "batch=32")
+"""What makes the expressive recipe learn a handful of chorales in a minute."""
+
 _OF_THE_RECIPE: Final = "(default: the recipe's)"
 
 
@@ -176,7 +179,7 @@ def demo(
 
     if chorales < 1:
         raise ConfigError("a demo trains on at least 1 chorale", got=f"{chorales}")
-    recipe = _recipe("expressive", (), epochs, seed)
+    recipe = _recipe("expressive", _SMALL, epochs, seed)
     print("reading Bach chorales from the music21 package")
     corpus = open_corpus("bach", ReadPolicy())
     pieces = corpus[: chorales + 1]

@@ -155,10 +155,12 @@ class Recipe:
         Raises:
             DataError: If no piece is long enough for a window.
         """
-        dataset = SequenceDataset(
-            rows, window=self.window, scored=self.scored, crossing=self.crossing
-        )
-        if dataset.short:
+        window = self.window
+        if self.lanes:
+            # Lanes take pieces of any length: a window longer than all of them is only padding.
+            window = min(window, max(1, max(map(len, rows), default=0) - 1))
+        dataset = SequenceDataset(rows, window=window, scored=self.scored, crossing=self.crossing)
+        if dataset.short and not self.lanes:
             _log.warning(
                 "%d of %d pieces are shorter than a window of %d rows and one target",
                 dataset.short,
