@@ -18,7 +18,8 @@ __all__ = ["Point"]
 class Point:
     """A single value, without a word on how sure it is: the original's step and duration.
 
-    It has no likelihood; :class:`notelstm.evaluation.Spread` makes a :class:`Normal` of it.
+    It has no likelihood; :class:`notelstm.evaluation.Spread` makes a
+    :class:`notelstm.predictions.Normal` of it.
 
     Attributes:
         value: (...) in the field's unit.
