@@ -54,6 +54,9 @@ def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
     yield NoteLSTM(
         fields=fields, order=[f.name for f in fields[::-1]], hidden=6, embedding=3, layers=2
     )
+    yield NoteLSTM(
+        fields=fields, hidden=6, embedding=3, head=0, sounding=True, times="mixture", components=2
+    )
     if isinstance(encoder, StepDurationEncoder):
         yield ThreeHeadLSTM(fields=fields, hidden=8)
         yield ThreeHeadLSTM(fields=fields, hidden=8, layers=2, sigmoid=False, point_times=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast, final
+from typing import Any, Final, Literal, NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,15 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, by_name
-from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
+from notelstm.models.lstm import (
+    Hidden,
+    LSTMState,
+    check_sizes,
+    mixture_head,
+    normal_head,
+    run_lstm,
+    start_lstm,
+)
 from notelstm.models.sounding import AROUND, FEATURES, Sounding, SoundingClock, features
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction
@@ -52,7 +60,7 @@ class NoteLSTM(nn.Module):
     Class ids are embedded; numbers enter as ``log1p(10 |x|)`` with their sign, which tells
     milliseconds apart and keeps minutes small. Each head is a small network over the LSTM's output
     and the fields of the same row that come earlier in the order. Numbers are predicted as censored
-    normals.
+    normals, or as mixtures on a logarithmic scale that know a chord from a short step.
 
     With `sounding` the model also hears: of each pitch, how long it will still sound and how long
     ago it was struck, followed exactly through the rows. The LSTM and its heads hear what sounds at
@@ -69,6 +77,8 @@ class NoteLSTM(nn.Module):
         sounding: Whether the model hears what is sounding. It makes no difference to fields that
             do not say it: those without one field each of the roles pitch (in classes), step and
             duration (in one unit).
+        times: How numbers with a least value are predicted: ``"normal"`` or ``"mixture"``.
+        components: K, of each mixture.
         dropout: Share of each LSTM layer's outputs that is dropped in training, at least 0 and
             below 1.
 
@@ -87,10 +97,14 @@ class NoteLSTM(nn.Module):
         embedding: int = 32,
         head: int | None = None,
         sounding: bool = False,
+        times: Literal["normal", "mixture"] = "normal",
+        components: int = 8,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_sizes(hidden=hidden, layers=layers, embedding=embedding)
+        check_sizes(hidden=hidden, layers=layers, embedding=embedding, components=components)
+        if times not in ("normal", "mixture"):
+            raise ConfigError("times are 'normal' or 'mixture'", got=repr(times))
         if head is not None and head < 0:
             raise ConfigError("head is at least 0, or None", got=f"{head}")
         if not 0 <= dropout < 1:
@@ -109,6 +123,8 @@ class NoteLSTM(nn.Module):
             "embedding": embedding,
             "head": head,
             "sounding": sounding,
+            "times": times,
+            "components": components,
             "dropout": dropout,
         }
         self.embed: nn.ModuleDict = nn.ModuleDict(
@@ -130,14 +146,21 @@ class NoteLSTM(nn.Module):
             inputs, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
         self.dropout: nn.Dropout = nn.Dropout(dropout)
+        self._mixed: Final = {
+            f.name for f in self.fields if times == "mixture" and f.low is not None
+        }
         width = hidden if head is None else head
         self.heads: nn.ModuleDict = nn.ModuleDict(
             {
-                name: _head(known + embedding * i, width, self._by_name[name].classes or 2)
+                name: _head(known + embedding * i, width, self._outputs(name, components))
                 for i, name in enumerate(self.order)
             }
         )
         self.begin: nn.Parameter = nn.Parameter(torch.zeros(hidden))
+
+    def _outputs(self, field: str, components: int) -> int:
+        """How many numbers the head of a field gives."""
+        return self._by_name[field].classes or (3 * components + 1 if field in self._mixed else 2)
 
     def _place(self, field: str) -> str:
         """What the head of a field hears, by the fields it knows: a name in `hear`."""
@@ -215,7 +238,7 @@ class NoteLSTM(nn.Module):
         spec = self._by_name[field]
         if spec.is_categorical:
             return Categorical(output)
-        return normal_head(output, spec)
+        return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
 
 
 def _named(fields: Sequence[Field]) -> dict[str, Field]:
