@@ -68,7 +68,8 @@ class Bundle:
         policy: How MIDI files were read for it, and prompts should be.
         sigmas: Of point predictions, by field: the standard deviation of training residuals.
         unigram: How often each pitch, step, duration and velocity was in the training pieces, as
-            :meth:`~notelstm.evaluation.baselines.Unigram.to_json` gives it; empty where nobody counted.
+            :meth:`~notelstm.evaluation.baselines.Unigram.to_json` gives it; empty where nobody
+            counted.
         data: What it was trained on.
         settings: The recipe's settings, for the record.
         version: The library that wrote it.
