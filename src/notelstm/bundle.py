@@ -67,6 +67,9 @@ class Bundle:
         feedback: The note loop's hook, or None.
         policy: How MIDI files were read for it, and prompts should be.
         sigmas: Of point predictions, by field: the standard deviation of training residuals.
+        unigram: How often each pitch, step, duration and velocity was in the training pieces, as
+            :meth:`~notelstm.evaluation.baselines.Unigram.to_json` gives it; empty where nobody
+            counted.
         data: What it was trained on.
         settings: The recipe's settings, for the record.
         version: The library that wrote it.
@@ -79,6 +82,7 @@ class Bundle:
     feedback: Feedback | None = None
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     sigmas: Mapping[str, float] = field(default_factory=dict)
+    unigram: Mapping[str, Any] = field(default_factory=dict)
     data: DataCard = field(default_factory=DataCard)
     settings: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
@@ -108,7 +112,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
 
     Raises:
         OutputError: If the file cannot be written.
-        BundleError: If the settings or sigmas are not JSON values.
+        BundleError: If the settings, sigmas or unigram are not JSON values.
     """
     about = {
         "format": FORMAT,
@@ -122,6 +126,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
         "context": bundle.context,
         "policy": asdict(bundle.policy),
         "sigmas": dict(bundle.sigmas),
+        "unigram": dict(bundle.unigram),
         "data": asdict(bundle.data),
         "settings": dict(bundle.settings),
     }
@@ -135,7 +140,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
         text = json.dumps(about, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise BundleError(
-            "settings and sigmas are JSON values",
+            "settings, sigmas and unigram are JSON values",
             got=str(error),
             fix="use finite numbers, strings, lists and mappings",
         ) from error
@@ -272,6 +277,8 @@ def _rebuilt(about: Mapping[str, Any], given: Mapping[str, Any], file: Path) -> 
         context=context,
         policy=ReadPolicy(**about["policy"]),
         sigmas={name: float(sigma) for name, sigma in about["sigmas"].items()},
+        # Files that were written before anybody counted have none.
+        unigram=dict(about.get("unigram", {})),
         data=DataCard(**about["data"]),
         settings=dict(about["settings"]),
         version=str(about["version"]),

@@ -131,10 +131,11 @@ def test_a_loaded_bundle_plays_what_the_saved_one_played(
 
 def test_everything_else_comes_back_too(file: Path) -> None:
     policy = ReadPolicy(tracks="all", programs=(0, 4), names=("*piano*",), max_seconds=60.0)
-    before = tiny(policy=policy)
+    counts = {"counts": {"pitch": [0, 3]}, "repeats": {"pitch": 1}, "pairs": 2}
+    before = tiny(policy=policy, unigram=counts)
     save(before, file)
     after = load(file)
-    names = ("policy", "sigmas", "data", "settings", "version", "context")
+    names = ("policy", "sigmas", "unigram", "data", "settings", "version", "context")
     assert [getattr(after, n) for n in names] == [getattr(before, n) for n in names]
     again = file.with_name("again")
     save(after, again)
@@ -156,6 +157,7 @@ def test_the_first_format_is_read_for_ever() -> None:
         name="none", licence="MIT", fingerprint="0" * 64, pieces=1, notes=2
     )
     assert bundle.settings["list"] == [1, "a"]
+    assert bundle.unigram == {}
     assert bundle.version == "0.1.0"
 
 
@@ -379,7 +381,11 @@ def test_a_model_of_ones_own_with_tied_weights(file: Path) -> None:
 @pytest.mark.parametrize("sigma", [float("nan"), float("inf")])
 def test_what_is_not_json_is_not_saved(tmp_path: Path, sigma: float) -> None:
     path = tmp_path / "model"
-    for bundle in (tiny(sigmas={"step": sigma}), tiny(settings={"config": TrainingConfig()})):
+    for bundle in (
+        tiny(sigmas={"step": sigma}),
+        tiny(unigram={"pairs": sigma}),
+        tiny(settings={"config": TrainingConfig()}),
+    ):
         with pytest.raises(BundleError, match="JSON values"):
             save(bundle, path)
     assert not list(tmp_path.iterdir())

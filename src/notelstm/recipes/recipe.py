@@ -24,7 +24,7 @@ from notelstm.errors import (
     NotelstmError,
     PluginError,
 )
-from notelstm.evaluation import fit_sigmas
+from notelstm.evaluation import fit_sigmas, fit_unigram
 from notelstm.fields import Rows
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
@@ -237,7 +237,11 @@ class Recipe:
         held_out = self.batches(self.encode(validation), held_out=True) if validation else None
         trainer.fit(self.batches(rows), held_out, resume=resume)
         cast(torch.nn.Module, model).to("cpu").eval()
-        return replace(bundle, sigmas=fit_sigmas(bundle.player, rows))
+        return replace(
+            bundle,
+            sigmas=fit_sigmas(bundle.player, rows),
+            unigram=fit_unigram(pieces).to_json(),
+        )
 
     def _bundle(self, model: NoteModel, card: DataCard) -> Bundle:
         return Bundle(
