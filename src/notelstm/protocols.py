@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import Batch
-from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.fields import Field, Mask, Role, Row, Rows
 from notelstm.notes import Notes
 from notelstm.tree import Tree
 
 __all__ = [
     "Batches",
+    "Bounds",
     "Context",
     "CorpusSource",
     "Density",
     "Feedback",
     "Legal",
     "LossTerm",
+    "MeasuredEncoder",
     "NoteEncoder",
     "NoteModel",
     "Prediction",
@@ -47,6 +49,9 @@ State: TypeAlias = Tree
 Legal: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 """What may come next, for many lanes: (..., C) bool of a categorical field, or the least and the
 greatest value, (...) each, of a continuous one."""
+
+Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(N,) where cells begin and (N,) where they end, ends not included; infinite without an end."""
 
 
 class NoteEncoder(Protocol):
@@ -135,6 +140,36 @@ class TrackingEncoder(NoteEncoder, Protocol):
 
     def tracker(self) -> Tracker:
         """A tracker at the start of a piece."""
+        ...
+
+
+@runtime_checkable
+class MeasuredEncoder(NoteEncoder, Protocol):
+    """An encoder whose units are not those of the measure, and that knows how they go together.
+
+    The measure needs it of encoders with fields other than pitch, step and duration in seconds,
+    velocity and events. What fields of metre, position and tempo cost is added to the step's:
+    together they say when a note begins.
+    """
+
+    def bounds(
+        self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
+    ) -> Mapping[str, Bounds]:
+        """Which interval of each field is the cell in which the note falls.
+
+        For each row the intervals of all cells must divide the values that a field can have, and
+        may depend on the rows before and on the row itself only by what the measure charges for.
+
+        Args:
+            notes: N notes.
+            rows: (N, F) the same, encoded.
+            cells: The cell of each note: pitch, step and duration (s), velocity, by role. A step
+                is counted from the true onset of the note before.
+
+        Returns:
+            The intervals by field name, in the field's unit; the row's own class where a field has
+            no cells.
+        """
         ...
 
 

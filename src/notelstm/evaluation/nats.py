@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast, final
+from typing import Final, cast, final
 
 import numpy as np
 import torch
@@ -22,11 +22,11 @@ from notelstm.errors import DataError, FieldError
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import GRIDS, cells_of, snap
 from notelstm.evaluation.spread import Spread
-from notelstm.fields import Field, Rows
+from notelstm.fields import Field, Role, Rows
 from notelstm.models.known import columns
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
-from notelstm.protocols import Density, NoteEncoder, NoteModel
+from notelstm.protocols import Bounds, Density, MeasuredEncoder, NoteEncoder, NoteModel
 from notelstm.tree import leaf
 
 __all__ = ["FIRST", "PieceScore", "Scores", "nats_per_note", "score_piece"]
@@ -36,7 +36,8 @@ FIRST: Final = 25
 
 _FLOOR: Final = 1e-9
 
-_Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+_COUNTED_AS: Final[Mapping[Role, Role]] = {"metre": "step", "position": "step", "tempo": "step"}
+"""What fields of a beat cost is a part of the step's: together they say when a note begins."""
 
 
 @final
@@ -140,7 +141,7 @@ def score_piece(
     notes = snap(piece)
     rows = encoder.encode(notes)
     spread = Spread(sigmas=sigmas or {})
-    bounds: dict[str, _Bounds] = {}
+    bounds: Mapping[str, Bounds] = {}
     if any(field.role == "event" for field in encoder.fields):
         wanted, count = _event_rows(encoder, rows)
     else:
@@ -165,7 +166,8 @@ def score_piece(
                 else:
                     nats = _event_nats(field, prediction, known[field.name])
                 chosen = nats[torch.from_numpy(wanted[here]).to(device)]
-                sums[field.role] = sums.get(field.role, 0.0) + float(chosen.sum())
+                role = _COUNTED_AS.get(field.role, field.role)
+                sums[role] = sums.get(role, 0.0) + float(chosen.sum())
     if not all(math.isfinite(value) for value in sums.values()):
         raise DataError("scores are finite", got=f"{sums}", fix="the model has diverged; retrain")
     return PieceScore(notes=count, nats=sums)
@@ -173,7 +175,9 @@ def score_piece(
 
 def _cell_nats(field: Field, prediction: Density, low: Tensor, high: Tensor) -> Tensor:
     """(M,) -ln P of the cells [low, high)."""
-    return _nats(prediction.mass(field, low, high), GRIDS[field.role].size)
+    grid = GRIDS.get(field.role)
+    cells = field.classes or 1 if grid is None else grid.size
+    return _nats(prediction.mass(field, low, high), cells)
 
 
 def _event_nats(field: Field, prediction: Density, events: Tensor) -> Tensor:
@@ -186,15 +190,19 @@ def _nats(probability: Tensor, cells: int) -> Tensor:
     return -torch.log((1 - _FLOOR) * probability + _FLOOR / cells)
 
 
-def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> dict[str, _Bounds]:
+def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:
     """Each field's cells of a piece, (N,) begins and ends."""
+    cells = cells_of(notes)
+    if isinstance(encoder, MeasuredEncoder):
+        falls = {role: grid.bounds(getattr(cells, role)) for role, grid in GRIDS.items()}
+        return encoder.bounds(notes, rows, falls)
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(
             "the measure knows pitch, step, duration (in seconds), velocity and events",
             got=", ".join(unmeasured),
+            fix="give the encoder bounds(), notelstm.protocols.MeasuredEncoder",
         )
-    cells = cells_of(notes)
     bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
     decoded = encoder.decode(rows).start
     for field in encoder.fields:
