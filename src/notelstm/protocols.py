@@ -32,8 +32,10 @@ __all__ = [
     "NoteModel",
     "Prediction",
     "Processor",
+    "RecallingTracker",
     "Sampler",
     "State",
+    "StepTracker",
     "Tracker",
     "TrackingEncoder",
     "Transform",
@@ -131,6 +133,49 @@ class Tracker(Protocol):
 
     def notes(self) -> Notes:
         """Everything pushed so far, decoded."""
+        ...
+
+
+@runtime_checkable
+class RecallingTracker(Tracker, Protocol):
+    """A tracker that tells its latest notes without decoding all of them."""
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest notes, in order; the last one begins at the clock.
+
+        Args:
+            count: How many at most, at least 1.
+        """
+        ...
+
+
+@runtime_checkable
+class StepTracker(Tracker, Protocol):
+    """A tracker of rows with a step: what a processor must know to judge a step.
+
+    Steps, and times counted with them, are in the unit of the step's field.
+    """
+
+    @property
+    def place(self) -> float:
+        """Where the latest note begins: since the start of the piece, or since its bar line."""
+        ...
+
+    @property
+    def pace(self) -> float:
+        """Seconds that a step of 1 lasts from here on."""
+        ...
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """How much longer each note lasts that sounds beyond the latest onset, and its pitch."""
+        ...
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound where the next note begins; None while that is open.
+
+        Args:
+            known: The entries of its row that are already fixed, by field name.
+        """
         ...
 
 

@@ -44,6 +44,7 @@ class BeatTracker:
         self._velocities: Final = fields[6].values
         self._rows: list[list[int]] = []
         self._at: list[int] = []
+        self._played: list[tuple[float, int]] = []
         self._clock = 0.0
         self._open: list[tuple[int, int]] = []
 
@@ -79,6 +80,7 @@ class BeatTracker:
         self._clock += step * 60 / (self._tempi[since] * self._per_beat)
         self._rows.append(ids)
         self._at.append(at)
+        self._played.append((self._clock, pitch))
         self._open = [(end, sounding) for end, sounding in self._open if end > at]
         self._open.append((at + duration + 1, pitch))
 
@@ -98,6 +100,31 @@ class BeatTracker:
         tempo = self._tempi[self._rows[-1][3]]
         now = self._at[-1] + (at - self._clock) * tempo * self._per_beat / 60
         return {pitch for end, pitch in self._open if end > now}
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest `count` notes, in order."""
+        return self._played[-count:]
+
+    @property
+    def place(self) -> float:
+        """Beats from the bar line to the latest note."""
+        return self._rows[-1][2] / self._per_beat if self._rows else 0.0
+
+    @property
+    def pace(self) -> float:
+        """Seconds of a beat in the tempo of the latest note; of the middle one before the first."""
+        return 60 / self._tempi[self._rows[-1][3] if self._rows else len(self._tempi) // 2]
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """How many beats longer each note lasts that sounds beyond the latest onset."""
+        return [((end - self._at[-1]) / self._per_beat, pitch) for end, pitch in self._open]
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound after the step that is known; None if none is."""
+        if "step" not in known:
+            return None
+        at = self._at[-1] + int(known["step"]) if self._at else 0
+        return {pitch for end, pitch in self._open if end > at}
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """What metre, step and position can be so that they agree; anything for other fields."""
