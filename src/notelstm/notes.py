@@ -167,6 +167,31 @@ class BeatMap:
         k = np.maximum(np.searchsorted(knots, at, side="right") - 1, 0)
         return np.asarray(self.seconds[k] + (at - knots[k]) * 60 / self.tempi[k])
 
+    def shifted(self, seconds: float) -> BeatMap:
+        """The same beats, later by `seconds` (earlier if negative).
+
+        Bars are counted as before. The first tempo is drawn out backwards, or what comes before
+        0 s is cut off; of a metre that is cut, a last part without a bar line is lost.
+        """
+        at = -seconds
+        k = max(int(np.searchsorted(self.seconds, at, side="right")) - 1, 0)
+        lines = self.meter_beats - self.beats_at(at)
+        begun = int(np.count_nonzero(lines < 0))
+        first = max(begun - 1, 0)
+        if begun:
+            bar = 4 * self.numerators[first] / self.denominators[first]
+            # A line that rounding left just before 0 is at 0, not at the end of a bar.
+            lines[first] = max((lines[first] + 1e-9) % bar - 1e-9, 0.0)
+            lost = begun < lines.size and lines[first] >= lines[begun]
+            first += bool(lost)
+        return BeatMap(
+            seconds=np.append(0.0, self.seconds[k + 1 :] - at),
+            tempi=self.tempi[k:],
+            meter_beats=lines[first:],
+            numerators=self.numerators[first:],
+            denominators=self.denominators[first:],
+        )
+
     @override
     def __eq__(self, other: object) -> bool:
         """Equal columns."""
@@ -344,8 +369,9 @@ class Notes:
         return float(self.end.max()) if len(self) else 0.0
 
     def shifted(self, seconds: float) -> Notes:
-        """The same notes, later by `seconds` (earlier if negative); the beat map is dropped."""
-        return self._with(start=self.start + seconds, end=self.end + seconds, beats=None)
+        """The same notes, later by `seconds` (earlier if negative), and their beat map."""
+        beats = self.beats and self.beats.shifted(seconds)
+        return self._with(start=self.start + seconds, end=self.end + seconds, beats=beats)
 
     def by_pitch(self) -> Notes:
         """The same notes, those that start together ordered by pitch."""

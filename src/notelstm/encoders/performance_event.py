@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -199,6 +199,10 @@ class EventTracker:
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound at or after the clock, none of them ended yet."""
         return set(self._open)
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest `count` notes, in order."""
+        return [(start * _CELL, pitch) for start, _, pitch, _ in self._notes[-count:]]
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """(388,) True for each event that can come next."""
