@@ -19,8 +19,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[Path, tyro.conf.Positional, arg(metavar="MODEL")],
-    folder: Annotated[str, tyro.conf.Positional, arg(metavar="FOLDER")],
+    what: Annotated[tuple[str, ...], tyro.conf.Positional, arg(metavar="[MODEL] FOLDER")],
     /,
     *,
     split: Annotated[Side | None, arg(help_behavior_hint="(default: see above)")] = None,
@@ -36,9 +35,9 @@ def evaluate(
     the model stand baselines, and how well each figure is known from so many pieces.
 
     Args:
-        model: A model file that `notelstm train` wrote.
-        folder: MIDI files that the model was not trained on: a folder, a single file, or the name
-            of a corpus such as `bach`.
+        what: A model file that `notelstm train` wrote (default: the one that comes with notelstm),
+            and MIDI files that it was not trained on: a folder, a single file, or the name of a
+            corpus such as `bach`.
         split: Which of its pieces. Of MAESTRO its own table says what is train, validation and
             test, and validation is the default. Of other sources, validation is what
             `notelstm train --validation` set aside for this model, and all is the default.
@@ -49,9 +48,17 @@ def evaluate(
     """
     from notelstm.bundle import load
     from notelstm.cli.tables import report_lines
+    from notelstm.errors import ConfigError
     from notelstm.evaluation import evaluate as measure
 
-    bundle = load(model)
+    if not 1 <= len(what) <= 2:
+        raise ConfigError(
+            "a model, or none, and a folder are measured",
+            got=f"{len(what)} names",
+            fix="notelstm evaluate [MODEL] FOLDER",
+        )
+    *model, folder = what
+    bundle = load(*model)
     music = _music(folder, bundle)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
     training = None if train is None else _music(train, bundle).side("train")

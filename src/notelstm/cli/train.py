@@ -121,12 +121,14 @@ def _run(
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import Callback, JsonLog, Progress
+    from notelstm.training import BestKept, Callback, JsonLog, Progress
 
     lines = EpochLines()
     callbacks: list[Callback] = [JsonLog(), lines]
     if sys.stderr.isatty():
         callbacks.append(Progress())
+    if validation:
+        callbacks.append(BestKept())
     card = DataCard(name=source.name, licence=source.licence)
     bundle = recipe.train(
         pieces,

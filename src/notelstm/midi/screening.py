@@ -98,7 +98,7 @@ def _first_note(body: bytes, names: list[str]) -> int:
     while at < len(body):
         seen += 1
         begin = at
-        wait, at = _variable(body, at)
+        wait, at = (body[at], at + 1) if body[at] < 0x80 else _variable(body, at)
         if wait >= _LONG_WAIT or at >= len(body):
             raise UnsureError("a wait of more than two million ticks, or for nothing")
         if body[at] > 0x7F:

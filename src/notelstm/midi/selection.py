@@ -195,8 +195,10 @@ def _notes(raw: RawNotes, ties: Ties) -> Notes:
 
 def _in_order(raw: RawNotes) -> bool:
     """Whether the notes are sorted by start and pitch, with no two alike in both."""
-    later = np.diff(raw.start)
-    return bool(np.all((later > 0) | ((later == 0) & (raw.pitch[1:] > raw.pitch[:-1]))))
+    start, pitch = raw.start, raw.pitch
+    ties = np.flatnonzero(start[1:] <= start[:-1])
+    tied, rising = start[ties] == start[ties + 1], pitch[ties] < pitch[ties + 1]
+    return bool((tied & rising).all())
 
 
 def _nothing(raw: RawNotes, policy: ReadPolicy, where: str) -> NoNotesError:

@@ -192,26 +192,24 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
             end = (offs[np.searchsorted(offs, voice | start, side="right")] & _LATE - 1).astype(
                 np.int32
             )
-    order = np.argsort(start.astype(np.int64) << 7 | pitch, kind="stable")
+    columns = start, end, pitch, velocity
+    key = start.astype(np.int64) << 7 | pitch
+    if (key[1:] < key[:-1]).any():
+        order = np.argsort(key, kind="stable")
+        columns = start[order], end[order], pitch[order], velocity[order]
     if zero_length and policy.zero_length == "drop":
-        order = order[(end > start)[order]]
+        heard = columns[1] > columns[0]
+        columns = tuple(column[heard] for column in columns)
     else:
         zero_length = 0
     info = TrackInfo(
         number=0,
         program=track.program,
         drum=track.is_drum,
-        notes=len(order),
+        notes=len(columns[0]),
         channel=channel,
     )
-    return _Track(
-        info=info,
-        start=start[order],
-        end=end[order],
-        pitch=pitch[order],
-        velocity=velocity[order],
-        zero_length=zero_length,
-    )
+    return _Track(info, *columns, zero_length=zero_length)
 
 
 def _overlap(start: _Ints, end: _Ints, pitch: _Ints) -> bool:
