@@ -253,7 +253,7 @@ def test_half_precision_harms_neither_clocks_nor_losses() -> None:
         assert isinstance(pitch, Categorical)
         loss = pitch.nll(rows[..., 0]).mean()
     assert context.hidden.dtype == torch.bfloat16
-    assert loss.dtype == torch.float32
+    assert pitch.logits.dtype == loss.dtype == torch.float32
     for name, tensor in tree.flatten(state).items():
         want = tree.flatten(after)[name]
         assert tensor.dtype == want.dtype, name
