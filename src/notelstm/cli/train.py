@@ -40,6 +40,7 @@ def train(
     validation: Annotated[float, arg(metavar="SHARE")] = 0.0,
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
     """Train a model on MIDI files.
 
@@ -61,6 +62,7 @@ def train(
             for training, so many of its validation pieces.
         seed: What initialisation and order are made from; the same seed gives the same model.
         resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
+        half: Write the model's numbers in half precision, for a file of half the size.
     """
     from notelstm.cli.sources import open_music
     from notelstm.errors import OutputError
@@ -85,7 +87,14 @@ def train(
     # What was held out is part of the record, so that `evaluate --split` finds it again.
     record = {"held_out": validation}
     bundle = _run(
-        chosen, pieces, held_out, output, resume=resume, source=music.corpus, record=record
+        chosen,
+        pieces,
+        held_out,
+        output,
+        resume=resume,
+        half=half,
+        source=music.corpus,
+        record=record,
     )
     print(f"wrote {output}: {_size(bundle)}")
     print(f"next: notelstm generate {output} -o out.mid")
@@ -113,6 +122,7 @@ def _run(
     output: Path,
     *,
     resume: bool,
+    half: bool,
     source: Corpus,
     record: Mapping[str, float],
 ) -> Bundle:
@@ -139,7 +149,7 @@ def _run(
         data=card,
     )
     bundle = replace(bundle, settings={**bundle.settings, **record})
-    save(bundle, output)
+    save(bundle, output, half=half)
     print(f"trained {lines.summary()}")
     return bundle
 
@@ -189,7 +199,7 @@ def demo(
     print(f"training on {len(pieces)} chorales, {sum(map(len, pieces)):,} notes")
     model = output / "demo.notelstm"
     shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
-    bundle = _run(recipe, pieces, [], model, resume=False, source=corpus, record={})
+    bundle = _run(recipe, pieces, [], model, resume=False, half=False, source=corpus, record={})
     sampler = Ancestral(processors=(Temperature(temperature=0.9),))
     free = generate(bundle, 200, sampler=sampler, seed=seed)
     write_midi(free, output / "demo.mid")
