@@ -57,6 +57,17 @@ class DataCard:
     pieces: int = 0
     notes: int = 0
 
+    def after(self, earlier: DataCard) -> DataCard:
+        """The card of a model that was trained on `earlier`, then on this: licences are kept."""
+        licences = [card.licence for card in (earlier, self) if card.licence]
+        return DataCard(
+            name=", then ".join(card.name for card in (earlier, self) if card.name),
+            licence="; ".join(dict.fromkeys(licences)),
+            fingerprint=self.fingerprint,
+            pieces=earlier.pieces + self.pieces,
+            notes=earlier.notes + self.notes,
+        )
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

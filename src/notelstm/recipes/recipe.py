@@ -192,6 +192,7 @@ class Recipe:
         resume: bool = False,
         callbacks: Sequence[Callback] = (),
         data: DataCard | None = None,
+        start: Bundle | None = None,
     ) -> Bundle:
         """Train a model on pieces.
 
@@ -202,6 +203,8 @@ class Recipe:
             resume: Go on with the run in `folder`.
             callbacks: What happens beside training.
             data: Name and licence of the pieces; counts and fingerprint are filled in here.
+            start: A trained model to go on with, and the recipe is what
+                :func:`~notelstm.recipes.fine_tuning` made of it; None to begin anew.
 
         Returns:
             The trained model with all its parts, ready to be saved.
@@ -209,6 +212,7 @@ class Recipe:
         Raises:
             DataError: If no piece is long enough.
             EncodingError: If a piece is outside the encoder's domain.
+            ConfigError: If the recipe builds another model than `start` has.
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
         """
@@ -222,6 +226,9 @@ class Recipe:
             pieces=len(pieces),
             notes=sum(map(len, pieces)),
         )
+        if start is not None:
+            _take_over(model, start)
+            card = card.after(start.data)
         bundle = self._bundle(model, card)
         self._check_saved(bundle)
         # The trainer notes its own configuration, in which only `epochs` may change.
@@ -291,6 +298,19 @@ class Recipe:
             "transforms": _described(self.transforms),
             "context": self.context,
         }
+
+
+def _take_over(model: NoteModel, start: Bundle) -> None:
+    """Give an untrained model what another has learnt."""
+    try:
+        learnt = cast(torch.nn.Module, start.model).state_dict()
+        cast(torch.nn.Module, model).load_state_dict(learnt)
+    except RuntimeError as error:
+        raise ConfigError(
+            "the recipe builds the model that is gone on with",
+            got=str(error).splitlines()[-1].strip(),
+            fix="use notelstm.recipes.fine_tuning(bundle)",
+        ) from error
 
 
 def _described(part: object) -> Any:
