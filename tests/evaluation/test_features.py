@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from notelstm.errors import DataError
 from notelstm.evaluation import similarity_of, snap
@@ -144,6 +146,8 @@ def test_pieces_that_are_all_one_are_near_each_other() -> None:
     for feature in made.features:
         assert feature.within_generated == 0
         assert feature.between > 0
+        # It is the real pieces' distances among each other that count.
+        assert feature.overlap > 0.3, feature
 
 
 def test_of_longer_pieces_the_beginning_counts() -> None:
@@ -175,6 +179,20 @@ def test_the_overlap_is_that_of_the_distributions_drawn_from(b: tuple[float, flo
         assert kl == pytest.approx(wanted, abs=0.1)
     else:
         assert kl > 2
+
+
+def test_densities_are_sums_of_kernels_of_scotts_width() -> None:
+    width = math.sqrt(0.5) * 2**-0.2
+    x = np.linspace(-6, 8, 20_001)
+
+    def density(*points: float) -> NDArray[np.float64]:
+        kernels = [NormalDist(point, width) for point in points]
+        return np.array([sum(k.pdf(at) for k in kernels) / len(kernels) for at in x])
+
+    p, q = density(0, 1), density(1, 2)
+    area, kl = kernel_overlap(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    assert area == pytest.approx(float(np.minimum(p, q).sum() * (x[1] - x[0])), abs=1e-3)
+    assert kl == pytest.approx(float((p * np.log(p / q)).sum() * (x[1] - x[0])), abs=1e-2)
 
 
 @given(

@@ -209,6 +209,8 @@ def test_what_is_a_copy_depends_on_what_real_music_shares() -> None:
     made = json.loads(json.dumps(found.to_json()))
     assert (made["copied"], made["usual"], made["longest"]["notes"]) == ([1], 40, 60)
     assert made["samples"][2] is None
+    # What real music shares, too, is no copy.
+    assert find_copies(real[:1], TRAINING, real).copied == ()
 
 
 def test_without_real_music_nothing_is_judged() -> None:
