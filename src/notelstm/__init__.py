@@ -19,7 +19,12 @@ from notelstm._version import __version__
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle, load, save
     from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
-    from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+    from notelstm.encoders import (
+        BeatEncoder,
+        LogTimeEncoder,
+        PerformanceEventEncoder,
+        StepDurationEncoder,
+    )
     from notelstm.errors import NotelstmError
     from notelstm.evaluation import nats_per_note
     from notelstm.fields import Field
@@ -36,7 +41,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "bundle": ("Bundle", "load", "save"),
     "data": ("LaneBatches", "SequenceDataset", "WindowBatches"),
-    "encoders": ("LogTimeEncoder", "PerformanceEventEncoder", "StepDurationEncoder"),
+    "encoders": (
+        "BeatEncoder",
+        "LogTimeEncoder",
+        "PerformanceEventEncoder",
+        "StepDurationEncoder",
+    ),
     "errors": ("NotelstmError",),
     "evaluation": ("nats_per_note",),
     "fields": ("Field",),
@@ -54,6 +64,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Ancestral",
+    "BeatEncoder",
     "BeatMap",
     "Bundle",
     "CompositeLoss",

@@ -20,7 +20,7 @@ from notelstm.errors import FieldError
 __all__ = ["Event", "EventType", "Field", "Interval", "Mask", "Role", "Row", "Rows", "by_name"]
 
 Role: TypeAlias = Literal[
-    "pitch", "step", "duration", "velocity", "position", "tempo", "event", "other"
+    "pitch", "step", "duration", "velocity", "metre", "position", "tempo", "event", "other"
 ]
 """What a column says of a note; ``event`` columns say it in several rows a note, ``other`` columns
 say what no role names (an interval, say), so that only their encoder can make notes of it."""

@@ -14,24 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import Batch
-from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.fields import Field, Mask, Role, Row, Rows
 from notelstm.notes import Notes
 from notelstm.tree import Tree
 
 __all__ = [
     "Batches",
+    "Bounds",
     "Context",
     "CorpusSource",
     "Density",
     "Feedback",
     "Legal",
     "LossTerm",
+    "MeasuredEncoder",
     "NoteEncoder",
     "NoteModel",
     "Prediction",
     "Processor",
+    "RecallingTracker",
     "Sampler",
     "State",
+    "StepTracker",
     "Tracker",
     "TrackingEncoder",
     "Transform",
@@ -47,6 +51,9 @@ State: TypeAlias = Tree
 Legal: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 """What may come next, for many lanes: (..., C) bool of a categorical field, or the least and the
 greatest value, (...) each, of a continuous one."""
+
+Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(N,) where cells begin and (N,) where they end, ends not included; infinite without an end."""
 
 
 class NoteEncoder(Protocol):
@@ -130,11 +137,84 @@ class Tracker(Protocol):
 
 
 @runtime_checkable
+class RecallingTracker(Tracker, Protocol):
+    """A tracker that tells its latest notes without decoding all of them."""
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest notes, in order; the last one begins at the clock.
+
+        Args:
+            count: How many at most, at least 1.
+        """
+        ...
+
+
+@runtime_checkable
+class StepTracker(Tracker, Protocol):
+    """A tracker of rows with a step: what a processor must know to judge a step.
+
+    Steps, and times counted with them, are in the unit of the step's field.
+    """
+
+    @property
+    def place(self) -> float:
+        """Where the latest note begins: since the start of the piece, or since its bar line."""
+        ...
+
+    @property
+    def pace(self) -> float:
+        """Seconds that a step of 1 lasts from here on."""
+        ...
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """How much longer each note lasts that sounds beyond the latest onset, and its pitch."""
+        ...
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound where the next note begins; None while that is open.
+
+        Args:
+            known: The entries of its row that are already fixed, by field name.
+        """
+        ...
+
+
+@runtime_checkable
 class TrackingEncoder(NoteEncoder, Protocol):
     """An encoder that decodes row by row with a tracker of its own."""
 
     def tracker(self) -> Tracker:
         """A tracker at the start of a piece."""
+        ...
+
+
+@runtime_checkable
+class MeasuredEncoder(NoteEncoder, Protocol):
+    """An encoder whose units are not those of the measure, and that knows how they go together.
+
+    The measure needs it of encoders with fields other than pitch, step and duration in seconds,
+    velocity and events. What fields of metre, position and tempo cost is added to the step's:
+    together they say when a note begins.
+    """
+
+    def bounds(
+        self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
+    ) -> Mapping[str, Bounds]:
+        """Which interval of each field is the cell in which the note falls.
+
+        For each row the intervals of all cells must divide the values that a field can have, and
+        may depend on the rows before and on the row itself only by what the measure charges for.
+
+        Args:
+            notes: N notes.
+            rows: (N, F) the same, encoded.
+            cells: The cell of each note: pitch, step and duration (s), velocity, by role. A step
+                is counted from the true onset of the note before.
+
+        Returns:
+            The intervals by field name, in the field's unit; the row's own class where a field has
+            no cells.
+        """
         ...
 
 

@@ -28,8 +28,10 @@ from notelstm.generation import generate
 from notelstm.midi import ReadPolicy
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import Notes
+from notelstm.predictions import Categorical
 from notelstm.protocols import NoteEncoder, NoteModel, Prediction, Sampler, View
 from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.testing.makers import random_rows
 from notelstm.training import TrainingConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -53,6 +55,9 @@ def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
     yield NoteLSTM(fields=fields, hidden=8, embedding=4, dropout=0.1)
     yield NoteLSTM(
         fields=fields, order=[f.name for f in fields[::-1]], hidden=6, embedding=3, layers=2
+    )
+    yield NoteLSTM(
+        fields=fields, hidden=6, embedding=3, head=0, sounding=True, times="mixture", components=2
     )
     if isinstance(encoder, StepDurationEncoder):
         yield ThreeHeadLSTM(fields=fields, hidden=8)
@@ -137,6 +142,28 @@ def test_everything_else_comes_back_too(file: Path) -> None:
     again = file.with_name("again")
     save(after, again)
     assert again.read_bytes() == file.read_bytes()
+
+
+def test_half_precision_halves_the_file_and_hardly_changes_the_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fields = LogTimeEncoder().fields
+    model = NoteLSTM(fields=fields, hidden=64, embedding=8, sounding=True).eval()
+    bundle = Bundle(model=model, encoder=LogTimeEncoder(), sampler=Ancestral())
+    for half in (False, True):
+        save(bundle, tmp_path / str(half), half=half)
+    whole, halved = ((tmp_path / str(half)).stat().st_size for half in (False, True))
+    assert halved < 0.55 * whole
+    loaded = cast(NoteLSTM, load(tmp_path / "True").model)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    rows = torch.from_numpy(random_rows(fields, (2, 30), np.random.default_rng(0)))
+    logits = []
+    for each in (model, loaded):
+        context, _ = each(rows, each.start(2)[1])
+        prediction = each.predict(each.order[0], context, {})
+        assert isinstance(prediction, Categorical)
+        logits.append(prediction.logits)
+    torch.testing.assert_close(*logits, rtol=0, atol=2e-3)
+    assert not torch.equal(*logits)
 
 
 def test_the_first_format_is_read_for_ever() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from notelstm.bundle import load
 from notelstm.cli import main
 from notelstm.midi import read_midi, write_midi
 from notelstm.notes import Notes
@@ -340,3 +341,15 @@ def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_bytes(folder: Path, tmp_pa
     for command in (argv("stopped", "--resume"), argv("whole")):
         subprocess.run(command, env=environment, check=True, capture_output=True)
     assert (tmp_path / "stopped").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    made = ["train", str(folder), "-o", str(old), "--recipe", "expressive", "--epochs", "1"]
+    assert main([*made, "--set", "model.hidden=8"]) == 0
+    gone_on = ["train", str(folder), "-o", str(new), "--from", str(old), "--epochs", "2"]
+    assert main([*gone_on, "--half"]) == 0
+    before, after = load(old), load(new)
+    assert after.data.notes == 2 * before.data.notes
+    assert after.settings["name"] == "expressive"
+    assert new.stat().st_size < 0.7 * old.stat().st_size

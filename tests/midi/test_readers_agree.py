@@ -22,6 +22,7 @@ from notelstm.midi import (
     read_midi_with_report,
 )
 from notelstm.notes import Notes
+from notelstm.testing.midi_files import midi_bytes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ALL = ReadPolicy(tracks="all", drums=True)
@@ -188,6 +189,33 @@ def test_auto_is_the_fast_reader_where_it_can_be() -> None:
     in_file_order, report = read_midi_with_report(data, ReadPolicy(ties="file"))
     assert report.reader == "tolerant"
     assert_same(in_file_order, read(PrettyMidiReader(), data, ReadPolicy(ties="file")))
+
+
+def test_file_order_is_track_after_track() -> None:
+    """Three tracks play chords at the same moments; neither pitch nor program orders them."""
+
+    def chunk(program: int, *pitches: int) -> list[tuple[int, bytes]]:
+        messages = [(0, bytes([0xC0, program]))]
+        for tick in (0, 480):
+            messages += [(tick, bytes([0x90, pitch, 64])) for pitch in pitches]
+            messages += [(tick + 240, bytes([0x80, pitch, 0])) for pitch in reversed(pitches)]
+        return messages
+
+    data = midi_bytes(chunk(40, 72, 65), [], chunk(5, 60, 67), chunk(40, 50, 80))
+    # Within a track in the order in which the file ends them.
+    wanted = [65, 72, 67, 60, 80, 50] * 2
+    policy = ReadPolicy(tracks="all", ties="file")
+    for reader in (PrettyMidiReader(), TolerantReader()):
+        notes = reader.read(data, policy, "")[0]
+        assert notes.pitch.tolist() == wanted
+        assert notes.track is not None
+        assert notes.track.tolist() == [0, 0, 1, 1, 2, 2] * 2
+    notes, report = read_midi_with_report(data, policy)
+    assert notes.pitch.tolist() == wanted
+    # symusic sorts each track by pitch itself, so it does not claim to know.
+    assert report.reader == "tolerant"
+    with pytest.raises(MidiError, match="ties"):
+        SymusicReader().read(data, policy, "")
 
 
 def test_without_symusic_everything_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
-from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.encoders import BeatEncoder, LogTimeEncoder, StepDurationEncoder
 from notelstm.encoders.tracker import RowTracker
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
-from notelstm.notes import Notes
+from notelstm.notes import BeatMap, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
+from notelstm.testing.measure_checks import MEASURE_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
 
@@ -110,9 +112,95 @@ class NoHighNotes(Tracker):
         return np.arange(128) < 127 if field.role == "pitch" else None
 
 
+class Recalling(Tracker):
+    """A good tracker that offers everything, to be broken in one place."""
+
+    @property
+    def place(self) -> float:
+        return self.good.place
+
+    @property
+    def pace(self) -> float:
+        return self.good.pace
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        return self.good.latest(count)
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        return self.good.remaining()
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        return self.good.overlapping(known)
+
+
+class Forgets(Recalling):
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        return self.good.latest(min(count, 2))
+
+
+class RecallsAnotherTime(Recalling):
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        return [(onset / 2, pitch) for onset, pitch in self.good.latest(count)]
+
+
+class Hurries(Recalling):
+    @property
+    def pace(self) -> float:
+        return 0.5
+
+
+class StopsAtOnce(Recalling):
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        return []
+
+
+class HearsTheLastOnset(Recalling):
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        return self.good.sounding(self.good.clock) if known else None
+
+
+class KnowsBefore(Recalling):
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        return self.good.overlapping({"step": 0.0, **known})
+
+
 class NeverCloses(Tracker):
     def closing(self) -> Rows:
         return np.array([[60, 0, 1]], dtype=np.float32)
+
+
+@dataclass
+class Measured(Patched):
+    """A good encoder that offers bounds, to be broken in one place."""
+
+    change: Callable[[str, Any], Any] = lambda name, ends: ends
+
+    def bounds(self, notes: Notes, rows: Rows, cells: Any) -> Any:
+        return {f.name: self.change(f.name, cells[f.role]) for f in self.fields}
+
+
+def with_a_gap(name: str, ends: Any) -> Any:
+    return (ends[0], ends[1] - 0.1) if name == "step" else ends
+
+
+def without_ends(name: str, ends: Any) -> Any:
+    return np.maximum(ends[0], 0), ends[1]
+
+
+def upside_down(name: str, ends: Any) -> Any:
+    return ends[::-1]
+
+
+@dataclass
+class OtherClass(Patched):
+    """Asks for another class than the row's."""
+
+    inner: NoteEncoder = field(default_factory=BeatEncoder)
+
+    def bounds(self, notes: Notes, rows: Rows, cells: Any) -> Any:
+        assert isinstance(self.inner, BeatEncoder)
+        bounds = self.inner.bounds(notes, rows, cells)
+        return {**bounds, "position": tuple(end + 1 for end in bounds["position"])}
 
 
 def twice_the_same_name() -> NoteEncoder:
@@ -232,6 +320,23 @@ ON_THE_EDGE = {"edges": [4 * k - 1.5 for k in range(33)]}
 OFF_BY_ONE = {"values": [4 * k + 3 for k in range(32)]}
 OUTSIDE = {"values": [4 * k + 5 for k in range(32)]}
 
+IN_BEATS = {
+    "pieces": strategies.notes(
+        min_notes=1, longest_rest=4.0, durations=(0.1, 4.0), beats=st.just(BeatMap(tempi=[60]))
+    ),
+    "onset_tolerance": 1 / 24,
+    "duration_tolerance": 1 / 24,
+    "velocity_tolerance": 2,
+}
+TRACKING = [
+    ("the_tracker_recalls_its_latest_notes", Forgets),
+    ("the_tracker_recalls_its_latest_notes", RecallsAnotherTime),
+    ("the_tracker_knows_what_a_step_leads_to", Hurries),
+    ("the_tracker_knows_what_a_step_leads_to", StopsAtOnce),
+    ("the_tracker_knows_what_a_step_leads_to", HearsTheLastOnset),
+    ("the_tracker_knows_what_a_step_leads_to", KnowsBefore),
+]
+
 BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("fields_have_names_of_their_own", twice_the_same_name, {}),
     ("values_lie_in_their_classes", lambda: with_velocity(**OUTSIDE), VELOCITY),
@@ -255,6 +360,10 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("a_second_trip_changes_nothing", lambda: Patched(own_decode=a_little_longer), {}),
     ("values_are_what_decode_gives", lambda: with_velocity(**OFF_BY_ONE), VELOCITY),
     ("classes_hold_what_was_encoded", lambda: with_velocity(**ON_THE_EDGE), VELOCITY),
+    ("cells_divide_what_a_field_can_be", lambda: Measured(change=with_a_gap), {}),
+    ("cells_divide_what_a_field_can_be", lambda: Measured(change=without_ends), {}),
+    ("cells_divide_what_a_field_can_be", lambda: Measured(change=upside_down), {}),
+    ("cells_divide_what_a_field_can_be", OtherClass, IN_BEATS),
     ("bad_rows_are_refused", lambda: Patched(own_decode=clips), {}),
     ("bad_rows_are_refused", lambda: Patched(own_decode=says_no_row), {}),
     (
@@ -265,6 +374,7 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("the_tracker_gives_what_decode_gives", lambda: PatchedTracking(make=CountsOneMore), {}),
     ("the_tracker_keeps_time", lambda: PatchedTracking(make=ClockIsSlow), {}),
     ("the_tracker_knows_what_sounds", lambda: PatchedTracking(make=Deaf), {}),
+    *((clause, functools.partial(PatchedTracking, make=make), {}) for clause, make in TRACKING),
     ("what_was_encoded_is_legal", lambda: PatchedTracking(make=NoHighNotes), {}),
     ("closing_ends_what_sounds", lambda: PatchedTracking(make=NeverCloses), {}),
     ("legal_rows_can_be_decoded", lambda: Patched(own_decode=nothing_above_100), LOW),
@@ -291,10 +401,12 @@ def test_the_clause_bites(
 
 def test_the_unbroken_one_passes() -> None:
     check_encoder(Patched(), entry_point=False, hour=short(), examples=30)
-    check_encoder(PatchedTracking(make=Tracker), entry_point=False, hour=short(), examples=30)
+    for make in (Tracker, Recalling):
+        check_encoder(PatchedTracking(make=make), entry_point=False, hour=short(), examples=30)
+    check_encoder(Measured(), entry_point=False, hour=short(), examples=30)
 
 
 def test_every_clause_has_a_broken_encoder() -> None:
-    clauses = (*ENCODER_CLAUSES, *PIECE_CLAUSES, *TRACKER_CLAUSES, *HOUR_CLAUSES)
+    clauses = (*ENCODER_CLAUSES, *PIECE_CLAUSES, *MEASURE_CLAUSES, *TRACKER_CLAUSES, *HOUR_CLAUSES)
     names = {clause.__name__.lstrip("_") for clause in clauses}
     assert names == {clause for clause, _, _ in BROKEN}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from notelstm import plugins
-from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.encoders import (
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+    StepDurationEncoder,
+)
 from notelstm.fields import Field
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.notes import Notes
+from notelstm.notes import BeatMap, Notes
 from notelstm.predictions import Normal, Point
 from notelstm.protocols import Processor, Sampler
 from notelstm.sampling import Ancestral, Greedy, ShortestDuration, Temperature, Weighted
@@ -26,6 +32,7 @@ from notelstm.testing import (
     check_processor,
     check_reader,
     check_sampler,
+    long_piece,
     strategies,
 )
 
@@ -66,6 +73,65 @@ def test_log_time_encoder() -> None:
     )
 
 
+def written(piece: Notes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Onsets and ends of what BeatEncoder states it keeps, but for the classes of tempi.
+
+    Times are in twelfths of a beat, and each tempo holds from an onset to the next.
+    """
+    assert piece.beats is not None
+    at = np.rint(piece.beats.beats_at(piece.start) * 12) / 12
+    length = np.rint(np.diff(piece.beats.beats_at([piece.start, piece.end]), axis=0)[0] * 12) / 12
+    knots = np.unique(at)
+    ahead = piece.beats.beats_at(piece.beats.seconds_at(knots) + 1e-7) - knots
+    tempi = ahead * 60 / 1e-7
+    seconds = np.append(0.0, np.cumsum(np.diff(knots) * 60 / tempi[:-1]))
+    heard = BeatMap(seconds=seconds, tempi=tempi)
+    begin = at - knots[0]
+    return heard.seconds_at(begin), heard.seconds_at(begin + np.maximum(length, 1 / 12))
+
+
+def beaten_onsets(piece: Notes) -> NDArray[np.float64]:
+    """What BeatEncoder states: as it is written, and 1.5 % of the time passed."""
+    if not len(piece):
+        return np.zeros(0)
+    onset, _ = written(piece)
+    return np.asarray(np.abs(onset - (piece.start - piece.start[0])) + 0.015 * onset + 1e-5)
+
+
+def beaten_durations(piece: Notes) -> NDArray[np.float64]:
+    """The same for durations."""
+    if not len(piece):
+        return np.zeros(0)
+    onset, end = written(piece)
+    return np.asarray(np.abs(end - onset - piece.duration) + 0.015 * (end - onset) + 1e-5)
+
+
+def test_beat_encoder() -> None:
+    long = long_piece(np.random.default_rng(0))
+    check_encoder(
+        BeatEncoder(),
+        onset_tolerance=beaten_onsets,
+        duration_tolerance=beaten_durations,
+        velocity_tolerance=2,
+        pieces=strategies.notes(
+            longest_rest=3.9,
+            durations=(0.005, 3.9),
+            beats=strategies.beat_maps(tempi=(20, 240)),
+        ),
+        hour=replace(long, beats=BeatMap(seconds=[0, 1000], tempi=[48.5, 44])),
+        refuses=[
+            Notes(start=[0], end=[1], pitch=[60]),
+            Notes(start=[0, 1], end=[1, 2], pitch=60, beats=BeatMap(tempi=[14])),
+            Notes(
+                start=[0],
+                end=[1],
+                pitch=60,
+                beats=BeatMap(meter_beats=[0], numerators=[13], denominators=[4]),
+            ),
+        ],
+    )
+
+
 def test_performance_event_encoder() -> None:
     check_encoder(
         PerformanceEventEncoder(),
@@ -74,12 +140,15 @@ def test_performance_event_encoder() -> None:
         velocity_tolerance=2,
         keeps_order=False,
         pieces=strategies.notes(overlaps=False, durations=(0.02, 30.0)),
+        refuses=[Notes(start=[0], end=[86_401], pitch=[60])],
     )
 
 
 STEP_DURATION = StepDurationEncoder().fields
 LOG_TIME = LogTimeEncoder().fields
 EVENTS = PerformanceEventEncoder().fields
+BEATS = BeatEncoder().fields
+ORDER = ("step", "pitch", "velocity", "duration")
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -97,10 +166,26 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     ("fields", "settings"),
     [
         (STEP_DURATION, {}),
-        (LOG_TIME, {"order": ("step", "pitch", "velocity", "duration"), "dropout": 0.5}),
+        (LOG_TIME, {"order": ORDER, "dropout": 0.5}),
         (EVENTS, {"layers": 2}),
+        (BEATS, {}),
+        (STEP_DURATION, {"sounding": True, "head": 0, "dropout": 0.5, "layers": 2}),
+        (STEP_DURATION, {"times": "mixture", "components": 3}),
+        (LOG_TIME, {"sounding": True, "head": 5, "order": ORDER}),
+        (LOG_TIME, {"sounding": True}),
+        (EVENTS, {"sounding": True, "head": 0}),
     ],
-    ids=["step-duration", "log-time", "events"],
+    ids=[
+        "step-duration",
+        "log-time",
+        "events",
+        "beats",
+        "step-duration-sounding",
+        "step-duration-mixtures",
+        "log-time-sounding",
+        "log-time-sounding-pitch-first",
+        "events-sounding",
+    ],
 )
 def test_note_lstm(fields: tuple[Field, ...], settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -161,7 +246,7 @@ def test_readers(plugin: plugins.Plugin) -> None:
 def test_no_built_in_is_left_out() -> None:
     """A part that joins the library joins this file, or this test says so."""
     checked = {
-        "encoders": {"step-duration", "log-time", "performance-event"},
+        "encoders": {"beat", "step-duration", "log-time", "performance-event"},
         "models": {"three-head-lstm", "note-lstm"},
         "losses": {"likelihood", "positive-pressure", "all-pairs"},
         "samplers": {"ancestral", "greedy", "weighted"},

@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from notelstm.errors import NotesError
 from notelstm.notes import BeatMap
-
-
-@st.composite
-def beat_maps(draw: st.DrawFn) -> BeatMap:
-    gaps = draw(st.lists(st.floats(0.01, 100), max_size=5))
-    seconds = np.concatenate([[0.0], np.cumsum(gaps)])
-    tempi = draw(st.lists(st.floats(5, 500), min_size=len(seconds), max_size=len(seconds)))
-    return BeatMap(seconds=seconds, tempi=tempi)
+from notelstm.testing.strategies import beat_maps
 
 
 @given(beat_maps(), st.lists(st.floats(0, 1000), max_size=10))
@@ -43,6 +37,59 @@ def test_beats_are_the_integral_of_the_tempo(beats: BeatMap, at: float) -> None:
 
 def test_the_default_is_120_for_ever() -> None:
     assert BeatMap().beats_at([0, 1, 3600]).tolist() == [0, 2, 7200]
+
+
+def places(beats: BeatMap, seconds: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Where in its bar each second lies, as a point on a circle of one beat for each of the bar."""
+    at = beats.beats_at(seconds)
+    if not beats.meter_beats.size:
+        return np.zeros(len(at), dtype=np.complex128)
+    # Rounding must not tell two metres apart where one begins.
+    k = np.maximum(np.searchsorted(beats.meter_beats, at + 1e-7, side="right") - 1, 0)
+    bar = 4 * beats.numerators[k] / beats.denominators[k]
+    return np.asarray(bar * np.exp(2j * np.pi * (at - beats.meter_beats[k]) / bar))
+
+
+@given(beat_maps(), st.floats(0, 20))
+def test_shifted_later_every_beat_and_bar_is_where_it_was(beats: BeatMap, later: float) -> None:
+    at = np.linspace(0, 60, 100)
+    shifted = beats.shifted(later)
+    since = shifted.beats_at(at + later) - shifted.beats_at(later)
+    assert np.allclose(since, beats.beats_at(at), atol=1e-6)
+    assert np.allclose(places(shifted, at + later), places(beats, at), atol=1e-5)
+    back = shifted.shifted(-later)
+    assert np.allclose(back.beats_at(at), beats.beats_at(at), atol=1e-6)
+
+
+@given(beat_maps(), st.floats(0, 20))
+def test_shifted_earlier_what_is_left_is_where_it_was(beats: BeatMap, cut: float) -> None:
+    at = np.linspace(cut, 80, 100)
+    shifted = beats.shifted(-cut)
+    since = beats.beats_at(at) - beats.beats_at(cut)
+    assert np.allclose(shifted.beats_at(at - cut), since, atol=1e-6)
+    here, wanted = places(shifted, at - cut), places(beats, at)
+    # The last part of a metre without a bar line is lost, so that part may count otherwise.
+    lost = since < (shifted.meter_beats[0] if shifted.meter_beats.size else 0)
+    assert np.allclose(here[~lost], wanted[~lost], atol=1e-5)
+    begun = int(np.count_nonzero(beats.meter_beats < beats.beats_at(cut) - 1e-6))
+    if beats.meter_beats.size - max(begun - 1, 0) == shifted.meter_beats.size:
+        assert np.allclose(here, wanted, atol=1e-5)
+
+
+def test_shifted_by_hand() -> None:
+    meter: dict[str, Any] = {"numerators": [4, 3], "denominators": [4, 4]}
+    beats = BeatMap(seconds=[0, 4], tempi=[60, 120], meter_beats=[0, 8], **meter)
+    # 5 s are 6 beats: the bar of four began two beats ago.
+    assert beats.shifted(-5) == BeatMap(
+        tempi=[120], meter_beats=[2], numerators=[3], denominators=[4]
+    )
+    assert beats.shifted(-1) == BeatMap(
+        seconds=[0, 3], tempi=[60, 120], meter_beats=[3, 7], **meter
+    )
+    assert beats.shifted(2) == BeatMap(
+        seconds=[0, 6], tempi=[60, 120], meter_beats=[2, 10], **meter
+    )
+    assert beats.shifted(0) == beats
 
 
 @pytest.mark.parametrize(

@@ -191,9 +191,14 @@ def test_shifting(piece: Notes, seconds: float) -> None:
     assert np.array_equal(later.pitch, piece.pitch)
 
 
-def test_shifting_before_the_start_is_refused_and_drops_the_beats() -> None:
+def test_shifting_takes_the_beats_along() -> None:
+    piece = Notes(start=[1], end=[2], pitch=[60], beats=BeatMap(seconds=[0, 1], tempi=[60, 120]))
+    assert piece.shifted(1).beats == BeatMap(seconds=[0, 2], tempi=[60, 120])
+    assert piece.shifted(-1).beats == BeatMap(tempi=[120])
+
+
+def test_shifting_before_the_start_is_refused() -> None:
     piece = Notes(start=[1], end=[2], pitch=[60], beats=BeatMap())
-    assert piece.shifted(1).beats is None
     with pytest.raises(NotesError, match="start is 0"):
         piece.shifted(-2)
 

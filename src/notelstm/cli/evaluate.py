@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -20,8 +19,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[Path, tyro.conf.Positional, arg(metavar="MODEL")],
-    folder: Annotated[str, tyro.conf.Positional, arg(metavar="FOLDER")],
+    what: Annotated[tuple[str, ...], tyro.conf.Positional, arg(metavar="[MODEL] FOLDER")],
     /,
     *,
     split: Annotated[Side | None, arg(help_behavior_hint="(default: see above)")] = None,
@@ -46,9 +44,9 @@ def evaluate(
     collapsed, and with --train, is it copied?
 
     Args:
-        model: A model file that `notelstm train` wrote.
-        folder: MIDI files that the model was not trained on: a folder, a single file, or the name
-            of a corpus such as `bach`.
+        what: A model file that `notelstm train` wrote (default: the one that comes with notelstm),
+            and MIDI files that it was not trained on: a folder, a single file, or the name of a
+            corpus such as `bach`.
         split: Which of its pieces. Of MAESTRO its own table says what is train, validation and
             test, and validation is the default. Of other sources, validation is what
             `notelstm train --validation` set aside for this model, and all is the default.
@@ -64,10 +62,18 @@ def evaluate(
     """
     from notelstm.bundle import load
     from notelstm.cli.tables import report_lines, sample_lines
+    from notelstm.errors import ConfigError
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
 
-    bundle = load(model)
+    if not 1 <= len(what) <= 2:
+        raise ConfigError(
+            "a model, or none, and a folder are measured",
+            got=f"{len(what)} names",
+            fix="notelstm evaluate [MODEL] FOLDER",
+        )
+    *model, folder = what
+    bundle = load(*model)
     written = _samples(bundle, samples, samples_from, notes, seed)
     music = _music(folder, bundle)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)

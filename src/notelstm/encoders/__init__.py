@@ -1,11 +1,13 @@
 """Encoders: pieces to rows of numbers and back, one file each."""
 
+from notelstm.encoders.beat import BeatEncoder
 from notelstm.encoders.log_time import LogTimeEncoder
 from notelstm.encoders.performance_event import PerformanceEventEncoder
 from notelstm.encoders.step_duration import StepDurationEncoder
 from notelstm.encoders.tracker import RowTracker, tracker_of
 
 __all__ = [
+    "BeatEncoder",
     "LogTimeEncoder",
     "PerformanceEventEncoder",
     "RowTracker",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -20,6 +20,8 @@ _SHIFTS: Final = 100
 _OFF: Final = 128
 _SHIFT: Final = 256
 _VELOCITY: Final = _SHIFT + _SHIFTS
+_LONGEST: Final = 86_400
+"""Seconds; a longer wait would fill the memory with rows."""
 
 
 def _events() -> tuple[Event, ...]:
@@ -44,7 +46,8 @@ class PerformanceEventEncoder:
     and never drift; velocity is off by at most 2. A velocity stands only where it changes. A pitch
     sounds once at a time: a note still sounding ends where the next of its pitch begins, and of
     several notes of one pitch in one cell the last is kept. Does not keep program, drums, track,
-    beats, and the silence before the first note. Its domain is every piece.
+    beats, and the silence before the first note. Its domain is every piece that lasts at most a
+    day from its first onset: a wait takes a row a second.
 
     Source:
         Oore, Simon, Dieleman, Eck and Simonyan, "This time with feeling: learning expressive
@@ -57,9 +60,14 @@ class PerformanceEventEncoder:
         return (_FIELD,)
 
     def encode(self, notes: Notes) -> Rows:
-        """(M, 1) float32 event ids, about 4.5 a note."""
+        """(M, 1) float32 event ids, about 4.5 a note.
+
+        Raises:
+            EncodingError: If the piece lasts longer than a day.
+        """
         if not len(notes):
             return np.zeros((0, 1), dtype=np.float32)
+        _check_length(notes)
         on = np.rint((notes.start - notes.start[0]) / _CELL).astype(np.int64)
         off = np.maximum(on + 1, np.rint((notes.end - notes.start[0]) / _CELL).astype(np.int64))
         ids: list[int] = []
@@ -94,6 +102,19 @@ class PerformanceEventEncoder:
     def tracker(self) -> EventTracker:
         """A tracker at the start of a piece."""
         return EventTracker()
+
+
+def _check_length(notes: Notes) -> None:
+    seconds = notes.end - notes.start[0]
+    late = np.flatnonzero(seconds > _LONGEST)
+    if late.size:
+        i = late[0]
+        raise EncodingError(
+            f"a piece in events lasts at most a day, {_LONGEST:,} s, from its first onset",
+            got=f"an end after {seconds[i]:,.0f} s",
+            where=f"note {i}",
+            fix="cut the piece, or leave out the notes that come absurdly late",
+        )
 
 
 def _points(
@@ -178,6 +199,10 @@ class EventTracker:
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound at or after the clock, none of them ended yet."""
         return set(self._open)
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest `count` notes, in order."""
+        return [(start * _CELL, pitch) for start, _, pitch, _ in self._notes[-count:]]
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """(388,) True for each event that can come next."""

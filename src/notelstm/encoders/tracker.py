@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Final, final
 
 import numpy as np
@@ -13,6 +13,9 @@ from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder, Tracker, TrackingEncoder
 
 __all__ = ["RowTracker", "tracker_of"]
+
+_TOUCHING: Final = 1e-6
+"""Seconds by which a note may seem to outlast the onset that it ends at, as float64 has it."""
 
 
 def tracker_of(encoder: NoteEncoder) -> Tracker:
@@ -46,6 +49,7 @@ class RowTracker:
         self._duration: Final = _column(encoder, "duration")
         self._rows: list[Row] = []
         self._open: list[tuple[float, int]] = []
+        self._played: list[tuple[float, int]] = []
         self._clock = 0.0
 
     @property
@@ -66,11 +70,38 @@ class RowTracker:
         pitch = int(fields[self._pitch].value_of(float(row[self._pitch])))
         self._open = [(e, p) for e, p in self._open if e > self._clock]
         self._open.append((end, pitch))
+        self._played.append((self._clock, pitch))
         self._rows.append(np.array(row, dtype=np.float32))
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
         return {pitch for end, pitch in self._open if end > at}
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest `count` notes, in order."""
+        return self._played[-count:]
+
+    @property
+    def place(self) -> float:
+        """The onset of the latest note, seconds."""
+        return self._clock
+
+    @property
+    def pace(self) -> float:
+        """1: steps are in seconds."""
+        return 1.0
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """How many seconds longer each note lasts that sounds beyond the latest onset."""
+        return [(end - self._clock, pitch) for end, pitch in self._open if end > self._clock]
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound after the step that is known; None if none is."""
+        field = self._fields[self._step]
+        if field.name not in known:
+            return None
+        at = self._clock + field.value_of(known[field.name])
+        return {pitch for end, pitch in self._open if end > at + _TOUCHING}
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """Whatever the field can hold: with one row a note, any row can follow any other."""

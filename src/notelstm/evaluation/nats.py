@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,17 +23,18 @@ from notelstm.evaluation.grid import FIRST, FLOOR, GRIDS, cells_of, snap
 from notelstm.evaluation.reliability import Reliability
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.evaluation.spread import Spread
-from notelstm.fields import Field, Rows
+from notelstm.fields import Field, Role, Rows
 from notelstm.models.known import columns
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical
-from notelstm.protocols import Density, NoteEncoder, NoteModel
+from notelstm.protocols import Bounds, Density, MeasuredEncoder, NoteEncoder, NoteModel
 from notelstm.tree import leaf
 
 __all__ = ["nats_per_note", "score_piece"]
 
-_Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+_COUNTED_AS: Final[Mapping[Role, Role]] = {"metre": "step", "position": "step", "tempo": "step"}
+"""What fields of a beat cost is a part of the step's: together they say when a note begins."""
 
 
 def nats_per_note(
@@ -91,7 +92,7 @@ def score_piece(
     notes = snap(piece)
     rows = encoder.encode(notes)
     spread = Spread(sigmas=sigmas or {})
-    bounds: dict[str, _Bounds] = {}
+    bounds: Mapping[str, Bounds] = {}
     if any(field.role == "event" for field in encoder.fields):
         wanted, count = _event_rows(encoder, rows)
     else:
@@ -135,7 +136,7 @@ class _Tally:
         self.reliability: dict[str, Reliability] = {}
 
     def add(
-        self, role: str, prediction: Density, entries: Tensor, nats: Tensor, chosen: Tensor
+        self, role: Role, prediction: Density, entries: Tensor, nats: Tensor, chosen: Tensor
     ) -> None:
         """Count the rows that are chosen, (M,) bool, of one field."""
         total = float(nats[chosen].sum())
@@ -143,7 +144,8 @@ class _Tally:
             raise DataError(
                 "scores are finite", got=f"{role}: {total}", fix="the model has diverged; retrain"
             )
-        self.nats[role] = self.nats.get(role, 0.0) + total
+        counted = _COUNTED_AS.get(role, role)
+        self.nats[counted] = self.nats.get(counted, 0.0) + total
         if isinstance(prediction, Categorical):
             said = Reliability.of(Categorical(prediction.logits[chosen]), entries[chosen])
             before = self.reliability.get(role, Reliability())
@@ -152,7 +154,9 @@ class _Tally:
 
 def _cell_nats(field: Field, prediction: Density, low: Tensor, high: Tensor) -> Tensor:
     """(M,) -ln P of the cells [low, high)."""
-    return _nats(prediction.mass(field, low, high), GRIDS[field.role].size)
+    grid = GRIDS.get(field.role)
+    cells = field.classes or 1 if grid is None else grid.size
+    return _nats(prediction.mass(field, low, high), cells)
 
 
 def _event_nats(field: Field, prediction: Density, events: Tensor) -> Tensor:
@@ -165,15 +169,19 @@ def _nats(probability: Tensor, cells: int) -> Tensor:
     return -torch.log((1 - FLOOR) * probability + FLOOR / cells)
 
 
-def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> dict[str, _Bounds]:
+def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:
     """Each field's cells of a piece, (N,) begins and ends."""
+    cells = cells_of(notes)
+    if isinstance(encoder, MeasuredEncoder):
+        falls = {role: grid.bounds(getattr(cells, role)) for role, grid in GRIDS.items()}
+        return encoder.bounds(notes, rows, falls)
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(
             "the measure knows pitch, step, duration (in seconds), velocity and events",
             got=", ".join(unmeasured),
+            fix="give the encoder bounds(), notelstm.protocols.MeasuredEncoder",
         )
-    cells = cells_of(notes)
     bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
     decoded = encoder.decode(rows).start
     for field in encoder.fields:

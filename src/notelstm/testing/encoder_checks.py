@@ -17,6 +17,7 @@ from notelstm.protocols import NoteEncoder
 from notelstm.testing import strategies
 from notelstm.testing.clauses import for_all, require, run
 from notelstm.testing.makers import long_piece
+from notelstm.testing.measure_checks import MEASURE_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES, TIME_CLAUSES, Promise, Tolerance, Trip
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES, legal_rows_can_be_decoded
 
@@ -90,7 +91,11 @@ def check_encoder(
     )
 
     def holds(piece: Notes) -> None:
-        run(_NAME, (*PIECE_CLAUSES, *TRACKER_CLAUSES), Trip(encoder, promise, piece))
+        run(
+            _NAME,
+            (*PIECE_CLAUSES, *MEASURE_CLAUSES, *TRACKER_CLAUSES),
+            Trip(encoder, promise, piece),
+        )
 
     for_all(strategies.notes() if pieces is None else pieces, examples, holds)
     run(_NAME, HOUR_CLAUSES, Trip(encoder, promise, long))

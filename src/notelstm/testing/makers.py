@@ -48,6 +48,7 @@ def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
         end=end[chosen],
         pitch=notes.pitch[chosen],
         velocity=notes.velocity[chosen],
+        beats=notes.beats,
     )
 
 

@@ -20,10 +20,10 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from notelstm.fields import Event, Field, Rows
-from notelstm.notes import Notes
+from notelstm.notes import BeatMap, Notes
 from notelstm.testing.makers import without_overlaps
 
-__all__ = ["fields", "logits", "masks", "notes", "rows_for", "uniforms"]
+__all__ = ["beat_maps", "fields", "logits", "masks", "notes", "rows_for", "uniforms"]
 
 _LAST_UNIFORM = 1 - 2**-24
 """The greatest float32 below 1."""
@@ -56,6 +56,7 @@ def notes(
     pitches: tuple[int, int] = (0, 127),
     velocities: tuple[int, int] = (1, 127),
     overlaps: bool = True,
+    beats: SearchStrategy[BeatMap] | None = None,
 ) -> Notes:
     """Pieces with ties, repeated pitches, long rests, extremes; one note, or none.
 
@@ -70,6 +71,8 @@ def notes(
         velocities: MIDI velocities; the least and the greatest.
         overlaps: Whether two notes of one pitch may sound together. Without, a note ends where the
             next of its pitch begins at the latest, and may become as short as `durations` allows.
+        beats: Makes each piece's beat map, :func:`beat_maps` say; None for pieces without. Half of
+            the pieces with one begin all notes on a quarter of a beat, up to that much earlier.
 
     Returns:
         A strategy for pieces.
@@ -91,11 +94,48 @@ def notes(
         return Notes.empty()
     steps, lengths, pitch, velocity = zip(*columns, strict=True)
     start = np.minimum(np.cumsum(steps), max_seconds)
-    piece = Notes(start=start, end=start + lengths, pitch=pitch, velocity=velocity)
+    beat_map = None if beats is None else draw(beats)
+    if beat_map is not None and draw(st.booleans()):
+        start = beat_map.seconds_at(np.floor(beat_map.beats_at(start) * 4) / 4)
+    piece = Notes(start=start, end=start + lengths, pitch=pitch, velocity=velocity, beats=beat_map)
     if not overlaps:
         piece = without_overlaps(piece, shortest=durations[0])
         assume(len(piece) >= min_notes)
     return piece
+
+
+@st.composite
+def beat_maps(
+    draw: st.DrawFn,
+    *,
+    tempi: tuple[float, float] = (20.0, 300.0),
+    metres: Sequence[tuple[int, int]] = ((4, 4), (3, 4), (2, 2), (6, 8), (5, 8)),
+) -> BeatMap:
+    """Beat maps with tempo changes on and off the beat, metre changes, pick-ups, or none of them.
+
+    Args:
+        draw: Given by Hypothesis.
+        tempi: Quarter notes a minute; the least and the greatest.
+        metres: The time signatures that may be drawn.
+
+    Returns:
+        A strategy for beat maps.
+    """
+    gap = _seconds(0.01, 30.0, (0.25, 0.5, 0.5, 2.0))
+    gaps = draw(st.lists(gap, max_size=4))
+    tempo = _seconds(*tempi, special=(60.0, 96.0, 120.0, 120.0))
+    signatures = draw(st.lists(st.sampled_from(metres), max_size=4))
+    starts = [draw(st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.0])) for _ in signatures[:1]]
+    for upper, lower in signatures[:-1]:
+        bars = 4 * upper / lower * draw(st.integers(1, 3))
+        starts.append(starts[-1] + draw(st.sampled_from([bars, bars, bars + 0.5, 0.3])))
+    return BeatMap(
+        seconds=np.cumsum([0.0, *gaps]),
+        tempi=draw(st.lists(tempo, min_size=len(gaps) + 1, max_size=len(gaps) + 1)),
+        meter_beats=starts,
+        numerators=[upper for upper, _ in signatures],
+        denominators=[lower for _, lower in signatures],
+    )
 
 
 @st.composite

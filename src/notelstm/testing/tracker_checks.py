@@ -9,7 +9,7 @@ import numpy as np
 from notelstm.encoders.tracker import tracker_of
 from notelstm.fields import Field, Interval, Mask, Row, Rows
 from notelstm.notes import Notes
-from notelstm.protocols import NoteEncoder, Tracker
+from notelstm.protocols import NoteEncoder, RecallingTracker, StepTracker, Tracker
 from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip
 
@@ -64,6 +64,53 @@ def _the_tracker_knows_what_sounds(trip: Trip) -> None:
         at_most = set(begun.pitch[begun.end >= now - EXACT].tolist())
         got = set(tracker.sounding(now))
         require(surely <= got <= at_most, f"Row {i}, {now:g} s: {got} instead of {surely}.")
+
+
+def _the_tracker_recalls_its_latest_notes(trip: Trip) -> None:
+    """If it offers `latest`, these are the notes that ``decode`` gives, at its clock at last."""
+    tracker = tracker_of(trip.encoder)
+    if not isinstance(tracker, RecallingTracker):
+        return
+    require(list(tracker.latest(3)) == [], "Notes before the first.")
+    for i, row in enumerate(trip.rows):
+        tracker.push(row)
+        begun = trip.back[: tracker.n]
+        for count in (1, 3, len(trip.rows) + 1):
+            got, some = tracker.latest(count), begun[max(0, tracker.n - count) :]
+            pitches = [pitch for _, pitch in got]
+            require(pitches == some.pitch.tolist(), f"Row {i}, {count} notes: {got}.")
+            onsets = np.array([onset for onset, _ in got])
+            near = np.allclose(onsets, some.start, rtol=0, atol=EXACT)
+            require(near, f"Row {i}, {count} notes: {got}.")
+
+
+def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
+    """If it offers `remaining` and the like, what they say of a step is what the notes do."""
+    tracker = tracker_of(trip.encoder)
+    steps = [field for field in trip.encoder.fields if field.role == "step"]
+    if not isinstance(tracker, StepTracker) or not steps:
+        return
+    column = trip.encoder.fields.index(steps[0])
+    for i, row in enumerate(trip.rows):
+        known = {steps[0].name: float(row[column])}
+        require(tracker.overlapping({}) is None, f"Row {i}: it knows a step that is open.")
+        overlapping, clock, before = tracker.overlapping(known), tracker.clock, tracker.n
+        remaining, pace = tracker.remaining(), tracker.pace
+        tracker.push(row)
+        if before == 0:
+            require(not overlapping and not remaining, f"Row {i}: something sounds.")
+            continue
+        step = steps[0].value_of(known[steps[0].name])
+        took = step * pace
+        require(abs(tracker.clock - clock - took) <= EXACT, f"Row {i}: a pace of {pace}.")
+        begun, now = trip.back[:before], tracker.clock
+        surely = set(begun.pitch[begun.end > now + 2 * EXACT].tolist())
+        at_most = set(begun.pitch[begun.end > now - EXACT].tolist())
+        for what, got in (
+            ("overlapping", set(overlapping or ())),
+            ("remaining", {pitch for left, pitch in remaining if left > step + 2 * EXACT}),
+        ):
+            require(surely <= got <= at_most, f"Row {i}: {what} {got} instead of {surely}.")
 
 
 def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
@@ -145,6 +192,8 @@ TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _the_tracker_gives_what_decode_gives,
     _the_tracker_keeps_time,
     _the_tracker_knows_what_sounds,
+    _the_tracker_recalls_its_latest_notes,
+    _the_tracker_knows_what_a_step_leads_to,
     _what_was_encoded_is_legal,
     _closing_ends_what_sounds,
 )

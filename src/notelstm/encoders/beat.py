@@ -1,0 +1,291 @@
+"""Seven classes a note, times in beats: metre, step, position, tempo, pitch, duration, velocity."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.encoders.beat_tracker import BeatTracker
+from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
+from notelstm.errors import ConfigError, EncodingError
+from notelstm.fields import Field, Role, Rows
+from notelstm.notes import BeatMap, Notes
+from notelstm.protocols import Bounds
+
+__all__ = ["METRES", "BeatEncoder"]
+
+METRES: Final = (
+    *("2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"),
+    *("3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8"),
+)
+"""The metres that a :class:`BeatEncoder` knows unless it is told others."""
+
+_MOST: Final = 100_000
+"""More cells than that are a slip, and would fill the memory."""
+_MIDDLE: Final = 120.0
+_PER_DOUBLING: Final = 24
+_SLOWER: Final = 3 * _PER_DOUBLING
+_FASTER: Final = 2 * _PER_DOUBLING
+_ON_TIME: Final = 1e-6
+"""Cells by which a tempo that begins on a note may be off, as float64 has it."""
+
+
+def _tempo(k: NDArray[np.float64]) -> tuple[float, ...]:
+    """Quarter notes a minute, `k` classes above the middle."""
+    return tuple((_MIDDLE * 2 ** (k / _PER_DOUBLING)).tolist())
+
+
+_TEMPO: Final = Field.categorical(
+    "tempo",
+    "tempo",
+    values=_tempo(np.arange(-_SLOWER, _FASTER + 1.0)),
+    edges=_tempo(np.arange(-_SLOWER - 0.5, _FASTER + 1)),
+    unit="quarter notes a minute",
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BeatEncoder:
+    """One row a note, as it is written down: in beats and bars, for pieces with a beat map.
+
+    A row says the metre in which the note begins, the step from the note before, the position in
+    the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter notes, counted
+    in cells of which there are `per_beat` in each. The step alone says when a note begins, so that
+    a model's step can be scored as any other; the position follows from it and is there for the
+    model to read, as is the metre. The tracker's ``legal`` holds them together in whatever order a
+    model draws them: within a metre a position is the one that the step leads to, and another
+    metre begins after the note before.
+
+    Keeps pitch exactly, onsets (from the first note) and durations within half a cell, which never
+    adds up in beats, velocity within 2, tempo within 1.5 % at every note, metre and bar lines at
+    every note. Seconds follow from these: between two onsets time runs at the tempo of the first,
+    so onsets drift by up to 1.5 % of the time passed, and by what a tempo change between
+    two onsets makes, as it is heard from the later one on; of several at one onset the last
+    counts. A note longer than `longest` becomes `longest`, a shorter one than half a cell a cell;
+    of a longer rest whole bars are left out. Bars of one metre are counted on where it is stated
+    again; before the first metre they are counted backwards, and a map without any has bars of
+    4/4. A first metre none of whose bar lines comes before the next metre is lost. Does not keep
+    program, drums, track, and the silence before the first note.
+
+    Its domain is every piece with a beat map whose tempi at the notes are 15 to 480 quarter notes a
+    minute, and whose metres are among `metres`; a piece without notes needs no map.
+
+    Attributes:
+        per_beat: Cells in a quarter note; a bar of each metre has a whole number of them.
+        longest: The longest step and duration in quarter notes, at least two bars of any metre.
+        metres: The metres that can be told, ``"6/8"`` say.
+
+    Raises:
+        ConfigError: If the settings give no classes.
+
+    Source:
+        Positions, tempi and bars as in Huang and Yang, "Pop Music Transformer", 2020 (REMI), and
+        a row a note as in Hsiao, Liu, Yeh and Yang, "Compound Word Transformer", 2021.
+
+    Example:
+        >>> beats = BeatMap(meter_beats=[1.0], numerators=[3], denominators=[4])
+        >>> notes = Notes(start=[0, 0.5], end=[0.5, 1], pitch=[60, 64], beats=beats)
+        >>> encoder = BeatEncoder(metres=("3/4",))
+        >>> encoder.encode(notes)[:, 1:3].tolist()  # the first note is on the third beat
+        [[0.0, 24.0], [12.0, 0.0]]
+        >>> encoder.decode(encoder.encode(notes)).beats == beats
+        True
+    """
+
+    per_beat: int = 12
+    longest: float = 16.0
+    metres: tuple[str, ...] = METRES
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        object.__setattr__(self, "metres", tuple(self.metres))
+        cells = self.longest * self.per_beat
+        if not (self.per_beat >= 1 and 1 <= cells <= _MOST and cells == int(cells)):
+            raise ConfigError(
+                f"a beat has a cell or more, and `longest` beats a whole number up to {_MOST}",
+                got=f"{self.per_beat} in a beat, {self.longest:g} beats",
+            )
+        for metre in self.metres:
+            upper, _, lower = metre.partition("/")
+            if not (upper.isdecimal() and lower.isdecimal() and int(upper) and int(lower)):
+                raise ConfigError('a metre is a fraction such as "3/4"', got=repr(metre))
+            if 4 * int(upper) * self.per_beat % int(lower):
+                raise ConfigError(
+                    "a bar has a whole number of cells",
+                    got=f"{metre} with {self.per_beat} in a quarter note",
+                    fix="choose another per_beat, or leave the metre out",
+                )
+        if not self.metres or len(set(self.metres)) < len(self.metres):
+            raise ConfigError("there are metres, each once", got=f"{self.metres}")
+        if cells < 2 * self.bars.max():
+            raise ConfigError(
+                "`longest` is two bars of any metre or more",
+                got=f"{self.longest:g}, with a bar of {self.bars.max() / self.per_beat:g} beats",
+            )
+
+    @functools.cached_property
+    def signatures(self) -> NDArray[np.int64]:
+        """(M, 2) the numbers of each metre's time signature."""
+        return np.array([metre.split("/") for metre in self.metres], dtype=np.int64)
+
+    @functools.cached_property
+    def bars(self) -> NDArray[np.int64]:
+        """(M,) cells in a bar of each metre."""
+        return np.asarray(4 * self.signatures[:, 0] * self.per_beat // self.signatures[:, 1])
+
+    def _cells(self, name: str, role: Role, first: int, count: int) -> Field:
+        """A field of a class for each number of cells from `first` on."""
+        cells = np.arange(first, first + count)
+        return Field.categorical(
+            name,
+            role,
+            values=tuple(cells / self.per_beat),
+            edges=tuple((np.append(cells, first + count) - 0.5) / self.per_beat),
+            unit="beat",
+        )
+
+    @functools.cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """Metre, step, position in the bar (beats), tempo (121), pitch, duration, velocity."""
+        metres, longest = len(self.metres), round(self.longest * self.per_beat)
+        return (
+            Field.categorical(
+                "metre", "metre", values=range(metres), edges=[k - 0.5 for k in range(metres + 1)]
+            ),
+            self._cells("step", "step", 0, longest + 1),
+            self._cells("position", "position", 0, int(self.bars.max())),
+            _TEMPO,
+            PITCH,
+            self._cells("duration", "duration", 1, longest),
+            VELOCITY,
+        )
+
+    def encode(self, notes: Notes) -> Rows:
+        """(N, 7) float32 class ids.
+
+        Raises:
+            EncodingError: If the piece has no beat map, or a tempo or metre of it has no class.
+        """
+        if not len(notes):
+            return np.zeros((0, 7), dtype=np.float32)
+        beats = _map_of(notes)
+        begin, end = (beats.beats_at(at) * self.per_beat for at in (notes.start, notes.end))
+        at = np.rint(begin)
+        metre, position = self._places(beats, at)
+        longest = round(self.longest * self.per_beat)
+        bar, step = self.bars[metre], np.diff(at, prepend=at[:1])
+        rows = np.zeros((len(notes), 7), dtype=np.float32)
+        rows[:, 0] = metre
+        # Left out of a rest are whole bars, so that the position still follows from the step.
+        rows[:, 1] = step - np.maximum(0, np.ceil((step - longest) / bar)) * bar
+        rows[:, 2] = position
+        rows[:, 3] = self._tempi(beats, at)
+        rows[:, 4] = notes.pitch
+        rows[:, 5] = np.rint(end - begin).clip(1, longest) - 1
+        rows[:, 6] = notes.velocity // 4
+        return rows
+
+    def _places(
+        self, beats: BeatMap, at: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """(N,) the metre in which each cell lies, and its cells from the bar line."""
+        starts, told = [0.0], ["4/4"]
+        if beats.meter_beats.size:
+            starts = np.rint(beats.meter_beats * self.per_beat).tolist()
+            signatures = zip(beats.numerators, beats.denominators, strict=True)
+            told = [f"{upper}/{lower}" for upper, lower in signatures]
+        here = np.maximum(np.searchsorted(starts, at, side="right") - 1, 0)
+        class_of = {metre: k for k, metre in enumerate(self.metres)}
+        metre = np.array([class_of.get(name, -1) for name in told])[here]
+        if metre.min() < 0:
+            i = int(metre.argmin())
+            raise EncodingError(
+                f"a metre is one of {', '.join(self.metres)}",
+                got=told[here[i]],
+                where=f"note {i}",
+                fix="give the encoder metres=(...) that hold it",
+            )
+        # Bars are counted on within a metre, from where its first note finds them.
+        new = np.diff(metre, prepend=-1) != 0
+        first = np.maximum.accumulate(np.where(new, np.arange(len(at)), 0))
+        return metre, (at - np.array(starts)[here[first]]) % self.bars[metre]
+
+    def _tempi(self, beats: BeatMap, at: NDArray[np.float64]) -> NDArray[np.intp]:
+        """(N,) the class of the tempo in force at each cell."""
+        knots = beats.beats_at(beats.seconds) * self.per_beat
+        here = np.maximum(np.searchsorted(knots, at + _ON_TIME, side="right") - 1, 0)
+        tempo, (low, *borders, high) = beats.tempi[here], _TEMPO.edges
+        bad = np.flatnonzero((tempo < low) | (tempo > high))
+        if bad.size:
+            raise EncodingError(
+                "a tempo is 15 to 480 quarter notes a minute",
+                got=f"{tempo[bad[0]]:g}",
+                where=f"note {bad[0]}",
+                fix="halve or double the note values, or use an encoder in seconds",
+            )
+        return np.searchsorted(borders, tempo, side="right")
+
+    def decode(self, rows: Rows) -> Notes:
+        """Notes from (N, 7) class ids, with a beat map; the first starts at its own step.
+
+        Raises:
+            EncodingError: If a class does not exist, or a position is not where the step leads.
+        """
+        tracker = self.tracker()
+        for row in as_rows(rows, self.fields):
+            tracker.push(row)
+        return tracker.notes()
+
+    def tracker(self) -> BeatTracker:
+        """A tracker at the start of a piece."""
+        return BeatTracker(
+            self.fields, per_beat=self.per_beat, bars=self.bars, signatures=self.signatures
+        )
+
+    def bounds(
+        self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
+    ) -> Mapping[str, Bounds]:
+        """Where the cells lie in beats, told by the past and by the tempo class of the row before.
+
+        A step is counted from the cell in which the note before was put. Of metre, position and
+        tempo the row's own class is asked for: their cost is a part of when the note begins.
+        """
+        ids = rows.astype(np.int64)
+        tempo = np.array(_TEMPO.values)[ids[:, 3]] / 60  # beats a second
+        begin = _map_of(notes).beats_at(notes.start)
+        astray = begin - np.rint(begin * self.per_beat) / self.per_beat
+        before = np.maximum(np.arange(len(ids)) - 1, 0)
+        steps = tuple(end * tempo[before] + astray[before] for end in cells["step"])
+        lengths = tuple(end * tempo for end in cells["duration"])
+        bounds = {field.name: _own_classes(field, ids[:, k]) for k, field in enumerate(self.fields)}
+        return {
+            **bounds,
+            "step": (steps[0], steps[1]),
+            "duration": (lengths[0], lengths[1]),
+            "pitch": cells["pitch"],
+            "velocity": cells["velocity"],
+        }
+
+
+def _own_classes(field: Field, ids: NDArray[np.int64]) -> Bounds:
+    """(N,) where the classes begin and end."""
+    edges = np.array(field.edges)
+    return edges[ids], edges[ids + 1]
+
+
+def _map_of(notes: Notes) -> BeatMap:
+    if notes.beats is None:
+        raise EncodingError(
+            "a piece in beats has a tempo and metre map",
+            got="none",
+            where="notes.beats",
+            fix="read it from a file that has one, give Notes(beats=BeatMap(...)), "
+            "or use an encoder in seconds",
+        )
+    return notes.beats

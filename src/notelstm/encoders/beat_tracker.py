@@ -1,0 +1,222 @@
+"""The tracker of ``BeatEncoder``: decoding in beats, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import EncodingError
+from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.notes import BeatMap, Notes
+
+__all__ = ["BeatTracker"]
+
+
+@final
+class BeatTracker:
+    """Decodes rows in beats, and knows which positions a step leads to.
+
+    Args:
+        fields: Those of the encoder: metre, step, position, tempo, pitch, duration, velocity.
+        per_beat: Cells in a quarter note; times are counted in them.
+        bars: (M,) cells in a bar of each metre.
+        signatures: (M, 2) the numbers of each metre's time signature.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        *,
+        per_beat: int,
+        bars: NDArray[np.int64],
+        signatures: NDArray[np.int64],
+    ) -> None:
+        self._per_beat: Final = per_beat
+        self._signatures: Final = signatures
+        self._bars: Final = bars
+        self._lengths: Final[list[int]] = bars.tolist()
+        self._steps: Final = np.arange(fields[1].classes or 0)
+        self._places: Final = np.arange(fields[2].classes or 0)
+        self._tempi: Final = fields[3].values
+        self._velocities: Final = fields[6].values
+        self._rows: list[list[int]] = []
+        self._at: list[int] = []
+        self._played: list[tuple[float, int]] = []
+        self._clock = 0.0
+        self._open: list[tuple[int, int]] = []
+
+    @property
+    def n(self) -> int:
+        """How many notes have begun."""
+        return len(self._rows)
+
+    @property
+    def clock(self) -> float:
+        """The onset of the latest note, seconds."""
+        return self._clock
+
+    def push(self, row: Row) -> None:
+        """Take in the next note, (7,).
+
+        Raises:
+            EncodingError: If its position is not one that metre and step lead to.
+        """
+        ids = [int(entry) for entry in row.tolist()]
+        metre, step, position, tempo, pitch, duration, _ = ids
+        if not self._fits(metre, step, position):
+            raise EncodingError(
+                "a position lies within the bar, where the step leads to; in a new metre it lies "
+                "less than the step after the bar line",
+                got=f"cell {position} of a bar of {self._lengths[metre]}, {step} cells on",
+                where=f"row {self.n}",
+                fix="confine the draw to what is legal, or repair the row",
+            )
+        at, since = step, tempo
+        if self._rows:
+            at, since = self._at[-1] + step, self._rows[-1][3]
+        self._clock += step * 60 / (self._tempi[since] * self._per_beat)
+        self._rows.append(ids)
+        self._at.append(at)
+        self._played.append((self._clock, pitch))
+        self._open = [(end, sounding) for end, sounding in self._open if end > at]
+        self._open.append((at + duration + 1, pitch))
+
+    def _fits(self, metre: int, step: int, position: int) -> bool:
+        bar = self._lengths[metre]
+        if not self._rows:
+            return position < bar
+        last, _, place, *_ = self._rows[-1]
+        if metre == last:
+            return position == (place + step) % bar
+        return position < min(bar, step)
+
+    def sounding(self, at: float) -> Set[int]:
+        """The pitches that sound `at` seconds after the start, at or after the latest onset."""
+        if not self._rows:
+            return set()
+        tempo = self._tempi[self._rows[-1][3]]
+        now = self._at[-1] + (at - self._clock) * tempo * self._per_beat / 60
+        return {pitch for end, pitch in self._open if end > now}
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest `count` notes, in order."""
+        return self._played[-count:]
+
+    @property
+    def place(self) -> float:
+        """Beats from the bar line to the latest note."""
+        return self._rows[-1][2] / self._per_beat if self._rows else 0.0
+
+    @property
+    def pace(self) -> float:
+        """Seconds of a beat in the tempo of the latest note; of the middle one before the first."""
+        return 60 / self._tempi[self._rows[-1][3] if self._rows else len(self._tempi) // 2]
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """How many beats longer each note lasts that sounds beyond the latest onset."""
+        return [((end - self._at[-1]) / self._per_beat, pitch) for end, pitch in self._open]
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound after the step that is known; None if none is."""
+        if "step" not in known:
+            return None
+        at = self._at[-1] + int(known["step"]) if self._at else 0
+        return {pitch for end, pitch in self._open if end > at}
+
+    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """What metre, step and position can be so that they agree; anything for other fields."""
+        metre, step, position = (known.get(name) for name in ("metre", "step", "position"))
+        if field.role == "metre":
+            return self._legal_metres(step, position)
+        if field.role == "step":
+            return self._legal_steps(metre, position)
+        if field.role == "position":
+            return self._legal_positions(metre, step)
+        return None
+
+    def _legal_metres(self, step: float | None, position: float | None) -> Mask:
+        place = 0 if position is None else position
+        legal = self._bars > place
+        if self._rows and step is not None:
+            last, _, before, *_ = self._rows[-1]
+            legal &= step > place
+            legal[last] = position is None or position == (before + step) % self._lengths[last]
+        return legal
+
+    def _legal_steps(self, metre: float | None, position: float | None) -> Mask:
+        if not self._rows:
+            return self._steps >= 0
+        last, _, before, *_ = self._rows[-1]
+        place = 0 if position is None else position
+        goes_on = self._steps >= 0
+        if position is not None:
+            goes_on = (before + self._steps) % self._lengths[last] == position
+        if metre == last:
+            return goes_on
+        changes = self._steps > place
+        if metre is not None:
+            return changes
+        others = np.delete(self._bars, last)
+        return goes_on | changes if np.any(others > place) else goes_on
+
+    def _legal_positions(self, metre: float | None, step: float | None) -> Mask:
+        longest = self._bars.max() if metre is None else self._lengths[int(metre)]
+        if not self._rows:
+            return self._places < longest
+        last, _, before, *_ = self._rows[-1]
+        goes_on = self._places < self._lengths[last]
+        if step is not None:
+            goes_on = self._places == (before + step) % self._lengths[last]
+        if metre == last:
+            return goes_on
+        if metre is None:
+            longest = np.delete(self._bars, last).max(initial=0)
+        changes = self._places < (longest if step is None else min(longest, step))
+        return changes if metre is not None else goes_on | changes
+
+    def closing(self) -> Rows:
+        """Nothing: every note says when it ends."""
+        return np.zeros((0, 7), dtype=np.float32)
+
+    def notes(self) -> Notes:
+        """Everything pushed so far, decoded, with its beat map."""
+        if not self._rows:
+            return Notes.empty()
+        at = np.array(self._at)
+        metre, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
+        beats = self._beat_map(at, metre, position, np.array(self._tempi)[tempo])
+        return Notes(
+            start=beats.seconds_at(at / self._per_beat),
+            end=beats.seconds_at((at + duration + 1) / self._per_beat),
+            pitch=pitch,
+            velocity=np.array(self._velocities)[velocity],
+            beats=beats,
+        )
+
+    def _beat_map(
+        self,
+        at: NDArray[np.int64],
+        metre: NDArray[np.int64],
+        position: NDArray[np.int64],
+        tempo: NDArray[np.float64],
+    ) -> BeatMap:
+        changes = np.flatnonzero(np.diff(tempo)) + 1
+        knots, tempi = np.append(0, at[changes]), np.append(tempo[0], tempo[changes])
+        last = np.append(np.diff(knots) > 0, True)
+        knots, tempi = knots[last], tempi[last]
+        seconds = np.cumsum(np.diff(knots) * 60 / (tempi[:-1] * self._per_beat))
+        runs = np.append(0, np.flatnonzero(np.diff(metre)) + 1)
+        lines, told = at[runs] - position[runs], self._signatures[metre[runs]]
+        lines[0] %= self._lengths[metre[0]]
+        if len(lines) > 1 and lines[0] >= lines[1]:
+            lines, told = lines[1:], told[1:]
+        return BeatMap(
+            seconds=np.append(0.0, seconds),
+            tempi=tempi,
+            meter_beats=lines / self._per_beat,
+            numerators=told[:, 0],
+            denominators=told[:, 1],
+        )
