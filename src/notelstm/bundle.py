@@ -26,10 +26,14 @@ from notelstm.models.windowed import Windowed
 from notelstm.plugins import Saved, build, describe
 from notelstm.protocols import Feedback, NoteEncoder, NoteModel, Sampler
 
-__all__ = ["FORMAT", "Bundle", "DataCard", "load", "save"]
+__all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load", "save"]
 
 FORMAT: Final = 1
 """The version of the file format that this library writes, and the newest that it reads."""
+
+PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
+"""The model that comes with the library: piano music, trained on MAESTRO; beside it are its card
+and its licence, which is not the library's."""
 
 _KEY: Final = "notelstm"
 
@@ -53,6 +57,17 @@ class DataCard:
     pieces: int = 0
     notes: int = 0
 
+    def after(self, earlier: DataCard) -> DataCard:
+        """The card of a model that was trained on `earlier`, then on this: licences are kept."""
+        licences = [card.licence for card in (earlier, self) if card.licence]
+        return DataCard(
+            name=", then ".join(card.name for card in (earlier, self) if card.name),
+            licence="; ".join(dict.fromkeys(licences)),
+            fingerprint=self.fingerprint,
+            pieces=earlier.pieces + self.pieces,
+            notes=earlier.notes + self.notes,
+        )
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +82,9 @@ class Bundle:
         feedback: The note loop's hook, or None.
         policy: How MIDI files were read for it, and prompts should be.
         sigmas: Of point predictions, by field: the standard deviation of training residuals.
+        unigram: How often each pitch, step, duration and velocity was in the training pieces, as
+            :meth:`~notelstm.evaluation.baselines.Unigram.to_json` gives it; empty where nobody
+            counted.
         data: What it was trained on.
         settings: The recipe's settings, for the record.
         version: The library that wrote it.
@@ -79,6 +97,7 @@ class Bundle:
     feedback: Feedback | None = None
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     sigmas: Mapping[str, float] = field(default_factory=dict)
+    unigram: Mapping[str, Any] = field(default_factory=dict)
     data: DataCard = field(default_factory=DataCard)
     settings: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
@@ -101,14 +120,20 @@ def _saved_or_placeholder(part: object) -> Saved:
         return {"missing": error.got}
 
 
-def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
+def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) -> None:
     """Write a bundle to one file, whole or not at all.
 
     A part without an entry point is recorded by name only; whoever loads the file passes it.
 
+    Args:
+        bundle: What to write.
+        path: The file.
+        half: Write the model's numbers in half precision (float16), for a file of half the size; a
+            model that is loaded computes in float32 all the same.
+
     Raises:
         OutputError: If the file cannot be written.
-        BundleError: If the settings or sigmas are not JSON values.
+        BundleError: If the settings, sigmas or unigram are not JSON values.
     """
     about = {
         "format": FORMAT,
@@ -122,6 +147,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
         "context": bundle.context,
         "policy": asdict(bundle.policy),
         "sigmas": dict(bundle.sigmas),
+        "unigram": dict(bundle.unigram),
         "data": asdict(bundle.data),
         "settings": dict(bundle.settings),
     }
@@ -131,11 +157,13 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
     }
+    if half:
+        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     try:
         text = json.dumps(about, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise BundleError(
-            "settings and sigmas are JSON values",
+            "settings, sigmas and unigram are JSON values",
             got=str(error),
             fix="use finite numbers, strings, lists and mappings",
         ) from error
@@ -187,7 +215,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     encoder: NoteEncoder | None = None,
     model: NoteModel | None = None,
@@ -197,7 +225,7 @@ def load(
     """Read a bundle, ready to generate.
 
     Args:
-        path: The file.
+        path: The file; None for the model that comes with the library, :data:`PRETRAINED`.
         encoder: In place of the saved one; needed if that has no entry point. So for the others.
         model: An untrained model of the saved shape, to be given the saved tensors.
         sampler: In place of the saved one.
@@ -207,7 +235,7 @@ def load(
         BundleError: If the file is missing, truncated, foreign, too new, or of another model.
         PluginError: If the package of a part is not installed.
     """
-    file = Path(path)
+    file = PRETRAINED if path is None else Path(path)
     about, tensors = _read(file)
     given: dict[str, Any] = {
         "model": model,
@@ -272,6 +300,8 @@ def _rebuilt(about: Mapping[str, Any], given: Mapping[str, Any], file: Path) -> 
         context=context,
         policy=ReadPolicy(**about["policy"]),
         sigmas={name: float(sigma) for name, sigma in about["sigmas"].items()},
+        # Files that were written before anybody counted have none.
+        unigram=dict(about.get("unigram", {})),
         data=DataCard(**about["data"]),
         settings=dict(about["settings"]),
         version=str(about["version"]),

@@ -33,14 +33,15 @@ def _column(
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise NotesError(f"{name} is an array of numbers", got=str(error)) from error
-    if array.dtype.kind not in "biuf":
+    kind = array.dtype.kind
+    if kind not in "biuf":
         raise NotesError(f"{name} is an array of numbers", got=f"{array.dtype}")
-    if dtype is not np.float64 and array.dtype.kind == "f":
+    if kind == "f" and dtype is not np.float64:
         # Above 2**53 not every whole number is a float.
         whole = np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) <= 2**53)
         if not whole.all():
             raise NotesError(f"{name} holds whole numbers", got=f"{array[~whole][0]}")
-    if dtype is np.bool_ and not np.isin(array, (0, 1)).all():
+    if dtype is np.bool_ and kind != "b" and not np.isin(array, (0, 1)).all():
         raise NotesError(f"{name} is true or false", got=f"{array[~np.isin(array, (0, 1))][0]}")
     array = np.array(array, dtype=dtype)
     if array.ndim == 0:
@@ -73,10 +74,10 @@ def _bytes(column: NDArray[Any]) -> bytes:
 
 
 def _check_range(name: str, values: NDArray[Any], low: float, high: float) -> None:
-    bad = np.flatnonzero((values < low) | (values > high))
-    if bad.size:
+    if values.size and (values.min() < low or values.max() > high):
+        bad = int(np.argmax((values < low) | (values > high)))
         raise NotesError(
-            f"{name} is {low:g} to {high:g}", got=f"{values[bad[0]]}", where=f"note {bad[0]}"
+            f"{name} is {low:g} to {high:g}", got=f"{values[bad]}", where=f"note {bad}"
         )
 
 
@@ -130,18 +131,19 @@ class BeatMap:
         }
         for name, column in columns.items():
             object.__setattr__(self, name, column)
-        ascend = np.all(np.diff(self.seconds) > 0) and np.all(np.isfinite(self.seconds))
+        ascend = (self.seconds[1:] > self.seconds[:-1]).all() and np.isfinite(self.seconds).all()
         if k == 0 or self.seconds[0] != 0 or not ascend:
             raise NotesError("a beat map starts at 0 s and its times ascend", got=f"{self.seconds}")
-        if not (np.all(np.isfinite(self.tempi)) and np.all(self.tempi > 0)):
+        if not (np.isfinite(self.tempi).all() and (self.tempi > 0).all()):
             raise NotesError("tempi are finite and above 0", got=f"{self.tempi}")
-        later = np.diff(self.meter_beats, prepend=0.0) >= 0
-        if not (np.all(later) and np.all(np.isfinite(self.meter_beats))):
+        metres = self.meter_beats
+        later = (metres[:1] >= 0).all() and (metres[1:] >= metres[:-1]).all()
+        if not (later and np.isfinite(metres).all()):
             raise NotesError(
                 "metres start at 0 or later, none before the one it follows",
-                got=f"{self.meter_beats}",
+                got=f"{metres}",
             )
-        if m and not (np.all(self.numerators > 0) and np.all(self.denominators > 0)):
+        if m and not ((self.numerators > 0).all() and (self.denominators > 0).all()):
             raise NotesError(
                 "time signatures are above 0", got=f"{self.numerators}/{self.denominators}"
             )
@@ -286,12 +288,12 @@ class Notes:
         self._validate()
 
     def _validate(self) -> None:
-        if not (np.all(np.isfinite(self.start)) and np.all(np.isfinite(self.end))):
+        if not (np.isfinite(self.start).all() and np.isfinite(self.end).all()):
             raise NotesError("start and end are finite seconds", got="NaN or infinity")
         _check_range("start", self.start, 0, np.inf)
-        short = np.flatnonzero(self.end < self.start)
-        if short.size:
-            i = short[0]
+        short = self.end < self.start
+        if short.any():
+            i = int(np.argmax(short))
             raise NotesError(
                 "a note ends at or after its start",
                 got=f"start {self.start[i]} s, end {self.end[i]} s",

@@ -28,8 +28,10 @@ from notelstm.generation import generate
 from notelstm.midi import ReadPolicy
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import Notes
+from notelstm.predictions import Categorical
 from notelstm.protocols import NoteEncoder, NoteModel, Prediction, Sampler, View
 from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.testing.makers import random_rows
 from notelstm.training import TrainingConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -53,6 +55,9 @@ def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
     yield NoteLSTM(fields=fields, hidden=8, embedding=4, dropout=0.1)
     yield NoteLSTM(
         fields=fields, order=[f.name for f in fields[::-1]], hidden=6, embedding=3, layers=2
+    )
+    yield NoteLSTM(
+        fields=fields, hidden=6, embedding=3, head=0, sounding=True, times="mixture", components=2
     )
     if isinstance(encoder, StepDurationEncoder):
         yield ThreeHeadLSTM(fields=fields, hidden=8)
@@ -128,14 +133,37 @@ def test_a_loaded_bundle_plays_what_the_saved_one_played(
 
 def test_everything_else_comes_back_too(file: Path) -> None:
     policy = ReadPolicy(tracks="all", programs=(0, 4), names=("*piano*",), max_seconds=60.0)
-    before = tiny(policy=policy)
+    counts = {"counts": {"pitch": [0, 3]}, "repeats": {"pitch": 1}, "pairs": 2}
+    before = tiny(policy=policy, unigram=counts)
     save(before, file)
     after = load(file)
-    names = ("policy", "sigmas", "data", "settings", "version", "context")
+    names = ("policy", "sigmas", "unigram", "data", "settings", "version", "context")
     assert [getattr(after, n) for n in names] == [getattr(before, n) for n in names]
     again = file.with_name("again")
     save(after, again)
     assert again.read_bytes() == file.read_bytes()
+
+
+def test_half_precision_halves_the_file_and_hardly_changes_the_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fields = LogTimeEncoder().fields
+    model = NoteLSTM(fields=fields, hidden=64, embedding=8, sounding=True).eval()
+    bundle = Bundle(model=model, encoder=LogTimeEncoder(), sampler=Ancestral())
+    for half in (False, True):
+        save(bundle, tmp_path / str(half), half=half)
+    whole, halved = ((tmp_path / str(half)).stat().st_size for half in (False, True))
+    assert halved < 0.55 * whole
+    loaded = cast(NoteLSTM, load(tmp_path / "True").model)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    rows = torch.from_numpy(random_rows(fields, (2, 30), np.random.default_rng(0)))
+    logits = []
+    for each in (model, loaded):
+        context, _ = each(rows, each.start(2)[1])
+        prediction = each.predict(each.order[0], context, {})
+        assert isinstance(prediction, Categorical)
+        logits.append(prediction.logits)
+    torch.testing.assert_close(*logits, rtol=0, atol=2e-3)
+    assert not torch.equal(*logits)
 
 
 def test_the_first_format_is_read_for_ever() -> None:
@@ -153,6 +181,7 @@ def test_the_first_format_is_read_for_ever() -> None:
         name="none", licence="MIT", fingerprint="0" * 64, pieces=1, notes=2
     )
     assert bundle.settings["list"] == [1, "a"]
+    assert bundle.unigram == {}
     assert bundle.version == "0.1.0"
 
 
@@ -376,7 +405,11 @@ def test_a_model_of_ones_own_with_tied_weights(file: Path) -> None:
 @pytest.mark.parametrize("sigma", [float("nan"), float("inf")])
 def test_what_is_not_json_is_not_saved(tmp_path: Path, sigma: float) -> None:
     path = tmp_path / "model"
-    for bundle in (tiny(sigmas={"step": sigma}), tiny(settings={"config": TrainingConfig()})):
+    for bundle in (
+        tiny(sigmas={"step": sigma}),
+        tiny(unigram={"pairs": sigma}),
+        tiny(settings={"config": TrainingConfig()}),
+    ):
         with pytest.raises(BundleError, match="JSON values"):
             save(bundle, path)
     assert not list(tmp_path.iterdir())

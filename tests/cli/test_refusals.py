@@ -107,6 +107,9 @@ TRAIN = {
     "train study.mid -o x --max-files 0": "at least 1; got 0",
     "train study.mid -o x --validation 1": "got validation 1.0",
     "train study.mid -o x --resume": "a resumed run has a checkpoint; got none",
+    "train study.mid -o x --from none": "a bundle is a file; got none",
+    "train study.mid -o x --from model ten.mid": "--from takes one model, or none",
+    "train study.mid -o x --from model --recipe expressive": "by its own recipe; got --recipe",
     "train study.mid -o model": "(model.run). To fix: resume it",
     "train study.mid -o model --resume --set batch=9": "batch: 64 became 9",
 }
@@ -114,6 +117,7 @@ TRAIN = {
 OTHERS = {
     "evaluate none study.mid": "a bundle is a file; got none",
     "evaluate model none": "got 'none'",
+    "evaluate model study.mid empty": "a model, or none, and a folder are measured; got 3 names",
     "evaluate model empty": "To fix: ",
     "evaluate model ten.mid": "a scored piece has more than 25 notes",
     "evaluate model broken": "broken",
@@ -158,7 +162,6 @@ def test_no_answer(command: str, failed: Failed) -> None:
         "train a -o x --epoch",
         "generate m",
         "generate m -o x --notes many",
-        "evaluate m",
         "inspect",
         "plugins --json=3",
         "--nonsense",
@@ -209,7 +212,7 @@ def lean(path: Path, layer: str, output: int, bias: float) -> None:
 
 def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> None:
     """An event model that would rather wait a second than anything else."""
-    small = "--recipe expressive --epochs 0 --set encoder.name=performance-event"
+    small = "--recipe expressive --epochs 0 --set encoder.name=performance-event transforms=none"
     model = "model.name=note-lstm model.hidden=4"
     assert main(["train", "study.mid", "-o", "silent", *small.split(), *model.split()]) == 0
     lean(place / "silent", "heads.event.2", 355, 100.0)

@@ -496,3 +496,15 @@ def test_a_built_cache_opens_at_once(tmp_path: Path) -> None:
         took.append(time.process_time() - began)
     assert min(took) < 0.05
     assert len(corpus.names) == len(corpus) == len(corpus.report)
+
+
+def test_what_a_killed_build_half_wrote_is_removed(tmp_path: Path) -> None:
+    music, cache = tmp_path / "music", tmp_path / "cache"
+    music.mkdir()
+    write_midi(Notes(start=[0.0], end=[1.0], pitch=[60]), music / "a.mid")
+    folder = Corpus.open(music, cache=cache, progress=False).folder.parent
+    half = folder / ".current.json.0badcafe.part"
+    half.touch()
+    write_midi(Notes(start=[0.0], end=[1.0], pitch=[62]), music / "b.mid")
+    assert len(Corpus.open(music, cache=cache, progress=False)) == 2
+    assert not half.exists()

@@ -144,6 +144,7 @@ def test_pieces_of_other_widths_are_an_error() -> None:
         SequenceDataset([np.zeros((9, 2), np.float32), np.zeros((9, 3), np.float32)], window=2)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a single core
 @pytest.mark.parametrize("context", [None, "fork", "spawn"])
 def test_a_loader_gives_every_window_once_with_and_without_workers(context: str | None) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), window=5)

@@ -60,9 +60,10 @@ MODELS: dict[str, Callable[[], tuple[NoteModel, NoteEncoder]]] = {
     "softmax, points": lambda: three_heads(sigmoid=False),
     "normals": lambda: three_heads(sigmoid=False, point_times=False),
     "chained normals": lambda: chained(StepDurationEncoder()),
+    "chained mixtures": lambda: chained(StepDurationEncoder(), times="mixture", sounding=True),
     "chained classes": lambda: chained(LogTimeEncoder()),
     "another order": lambda: chained(
-        LogTimeEncoder(), order=("velocity", "duration", "pitch", "step")
+        LogTimeEncoder(), order=("velocity", "duration", "step", "pitch"), sounding=True
     ),
     "coarse classes": lambda: chained(COARSE),
 }

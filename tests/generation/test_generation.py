@@ -24,6 +24,7 @@ from notelstm.predictions import Categorical, Point
 from notelstm.protocols import NoteEncoder, NoteModel, Prediction, View
 from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
 from notelstm.testing.makers import long_piece
+from notelstm.tree import index
 
 PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
 
@@ -50,7 +51,21 @@ def events() -> Bundle:
     return chained(PerformanceEventEncoder())
 
 
-BUNDLES = pytest.mark.parametrize("make", [reference, chained, events])
+def hearing() -> Bundle:
+    encoder = StepDurationEncoder()
+    torch.manual_seed(0)
+    model = NoteLSTM(
+        fields=encoder.fields,
+        order=("step", "pitch", "duration"),
+        hidden=8,
+        embedding=4,
+        sounding=True,
+        times="mixture",
+    )
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral(processors=(ShortestDuration(),)))
+
+
+BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, hearing])
 Make = Callable[[], Bundle]
 
 
@@ -152,7 +167,7 @@ def test_what_is_carried_is_what_a_fresh_look_at_everything_gives(
         past = everything[:at] if context is None else everything[at - context : at]
         state = bundle.model.start(1)[1]
         after, _ = bundle.model.forward(torch.from_numpy(past)[None], state)
-        last = type(after)(*(tensor[:, -1] for tensor in after))
+        last = index(after, (slice(None), -1))
         known: dict[str, Tensor] = {}
         columns = [field.name for field in bundle.encoder.fields]
         for name in bundle.model.order:

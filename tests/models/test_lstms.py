@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
@@ -16,7 +16,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.models.lstm import Hidden
-from notelstm.predictions import Categorical, Normal, Point
+from notelstm.predictions import Categorical, LogisticMixture, Normal, Point
 from notelstm.testing.makers import random_rows
 
 FIELDS = StepDurationEncoder().fields
@@ -162,6 +162,30 @@ def test_numbers_are_read_by_their_logarithm_and_predicted_as_normals() -> None:
     assert len(set(said)) == 4
 
 
+def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
+    torch.manual_seed(0)
+    late = Field.continuous("late", "other", unit="s", low=None)
+    capped = Field.continuous("capped", "other", unit="s", low=-1.0, high=4.0)
+    model = NoteLSTM(
+        fields=(*FIELDS, late, capped), hidden=8, embedding=4, times="mixture", components=5
+    )
+    context = Hidden(torch.randn(2, 3, 8))
+    known = {field.name: torch.ones(2, 3) for field in model.fields}
+    assert isinstance(model.predict("late", context, known), Normal)
+    step = model.predict("step", context, known)
+    assert isinstance(step, LogisticMixture)
+    assert step.logits.shape == (2, 3, 6)
+    assert (step.origin, step.high) == (0.0, None)
+    assert bool((step.spread > 0).all())
+    usual = step.mean.detach().exp()
+    assert bool((usual.diff(dim=-1) > 0).all())
+    low = model.predict("capped", context, known)
+    assert isinstance(low, LogisticMixture)
+    assert low.origin == -1.0
+    assert low.high is not None
+    assert low.high.tolist() == [[4.0] * 3] * 2
+
+
 def test_dropout_wakes_in_training_only() -> None:
     model = NoteLSTM(fields=CLASSES, hidden=64, embedding=4, dropout=0.5)
     some = rows(CLASSES, 1, 6)
@@ -173,6 +197,19 @@ def test_dropout_wakes_in_training_only() -> None:
     assert 0.3 < float((hidden() == 0).float().mean()) < 0.7
     model.eval()
     assert torch.equal(hidden(), hidden())
+
+
+@pytest.mark.parametrize(("head", "width"), [(None, 8), (5, 5), (0, None)])
+def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: int | None) -> None:
+    model = NoteLSTM(fields=CLASSES, hidden=8, embedding=4, head=head)
+    last = model.heads["velocity"]
+    if width is None:
+        assert isinstance(last, nn.Linear)
+        assert last.in_features == 8 + 3 * 4
+    else:
+        assert isinstance(last, nn.Sequential)
+        assert last[0].weight.shape == (width, 8 + 3 * 4)
+        assert last[2].weight.shape == (32, width)
 
 
 @pytest.mark.parametrize("order", [["pitch"], ["pitch"] * 4, ["a", "b", "c", "d"], []])
@@ -187,6 +224,9 @@ def test_an_order_names_each_field_once(order: list[str]) -> None:
         ({"hidden": 0}, "hidden is at least 1; got 0"),
         ({"layers": 0}, "layers is at least 1"),
         ({"embedding": -1}, "embedding is at least 1"),
+        ({"components": 0}, "components is at least 1"),
+        ({"times": "point"}, "times are 'normal' or 'mixture'; got 'point'"),
+        ({"head": -1}, "head is at least 0, or None; got -1"),
         ({"dropout": 1.0}, "dropout is at least 0 and less than 1"),
         ({"dropout": math.nan}, "dropout is at least 0"),
     ],

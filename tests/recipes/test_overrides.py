@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from notelstm.data import Transpose, VelocityShift
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import ConfigError, FieldError, NotelstmError, PluginError
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -128,6 +129,12 @@ def test_processors_inside_a_sampler() -> None:
     )
 
 
+def test_transforms() -> None:
+    recipe = with_settings("transforms=['velocity-shift', {name='transpose', high=5}]")
+    assert recipe.transforms == (VelocityShift(), Transpose(high=5))
+    assert override(recipe, {"transforms": "none"}).transforms == ()
+
+
 REFUSED = {
     "modle.hidden=3": "'modle'.*use one of: .*encoder, model",
     "model.hiden=3": r"'model\.hiden'.*use one of: hidden, layers",
@@ -159,7 +166,13 @@ REFUSED = {
     "feedback.x=1": r"there is a feedback to change; got none. To fix: give feedback\.name",
     "sampler.processors=3": r"sampler\.processors is a list; got 3",
     "sampler.processors=[3]": "processors has settings of its own; got 3",
-    "sampler.processors=[{temperature=1}]": "a processor has a name",
+    "sampler.processors=[{temperature=1}]": "each of the processors has a name",
+    "transforms=transpose": r"transforms are a list; got 'transpose'",
+    "transforms=['nope']": "transforms are named by an installed package; got 'nope'",
+    "transforms=[{name='transpose', low=3, high=1}]": "low",
+    "training.schedule=linear": r"schedule is 'constant' or 'cosine'; got 'linear'",
+    "training.precision=float16": r"precision is 'float32' or 'bfloat16'; got 'float16'",
+    "training.warmup=-1": "warmup is at least 0",
     "sampler.processors=['nope']": "processors are named by an installed package; got 'nope'",
     "sampler.processors=[{name='temperature', temperatur=1}]": r"temperatur'.*temperature",
     "sampler.processors=[{name='temperature', temperature=0}]": "a temperature is above 0",

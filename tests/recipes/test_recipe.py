@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import notelstm
 from notelstm import Ancestral, Notes, StepDurationEncoder
 from notelstm.bundle import DataCard
+from notelstm.data import Transpose
 from notelstm.errors import BundleError, ConfigError, DataError, EncodingError
 from notelstm.fields import Field
 from notelstm.midi import midi_bytes
+from notelstm.protocols import Batches
 from notelstm.recipes import FAULTS, Recipe, expressive, override, reference
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "study.mid"
@@ -96,6 +99,7 @@ def test_every_setting_is_in_the_record() -> None:
         "lanes": False,
         "batch": 3,
         "shuffle": False,
+        "transforms": ["velocity-shift"],
         "context": 4,
     }
     recipe = replace(expressive(), lanes=False)
@@ -213,3 +217,23 @@ def test_a_recipe_of_functions_and_classes() -> None:
     assert replace(recipe, model=notelstm.NoteLSTM).to_json()["model"]
     with pytest.raises(ConfigError, match="lanes score every row"):
         replace(recipe, lanes=True, scored="last")
+
+
+def test_training_pieces_are_transformed_and_held_out_ones_are_not() -> None:
+    recipe = replace(expressive(), window=8, batch=2, transforms=(Transpose(low=-2, high=2),))
+    rows = recipe.encode([piece(60)])
+    column = [field.name for field in recipe.encoder.fields].index("pitch")
+
+    def pitches(batches: Batches, number: int) -> Tensor:
+        parts = [batch.rows[..., column][batch.scored] for batch in batches.epoch(number)]
+        return torch.cat(parts)
+
+    plain = replace(recipe, transforms=()).batches(rows)
+    shifts = set()
+    for number in range(12):
+        shift = torch.unique(pitches(recipe.batches(rows), number) - pitches(plain, number))
+        shifts.add(float(shift))
+    assert shifts <= {-2, -1, 0, 1, 2}
+    assert len(shifts) > 2
+    held_out = recipe.batches(rows, held_out=True)
+    assert all(torch.equal(pitches(held_out, k), pitches(plain, 0)) for k in range(4))

@@ -167,6 +167,7 @@ STEP_DURATION = StepDurationEncoder().fields
 LOG_TIME = LogTimeEncoder().fields
 EVENTS = PerformanceEventEncoder().fields
 BEATS = BeatEncoder().fields
+ORDER = ("step", "pitch", "velocity", "duration")
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -184,11 +185,26 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     ("fields", "settings"),
     [
         (STEP_DURATION, {}),
-        (LOG_TIME, {"order": ("step", "pitch", "velocity", "duration"), "dropout": 0.5}),
+        (LOG_TIME, {"order": ORDER, "dropout": 0.5}),
         (EVENTS, {"layers": 2}),
         (BEATS, {}),
+        (STEP_DURATION, {"sounding": True, "head": 0, "dropout": 0.5, "layers": 2}),
+        (STEP_DURATION, {"times": "mixture", "components": 3}),
+        (LOG_TIME, {"sounding": True, "head": 5, "order": ORDER}),
+        (LOG_TIME, {"sounding": True}),
+        (EVENTS, {"sounding": True, "head": 0}),
     ],
-    ids=["step-duration", "log-time", "events", "beats"],
+    ids=[
+        "step-duration",
+        "log-time",
+        "events",
+        "beats",
+        "step-duration-sounding",
+        "step-duration-mixtures",
+        "log-time-sounding",
+        "log-time-sounding-pitch-first",
+        "events-sounding",
+    ],
 )
 def test_note_lstm(fields: tuple[Field, ...], settings: dict[str, Any]) -> None:
     torch.manual_seed(0)

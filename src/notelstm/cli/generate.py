@@ -18,7 +18,11 @@ __all__ = ["generate"]
 
 
 def generate(
-    model: Annotated[Path, tyro.conf.Positional, arg(metavar="MODEL")],
+    model: Annotated[
+        Path | None,
+        tyro.conf.Positional,
+        arg(metavar="[MODEL]", help_behavior_hint="(default: the one that comes with notelstm)"),
+    ] = None,
     /,
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.mid")],
@@ -36,7 +40,8 @@ def generate(
     """Write new music as a MIDI file.
 
     Args:
-        model: A model file that `notelstm train` wrote.
+        model: A model file that `notelstm train` wrote. The one that comes with notelstm plays the
+            piano.
         output: The MIDI file to write: the prompt, if there is one, and what comes after it.
         prompt: A MIDI file to go on from; without one the music begins with nothing.
         notes: How many new notes.
@@ -71,7 +76,7 @@ def generate(
         raise DataError(
             "a model plays notes",
             got="none",
-            where=str(model),
+            where="notelstm's own model" if model is None else str(model),
             fix="try another --seed or --temperature, or train it longer",
         )
     # What a model draws need not be what MIDI can hold; what it cannot is said, not refused.

@@ -43,6 +43,14 @@ class Music(NamedTuple):
         Raises:
             DataError: If there is none.
         """
+        return self.named(side, limit)[1]
+
+    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], list[Notes]]:
+        """The names and the pieces of one side, at most `limit` of them.
+
+        Raises:
+            DataError: If there is none.
+        """
         everything: Iterable[int] = range(len(self.corpus))
         numbers = list(everything if side == "all" else getattr(self.split, side))
         if not numbers:
@@ -51,7 +59,9 @@ class Music(NamedTuple):
                 got="none",
                 fix="use another --split, or train with --validation SHARE to set some aside",
             )
-        return [self.corpus[number] for number in numbers[:limit]]
+        chosen = numbers[:limit]
+        names = [self.corpus.names[number] for number in chosen]
+        return names, [self.corpus[number] for number in chosen]
 
 
 def open_music(

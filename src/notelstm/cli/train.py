@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "train"]
 
+_SMALL: Final = ("options.hidden=256", "window=64", "batch=32")
+"""What makes the expressive recipe learn a handful of chorales in a minute."""
+
 _OF_THE_RECIPE: Final = "(default: the recipe's)"
 
 
@@ -26,7 +29,17 @@ def train(
     /,
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="MODEL")],
-    recipe: Annotated[str, arg(metavar="NAME|FILE.toml")] = "reference",
+    recipe: Annotated[
+        str | None, arg(metavar="NAME|FILE.toml", help_behavior_hint="(default: reference)")
+    ] = None,
+    go_on_with: Annotated[
+        tuple[Path, ...] | None,
+        arg(
+            name="from",
+            metavar="[MODEL]",
+            help_behavior_hint="(default: nothing; notelstm's own model if no MODEL is given)",
+        ),
+    ] = None,
     set: Annotated[  # noqa: A002 - the option is --set
         tuple[tuple[str, ...], ...],
         tyro.conf.UseAppendAction,
@@ -37,6 +50,7 @@ def train(
     validation: Annotated[float, arg(metavar="SHARE")] = 0.0,
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
     """Train a model on MIDI files.
 
@@ -48,6 +62,8 @@ def train(
         output: The model file to write, such as my.notelstm.
         recipe: A recipe's name, as `notelstm plugins` lists it, or a TOML file: a line
             `recipe = "reference"`, then what --set can say.
+        go_on_with: Go on with a trained model, by its own recipe and gently: fine-tuning. The
+            licence of what it was trained on is carried on.
         set: Change settings of the recipe: window=50 training.learning_rate=0.01 model.hidden=64
             policy.tracks=all options.sigmoid=false encoder.name=log-time. More than one at once,
             or --set again.
@@ -58,6 +74,7 @@ def train(
             for training, so many of its validation pieces.
         seed: What initialisation and order are made from; the same seed gives the same model.
         resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
+        half: Write the model's numbers in half precision, for a file of half the size.
     """
     from notelstm.cli.sources import open_music
     from notelstm.errors import OutputError
@@ -66,7 +83,9 @@ def train(
         raise OutputError(
             "a model is a file", got="a folder", where=str(output), fix="name a file in it"
         )
-    chosen = _recipe(recipe, [pair for pairs in set for pair in pairs], epochs, seed)
+    start = None if go_on_with is None else _start(go_on_with, recipe)
+    settings = [pair for pairs in set for pair in pairs]
+    chosen = _recipe(recipe or "reference", settings, epochs, seed, start)
     music = open_music(folder, chosen.policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
     held_out: list[Notes] = []
@@ -79,22 +98,51 @@ def train(
     if held_out:
         print(f"{len(held_out)} more pieces are set aside for validation")
     sys.stdout.flush()
-    # What was held out is part of the record, so that `evaluate --split` finds it again.
-    record = {"held_out": validation}
     bundle = _run(
-        chosen, pieces, held_out, output, resume=resume, source=music.corpus, record=record
+        chosen,
+        pieces,
+        output,
+        source=music.corpus,
+        validation=held_out,
+        resume=resume,
+        half=half,
+        start=start,
+        # What was held out is part of the record, so that `evaluate --split` finds it again.
+        record={"held_out": validation},
     )
     print(f"wrote {output}: {_size(bundle)}")
     print(f"next: notelstm generate {output} -o out.mid")
 
 
-def _recipe(name: str, settings: Sequence[str], epochs: int | None, seed: int | None) -> Recipe:
-    """The recipe of that name or file, with what the command line changes."""
-    from notelstm.recipes import from_toml
+def _start(model: tuple[Path, ...], recipe: str | None) -> Bundle:
+    """The model to go on with."""
+    from notelstm.bundle import load
+    from notelstm.errors import ConfigError
+
+    if recipe is not None:
+        raise ConfigError("a model is gone on with by its own recipe", got=f"--recipe {recipe}")
+    if len(model) > 1:
+        given = " ".join(map(str, model))
+        raise ConfigError("--from takes one model, or none for notelstm's own", got=given)
+    return load(*model)
+
+
+def _recipe(
+    name: str,
+    settings: Sequence[str],
+    epochs: int | None,
+    seed: int | None,
+    start: Bundle | None = None,
+) -> Recipe:
+    """The recipe of that name or file, or of a model, with what the command line changes."""
+    from notelstm.recipes import fine_tuning, from_toml
     from notelstm.recipes.overrides import named, override, parse_settings
 
     tree = parse_settings(settings)
-    recipe = from_toml(name, tree) if name.endswith(".toml") else named(name, tree)
+    if start is not None:
+        recipe = override(fine_tuning(start), tree)
+    else:
+        recipe = from_toml(name, tree) if name.endswith(".toml") else named(name, tree)
     training: dict[str, Any] = {}
     if epochs is not None:
         training["epochs"] = epochs
@@ -106,24 +154,28 @@ def _recipe(name: str, settings: Sequence[str], epochs: int | None, seed: int | 
 def _run(
     recipe: Recipe,
     pieces: list[Notes],
-    validation: list[Notes],
     output: Path,
     *,
-    resume: bool,
     source: Corpus,
-    record: Mapping[str, float],
+    validation: Sequence[Notes] = (),
+    resume: bool = False,
+    half: bool = False,
+    start: Bundle | None = None,
+    record: Mapping[str, float] | None = None,
 ) -> Bundle:
     """Train, say how it goes, and save the bundle."""
     from dataclasses import replace
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import Callback, JsonLog, Progress
+    from notelstm.training import BestKept, Callback, JsonLog, Progress
 
     lines = EpochLines()
     callbacks: list[Callback] = [JsonLog(), lines]
     if sys.stderr.isatty():
         callbacks.append(Progress())
+    if validation:
+        callbacks.append(BestKept())
     card = DataCard(name=source.name, licence=source.licence)
     bundle = recipe.train(
         pieces,
@@ -132,9 +184,10 @@ def _run(
         resume=resume,
         callbacks=callbacks,
         data=card,
+        start=start,
     )
-    bundle = replace(bundle, settings={**bundle.settings, **record})
-    save(bundle, output)
+    bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
+    save(bundle, output, half=half)
     print(f"trained {lines.summary()}")
     return bundle
 
@@ -176,7 +229,7 @@ def demo(
 
     if chorales < 1:
         raise ConfigError("a demo trains on at least 1 chorale", got=f"{chorales}")
-    recipe = _recipe("expressive", (), epochs, seed)
+    recipe = _recipe("expressive", _SMALL, epochs, seed)
     print("reading Bach chorales from the music21 package")
     corpus = open_corpus("bach", ReadPolicy())
     pieces = corpus[: chorales + 1]
@@ -184,7 +237,7 @@ def demo(
     print(f"training on {len(pieces)} chorales, {sum(map(len, pieces)):,} notes")
     model = output / "demo.notelstm"
     shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
-    bundle = _run(recipe, pieces, [], model, resume=False, source=corpus, record={})
+    bundle = _run(recipe, pieces, model, source=corpus)
     sampler = Ancestral(processors=(Temperature(temperature=0.9),))
     free = generate(bundle, 200, sampler=sampler, seed=seed)
     write_midi(free, output / "demo.mid")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import Batch
-from notelstm.data.dataset import SequenceDataset
+from notelstm.data.dataset import SequenceDataset, Windows
 from notelstm.data.shuffle import Shuffle
 from notelstm.errors import ConfigError
 
@@ -75,8 +75,10 @@ class WindowBatches:
         for start in range(first * self.batch, n, block):
             stop = min(n, start + block)
             order = shuffle(start, stop) if self.shuffle else np.arange(start, stop)
-            for at in range(0, len(order), self.batch):
-                yield self.dataset.numbered(torch.from_numpy(order[at : at + self.batch]))
+            found = self.dataset.find(torch.from_numpy(order))
+            for parts in zip(*(torch.split(part, self.batch) for part in found), strict=True):
+                windows = Windows(*parts)
+                yield self.dataset.read(windows), windows.piece
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
 import numpy as np
 import torch
@@ -17,10 +17,24 @@ from notelstm.data.packed import PackedRows
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
 
-__all__ = ["Scored", "SequenceDataset"]
+__all__ = ["Scored", "SequenceDataset", "Windows"]
 
 Scored: TypeAlias = Literal["last", "every"]
 """Which rows of a window are targets: only the last, or every one after the first."""
+
+
+class Windows(NamedTuple):
+    """Where B windows are.
+
+    Attributes:
+        start: (B,) the row of the data set with which each begins.
+        first: (B,) bool, whether it is the first of its piece.
+        piece: (B,) the number of its piece.
+    """
+
+    start: Tensor
+    first: Tensor
+    piece: Tensor
 
 
 @final
@@ -110,38 +124,34 @@ class SequenceDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
         """Many windows at once, as a batch."""
-        return self.numbered(indices)[0]
+        return self.read(self.find(torch.as_tensor(indices, dtype=torch.long)))
 
-    def numbered(self, indices: Sequence[int] | Tensor) -> tuple[Batch, Tensor]:
-        """Many windows at once, and (B,) the number of the piece that each is in."""
-        chosen = torch.as_tensor(indices, dtype=torch.long)
-        piece, number = self._places(chosen)
-        starts = torch.from_numpy(self.packed.begins)[piece] + self._offset(piece, number)
+    def find(self, chosen: Tensor) -> Windows:
+        """Where windows are: (B,) numbers of windows, from the end on where negative."""
+        chosen = torch.where(chosen < 0, chosen + len(self), chosen)
+        # Computed when needed: an entry for each window would grow with the corpus.
+        piece = torch.searchsorted(self._ends, chosen, right=True)
+        number = chosen - self._firsts[piece]
+        offset = number
+        if self.scored == "every":
+            last = torch.from_numpy(self.packed.lengths)[piece] - self.window - 1
+            # What is left at the end gets a window flush with it.
+            offset = torch.minimum(number * self.window, last)
+        return Windows(torch.from_numpy(self.packed.begins)[piece] + offset, number == 0, piece)
+
+    def read(self, windows: Windows) -> Batch:
+        """The windows that were found, as a batch."""
         # A view of all windows, of which some are copied: no index is made for each entry.
         everywhere = self.rows.unfold(0, self.window + 1, 1).transpose(1, 2)
-        rows = everywhere.index_select(0, starts)  # (B, T + 1, F)
-        scored = torch.zeros(rows.shape[:2], dtype=torch.bool)
+        rows = everywhere.index_select(0, windows.start)  # (B, T + 1, F)
+        count = len(windows.start)
+        scored = torch.zeros((count, self.window + 1), dtype=torch.bool)
         if self.scored == "last":
             scored[:, -1] = True
         else:
             scored[:, 1:] = True
-            scored[:, 0] = number == 0
-        return Batch(rows, scored, torch.ones(len(chosen), dtype=torch.bool)), piece
-
-    def _places(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """The piece that each window is in, and the window's number in it."""
-        chosen = torch.where(chosen < 0, chosen + len(self), chosen)
-        # Computed when needed: an entry for each window would grow with the corpus.
-        piece = torch.searchsorted(self._ends, chosen, right=True)
-        return piece, chosen - self._firsts[piece]
-
-    def _offset(self, piece: Tensor, number: Tensor) -> Tensor:
-        """Where each window starts in its piece."""
-        if self.scored == "last":
-            return number
-        last = torch.from_numpy(self.packed.lengths)[piece] - self.window - 1
-        # What is left at the end gets a window flush with it.
-        return torch.minimum(number * self.window, last)
+            scored[:, 0] = windows.first
+        return Batch(rows, scored, torch.ones(count, dtype=torch.bool))
 
     def loader(
         self, batch: int, *, shuffle: bool = False, generator: torch.Generator | None = None

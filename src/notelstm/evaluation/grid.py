@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 from notelstm.fields import Role
 from notelstm.notes import Notes
 
-__all__ = ["CELL", "GRIDS", "Cells", "Grid", "cells_of", "snap"]
+__all__ = ["CELL", "FIRST", "FLOOR", "GRIDS", "Cells", "Grid", "cells_of", "places_of", "snap"]
 
 CELL: Final = 0.01
 """Seconds in a cell of time."""
+
+FIRST: Final = 25
+"""The first note of a piece that is scored, so that every model has as much context."""
+
+FLOOR: Final = 1e-9
+"""The share of the uniform distribution in every probability, so that no score is infinite."""
 
 _LONGEST: Final = 3000
 
@@ -44,6 +50,10 @@ class Grid:
     def size(self) -> int:
         """How many cells there are."""
         return self.last - self.first + 1
+
+    def places(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) each cell's place in the support, 0 to `size` - 1."""
+        return np.asarray(cells.clip(self.first, self.last) - self.first)
 
     def bounds(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N,) where each cell begins and ends, infinite at the ends of the support."""
@@ -88,6 +98,12 @@ def cells_of(notes: Notes) -> Cells:
         duration=np.maximum(1, np.rint(notes.duration / CELL)).astype(np.int64),
         velocity=notes.velocity // 4,
     )
+
+
+def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
+    """By role, (N,) the places in the support of the cells of a piece whose notes are in order."""
+    cells = cells_of(notes)
+    return {role: grid.places(getattr(cells, role)) for role, grid in GRIDS.items()}
 
 
 def snap(notes: Notes) -> Notes:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, cast, final
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,82 +19,22 @@ from torch import Tensor
 from notelstm.encoders import tracker_of
 from notelstm.errors import DataError, FieldError
 from notelstm.evaluation.contexts import contexts
-from notelstm.evaluation.grid import GRIDS, cells_of, snap
+from notelstm.evaluation.grid import FIRST, FLOOR, GRIDS, cells_of, snap
+from notelstm.evaluation.reliability import Reliability
+from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.evaluation.spread import Spread
 from notelstm.fields import Field, Role, Rows
 from notelstm.models.known import columns
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
+from notelstm.predictions import Categorical
 from notelstm.protocols import Bounds, Density, MeasuredEncoder, NoteEncoder, NoteModel
 from notelstm.tree import leaf
 
-__all__ = ["FIRST", "PieceScore", "Scores", "nats_per_note", "score_piece"]
-
-FIRST: Final = 25
-"""The first note of a piece that is scored, so that every model has as much context."""
-
-_FLOOR: Final = 1e-9
+__all__ = ["nats_per_note", "score_piece"]
 
 _COUNTED_AS: Final[Mapping[Role, Role]] = {"metre": "step", "position": "step", "tempo": "step"}
 """What fields of a beat cost is a part of the step's: together they say when a note begins."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class PieceScore:
-    """What one piece costs.
-
-    Attributes:
-        notes: How many notes were scored.
-        nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders.
-    """
-
-    notes: int
-    nats: Mapping[str, float]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Nats per note over a set of pieces.
-
-    Attributes:
-        pieces: Each piece's score, in order, for paired comparisons.
-    """
-
-    pieces: tuple[PieceScore, ...]
-
-    @property
-    def notes(self) -> int:
-        """How many notes were scored."""
-        return sum(piece.notes for piece in self.pieces)
-
-    def of(self, role: str) -> float | None:
-        """Nats per note of one role, None if the model does not predict it."""
-        if any(role not in piece.nats for piece in self.pieces):
-            return None
-        return sum(piece.nats[role] for piece in self.pieces) / self.notes
-
-    def _sum(self, *roles: str) -> float | None:
-        parts = [self.of(role) for role in roles]
-        return None if any(part is None for part in parts) else sum(cast(list[float], parts))
-
-    @property
-    def psd(self) -> float | None:
-        """Pitch, step and duration together."""
-        return self._sum("pitch", "step", "duration")
-
-    @property
-    def total(self) -> float | None:
-        """All of a note including its velocity; None for a model without one."""
-        events = self.of("event")
-        return self._sum("pitch", "step", "duration", "velocity") if events is None else events
-
-    def to_json(self) -> dict[str, float | int | None]:
-        """The figures under the names of the command line's ``--json``."""
-        roles = ("pitch", "step", "duration", "velocity")
-        figures: dict[str, float | int | None] = {role: self.of(role) for role in roles}
-        return {**figures, "psd": self.psd, "total": self.total, "notes": self.notes}
 
 
 def nats_per_note(
@@ -104,6 +43,7 @@ def nats_per_note(
     pieces: Sequence[Notes],
     *,
     sigmas: Mapping[str, float] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Scores:
     """Score a model on held-out pieces.
 
@@ -112,20 +52,18 @@ def nats_per_note(
         encoder: Its encoder.
         pieces: Held-out pieces; those of 25 notes or fewer are passed over.
         sigmas: Of point predictions, by field name.
+        names: What the pieces are called; None for their numbers.
 
     Raises:
-        DataError: If no piece has more than 25 notes.
+        DataError: If no piece has more than 25 notes, or there are not as many names as pieces.
         FieldError: If a field cannot be measured.
     """
-    long_enough = (piece for piece in pieces if len(piece) > FIRST)
-    scored = [score_piece(model, encoder, piece, sigmas=sigmas) for piece in long_enough]
+    scored = [
+        score_piece(model, encoder, piece, sigmas=sigmas, name=name)
+        for name, piece in long_enough(pieces, names)
+    ]
     # An encoder that merges notes may have left too few of a piece.
-    scored = [score for score in scored if score.notes > 0]
-    if not scored:
-        raise DataError(
-            f"a scored piece has more than {FIRST} notes", got=f"{len(pieces)} pieces, none of them"
-        )
-    return Scores(pieces=tuple(scored))
+    return all_scored([score for score in scored if score.notes > 0], len(pieces))
 
 
 def score_piece(
@@ -134,8 +72,21 @@ def score_piece(
     piece: Notes,
     *,
     sigmas: Mapping[str, float] | None = None,
+    name: str = "",
 ) -> PieceScore:
-    """Score one piece of more than 25 notes; the arguments are those of :func:`nats_per_note`."""
+    """Score one piece of more than 25 notes.
+
+    Args:
+        model: As for :func:`nats_per_note`.
+        encoder: As for :func:`nats_per_note`.
+        piece: The piece.
+        sigmas: As for :func:`nats_per_note`.
+        name: What it is called.
+
+    Raises:
+        DataError: If it is too short.
+        FieldError: If a field cannot be measured.
+    """
     if len(piece) <= FIRST:
         raise DataError(f"a scored piece has more than {FIRST} notes", got=f"{len(piece)}")
     notes = snap(piece)
@@ -147,13 +98,15 @@ def score_piece(
     else:
         wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
         bounds = _bounds(encoder, notes, rows)
-    sums: dict[str, float] = {}
+    tally = _Tally()
     with in_use(model):
         for here, context in contexts(model, torch.from_numpy(rows)):
             device = leaf(context).device
             known = columns(torch.from_numpy(rows[here]).to(device), encoder.fields)
+            chosen = torch.from_numpy(wanted[here]).to(device)
             for field in encoder.fields:
                 prediction = spread(field.name, model.predict(field.name, context, known))
+                entries = known[field.name]
                 if not isinstance(prediction, Density):
                     raise FieldError(
                         "a scored prediction has a likelihood",
@@ -164,13 +117,39 @@ def score_piece(
                     low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
                     nats = _cell_nats(field, prediction, low, high)
                 else:
-                    nats = _event_nats(field, prediction, known[field.name])
-                chosen = nats[torch.from_numpy(wanted[here]).to(device)]
-                role = _COUNTED_AS.get(field.role, field.role)
-                sums[role] = sums.get(role, 0.0) + float(chosen.sum())
-    if not all(math.isfinite(value) for value in sums.values()):
-        raise DataError("scores are finite", got=f"{sums}", fix="the model has diverged; retrain")
-    return PieceScore(notes=count, nats=sums)
+                    nats = _event_nats(field, prediction, entries)
+                tally.add(field.role, prediction, entries, nats, chosen)
+    return PieceScore(
+        notes=count,
+        nats=tally.nats,
+        name=name,
+        seconds=float(notes.start[-1] - notes.start[FIRST - 1]),
+        reliability=tally.reliability,
+    )
+
+
+class _Tally:
+    """Sums by role, so that a long piece takes no more memory than a short one."""
+
+    def __init__(self) -> None:
+        self.nats: dict[str, float] = {}
+        self.reliability: dict[str, Reliability] = {}
+
+    def add(
+        self, role: Role, prediction: Density, entries: Tensor, nats: Tensor, chosen: Tensor
+    ) -> None:
+        """Count the rows that are chosen, (M,) bool, of one field."""
+        total = float(nats[chosen].sum())
+        if not math.isfinite(total):
+            raise DataError(
+                "scores are finite", got=f"{role}: {total}", fix="the model has diverged; retrain"
+            )
+        counted = _COUNTED_AS.get(role, role)
+        self.nats[counted] = self.nats.get(counted, 0.0) + total
+        if isinstance(prediction, Categorical):
+            said = Reliability.of(Categorical(prediction.logits[chosen]), entries[chosen])
+            before = self.reliability.get(role, Reliability())
+            self.reliability[role] = Reliability.sum((before, said))
 
 
 def _cell_nats(field: Field, prediction: Density, low: Tensor, high: Tensor) -> Tensor:
@@ -187,7 +166,7 @@ def _event_nats(field: Field, prediction: Density, events: Tensor) -> Tensor:
 
 def _nats(probability: Tensor, cells: int) -> Tensor:
     """-ln P, mixed with a little of the uniform distribution so that none is infinite."""
-    return -torch.log((1 - _FLOOR) * probability + _FLOOR / cells)
+    return -torch.log((1 - FLOOR) * probability + FLOOR / cells)
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:

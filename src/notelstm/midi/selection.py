@@ -178,15 +178,16 @@ def _notes(raw: RawNotes, ties: Ties) -> Notes:
     if ties == "pitch" and not _in_order(raw):
         # Velocity, end and track settle what start and pitch leave open: one order for all readers.
         raw = raw.at(np.lexsort((raw.track, raw.velocity, raw.end, raw.pitch, raw.start)))
-    programs = np.array([track.program for track in raw.tracks])
-    drums = np.array([track.drum for track in raw.tracks])
+    programs = [track.program for track in raw.tracks]
+    drums = [track.drum for track in raw.tracks]
+    alike = len(raw.tracks) == 1
     return Notes(
         start=raw.start,
         end=raw.end,
         pitch=raw.pitch,
         velocity=raw.velocity,
-        program=programs[raw.track],
-        drum=drums[raw.track],
+        program=programs[0] if alike else np.array(programs)[raw.track],
+        drum=drums[0] if alike else np.array(drums)[raw.track],
         track=raw.track,
         beats=raw.beats,
     )
@@ -194,8 +195,10 @@ def _notes(raw: RawNotes, ties: Ties) -> Notes:
 
 def _in_order(raw: RawNotes) -> bool:
     """Whether the notes are sorted by start and pitch, with no two alike in both."""
-    later = np.diff(raw.start)
-    return bool(np.all((later > 0) | ((later == 0) & (raw.pitch[1:] > raw.pitch[:-1]))))
+    start, pitch = raw.start, raw.pitch
+    ties = np.flatnonzero(start[1:] <= start[:-1])
+    tied, rising = start[ties] == start[ties + 1], pitch[ties] < pitch[ties + 1]
+    return bool((tied & rising).all())
 
 
 def _nothing(raw: RawNotes, policy: ReadPolicy, where: str) -> NoNotesError:

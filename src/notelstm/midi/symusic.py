@@ -9,6 +9,7 @@ out here. A file that it cannot be trusted with is refused, for the tolerant rea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypeAlias, final
@@ -136,10 +137,12 @@ def _score(division: bytes, body: bytes) -> Any:
     coda = b"".join(_CODAS[channel] for channel in sounding_channels(body))
     if coda:
         # The wait before the end of track goes to an empty text.
-        body = body[:-3] + b"\xff\x01\x00" + _LATER + coda + END_OF_TRACK
-    size = len(body).to_bytes(4, "big")
+        coda = b"\xff\x01\x00" + _LATER + coda + END_OF_TRACK
+    events = memoryview(body)[: -len(END_OF_TRACK)] if coda else body
+    size = (len(events) + len(coda)).to_bytes(4, "big")
+    head = b"MThd\0\0\0\6\0\0\0\1" + division + b"MTrk" + size
     try:
-        return Score.from_midi(b"MThd\0\0\0\6\0\0\0\1" + division + b"MTrk" + size + body)
+        return Score.from_midi(b"".join((head, events, coda)))
     except Exception as error:  # whatever it raises, the tolerant reader can say more of it
         raise UnsureError(f"what symusic cannot read: {error}") from error
 
@@ -149,7 +152,7 @@ def _tracks(score: Any, policy: ReadPolicy) -> list[_Track]:
     found = []
     steered = []
     for number, track in enumerate(score.tracks):
-        if len(notes := track.notes):
+        if len(notes := track.notes) and not _only_coda(notes):
             played = _track(notes, track, policy)
             if played.zero_length or played.info.notes:
                 found.append((number, played))
@@ -161,6 +164,11 @@ def _tracks(score: Any, policy: ReadPolicy) -> list[_Track]:
     if len(firsts) + len(silent) < len(found):
         raise UnsureError("several tracks in one chunk whose order cannot be told")
     return silent + [firsts[tick] for tick in sorted(firsts)]
+
+
+def _only_coda(notes: Any) -> bool:
+    """Whether nothing sounds on a channel that seemed to have notes."""
+    return len(notes) == 1 and notes[0].time >= _LATE and notes[0].duration == 1
 
 
 def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
@@ -184,26 +192,24 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
             end = (offs[np.searchsorted(offs, voice | start, side="right")] & _LATE - 1).astype(
                 np.int32
             )
-    order = np.argsort(start.astype(np.int64) << 7 | pitch, kind="stable")
+    columns = start, end, pitch, velocity
+    key = start.astype(np.int64) << 7 | pitch
+    if (key[1:] < key[:-1]).any():
+        order = np.argsort(key, kind="stable")
+        columns = start[order], end[order], pitch[order], velocity[order]
     if zero_length and policy.zero_length == "drop":
-        order = order[(end > start)[order]]
+        heard = columns[1] > columns[0]
+        columns = tuple(column[heard] for column in columns)
     else:
         zero_length = 0
     info = TrackInfo(
         number=0,
         program=track.program,
         drum=track.is_drum,
-        notes=len(order),
+        notes=len(columns[0]),
         channel=channel,
     )
-    return _Track(
-        info=info,
-        start=start[order],
-        end=end[order],
-        pitch=pitch[order],
-        velocity=velocity[order],
-        zero_length=zero_length,
-    )
+    return _Track(info, *columns, zero_length=zero_length)
 
 
 def _overlap(start: _Ints, end: _Ints, pitch: _Ints) -> bool:
@@ -237,6 +243,14 @@ def _times(resolution: int, scores: Sequence[Any]) -> tuple[TickMap, BeatMap]:
     if len(scores) > 1:
         tempos.sort(key=lambda tempo: tempo[0])
         meters.sort(key=lambda meter: meter[0])
+    return _maps(resolution, tuple(tempos), tuple(meters))
+
+
+@functools.lru_cache(maxsize=16)
+def _maps(
+    resolution: int, tempos: tuple[tuple[int, int], ...], meters: tuple[tuple[int, int, int], ...]
+) -> tuple[TickMap, BeatMap]:
+    """Files of one folder often share tempo and metre: those of the last few are kept."""
     ticks = TickMap.from_tempos(resolution, [t for t, _ in tempos], [m for _, m in tempos])
     columns = list(zip(*meters, strict=True)) or [(), (), ()]
     return ticks, ticks.beat_map(*columns)

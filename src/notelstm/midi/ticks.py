@@ -106,9 +106,9 @@ class TickMap:
 
     def seconds_at(self, ticks: ArrayLike) -> NDArray[np.float64]:
         """Seconds from the start of the piece at each tick."""
-        at = np.asarray(ticks, dtype=np.int64)
         if self.ticks.size == 1:
-            return np.asarray(at * self.scales[0])
+            return np.asarray(np.multiply(ticks, self.scales[0], dtype=np.float64))
+        at = np.asarray(ticks, dtype=np.int64)
         k = np.searchsorted(self.ticks, at, side="right") - 1
         return np.asarray(self.seconds[k] + self.scales[k] * (at - self.ticks[k]))
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Final, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import Normal
+from notelstm.predictions import LogisticMixture, Normal
 
-__all__ = ["Hidden", "LSTMState", "check_sizes", "normal_head", "run_lstm", "start_lstm"]
+__all__ = [
+    "Hidden",
+    "LSTMState",
+    "check_sizes",
+    "mixture_head",
+    "normal_head",
+    "run_lstm",
+    "start_lstm",
+]
+
+_SHORTEST: Final = 0.02
+_LONGEST: Final = 5.0
 
 
 class Hidden(NamedTuple):
@@ -57,8 +70,26 @@ def start_lstm(begin: Tensor, layers: int, batch: int) -> tuple[Hidden, LSTMStat
 def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
     """Run a batch-first LSTM over (B, T, I) inputs; torch wants the layers of a state first."""
     h, c = (part.transpose(0, 1).contiguous() for part in state)  # (L, B, H)
-    output, (h, c) = lstm(inputs, (h, c))  # (B, T, H)
-    return Hidden(output), LSTMState(h.transpose(0, 1), c.transpose(0, 1))
+    output, last = lstm(inputs, (h, c))  # (B, T, H)
+    # Under autocast the state comes out in half precision; what is carried has one type throughout.
+    return Hidden(output), LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
+
+
+def mixture_head(output: Tensor, field: Field) -> LogisticMixture:
+    """A mixture of times from (..., 3 K + 1) outputs, for a continuous field with a least value."""
+    components = output.shape[-1] // 3
+    logits, mean, spread = torch.split(output, [components + 1, components, components], dim=-1)
+    # Before anything is learned the components cover what is usual, so that they stay apart.
+    usual = torch.linspace(
+        math.log(_SHORTEST), math.log(_LONGEST), components, dtype=mean.dtype, device=mean.device
+    )
+    return LogisticMixture(
+        logits,
+        mean + usual,
+        functional.softplus(spread) + 1e-3,
+        origin=field.interval.low,
+        high=None if field.high is None else torch.full_like(mean[..., 0], field.high),
+    )
 
 
 def normal_head(output: Tensor, field: Field) -> Normal:

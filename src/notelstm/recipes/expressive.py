@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from notelstm.data import Transpose
 from notelstm.encoders import LogTimeEncoder
 from notelstm.models import NoteLSTM
 from notelstm.recipes.recipe import Recipe
@@ -13,15 +14,16 @@ from notelstm.training import TrainingConfig
 __all__ = ["expressive"]
 
 
-def expressive(*, hidden: int = 256, layers: int = 1) -> Recipe:
-    """Pitch, step, velocity and duration as classes, trained by likelihood at every note.
+def expressive(*, hidden: int = 512, layers: int = 1) -> Recipe:
+    """Step, pitch, velocity and duration as classes, trained by likelihood at every note.
 
     Args:
         hidden: Units of the LSTM.
         layers: Layers of the LSTM.
 
     Returns:
-        A recipe of 20 epochs of AdamW over lanes that carry the state through whole pieces.
+        A recipe of AdamW over lanes that carry the state through whole pieces, in another key each
+        time.
 
     Example:
         >>> expressive().build_loss().weights
@@ -35,16 +37,22 @@ def expressive(*, hidden: int = 256, layers: int = 1) -> Recipe:
             order=("step", "pitch", "velocity", "duration"),
             hidden=hidden,
             layers=layers,
+            embedding=48,
+            head=256,
+            sounding=True,
             dropout=0.1,
         ),
-        window=64,
+        window=256,
         scored="every",
         lanes=True,
-        batch=32,
+        batch=16,
+        transforms=(Transpose(low=-3, high=3),),
         training=TrainingConfig(
             epochs=20,
             optimizer="adamw",
             learning_rate=0.002,
+            schedule="cosine",
+            warmup=200,
             weight_decay=0.01,
             clip=1.0,
             checkpoint_every=1,

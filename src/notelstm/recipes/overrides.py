@@ -4,7 +4,8 @@ A recipe is a tree of settings. A key is a setting of the recipe (``window``), o
 of its parts (``training.epochs``, ``model.hidden``, ``policy.drums``, ``loss.step`` for a weight).
 ``options`` are the arguments of the function that makes the recipe (``options.sigmoid``). A part
 is replaced by giving its ``name``; what else is given then are its settings. Where a setting may be
-None, the text ``none`` says so; ``loss = "none"`` is the likelihood of every field.
+None, the text ``none`` says so; ``loss = "none"`` is the likelihood of every field. Processors and
+transforms are lists of names, or of tables with a ``name``.
 """
 
 from __future__ import annotations
@@ -155,6 +156,8 @@ def override(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             changes[key] = _changed(key, getattr(recipe, key), _table(key, value))
         elif key == "loss":
             changes[key] = _reweighted(recipe, value)
+        elif key == "transforms":
+            changes[key] = () if value == "none" else _listed(key, value)
         elif key in _KINDS:
             changes[key] = _part(key, getattr(recipe, key), value)
         else:
@@ -236,14 +239,19 @@ def _built(setting: str, value: object) -> object:
     """Processors, given as names or as tables with a name, built; lists as tuples."""
     if not isinstance(value, list):
         return value
-    if setting != "processors":
-        return tuple(value)
-    return tuple(_processor(item) for item in value)
+    return _listed(setting, value) if setting == "processors" else tuple(value)
 
 
-def _processor(item: object) -> Any:
-    table = {"name": item} if isinstance(item, str) else dict(_table("processors", item))
+def _listed(kind: str, value: object) -> tuple[Any, ...]:
+    """Parts of one kind, given as names or as tables with a name."""
+    if not isinstance(value, list):
+        raise ConfigError(f"{kind} are a list", got=repr(value), fix='for example ["transpose"]')
+    return tuple(_listed_part(kind, item) for item in value)
+
+
+def _listed_part(kind: str, item: object) -> Any:
+    table = {"name": item} if isinstance(item, str) else dict(_table(kind, item))
     if "name" not in table:
-        raise ConfigError("a processor has a name", got=repr(item))
+        raise ConfigError(f"each of the {kind} has a name", got=repr(item))
     name = str(table.pop("name"))
-    return _changed(f"processors.{name}", find("processors", name).load(), table)
+    return _changed(f"{kind}.{name}", find(kind, name).load(), table)

@@ -14,7 +14,7 @@ from typing import Any, cast, final
 import torch
 
 from notelstm.bundle import Bundle, DataCard
-from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
 from notelstm.data.dataset import Scored
 from notelstm.errors import (
     ConfigError,
@@ -24,13 +24,13 @@ from notelstm.errors import (
     NotelstmError,
     PluginError,
 )
-from notelstm.evaluation import fit_sigmas
+from notelstm.evaluation import fit_sigmas, fit_unigram
 from notelstm.fields import Rows
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, settings_of
-from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler
+from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler, Transform
 from notelstm.training import Callback, Trainer, TrainingConfig
 
 __all__ = ["Recipe"]
@@ -56,6 +56,7 @@ class Recipe:
         lanes: Whether the state is carried from batch to batch; needs scored ``"every"``.
         batch: B, windows or lanes in a batch.
         shuffle: Whether each epoch has an order of its own.
+        transforms: How training pieces are changed anew in each epoch, one after the other.
         training: Optimizer, epochs and the rest.
         sampler: How notes are chosen.
         context: Rows that generation and scoring look back on, None for everything.
@@ -74,6 +75,7 @@ class Recipe:
     lanes: bool = False
     batch: int = 64
     shuffle: bool = True
+    transforms: tuple[Transform, ...] = ()
     training: TrainingConfig = field(default_factory=TrainingConfig)
     context: int | None = None
     feedback: Feedback | None = None
@@ -143,20 +145,22 @@ class Recipe:
                 ) from error
         return encoded
 
-    def batches(self, rows: Sequence[Rows], *, shuffle: bool | None = None) -> Batches:
+    def batches(self, rows: Sequence[Rows], *, held_out: bool = False) -> Batches:
         """Cut rows into batches as the recipe trains on them.
 
         Args:
             rows: Of each piece, (N, F).
-            shuffle: In place of the recipe's own setting.
+            held_out: Whether to leave them as they are: neither shuffled nor transformed.
 
         Raises:
             DataError: If no piece is long enough for a window.
         """
-        dataset = SequenceDataset(
-            rows, window=self.window, scored=self.scored, crossing=self.crossing
-        )
-        if dataset.short:
+        window = self.window
+        if self.lanes:
+            # Lanes take pieces of any length: a window longer than all of them is only padding.
+            window = min(window, max(1, max(map(len, rows), default=0) - 1))
+        dataset = SequenceDataset(rows, window=window, scored=self.scored, crossing=self.crossing)
+        if dataset.short and not self.lanes:
             _log.warning(
                 "%d of %d pieces are shorter than a window of %d rows and one target",
                 dataset.short,
@@ -164,10 +168,18 @@ class Recipe:
                 self.window,
             )
         kind = LaneBatches if self.lanes else WindowBatches
-        return kind(
+        batches = kind(
             dataset=dataset,
             batch=self.batch,
-            shuffle=self.shuffle if shuffle is None else shuffle,
+            shuffle=self.shuffle and not held_out,
+            seed=self.training.seed,
+        )
+        if held_out or not self.transforms:
+            return batches
+        return Augmented(
+            batches=batches,
+            fields=self.encoder.fields,
+            transforms=self.transforms,
             seed=self.training.seed,
         )
 
@@ -180,6 +192,7 @@ class Recipe:
         resume: bool = False,
         callbacks: Sequence[Callback] = (),
         data: DataCard | None = None,
+        start: Bundle | None = None,
     ) -> Bundle:
         """Train a model on pieces.
 
@@ -190,6 +203,8 @@ class Recipe:
             resume: Go on with the run in `folder`.
             callbacks: What happens beside training.
             data: Name and licence of the pieces; counts and fingerprint are filled in here.
+            start: A trained model to go on with, and the recipe is what
+                :func:`~notelstm.recipes.fine_tuning` made of it; None to begin anew.
 
         Returns:
             The trained model with all its parts, ready to be saved.
@@ -197,6 +212,7 @@ class Recipe:
         Raises:
             DataError: If no piece is long enough.
             EncodingError: If a piece is outside the encoder's domain.
+            ConfigError: If the recipe builds another model than `start` has.
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
         """
@@ -210,6 +226,9 @@ class Recipe:
             pieces=len(pieces),
             notes=sum(map(len, pieces)),
         )
+        if start is not None:
+            _take_over(model, start)
+            card = card.after(start.data)
         bundle = self._bundle(model, card)
         self._check_saved(bundle)
         # The trainer notes its own configuration, in which only `epochs` may change.
@@ -222,10 +241,14 @@ class Recipe:
             folder=folder,
             settings={k: v for k, v in record.items() if k != "training"} | {"data": asdict(card)},
         )
-        held_out = self.batches(self.encode(validation), shuffle=False) if validation else None
+        held_out = self.batches(self.encode(validation), held_out=True) if validation else None
         trainer.fit(self.batches(rows), held_out, resume=resume)
         cast(torch.nn.Module, model).to("cpu").eval()
-        return replace(bundle, sigmas=fit_sigmas(bundle.player, rows))
+        return replace(
+            bundle,
+            sigmas=fit_sigmas(bundle.player, rows),
+            unigram=fit_unigram(pieces).to_json(),
+        )
 
     def _bundle(self, model: NoteModel, card: DataCard) -> Bundle:
         return Bundle(
@@ -272,8 +295,22 @@ class Recipe:
             "lanes": self.lanes,
             "batch": self.batch,
             "shuffle": self.shuffle,
+            "transforms": _described(self.transforms),
             "context": self.context,
         }
+
+
+def _take_over(model: NoteModel, start: Bundle) -> None:
+    """Give an untrained model what another has learnt."""
+    try:
+        learnt = cast(torch.nn.Module, start.model).state_dict()
+        cast(torch.nn.Module, model).load_state_dict(learnt)
+    except RuntimeError as error:
+        raise ConfigError(
+            "the recipe builds the model that is gone on with",
+            got=str(error).splitlines()[-1].strip(),
+            fix="use notelstm.recipes.fine_tuning(bundle)",
+        ) from error
 
 
 def _described(part: object) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, Normal, Point
+from notelstm.predictions import Categorical, LogisticMixture, Normal, Point
 from notelstm.protocols import Density, Prediction
 from notelstm.testing.clauses import require
 
@@ -44,6 +44,9 @@ def as_numbers(prediction: Prediction, field: Field) -> Tensor:
         return torch.cat(parts, dim=-1)
     if isinstance(prediction, Normal):
         return torch.stack([prediction.mean, prediction.sigma], dim=-1)
+    if isinstance(prediction, LogisticMixture):
+        weights = prediction.logits.log_softmax(-1).clamp_min(-1e4)
+        return torch.cat([weights, prediction.mean, prediction.spread], dim=-1)
     if isinstance(prediction, Point):
         return prediction.value.unsqueeze(-1)
     mode = prediction.mode()

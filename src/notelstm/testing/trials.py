@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from notelstm.encoders.rows import PITCH
 from notelstm.encoders.step_duration import StepDurationEncoder
 from notelstm.encoders.tracker import RowTracker
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, Normal, Point
+from notelstm.predictions import Categorical, LogisticMixture, Normal, Point
 from notelstm.protocols import Prediction, View
 
 __all__ = ["FIELDS", "LANES", "Trial", "contents", "equal", "lane", "trials", "views"]
@@ -66,6 +67,10 @@ def _predictions(field: Field) -> Iterator[tuple[Prediction, str]]:
         ends = tuple(torch.full((LANES,), bound) for bound in field.interval)
         yield Point(value).masked((ends[0], ends[1])), "a point"
         yield Normal(value, torch.full((LANES,), 0.5)).masked((ends[0], ends[1])), "a normal"
+        if field.low is not None:
+            logits, mean, spread = torch.randn(3, LANES, 4, generator=generator).unbind(0)
+            mixture = LogisticMixture(logits, mean[:, 1:], spread[:, 1:].exp(), origin=field.low)
+            yield mixture.masked((ends[0], ends[1])), "a mixture"
         return
     logits = 3 * torch.randn(LANES, field.classes, generator=generator)
     weights = torch.rand(LANES, field.classes, generator=generator)
@@ -96,13 +101,20 @@ def lane(prediction: Prediction, i: int) -> Prediction:
         low = None if prediction.low is None else prediction.low[at]
         high = None if prediction.high is None else prediction.high[at]
         return Normal(prediction.mean[at], prediction.sigma[at], low, high, prediction.cell)
+    if isinstance(prediction, LogisticMixture):
+        low = None if prediction.low is None else prediction.low[at]
+        high = None if prediction.high is None else prediction.high[at]
+        logits, mean, spread = (
+            part[at] for part in (prediction.logits, prediction.mean, prediction.spread)
+        )
+        return replace(prediction, logits=logits, mean=mean, spread=spread, low=low, high=high)
     assert isinstance(prediction, Point)
     return Point(prediction.value[at])
 
 
 def contents(prediction: Prediction) -> list[Tensor]:
     """Copies of everything in a prediction."""
-    names = ("logits", "weights", "value", "mean", "sigma", "low", "high")
+    names = ("logits", "weights", "value", "mean", "sigma", "spread", "low", "high")
     found = (getattr(prediction, name, None) for name in names)
     return [tensor.clone() for tensor in found if isinstance(tensor, Tensor)]
 

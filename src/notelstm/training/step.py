@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -66,18 +67,25 @@ class TrainStep(nn.Module):
         elif bool(batch.fresh.any()):
             state = choose(batch.fresh.to(batch.rows.device), anew, state)
         after, state = model.forward(batch.rows[:, :-1], state)
-        context = _scored_contexts(begin, after, batch.scored)
-        targets = batch.rows.flatten(0, 1)[_places(batch.scored, batch.rows.device)]  # (S, F)
+        if _last_only(batch.scored):
+            context = index(after, (slice(None), -1))
+            targets = batch.rows[:, -1]  # (S, F)
+        else:
+            context = _scored_contexts(begin, after, batch.scored)
+            targets = batch.rows.flatten(0, 1)[_places(batch.scored, batch.rows.device)]
         known = columns(targets, self._fields)
         predictions = {name: model.predict(name, context, known) for name in self.loss.terms}
         return self.loss(predictions, known), state
 
 
+def _last_only(scored: Tensor) -> bool:
+    """Whether just the last row of each lane is scored: a slice then does for an index."""
+    flags = scored.numpy()
+    return bool(flags[:, -1].all()) and int(np.count_nonzero(flags)) == len(flags)
+
+
 def _scored_contexts(begin: Context, after: Context, scored: Tensor) -> Context:
     """The contexts (S, ...) that predict the scored rows, from (B, 1, ...) and (B, T, ...)."""
-    last_only = not bool(scored[:, :-1].any()) and bool(scored[:, -1].all())
-    if last_only:
-        return index(after, (slice(None), -1))
     if not bool(scored[:, 0].any()):
         contexts, scored = after, scored[:, 1:]
     else:

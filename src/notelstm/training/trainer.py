@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -197,14 +198,16 @@ class Trainer:
         self.step.train()
         for batch in batches.epoch(self._epoch, self._batch):
             carried = self._state if batches.carries else None
-            losses, state = self.step(batch.move(self.device), carried)
+            self._set_rate()
+            with self._precision():
+                losses, state = self.step(batch.move(self.device), carried)
             self.optimizer.zero_grad()
             losses.total.backward()
             if self.config.clip is not None:
                 nn.utils.clip_grad_norm_(self.step.parameters(), self.config.clip)
             self.optimizer.step()
             self._state = detach(state) if batches.carries else None
-            count = int(batch.scored.sum())
+            count = int(np.count_nonzero(batch.scored.numpy()))
             self._sums = self._added(self._sums, losses, count)
             targets += count
             self._batch += 1
@@ -218,14 +221,29 @@ class Trainer:
         seconds = time.perf_counter() - began
         return {**values, "seconds": seconds, "targets_per_second": targets / max(seconds, 1e-9)}
 
+    def _set_rate(self) -> None:
+        """Set the learning rate of the step to come."""
+        if self.config.schedule == "constant" and self._total_steps > self.config.warmup:
+            return
+        rate = self.config.rate(self._total_steps, self.config.epochs * self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Where matrix products are computed as precisely as the configuration says."""
+        if self.config.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
     @torch.no_grad()
     def _added(self, sums: Tensor | None, losses: Losses, targets: int) -> Tensor:
         """A step's losses and targets added up where they are, without waiting for the device."""
-        one = torch.ones_like(losses.total)
-        values = torch.stack([losses.total, *losses.terms.values(), one])
-        # Apple's devices have no float64.
-        values = targets * (values if self.device.type == "mps" else values.double())
-        return values if sums is None else sums + values
+        values = torch.stack([losses.total, *losses.terms.values(), losses.total.new_ones(())])
+        if sums is None:
+            # Apple's devices have no float64.
+            precise = torch.float32 if self.device.type == "mps" else torch.float64
+            sums = torch.zeros_like(values, dtype=precise)
+        return sums.add_(values, alpha=targets)
 
     def _means(self, prefix: str, sums: Tensor) -> dict[str, float]:
         """The average over targets of what was added up, by name."""
@@ -247,9 +265,10 @@ class Trainer:
         sums: Tensor | None = None
         state: State | None = None
         for batch in validation.epoch(0):
-            losses, after = self.step(batch.move(self.device), state)
+            with self._precision():
+                losses, after = self.step(batch.move(self.device), state)
             state = after if validation.carries else None
-            sums = self._added(sums, losses, int(batch.scored.sum()))
+            sums = self._added(sums, losses, int(np.count_nonzero(batch.scored.numpy())))
         return {} if sums is None else self._means("validation", sums)
 
     def _tell(self, name: EventName, values: Mapping[str, float]) -> None:

@@ -213,13 +213,14 @@ def _begin(cache: Path) -> Path:
             where=str(cache),
             fix="set NOTELSTM_CACHE to a folder that you may write to",
         ) from error
-    for part in shards.glob(".*.part"):
-        part.unlink(missing_ok=True)
     _remove_unused(cache)
     return shards
 
 
 def _remove_unused(cache: Path) -> None:
+    for folder in (cache, cache / _SHARDS):
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
     used = current(cache)
     for folder in cache.glob("generation-*"):
         if used is None or folder != used.folder:

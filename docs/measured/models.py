@@ -1,0 +1,183 @@
+"""Measure what each idea is worth: recipes and baselines trained on the same notes.
+
+    python docs/measured/models.py MAESTRO_FOLDER
+
+trains every row of the table on the same training pieces, once through, scores it in nats per note
+on the beginnings of validation pieces, and puts the figures into ``models.json`` beside this
+script and the table of the docs into ``models.md``. Rows that are in the file already are not
+measured again, so that it can be stopped and gone on with. ``--table`` writes the table again
+without measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from notelstm.bundle import load
+from notelstm.data import Corpus
+from notelstm.encoders import PerformanceEventEncoder, StepDurationEncoder
+from notelstm.evaluation import (
+    Baseline,
+    RepeatLast,
+    Scores,
+    Uniform,
+    fit_ngrams,
+    fit_unigram,
+    nats_per_note,
+    score_baseline,
+)
+from notelstm.models import NoteLSTM
+from notelstm.notes import Notes
+from notelstm.recipes import FAULTS, Recipe, expressive, override, reference
+
+RESULTS = Path(__file__).with_name("models.json")
+TABLE = RESULTS.with_suffix(".md")
+FIGURES = {"pitch": "pitch", "step": "step", "duration": "duration", "psd": "P+S+D"}
+MORE = {"velocity": "velocity", "total": "total"}
+
+
+def small(**model: Any) -> Recipe:
+    """The expressive recipe at a size that learns in minutes, with another model's settings."""
+    settings = {"hidden": 256, "embedding": 32, "head": 128, **model}
+    return override(expressive(), {"model": settings, "transforms": "none"})
+
+
+def recipes() -> dict[str, Recipe]:
+    """The rows that are trained, by their name in the table."""
+    full = small()
+    events = functools.partial(NoteLSTM, hidden=256, embedding=64, head=128)
+    mixtures = functools.partial(
+        NoteLSTM,
+        order=("step", "pitch", "duration"),
+        hidden=256,
+        head=128,
+        sounding=True,
+        times="mixture",
+    )
+    return {
+        "original, as printed": reference(as_printed=True),
+        "original, repaired": reference(**dict.fromkeys(FAULTS, False)),
+        "events": replace(full, encoder=PerformanceEventEncoder(), model=events),
+        "notes, times as mixtures": replace(full, encoder=StepDurationEncoder(), model=mixtures),
+        "notes": full,
+        "notes, hears nothing": small(sounding=False),
+        "notes, linear heads": small(head=0),
+        "notes, velocity last": small(order=["step", "pitch", "duration", "velocity"]),
+        "notes, pitch first": small(order=["pitch", "step", "velocity", "duration"]),
+        "notes, stretches of 32": replace(full, window=32, batch=128),
+        "notes, in three keys up and down": replace(full, transforms=expressive().transforms),
+    }
+
+
+def trained(recipe: Recipe, train: Sequence[Notes], valid: Sequence[Notes]) -> dict[str, Any]:
+    """Train once through the pieces, and score."""
+    recipe = replace(recipe, training=replace(recipe.training, epochs=1))
+    began = time.process_time()
+    bundle = recipe.train(train)
+    seconds = time.process_time() - began
+    parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
+    scores = nats_per_note(bundle.player, bundle.encoder, valid, sigmas=bundle.sigmas)
+    return {**scores.to_json(), "parameters": parameters, "seconds": seconds}
+
+
+def baselines(train: Sequence[Notes]) -> dict[str, Callable[[], Baseline]]:
+    """The rows that are counted, by their name in the table."""
+    return {
+        "uniform guess": Uniform,
+        "repeat the last note": lambda: RepeatLast(unigram=fit_unigram(train)),
+        "unigram": lambda: fit_unigram(train),
+        "bigram": lambda: fit_ngrams(train, order=2),
+        "4-gram": lambda: fit_ngrams(train, order=4),
+    }
+
+
+def counted(make: Callable[[], Baseline], valid: Sequence[Notes]) -> dict[str, Any]:
+    """Count in the pieces, and score."""
+    began = time.process_time()
+    baseline = make()
+    seconds = time.process_time() - began
+    return {**score_baseline(baseline, valid).to_json(), "parameters": None, "seconds": seconds}
+
+
+def pieces_of(folder: Path, split: str) -> list[Notes]:
+    """The pieces of one side of MAESTRO's own split, in the order of their names."""
+    table = next(folder.glob("maestro-v*.csv"))
+    with table.open(encoding="utf-8", newline="") as file:
+        named = {row["midi_filename"] for row in csv.DictReader(file) if row["split"] == split}
+    return [notes for name, notes in Corpus.open(folder).pieces() if name in named]
+
+
+def table(results: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    names = [*FIGURES.values(), *MORE.values(), "parameters", "CPU seconds"]
+    lines = ["| trained on the same notes | " + " | ".join(names) + " |", "|---" * 9 + "|"]
+    for name, row in results["rows"].items():
+        figures = ["" if row[key] is None else f"{row[key]:.2f}" for key in (*FIGURES, *MORE)]
+        size = "" if row["parameters"] is None else f"{row['parameters']:,}"
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:,.0f}"
+        lines.append("| " + " | ".join([name, *figures, size, seconds]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("maestro", type=Path, nargs="?", help="the MAESTRO v2.0.0 folder")
+    parser.add_argument("--train", type=int, default=330, help="training pieces")
+    parser.add_argument("--validation", type=int, default=40, help="validation pieces")
+    parser.add_argument("--notes", type=int, default=2000, help="notes of each validation piece")
+    parser.add_argument("--table", action="store_true", help="write the table and stop")
+    args = parser.parse_args()
+    if args.table:
+        TABLE.write_text(table(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+        return
+    if args.maestro is None:
+        parser.error("the MAESTRO folder is needed")
+    torch.set_num_threads(1)
+    train = pieces_of(args.maestro, "train")[:: max(1, 967 // args.train)][: args.train]
+    valid = [n[: args.notes] for n in pieces_of(args.maestro, "validation")[: args.validation]]
+    setting = {
+        "train": len(train),
+        "training notes": sum(map(len, train)),
+        "validation": len(valid),
+        "notes": args.notes,
+    }
+    results: dict[str, Any] = {**setting, "rows": {}}
+    if RESULTS.exists():
+        before = json.loads(RESULTS.read_text(encoding="utf-8"))
+        if {key: before[key] for key in setting} == setting:
+            results = before
+    measure: dict[str, Callable[[], dict[str, Any]]] = {
+        name: functools.partial(counted, make, valid) for name, make in baselines(train).items()
+    }
+    measure |= {n: functools.partial(trained, r, train, valid) for n, r in recipes().items()}
+    measure["the model that comes with notelstm"] = functools.partial(shipped, valid)
+    for name, figures in measure.items():
+        if name not in results["rows"]:
+            results["rows"][name] = row = figures()
+            print(name, {k: v for k, v in row.items() if isinstance(v, float)}, flush=True)
+        results["rows"] = {n: results["rows"][n] for n in measure if n in results["rows"]}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    TABLE.write_text(table(results), encoding="utf-8")
+
+
+def shipped(valid: Sequence[Notes]) -> dict[str, Any]:
+    """Score the model that comes with the library: larger, and trained for much longer."""
+    bundle = load()
+    parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
+    scores: Scores = nats_per_note(bundle.player, bundle.encoder, valid)
+    return {**scores.to_json(), "parameters": parameters, "seconds": None}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""How well figures are known, and two models compared piece by piece.
+
+All intervals are percentiles of the bootstrap over pieces, since notes of one piece are not
+independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import ConfigError, DataError
+from notelstm.evaluation.scores import FIGURES, PieceScore, Scores
+
+__all__ = ["Comparison", "Estimate", "compare", "intervals"]
+
+_RESAMPLES: Final = 2000
+
+
+class Estimate(NamedTuple):
+    """A figure and how well it is known.
+
+    Attributes:
+        value: The figure.
+        low: The lower end of its confidence interval.
+        high: The upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def intervals(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> dict[str, Estimate]:
+    """Each figure that is predicted, with its confidence interval.
+
+    Args:
+        scores: Of one model.
+        confidence: Which share of such intervals holds the true figure, 0 to 1, both excluded.
+        seed: What the resampling is made from.
+
+    Returns:
+        By figure; nothing for fewer than two pieces, which do not tell how pieces differ.
+
+    Raises:
+        ConfigError: If the confidence is out of range.
+    """
+    if len(scores.pieces) < 2:
+        return {}
+    notes = _notes(scores)
+    times = _resampled(len(notes), seed)
+    return {
+        figure: _estimate(nats.sum() / notes.sum(), (times @ nats) / (times @ notes), confidence)
+        for figure in FIGURES
+        if (nats := scores.nats(figure)) is not None
+    }
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models on the same pieces.
+
+    Attributes:
+        pieces: How many pieces both scored.
+        differences: By figure, nats per note of the first minus those of the second: below 0 the
+            first is better, and surely so if the whole interval is below 0.
+        better: By figure, on how many pieces the first is better.
+    """
+
+    pieces: int
+    differences: Mapping[str, Estimate]
+    better: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {
+            "pieces": self.pieces,
+            "differences": {k: estimate._asdict() for k, estimate in self.differences.items()},
+            "better": dict(self.better),
+        }
+
+
+def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) -> Comparison:
+    """Compare two models piece by piece, so that hard and easy pieces cancel.
+
+    Args:
+        a: What the first model scored.
+        b: What the second scored on the same pieces, found by their names.
+        confidence: As for :func:`intervals`.
+        seed: As for :func:`intervals`.
+
+    Returns:
+        The figures that both have.
+
+    Raises:
+        DataError: If a name is there twice, or fewer than two pieces are in both.
+        ConfigError: If the confidence is out of range.
+    """
+    mine, theirs = _by_name(a), _by_name(b)
+    names = [name for name in mine if name in theirs]
+    if len(names) < 2:
+        raise DataError(
+            "two models are compared on at least 2 pieces of the same names",
+            got=f"{len(names)} in common",
+            fix="score both on the same pieces, and give nats_per_note the same names",
+        )
+    left = Scores(pieces=tuple(mine[name] for name in names))
+    right = Scores(pieces=tuple(theirs[name] for name in names))
+    times = _resampled(len(names), seed)
+    # Encoders that merge notes may differ in how many they score.
+    n, m = _notes(left), _notes(right)
+    differences, better = {}, {}
+    for figure in FIGURES:
+        x, y = left.nats(figure), right.nats(figure)
+        if x is None or y is None:
+            continue
+        drawn = (times @ x) / (times @ n) - (times @ y) / (times @ m)
+        value = x.sum() / n.sum() - y.sum() / m.sum()
+        differences[figure] = _estimate(value, drawn, confidence)
+        better[figure] = int((x / n < y / m).sum())
+    return Comparison(pieces=len(names), differences=differences, better=better)
+
+
+def _notes(scores: Scores) -> NDArray[np.float64]:
+    return np.array([piece.notes for piece in scores.pieces], dtype=np.float64)
+
+
+def _by_name(scores: Scores) -> dict[str, PieceScore]:
+    named = {piece.name: piece for piece in scores.pieces}
+    if len(named) < len(scores.pieces):
+        raise DataError(
+            "compared pieces have names of their own",
+            got=f"{len(named)} names of {len(scores.pieces)} pieces",
+            fix="give nats_per_note the pieces' names",
+        )
+    return named
+
+
+def _resampled(pieces: int, seed: int) -> NDArray[np.float64]:
+    """(R, P) how often each piece is in each of R resamples."""
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(pieces, np.full(pieces, 1 / pieces), size=_RESAMPLES)
+    return times.astype(np.float64)
+
+
+def _estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Estimate:
+    if not 0 < confidence < 1:
+        raise ConfigError("a confidence is between 0 and 1", got=f"{confidence}")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Estimate(float(value), float(low), float(high))

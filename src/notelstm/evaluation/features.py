@@ -1,0 +1,114 @@
+"""What a piece is like: histograms of six features, and excerpts that can be compared.
+
+Pieces are looked at on the grid on which models are scored. A histogram sums to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import DataError
+from notelstm.evaluation.grid import GRIDS, cells_of, snap
+from notelstm.notes import Notes
+
+__all__ = ["FEATURES", "excerpts", "histograms", "sounding_at_onsets", "usual_length"]
+
+FEATURES: Final = ("pitch class", "interval", "step", "duration", "polyphony", "velocity")
+"""The names of the features, in the order in which they are shown."""
+
+_WIDEST: Final = 24
+_MOST: Final = 16
+_FINE: Final = 4
+_OCTAVE: Final = 2
+
+
+def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
+    """The features of a piece of at least two notes.
+
+    Args:
+        piece: N notes.
+
+    Returns:
+        By name: ``pitch class`` (12,); ``interval`` (49,) from note to note, two octaves down to
+        two up, wider ones at the ends; ``step`` and ``duration`` in cells up to 40 ms, then two
+        bins to the octave; ``polyphony`` (16,) how many notes sound at each onset, more at the
+        end; ``velocity`` (32,) classes of four.
+
+    Raises:
+        DataError: If there are fewer than two notes.
+    """
+    if len(piece) < 2:
+        raise DataError("a piece with features has at least 2 notes", got=f"{len(piece)}")
+    notes = snap(piece)
+    cells = cells_of(notes)
+    jumps = np.diff(notes.pitch).clip(-_WIDEST, _WIDEST) + _WIDEST
+    sounding = sounding_at_onsets(notes).clip(1, _MOST) - 1
+    return {
+        "pitch class": _shares(notes.pitch % 12, 12),
+        "interval": _shares(jumps, 2 * _WIDEST + 1),
+        "step": _shares(_bins(cells.step[1:]), _BINS),
+        "duration": _shares(_bins(cells.duration), _BINS),
+        "polyphony": _shares(sounding, _MOST),
+        "velocity": _shares(cells.velocity, GRIDS["velocity"].size),
+    }
+
+
+def sounding_at_onsets(notes: Notes) -> NDArray[np.int64]:
+    """(N,) how many notes sound when each begins, itself and those that begin with it included."""
+    begun = np.searchsorted(notes.start, notes.start, side="right")
+    # Cells are floats: what ends within a hair of an onset has ended.
+    ended = np.searchsorted(np.sort(notes.end), notes.start + 1e-6, side="right")
+    return np.asarray(np.maximum(begun - ended, 1))
+
+
+def _bins(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The bin of each time in cells: single cells below, bins that grow above."""
+    clipped = cells.clip(0, GRIDS["step"].last)
+    octaves = np.log2(np.maximum(clipped, _FINE) / _FINE)
+    return np.where(clipped < _FINE, clipped, _FINE + (_OCTAVE * octaves).astype(np.int64))
+
+
+_BINS: Final = int(_bins(np.array([GRIDS["step"].last]))[0]) + 1
+
+
+def _shares(places: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    counts = np.bincount(places, minlength=size)
+    return np.asarray(counts / counts.sum())
+
+
+def usual_length(pieces: Sequence[Notes]) -> int:
+    """The median number of notes.
+
+    Raises:
+        DataError: If there are no pieces, or most have fewer than two notes.
+    """
+    usual = int(np.median([len(piece) for piece in pieces])) if len(pieces) else 0
+    if usual < 2:
+        raise DataError(
+            "music that is compared has notes",
+            got=f"{len(pieces)} pieces of {usual} notes",
+            fix="generate more notes, or look into the files",
+        )
+    return usual
+
+
+def excerpts(pieces: Sequence[Notes], notes: int) -> list[Notes]:
+    """The pieces cut into stretches of so many notes, so that samples are compared with their like.
+
+    Args:
+        pieces: Any pieces.
+        notes: Of each stretch, at least 1.
+
+    Returns:
+        Stretches that lie end to end, in the order of the pieces; times stay as they are. A piece
+        that is shorter is left as it is, and of others the rest at the end is left out.
+    """
+    cut: list[Notes] = []
+    for piece in pieces:
+        whole = max(1, len(piece) // notes)
+        cut += [piece[k * notes : (k + 1) * notes] for k in range(whole)]
+    return cut

@@ -1,0 +1,155 @@
+"""``Scores``: what pieces cost in nats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import DataError
+from notelstm.evaluation.grid import FIRST
+from notelstm.evaluation.reliability import Reliability
+from notelstm.notes import Notes
+
+__all__ = ["FIGURES", "PieceScore", "Scores", "all_scored", "long_enough"]
+
+FIGURES: Final = ("pitch", "step", "duration", "psd", "velocity", "total")
+"""The names of the figures: four roles, pitch, step and duration together, and all of a note."""
+
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "psd": ("pitch", "step", "duration"),
+    "total": ("pitch", "step", "duration", "velocity"),
+}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PieceScore:
+    """What one piece costs.
+
+    Attributes:
+        notes: How many notes were scored.
+        nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders.
+        name: What the piece is called.
+        seconds: From the onset before the first scored note to the last onset.
+        reliability: By role, of those that are predicted as classes.
+    """
+
+    notes: int
+    nats: Mapping[str, float]
+    name: str = ""
+    seconds: float = 0.0
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
+
+    def of(self, figure: str) -> float | None:
+        """The sum of nats of a role or another of :data:`FIGURES`, None if there is none."""
+        if figure == "total" and "event" in self.nats:
+            return self.nats["event"]
+        parts = _PARTS.get(figure, (figure,))
+        if any(part not in self.nats for part in parts):
+            return None
+        return sum(self.nats[part] for part in parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, size and nats per note."""
+        figures = {figure: self.of(figure) for figure in FIGURES}
+        return {
+            "name": self.name,
+            "notes": self.notes,
+            "seconds": self.seconds,
+            **{k: None if nats is None else nats / self.notes for k, nats in figures.items()},
+        }
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Nats per note over a set of pieces.
+
+    Attributes:
+        pieces: Each piece's score, in order, for paired comparisons.
+    """
+
+    pieces: tuple[PieceScore, ...]
+
+    @property
+    def notes(self) -> int:
+        """How many notes were scored."""
+        return sum(piece.notes for piece in self.pieces)
+
+    def of(self, figure: str) -> float | None:
+        """Nats per note of a role or another of :data:`FIGURES`, None if it is not predicted."""
+        nats = self.nats(figure)
+        return None if nats is None else float(nats.sum()) / self.notes
+
+    def nats(self, figure: str) -> NDArray[np.float64] | None:
+        """(P,) each piece's nats of a figure, None if it is not predicted."""
+        sums = [piece.of(figure) for piece in self.pieces]
+        return None if None in sums else np.array(sums, dtype=np.float64)
+
+    @property
+    def psd(self) -> float | None:
+        """Pitch, step and duration together."""
+        return self.of("psd")
+
+    @property
+    def total(self) -> float | None:
+        """All of a note including its velocity; None for a model without one."""
+        return self.of("total")
+
+    @property
+    def bits_per_second(self) -> float | None:
+        """What a second of music costs in bits, all of a note counted; None without a total."""
+        nats = self.nats("total")
+        seconds = sum(piece.seconds for piece in self.pieces)
+        return None if nats is None or not seconds else float(nats.sum()) / math.log(2) / seconds
+
+    @property
+    def reliability(self) -> dict[str, Reliability]:
+        """By role, of those that are predicted as classes."""
+        roles = dict.fromkeys(role for piece in self.pieces for role in piece.reliability)
+        return {
+            role: Reliability.sum(
+                piece.reliability[role] for piece in self.pieces if role in piece.reliability
+            )
+            for role in roles
+        }
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The figures under the names of the command line's ``--json``."""
+        return {**{figure: self.of(figure) for figure in FIGURES}, "notes": self.notes}
+
+
+def long_enough(
+    pieces: Sequence[Notes], names: Sequence[str] | None = None
+) -> Iterator[tuple[str, Notes]]:
+    """The pieces that can be scored, with their names.
+
+    Args:
+        pieces: Any pieces.
+        names: What they are called; None for their numbers.
+
+    Raises:
+        DataError: If there are not as many names as pieces.
+    """
+    called = [str(k) for k in range(len(pieces))] if names is None else names
+    if len(called) != len(pieces):
+        raise DataError("each piece has a name", got=f"{len(called)} for {len(pieces)} pieces")
+    return ((n, piece) for n, piece in zip(called, pieces, strict=True) if len(piece) > FIRST)
+
+
+def all_scored(scored: Sequence[PieceScore], pieces: int) -> Scores:
+    """The scores of those of `pieces` pieces that could be scored.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if not scored:
+        raise DataError(
+            f"a scored piece has more than {FIRST} notes", got=f"{pieces} pieces, none of them"
+        )
+    return Scores(pieces=tuple(scored))

@@ -1,0 +1,183 @@
+"""What is sounding: how long each pitch goes on, and how long ago it was last struck."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from notelstm.fields import Field, Role
+
+__all__ = ["AROUND", "FEATURES", "LONGEST", "Sounding", "SoundingClock", "features"]
+
+LONGEST: Final = 60_000
+"""Thousandths of a second or beat from which on times are no longer told apart."""
+
+AROUND: Final = 49
+"""Pitches that :meth:`Sounding.around` gives: two octaves up and down."""
+
+FEATURES: Final = 4
+"""Numbers that :func:`features` gives for each pitch."""
+
+_SCALE: Final = 50.0
+_CHORD: Final = 100.0
+
+
+class Sounding(NamedTuple):
+    """What is sounding at some time, P pitches; in thousandths, 0 to :data:`LONGEST`.
+
+    Attributes:
+        left: (..., P) int32 how long a note of each pitch will still sound; 0 where none does.
+        since: (..., P) int32 how long ago each pitch was last struck.
+    """
+
+    left: Tensor
+    since: Tensor
+
+    def later(self, wait: Tensor) -> Sounding:
+        """What is sounding after a wait of (...) thousandths in which nothing is struck."""
+        by = wait.unsqueeze(-1).int()
+        return Sounding((self.left - by).clamp_min(0), (self.since + by).clamp_max(LONGEST))
+
+    def around(self, pitch: Tensor) -> Sounding:
+        """What is sounding near one pitch: silence where there are no pitches.
+
+        Args:
+            pitch: (...) class ids.
+
+        Returns:
+            (..., :data:`AROUND`), with `pitch` in the middle.
+        """
+        reach = AROUND // 2
+        at = pitch.unsqueeze(-1) + torch.arange(-reach, reach + 1, device=pitch.device)
+        there = at.clamp(0, self.left.shape[-1] - 1)
+        outside = at != there
+        left, since = (times.gather(-1, there) for times in self)
+        return Sounding(left.masked_fill(outside, 0), since.masked_fill(outside, LONGEST))
+
+
+def features(sounding: Sounding) -> Tensor:
+    """What a network reads of each pitch: all 0 of one that has not been heard for a minute.
+
+    Args:
+        sounding: P pitches.
+
+    Returns:
+        (..., 4 P) float32 from 0 to 1: whether it sounds, how long it will on a logarithmic scale,
+        how lately it was struck on a logarithmic scale, and on one that tells chords from runs.
+    """
+    left, since = (times.float() for times in sounding)
+    whole = math.log1p(LONGEST / _SCALE)
+    return torch.cat(
+        [
+            (left > 0).float(),
+            torch.log1p(left / _SCALE) / whole,
+            1 - torch.log1p(since / _SCALE) / whole,
+            (LONGEST - since) / (LONGEST + LONGEST / _CHORD * since),
+        ],
+        dim=-1,
+    )
+
+
+@final
+class SoundingClock(nn.Module):
+    """Follows what is sounding through the rows of an encoder of one row a note.
+
+    Times are whole thousandths of the fields' unit, so that nothing is lost however long the piece
+    and wherever it is cut. A note longer than :data:`LONGEST` is taken for one of that length; of
+    several notes of one pitch the longest sounds.
+
+    Args:
+        pitch: Column and field of the pitch, which is categorical.
+        step: Column and field of the step.
+        duration: Column and field of the duration, in the step's unit.
+
+    Attributes:
+        pitch: Name of the pitch.
+        step: Name of the step.
+        pitches: P, how many pitches there are.
+    """
+
+    def __init__(
+        self, pitch: tuple[int, Field], step: tuple[int, Field], duration: tuple[int, Field]
+    ) -> None:
+        super().__init__()
+        self.pitch: Final = pitch[1].name
+        self.step: Final = step[1].name
+        self._columns: Final = (pitch[0], step[0], duration[0])
+        self.pitches: Final = pitch[1].classes or 0
+        # Of each class; empty for numbers.
+        self._steps: Tensor
+        self._durations: Tensor
+        for name, field in (("_steps", step[1]), ("_durations", duration[1])):
+            table = _thousandths(torch.tensor(field.values, dtype=torch.float64))
+            self.register_buffer(name, table, persistent=False)
+
+    @classmethod
+    def of(cls, fields: Sequence[Field]) -> SoundingClock | None:
+        """The clock of these fields.
+
+        Args:
+            fields: Any fields.
+
+        Returns:
+            None if they have not one field each for pitch (classes), step and duration (one unit).
+        """
+        pitch, step, duration = (
+            [(i, f) for i, f in enumerate(fields) if f.role == role] for role in _ROLES
+        )
+        if not len(pitch) == len(step) == len(duration) == 1:
+            return None
+        timed = [step[0][1], duration[0][1]]
+        whole = all(len(f.values) == (f.classes or 0) for f in timed)
+        if not pitch[0][1].is_categorical or not whole or timed[0].unit != timed[1].unit:
+            return None
+        return cls(pitch[0], step[0], duration[0])
+
+    def start(self, batch: int) -> Sounding:
+        """Before the first row: (B, P), silence."""
+        left = torch.zeros(batch, self.pitches, dtype=torch.int32, device=self._steps.device)
+        return Sounding(left, torch.full_like(left, LONGEST))
+
+    def wait(self, step: Tensor) -> Tensor:
+        """(...) thousandths that (...) entries of the step stand for."""
+        return _times(self._steps, step)
+
+    @override
+    def forward(self, rows: Tensor, before: Sounding) -> Sounding:
+        """Read rows.
+
+        Args:
+            rows: (B, T, F).
+            before: (B, P) what is sounding at the onset before.
+
+        Returns:
+            (B, T, P) what is sounding at each row's onset, its own note included.
+        """
+        pitch, step, duration = (rows[..., i] for i in self._columns)
+        onset = self.wait(step).cumsum(1).unsqueeze(-1)  # (B, T, 1) after that of `before`
+        at = pitch.long().unsqueeze(-1)
+        silent = onset.new_zeros(*at.shape[:2], self.pitches)  # (B, T, P)
+        ends = silent.scatter(-1, at, onset + _times(self._durations, duration).unsqueeze(-1))
+        struck = (silent - LONGEST).scatter(-1, at, onset)
+        ends[:, 0] = torch.maximum(ends[:, 0], before.left)
+        struck[:, 0] = torch.maximum(struck[:, 0], -before.since)
+        left = ends.cummax(1).values - onset
+        since = onset - struck.cummax(1).values
+        return Sounding(left.clamp_min(0).int(), since.clamp_max(LONGEST).int())
+
+
+_ROLES: Final[tuple[Role, ...]] = ("pitch", "step", "duration")
+
+
+def _thousandths(values: Tensor) -> Tensor:
+    return (values * 1000).round().clamp(0, LONGEST).long()
+
+
+def _times(table: Tensor, entries: Tensor) -> Tensor:
+    """(...) thousandths of (...) class ids, or of numbers where the table is empty."""
+    return table[entries.long()] if len(table) else _thousandths(entries.double())

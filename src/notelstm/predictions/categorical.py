@@ -1,0 +1,123 @@
+"""``Categorical``: one of several classes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from notelstm.errors import FieldError, ShapeError
+from notelstm.fields import Field
+from notelstm.predictions.checks import inverse_cdf, same_shape
+from notelstm.protocols import Legal
+
+__all__ = ["Categorical"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Categorical:
+    """One of C classes.
+
+    Attributes:
+        logits: (..., C) unnormalised log-probabilities: what is trained and scored.
+        weights: (..., C) non-negative weights for the weighted draw of
+            :class:`notelstm.sampling.Weighted`, where they differ from the softmax of the logits.
+    """
+
+    logits: Tensor
+    weights: Tensor | None = None
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(..., C) the softmax of the logits."""
+        return self.logits.softmax(-1)
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """(...) class ids drawn from the softmax, with the first of (..., 2) uniforms."""
+        return inverse_cdf(self.probabilities, noise[..., 0])
+
+    def draw_weighted(self, noise: Tensor) -> Tensor:
+        """(...) class ids drawn in proportion to `weights`, or to the softmax where there are none.
+
+        Weights that are all 0, because a mask left only classes whose weight is too small for
+        float32, say nothing of what is left; the softmax does.
+        """
+        if self.weights is None:
+            return self.draw(noise)
+        some = self.weights.amax(-1, keepdim=True) > 0
+        return inverse_cdf(torch.where(some, self.weights, self.probabilities), noise[..., 0])
+
+    def mode(self) -> Tensor:
+        """(...) the class with the largest logit."""
+        return self.logits.argmax(-1)
+
+    def masked(self, legal: Legal) -> Categorical:
+        """No logit and no weight but those of legal classes.
+
+        Args:
+            legal: (..., C) bool; at least one True in each row where a class was possible before.
+
+        Raises:
+            ShapeError: If it is an interval, or nothing is left of what was possible.
+        """
+        if not isinstance(legal, Tensor):
+            raise ShapeError("a categorical field is confined to classes", got="an interval")
+        if not bool((legal & (self.logits > -math.inf)).any(-1).all()):
+            raise ShapeError(
+                "a mask leaves at least one class that was possible before",
+                got="a row without any",
+                fix="mask with notelstm.sampling.allow_only, which then keeps what was possible",
+            )
+        weights = None if self.weights is None else self.weights * legal
+        return Categorical(self.logits.masked_fill(~legal, -math.inf), weights)
+
+    def tempered(self, temperature: float) -> Categorical:
+        """Logits over `temperature`, relative weights to the power of its inverse."""
+        # From a largest logit of 0 and weight of 1 no temperature makes all of them over- or
+        # underflow; the quotient of two small numbers needs float64.
+        top = self.logits.amax(-1, keepdim=True)
+        logits = ((self.logits - top).double() / temperature).to(self.logits)
+        if self.weights is None:
+            return Categorical(logits)
+        largest = self.weights.amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        return Categorical(logits, (self.weights / largest) ** (1 / temperature))
+
+    def nll(self, target: Tensor) -> Tensor:
+        """(...) nats of the class ids `target` (...)."""
+        same_shape("the target", self.logits[..., 0], target)
+        flat = self.logits.reshape(-1, self.logits.shape[-1])
+        losses = functional.cross_entropy(flat, target.reshape(-1).long(), reduction="none")
+        return losses.reshape(target.shape)
+
+    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+        """(...) the probability of [low, high): each class is spread evenly over its width.
+
+        The first and last class reach out to the infinities.
+
+        Raises:
+            FieldError: If the classes of `field` have no edges.
+        """
+        if not field.edges:
+            raise FieldError("classes with a width have edges", where=f"field {field.name!r}")
+        edges = torch.tensor(field.edges, dtype=torch.float64, device=self.logits.device)
+        cdf = self.logits.double().softmax(-1).cumsum(-1)  # (..., C)
+        cdf = functional.pad(cdf, (1, 0))  # (..., C + 1): below each edge
+
+        def below(x: Tensor) -> Tensor:
+            at = x.double()
+            c = (torch.searchsorted(edges, at.contiguous(), right=True) - 1).clamp(
+                0, len(field.edges) - 2
+            )
+            left, right = edges[c], edges[c + 1]
+            share = ((at.clamp(left, right) - left) / (right - left)).clamp(0, 1)
+            lower = cdf.gather(-1, c.unsqueeze(-1)).squeeze(-1)
+            upper = cdf.gather(-1, c.unsqueeze(-1) + 1).squeeze(-1)
+            return lower + share * (upper - lower)
+
+        top = torch.where(high >= edges[-1], torch.ones_like(high).double(), below(high))
+        return (top - below(low)).clamp_min(0)

@@ -1,0 +1,109 @@
+"""A model's report: the same as its parts, for every kind of encoder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from notelstm.bundle import Bundle
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.errors import DataError
+from notelstm.evaluation import (
+    baselines_of,
+    compare,
+    evaluate,
+    fit_unigram,
+    nats_per_note,
+    score_baseline,
+)
+from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.notes import Notes
+from notelstm.protocols import NoteEncoder, NoteModel
+from notelstm.recipes import expressive, override
+from notelstm.sampling import Ancestral
+from notelstm.testing.makers import long_piece
+
+PIECES = [long_piece(np.random.default_rng(k), count=60 + k, seconds=12) for k in range(4)]
+TRAINING = [long_piece(np.random.default_rng(9), count=300, seconds=60)]
+
+
+def bundle(encoder: NoteEncoder) -> Bundle:
+    fields = encoder.fields
+    points = any(not field.is_categorical for field in fields)
+    model: NoteModel = (
+        ThreeHeadLSTM(fields=fields, hidden=4)
+        if points
+        else NoteLSTM(fields=fields, hidden=4, embedding=2)
+    )
+    return Bundle(
+        model=model,
+        encoder=encoder,
+        sampler=Ancestral(),
+        context=10 if points else None,
+        sigmas={"step": 0.3, "duration": 0.3} if points else {},
+        unigram=fit_unigram(TRAINING).to_json(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoder", "figures", "judged"),
+    [
+        (LogTimeEncoder(), {"psd", "total"}, {"pitch", "step", "duration", "velocity"}),
+        (PerformanceEventEncoder(), {"total"}, {"event"}),
+        (StepDurationEncoder(), {"psd"}, {"pitch"}),
+    ],
+    ids=["classes", "events", "points"],
+)
+def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: set[str]) -> None:
+    model = bundle(encoder)
+    names = ["a", "b", "c", "d"]
+    report = evaluate(model, PIECES, names=names, training=TRAINING)
+    scores = nats_per_note(model.player, encoder, PIECES, sigmas=model.sigmas, names=names)
+    assert report.model == scores
+    made = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert {f for f in ("psd", "total") if made[f] is not None} == figures
+    assert set(made["calibration"]) == judged
+    assert (made["pitch_top1"] is None) == ("pitch" not in judged)
+    assert (made["bits_per_second"] is None) == ("total" not in figures)
+    assert [piece["name"] for piece in made["pieces"]] == names
+    assert [piece["total"] is None for piece in made["pieces"]] == ["total" not in figures] * 4
+    assert list(made["baselines"]) == ["uniform", "unigram", "repeat-last", "bigram", "4-gram"]
+    for name, baseline in baselines_of(model, TRAINING).items():
+        alone = score_baseline(baseline, PIECES, names=names)
+        wanted = {**alone.to_json(), "bits_per_second": alone.bits_per_second}
+        said = dict(made["baselines"][name])
+        assert said.pop("difference") == compare(scores, alone).to_json()
+        assert said == wanted
+
+
+def test_reliability_is_of_the_notes_that_are_scored() -> None:
+    report = evaluate(bundle(LogTimeEncoder()), PIECES)
+    for role, made in report.model.reliability.items():
+        assert made.count == report.model.notes, role
+    assert list(report.baselines) == ["uniform", "unigram", "repeat-last"]
+
+
+def test_without_counts_there_is_the_uniform_guess_alone() -> None:
+    old = replace(bundle(LogTimeEncoder()), unigram={})
+    assert list(evaluate(old, PIECES[:1]).baselines) == ["uniform"]
+    damaged = replace(old, unigram={"counts": 3})
+    with pytest.raises(DataError, match="stored as counts"):
+        evaluate(damaged, PIECES)
+
+
+def test_training_counts_its_pieces() -> None:
+    recipe = override(expressive(), {"model": {"hidden": 4}, "training": {"epochs": 1}})
+    trained = recipe.train(TRAINING)
+    assert trained.unigram == fit_unigram(TRAINING).to_json()
+    assert sum(trained.unigram["counts"]["pitch"]) == sum(map(len, TRAINING))
+
+
+def test_a_piece_that_events_merge_away_is_compared_nowhere() -> None:
+    start = np.concatenate([np.arange(20) * 0.1, np.full(10, 2.0)])
+    merged = Notes(start=start, end=start + 0.05, pitch=60)
+    report = evaluate(bundle(PerformanceEventEncoder()), [merged, *PIECES])
+    assert len(report.model.pieces) == 4
+    assert report.to_json()["baselines"]["uniform"]["difference"]["pieces"] == 4

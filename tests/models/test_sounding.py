@@ -1,0 +1,264 @@
+"""What is sounding, against a list of notes; and a model that hears it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from notelstm import tree
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.fields import Field
+from notelstm.models import NoteLSTM
+from notelstm.models.lstm import Hidden, LSTMState
+from notelstm.models.note_lstm import NoteContext, NoteState
+from notelstm.models.sounding import AROUND, LONGEST, Sounding, SoundingClock, features
+from notelstm.predictions import Categorical, Normal
+from notelstm.testing.makers import random_rows
+
+TIMES = StepDurationEncoder().fields
+CLASSES = LogTimeEncoder().fields
+ORDER = ("step", "pitch", "velocity", "duration")
+
+KEYS = (60, 61, 64, 0, 127)
+WAITS = (0, 1, 10, 250, 1000, LONGEST - 1, LONGEST, LONGEST + 1, 200_000)
+Music = list[tuple[int, int, int]]
+
+
+def music(most: int = 12) -> st.SearchStrategy[Music]:
+    """Pitch, step and duration (ms): ties, repeated pitches, overlaps, rests of minutes."""
+    wait = st.sampled_from(WAITS) | st.integers(0, 2000)
+    return st.lists(st.tuples(st.sampled_from(KEYS), wait, wait), min_size=1, max_size=most)
+
+
+def naive(notes: Music, pitches: int = 128) -> tuple[list[list[int]], list[list[int]]]:
+    """Time left and time since, (T, P) each, from a list of everything played so far."""
+    now, played = 0, []
+    left, since = [], []
+    for key, step, duration in notes:
+        now += step
+        played.append((key, now, now + min(duration, LONGEST)))
+        left.append([0] * pitches)
+        since.append([LONGEST] * pitches)
+        for pitch, onset, end in played:
+            left[-1][pitch] = max(left[-1][pitch], end - now)
+            since[-1][pitch] = min(since[-1][pitch], now - onset)
+    return left, since
+
+
+def in_seconds(notes: Music) -> Tensor:
+    """(1, T, 3) rows of the step-duration encoder."""
+    return torch.tensor([[(p, s / 1000, d / 1000) for p, s, d in notes]], dtype=torch.float32)
+
+
+def in_classes(rows: Tensor) -> Music:
+    """What rows of the log-time encoder stand for."""
+    return [
+        (int(p), round(1000 * CLASSES[1].value_of(s)), round(1000 * CLASSES[2].value_of(d)))
+        for p, s, d, _ in rows.tolist()
+    ]
+
+
+def clock_of(fields: tuple[Field, ...]) -> SoundingClock:
+    clock = SoundingClock.of(fields)
+    assert clock is not None
+    return clock
+
+
+@given(music())
+def test_it_is_what_a_list_of_notes_says(notes: Music) -> None:
+    clock = clock_of(TIMES)
+    left, since = clock(in_seconds(notes), clock.start(1))
+    assert left.dtype == since.dtype == torch.int32
+    assert (left[0].tolist(), since[0].tolist()) == naive(notes)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_it_knows_what_classes_stand_for(seed: int) -> None:
+    clock = clock_of(CLASSES)
+    rows = torch.from_numpy(random_rows(CLASSES, (3, 20), np.random.default_rng(seed)))
+    rows[..., 0] = 60 + rows[..., 0] % 3
+    left, since = clock(rows, clock.start(3))
+    for lane in range(3):
+        assert (left[lane].tolist(), since[lane].tolist()) == naive(in_classes(rows[lane]))
+
+
+@given(music(), st.data())
+def test_cut_anywhere_it_is_the_same(notes: Music, data: Any) -> None:
+    clock = clock_of(TIMES)
+    rows = in_seconds(notes)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(notes)), max_size=4)) | {len(notes)})
+    state, parts = clock.start(1), []
+    for a, b in pairwise([0, *cuts]):
+        parts.append(clock(rows[:, a:b], state))
+        state = Sounding(*(times[:, -1] for times in parts[-1]))
+    whole = clock(rows, clock.start(1))
+    for got, want in zip(tree.join(parts, axis=1), whole, strict=True):
+        assert torch.equal(got, want)
+
+
+@given(music(), st.sampled_from(WAITS), st.integers(0, 127))
+def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int) -> None:
+    clock = clock_of(TIMES)
+    now = Sounding(*(times[0, -1] for times in clock(in_seconds(notes), clock.start(1))))
+    later = now.later(clock.wait(torch.tensor(wait / 1000)))
+    # A note of no length at another place changes nothing else.
+    left, since = naive([*notes, (1, wait, 0)])
+    since[-1][1] = LONGEST
+    assert (later.left.tolist(), later.since.tolist()) == (left[-1], since[-1])
+    around = later.around(torch.tensor(pitch))
+    first = pitch - AROUND // 2
+    for i in range(AROUND):
+        there = 0 <= first + i < 128
+        assert int(around.left[i]) == (left[-1][first + i] if there else 0)
+        assert int(around.since[i]) == (since[-1][first + i] if there else LONGEST)
+
+
+def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
+    silence = clock_of(TIMES).start(1)
+    assert bool((features(silence) == 0).all())
+    times = torch.tensor([0, 1, 30, 500, 5000, LONGEST], dtype=torch.int32)
+    seen = features(Sounding(times, times)).view(4, len(times))
+    assert seen[0].tolist() == [0, 1, 1, 1, 1, 1]
+    assert bool((seen[1].diff() > 0).all())
+    assert bool((seen[2:, :-1].diff() < 0).all())
+    assert float(seen.min()) >= 0
+    assert float(seen.max()) <= 1
+
+
+def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
+    torch.manual_seed(0)
+    return NoteLSTM(fields=fields, hidden=8, embedding=4, sounding=True, **settings).eval()
+
+
+@given(st.sets(st.integers(1, 23), max_size=5))
+@torch.no_grad()
+def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
+    model = hearing(CLASSES, order=ORDER, layers=2)
+    rows = torch.from_numpy(random_rows(CLASSES, (2, 24), np.random.default_rng(0)))
+    whole, last = model(rows, model.start(2)[1])
+    _, state = model.start(2)
+    parts = []
+    for a, b in pairwise([0, *sorted(cuts), 24]):
+        context, state = model(rows[:, a:b], state)
+        parts.append(context)
+    assert isinstance(state, NoteState)
+    assert isinstance(last, NoteState)
+    for name, got in tree.flatten(tree.join(parts, axis=1)).items():
+        torch.testing.assert_close(got, tree.flatten(whole)[name], atol=1e-5, rtol=0)
+    for got, want in zip(state.sounding, last.sounding, strict=True):
+        assert torch.equal(got, want)
+
+
+def said(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> Tensor:
+    given = {name: torch.tensor([entry]) for name, entry in known.items()}
+    prediction = model.predict(field, context, given)
+    if isinstance(prediction, Normal):
+        return torch.stack([prediction.mean, prediction.sigma])
+    assert isinstance(prediction, Categorical)
+    return prediction.logits
+
+
+def context_of(model: NoteLSTM, left: int) -> NoteContext:
+    """One in which key 2 was struck a second ago and goes on for so many milliseconds."""
+    silence = clock_of(model.fields).start(1)
+    sounding = Sounding(silence.left.clone(), silence.since.clone())
+    sounding.left[0, 2] = left
+    sounding.since[0, 2] = 1000
+    return NoteContext(torch.ones(1, 8), torch.ones(1, 8), sounding)
+
+
+OTHER_NAMES = (
+    Field.continuous("length", "duration", unit="beat", low=0.0),
+    Field.continuous("wait", "step", unit="beat", low=0.0),
+    Field.categorical("key", "pitch", values=range(60, 72)),
+)
+
+
+@torch.no_grad()
+def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
+    model = hearing(OTHER_NAMES, order=("wait", "key", "length"))
+    silent, sounds = context_of(model, 0), context_of(model, 300)
+    for field, known in (("key", {}), ("length", {"key": 4})):
+        for wait, differs in ((0.0, True), (0.299, True), (0.3, False), (2.0, False)):
+            pair = [said(model, field, c, wait=wait, **known) for c in (silent, sounds)]
+            assert torch.equal(*pair) != differs, (field, wait)
+    # The head before the step hears what the LSTM heard, and nothing else.
+    assert torch.equal(said(model, "wait", silent), said(model, "wait", sounds))
+    heard = sounds._replace(heard=torch.zeros(1, 8))
+    assert not torch.allclose(said(model, "wait", heard), said(model, "wait", sounds))
+
+
+@torch.no_grad()
+def test_heads_before_the_step_hear_the_onset_before() -> None:
+    model = hearing(OTHER_NAMES, order=("key", "wait", "length"))
+    silent, sounds = context_of(model, 0), context_of(model, 300)
+    for field, known in (("key", {}), ("wait", {"key": 4})):
+        assert torch.equal(said(model, field, silent, **known), said(model, field, sounds, **known))
+    assert not torch.allclose(
+        said(model, "length", silent, key=4, wait=0.1),
+        said(model, "length", sounds, key=4, wait=0.1),
+    )
+
+
+@torch.no_grad()
+def test_the_lstm_hears() -> None:
+    model = hearing(TIMES)
+    rows = in_seconds([(60, 0, 500), (64, 100, 500)])
+    _, state = model.start(1)
+    assert isinstance(state, NoteState)
+    other = state._replace(sounding=state.sounding._replace(left=state.sounding.left + 700))
+    assert not torch.allclose(model(rows, state)[0].hidden, model(rows, other)[0].hidden)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        PerformanceEventEncoder().fields,
+        TIMES[:2],
+        (*CLASSES, Field.categorical("second", "pitch", values=range(128))),
+        (*TIMES[:2], Field.continuous("duration", "duration", unit="beat", low=0.0)),
+        (Field.continuous("pitch", "pitch", unit="MIDI note", low=0.0), *TIMES[1:]),
+        (*TIMES[:2], Field(name="duration", role="duration", unit="s", classes=3)),
+    ],
+    ids=["events", "no duration", "two pitches", "two units", "pitch a number", "no values"],
+)
+def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
+    fields: tuple[Field, ...],
+) -> None:
+    assert SoundingClock.of(fields) is None
+    model = hearing(fields)
+    context, state = model.start(2)
+    assert isinstance(context, Hidden)
+    assert isinstance(state, LSTMState)
+    assert model.config["sounding"] is True
+    deaf = NoteLSTM(fields=fields, hidden=8, embedding=4)
+    assert deaf.state_dict().keys() == model.state_dict().keys()
+
+
+def test_half_precision_harms_neither_clocks_nor_losses() -> None:
+    model = hearing(CLASSES, order=ORDER)
+    rows = torch.from_numpy(random_rows(CLASSES, (2, 9), np.random.default_rng(0)))
+    _, before = model.start(2)
+    plain, after = model(rows, before)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        context, state = model(rows, before)
+        pitch = model.predict("pitch", context, {"step": rows[..., 1].long()})
+        assert isinstance(pitch, Categorical)
+        loss = pitch.nll(rows[..., 0]).mean()
+    assert context.hidden.dtype == torch.bfloat16
+    assert pitch.logits.dtype == loss.dtype == torch.float32
+    for name, tensor in tree.flatten(state).items():
+        want = tree.flatten(after)[name]
+        assert tensor.dtype == want.dtype, name
+        if not tensor.is_floating_point():
+            assert torch.equal(tensor, want), name
+    torch.testing.assert_close(context.hidden.float(), plain.hidden, atol=0.02, rtol=0)
+    torch.autograd.backward(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
