@@ -18,13 +18,32 @@ from notelstm.encoders import (
     PerformanceEventEncoder,
     StepDurationEncoder,
 )
-from notelstm.fields import Field
+from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.notes import BeatMap, Notes
 from notelstm.predictions import Normal, Point
-from notelstm.protocols import Processor, Sampler
-from notelstm.sampling import Ancestral, Greedy, ShortestDuration, Temperature, Weighted
+from notelstm.protocols import Processor, Sampler, TrackingEncoder, View
+from notelstm.sampling import (
+    Ancestral,
+    Forbid,
+    Greedy,
+    GridSnap,
+    LargestChord,
+    MinP,
+    NoRepeat,
+    NoteDensity,
+    PitchRange,
+    PolyphonyCap,
+    RepetitionPenalty,
+    Scale,
+    ShortestDuration,
+    Temperature,
+    TempoRange,
+    TopK,
+    TopP,
+    Weighted,
+)
 from notelstm.testing import (
     check_encoder,
     check_loss_term,
@@ -228,9 +247,67 @@ def test_temperature(temperature: float) -> None:
     check_processor(Temperature(temperature=temperature))
 
 
+def test_processors_are_saved_and_rebuilt() -> None:
+    for processor, _ in PROCESSORS:
+        assert plugins.build(plugins.describe(processor)) == processor
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
 def test_shortest_duration(seconds: float) -> None:
     check_processor(ShortestDuration(seconds=seconds), roles={"duration"})
+
+
+def in_lanes(encoder: TrackingEncoder, piece: Notes) -> list[View]:
+    """Six lanes that have come to different places in the rows of a piece."""
+    rows, lanes = encoder.encode(piece), []
+    for k in range(6):
+        tracker = encoder.tracker()
+        for row in rows[: len(rows) * k // 6]:
+            tracker.push(row)
+        lanes.append(View({}, tracker))
+    return lanes
+
+
+IN_BARS = Notes(
+    start=[0, 0, 0.5, 0.5, 1, 1.25, 1.25, 2],
+    end=[1, 1, 1, 2, 3, 3, 3, 3],
+    pitch=[60, 64, 60, 67, 62, 64, 72, 60],
+    beats=BeatMap(tempi=[100], meter_beats=[1], numerators=[3], denominators=[4]),
+)
+PROCESSORS: list[tuple[Processor, set[Role]]] = [
+    (TopK(k=1), set()),
+    (TopK(k=5), set()),
+    (TopP(mass=1e-9), set()),
+    (TopP(mass=0.5), set()),
+    (MinP(ratio=0.2), set()),
+    (MinP(ratio=1), set()),
+    (PitchRange(low=60, high=60), {"pitch"}),
+    (Scale(name="F# dorian"), {"pitch"}),
+    (TempoRange(slowest=100, fastest=101), {"tempo"}),
+    (Forbid(role="pitch", values=tuple(range(1, 128))), {"pitch"}),
+    (Forbid(role="duration", values=(0.001,)), {"duration"}),
+    (NoRepeat(n=1), {"pitch"}),
+    (NoRepeat(n=2), {"pitch"}),
+    (RepetitionPenalty(penalty=5), {"pitch"}),
+    (PolyphonyCap(voices=1), {"pitch", "step"}),
+    (PolyphonyCap(voices=3), {"pitch", "step"}),
+    (LargestChord(notes=1), {"step"}),
+    (LargestChord(notes=3), {"step"}),
+    (GridSnap(), {"step"}),
+    (GridSnap(unit="beat", grid=0.5), {"step", "position"}),
+    (NoteDensity(rate=100.0), {"step"}),
+    (NoteDensity(rate=0.01), {"step"}),
+]
+"""Each processor, and the roles that it changes; none for all."""
+
+
+@pytest.mark.parametrize(("processor", "roles"), PROCESSORS, ids=str)
+def test_processors(processor: Processor, roles: set[Role]) -> None:
+    check_processor(processor, roles=roles or None)
+    piece, event = in_lanes(BeatEncoder(), IN_BARS), PerformanceEventEncoder()
+    check_processor(processor, roles=roles or None, fields=BEATS, lanes=piece)
+    # Of events they change the note-ons, and so the one field there is.
+    check_processor(processor, roles=None, fields=EVENTS, lanes=in_lanes(event, IN_BARS))
 
 
 def own(kind: str) -> list[plugins.Plugin]:
@@ -250,7 +327,11 @@ def test_no_built_in_is_left_out() -> None:
         "models": {"three-head-lstm", "note-lstm"},
         "losses": {"likelihood", "positive-pressure", "all-pairs"},
         "samplers": {"ancestral", "greedy", "weighted"},
-        "processors": {"temperature", "shortest-duration"},
+        "processors": {
+            *("temperature", "shortest-duration", "top-k", "top-p", "min-p", "pitch-range"),
+            *("scale", "tempo-range", "forbid", "no-repeat", "repetition-penalty"),
+            *("polyphony-cap", "largest-chord", "grid-snap", "note-density"),
+        },
     }
     beside = {"losses": {"composite"}}  # a mapping of terms, not a term
     for kind, names in checked.items():

@@ -1,6 +1,9 @@
-"""Processors: each changes what is predicted of a field, for the sampler to choose from.
+"""Processors of any field's prediction, and of durations.
 
-A processor never removes the last entry that was possible before it.
+Each processor changes what is predicted of a field, for the sampler to choose from, and never
+removes the last entry that was possible before it. So where two of them leave nothing in common,
+the earlier one wins: give those that must hold first (a scale, a range, a cap on voices), then
+those that bend what is left (temperature, penalties), then those that cut off what is unlikely.
 """
 
 from __future__ import annotations
@@ -10,26 +13,14 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Tensor
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, View
+from notelstm.sampling.confining import allow_only, check_roles, confine
 
 __all__ = ["ShortestDuration", "Temperature", "allow_only"]
-
-
-def allow_only(prediction: Categorical, allowed: Tensor) -> Categorical:
-    """Keep allowed classes; where none of them was possible, keep everything.
-
-    Args:
-        prediction: (B, C).
-        allowed: (B, C) or (C,) bool.
-    """
-    possible = prediction.logits > -torch.inf
-    left = possible & allowed
-    return prediction.masked(torch.where(left.any(-1, keepdim=True), left, possible))
 
 
 @final
@@ -39,15 +30,19 @@ class Temperature:
 
     Attributes:
         temperature: Above 0; 1 changes nothing. For 0, use the Greedy sampler.
+        roles: The roles of the fields that it changes; none for all.
 
     Raises:
-        ConfigError: If it is not above 0.
+        ConfigError: If it is not above 0, or a role does not exist.
     """
 
     temperature: float = 1.0
+    roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the setting."""
+        """Check the settings."""
+        object.__setattr__(self, "roles", tuple(self.roles))
+        check_roles(self.roles)
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(
                 "a temperature is above 0",
@@ -56,8 +51,10 @@ class Temperature:
             )
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
-        """The prediction of any field, tempered."""
-        return prediction if self.temperature == 1 else prediction.tempered(self.temperature)
+        """The prediction of a field of these roles, tempered."""
+        if self.temperature == 1 or (self.roles and field.role not in self.roles):
+            return prediction
+        return prediction.tempered(self.temperature)
 
 
 @final
@@ -88,4 +85,4 @@ class ShortestDuration:
             return allow_only(prediction, long_enough >= self.seconds)
         size = prediction.mode()
         low = torch.full_like(size, self.seconds)
-        return prediction.masked((low, torch.full_like(size, field.interval.high)))
+        return confine(prediction, low, torch.full_like(size, field.interval.high))

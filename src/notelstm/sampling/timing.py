@@ -1,0 +1,174 @@
+"""Processors of time: onsets on a grid, and how many notes there are in a second."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from notelstm.errors import ConfigError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical
+from notelstm.protocols import Prediction, Tracker, View
+from notelstm.sampling.confining import allowed_in_lanes, confine, latest, moved, tilted, told
+from notelstm.sampling.texture import step_tracker
+
+__all__ = ["GridSnap", "NoteDensity"]
+
+_ROUNDING: Final = 1e-6
+_FINEST: Final = 1e-3
+_AT_ONCE: Final = 4.0
+"""Mean steps by which one step makes up for those before; it takes several to make up for more."""
+
+
+def _nearest(values: NDArray[np.float64], place: float, grid: float) -> NDArray[np.bool_]:
+    """(C,) 0, and the ascending values that are nearest to a line, counted from `place`."""
+    first = math.ceil((values[0] + place) / grid - _ROUNDING)
+    last = max(first, math.floor((values[-1] + place) / grid + _ROUNDING))
+    lines = np.arange(first, last + 1) * grid - place
+    middles = (values[1:] + values[:-1]) / 2
+    # A class may have put the note before beside its line: its chord stays with it.
+    allowed: NDArray[np.bool_] = values == 0
+    allowed[np.searchsorted(middles, lines - _ROUNDING)] = True
+    return allowed
+
+
+@functools.lru_cache(maxsize=64)
+def _ascending(field: Field) -> bool:
+    return bool(np.all(np.diff(field.values) > 0))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GridSnap:
+    """Onsets on a grid, as near as the encoder's classes allow.
+
+    A step is confined to 0 and the classes nearest to a line of the grid, seen from where the note
+    before was put, so what they are off does not add up; a step that is a number becomes the one
+    that leads to the first line at or after its most likely value. In beats lines are counted from
+    bar lines, which holds where a bar has a whole number of them, and positions are confined too.
+    Of events, note-ons come at the cells nearest to lines, and so do note-offs that follow another
+    wait than the longest.
+
+    Attributes:
+        grid: From line to line, at least 0.001.
+        unit: Of the grid: ``"s"`` or ``"beat"``. Fields in another unit stay as they are.
+
+    Raises:
+        ConfigError: If the grid is too fine or the unit another.
+    """
+
+    grid: float = 0.125
+    unit: str = "s"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if not _FINEST <= self.grid < math.inf:
+            raise ConfigError(f"a grid is {_FINEST} or wider", got=f"{self.grid}")
+        if self.unit not in ("s", "beat"):
+            raise ConfigError("a grid is in s or beat", got=repr(self.unit))
+
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        """The prediction of a step, a position or an event, confined to the grid."""
+        if field.role == "event":
+            return self._events(field, prediction, views) if self.unit == "s" else prediction
+        if field.unit != self.unit or field.role not in ("step", "position"):
+            return prediction
+        places = [0.0] * len(views)
+        if field.role == "step":
+            places = [step_tracker(view.tracker).place for view in views]
+        if isinstance(prediction, Categorical):
+            if not _ascending(field):
+                return prediction
+            values = np.array(field.values)
+            masks = [_nearest(values, place, self.grid) for place in places]
+            return allowed_in_lanes(prediction, masks)
+        mode = prediction.mode()
+        place = torch.tensor(places, dtype=torch.float64, device=mode.device)
+        # A line before the value could be before what it was confined to.
+        number = ((mode.double() + place) / self.grid - _ROUNDING).ceil()
+        lines = (number * self.grid - place).clamp(*field.interval).to(mode)
+        return confine(prediction, lines, lines)
+
+    def _events(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        waits, note_on = told(field, "step"), told(field, "pitch")
+        if waits is None or note_on is None or np.isnan(waits).all():
+            return prediction
+        shifts = np.flatnonzero(~np.isnan(waits))
+        shifts = shifts[waits[shifts].argsort()]
+        cell = waits[shifts[0]]
+        masks = []
+        for view in views:
+            clock = view.tracker.clock
+            off = abs(clock - round(clock / self.grid) * self.grid)
+            allowed = np.isnan(note_on) | (off <= cell / 2 + _ROUNDING)
+            allowed[shifts] = _nearest(waits[shifts], clock, self.grid)
+            allowed[shifts[-1]] = True
+            masks.append(allowed)
+        return allowed_in_lanes(prediction, masks)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NoteDensity:
+    """More notes a second, or fewer, by bending each step according to what was played last.
+
+    The time that the latest notes took is compared with what they take at `rate`. Where they came
+    too fast or too slowly, steps become the rarer the further they are from the one that would
+    make up for it, four mean ones longer at most; of steps that are numbers the mean is moved
+    towards it, single values stay. Of events, note-ons become rarer or likelier.
+
+    Attributes:
+        rate: Notes a second, above 0.
+        strength: How much it bends, at least 0, which changes nothing.
+        memory: How many of the latest notes count, at least 1.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    rate: float = 4.0
+    strength: float = 4.0
+    memory: int = 16
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        good = 0 < self.rate < math.inf and self.memory >= 1
+        if not (good and 0 <= self.strength < math.inf):
+            raise ConfigError(
+                "a rate is above 0, a strength at least 0, a memory of 1 note or more",
+                got=f"{self}",
+            )
+
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        """The prediction of a step or an event, bent towards the rate."""
+        if field.role not in ("step", "event") or self.strength == 0:
+            return prediction
+        # (B,) the time that the latest notes took, as a share of what they should have taken.
+        share = torch.tensor([self._share(view.tracker) for view in views])
+        pressure = self.strength * share.log()
+        if field.role == "event":
+            note_on = told(field, "pitch")
+            if note_on is None:
+                return prediction
+            return tilted(prediction, pressure[:, None] * torch.from_numpy(~np.isnan(note_on)))
+        mean = 1 / (self.rate * torch.tensor([step_tracker(view.tracker).pace for view in views]))
+        ahead = ((1 - share) * self.memory).clamp(-_AT_ONCE, _AT_ONCE)  # (B,) mean steps
+        if not isinstance(prediction, Categorical):
+            return moved(prediction, ahead * pressure.abs().clamp(max=1) * mean)
+        wanted = (1 + ahead).clamp(min=0)[:, None] * mean[:, None]
+        away = (torch.tensor(field.values) - wanted).abs() / mean[:, None]  # (B, C)
+        return tilted(prediction, -pressure.abs()[:, None] * away)
+
+    def _share(self, tracker: Tracker) -> float:
+        played = latest(tracker, self.memory)
+        took = tracker.clock - played[0][0] if len(played) == self.memory else tracker.clock
+        # As if it had gone on at this rate before the start. A chord of all of them takes no time.
+        missing = self.memory - max(len(played), 1)
+        return (took * self.rate + missing + 1) / self.memory

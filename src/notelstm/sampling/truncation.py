@@ -1,0 +1,132 @@
+"""Processors that cut off what is unlikely: top-k, top-p, min-p.
+
+They act on classes, by the probabilities that :class:`~notelstm.sampling.Ancestral` draws with, and
+leave predictions of numbers as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard, final
+
+import torch
+
+from notelstm.errors import ConfigError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical
+from notelstm.protocols import Prediction, View
+from notelstm.sampling.confining import allow_only, check_roles
+
+__all__ = ["MinP", "TopK", "TopP"]
+
+
+def _is_for(prediction: Prediction, field: Field, roles: tuple[str, ...]) -> TypeGuard[Categorical]:
+    return isinstance(prediction, Categorical) and (not roles or field.role in roles)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TopK:
+    """Draws from the `k` likeliest classes, and those as likely as the last of them.
+
+    Attributes:
+        k: At least 1.
+        roles: The roles of the fields that it changes; none for all.
+
+    Raises:
+        ConfigError: If `k` is less than 1, or a role does not exist.
+    """
+
+    k: int = 10
+    roles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        object.__setattr__(self, "roles", tuple(self.roles))
+        check_roles(self.roles)
+        if not self.k >= 1:
+            raise ConfigError("top-k keeps at least 1 class", got=f"{self.k}")
+
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        """The prediction of classes without those less likely than the k-th."""
+        if not _is_for(prediction, field, self.roles):
+            return prediction
+        logits = prediction.logits
+        least = logits.topk(min(self.k, logits.shape[-1]), dim=-1).values[..., -1:]  # (B, 1)
+        return allow_only(prediction, logits >= least)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TopP:
+    """Draws from the fewest likeliest classes that have a probability of `mass` together.
+
+    Attributes:
+        mass: Above 0, up to 1, which changes nothing; the likeliest class always stays.
+        roles: The roles of the fields that it changes; none for all.
+
+    Raises:
+        ConfigError: If `mass` is out of range, or a role does not exist.
+
+    Source:
+        Holtzman, Buys, Du, Forbes and Choi, "The curious case of neural text degeneration", 2020.
+    """
+
+    mass: float = 0.95
+    roles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        object.__setattr__(self, "roles", tuple(self.roles))
+        check_roles(self.roles)
+        if not 0 < self.mass <= 1:
+            raise ConfigError("top-p keeps a mass above 0, up to 1", got=f"{self.mass}")
+
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        """The prediction of classes without those that more than `mass` is likelier than."""
+        # A mass of 1 is all of it, which rounding must not take for a little less.
+        if self.mass == 1 or not _is_for(prediction, field, self.roles):
+            return prediction
+        ordered, classes = (
+            prediction.logits.double().softmax(-1).sort(dim=-1, descending=True, stable=True)
+        )
+        likelier = ordered.cumsum(-1) - ordered  # (B, C)
+        kept = torch.zeros_like(likelier, dtype=torch.bool)
+        return allow_only(prediction, kept.scatter(-1, classes, likelier < self.mass))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MinP:
+    """Draws from the classes that are at least `ratio` times as likely as the likeliest.
+
+    Attributes:
+        ratio: From 0, which changes nothing, to 1, which leaves the likeliest.
+        roles: The roles of the fields that it changes; none for all.
+
+    Raises:
+        ConfigError: If `ratio` is out of range, or a role does not exist.
+
+    Source:
+        Nguyen, Baker, Neo, Roush, Kirsch and Shwartz-Ziv, "Turning up the heat: min-p sampling for
+        creative and coherent LLM outputs", 2024.
+    """
+
+    ratio: float = 0.05
+    roles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        object.__setattr__(self, "roles", tuple(self.roles))
+        check_roles(self.roles)
+        if not 0 <= self.ratio <= 1:
+            raise ConfigError("min-p is a ratio from 0 to 1", got=f"{self.ratio}")
+
+    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        """The prediction of classes without those much rarer than the likeliest."""
+        if self.ratio == 0 or not _is_for(prediction, field, self.roles):
+            return prediction
+        top = prediction.logits.amax(-1, keepdim=True)
+        return allow_only(prediction, prediction.logits >= top + math.log(self.ratio))

@@ -1,0 +1,439 @@
+"""Each processor by hand and by properties: what it keeps, leaves alone and refuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
+from notelstm.encoders.rows import PITCH, VELOCITY
+from notelstm.encoders.tracker import RowTracker
+from notelstm.errors import ConfigError, FieldError
+from notelstm.fields import Field
+from notelstm.notes import Notes
+from notelstm.predictions import Categorical, Normal, Point
+from notelstm.protocols import Prediction, Processor, View
+from notelstm.sampling import (
+    Forbid,
+    GridSnap,
+    LargestChord,
+    MinP,
+    NoRepeat,
+    NoteDensity,
+    PitchRange,
+    PolyphonyCap,
+    RepetitionPenalty,
+    Scale,
+    Temperature,
+    TempoRange,
+    TopK,
+    TopP,
+)
+from notelstm.sampling.scales import MODES, note_number, pitch_classes
+from notelstm.testing import strategies
+
+STEP = LogTimeEncoder().fields[1]
+SECONDS = StepDurationEncoder().fields[1]
+EVENT = PerformanceEventEncoder().fields[0]
+
+
+def kept(processor: Processor, field: Field, prediction: Prediction, *views: View) -> Tensor:
+    """(B, C) which classes can still be drawn."""
+    got = processor(field, prediction, views)
+    assert isinstance(got, Categorical)
+    return got.logits > -torch.inf
+
+
+def even(field: Field) -> Categorical:
+    return Categorical(torch.zeros(1, field.classes or 0))
+
+
+def left(processor: Processor, field: Field, *views: View) -> list[int]:
+    """The classes that one lane can still draw, when all were alike."""
+    return [int(c) for c in kept(processor, field, even(field), *views)[0].nonzero()]
+
+
+def lane(*rows: tuple[float, float, float], **known: float) -> View:
+    """A lane that played pitch, step and duration of each row."""
+    tracker = RowTracker(StepDurationEncoder())
+    for row in rows:
+        tracker.push(np.array(row, dtype=np.float32))
+    return View(known, tracker)
+
+
+# What is likely
+
+
+@given(strategies.logits(12, 3), strategies.masks(12, 3))
+def test_all_of_the_mass_drops_nothing_and_a_tiny_one_keeps_the_mode(
+    logits: Tensor, legal: Tensor
+) -> None:
+    prediction = Categorical(logits).masked(legal)
+    assert TopP(mass=1.0)(PITCH, prediction, ()) is prediction
+    for tiny in (5e-324, 1e-9):
+        alone = kept(TopP(mass=tiny), PITCH, prediction)
+        assert alone.sum(-1).tolist() == [1, 1, 1]
+        assert alone.int().argmax(-1).tolist() == prediction.mode().tolist()
+
+
+@given(strategies.logits(12, 3), strategies.masks(12, 3), st.floats(0.01, 0.99))
+def test_top_p_keeps_the_fewest_classes_that_have_the_mass(
+    logits: Tensor, legal: Tensor, mass: float
+) -> None:
+    prediction = Categorical(logits).masked(legal)
+    p = prediction.logits.double().softmax(-1)
+    for here, some in zip(kept(TopP(mass=mass), PITCH, prediction), p, strict=True):
+        assert float(some[here].sum()) >= mass - 1e-9
+        fewer = float(some[here].sum() - some[here].min())
+        assert fewer < mass + 1e-9
+        assert float(some[here].min()) >= float(some[~here].max() if (~here).any() else 0)
+
+
+@given(strategies.logits(12, 3), strategies.masks(12, 3), st.integers(1, 20))
+def test_top_k_keeps_k_classes_or_ties(logits: Tensor, legal: Tensor, k: int) -> None:
+    prediction = Categorical(logits).masked(legal)
+    for here, some in zip(kept(TopK(k=k), PITCH, prediction), prediction.logits, strict=True):
+        possible = int((some > -torch.inf).sum())
+        assert here.sum() >= min(k, possible)
+        # What is beyond k is as likely as the last of them.
+        assert int((some > some[here].min()).sum()) < k
+
+
+@given(strategies.logits(12, 3), strategies.masks(12, 3), st.floats(0.0, 1.0))
+def test_min_p_keeps_what_is_not_much_rarer(logits: Tensor, legal: Tensor, ratio: float) -> None:
+    prediction = Categorical(logits).masked(legal)
+    p = prediction.logits.double().softmax(-1)
+    relative = p / p.amax(-1, keepdim=True)
+    here = kept(MinP(ratio=ratio), PITCH, prediction)
+    assert here.gather(-1, prediction.mode()[:, None]).all()
+    assert (relative[here] >= ratio * (1 - 1e-5)).all()
+    possible = prediction.logits > -torch.inf
+    assert (relative[possible & ~here] <= ratio * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (TopK, {"k": 1}),
+        (TopP, {"mass": 0.1}),
+        (MinP, {"ratio": 1}),
+        (Temperature, {"temperature": 2}),
+    ],
+)
+def test_by_role(make: Any, settings: dict[str, Any]) -> None:
+    processor = make(**settings, roles=["velocity"])
+    pitch, velocity = Categorical(torch.randn(2, 128)), Categorical(torch.randn(2, 32))
+    assert processor(PITCH, pitch, ()) is pitch
+    assert processor(VELOCITY, velocity, ()) is not velocity
+    point = Point(torch.ones(2))
+    assert processor(SECONDS, point, ()) is point
+    with pytest.raises(ConfigError, match="roles are pitch,"):
+        make(roles=("loudness",))
+
+
+# Pitches
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("D dorian", "C major"),
+        ("e phrygian", "C"),
+        ("F Lydian", "C ionian"),
+        ("G mixolydian", "c major"),
+        ("A aeolian", "A minor"),
+        ("B locrian", "Am"),
+        ("F# minor", "A major"),
+        ("F#m", "Gb natural minor"),
+        ("Bb", "G minor"),
+        ("B♭ major", "A# major"),
+        ("C## major", "D major"),
+        ("A minor-pentatonic", "C pentatonic"),
+        ("E_major_blues", "C# blues"),
+        ("chromatic", "111111111111"),
+        ("F chromatic", "C chromatic"),
+        ("C octatonic", "101101101101"),
+        ("D whole tone", "101010101010"),
+        ("E harmonic minor", "100110110101"),
+    ],
+)
+def test_scales_by_their_relatives(name: str, same: str) -> None:
+    assert pitch_classes(name) == pitch_classes(same)
+
+
+def test_scales_by_hand() -> None:
+    assert sorted(pitch_classes("C major")) == [0, 2, 4, 5, 7, 9, 11]
+    assert sorted(pitch_classes("A harmonic minor")) == [0, 2, 4, 5, 8, 9, 11]
+    assert sorted(pitch_classes("A melodic minor")) == [0, 2, 4, 6, 8, 9, 11]
+    assert sorted(pitch_classes("A blues")) == [0, 2, 3, 4, 7, 9]
+    assert sorted(pitch_classes("Eb major pentatonic")) == [0, 3, 5, 7, 10]
+    for mode, steps in MODES.items():
+        assert steps[0] == 0
+        assert list(steps) == sorted(set(steps) & set(range(12))), mode
+        for tonic, letter in ((1, "C#"), (9, "A")):
+            wanted = {(tonic + step) % 12 for step in steps}
+            assert pitch_classes(f"{letter} {mode}") == wanted
+
+
+@pytest.mark.parametrize(
+    "name", ["", "H minor", "C lower", "C###", "Cm dorian", "000000000000", "10101", "dorian"]
+)
+def test_what_is_no_scale_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"a tonic and a mode, or twelve digits.*F# minor"):
+        Scale(name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("C4", 60), ("c-1", 0), ("G9", 127), ("Bb3", 58), ("61", 61), (62, 62)]
+)
+def test_names_of_pitches(name: str | int, number: int) -> None:
+    assert note_number(name) == number
+
+
+@pytest.mark.parametrize("name", ["H4", "C", "G#9", "Cb-1", "128", 128, -1])
+def test_what_is_no_pitch_is_refused(name: str | int) -> None:
+    with pytest.raises(ConfigError, match="MIDI note number from 0 to 127"):
+        PitchRange(low=name)
+
+
+def test_scale_range_and_forbidden_values_by_hand() -> None:
+    assert left(Scale(name="D dorian"), PITCH)[:5] == [0, 2, 4, 5, 7]
+    assert left(PitchRange(low="C4", high=62), PITCH) == [60, 61, 62]
+    assert left(Forbid(role="pitch", values=range(1, 128)), PITCH) == [0]  # type: ignore[arg-type]
+    # A class of four velocities goes as a whole.
+    assert set(range(32)) - set(left(Forbid(role="velocity", values=(5, 127)), VELOCITY)) == {1, 31}
+    two = Field.categorical("v", "velocity", values=(40, 80))
+    assert left(Forbid(role="velocity", values=(40,)), two) == [1]
+    tempo = Field.categorical("tempo", "tempo", values=(60, 90, 120))
+    assert left(TempoRange(slowest=80, fastest=100), tempo) == [1]
+    assert left(TempoRange(slowest=110, fastest=111), tempo) == [2]
+
+
+def test_of_events_only_note_ons_are_touched() -> None:
+    on = {k for k, event in enumerate(EVENT.events) if event.type == "note-on"}
+    others = set(range(388)) - on
+    for processor, stay in (
+        (Scale(name="C major"), {k for k in on if k % 12 in (0, 2, 4, 5, 7, 9, 11)}),
+        (PitchRange(low=60, high=61), {60, 61}),
+        (Forbid(role="pitch", values=(60,)), on - {60}),
+    ):
+        assert set(left(processor, EVENT)) == others | stay
+    shifts = [k for k, event in enumerate(EVENT.events) if event.type == "shift"]
+    assert set(range(388)) - set(left(Forbid(role="step", values=(0.02,)), EVENT)) == {shifts[1]}
+
+
+def test_numbers_are_confined_to_a_range_and_to_the_nearest_end_of_what_was_possible() -> None:
+    tempo = Field.continuous("tempo", "tempo", unit="quarter notes a minute", low=10, high=400)
+    value = torch.tensor([50.0, 100.0, 300.0])
+    ranged = TempoRange(slowest=90, fastest=120)(tempo, Point(value), ())
+    assert ranged.mode().tolist() == [90, 100, 120]
+    normal = Normal(value, torch.ones(3)).masked((value - 5, value + 5))
+    assert TempoRange(slowest=90, fastest=120)(tempo, normal, ()).mode().tolist() == [55, 100, 295]
+    pitch = Field.continuous("pitch", "pitch", unit="MIDI note", low=0, high=127)
+    assert PitchRange(low=60, high=70)(pitch, Point(value), ()).mode().tolist() == [60, 70, 70]
+    assert Scale()(pitch, Point(value), ()).mode().tolist() == value.tolist()
+
+
+# Composition
+
+
+@given(
+    st.permutations([Scale(name="G major"), PitchRange(low=40, high=80), Forbid(values=(67.0,))]),
+    strategies.masks(128, 2),
+)
+def test_masks_with_something_in_common_commute(chain: list[Processor], legal: Tensor) -> None:
+    common = legal & (torch.arange(128) == 62)
+    legal = legal | ~common.any(-1, keepdim=True) & (torch.arange(128) == 62)
+    prediction: Prediction = Categorical(torch.zeros(2, 128)).masked(legal)
+    for processor in chain:
+        prediction = processor(PITCH, prediction, ())
+    assert isinstance(prediction, Categorical)
+    pitches = [p in pitch_classes("G major") for p in np.arange(128) % 12]
+    wanted = legal & torch.tensor(pitches) & (torch.arange(128) >= 40) & (torch.arange(128) <= 80)
+    wanted &= torch.arange(128) != 67
+    assert torch.equal(prediction.logits > -torch.inf, wanted)
+
+
+def test_of_masks_with_nothing_in_common_the_first_holds() -> None:
+    black, white = PitchRange(low=61, high=61), Scale(name="C major")
+
+    def chain(*processors: Processor) -> set[int]:
+        prediction: Prediction = even(PITCH)
+        for processor in processors:
+            prediction = processor(PITCH, prediction, ())
+        assert isinstance(prediction, Categorical)
+        return set((prediction.logits[0] > -torch.inf).nonzero()[:, 0].tolist())
+
+    assert chain(black, white) == {61}
+    assert chain(white, black) == set(left(white, PITCH))
+    # What cuts off the unlikely comes last, or it leaves nothing of the scale.
+    sharp = Categorical(torch.where(torch.arange(128) == 61, 5.0, 0.0)[None])
+    assert kept(white, PITCH, TopK(k=1)(PITCH, sharp, ())).nonzero().tolist() == [[0, 61]]
+
+
+# What was played
+
+
+def test_no_repeat_by_hand() -> None:
+    played = [60, 62, 64, 60, 62]
+    view = lane(*((pitch, 0.5, 0.4) for pitch in played))
+    every = set(range(128))
+    assert every - set(left(NoRepeat(n=3, memory=9), PITCH, view)) == {64}
+    assert every - set(left(NoRepeat(n=2, memory=9), PITCH, view)) == {64}
+    assert every - set(left(NoRepeat(n=1, memory=9), PITCH, view)) == {60, 62, 64}
+    assert every - set(left(NoRepeat(n=4, memory=9), PITCH, view)) == set()
+    assert every - set(left(NoRepeat(n=3, memory=4), PITCH, view)) == set()
+    assert every - set(left(NoRepeat(n=6, memory=9), PITCH, view)) == set()
+    assert left(NoRepeat(n=1), PITCH, lane()) == list(range(128))
+
+
+def test_repetition_penalty_by_hand() -> None:
+    view = lane(*((pitch, 0.5, 0.4) for pitch in (60, 60, 62, 64)))
+    logits = torch.randn(1, 128)
+    weights = torch.rand(1, 128)
+    got = RepetitionPenalty(penalty=4.0, memory=3)(PITCH, Categorical(logits, weights), [view])
+    assert isinstance(got, Categorical)
+    assert got.weights is not None
+    odds = (got.logits - logits).exp()[0]
+    for pitch in range(128):
+        wanted = 0.25 if pitch in (60, 62, 64) else 1.0
+        assert float(odds[pitch]) == pytest.approx(wanted, rel=1e-5)
+        assert float(got.weights[0, pitch] / weights[0, pitch]) == pytest.approx(wanted, rel=1e-5)
+    alone = RepetitionPenalty(penalty=4.0, memory=1)(PITCH, Categorical(logits), [view])
+    assert isinstance(alone, Categorical)
+    assert int((alone.logits != logits).sum()) == 1
+
+
+def test_trackers_that_do_not_recall_are_asked_for_their_notes() -> None:
+    class Plain:
+        """Only what every tracker has."""
+
+        def __init__(self, good: Any) -> None:
+            self.notes: Callable[[], Notes] = good.notes
+            self.clock = good.clock
+
+    good = lane((60, 0, 1), (62, 0.5, 1), (64, 0.0, 1))
+    plain: Any = View({}, Plain(good.tracker))  # type: ignore[arg-type]
+    for processor in (NoRepeat(n=1), LargestChord(notes=2)):
+        field = PITCH if isinstance(processor, NoRepeat) else EVENT
+        assert left(processor, field, plain) == left(processor, field, good)
+    with pytest.raises(FieldError, match=r"a Plain, which does not say.*StepTracker"):
+        left(PolyphonyCap(), STEP, plain)
+
+
+# Texture and time
+
+
+def test_the_cap_by_hand() -> None:
+    view = lane((60, 0, 1.0), (64, 0.5, 0.1), (67, 0.0, 0.3))  # left: 0.5, 0.1 and 0.3 s
+    values = np.array(STEP.values)
+    for voices, least in ((1, 0.5), (2, 0.3), (3, 0.1), (4, 0.0)):
+        steps = values[left(PolyphonyCap(voices=voices), STEP, view)]
+        assert steps.min() == pytest.approx(least)
+        assert len(steps) == np.count_nonzero(values >= least - 1e-9)
+        point = PolyphonyCap(voices=voices)(SECONDS, Point(torch.zeros(1)), [view])
+        assert float(point.mode()) == pytest.approx(least, abs=1e-6)
+    # With a step that is fixed too short, only what sounds can be struck.
+    short, long = (View({"step": step}, view.tracker) for step in (0.2, 0.4))
+    assert left(PolyphonyCap(voices=2), PITCH, short) == [60, 67]
+    assert left(PolyphonyCap(voices=2), PITCH, long) == list(range(128))
+    assert left(PolyphonyCap(voices=1), PITCH, view) == list(range(128))
+    # Of a pitch that was struck twice, the later end counts, once.
+    twice = lane((60, 0, 1.0), (60, 0.5, 0.2), (67, 0.0, 0.1))
+    assert values[left(PolyphonyCap(voices=2), STEP, twice)].min() == pytest.approx(0.1)
+
+
+def test_the_largest_chord_by_hand() -> None:
+    chord, other = lane((60, 0, 1), (64, 0.5, 1), (67, 0, 1)), lane((60, 0, 1), (64, 0.5, 1))
+    assert left(LargestChord(notes=2), STEP, chord)[0] == 1
+    assert left(LargestChord(notes=3), STEP, chord)[0] == 0
+    assert left(LargestChord(notes=2), STEP, other)[0] == 0
+    point = LargestChord(notes=2)(SECONDS, Point(torch.zeros(1)), [chord])
+    assert float(point.mode()) == pytest.approx(0.001)
+
+
+def test_the_grid_by_hand() -> None:
+    steps = np.array(STEP.values)[left(GridSnap(grid=0.1), STEP, lane((60, 0, 1), (60, 0.13, 1)))]
+    assert steps[:5].tolist() == pytest.approx([0, 0.07, 0.17, 0.27, 0.37])
+    point = GridSnap(grid=0.25)(SECONDS, Point(torch.tensor([0.3])), [lane((60, 0.1, 1))])
+    assert float(point.mode()) == pytest.approx(0.4)
+    still = GridSnap(grid=0.25)(SECONDS, Point(torch.tensor([0.0])), [lane((60, 0.5, 1))])
+    assert float(still.mode()) == 0
+    beats = Field.categorical("step", "step", values=(0.0, 0.5, 1.0), unit="beat")
+    assert left(GridSnap(), beats, lane()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("fast", "share"), [(lane(*[(60, 0.01, 0.1)] * 30), 0.4), (lane(*[(60, 2.0, 0.1)] * 30), 2.0)]
+)
+def test_density_bends_towards_what_makes_up_for_it(fast: View, share: float) -> None:
+    got = NoteDensity(rate=4.0)(STEP, even(STEP), [fast])
+    wanted = STEP.values[int(got.mode())]
+    assert wanted == pytest.approx(1.25, abs=0.05) if share < 1 else wanted == 0
+    steady = lane(*[(60, 0.25, 0.1)] * 30)
+    level = NoteDensity(rate=4.0)(STEP, even(STEP), [steady])
+    assert isinstance(level, Categorical)
+    assert float(level.logits.std()) < 1e-3
+    normal = Normal(torch.tensor([0.5]), torch.tensor([0.1]), torch.zeros(1))
+    moved = NoteDensity(rate=4.0)(SECONDS, normal, [fast])
+    assert (float(moved.mode()) > 0.5) == (share < 1)
+
+
+SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
+    (TopK, {"k": 0}, "at least 1 class"),
+    (TopP, {"mass": 0.0}, "above 0, up to 1"),
+    (TopP, {"mass": 1.1}, "above 0, up to 1"),
+    (TopP, {"mass": math.nan}, "above 0, up to 1"),
+    (MinP, {"ratio": -0.1}, "from 0 to 1"),
+    (MinP, {"ratio": 1.1}, "from 0 to 1"),
+    (PitchRange, {"low": 61, "high": 60}, "low to high"),
+    (TempoRange, {"slowest": 0}, "slowest first"),
+    (TempoRange, {"slowest": 100, "fastest": 90}, "slowest first"),
+    (Forbid, {"role": "loudness"}, "roles are"),
+    (Forbid, {"values": (math.nan,)}, "finite"),
+    (NoRepeat, {"n": 0}, "1 note or more"),
+    (NoRepeat, {"n": 6, "memory": 5}, "6 notes or more"),
+    (RepetitionPenalty, {"penalty": 0}, "above 0"),
+    (RepetitionPenalty, {"penalty": math.inf}, "above 0"),
+    (RepetitionPenalty, {"memory": 0}, "1 notes or more"),
+    (PolyphonyCap, {"voices": 0}, "at least 1 voice"),
+    (LargestChord, {"notes": 0}, "at least 1 note"),
+    (GridSnap, {"grid": 0.0001}, "0.001 or wider"),
+    (GridSnap, {"grid": math.nan}, "0.001 or wider"),
+    (GridSnap, {"unit": "bar"}, "s or beat"),
+    (NoteDensity, {"rate": 0}, "above 0"),
+    (NoteDensity, {"strength": -1}, "at least 0"),
+    (NoteDensity, {"memory": 0}, "1 note or more"),
+]
+
+
+@pytest.mark.parametrize(("make", "settings", "words"), SETTINGS, ids=str)
+def test_bad_settings_are_refused(make: Any, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make(**settings)
+
+
+def test_what_changes_nothing_returns_what_it_was_given() -> None:
+    prediction = even(PITCH)
+    idle: tuple[Processor, ...] = (
+        Temperature(temperature=1.0),
+        TopP(mass=1.0),
+        MinP(ratio=0.0),
+        RepetitionPenalty(penalty=1.0),
+        NoteDensity(strength=0.0),
+    )
+    for processor in idle:
+        for field in (PITCH, STEP):
+            given = even(field)
+            assert processor(field, given, [lane()]) is given
+    others: tuple[Processor, ...] = (PolyphonyCap(), LargestChord(), GridSnap())
+    for processor in others:
+        assert processor(VELOCITY, prediction, [lane()]) is prediction
