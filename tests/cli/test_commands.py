@@ -353,3 +353,25 @@ def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
     assert after.data.notes == 2 * before.data.notes
     assert after.settings["name"] == "expressive"
     assert new.stat().st_size < 0.7 * old.stat().st_size
+
+
+def test_music_is_steered_and_comes_in_batches(folder: Path, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "out.mid"
+    made = ["train", str(folder), "-o", str(model), "--recipe", "expressive", "--epochs", "1"]
+    assert main([*made, "--set", "model.hidden=8"]) == 0
+    steering = ["--scale", "D dorian", "--pitch-range", "C3", "60", "--polyphony", "2"]
+    drawn = ["--top-p", "0.9", "--top-k", "40", "--min-p", "0.01", "--temperature", "1.1"]
+    shape = ["--largest-chord", "2", "--no-repeat", "5", "--density", "3", "--grid", "0.1"]
+    plain = ["generate", str(model), "-o", str(out), "--notes", "60"]
+    assert main([*plain, "--batch", "2", *steering, *drawn, *shape]) == 0
+    assert not out.exists()
+    first, second = (read_midi(tmp_path / f"out-{k}.mid") for k in (1, 2))
+    assert first != second
+    for music in (first, second):
+        assert set(music.pitch % 12) <= {2, 4, 5, 7, 9, 11, 0}
+        assert music.pitch.min() >= 48
+        assert music.pitch.max() <= 60
+        at = music.start[:, None]
+        assert ((music.start <= at) & (music.end > at + 1e-3)).sum(axis=1).max() <= 2
+    assert main(plain) == 0
+    assert read_midi(out).pitch.max() > 60, "unsteered music goes further"
