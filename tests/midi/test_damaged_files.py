@@ -150,6 +150,17 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
         [60, 62],
         [("lost-status", 22, 0)],
     ),
+    "a status that outlasts a system exclusive message": (
+        header()
+        + chunk(
+            bytes([0, 0x90, 60, 64, 96, 60, 0])
+            + b"\x00\xf0\x02\x7e\xf7"
+            + bytes([0, 62, 64, 96, 62, 0])
+            + END
+        ),
+        [60, 62],
+        [("kept-status", 34, 0)],
+    ),
     "noise in a track": (
         header() + chunk(C4 + b"\xf4\xfd\xf5\xff\xff\xff\xff\xff\xff" + D4 + E4 + END),
         [60, 62, 64],
@@ -290,10 +301,6 @@ def test_faults_that_are_none() -> None:
             header() + chunk(C4[:4] + b"\0\xff\x01\x01A\x60\x3c\x00" + END),
             "",
         ),
-        "running status after a system exclusive message": (
-            header() + chunk(C4[:4] + b"\0\xf0\x01\xf7\x60\x3c\x00" + END),
-            "",
-        ),
         "time code": (header(division=0xE728) + body, ""),
     }
     for name, (data, warning) in cases.items():
@@ -358,10 +365,10 @@ def test_names_in_any_encoding() -> None:
 
 
 def timed(data: bytes) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with contextlib.suppress(MidiError):
         read(data)
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 BAD: dict[str, Callable[[int], bytes]] = {

@@ -112,6 +112,7 @@ class _Parser:
         self.at = chunk.start
         self.end = chunk.end
         self.status = 0
+        self.exclusive = False
         self.wait = 0
         self.ended = False
         # Where the last event was that gave its status, what was known then, and how long ago.
@@ -155,17 +156,21 @@ class _Parser:
             if not status:
                 self._lost_status(begin)
                 status = self.status
+            elif self.exclusive:
+                self._note("kept-status", "a status is taken to hold on after sysex", begin)
+            self.exclusive = False
         else:
             self.at = at = at + 1
             self.anchor, self.known, self.since = begin, self.events.known, 0
         if status < 0xF0:
-            self.status = status
+            self.status, self.exclusive = status, False
             self._channel(status, at, delta)
         elif status == 0xFF:
             self._meta(delta, begin)
         elif status in {0xF0, 0xF7}:
             self._skip(self._variable(), begin)
             self.events.tick += delta
+            self.exclusive = True
         else:
             self._illegal(status, begin)
             self.events.tick += delta
