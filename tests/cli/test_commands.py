@@ -156,6 +156,70 @@ def test_a_single_piece_has_no_interval(
     assert "1 pieces, 55 notes" in capsys.readouterr().out
 
 
+def test_samples_are_looked_at(
+    folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["evaluate", str(model), str(folder), "--samples", "3", "--notes", "60"]
+    assert main([*argv, "--train", str(folder), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["notes"] == 165
+    found = figures["samples"]
+    assert (found["similarity"]["generated"], found["similarity"]["real"]) == (3, 3)
+    assert found["similarity"]["notes"] == found["health"]["notes"] == 60
+    assert len(found["memorisation"]["samples"]) == 3
+    assert found["memorisation"]["usual"] == 60, "the real pieces are training pieces here"
+    assert main([*argv, "--seed", "0", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])["samples"]
+    assert again.pop("memorisation") is None
+    assert again == {k: found[k] for k in again}
+    assert main([*argv, "--seed", "1", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out.splitlines()[-1])["samples"]
+    assert other["similarity"] != found["similarity"]
+    assert main(argv) == 0
+    said = capsys.readouterr().out
+    assert "3 samples beside 3 real pieces, 60 notes of each" in said
+    assert f"{found['similarity']['features']['step']['overlap']:.3f}" in said
+    assert found["health"]["symptoms"]["one note"]["sentence"] in said
+    assert "not looked for without --train" in said
+
+
+def test_samples_of_somebody_else(
+    folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of the training pieces, one of them higher and slower."""
+    notes = read_midi(folder / "inner" / "piece 0.mid")
+    moved = Notes(start=notes.start * 1.2, end=notes.end * 1.2, pitch=notes.pitch + 4)
+    write_midi(read_midi(folder / "inner" / "piece 1.mid"), tmp_path / "a.mid")
+    write_midi(moved, tmp_path / "b.mid")
+    write_midi(Notes(start=notes.start, end=notes.end, pitch=127 - notes.pitch), tmp_path / "c.mid")
+    argv = ["evaluate", str(model), str(folder), "--samples-from", str(tmp_path)]
+    assert main([*argv, "--train", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["samples"]
+    first, second, third = found["memorisation"]["samples"]
+    assert (first["piece"], first["at"], first["notes"]) == ("inner/piece 1.mid", 0, 80)
+    assert (second["piece"], second["semitones"]) == ("inner/piece 0.mid", 4)
+    assert second["stretch"] == pytest.approx(1.2, abs=0.01)
+    assert third is None
+
+
+def test_samples_without_a_number_are_twenty(
+    folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["evaluate", str(model), str(folder), "--notes", "30", "--samples", "--max-files", "2"]
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["samples"]
+    assert found["similarity"]["generated"] == 20
+    assert "at least 2, or none; got 1" in failed(capsys, *argv[:5], "--samples", "1")
+    assert "--samples and --samples-from" in failed(capsys, *argv, "--samples-from", str(folder))
+    one = str(folder / "inner" / "piece 0.mid")
+    assert "at least 2 real ones; got 3, 1" in failed(
+        capsys, "evaluate", str(model), one, "--samples", "3", "--notes", "20"
+    )
+    assert "at least 2 notes; got 1" in failed(
+        capsys, "evaluate", str(model), str(folder), "--samples", "3", "--notes", "1"
+    )
+
+
 def test_a_split_finds_what_training_held_out(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,3 +353,25 @@ def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
     assert after.data.notes == 2 * before.data.notes
     assert after.settings["name"] == "expressive"
     assert new.stat().st_size < 0.7 * old.stat().st_size
+
+
+def test_music_is_steered_and_comes_in_batches(folder: Path, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "out.mid"
+    made = ["train", str(folder), "-o", str(model), "--recipe", "expressive", "--epochs", "1"]
+    assert main([*made, "--set", "model.hidden=8"]) == 0
+    steering = ["--scale", "D dorian", "--pitch-range", "C3", "60", "--polyphony", "2"]
+    drawn = ["--top-p", "0.9", "--top-k", "40", "--min-p", "0.01", "--temperature", "1.1"]
+    shape = ["--largest-chord", "2", "--no-repeat", "5", "--density", "3", "--grid", "0.1"]
+    plain = ["generate", str(model), "-o", str(out), "--notes", "60"]
+    assert main([*plain, "--batch", "2", *steering, *drawn, *shape]) == 0
+    assert not out.exists()
+    first, second = (read_midi(tmp_path / f"out-{k}.mid") for k in (1, 2))
+    assert first != second
+    for music in (first, second):
+        assert set(music.pitch % 12) <= {2, 4, 5, 7, 9, 11, 0}
+        assert music.pitch.min() >= 48
+        assert music.pitch.max() <= 60
+        at = music.start[:, None]
+        assert ((music.start <= at) & (music.end > at + 1e-3)).sum(axis=1).max() <= 2
+    assert main(plain) == 0
+    assert read_midi(out).pitch.max() > 60, "unsteered music goes further"

@@ -122,6 +122,14 @@ def test_contexts_are_told_apart_by_their_classes(places: list[int], depth: int)
             assert (codes[i] == codes[j]) == (a == b)
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_the_ends_of_the_support_are_contexts_of_their_own(role: Role) -> None:
+    last = GRIDS[role].size - 1
+    pairs = [(a, b) for a in (0, 1, last) for b in (0, 1, last)]
+    codes = {int(_contexts(role, np.array([*pair, 0]), 2)[0]) for pair in pairs}
+    assert len(codes) == len(pairs)
+
+
 def test_classes_of_times_are_fine_below_and_four_to_the_octave_above() -> None:
     classes = _CLASSES["duration"]
     assert classes[:12].tolist() == [*range(11), 10]

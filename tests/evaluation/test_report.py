@@ -12,12 +12,14 @@ from notelstm.bundle import Bundle
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import DataError
 from notelstm.evaluation import (
+    NGrams,
     baselines_of,
     compare,
     evaluate,
     fit_unigram,
     nats_per_note,
     score_baseline,
+    snap,
 )
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import Notes
@@ -71,12 +73,20 @@ def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: 
     assert [piece["name"] for piece in made["pieces"]] == names
     assert [piece["total"] is None for piece in made["pieces"]] == ["total" not in figures] * 4
     assert list(made["baselines"]) == ["uniform", "unigram", "repeat-last", "bigram", "4-gram"]
+    last = snap(PIECES[0]).start
+    assert scores.pieces[0].seconds == pytest.approx(last[-1] - last[24])
     for name, baseline in baselines_of(model, TRAINING).items():
         alone = score_baseline(baseline, PIECES, names=names)
         wanted = {**alone.to_json(), "bits_per_second": alone.bits_per_second}
         said = dict(made["baselines"][name])
         assert said.pop("difference") == compare(scores, alone).to_json()
         assert said == wanted
+
+
+def test_n_grams_are_of_the_order_that_their_name_says() -> None:
+    made = baselines_of(bundle(LogTimeEncoder()), TRAINING)
+    orders = {name: b.order for name, b in made.items() if isinstance(b, NGrams)}
+    assert orders == {"bigram": 2, "4-gram": 4}
 
 
 def test_reliability_is_of_the_notes_that_are_scored() -> None:

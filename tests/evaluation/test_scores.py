@@ -98,6 +98,7 @@ def test_pairs_tell_apart_what_single_figures_cannot() -> None:
     assert mirrored.value == pytest.approx(-value)
     same = compare(a, a).differences["total"]
     assert tuple(same) == (0, 0, 0)
+    assert compare(a, a).better["total"] == 0
     made = json.loads(json.dumps(found.to_json()))
     assert made["differences"]["pitch"]["high"] == high
 
@@ -130,6 +131,14 @@ def test_reliability_by_hand() -> None:
     bins = made.to_json()["bins"]
     assert [(b["count"], round(b["accuracy"], 3)) for b in bins] == [(1, 0), (1, 1), (2, 0.5)]
     assert [round(b["confidence"], 3) for b in bins] == [0.5, 0.6, 0.7]
+
+
+def test_the_borders_of_bins_are_in_bins() -> None:
+    certain = Reliability.of(Categorical(torch.tensor([[200.0, -200.0]])), torch.tensor([0]))
+    assert certain.counts[-1] == 1
+    assert certain.to_json()["bins"][0]["to"] == 1.0
+    even = Reliability.of(Categorical(torch.zeros(1, 1)), torch.tensor([0]))
+    assert even.counts[-1] == 1
 
 
 def test_equal_classes_share_what_is_right() -> None:

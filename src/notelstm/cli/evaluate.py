@@ -13,6 +13,7 @@ from notelstm.cli.sources import Side
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
     from notelstm.cli.sources import Music
+    from notelstm.notes import Notes
 
 __all__ = ["evaluate"]
 
@@ -24,6 +25,13 @@ def evaluate(
     split: Annotated[Side | None, arg(help_behavior_hint="(default: see above)")] = None,
     train: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
+    samples: Annotated[
+        tuple[int, ...] | None,
+        arg(metavar="[N]", help_behavior_hint="(default: none; 20 if given)"),
+    ] = None,
+    samples_from: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+    notes: Annotated[int, arg(metavar="N")] = 1000,
+    seed: Annotated[int, arg(metavar="N")] = 0,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
     """Measure a model on held-out music, in nats per note on a 10 ms grid.
@@ -31,7 +39,9 @@ def evaluate(
     Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on how a
     model writes notes down, so any model can be compared with any other. Scored is each note from
     the 26th of a piece on. `psd` is pitch, step and duration together, `total` velocity too. Beside
-    the model stand baselines, and how well each figure is known from so many pieces.
+    the model stand baselines, and how well each figure is known from so many pieces. With --samples
+    the model also writes music, which is compared with the same pieces: is it like them, has it
+    collapsed, and with --train, is it copied?
 
     Args:
         what: A model file that `notelstm train` wrote (default: the one that comes with notelstm),
@@ -41,14 +51,20 @@ def evaluate(
             test, and validation is the default. Of other sources, validation is what
             `notelstm train --validation` set aside for this model, and all is the default.
         train: What the model was trained on, a folder, file or corpus: n-grams are counted in it,
-            too. Of what has a split, only the training side is read.
+            and samples are searched for its passages. Of what has a split, only the training side
+            is read.
         max_files: Measure at most so many pieces.
+        samples: Let the model write so many pieces.
+        samples_from: MIDI files to look at in place of what the model writes.
+        notes: How many notes the model writes for each sample.
+        seed: What chance the samples are made from.
         json: Print one line of JSON; a figure that the model does not have is null.
     """
     from notelstm.bundle import load
-    from notelstm.cli.tables import report_lines
+    from notelstm.cli.tables import report_lines, sample_lines
     from notelstm.errors import ConfigError
     from notelstm.evaluation import evaluate as measure
+    from notelstm.evaluation import evaluate_samples
 
     if not 1 <= len(what) <= 2:
         raise ConfigError(
@@ -58,14 +74,49 @@ def evaluate(
         )
     *model, folder = what
     bundle = load(*model)
+    written = _samples(bundle, samples, samples_from, notes, seed)
     music = _music(folder, bundle)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
-    training = None if train is None else _music(train, bundle).side("train")
-    report = measure(bundle, pieces, names=names, training=training)
+    known = None if train is None else _music(train, bundle).named("train")
+    found = None
+    if written is not None:
+        # First, since it is quick: what cannot be looked at is said before the long work.
+        found = evaluate_samples(written, pieces, known and zip(*known, strict=True))
+    report = measure(bundle, pieces, names=names, training=known and known[1])
     if json:
-        print(json_format.dumps(report.to_json(), allow_nan=False))
+        more = {} if found is None else {"samples": found.to_json()}
+        print(json_format.dumps({**report.to_json(), **more}, allow_nan=False))
         return
     print("\n".join(report_lines(report)))
+    if found is not None:
+        print("\n".join(["", *sample_lines(found)]))
+
+
+def _samples(
+    bundle: Bundle,
+    count: tuple[int, ...] | None,
+    folder: str | None,
+    notes: int,
+    seed: int,
+) -> list[Notes] | None:
+    """What the model writes, or what somebody else wrote; None if nobody asks for samples.
+
+    Raises:
+        ConfigError: If there are fewer than two samples to write, or two ways to come by them.
+    """
+    from notelstm.cli.sources import open_corpus
+    from notelstm.errors import ConfigError
+    from notelstm.generation import generate_batch
+
+    if count is None:
+        return None if folder is None else list(open_corpus(folder, bundle.policy))
+    if folder is not None:
+        raise ConfigError("samples are written or read", got="--samples and --samples-from")
+    wanted = count or (20,)
+    if len(wanted) > 1 or wanted[0] < 2:
+        given = " ".join(map(str, wanted))
+        raise ConfigError("--samples takes a number of at least 2, or none", got=given)
+    return generate_batch(bundle, notes, batch=wanted[0], seed=seed)
 
 
 def _music(where: str, bundle: Bundle) -> Music:

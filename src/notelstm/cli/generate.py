@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.steering import Steering
+
 if TYPE_CHECKING:
-    from notelstm.bundle import Bundle
     from notelstm.notes import Notes
-    from notelstm.protocols import Sampler
 
 __all__ = ["generate"]
 
@@ -30,10 +29,8 @@ def generate(
     notes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 128)")] = None,
     seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None,
     seed: Annotated[int, arg(metavar="N")] = 0,
-    temperature: Annotated[float, arg(metavar="T")] = 1.0,
-    sampler: Annotated[
-        str | None, arg(metavar="NAME", help_behavior_hint="(default: the model's own)")
-    ] = None,
+    batch: Annotated[int, arg(metavar="N")] = 1,
+    steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
     program: Annotated[str, arg(metavar="NAME")] = "Acoustic Grand Piano",
     picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
 ) -> None:
@@ -47,48 +44,68 @@ def generate(
         notes: How many new notes.
         seconds: How many seconds of new music; with --notes, whichever is reached first.
         seed: What chance is made from: the same seed gives the same music.
-        temperature: Above 1 more surprising, below 1 more predictable; 1 as the model learnt it.
-        sampler: Another way of choosing notes, such as `greedy`; `notelstm plugins` lists them.
+        batch: Write so many pieces, each with chance of its own: OUT-1.mid, OUT-2.mid, ...
+        steering: How notes are chosen.
         program: The General MIDI instrument that plays, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
     """
     from notelstm.bundle import load
-    from notelstm.errors import DataError
-    from notelstm.generation import generate as write_music
-    from notelstm.midi import read_midi, write_midi
-    from notelstm.notes import Notes
+    from notelstm.errors import ConfigError, DataError
+    from notelstm.generation import generate_batch
+    from notelstm.midi import read_midi
 
+    if batch < 1:
+        raise ConfigError("a batch has at least 1 piece", got=f"{batch}")
     bundle = load(model)
     start = None if prompt is None else read_midi(prompt, bundle.policy)
-    new = write_music(
-        bundle,
-        notes,
-        seconds=seconds,
-        prompt=start,
-        sampler=_sampler(bundle, sampler, temperature),
-        seed=seed,
+    sampler = steering.steered(bundle)
+    made = generate_batch(
+        bundle, notes, batch=batch, seconds=seconds, prompt=start, sampler=sampler, seed=seed
     )
-    whole, before = new, 0
-    if start is not None:
-        before = len(start)
-        whole = Notes.merge([start, new.shifted(float(start.start[-1]))])
-    if not len(new) and notes != 0 and seconds != 0:
+    if not any(map(len, made)) and notes != 0 and seconds != 0:
         raise DataError(
             "a model plays notes",
             got="none",
             where="notelstm's own model" if model is None else str(model),
             fix="try another --seed or --temperature, or train it longer",
         )
+    for number, new in enumerate(made, start=1):
+        _write(new, start, _numbered(output, number, batch), program)
+        if picture is not None:
+            _draw(new, start, _numbered(picture, number, batch))
+
+
+def _numbered(path: Path, number: int, of: int) -> Path:
+    """The path of one of several pieces."""
+    return path if of == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _whole(new: Notes, start: Notes | None) -> tuple[Notes, int]:
+    """The prompt and what comes after it, and how many notes the prompt has."""
+    if start is None:
+        return new, 0
+    return type(new).merge([start, new.shifted(float(start.start[-1]))]), len(start)
+
+
+def _write(new: Notes, start: Notes | None, path: Path, program: str) -> None:
+    """Write one piece, and say what there is of it."""
+    from notelstm.midi import write_midi
+
+    whole, before = _whole(new, start)
     # What a model draws need not be what MIDI can hold; what it cannot is said, not refused.
     played_by = int(program) if program.isdecimal() else program
-    write_midi(whole, output, program=played_by, short="lengthen")
-    print(f"wrote {output}: {before} notes of the prompt, {len(new)} new, {whole.seconds:.1f} s")
-    _say_what_is_lost(whole, output)
-    if picture is not None:
-        from notelstm.listening.pianoroll import save_piano_roll
+    write_midi(whole, path, program=played_by, short="lengthen")
+    print(f"wrote {path}: {before} notes of the prompt, {len(new)} new, {whole.seconds:.1f} s")
+    _say_what_is_lost(whole, path)
 
-        save_piano_roll(whole, picture, prompt_notes=before)
-        print(f"drew {picture}")
+
+def _draw(new: Notes, start: Notes | None, path: Path) -> None:
+    """Draw one piece."""
+    from notelstm.listening.pianoroll import save_piano_roll
+
+    whole, before = _whole(new, start)
+    save_piano_roll(whole, path, prompt_notes=before)
+    print(f"drew {path}")
 
 
 def _say_what_is_lost(notes: Notes, path: Path) -> None:
@@ -101,27 +118,3 @@ def _say_what_is_lost(notes: Notes, path: Path) -> None:
     lost = len(notes) - (len(read_midi(path)) if len(notes) else 0)
     if lost:
         print(f"  {lost} notes began together with another of their pitch and are not in the file")
-
-
-def _sampler(bundle: Bundle, name: str | None, temperature: float) -> Sampler:
-    """The bundle's sampler or the named one, with a temperature in front of its processors."""
-    from notelstm.errors import ConfigError
-    from notelstm.plugins import build, settings_of
-    from notelstm.sampling import Temperature
-
-    sampler: Sampler = bundle.sampler
-    if name is not None:
-        old = settings_of(sampler).get("processors", ())
-        sampler = build({"kind": "samplers", "name": name})
-        if "processors" in settings_of(sampler):
-            sampler = dataclasses.replace(sampler, processors=old)  # type: ignore[type-var]
-    if temperature == 1:
-        return sampler
-    warm = Temperature(temperature=temperature)
-    settings = settings_of(sampler)
-    if "processors" not in settings:
-        raise ConfigError(
-            "a sampler that takes processors can have a temperature", got=type(sampler).__name__
-        )
-    processors = (warm, *settings["processors"])
-    return dataclasses.replace(sampler, processors=processors)  # type: ignore[type-var]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from notelstm.evaluation import Report
+    from notelstm.evaluation import Report, SampleReport
 
-__all__ = ["report_lines"]
+__all__ = ["report_lines", "sample_lines"]
 
 
 def report_lines(report: Report) -> list[str]:
@@ -33,6 +33,30 @@ def report_lines(report: Report) -> list[str]:
             f"five {made.top5:.1%}; calibration error {made.error:.3f}"
         )
     return lines + _against(report)
+
+
+def sample_lines(report: SampleReport) -> list[str]:
+    """Likeness, symptoms and copies of samples."""
+    alike, health, copies = report.similarity, report.health, report.memorisation
+    rows = [["", "overlap", "KL", "within real", "within samples", "between"]]
+    for made in alike.features:
+        distances = (made.within_real, made.within_generated, made.between)
+        rows.append(
+            [made.feature, f"{made.overlap:.3f}", f"{made.kl:.3f}", *map(_figure, distances)]
+        )
+    lines = [
+        f"{alike.generated} samples beside {alike.real} real pieces, {alike.notes:,} notes of "
+        "each; an overlap of 1 is as alike as real pieces are, 0 not at all:",
+        *_aligned(rows),
+        "",
+        f"{len(health.ill)} of {alike.generated} samples are ill, beyond all of {health.excerpts} "
+        "real excerpts:",
+        *(f"  {made.symptom.name:<12} {made.sentence}" for made in health.diagnoses),
+        "",
+    ]
+    if copies is None:
+        return [*lines, "copies: not looked for without --train"]
+    return [*lines, f"copies: {copies.sentence}"]
 
 
 def _against(report: Report) -> list[str]:

@@ -146,7 +146,7 @@ class _Table(NamedTuple):
         seeds: (S,) their seeds, ascending.
         at: (S,) the note at which each begins, counted through all samples.
         begins: (K,) the first note of each sample.
-        steps: All samples' steps, an infinite one between two samples.
+        steps: All samples' steps, and 0 after the last note of each.
     """
 
     lines: Sequence[_Line]
@@ -162,7 +162,7 @@ class _Table(NamedTuple):
         at = np.concatenate(
             [k + np.arange(len(line.seeds)) for k, line in zip(begins, lines, strict=True)]
         )
-        steps = np.concatenate([np.append(line.steps, np.inf)[: len(line.pitch)] for line in lines])
+        steps = np.concatenate([np.append(line.steps, 0.0)[: len(line.pitch)] for line in lines])
         order = np.argsort(seeds, kind="stable")
         return cls(lines, seeds[order], at[order], begins, steps)
 

@@ -6,7 +6,6 @@ speed: what might be odd is turned away, at the cost of a slower reading, even w
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import numpy as np
@@ -19,7 +18,6 @@ __all__ = ["UnsureError", "healthy_chunks", "screen", "sounding_channels"]
 
 _LONG_WAIT: Final = 2**21
 _LOOKED_AT: Final = 50
-_NOTE_ON: Final = tuple(re.compile(bytes([0x90 | c]) + rb"[\x00-\x7f]{2}") for c in range(16))
 _SHARPS: Final = (*range(8), *range(249, 256))
 _MOST_POWER: Final = 6
 """symusic holds the lower number of a metre in a signed byte."""
@@ -65,31 +63,44 @@ def screen(body: bytes) -> str:
     rest = _without_metas(body, first, names)
     if len(names) > 1:
         raise UnsureError("several names")
+    name = names[0] if names else ""
+    if not rest:
+        return name
     numbers = np.frombuffer(rest, dtype=np.uint8)
-    high = numbers > 0x7F
-    pairs = high[1:] & high[:-1]
-    # Most files have no pair: asking that is quicker than looking for what is wrong with one.
-    if pairs.any():
+    # Whether two bytes over 127 follow each other; it is quicker to ask than to look for them.
+    if np.minimum(numbers[1:], numbers[:-1]).max(initial=0) > 0x7F:
+        high = numbers > 0x7F
+        pairs = high[1:] & high[:-1]
         if (pairs[1:] & pairs[:-1]).any():
             raise UnsureError("a wait of more than two million ticks")
         leading = numbers[:-1][pairs]
         if ((leading >= 0xA0) & (leading < 0xF0)).any():
             raise UnsureError("data bytes over 127 of pressure or pitch bend")
-    if numbers.max(initial=0) >= 0xF0:
+    if numbers.max() >= 0xF0:
         raise UnsureError(
             "messages that no file may hold, or system exclusive ones among the notes"
         )
-    programs = numbers & 0xF0 == 0xC0
-    if programs.any():
-        chosen = numbers[programs]
+    if (numbers ^ 0xC0).min() < 0x10:
+        chosen = numbers[numbers & 0xF0 == 0xC0]
         if len(chosen) > len(np.unique(chosen)):
             raise UnsureError("a program that may change twice after the first note")
-    return names[0] if names else ""
+    return name
 
 
 def sounding_channels(body: bytes) -> list[int]:
     """The channels, 0 to 15, on which a chunk may have notes; those that have are among them."""
-    return [c for c in range(16) if 0x90 | c in body and _NOTE_ON[c].search(body)]
+    return [c for c in range(16) if 0x90 | c in body and _may_sound(body, 0x90 | c)]
+
+
+def _may_sound(body: bytes, status: int) -> bool:
+    """Whether the byte is somewhere followed by two data bytes, as a status is by its note."""
+    at = body.find(status)
+    while at >= 0:
+        note = body[at + 1 : at + 3]
+        if len(note) == 2 and max(note) < 0x80:
+            return True
+        at = body.find(status, at + 1)
+    return False
 
 
 def _first_note(body: bytes, names: list[str]) -> int:

@@ -181,6 +181,8 @@ def _notes(raw: RawNotes, ties: Ties) -> Notes:
     programs = [track.program for track in raw.tracks]
     drums = [track.drum for track in raw.tracks]
     alike = len(raw.tracks) == 1
+    for column in (raw.start, raw.end, raw.track):
+        column.setflags(write=False)  # so that they need not be copied
     return Notes(
         start=raw.start,
         end=raw.end,

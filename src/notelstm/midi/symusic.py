@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -49,7 +49,9 @@ _Ints: TypeAlias = NDArray[np.integer]
 class _Track(NamedTuple):
     """One track of a chunk; times in ticks, sorted by start and pitch."""
 
-    info: TrackInfo
+    program: int
+    drum: bool
+    channel: int
     start: _Ints
     end: _Ints
     pitch: _Ints
@@ -103,8 +105,17 @@ def _raw(data: bytes, policy: ReadPolicy) -> RawNotes:
         scores.append(_score(data[12:14], body))
         for track in _tracks(scores[-1], policy):
             zero_length += track.zero_length
-            if track.info.notes:
-                infos.append(replace(track.info, number=len(infos), name=name, chunk=chunk))
+            if len(track.start):
+                info = TrackInfo(
+                    number=len(infos),
+                    name=name,
+                    program=track.program,
+                    drum=track.drum,
+                    notes=len(track.start),
+                    channel=track.channel,
+                    chunk=chunk,
+                )
+                infos.append(info)
                 tracks.append(track)
     ticks, beats = _times(resolution, scores if policy.tempos == "all" else scores[:1])
     return RawNotes(
@@ -154,13 +165,13 @@ def _tracks(score: Any, policy: ReadPolicy) -> list[_Track]:
     for number, track in enumerate(score.tracks):
         if len(notes := track.notes) and not _only_coda(notes):
             played = _track(notes, track, policy)
-            if played.zero_length or played.info.notes:
+            if played.zero_length or len(played.start):
                 found.append((number, played))
         if policy.pedal == "extend" and len(track.controls):
             steered.append((number, track.controls))
     found = _pedalled(found, steered) if steered and found else found
-    firsts = {int(track.end.min()): track for _, track in found if track.info.notes}
-    silent = [track for _, track in found if not track.info.notes]
+    firsts = {int(track.end.min()): track for _, track in found if len(track.start)}
+    silent = [track for _, track in found if not len(track.start)]
     if len(firsts) + len(silent) < len(found):
         raise UnsureError("several tracks in one chunk whose order cannot be told")
     return silent + [firsts[tick] for tick in sorted(firsts)]
@@ -202,22 +213,15 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
         columns = tuple(column[heard] for column in columns)
     else:
         zero_length = 0
-    info = TrackInfo(
-        number=0,
-        program=track.program,
-        drum=track.is_drum,
-        notes=len(columns[0]),
-        channel=channel,
-    )
-    return _Track(info, *columns, zero_length=zero_length)
+    return _Track(track.program, track.is_drum, channel, *columns, zero_length=zero_length)
 
 
 def _overlap(start: _Ints, end: _Ints, pitch: _Ints) -> bool:
     """Whether notes of one pitch, sorted by start, sound or start together."""
     by_pitch = np.argsort(pitch, kind="stable")
-    first, last, voice = start[by_pitch], end[by_pitch], pitch[by_pitch]
-    together = (first[1:] < last[:-1]) | (first[1:] == first[:-1])
-    return bool(np.any(together & (voice[1:] == voice[:-1])))
+    first, last = start.take(by_pitch), end.take(by_pitch)
+    together = np.flatnonzero((first[1:] < last[:-1]) | (first[1:] == first[:-1]))
+    return bool((pitch[by_pitch[together]] == pitch[by_pitch[together + 1]]).any())
 
 
 def _pedalled(

@@ -25,7 +25,7 @@ def fine_tuning(bundle: Bundle, *, epochs: int = 5, gentler: float = 4.0) -> Rec
     lower, so that what it knows is bent, not broken.
 
     Args:
-        bundle: The trained model; give it to :meth:`Recipe.train` as `start`, too.
+        bundle: The trained model; give it to `Recipe.train` as `start`, too.
         epochs: How often every target is seen.
         gentler: By what the recipe's learning rate is divided, above 0.
 

@@ -1,0 +1,120 @@
+"""The options of ``notelstm generate`` that steer the music: each adds a processor."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, final
+
+from tyro.conf import arg
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from notelstm.bundle import Bundle
+    from notelstm.protocols import Processor, Sampler
+
+__all__ = ["Steering"]
+
+_Whole: TypeAlias = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+_Share: TypeAlias = Annotated[float | None, arg(metavar="P", help_behavior_hint="")]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """How notes are chosen.
+
+    Attributes:
+        sampler: Another way of choosing notes, such as `greedy`; `notelstm plugins` lists them.
+        temperature: Above 1 more surprising, below 1 more predictable; 1 as the model learnt it.
+        top_k: Draw from the likeliest N only.
+        top_p: Draw from the likeliest only, that have the probability P together.
+        min_p: Draw only from what is at least P times as likely as the likeliest.
+        scale: Only notes of a scale: "D dorian", "F# minor", "A blues", "C major pentatonic".
+        pitch_range: No note below or above: two names or MIDI note numbers, such as C2 C6.
+        polyphony: At most so many pitches sound at once; 1 for a melody.
+        largest_chord: At most so many notes begin together.
+        no_repeat: No run of so many pitches comes twice.
+        density: About so many notes a second.
+        grid: Onsets on a grid of so many seconds.
+    """
+
+    sampler: Annotated[
+        str | None, arg(metavar="NAME", help_behavior_hint="(default: the model's own)")
+    ] = None
+    temperature: Annotated[float, arg(metavar="T")] = 1.0
+    top_k: _Whole = None
+    top_p: _Share = None
+    min_p: _Share = None
+    scale: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    pitch_range: Annotated[
+        tuple[str, str] | None, arg(metavar="LOW HIGH", help_behavior_hint="")
+    ] = None
+    polyphony: _Whole = None
+    largest_chord: _Whole = None
+    no_repeat: _Whole = None
+    density: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None
+    grid: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
+
+    def steered(self, bundle: Bundle) -> Sampler:
+        """The bundle's sampler or the named one, with these processors.
+
+        A temperature comes first and bends what the model says; then what the model's own sampler
+        has; then what confines the music; what cuts off the unlikely comes last, so that it judges
+        only what may be played.
+
+        Raises:
+            ConfigError: If the sampler takes no processors, or a setting is out of range.
+            PluginError: If there is no such sampler.
+        """
+        from notelstm.errors import ConfigError
+        from notelstm.plugins import build, settings_of
+        from notelstm.sampling import Temperature
+
+        sampler: Sampler = bundle.sampler
+        own = settings_of(sampler).get("processors", ())
+        if self.sampler is not None:
+            sampler = build({"kind": "samplers", "name": self.sampler})
+        warm = [] if self.temperature == 1 else [Temperature(temperature=self.temperature)]
+        processors = (*warm, *own, *self._confining(), *self._cutting())
+        if "processors" in settings_of(sampler):
+            return dataclasses.replace(sampler, processors=processors)  # type: ignore[type-var]
+        if len(processors) > len(own):
+            raise ConfigError(
+                "a sampler that takes processors can be steered", got=type(sampler).__name__
+            )
+        return sampler
+
+    def _confining(self) -> Sequence[Processor]:
+        """What keeps to rules."""
+        from notelstm import sampling
+
+        made: list[Processor] = []
+        if self.pitch_range is not None:
+            low, high = (int(p) if p.isdecimal() else p for p in self.pitch_range)
+            made.append(sampling.PitchRange(low=low, high=high))
+        for setting, kind, name in (
+            (self.scale, sampling.Scale, "name"),
+            (self.polyphony, sampling.PolyphonyCap, "voices"),
+            (self.largest_chord, sampling.LargestChord, "notes"),
+            (self.grid, sampling.GridSnap, "grid"),
+            (self.density, sampling.NoteDensity, "rate"),
+            (self.no_repeat, sampling.NoRepeat, "n"),
+        ):
+            made += _if_given(setting, kind, name)
+        return made
+
+    def _cutting(self) -> Sequence[Processor]:
+        """What leaves out the unlikely."""
+        from notelstm import sampling
+
+        return [
+            *_if_given(self.top_k, sampling.TopK, "k"),
+            *_if_given(self.top_p, sampling.TopP, "mass"),
+            *_if_given(self.min_p, sampling.MinP, "ratio"),
+        ]
+
+
+def _if_given(setting: float | str | None, kind: Any, name: str) -> list[Processor]:
+    return [] if setting is None else [kind(**{name: setting})]
