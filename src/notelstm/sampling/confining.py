@@ -18,7 +18,7 @@ from torch import Tensor
 
 from notelstm.errors import ConfigError
 from notelstm.fields import EventType, Field, Role
-from notelstm.predictions import Categorical, Normal
+from notelstm.predictions import Categorical, LogisticMixture, Normal
 from notelstm.protocols import Prediction, RecallingTracker, Tracker
 
 __all__ = [
@@ -74,7 +74,7 @@ def confine(prediction: Prediction, low: Tensor, high: Tensor) -> Prediction:
         low: (B,) the least.
         high: (B,) the greatest, not below `low`.
     """
-    if isinstance(prediction, Normal):
+    if isinstance(prediction, Normal | LogisticMixture):
         least = low if prediction.low is None else prediction.low.to(low)
         most = high if prediction.high is None else prediction.high.to(high)
         low, high = (torch.minimum(torch.maximum(end, least), most) for end in (low, high))
@@ -106,9 +106,13 @@ def moved(prediction: Prediction, by: Tensor) -> Prediction:
         prediction: For (B,) lanes.
         by: (B,) how much is added, in the field's unit.
     """
-    if not isinstance(prediction, Normal):
-        return prediction
-    return replace(prediction, mean=prediction.mean + by.to(prediction.mean))
+    if isinstance(prediction, Normal):
+        return replace(prediction, mean=prediction.mean + by.to(prediction.mean))
+    if isinstance(prediction, LogisticMixture):
+        # Each component by its middle, none below the least value.
+        middle = prediction.mean.exp() + by.to(prediction.mean).unsqueeze(-1)  # (B, K)
+        return replace(prediction, mean=middle.clamp_min(prediction.scale).log())
+    return prediction
 
 
 @functools.lru_cache(maxsize=64)

@@ -121,8 +121,9 @@ class NoteDensity:
 
     The time that the latest notes took is compared with what they take at `rate`. Where they came
     too fast or too slowly, steps become the rarer the further they are from the one that would
-    make up for it, four mean ones longer at most; of steps that are numbers the mean is moved
-    towards it, single values stay. Of events, note-ons become rarer or likelier.
+    make up for it, four mean ones longer at most. Of steps that are numbers the middle is moved
+    towards it, one mean step later at most; single values stay. Of events, note-ons become rarer or
+    likelier.
 
     Attributes:
         rate: Notes a second, above 0.
@@ -161,7 +162,8 @@ class NoteDensity:
         mean = 1 / (self.rate * torch.tensor([step_tracker(view.tracker).pace for view in views]))
         ahead = ((1 - share) * self.memory).clamp(-_AT_ONCE, _AT_ONCE)  # (B,) mean steps
         if not isinstance(prediction, Categorical):
-            return moved(prediction, ahead * pressure.abs().clamp(max=1) * mean)
+            # Where a middle is moved by more, its tail goes much too far.
+            return moved(prediction, ahead.clamp(max=1) * pressure.abs().clamp(max=1) * mean)
         wanted = (1 + ahead).clamp(min=0)[:, None] * mean[:, None]
         away = (torch.tensor(field.values) - wanted).abs() / mean[:, None]  # (B, C)
         return tilted(prediction, -pressure.abs()[:, None] * away)

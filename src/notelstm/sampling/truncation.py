@@ -89,9 +89,9 @@ class TopP:
         # A mass of 1 is all of it, which rounding must not take for a little less.
         if self.mass == 1 or not _is_for(prediction, field, self.roles):
             return prediction
-        ordered, classes = (
-            prediction.logits.double().softmax(-1).sort(dim=-1, descending=True, stable=True)
-        )
+        # By logits, as the mode is chosen: probabilities may be equal where these are not.
+        classes = prediction.logits.argsort(dim=-1, descending=True, stable=True)
+        ordered = prediction.logits.double().softmax(-1).gather(-1, classes)  # (B, C)
         likelier = ordered.cumsum(-1) - ordered  # (B, C)
         kept = torch.zeros_like(likelier, dtype=torch.bool)
         return allow_only(prediction, kept.scatter(-1, classes, likelier < self.mass))
