@@ -72,14 +72,17 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == sources()
     assert "notelstm/py.typed" in names
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
+    for name in ("LICENSE", "src/notelstm/pretrained/LICENSE"):
+        assert any(n.endswith(f".dist-info/licenses/{name}") for n in wheel.namelist())
+    for name in ("maestro.notelstm", "CARD.md", "LICENSE"):
+        assert f"notelstm/pretrained/{name}" in wheel.namelist()
     assert sum(item.compress_size for item in wheel.infolist()) < 1_000_000
 
 
 def test_the_metadata_is_right(metadata: Message) -> None:
     assert metadata["Name"] == "notelstm"
     assert metadata["Version"] == notelstm.__version__
-    assert metadata["License-Expression"] == "MIT"
+    assert metadata["License-Expression"] == "MIT AND CC-BY-NC-SA-4.0"
     assert metadata["Requires-Python"] == "<3.15,>=3.11"
     assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
     assert metadata["Description-Content-Type"] == "text/markdown"
