@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from pathlib import Path
 
+import pretty_midi
 import pytest
 
 from notelstm.cli import main
@@ -18,6 +19,21 @@ def test_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"wrote {out}: " in capsys.readouterr().out
     with wave.open(str(out)) as file:
         assert any(file.readframes(44_100))
+
+
+def test_a_page(tmp_path: Path) -> None:
+    assert main(["render", str(STUDY), "-o", str(tmp_path / "a.html")]) == 0
+    assert "<title>study</title>" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_sound_with_a_font(tmp_path: Path) -> None:
+    pytest.importorskip("fluidsynth", reason="needs pyfluidsynth", exc_type=ImportError)
+    font = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
+    plain, played = tmp_path / "a.wav", tmp_path / "b.wav"
+    assert main(["render", str(STUDY), "-o", str(plain)]) == 0
+    assert main(["render", str(STUDY), "-o", str(played), "--soundfont", str(font)]) == 0
+    assert plain.read_bytes()[:4] == played.read_bytes()[:4] == b"RIFF"
+    assert plain.read_bytes() != played.read_bytes()
 
 
 @pytest.mark.parametrize(("name", "begin"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml")])

@@ -36,6 +36,7 @@ def generate(
     ] = None,
     program: Annotated[str, arg(metavar="NAME")] = "Acoustic Grand Piano",
     picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    html: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
 ) -> None:
     """Write new music as a MIDI file.
 
@@ -51,6 +52,7 @@ def generate(
         sampler: Another way of choosing notes, such as `greedy`; `notelstm plugins` lists them.
         program: The General MIDI instrument that plays, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
+        html: Also write a page, .html, that shows and plays the music in any browser.
     """
     from notelstm.bundle import load
     from notelstm.errors import DataError
@@ -89,6 +91,15 @@ def generate(
 
         save_piano_roll(whole, picture, prompt_notes=before)
         print(f"drew {picture}")
+    if html is not None:
+        from notelstm.cli.cards import card_of
+        from notelstm.listening import Sample, save_page
+
+        drawn = {"seed": seed, "temperature": temperature, "sampler": sampler or "the model's own"}
+        details = {"This music": drawn, **card_of(bundle)}
+        sample = Sample(notes=whole, title=output.stem, prompt_notes=before)
+        save_page([sample], html, title=output.stem, details=details)
+        print(f"wrote {html}: open it in a browser")
 
 
 def _say_what_is_lost(notes: Notes, path: Path) -> None:

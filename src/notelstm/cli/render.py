@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 __all__ = ["render"]
 
-_SUFFIXES: Final = (".wav", ".png", ".svg")
+_SUFFIXES: Final = (".wav", ".html", ".png", ".svg")
 
 
 def render(
@@ -24,8 +24,8 @@ def render(
 
     Args:
         path: The MIDI file.
-        output: What to write; its end says what it is: .wav sound, .png or .svg a picture (needs
-            the extra `plot`).
+        output: What to write; its end says what it is: .wav sound, .html a page that shows and
+            plays it in any browser, .png or .svg a picture (needs the extra `plot`).
         soundfont: Of a .wav: play with this sound font instead of the built-in piano; needs the
             extra `soundfont`.
     """
@@ -48,6 +48,10 @@ def render(
         from notelstm.listening import save_audio
 
         save_audio(notes, output, soundfont=soundfont)
+    elif suffix == ".html":
+        from notelstm.listening import Sample, save_page
+
+        save_page([Sample(notes=notes, title=path.stem)], output, title=path.stem)
     else:
         from notelstm.listening import save_piano_roll
 

@@ -161,7 +161,7 @@ class _String:
         weights = np.tile(np.concatenate([share * amplitude, (1 - share) * amplitude]), 2)
         rows = self._rows(blocks) * weights.astype(np.float32)
         sound = (rows @ self._inside).reshape(-1)[:size]
-        sound[:rise] *= np.sin(np.linspace(0, np.pi / 2, rise, dtype=np.float32)) ** 2
+        sound[:rise] *= np.sin(np.pi / 2 * np.arange(rise, dtype=np.float32) / rise) ** 2
         sound[held:] *= np.linspace(1, 0, fall, dtype=np.float32) ** 4
         return np.asarray(self._sides * sound)
 
