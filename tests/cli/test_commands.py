@@ -76,6 +76,19 @@ def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path, model
     assert again.read_bytes() == model.read_bytes()
 
 
+def test_music_on_a_page(folder: Path, tmp_path: Path, model: Path) -> None:
+    page, prompt = tmp_path / "page.html", folder / "inner" / "piece 0.mid"
+    argv = ["generate", str(model), "-o", str(tmp_path / "new.mid"), "--notes", "9", "--seed", "7"]
+    assert main([*argv, "--prompt", str(prompt), "--html", str(page)]) == 0
+    text = page.read_text(encoding="utf-8").partition('id="data">')[2].partition("</script>")[0]
+    data = json.loads(text)
+    (sample,) = data["samples"]
+    assert (sample["title"], sample["prompt_notes"], len(sample["pitch"])) == ("new", 80, 89)
+    assert data["details"]["This music"]["seed"] == "7"
+    assert data["details"]["Model"]["model"] == "three-head-lstm"
+    assert data["details"]["Training"]["window"] == "8"
+
+
 def test_a_recipe_file_is_read(folder: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text('recipe = "expressive"\nwindow = 16\n[options]\nhidden = 8\n')

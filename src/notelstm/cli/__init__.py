@@ -20,6 +20,7 @@ _ABOUT = """Model and generate music note by note.
     notelstm inspect FOLDER                 what is in these MIDI files?
     notelstm train FOLDER -o my.notelstm    train on them
     notelstm generate my.notelstm -o out.mid
+    notelstm render out.mid -o out.wav      hear it; .html a page that plays it, .png a picture
     notelstm evaluate my.notelstm FOLDER    how good is it, in nats per note?
     notelstm plugins                        which encoders, models, recipes ... are there?
 
@@ -64,7 +65,7 @@ def _run(arguments: list[str]) -> None:
     # Commands import what they need when they run, so that --help need not wait for torch.
     from tyro.extras import SubcommandApp
 
-    from notelstm.cli import corpora, evaluate, generate, inspect, plugins, train
+    from notelstm.cli import corpora, evaluate, generate, inspect, plugins, render, train
 
     logging.basicConfig(format="notelstm: warning: %(message)s", level=logging.WARNING)
     app = SubcommandApp()
@@ -73,6 +74,7 @@ def _run(arguments: list[str]) -> None:
         inspect.inspect,
         train.train,
         generate.generate,
+        render.render,
         evaluate.evaluate,
         corpora.corpora,
         plugins.plugins,

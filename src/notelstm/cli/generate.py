@@ -11,6 +11,8 @@ from tyro.conf import arg
 from notelstm.cli.steering import Steering
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from notelstm.notes import Notes
 
 __all__ = ["generate"]
@@ -33,6 +35,7 @@ def generate(
     steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
     program: Annotated[str, arg(metavar="NAME")] = "Acoustic Grand Piano",
     picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    html: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
 ) -> None:
     """Write new music as a MIDI file.
 
@@ -48,8 +51,10 @@ def generate(
         steering: How notes are chosen.
         program: The General MIDI instrument that plays, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
+        html: Also write a page, .html, that shows and plays the music in any browser.
     """
     from notelstm.bundle import load
+    from notelstm.cli.cards import card_of
     from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
     from notelstm.midi import read_midi
@@ -73,6 +78,9 @@ def generate(
         _write(new, start, _numbered(output, number, batch), program)
         if picture is not None:
             _draw(new, start, _numbered(picture, number, batch))
+    if html is not None:
+        drawn = {"seed": seed, **steering.told()}
+        _write_page(made, start, html, output.stem, {"This music": drawn, **card_of(bundle)})
 
 
 def _numbered(path: Path, number: int, of: int) -> Path:
@@ -106,6 +114,25 @@ def _draw(new: Notes, start: Notes | None, path: Path) -> None:
     whole, before = _whole(new, start)
     save_piano_roll(whole, path, prompt_notes=before)
     print(f"drew {path}")
+
+
+def _write_page(
+    made: Sequence[Notes],
+    start: Notes | None,
+    path: Path,
+    title: str,
+    details: Mapping[str, Mapping[str, object]],
+) -> None:
+    """Write the page on which all pieces can be seen and heard."""
+    from notelstm.listening import Sample, save_page
+
+    samples = []
+    for number, new in enumerate(made, start=1):
+        whole, before = _whole(new, start)
+        name = title if len(made) == 1 else f"{title} {number}"
+        samples.append(Sample(notes=whole, title=name, prompt_notes=before))
+    save_page(samples, path, title=title, details=details)
+    print(f"wrote {path}: open it in a browser")
 
 
 def _say_what_is_lost(notes: Notes, path: Path) -> None:

@@ -57,6 +57,12 @@ class Steering:
     density: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None
     grid: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
 
+    def told(self) -> dict[str, object]:
+        """What differs from how the model plays by itself, by option."""
+        given = dataclasses.asdict(self)
+        plain = dataclasses.asdict(Steering())
+        return {name: value for name, value in given.items() if value != plain[name]}
+
     def steered(self, bundle: Bundle) -> Sampler:
         """The bundle's sampler or the named one, with these processors.
 

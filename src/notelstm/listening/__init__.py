@@ -1,5 +1,19 @@
-"""Seeing and hearing: what has been made, as a picture."""
+"""Seeing and hearing: what has been made, as a picture, as sound, and as a page with both."""
 
+from notelstm.listening.page import Sample, notebook_html, page_html, save_page
 from notelstm.listening.pianoroll import piano_roll, pitch_name, save_piano_roll
+from notelstm.listening.soundfont import play_soundfont
+from notelstm.listening.synthesis import save_audio, synthesize
 
-__all__ = ["piano_roll", "pitch_name", "save_piano_roll"]
+__all__ = [
+    "Sample",
+    "notebook_html",
+    "page_html",
+    "piano_roll",
+    "pitch_name",
+    "play_soundfont",
+    "save_audio",
+    "save_page",
+    "save_piano_roll",
+    "synthesize",
+]

@@ -1,0 +1,288 @@
+// What is seen: the list of samples, the piano roll with its play head, the controls.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
+// viridis from soft to loud: loud stands out most, dark on light and bright on dark.
+const LIGHT = [[168, 219, 52], [53, 183, 121], [33, 145, 140], [49, 104, 142], [68, 57, 131], [68, 1, 84]];
+const DARK = [[91, 77, 158], [63, 123, 168], [45, 165, 157], [71, 199, 129], [168, 219, 52], [253, 231, 37]];
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+const samples = data.samples.map((sample, number) => ({
+  ...sample,
+  title: sample.title || `Sample ${number + 1}`,
+  notes: sample.pitch.map((pitch, n) => ({
+    pitch, start: sample.start[n], seconds: sample.duration[n], velocity: sample.velocity[n],
+    prompt: n < sample.prompt_notes,
+  })),
+}));
+const player = new Player(data.piano, update);
+let chosen = 0;
+let page = 0;  // the second at the left edge of the roll
+
+function clock(seconds) {
+  const whole = Math.floor(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+function facts(sample) {
+  const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+  const prompt = sample.prompt_notes ? `, the first ${sample.prompt_notes} are the prompt` : "";
+  return `${many(sample.notes.length, "note")}, ${sample.seconds.toFixed(1)} s${prompt}`;
+}
+
+function colour(velocity) {
+  const stops = dark.matches ? DARK : LIGHT;
+  const at = (velocity - 1) / 126 * (stops.length - 1);
+  const low = Math.min(Math.floor(at), stops.length - 2);
+  const mixed = stops[low].map((c, i) => Math.round(c + (stops[low + 1][i] - c) * (at - low)));
+  return `rgb(${mixed.join(",")})`;
+}
+
+function range(notes) {
+  if (!notes.length) return [60, 72];
+  let low = 127, high = 0;
+  for (const { pitch } of notes) { low = Math.min(low, pitch); high = Math.max(high, pitch); }
+  const more = Math.max(0, 20 - (high - low)) / 2;
+  return [Math.max(0, Math.floor(low - 1 - more)), Math.min(127, Math.ceil(high + 1 + more))];
+}
+
+// A canvas with as many points as the screen has, drawn on in CSS pixels.
+function surface(canvas) {
+  const { clientWidth: width, clientHeight: height } = canvas, dense = devicePixelRatio || 1;
+  canvas.width = Math.round(width * dense);
+  canvas.height = Math.round(height * dense);
+  const pen = canvas.getContext("2d");
+  pen.scale(dense, dense);
+  return { pen, width, height };
+}
+
+function thumbnail(canvas, sample) {
+  const { pen, width, height } = surface(canvas);
+  const [low, high] = range(sample.notes), quiet = theme("--prompt-note");
+  for (const note of sample.notes) {
+    pen.fillStyle = note.prompt ? quiet : colour(note.velocity);
+    const y = (high - note.pitch) / (high - low + 1) * height;
+    const x = note.start / sample.seconds * width;
+    pen.fillRect(x, y, Math.max(1, note.seconds / sample.seconds * width), Math.max(1.5, height / (high - low + 1)));
+  }
+}
+
+const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+const EDGE = 34;  // pixels for the names of the keys
+
+// Where what is on the roll: seconds to the right, pitches upwards.
+function geometry() {
+  const sample = samples[chosen], canvas = byId("roll");
+  const room = canvas.clientWidth - EDGE;
+  const shown = Math.min(Math.max(sample.seconds, 1), Math.max(8, room / 40));  // seconds
+  return { shown, x: (second) => EDGE + (second - page) / shown * room,
+    second: (x) => page + (x - EDGE) / room * shown };
+}
+
+function draw() {
+  const sample = samples[chosen], { pen, width, height } = surface(byId("roll"));
+  const position = player.position, { shown } = geometry();
+  // The page turns when the play head has left it.
+  if (position < page || position > page + shown * 0.98) page = position - shown * 0.04;
+  page = Math.max(0, Math.min(page, sample.seconds - shown));
+  const { x } = geometry();
+  const [low, high] = range(sample.notes), row = (height - 18) / (high - low + 1);
+  const y = (pitch) => (high - pitch) * row;
+  pen.fillStyle = theme("--panel");
+  pen.fillRect(0, 0, width, height);
+  const border = sample.prompt_notes < sample.notes.length
+    ? (sample.prompt_notes ? sample.notes[sample.prompt_notes].start : 0) : sample.seconds;
+  if (sample.prompt_notes) {
+    pen.fillStyle = theme("--prompt");
+    pen.fillRect(EDGE, 0, Math.max(0, x(border) - EDGE), height - 18);
+  }
+  grid(pen, low, high, row, y, x, shown, width, height);
+  pen.save();
+  pen.beginPath();
+  pen.rect(EDGE, 0, width - EDGE, height - 18);
+  pen.clip();
+  const quiet = theme("--prompt-note"), ink = theme("--ink");
+  for (const note of sample.notes) {
+    if (note.start > page + shown) break;
+    if (note.start + note.seconds < page) continue;
+    const left = x(note.start), long = Math.max(2.5, x(note.start + note.seconds) - left - 1);
+    pen.fillStyle = note.prompt ? quiet : colour(note.velocity);
+    pen.fillRect(left, y(note.pitch) + 0.5, long, Math.max(2, row - 1));
+    if (player.playing && note.start <= position && position < note.start + note.seconds) {
+      pen.strokeStyle = ink;
+      pen.lineWidth = 1.5;
+      pen.strokeRect(left - 0.5, y(note.pitch), long + 1, Math.max(3, row));
+    }
+  }
+  if (sample.prompt_notes && border < sample.seconds) {
+    line(pen, x(border), height - 18, ink, [5, 4], 1);
+  }
+  line(pen, x(position), height - 18, theme("--head"), [], 2);
+  pen.restore();
+}
+
+function line(pen, x, height, colour, dashes, width) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.setLineDash(dashes);
+  pen.beginPath();
+  pen.moveTo(x, 0);
+  pen.lineTo(x, height);
+  pen.stroke();
+  pen.setLineDash([]);
+}
+
+function grid(pen, low, high, row, y, x, shown, width, height) {
+  pen.font = "11px system-ui, sans-serif";
+  pen.textBaseline = "middle";
+  for (let pitch = low; pitch <= high; pitch++) {
+    if (NAMES[pitch % 12].length > 1) {
+      pen.fillStyle = "rgba(128, 128, 128, .09)";
+      pen.fillRect(EDGE, y(pitch), width, row);
+    }
+    if (pitch % 12 === 0) {
+      pen.fillStyle = theme("--line");
+      pen.fillRect(EDGE, y(pitch) + row - 0.5, width, 1);
+      pen.fillStyle = theme("--quiet");
+      pen.textAlign = "right";
+      pen.fillText(`C${pitch / 12 - 1}`, EDGE - 6, y(pitch) + row / 2);
+    }
+  }
+  const every = [1, 2, 5, 10, 15, 30, 60].find((n) => shown / n * 46 < width) || 120;
+  pen.textAlign = "center";
+  for (let second = Math.ceil(page / every) * every; second <= page + shown; second += every) {
+    pen.fillStyle = theme("--line");
+    pen.fillRect(x(second), 0, 1, height - 18);
+    pen.fillStyle = theme("--quiet");
+    if (x(second) < width - 14) pen.fillText(clock(second), Math.max(x(second), EDGE), height - 8);
+  }
+}
+
+function update() {
+  const sample = samples[chosen], position = Math.min(player.position, sample.seconds);
+  byId("play").textContent = player.playing ? "Pause" : "Play";
+  byId("seek").value = position;
+  byId("seek").setAttribute("aria-valuetext", `${clock(position)} of ${clock(sample.seconds)}`);
+  byId("time").textContent = `${clock(position)} / ${clock(sample.seconds)}`;
+  draw();
+}
+
+function say(text) {
+  byId("status").textContent = text;
+}
+
+function choose(number) {
+  const before = player.playing;
+  chosen = (number + samples.length) % samples.length;
+  const sample = samples[chosen];
+  page = 0;
+  player.take(sample);
+  byId("now").textContent = sample.title;
+  byId("facts").textContent = facts(sample);
+  byId("roll").setAttribute("aria-label", `Piano roll of ${sample.title}: ${facts(sample)}`);
+  byId("seek").max = sample.seconds;
+  byId("midi").href = `data:audio/midi;base64,${sample.midi}`;
+  byId("midi").download = `${sample.title.replace(/[^\p{L}\p{N} ._-]/gu, "_")}.mid`;
+  document.body.classList.toggle("has-prompt", sample.prompt_notes > 0);
+  byId("samples").querySelectorAll("button").forEach((button, n) =>
+    button.setAttribute("aria-current", String(n === chosen)));
+  update();
+  if (before) player.play();
+}
+
+function toggle() {
+  const sample = samples[chosen];
+  if (player.playing) {
+    player.pause();
+    say(`Paused at ${clock(player.position)}`);
+  } else {
+    player.play().then(frame);
+    say(`Playing ${sample.title}`);
+  }
+}
+
+function frame() {
+  if (!player.playing) return;
+  update();
+  requestAnimationFrame(frame);
+}
+
+function loop() {
+  player.loop = !player.loop;
+  byId("loop").setAttribute("aria-pressed", String(player.loop));
+}
+
+const element = (name, text, kind) => {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+};
+
+function listSamples() {
+  document.querySelector(".samples").hidden = samples.length < 2;
+  samples.forEach((sample, number) => {
+    const button = element("button"), canvas = element("canvas");
+    button.type = "button";
+    canvas.setAttribute("aria-hidden", "true");
+    button.append(element("span", sample.title, "name"), element("span", facts(sample), "size"), canvas);
+    button.addEventListener("click", () => choose(number));
+    const item = element("li");
+    item.append(button);
+    byId("samples").append(item);
+  });
+}
+
+function listDetails() {
+  for (const [heading, entries] of Object.entries(data.details)) {
+    const table = element("table");
+    table.append(element("caption", heading));
+    for (const [name, value] of Object.entries(entries)) {
+      const row = element("tr"), head = element("th", name);
+      head.scope = "row";
+      row.append(head, element("td", value));
+      table.append(row);
+    }
+    byId("details").append(table);
+  }
+}
+
+function redraw() {
+  byId("samples").querySelectorAll("canvas").forEach((canvas, n) => thumbnail(canvas, samples[n]));
+  update();
+}
+
+const keys = {
+  " ": toggle,
+  "l": loop,
+  "n": () => choose(chosen + 1),
+  "p": () => choose(chosen - 1),
+  "Home": () => player.seek(0),
+  "ArrowLeft": () => player.seek(player.position - 5),
+  "ArrowRight": () => player.seek(player.position + 5),
+};
+
+function pressed(event) {
+  // What has the keyboard's attention answers for itself.
+  const own = event.target.closest("input, button, a") && (event.target.matches("input") || event.key === " ");
+  const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action || own || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  action();
+}
+
+listSamples();
+listDetails();
+byId("play").addEventListener("click", toggle);
+byId("loop").addEventListener("click", loop);
+byId("seek").addEventListener("input", (event) => player.seek(Number(event.target.value)));
+byId("volume").addEventListener("input", (event) => player.setVolume(Number(event.target.value)));
+byId("roll").addEventListener("click", (event) =>
+  player.seek(Math.max(0, geometry().second(event.offsetX))));
+addEventListener("keydown", pressed);
+addEventListener("resize", redraw);
+dark.addEventListener("change", redraw);
+choose(0);
+redraw();

@@ -1,0 +1,152 @@
+"""The page as a file: complete in itself, and nothing that it is given can break out of it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notelstm.errors import ConfigError, OutputError
+from notelstm.listening import Sample, notebook_html, page_html, save_page
+from notelstm.listening.piano import PIANO
+from notelstm.midi import ReadPolicy, read_midi
+from notelstm.notes import Notes
+
+TUNE = Notes(start=[0, 0.5, 1.0], end=[0.5, 1.25, 3], pitch=[60, 64, 67], velocity=[30, 70, 127])
+NASTY = "</script><script>alert(1)</script><!-- {{data}} & \"' \u2028 ♫"
+
+
+class Reader(HTMLParser):
+    """The tags of a page, and the text of its elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        name, attributes = self.tags[-1] if self.tags else ("", {})
+        key = attributes.get("id") or name
+        self.texts[key] = self.texts.get(key, "") + data
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Reader(page).texts["data"])
+    return found
+
+
+def test_the_notes_are_in_the_page() -> None:
+    data = data_of(page_html([Sample(notes=TUNE, title="a", prompt_notes=2)]))
+    (sample,) = data["samples"]
+    assert sample["start"] == TUNE.start.tolist()
+    assert sample["duration"] == TUNE.duration.tolist()
+    assert sample["pitch"] == TUNE.pitch.tolist()
+    assert sample["velocity"] == TUNE.velocity.tolist()
+    assert (sample["title"], sample["prompt_notes"], sample["seconds"]) == ("a", 2, 3)
+    assert data["piano"] == dict(PIANO)
+
+
+def test_the_midi_file_is_in_the_page() -> None:
+    (sample,) = data_of(page_html([Sample(notes=TUNE)]))["samples"]
+    read = read_midi(base64.b64decode(sample["midi"]))
+    assert read.pitch.tolist() == TUNE.pitch.tolist()
+    assert np.allclose(read.start, TUNE.start, atol=1e-3)
+
+
+def test_nothing_is_fetched() -> None:
+    page = page_html([Sample(notes=TUNE), Sample(notes=TUNE)], details={"a": {"b": 1}})
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", page)
+    for tag, attributes in Reader(page).tags:
+        assert "src" not in attributes, tag
+        assert attributes.get("href") in (None, "data:,"), tag
+    assert len(page) < 60_000
+
+
+@given(text=st.text() | st.just(NASTY))
+def test_no_name_breaks_out(text: str) -> None:
+    page = page_html(
+        [Sample(notes=TUNE, title=text)], title=text, details={text: {text: text, "n": 1}}
+    )
+    data = data_of(page)
+    assert not set(Reader(page).texts["data"]) & set("<>&")
+    assert data["samples"][0]["title"] == text
+    assert data["details"] == {text: {"n": "1", **({text: text} if text != "n" else {"n": "1"})}}
+    plain = Reader(page_html([Sample(notes=TUNE)], details={"a": {"b": 1}}))
+    assert [tag for tag, _ in Reader(page).tags] == [tag for tag, _ in plain.tags]
+
+
+def test_a_title_is_shown_as_it_is() -> None:
+    page = page_html([Sample(notes=TUNE)], title=NASTY)
+    assert page.count(html.escape(NASTY)) == 2
+
+
+def test_percussion_is_in_the_file_and_not_on_the_roll() -> None:
+    mixed = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[36, 60, 64], drum=[True, False, False])
+    (sample,) = data_of(page_html([Sample(notes=mixed, prompt_notes=2)]))["samples"]
+    assert (sample["pitch"], sample["prompt_notes"]) == ([60, 64], 1)
+    policy = ReadPolicy(tracks="all", drums=True)
+    assert len(read_midi(base64.b64decode(sample["midi"]), policy)) == 3
+
+
+def test_no_notes_and_a_prompt_beyond_the_end() -> None:
+    empty, over = data_of(
+        page_html([Sample(notes=Notes.empty()), Sample(notes=TUNE, prompt_notes=9)])
+    )["samples"]
+    assert (empty["pitch"], empty["seconds"]) == ([], 0)
+    assert over["prompt_notes"] == 3
+
+
+def test_the_page_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.HTML"
+    save_page([Sample(notes=TUNE, title=NASTY)], path, title="♫", details={"a": {}})
+    written = page_html([Sample(notes=TUNE, title=NASTY)], title="♫", details={"a": {}})
+    assert path.read_text(encoding="utf-8") == written
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        save_page([Sample(notes=TUNE)], tmp_path / "file" / "a.html")
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.html"):
+        save_page([Sample(notes=TUNE)], tmp_path / "a.pdf")
+    with pytest.raises(ConfigError, match="at least one piece"):
+        save_page([], tmp_path / "a.html")
+    with pytest.raises(ConfigError, match="0 notes or more"):
+        Sample(notes=TUNE, prompt_notes=-1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_shows_a_player() -> None:
+    frame = TUNE._repr_html_()
+    assert frame == notebook_html(TUNE)
+    ((tag, attributes),) = Reader(frame).tags
+    assert tag == "iframe"
+    assert attributes["title"]
+    inside = attributes["srcdoc"]
+    assert inside is not None
+    assert data_of(inside)["samples"][0]["pitch"] == TUNE.pitch.tolist()
+    assert 'class="compact single"' in inside
+
+
+def test_notes_alone_load_no_player() -> None:
+    code = (
+        "import sys; from notelstm.notes import Notes; import notelstm.listening;"
+        "assert not {'torch', 'matplotlib'} & sys.modules.keys();"
+        "print(repr(Notes.empty()))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)

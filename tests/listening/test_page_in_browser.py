@@ -1,0 +1,275 @@
+"""The page in Chromium: it loads, plays what can be heard, seeks, and fits a phone."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from notelstm.listening import Sample, notebook_html, save_page, synthesize
+from notelstm.listening.piano import partials_of
+from notelstm.midi import read_midi
+from notelstm.notes import Notes
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+TUNE = Notes(
+    start=np.arange(24) / 4,
+    end=np.arange(24) / 4 + 0.3,
+    pitch=60 + np.arange(24) % 13,
+    velocity=40 + 3 * np.arange(24),
+)
+SHORT = Notes(start=[0, 0.2], end=[0.2, 0.5], pitch=[50, 80], velocity=90)
+LONG = Notes(start=[0], end=[20], pitch=[40], velocity=110)
+NASTY = '</script><b onclick="x">&amp; ♫'
+FLAGS = (
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+)
+LEVEL = """
+const sound = new Float32Array(2048);
+player.piano.heard.getFloatTimeDomainData(sound);
+return Math.max(...sound.map(Math.abs));
+"""
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("needs Chromium and its driver: on Debian, chromium and chromium-driver")
+    options = selenium.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    running = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    yield running
+    running.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pages") / "two ♫.html"
+    first = Sample(notes=TUNE, title=NASTY, prompt_notes=4)
+    samples = [first, Sample(notes=SHORT), Sample(notes=LONG)]
+    save_page(samples, path, title="Two", details={"Model": {"encoder": "log-time", "<i>": NASTY}})
+    return path
+
+
+@pytest.fixture
+def opened(chrome: Chrome, page: Path) -> Iterator[Chrome]:
+    """The page at desktop width; no complaint of the browser is left at the end."""
+    resize(chrome, 1280)
+    chrome.get(page.as_uri())
+    yield chrome
+    assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]  # selenium's
+
+
+def resize(chrome: Chrome, width: int) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def run(chrome: Chrome, script: str, *arguments: object) -> Any:
+    return chrome.execute_script(script, *arguments)
+
+
+def press(chrome: Chrome, keys: str) -> None:
+    chrome.find_element("tag name", "body").send_keys(keys)
+
+
+def position(chrome: Chrome) -> float:
+    return float(run(chrome, "return player.position"))
+
+
+def wait_for(true: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until something is so; a busy machine may be slow."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_loads_and_fits(opened: Chrome, width: int) -> None:
+    resize(opened, width)
+    opened.refresh()
+    assert run(opened, "return document.documentElement.scrollWidth") == width
+    assert opened.title == "Two"
+    canvas = opened.find_element("id", "roll")
+    assert canvas.size["width"] > 0.8 * min(width, 850)
+    colours = run(
+        opened,
+        "const c = document.getElementById('roll');"
+        "const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        "const pairs = Array.from({length: p.length / 4}, (_, i) => p[4 * i] * 256 + p[4 * i + 1]);"
+        "return new Set(pairs).size",
+    )
+    assert colours > 15
+    for control in opened.find_elements("css selector", "button, input, a"):
+        assert control.accessible_name
+        assert control.rect["x"] + control.rect["width"] <= width
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_plays_what_can_be_heard(opened: Chrome, width: int) -> None:
+    resize(opened, width)
+    opened.refresh()
+    button = opened.find_element("id", "play")
+    assert button.text == "Play"
+    before = run(opened, "return document.getElementById('roll').toDataURL()")
+    button.click()
+    wait_for(lambda: position(opened) > 0.5)
+    assert button.text == "Pause"
+    wait_for(lambda: run(opened, LEVEL) > 0.02)
+    assert run(opened, "return document.getElementById('roll').toDataURL()") != before
+    assert "Playing" in str(opened.find_element("id", "status").get_attribute("textContent"))
+    button.click()
+    rest = position(opened)
+    assert rest > 0.5
+    wait_for(lambda: run(opened, LEVEL) < 1e-3)
+    assert position(opened) == rest
+
+
+def test_the_head_moves_as_time_does(opened: Chrome) -> None:
+    press(opened, " ")
+    wait_for(lambda: position(opened) > 0.1)
+    script = "return [player.position, performance.now() / 1000]"
+    first = run(opened, script)
+    time.sleep(1)
+    second = run(opened, script)
+    assert second[0] - first[0] == pytest.approx(second[1] - first[1], abs=0.1)
+    head = "return geometry().x(player.position)"
+    at = run(opened, head)
+    time.sleep(0.3)
+    assert run(opened, head) > at
+
+
+def test_seeking(opened: Chrome) -> None:
+    canvas = opened.find_element("id", "roll")
+    canvas.click()
+    middle = position(opened)
+    assert 2 < middle < 4
+    press(opened, "\ue014")
+    assert position(opened) == pytest.approx(min(middle + 5, TUNE.seconds), abs=0.01)
+    press(opened, "\ue012")
+    press(opened, "\ue011")
+    assert position(opened) == 0
+    opened.find_element("id", "seek").send_keys("\ue014" * 100)
+    assert position(opened) == pytest.approx(1, abs=0.05)
+    assert opened.find_element("id", "seek").get_attribute("aria-valuetext") == "0:01 of 0:06"
+    press(opened, " ")
+    wait_for(lambda: position(opened) > 1.2)
+    canvas.click()
+    assert middle - 0.1 < position(opened) < middle + 1
+    wait_for(lambda: run(opened, LEVEL) > 0.02)
+
+
+def test_a_pause_and_a_seek_end_what_sounds(opened: Chrome) -> None:
+    press(opened, "p")
+    press(opened, " ")
+    wait_for(lambda: run(opened, LEVEL) > 0.02)
+    press(opened, " ")
+    wait_for(lambda: run(opened, LEVEL) < 1e-4, seconds=4)
+    opened.find_element("id", "roll").click()
+    press(opened, " ")
+    wait_for(lambda: run(opened, LEVEL) > 1e-4)
+    assert position(opened) > 3
+
+
+def test_the_end_and_the_loop(opened: Chrome) -> None:
+    press(opened, "n")
+    assert opened.find_element("id", "now").text == "Sample 2"
+    press(opened, " ")
+    wait_for(lambda: not run(opened, "return player.playing"))
+    assert position(opened) == 0
+    assert opened.find_element("id", "play").text == "Play"
+    press(opened, "l")
+    assert opened.find_element("id", "loop").get_attribute("aria-pressed") == "true"
+    press(opened, " ")
+    wait_for(lambda: position(opened) > 0.3)
+    wait_for(lambda: position(opened) < 0.2)
+    assert run(opened, "return player.playing")
+
+
+def test_samples_are_chosen_and_saved(opened: Chrome) -> None:
+    first, second, _ = opened.find_elements("css selector", "#samples button")
+    assert first.get_attribute("aria-current") == "true"
+    assert opened.find_element("id", "now").text == NASTY
+    second.click()
+    assert second.get_attribute("aria-current") == "true"
+    assert "2 notes, 0.5 s" in opened.find_element("id", "facts").text
+    link = opened.find_element("id", "midi")
+    assert link.get_attribute("download") == "Sample 2.mid"
+    content = (link.get_attribute("href") or "").removeprefix("data:audio/midi;base64,")
+    assert read_midi(base64.b64decode(content)).pitch.tolist() == SHORT.pitch.tolist()
+    rows = [row.text for row in opened.find_elements("css selector", "#details tr")]
+    assert rows == ["encoder log-time", f"<i> {NASTY}"]
+
+
+def test_volume(opened: Chrome) -> None:
+    press(opened, " ")
+    wait_for(lambda: run(opened, LEVEL) > 0.02)
+    opened.find_element("id", "volume").send_keys("\ue011")
+    wait_for(lambda: run(opened, LEVEL) < 1e-4)
+
+
+@pytest.mark.parametrize(("pitch", "velocity"), [(28, 30), (60, 85), (100, 110)])
+def test_the_browser_plays_by_the_same_recipe(opened: Chrome, pitch: int, velocity: int) -> None:
+    found = run(opened, "return partials(data.piano, ...arguments)", pitch, velocity, 12_000)
+    wanted = partials_of(pitch, velocity)
+    for name in ("frequency", "decay", "amplitude"):
+        assert np.allclose([p[name] for p in found], getattr(wanted, name), rtol=1e-9)
+    sound = run(
+        opened, "return Array.from(struck(data.piano, ...arguments))", pitch, velocity, 0.3, 22_050
+    )
+    one = Notes(start=[0], end=[0.3], pitch=[pitch], velocity=velocity)
+    left, right = synthesize(one, rate=22_050, room=0)
+    held = round(0.3 * 22_050)
+    mono = np.sqrt(left**2 + right**2)[:held]
+    assert np.allclose(np.abs(sound[:held]), mono, atol=0.01 * mono.max())
+
+
+def test_rendered_without_a_clock(opened: Chrome) -> None:
+    script = """
+    const done = arguments[0], context = new OfflineAudioContext(2, 44100 * 3, 44100);
+    const piano = new Piano(context, data.piano);
+    for (const note of samples[0].notes.slice(0, 8)) piano.strike(note, 0.3, note.start, 0);
+    context.startRendering().then((sound) => {
+      const all = [...sound.getChannelData(0), ...sound.getChannelData(1)];
+      const peak = all.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+      done([peak, Math.sqrt(all.reduce((a, b) => a + b * b, 0) / all.length)]);
+    });
+    """
+    peak, level = opened.execute_async_script(script)
+    assert 0.05 < peak < 1
+    assert level > 0.005
+
+
+def test_in_a_notebook(chrome: Chrome, tmp_path: Path) -> None:
+    path = tmp_path / "cell.html"
+    path.write_text(f"<!doctype html><body>{notebook_html(TUNE)}", encoding="utf-8")
+    resize(chrome, 800)
+    chrome.get(path.as_uri())
+    chrome.switch_to.frame(chrome.find_element("tag name", "iframe"))
+    assert run(chrome, "return document.documentElement.scrollHeight <= innerHeight")
+    chrome.find_element("id", "play").click()
+    wait_for(lambda: run(chrome, LEVEL) > 0.02)
+    chrome.switch_to.default_content()
+    assert not [line for line in chrome.get_log("browser") if line["level"] == "SEVERE"]  # type: ignore[no-untyped-call]  # selenium's

@@ -1,0 +1,80 @@
+"""One's own sound font, on the one that pretty_midi brings along."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+
+from notelstm.errors import ConfigError, MissingExtraError, NotesError
+from notelstm.listening import play_soundfont, save_audio
+from notelstm.notes import Notes
+
+FONT = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
+TUNE = Notes(start=[0.0, 1.0], end=[1.0, 2.0], pitch=[69, 81], velocity=90)
+
+
+@pytest.fixture(autouse=True)
+def library() -> None:
+    try:
+        import fluidsynth as _  # noqa: F401  # only to see whether it is there
+    except ImportError as error:
+        pytest.skip(f"needs pyfluidsynth and FluidSynth's library: {error}")
+
+
+@pytest.mark.parametrize(("second", "hertz"), [(0.2, 440), (1.2, 880)])
+def test_notes_are_heard_when_and_as_they_are(second: float, hertz: float) -> None:
+    sound = play_soundfont(TUNE, FONT)
+    assert sound.shape == (2, 4 * 44_100)
+    assert sound.dtype == np.float32
+    part = sound.sum(axis=0)[round(second * 44_100) :][:22_050]
+    size = np.abs(np.fft.rfft(part * np.hanning(part.size)))
+    assert np.argmax(size[200:]) + 200 == pytest.approx(hertz / 2, abs=2)
+
+
+def test_programs_and_percussion_sound_different() -> None:
+    def played(**columns: object) -> np.ndarray:
+        notes = Notes(start=[0.0], end=[1.0], pitch=[60], **columns)  # type: ignore[arg-type]
+        return play_soundfont(notes, FONT)
+
+    piano, flute, drum = played(program=0), played(program=73), played(drum=True)
+    assert np.abs(piano - flute).max() > 0.01
+    assert np.abs(piano - drum).max() > 0.01
+
+
+def test_a_key_that_is_struck_again_sounds_again() -> None:
+    held = Notes(start=[0, 1], end=[1.2, 2], pitch=[60, 60], velocity=90)
+    sound = np.abs(play_soundfont(held, FONT)).max(axis=0)
+    assert sound[round(1.5 * 44_100) : round(1.9 * 44_100)].max() > 0.02
+
+
+def test_loud_chords_do_not_clip() -> None:
+    chord = Notes(start=[0] * 60, end=[1] * 60, pitch=range(30, 90), velocity=127)
+    assert 0.3 < np.abs(play_soundfont(chord, FONT)).max() < 1
+
+
+def test_silence_for_no_notes() -> None:
+    assert np.abs(play_soundfont(Notes.empty(), FONT)).max() < 1e-3
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        play_soundfont(TUNE, tmp_path / "none.sf2")
+    (tmp_path / "bad.sf2").write_bytes(b"RIFF no")
+    with pytest.raises(ConfigError, match="can be read"):
+        save_audio(TUNE, tmp_path / "a.wav", soundfont=tmp_path / "bad.sf2")
+    assert not (tmp_path / "a.wav").exists()
+    with pytest.raises(ConfigError, match="96000"):
+        play_soundfont(TUNE, FONT, rate=100_000)
+    many = Notes(start=range(16), end=range(1, 17), pitch=60, program=range(16))
+    with pytest.raises(NotesError, match="16 programs"):
+        play_soundfont(many, FONT)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fluidsynth", None)
+    with pytest.raises(MissingExtraError, match=r"notelstm\[soundfont\]"):
+        play_soundfont(TUNE, FONT)

@@ -1,0 +1,191 @@
+"""The built-in piano, measured: level, pitch, loudness, colour, attack, decay, release, sides."""
+
+from __future__ import annotations
+
+import itertools
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.typing import NDArray
+
+from notelstm.errors import ConfigError, NotesError, OutputError
+from notelstm.listening import save_audio, synthesize
+from notelstm.listening.piano import PIANO, attack_of, partials_of
+from notelstm.notes import Notes
+from notelstm.testing.strategies import notes as pieces
+
+RATE = 44_100
+
+
+def note(pitch: int = 60, velocity: int = 80, seconds: float = 1.0) -> Notes:
+    return Notes(start=[0.0], end=[seconds], pitch=[pitch], velocity=velocity)
+
+
+def mono(notes: Notes, room: float = 0.0) -> NDArray[np.float64]:
+    return np.asarray(synthesize(notes, room=room).sum(axis=0, dtype=np.float64))
+
+
+def level(sound: NDArray[np.float64], start: float, end: float) -> float:
+    """Root mean square between two seconds."""
+    part = sound[round(start * RATE) : round(end * RATE)]
+    return float(np.sqrt((part**2).mean()))
+
+
+def spectrum(sound: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    size = 1 << 19
+    part = sound[:RATE]
+    loudness = np.abs(np.fft.rfft(part * np.hanning(part.size), size))
+    return np.asarray(np.fft.rfftfreq(size, 1 / RATE)), np.asarray(loudness)
+
+
+@pytest.mark.parametrize("pitch", [28, 45, 60, 69, 84, 100])
+def test_a_note_is_in_tune(pitch: int) -> None:
+    frequency, size = spectrum(mono(note(pitch)))
+    wanted = 440 * 2 ** ((pitch - 69) / 12)
+    near = (frequency > wanted * 0.9) & (frequency < wanted * 1.1)
+    found = frequency[near][np.argmax(size[near])]
+    assert abs(1200 * np.log2(found / wanted)) < 2
+
+
+def test_strings_are_stiff() -> None:
+    found = partials_of(45, 80).frequency
+    assert found[0] == pytest.approx(110)
+    ratios = found / found[0] / np.arange(1, found.size + 1)
+    assert (np.diff(ratios) > 0).all()
+    assert 1.001 < ratios[9] < 1.02
+
+
+@given(notes=pieces(max_seconds=20))
+def test_any_piece_is_finite_and_below_full_scale(notes: Notes) -> None:
+    sound = synthesize(notes, rate=8_000)
+    assert np.isfinite(sound).all()
+    assert (level(sound.sum(axis=0), 0, notes.seconds + 2) > 0) == bool(len(notes))
+    assert np.abs(sound).max() <= 0.951
+
+
+def test_a_hundred_loud_notes_at_once_do_not_clip() -> None:
+    sound = synthesize(Notes(start=[0] * 88, end=[1] * 88, pitch=range(21, 109), velocity=127))
+    assert 0.9 < np.abs(sound).max() <= 0.951
+
+
+def test_a_note_is_heard() -> None:
+    assert level(mono(note()), 0, 1) > 0.01
+
+
+def test_velocity_is_loudness_and_brightness() -> None:
+    levels, centres = [], []
+    for velocity in (20, 50, 80, 110):
+        sound = mono(note(velocity=velocity))
+        levels.append(level(sound, 0, 0.5))
+        frequency, size = spectrum(sound)
+        centres.append((frequency * size).sum() / size.sum())
+    assert all(after > 1.5 * before for before, after in itertools.pairwise(levels))
+    assert all(after > 1.05 * before for before, after in itertools.pairwise(centres))
+
+
+def test_the_attack_is_quick_and_softer_when_soft() -> None:
+    assert 0.001 < attack_of(127) < attack_of(20) < 0.01
+    for velocity in (20, 127):
+        sound = np.abs(mono(note(velocity=velocity)))
+        peak = sound[: RATE // 20].max()
+        assert np.argmax(sound > peak / 2) / RATE < 0.012
+
+
+def test_a_held_note_decays_fast_and_then_slowly() -> None:
+    sound = mono(note(seconds=6))
+    at = [level(sound, t, t + 0.2) for t in (0.05, 0.55, 1.05, 3.05, 3.55)]
+    assert all(after < before for before, after in itertools.pairwise(at))
+    assert at[0] / at[1] > 1.3 * at[3] / at[4]
+    high = mono(note(pitch=96, seconds=6))
+    assert level(high, 1, 1.2) / level(high, 0, 0.2) < at[2] / at[0]
+
+
+def test_a_released_note_falls_silent() -> None:
+    sound = mono(note(seconds=1))
+    release = PIANO["release"]
+    before, after = level(sound, 0.9, 1), level(sound, 1 + release / 2, 1 + release)
+    assert after < before / 10
+    assert not sound[round((1 + release) * RATE) + 1 :].any()
+
+
+@pytest.mark.parametrize("pitch", [30, 60, 90])
+def test_no_clicks_at_the_borders_of_notes(pitch: int) -> None:
+    sound = mono(note(pitch, velocity=110, seconds=0.5))
+    # No sample is further from the line through its neighbours at the end than in the note.
+    bend = np.abs(np.diff(sound, 2))
+    end = round(0.5 * RATE)
+    within = bend[RATE // 20 : end - 10].max()
+    assert bend[end - 10 :].max() <= within
+    assert np.abs(sound[:3]).max() < 0.002
+    assert abs(sound[-1]) < 1e-9
+
+
+def test_low_notes_are_left_and_high_ones_right() -> None:
+    low, middle, high = (
+        [level(side.astype(np.float64), 0, 0.5) for side in synthesize(note(pitch), room=0)]
+        for pitch in (30, 64, 100)
+    )
+    assert low[0] > 1.5 * low[1]
+    assert middle[0] == pytest.approx(middle[1])
+    assert high[1] > 1.5 * high[0]
+
+
+def test_the_room_goes_on_after_the_note_and_ends() -> None:
+    dry, wet = mono(note(seconds=0.2)), mono(note(seconds=0.2), room=0.14)
+    assert level(wet, 0.6, 0.8) > 1e-4
+    assert level(dry, 0.6, 0.8) == 0
+    assert np.abs(wet[-100:]).max() < 1e-4
+    assert level(wet, 0, 0.2) == pytest.approx(level(dry, 0, 0.2), rel=0.2)
+
+
+@pytest.mark.parametrize("second", [10.2, 31.3])
+def test_a_long_piece_has_the_same_room_as_its_parts(second: float) -> None:
+    late = Notes(start=[0.0, second], end=[0.2, second + 0.2], pitch=[60, 60], velocity=80)
+    sound, one = mono(late, room=0.14), mono(note(seconds=0.2), room=0.14)
+    begin = round(second * RATE)
+    assert np.allclose(sound[begin : begin + one.size], one, atol=1e-5)
+    assert np.allclose(sound[: one.size], one, atol=1e-5)
+
+
+def test_silence_for_no_notes_and_for_percussion() -> None:
+    assert not synthesize(Notes.empty()).any()
+    drum = Notes(start=[0], end=[1], pitch=[40], drum=True)
+    assert not synthesize(drum).any()
+    assert synthesize(Notes(start=[0], end=[1], pitch=[40], drum=False)).any()
+
+
+def test_the_same_notes_sound_the_same() -> None:
+    piece = Notes(start=[0, 0, 0.5], end=[1, 1.5, 2], pitch=[60, 64, 60], velocity=[50, 90, 120])
+    assert (synthesize(piece) == synthesize(piece)).all()
+
+
+def test_a_note_without_length_is_heard_briefly() -> None:
+    assert level(mono(note(seconds=0)), 0, 0.1) > 0.001
+
+
+def test_the_file_holds_what_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.WAV"
+    save_audio(note(), path, rate=22_050)
+    with wave.open(str(path)) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 22_050)
+        read = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").reshape(-1, 2).T
+    assert np.abs(read / 32767 - synthesize(note(), rate=22_050)).max() < 1 / 32767
+    assert [p.name for p in path.parent.iterdir()] == ["a.WAV"]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.wav"):
+        save_audio(note(), tmp_path / "a.mp3")
+    with pytest.raises(ConfigError, match="sample rate"):
+        synthesize(note(), rate=100)
+    with pytest.raises(ConfigError, match="a room is 0 to 1"):
+        synthesize(note(), room=2)
+    with pytest.raises(NotesError, match="four hours"):
+        synthesize(note(seconds=20_000))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        save_audio(note(), tmp_path / "file" / "a.wav")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
