@@ -171,7 +171,7 @@ REFUSED = {
     "transforms=['nope']": "transforms are named by an installed package; got 'nope'",
     "transforms=[{name='transpose', low=3, high=1}]": "low",
     "training.schedule=linear": r"schedule is 'constant' or 'cosine'; got 'linear'",
-    "training.precision=float16": r"precision is 'float32' or 'bfloat16'; got 'float16'",
+    "training.precision=float16": r"precision is 'float32' or 'bfloat16' or 'auto'; got 'float16'",
     "training.warmup=-1": "warmup is at least 0",
     "sampler.processors=['nope']": "processors are named by an installed package; got 'nope'",
     "sampler.processors=[{name='temperature', temperatur=1}]": r"temperatur'.*temperature",

@@ -24,10 +24,20 @@ class FakeRun:
         self.epochs = 10
         self.steps_per_epoch = 5
         self.folder = folder
+        self.measured = ("loss", "loss/pitch", "validation")
         self.asked: list[str] = []
 
-    def stop(self, reason: str) -> None:
-        self.asked.append(f"stop: {reason}")
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        self.asked.append(f"stop{' now' * now}: {reason}")
+
+    def spend(self, share: float) -> None:
+        self.asked.append(f"spent: {share:.2f}")
+
+    def hold(self) -> None:
+        self.asked.append("hold")
+
+    def go_back(self, rate: float) -> None:
+        self.asked.append(f"back: {rate:g}")
 
     def keep(self) -> None:
         self.asked.append("keep")
@@ -72,11 +82,24 @@ def test_early_stop_may_watch_anything_that_is_there() -> None:
     run, callback = FakeRun(), EarlyStop(watch="loss/pitch", patience=1)
     epochs(callback, [1.0, 1.0], run, name="loss/pitch")
     assert len(run.asked) == 1
-    for part in (EarlyStop(), BestKept()):
-        with pytest.raises(ConfigError, match=r"'validation'.*give a validation set.*loss"):
-            epochs(part, [1.0], run, name="loss")
     with pytest.raises(ConfigError, match="patience is at least 1"):
         EarlyStop(patience=0)
+
+
+@pytest.mark.parametrize("part", [EarlyStop, BestKept])
+def test_what_is_watched_must_be_there_before_the_first_step(make: Make, part: Any) -> None:
+    study, steps = make(), []
+
+    class Listens:
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "step":
+                steps.append(event.step)
+
+    with pytest.raises(ConfigError, match=r"'validation'.*give a validation set.*loss/pitch"):
+        study.trainer([part(), Listens()]).fit(study.batches)
+    assert not steps
+    study.trainer([part(watch="loss/pitch")], epochs=1).fit(study.batches)
+    study.trainer([part(watch="validation/pitch")], epochs=1).fit(study.batches, study.validation)
 
 
 def test_the_best_is_kept_and_put_back() -> None:
@@ -105,7 +128,7 @@ def test_a_run_ends_with_its_best_model(make: Make) -> None:
                 states.append({name: value.clone() for name, value in model.items()})
 
     study = make()
-    study.trainer([Spoils(), BestKept()], epochs=3).fit(study.batches)
+    study.trainer([Spoils(), BestKept()], epochs=3).fit(study.batches, study.validation)
     final = study.model.state_dict()
     assert all(torch.equal(final[name], states[1][name]) for name in final)
     assert not all(torch.equal(final[name], states[2][name]) for name in final)
@@ -124,7 +147,7 @@ def test_the_best_of_before_a_stop_is_put_back_after_it(make: Make, tmp_path: Pa
         for i, n in enumerate(epochs):
             study = make()
             trainer = study.trainer([Worse(), BestKept()], tmp_path / folder, epochs=n)
-            trainer.fit(study.batches, resume=i > 0)
+            trainer.fit(study.batches, study.validation, resume=i > 0)
         model: dict[str, torch.Tensor] = study.model.state_dict()
         return model
 
@@ -178,7 +201,7 @@ def test_progress_counts_steps_and_shows_losses(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = make()
-    study.trainer([Progress()], tmp_path, epochs=2).fit(study.batches, study.validation)
+    study.trainer([Progress(bar=True)], tmp_path, epochs=2).fit(study.batches, study.validation)
     steps = 2 * study.batches.steps
     out, shown = capsys.readouterr()
     assert out == ""
@@ -187,6 +210,6 @@ def test_progress_counts_steps_and_shows_losses(
     assert "loss=" in shown
     assert "validation=" in shown
     study = make()
-    study.trainer([Progress()], tmp_path, epochs=3).fit(study.batches, resume=True)
+    study.trainer([Progress(bar=True)], tmp_path, epochs=3).fit(study.batches, resume=True)
     done = 3 * study.batches.steps
     assert f"{done}/{done}" in capsys.readouterr().err

@@ -24,6 +24,7 @@ class EpochLines:
         self._epochs = 0
         self._targets = 0.0
         self._seconds = 0.0
+        self._laps = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
 
     def handle(self, event: Event, run: Run) -> None:
         """Write the line of an epoch that is done."""
@@ -33,16 +34,20 @@ class EpochLines:
         self._epochs += 1
         self._targets += speed * seconds
         self._seconds += seconds
+        for name in self._laps:
+            self._laps[name] += event.values[f"seconds/{name}"]
         parts = [_losses(event.values, "loss"), _losses(event.values, "validation")]
         shown = ", ".join([*filter(None, parts), f"{speed:,.0f} targets/s", f"{seconds:.1f} s"])
+        number = f"{event.epoch}" if run.epochs is None else f"{event.epoch}/{run.epochs}"
         # Written around the progress bar, if there is one.
-        tqdm.write(f"epoch {event.epoch}/{run.epochs}: {shown}", file=sys.stderr)
+        tqdm.write(f"epoch {number}: {shown}", file=sys.stderr)
 
     def summary(self) -> str:
-        """One line on the whole run: epochs done here, time, speed, memory."""
+        """One line on the whole run: epochs done here, time, speed and where it goes, memory."""
         parts = [f"{self._epochs} epochs in {time.perf_counter() - self._began:.1f} s"]
         if self._seconds:
-            parts.append(f"{self._targets / self._seconds:,.0f} targets/s")
+            shares = (f"{name} {s / self._seconds:.0%}" for name, s in self._laps.items())
+            parts.append(f"{self._targets / self._seconds:,.0f} targets/s ({', '.join(shares)})")
         memory = peak_memory()
         if memory is not None:
             parts.append(f"peak memory {memory / 2**20:,.0f} MiB")

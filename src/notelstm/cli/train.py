@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import tyro
 from tyro.conf import arg
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from notelstm.data.corpus import Corpus
     from notelstm.notes import Notes
     from notelstm.recipes import Recipe
+    from notelstm.training import Callback
 
 __all__ = ["demo", "train"]
 
@@ -22,9 +23,10 @@ _SMALL: Final = ("options.hidden=256", "window=64", "batch=32")
 """What makes the expressive recipe learn a handful of chorales in a minute."""
 
 _OF_THE_RECIPE: Final = "(default: the recipe's)"
+_NO_LIMIT: Final = "(default: no limit)"
 
 
-def train(
+def train(  # noqa: PLR0913 - each is an option of the command
     folder: Annotated[str, tyro.conf.Positional, arg(metavar="FOLDER")],
     /,
     *,
@@ -48,7 +50,15 @@ def train(
     epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
     max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
     validation: Annotated[float, arg(metavar="SHARE")] = 0.0,
+    minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint=_NO_LIMIT)] = None,
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"] | None, arg(help_behavior_hint=_OF_THE_RECIPE)
+    ] = None,
+    callback: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, arg(metavar="NAME", help_behavior_hint="")
+    ] = (),
+    profile: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
@@ -72,10 +82,19 @@ def train(
         validation: Share of the pieces, 0 to 1, to set aside and measure after each epoch; copies
             and transpositions of a piece stay together. Of MAESTRO, whose own table says what is
             for training, so many of its validation pieces.
+        minutes: Train for so long, whatever the number of epochs if --epochs is not given; a
+            falling learning rate is at its lowest by then.
         seed: What initialisation and order are made from; the same seed gives the same model.
+        precision: In what matrix products are computed; auto tries which is faster here.
+        callback: Add a callback, as `notelstm plugins` lists them: samples, tensorboard,
+            divergence-guard. NAME:KEY=VALUE,KEY=VALUE gives it settings.
+        profile: Write to MODEL.run/profile.txt on which operations the time goes.
         resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
         half: Write the model's numbers in half precision, for a file of half the size.
     """
+    from dataclasses import replace
+
+    from notelstm.cli.callbacks import chosen_callbacks
     from notelstm.cli.sources import open_music
     from notelstm.errors import OutputError
 
@@ -86,6 +105,10 @@ def train(
     start = None if go_on_with is None else _start(go_on_with, recipe)
     settings = [pair for pairs in set for pair in pairs]
     chosen = _recipe(recipe or "reference", settings, epochs, seed, start)
+    training: dict[str, Any] = {} if precision is None else {"precision": precision}
+    if minutes is not None and epochs is None:
+        training["epochs"] = None
+    chosen = replace(chosen, training=replace(chosen.training, **training))
     music = open_music(folder, chosen.policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
     held_out: list[Notes] = []
@@ -109,6 +132,7 @@ def train(
         start=start,
         # What was held out is part of the record, so that `evaluate --split` finds it again.
         record={"held_out": validation},
+        callbacks=chosen_callbacks(callback, minutes=minutes, profile=profile),
     )
     print(f"wrote {output}: {_size(bundle)}")
     print(f"next: notelstm generate {output} -o out.mid")
@@ -162,27 +186,24 @@ def _run(
     half: bool = False,
     start: Bundle | None = None,
     record: Mapping[str, float] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Bundle:
     """Train, say how it goes, and save the bundle."""
     from dataclasses import replace
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import BestKept, Callback, JsonLog, Progress
+    from notelstm.training import BestKept, JsonLog, Progress
 
     lines = EpochLines()
-    callbacks: list[Callback] = [JsonLog(), lines]
-    if sys.stderr.isatty():
-        callbacks.append(Progress())
-    if validation:
-        callbacks.append(BestKept())
+    best = [BestKept()] if validation else []
     card = DataCard(name=source.name, licence=source.licence)
     bundle = recipe.train(
         pieces,
         validation=validation,
         folder=output.with_name(output.name + ".run"),
         resume=resume,
-        callbacks=callbacks,
+        callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
         data=card,
         start=start,
     )

@@ -24,7 +24,7 @@ from notelstm.plugins import find, settings_of
 from notelstm.recipes.recipe import Recipe
 from notelstm.recipes.values import checked, settings_taken
 
-__all__ = ["from_toml", "named", "override", "parse_settings"]
+__all__ = ["from_toml", "named", "override", "parse_settings", "part"]
 
 _KINDS: Final = {
     "encoder": "encoders",
@@ -247,6 +247,25 @@ def _listed(kind: str, value: object) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise ConfigError(f"{kind} are a list", got=repr(value), fix='for example ["transpose"]')
     return tuple(_listed_part(kind, item) for item in value)
+
+
+def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
+    """An installed part with settings as the command line gives them.
+
+    Args:
+        kind: One of :data:`notelstm.plugins.KINDS`.
+        name: As ``notelstm plugins`` lists it.
+        settings: ``key=value`` each.
+
+    Raises:
+        PluginError: If there is no such part.
+        ConfigError: If a setting does not exist or cannot have that value.
+
+    Example:
+        >>> part("callbacks", "early-stop", ["patience=3"])
+        EarlyStop(patience=3, least=0.0, watch='validation')
+    """
+    return _changed(f"{kind}.{name}", find(kind, name).load(), parse_settings(settings))
 
 
 def _listed_part(kind: str, item: object) -> Any:

@@ -31,7 +31,7 @@ from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, settings_of
 from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler, Transform
-from notelstm.training import Callback, Trainer, TrainingConfig
+from notelstm.training import Callback, Playing, Trainer, TrainingConfig
 
 __all__ = ["Recipe"]
 
@@ -231,6 +231,9 @@ class Recipe:
             card = card.after(start.data)
         bundle = self._bundle(model, card)
         self._check_saved(bundle)
+        for callback in callbacks:
+            if isinstance(callback, Playing):
+                callback.play_with(bundle)
         # The trainer notes its own configuration, in which only `epochs` may change.
         record = self.to_json()
         trainer = Trainer(

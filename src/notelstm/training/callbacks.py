@@ -1,19 +1,18 @@
 """Callbacks: what happens beside the training loop.
 
 A callback is told of each event and may ask the run to stop. One that remembers anything has
-``state_dict`` and ``load_state_dict`` too, and a resumed run gives it back what it knew.
+``state_dict`` and ``load_state_dict`` too, and a resumed run gives it back what it knew. Of several
+processes, only the first one has callbacks.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, final, runtime_checkable
-
-from tqdm.auto import tqdm
 
 from notelstm.errors import ConfigError, OutputError
 from notelstm.files import written_whole
@@ -25,13 +24,13 @@ __all__ = [
     "Event",
     "EventName",
     "JsonLog",
-    "Progress",
     "Run",
     "Stateful",
 ]
 
-EventName: TypeAlias = Literal["start", "step", "epoch", "end"]
-"""``start`` before the first step, ``step`` and ``epoch`` after each of these, ``end`` at last."""
+EventName: TypeAlias = Literal["start", "step", "epoch", "diverged", "back", "end"]
+"""``start`` before the first step, ``step`` and ``epoch`` after each of these, ``end`` at last.
+``diverged`` when a loss is no longer finite; ``back`` when the run went back to a good state."""
 
 
 class Event(NamedTuple):
@@ -43,7 +42,8 @@ class Event(NamedTuple):
         step: Steps taken so far, in all epochs.
         values: At ``epoch``: ``loss`` and ``loss/<field>``, ``validation`` and
             ``validation/<field>`` where there is a validation set, each the mean over targets;
-            ``seconds`` and ``targets_per_second``.
+            ``seconds`` and ``targets_per_second``; ``seconds/data``, ``seconds/forward``,
+            ``seconds/backward`` and ``seconds/optimizer``.
     """
 
     name: EventName
@@ -56,8 +56,8 @@ class Run(Protocol):
     """What a callback may do to the run that called it."""
 
     @property
-    def epochs(self) -> int:
-        """Epochs asked for."""
+    def epochs(self) -> int | None:
+        """Epochs asked for; None if only the time says when it ends."""
         ...
 
     @property
@@ -66,12 +66,29 @@ class Run(Protocol):
         ...
 
     @property
+    def measured(self) -> Sequence[str]:
+        """The names of the losses that every epoch has."""
+        ...
+
+    @property
     def folder(self) -> Path | None:
         """The run's folder, if it has one."""
         ...
 
-    def stop(self, reason: str) -> None:
-        """End the run after the current epoch, in good order."""
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """End the run in good order: after the current epoch, or the epoch too after this step."""
+        ...
+
+    def spend(self, share: float) -> None:
+        """Say what share of the run's time is spent, 0 to 1; the learning rate follows it."""
+        ...
+
+    def hold(self) -> None:
+        """Hold on to the state after each good epoch, for :meth:`go_back`."""
+        ...
+
+    def go_back(self, rate: float) -> None:
+        """Go back to the last good state, with every learning rate to come times `rate`."""
         ...
 
     def keep(self) -> None:
@@ -105,37 +122,10 @@ class Stateful(Protocol):
 
 
 @final
-class Progress:
-    """A progress bar: epochs done, the last losses, steps per second."""
-
-    def __init__(self) -> None:
-        self.config: Mapping[str, Any] = {}
-        self._bar: tqdm[Any] | None = None
-
-    def handle(self, event: Event, run: Run) -> None:
-        """Draw the bar."""
-        if event.name == "start":
-            total = run.epochs * run.steps_per_epoch
-            self._bar = tqdm(total=total, initial=event.step, unit="step", mininterval=0.5)
-            return
-        if self._bar is None:
-            return
-        if event.name == "step":
-            self._bar.update()
-        elif event.name == "epoch":
-            shown = {k: f"{v:.4g}" for k, v in event.values.items() if "second" not in k}
-            self._bar.set_description(f"epoch {event.epoch}/{run.epochs}", refresh=False)
-            self._bar.set_postfix(shown, refresh=True)
-        else:
-            self._bar.close()
-            self._bar = None
-
-
-@final
 class JsonLog:
     """One line of JSON for each epoch, in ``log.jsonl`` of the run folder.
 
-    A resumed run takes back the lines of epochs that it will do again.
+    A run that is resumed, or goes back, takes back the lines of epochs that it will do again.
     """
 
     def __init__(self) -> None:
@@ -146,7 +136,7 @@ class JsonLog:
         if run.folder is None:
             return
         path = run.folder / "log.jsonl"
-        if event.name == "start":
+        if event.name in ("start", "back"):
             kept = "".join(line + "\n" for line in _lines_until(path, event.epoch))
             with written_whole(path) as beside:
                 beside.write_text(kept, encoding="utf-8")
@@ -204,10 +194,11 @@ class EarlyStop:
     def handle(self, event: Event, run: Run) -> None:
         """Compare each epoch's value with the best."""
         if event.name == "start":
+            _check_watched(self.watch, run)
             self._stop_if_due(run)
         if event.name != "epoch":
             return
-        if _watched(event, self.watch) < self._best - self.least:
+        if event.values[self.watch] < self._best - self.least:
             self._best, self._waited = event.values[self.watch], 0
             return
         self._waited += 1
@@ -244,7 +235,9 @@ class BestKept:
 
     def handle(self, event: Event, run: Run) -> None:
         """Keep a new best; at the end put the best back."""
-        if event.name == "epoch" and _watched(event, self.watch) < self._best:
+        if event.name == "start":
+            _check_watched(self.watch, run)
+        elif event.name == "epoch" and event.values[self.watch] < self._best:
             self._best = event.values[self.watch]
             run.keep()
         elif event.name == "end":
@@ -259,11 +252,10 @@ class BestKept:
         self._best = state["best"]
 
 
-def _watched(event: Event, name: str) -> float:
-    if name not in event.values:
+def _check_watched(name: str, run: Run) -> None:
+    if name not in run.measured:
         raise ConfigError(
             "the watched value is there",
             got=f"{name!r}",
-            fix="give a validation set, or watch one of " + ", ".join(event.values),
+            fix="give a validation set, or watch one of " + ", ".join(run.measured),
         )
-    return event.values[name]

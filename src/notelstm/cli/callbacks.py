@@ -1,0 +1,39 @@
+"""The callbacks that a command line asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from notelstm.training import Callback
+
+__all__ = ["chosen_callbacks"]
+
+
+def chosen_callbacks(
+    named: Sequence[str], *, minutes: float | None = None, profile: bool = False
+) -> list[Callback]:
+    """Build callbacks from what the command line says.
+
+    Args:
+        named: ``name`` or ``name:key=value,key=value`` of each, as entry points name them.
+        minutes: The time budget; None for none.
+        profile: Whether to look where the time goes.
+
+    Raises:
+        PluginError: If there is no such callback.
+        ConfigError: If a setting does not exist or cannot have that value.
+    """
+    from notelstm.recipes.overrides import part
+    from notelstm.training import Profile, TimeBudget
+
+    chosen: list[Callback] = []
+    for text in named:
+        name, _, settings = text.partition(":")
+        chosen.append(part("callbacks", name, settings.split(",") if settings else ()))
+    if minutes is not None:
+        chosen.append(TimeBudget(minutes=minutes))
+    if profile:
+        chosen.append(Profile())
+    return chosen

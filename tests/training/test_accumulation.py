@@ -1,0 +1,145 @@
+"""Several batches to a step are one large batch; where the time goes is told."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from notelstm.batch import Batch
+from notelstm.data import SequenceDataset, WindowBatches
+from notelstm.encoders import StepDurationEncoder
+from notelstm.losses import CompositeLoss, PositivePressure
+from notelstm.models import ThreeHeadLSTM
+from notelstm.protocols import Batches
+from notelstm.training import Event, Trainer, TrainingConfig
+
+Make = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several windows' batches as one."""
+
+    batches: Batches
+    count: int
+    carries: bool = False
+
+    @property
+    def steps(self) -> int:
+        return -(-self.batches.steps // self.count)
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        stream = self.batches.epoch(number, first * self.count)
+        while group := list(itertools.islice(stream, self.count)):
+            yield Batch(*(torch.cat(parts) for parts in zip(*group, strict=True)))
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in trainer.step.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("scored", ["last", "every"])
+@pytest.mark.parametrize("count", [2, 3, 100])
+def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: int) -> None:
+    study = make()
+    rows = [torch.rand(n, len(study.model.fields)).round().numpy() for n in (47, 33)]
+    dataset = SequenceDataset(rows, window=5, scored=scored)
+    # The last batch of an epoch is smaller, and so is the last group.
+    batches = WindowBatches(dataset=dataset, batch=4)
+    options = {"learning_rate": 0.1, "clip": 0.5, "epochs": 2, "schedule": "cosine"}
+
+    def trained(some: Batches, **more: Any) -> tuple[dict[str, Tensor], Any]:
+        study = make()
+        study.model.dropout = torch.nn.Dropout(0.0)
+        trainer = study.trainer(**options, **more)
+        return weights(trainer), (trainer.fit(some).epochs, weights(trainer), trainer._at.steps)
+
+    start, (losses, several, steps) = trained(batches, accumulate=count)
+    _, (wanted, one, few) = trained(Joined(batches, count))
+    assert steps == few == 2 * -(-batches.steps // count)
+    for name, value in one.items():
+        torch.testing.assert_close(several[name], value, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(several[name], start[name]) for name in start)
+    for a, b in zip(losses, wanted, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def test_lanes_are_carried_from_batch_to_batch_of_a_step(make: Make) -> None:
+    study = make()
+    seen: list[Any] = []
+    trainer = study.trainer(accumulate=2, epochs=1)
+    trainer.step.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    trainer.fit(study.batches)
+    assert [state is None for state in seen] == [
+        n == 0 or not study.batches.carries for n in range(study.batches.steps)
+    ]
+
+
+def test_where_the_time_goes_is_told(make: Make) -> None:
+    study = make()
+    values = study.trainer(epochs=1).fit(study.batches).epochs[0]
+    laps = [values[f"seconds/{n}"] for n in ("data", "forward", "backward", "optimizer")]
+    assert min(laps) > 0
+    assert 0.3 * values["seconds"] < sum(laps) <= values["seconds"]
+
+
+def test_what_callbacks_do_is_no_lap(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr("time.perf_counter", lambda: Clock.now)
+
+    class Slow:
+        def handle(self, event: Event, run: Any) -> None:
+            Clock.now += 1.0 * (event.name == "step")
+
+    study = make()
+    values = study.trainer([Slow()], epochs=1).fit(study.batches).epochs[0]
+    assert values["seconds"] == study.batches.steps
+    assert sum(v for k, v in values.items() if k.startswith("seconds/")) == 0
+
+
+def test_a_loss_that_is_not_finite_is_noticed_within_some_steps() -> None:
+    fields = StepDurationEncoder().fields
+    rows = torch.rand(2000, 3).numpy()
+    steps: list[int] = []
+
+    class Breaks:
+        def handle(self, event: Event, run: Any) -> None:
+            steps.append(event.step)
+            if event.name == "step" and event.step == 20:
+                with torch.no_grad():
+                    model.get_parameter("lstm.weight_hh_l0").fill_(math.nan)
+
+    model = ThreeHeadLSTM(fields=fields, hidden=2)
+    trainer = Trainer(
+        model,
+        CompositeLoss.for_fields(fields, continuous=PositivePressure()),
+        config=TrainingConfig(epochs=2, device="cpu"),
+        callbacks=[Breaks()],
+    )
+    batches = WindowBatches(dataset=SequenceDataset([rows], window=4), batch=4)
+    assert batches.steps > 400
+    with pytest.raises(RuntimeError, match=r"the loss is finite; got loss nan.*step"):
+        trainer.fit(batches)
+    assert 20 < max(steps) <= 36
+
+
+def test_weights_that_the_last_step_spoilt_are_noticed(make: Make) -> None:
+    study = make()
+
+    class Spoils:
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "step" and event.step == study.batches.steps:
+                with torch.no_grad():
+                    next(study.model.parameters()).fill_(math.inf)
+
+    with pytest.raises(RuntimeError, match="no longer the weights"):
+        study.trainer([Spoils()]).fit(study.batches)

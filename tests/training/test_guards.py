@@ -1,0 +1,247 @@
+"""Time budgets, and runs that diverge."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from notelstm.errors import ConfigError, TrainingError
+from notelstm.training import BestKept, DivergenceGuard, Event, JsonLog, TimeBudget
+
+Make = Callable[[], Any]
+
+
+class Clock:
+    """A second for each step, for budgets only."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, per_step: float = 1.0) -> None:
+        self.now = 100.0
+        self.per_step = per_step
+        self.rates: list[float] = []
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def handle(self, event: Event, run: Any) -> None:
+        if event.name == "step":
+            self.now += self.per_step
+            self.rates.append(run.optimizer.param_groups[0]["lr"])
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.mark.parametrize("epochs", [None, 1000])
+def test_the_schedule_fits_the_budget(make: Make, clock: Clock, epochs: int | None) -> None:
+    study = make()
+    options = {"schedule": "cosine", "learning_rate": 0.1, "epochs": epochs}
+    trainer = study.trainer([clock, TimeBudget(minutes=20.5 / 60)], **options)
+    history = trainer.fit(study.batches, study.validation)
+    assert history.stopped == f"its {20.5 / 60:g} minutes are over"
+    assert len(clock.rates) == 21
+    # As a run that was told to take 20.5 steps.
+    wanted = [(0.01 + 0.99 * (1 + math.cos(math.pi * n / 20.5)) / 2) / 10 for n in range(21)]
+    assert clock.rates == pytest.approx(wanted, rel=1e-6)
+    assert clock.rates[-1] < 0.0012
+    # The epoch that was cut short is one like the others.
+    assert len(history.epochs) == math.ceil(21 / study.batches.steps)
+    assert math.isfinite(history.epochs[-1]["validation"])
+
+
+def test_the_rate_rises_within_a_tenth_of_the_budget(make: Make, clock: Clock) -> None:
+    study = make()
+    options = {"warmup": 1000, "learning_rate": 0.1, "epochs": None}
+    study.trainer([clock, TimeBudget(minutes=0.5)], **options).fit(study.batches)
+    assert clock.rates[:4] == pytest.approx([1e-4, 0.1 / 3, 0.2 / 3, 0.1])
+    assert set(clock.rates[4:]) == {0.1}
+
+
+def test_time_is_left_for_validation(make: Make, clock: Clock) -> None:
+    class Measures:
+        """Validation takes three seconds."""
+
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "epoch":
+                clock.now += 3
+
+    study = make()
+    n = study.batches.steps
+    budget = TimeBudget(minutes=(2 * n + 11) / 60)
+    study.trainer([clock, Measures(), budget], epochs=None).fit(study.batches)
+    assert clock.now == 100 + 2 * n + 11
+    assert len(clock.rates) == 2 * n + 2
+
+
+def test_epochs_that_end_before_the_budget_end_the_run(make: Make, clock: Clock) -> None:
+    study = make()
+    trainer = study.trainer([clock, TimeBudget(minutes=60)], schedule="cosine", epochs=2)
+    assert trainer.fit(study.batches).stopped == ""
+    assert len(clock.rates) == 2 * study.batches.steps
+    assert clock.rates[-1] < 0.1 * clock.rates[0]
+
+
+def test_a_resumed_run_has_what_is_left(make: Make, clock: Clock, tmp_path: Path) -> None:
+    def run(minutes: float, resume: bool) -> int:
+        before = len(clock.rates)
+        study = make()
+        trainer = study.trainer([clock, TimeBudget(minutes=minutes)], tmp_path, epochs=None)
+        trainer.fit(study.batches, resume=resume)
+        return len(clock.rates) - before
+
+    assert run(10 / 60, False) == 10
+    clock.now += 1e6
+    assert run(10 / 60, True) == 0
+    assert run(15 / 60, True) == 5
+
+
+def test_a_run_without_an_end_is_refused(make: Make) -> None:
+    study = make()
+    with pytest.raises(ConfigError, match=r"a run has an end.*TimeBudget"):
+        study.trainer(epochs=None).fit(study.batches)
+
+
+def test_a_real_budget(make: Make) -> None:
+    study = make()
+    began = time.monotonic()
+    study.trainer([TimeBudget(minutes=0.5 / 60)], epochs=None).fit(study.batches)
+    assert 0.5 <= time.monotonic() - began < 3
+
+
+class Spoils:
+    """Makes the loss no number at some steps, however often they are taken."""
+
+    def __init__(self, study: Any, step: int, times: int) -> None:
+        self.study, self.step, self.times = study, step, times
+        self.rates: list[float] = []
+        self.names: list[str] = []
+
+    def handle(self, event: Event, run: Any) -> None:
+        self.names.append(event.name)
+        if event.name != "step":
+            return
+        self.rates.append(run.optimizer.param_groups[0]["lr"])
+        if event.step == self.step and self.times:
+            self.times -= 1
+            with torch.no_grad():
+                self.study.model.lstm.weight_hh_l0.fill_(math.nan)
+
+
+def weights(study: Any) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in study.model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+ADAM = {"optimizer": "adamw", "learning_rate": 0.01}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_run_goes_back_and_on_with_a_lower_rate(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, times: int
+) -> None:
+    study = make()
+    steps = study.batches.steps
+    spoils = Spoils(study, steps + 1, times)
+    callbacks = [spoils, DivergenceGuard(factor=0.5), JsonLog(), BestKept()]
+    trainer = study.trainer(callbacks, tmp_path, epochs=3, **ADAM)
+    with caplog.at_level(logging.WARNING):
+        history = trainer.fit(study.batches, study.validation)
+    assert len(history.epochs) == 3
+    assert caplog.text.count("back to the last good epoch") == times
+    assert spoils.names.count("diverged") == spoils.names.count("back") == times
+    assert spoils.rates[:steps] == [0.01] * steps
+    assert spoils.rates[-steps:] == [0.01 * 0.5**times] * steps
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    # Like a run whose rate was lowered after the first epoch, with nothing left of what was tried.
+    other = make()
+
+    class Lowers:
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "epoch" and event.epoch == 1:
+                run._at.rate_scale = 0.5**times
+
+    other.trainer([Lowers(), BestKept()], epochs=3, **ADAM).fit(other.batches, other.validation)
+    assert same(weights(study), weights(other))
+
+
+def test_too_often_is_an_error(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    study = make()
+    with pytest.raises(TrainingError, match="the loss is finite"):
+        study.trainer([Spoils(study, 1, 3), DivergenceGuard(times=2)]).fit(study.batches)
+    assert "too often" in caplog.text
+
+
+def test_a_loss_that_rises_has_diverged_too(make: Make) -> None:
+    study, rates = make(), []
+
+    class Rises:
+        """Lets the second epoch look bad once."""
+
+        done = False
+
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "epoch":
+                rates.append(run.optimizer.param_groups[0]["lr"])
+                if event.epoch == 2 and not self.done:
+                    self.done = True
+                    assert isinstance(event.values, dict)
+                    event.values["loss"] += 5.0
+
+    callbacks = [Rises(), DivergenceGuard(rise=2.0, factor=0.1)]
+    history = study.trainer(callbacks, learning_rate=0.01, epochs=3).fit(study.batches)
+    assert len(history.epochs) == 3
+    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_a_resumed_run_goes_back_as_one_never_stopped(make: Make, tmp_path: Path) -> None:
+    steps = make().batches.steps
+
+    class CtrlC:
+        """Ends the run as Ctrl-C does, in the middle of an epoch."""
+
+        def handle(self, event: Event, run: Any) -> None:
+            if event.name == "step" and event.step == steps + 1:
+                run._interrupt()
+
+    def run(folder: str, *, cut: bool) -> dict[str, Tensor]:
+        study = make()
+        spoils = Spoils(study, steps + 2, 1)
+        if cut:
+            first = make()
+            with pytest.raises(KeyboardInterrupt):
+                first.trainer([DivergenceGuard(), CtrlC()], tmp_path / folder, **ADAM).fit(
+                    first.batches
+                )
+        trainer = study.trainer([spoils, DivergenceGuard()], tmp_path / folder, **ADAM)
+        trainer.fit(study.batches, resume=cut)
+        assert spoils.names.count("back") == 1
+        return weights(study)
+
+    assert same(run("cut", cut=True), run("whole", cut=False))
+
+
+@pytest.mark.parametrize(
+    ("part", "options"),
+    [
+        (TimeBudget, {"minutes": 0}),
+        (TimeBudget, {"minutes": math.nan}),
+        (DivergenceGuard, {"times": 0}),
+        (DivergenceGuard, {"factor": 1.0}),
+        (DivergenceGuard, {"rise": 0.0}),
+    ],
+)
+def test_settings_are_checked(part: Any, options: Any) -> None:
+    with pytest.raises(ConfigError):
+        part(**options)

@@ -1,0 +1,152 @@
+"""Callbacks that show a run: lines in logs, samples, curves, profiles."""
+
+from __future__ import annotations
+
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from notelstm.errors import ConfigError, MissingExtraError
+from notelstm.generation import generate
+from notelstm.midi import read_midi
+from notelstm.recipes import expressive, override
+from notelstm.testing.makers import long_piece
+from notelstm.training import Profile, Progress, Samples, TensorBoard
+
+Make = Callable[[], Any]
+
+
+def test_a_log_gets_a_line_now_and_then(
+    make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    class Clock:
+        def handle(self, event: Any, run: Any) -> None:
+            now[0] += 1.0 * (event.name == "step")
+
+    study = make()
+    n = study.batches.steps
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    study.trainer([Clock(), Progress(seconds=n - 1)], epochs=2).fit(study.batches)
+    out, shown = capsys.readouterr()
+    assert out == ""
+    assert shown.splitlines() == [
+        f"epoch 1/2, step {n - 1}/{n}: 1 steps/s",
+        f"epoch 2/2, step {n - 2}/{n}: 1 steps/s",
+    ]
+
+
+def test_a_short_run_adds_nothing_to_a_log(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make()
+    study.trainer([Progress()], epochs=1).fit(study.batches)
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(ConfigError, match="seconds"):
+        Progress(seconds=-1.0)
+
+
+def small() -> Any:
+    return override(expressive(hidden=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
+
+
+def tunes() -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [long_piece(rng, count=40, seconds=10) for _ in range(3)]
+
+
+def test_samples_are_the_models_and_change_nothing(tmp_path: Path) -> None:
+    recipe, pieces = small(), tunes()
+    plain = recipe.train(pieces)
+    played = recipe.train(pieces, folder=tmp_path, callbacks=[Samples(every=2, notes=12, seed=3)])
+    files = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert files == ["epoch-0002.mid", "epoch-0004.mid"]
+    assert generate(plain, 30, seed=1) == generate(played, 30, seed=1)
+    heard = read_midi(tmp_path / "samples" / "epoch-0004.mid")
+    # The sigmas of point predictions are measured after training; a likelihood has none.
+    last = generate(replace(played, sigmas={}), 12, seed=3)
+    assert heard.pitch.tolist() == last.pitch.tolist()
+    assert len(read_midi(tmp_path / "samples" / "epoch-0002.mid")) == 12
+
+
+def test_samples_need_a_recipe_and_a_folder(make: Make, tmp_path: Path) -> None:
+    study = make()
+    with pytest.raises(ConfigError, match=r"no recipe.*Recipe\.train"):
+        study.trainer([Samples()], tmp_path).fit(study.batches)
+    with pytest.raises(ConfigError, match="no folder"):
+        small().train(tunes(), callbacks=[Samples()])
+    for options in ({"every": 0}, {"notes": 0}, {"seed": -1}):
+        with pytest.raises(ConfigError, match="is at least"):
+            Samples(**options)
+
+
+class FakeWriter:
+    """What ``SummaryWriter`` is asked to do."""
+
+    made: ClassVar[list[FakeWriter]] = []
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.folder, self.purged, self.closed = folder, purge_step, False
+        self.scalars: list[tuple[str, float, int]] = []
+        self.made.append(self)
+
+    def add_scalar(self, name: str, value: float, epoch: int) -> None:
+        assert not self.closed
+        self.scalars.append((name, value, epoch))
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_curves_go_to_tensorboard(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = FakeWriter
+    monkeypatch.setattr(FakeWriter, "made", [])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    study = make()
+    first = study.trainer([TensorBoard()], tmp_path, epochs=1).fit(study.batches)
+    study = make()
+    second = study.trainer([TensorBoard()], tmp_path, epochs=2).fit(study.batches, resume=True)
+    one, two = FakeWriter.made
+    assert one.closed
+    assert two.closed
+    assert (one.purged, two.purged) == (1, 2)
+    assert one.folder == two.folder == str(tmp_path / "tensorboard")
+    assert one.scalars == [(name, value, 1) for name, value in first.epochs[0].items()]
+    assert two.scalars == [(name, value, 2) for name, value in second.epochs[0].items()]
+    with pytest.raises(ConfigError, match="no folder"):
+        study.trainer([TensorBoard()]).fit(study.batches)
+
+
+def test_tensorboard_is_an_extra(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    study = make()
+    with pytest.raises(MissingExtraError, match=r"pip install 'notelstm\[tensorboard\]'"):
+        study.trainer([TensorBoard()], tmp_path).fit(study.batches)
+
+
+@pytest.mark.parametrize("steps", [2, 1000])
+def test_a_profile_names_the_operations(make: Make, tmp_path: Path, steps: int) -> None:
+    study = make()
+    part = Profile(after=1, steps=steps)
+    study.trainer([part], tmp_path, epochs=1).fit(study.batches)
+    text = (tmp_path / "profile.txt").read_text()
+    assert text.startswith(f"{min(steps, study.batches.steps - 1)} steps\n")
+    assert "aten::" in text
+    with pytest.raises(ConfigError, match="no folder"):
+        study.trainer([Profile()]).fit(study.batches)
+    with pytest.raises(ConfigError, match="steps is at least 1"):
+        Profile(steps=0)
