@@ -15,12 +15,13 @@ from torch import Tensor
 
 from notelstm.batch import Batch
 from notelstm.fields import Field, Mask, Role, Row, Rows
-from notelstm.notes import Notes
+from notelstm.notes import Note, Notes
 from notelstm.tree import Tree
 
 __all__ = [
     "Batches",
     "Bounds",
+    "BulkTracker",
     "Context",
     "CorpusSource",
     "Density",
@@ -132,7 +133,34 @@ class Tracker(Protocol):
         ...
 
     def notes(self) -> Notes:
-        """Everything pushed so far, decoded."""
+        """Everything pushed so far and not forgotten, decoded."""
+        ...
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        """Give out the notes whose end is known, and keep them no longer.
+
+        So music may go on for ever. Count, clock, what sounds and what is legal stay as they are.
+
+        Args:
+            everything: Also those that still go on, with the ends that :meth:`notes` gives them;
+                the music is over then.
+
+        Returns:
+            Each note with its number, from 0 in the order of onset; in the order of their ends.
+        """
+        ...
+
+    def copy(self) -> Self:
+        """Another tracker that stands where this one does; each then goes its own way."""
+        ...
+
+
+@runtime_checkable
+class BulkTracker(Tracker, Protocol):
+    """A tracker that takes in many rows faster than one by one."""
+
+    def extend(self, rows: Rows) -> None:
+        """Take in the next rows, (N, F), to the same end as one by one."""
         ...
 
 
@@ -144,7 +172,8 @@ class RecallingTracker(Tracker, Protocol):
         """Onset (s) and pitch of the latest notes, in order; the last one begins at the clock.
 
         Args:
-            count: How many at most, at least 1.
+            count: How many at most, at least 1; of forgotten notes at least the latest 1,024 are
+                told.
         """
         ...
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Mapping, Sequence, Set
 from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Mask, Role, Row, Rows
-from notelstm.notes import Notes
+from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.protocols import NoteEncoder, Tracker, TrackingEncoder
 
-__all__ = ["RowTracker", "tracker_of"]
+__all__ = ["RECALLED", "RowTracker", "tracker_of"]
+
+RECALLED: Final = 1024
+"""How many of the latest notes a tracker recalls when it has forgotten them."""
 
 _TOUCHING: Final = 1e-6
 """Seconds by which a note may seem to outlast the onset that it ends at, as float64 has it."""
@@ -47,15 +53,20 @@ class RowTracker:
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
-        self._rows: list[Row] = []
+        loud = [i for i, field in enumerate(self._fields) if field.role == "velocity"]
+        self._velocity: Final = loud[0] if len(loud) == 1 else None
+        self._rows: list[Rows] = []
         self._open: list[tuple[float, int]] = []
-        self._played: list[tuple[float, int]] = []
+        self._played: list[Note] = []
+        self._forgotten = 0
+        self._before = 0.0
+        self._n = 0
         self._clock = 0.0
 
     @property
     def n(self) -> int:
         """How many notes have begun."""
-        return len(self._rows)
+        return self._n
 
     @property
     def clock(self) -> float:
@@ -64,14 +75,44 @@ class RowTracker:
 
     def push(self, row: Row) -> None:
         """Take in the next note, (F,)."""
-        fields = self._fields
-        self._clock += fields[self._step].value_of(float(row[self._step]))
-        end = self._clock + fields[self._duration].value_of(float(row[self._duration]))
-        pitch = int(fields[self._pitch].value_of(float(row[self._pitch])))
-        self._open = [(e, p) for e, p in self._open if e > self._clock]
-        self._open.append((end, pitch))
-        self._played.append((self._clock, pitch))
-        self._rows.append(np.array(row, dtype=np.float32))
+        rows = np.array(row, dtype=np.float32)[None]
+        entries, fields = rows[0].tolist(), self._fields
+        start = self._clock + fields[self._step].value_of(entries[self._step])
+        end = start + fields[self._duration].value_of(entries[self._duration])
+        pitch = int(fields[self._pitch].value_of(entries[self._pitch]))
+        velocity = DEFAULT_VELOCITY
+        if self._velocity is not None:
+            velocity = int(fields[self._velocity].value_of(entries[self._velocity]))
+        self._take_in(rows, [Note(start, end, pitch, velocity)])
+
+    def extend(self, rows: Rows) -> None:
+        """Take in the next notes, (N, F)."""
+        rows = np.array(rows, dtype=np.float32)
+        if not len(rows):
+            return
+        # As the sum of one step after another has it, to the last digit.
+        start = np.cumsum(np.append(self._clock, self._values(self._step, rows)))[1:]
+        end = start + self._values(self._duration, rows)
+        pitch = self._values(self._pitch, rows).astype(np.int64).tolist()
+        velocity = itertools.repeat(DEFAULT_VELOCITY)
+        if self._velocity is not None:
+            velocity = iter(self._values(self._velocity, rows).astype(np.int64).tolist())
+        self._take_in(rows, [*map(Note, start.tolist(), end.tolist(), pitch, velocity)])
+
+    def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
+        """(N,) what the entries of a column stand for."""
+        field, entries = self._fields[column], rows[:, column].astype(np.float64)
+        return np.array(field.values)[entries.astype(np.intp)] if field.values else entries
+
+    def _take_in(self, rows: Rows, notes: list[Note]) -> None:
+        self._rows.append(rows)
+        self._played += notes
+        self._n += len(notes)
+        self._clock = clock = notes[-1].start
+        self._open = [(end, pitch) for end, pitch in self._open if end > clock]
+        # The latest note counts as open, however short it is.
+        self._open += [(end, pitch) for _, end, pitch, _ in notes[:-1] if end > clock]
+        self._open.append((notes[-1].end, notes[-1].pitch))
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
@@ -79,7 +120,7 @@ class RowTracker:
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         """Onset (s) and pitch of the latest `count` notes, in order."""
-        return self._played[-count:]
+        return [(note.start, note.pitch) for note in self._played[-count:]]
 
     @property
     def place(self) -> float:
@@ -112,8 +153,24 @@ class RowTracker:
         return np.zeros((0, len(self._fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
-        """Everything pushed so far, decoded."""
-        return self._encoder.decode(np.stack(self._rows) if self._rows else self.closing())
+        """Everything pushed so far and not forgotten, decoded."""
+        rows = np.concatenate(self._rows) if self._rows else self.closing()
+        notes = self._encoder.decode(rows)
+        return notes.shifted(self._before) if self._before else notes
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        """Give out all notes: each says when it ends."""
+        first = len(self._played) - (self._n - self._forgotten)
+        out = list(enumerate(self._played[first:], self._forgotten))
+        self._rows, self._forgotten, self._before = [], self._n, self._clock
+        del self._played[:-RECALLED]
+        return out
+
+    def copy(self) -> RowTracker:
+        """Another tracker that stands where this one does."""
+        twin = copy.copy(self)
+        twin._rows, twin._open, twin._played = [*self._rows], [*self._open], [*self._played]
+        return twin
 
 
 def _column(encoder: NoteEncoder, role: Role) -> int:
