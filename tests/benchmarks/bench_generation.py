@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from notelstm.bundle import Bundle
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
-from notelstm.generation import Session, stream
+from notelstm.generation import generate_batch, stream
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.sampling import Ancestral, Weighted
 from notelstm.testing.makers import long_piece
@@ -113,17 +113,11 @@ def _start(model: ThreeHeadLSTM) -> tuple[Any, Any]:
 def ours(
     model: ThreeHeadLSTM, window: NDArray[np.float32], *, context: int | None, lanes: int
 ) -> Callable[[int], None]:
-    """The same music from a session."""
+    """The same from a prompt of one window."""
     encoder = StepDurationEncoder()
     bundle = Bundle(model=model, encoder=encoder, sampler=Weighted(), context=context)
-    session = Session(bundle.player, encoder, bundle.sampler, lanes=lanes, undoable=0)
-    session.feed(window * np.array([128, 1, 1], dtype=np.float32))
-
-    def play(notes: int) -> None:
-        session.run(notes=notes)
-        session.take()
-
-    return play
+    prompt = encoder.decode(window * np.array([128, 1, 1], dtype=np.float32))
+    return lambda notes: cast(None, generate_batch(bundle, notes, batch=lanes, prompt=prompt))
 
 
 def measure() -> dict[str, Any]:
@@ -134,7 +128,7 @@ def measure() -> dict[str, Any]:
         "article": (ArticleLoop(article, window), 60, 1),
         "windowed": (ours(model, window, context=25, lanes=1), 200, 1),
         "carried": (ours(model, window, context=None, lanes=1), 800, 1),
-        "batch of 256": (ours(model, window, context=None, lanes=BATCH), 64, BATCH),
+        "batch of 256": (ours(model, window, context=None, lanes=BATCH), 200, BATCH),
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for play, notes, _ in sides.values():

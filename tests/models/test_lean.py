@@ -21,13 +21,18 @@ from notelstm.errors import ShapeError
 from notelstm.fields import Field, Interval
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.predictions import PlainCategorical, PlainNormal, PlainPoint
-from notelstm.protocols import LeanModel, LeanStep, NoteModel, PlainPrediction
+from notelstm.protocols import LeanModel, LeanStep, NoteEncoder, NoteModel, PlainPrediction
 from notelstm.sampling import Ancestral, Greedy, ShortestDuration, Weighted
 from notelstm.testing.makers import random_rows
 from notelstm.testing.prediction_checks import as_numbers
 from notelstm.tree import flatten, index
 
-ENCODERS = (StepDurationEncoder(), LogTimeEncoder(), PerformanceEventEncoder(), BeatEncoder())
+ENCODERS: tuple[NoteEncoder, ...] = (
+    StepDurationEncoder(),
+    LogTimeEncoder(),
+    PerformanceEventEncoder(),
+    BeatEncoder(),
+)
 ORDERS = {3: ("step", "pitch", "duration"), 4: ("step", "pitch", "velocity", "duration")}
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, final
 
 import numpy as np
@@ -56,7 +55,9 @@ class RowTracker:
         loud = [i for i, field in enumerate(self._fields) if field.role == "velocity"]
         self._velocity: Final = loud[0] if len(loud) == 1 else None
         self._rows: list[Rows] = []
-        self._open: list[tuple[float, int]] = []
+        # The latest end of each pitch: however many notes overlap, it takes the same memory.
+        self._open: dict[int, float] = {}
+        self._unlisted: list[tuple[NDArray[np.float64], ...]] = []
         self._played: list[Note] = []
         self._forgotten = 0
         self._before = 0.0
@@ -83,7 +84,8 @@ class RowTracker:
         velocity = DEFAULT_VELOCITY
         if self._velocity is not None:
             velocity = int(fields[self._velocity].value_of(entries[self._velocity]))
-        self._take_in(rows, [Note(start, end, pitch, velocity)])
+        self._listed.append(Note(start, end, pitch, velocity))
+        self._take_in(rows, start, [(pitch, end)])
 
     def extend(self, rows: Rows) -> None:
         """Take in the next notes, (N, F)."""
@@ -93,34 +95,44 @@ class RowTracker:
         # As the sum of one step after another has it, to the last digit.
         start = np.cumsum(np.append(self._clock, self._values(self._step, rows)))[1:]
         end = start + self._values(self._duration, rows)
-        pitch = self._values(self._pitch, rows).astype(np.int64).tolist()
-        velocity = itertools.repeat(DEFAULT_VELOCITY)
+        pitch = self._values(self._pitch, rows)
+        velocity = np.full_like(start, DEFAULT_VELOCITY)
         if self._velocity is not None:
-            velocity = iter(self._values(self._velocity, rows).astype(np.int64).tolist())
-        self._take_in(rows, [*map(Note, start.tolist(), end.tolist(), pitch, velocity)])
+            velocity = self._values(self._velocity, rows)
+        self._unlisted.append((start, end, pitch, velocity))
+        late = end > start[-1]
+        pitches = pitch[late].astype(np.int64).tolist()
+        self._take_in(rows, float(start[-1]), zip(pitches, end[late].tolist(), strict=True))
 
     def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
         """(N,) what the entries of a column stand for."""
         field, entries = self._fields[column], rows[:, column].astype(np.float64)
         return np.array(field.values)[entries.astype(np.intp)] if field.values else entries
 
-    def _take_in(self, rows: Rows, notes: list[Note]) -> None:
+    def _take_in(self, rows: Rows, clock: float, ends: Iterable[tuple[int, float]]) -> None:
         self._rows.append(rows)
-        self._played += notes
-        self._n += len(notes)
-        self._clock = clock = notes[-1].start
-        self._open = [(end, pitch) for end, pitch in self._open if end > clock]
-        # The latest note counts as open, however short it is.
-        self._open += [(end, pitch) for _, end, pitch, _ in notes[:-1] if end > clock]
-        self._open.append((notes[-1].end, notes[-1].pitch))
+        self._n += len(rows)
+        self._clock = clock
+        self._open = {pitch: end for pitch, end in self._open.items() if end > clock}
+        for pitch, end in ends:
+            self._open[pitch] = max(end, self._open.get(pitch, end))
+
+    @property
+    def _listed(self) -> list[Note]:
+        """The latest notes one by one, made when looked at."""
+        for start, end, *whole in self._unlisted:
+            pitch, velocity = (column.astype(np.int64).tolist() for column in whole)
+            self._played += map(Note, start.tolist(), end.tolist(), pitch, velocity)
+        self._unlisted = []
+        return self._played
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
-        return {pitch for end, pitch in self._open if end > at}
+        return {pitch for pitch, end in self._open.items() if end > at}
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         """Onset (s) and pitch of the latest `count` notes, in order."""
-        return [(note.start, note.pitch) for note in self._played[-count:]]
+        return [(note.start, note.pitch) for note in self._listed[-count:]]
 
     @property
     def place(self) -> float:
@@ -133,8 +145,9 @@ class RowTracker:
         return 1.0
 
     def remaining(self) -> Sequence[tuple[float, int]]:
-        """How many seconds longer each note lasts that sounds beyond the latest onset."""
-        return [(end - self._clock, pitch) for end, pitch in self._open if end > self._clock]
+        """How many seconds longer each pitch lasts that sounds beyond the latest onset."""
+        left = ((end - self._clock, pitch) for pitch, end in self._open.items())
+        return [(seconds, pitch) for seconds, pitch in left if seconds > 0]
 
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
         """The pitches that still sound after the step that is known; None if none is."""
@@ -142,7 +155,7 @@ class RowTracker:
         if field.name not in known:
             return None
         at = self._clock + field.value_of(known[field.name])
-        return {pitch for end, pitch in self._open if end > at + _TOUCHING}
+        return {pitch for pitch, end in self._open.items() if end > at + _TOUCHING}
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """Whatever the field can hold: with one row a note, any row can follow any other."""
@@ -160,16 +173,18 @@ class RowTracker:
 
     def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
         """Give out all notes: each says when it ends."""
-        first = len(self._played) - (self._n - self._forgotten)
-        out = list(enumerate(self._played[first:], self._forgotten))
+        played = self._listed
+        first = len(played) - (self._n - self._forgotten)
+        out = list(enumerate(played[first:], self._forgotten))
         self._rows, self._forgotten, self._before = [], self._n, self._clock
-        del self._played[:-RECALLED]
+        del played[:-RECALLED]
         return out
 
     def copy(self) -> RowTracker:
         """Another tracker that stands where this one does."""
         twin = copy.copy(self)
-        twin._rows, twin._open, twin._played = [*self._rows], [*self._open], [*self._played]
+        twin._rows, twin._open, twin._played = [*self._rows], {**self._open}, [*self._played]
+        twin._unlisted = [*self._unlisted]
         return twin
 
 

@@ -189,7 +189,10 @@ class Single:
             sampler.lean() if isinstance(sampler, LeanSampler) else None
         )
         columns = {name: i for i, name in enumerate(parts.fields)}
-        self._order: Final = [(n, parts.fields[n], columns[n]) for n in parts.model.order]
+        self._order: Final = [
+            (name, parts.fields[name], columns[name], _bounds(parts.fields[name]))
+            for name in parts.model.order
+        ]
         with in_use(parts.model):
             context, state = parts.model.start(1)
             start = step.enter(index(context, (slice(None), -1)), state)
@@ -216,9 +219,15 @@ class Single:
         """Draw and read the next row."""
         uniforms = noise[0].tolist()
         known = dict(forced)
-        for name, field, column in self._order:
-            if name not in forced:
-                known[name] = self._entry(field, uniforms[column], known, forced)
+        context, predict = self.place.context, self._step.predict
+        choose = None if forced or self._parts.grammar else self._choose
+        for name, field, column, bounds in self._order:
+            if choose is not None:
+                said = predict(name, context, known)
+                confined = said if bounds is None else said.masked(bounds)
+                known[name] = choose(confined, uniforms[column])
+            elif name not in forced:
+                known[name] = self._entry(field, bounds, uniforms[column], known, forced)
         row: Row = np.array([known[name] for name in self._parts.fields], dtype=np.float32)
         self.place = Place(*self._step.step(self._read_of(row), self.place.state))
         return row[None]
@@ -234,13 +243,13 @@ class Single:
     def _entry(
         self,
         field: Field,
+        legal: Mask | None,
         noise: Sequence[float],
         known: Mapping[str, float],
         forced: Mapping[str, float],
     ) -> float:
         """An entry drawn from what is legal: a class id or a value."""
         said = self._step.predict(field.name, self.place.context, known)
-        legal: Mask | None = None if field.is_categorical else field.interval
         if self._parts.grammar:
             confined = self._lanes.trackers[0].legal(field, known)
             legal = legal if confined is None else confined
@@ -271,9 +280,14 @@ class Single:
             spec.name: torch.tensor([known[spec.name]]).to(
                 torch.int64 if spec.is_categorical else torch.float32
             )
-            for _, spec, _ in self._order[: self._parts.model.order.index(field.name)]
+            for _, spec, _, _ in self._order[: self._parts.model.order.index(field.name)]
         }
         return reweighted(self._parts, field.name, prediction, context, told, after)
+
+
+def _bounds(field: Field) -> Interval | None:
+    """What a number may be at any time."""
+    return None if field.is_categorical else field.interval
 
 
 def _as_tensors(legal: Mask) -> Legal:

@@ -7,6 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from notelstm.errors import ConfigError
 from notelstm.protocols import RecallingTracker, Tracker
 
@@ -87,6 +90,12 @@ class Goal:
         notes, seconds, _ = self._limits
         new = number - self.n
         return new >= 0 and (notes is None or new < notes) and (seconds is None or start < seconds)
+
+    def held(self, start: NDArray[np.float64]) -> int:
+        """How many of (N,) new notes in order, by their onsets, are within the limits."""
+        notes, seconds, _ = self._limits
+        count = len(start) if seconds is None else int(np.searchsorted(start, seconds))
+        return count if notes is None else min(count, notes)
 
     def is_lost(self, tracker: Tracker, lane: int) -> bool:
         """Whether the lane got no nearer to its end since it was asked last; then it is logged."""

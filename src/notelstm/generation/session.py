@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast, final
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -279,10 +278,14 @@ def _new_notes(tracker: Tracker, goal: Goal) -> Notes:
         tracker = tracker.copy()
         for row in closing:
             tracker.push(row)
-    everything = tracker.notes()
-    new = everything[len(everything) - (tracker.n - goal.n) :].shifted(-goal.zero)
-    held = [goal.holds(goal.n + i, start) for i, start in enumerate(new.start.tolist())]
-    return new if all(held) else new[np.array(held)]
+    new = tracker.notes()
+    count = tracker.n - goal.n
+    if count < len(new):
+        new = new[len(new) - count :]
+    if goal.zero:
+        new = new.shifted(-goal.zero)
+    held = goal.held(new.start)
+    return new if held == len(new) else new[:held]
 
 
 def _check(model: NoteModel, encoder: NoteEncoder, lanes: int, seed: int, undoable: int) -> None:

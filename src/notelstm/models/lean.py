@@ -23,6 +23,7 @@ __all__ = [
     "is_plain",
     "layers_of",
     "map_arrays",
+    "numbers",
     "plain_normal",
 ]
 
@@ -54,7 +55,7 @@ def as_tensors(tree: Any) -> Any:
     return map_arrays(lambda array: torch.from_numpy(array.copy())[None], tree)
 
 
-def _numbers(tensor: Tensor) -> Array:
+def numbers(tensor: Tensor) -> Array:
     """A copy that no training changes."""
     copied: Array = tensor.detach().numpy().copy(order="C")
     return copied
@@ -71,7 +72,8 @@ class LeanLSTM:
 
     def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None) -> None:
         self._layers: Final[list[Array]] = []
-        self._joined: Final[dict[tuple[int, ...], Array]] = {}
+        # What a layer reads: inputs, outputs of the row before, and 1 for the bias; by lanes.
+        self._joined: Final[dict[tuple[int, ...], list[Array]]] = {}
         for k in range(lstm.num_layers):
             w, u, a, b = (
                 getattr(lstm, f"{name}_l{k}").detach()
@@ -82,7 +84,7 @@ class LeanLSTM:
             joined = torch.cat([w, u, (a + b).unsqueeze(1)], dim=1)  # (4 H, I + H + 1)
             i, f, g, o = joined.chunk(4)
             # sigmoid(x) = (tanh(x / 2) + 1) / 2, so one tanh serves all gates.
-            self._layers.append(_numbers(torch.cat([i / 2, f / 2, o / 2, g]).t()))
+            self._layers.append(numbers(torch.cat([i / 2, f / 2, o / 2, g]).t()))
         self._hidden: Final = lstm.hidden_size
 
     def __call__(self, inputs: Array, h: Array, c: Array) -> tuple[Array, Array]:
@@ -96,9 +98,14 @@ class LeanLSTM:
         Returns:
             The new outputs and cells.
         """
+        lanes = h.shape[:-2]
+        joined = self._joined.get(lanes)
+        if joined is None:
+            joined = [np.ones((*lanes, len(w)), dtype=np.float32) for w in self._layers]
+            self._joined[lanes] = joined
         hs, cs = [], []
         for k, weights in enumerate(self._layers):
-            inputs, cell = self._layer(k, weights, inputs, h[..., k, :], c[..., k, :])
+            inputs, cell = self._layer(weights, joined[k], inputs, h[..., k, :], c[..., k, :])
             hs.append(inputs)
             cs.append(cell)
         if len(hs) == 1:
@@ -106,13 +113,9 @@ class LeanLSTM:
         return np.stack(hs, axis=-2), np.stack(cs, axis=-2)
 
     def _layer(
-        self, k: int, weights: Array, inputs: Array, h: Array, c: Array
+        self, weights: Array, joined: Array, inputs: Array, h: Array, c: Array
     ) -> tuple[Array, Array]:
         size = self._hidden
-        key = (k, *h.shape[:-1])
-        joined = self._joined.get(key)
-        if joined is None:
-            joined = self._joined[key] = np.ones((*key[1:], len(weights)), dtype=np.float32)
         joined[..., : -size - 1] = inputs
         joined[..., -size - 1 : -1] = h
         gates: Array = joined.dot(weights)  # (..., 4 H)
@@ -137,7 +140,7 @@ def layers_of(head: nn.Module, scale: float = 1.0) -> Callable[[Array], Array]:
         scale: What the outputs are multiplied by.
     """
     if isinstance(head, nn.Linear):
-        weights, bias = _numbers(head.weight.t() * scale), _numbers(head.bias * scale)
+        weights, bias = numbers(head.weight.t() * scale), numbers(head.bias * scale)
 
         def linear(inputs: Array) -> Array:
             output: Array = inputs.dot(weights)

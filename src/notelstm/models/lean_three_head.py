@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from notelstm.fields import Field, Row
@@ -14,7 +16,7 @@ from notelstm.models.lean import (
     LeanLSTM,
     as_arrays,
     as_tensors,
-    layers_of,
+    numbers,
     plain_normal,
 )
 from notelstm.models.lstm import Hidden, LSTMState
@@ -50,13 +52,21 @@ class LeanThreeHead:
         point_times: bool,
     ) -> None:
         self._lstm: Final = LeanLSTM(lstm, scale)
-        self._says: Final[dict[str, Callable[[Array], PlainPrediction]]] = {}
+        # All heads read the same, so they are one layer; sigmoid(x) = (tanh(x / 2) + 1) / 2.
+        halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
+        pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
+        self._weights: Final[Array] = numbers(torch.cat([h.weight * k for h, k in pairs]).t())
+        self._bias: Final[Array] = numbers(torch.cat([h.bias * k for h, k in pairs]))
+        self._says: Final[dict[str, tuple[_Says, int, int]]] = {}
+        first = 0
         for field in fields:
-            head = heads[field.name]
-            if field.is_categorical:
-                self._says[field.name] = _confined(head) if sigmoid else _classes(head)
-            else:
-                self._says[field.name] = _point(head) if point_times else _normal(head, field)
+            says: _Says = _confined if sigmoid else _classes
+            if not field.is_categorical:
+                says = _point if point_times else functools.partial(_normal, field)
+            end = first + heads[field.name].out_features
+            self._says[field.name] = (says, first, end)
+            first = end
+        self._last: tuple[Any, Array] = (None, self._bias)
 
     def enter(self, context: Context, state: State) -> tuple[Any, Any]:
         """From tensors."""
@@ -73,32 +83,32 @@ class LeanThreeHead:
 
     def predict(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
         """Predict one field; `known` is ignored."""
-        return self._says[field](context.hidden)
+        here, output = self._last
+        if here is not context:
+            output = context.hidden.dot(self._weights)
+            output += self._bias
+            self._last = (context, output)
+        says, first, end = self._says[field]
+        return says(output, first, end)
 
 
-def _confined(head: nn.Linear) -> Callable[[Array], PlainPrediction]:
-    halves = layers_of(head, 0.5)
-
-    def says(hidden: Array) -> PlainPrediction:
-        confined = np.tanh(halves(hidden))
-        confined *= _HALF
-        confined += _HALF
-        return PlainCategorical(confined, confined)
-
-    return says
+_Says: TypeAlias = Callable[[Array, int, int], PlainPrediction]
 
 
-def _classes(head: nn.Linear) -> Callable[[Array], PlainPrediction]:
-    logits = layers_of(head)
-    return lambda hidden: PlainCategorical(logits(hidden))
+def _confined(output: Array, first: int, end: int) -> PlainPrediction:
+    confined = np.tanh(output[first:end])
+    confined *= _HALF
+    confined += _HALF
+    return PlainCategorical(confined, confined)
 
 
-def _point(head: nn.Linear) -> Callable[[Array], PlainPrediction]:
-    weights = head.weight.detach().numpy()[0].copy()
-    bias = head.bias.detach().numpy()[0]
-    return lambda hidden: PlainPoint(float(hidden.dot(weights) + bias))
+def _classes(output: Array, first: int, end: int) -> PlainPrediction:
+    return PlainCategorical(output[first:end])
 
 
-def _normal(head: nn.Linear, field: Field) -> Callable[[Array], PlainPrediction]:
-    output = layers_of(head)
-    return lambda hidden: plain_normal(output(hidden), field)
+def _point(output: Array, first: int, _end: int) -> PlainPrediction:
+    return PlainPoint(output.item(first))
+
+
+def _normal(field: Field, output: Array, first: int, end: int) -> PlainPrediction:
+    return plain_normal(output[first:end], field)

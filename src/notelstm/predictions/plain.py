@@ -40,7 +40,7 @@ def _ends(legal: Mask) -> Interval:
         raise ShapeError("a continuous field is confined to an interval", got="a mask of classes")
     if legal.low > legal.high:
         raise ShapeError("an interval leaves at least one value", got=f"{legal}")
-    return Interval(_single(legal.low), _single(legal.high))
+    return legal
 
 
 @final
@@ -117,7 +117,8 @@ class PlainPoint(NamedTuple):
     def masked(self, legal: Mask) -> PlainPoint:
         """The value cut off at the ends of what is legal."""
         low, high = _ends(legal)
-        return PlainPoint(min(max(self.value, low), high))
+        inside = min(max(self.value, low), high)
+        return self if inside == self.value else PlainPoint(_single(inside))
 
 
 @final
@@ -137,7 +138,7 @@ class PlainNormal(NamedTuple):
     high: float = math.inf
 
     def _censored(self, value: float) -> float:
-        return min(max(_single(value), self.low), self.high)
+        return _single(min(max(_single(value), self.low), self.high))
 
     def full(self) -> Normal:
         """For a batch of one lane."""
