@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self, final
+from typing import Any, Final, NamedTuple, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +18,29 @@ from typing_extensions import override
 
 from notelstm.errors import NotesError
 
-__all__ = ["DEFAULT_VELOCITY", "BeatMap", "Notes"]
+__all__ = ["DEFAULT_VELOCITY", "BeatMap", "Note", "Notes"]
 
 DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note that was made without one."""
 
 _OPTIONAL: Final = ("program", "drum", "track")
 _RANGES: Final = {"pitch": (0, 127), "velocity": (1, 127), "program": (0, 127)}
+
+
+class Note(NamedTuple):
+    """One note, where notes come one at a time.
+
+    Attributes:
+        start: Onset, seconds.
+        end: When it stops, seconds.
+        pitch: MIDI note number.
+        velocity: MIDI velocity.
+    """
+
+    start: float
+    end: float
+    pitch: int
+    velocity: int = DEFAULT_VELOCITY
 
 
 def _column(

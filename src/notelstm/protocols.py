@@ -6,8 +6,8 @@ use the legend of :mod:`notelstm.batch`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,26 @@ from torch import Tensor
 
 from notelstm.batch import Batch
 from notelstm.fields import Field, Mask, Role, Row, Rows
-from notelstm.notes import Notes
+from notelstm.notes import Note, Notes
 from notelstm.tree import Tree
 
 __all__ = [
     "Batches",
     "Bounds",
+    "BulkTracker",
     "Context",
     "CorpusSource",
     "Density",
     "Feedback",
+    "LeanModel",
+    "LeanSampler",
+    "LeanStep",
     "Legal",
     "LossTerm",
     "MeasuredEncoder",
     "NoteEncoder",
     "NoteModel",
+    "PlainPrediction",
     "Prediction",
     "Processor",
     "RecallingTracker",
@@ -132,7 +137,34 @@ class Tracker(Protocol):
         ...
 
     def notes(self) -> Notes:
-        """Everything pushed so far, decoded."""
+        """Everything pushed so far and not forgotten, decoded."""
+        ...
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        """Give out the notes whose end is known, and keep them no longer.
+
+        So music may go on for ever. Count, clock, what sounds and what is legal stay as they are.
+
+        Args:
+            everything: Also those that still go on, with the ends that :meth:`notes` gives them;
+                the music is over then.
+
+        Returns:
+            Each note with its number, from 0 in the order of onset; in the order of their ends.
+        """
+        ...
+
+    def copy(self) -> Self:
+        """Another tracker that stands where this one does; each then goes its own way."""
+        ...
+
+
+@runtime_checkable
+class BulkTracker(Tracker, Protocol):
+    """A tracker that takes in many rows faster than one by one."""
+
+    def extend(self, rows: Rows) -> None:
+        """Take in the next rows, (N, F), to the same end as one by one."""
         ...
 
 
@@ -144,7 +176,8 @@ class RecallingTracker(Tracker, Protocol):
         """Onset (s) and pitch of the latest notes, in order; the last one begins at the clock.
 
         Args:
-            count: How many at most, at least 1.
+            count: How many at most, at least 1; of forgotten notes at least the latest 1,024 are
+                told.
         """
         ...
 
@@ -310,6 +343,58 @@ class NoteModel(Protocol):
         ...
 
 
+class PlainPrediction(Protocol):
+    """What a head says of one field of one lane, in plain numbers: quick to draw from."""
+
+    def full(self) -> Prediction:
+        """The same for a batch of one lane, (1,)."""
+        ...
+
+    def draw(self, noise: Sequence[float]) -> float:
+        """The class id or value that :meth:`full` would draw with the same two uniforms."""
+        ...
+
+    def mode(self) -> float:
+        """The most likely class id or value."""
+        ...
+
+    def masked(self, legal: Mask) -> Self:
+        """The same prediction confined to what is legal."""
+        ...
+
+
+class LeanStep(Protocol):
+    """A model for one lane, without autograd and modules: what it says agrees to 1e-5.
+
+    It has contexts and states of its own, which it never changes once it has given them out.
+    """
+
+    def enter(self, context: Context, state: State) -> tuple[Any, Any]:
+        """From the model's own context (1, ...) before a row, and state (1, ...)."""
+        ...
+
+    def leave(self, context: Any, state: Any) -> tuple[Context, State]:
+        """The inverse of :meth:`enter`."""
+        ...
+
+    def step(self, row: Row, state: Any) -> tuple[Any, Any]:
+        """Read one row, (F,): the context that predicts the next one, and the state after it."""
+        ...
+
+    def predict(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        """Predict one field of one row, given at least those that come earlier in the order."""
+        ...
+
+
+@runtime_checkable
+class LeanModel(Protocol):
+    """A model that can give a lean copy of itself for one lane."""
+
+    def lean(self) -> LeanStep | None:
+        """The copy, with the weights as they are now; None if there is none, on a GPU say."""
+        ...
+
+
 class LossTerm(Protocol):
     """How far a prediction is from what came."""
 
@@ -358,6 +443,15 @@ class Sampler(Protocol):
         Returns:
             (B,) class ids or values.
         """
+        ...
+
+
+@runtime_checkable
+class LeanSampler(Protocol):
+    """A sampler that can choose from plain numbers."""
+
+    def lean(self) -> Callable[[PlainPrediction, Sequence[float]], float] | None:
+        """The very same choice for one lane; None if it must look at more, for processors say."""
         ...
 
 

@@ -103,7 +103,7 @@ def test_a_seed_is_a_piece(make: Make) -> None:
 def uniforms(count: int, fields: int, seed: int) -> np.ndarray[Any, Any]:
     """The noise of a lane alone, (count, F, 2)."""
     stream = NoiseStream(seed, 0, fields)
-    blocks = [stream.block() for _ in range(count // 64 + 1)]
+    blocks = [stream.block(i) for i in range(count // 64 + 1)]
     return np.concatenate(blocks)[:count]
 
 
@@ -441,7 +441,7 @@ def test_settings_are_checked() -> None:
         with pytest.raises(ConfigError, match="at least 0"):
             generate(bundle, **options)
     session = Session(bundle.model, bundle.encoder, bundle.sampler)
-    with pytest.raises(ConfigError, match="got neither"):
+    with pytest.raises(ConfigError, match="got none of them"):
         session.run(notes=None, seconds=None)
     with pytest.raises(FieldError, match="fields are the encoder's"):
         Session(bundle.model, LogTimeEncoder(), bundle.sampler)

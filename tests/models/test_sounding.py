@@ -17,7 +17,7 @@ from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurat
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM
 from notelstm.models.lstm import Hidden, LSTMState
-from notelstm.models.note_lstm import NoteContext, NoteState
+from notelstm.models.note_state import NoteContext, NoteState
 from notelstm.models.sounding import AROUND, LONGEST, Sounding, SoundingClock, features
 from notelstm.predictions import Categorical, Normal
 from notelstm.testing.makers import random_rows

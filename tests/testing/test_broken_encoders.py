@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from notelstm.encoders import BeatEncoder, LogTimeEncoder, StepDurationEncoder
 from notelstm.encoders.tracker import RowTracker
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import BeatMap, Note, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
@@ -65,6 +66,7 @@ class Tracker:
     """A good tracker, to be broken in one place."""
 
     def __init__(self, encoder: NoteEncoder) -> None:
+        self.encoder = encoder
         self.good = RowTracker(encoder)
 
     @property
@@ -89,6 +91,39 @@ class Tracker:
 
     def notes(self) -> Notes:
         return self.good.notes()
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.forget(everything=everything)
+
+    def copy(self) -> Tracker:
+        twin = copy.copy(self)
+        twin.good = self.good.copy()
+        return twin
+
+
+class IsItsOwnCopy(Tracker):
+    def copy(self) -> Tracker:
+        return self
+
+
+class StartsAfresh(Tracker):
+    def copy(self) -> Tracker:
+        return type(self)(self.encoder)
+
+
+class GivesOutTwice(Tracker):
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.copy().forget(everything=everything)
+
+
+class GivesOutAnotherNote(Tracker):
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        return [(i, note._replace(pitch=60)) for i, note in self.good.forget()]
+
+
+class TakesInTheFirst(Tracker):
+    def extend(self, rows: Rows) -> None:
+        self.good.extend(rows[:1])
 
 
 class CountsOneMore(Tracker):
@@ -335,6 +370,11 @@ TRACKING = [
     ("the_tracker_knows_what_a_step_leads_to", StopsAtOnce),
     ("the_tracker_knows_what_a_step_leads_to", HearsTheLastOnset),
     ("the_tracker_knows_what_a_step_leads_to", KnowsBefore),
+    ("copies_go_their_own_way", IsItsOwnCopy),
+    ("copies_go_their_own_way", StartsAfresh),
+    ("what_is_forgotten_was_given_out", GivesOutTwice),
+    ("what_is_forgotten_was_given_out", GivesOutAnotherNote),
+    ("rows_at_once_are_rows_one_by_one", TakesInTheFirst),
 ]
 
 BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [

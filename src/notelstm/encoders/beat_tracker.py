@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence, Set
 from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from notelstm.encoders.tracker import RECALLED
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import BeatMap, Note, Notes
 
 __all__ = ["BeatTracker"]
 
@@ -46,12 +48,16 @@ class BeatTracker:
         self._at: list[int] = []
         self._played: list[tuple[float, int]] = []
         self._clock = 0.0
-        self._open: list[tuple[int, int]] = []
+        self._n = 0
+        self._forgotten = False
+        # (end in cells, number, onset in seconds, pitch, velocity)
+        self._open: list[tuple[int, int, float, int, int]] = []
+        self._done: list[tuple[int, Note]] = []
 
     @property
     def n(self) -> int:
         """How many notes have begun."""
-        return len(self._rows)
+        return self._n
 
     @property
     def clock(self) -> float:
@@ -65,7 +71,7 @@ class BeatTracker:
             EncodingError: If its position is not one that metre and step lead to.
         """
         ids = [int(entry) for entry in row.tolist()]
-        metre, step, position, tempo, pitch, duration, _ = ids
+        metre, step, position, tempo, pitch, duration, loud = ids
         if not self._fits(metre, step, position):
             raise EncodingError(
                 "a position lies within the bar, where the step leads to; in a new metre it lies "
@@ -74,15 +80,24 @@ class BeatTracker:
                 where=f"row {self.n}",
                 fix="confine the draw to what is legal, or repair the row",
             )
-        at, since = step, tempo
-        if self._rows:
-            at, since = self._at[-1] + step, self._rows[-1][3]
+        at = self._at[-1] + step if self._rows else step
+        # What ends by now ends in the tempo of the note before.
+        self._done += [self._ended(note) for note in self._open if note[0] <= at]
+        self._open = [note for note in self._open if note[0] > at]
+        since = self._rows[-1][3] if self._rows else tempo
         self._clock += step * 60 / (self._tempi[since] * self._per_beat)
         self._rows.append(ids)
         self._at.append(at)
         self._played.append((self._clock, pitch))
-        self._open = [(end, sounding) for end, sounding in self._open if end > at]
-        self._open.append((at + duration + 1, pitch))
+        velocity = int(self._velocities[loud])
+        self._open.append((at + duration + 1, self._n, self._clock, pitch, velocity))
+        self._n += 1
+
+    def _ended(self, note: tuple[int, int, float, int, int]) -> tuple[int, Note]:
+        """The number of a note that goes on, and the note as it ends in the tempo of the latest."""
+        end, number, start, pitch, velocity = note
+        left = (end - self._at[-1]) / self._per_beat * self.pace
+        return number, Note(start, self._clock + left, pitch, velocity)
 
     def _fits(self, metre: int, step: int, position: int) -> bool:
         bar = self._lengths[metre]
@@ -99,7 +114,7 @@ class BeatTracker:
             return set()
         tempo = self._tempi[self._rows[-1][3]]
         now = self._at[-1] + (at - self._clock) * tempo * self._per_beat / 60
-        return {pitch for end, pitch in self._open if end > now}
+        return {pitch for end, _, _, pitch, _ in self._open if end > now}
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         """Onset (s) and pitch of the latest `count` notes, in order."""
@@ -117,14 +132,14 @@ class BeatTracker:
 
     def remaining(self) -> Sequence[tuple[float, int]]:
         """How many beats longer each note lasts that sounds beyond the latest onset."""
-        return [((end - self._at[-1]) / self._per_beat, pitch) for end, pitch in self._open]
+        return [((note[0] - self._at[-1]) / self._per_beat, note[3]) for note in self._open]
 
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
         """The pitches that still sound after the step that is known; None if none is."""
         if "step" not in known:
             return None
         at = self._at[-1] + int(known["step"]) if self._at else 0
-        return {pitch for end, pitch in self._open if end > at}
+        return {pitch for end, _, _, pitch, _ in self._open if end > at}
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """What metre, step and position can be so that they agree; anything for other fields."""
@@ -182,9 +197,15 @@ class BeatTracker:
         return np.zeros((0, 7), dtype=np.float32)
 
     def notes(self) -> Notes:
-        """Everything pushed so far, decoded, with its beat map."""
+        """Everything pushed and not forgotten; with its beat map unless something was."""
         if not self._rows:
             return Notes.empty()
+        if self._forgotten:
+            kept = sorted([*self._done, *map(self._ended, self._open)])
+            if not kept:
+                return Notes.empty()
+            start, end, pitch, velocity = zip(*(note for _, note in kept), strict=True)
+            return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
         at = np.array(self._at)
         metre, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
         beats = self._beat_map(at, metre, position, np.array(self._tempi)[tempo])
@@ -195,6 +216,22 @@ class BeatTracker:
             velocity=np.array(self._velocities)[velocity],
             beats=beats,
         )
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        """Give out the notes that have ended, or all of them; what sounds goes on."""
+        out = self._done
+        if everything:
+            out, self._open = [*out, *map(self._ended, self._open)], []
+        self._done, self._forgotten = [], True
+        del self._rows[:-1], self._at[:-1], self._played[:-RECALLED]
+        return out
+
+    def copy(self) -> BeatTracker:
+        """Another tracker that stands where this one does."""
+        twin = copy.copy(self)
+        for name in ("_rows", "_at", "_played", "_open", "_done"):
+            setattr(twin, name, [*getattr(self, name)])
+        return twin
 
     def _beat_map(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, final
@@ -9,9 +10,10 @@ from typing import Final, final
 import numpy as np
 
 from notelstm.encoders.rows import as_rows
+from notelstm.encoders.tracker import RECALLED
 from notelstm.errors import EncodingError
 from notelstm.fields import Event, EventType, Field, Mask, Row, Rows
-from notelstm.notes import Notes
+from notelstm.notes import Note, Notes
 
 __all__ = ["EventTracker", "PerformanceEventEncoder"]
 
@@ -147,14 +149,17 @@ class EventTracker:
         self._after_velocity = False
         self._after_short_shift = False
         self._open: dict[int, int] = {}
-        # (start cell, end cell or -1, pitch, velocity) in order of onset.
-        self._notes: list[tuple[int, int, int, int]] = []
+        # By number: (start cell, end cell or -1, pitch, velocity) in order of onset.
+        self._notes: dict[int, tuple[int, int, int, int]] = {}
+        self._ended: list[int] = []
+        self._played: list[tuple[float, int]] = []
+        self._n = 0
         self._rows = 0
 
     @property
     def n(self) -> int:
         """How many notes have begun."""
-        return len(self._notes)
+        return self._n
 
     @property
     def clock(self) -> float:
@@ -191,10 +196,13 @@ class EventTracker:
             i = self._open.pop(event - _OFF)
             start, _, pitch, velocity = self._notes[i]
             self._notes[i] = (start, self._cells, pitch, velocity)
+            self._ended.append(i)
         else:
             assert self._velocity is not None
-            self._open[event] = len(self._notes)
-            self._notes.append((self._cells, -1, event, self._velocity))
+            self._open[event] = self._n
+            self._notes[self._n] = (self._cells, -1, event, self._velocity)
+            self._played.append((self.clock, event))
+            self._n += 1
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound at or after the clock, none of them ended yet."""
@@ -202,7 +210,7 @@ class EventTracker:
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         """Onset (s) and pitch of the latest `count` notes, in order."""
-        return [(start * _CELL, pitch) for start, _, pitch, _ in self._notes[-count:]]
+        return self._played[-count:]
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """(388,) True for each event that can come next."""
@@ -227,9 +235,31 @@ class EventTracker:
         return np.array(ids, dtype=np.float32).reshape(-1, 1)
 
     def notes(self) -> Notes:
-        """Everything pushed so far, decoded; what still sounds ends now, or after one cell."""
+        """Everything pushed and not forgotten; what still sounds ends now, or after one cell."""
         if not self._notes:
             return Notes.empty()
-        start, end, pitch, velocity = np.array(self._notes).T
+        start, end, pitch, velocity = np.array([*self._notes.values()]).T
         end = np.where(end < 0, np.maximum(start + 1, self._cells), end)
         return Notes(start=start * _CELL, end=end * _CELL, pitch=pitch, velocity=velocity)
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        """Give out the notes that have ended, or all of them; what sounds goes on."""
+        numbers = [*self._ended, *self._open.values()] if everything else self._ended
+        out = []
+        for number in numbers:
+            start, end, pitch, velocity = self._notes[number]
+            last = end if end >= 0 else max(start + 1, self._cells)
+            out.append((number, Note(start * _CELL, last * _CELL, pitch, velocity)))
+        if everything:
+            self._open = {}
+        self._ended = []
+        self._notes = {i: self._notes[i] for i in self._open.values()}
+        del self._played[:-RECALLED]
+        return out
+
+    def copy(self) -> EventTracker:
+        """Another tracker that stands where this one does."""
+        twin = copy.copy(self)
+        twin._open, twin._notes = {**self._open}, {**self._notes}
+        twin._ended, twin._played = [*self._ended], [*self._played]
+        return twin

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+import copy
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Mask, Role, Row, Rows
-from notelstm.notes import Notes
+from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.protocols import NoteEncoder, Tracker, TrackingEncoder
 
-__all__ = ["RowTracker", "tracker_of"]
+__all__ = ["RECALLED", "RowTracker", "tracker_of"]
+
+RECALLED: Final = 1024
+"""How many of the latest notes a tracker recalls when it has forgotten them."""
 
 _TOUCHING: Final = 1e-6
 """Seconds by which a note may seem to outlast the onset that it ends at, as float64 has it."""
@@ -47,15 +52,22 @@ class RowTracker:
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
-        self._rows: list[Row] = []
-        self._open: list[tuple[float, int]] = []
-        self._played: list[tuple[float, int]] = []
+        loud = [i for i, field in enumerate(self._fields) if field.role == "velocity"]
+        self._velocity: Final = loud[0] if len(loud) == 1 else None
+        self._rows: list[Rows] = []
+        # The latest end of each pitch: however many notes overlap, it takes the same memory.
+        self._open: dict[int, float] = {}
+        self._unlisted: list[tuple[NDArray[np.float64], ...]] = []
+        self._played: list[Note] = []
+        self._forgotten = 0
+        self._before = 0.0
+        self._n = 0
         self._clock = 0.0
 
     @property
     def n(self) -> int:
         """How many notes have begun."""
-        return len(self._rows)
+        return self._n
 
     @property
     def clock(self) -> float:
@@ -64,22 +76,63 @@ class RowTracker:
 
     def push(self, row: Row) -> None:
         """Take in the next note, (F,)."""
-        fields = self._fields
-        self._clock += fields[self._step].value_of(float(row[self._step]))
-        end = self._clock + fields[self._duration].value_of(float(row[self._duration]))
-        pitch = int(fields[self._pitch].value_of(float(row[self._pitch])))
-        self._open = [(e, p) for e, p in self._open if e > self._clock]
-        self._open.append((end, pitch))
-        self._played.append((self._clock, pitch))
-        self._rows.append(np.array(row, dtype=np.float32))
+        rows = np.array(row, dtype=np.float32)[None]
+        entries, fields = rows[0].tolist(), self._fields
+        start = self._clock + fields[self._step].value_of(entries[self._step])
+        end = start + fields[self._duration].value_of(entries[self._duration])
+        pitch = int(fields[self._pitch].value_of(entries[self._pitch]))
+        velocity = DEFAULT_VELOCITY
+        if self._velocity is not None:
+            velocity = int(fields[self._velocity].value_of(entries[self._velocity]))
+        self._listed.append(Note(start, end, pitch, velocity))
+        self._take_in(rows, start, [(pitch, end)])
+
+    def extend(self, rows: Rows) -> None:
+        """Take in the next notes, (N, F)."""
+        rows = np.array(rows, dtype=np.float32)
+        if not len(rows):
+            return
+        # As the sum of one step after another has it, to the last digit.
+        start = np.cumsum(np.append(self._clock, self._values(self._step, rows)))[1:]
+        end = start + self._values(self._duration, rows)
+        pitch = self._values(self._pitch, rows)
+        velocity = np.full_like(start, DEFAULT_VELOCITY)
+        if self._velocity is not None:
+            velocity = self._values(self._velocity, rows)
+        self._unlisted.append((start, end, pitch, velocity))
+        late = end > start[-1]
+        pitches = pitch[late].astype(np.int64).tolist()
+        self._take_in(rows, float(start[-1]), zip(pitches, end[late].tolist(), strict=True))
+
+    def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
+        """(N,) what the entries of a column stand for."""
+        field, entries = self._fields[column], rows[:, column].astype(np.float64)
+        return np.array(field.values)[entries.astype(np.intp)] if field.values else entries
+
+    def _take_in(self, rows: Rows, clock: float, ends: Iterable[tuple[int, float]]) -> None:
+        self._rows.append(rows)
+        self._n += len(rows)
+        self._clock = clock
+        self._open = {pitch: end for pitch, end in self._open.items() if end > clock}
+        for pitch, end in ends:
+            self._open[pitch] = max(end, self._open.get(pitch, end))
+
+    @property
+    def _listed(self) -> list[Note]:
+        """The latest notes one by one, made when looked at."""
+        for start, end, *whole in self._unlisted:
+            pitch, velocity = (column.astype(np.int64).tolist() for column in whole)
+            self._played += map(Note, start.tolist(), end.tolist(), pitch, velocity)
+        self._unlisted = []
+        return self._played
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
-        return {pitch for end, pitch in self._open if end > at}
+        return {pitch for pitch, end in self._open.items() if end > at}
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         """Onset (s) and pitch of the latest `count` notes, in order."""
-        return self._played[-count:]
+        return [(note.start, note.pitch) for note in self._listed[-count:]]
 
     @property
     def place(self) -> float:
@@ -92,8 +145,9 @@ class RowTracker:
         return 1.0
 
     def remaining(self) -> Sequence[tuple[float, int]]:
-        """How many seconds longer each note lasts that sounds beyond the latest onset."""
-        return [(end - self._clock, pitch) for end, pitch in self._open if end > self._clock]
+        """How many seconds longer each pitch lasts that sounds beyond the latest onset."""
+        left = ((end - self._clock, pitch) for pitch, end in self._open.items())
+        return [(seconds, pitch) for seconds, pitch in left if seconds > 0]
 
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
         """The pitches that still sound after the step that is known; None if none is."""
@@ -101,7 +155,7 @@ class RowTracker:
         if field.name not in known:
             return None
         at = self._clock + field.value_of(known[field.name])
-        return {pitch for end, pitch in self._open if end > at + _TOUCHING}
+        return {pitch for pitch, end in self._open.items() if end > at + _TOUCHING}
 
     def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """Whatever the field can hold: with one row a note, any row can follow any other."""
@@ -112,8 +166,26 @@ class RowTracker:
         return np.zeros((0, len(self._fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
-        """Everything pushed so far, decoded."""
-        return self._encoder.decode(np.stack(self._rows) if self._rows else self.closing())
+        """Everything pushed so far and not forgotten, decoded."""
+        rows = np.concatenate(self._rows) if self._rows else self.closing()
+        notes = self._encoder.decode(rows)
+        return notes.shifted(self._before) if self._before else notes
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        """Give out all notes: each says when it ends."""
+        played = self._listed
+        first = len(played) - (self._n - self._forgotten)
+        out = list(enumerate(played[first:], self._forgotten))
+        self._rows, self._forgotten, self._before = [], self._n, self._clock
+        del played[:-RECALLED]
+        return out
+
+    def copy(self) -> RowTracker:
+        """Another tracker that stands where this one does."""
+        twin = copy.copy(self)
+        twin._rows, twin._open, twin._played = [*self._rows], {**self._open}, [*self._played]
+        twin._unlisted = [*self._unlisted]
+        return twin
 
 
 def _column(encoder: NoteEncoder, role: Role) -> int:

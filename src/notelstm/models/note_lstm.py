@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, cast, final
+from typing import Any, Final, Literal, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, by_name
+from notelstm.models.lean import is_plain
+from notelstm.models.lean_hearing import Hearing
+from notelstm.models.lean_note import LeanNote
 from notelstm.models.lstm import (
     Hidden,
     LSTMState,
@@ -20,37 +23,12 @@ from notelstm.models.lstm import (
     run_lstm,
     start_lstm,
 )
+from notelstm.models.note_state import NoteContext, NoteState
 from notelstm.models.sounding import AROUND, FEATURES, Sounding, SoundingClock, features
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction
 
-__all__ = ["NoteContext", "NoteLSTM", "NoteState"]
-
-
-class NoteContext(NamedTuple):
-    """What a model that hears knows before a row.
-
-    Attributes:
-        hidden: (B, T, H) the last layer's output.
-        heard: (B, T, S) what the LSTM heard at the onset before.
-        sounding: (B, T, P) what is sounding at that onset.
-    """
-
-    hidden: Tensor
-    heard: Tensor
-    sounding: Sounding
-
-
-class NoteState(NamedTuple):
-    """What a model that hears carries from row to row.
-
-    Attributes:
-        lstm: The LSTM's state.
-        sounding: (B, P) what is sounding at the last onset.
-    """
-
-    lstm: LSTMState
-    sounding: Sounding
+__all__ = ["NoteLSTM"]
 
 
 @final
@@ -239,6 +217,24 @@ class NoteLSTM(nn.Module):
         if spec.is_categorical:
             return Categorical(output)
         return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
+
+    def lean(self) -> LeanNote | None:
+        """A copy in plain arrays, of float32 numbers on the CPU."""
+        if not is_plain(self):
+            return None
+        hearing = None
+        if self.clock is not None:
+            places = {name: self._place(name) for name in self.order}
+            hearing = Hearing(self.clock, self.hear, places)
+        return LeanNote(
+            self.fields,
+            self.order,
+            embed=self.embed,
+            lstm=self.lstm,
+            heads=self.heads,
+            mixed=self._mixed,
+            hearing=hearing,
+        )
 
 
 def _named(fields: Sequence[Field]) -> dict[str, Field]:

@@ -12,7 +12,16 @@ from typing_extensions import override
 
 from notelstm.fields import Field, Role
 
-__all__ = ["AROUND", "FEATURES", "LONGEST", "Sounding", "SoundingClock", "features"]
+__all__ = [
+    "AROUND",
+    "CHORD",
+    "FEATURES",
+    "LONGEST",
+    "SCALE",
+    "Sounding",
+    "SoundingClock",
+    "features",
+]
 
 LONGEST: Final = 60_000
 """Thousandths of a second or beat from which on times are no longer told apart."""
@@ -23,8 +32,11 @@ AROUND: Final = 49
 FEATURES: Final = 4
 """Numbers that :func:`features` gives for each pitch."""
 
-_SCALE: Final = 50.0
-_CHORD: Final = 100.0
+SCALE: Final = 50.0
+"""Thousandths below which the logarithmic scale of :func:`features` is linear."""
+
+CHORD: Final = 100.0
+"""Thousandths by which the other scale of :func:`features` has fallen by half."""
 
 
 class Sounding(NamedTuple):
@@ -71,13 +83,13 @@ def features(sounding: Sounding) -> Tensor:
         how lately it was struck on a logarithmic scale, and on one that tells chords from runs.
     """
     left, since = (times.float() for times in sounding)
-    whole = math.log1p(LONGEST / _SCALE)
+    whole = math.log1p(LONGEST / SCALE)
     return torch.cat(
         [
             (left > 0).float(),
-            torch.log1p(left / _SCALE) / whole,
-            1 - torch.log1p(since / _SCALE) / whole,
-            (LONGEST - since) / (LONGEST + LONGEST / _CHORD * since),
+            torch.log1p(left / SCALE) / whole,
+            1 - torch.log1p(since / SCALE) / whole,
+            (LONGEST - since) / (LONGEST + LONGEST / CHORD * since),
         ],
         dim=-1,
     )
@@ -100,6 +112,7 @@ class SoundingClock(nn.Module):
         pitch: Name of the pitch.
         step: Name of the step.
         pitches: P, how many pitches there are.
+        columns: Of pitch, step and duration.
     """
 
     def __init__(
@@ -108,7 +121,7 @@ class SoundingClock(nn.Module):
         super().__init__()
         self.pitch: Final = pitch[1].name
         self.step: Final = step[1].name
-        self._columns: Final = (pitch[0], step[0], duration[0])
+        self.columns: Final = (pitch[0], step[0], duration[0])
         self.pitches: Final = pitch[1].classes or 0
         # Of each class; empty for numbers.
         self._steps: Tensor
@@ -143,6 +156,10 @@ class SoundingClock(nn.Module):
         left = torch.zeros(batch, self.pitches, dtype=torch.int32, device=self._steps.device)
         return Sounding(left, torch.full_like(left, LONGEST))
 
+    def tables(self) -> tuple[list[int], list[int]]:
+        """Thousandths of each class of the step and of the duration; empty for numbers."""
+        return self._steps.tolist(), self._durations.tolist()
+
     def wait(self, step: Tensor) -> Tensor:
         """(...) thousandths that (...) entries of the step stand for."""
         return _times(self._steps, step)
@@ -158,7 +175,7 @@ class SoundingClock(nn.Module):
         Returns:
             (B, T, P) what is sounding at each row's onset, its own note included.
         """
-        pitch, step, duration = (rows[..., i] for i in self._columns)
+        pitch, step, duration = (rows[..., i] for i in self.columns)
         onset = self.wait(step).cumsum(1).unsqueeze(-1)  # (B, T, 1) after that of `before`
         at = pitch.long().unsqueeze(-1)
         silent = onset.new_zeros(*at.shape[:2], self.pitches)  # (B, T, P)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from typing_extensions import override
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field, by_name
+from notelstm.models.lean import is_plain
+from notelstm.models.lean_three_head import LeanThreeHead
 from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
 from notelstm.predictions import Categorical, Point
 from notelstm.protocols import Prediction
@@ -116,3 +118,16 @@ class ThreeHeadLSTM(nn.Module):
         if self._point_times:
             return Point(output.squeeze(-1))
         return normal_head(output, spec)
+
+    def lean(self) -> LeanThreeHead | None:
+        """A copy in plain arrays, of float32 numbers on the CPU."""
+        if not is_plain(self):
+            return None
+        return LeanThreeHead(
+            self.fields,
+            self.lstm,
+            self._scale,
+            {f.name: cast(nn.Linear, getattr(self, f"{f.name}_linear")) for f in self.fields},
+            sigmoid=self._sigmoid,
+            point_times=self._point_times,
+        )

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.fields import Field
-from notelstm.protocols import Context, NoteModel, Prediction
+from notelstm.fields import Field, Row
+from notelstm.models.lean import map_arrays
+from notelstm.protocols import (
+    Context,
+    LeanModel,
+    LeanStep,
+    NoteModel,
+    PlainPrediction,
+    Prediction,
+    State,
+)
 from notelstm.tree import index, join, leaf, map_tree
 
-__all__ = ["LastRows", "Windowed"]
+__all__ = ["LastRows", "LeanWindowed", "Runs", "Windowed"]
 
 
 class LastRows(NamedTuple):
@@ -106,3 +116,91 @@ class Windowed(nn.Module):
     def predict(self, field: str, context: Context, known: Mapping[str, Tensor]) -> Prediction:
         """The inner model's prediction."""
         return self.inner.predict(field, context, known)
+
+    def lean(self) -> LeanWindowed | None:
+        """A copy in plain arrays, if the inner model has one."""
+        inner = self.model.lean() if isinstance(self.model, LeanModel) else None
+        if inner is None:
+            return None
+        context, state = self.inner.start(1)
+        here = index(context, (slice(None), -1))
+        return LeanWindowed(inner, here, state, window=self.window, fields=len(self.fields))
+
+
+class Runs(NamedTuple):
+    """Where each of the windows stands that the next row will be in.
+
+    Attributes:
+        states: Of W runs of the inner model, (W, ...); run `k` began with row `k`, `k + W` ...
+        rows: The last rows, at most W.
+        seen: How many rows came.
+    """
+
+    states: Any
+    rows: tuple[Row, ...]
+    seen: int
+
+
+@final
+class LeanWindowed:
+    """The lean copy of a windowed model.
+
+    The window that ends with a row shares no state with the one before it, since each begins
+    afresh; but all windows that will hold a row read it at the same time. So W runs go side by
+    side, each begun one row after the other, and a row costs one step of W lanes, not W steps.
+
+    Args:
+        inner: The lean copy of the model inside, whose `step` reads a row in many lanes.
+        context: The context of the model inside at the start, (1, ...).
+        state: Its state at the start, (1, ...).
+        window: W, rows that each run sees.
+        fields: F, how many fields a row has.
+    """
+
+    def __init__(
+        self, inner: LeanStep, context: Context, state: State, *, window: int, fields: int
+    ) -> None:
+        self._inner: Final = inner
+        self._window: Final = window
+        self._fields: Final = fields
+        self._start, self._fresh = inner.enter(context, state)
+
+    def enter(self, context: Context, state: LastRows) -> tuple[Any, Runs]:
+        """From tensors: the rows of the window are read again."""
+        here = self._start
+        runs = Runs(map_arrays(lambda a: np.repeat(a[None], self._window, 0), self._fresh), (), 0)
+        filled = int(state.filled[0])
+        for row in state.rows[0, self._window - filled :].numpy():
+            here, runs = self.step(row.copy(), runs)
+        return here, runs
+
+    def leave(self, context: Any, state: Runs) -> tuple[Context, LastRows]:
+        """To tensors."""
+        inner, _ = self._inner.leave(context, self._fresh)
+        rows = np.zeros((1, self._window, self._fields), dtype=np.float32)
+        for i, row in enumerate(reversed(state.rows)):
+            rows[0, -1 - i] = row
+        return inner, LastRows(torch.from_numpy(rows), torch.tensor([len(state.rows)]))
+
+    def step(self, row: Row, state: Runs) -> tuple[Any, Runs]:
+        """Read one row: the oldest run has then seen a whole window, and begins anew."""
+        contexts, states = self._inner.step(row, state.states)
+        seen = state.seen + 1
+        slot = seen % self._window
+        oldest = slot if seen >= self._window else 0
+        context = map_arrays(lambda array: array[oldest].copy(), contexts)
+        _put(states, slot, self._fresh)
+        return context, Runs(states, (*state.rows, row)[-self._window :], seen)
+
+    def predict(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        """The prediction of the model inside."""
+        return self._inner.predict(field, context, known)
+
+
+def _put(states: Any, slot: int, fresh: Any) -> None:
+    """Begin the run in one slot anew, in place: the states are nobody else's yet."""
+    if isinstance(states, tuple):
+        for part, new in zip(states, fresh, strict=True):
+            _put(part, slot, new)
+    else:
+        states[slot] = fresh

@@ -39,7 +39,13 @@ class Categorical:
 
     def draw(self, noise: Tensor) -> Tensor:
         """(...) class ids drawn from the softmax, with the first of (..., 2) uniforms."""
-        return inverse_cdf(self.probabilities, noise[..., 0])
+        return inverse_cdf(self._shares, noise[..., 0])
+
+    @property
+    def _shares(self) -> Tensor:
+        """(..., C) float64 what the softmax is proportional to."""
+        logits = self.logits.double()
+        return (logits - logits.amax(-1, keepdim=True)).exp()
 
     def draw_weighted(self, noise: Tensor) -> Tensor:
         """(...) class ids drawn in proportion to `weights`, or to the softmax where there are none.
@@ -50,7 +56,9 @@ class Categorical:
         if self.weights is None:
             return self.draw(noise)
         some = self.weights.amax(-1, keepdim=True) > 0
-        return inverse_cdf(torch.where(some, self.weights, self.probabilities), noise[..., 0])
+        if bool(some.all()):
+            return inverse_cdf(self.weights, noise[..., 0])
+        return inverse_cdf(torch.where(some, self.weights.double(), self._shares), noise[..., 0])
 
     def mode(self) -> Tensor:
         """(...) the class with the largest logit."""

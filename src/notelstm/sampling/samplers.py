@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 from torch import Tensor
 
 from notelstm.fields import Field
-from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, Processor, View
+from notelstm.predictions import Categorical, PlainCategorical
+from notelstm.protocols import PlainPrediction, Prediction, Processor, View
 
 __all__ = ["Ancestral", "Greedy", "Weighted"]
 
@@ -21,6 +21,23 @@ def _processed(
     for processor in processors:
         prediction = processor(field, prediction, views)
     return prediction
+
+
+_Choice: TypeAlias = Callable[[PlainPrediction, Sequence[float]], float]
+
+
+def _drawn(prediction: PlainPrediction, noise: Sequence[float]) -> float:
+    return prediction.draw(noise)
+
+
+def _likeliest(prediction: PlainPrediction, _noise: Sequence[float]) -> float:
+    return prediction.mode()
+
+
+def _drawn_weighted(prediction: PlainPrediction, noise: Sequence[float]) -> float:
+    if isinstance(prediction, PlainCategorical):
+        return prediction.draw_weighted(noise)
+    return prediction.draw(noise)
 
 
 @final
@@ -40,6 +57,10 @@ class Ancestral:
         """(B,) drawn with (B, 2) noise."""
         return _processed(self.processors, field, prediction, views).draw(noise)
 
+    def lean(self) -> _Choice | None:
+        """The same choice from plain numbers, where there are no processors."""
+        return None if self.processors else _drawn
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +78,10 @@ class Greedy:
     ) -> Tensor:
         """(B,) the modes; the noise is not used."""
         return _processed(self.processors, field, prediction, views).mode()
+
+    def lean(self) -> _Choice | None:
+        """The same choice from plain numbers, where there are no processors."""
+        return None if self.processors else _likeliest
 
 
 @final
@@ -80,3 +105,7 @@ class Weighted:
         if isinstance(processed, Categorical):
             return processed.draw_weighted(noise)
         return processed.draw(noise)
+
+    def lean(self) -> _Choice | None:
+        """The same choice from plain numbers, where there are no processors."""
+        return None if self.processors else _drawn_weighted

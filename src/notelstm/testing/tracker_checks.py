@@ -8,8 +8,14 @@ import numpy as np
 
 from notelstm.encoders.tracker import tracker_of
 from notelstm.fields import Field, Interval, Mask, Row, Rows
-from notelstm.notes import Notes
-from notelstm.protocols import NoteEncoder, RecallingTracker, StepTracker, Tracker
+from notelstm.notes import Note, Notes
+from notelstm.protocols import (
+    BulkTracker,
+    NoteEncoder,
+    RecallingTracker,
+    StepTracker,
+    Tracker,
+)
 from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip
 
@@ -113,6 +119,74 @@ def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
             require(surely <= got <= at_most, f"Row {i}: {what} {got} instead of {surely}.")
 
 
+def _copies_go_their_own_way(trip: Trip) -> None:
+    """A copy stands where the tracker stood, and neither hears what the other is pushed."""
+    half = len(trip.rows) // 2
+    tracker = _pushed(trip.encoder, trip.rows[:half])
+    before, n, clock = tracker.notes(), tracker.n, tracker.clock
+    first, second = tracker.copy(), tracker.copy()
+    for row in trip.rows[half:]:
+        first.push(row)
+    for row in tracker.closing():
+        second.push(row)
+    second.forget(everything=True)
+    require((tracker.n, tracker.clock) == (n, clock), "The tracker moved when a copy did.")
+    require(
+        tracker.sounding(clock) == _pushed(trip.encoder, trip.rows[:half]).sounding(clock),
+        "It sounds otherwise.",
+    )
+    _same_notes(tracker.notes(), before)
+    _same_notes(first.notes(), trip.back)
+    require(first.n == len(trip.back), f"A copy counts {first.n} of {len(trip.back)} notes.")
+
+
+def _what_is_forgotten_was_given_out(trip: Trip) -> None:
+    """`forget` gives each note out once, under its number and as ``decode`` has it."""
+    tracker, given = tracker_of(trip.encoder), dict[int, Note]()
+    plain = tracker_of(trip.encoder)
+    for i, row in enumerate(trip.rows):
+        tracker.push(row)
+        plain.push(row)
+        now = tracker.clock
+        _give(given, tracker.forget() if i % 3 else ())
+        require((tracker.n, now) == (plain.n, plain.clock), f"Row {i}: n or clock changed.")
+        require(tracker.sounding(now) == plain.sounding(now), f"Row {i}: it sounds otherwise.")
+        require(len(tracker.closing()) == len(plain.closing()), f"Row {i}: it closes otherwise.")
+        kept = len(tracker.notes())
+        require(len(given) + kept == tracker.n, f"Row {i}: {len(given)} out, {kept} kept.")
+    for row in tracker.closing():
+        tracker.push(row)
+    _give(given, tracker.forget(everything=True))
+    require(sorted(given) == list(range(tracker.n)), f"Given out were {sorted(given)}.")
+    require(not len(tracker.notes()), "Notes that were given out are still there.")
+    whole = trip.encoder.decode(np.concatenate([trip.rows, plain.closing()]))
+    if given:
+        start, end, pitch, velocity = zip(*(given[i] for i in sorted(given)), strict=True)
+        _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), whole)
+
+
+def _give(given: dict[int, Note], notes: Iterable[tuple[int, Note]]) -> None:
+    for number, note in notes:
+        require(number not in given, f"Note {number} is given out again.")
+        given[number] = note
+
+
+def _rows_at_once_are_rows_one_by_one(trip: Trip) -> None:
+    """If it offers `extend`, this leads where one `push` after another leads."""
+    tracker = tracker_of(trip.encoder)
+    if not isinstance(tracker, BulkTracker):
+        return
+    half = len(trip.rows) // 2
+    tracker.extend(trip.rows[:half])
+    tracker.extend(trip.rows[half:])
+    plain = _pushed(trip.encoder, trip.rows)
+    now = tracker.clock
+    require((tracker.n, now) == (plain.n, plain.clock), f"n {tracker.n}, clock {now}.")
+    require(tracker.sounding(now) == plain.sounding(now), "It sounds otherwise.")
+    _same_notes(tracker.notes(), plain.notes())
+    require(list(tracker.forget()) == list(plain.forget()), "It gives out other notes.")
+
+
 def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
     """Whether a mask, checked for its form, allows an entry."""
     if mask is None:
@@ -194,6 +268,9 @@ TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _the_tracker_knows_what_sounds,
     _the_tracker_recalls_its_latest_notes,
     _the_tracker_knows_what_a_step_leads_to,
+    _copies_go_their_own_way,
+    _what_is_forgotten_was_given_out,
+    _rows_at_once_are_rows_one_by_one,
     _what_was_encoded_is_legal,
     _closing_ends_what_sounds,
 )

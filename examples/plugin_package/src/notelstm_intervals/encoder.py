@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import copy
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -11,7 +12,7 @@ import numpy as np
 from notelstm.encoders.rows import as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
-from notelstm.notes import Notes
+from notelstm.notes import Note, Notes
 
 __all__ = ["IntervalEncoder", "IntervalTracker"]
 
@@ -108,7 +109,8 @@ class IntervalTracker:
 
     def __init__(self, encoder: IntervalEncoder) -> None:
         self._encoder: Final = encoder
-        self._rows: list[Row] = []
+        self._notes: list[Note] = []
+        self._forgotten = 0
         self._open: list[tuple[float, int]] = []
         self._pitch = encoder.anchor
         self._clock = 0.0
@@ -116,7 +118,7 @@ class IntervalTracker:
     @property
     def n(self) -> int:
         """How many notes have begun."""
-        return len(self._rows)
+        return self._forgotten + len(self._notes)
 
     @property
     def clock(self) -> float:
@@ -125,12 +127,13 @@ class IntervalTracker:
 
     def push(self, row: Row) -> None:
         """Take in the next note, (4,)."""
-        interval, step, duration, _ = row.tolist()
+        interval, step, duration, loudness = row.tolist()
         self._pitch += int(interval) - _WIDEST
         self._clock += step
         self._open = [(end, pitch) for end, pitch in self._open if end > self._clock]
-        self._open.append((self._clock + duration, self._pitch))
-        self._rows.append(np.array(row, dtype=np.float32))
+        end, velocity = self._clock + duration, round(loudness * 127)
+        self._open.append((end, self._pitch))
+        self._notes.append(Note(self._clock, end, self._pitch, velocity))
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
@@ -148,5 +151,20 @@ class IntervalTracker:
         return np.zeros((0, len(self._encoder.fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
-        """Everything pushed so far, decoded."""
-        return self._encoder.decode(np.stack(self._rows) if self._rows else self.closing())
+        """Everything pushed so far and not forgotten."""
+        if not self._notes:
+            return Notes.empty()
+        start, end, pitch, velocity = zip(*self._notes, strict=True)
+        return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+
+    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+        """Give out all notes: each says when it ends."""
+        out = list(enumerate(self._notes, self._forgotten))
+        self._notes, self._forgotten = [], self._forgotten + len(out)
+        return out
+
+    def copy(self) -> IntervalTracker:
+        """Another tracker that stands where this one does."""
+        twin = copy.copy(self)
+        twin._notes, twin._open = [*self._notes], [*self._open]
+        return twin

@@ -1,0 +1,110 @@
+"""The music of each lane so far, and what processors may know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, final, overload
+
+import numpy as np
+from torch import Tensor
+from typing_extensions import override
+
+from notelstm.encoders import tracker_of
+from notelstm.fields import Rows
+from notelstm.protocols import BulkTracker, NoteEncoder, Tracker, View
+
+__all__ = ["Lanes", "Views", "push_all"]
+
+_WAITING: Final = 256
+"""Rows that may wait for their trackers, so that they do not fill the memory."""
+
+
+def push_all(tracker: Tracker, rows: Rows, *, bulk: bool) -> None:
+    """Push (T, F) rows, all at once if the tracker can (`bulk`)."""
+    if bulk:
+        assert isinstance(tracker, BulkTracker)
+        tracker.extend(rows)
+        return
+    for row in rows:
+        tracker.push(row)
+
+
+@final
+class Lanes:
+    """B trackers that catch up only when someone looks.
+
+    Args:
+        encoder: What the rows mean.
+        lanes: B.
+    """
+
+    def __init__(self, encoder: NoteEncoder, lanes: int) -> None:
+        self._trackers = [tracker_of(encoder) for _ in range(lanes)]
+        # Looked at once, since it takes longer than a push.
+        self.bulk: Final = isinstance(self._trackers[0], BulkTracker)
+        self._waiting: list[Rows] = []
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self._trackers)
+
+    @property
+    def trackers(self) -> list[Tracker]:
+        """Each lane's music so far."""
+        if self._waiting:
+            table = np.stack(self._waiting)  # (T, B, F)
+            self._waiting = []
+            if len(table) == 1:
+                for tracker, row in zip(self._trackers, table[0], strict=True):
+                    tracker.push(row)
+            else:
+                for i, tracker in enumerate(self._trackers):
+                    push_all(tracker, table[:, i], bulk=self.bulk)
+        return self._trackers
+
+    @trackers.setter
+    def trackers(self, trackers: list[Tracker]) -> None:
+        self._waiting, self._trackers = [], trackers
+
+    def add(self, rows: Rows) -> None:
+        """Take in the next row of each lane, (B, F)."""
+        self._waiting.append(rows)
+        if len(self._waiting) == _WAITING:
+            self.trackers  # noqa: B018
+
+    def add_all(self, rows: Rows) -> None:
+        """Take in the same rows (T, F) in every lane."""
+        for tracker in self.trackers:
+            push_all(tracker, rows, bulk=self.bulk)
+
+
+@final
+class Views(Sequence[View]):
+    """What processors may know of each lane, made when looked at.
+
+    Args:
+        lanes: The music so far.
+        known: (B,) the entries of the row that are fixed, by field name.
+    """
+
+    def __init__(self, lanes: Lanes, known: Mapping[str, Tensor | float]) -> None:
+        self._lanes: Final = lanes
+        self._known: Final = known
+
+    @override
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @overload
+    def __getitem__(self, index: int) -> View: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[View]: ...
+    @override
+    def __getitem__(self, index: int | slice) -> View | list[View]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        known = {
+            name: float(entry[index]) if isinstance(entry, Tensor) else entry
+            for name, entry in self._known.items()
+        }
+        return View(known, self._lanes.trackers[index])

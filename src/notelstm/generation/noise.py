@@ -1,0 +1,73 @@
+"""Where chance comes from: one stream of uniforms a sequence."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LaneNoise", "NoiseStream"]
+
+_BLOCK: Final = 64
+
+
+@final
+class NoiseStream:
+    """The uniforms of one sequence: the same number for each row, forced or not.
+
+    Args:
+        seed: The seed of the whole batch.
+        lane: The number of the sequence in it; lane 0 alone equals lane 0 of a batch.
+        fields: F, fields of a row.
+    """
+
+    def __init__(self, seed: int, lane: int, fields: int) -> None:
+        self._seed: Final = np.random.SeedSequence(seed, spawn_key=(lane,))
+        self._fields: Final = fields
+        self._rng = np.random.default_rng(self._seed)
+        self._next = 0
+
+    def block(self, number: int) -> NDArray[np.float64]:
+        """The uniforms of 64 rows, (64, F, 2) in [0, 1).
+
+        Args:
+            number: Which 64 rows, from 0.
+        """
+        shape = (_BLOCK, self._fields, 2)
+        if number != self._next:
+            # A uniform takes one step of the generator, so any block can be gone to.
+            at = np.random.PCG64(self._seed).advance(number * int(np.prod(shape)))
+            self._rng = np.random.Generator(at)
+        self._next = number + 1
+        return self._rng.random(shape)
+
+
+@final
+class LaneNoise:
+    """The uniforms of B sequences, row by row.
+
+    Args:
+        seed: The seed.
+        lanes: B.
+        fields: F, fields of a row.
+
+    Attributes:
+        at: The row whose uniforms come next; it can be set.
+    """
+
+    def __init__(self, seed: int, lanes: int, fields: int) -> None:
+        self.at = 0
+        self._streams: Final = [NoiseStream(seed, i, fields) for i in range(lanes)]
+        self._number = -1
+        self._block: NDArray[np.float64] = np.zeros(0)
+
+    def next(self) -> NDArray[np.float64]:
+        """(B, F, 2) uniforms of the next row."""
+        number, row = divmod(self.at, _BLOCK)
+        if number != self._number:
+            blocks = [stream.block(number) for stream in self._streams]
+            self._block, self._number = np.stack(blocks, axis=1), number  # (64, B, F, 2)
+        self.at += 1
+        uniforms: NDArray[np.float64] = self._block[row]
+        return uniforms

@@ -1,0 +1,219 @@
+"""The note loop beside the article's, at the reference's sizes; and how steady it is.
+
+Run it as a file, or with pytest's ``-s``. Blocks of a few notes take turns in one process, one
+thread, so that whatever else the machine does falls on all sides; a figure is the median of the
+ratios of neighbouring blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from notelstm.bundle import Bundle
+from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.generation import generate_batch, stream
+from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.sampling import Ancestral, Weighted
+from notelstm.testing.makers import long_piece
+
+GOLDEN: Final = Path(__file__).parents[1] / "golden" / "study.npz"
+AIMS: Final = {"windowed": 5.0, "carried": 20.0, "batch of 256": 400.0}
+NEEDED: Final = {"windowed": 2.5, "carried": 8.0, "batch of 256": 50.0}
+"""Ratios below which something is broken, on a busy machine too."""
+BATCH: Final = 256
+ROUNDS: Final = 15
+
+
+class ArticleModel(nn.Module):
+    """The article's model, as it wrote it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 128, num_layers=1, batch_first=True)
+        self.pitch_linear = nn.Linear(128, 128)
+        self.step_linear = nn.Linear(128, 1)
+        self.duration_linear = nn.Linear(128, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        out, _ = self.lstm(x)
+        last = out[:, -1]
+        return {
+            "pitch": torch.sigmoid(self.pitch_linear(last)),
+            "step": self.step_linear(last),
+            "duration": self.duration_linear(last),
+        }
+
+
+class ArticleLoop:
+    """A window of 25 re-run for each note: the new note appended, the oldest dropped."""
+
+    def __init__(self, model: ArticleModel, window: NDArray[np.float32]) -> None:
+        self.model = model.eval()
+        self.window = window
+
+    def __call__(self, notes: int) -> None:
+        for _ in range(notes):
+            with torch.no_grad():
+                said = self.model(torch.from_numpy(self.window).unsqueeze(0))
+                pitch = int(torch.multinomial(said["pitch"].squeeze(0), num_samples=1))
+                step = float(torch.maximum(said["step"].squeeze(), torch.tensor(0.0)))
+                duration = float(torch.maximum(said["duration"].squeeze(), torch.tensor(0.0)))
+            note = np.array([[pitch / 128, step, duration]], dtype=np.float32)
+            self.window = np.append(np.delete(self.window, 0, axis=0), note, axis=0)
+
+
+def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
+    """Both models with the golden weights, which give the golden outputs; and a first window."""
+    with np.load(GOLDEN, allow_pickle=False) as file:
+        golden = {
+            name: torch.from_numpy(np.array(file[name]))
+            for name in file.files
+            if name != "midi_file"
+        }
+    weights = {k.removeprefix("weights."): v for k, v in golden.items() if k.startswith("weights.")}
+    article = ArticleModel()
+    article.load_state_dict(weights)
+    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields)
+    model.load_state_dict({**weights, "begin": torch.zeros(128)})
+    with torch.no_grad():
+        said = article(golden["x"])
+        for name, got in said.items():
+            torch.testing.assert_close(
+                got, golden[f"out.{name}"].reshape(got.shape), rtol=1e-5, atol=1e-5
+            )
+    rows = golden["x"][0] * torch.tensor([128.0, 1.0, 1.0])
+    step = model.lean()
+    assert step is not None
+    with torch.inference_mode():
+        context, state = step.enter(*_start(model))
+    for row in rows.numpy():
+        context, state = step.step(row, state)
+    for name, want in said.items():
+        got = step.predict(name, context, {}).full()
+        mine: Any = got.logits if name == "pitch" else got.value  # type: ignore[attr-defined]
+        torch.testing.assert_close(mine.reshape(-1), want[0].reshape(-1), rtol=1e-5, atol=1e-5)
+    return article, model, golden["x"][0].float().numpy()
+
+
+def _start(model: ThreeHeadLSTM) -> tuple[Any, Any]:
+    context, state = model.start(1)
+    return type(context)(context.hidden[:, -1]), state
+
+
+def ours(
+    model: ThreeHeadLSTM, window: NDArray[np.float32], *, context: int | None, lanes: int
+) -> Callable[[int], None]:
+    """The same from a prompt of one window."""
+    encoder = StepDurationEncoder()
+    bundle = Bundle(model=model, encoder=encoder, sampler=Weighted(), context=context)
+    prompt = encoder.decode(window * np.array([128, 1, 1], dtype=np.float32))
+    return lambda notes: cast(None, generate_batch(bundle, notes, batch=lanes, prompt=prompt))
+
+
+def measure() -> dict[str, Any]:
+    """Notes a second of the article's loop, and our ratios to it."""
+    torch.set_num_threads(1)
+    article, model, window = golden_models()
+    sides: dict[str, tuple[Callable[[int], None], int, int]] = {
+        "article": (ArticleLoop(article, window), 60, 1),
+        "windowed": (ours(model, window, context=25, lanes=1), 200, 1),
+        "carried": (ours(model, window, context=None, lanes=1), 800, 1),
+        "batch of 256": (ours(model, window, context=None, lanes=BATCH), 200, BATCH),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for play, notes, _ in sides.values():
+        play(notes)
+    for _ in range(ROUNDS):
+        for name, (play, notes, lanes) in sides.items():
+            begun = time.perf_counter()
+            play(notes)
+            rates[name].append(notes * lanes / (time.perf_counter() - begun))
+    plain = np.array(rates["article"])
+    found: dict[str, Any] = {"article, notes a second": float(np.median(plain))}
+    found |= {name: float(np.median(np.array(rates[name]) / plain)) for name in AIMS}
+    return found
+
+
+def expressive_bundle() -> Bundle:
+    """An untrained model of the expressive recipe's sizes."""
+    encoder = LogTimeEncoder()
+    torch.manual_seed(0)
+    model = NoteLSTM(
+        fields=encoder.fields,
+        order=("step", "pitch", "velocity", "duration"),
+        hidden=512,
+        embedding=48,
+        head=256,
+        sounding=True,
+    )
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral())
+
+
+def latencies(notes: int = 2000) -> tuple[float, float]:
+    """Median and 99th percentile of the time to a note, ms."""
+    torch.set_num_threads(1)
+    bundle = expressive_bundle()
+    prompt = long_piece(np.random.default_rng(0), count=200, seconds=60)
+    times = []
+    playing = stream(bundle, prompt=prompt)
+    for _ in range(20):
+        next(playing)
+    for _ in range(notes):
+        begun = time.perf_counter()
+        next(playing)
+        times.append(1000 * (time.perf_counter() - begun))
+    return float(np.median(times)), float(np.quantile(times, 0.99))
+
+
+def growth(notes: int = 100_000) -> float:
+    """Bytes that a stream has grown by from its first tenth to its end."""
+    encoder = StepDurationEncoder()
+    torch.manual_seed(0)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden=16, point_times=False)
+    playing = stream(Bundle(model=model, encoder=encoder, sampler=Weighted()))
+    for _ in itertools.islice(playing, notes // 10):
+        pass
+    tracemalloc.start()
+    for _ in itertools.islice(playing, 2000):
+        pass
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in itertools.islice(playing, notes - notes // 10 - 2000):
+        pass
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return float(after - before)
+
+
+def test_the_note_loop_is_quick() -> None:
+    found = measure()
+    print({name: round(figure, 1) for name, figure in found.items()}, "aims", AIMS)
+    for name, least in NEEDED.items():
+        assert found[name] >= least
+
+
+def test_a_note_comes_in_time() -> None:
+    median, late = latencies()
+    print(f"a note of the expressive size: p50 {median:.2f} ms, p99 {late:.2f} ms")
+    assert late < 2
+
+
+def test_memory_stays() -> None:
+    grown = growth()
+    print(f"a stream of 100,000 notes grew by {grown:.0f} bytes")
+    assert grown < 200_000
+
+
+if __name__ == "__main__":
+    test_the_note_loop_is_quick()
+    test_a_note_comes_in_time()
+    test_memory_stays()

@@ -1,0 +1,359 @@
+"""Streams, snapshots, notes taken back and fed in; forced fields; one lane in plain numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from notelstm.bundle import Bundle
+from notelstm.encoders import (
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+    StepDurationEncoder,
+)
+from notelstm.errors import ConfigError, EncodingError
+from notelstm.fields import Field
+from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
+from notelstm.generation.engines import Batched, Single
+from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.notes import BeatMap, Note, Notes
+from notelstm.protocols import NoteEncoder, Prediction, Tracker, View
+from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Weighted
+from notelstm.testing.makers import long_piece
+
+PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
+IN_BEATS = Notes(
+    start=PROMPT.start, end=PROMPT.end, pitch=PROMPT.pitch, beats=BeatMap(tempi=[100.0])
+)
+
+
+def chained(encoder: NoteEncoder | None = None, **options: Any) -> Bundle:
+    encoder = LogTimeEncoder() if encoder is None else encoder
+    torch.manual_seed(0)
+    settings = {"hidden": 8, "embedding": 4, "sounding": True, **options}
+    model = NoteLSTM(fields=encoder.fields, **settings)
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral())
+
+
+def reference() -> Bundle:
+    encoder = StepDurationEncoder()
+    torch.manual_seed(0)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden=8)
+    with torch.no_grad():
+        for name in ("step", "duration"):
+            cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
+    return Bundle(model=model, encoder=encoder, sampler=Weighted(), context=25, feedback=RawPitch())
+
+
+def events() -> Bundle:
+    return chained(PerformanceEventEncoder())
+
+
+def beats() -> Bundle:
+    return chained(BeatEncoder())
+
+
+def mixtures() -> Bundle:
+    bundle = chained(StepDurationEncoder(), times="mixture")
+    return bundle.with_sampler(Ancestral(processors=(ShortestDuration(),)))
+
+
+def normals() -> Bundle:
+    return chained(StepDurationEncoder())
+
+
+Make = Callable[[], Bundle]
+BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, beats, mixtures, normals])
+
+
+def prompt_of(bundle: Bundle) -> Notes:
+    return IN_BEATS if isinstance(bundle.encoder, BeatEncoder) else PROMPT
+
+
+def session_of(bundle: Bundle, **options: Any) -> Session:
+    return Session(
+        bundle.player, bundle.encoder, bundle.sampler, feedback=bundle.feedback, **options
+    )
+
+
+def as_notes(notes: list[Note]) -> Notes:
+    if not notes:
+        return Notes.empty()
+    start, end, pitch, velocity = zip(*notes, strict=True)
+    return Notes(start=start, end=end, pitch=pitch, velocity=velocity).by_pitch()
+
+
+def same(streamed: list[Note], whole: Notes) -> None:
+    got, want = as_notes(streamed), whole.by_pitch()
+    np.testing.assert_array_equal(got.pitch, want.pitch)
+    np.testing.assert_array_equal(got.velocity, want.velocity)
+    np.testing.assert_allclose(got.start, want.start, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(got.end, want.end, rtol=0, atol=1e-9)
+
+
+@BUNDLES
+@pytest.mark.parametrize("prompted", [False, True])
+def test_a_stream_is_what_is_generated(make: Make, prompted: bool) -> None:
+    bundle = make()
+    prompt = prompt_of(bundle) if prompted else None
+    for limits in ({"notes": 50}, {"seconds": 3.0}, {"notes": 0}, {"notes": 9, "seconds": 0.5}):
+        options: dict[str, Any] = {**limits, "prompt": prompt, "seed": 5}
+        same(list(stream(bundle, **options)), generate(bundle, **options))
+
+
+@BUNDLES
+def test_a_stream_has_no_end(make: Make) -> None:
+    bundle = make()
+    endless = list(itertools.islice(stream(bundle, seed=2), 300))
+    assert len(endless) == 300
+    # In the order of ends; a note that is long on its way may be missing.
+    whole = {note[:3] for note in stream(bundle, seed=2, notes=900)}
+    assert {note[:3] for note in endless} <= whole
+
+
+def test_notes_of_one_row_come_at_once_and_in_order() -> None:
+    starts = [note.start for note in itertools.islice(stream(chained()), 50)]
+    assert starts == sorted(starts)
+
+
+@BUNDLES
+def test_until_says_stop(make: Make) -> None:
+    bundle = make()
+    first = prompt_of(bundle)
+    heard: list[tuple[int, float]] = []
+
+    def until(tracker: Tracker) -> bool:
+        heard.append((tracker.n, tracker.clock))
+        return tracker.n >= len(first) + 7
+
+    notes = generate(bundle, until=until, prompt=first)
+    before = bundle.encoder.encode(first)
+    assert len(notes) == 7
+    assert heard[0][0] == len(bundle.encoder.decode(before))
+    assert notes == generate(bundle, 7, prompt=first)
+    same(list(stream(bundle, until=until, prompt=first)), notes)
+    lanes = generate_batch(bundle, batch=2, until=until, prompt=first)
+    assert [len(lane) for lane in lanes] == [7, 7]
+    # Whichever comes first.
+    assert len(generate(bundle, 3, until=until, prompt=first)) == 3
+    assert len(generate(bundle, 3, until=lambda tracker: True)) == 0
+
+
+@BUNDLES
+def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
+    bundle = make()
+    for lanes in (1, 2):
+        session = session_of(bundle, lanes=lanes, seed=3)
+        for _ in range(70):
+            session.next()
+        snapshot = session.snapshot()
+        (before, *_) = [tracker.notes() for tracker in session.trackers]
+        first = [session.next() for _ in range(70)]
+        for _ in range(2):
+            session.restore(snapshot)
+            assert session.trackers[0].notes() == before
+            np.testing.assert_array_equal([session.next() for _ in range(70)], first)
+    with pytest.raises(ConfigError, match="has the session's 1 lanes; got 2"):
+        session_of(bundle).restore(snapshot)
+
+
+@BUNDLES
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_notes_are_taken_back(make: Make, count: int) -> None:
+    bundle = make()
+    rows = bundle.encoder.encode(prompt_of(bundle))
+    session, plain = session_of(bundle, undoable=20), session_of(bundle, undoable=20)
+    session.feed(rows)
+    plain.feed(rows)
+    drawn: list[Any] = []
+    while session.trackers[0].n < 120:
+        drawn.append(session.next())
+    # Another session plays on up to the first of the notes that are taken back.
+    n = session.trackers[0].n
+    for row in drawn:
+        after = plain.trackers[0].copy()
+        after.push(row[0])
+        if after.n > n - count:
+            break
+        plain.next()
+    session.undo(count)
+    assert session.trackers[0].n == n - count
+    assert session.trackers[0].notes() == plain.trackers[0].notes()
+    # Noise goes on; with the same noise both play the same.
+    apart = session.snapshot()
+    session.restore(plain.snapshot())
+    want = [session.next() for _ in range(30)]
+    session.restore(apart)
+    session._noise.at = plain._noise.at
+    np.testing.assert_array_equal([session.next() for _ in range(30)], want)
+
+
+def test_what_was_fed_is_taken_back_too_even_from_its_middle() -> None:
+    bundle = chained()
+    rows = bundle.encoder.encode(PROMPT)
+    session, plain = session_of(bundle), session_of(bundle)
+    session.feed(rows)
+    session.undo(15)
+    plain.feed(rows[:-15])
+    assert session.trackers[0].notes() == plain.trackers[0].notes()
+    np.testing.assert_array_equal(
+        [session.next() for _ in range(9)], [plain.next() for _ in range(9)]
+    )
+    session.undo(34)
+    assert session.trackers[0].n == 0
+    with pytest.raises(ConfigError, match="the last 0 notes can be taken back; got 1"):
+        session.undo()
+    with pytest.raises(ConfigError, match="at least 1 note"):
+        session.undo(0)
+
+
+def test_only_so_many_are_kept_to_be_taken_back() -> None:
+    session = session_of(chained(), undoable=5)
+    for _ in range(50):
+        session.next()
+    with pytest.raises(ConfigError, match="can be taken back; got 12"):
+        session.undo(12)
+    session.undo(5)
+    assert session.trackers[0].n == 45
+    batch = session_of(chained(), lanes=2)
+    batch.next()
+    with pytest.raises(ConfigError, match="with one lane"):
+        batch.undo()
+
+
+@BUNDLES
+def test_notes_are_given_out_once_though_some_are_taken_back(make: Make) -> None:
+    session = session_of(make(), undoable=10)
+    given: list[tuple[int, Note]] = []
+    for i in range(400):
+        session.next()
+        if i % 3 == 0:
+            given += session.take()[0]
+        if i % 20 == 19 and session.trackers[0].n > 5:
+            left = session.trackers[0].n - 3
+            session.undo(3)
+            given = [(number, note) for number, note in given if number < left]
+    numbers = [number for number, _ in given]
+    assert len(set(numbers)) == len(numbers)
+    given += session.take()[0]
+    kept = len(session.trackers[0].notes())
+    # A note that was given out may sound again when its end was taken back.
+    assert session.trackers[0].n <= len(given) + kept
+    if make not in (events, beats):
+        assert (session.trackers[0].n, kept) == (len(given), 0)
+
+
+def test_notes_are_fed_on_the_sessions_clock() -> None:
+    for bundle in (chained(), normals()):
+        session = session_of(bundle)
+        session.feed(Note(0.5, 1.5, 60))
+        session.next()
+        clock = session.trackers[0].clock
+        session.feed(Note(clock + 0.25, clock + 0.5, 67, 90))
+        session.feed(Notes(start=[clock + 0.25], end=[clock + 1], pitch=[70]))
+        played = session.trackers[0].notes()
+        np.testing.assert_array_equal(played.pitch[[0, 2, 3]], [60, 67, 70])
+        want = [0.5, clock + 0.25, clock + 0.25]
+        np.testing.assert_allclose(played.start[[0, 2, 3]], want, atol=0.02)
+        with pytest.raises(EncodingError, match="begin where the session stands"):
+            session.feed(Note(0.0, 1.0, 60))
+    two = session_of(chained(), lanes=2)
+    two.feed(Note(0.0, 1.0, 60))
+    two.next()
+    for session in (two, session_of(events())):
+        with pytest.raises(EncodingError, match="feed rows"):
+            session.feed(Note(100.0, 101.0, 60))
+
+
+def test_one_lane_runs_in_plain_numbers_where_it_can() -> None:
+    for make in (reference, chained, events, beats, mixtures, normals):
+        assert isinstance(session_of(make())._engine, Single)
+        assert isinstance(session_of(make(), lanes=2)._engine, Batched)
+    double = chained()
+    cast(nn.Module, double.model).double()
+    assert isinstance(session_of(double)._engine, Batched)
+
+
+@BUNDLES
+def test_any_function_as_a_sampler_gets_the_same_in_plain_numbers(make: Make) -> None:
+    bundle = make()
+    for own in (Ancestral(), Greedy(), Weighted()):
+
+        def sampler(
+            field: Field, prediction: Prediction, noise: Any, views: Any, own: Any = own
+        ) -> Any:
+            assert isinstance(views[0], View)
+            return own(field, prediction, noise, views)
+
+        same(
+            list(stream(bundle, sampler=sampler, seed=4, notes=60)),
+            generate(bundle, 60, sampler=own, seed=4),
+        )
+
+
+def test_noise_can_be_gone_to() -> None:
+    stream = NoiseStream(7, 3, 4)
+    blocks = [stream.block(i) for i in range(4)]
+    for i in (2, 0, 3, 1):
+        np.testing.assert_array_equal(NoiseStream(7, 3, 4).block(i), blocks[i])
+        np.testing.assert_array_equal(stream.block(i), blocks[i])
+
+
+def chi_square(counts: Any, shares: Any) -> float:
+    expected = shares * counts.sum()
+    some = expected > 0
+    return float((((counts - expected) ** 2)[some] / expected[some]).sum())
+
+
+@pytest.mark.parametrize("lanes", [1, 400])
+def test_a_field_right_before_a_forced_one_knows_of_it(lanes: int) -> None:
+    """The share of each class is p(free) p(forced | free), summed by brute force."""
+    fields = (
+        Field.categorical("pitch", "pitch", values=range(3)),
+        Field.categorical("step", "step", values=range(4), unit="s"),
+        Field.categorical("duration", "duration", values=range(5), unit="s"),
+    )
+    torch.manual_seed(3)
+    model = NoteLSTM(fields=fields, hidden=6, embedding=3)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.8)
+
+    class Small:
+        def __init__(self) -> None:
+            self.fields = fields
+
+    model.eval()
+    context, _ = model.start(1)
+    joint = np.zeros((3, 4, 5))
+    with torch.no_grad():
+        first = torch.softmax(cast(Any, model.predict("pitch", context, {})).logits.flatten(), 0)
+        for a, b in itertools.product(range(3), range(4)):
+            known = {"pitch": torch.tensor([[a]]), "step": torch.tensor([[b]])}
+            second = torch.softmax(cast(Any, model.predict("step", context, known)).logits, -1)
+            third = torch.softmax(cast(Any, model.predict("duration", context, known)).logits, -1)
+            joint[a, b] = float(first[a]) * float(second.flatten()[b]) * third.flatten().numpy()
+    cases: list[tuple[dict[str, float], int, Any]] = [
+        ({"step": 1.0}, 0, joint[:, 1].sum(-1)),
+        ({"step": 2.0, "duration": 3.0}, 0, joint[:, 2, 3]),
+        ({"pitch": 1.0, "duration": 0.0}, 1, joint[1, :, 0]),
+        # Only the field right before knows.
+        ({"duration": 4.0}, 0, joint.sum((1, 2))),
+    ]
+    for forced, column, shares in cases:
+        session = Session(model, cast(NoteEncoder, Small()), Ancestral(), lanes=lanes, undoable=0)
+        start = session.snapshot()
+        drawn = []
+        for i in range(2000 // lanes):
+            session.restore(start)
+            session._noise.at = i
+            drawn.append(session.next(**forced)[:, column])
+        counts = np.bincount(np.concatenate(drawn).astype(int), minlength=len(shares))
+        # 99.9 % of chi-square with 3 degrees of freedom lie below 16.3.
+        assert chi_square(counts, shares / shares.sum()) < 16.3, forced

@@ -1,0 +1,198 @@
+"""The lean step says what the module says, and draws what the tensors draw."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from notelstm.encoders import (
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+    StepDurationEncoder,
+)
+from notelstm.errors import ShapeError
+from notelstm.fields import Field, Interval
+from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
+from notelstm.predictions import PlainCategorical, PlainNormal, PlainPoint
+from notelstm.protocols import LeanModel, LeanStep, NoteEncoder, NoteModel, PlainPrediction
+from notelstm.sampling import Ancestral, Greedy, ShortestDuration, Weighted
+from notelstm.testing.makers import random_rows
+from notelstm.testing.prediction_checks import as_numbers
+from notelstm.tree import flatten, index
+
+ENCODERS: tuple[NoteEncoder, ...] = (
+    StepDurationEncoder(),
+    LogTimeEncoder(),
+    PerformanceEventEncoder(),
+    BeatEncoder(),
+)
+ORDERS = {3: ("step", "pitch", "duration"), 4: ("step", "pitch", "velocity", "duration")}
+
+
+@st.composite
+def models(draw: st.DrawFn) -> NoteModel:
+    torch.manual_seed(draw(st.integers(0, 99)))
+    model: NoteModel
+    hidden, layers = draw(st.integers(1, 9)), draw(st.integers(1, 2))
+    if draw(st.booleans()):
+        model = ThreeHeadLSTM(
+            fields=StepDurationEncoder().fields,
+            hidden=hidden,
+            layers=layers,
+            sigmoid=draw(st.booleans()),
+            point_times=draw(st.booleans()),
+        )
+    else:
+        fields = draw(st.sampled_from(ENCODERS)).fields
+        model = NoteLSTM(
+            fields=fields,
+            order=draw(st.sampled_from([None, ORDERS.get(len(fields))])),
+            hidden=hidden,
+            layers=layers,
+            embedding=draw(st.integers(1, 5)),
+            head=draw(st.sampled_from([None, 0, 7])),
+            sounding=draw(st.booleans()),
+            times=draw(st.sampled_from(["normal", "mixture"])),
+            dropout=draw(st.sampled_from([0.0, 0.3])),
+        )
+    for parameter in cast(nn.Module, model).parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return Windowed(model, draw(st.integers(1, 5))) if draw(st.booleans()) else model
+
+
+def lean(model: NoteModel) -> LeanStep:
+    assert isinstance(model, LeanModel)
+    step = model.lean()
+    assert step is not None
+    return step
+
+
+def same(model: NoteModel, step: LeanStep, torch_context: Any, context: Any, row: Tensor) -> None:
+    fields = {f.name: (i, f) for i, f in enumerate(model.fields)}
+    known: dict[str, Tensor] = {}
+    for name in model.order:
+        column, field = fields[name]
+        want = as_numbers(model.predict(name, torch_context, known), field)
+        told = {key: float(value) for key, value in known.items()}
+        got = as_numbers(step.predict(name, context, told).full(), field)
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+        entry = row[column : column + 1]
+        known[name] = entry.long() if field.is_categorical else entry
+
+
+@settings(max_examples=40, deadline=None)
+@given(model=models(), seed=st.integers(0, 10**6), prompt=st.integers(0, 7))
+@torch.no_grad()
+def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, prompt: int) -> None:
+    cast(nn.Module, model).eval()
+    step = lean(model)
+    rows = torch.from_numpy(random_rows(model.fields, (1, 16), np.random.default_rng(seed)))
+    contexts, state = model.start(1)
+    context = index(contexts, (slice(None), -1))
+    if prompt:
+        contexts, state = model.forward(rows[:, :prompt], state)
+        context = index(contexts, (slice(None), -1))
+    here, carried = step.enter(context, state)
+    for i in range(prompt, rows.shape[1]):
+        same(model, step, context, here, rows[0, i])
+        before = (here, carried)
+        kept = [t.clone() for t in flatten(step.leave(*before)[1]).values()]
+        contexts, state = model.forward(rows[:, i : i + 1], state)
+        context = index(contexts, (slice(None), -1))
+        here, carried = step.step(rows[0, i].numpy(), carried)
+        for old, now in zip(kept, flatten(step.leave(*before)[1]).values(), strict=True):
+            assert torch.equal(old, now), "a state that was given out was changed"
+    context_back, state_back = step.leave(here, carried)
+    for got, want in ((context_back, context), (state_back, state)):
+        assert type(got) is type(want)
+        flat = flatten(want)
+        for name, tensor in flatten(got).items():
+            assert tensor.dtype == flat[name].dtype
+            torch.testing.assert_close(tensor, flat[name], rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_not_float32_has_no_lean_step() -> None:
+    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+    assert Windowed(model, 3).lean() is not None
+    assert model.double().lean() is None
+    assert Windowed(model, 3).lean() is None
+    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden=4).half().lean() is None
+
+
+CLASSES = Field.categorical("pitch", "pitch", values=range(7))
+NUMBER = Field.continuous("step", "step", unit="s", low=0.0)
+numbers = st.floats(-30, 30, width=32)
+
+
+@st.composite
+def predictions(draw: st.DrawFn) -> tuple[Field, PlainPrediction]:
+    kind = draw(st.sampled_from(["classes", "weights", "point", "normal"]))
+    if kind == "point":
+        return NUMBER, PlainPoint(draw(numbers))
+    if kind == "normal":
+        sigma = draw(st.floats(2**-10, 30, width=32))
+        ends = sorted([draw(numbers), draw(numbers)])
+        low, high = draw(st.sampled_from([(-np.inf, np.inf), (ends[0], np.inf), tuple(ends)]))
+        return NUMBER, PlainNormal(draw(numbers), sigma, low, high)
+    logits = np.array(draw(st.lists(numbers, min_size=7, max_size=7)), dtype=np.float32)
+    weights = None
+    if kind == "weights":
+        share = st.sampled_from([0.0, 1e-30, 0.25, 1.0]) | st.floats(0, 1, width=32)
+        weights = np.array(draw(st.lists(share, min_size=7, max_size=7)), dtype=np.float32)
+    return CLASSES, PlainCategorical(logits, weights)
+
+
+@settings(max_examples=200, deadline=None)
+@given(made=predictions(), seed=st.integers(0, 10**9), confined=st.booleans(), data=st.data())
+def test_plain_draws_are_the_draws_of_tensors(
+    made: tuple[Field, PlainPrediction], seed: int, confined: bool, data: st.DataObject
+) -> None:
+    field, plain = made
+    full: Any = plain.full()
+    if confined and field.is_categorical:
+        mask = np.array(data.draw(st.lists(st.booleans(), min_size=7, max_size=7)))
+        mask[data.draw(st.integers(0, 6))] = True
+        plain, full = plain.masked(mask), full.masked(torch.from_numpy(mask)[None])
+    elif confined:
+        low = 0.1 if not isinstance(plain, PlainNormal) else -np.inf
+        ends = torch.tensor([low]), torch.tensor([np.inf])
+        plain, full = plain.masked(Interval(low, np.inf)), full.masked(ends)
+    uniforms = np.random.default_rng(seed).random(2)
+    noise = torch.from_numpy(uniforms)[None]
+    for sampler in (Ancestral(), Greedy(), Weighted()):
+        choose = sampler.lean()
+        assert choose is not None
+        assert choose(plain, uniforms.tolist()) == float(sampler(field, full, noise, ()))
+
+
+def test_draws_at_the_ends() -> None:
+    plain = PlainCategorical(np.array([0, 1, -np.inf], dtype=np.float32))
+    for noise in (0.0, np.nextafter(1, 0), 0.5):
+        want = float(plain.full().draw(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
+        assert plain.draw([noise, 0.0]) == want
+    normal = PlainNormal(0.0, 1.0)
+    assert normal.draw([0.0, 0.0]) == float(normal.full().draw(torch.zeros(1, 2).double()))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    plain = PlainCategorical(np.zeros(3, dtype=np.float32))
+    with pytest.raises(ShapeError, match="at least one class"):
+        plain.masked(np.zeros(3, dtype=bool))
+    with pytest.raises(ShapeError, match="confined to classes"):
+        plain.masked(Interval(0, 1))
+    with pytest.raises(ShapeError, match="at least one value"):
+        PlainPoint(0.0).masked(Interval(1, 0))
+    with pytest.raises(ShapeError, match="to an interval"):
+        PlainNormal(0.0, 1.0).masked(np.ones(3, dtype=bool))
+
+
+def test_processors_need_tensors() -> None:
+    for sampler in (Ancestral, Greedy, Weighted):
+        assert sampler(processors=(ShortestDuration(),)).lean() is None
