@@ -187,9 +187,10 @@ def test_a_long_prompt_is_read_in_parts_with_the_same_result() -> None:
 
 def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
     rows = CLASSES.encode(PIECE)
-    together, alone = session(lanes=3), session()
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=CLASSES.fields, hidden=8)
+    together, alone = Session(model, CLASSES, Ancestral(), lanes=3), session()
     read: list[int] = []
-    model = together._model
     before = model.forward
 
     def counted(rows: Tensor, state: Any) -> Any:
