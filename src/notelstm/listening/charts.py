@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, DataError
-from notelstm.evaluation.features import FEATURES, bin_names, histograms
 from notelstm.notes import Notes
 
 if TYPE_CHECKING:
@@ -95,6 +94,9 @@ def feature_shares(
         ConfigError: If there is no such feature.
         DataError: If there are no pieces, or one has fewer than two notes.
     """
+    # Pictures and sound need no torch, which comes with evaluation.
+    from notelstm.evaluation.features import FEATURES, bin_names
+
     if feature not in FEATURES:
         raise ConfigError(f"a feature is one of {', '.join(FEATURES)}", got=repr(feature))
     names = bin_names(feature)
@@ -131,6 +133,8 @@ def _lines(path: Path) -> list[dict[str, float]]:
 
 
 def _mean(pieces: Sequence[Notes], feature: str) -> NDArray[np.float64]:
+    from notelstm.evaluation.features import histograms
+
     if not len(pieces):
         raise DataError("features are of at least one piece", got="none")
     return np.asarray(np.mean([histograms(piece)[feature] for piece in pieces], axis=0))
