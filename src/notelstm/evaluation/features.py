@@ -15,7 +15,7 @@ from notelstm.errors import DataError
 from notelstm.evaluation.grid import GRIDS, cells_of, snap
 from notelstm.notes import Notes
 
-__all__ = ["FEATURES", "excerpts", "histograms", "sounding_at_onsets", "usual_length"]
+__all__ = ["FEATURES", "bin_names", "excerpts", "histograms", "sounding_at_onsets", "usual_length"]
 
 FEATURES: Final = ("pitch class", "interval", "step", "duration", "polyphony", "velocity")
 """The names of the features, in the order in which they are shown."""
@@ -55,6 +55,29 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
         "polyphony": _shares(sounding, _MOST),
         "velocity": _shares(cells.velocity, GRIDS["velocity"].size),
     }
+
+
+def bin_names(feature: str) -> tuple[str, ...]:
+    """What each bin of a feature's histogram stands for; of times, where it begins.
+
+    Args:
+        feature: One of :data:`FEATURES`.
+
+    Example:
+        >>> bin_names("step")[:6]
+        ('0 ms', '10 ms', '20 ms', '30 ms', '40 ms', '60 ms')
+    """
+    if feature == "pitch class":
+        return ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+    if feature == "interval":
+        return tuple(f"{n:+d}" if n else "0" for n in range(-_WIDEST, _WIDEST + 1))
+    if feature == "polyphony":
+        return (*map(str, range(1, _MOST)), f"{_MOST}+")
+    if feature == "velocity":
+        return tuple(str(max(1, 4 * n)) for n in range(GRIDS["velocity"].size))
+    cells = np.arange(GRIDS["step"].last + 1)
+    first = np.searchsorted(_bins(cells), np.arange(_BINS))
+    return tuple(f"{10 * n} ms" if n < 100 else f"{n / 100:.3g} s" for n in cells[first].tolist())
 
 
 def sounding_at_onsets(notes: Notes) -> NDArray[np.int64]:

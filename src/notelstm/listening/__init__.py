@@ -1,5 +1,6 @@
 """Seeing and hearing: what has been made, as a picture, as sound, and as a page with both."""
 
+from notelstm.listening.charts import feature_shares, training_curves
 from notelstm.listening.page import Sample, notebook_html, page_html, save_page
 from notelstm.listening.pianoroll import piano_roll, pitch_name, save_piano_roll
 from notelstm.listening.soundfont import play_soundfont
@@ -7,6 +8,7 @@ from notelstm.listening.synthesis import save_audio, synthesize
 
 __all__ = [
     "Sample",
+    "feature_shares",
     "notebook_html",
     "page_html",
     "piano_roll",
@@ -16,4 +18,5 @@ __all__ = [
     "save_page",
     "save_piano_roll",
     "synthesize",
+    "training_curves",
 ]

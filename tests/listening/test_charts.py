@@ -1,0 +1,124 @@
+"""Charts: what is drawn, from which figures, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from notelstm.errors import ConfigError, DataError
+from notelstm.evaluation.features import FEATURES, bin_names, histograms
+from notelstm.listening import feature_shares, training_curves
+from notelstm.notes import Notes
+
+LOW = Notes(start=[0, 0.5, 1], end=[0.5, 1, 2], pitch=[60, 62, 60], velocity=64)
+HIGH = Notes(start=[0, 0, 2], end=[2, 2, 2.5], pitch=[71, 83, 71], velocity=[20, 90, 126])
+
+
+@pytest.fixture
+def ax() -> Axes:
+    return Figure().add_subplot()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    lines = [
+        {"epoch": n, "loss": 5 - n, "loss/pitch": 2 - n / 2, "validation": (n - 2) ** 2 + 1}
+        for n in (1, 2, 3)
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def curves(ax: Axes) -> dict[str, list[list[float]]]:
+    lines = {str(line.get_label()): line for line in ax.lines}
+    return {
+        name: np.asarray(line.get_xydata()).tolist()
+        for name, line in lines.items()
+        if not name.startswith("_")
+    }
+
+
+def test_losses_by_epoch_and_the_best(log: Path, ax: Axes) -> None:
+    training_curves(log, ax)
+    assert curves(ax) == {
+        "training": [[1, 4], [2, 3], [3, 2]],
+        "validation": [[1, 2], [2, 1], [3, 2]],
+    }
+    assert [text.get_text() for text in ax.texts] == ["1.000 at epoch 2"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "loss")
+    assert {line.get_linestyle() for line in ax.lines if len(np.asarray(line.get_xdata())) > 1}
+
+
+def test_one_field_of_a_folder_whose_run_goes_on(log: Path, ax: Axes) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write('{"epoch": 4, "lo')
+    training_curves(log.parent, ax, field="pitch")
+    assert curves(ax) == {"training": [[1, 1.5], [2, 1], [3, 0.5]]}
+    assert ax.get_ylabel() == "loss of pitch"
+
+
+def test_a_single_epoch_can_be_seen(log: Path, ax: Axes) -> None:
+    log.write_text('{"epoch": 1, "loss": 4.0}\n', encoding="utf-8")
+    training_curves(log, ax)
+    (line,) = ax.lines
+    assert line.get_marker() == "o"
+
+
+def test_logs_that_cannot_be_drawn(log: Path, ax: Axes) -> None:
+    with pytest.raises(ConfigError, match=r"'velocity'.*\['pitch'\]"):
+        training_curves(log, ax, field="velocity")
+    for text, match in (("", "at least one epoch"), ("no\n", "is JSON")):
+        log.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=match):
+            training_curves(log, ax)
+    with pytest.raises(DataError, match="no such file"):
+        training_curves(log.with_name("none"), ax)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_shares_of_both_sides(feature: str, ax: Axes) -> None:
+    feature_shares([LOW, HIGH], [HIGH], ax, feature=feature)
+    bars = [bar.get_height() for bar in ax.patches]  # type: ignore[attr-defined]  # rectangles
+    wanted = (histograms(LOW)[feature] + histograms(HIGH)[feature]) / 2
+    assert np.allclose(bars, wanted)
+    (line,) = ax.lines
+    assert np.allclose(np.asarray(line.get_ydata()), histograms(HIGH)[feature])
+    assert len(bin_names(feature)) == len(bars)
+    shown = [label.get_text() for label in ax.get_xticklabels()]
+    assert shown[0] == bin_names(feature)[0]
+    assert 4 <= len(shown) <= len("".join(shown)) <= 32
+    legend = ax.get_legend()
+    assert legend is not None
+    assert {text.get_text() for text in legend.get_texts()} == {"real", "generated"}
+    assert ax.get_xlabel() == feature
+
+
+def test_bins_are_named_for_what_is_in_them() -> None:
+    def fullest(feature: str, piece: Notes) -> str:
+        return bin_names(feature)[int(np.argmax(histograms(piece)[feature]))]
+
+    assert fullest("pitch class", LOW) == "C"
+    assert fullest("pitch class", HIGH) == "B"
+    assert fullest("velocity", LOW) == "64"
+    assert fullest("polyphony", LOW) == "1"
+    assert histograms(HIGH)["interval"][bin_names("interval").index("+12")] == 0.5
+    assert histograms(LOW)["step"][bin_names("step").index("460 ms")] == 1
+    assert histograms(HIGH)["duration"][-1] == 0
+
+
+def test_refusals(ax: Axes) -> None:
+    with pytest.raises(ConfigError, match="pitch class"):
+        feature_shares([LOW], [HIGH], ax, feature="tempo")
+    with pytest.raises(DataError, match="at least one piece"):
+        feature_shares([LOW], [], ax, feature="step")
+    with pytest.raises(DataError, match="at least 2 notes"):
+        feature_shares([LOW], [HIGH[:1]], ax, feature="step")
