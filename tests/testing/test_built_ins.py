@@ -301,7 +301,9 @@ PROCESSORS: list[tuple[Processor, set[Role]]] = [
 """Each processor, and the roles that it changes; none for all."""
 
 
-@pytest.mark.parametrize(("processor", "roles"), PROCESSORS, ids=str)
+@pytest.mark.parametrize(
+    ("processor", "roles"), PROCESSORS, ids=[str(processor) for processor, _ in PROCESSORS]
+)
 def test_processors(processor: Processor, roles: set[Role]) -> None:
     check_processor(processor, roles=roles or None)
     piece, event = in_lanes(BeatEncoder(), IN_BARS), PerformanceEventEncoder()
