@@ -120,6 +120,9 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     shutil.copytree(ROOT / "docs", site / "docs", ignore=made)
     for page in ROOT.glob("*.md"):
         shutil.copy(page, site)
+    card = Path("src/notelstm/pretrained/CARD.md")
+    (site / card).parent.mkdir(parents=True)
+    shutil.copy(ROOT / card, site / card)
     built = subprocess.run(
         [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "docs", "html"],
         check=False,

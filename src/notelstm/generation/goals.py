@@ -85,7 +85,7 @@ class Goal:
 
         Args:
             number: From 0, those before the lane set out included.
-            start: Its onset, seconds after :attr:`zero`.
+            start: Its onset, seconds after `zero`.
         """
         notes, seconds, _ = self._limits
         new = number - self.n

@@ -45,7 +45,7 @@ def _ends(legal: Mask) -> Interval:
 
 @final
 class PlainCategorical(NamedTuple):
-    """One of C classes; see :class:`Categorical`.
+    """One of C classes; see :class:`~notelstm.predictions.Categorical`.
 
     Attributes:
         logits: (C,) float32.
@@ -94,7 +94,7 @@ class PlainCategorical(NamedTuple):
 
 @final
 class PlainPoint(NamedTuple):
-    """A single value; see :class:`Point`.
+    """A single value; see :class:`~notelstm.predictions.Point`.
 
     Attributes:
         value: In the field's unit, as float32 has it.
@@ -123,7 +123,7 @@ class PlainPoint(NamedTuple):
 
 @final
 class PlainNormal(NamedTuple):
-    """A censored normal distribution; see :class:`Normal`.
+    """A censored normal distribution; see :class:`~notelstm.predictions.Normal`.
 
     Attributes:
         mean: In the field's unit, as float32 has it.
