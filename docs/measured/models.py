@@ -3,7 +3,7 @@
     python docs/measured/models.py MAESTRO_FOLDER
 
 trains every row of the table on the same training pieces, once through, scores it in nats per note
-on the beginnings of validation pieces, and puts the figures into ``models.json`` beside this
+on the validation split, and puts the figures into ``models.json`` beside this
 script and the table of the docs into ``models.md``. Rows that are in the file already are not
 measured again, so that it can be stopped and gone on with. ``--table`` writes the table again
 without measuring.
@@ -71,6 +71,9 @@ def recipes() -> dict[str, Recipe]:
         "events": replace(full, encoder=PerformanceEventEncoder(), model=events),
         "notes, times as mixtures": replace(full, encoder=StepDurationEncoder(), model=mixtures),
         "notes": full,
+        "notes, none of the ideas below": small(
+            sounding=False, head=0, order=["step", "pitch", "duration", "velocity"]
+        ),
         "notes, hears nothing": small(sounding=False),
         "notes, linear heads": small(head=0),
         "notes, velocity last": small(order=["step", "pitch", "duration", "velocity"]),
@@ -88,7 +91,12 @@ def trained(recipe: Recipe, train: Sequence[Notes], valid: Sequence[Notes]) -> d
     seconds = time.process_time() - began
     parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     scores = nats_per_note(bundle.player, bundle.encoder, valid, sigmas=bundle.sigmas)
-    return {**scores.to_json(), "parameters": parameters, "seconds": seconds}
+    return {
+        **scores.to_json(),
+        "parameters": parameters,
+        "trained": sum(map(len, train)),
+        "seconds": seconds,
+    }
 
 
 def baselines(train: Sequence[Notes]) -> dict[str, Callable[[], Baseline]]:
@@ -107,7 +115,8 @@ def counted(make: Callable[[], Baseline], valid: Sequence[Notes]) -> dict[str, A
     began = time.process_time()
     baseline = make()
     seconds = time.process_time() - began
-    return {**score_baseline(baseline, valid).to_json(), "parameters": None, "seconds": seconds}
+    figures = score_baseline(baseline, valid).to_json()
+    return {**figures, "parameters": None, "trained": None, "seconds": seconds}
 
 
 def pieces_of(folder: Path, split: str) -> list[Notes]:
@@ -120,13 +129,13 @@ def pieces_of(folder: Path, split: str) -> list[Notes]:
 
 def table(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    names = [*FIGURES.values(), *MORE.values(), "parameters", "CPU seconds"]
-    lines = ["| trained on the same notes | " + " | ".join(names) + " |", "|---" * 9 + "|"]
+    counts = {"parameters": "parameters", "trained": "notes trained on", "seconds": "CPU seconds"}
+    names = ["", *FIGURES.values(), *MORE.values(), *counts.values()]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for name, row in results["rows"].items():
         figures = ["" if row[key] is None else f"{row[key]:.2f}" for key in (*FIGURES, *MORE)]
-        size = "" if row["parameters"] is None else f"{row['parameters']:,}"
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:,.0f}"
-        lines.append("| " + " | ".join([name, *figures, size, seconds]) + " |")
+        figures += ["" if row[key] is None else f"{row[key]:,.0f}" for key in counts]
+        lines.append("| " + " | ".join([name, *figures]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -134,8 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("maestro", type=Path, nargs="?", help="the MAESTRO v2.0.0 folder")
     parser.add_argument("--train", type=int, default=330, help="training pieces")
-    parser.add_argument("--validation", type=int, default=40, help="validation pieces")
-    parser.add_argument("--notes", type=int, default=2000, help="notes of each validation piece")
+    parser.add_argument("--validation", type=int, help="validation pieces (default: all)")
     parser.add_argument("--table", action="store_true", help="write the table and stop")
     args = parser.parse_args()
     if args.table:
@@ -145,17 +153,17 @@ def main() -> None:
         parser.error("the MAESTRO folder is needed")
     torch.set_num_threads(1)
     train = pieces_of(args.maestro, "train")[:: max(1, 967 // args.train)][: args.train]
-    valid = [n[: args.notes] for n in pieces_of(args.maestro, "validation")[: args.validation]]
+    valid = pieces_of(args.maestro, "validation")[: args.validation]
     setting = {
         "train": len(train),
         "training notes": sum(map(len, train)),
         "validation": len(valid),
-        "notes": args.notes,
+        "validation notes": sum(map(len, valid)),
     }
     results: dict[str, Any] = {**setting, "rows": {}}
     if RESULTS.exists():
         before = json.loads(RESULTS.read_text(encoding="utf-8"))
-        if {key: before[key] for key in setting} == setting:
+        if {key: before.get(key) for key in setting} == setting:
             results = before
     measure: dict[str, Callable[[], dict[str, Any]]] = {
         name: functools.partial(counted, make, valid) for name, make in baselines(train).items()
@@ -176,7 +184,13 @@ def shipped(valid: Sequence[Notes]) -> dict[str, Any]:
     bundle = load()
     parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     scores: Scores = nats_per_note(bundle.player, bundle.encoder, valid)
-    return {**scores.to_json(), "parameters": parameters, "seconds": None}
+    epochs = bundle.settings["training"]["epochs"]
+    return {
+        **scores.to_json(),
+        "parameters": parameters,
+        "trained": bundle.data.notes * epochs,
+        "seconds": None,
+    }
 
 
 if __name__ == "__main__":

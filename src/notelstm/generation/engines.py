@@ -84,7 +84,7 @@ class Batched:
         self._columns: Final = {name: i for i, name in enumerate(parts.fields)}
         with in_use(parts.model):
             context, state = parts.model.start(len(lanes))
-        self.place = Place(index(context, (slice(None), -1)), state)
+        self.place: Place = Place(index(context, (slice(None), -1)), state)
         self._device: Final = leaf(context).device
         self._bounds: Final = {
             name: self._ends([field.interval] * len(lanes))
@@ -196,7 +196,7 @@ class Single:
         with in_use(parts.model):
             context, state = parts.model.start(1)
             start = step.enter(index(context, (slice(None), -1)), state)
-        self.place = Place(*start)
+        self.place: Place = Place(*start)
 
     def using(self) -> AbstractContextManager[None]:
         """Nothing: there is no graph and no mode."""

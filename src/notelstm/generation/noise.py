@@ -57,7 +57,7 @@ class LaneNoise:
     """
 
     def __init__(self, seed: int, lanes: int, fields: int) -> None:
-        self.at = 0
+        self.at: int = 0
         self._streams: Final = [NoiseStream(seed, i, fields) for i in range(lanes)]
         self._number = -1
         self._block: NDArray[np.float64] = np.zeros(0)
