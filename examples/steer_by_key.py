@@ -7,13 +7,13 @@ at most four notes sound at once; when, how long and how loud is the model's own
 
 from notelstm import Ancestral, generate, load
 from notelstm.listening import Sample, save_page, save_piano_roll
-from notelstm.sampling import PolyphonyCap, Scale, Temperature
+from notelstm.sampling import PolyphonyCap, Scale, TopP
 
 bundle = load()
 samples = []
-for key in ("C major", "C minor", "C major pentatonic"):
-    steps = (Scale(name=key), PolyphonyCap(voices=4), Temperature(temperature=0.9))
-    music = generate(bundle, seconds=20, sampler=Ancestral(processors=steps), seed=7)
+for key in ("C major", "C minor", "A minor pentatonic"):
+    steps = (Scale(name=key), PolyphonyCap(voices=4), TopP(mass=0.97))
+    music = generate(bundle, seconds=25, sampler=Ancestral(processors=steps), seed=11)
     samples.append(Sample(notes=music, title=key))
     print(f"{key}: {music}")
 
