@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,38 +28,11 @@ TUNE = Notes(
 SHORT = Notes(start=[0, 0.2], end=[0.2, 0.5], pitch=[50, 80], velocity=90)
 LONG = Notes(start=[0], end=[20], pitch=[40], velocity=110)
 NASTY = '</script><b onclick="x">&amp; ♫'
-FLAGS = (
-    "headless=new",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-)
 LEVEL = """
 const sound = new Float32Array(2048);
 player.piano.heard.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("needs Chromium and its driver: on Debian, chromium and chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    yield running
-    running.quit()
 
 
 @pytest.fixture(scope="module")

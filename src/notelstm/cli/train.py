@@ -58,6 +58,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     callback: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, arg(metavar="NAME", help_behavior_hint="")
     ] = (),
+    report: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
     profile: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
@@ -88,6 +89,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
         precision: In what matrix products are computed; auto tries which is faster here.
         callback: Add a callback, as `notelstm plugins` lists them: samples, tensorboard,
             divergence-guard. NAME:KEY=VALUE,KEY=VALUE gives it settings.
+        report: Write a page, .html, that any browser shows, again after each epoch: curves, music
+            from the model as it learns (the callback `samples`), settings.
         profile: Write to MODEL.run/profile.txt on which operations the time goes.
         resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
         half: Write the model's numbers in half precision, for a file of half the size.
@@ -132,9 +135,13 @@ def train(  # noqa: PLR0913 - each is an option of the command
         start=start,
         # What was held out is part of the record, so that `evaluate --split` finds it again.
         record={"held_out": validation},
-        callbacks=chosen_callbacks(callback, minutes=minutes, profile=profile),
+        callbacks=chosen_callbacks(
+            callback, minutes=minutes, profile=profile, report=report, title=output.stem
+        ),
     )
     print(f"wrote {output}: {_size(bundle)}")
+    if report is not None:
+        print(f"wrote {report}: open it in a browser")
     print(f"next: notelstm generate {output} -o out.mid")
 
 
