@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from notelstm.errors import ConfigError
 from notelstm.listening import Chart
+from notelstm.listening.chart import Points
 
 LOSSES = {
     "training": [(1.0, 4.0), (2.0, 3.0), (3.0, 2.0)],
@@ -109,7 +110,7 @@ def test_names_cannot_break_out() -> None:
     assert caption.text == nasty
 
 
-def test_refusals() -> None:
-    for lines in ({}, {"a": []}, {name: [(1.0, 1.0)] for name in "abc"}):
-        with pytest.raises(ConfigError, match="1 to 2 lines"):
-            Chart(title="x", lines=lines)
+@pytest.mark.parametrize("lines", [{}, {"a": []}, {name: [(1.0, 1.0)] for name in "abc"}])
+def test_refusals(lines: dict[str, Points]) -> None:
+    with pytest.raises(ConfigError, match="1 to 2 lines"):
+        Chart(title="x", lines=lines)
