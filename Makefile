@@ -17,7 +17,7 @@ pytest examples: export OMP_NUM_THREADS := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## train for a minute on Bach, write a MIDI file and its picture
+demo: $(VENV)/.demo ## train for a minute on Bach, write music, a picture, and a page that plays it
 	@$(BIN)/notelstm demo
 	@echo "          (notelstm is $(BIN)/notelstm here)"
 

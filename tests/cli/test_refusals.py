@@ -141,6 +141,7 @@ OTHERS = {
     "inspect empty": "To fix: ",
     "demo --chorales 0": "at least 1 chorale; got 0",
     "demo --epochs -1": "epochs is at least 0; got -1",
+    "demo --minutes 0": "minutes is above 0; got 0",
     "demo --chorales 1 --epochs 0 -o study.mid": "study.mid",
 }
 
