@@ -195,6 +195,45 @@ def test_samples_are_chosen_and_saved(opened: Chrome) -> None:
     assert rows == ["encoder log-time", f"<i> {NASTY}"]
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_keyboard_goes_where_the_eyes_go(opened: Chrome, width: int) -> None:
+    resize(opened, width)
+    opened.refresh()
+    seen, tops = [], []
+    for _ in range(8):
+        press(opened, "\ue004") if not seen else opened.switch_to.active_element.send_keys("\ue004")
+        now = opened.switch_to.active_element
+        seen.append(now.get_attribute("id") or now.find_element("class name", "name").text)
+        tops.append(now.rect["y"] + now.rect["height"])
+        assert now.value_of_css_property("outline-style") == "solid"
+    controls = ["play", "seek", "loop", "volume", "midi"]
+    assert seen == [*controls, NASTY, "Sample 2", "Sample 3"]
+    # Beside the player or below it, the samples come after it.
+    assert tops[5:] == sorted(tops[5:])
+    if width == 390:
+        assert max(tops[:5]) < tops[5]
+    for control in opened.find_elements("css selector", "button, a"):
+        assert min(control.size.values()) >= 44, "a thumb is that wide"
+
+
+def test_headings_and_names_are_in_order(opened: Chrome) -> None:
+    found = opened.find_elements("css selector", "h1, h2, h3, caption")
+    assert [(e.tag_name, e.text) for e in found] == [
+        ("h1", "Two"),
+        ("h2", NASTY),
+        ("h2", "Samples"),
+        ("caption", "Model"),
+    ]
+    roll = opened.find_element("id", "roll")
+    assert roll.aria_role == "image"
+    assert roll.accessible_name.startswith(f"Piano roll of {NASTY}: 24 notes")
+    names = {e.accessible_name for e in opened.find_elements("css selector", ".controls *[id]")}
+    assert {"Play", "Position", "Loop", "Volume", "Save MIDI"} <= names
+    ids = run(opened, "return [...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(set(ids)) == len(ids)
+    assert run(opened, "return document.documentElement.lang") == "en"
+
+
 def test_volume(opened: Chrome) -> None:
     press(opened, " ")
     wait_for(lambda: run(opened, LEVEL) > 0.02)

@@ -284,7 +284,7 @@ function pressed(event) {
   // What has the keyboard's attention answers for itself.
   const own = event.target.closest("input, button, a") && (event.target.matches("input") || event.key === " ");
   const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!action || own || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!action || own || event.target.closest(".charts") || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   action();
 }
