@@ -311,13 +311,6 @@ def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert "size: about 360 chorales" in of_bach
 
 
-def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "-o", str(tmp_path), "--chorales", "2", "--epochs", "1"]) == 0
-    assert "listen:" in capsys.readouterr().out
-    assert len(read_midi(tmp_path / "demo.mid")) > 100
-    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_errors_are_one_line_that_says_what_to_do(
     folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
