@@ -62,3 +62,12 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield running
     running.quit()
+
+
+@pytest.fixture
+def fluidsynth() -> None:
+    """Nothing, where sound fonts can be played."""
+    try:
+        import fluidsynth as _  # noqa: F401  # only to see whether it is there
+    except ImportError as error:
+        lacking(f"pyfluidsynth and FluidSynth's library: {error}")

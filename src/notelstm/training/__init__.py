@@ -5,6 +5,7 @@ from notelstm.training.config import TrainingConfig
 from notelstm.training.guards import DivergenceGuard, TimeBudget
 from notelstm.training.profile import Profile
 from notelstm.training.progress import Progress
+from notelstm.training.report import Report
 from notelstm.training.run_folder import RunFolder
 from notelstm.training.samples import Playing, Samples
 from notelstm.training.step import TrainStep, measure_terms
@@ -22,6 +23,7 @@ __all__ = [
     "Playing",
     "Profile",
     "Progress",
+    "Report",
     "RunFolder",
     "Samples",
     "TensorBoard",
