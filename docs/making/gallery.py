@@ -20,6 +20,8 @@ TITLES = {
     "write_a_sampler": "Write a sampler",
     "bare_torch_loop": "A training loop of one's own",
 }
+"""In the order of the gallery; what is not here comes after them, by its name."""
+
 QUICK = ("steer_by_key",)
 """Those that take a few seconds: they are run, and what they make is shown."""
 
@@ -43,16 +45,13 @@ def write(examples: Path, made: Path, page: Path) -> None:
         examples: The folder of examples.
         made: What :func:`run` has made.
         page: Where to.
-
-    Raises:
-        ValueError: If an example has no title, or a title no example.
     """
-    scripts = {path.stem: path for path in examples.glob("*.py")}
-    if scripts.keys() != TITLES.keys():
-        raise ValueError(
-            f"examples without title, or the reverse: {scripts.keys() ^ TITLES.keys()}"
-        )
-    sections = [_section(scripts[name], title, made) for name, title in TITLES.items()]
+    scripts = {path.stem: path for path in sorted(examples.glob("*.py"))}
+    names = [*TITLES, *(name for name in scripts if name not in TITLES)]
+    sections = [
+        _section(scripts[name], TITLES.get(name, name.replace("_", " ").capitalize()), made)
+        for name in names
+    ]
     page.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
