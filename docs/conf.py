@@ -71,7 +71,7 @@ nitpick_ignore_regex = [
     ),
     # The same, where a signature is shown as it is written because one of its names is imported
     # for type checkers only.
-    (r"py:class", r"Axes|FlagCreatePairsOff|NDArray|Positional|SearchStrategy|Tensor"),
+    (r"py:class", r"Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor"),
     # Type variables are not documented: they say nothing by themselves.
     (r"py:class", r"notelstm\..*\.T"),
 ]

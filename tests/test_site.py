@@ -56,6 +56,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy / "html"
 
 
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build's own scripts can be imported."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "measured")
+
+
 class Page(HTMLParser):
     """What a page can be linked to by, and what it links to."""
 
@@ -228,3 +235,50 @@ def test_dark_is_dark(chrome: Chrome, site: Path) -> None:
     assert seen["light"] == ("none", "rgb(255, 255, 255)")
     assert "invert" in seen["dark"][0]
     assert seen["dark"][1] == "rgb(30, 32, 36)"
+
+
+@pytest.mark.usefixtures("scripts")
+def test_what_was_made_is_kept_until_its_sources_change(tmp_path: Path) -> None:
+    making = importlib.import_module("making")
+    source, folder, made = tmp_path / "source.py", tmp_path / "made", []
+
+    def make(to: Path) -> None:
+        made.append(to)
+        (to / f"{len(made)}.txt").touch()
+
+    for text, names in (("a", ["1.txt"]), ("a", ["1.txt"]), ("b", ["2.txt"])):
+        source.write_text(text)
+        making._keep(folder, make, [source])
+        assert [path.name for path in folder.iterdir()] == names
+
+    def fail(to: Path) -> None:
+        raise RuntimeError
+
+    source.write_text("c")
+    with pytest.raises(RuntimeError):
+        making._keep(folder, fail, [source])
+    making._keep(folder, make, [source])
+    assert (folder / "3.txt").exists(), "what failed half-way is made again"
+
+
+@pytest.mark.usefixtures("scripts")
+def test_benchmarks_become_tables() -> None:
+    benchmarks = importlib.import_module("benchmarks")
+    machine = {"processor": "one"}
+    table = benchmarks.tables(
+        {
+            "plain": {"what": "Plain.", "figures": {"a": 0.123, "b": 1234.5}, "machine": machine},
+            "grid": {
+                "what": "Grid.",
+                "figures": {"x: a": 1.0, "y: a": 22.22, "y: b": 3.0},
+                "machine": {},
+            },
+        }
+    )
+    for line in ("## Plain", "| a | 0.12 |", "| b | 1,234 |", "Measured on processor: one."):
+        assert line in table.splitlines(), table
+    for line in ("|  | x | y |", "| a | 1 | 22.2 |", "| b |  | 3 |"):
+        assert line in table.splitlines(), table
+    # Each of them can be asked; `figures` is what the script calls.
+    for name in benchmarks.names():
+        assert callable(benchmarks.script(name).figures)

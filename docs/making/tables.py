@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from notelstm.plugins import KINDS, installed
 
 __all__ = ["figures", "make"]
 
+# A docstring is not Markdown: its references become plain names here.
+_ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?(\w+)`")
 _MEASURED = {"models": "models.py MAESTRO_FOLDER", "benchmarks": "benchmarks.py"}
 
 
@@ -35,7 +38,8 @@ def _parts() -> str:
         for plugin in installed(kind):
             if plugin.distribution == "notelstm":
                 target = plugin.entry_point.value.replace(":", ".")
-                lines.append(f"| {{py:obj}}`{plugin.name} <{target}>` | {plugin.summary} |")
+                what = _ROLE.sub(r"`\1`", plugin.summary).replace("|", "\\|")
+                lines.append(f"| {{py:obj}}`{plugin.name} <{target}>` | {what} |")
         lines.append("")
     return "\n".join(lines)
 
