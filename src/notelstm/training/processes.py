@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -154,10 +155,16 @@ class Processes:
         except RuntimeError as error:
             raise TrainingError(
                 f"all {self.count} processes of a run go on to its end",
-                got=f"one that does not answer: {str(error).splitlines()[0]}",
+                got=f"one that does not answer: {_first_sentence(error)}",
                 where=f"process {self.rank}",
                 fix="look for the first error of the others, then start all again and resume",
             ) from error
+
+
+def _first_sentence(error: RuntimeError) -> str:
+    """What torch says, without the place in its source and without its advice."""
+    text = re.sub(r"^\[[^]]*\.\w+:\d+\] ", "", str(error).splitlines()[0])
+    return text.partition(". ")[0]
 
 
 @final
