@@ -392,6 +392,8 @@ def a_folder_that_is_taken(place: Path) -> dict[str, Any]:
 def main() -> None:
     """Play every scenario."""
     torch.set_num_threads(1)
+    # What runs in the background has inherited deaf ears.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     place = Path(sys.argv[1])
     # What torch imports on the way is there before any fork.
     for kind, optimizer in (("windows", "sgd"), ("lanes", "adamw")):
