@@ -79,11 +79,14 @@ def test_long_pieces_are_read_in_chunks() -> None:
     assert [got["step"], got["duration"]] == pytest.approx(counted.tolist(), rel=1e-5)
 
 
-def test_no_points_no_sigmas() -> None:
+def test_no_points_no_sigmas(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = LogTimeEncoder()
     classes = NoteLSTM(fields=encoder.fields, hidden=4, embedding=2)
     piece = random_rows(encoder.fields, (40,), np.random.default_rng(0))
-    assert fit_sigmas(classes, [piece]) == {}
+    asked, predict = [], classes.predict
+    monkeypatch.setattr(classes, "predict", lambda *a: asked.append(a[0]) or predict(*a))
+    assert fit_sigmas(classes, [piece] * 9) == {}
+    assert len(asked) == len(encoder.fields), "the other pieces would say the same"
     assert fit_sigmas(model(), rows(25, 3)) == {}
     assert fit_sigmas(model(), []) == {}
 

@@ -199,7 +199,8 @@ def test_samples_are_chosen_and_saved(opened: Chrome) -> None:
 def test_the_keyboard_goes_where_the_eyes_go(opened: Chrome, width: int) -> None:
     resize(opened, width)
     opened.refresh()
-    seen, tops = [], []
+    seen: list[str] = []
+    tops: list[float] = []
     for _ in range(8):
         press(opened, "\ue004") if not seen else opened.switch_to.active_element.send_keys("\ue004")
         now = opened.switch_to.active_element
