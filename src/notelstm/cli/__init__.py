@@ -66,6 +66,7 @@ def _run(arguments: list[str]) -> None:
     from tyro.extras import SubcommandApp
 
     from notelstm.cli import corpora, demo, evaluate, generate, inspect, plugins, render, train
+    from notelstm.cli.processes import first_talks
 
     logging.basicConfig(format="notelstm: warning: %(message)s", level=logging.WARNING)
     app = SubcommandApp()
@@ -80,4 +81,5 @@ def _run(arguments: list[str]) -> None:
         plugins.plugins,
     ):
         app.command(command)
-    app.cli(prog="notelstm", description=_ABOUT, args=arguments or ["--help"])
+    with first_talks():
+        app.cli(prog="notelstm", description=_ABOUT, args=arguments or ["--help"])

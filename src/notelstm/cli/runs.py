@@ -87,7 +87,7 @@ def run_recipe(
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import BestKept, JsonLog, Progress
+    from notelstm.training import BestKept, JsonLog, Processes, Progress
 
     lines = EpochLines()
     best = [BestKept()] if validation else []
@@ -102,7 +102,8 @@ def run_recipe(
         start=start,
     )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
-    save(bundle, output, half=half)
+    if Processes().first:
+        save(bundle, output, half=half)
     print(f"trained {lines.summary()}")
     return bundle
 

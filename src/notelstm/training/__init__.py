@@ -3,6 +3,7 @@
 from notelstm.training.callbacks import BestKept, Callback, EarlyStop, Event, JsonLog
 from notelstm.training.config import TrainingConfig
 from notelstm.training.guards import DivergenceGuard, TimeBudget
+from notelstm.training.processes import Processes
 from notelstm.training.profile import Profile
 from notelstm.training.progress import Progress
 from notelstm.training.report import Report
@@ -21,6 +22,7 @@ __all__ = [
     "History",
     "JsonLog",
     "Playing",
+    "Processes",
     "Profile",
     "Progress",
     "Report",
