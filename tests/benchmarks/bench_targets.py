@@ -1,10 +1,10 @@
 """Scored targets per second: carried state and every position, beside the original's loop.
 
 Both train an LSTM of 128 units on pitch, step and duration with the same losses and optimizer; the
-lanes are as the expressive recipe has them. The original's is a plain torch loop: windows of 25 from
-a data set's items, one target in each, batches of 64. Run it as a file, or with pytest's ``-s``. A
-step of one is followed by some of the other; the figure is the median of the ratios, and the one
-beside it leaves out the original's data loading.
+lanes are as the expressive recipe has them. The original's is a plain torch loop: windows of 25
+from a data set's items, one target in each, batches of 64. Run it as a file, or with pytest's
+``-s``. A step of one is followed by some of the other; the figure is the median of the ratios, and
+the one beside it leaves out the original's data loading.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -106,7 +107,7 @@ class TakeTurns:
             self.began = time.perf_counter()
 
 
-def measure() -> np.ndarray[Any, np.dtype[np.float64]]:
+def measure() -> NDArray[np.float64]:
     """(steps, 3) targets per second: of carried state, of the original, of its steps alone."""
     torch.manual_seed(0)
     recipe = override(
@@ -132,7 +133,8 @@ def measure() -> np.ndarray[Any, np.dtype[np.float64]]:
     seconds = np.array(turns.seconds)
     targets = np.stack([scored, [64 * EACH] * STEPS, [64 * EACH] * STEPS], axis=1)
     # The first steps warm up.
-    return (targets / seconds)[3:]
+    speeds: NDArray[np.float64] = targets / seconds
+    return speeds[3:]
 
 
 def test_carried_state_scores_many_times_the_targets() -> None:
