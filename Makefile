@@ -1,7 +1,7 @@
 # Everything runs in .venv, which is made when it is first needed. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest docs examples bench clean
+.PHONY: help demo test lint types pytest docs examples bench wheel clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -17,7 +17,7 @@ pytest examples: export OMP_NUM_THREADS := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## train for a minute on Bach, write a MIDI file and its picture
+demo: $(VENV)/.demo ## train for a minute on Bach, write music, a picture, and a page that plays it
 	@$(BIN)/notelstm demo
 	@echo "          (notelstm is $(BIN)/notelstm here)"
 
@@ -45,6 +45,16 @@ examples: $(VENV)/.dev ## run every example (the tests install and run the plugi
 
 bench: $(VENV)/.dev ## time the library against its baselines
 	$(BIN)/pytest -p no:xdist -s tests/benchmarks/bench_*.py
+
+wheel: $(VENV)/.dev ## build dist/, install it in an environment of its own, run all tests against it
+	@rm -rf dist build/wheel
+	$(BIN)/python -m hatchling build -d dist
+	@mkdir -p build/wheel/source && tar -xf dist/*.tar.gz -C build/wheel/source --strip-components 1
+	$(BIN)/python -m venv build/wheel/env
+	build/wheel/env/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+		"$$(echo dist/*.whl)[dev]"
+	cd build/wheel/source && PATH="$(CURDIR)/build/wheel/env/bin:$$PATH" pytest -n 2 $(TESTS)
+	@ls -l dist
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) build dist docs/_build docs/api/generated demo

@@ -552,7 +552,10 @@ class Transform(Protocol):
 
 
 class CorpusSource(Protocol):
-    """Where pieces of music come from; a plugin of the kind ``corpora``."""
+    """Where pieces of music come from; a plugin of the kind ``corpora``.
+
+    It may also have a ``size``, a line on how much music it is, which ``notelstm corpora`` shows.
+    """
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ from notelstm.training.guards import DivergenceGuard, TimeBudget
 from notelstm.training.processes import Processes
 from notelstm.training.profile import Profile
 from notelstm.training.progress import Progress
+from notelstm.training.report import Report
 from notelstm.training.run_folder import RunFolder
 from notelstm.training.samples import Playing, Samples
 from notelstm.training.step import TrainStep, measure_terms
@@ -24,6 +25,7 @@ __all__ = [
     "Processes",
     "Profile",
     "Progress",
+    "Report",
     "RunFolder",
     "Samples",
     "TensorBoard",
