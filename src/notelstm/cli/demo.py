@@ -128,7 +128,7 @@ def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int)
 def _play(
     bundle: Bundle, prompt: Notes | None, who: str, temperature: float, seed: int
 ) -> list[_Made]:
-    """Music from nothing, and if there is a prompt, what comes after it."""
+    """Music from nothing, and what comes after a prompt, or without one, more from nothing."""
     from notelstm.generation import generate
     from notelstm.listening import Sample
     from notelstm.sampling import Ancestral, Temperature
@@ -136,7 +136,11 @@ def _play(
     sampler = Ancestral(processors=(Temperature(temperature=temperature),))
     free = generate(bundle, _NOTES, sampler=sampler, seed=seed)
     made = [_Made(f"{who.lower()}.mid", Sample(notes=free, title=f"{who}, from nothing"))]
-    if prompt is not None:
+    if prompt is None:
+        more = generate(bundle, _NOTES, sampler=sampler, seed=seed + 1)
+        sample = Sample(notes=more, title=f"{who}, from nothing again")
+        made.append(_Made(f"{who.lower()}-again.mid", sample))
+    else:
         new = generate(bundle, _NOTES, prompt=prompt, sampler=sampler, seed=seed)
         whole = type(prompt).merge([prompt, new.shifted(float(prompt.start[-1]))])
         sample = Sample(
