@@ -32,20 +32,22 @@ FIGURES = ("pitch", "step", "duration", "psd", "velocity", "total")
 SAMPLES = ("--samples", "20", "--notes", "1000")
 PROMPT_NOTES = 100
 RUNS = (
-    ("--recipe", "expressive", "--epochs", "6", "--set", "training.precision=bfloat16"),
-    ("--epochs", "3", "--set", "model.dropout=0.0", "training.learning_rate=0.0012"),
+    (6, ("--recipe", "expressive", "--set", "window=256", "batch=16")),
+    (3, ("--set", "model.dropout=0.0", "training.learning_rate=0.0012", "window=64", "batch=64")),
 )
-"""The run from nothing, and the one that goes on from it, its learning rate raised once more."""
+"""The passes of the run from nothing and of the one that goes on from it, and what they change."""
 
 
 def train(folder: Path, output: Path) -> None:
     """Train the model: two runs, each of which goes on where it was stopped."""
     began = output.with_name(f"{output.stem}-begun{output.suffix}")
-    for model, options in ((began, RUNS[0]), (output, (*RUNS[1], "--from", str(began)))):
+    start: list[str] = []
+    for model, (passes, changes) in zip((began, output), RUNS, strict=True):
         resume = ["--resume"] if model.with_name(f"{model.name}.run").exists() else []
         command = ["train", str(folder), "-o", str(model), "--validation", "0.02", "--half"]
-        if notelstm([*command, *options, *resume]):
+        if notelstm([*command, "--epochs", str(passes), *changes, *start, *resume]):
             raise SystemExit("notelstm train failed")
+        start = ["--from", str(model)]
 
 
 def told(*command: str) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
     size = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     low, high = figures["intervals"]["total"]
     samples, continued = figures["samples"], figures["continued"]
-    passes = sum(int(run[run.index("--epochs") + 1]) for run in RUNS)
+    passes = sum(passes for passes, _ in RUNS)
     lines = [
         "# Card of the model `maestro.notelstm`",
         "",

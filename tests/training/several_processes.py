@@ -161,15 +161,14 @@ def together(place: Path, count: int, work: Callable[[], Outcome]) -> list[Outco
     return [torch.load(f, weights_only=False) if f.exists() else {"error": "killed"} for f in files]
 
 
-class At:
-    """Does something at a step, in the process that it is made in."""
-
-    def __init__(self, step: int, act: Callable[[Any], object]) -> None:
-        self.step, self.act = step, act
+class FirstKept:
+    """Keeps the model of the first epoch and puts it back at the end, whatever came after."""
 
     def handle(self, event: Event, run: Any) -> None:
-        if event.name == "step" and event.step == self.step:
-            self.act(run)
+        if event.name == "epoch" and event.epoch == 1:
+            run.keep()
+        elif event.name == "end":
+            run.restore_best()
 
 
 def everywhere(step: int, act: Callable[[Any], object]) -> None:
@@ -237,7 +236,7 @@ def early_stop(place: Path) -> dict[str, Any]:
     """The first process's callbacks stop all, and the best model is everyone's."""
 
     def work() -> Outcome:
-        return train("lanes", [EarlyStop(patience=1, least=1.0), BestKept()], place / "run")
+        return train("lanes", [EarlyStop(patience=1, least=1.0), FirstKept()], place / "run")
 
     return {"ranks": together(place, 2, work), "best": torch.load(place / "run" / "best.pt")}
 

@@ -102,11 +102,10 @@ def steps_on_meta(
     step = TrainStep(recipe.build_model(), loss).to(device)
     stepper = Stepper(step, recipe.training, device, Processes())
     batches: Batches = recipe.batches(recipe.encode(pieces()))
-    groups = zip(*[iter(batches.epoch(0))] * 2, strict=False)
+    stream = batches.epoch(0)
     with Copies() as copies:
-        for group in groups:
-            stepper.take(group, batches.carries, 100, Laps())
-    assert stepper.at.steps > 0
+        for _ in range(2):
+            stepper.take([next(stream), next(stream)], batches.carries, 100, Laps())
     return stepper, copies.seen
 
 

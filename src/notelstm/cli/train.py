@@ -117,6 +117,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
         print(f"licence of the music: {music.corpus.licence}")
     if held_out:
         print(f"{len(held_out)} more pieces are set aside for validation")
+    elif validation > 0:
+        print("none is set aside for validation: it goes by what is in each, and they are few")
     sys.stdout.flush()
     bundle = run_recipe(
         chosen,

@@ -136,6 +136,16 @@ class Trainer:
         return self.config.epochs
 
     @property
+    def precision(self) -> str:
+        """In what matrix products are computed."""
+        return self._stepper.precision
+
+    @property
+    def stopped(self) -> str:
+        """Why the run ends before its epochs are done, "" if it does not."""
+        return self._asked.stop
+
+    @property
     def folder(self) -> Path | None:
         """The run's folder, if it has one."""
         return None if self._run_folder is None else self._run_folder.path
@@ -207,7 +217,7 @@ class Trainer:
             self._share_model()
         if self._asked.interrupted:
             raise KeyboardInterrupt
-        return History(history, self._asked.stop)
+        return History(history, self.stopped)
 
     def _begin(self, batches: Batches, resume: bool) -> None:
         """Start anew or where the newest checkpoint stands."""
