@@ -21,7 +21,7 @@ from notelstm.encoders import (
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field
 from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
-from notelstm.generation.engines import Batched, Single
+from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import BeatMap, Note, Notes
 from notelstm.protocols import NoteEncoder, Prediction, Tracker, View
@@ -272,13 +272,14 @@ def test_notes_are_fed_on_the_sessions_clock() -> None:
             session.feed(Note(100.0, 101.0, 60))
 
 
-def test_one_lane_runs_in_plain_numbers_where_it_can() -> None:
+def test_a_lean_copy_runs_where_there_is_one_and_one_lane_in_plain_numbers() -> None:
     for make in (reference, chained, events, beats, mixtures, normals):
-        assert isinstance(session_of(make())._engine, Single)
-        assert isinstance(session_of(make(), lanes=2)._engine, Batched)
+        engines = [session_of(make(), lanes=lanes)._engine for lanes in (1, 2)]
+        assert [engine._quick is None for engine in engines] == [make is mixtures, True]
+        assert not any(isinstance(engine._step, ModuleStep) for engine in engines)
     double = chained()
     cast(nn.Module, double.model).double()
-    assert isinstance(session_of(double)._engine, Batched)
+    assert isinstance(session_of(double)._engine._step, ModuleStep)
 
 
 @BUNDLES

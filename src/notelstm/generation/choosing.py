@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field
+from notelstm.generation.steps import lanes_of, spread
 from notelstm.predictions import Categorical
-from notelstm.protocols import Context, Density, Feedback, NoteModel, Prediction, Sampler
-from notelstm.tree import leaf, map_tree
+from notelstm.protocols import Density, Feedback, NoteModel, Prediction, Sampler
 
 __all__ = ["Parts", "check_drawn", "check_forced", "forced_after", "reweighted"]
+
+Predict: TypeAlias = Callable[[str, Any, Mapping[str, Tensor]], Prediction]
+"""What is predicted of a field, given a context and the fields before."""
 
 
 class Parts(NamedTuple):
@@ -71,43 +75,45 @@ def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
 
 
 def forced_after(
-    order: Sequence[str], name: str, forced: Mapping[str, float]
-) -> Mapping[str, float]:
+    order: Sequence[str], name: str, forced: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The forced fields that come right after a free one, with no free one between them."""
-    after: dict[str, float] = {}
-    for later in order[order.index(name) + 1 :]:
-        if later not in forced:
-            break
-        after[later] = forced[later]
-    return after
+    rest = order[order.index(name) + 1 :]
+    return {later: forced[later] for later in itertools.takewhile(forced.__contains__, rest)}
 
 
 def reweighted(
-    parts: Parts,
+    predict: Predict,
     name: str,
     prediction: Prediction,
-    context: Context,
+    context: Any,
     known: Mapping[str, Tensor],
-    forced: Mapping[str, float],
+    forced: Mapping[str, Tensor],
 ) -> Prediction:
     """What is predicted of a field once it is known what comes right after it.
 
-    p(entry) becomes proportional to p(entry) p(forced | entry), asked of the model for all classes
-    at once. What is not in classes, or has no likelihood, stays as it is.
+    p(entry) becomes proportional to p(entry) p(forced | entry), asked for all classes at once. What
+    is not in classes, or has no likelihood, stays as it is.
 
     Args:
-        parts: The model among them.
+        predict: What is predicted of a field, given a context and the fields before.
         name: The field.
         prediction: For (B,) lanes.
         context: (B, ...).
         known: (B,) the fields that come earlier, by name.
-        forced: The entries that come right after.
+        forced: (B,) those that come right after.
     """
     if not isinstance(prediction, Categorical) or not forced:
         return prediction
     costs = []
-    for lane in range(len(prediction.logits)):
-        cost = _cost(parts, name, prediction.logits.shape[-1], context, known, forced, lane)
+    lanes, classes = prediction.logits.shape
+    for lane in range(lanes):
+        only = slice(lane, lane + 1)
+        here = spread(lanes_of(context, only), classes)
+        told = {earlier: entries[only].expand(classes) for earlier, entries in known.items()}
+        told[name] = torch.arange(classes, device=prediction.logits.device)
+        after = {later: entries[only].expand(classes) for later, entries in forced.items()}
+        cost = _cost(predict, here, told, after)
         costs.append(cost - cost.min())
     cost = torch.stack(costs).to(prediction.logits)  # (B, C)
     weights = prediction.weights
@@ -117,24 +123,13 @@ def reweighted(
 
 
 def _cost(
-    parts: Parts,
-    name: str,
-    classes: int,
-    context: Context,
-    known: Mapping[str, Tensor],
-    forced: Mapping[str, float],
-    lane: int,
+    predict: Predict, context: Any, known: Mapping[str, Tensor], forced: Mapping[str, Tensor]
 ) -> Tensor:
     """(C,) nats of what is forced, after each class of the field before it."""
-    here = map_tree(lambda tensor: tensor[lane].expand(classes, *tensor.shape[1:]), context)
-    told = {earlier: entries[lane].expand(classes) for earlier, entries in known.items()}
-    device = leaf(context).device
-    told[name] = torch.arange(classes, device=device)
-    cost = torch.zeros(classes, dtype=torch.float64, device=device)
-    for later, entry in forced.items():
-        said = parts.model.predict(later, here, told)
-        kind = torch.int64 if parts.fields[later].is_categorical else torch.float32
-        told[later] = torch.full((classes,), entry, dtype=kind, device=device)
-        if isinstance(said, Density):
-            cost = cost + said.nll(told[later])
-    return cost
+    told = dict(known)
+    nats = []
+    for later, entries in forced.items():
+        said = predict(later, context, told)
+        told[later] = entries
+        nats.append(said.nll(entries) if isinstance(said, Density) else torch.zeros_like(entries))
+    return torch.stack([part.double() for part in nats]).sum(0)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError
-from notelstm.protocols import RecallingTracker, Tracker
+from notelstm.protocols import Tracker
+from notelstm.sampling.confining import latest
 
 __all__ = ["LOST", "Goal", "Limits", "Until"]
 
@@ -118,6 +119,4 @@ class Goal:
 def _last_onset(tracker: Tracker) -> float:
     if not tracker.n:
         return 0.0
-    if isinstance(tracker, RecallingTracker):
-        return float(tracker.latest(1)[0][0])
-    return float(tracker.notes().start[-1])
+    return float(latest(tracker, 1)[0][0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, final, overload
+from typing import Final, cast, final, overload
 
 import numpy as np
 from torch import Tensor
@@ -22,8 +22,7 @@ _WAITING: Final = 256
 def push_all(tracker: Tracker, rows: Rows, *, bulk: bool) -> None:
     """Push (T, F) rows, all at once if the tracker can (`bulk`)."""
     if bulk:
-        assert isinstance(tracker, BulkTracker)
-        tracker.extend(rows)
+        cast(BulkTracker, tracker).extend(rows)
         return
     for row in rows:
         tracker.push(row)
@@ -39,7 +38,7 @@ class Lanes:
     """
 
     def __init__(self, encoder: NoteEncoder, lanes: int) -> None:
-        self._trackers = [tracker_of(encoder) for _ in range(lanes)]
+        self._trackers = _alike(tracker_of(encoder), lanes)
         # Looked at once, since it takes longer than a push.
         self.bulk: Final = isinstance(self._trackers[0], BulkTracker)
         self._waiting: list[Rows] = []
@@ -72,10 +71,17 @@ class Lanes:
         if len(self._waiting) == _WAITING:
             self.trackers  # noqa: B018
 
-    def add_all(self, rows: Rows) -> None:
-        """Take in the same rows (T, F) in every lane."""
-        for tracker in self.trackers:
+    def add_all(self, rows: Rows, *, alike: bool) -> None:
+        """Take in the same rows (T, F) in every lane; `alike` if all have played the same."""
+        trackers = self.trackers[:1] if alike else self.trackers
+        for tracker in trackers:
             push_all(tracker, rows, bulk=self.bulk)
+        if alike:
+            self.trackers = _alike(trackers[0], len(self))
+
+
+def _alike(tracker: Tracker, lanes: int) -> list[Tracker]:
+    return [tracker, *(tracker.copy() for _ in range(lanes - 1))]
 
 
 @final

@@ -13,15 +13,15 @@ from notelstm.encoders.rows import as_rows
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Rows
 from notelstm.generation.choosing import Parts, check_forced
-from notelstm.generation.engines import Batched, Engine, Place, Single
+from notelstm.generation.engine import Engine
 from notelstm.generation.goals import LOST, Goal, Limits, Until
 from notelstm.generation.lanes import Lanes
 from notelstm.generation.noise import LaneNoise
 from notelstm.generation.past import Past
+from notelstm.generation.steps import Place
 from notelstm.notes import Note, Notes
 from notelstm.protocols import (
     Feedback,
-    LeanModel,
     NoteEncoder,
     NoteModel,
     Sampler,
@@ -54,7 +54,7 @@ class Snapshot:
 class Session:
     """A batch of sequences in the making.
 
-    One lane on the CPU runs in plain numbers if the model offers it
+    On the CPU a lean copy of the model runs, if it offers one
     (:class:`~notelstm.protocols.LeanModel`), with the weights that it has now. A row costs the same
     however many came before; so does the memory, if the notes are taken out with :meth:`take`.
 
@@ -91,12 +91,7 @@ class Session:
         self._parts: Final = Parts(model, sampler, feedback, fields, grammar)
         self._lanes: Final = Lanes(encoder, lanes)
         self._noise: Final = LaneNoise(seed, lanes, len(fields))
-        step = model.lean() if lanes == 1 and isinstance(model, LeanModel) else None
-        self._engine: Final[Engine] = (
-            Batched(self._parts, self._lanes)
-            if step is None
-            else Single(self._parts, self._lanes, step)
-        )
+        self._engine: Final = Engine(self._parts, self._lanes)
         self._past: Final = Past(self._lanes, undoable if lanes == 1 else 0)
         self._alike = True
 
@@ -125,7 +120,7 @@ class Session:
         before = self._engine.place
         with self._engine.using():
             self._engine.read(checked, alike=self._alike)
-        self._lanes.add_all(checked)
+        self._lanes.add_all(checked, alike=self._alike)
         self._past.add(checked, before)
 
     def _rows_of(self, notes: Notes) -> Rows:
