@@ -90,6 +90,10 @@ def as_notes(notes: list[Note]) -> Notes:
     return Notes(start=start, end=end, pitch=pitch, velocity=velocity).by_pitch()
 
 
+def columns(notes: Notes) -> list[list[Any]]:
+    return [c.tolist() for c in (notes.start, notes.end, notes.pitch, notes.velocity)]
+
+
 def same(streamed: list[Note], whole: Notes) -> None:
     got, want = as_notes(streamed), whole.by_pitch()
     np.testing.assert_array_equal(got.pitch, want.pitch)
@@ -137,7 +141,8 @@ def test_until_says_stop(make: Make) -> None:
     before = bundle.encoder.encode(first)
     assert len(notes) == 7
     assert heard[0][0] == len(bundle.encoder.decode(before))
-    assert notes == generate(bundle, 7, prompt=first)
+    played = [Note(*note) for note in zip(*columns(notes), strict=True)]
+    same(played, generate(bundle, 7, prompt=first))
     same(list(stream(bundle, until=until, prompt=first)), notes)
     lanes = generate_batch(bundle, batch=2, until=until, prompt=first)
     assert [len(lane) for lane in lanes] == [7, 7]

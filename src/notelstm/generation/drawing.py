@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.fields import Field, Interval, Mask, Rows
-from notelstm.generation.choosing import Parts, check_drawn, forced_after, reweighted
+from notelstm.generation.forcing import forced_after, reweighted
 from notelstm.generation.lanes import Lanes, Views
+from notelstm.generation.parts import Parts, check_drawn
 from notelstm.generation.steps import ModuleStep, Place, Step
 from notelstm.protocols import LeanStep, Legal, PlainPrediction, Prediction
 
@@ -77,6 +78,8 @@ class TensorDraw:
         """What is predicted of a field, given the earlier ones and those forced right after it."""
         predict = self._step.predict
         prediction = predict(name, context, known)
+        if not fixed:
+            return prediction
         after = forced_after(self._parts.model.order, name, fixed)
         return reweighted(predict, name, prediction, context, known, after)
 

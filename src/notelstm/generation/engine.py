@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from notelstm.fields import Rows
-from notelstm.generation.choosing import Parts
 from notelstm.generation.drawing import PlainDraw, TensorDraw
 from notelstm.generation.lanes import Lanes
+from notelstm.generation.parts import Parts
 from notelstm.generation.steps import ModuleStep, Place, lanes_of, spread, step_of
 from notelstm.models.modes import in_use
 from notelstm.protocols import LeanSampler
@@ -60,10 +60,10 @@ class Engine:
             return in_use(self._parts.model)
         return contextlib.nullcontext() if self._quick else torch.inference_mode()
 
-    def read(self, rows: Rows, *, alike: bool) -> None:
-        """Read (T, F) rows in every lane; `alike` if all stand in the same place."""
+    def read(self, rows: Rows) -> None:
+        """Read (T, F) rows in every lane."""
         lanes = len(self._lanes)
-        if alike:
+        if self._lanes.alike:
             place = self._after(rows, lanes_of(self.place, slice(1)), 1)
             self.place = spread(place, lanes)
         else:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError
+from notelstm.notes import Notes
 from notelstm.protocols import Tracker
 from notelstm.sampling.confining import latest
 
@@ -97,6 +98,22 @@ class Goal:
         notes, seconds, _ = self._limits
         count = len(start) if seconds is None else int(np.searchsorted(start, seconds))
         return count if notes is None else min(count, notes)
+
+    def new_notes(self, tracker: Tracker) -> Notes:
+        """What the lane has played since it set out, from its last note before on."""
+        closing = tracker.closing()
+        if len(closing):
+            tracker = tracker.copy()
+            for row in closing:
+                tracker.push(row)
+        new = tracker.notes()
+        count = tracker.n - self.n
+        if count < len(new):
+            new = new[len(new) - count :]
+        if self.zero:
+            new = new.shifted(-self.zero)
+        held = self.held(new.start)
+        return new if held == len(new) else new[:held]
 
     def is_lost(self, tracker: Tracker, lane: int) -> bool:
         """Whether the lane got no nearer to its end since it was asked last; then it is logged."""

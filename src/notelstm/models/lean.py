@@ -43,7 +43,7 @@ def is_plain(module: nn.Module) -> bool:
 def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
     """Apply `function` to each leaf of a named tuple of arrays or tensors."""
     if isinstance(tree, tuple):
-        return type(tree)(*(map_arrays(function, part) for part in tree))
+        return type(tree)(*[map_arrays(function, part) for part in tree])
     return function(tree)
 
 

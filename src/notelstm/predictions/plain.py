@@ -55,13 +55,13 @@ class PlainCategorical(NamedTuple):
         """A class id from the softmax, with the first of two uniforms."""
         logits = self.logits.astype(np.float64)
         logits -= logits.max()
-        return _drawn(np.exp(logits, out=logits).cumsum(), noise[0])
+        return _drawn(np.add.accumulate(np.exp(logits, out=logits)), noise[0])
 
     def draw_weighted(self, noise: Sequence[float]) -> float:
         """A class id in proportion to the weights, or from the softmax where there are none."""
         if self.weights is None:
             return self.draw(noise)
-        cdf = self.weights.cumsum(dtype=np.float64)
+        cdf = np.add.accumulate(self.weights, dtype=np.float64)
         return _drawn(cdf, noise[0]) if cdf.item(-1) > 0 else self.draw(noise)
 
     def mode(self) -> float:

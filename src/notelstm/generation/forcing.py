@@ -1,77 +1,22 @@
-"""What all ways of running a model share: checks of forced entries, and what they make likely."""
+"""What fields that are forced make likely of those before them."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from notelstm.errors import FieldError, ShapeError
-from notelstm.fields import Field
 from notelstm.generation.steps import lanes_of, spread
 from notelstm.predictions import Categorical
-from notelstm.protocols import Density, Feedback, NoteModel, Prediction, Sampler
+from notelstm.protocols import Density, Prediction
 
-__all__ = ["Parts", "check_drawn", "check_forced", "forced_after", "reweighted"]
+__all__ = ["Predict", "forced_after", "reweighted"]
 
 Predict: TypeAlias = Callable[[str, Any, Mapping[str, Tensor]], Prediction]
 """What is predicted of a field, given a context and the fields before."""
-
-
-class Parts(NamedTuple):
-    """What a session is made of.
-
-    Attributes:
-        model: What predicts.
-        sampler: How to choose.
-        feedback: What the model reads of a drawn row, None for the row itself.
-        fields: By name, in the order of the columns.
-        grammar: Whether the trackers say what can come next.
-    """
-
-    model: NoteModel
-    sampler: Sampler
-    feedback: Feedback | None
-    fields: Mapping[str, Field]
-    grammar: bool
-
-
-def check_forced(fields: Mapping[str, Field], forced: Mapping[str, float]) -> None:
-    """Check entries that are forced.
-
-    Raises:
-        FieldError: If a field does not exist, or cannot have that entry.
-    """
-    for name, entry in forced.items():
-        if name not in fields:
-            raise FieldError(
-                "forced fields are the encoder's", got=name, fix=f"use {', '.join(fields)}"
-            )
-        field = fields[name]
-        low, high = field.interval if field.classes is None else (0, field.classes - 1)
-        if not low <= entry <= high or (field.is_categorical and entry != int(entry)):
-            what = "a class id" if field.is_categorical else "a number"
-            raise FieldError(f"{name} is {what} from {low:g} to {high:g}", got=f"{entry:g}")
-
-
-def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
-    """Check what a sampler gave.
-
-    Raises:
-        ShapeError: If it is not an entry for each lane.
-    """
-    if not isinstance(drawn, Tensor) or drawn.shape != (lanes,):
-        got = tuple(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
-        raise ShapeError(
-            f"a sampler gives a tensor with an entry for each lane, {(lanes,)}",
-            got=f"{got}",
-            where=f"field {field.name!r}",
-            fix="try the sampler with notelstm.testing.check_sampler",
-        )
-    return drawn
 
 
 def forced_after(
