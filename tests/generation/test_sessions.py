@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -167,6 +168,44 @@ def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
             np.testing.assert_array_equal([session.next() for _ in range(70)], first)
     with pytest.raises(ConfigError, match="has the session's 1 lanes; got 2"):
         session_of(bundle).restore(snapshot)
+
+
+@BUNDLES
+def test_a_snapshot_can_be_saved_and_gone_back_to_elsewhere(make: Make) -> None:
+    bundle = make()
+    session, other = session_of(bundle, seed=3), session_of(bundle, seed=3)
+    for _ in range(20):
+        session.next()
+    saved = pickle.dumps(session.snapshot())
+    want = [session.next() for _ in range(70)]
+    other.restore(pickle.loads(saved))
+    np.testing.assert_array_equal([other.next() for _ in range(70)], want)
+    assert other.trackers[0].notes() == session.trackers[0].notes()
+
+
+@pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (16, 1), (17, 2)])
+def test_few_lanes_run_on_one_thread(lanes: int, threads: int) -> None:
+    bundle = chained()
+    seen = []
+
+    def sampler(field: Field, prediction: Prediction, noise: Any, views: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        if len(seen) > 7:
+            raise InterruptedError
+        return prediction.draw(noise)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        session = Session(bundle.player, bundle.encoder, sampler, lanes=lanes)
+        session.next()
+        assert torch.get_num_threads() == 2
+        with pytest.raises(InterruptedError):
+            session.run(notes=5)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads] * 8
 
 
 @BUNDLES

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from typing import Final, final
 
 import numpy as np
@@ -21,6 +20,9 @@ from notelstm.protocols import LeanSampler
 
 __all__ = ["Engine"]
 
+_FEW: Final = 16
+"""Lanes whose products are too small to be shared out: threads would wait for each other, and where
+other work runs beside, for long."""
 _READ: Final = 1024
 """Rows of all lanes that are read at once; more would not fit in memory."""
 
@@ -54,11 +56,25 @@ class Engine:
         choose = sampler.lean() if isinstance(sampler, LeanSampler) else None
         return None if choose is None else PlainDraw(self._parts, self._lanes, self._step, choose)
 
-    def using(self) -> AbstractContextManager[object]:
-        """What rows are drawn in: plain numbers need nothing, the model its evaluation mode."""
-        if isinstance(self._step, ModuleStep):
-            return in_use(self._parts.model)
-        return contextlib.nullcontext() if self._quick else torch.inference_mode()
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """What rows are read and drawn in: no gradients, and few lanes on one thread."""
+        threads = torch.get_num_threads()
+        alone = threads > 1 and len(self._lanes) <= _FEW
+        if alone:
+            torch.set_num_threads(1)
+        try:
+            if isinstance(self._step, ModuleStep):
+                with in_use(self._parts.model):
+                    yield
+            elif self._quick:
+                yield
+            else:
+                with torch.inference_mode():
+                    yield
+        finally:
+            if alone:
+                torch.set_num_threads(threads)
 
     def read(self, rows: Rows) -> None:
         """Read (T, F) rows in every lane."""

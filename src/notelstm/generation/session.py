@@ -249,21 +249,19 @@ class Session:
         Args:
             limits: What ends a lane; at least one.
 
-        Yields:
+        Returns:
             Each lane's number and its new notes, as soon as they are played.
         """
+        # With one row a note, and nobody who looks on the way, so many rows are so many notes.
+        rows_are_notes = not self._parts.grammar and limits == Limits(limits.notes)
+        return self._by_rows(limits.notes or 0) if rows_are_notes else self._by_goals(limits)
+
+    def _by_rows(self, count: int) -> Iterator[tuple[int, Notes]]:
         with self._engine.using():
-            yield from self._by_rows(limits) if self._counts(limits) else self._by_goals(limits)
-
-    def _counts(self, limits: Limits) -> bool:
-        """Whether so many rows are drawn: one a note, and nobody looks on the way."""
-        return not self._parts.grammar and limits == Limits(limits.notes)
-
-    def _by_rows(self, limits: Limits) -> Iterator[tuple[int, Notes]]:
-        rows = [self._draw({}) for _ in range(limits.notes or 0)]
+            rows = [self._draw({}) for _ in range(count)]
         shape = (len(self._lanes), 0, len(self._parts.fields))
         table = np.stack(rows, axis=1) if rows else np.zeros(shape, dtype=np.float32)  # (B, T, F)
-        yield from ((i, self._encoder.decode(lane)) for i, lane in enumerate(table))
+        return ((i, self._encoder.decode(lane)) for i, lane in enumerate(table))
 
     def _by_goals(self, limits: Limits) -> Iterator[tuple[int, Notes]]:
         going = {i: Goal(limits, tracker) for i, tracker in enumerate(self._lanes.trackers)}
@@ -277,5 +275,6 @@ class Session:
                     yield i, goal.new_notes(tracker)
             if not going:
                 return
-            self._draw({})
+            with self._engine.using():
+                self._draw({})
             drawn += 1

@@ -17,7 +17,8 @@ from notelstm.models.sounding import AROUND, CHORD, LONGEST, SCALE, Sounding, So
 __all__ = ["Hearing"]
 
 _Times = NDArray[np.int32]
-_NEAR: Final = np.arange(AROUND) - AROUND // 2
+_REACH: Final = AROUND // 2
+_NEAR: Final = np.arange(AROUND)
 _TIMES: Final = np.arange(LONGEST + 1, dtype=np.float32)
 """Every time that can be told, in thousandths; features are looked up, not computed."""
 
@@ -102,10 +103,10 @@ def _later(sounding: Any, wait: _Times) -> tuple[_Times, _Times]:
 
 def _around(times: _Times, pitch: NDArray[Any], silence: int) -> _Times:
     """(B, AROUND) of (B, P) times."""
+    padded = np.full((len(times), times.shape[1] + AROUND), silence, dtype=np.int32)
+    padded[:, _REACH : _REACH + times.shape[1]] = times
     at = pitch.astype(np.intp)[:, None] + _NEAR
-    there = np.clip(at, 0, times.shape[1] - 1)
-    near = np.take_along_axis(times, there, axis=1)
-    near[at != there] = silence
+    near: _Times = padded[np.arange(len(times))[:, None], at]
     return near
 
 
