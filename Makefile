@@ -1,7 +1,7 @@
 # Everything runs in .venv, which is made when it is first needed. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest docs examples bench clean
+.PHONY: help demo test lint types pytest docs linkcheck examples bench wheel clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -17,11 +17,13 @@ pytest examples: export OMP_NUM_THREADS := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## train for a minute on Bach, write a MIDI file and its picture
+demo: $(VENV)/.demo ## train for a minute on Bach, write music, a picture, and a page that plays it
 	@$(BIN)/notelstm demo
 	@echo "          (notelstm is $(BIN)/notelstm here)"
 
-test: lint types pytest docs examples ## everything that keeps main green, in that order
+# The tests look at the site that has just been built; alone, they build one of their own.
+test: export NOTELSTM_SITE := $(CURDIR)/docs/_build/html
+test: lint types docs pytest examples ## everything that keeps main green, in that order
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -32,7 +34,7 @@ types: $(VENV)/.dev ## mypy --strict, and pyright: is every public name typed?
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes notelstm --ignoreexternal
 
 pytest: $(VENV)/.dev ## tests and doctests
-	$(BIN)/pytest -n 2 --doctest-modules tests src
+	$(BIN)/pytest -n 2 --dist loadgroup --doctest-modules tests src
 
 docs: $(VENV)/.dev ## build the site into docs/_build/html; a warning is an error
 	@rm -rf docs/api/generated
@@ -40,14 +42,29 @@ docs: $(VENV)/.dev ## build the site into docs/_build/html; a warning is an erro
 	@echo "docs/_build/html/index.html"
 
 examples: $(VENV)/.dev ## run every example (the tests install and run the plugin package)
-	@set -e; for example in examples/*.py; do \
-		[ -e "$$example" ] || continue; echo "$$example"; $(BIN)/python "$$example"; done
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	cp examples/*.py examples/*.ipynb "$$folder"; cd "$$folder"; \
+	for script in *.py; do echo "examples/$$script"; "$(CURDIR)/$(BIN)/python" "$$script"; done; \
+	for notebook in *.ipynb; do "$(CURDIR)/$(BIN)/jupyter" execute "$$notebook"; done
+
+linkcheck: $(VENV)/.dev ## ask the network whether the links to other sites still lead somewhere
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 bench: $(VENV)/.dev ## time the library against its baselines
 	$(BIN)/pytest -p no:xdist -s tests/benchmarks/bench_*.py
 
+wheel: $(VENV)/.dev ## build dist/, install it in an environment of its own, run all tests against it
+	@rm -rf dist build/wheel
+	$(BIN)/python -m hatchling build -d dist
+	@mkdir -p build/wheel/source && tar -xf dist/*.tar.gz -C build/wheel/source --strip-components 1
+	$(BIN)/python -m venv build/wheel/env
+	build/wheel/env/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+		"$$(echo dist/*.whl)[dev]"
+	cd build/wheel/source && PATH="$(CURDIR)/build/wheel/env/bin:$$PATH" pytest -n 2 --dist loadgroup $(TESTS)
+	@ls -l dist
+
 clean: ## remove everything that make has made
-	rm -rf $(VENV) build dist docs/_build docs/api/generated demo
+	rm -rf $(VENV) build dist docs/_build docs/_made docs/api/generated demo
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:

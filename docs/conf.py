@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 from docutils.nodes import Element, TextElement
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon import GoogleDocstring
 
 from notelstm import __version__
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+
+from making import make_all, tables  # noqa: E402  # it lies beside this file
 
 project = "notelstm"
 author = "The notelstm founders"
@@ -22,18 +30,25 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
 ]
-# The pages in `measured` are made by the scripts there and included where they are talked about.
-exclude_patterns = ["_build", "_templates", "measured"]
+# What scripts have made, or the build makes, is included where it is talked about.
+exclude_patterns = ["_build", "_made", "_templates", "measured"]
 templates_path = ["_templates"]
 
 html_theme = "furo"
 html_title = f"notelstm {release}"
+html_static_path = ["_static", "_made/listen/sound"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
 myst_heading_anchors = 3
+myst_substitutions = tables.figures(DOCS / "measured")
+
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = False
 
 autodoc_member_order = "bysource"
 autosummary_generate = True
@@ -56,7 +71,7 @@ nitpick_ignore_regex = [
     ),
     # The same, where a signature is shown as it is written because one of its names is imported
     # for type checkers only.
-    (r"py:class", r"Axes|FlagCreatePairsOff|NDArray|Positional|SearchStrategy|Tensor"),
+    (r"py:class", r"Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor"),
     # Type variables are not documented: they say nothing by themselves.
     (r"py:class", r"notelstm\..*\.T"),
 ]
@@ -109,7 +124,13 @@ def _find_home(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, contnode)
 
 
+def _make(app: Sphinx, config: Config) -> None:
+    """Music, pictures and tables, before Sphinx looks for them."""
+    make_all(DOCS)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("config-inited", _make, priority=1)
     app.connect("autodoc-process-signature", _readable_signature)
     app.connect("missing-reference", _find_home)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 # The 200 ms deadline fails properties on models; a busy machine must not turn a test red.
 settings.register_profile(
@@ -15,3 +22,52 @@ settings.register_profile("thorough", settings.get_profile("quick"), max_example
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "quick")
 )
+
+FLAGS = (
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-dev-shm-usage",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+)
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip, or where nothing may be left out, as in CI, fail."""
+    if os.environ.get("NOTELSTM_NO_SKIPS"):
+        pytest.fail(f"NOTELSTM_NO_SKIPS is set, and this needs {what}", pytrace=False)
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Chromium without a window, driven by selenium."""
+    try:
+        from selenium import webdriver
+    except ImportError:
+        lacking("selenium")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        lacking("Chromium and its driver: on Debian, chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield running
+    running.quit()
+
+
+@pytest.fixture
+def fluidsynth() -> None:
+    """Nothing, where sound fonts can be played."""
+    try:
+        import fluidsynth as _  # noqa: F401  # only to see whether it is there
+    except ImportError as error:
+        lacking(f"pyfluidsynth and FluidSynth's library: {error}")

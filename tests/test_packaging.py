@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import email
 import importlib
+import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -46,9 +48,49 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+def built(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the source distribution alone, as an installer would."""
-    return zipfile.ZipFile(build("wheel", sdist, tmp_path_factory.mktemp("wheel") / "dist"))
+    return build("wheel", sdist, tmp_path_factory.mktemp("wheel") / "dist")
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(built)
+
+
+@pytest.fixture(scope="module")
+def clean(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel, and knows nothing of this folder.
+
+    The packages that the wheel needs are borrowed from this environment, since torch is large: by a
+    line in a .pth file, which does not follow the .pth file of an editable install.
+    """
+    folder = tmp_path_factory.mktemp("clean")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    install = ["install", "--quiet", "--no-deps", "--no-index", str(built)]
+    subprocess.run([*pip, *install], check=True, timeout=100)
+    where = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip()
+    borrowed = "\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    (Path(site) / "borrowed.pth").write_text(borrowed + "\n", encoding="utf-8")
+    return python.parent
+
+
+def ran(clean: Path, *command: str, cwd: Path) -> str:
+    """What a program of the clean environment prints."""
+    done = subprocess.run(
+        [str(clean / command[0]), *command[1:]],
+        cwd=cwd,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +156,34 @@ def test_the_source_distribution_is_complete(sdist: Path) -> None:
         assert (sdist / path.relative_to(ROOT)).is_file(), path
     assert not (sdist / "docs" / "_build").exists()
     assert not list(sdist.rglob("__pycache__"))
+
+
+def test_what_is_installed_is_the_wheel(clean: Path, tmp_path: Path) -> None:
+    code = "import notelstm; print(notelstm.__file__, notelstm.__version__)"
+    where, version = ran(clean, "python", "-c", code, cwd=tmp_path).rsplit(" ", 1)
+    assert Path(where).is_relative_to(clean.parent)
+    assert version.strip() == notelstm.__version__
+    parts = ran(clean, "notelstm", "plugins", cwd=tmp_path).splitlines()
+    assert sum(map(len, PROJECT["entry-points"].values())) == len(
+        [line for line in parts if " notelstm " in line]
+    )
+    # The model, the page and its sound are data files of the package.
+    made = ["notelstm", "generate", "-o", "a.mid", "--notes", "9", "--html", "a.html"]
+    assert "9 new" in ran(clean, *made, cwd=tmp_path)
+    assert "class Piano" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_passes_tests_of_the_source_distribution(clean: Path, sdist: Path) -> None:
+    """A part of them; `make wheel` runs them all."""
+    some = [
+        "bundle",
+        "cli/test_render.py",
+        "encoders",
+        "listening/test_page.py",
+        "midi/test_writing.py",
+    ]
+    pytest_ = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    said = ran(clean, *pytest_, *(f"tests/{name}" for name in some), cwd=sdist)
+    assert " passed" in said
+    assert int(said.rpartition(" passed")[0].split()[-1]) > 100

@@ -50,7 +50,8 @@ MORE = {"velocity": "velocity", "total": "total"}
 def small(**model: Any) -> Recipe:
     """The expressive recipe at a size that learns in minutes, with another model's settings."""
     settings = {"hidden": 256, "embedding": 32, "head": 128, **model}
-    return override(expressive(), {"model": settings, "transforms": "none"})
+    lanes = {"window": 256, "batch": 16}
+    return override(expressive(), {"model": settings, "transforms": "none", **lanes})
 
 
 def recipes() -> dict[str, Recipe]:
@@ -78,7 +79,7 @@ def recipes() -> dict[str, Recipe]:
         "notes, linear heads": small(head=0),
         "notes, velocity last": small(order=["step", "pitch", "duration", "velocity"]),
         "notes, pitch first": small(order=["pitch", "step", "velocity", "duration"]),
-        "notes, stretches of 32": replace(full, window=32, batch=128),
+        "notes, stretches of 32 in 128 lanes": replace(full, window=32, batch=128),
         "notes, in three keys up and down": replace(full, transforms=expressive().transforms),
     }
 

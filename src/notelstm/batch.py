@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "send", "share_of"]
 
 
 class Batch(NamedTuple):
@@ -33,4 +33,24 @@ class Batch(NamedTuple):
 
     def move(self, device: torch.device | str) -> Batch:
         """The batch with its rows on `device`; the flags stay on the CPU."""
-        return self._replace(rows=self.rows.to(device, non_blocking=True))
+        return self._replace(rows=send(self.rows, device))
+
+
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the CPU's on a device, without waiting for what CUDA is still doing."""
+    if torch.device(device).type == "cuda":
+        # Only from pinned memory does a copy go its way alone.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    # Elsewhere it is waited for: on Apple's devices, a copy that is not can read freed memory.
+    return tensor.to(device)
+
+
+def share_of(lanes: int, number: int, count: int) -> slice:
+    """Which of a batch's lanes are one of several processes'; there may be none.
+
+    Args:
+        lanes: B.
+        number: Of the process, from 0.
+        count: How many processes there are.
+    """
+    return slice(lanes * number // count, lanes * (number + 1) // count)

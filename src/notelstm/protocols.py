@@ -498,6 +498,20 @@ class Batches(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedBatches(Batches, Protocol):
+    """Batches of which each of several processes can read its own lanes alone."""
+
+    def share(self, number: int, count: int) -> Batches:
+        """As many batches, each with one process's lanes only; there may be none in them.
+
+        Args:
+            number: Of the process, from 0.
+            count: How many processes there are; together their lanes are those of `self`, in order.
+        """
+        ...
+
+
 class Transform(Protocol):
     """Changes pieces on their way to training; a plugin of the kind ``transforms``."""
 
@@ -539,7 +553,10 @@ class Transform(Protocol):
 
 
 class CorpusSource(Protocol):
-    """Where pieces of music come from; a plugin of the kind ``corpora``."""
+    """Where pieces of music come from; a plugin of the kind ``corpora``.
+
+    It may also have a ``size``, a line on how much music it is, which ``notelstm corpora`` shows.
+    """
 
     @property
     def name(self) -> str:

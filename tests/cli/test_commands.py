@@ -16,6 +16,7 @@ from notelstm.bundle import load
 from notelstm.cli import main
 from notelstm.midi import read_midi, write_midi
 from notelstm.notes import Notes
+from notelstm.testing.midi_files import FILES
 
 SMALL = ["--set", "model.hidden=8", "window=8", "batch=32", "--epochs", "1"]
 
@@ -196,6 +197,19 @@ def test_samples_are_looked_at(
     assert "not looked for without --train" in said
 
 
+def test_samples_go_on_from_the_pieces(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["evaluate", str(model), str(folder), "--samples", "3", "--notes", "40", "--json"]
+    found = []
+    for prompt in ("0", "30", "50"):
+        assert main([*argv, "--prompt-notes", prompt]) == 0
+        found.append(json.loads(capsys.readouterr().out.splitlines()[-1])["samples"])
+    assert found[0] != found[1] != found[2]
+    assert "more than 80 notes; got 80" in failed(capsys, *argv, "--prompt-notes", "80")
+    assert "at least 0; got -1" in failed(capsys, *argv, "--prompt-notes", "-1")
+
+
 def test_samples_of_somebody_else(
     folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,7 +269,13 @@ def test_a_split_finds_what_training_held_out(
 
 def test_inspecting_files_and_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(folder / "inner" / "piece 1.mid")]) == 0
-    assert "80 notes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "80 notes" in said
+    assert "pedal: holds no note" in said
+    assert main(["inspect", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "the same music twice" in said
+    assert "two sides" not in said
     assert main(["inspect", str(folder), "--leaks"]) == 0
     said = capsys.readouterr().out
     assert "4 files, 3 read, 240 notes" in said
@@ -263,6 +283,17 @@ def test_inspecting_files_and_folders(folder: Path, capsys: pytest.CaptureFixtur
     assert main(["inspect", str(folder), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["files"], summary["refused"], summary["notes"]) == (4, 1, 240)
+
+
+def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # A note of half a second, and a pedal that is released half a second later.
+    (pedalled,) = {known.data for known in FILES if known.policy.get("pedal") == "extend"}
+    path = tmp_path / "pedal.mid"
+    path.write_bytes(pedalled)
+    assert main(["inspect", str(path)]) == 0
+    assert "pedal: holds 1 of 1 notes beyond their keys, for 0.50 s" in capsys.readouterr().out
+    assert main(["inspect", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pedal"] == {"held": 1, "seconds": 0.5}
 
 
 def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,15 +304,11 @@ def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert "One row a note" in line
     assert main(["corpora"]) == 0
     said = capsys.readouterr().out
-    assert "bach" in said
-    assert "CC BY-NC-SA" in said
-
-
-def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "-o", str(tmp_path), "--chorales", "2", "--epochs", "1"]) == 0
-    assert "listen:" in capsys.readouterr().out
-    assert len(read_midi(tmp_path / "demo.mid")) > 100
-    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    _, of_maestro = said.split("\nmaestro ")
+    for part in ("size: 1,282 performances", "licence: CC BY-NC-SA", "source: https://"):
+        assert part in of_maestro
+    _, of_bach = said.split("bach ", 1)
+    assert "size: about 360 chorales" in of_bach
 
 
 def test_errors_are_one_line_that_says_what_to_do(

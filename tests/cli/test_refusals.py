@@ -117,6 +117,8 @@ TRAIN = {
     "train study.mid -o x --epochs -1": "epochs is at least 0; got -1",
     "train study.mid -o x --seed -1": "seed is at least 0; got -1",
     "train study.mid -o x --max-files 0": "at least 1; got 0",
+    "train study.mid -o x --report a.pdf": "a page ends in .html; got '.pdf' (a.pdf)",
+    "train study.mid -o x --report study.mid/a.html": "study.mid/a.html",
     "train study.mid -o x --validation 1": "got validation 1.0",
     "train study.mid -o x --resume": "a resumed run has a checkpoint; got none",
     "train study.mid -o x --from none": "a bundle is a file; got none",
@@ -139,6 +141,7 @@ OTHERS = {
     "inspect empty": "To fix: ",
     "demo --chorales 0": "at least 1 chorale; got 0",
     "demo --epochs -1": "epochs is at least 0; got -1",
+    "demo --minutes 0": "minutes is above 0; got 0",
     "demo --chorales 1 --epochs 0 -o study.mid": "study.mid",
 }
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import wave
 from pathlib import Path
+from typing import NoReturn
 
 import pretty_midi
 import pytest
@@ -47,6 +52,8 @@ def test_pictures(name: str, begin: bytes, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["-o", "a.mp3"], "what is rendered ends in .wav"),
+        (["-o", "a"], "what is rendered ends in .wav"),
+        (["-o", "/dev/full"], "what is rendered ends in .wav"),
         (["-o", "a.png", "--soundfont", "a.sf2"], "a sound font is for a .wav"),
         (["-o", "a.wav", "--soundfont", "a.sf2"], "a sound font is a file"),
     ],
@@ -61,4 +68,89 @@ def test_refusals(
     monkeypatch.chdir(tmp_path)
     assert main(["render", str(STUDY), *arguments]) == 1
     assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+SUFFIXES = (".wav", ".html", ".png", ".svg")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_no_music(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.mid"
+    broken.write_bytes(STUDY.read_bytes()[:10])
+    for path, said in ((broken, "broken.mid"), (tmp_path / "none.mid", "no such file")):
+        assert main(["render", str(path), "-o", str(tmp_path / f"a{suffix}")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("notelstm: error: ")
+        assert said in line
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.mid"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_in_the_way_and_a_file_that_is_no_folder(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / f"a{suffix}").mkdir()
+    (tmp_path / "file").touch()
+    for out in (f"a{suffix}", f"file/a{suffix}"):
+        assert main(["render", str(STUDY), "-o", str(tmp_path / out)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"({tmp_path / out})" in line
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [f"a{suffix}", "file"]
+
+
+def little_room() -> None:
+    """Files of this process end after a thousand bytes, as on a disk that is full."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk(suffix: str, tmp_path: Path) -> None:
+    out = tmp_path / f"a{suffix}"
+    out.write_text("old", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "notelstm", "render", str(STUDY), "-o", str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path.parent)},
+        preexec_fn=little_room,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("notelstm: error: the file can be written; got File too large")
+    assert "free some space" in line
+    assert "Traceback" not in done.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {out.name: "old"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "where"),
+    [
+        (".wav", "notelstm.listening.synthesis.synthesize"),
+        (".wav", "wave.Wave_write.writeframes"),
+        (".html", "pathlib.Path.write_text"),
+        (".png", "matplotlib.figure.Figure.savefig"),
+    ],
+)
+def test_ctrl_c(
+    suffix: str,
+    where: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    assert main(["render", str(STUDY), "-o", str(tmp_path / f"a{suffix}")]) == 130
+    assert capsys.readouterr().err == "notelstm: interrupted\n"
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from notelstm.batch import Batch
 from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
-from notelstm.protocols import Batches
+from notelstm.protocols import Batches, SharedBatches
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 WINDOWS = st.integers(1, 9)
@@ -177,3 +177,35 @@ def test_settings_are_checked() -> None:
     last = SequenceDataset(numbered([9]), window=2)
     with pytest.raises(ConfigError, match="scored='every'"):
         LaneBatches(dataset=last)
+
+
+@KINDS
+@given(LENGTHS, WINDOWS, SIZES, st.integers(1, 7), st.booleans())
+def test_the_shares_of_processes_are_the_batches_that_one_reads(
+    make: Make, lengths: list[int], window: int, batch: int, count: int, shuffle: bool
+) -> None:
+    whole = make([*lengths, window + 1], window, batch, shuffle=shuffle)
+    assert isinstance(whole, SharedBatches)
+    shares = [whole.share(number, count) for number in range(count)]
+    assert {share.steps for share in shares} == {whole.steps}
+    for first in (0, whole.steps // 2):
+        epochs = zip(*(share.epoch(2, first) for share in shares), strict=True)
+        joined = [Batch(*map(torch.cat, zip(*parts, strict=True))) for parts in epochs]
+        assert same(joined, list(whole.epoch(2, first)))
+
+
+def test_a_share_of_lanes_is_pieces_that_follow_each_other() -> None:
+    """A process that trains on a part of the lanes reads few pieces that another one reads too."""
+    whole = lanes([9] * 40, 4, 8)
+    read = [
+        {int(piece) for batch, pieces in whole.share(n, 4).numbered_epoch(1) for piece in pieces}
+        for n in range(4)
+    ]
+    assert set.union(*read) == set(range(40))
+    assert sum(map(len, read)) <= 40 + 3
+
+
+@pytest.mark.parametrize("shared", [(-1, 2), (2, 2), (0, 0)])
+def test_there_is_no_such_share(shared: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match="a share is a number"):
+        windows([9], 4, 2, shared=shared)

@@ -118,6 +118,15 @@ def test_a_split_by_content_has_no_copies_on_two_sides() -> None:
     assert find_leaks(pieces, Split(train=tuple(range(39)), test=(39,)))
 
 
+def test_without_passages_only_whole_pieces_are_compared() -> None:
+    parts = Notes.merge([tune(0), tune(1).shifted(tune(0).seconds)])
+    pieces = [("a", tune(0)), ("b", changed(tune(0), up=3)), ("c", parts)]
+    named = {(leak.left, leak.right) for leak in find_duplicates(pieces)}
+    assert named == {("a", "b"), ("a", "c"), ("b", "c")}
+    (leak,) = find_duplicates(pieces, passages=False)
+    assert (leak.left, leak.right, leak.kind, leak.semitones) == ("a", "b", "transposition", 3)
+
+
 def test_a_leak_is_json() -> None:
     (leak,) = find_duplicates([("a", tune(0)), ("b", tune(0))])
     assert Leak(**json.loads(json.dumps(leak.to_json()))) == leak

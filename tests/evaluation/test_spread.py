@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from notelstm.evaluation import Spread, fit_sigmas
 from notelstm.fields import Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.predictions import Categorical, Normal, Point
-from notelstm.protocols import NoteModel
+from notelstm.protocols import NoteModel, Prediction
 from notelstm.testing.makers import random_rows
 
 FIELDS = StepDurationEncoder().fields
@@ -79,11 +79,19 @@ def test_long_pieces_are_read_in_chunks() -> None:
     assert [got["step"], got["duration"]] == pytest.approx(counted.tolist(), rel=1e-5)
 
 
-def test_no_points_no_sigmas() -> None:
+def test_no_points_no_sigmas(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = LogTimeEncoder()
     classes = NoteLSTM(fields=encoder.fields, hidden=4, embedding=2)
     piece = random_rows(encoder.fields, (40,), np.random.default_rng(0))
-    assert fit_sigmas(classes, [piece]) == {}
+    asked, predict = [], classes.predict
+
+    def counted(*arguments: Any) -> Prediction:
+        asked.append(arguments)
+        return predict(*arguments)
+
+    monkeypatch.setattr(classes, "predict", counted)
+    assert fit_sigmas(classes, [piece] * 9) == {}
+    assert len(asked) == len(encoder.fields), "the other pieces would say the same"
     assert fit_sigmas(model(), rows(25, 3)) == {}
     assert fit_sigmas(model(), []) == {}
 

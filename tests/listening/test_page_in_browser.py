@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,38 +28,11 @@ TUNE = Notes(
 SHORT = Notes(start=[0, 0.2], end=[0.2, 0.5], pitch=[50, 80], velocity=90)
 LONG = Notes(start=[0], end=[20], pitch=[40], velocity=110)
 NASTY = '</script><b onclick="x">&amp; ♫'
-FLAGS = (
-    "headless=new",
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-)
 LEVEL = """
 const sound = new Float32Array(2048);
 player.piano.heard.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("needs Chromium and its driver: on Debian, chromium and chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    yield running
-    running.quit()
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +193,46 @@ def test_samples_are_chosen_and_saved(opened: Chrome) -> None:
     assert read_midi(base64.b64decode(content)).pitch.tolist() == SHORT.pitch.tolist()
     rows = [row.text for row in opened.find_elements("css selector", "#details tr")]
     assert rows == ["encoder log-time", f"<i> {NASTY}"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_keyboard_goes_where_the_eyes_go(opened: Chrome, width: int) -> None:
+    resize(opened, width)
+    opened.refresh()
+    seen: list[str] = []
+    tops: list[float] = []
+    for _ in range(8):
+        press(opened, "\ue004") if not seen else opened.switch_to.active_element.send_keys("\ue004")
+        now = opened.switch_to.active_element
+        seen.append(now.get_attribute("id") or now.find_element("class name", "name").text)
+        tops.append(now.rect["y"] + now.rect["height"])
+        assert now.value_of_css_property("outline-style") == "solid"
+    controls = ["play", "seek", "loop", "volume", "midi"]
+    assert seen == [*controls, NASTY, "Sample 2", "Sample 3"]
+    # Beside the player or below it, the samples come after it.
+    assert tops[5:] == sorted(tops[5:])
+    if width == 390:
+        assert max(tops[:5]) < tops[5]
+    for control in opened.find_elements("css selector", "button, a"):
+        assert min(control.size.values()) >= 44, "a thumb is that wide"
+
+
+def test_headings_and_names_are_in_order(opened: Chrome) -> None:
+    found = opened.find_elements("css selector", "h1, h2, h3, caption")
+    assert [(e.tag_name, e.text) for e in found] == [
+        ("h1", "Two"),
+        ("h2", NASTY),
+        ("h2", "Samples"),
+        ("caption", "Model"),
+    ]
+    roll = opened.find_element("id", "roll")
+    assert roll.aria_role == "image"
+    assert roll.accessible_name.startswith(f"Piano roll of {NASTY}: 24 notes")
+    names = {e.accessible_name for e in opened.find_elements("css selector", ".controls *[id]")}
+    assert {"Play", "Position", "Loop", "Volume", "Save MIDI"} <= names
+    ids = run(opened, "return [...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(set(ids)) == len(ids)
+    assert run(opened, "return document.documentElement.lang") == "en"
 
 
 def test_volume(opened: Chrome) -> None:

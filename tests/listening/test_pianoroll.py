@@ -74,10 +74,11 @@ def test_prompt_and_continuation_are_told_apart() -> None:
     prompt, rest = bars(ax)
     assert (len(outlines(prompt)), len(outlines(rest))) == (2, 3)
 
-    def saturation(item: PolyCollection) -> float:
-        return float(rgb_to_hsv(np.asarray(item.get_facecolor())[:, :3])[:, 1].max())
+    def hues(item: PolyCollection) -> list[float]:
+        return list(rgb_to_hsv(np.asarray(item.get_facecolor())[:, :3])[:, 0])
 
-    assert saturation(prompt) < 0.05 < saturation(rest)
+    assert max(hues(prompt)) < 0.12, "brown"
+    assert min(hues(rest)) > 0.4, "teal to purple"
     assert {text.get_text(): text.get_position()[0] for text in ax.texts} == {
         "prompt": 0,
         "continuation": 2,

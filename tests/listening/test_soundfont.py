@@ -17,12 +17,7 @@ FONT = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
 TUNE = Notes(start=[0.0, 1.0], end=[1.0, 2.0], pitch=[69, 81], velocity=90)
 
 
-@pytest.fixture(autouse=True)
-def library() -> None:
-    try:
-        import fluidsynth as _  # noqa: F401  # only to see whether it is there
-    except ImportError as error:
-        pytest.skip(f"needs pyfluidsynth and FluidSynth's library: {error}")
+pytestmark = pytest.mark.usefixtures("fluidsynth")
 
 
 @pytest.mark.parametrize(("second", "hertz"), [(0.2, 440), (1.2, 880)])

@@ -84,9 +84,10 @@ def test_a_kill_in_the_middle_of_saving_leaves_a_whole_checkpoint(tmp_path: Path
     assert in_the_middle, "no kill came while a file was being written"
 
 
-def test_a_real_ctrl_c_saves_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_ctrl_c_saves_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
     process = started(TRAINS_FOR_EVER, tmp_path)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     steps, complaint = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert complaint.strip().endswith("KeyboardInterrupt")

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from notelstm.errors import ConfigError, MissingExtraError
+from notelstm.errors import ConfigError, DataError, MissingExtraError
 from notelstm.generation import generate
 from notelstm.midi import read_midi
 from notelstm.recipes import expressive, override
 from notelstm.testing.makers import long_piece
-from notelstm.training import Profile, Progress, Samples, TensorBoard
+from notelstm.training import JsonLog, Profile, Progress, Report, Samples, TensorBoard
 
 Make = Callable[[], Any]
 
@@ -84,6 +84,39 @@ def test_samples_need_a_recipe_and_a_folder(make: Make, tmp_path: Path) -> None:
     for options in ({"every": 0}, {"notes": 0}, {"seed": -1}):
         with pytest.raises(ConfigError, match="is at least"):
             Samples(**options)
+
+
+def test_a_report_is_there_from_the_start_to_the_end(tmp_path: Path) -> None:
+    page, seen = tmp_path / "new" / "page.html", []
+
+    class Reader:
+        def handle(self, event: Any, run: Any) -> None:
+            if event.name != "step":
+                text = page.read_text(encoding="utf-8")
+                told = text.partition('class="lead">')[2].partition(" ")[0]
+                seen.append((event.name, told, "so far" in text, text.count("After epoch ")))
+
+    callbacks = [JsonLog(), Samples(every=2, notes=12), Report(path=str(page)), Reader()]
+    small().train(tunes(), folder=tmp_path / "run", callbacks=callbacks)
+    assert seen == [
+        ("start", "No", False, 0),
+        ("epoch", "1", True, 0),
+        ("epoch", "2", True, 1),
+        ("epoch", "3", True, 1),
+        ("epoch", "4", True, 2),
+        ("end", "4", False, 2),
+    ]
+    assert sorted(path.name for path in page.parent.iterdir()) == ["page.html"]
+
+
+def test_a_report_needs_a_page_and_a_folder_with_a_log(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.html"):
+        Report(path=str(tmp_path / "a.txt"))
+    report = Report(path=str(tmp_path / "a.html"))
+    with pytest.raises(ConfigError, match=r"a run with a folder.*Recipe\.train"):
+        small().train(tunes(), callbacks=[report])
+    with pytest.raises(DataError, match=r"log\.jsonl"):
+        small().train(tunes(), callbacks=[report], folder=tmp_path / "run")
 
 
 class FakeWriter:

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 _ABOUT = """Model and generate music note by note.
 
-    notelstm demo                           train on Bach for a minute, write music
+    notelstm demo                           train on Bach for a minute, hear what it learnt
     notelstm inspect FOLDER                 what is in these MIDI files?
     notelstm train FOLDER -o my.notelstm    train on them
     notelstm generate my.notelstm -o out.mid
@@ -65,12 +65,13 @@ def _run(arguments: list[str]) -> None:
     # Commands import what they need when they run, so that --help need not wait for torch.
     from tyro.extras import SubcommandApp
 
-    from notelstm.cli import corpora, evaluate, generate, inspect, plugins, render, train
+    from notelstm.cli import corpora, demo, evaluate, generate, inspect, plugins, render, train
+    from notelstm.cli.processes import first_talks
 
     logging.basicConfig(format="notelstm: warning: %(message)s", level=logging.WARNING)
     app = SubcommandApp()
     for command in (
-        train.demo,
+        demo.demo,
         inspect.inspect,
         train.train,
         generate.generate,
@@ -80,4 +81,5 @@ def _run(arguments: list[str]) -> None:
         plugins.plugins,
     ):
         app.command(command)
-    app.cli(prog="notelstm", description=_ABOUT, args=arguments or ["--help"])
+    with first_talks():
+        app.cli(prog="notelstm", description=_ABOUT, args=arguments or ["--help"])

@@ -11,6 +11,8 @@ from tyro.conf import arg
 from notelstm.cli.sources import Side
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from notelstm.bundle import Bundle
     from notelstm.cli.sources import Music
     from notelstm.notes import Notes
@@ -31,6 +33,7 @@ def evaluate(
     ] = None,
     samples_from: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     notes: Annotated[int, arg(metavar="N")] = 1000,
+    prompt_notes: Annotated[int, arg(metavar="N", help_behavior_hint="(default: 0)")] = 0,
     seed: Annotated[int, arg(metavar="N")] = 0,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
@@ -57,14 +60,18 @@ def evaluate(
         samples: Let the model write so many pieces.
         samples_from: MIDI files to look at in place of what the model writes.
         notes: How many notes the model writes for each sample.
+        prompt_notes: Let each sample go on from the first so many notes of another of the pieces;
+            what is looked at is what comes after them.
         seed: What chance the samples are made from.
         json: Print one line of JSON; a figure that the model does not have is null.
     """
     from notelstm.bundle import load
+    from notelstm.cli.sources import open_corpus
     from notelstm.cli.tables import report_lines, sample_lines
     from notelstm.errors import ConfigError
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
+    from notelstm.generation import generate_batch
 
     if not 1 <= len(what) <= 2:
         raise ConfigError(
@@ -74,14 +81,19 @@ def evaluate(
         )
     *model, folder = what
     bundle = load(*model)
-    written = _samples(bundle, samples, samples_from, notes, seed)
+    count = _count(samples, samples_from)
     music = _music(folder, bundle)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
+    if samples_from is not None:
+        written = list(open_corpus(samples_from, bundle.policy))
+    elif count and prompt_notes:
+        written = _continued(bundle, pieces, count, prompt_notes, notes, seed)
+    else:
+        written = generate_batch(bundle, notes, batch=count, seed=seed) if count else []
     known = None if train is None else _music(train, bundle).named("train")
-    found = None
-    if written is not None:
-        # First, since it is quick: what cannot be looked at is said before the long work.
-        found = evaluate_samples(written, pieces, known and zip(*known, strict=True))
+    # First, since it is quick: what cannot be looked at is said before the long work.
+    training = known and zip(*known, strict=True)
+    found = evaluate_samples(written, pieces, training) if written else None
     report = measure(bundle, pieces, names=names, training=known and known[1])
     if json:
         more = {} if found is None else {"samples": found.to_json()}
@@ -92,31 +104,51 @@ def evaluate(
         print("\n".join(["", *sample_lines(found)]))
 
 
-def _samples(
-    bundle: Bundle,
-    count: tuple[int, ...] | None,
-    folder: str | None,
-    notes: int,
-    seed: int,
-) -> list[Notes] | None:
-    """What the model writes, or what somebody else wrote; None if nobody asks for samples.
+def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
+    """How many samples the model writes.
 
     Raises:
         ConfigError: If there are fewer than two samples to write, or two ways to come by them.
     """
-    from notelstm.cli.sources import open_corpus
     from notelstm.errors import ConfigError
-    from notelstm.generation import generate_batch
 
-    if count is None:
-        return None if folder is None else list(open_corpus(folder, bundle.policy))
+    if samples is None:
+        return 0
     if folder is not None:
         raise ConfigError("samples are written or read", got="--samples and --samples-from")
-    wanted = count or (20,)
+    wanted = samples or (20,)
     if len(wanted) > 1 or wanted[0] < 2:
         given = " ".join(map(str, wanted))
         raise ConfigError("--samples takes a number of at least 2, or none", got=given)
-    return generate_batch(bundle, notes, batch=wanted[0], seed=seed)
+    return wanted[0]
+
+
+def _continued(
+    bundle: Bundle, pieces: Sequence[Notes], count: int, prompt: int, notes: int, seed: int
+) -> list[Notes]:
+    """What the model writes after the beginnings of pieces, spread over all of them.
+
+    Raises:
+        ConfigError: If the beginnings have no notes.
+        DataError: If no piece is longer than its beginning.
+    """
+    from notelstm.errors import ConfigError, DataError
+    from notelstm.generation import generate
+
+    if prompt < 0:
+        raise ConfigError("--prompt-notes is at least 0", got=f"{prompt}")
+    long = [piece for piece in pieces if len(piece) > prompt]
+    if not long:
+        raise DataError(
+            f"a piece to go on from has more than {prompt} notes",
+            got=f"{max(map(len, pieces), default=0)} in the longest",
+            fix="lower --prompt-notes",
+        )
+    begun = [long[k * len(long) // count][:prompt] for k in range(count)]
+    return [
+        generate(bundle, notes, prompt=beginning, seed=seed + k)
+        for k, beginning in enumerate(begun)
+    ]
 
 
 def _music(where: str, bundle: Bundle) -> Music:

@@ -11,9 +11,13 @@ import tyro
 from tyro.conf import arg
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from notelstm.data.leaks import Leak
     from notelstm.data.summary import Distribution
     from notelstm.midi import ReadReport
+    from notelstm.notes import Notes
 
 __all__ = ["inspect"]
 
@@ -27,13 +31,13 @@ def inspect(
 ) -> None:
     """Say what is in a MIDI file, or in a folder of them.
 
-    Of a file: its tracks, tempo, what was left out, what was repaired. Of a folder: totals,
-    distributions, and the files that were repaired or refused.
+    Of a file: its tracks, tempo, pedal, what was left out, what was repaired. Of a folder: totals,
+    distributions, copies, and the files that were repaired or refused.
 
     Args:
         path: A MIDI file, or a folder of them.
-        leaks: Of a folder: also look for pieces that share music, as copies, transpositions or
-            long passages, and for those on two sides of MAESTRO's split.
+        leaks: Of a folder: also look for pieces that share long passages, and for music on two
+            sides of MAESTRO's split.
         json: Print JSON.
     """
     from notelstm.midi import read_midi_with_report
@@ -42,8 +46,10 @@ def inspect(
         _folder(path, json=json, leaks=leaks)
         return
     notes, report = read_midi_with_report(path)
+    held = _held(path, notes)
     if json:
-        print(json_format.dumps(report.to_json(), indent=2))
+        pedal = {"held": len(held), "seconds": float(held.sum())}
+        print(json_format.dumps({**report.to_json(), "pedal": pedal}, indent=2))
         return
     print(f"{path}: {notes!r}, read by {report.reader}")
     for track in report.tracks:
@@ -52,7 +58,21 @@ def inspect(
     if notes.beats is not None:
         tempi = notes.beats.tempi
         print(f"  tempo: {tempi.min():.4g} to {tempi.max():.4g} quarter notes a minute")
+    if len(held):
+        share = f"{len(held):,} of {len(notes):,} notes"
+        print(f"  pedal: holds {share} beyond their keys, for {held.mean():.2f} s on average")
+    else:
+        print("  pedal: holds no note")
     _faults(report)
+
+
+def _held(path: Path, notes: Notes) -> NDArray[np.float64]:
+    """For how many seconds the sustain pedal holds each note that it holds."""
+    from notelstm.midi import ReadPolicy, read_midi
+
+    # Both are ordered by start and pitch; ends settle ties, so ties may be paired otherwise.
+    longer = read_midi(path, ReadPolicy(pedal="extend")).end - notes.end
+    return longer[longer > 0]
 
 
 def _faults(report: ReadReport) -> None:
@@ -75,7 +95,7 @@ def _folder(path: Path, *, json: bool, leaks: bool) -> None:
     from notelstm.midi import ReadPolicy
 
     music = open_music(str(path), ReadPolicy())
-    summary = summarise(music.corpus, duplicates=leaks)
+    summary = summarise(music.corpus, passages=leaks)
     crossing = find_leaks(music.corpus.pieces(), music.split) if leaks and music.by_table else []
     if json:
         leaking = [leak.to_json() for leak in crossing]
@@ -93,8 +113,8 @@ def _folder(path: Path, *, json: bool, leaks: bool) -> None:
         print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
     for count, rule in ((n, rule) for rule, n in summary.reasons.items()):
         print(f"  {count} refused because: {rule}")
+    _pairs("the same music twice", summary.duplicates)
     if leaks:
-        _pairs("the same music twice", summary.duplicates)
         _pairs("on two sides of the split", crossing)
 
 

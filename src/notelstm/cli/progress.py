@@ -24,10 +24,14 @@ class EpochLines:
         self._epochs = 0
         self._targets = 0.0
         self._seconds = 0.0
+        self._precision = ""
         self._laps = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
 
     def handle(self, event: Event, run: Run) -> None:
-        """Write the line of an epoch that is done."""
+        """Write the line of an epoch that is done, and why there are no more."""
+        self._precision = run.precision
+        if event.name == "end" and run.stopped:
+            tqdm.write(f"stopped: {run.stopped}", file=sys.stderr)
         if event.name != "epoch":
             return
         speed, seconds = event.values["targets_per_second"], event.values["seconds"]
@@ -48,6 +52,8 @@ class EpochLines:
         if self._seconds:
             shares = (f"{name} {s / self._seconds:.0%}" for name, s in self._laps.items())
             parts.append(f"{self._targets / self._seconds:,.0f} targets/s ({', '.join(shares)})")
+        if self._precision:
+            parts.append(self._precision)
         memory = peak_memory()
         if memory is not None:
             parts.append(f"peak memory {memory / 2**20:,.0f} MiB")

@@ -1,9 +1,8 @@
-"""``notelstm train`` and ``notelstm demo``."""
+"""``notelstm train``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -12,15 +11,9 @@ from tyro.conf import arg
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
-    from notelstm.data.corpus import Corpus
     from notelstm.notes import Notes
-    from notelstm.recipes import Recipe
-    from notelstm.training import Callback
 
-__all__ = ["demo", "train"]
-
-_SMALL: Final = ("options.hidden=256", "window=64", "batch=32")
-"""What makes the expressive recipe learn a handful of chorales in a minute."""
+__all__ = ["train"]
 
 _OF_THE_RECIPE: Final = "(default: the recipe's)"
 _NO_LIMIT: Final = "(default: no limit)"
@@ -58,6 +51,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     callback: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, arg(metavar="NAME", help_behavior_hint="")
     ] = (),
+    report: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
     profile: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
@@ -88,6 +82,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
         precision: In what matrix products are computed; auto tries which is faster here.
         callback: Add a callback, as `notelstm plugins` lists them: samples, tensorboard,
             divergence-guard. NAME:KEY=VALUE,KEY=VALUE gives it settings.
+        report: Write a page, .html, that any browser shows, again after each epoch: curves, music
+            from the model as it learns (the callback `samples`), settings.
         profile: Write to MODEL.run/profile.txt on which operations the time goes.
         resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
         half: Write the model's numbers in half precision, for a file of half the size.
@@ -95,6 +91,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     from dataclasses import replace
 
     from notelstm.cli.callbacks import chosen_callbacks
+    from notelstm.cli.runs import chosen_recipe, run_recipe, size_of
     from notelstm.cli.sources import open_music
     from notelstm.errors import OutputError
 
@@ -104,7 +101,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
         )
     start = None if go_on_with is None else _start(go_on_with, recipe)
     settings = [pair for pairs in set for pair in pairs]
-    chosen = _recipe(recipe or "reference", settings, epochs, seed, start)
+    chosen = chosen_recipe(recipe or "reference", settings, epochs, seed, start)
     training: dict[str, Any] = {} if precision is None else {"precision": precision}
     if minutes is not None and epochs is None:
         training["epochs"] = None
@@ -120,8 +117,10 @@ def train(  # noqa: PLR0913 - each is an option of the command
         print(f"licence of the music: {music.corpus.licence}")
     if held_out:
         print(f"{len(held_out)} more pieces are set aside for validation")
+    elif validation > 0:
+        print("none is set aside for validation: it goes by what is in each, and they are few")
     sys.stdout.flush()
-    bundle = _run(
+    bundle = run_recipe(
         chosen,
         pieces,
         output,
@@ -132,9 +131,13 @@ def train(  # noqa: PLR0913 - each is an option of the command
         start=start,
         # What was held out is part of the record, so that `evaluate --split` finds it again.
         record={"held_out": validation},
-        callbacks=chosen_callbacks(callback, minutes=minutes, profile=profile),
+        callbacks=chosen_callbacks(
+            callback, minutes=minutes, profile=profile, report=report, title=output.stem
+        ),
     )
-    print(f"wrote {output}: {_size(bundle)}")
+    print(f"wrote {output}: {size_of(bundle)}")
+    if report is not None:
+        print(f"wrote {report}: open it in a browser")
     print(f"next: notelstm generate {output} -o out.mid")
 
 
@@ -149,128 +152,3 @@ def _start(model: tuple[Path, ...], recipe: str | None) -> Bundle:
         given = " ".join(map(str, model))
         raise ConfigError("--from takes one model, or none for notelstm's own", got=given)
     return load(*model)
-
-
-def _recipe(
-    name: str,
-    settings: Sequence[str],
-    epochs: int | None,
-    seed: int | None,
-    start: Bundle | None = None,
-) -> Recipe:
-    """The recipe of that name or file, or of a model, with what the command line changes."""
-    from notelstm.recipes import fine_tuning, from_toml
-    from notelstm.recipes.overrides import named, override, parse_settings
-
-    tree = parse_settings(settings)
-    if start is not None:
-        recipe = override(fine_tuning(start), tree)
-    else:
-        recipe = from_toml(name, tree) if name.endswith(".toml") else named(name, tree)
-    training: dict[str, Any] = {}
-    if epochs is not None:
-        training["epochs"] = epochs
-    if seed is not None:
-        training["seed"] = seed
-    return override(recipe, {"training": training})
-
-
-def _run(
-    recipe: Recipe,
-    pieces: list[Notes],
-    output: Path,
-    *,
-    source: Corpus,
-    validation: Sequence[Notes] = (),
-    resume: bool = False,
-    half: bool = False,
-    start: Bundle | None = None,
-    record: Mapping[str, float] | None = None,
-    callbacks: Sequence[Callback] = (),
-) -> Bundle:
-    """Train, say how it goes, and save the bundle."""
-    from dataclasses import replace
-
-    from notelstm.bundle import DataCard, save
-    from notelstm.cli.progress import EpochLines
-    from notelstm.training import BestKept, JsonLog, Progress
-
-    lines = EpochLines()
-    best = [BestKept()] if validation else []
-    card = DataCard(name=source.name, licence=source.licence)
-    bundle = recipe.train(
-        pieces,
-        validation=validation,
-        folder=output.with_name(output.name + ".run"),
-        resume=resume,
-        callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
-        data=card,
-        start=start,
-    )
-    bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
-    save(bundle, output, half=half)
-    print(f"trained {lines.summary()}")
-    return bundle
-
-
-def _size(bundle: Bundle) -> str:
-    from typing import cast
-
-    from torch import nn
-
-    count = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
-    return f"{count:,} parameters, trained on {bundle.data.notes:,} notes"
-
-
-def demo(
-    *,
-    output: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("demo"),
-    chorales: Annotated[int, arg(metavar="N")] = 200,
-    epochs: Annotated[int, arg(metavar="N")] = 24,
-    seed: Annotated[int, arg(metavar="N")] = 0,
-) -> None:
-    """Train on Bach chorales for about a minute, then write music and a picture of it.
-
-    Needs the extras `bach` and `plot`; nothing is downloaded.
-
-    Args:
-        output: The folder to write to.
-        chorales: How many chorales to train on; there are about 360.
-        epochs: How often each is seen.
-        seed: Another seed, other music.
-    """
-    import shutil
-
-    from notelstm.cli.sources import open_corpus
-    from notelstm.errors import ConfigError
-    from notelstm.generation import generate
-    from notelstm.listening.pianoroll import save_piano_roll
-    from notelstm.midi import ReadPolicy, write_midi
-    from notelstm.sampling import Ancestral, Temperature
-
-    if chorales < 1:
-        raise ConfigError("a demo trains on at least 1 chorale", got=f"{chorales}")
-    recipe = _recipe("expressive", _SMALL, epochs, seed)
-    print("reading Bach chorales from the music21 package")
-    corpus = open_corpus("bach", ReadPolicy())
-    pieces = corpus[: chorales + 1]
-    prompt = pieces.pop()[:48]
-    print(f"training on {len(pieces)} chorales, {sum(map(len, pieces)):,} notes")
-    model = output / "demo.notelstm"
-    shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
-    bundle = _run(recipe, pieces, model, source=corpus)
-    sampler = Ancestral(processors=(Temperature(temperature=0.9),))
-    free = generate(bundle, 200, sampler=sampler, seed=seed)
-    write_midi(free, output / "demo.mid")
-    continued = generate(bundle, 200, prompt=prompt, sampler=sampler, seed=seed)
-    whole = type(prompt).merge([prompt, continued.shifted(float(prompt.start[-1]))])
-    write_midi(whole, output / "demo-continued.mid")
-    save_piano_roll(whole, output / "demo.png", prompt_notes=len(prompt))
-    print(f"""
-listen:   {output / "demo.mid"}  ({len(free)} notes from nothing)
-          {output / "demo-continued.mid"}  (an unheard chorale's beginning, gone on with)
-look:     {output / "demo.png"}
-model:    {model}
-
-next:     notelstm generate {model} -o more.mid --seed 1
-          notelstm train YOUR_FOLDER_OF_MIDI_FILES --recipe expressive -o mine.notelstm""")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, final
 
 import numpy as np
@@ -42,6 +42,10 @@ class NumberedBatches(Protocol):
 
     def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
         """The batches of an epoch, and of each batch (B,) the numbers of the pieces in it."""
+        ...
+
+    def share(self, number: int, count: int) -> NumberedBatches:
+        """As many batches, each with the lanes of one of several processes only."""
         ...
 
 
@@ -87,6 +91,10 @@ class Augmented:
     def carries(self) -> bool:
         """Whether a lane's state is carried from batch to batch."""
         return self.batches.carries
+
+    def share(self, number: int, count: int) -> Augmented:
+        """One process's lanes, changed as all are."""
+        return replace(self, batches=self.batches.share(number, count))
 
     @functools.cached_property
     def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

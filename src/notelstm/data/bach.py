@@ -42,6 +42,7 @@ class BachChorales:
         name: What files and the command line call the corpus.
         licence: What one may do with the music.
         source: Where the music comes from.
+        size: How much music it is.
 
     Example:
         >>> for name, notes in BachChorales().pieces(limit=2):
@@ -56,6 +57,7 @@ class BachChorales:
         "some not for commercial use"
     )
     source: ClassVar[str] = "the installed music21 package"
+    size: ClassVar[str] = "about 360 chorales, 3 hours; nothing to download"
 
     @property
     def edition(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from notelstm.batch import Batch
+from notelstm.batch import Batch, share_of
 from notelstm.data.dataset import SequenceDataset, Windows
 from notelstm.data.shuffle import Shuffle
 from notelstm.errors import ConfigError
@@ -22,11 +22,13 @@ _BLOCK: Final = 1024
 """For how many batches the order is made at once."""
 
 
-def _check(batch: int, seed: int) -> None:
+def _check(batch: int, seed: int, shared: tuple[int, int]) -> None:
     if batch < 1:
         raise ConfigError("a batch has at least 1 lane", got=f"{batch}")
     if seed < 0:
         raise ConfigError("a seed is at least 0", got=f"{seed}")
+    if not 0 <= shared[0] < shared[1]:
+        raise ConfigError("a share is a number from 0 on, and of how many", got=f"{shared}")
 
 
 @final
@@ -39,6 +41,7 @@ class WindowBatches:
         batch: B, windows in a batch; the last batch of an epoch may be smaller.
         shuffle: In a new order each epoch; False, the original's ``in-order``, as they come.
         seed: What the orders are made from.
+        shared: Which share of each batch is read, from 0 on, and of how many.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -48,10 +51,11 @@ class WindowBatches:
     batch: int = 64
     shuffle: bool = True
     seed: int = 0
+    shared: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check(self.batch, self.seed)
+        _check(self.batch, self.seed, self.shared)
 
     @property
     def steps(self) -> int:
@@ -62,6 +66,10 @@ class WindowBatches:
     def carries(self) -> bool:
         """False: each window starts afresh."""
         return False
+
+    def share(self, number: int, count: int) -> WindowBatches:
+        """One process's part of each batch."""
+        return replace(self, shared=(number, count))
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
@@ -77,7 +85,8 @@ class WindowBatches:
             order = shuffle(start, stop) if self.shuffle else np.arange(start, stop)
             found = self.dataset.find(torch.from_numpy(order))
             for parts in zip(*(torch.split(part, self.batch) for part in found), strict=True):
-                windows = Windows(*parts)
+                mine = share_of(len(parts[0]), *self.shared)
+                windows = Windows(*(part[mine] for part in parts))
                 yield self.dataset.read(windows), windows.piece
 
 
@@ -95,6 +104,7 @@ class LaneBatches:
         batch: B, lanes.
         shuffle: In a new order each epoch.
         seed: What the orders are made from.
+        shared: Which share of each batch is read, from 0 on, and of how many.
 
     Raises:
         ConfigError: If the data set scores only the last row of a window, or a setting is out of
@@ -105,10 +115,11 @@ class LaneBatches:
     batch: int = 64
     shuffle: bool = True
     seed: int = 0
+    shared: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check(self.batch, self.seed)
+        _check(self.batch, self.seed, self.shared)
         if self.dataset.scored != "every":
             raise ConfigError(
                 "lanes score every row",
@@ -145,6 +156,10 @@ class LaneBatches:
         size = np.minimum(packed.lengths[piece] - skipped, self.dataset.window + 1)
         return start, size, k, piece
 
+    def share(self, number: int, count: int) -> LaneBatches:
+        """One process's lanes: pieces that follow each other, whole but at both ends."""
+        return replace(self, shared=(number, count))
+
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
         return (batch for batch, _ in self.numbered_epoch(number, first))
@@ -154,8 +169,9 @@ class LaneBatches:
         plan = self._plan(number)
         steps = self.steps
         padding = steps * self.batch - len(plan[0])
+        mine = share_of(self.batch, *self.shared)
         lanes = [
-            torch.from_numpy(np.pad(column, (0, padding)).reshape(self.batch, steps))
+            torch.from_numpy(np.pad(column, (0, padding)).reshape(self.batch, steps)[mine])
             for column in plan
         ]
         places = torch.arange(self.dataset.window + 1)

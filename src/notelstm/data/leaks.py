@@ -103,22 +103,25 @@ def find_shared(left: Pieces, right: Pieces) -> list[Leak]:
     return _shared([*first, *second], len(first))
 
 
-def find_duplicates(pieces: Pieces) -> list[Leak]:
+def find_duplicates(pieces: Pieces, *, passages: bool = True) -> list[Leak]:
     """Music that is in two pieces of one corpus.
 
     Args:
         pieces: The pieces with their names.
+        passages: Look for long passages, too; without it only for copies and transpositions of
+            whole pieces, which takes a fifth of the time.
     """
-    return _shared([_print(name, notes) for name, notes in pieces], None)
+    return _shared([_print(name, notes, passages=passages) for name, notes in pieces], None)
 
 
-def _print(name: str, notes: Notes) -> _Print:
+def _print(name: str, notes: Notes, *, passages: bool = True) -> _Print:
     order = np.lexsort((notes.pitch, notes.start))
     pitch = notes.pitch[order]
     first = int(pitch[0]) if len(pitch) else 0
     if len(pitch) < FEWEST:
         return _Print(name, "", first, np.zeros(0, np.uint64))
-    return _Print(name, content_key(notes), first, _passages(pitch))
+    found = _passages(pitch) if passages else np.zeros(0, np.uint64)
+    return _Print(name, content_key(notes), first, found)
 
 
 def _passages(pitch: NDArray[np.int64]) -> NDArray[np.uint64]:

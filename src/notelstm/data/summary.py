@@ -100,13 +100,13 @@ class CorpusSummary:
         return asdict(self)
 
 
-def summarise(corpus: Corpus, *, worst: int = 20, duplicates: bool = True) -> CorpusSummary:
+def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> CorpusSummary:
     """Count what is in a corpus, piece by piece.
 
     Args:
         corpus: The corpus.
         worst: How many of the worst files, and of the shortest pieces, to name.
-        duplicates: Look for music that is in two pieces, too.
+        passages: Name pieces that share long passages, too, not only copies and transpositions.
     """
     tally = _Tally()
     for notes in corpus:
@@ -131,7 +131,7 @@ def summarise(corpus: Corpus, *, worst: int = 20, duplicates: bool = True) -> Co
         velocity=_of_whole("MIDI velocity", tally.velocity),
         shortest=tuple((corpus.names[k], int(lengths[k])) for k in order),
         worst=tuple(_worst(corpus.report, worst)),
-        duplicates=tuple(find_duplicates(_named(corpus))) if duplicates else (),
+        duplicates=tuple(find_duplicates(_named(corpus), passages=passages)),
     )
 
 

@@ -79,6 +79,8 @@ def fit_sigmas(
                 for name, errors in _residuals(model, context, some).items():
                     squared = float((errors[first:].double() ** 2).sum())
                     squares[name] = squares.get(name, 0.0) + squared
+                if not squares:
+                    return {}
             count += len(rows) - skip
             if count >= limit:
                 break

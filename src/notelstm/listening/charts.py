@@ -21,7 +21,7 @@ from notelstm.notes import Notes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["feature_shares", "training_curves"]
+__all__ = ["epochs_of", "feature_shares", "training_curves"]
 
 _BLUE: Final = "#0072B2"
 _RED: Final = "#D55E00"
@@ -44,7 +44,9 @@ def training_curves(log: str | os.PathLike[str], ax: Axes, *, field: str = "") -
     from matplotlib.ticker import MaxNLocator
 
     path = Path(log) / "log.jsonl" if Path(log).is_dir() else Path(log)
-    lines = _lines(path)
+    lines = epochs_of(path)
+    if not lines:
+        raise DataError("a log has at least one epoch", got="none", where=str(path))
     ending = f"/{field}" if field else ""
     if not any(f"loss{ending}" in line for line in lines):
         names = sorted(name[5:] for name in lines[0] if name.startswith("loss/"))
@@ -114,8 +116,15 @@ def feature_shares(
     _finish(ax)
 
 
-def _lines(path: Path) -> list[dict[str, float]]:
-    """The epochs of a log; a last line that is still being written is left out."""
+def epochs_of(path: Path) -> list[dict[str, float]]:
+    """What a run's log says of each epoch so far.
+
+    Args:
+        path: The ``log.jsonl``; a last line that is still being written is left out.
+
+    Raises:
+        DataError: If there is no such file, or it is none.
+    """
     if not path.is_file():
         raise DataError("a run's log is a file log.jsonl", got="no such file", where=str(path))
     lines = []
@@ -127,8 +136,6 @@ def _lines(path: Path) -> list[dict[str, float]]:
             raise DataError(
                 "a log is JSON, a line an epoch", got=str(error), where=str(path)
             ) from error
-    if not lines:
-        raise DataError("a log has at least one epoch", got="none", where=str(path))
     return lines
 
 

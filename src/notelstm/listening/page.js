@@ -3,9 +3,6 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
-// viridis from soft to loud: loud stands out most, dark on light and bright on dark.
-const LIGHT = [[168, 219, 52], [53, 183, 121], [33, 145, 140], [49, 104, 142], [68, 57, 131], [68, 1, 84]];
-const DARK = [[91, 77, 158], [63, 123, 168], [45, 165, 157], [71, 199, 129], [168, 219, 52], [253, 231, 37]];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const samples = data.samples.map((sample, number) => ({
@@ -31,8 +28,11 @@ function facts(sample) {
   return `${many(sample.notes.length, "note")}, ${sample.seconds.toFixed(1)} s${prompt}`;
 }
 
+const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const channels = (hex) => [1, 3, 5].map((n) => parseInt(hex.slice(n, n + 2), 16));
+let stops = [];  // the page's colours of notes, from soft to loud
+
 function colour(velocity) {
-  const stops = dark.matches ? DARK : LIGHT;
   const at = (velocity - 1) / 126 * (stops.length - 1);
   const low = Math.min(Math.floor(at), stops.length - 2);
   const mixed = stops[low].map((c, i) => Math.round(c + (stops[low + 1][i] - c) * (at - low)));
@@ -67,8 +67,6 @@ function thumbnail(canvas, sample) {
     pen.fillRect(x, y, Math.max(1, note.seconds / sample.seconds * width), Math.max(1.5, height / (high - low + 1)));
   }
 }
-
-const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const EDGE = 34;  // pixels for the names of the keys
 
@@ -116,11 +114,27 @@ function draw() {
       pen.strokeRect(left - 0.5, y(note.pitch), long + 1, Math.max(3, row));
     }
   }
-  if (sample.prompt_notes && border < sample.seconds) {
-    line(pen, x(border), height - 18, ink, [5, 4], 1);
-  }
-  line(pen, x(position), height - 18, theme("--head"), [], 2);
+  if (sample.prompt_notes) mark(pen, x, border, border < sample.seconds, height - 18, ink);
+  line(pen, x(position), height - 18, ink, [], 2);
+  pen.beginPath();
+  for (const [across, down] of [[-6, 0], [6, 0], [0, 9]]) pen.lineTo(x(position) + across, down);
+  pen.fillStyle = ink;
+  pen.fill();
   pen.restore();
+}
+
+// Where the prompt ends, and on which side of that it is.
+function mark(pen, x, border, ends, height, ink) {
+  pen.font = "600 11px system-ui, sans-serif";
+  pen.textBaseline = "top";
+  pen.fillStyle = theme("--quiet");
+  pen.textAlign = "left";
+  // The word stays in sight while its side does.
+  const at = Math.max(EDGE + 8, x(0)), wide = pen.measureText("prompt").width + 16;
+  pen.fillText("prompt", Math.min(at, x(border) - wide), 6);
+  if (!ends) return;
+  line(pen, x(border), height, ink, [5, 4], 1);
+  pen.fillText("continuation", Math.max(x(border) + 8, EDGE + 8), 6);
 }
 
 function line(pen, x, height, colour, dashes, width) {
@@ -222,6 +236,7 @@ const element = (name, text, kind) => {
 };
 
 function listSamples() {
+  document.querySelector(".player").hidden = !samples.length;
   document.querySelector(".samples").hidden = samples.length < 2;
   samples.forEach((sample, number) => {
     const button = element("button"), canvas = element("canvas");
@@ -250,6 +265,7 @@ function listDetails() {
 }
 
 function redraw() {
+  stops = theme("--notes").split(",").map((hex) => channels(hex.trim()));
   byId("samples").querySelectorAll("canvas").forEach((canvas, n) => thumbnail(canvas, samples[n]));
   update();
 }
@@ -268,21 +284,25 @@ function pressed(event) {
   // What has the keyboard's attention answers for itself.
   const own = event.target.closest("input, button, a") && (event.target.matches("input") || event.key === " ");
   const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!action || own || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!action || own || event.target.closest(".charts") || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   action();
 }
 
+function start() {
+  byId("play").addEventListener("click", toggle);
+  byId("loop").addEventListener("click", loop);
+  byId("seek").addEventListener("input", (event) => player.seek(Number(event.target.value)));
+  byId("volume").addEventListener("input", (event) => player.setVolume(Number(event.target.value)));
+  byId("roll").addEventListener("click", (event) =>
+    player.seek(Math.max(0, geometry().second(event.offsetX))));
+  addEventListener("keydown", pressed);
+  addEventListener("resize", redraw);
+  dark.addEventListener("change", redraw);
+  redraw();
+  choose(0);
+}
+
 listSamples();
 listDetails();
-byId("play").addEventListener("click", toggle);
-byId("loop").addEventListener("click", loop);
-byId("seek").addEventListener("input", (event) => player.seek(Number(event.target.value)));
-byId("volume").addEventListener("input", (event) => player.setVolume(Number(event.target.value)));
-byId("roll").addEventListener("click", (event) =>
-  player.seek(Math.max(0, geometry().second(event.offsetX))));
-addEventListener("keydown", pressed);
-addEventListener("resize", redraw);
-dark.addEventListener("change", redraw);
-choose(0);
-redraw();
+if (samples.length) start();

@@ -18,11 +18,20 @@ import numpy as np
 from notelstm._version import __version__
 from notelstm.errors import ConfigError
 from notelstm.files import written_whole
+from notelstm.listening.chart import Chart
 from notelstm.listening.piano import PIANO
 from notelstm.midi import midi_bytes
 from notelstm.notes import Notes
 
-__all__ = ["Details", "Layout", "Sample", "notebook_html", "page_html", "save_page"]
+__all__ = [
+    "Details",
+    "Layout",
+    "Sample",
+    "check_page_path",
+    "notebook_html",
+    "page_html",
+    "save_page",
+]
 
 Details: TypeAlias = Mapping[str, Mapping[str, object]]
 """Tables by heading, such as ``{"Model": {"encoder": "log-time"}}``."""
@@ -62,48 +71,65 @@ def save_page(
     path: str | os.PathLike[str],
     *,
     title: str = "Music",
+    lead: str = "",
+    charts: Sequence[Chart] = (),
     details: Details | None = None,
 ) -> None:
     """Write a page that shows and plays pieces: one file, whole or not at all.
 
     Args:
-        samples: The pieces, at least one.
+        samples: The pieces; none only where there are charts or details.
         path: Where to; ``.html``.
         title: The page's heading.
+        lead: A sentence below the heading.
+        charts: Charts above the player.
         details: Tables below the player: a model's card, its settings.
 
     Raises:
-        ConfigError: If the suffix is another, or there is no piece.
+        ConfigError: If the suffix is another, or there is nothing to show.
         OutputError: If the file cannot be written.
+    """
+    check_page_path(path)
+    page = page_html(samples, title=title, lead=lead, charts=charts, details=details)
+    with written_whole(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def check_page_path(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no page's name, before the work is done that the page is about.
+
+    Raises:
+        ConfigError: If the suffix is not ``.html`` or ``.htm``.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".html", ".htm"):
         raise ConfigError("a page ends in .html", got=repr(suffix), where=str(path))
-    page = page_html(samples, title=title, details=details)
-    with written_whole(path) as beside:
-        beside.write_text(page, encoding="utf-8")
 
 
 def page_html(
     samples: Sequence[Sample],
     *,
     title: str = "Music",
+    lead: str = "",
+    charts: Sequence[Chart] = (),
     details: Details | None = None,
     layout: Layout = "page",
 ) -> str:
     """The text of such a page.
 
     Args:
-        samples: The pieces, at least one.
+        samples: The pieces; none only where there are charts or details.
         title: The page's heading.
+        lead: A sentence below the heading.
+        charts: Charts above the player.
         details: Tables below the player.
         layout: ``"page"``, or ``"compact"`` for inside another page.
 
     Raises:
-        ConfigError: If there is no piece.
+        ConfigError: If there is nothing to show.
     """
-    if not samples:
-        raise ConfigError("a page has at least one piece", got="none")
+    if not (samples or charts or details):
+        raise ConfigError("a page has at least one piece, chart or table", got="none")
     data = {
         "piano": dict(PIANO),
         "samples": [_sample(sample) for sample in samples],
@@ -116,6 +142,8 @@ def page_html(
     filled = {
         "version": html.escape(__version__),
         "title": html.escape(title),
+        "lead": f'<p class="lead">{html.escape(lead)}</p>' if lead else "",
+        "charts": _section(charts),
         "layout": f"{layout} {several}",
         "css": _text("page.css"),
         "sound": _text("sound.js"),
@@ -137,6 +165,13 @@ def notebook_html(notes: Notes) -> str:
         f'<iframe title="Music" style="width:100%;height:{_NOTEBOOK_HEIGHT}px;border:0" '
         f'srcdoc="{html.escape(page)}"></iframe>'
     )
+
+
+def _section(charts: Sequence[Chart]) -> str:
+    if not charts:
+        return ""
+    figures = "\n".join(chart.figure() for chart in charts)
+    return f'<section class="charts" aria-label="Charts" tabindex="0">\n{figures}\n</section>\n'
 
 
 def _text(name: str) -> str:

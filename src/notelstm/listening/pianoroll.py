@@ -26,7 +26,11 @@ FORMATS: Final = (".png", ".svg")
 """The suffixes of the pictures that are written."""
 
 _NAMES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
-_PROMPT_TINT: Final = "#f0ede6"
+_PROMPT_TINT: Final = "#f6efe2"
+_SHADES: Final = ("viridis_r", 0.45, 1.0)
+"""From where it can be seen on white to its end: teal, blue, purple."""
+_PROMPT_SHADES: Final = ("YlOrBr", 0.68, 0.92)
+"""Brown: told from the others by colour-blind readers too."""
 _BLACK_KEY_TINT: Final = (0.0, 0.0, 0.0, 0.04)
 _GAP: Final = 0.04
 """The share of each bar that is left white at its end, so that repeated notes are told apart."""
@@ -55,8 +59,8 @@ def piano_roll(
 ) -> None:
     """Draw a piano roll.
 
-    Loud notes are dark. The colours (viridis) keep their order of lightness for colour-blind
-    readers and in print. The notes of a prompt are grey on a tinted ground.
+    Loud notes are dark. The colours (a part of viridis) keep their order of lightness for
+    colour-blind readers and in print. The notes of a prompt are brown on a tinted ground.
 
     Args:
         notes: The piece.
@@ -86,8 +90,8 @@ def piano_roll(
         _draw_border(
             ax, float(notes.start[prompt_notes]) if prompt_notes < len(notes) else end, end
         )
-        _draw_notes(ax, first, "Greys")
-    scale = _draw_notes(ax, notes[prompt_notes:], "viridis_r")
+        _draw_notes(ax, first, _PROMPT_SHADES)
+    scale = _draw_notes(ax, notes[prompt_notes:], _SHADES)
     if colorbar and len(set(notes.velocity.tolist())) > 1:
         bar = ax.figure.colorbar(scale, ax=ax, pad=0.01, fraction=0.03, aspect=30)
         bar.set_label("velocity")
@@ -224,16 +228,16 @@ def _draw_border(ax: Axes, border: float, end: float) -> None:
         ax.text(border, 1.01, "continuation", fontsize=9, va="bottom", transform=transform)
 
 
-def _draw_notes(ax: Axes, notes: Notes, colours: str) -> ScalarMappable:
-    """A bar for each note; its colours, for a colour bar."""
+def _draw_notes(ax: Axes, notes: Notes, colours: tuple[str, float, float]) -> ScalarMappable:
+    """A bar for each note, in a part of a colour map; its colours, for a colour bar."""
     _need_matplotlib()
     import matplotlib as mpl
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    # The lightest quarter of a colour map cannot be seen on white.
+    name, softest, loudest = colours
     shades = LinearSegmentedColormap.from_list(
-        colours, mpl.colormaps[colours](np.linspace(0.25, 1.0, 128))
+        name, mpl.colormaps[name](np.linspace(softest, loudest, 128))
     )
     left, right = notes.start, notes.end - _GAP * notes.duration
     low, high = notes.pitch - 0.42, notes.pitch + 0.42

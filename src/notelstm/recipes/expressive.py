@@ -42,10 +42,10 @@ def expressive(*, hidden: int = 512, layers: int = 1) -> Recipe:
             sounding=True,
             dropout=0.1,
         ),
-        window=256,
+        window=64,
         scored="every",
         lanes=True,
-        batch=16,
+        batch=64,
         transforms=(Transpose(low=-3, high=3),),
         training=TrainingConfig(
             epochs=20,

@@ -3,8 +3,10 @@
 from notelstm.training.callbacks import BestKept, Callback, EarlyStop, Event, JsonLog
 from notelstm.training.config import TrainingConfig
 from notelstm.training.guards import DivergenceGuard, TimeBudget
+from notelstm.training.processes import Processes
 from notelstm.training.profile import Profile
 from notelstm.training.progress import Progress
+from notelstm.training.report import Report
 from notelstm.training.run_folder import RunFolder
 from notelstm.training.samples import Playing, Samples
 from notelstm.training.step import TrainStep, measure_terms
@@ -20,8 +22,10 @@ __all__ = [
     "History",
     "JsonLog",
     "Playing",
+    "Processes",
     "Profile",
     "Progress",
+    "Report",
     "RunFolder",
     "Samples",
     "TensorBoard",

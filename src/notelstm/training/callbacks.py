@@ -71,6 +71,16 @@ class Run(Protocol):
         ...
 
     @property
+    def precision(self) -> str:
+        """In what matrix products are computed."""
+        ...
+
+    @property
+    def stopped(self) -> str:
+        """Why the run ends before its epochs are done, "" if it does not."""
+        ...
+
+    @property
     def folder(self) -> Path | None:
         """The run's folder, if it has one."""
         ...
@@ -207,7 +217,8 @@ class EarlyStop:
     def _stop_if_due(self, run: Run) -> None:
         # At the start too: a run that was stopped stays stopped when it is resumed.
         if self._waited >= self.patience:
-            run.stop(f"{self.watch} has not fallen for {self._waited} epochs")
+            epochs = "epoch" if self._waited == 1 else "epochs"
+            run.stop(f"{self.watch} has not fallen for {self._waited} {epochs}")
 
     def state_dict(self) -> dict[str, Any]:
         """The best value, and the epochs since."""

@@ -122,15 +122,18 @@ class TrainingConfig:
 def pick_device(name: str) -> torch.device:
     """The device of that name; ``"auto"`` is the fastest there is.
 
-    Of several processes on a machine with CUDA each takes a device of its own.
+    Of several processes on a machine, each takes a CUDA device of its own for ``"auto"`` and
+    ``"cuda"``. They cannot share Apple's, and take the CPU instead.
 
     Raises:
         ConfigError: If there is no such device here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        alone = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1
+        apple = alone and torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -138,6 +141,6 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(
             "the device is there",
             got=f"{name!r}: {str(error).splitlines()[0]}",
-            fix="use device='auto' or 'cpu'",
+            fix="use device='auto' or 'cpu', and no more processes than devices",
         ) from error
     return device

@@ -1,25 +1,32 @@
 """The processes of a run: one, or several that ``torchrun`` has started.
 
-Every process reads the very same batches and trains on its own lanes of each. Gradients are added
-up over all of them, so that a step is the one that a single process would take.
+Each process reads and trains on its own lanes of every batch. Gradients are added up over all of
+them, so that a step is the one that a single process would take.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
-from typing import TypeVar, cast, final
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeVar, cast, final
 
 import torch
 from torch import Tensor, distributed, nn
 
-from notelstm.batch import Batch
-from notelstm.errors import TrainingError
+from notelstm.batch import Batch, share_of
+from notelstm.errors import ConfigError, TrainingError
+from notelstm.protocols import Batches, SharedBatches
 
 __all__ = ["Processes"]
 
 T = TypeVar("T")
+
+PATIENCE: Final = timedelta(minutes=10)
+"""How long a process waits for one that is there but does not answer."""
 
 
 @final
@@ -51,31 +58,41 @@ class Processes:
 
         Yields:
             Nothing.
+
+        Raises:
+            ConfigError: If processes cannot exchange what is on such a device.
+            TrainingError: If not all of them come.
         """
         if self.count == 1 or distributed.is_initialized():
             yield
             return
+        if device.type not in ("cpu", "cuda"):
+            raise ConfigError(
+                "several processes train on CPUs, or on CUDA devices",
+                got=device.type,
+                fix="set training.device to cpu, or start one process",
+            )
         with self._lost():
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            distributed.init_process_group(backend)
+            distributed.init_process_group(backend, timeout=PATIENCE)
         try:
             yield
         finally:
             distributed.destroy_process_group()
 
+    def shared(self, batches: Batches) -> Batches:
+        """The same batches, each with this process's lanes only."""
+        if self.count == 1:
+            return batches
+        if isinstance(batches, SharedBatches):
+            return batches.share(self.rank, self.count)
+        return _Sliced(batches, self)
+
     def lanes(self, count: int) -> slice:
         """Which of so many lanes are this process's; there may be none."""
-        low, high = (count * n // self.count for n in (self.rank, self.rank + 1))
-        return slice(low, high)
-
-    def part(self, batch: Batch) -> Batch:
-        """This process's lanes of a batch."""
-        if self.count == 1:
-            return batch
-        mine = self.lanes(len(batch.rows))
-        return Batch(*(part[mine] for part in batch))
+        return share_of(count, self.rank, self.count)
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Give all processes the first one's values, in place."""
@@ -91,17 +108,26 @@ class Processes:
                 distributed.all_reduce(values)
         return values
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up gradients over all processes; what a process did not use counts as 0."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter], targets: int) -> None:
+        """Make gradients those of the mean over the targets of all processes.
+
+        Args:
+            parameters: With gradients of the mean over this process's targets; one without has
+                had no part in it, which counts as 0.
+            targets: How many this process has; there may be none.
+        """
         gradients = []
         for parameter in parameters:
             if parameter.grad is None:
                 # Also with one process, so that any number of them takes the same step.
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-        if self.count > 1:
-            together = self.add(nn.utils.parameters_to_vector(gradients))
-            nn.utils.vector_to_parameters(together, gradients)
+        if self.count == 1:
+            return
+        mine = nn.utils.parameters_to_vector(gradients) * targets
+        together = self.add(torch.cat([mine, mine.new_full((1,), targets)]))
+        mean = together[:-1] / together[-1].clamp_min(1)
+        nn.utils.vector_to_parameters(mean, gradients)
 
     def told(self, value: T) -> T:
         """What the first process has, in all of them."""
@@ -129,7 +155,38 @@ class Processes:
         except RuntimeError as error:
             raise TrainingError(
                 f"all {self.count} processes of a run go on to its end",
-                got=f"one that does not answer: {str(error).splitlines()[0]}",
+                got=f"one that does not answer: {_first_sentence(error)}",
                 where=f"process {self.rank}",
                 fix="look for the first error of the others, then start all again and resume",
             ) from error
+
+
+def _first_sentence(error: RuntimeError) -> str:
+    """What torch says, without the place in its source and without its advice."""
+    text = re.sub(r"^\[[^]]*\.\w+:\d+\] ", "", str(error).splitlines()[0])
+    return text.partition(". ")[0]
+
+
+@final
+@dataclass(frozen=True)
+class _Sliced:
+    """A process's lanes of batches that can only be read whole."""
+
+    batches: Batches
+    processes: Processes
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return self.batches.steps
+
+    @property
+    def carries(self) -> bool:
+        """Whether a lane's state is carried from batch to batch."""
+        return self.batches.carries
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from number `first` on."""
+        for batch in self.batches.epoch(number, first):
+            mine = self.processes.lanes(len(batch.rows))
+            yield Batch(*(part[mine] for part in batch))

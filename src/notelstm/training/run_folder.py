@@ -80,8 +80,7 @@ class RunFolder:
                     where=str(self.path),
                     fix="resume it, or name another folder, or delete this one",
                 )
-            with written_whole(path) as beside:
-                beside.write_text(text, encoding="utf-8")
+            _write(path, text)
             return
         if not self.begun:
             raise TrainingError(
@@ -103,6 +102,8 @@ class RunFolder:
                 where=str(path),
                 fix="use the old settings, or start a new run in another folder",
             )
+        if old != new:
+            _write(path, text)
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """Write tensors and plain values to ``<name>.pt``, whole or not at all.
@@ -133,6 +134,11 @@ class RunFolder:
                 where=str(path),
                 fix="start the run anew in another folder",
             ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

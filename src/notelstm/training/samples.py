@@ -63,4 +63,6 @@ class Samples:
             )
         if event.name == "epoch" and event.epoch % self.every == 0:
             music = generate(self._bundle, self.notes, seed=self.seed)
-            write_midi(music, run.folder / "samples" / f"epoch-{event.epoch:04d}.mid")
+            path = run.folder / "samples" / f"epoch-{event.epoch:04d}.mid"
+            # What is drawn early on need not be what MIDI can hold.
+            write_midi(music, path, short="lengthen")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from notelstm.batch import Batch
+from notelstm.batch import Batch, send
 from notelstm.errors import FieldError
 from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
@@ -65,7 +65,7 @@ class TrainStep(nn.Module):
         if state is None:
             state = anew
         elif bool(batch.fresh.any()):
-            state = choose(batch.fresh.to(batch.rows.device), anew, state)
+            state = choose(send(batch.fresh, batch.rows.device), anew, state)
         after, state = model.forward(batch.rows[:, :-1], state)
         if _last_only(batch.scored):
             context = index(after, (slice(None), -1))
@@ -95,7 +95,7 @@ def _scored_contexts(begin: Context, after: Context, scored: Tensor) -> Context:
 
 def _places(scored: Tensor, device: torch.device) -> Tensor:
     """(S,) where the scored rows are, found on the CPU, so that the device is never waited for."""
-    return scored.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
+    return send(scored.flatten().nonzero().squeeze(1), device)
 
 
 def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> dict[str, float]:

@@ -1,0 +1,72 @@
+"""The gallery: each example's own words, its code, and what the quick ones make."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from making.frames import frame
+
+__all__ = ["run", "write"]
+
+TITLES = {
+    "train_and_play": "Train and play",
+    "steer_by_key": "Steer by key",
+    "fine_tune_on_bach": "Fine-tune on one composer",
+    "compare_models": "Compare models",
+    "swap_the_encoder": "Swap the encoder",
+    "write_a_sampler": "Write a sampler",
+    "bare_torch_loop": "A training loop of one's own",
+}
+"""In the order of the gallery; what is not here comes after them, by its name."""
+
+QUICK = ("steer_by_key",)
+"""Those that take a few seconds: they are run, and what they make is shown."""
+
+
+def run(examples: Path, folder: Path) -> None:
+    """Run the quick examples.
+
+    Args:
+        examples: Their folder.
+        folder: Where they run; all that they write stays there.
+    """
+    for name in QUICK:
+        script = (examples / f"{name}.py").resolve()
+        subprocess.run([sys.executable, str(script)], cwd=folder, check=True, capture_output=True)
+
+
+def write(examples: Path, made: Path, page: Path) -> None:
+    """Write the gallery's text.
+
+    Args:
+        examples: The folder of examples.
+        made: What :func:`run` has made.
+        page: Where to.
+    """
+    scripts = {path.stem: path for path in sorted(examples.glob("*.py"))}
+    names = [*TITLES, *(name for name in scripts if name not in TITLES)]
+    sections = [
+        _section(scripts[name], TITLES.get(name, name.replace("_", " ").capitalize()), made)
+        for name in names
+    ]
+    page.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _section(script: Path, title: str, made: Path) -> str:
+    source = script.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    first, _, rest = (ast.get_docstring(tree) or "").partition("\n\n")
+    code = "\n".join(source.splitlines()[tree.body[0].end_lineno or 0 :]).strip()
+    parts = [f"## {title}", f"*{first}*", rest, f"```python\n{code}\n```"]
+    if script.stem in QUICK:
+        for path in sorted(made.iterdir()):
+            if path.suffix == ".html":
+                parts.append(frame(path.read_text(encoding="utf-8"), title))
+            elif path.suffix == ".svg":
+                picture = f"/_made/{made.name}/{path.name}\n:alt: Piano roll: {title}\n:class: roll"
+                parts.append(f"```{{image}} {picture}\n```")
+    parts.append(f"`examples/{script.name}`")
+    return "\n\n".join(filter(None, parts))

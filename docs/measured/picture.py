@@ -1,0 +1,58 @@
+"""Draw the picture of the README: what its three lines write, light or dark as the reader is.
+
+    python docs/measured/picture.py
+
+writes ``docs/_static/music.svg``. It is here to be seen where this site is not, so it is committed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from notelstm import Notes, generate, load
+
+PICTURE = Path(__file__).parents[1] / "_static" / "music.svg"
+WIDTH, HEIGHT, EDGE = 960, 200, 8
+STYLE = """
+.soft { fill: #35b779 } .mid { fill: #21918c } .loud { fill: #443983 }
+@media (prefers-color-scheme: dark) {
+  .soft { fill: #3f7ba8 } .mid { fill: #47c781 } .loud { fill: #fde725 }
+}
+"""
+
+
+def drawing(notes: Notes, told: str) -> str:
+    """The piece as bars: time to the right, pitch upwards."""
+    low, high = int(notes.pitch.min()), int(notes.pitch.max())
+    row = (HEIGHT - 2 * EDGE) / (high - low + 1)
+    second = (WIDTH - 2 * EDGE) / notes.seconds
+    bars = []
+    for start, length, pitch, velocity in zip(
+        notes.start, notes.duration, notes.pitch, notes.velocity, strict=True
+    ):
+        shade = "soft" if velocity < 48 else "mid" if velocity < 72 else "loud"
+        x, y = EDGE + start * second, EDGE + (high - pitch) * row
+        width = max(2.0, length * second - 1)
+        bars.append(
+            f'<rect class="{shade}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
+            f'height="{row - 0.8:.1f}" rx="1"/>'
+        )
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
+            f"<title>{told}</title>",
+            f"<style>{STYLE}</style>",
+            *bars,
+            "</svg>\n",
+        ]
+    )
+
+
+def main() -> None:
+    music = generate(load(), 256, seed=7)
+    told = f"Piano roll: {len(music)} notes that notelstm has written"
+    PICTURE.write_text(drawing(music, told), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""A run as the command line does it: its recipe, what is said of it, the model that is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from notelstm.bundle import Bundle
+    from notelstm.data.corpus import Corpus
+    from notelstm.notes import Notes
+    from notelstm.recipes import Recipe
+    from notelstm.training import Callback
+
+__all__ = ["chosen_recipe", "run_recipe", "size_of"]
+
+
+def chosen_recipe(
+    name: str,
+    settings: Sequence[str],
+    epochs: int | None,
+    seed: int | None,
+    start: Bundle | None = None,
+) -> Recipe:
+    """The recipe of that name or file, or of a model, with what the command line changes.
+
+    Args:
+        name: A recipe's name, or a TOML file.
+        settings: ``key=value`` of each setting that is changed.
+        epochs: How often every target is seen; None for the recipe's.
+        seed: The seed; None for the recipe's.
+        start: The model that is gone on with by its own recipe; None to begin anew.
+
+    Raises:
+        PluginError: If there is no such recipe.
+        ConfigError: If a setting does not exist or cannot have that value.
+    """
+    from notelstm.recipes import fine_tuning, from_toml
+    from notelstm.recipes.overrides import named, override, parse_settings
+
+    tree = parse_settings(settings)
+    if start is not None:
+        recipe = override(fine_tuning(start), tree)
+    else:
+        recipe = from_toml(name, tree) if name.endswith(".toml") else named(name, tree)
+    training: dict[str, Any] = {}
+    if epochs is not None:
+        training["epochs"] = epochs
+    if seed is not None:
+        training["seed"] = seed
+    return override(recipe, {"training": training})
+
+
+def run_recipe(
+    recipe: Recipe,
+    pieces: list[Notes],
+    output: Path,
+    *,
+    source: Corpus,
+    validation: Sequence[Notes] = (),
+    resume: bool = False,
+    half: bool = False,
+    start: Bundle | None = None,
+    record: Mapping[str, float] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Bundle:
+    """Train, say how it goes, and save the bundle.
+
+    Args:
+        recipe: What is trained and how.
+        pieces: The training pieces.
+        output: The model file to write; the run's folder stands beside it.
+        source: Where the pieces come from.
+        validation: Held-out pieces.
+        resume: Whether to go on with a run that was stopped.
+        half: Whether to save in half precision.
+        start: A model to go on with.
+        record: What is noted in the bundle besides the recipe's settings.
+        callbacks: What happens beside training, besides the log and what is said.
+
+    Raises:
+        NotelstmError: If the run cannot be done; see
+            :meth:`~notelstm.recipes.recipe.Recipe.train`.
+    """
+    from dataclasses import replace
+
+    from notelstm.bundle import DataCard, save
+    from notelstm.cli.progress import EpochLines
+    from notelstm.training import BestKept, JsonLog, Processes, Progress
+
+    lines = EpochLines()
+    best = [BestKept()] if validation else []
+    card = DataCard(name=source.name, licence=source.licence)
+    bundle = recipe.train(
+        pieces,
+        validation=validation,
+        folder=output.with_name(output.name + ".run"),
+        resume=resume,
+        callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
+        data=card,
+        start=start,
+    )
+    bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
+    if Processes().first:
+        save(bundle, output, half=half)
+    print(f"trained {lines.summary()}")
+    return bundle
+
+
+def size_of(bundle: Bundle) -> str:
+    """How large a model is, and how much it was trained on."""
+    from typing import cast
+
+    from torch import nn
+
+    count = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
+    return f"{count:,} parameters, trained on {bundle.data.notes:,} notes"

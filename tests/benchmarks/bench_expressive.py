@@ -1,0 +1,121 @@
+"""The trainer beside the bare torch step, with the expressive recipe.
+
+Run it as a file, or with pytest's ``-s``. Steps take turns in one process, so that whatever else
+the machine does falls on both sides; the figure is the median of the ratios of neighbouring steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from notelstm.batch import Batch
+from notelstm.fields import Rows
+from notelstm.recipes import Recipe, expressive, override
+from notelstm.testing.makers import long_piece
+from notelstm.training import JsonLog, Progress, Trainer
+from notelstm.training.callbacks import Event, Run
+from notelstm.tree import detach
+
+STEPS: Final = 24
+AIM: Final = 1.05
+
+
+class BareStep:
+    """Forward, backward, clip, optimizer on ready tensors, the state carried; nothing else."""
+
+    def __init__(self, recipe: Recipe, batches: list[Batch]) -> None:
+        self.model: Any = recipe.build_model().train()  # type: ignore[attr-defined]
+        self.names = [f.name for f in recipe.encoder.fields]
+        self.clip = recipe.training.clip or 0.0
+        self.optimizer = recipe.training.build_optimizer(self.model.parameters())
+        self.state = self.model.start(recipe.batch)[1]
+        self.ready = []
+        for rows, _, _ in batches:
+            targets = rows[:, 1:].flatten(0, 1)
+            known = {name: targets[:, i] for i, name in enumerate(self.names)}
+            self.ready.append((rows[:, :-1], known))
+
+    def __call__(self, number: int) -> None:
+        rows, known = self.ready[number % len(self.ready)]
+        context, state = self.model(rows, self.state)
+        self.state = detach(state)
+        context = type(context)(*(_flat(part) for part in context))
+        terms = [self.model.predict(n, context, known).nll(known[n]).mean() for n in self.names]
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(torch.stack(terms).sum())
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+
+
+def _flat(part: Any) -> Any:
+    """(B, T, ...) to (B T, ...)."""
+    if isinstance(part, torch.Tensor):
+        return part.flatten(0, 1)
+    return type(part)(*(_flat(tensor) for tensor in part))
+
+
+class TakeTurns:
+    """A callback that stops the clock after each step of the trainer's and lets a bare one run."""
+
+    def __init__(self, bare: BareStep) -> None:
+        self.bare = bare
+        self.began = 0.0
+        self.seconds: list[tuple[float, float]] = []
+
+    def handle(self, event: Event, run: Run) -> None:
+        if event.name == "step":
+            trainer = time.perf_counter()
+            self.bare(event.step)
+            bare = time.perf_counter()
+            self.seconds.append((trainer - self.began, bare - trainer))
+            self.began = time.perf_counter()
+
+
+def rows_for(recipe: Recipe) -> list[Rows]:
+    """Rows for so many steps, one piece a lane, so that every row of every batch is scored."""
+    generator = np.random.default_rng(0)
+    count = recipe.window * STEPS + 1
+    piece = long_piece(generator, count=count, seconds=count / 8)
+    return [recipe.encoder.encode(piece)] * recipe.batch
+
+
+def measure(recipe: Recipe) -> list[tuple[float, float]]:
+    """Seconds of the trainer's steps and of the bare ones, pair by pair."""
+    torch.manual_seed(0)
+    batches = recipe.batches(rows_for(recipe))
+    bare = BareStep(recipe, list(itertools.islice(batches.epoch(0), 4)))
+    turns = TakeTurns(bare)
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            recipe.build_model(),
+            recipe.build_loss(),
+            config=recipe.training,
+            callbacks=[turns, JsonLog(), Progress()],
+            folder=folder,
+        ).fit(batches)
+    # The first steps warm up.
+    return turns.seconds[4:]
+
+
+def test_the_trainer_costs_little_more_than_the_bare_step() -> None:
+    recipe = override(expressive(), {"training": {"epochs": 1, "device": "cpu"}})
+    pairs = measure(recipe)
+    ratios = np.array([trainer / bare for trainer, bare in pairs])
+    low, median, high = np.percentile(ratios, [25, 50, 75])
+    step = 1e3 * np.median([bare for _, bare in pairs])
+    print(
+        f"\nexpressive: trainer / bare step: {median:.3f} (quartiles {low:.3f} to {high:.3f}, "
+        f"{len(pairs)} pairs of steps; bare step {step:.0f} ms); aim at most {AIM}"
+    )
+    assert median <= AIM
+
+
+if __name__ == "__main__":
+    test_the_trainer_costs_little_more_than_the_bare_step()

@@ -1,0 +1,97 @@
+"""Notes a second against the size of the corpus: steps of training on 1 to 1,000 pieces.
+
+The pieces lie in a file that is mapped into memory. Corpora take turns in one process, a few steps
+each, so that whatever else the machine does falls on all; the figures are medians of ratios to the
+smallest one. Run it as a file, or with pytest's ``-s``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from notelstm.batch import Batch
+from notelstm.data.packed import PackedRows
+from notelstm.protocols import Batches
+from notelstm.recipes import Recipe, expressive, override, reference
+from notelstm.testing.makers import random_rows
+from notelstm.training import Processes, TrainStep
+from notelstm.training.stepper import Stepper
+from notelstm.training.throughput import Laps
+
+SIZES: Final = (1, 10, 100, 1000)
+NOTES: Final = 3 * 16 * 128 + 1
+"""Of each piece, about as many as in MAESTRO; a single one fills its lanes too."""
+
+TURNS: Final = 25
+STEPS: Final = {"reference": 20, "expressive": 1}
+AIM: Final = 0.1
+"""How far the speed on any corpus may be from that on the smallest."""
+
+
+class Corpus:
+    """A run on a corpus, some steps at a time."""
+
+    def __init__(self, recipe: Recipe, rows: PackedRows) -> None:
+        step = TrainStep(recipe.build_model(), recipe.build_loss())
+        self.stepper = Stepper(step, recipe.training, torch.device("cpu"), Processes())
+        self.batches: Batches = recipe.batches(rows)
+        self.stream: Iterator[Batch] = iter(())
+        self.epoch = 0
+
+    def notes_per_second(self, steps: int) -> float:
+        began, notes = time.perf_counter(), 0
+        for _ in range(steps):
+            try:
+                batch = next(self.stream)
+            except StopIteration:
+                self.epoch, self.stepper.at.carried = self.epoch + 1, None
+                self.stream = self.batches.epoch(self.epoch)
+                batch = next(self.stream)
+            notes += self.stepper.take([batch], self.batches.carries, None, Laps())
+        return notes / (time.perf_counter() - began)
+
+
+def corpora(recipe: Recipe, folder: Path) -> list[Corpus]:
+    """One of each size, the smaller ones the first pieces of the largest."""
+    generator = np.random.default_rng(0)
+    piece = random_rows(recipe.encoder.fields, (NOTES,), generator)
+    file = folder / f"{recipe.name}.npy"
+    np.save(file, np.tile(piece, (SIZES[-1], 1)))
+    begins = NOTES * np.arange(SIZES[-1])
+    packed = PackedRows(file, begins, np.full(SIZES[-1], NOTES))
+    return [Corpus(recipe, packed[:size]) for size in SIZES]
+
+
+def measure(recipe: Recipe) -> list[list[float]]:
+    """Notes a second of each corpus, turn by turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        made = corpora(recipe, Path(folder))
+        steps = STEPS[recipe.name]
+        turns = [[corpus.notes_per_second(steps) for corpus in made] for _ in range(TURNS)]
+    # The first turn warms up.
+    return turns[1:]
+
+
+def test_a_larger_corpus_is_not_slower() -> None:
+    small = override(expressive(hidden=128), {"window": 128})
+    for recipe in (override(reference(), {"shuffle": True}), small):
+        speeds = np.array(measure(recipe))
+        ratios = np.median(speeds / speeds[:, :1], axis=0)
+        shown = ", ".join(
+            f"{size:,} pieces {speed:,.0f} ({ratio:.2f})"
+            for size, speed, ratio in zip(SIZES, np.median(speeds, axis=0), ratios, strict=True)
+        )
+        print(f"\n{recipe.name}, targets/s (and to 1 piece): {shown}; aim within {AIM}")
+        assert np.abs(ratios - 1).max() <= AIM
+
+
+if __name__ == "__main__":
+    test_a_larger_corpus_is_not_slower()

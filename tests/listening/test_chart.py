@@ -1,0 +1,116 @@
+"""Charts for pages: every point is where it belongs, and what is drawn is also said."""
+
+from __future__ import annotations
+
+import itertools
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from notelstm.errors import ConfigError
+from notelstm.listening import Chart
+from notelstm.listening.chart import Points
+
+LOSSES = {
+    "training": [(1.0, 4.0), (2.0, 3.0), (3.0, 2.0)],
+    "validation": [(1.0, 3.5), (2.0, 2.5), (3.0, 2.75)],
+}
+values = st.floats(-1e6, 1e6, allow_subnormal=False)
+
+
+def parsed(chart: Chart) -> ElementTree.Element:
+    return ElementTree.fromstring(chart.figure().replace("&#x27;", "'"))
+
+
+def corners(figure: ElementTree.Element, number: int) -> list[tuple[float, float]]:
+    (path,) = [
+        p for p in figure.findall("./svg/path") if p.get("class") == f"line-{number}"
+    ]  # the key's sample line is in a list
+    pairs = str(path.get("d"))[1:].split("L")
+    return [(float(a), float(b)) for a, b in (pair.split() for pair in pairs)]
+
+
+def texts(figure: ElementTree.Element) -> list[str]:
+    return [str(text.text) for text in figure.findall("./svg/text")]
+
+
+def test_points_are_in_proportion() -> None:
+    figure = parsed(Chart(title="Loss", lines=LOSSES))
+    first, second = corners(figure, 0), corners(figure, 1)
+    assert first[1][0] - first[0][0] == pytest.approx(first[2][0] - first[1][0], abs=0.11)
+    down = (first[2][1] - first[0][1]) / 2
+    assert first[1][1] == pytest.approx(first[0][1] + down, abs=0.11)
+    # 3.5 is a quarter of the way from 4 to 2, and lower values are further down.
+    assert second[0][1] == pytest.approx(first[0][1] + down / 2, abs=0.11)
+    assert down > 30
+
+
+def test_the_lowest_points_are_marked_and_told() -> None:
+    figure = parsed(Chart(title="Loss", lines=LOSSES))
+    dots = [(c.get("cx"), c.get("cy")) for c in figure.iter("circle")]
+    lowest = [corners(figure, 0)[2], corners(figure, 1)[1]]
+    assert dots == [(f"{a:.1f}", f"{b:.1f}") for a, b in lowest]
+    keys = ["".join(item.itertext()) for item in figure.iter("li")]
+    assert keys == ["training: lowest 2.000 at epoch 3", "validation: lowest 2.500 at epoch 2"]
+
+
+def test_what_is_drawn_is_also_said() -> None:
+    (svg,) = parsed(Chart(title="Loss", lines=LOSSES)).findall("svg")
+    assert svg.get("role") == "img"
+    assert svg.get("aria-label") == (
+        "Loss: training from 4.000 at epoch 1 to 2.000 at epoch 3, lowest 2.000 at epoch 3; "
+        "validation from 3.500 at epoch 1 to 2.750 at epoch 3, lowest 2.500 at epoch 2"
+    )
+
+
+@given(up=st.lists(values, min_size=1, max_size=30), first=st.integers(1, 500))
+def test_any_values_stay_inside(up: list[float], first: int) -> None:
+    line = [(float(first + n), value) for n, value in enumerate(up)]
+    figure = parsed(Chart(title="x", lines={"a": line}))
+    for a, b in corners(figure, 0):
+        assert 50 <= a <= 388
+        assert 12 <= b <= 190
+    named = texts(figure)
+    assert named[-1] == "epoch"
+    # Epochs are named by whole numbers, from left to right, and not too many of them.
+    across = [t for t in figure.findall("./svg/text") if t.get("y") == "208"]
+    assert 1 <= len(across) <= 9
+    assert all(float(str(t.text)).is_integer() for t in across)
+    assert all(
+        float(str(a.get("x"))) < float(str(b.get("x"))) for a, b in itertools.pairwise(across)
+    )
+
+
+@given(low=values, high=values)
+def test_heights_are_named_by_round_values(low: float, high: float) -> None:
+    assume(high - low > 1e-6 * (1 + abs(low) + abs(high)))
+    figure = parsed(Chart(title="x", lines={"a": [(1, low), (2, high)]}))
+    named = [float(str(t.text)) for t in figure.findall("./svg/text") if t.get("x") == "44"]
+    assert 2 <= len(named) <= 8
+    assert named == sorted(named)
+    margin = 0.07 * (high - low)
+    # Six digits are shown.
+    rounding = 1e-5 * max(abs(low), abs(high))
+    assert low - margin - rounding <= named[0] <= named[-1] <= high + margin + rounding
+
+
+def test_a_line_without_points_is_left_out() -> None:
+    figure = parsed(Chart(title="x", lines={"a": [(1, 1)], "b": []}))
+    assert len(figure.findall("./svg/circle")) == 1
+    assert len(list(figure.iter("li"))) == 1
+
+
+def test_names_cannot_break_out() -> None:
+    nasty = '</svg><b onclick="x">\'&'
+    figure = parsed(Chart(title=nasty, lines={nasty: [(1, 1), (2, 3)]}, across=nasty))
+    assert not list(figure.iter("b"))
+    (caption,) = figure.findall("figcaption")
+    assert caption.text == nasty
+
+
+@pytest.mark.parametrize("lines", [{}, {"a": []}, {name: [(1.0, 1.0)] for name in "abc"}])
+def test_refusals(lines: dict[str, Points]) -> None:
+    with pytest.raises(ConfigError, match="1 to 2 lines"):
+        Chart(title="x", lines=lines)

@@ -1,0 +1,146 @@
+"""The page of a run: what is in the folder is on the page, no more and no less."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notelstm.errors import ConfigError, DataError
+from notelstm.listening import save_report
+from notelstm.midi import write_midi
+from notelstm.notes import Notes
+
+SETTINGS = {
+    "epochs": 40,
+    "batch": 8,
+    "feedback": None,
+    "encoder": {"name": "log-time", "cell": 0.01},
+    "sampler": {"name": "ancestral", "inner": {"deep": [1, "x"]}},
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine.notelstm.run"
+    folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+    (folder / "log.jsonl").touch()
+    return folder
+
+
+def log(run: Path, epochs: int, **more: float) -> None:
+    lines = [
+        {"epoch": n, "seconds": 2.0, "loss": 5.0 - n, "loss/pitch": 3.0, "loss/step": 2.0 - n}
+        | more
+        for n in range(1, epochs + 1)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run / "log.jsonl").write_text(text, encoding="utf-8")
+
+
+def sample(run: Path, epoch: int) -> None:
+    notes = Notes(start=[0, 1], end=[1, 2], pitch=[epoch % 100, 60])
+    write_midi(notes, run / "samples" / f"epoch-{epoch:04d}.mid")
+
+
+def page(run: Path, **settings: Any) -> str:
+    path = run.with_name("page.html")
+    save_report(run, path, **settings)
+    return path.read_text(encoding="utf-8")
+
+
+def data(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    return found
+
+
+def captions(text: str) -> list[str]:
+    return re.findall("<figcaption>(.*?)</figcaption>", text)
+
+
+def test_before_the_first_epoch(run: Path) -> None:
+    text = page(run, running=True)
+    assert "No epoch is done yet: reload this page" in text
+    assert captions(text) == []
+    assert data(text)["samples"] == []
+    assert "<h1>mine.notelstm</h1>" in text
+
+
+def test_curves_of_the_whole_and_of_each_field(run: Path) -> None:
+    log(run, 3, validation=1.5, **{"validation/pitch": 1.0, "validation/step": 0.5})
+    text = page(run)
+    assert captions(text) == ["Loss", "Loss of pitch", "Loss of step"]
+    assert "training from 4.000 at epoch 1 to 2.000 at epoch 3" in text
+    assert text.count("validation: lowest 1.500 at epoch 1") == 1
+    assert text.count("validation: lowest 0.500 at epoch 1") == 1
+
+
+def test_without_validation_there_is_one_line(run: Path) -> None:
+    log(run, 2)
+    assert "validation:" not in page(run)
+
+
+def test_it_says_where_the_run_stands(run: Path) -> None:
+    log(run, 3)
+    going, done = page(run, running=True), page(run)
+    assert "3 of 40 epochs in 6 seconds so far: reload this page" in going
+    assert "3 of 40 epochs in 6 seconds.</p>" in done
+    log(run, 300)
+    assert "300 of 40 epochs in 10 minutes." in page(run)
+
+
+def test_samples_the_newest_first(run: Path) -> None:
+    log(run, 3)
+    for epoch in (1, 2, 3, 4):
+        sample(run, epoch)
+    titles = [s["title"] for s in data(page(run))["samples"]]
+    # The log does not know of epoch 4: it was not finished.
+    assert titles == ["After epoch 3", "After epoch 2", "After epoch 1"]
+    assert [s["pitch"] for s in data(page(run))["samples"]] == [[3, 60], [2, 60], [1, 60]]
+
+
+def test_of_many_samples_twelve_from_first_to_last(run: Path) -> None:
+    log(run, 100)
+    for epoch in range(1, 101):
+        sample(run, epoch)
+    epochs = [int(s["title"].split()[-1]) for s in data(page(run))["samples"]]
+    assert len(epochs) == 12
+    assert (epochs[0], epochs[-1]) == (100, 1)
+    assert all(8 <= a - b <= 10 for a, b in itertools.pairwise(epochs))
+
+
+def test_a_model_that_played_nothing_is_left_out(run: Path) -> None:
+    log(run, 2)
+    sample(run, 1)
+    write_midi(Notes.empty(), run / "samples" / "epoch-0002.mid")
+    assert [s["title"] for s in data(page(run))["samples"]] == ["After epoch 1"]
+
+
+def test_every_setting_is_there(run: Path) -> None:
+    details = data(page(run))["details"]
+    assert details == {
+        "Recipe and training": {"epochs": "40", "batch": "8", "feedback": "none"},
+        "Encoder": {"name": "log-time", "cell": "0.01"},
+        "Sampler": {"name": "ancestral", "inner.deep": '[1, "x"]'},
+    }
+
+
+def test_a_folder_that_is_no_run(run: Path, tmp_path: Path) -> None:
+    (run / "log.jsonl").unlink()
+    with pytest.raises(DataError, match=r"log\.jsonl"):
+        page(run)
+    (run / "settings.json").write_text("[1", encoding="utf-8")
+    with pytest.raises(DataError, match="the folder of a run"):
+        page(run)
+    with pytest.raises(DataError, match="the folder of a run"):
+        save_report(tmp_path, tmp_path / "a.html")
+    log(run, 1)
+    (run / "settings.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"ends in \.html"):
+        save_report(run, tmp_path / "a.pdf")
+    assert not list(tmp_path.glob("*.html"))

@@ -1,0 +1,173 @@
+"""Training on every device there is here, and never waiting for one."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from notelstm.losses import CompositeLoss
+from notelstm.protocols import Batches
+from notelstm.recipes import Recipe, expressive, override, reference
+from notelstm.testing.makers import long_piece
+from notelstm.training import Processes, Trainer, TrainingConfig, TrainStep
+from notelstm.training.stepper import Stepper
+from notelstm.training.throughput import FiniteWatch, Laps
+from notelstm.tree import leaf
+
+Make = Callable[[], Any]
+DEVICES = [
+    "cpu",
+    *(["cuda"] if torch.cuda.is_available() else []),
+    *(["mps"] if torch.backends.mps.is_available() else []),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
+def test_training_goes_the_same_way_on_every_device(
+    make: Make, device: str, precision: str
+) -> None:
+    study, plain = make(), make()
+    options = {"epochs": 6, "optimizer": "adamw", "learning_rate": 0.02, "clip": 1.0}
+    trainer = study.trainer(**options, device=device, precision=precision)
+    history = trainer.fit(study.batches, study.validation)
+    assert {parameter.device.type for parameter in trainer.step.parameters()} == {device}
+    wanted = plain.trainer(**options).fit(plain.batches, plain.validation)
+    # Each device drops other units.
+    ends = [h.epochs[-1]["validation"] for h in (history, wanted)]
+    assert ends[0] == pytest.approx(ends[1], abs=0.1)
+    assert ends[0] < history.epochs[0]["validation"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_run_resumes_on_every_device(make: Make, device: str, tmp_path: Path) -> None:
+    whole, cut, again = make(), make(), make()
+    wanted = whole.trainer(epochs=2, device=device).fit(whole.batches)
+    cut.trainer(folder=tmp_path, epochs=1, device=device).fit(cut.batches)
+    trainer = again.trainer(folder=tmp_path, epochs=2, device=device)
+    rest = trainer.fit(again.batches, resume=True)
+    assert rest.epochs[0]["loss"] == pytest.approx(wanted.epochs[1]["loss"], rel=1e-4)
+
+
+class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes what is copied from the CPU to another device, other than by :func:`send`."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = [a for a in args if isinstance(a, Tensor)]
+        if isinstance(result, Tensor) and result.device.type == "meta":
+            copies = "copy" in func.name()
+            if copies and any(a.device.type == "cpu" for a in given):
+                self.seen.append(func.name())
+        return result
+
+
+def sent(tensor: Tensor, device: Any) -> Tensor:
+    """What :func:`send` does, for a device that holds nothing."""
+    return torch.empty_like(tensor, device=device)
+
+
+def pieces() -> list[Any]:
+    generator = np.random.default_rng(0)
+    return [long_piece(generator, count=n, seconds=n / 8) for n in (60, 40, 50)]
+
+
+@functools.cache
+def recipes() -> tuple[Recipe, ...]:
+    small = override(expressive(hidden=8), {"window": 9, "batch": 3, "training": {"warmup": 2}})
+    every = reference(last_only=False, point_times=False)
+    return (*(override(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
+
+
+def steps_on_meta(
+    recipe: Recipe, loss: CompositeLoss, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Stepper, list[str]]:
+    """Steps on a device without memory: whatever wants to read a number from it is an error."""
+    monkeypatch.setattr("notelstm.batch.send", sent)
+    monkeypatch.setattr("notelstm.training.step.send", sent)
+    device = torch.device("meta")
+    step = TrainStep(recipe.build_model(), loss).to(device)
+    stepper = Stepper(step, recipe.training, device, Processes())
+    batches: Batches = recipe.batches(recipe.encode(pieces()))
+    stream = batches.epoch(0)
+    with Copies() as copies:
+        for _ in range(2):
+            stepper.take([next(stream), next(stream)], batches.carries, 100, Laps())
+    return stepper, copies.seen
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_steps_never_wait_for_the_device(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipes()[number]
+    stepper, copies = steps_on_meta(recipe, recipe.build_loss(), monkeypatch)
+    assert copies == []
+    assert stepper.sums.device.type == "meta"
+    assert not recipe.lanes or leaf(stepper.at.carried).device.type == "meta"
+
+
+def reads(prediction: Any, target: Tensor) -> Tensor:
+    """A broken term: it looks at what was computed."""
+    value: Tensor = prediction.nll(target).mean()
+    return value if math.isfinite(float(value.detach())) else value * 0
+
+
+def branches(prediction: Any, target: Tensor) -> Tensor:
+    """Another: it asks whether a target is there."""
+    value: Tensor = prediction.nll(target)
+    return value[target > 0].mean()
+
+
+def fetches(prediction: Any, target: Tensor) -> Tensor:
+    """And one that sends a constant each time."""
+    value: Tensor = prediction.nll(target).mean()
+    return value * torch.ones(1).to(value.device)[0]
+
+
+@pytest.mark.parametrize("term", [reads, branches])
+def test_a_part_that_waits_is_found(term: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipes()[2]
+    loss = CompositeLoss(terms={"pitch": (term, 1.0)})
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        steps_on_meta(recipe, loss, monkeypatch)
+
+
+def test_a_part_that_sends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = CompositeLoss(terms={"pitch": (fetches, 1.0)})
+    assert steps_on_meta(recipes()[2], loss, monkeypatch)[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("number", range(3))
+def test_cuda_says_itself_when_it_is_waited_for(number: int) -> None:
+    recipe, device = recipes()[number], torch.device("cuda")
+    step = TrainStep(recipe.build_model(), recipe.build_loss()).to(device)
+    stepper = Stepper(step, recipe.training, device, Processes())
+    batches, watch = recipe.batches(recipe.encode(pieces())), FiniteWatch()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches.epoch(0):
+            stepper.take([batch], batches.carries, 100, Laps())
+            watch.lost(stepper.sums)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_trainer_finds_a_device_by_itself(make: Make) -> None:
+    study = make()
+    config = TrainingConfig(device="auto", epochs=1)
+    trainer = Trainer(study.model, study.loss, config=config)
+    trainer.fit(study.batches)
+    assert trainer.device.type == DEVICES[1 if len(DEVICES) > 1 else 0]
