@@ -23,6 +23,8 @@ class FakeRun:
     def __init__(self, folder: Path | None = None) -> None:
         self.epochs = 10
         self.steps_per_epoch = 5
+        self.precision = "float32"
+        self.stopped = ""
         self.folder = folder
         self.measured = ("loss", "loss/pitch", "validation")
         self.asked: list[str] = []
