@@ -77,7 +77,8 @@ def test_early_stop(options: Any, values: list[float], stops_after: int | None) 
         epochs(callback, values[: stops_after - 1], run)
         assert run.asked == []
         epochs(callback, [values[stops_after - 1]], run)
-        assert run.asked == [f"stop: validation has not fallen for {options['patience']} epochs"]
+        waited = "1 epoch" if options["patience"] == 1 else f"{options['patience']} epochs"
+        assert run.asked == [f"stop: validation has not fallen for {waited}"]
 
 
 def test_early_stop_may_watch_anything_that_is_there() -> None:
