@@ -346,12 +346,8 @@ class NoteModel(Protocol):
 class PlainPrediction(Protocol):
     """What a head says of one field of one lane, in plain numbers: quick to draw from."""
 
-    def full(self) -> Prediction:
-        """The same for a batch of one lane, (1,)."""
-        ...
-
     def draw(self, noise: Sequence[float]) -> float:
-        """The class id or value that :meth:`full` would draw with the same two uniforms."""
+        """The class id or value that the :class:`Prediction` draws with the same two uniforms."""
         ...
 
     def mode(self) -> float:
@@ -364,31 +360,36 @@ class PlainPrediction(Protocol):
 
 
 class LeanStep(Protocol):
-    """A model for one lane, without autograd and modules: what it says agrees to 1e-5.
+    """A model for B lanes, without autograd and modules: what it says agrees to 1e-5.
 
-    It has contexts and states of its own, which it never changes once it has given them out.
+    It has contexts and states of its own: named tuples of arrays with the lanes on axis 0, which
+    it never changes once it has given them out.
     """
 
-    def enter(self, context: Context, state: State) -> tuple[Any, Any]:
-        """From the model's own context (1, ...) before a row, and state (1, ...)."""
+    def start(self) -> tuple[Any, Any]:
+        """Before the first row, in one lane: the context that predicts it, and the state."""
         ...
 
-    def leave(self, context: Any, state: Any) -> tuple[Context, State]:
-        """The inverse of :meth:`enter`."""
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        """Read one row in each lane, (B, F).
+
+        Returns:
+            The context that predicts the next row, and the state after this one.
+        """
         ...
 
-    def step(self, row: Row, state: Any) -> tuple[Any, Any]:
-        """Read one row, (F,): the context that predicts the next one, and the state after it."""
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
+        """Predict one field, (B,), given at least those that come earlier in the order, (B,)."""
         ...
 
-    def predict(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
-        """Predict one field of one row, given at least those that come earlier in the order."""
+    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        """The same for one lane alone, B = 1, in plain numbers."""
         ...
 
 
 @runtime_checkable
 class LeanModel(Protocol):
-    """A model that can give a lean copy of itself for one lane."""
+    """A model that can give a lean copy of itself."""
 
     def lean(self) -> LeanStep | None:
         """The copy, with the weights as they are now; None if there is none, on a GPU say."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from notelstm.encoders import (
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field
 from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
-from notelstm.generation.engines import Batched, Single
+from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import BeatMap, Note, Notes
 from notelstm.protocols import NoteEncoder, Prediction, Tracker, View
@@ -90,6 +91,10 @@ def as_notes(notes: list[Note]) -> Notes:
     return Notes(start=start, end=end, pitch=pitch, velocity=velocity).by_pitch()
 
 
+def columns(notes: Notes) -> list[list[Any]]:
+    return [c.tolist() for c in (notes.start, notes.end, notes.pitch, notes.velocity)]
+
+
 def same(streamed: list[Note], whole: Notes) -> None:
     got, want = as_notes(streamed), whole.by_pitch()
     np.testing.assert_array_equal(got.pitch, want.pitch)
@@ -137,7 +142,8 @@ def test_until_says_stop(make: Make) -> None:
     before = bundle.encoder.encode(first)
     assert len(notes) == 7
     assert heard[0][0] == len(bundle.encoder.decode(before))
-    assert notes == generate(bundle, 7, prompt=first)
+    played = [Note(*note) for note in zip(*columns(notes), strict=True)]
+    same(played, generate(bundle, 7, prompt=first))
     same(list(stream(bundle, until=until, prompt=first)), notes)
     lanes = generate_batch(bundle, batch=2, until=until, prompt=first)
     assert [len(lane) for lane in lanes] == [7, 7]
@@ -162,6 +168,44 @@ def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
             np.testing.assert_array_equal([session.next() for _ in range(70)], first)
     with pytest.raises(ConfigError, match="has the session's 1 lanes; got 2"):
         session_of(bundle).restore(snapshot)
+
+
+@BUNDLES
+def test_a_snapshot_can_be_saved_and_gone_back_to_elsewhere(make: Make) -> None:
+    bundle = make()
+    session, other = session_of(bundle, seed=3), session_of(bundle, seed=3)
+    for _ in range(20):
+        session.next()
+    saved = pickle.dumps(session.snapshot())
+    want = [session.next() for _ in range(70)]
+    other.restore(pickle.loads(saved))
+    np.testing.assert_array_equal([other.next() for _ in range(70)], want)
+    assert other.trackers[0].notes() == session.trackers[0].notes()
+
+
+@pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (16, 1), (17, 2)])
+def test_few_lanes_run_on_one_thread(lanes: int, threads: int) -> None:
+    bundle = chained()
+    seen = []
+
+    def sampler(field: Field, prediction: Prediction, noise: Any, views: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        if len(seen) > 7:
+            raise InterruptedError
+        return prediction.draw(noise)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        session = Session(bundle.player, bundle.encoder, sampler, lanes=lanes)
+        session.next()
+        assert torch.get_num_threads() == 2
+        with pytest.raises(InterruptedError):
+            session.run(notes=5)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads] * 8
 
 
 @BUNDLES
@@ -272,13 +316,14 @@ def test_notes_are_fed_on_the_sessions_clock() -> None:
             session.feed(Note(100.0, 101.0, 60))
 
 
-def test_one_lane_runs_in_plain_numbers_where_it_can() -> None:
+def test_a_lean_copy_runs_where_there_is_one_and_one_lane_in_plain_numbers() -> None:
     for make in (reference, chained, events, beats, mixtures, normals):
-        assert isinstance(session_of(make())._engine, Single)
-        assert isinstance(session_of(make(), lanes=2)._engine, Batched)
+        engines = [session_of(make(), lanes=lanes)._engine for lanes in (1, 2)]
+        assert [engine._quick is None for engine in engines] == [make is mixtures, True]
+        assert not any(isinstance(engine._step, ModuleStep) for engine in engines)
     double = chained()
     cast(nn.Module, double.model).double()
-    assert isinstance(session_of(double)._engine, Batched)
+    assert isinstance(session_of(double)._engine._step, ModuleStep)
 
 
 @BUNDLES

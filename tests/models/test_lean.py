@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -19,13 +20,22 @@ from notelstm.encoders import (
 )
 from notelstm.errors import ShapeError
 from notelstm.fields import Field, Interval
+from notelstm.generation.steps import Place, spread
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.predictions import PlainCategorical, PlainNormal, PlainPoint
+from notelstm.models.lean import map_arrays
+from notelstm.predictions import (
+    Categorical,
+    Normal,
+    PlainCategorical,
+    PlainNormal,
+    PlainPoint,
+    Point,
+)
 from notelstm.protocols import LeanModel, LeanStep, NoteEncoder, NoteModel, PlainPrediction
 from notelstm.sampling import Ancestral, Greedy, ShortestDuration, Weighted
 from notelstm.testing.makers import random_rows
 from notelstm.testing.prediction_checks import as_numbers
-from notelstm.tree import flatten, index
+from notelstm.tree import index
 
 ENCODERS: tuple[NoteEncoder, ...] = (
     StepDurationEncoder(),
@@ -74,48 +84,73 @@ def lean(model: NoteModel) -> LeanStep:
     return step
 
 
-def same(model: NoteModel, step: LeanStep, torch_context: Any, context: Any, row: Tensor) -> None:
-    fields = {f.name: (i, f) for i, f in enumerate(model.fields)}
+def same(model: NoteModel, step: LeanStep, torch_context: Any, context: Any, rows: Tensor) -> None:
+    """What the two say of (B, F) rows."""
     known: dict[str, Tensor] = {}
     for name in model.order:
-        column, field = fields[name]
+        column, field = {f.name: (i, f) for i, f in enumerate(model.fields)}[name]
         want = as_numbers(model.predict(name, torch_context, known), field)
-        told = {key: float(value) for key, value in known.items()}
-        got = as_numbers(step.predict(name, context, told).full(), field)
-        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
-        entry = row[column : column + 1]
-        known[name] = entry.long() if field.is_categorical else entry
+        got = step.predict(name, context, known)
+        torch.testing.assert_close(as_numbers(got, field), want, rtol=1e-5, atol=1e-5)
+        if len(rows) == 1:
+            told = {key: float(entry) for key, entry in known.items()}
+            noise = [0.3, 0.6]
+            plain = step.plain(name, context, told).draw(noise)
+            assert plain == float(got.draw(torch.tensor([noise], dtype=torch.float64)))
+        known[name] = rows[:, column].long() if field.is_categorical else rows[:, column]
 
 
-@settings(max_examples=40, deadline=None)
-@given(model=models(), seed=st.integers(0, 10**6), prompt=st.integers(0, 7))
+@settings(max_examples=60, deadline=None)
+@given(model=models(), seed=st.integers(0, 10**6), lanes=st.sampled_from([1, 2, 3]))
 @torch.no_grad()
-def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, prompt: int) -> None:
+def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, lanes: int) -> None:
     cast(nn.Module, model).eval()
     step = lean(model)
-    rows = torch.from_numpy(random_rows(model.fields, (1, 16), np.random.default_rng(seed)))
-    contexts, state = model.start(1)
-    context = index(contexts, (slice(None), -1))
-    if prompt:
-        contexts, state = model.forward(rows[:, :prompt], state)
-        context = index(contexts, (slice(None), -1))
-    here, carried = step.enter(context, state)
-    for i in range(prompt, rows.shape[1]):
-        same(model, step, context, here, rows[0, i])
-        before = (here, carried)
-        kept = [t.clone() for t in flatten(step.leave(*before)[1]).values()]
+    rows = torch.from_numpy(random_rows(model.fields, (lanes, 16), np.random.default_rng(seed)))
+    contexts, state = model.start(lanes)
+    here, carried = spread(Place(*step.start()), lanes)
+    given = []
+    for i in range(rows.shape[1]):
+        same(model, step, index(contexts, (slice(None), -1)), here, rows[:, i])
+        place = Place(here, carried)
+        given.append((place, map_arrays(np.copy, place)))
         contexts, state = model.forward(rows[:, i : i + 1], state)
-        context = index(contexts, (slice(None), -1))
-        here, carried = step.step(rows[0, i].numpy(), carried)
-        for old, now in zip(kept, flatten(step.leave(*before)[1]).values(), strict=True):
-            assert torch.equal(old, now), "a state that was given out was changed"
-    context_back, state_back = step.leave(here, carried)
-    for got, want in ((context_back, context), (state_back, state)):
-        assert type(got) is type(want)
-        flat = flatten(want)
-        for name, tensor in flatten(got).items():
-            assert tensor.dtype == flat[name].dtype
-            torch.testing.assert_close(tensor, flat[name], rtol=1e-5, atol=1e-5)
+        here, carried = step.step(rows[:, i].numpy(), carried)
+    for trees in given:
+        now, before = (list(leaves(tree)) for tree in trees)
+        for a, b in zip(now, before, strict=True):
+            np.testing.assert_array_equal(a, b, "what was given out was changed")
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, tuple):
+        for part in tree:
+            yield from leaves(part)
+    else:
+        yield tree
+
+
+@torch.no_grad()
+def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
+    for model in (
+        ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4),
+        NoteLSTM(fields=StepDurationEncoder().fields, hidden=4, sounding=True),
+    ):
+        step = lean(model)
+        row = random_rows(model.fields, (1,), np.random.default_rng(0))
+
+        def said(step: LeanStep = step, row: Any = row, model: Any = model) -> list[float]:
+            context, _ = step.step(row, step.start()[1])
+            known = {f.name: float(row[0, i]) for i, f in enumerate(model.fields)}
+            return [step.plain(name, context, known).draw([0.3, 0.6]) for name in known]
+
+        before = said()
+        for parameter in model.parameters():
+            parameter.normal_()
+        assert said() == before
+        assert model.lean() is not None
+        step = lean(model)
+        assert said(step) != before
 
 
 def test_what_is_not_float32_has_no_lean_step() -> None:
@@ -149,36 +184,49 @@ def predictions(draw: st.DrawFn) -> tuple[Field, PlainPrediction]:
     return CLASSES, PlainCategorical(logits, weights)
 
 
+def full(plain: PlainPrediction) -> Any:
+    """The same as tensors, for a batch of one lane."""
+    if isinstance(plain, PlainCategorical):
+        weights = None if plain.weights is None else torch.from_numpy(plain.weights)[None]
+        return Categorical(torch.from_numpy(plain.logits)[None], weights)
+    if isinstance(plain, PlainPoint):
+        return Point(torch.tensor([plain.value]))
+    assert isinstance(plain, PlainNormal)
+    mean, sigma, *ends = (torch.tensor([number]) for number in plain)
+    low, high = (end if bool(end.isfinite()) else None for end in ends)
+    return Normal(mean, sigma, low=low, high=high)
+
+
 @settings(max_examples=200, deadline=None)
 @given(made=predictions(), seed=st.integers(0, 10**9), confined=st.booleans(), data=st.data())
 def test_plain_draws_are_the_draws_of_tensors(
     made: tuple[Field, PlainPrediction], seed: int, confined: bool, data: st.DataObject
 ) -> None:
     field, plain = made
-    full: Any = plain.full()
+    many = full(plain)
     if confined and field.is_categorical:
         mask = np.array(data.draw(st.lists(st.booleans(), min_size=7, max_size=7)))
         mask[data.draw(st.integers(0, 6))] = True
-        plain, full = plain.masked(mask), full.masked(torch.from_numpy(mask)[None])
+        plain, many = plain.masked(mask), many.masked(torch.from_numpy(mask)[None])
     elif confined:
         low = 0.1 if not isinstance(plain, PlainNormal) else -np.inf
         ends = torch.tensor([low]), torch.tensor([np.inf])
-        plain, full = plain.masked(Interval(low, np.inf)), full.masked(ends)
+        plain, many = plain.masked(Interval(low, np.inf)), many.masked(ends)
     uniforms = np.random.default_rng(seed).random(2)
     noise = torch.from_numpy(uniforms)[None]
     for sampler in (Ancestral(), Greedy(), Weighted()):
         choose = sampler.lean()
         assert choose is not None
-        assert choose(plain, uniforms.tolist()) == float(sampler(field, full, noise, ()))
+        assert choose(plain, uniforms.tolist()) == float(sampler(field, many, noise, ()))
 
 
 def test_draws_at_the_ends() -> None:
     plain = PlainCategorical(np.array([0, 1, -np.inf], dtype=np.float32))
     for noise in (0.0, np.nextafter(1, 0), 0.5):
-        want = float(plain.full().draw(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
+        want = float(full(plain).draw(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
         assert plain.draw([noise, 0.0]) == want
     normal = PlainNormal(0.0, 1.0)
-    assert normal.draw([0.0, 0.0]) == float(normal.full().draw(torch.zeros(1, 2).double()))
+    assert normal.draw([0.0, 0.0]) == float(full(normal).draw(torch.zeros(1, 2).double()))
 
 
 def test_what_cannot_be_is_refused() -> None:

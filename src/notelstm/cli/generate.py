@@ -32,6 +32,7 @@ def generate(
     seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None,
     seed: Annotated[int, arg(metavar="N")] = 0,
     batch: Annotated[int, arg(metavar="N")] = 1,
+    best_of: Annotated[int, arg(metavar="N")] = 1,
     steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
     program: Annotated[str, arg(metavar="NAME")] = "Acoustic Grand Piano",
     picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
@@ -48,6 +49,7 @@ def generate(
         seconds: How many seconds of new music; with --notes, whichever is reached first.
         seed: What chance is made from: the same seed gives the same music.
         batch: Write so many pieces, each with chance of its own: OUT-1.mid, OUT-2.mid, ...
+        best_of: Draw N for each piece and keep the one that the model finds likeliest.
         steering: How notes are chosen.
         program: The General MIDI instrument that plays, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
@@ -65,7 +67,14 @@ def generate(
     start = None if prompt is None else read_midi(prompt, bundle.policy)
     sampler = steering.steered(bundle)
     made = generate_batch(
-        bundle, notes, batch=batch, seconds=seconds, prompt=start, sampler=sampler, seed=seed
+        bundle,
+        notes,
+        batch=batch,
+        seconds=seconds,
+        prompt=start,
+        sampler=sampler,
+        seed=seed,
+        best_of=best_of,
     )
     if not any(map(len, made)) and notes != 0 and seconds != 0:
         raise DataError(

@@ -100,9 +100,13 @@ class RowTracker:
         if self._velocity is not None:
             velocity = self._values(self._velocity, rows)
         self._unlisted.append((start, end, pitch, velocity))
-        late = end > start[-1]
-        pitches = pitch[late].astype(np.int64).tolist()
-        self._take_in(rows, float(start[-1]), zip(pitches, end[late].tolist(), strict=True))
+        clock = float(start[-1])
+        late = end > clock
+        last = np.zeros(128)
+        np.maximum.at(last, pitch[late].astype(np.intp), end[late])
+        sounding = np.flatnonzero(last)
+        ends = zip(sounding.tolist(), last[sounding].tolist(), strict=True)
+        self._take_in(rows, clock, ends)
 
     def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
         """(N,) what the entries of a column stand for."""

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError
-from notelstm.protocols import RecallingTracker, Tracker
+from notelstm.notes import Notes
+from notelstm.protocols import Tracker
+from notelstm.sampling.confining import latest
 
 __all__ = ["LOST", "Goal", "Limits", "Until"]
 
@@ -97,6 +99,22 @@ class Goal:
         count = len(start) if seconds is None else int(np.searchsorted(start, seconds))
         return count if notes is None else min(count, notes)
 
+    def new_notes(self, tracker: Tracker) -> Notes:
+        """What the lane has played since it set out, from its last note before on."""
+        closing = tracker.closing()
+        if len(closing):
+            tracker = tracker.copy()
+            for row in closing:
+                tracker.push(row)
+        new = tracker.notes()
+        count = tracker.n - self.n
+        if count < len(new):
+            new = new[len(new) - count :]
+        if self.zero:
+            new = new.shifted(-self.zero)
+        held = self.held(new.start)
+        return new if held == len(new) else new[:held]
+
     def is_lost(self, tracker: Tracker, lane: int) -> bool:
         """Whether the lane got no nearer to its end since it was asked last; then it is logged."""
         (n, clock), self._mark = self._mark, (tracker.n, tracker.clock)
@@ -118,6 +136,4 @@ class Goal:
 def _last_onset(tracker: Tracker) -> float:
     if not tracker.n:
         return 0.0
-    if isinstance(tracker, RecallingTracker):
-        return float(tracker.latest(1)[0][0])
-    return float(tracker.notes().start[-1])
+    return float(latest(tracker, 1)[0][0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, final, overload
+from typing import Final, cast, final, overload
 
 import numpy as np
 from torch import Tensor
@@ -11,22 +11,30 @@ from typing_extensions import override
 
 from notelstm.encoders import tracker_of
 from notelstm.fields import Rows
+from notelstm.notes import Notes
 from notelstm.protocols import BulkTracker, NoteEncoder, Tracker, View
 
-__all__ = ["Lanes", "Views", "push_all"]
+__all__ = ["Lanes", "Views", "push_all", "rows_after"]
 
-_WAITING: Final = 256
+_WAITING: Final = 1024
 """Rows that may wait for their trackers, so that they do not fill the memory."""
 
 
 def push_all(tracker: Tracker, rows: Rows, *, bulk: bool) -> None:
     """Push (T, F) rows, all at once if the tracker can (`bulk`)."""
     if bulk:
-        assert isinstance(tracker, BulkTracker)
-        tracker.extend(rows)
+        cast(BulkTracker, tracker).extend(rows)
         return
     for row in rows:
         tracker.push(row)
+
+
+def rows_after(clock: float, notes: Notes, encoder: NoteEncoder) -> Rows:
+    """Rows (N, F) of notes that follow on what ended at `clock`, in seconds on the same clock."""
+    # A note where the music stands makes the encoder measure the step from there.
+    anchor = Notes(start=[clock], end=[clock], pitch=[0], velocity=[1])
+    plain = Notes(start=notes.start, end=notes.end, pitch=notes.pitch, velocity=notes.velocity)
+    return encoder.encode(Notes.merge([anchor, plain]))[1:]
 
 
 @final
@@ -36,13 +44,18 @@ class Lanes:
     Args:
         encoder: What the rows mean.
         lanes: B.
+
+    Attributes:
+        bulk: Whether the trackers take in many rows at once.
+        alike: Whether all lanes have played the same.
     """
 
     def __init__(self, encoder: NoteEncoder, lanes: int) -> None:
-        self._trackers = [tracker_of(encoder) for _ in range(lanes)]
+        self._trackers = _copies(tracker_of(encoder), lanes)
         # Looked at once, since it takes longer than a push.
         self.bulk: Final = isinstance(self._trackers[0], BulkTracker)
         self._waiting: list[Rows] = []
+        self.alike: bool = True
 
     def __len__(self) -> int:
         """B."""
@@ -68,14 +81,22 @@ class Lanes:
 
     def add(self, rows: Rows) -> None:
         """Take in the next row of each lane, (B, F)."""
+        self.alike = len(self) == 1
         self._waiting.append(rows)
         if len(self._waiting) == _WAITING:
             self.trackers  # noqa: B018
 
     def add_all(self, rows: Rows) -> None:
         """Take in the same rows (T, F) in every lane."""
-        for tracker in self.trackers:
+        trackers = self.trackers[:1] if self.alike else self.trackers
+        for tracker in trackers:
             push_all(tracker, rows, bulk=self.bulk)
+        if self.alike:
+            self.trackers = _copies(trackers[0], len(self))
+
+
+def _copies(tracker: Tracker, lanes: int) -> list[Tracker]:
+    return [tracker, *(tracker.copy() for _ in range(lanes - 1))]
 
 
 @final

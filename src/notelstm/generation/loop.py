@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from notelstm.bundle import Bundle
-from notelstm.errors import DataError
+from notelstm.errors import ConfigError, DataError
+from notelstm.generation.best import Weighed
 from notelstm.generation.goals import LOST, Goal, Limits, Until
 from notelstm.generation.session import Session
 from notelstm.notes import Note, Notes
@@ -23,6 +25,7 @@ def generate(
     prompt: Notes | None = None,
     sampler: Sampler | None = None,
     seed: int = 0,
+    best_of: int = 1,
 ) -> Notes:
     """Write new music.
 
@@ -34,6 +37,8 @@ def generate(
         prompt: Music to go on from; None to begin with nothing.
         sampler: How to choose; None for the bundle's own.
         seed: The same seed gives the same music.
+        best_of: Draw so many pieces, and keep the one that the model itself finds likeliest, by its
+            nats a note. What is likely is not what is good: it repeats itself more.
 
     Returns:
         The new notes, without the prompt; 0 s is the prompt's last onset.
@@ -51,6 +56,7 @@ def generate(
         prompt=prompt,
         sampler=sampler,
         seed=seed,
+        best_of=best_of,
     )[0]
 
 
@@ -64,6 +70,7 @@ def generate_batch(
     prompt: Notes | None = None,
     sampler: Sampler | None = None,
     seed: int = 0,
+    best_of: int = 1,
 ) -> list[Notes]:
     """Write several pieces side by side; the first is what :func:`generate` gives.
 
@@ -76,11 +83,31 @@ def generate_batch(
         prompt: As for :func:`generate`, the same for each.
         sampler: As for :func:`generate`.
         seed: As for :func:`generate`; each piece has its own noise from it.
+        best_of: As for :func:`generate`; so many are drawn for each piece.
+
+    Raises:
+        ConfigError: If a limit is negative, infinite or NaN, or there is nothing to draw.
     """
-    session = _session(bundle, batch, prompt, sampler, seed)
+    if best_of < 1:
+        raise ConfigError("the best is kept of at least 1", got=f"{best_of}")
     if notes is None and seconds is None and until is None:
         notes = 128
-    return session.run(notes=notes, seconds=seconds, until=until)
+    chosen = bundle.sampler if sampler is None else sampler
+    if best_of == 1:
+        session = _session(bundle, batch, prompt, chosen, seed)
+        return session.run(notes=notes, seconds=seconds, until=until)
+    weighed = Weighed(chosen, batch * best_of)
+    session = _session(bundle, batch * best_of, prompt, weighed, seed)
+    limits = Limits(notes, seconds, until).checked()
+    # A lane that has ended is drawn on with the others; what it draws then does not count.
+    ended = {
+        lane: (weighed.nats[lane] / len(new) if len(new) else math.inf, lane, new)
+        for lane, new in session.ends(limits)
+    }
+    return [
+        min((ended[first + i] for i in range(best_of)), key=lambda end: end[:2])[2]
+        for first in range(0, batch * best_of, best_of)
+    ]
 
 
 def stream(
@@ -118,7 +145,8 @@ def stream(
         EncodingError: If the prompt is outside the encoder's domain.
     """
     limits = Limits(notes, seconds, until).checked()
-    return _played(_session(bundle, 1, prompt, sampler, seed), limits)
+    chosen = bundle.sampler if sampler is None else sampler
+    return _played(_session(bundle, 1, prompt, chosen, seed), limits)
 
 
 def _played(session: Session, limits: Limits) -> Iterator[Note]:
@@ -146,13 +174,13 @@ def _new(goal: Goal, notes: Iterable[tuple[int, Note]]) -> Iterator[Note]:
 
 
 def _session(
-    bundle: Bundle, lanes: int, prompt: Notes | None, sampler: Sampler | None, seed: int
+    bundle: Bundle, lanes: int, prompt: Notes | None, sampler: Sampler, seed: int
 ) -> Session:
     """A session that has read the prompt."""
     session = Session(
         bundle.player,
         bundle.encoder,
-        bundle.sampler if sampler is None else sampler,
+        sampler,
         lanes=lanes,
         seed=seed,
         feedback=bundle.feedback,

@@ -7,8 +7,8 @@ from typing import Final, final
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
-from notelstm.generation.engines import Place
 from notelstm.generation.lanes import Lanes, push_all
+from notelstm.generation.steps import Place
 from notelstm.notes import Note
 from notelstm.protocols import Tracker
 

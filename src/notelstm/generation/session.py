@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, cast, final
+from typing import Final, final
 
-import torch
-from torch import nn
+import numpy as np
 
 from notelstm.encoders.rows import as_rows
-from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
+from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Rows
-from notelstm.generation.choosing import Parts, check_forced
-from notelstm.generation.engines import Batched, Engine, Place, Single
+from notelstm.generation.engine import Engine
 from notelstm.generation.goals import LOST, Goal, Limits, Until
-from notelstm.generation.lanes import Lanes
+from notelstm.generation.lanes import Lanes, rows_after
 from notelstm.generation.noise import LaneNoise
+from notelstm.generation.parts import Parts, check_forced, check_numbers, check_parts
 from notelstm.generation.past import Past
+from notelstm.generation.steps import Place
 from notelstm.notes import Note, Notes
 from notelstm.protocols import (
     Feedback,
-    LeanModel,
     NoteEncoder,
     NoteModel,
     Sampler,
@@ -54,7 +53,7 @@ class Snapshot:
 class Session:
     """A batch of sequences in the making.
 
-    One lane on the CPU runs in plain numbers if the model offers it
+    On the CPU a lean copy of the model runs, if it offers one
     (:class:`~notelstm.protocols.LeanModel`), with the weights that it has now. A row costs the same
     however many came before; so does the memory, if the notes are taken out with :meth:`take`.
 
@@ -84,21 +83,16 @@ class Session:
         feedback: Feedback | None = None,
         undoable: int = 64,
     ) -> None:
-        _check(model, encoder, lanes, seed, undoable)
+        check_numbers(lanes, seed, undoable)
+        check_parts(model, encoder)
         self._encoder: Final = encoder
         grammar = isinstance(encoder, TrackingEncoder)
         fields = {field.name: field for field in encoder.fields}
         self._parts: Final = Parts(model, sampler, feedback, fields, grammar)
         self._lanes: Final = Lanes(encoder, lanes)
         self._noise: Final = LaneNoise(seed, lanes, len(fields))
-        step = model.lean() if lanes == 1 and isinstance(model, LeanModel) else None
-        self._engine: Final[Engine] = (
-            Batched(self._parts, self._lanes)
-            if step is None
-            else Single(self._parts, self._lanes, step)
-        )
+        self._engine: Final = Engine(self._parts, self._lanes)
         self._past: Final = Past(self._lanes, undoable if lanes == 1 else 0)
-        self._alike = True
 
     @property
     def trackers(self) -> list[Tracker]:
@@ -124,14 +118,14 @@ class Session:
             return
         before = self._engine.place
         with self._engine.using():
-            self._engine.read(checked, alike=self._alike)
+            self._engine.read(checked)
         self._lanes.add_all(checked)
         self._past.add(checked, before)
 
     def _rows_of(self, notes: Notes) -> Rows:
         """Notes on the session's clock as rows that follow on what was played."""
         clock = self._lanes.trackers[0].clock
-        if self._parts.grammar or not (self._alike or len(self._lanes) == 1):
+        if self._parts.grammar or not self._lanes.alike:
             raise EncodingError(
                 "notes are fed to encoders without a tracker of their own, while lanes are alike",
                 got=f"{type(self._encoder).__name__}, {len(self._lanes)} lanes",
@@ -143,10 +137,7 @@ class Session:
                 got=f"{notes.start[0]:g} s",
                 where="note 0",
             )
-        # A note where the session stands makes the encoder measure the step from there.
-        anchor = Notes(start=[clock], end=[clock], pitch=[0], velocity=[1])
-        plain = Notes(start=notes.start, end=notes.end, pitch=notes.pitch, velocity=notes.velocity)
-        return self._encoder.encode(Notes.merge([anchor, plain]))[1:]
+        return rows_after(clock, notes, self._encoder)
 
     def next(self, **forced: float) -> Rows:
         """Draw the next row of each lane and read it.
@@ -174,7 +165,6 @@ class Session:
         rows = self._engine.draw(self._noise.next(), forced)
         self._lanes.add(rows)
         self._past.add(rows, before)
-        self._alike = False
         return rows
 
     def take(self) -> list[list[tuple[int, Note]]]:
@@ -189,7 +179,7 @@ class Session:
     def snapshot(self) -> Snapshot:
         """Where the session stands, to go back to with :meth:`restore` as often as one likes."""
         trackers = [tracker.copy() for tracker in self._lanes.trackers]
-        return Snapshot(self._engine.place, self._noise.at, trackers, self._alike)
+        return Snapshot(self._engine.place, self._noise.at, trackers, self._lanes.alike)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: from there on the same calls give the same rows.
@@ -207,7 +197,7 @@ class Session:
             )
         self._engine.place, self._noise.at = snapshot.place, snapshot.noise
         self._lanes.trackers = [tracker.copy() for tracker in snapshot.trackers]
-        self._alike = snapshot.alike
+        self._lanes.alike = snapshot.alike
         self._past.clear()
 
     def undo(self, notes: int = 1) -> None:
@@ -247,64 +237,44 @@ class Session:
         Raises:
             ConfigError: If no limit is given, or one is negative, infinite or NaN.
         """
-        limits = Limits(notes, seconds, until)
+        limits = Limits(notes, seconds, until).checked()
         if limits == Limits():
             raise ConfigError("notes, seconds or until is given", got="none of them")
-        goals = [Goal(limits.checked(), tracker) for tracker in self._lanes.trackers]
-        done: list[Notes | None] = [None] * len(goals)
+        done = dict(self.ends(limits))
+        return [done[lane] for lane in range(len(self._lanes))]
+
+    def ends(self, limits: Limits) -> Iterator[tuple[int, Notes]]:
+        """Draw until every lane has reached its end.
+
+        Args:
+            limits: What ends a lane; at least one.
+
+        Returns:
+            Each lane's number and its new notes, as soon as they are played.
+        """
+        # With one row a note, and nobody who looks on the way, so many rows are so many notes.
+        rows_are_notes = not self._parts.grammar and limits == Limits(limits.notes)
+        return self._by_rows(limits.notes or 0) if rows_are_notes else self._by_goals(limits)
+
+    def _by_rows(self, count: int) -> Iterator[tuple[int, Notes]]:
         with self._engine.using():
-            if not self._parts.grammar and limits == Limits(notes):
-                # One row a note: there is no need for a look at the trackers on the way.
-                for _ in range(notes or 0):
-                    self._draw({})
-            drawn = 0
-            while True:
-                for i, (goal, tracker) in enumerate(zip(goals, self._lanes.trackers, strict=True)):
-                    if done[i] is None and (
-                        goal.reached(tracker)
-                        or (drawn and drawn % LOST == 0 and goal.is_lost(tracker, i))
-                    ):
-                        done[i] = _new_notes(tracker, goal)
-                if all(new is not None for new in done):
-                    return cast(list[Notes], done)
+            rows = [self._draw({}) for _ in range(count)]
+        shape = (len(self._lanes), 0, len(self._parts.fields))
+        table = np.stack(rows, axis=1) if rows else np.zeros(shape, dtype=np.float32)  # (B, T, F)
+        return ((i, self._encoder.decode(lane)) for i, lane in enumerate(table))
+
+    def _by_goals(self, limits: Limits) -> Iterator[tuple[int, Notes]]:
+        going = {i: Goal(limits, tracker) for i, tracker in enumerate(self._lanes.trackers)}
+        drawn = 0
+        while True:
+            for i, goal in list(going.items()):
+                tracker = self._lanes.trackers[i]
+                lost = drawn and drawn % LOST == 0
+                if goal.reached(tracker) or (lost and goal.is_lost(tracker, i)):
+                    del going[i]
+                    yield i, goal.new_notes(tracker)
+            if not going:
+                return
+            with self._engine.using():
                 self._draw({})
-                drawn += 1
-
-
-def _new_notes(tracker: Tracker, goal: Goal) -> Notes:
-    """What a lane has played since it set out, from its last note before on."""
-    closing = tracker.closing()
-    if len(closing):
-        tracker = tracker.copy()
-        for row in closing:
-            tracker.push(row)
-    new = tracker.notes()
-    count = tracker.n - goal.n
-    if count < len(new):
-        new = new[len(new) - count :]
-    if goal.zero:
-        new = new.shifted(-goal.zero)
-    held = goal.held(new.start)
-    return new if held == len(new) else new[:held]
-
-
-def _check(model: NoteModel, encoder: NoteEncoder, lanes: int, seed: int, undoable: int) -> None:
-    if lanes < 1:
-        raise ConfigError("a session has at least 1 lane", got=f"{lanes}")
-    for name, value in (("a seed", seed), ("undoable", undoable)):
-        if value < 0:
-            raise ConfigError(f"{name} is at least 0", got=f"{value}")
-    if model.fields != encoder.fields:
-        raise FieldError(
-            "the model's fields are the encoder's",
-            got=f"{[f.name for f in model.fields]}, {[f.name for f in encoder.fields]}",
-            fix="use the encoder that the model was trained with",
-        )
-    for name, parameter in cast(nn.Module, model).named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise DataError(
-                "a model's parameters are finite",
-                got="NaN or infinity",
-                where=name,
-                fix="the model has diverged; go back to an earlier checkpoint",
-            )
+            drawn += 1

@@ -1,22 +1,27 @@
-"""``NoteLSTM`` for one lane in plain arrays."""
+"""``NoteLSTM`` in plain arrays."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Final, final
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from notelstm.fields import Field, Row
-from notelstm.models.lean import Array, LeanLSTM, as_arrays, as_tensors, layers_of, plain_normal
+from notelstm.fields import Field, Rows
+from notelstm.models.lean import (
+    Array,
+    LeanLSTM,
+    layers_of,
+    plain_normal,
+)
 from notelstm.models.lean_hearing import Hearing
-from notelstm.models.lstm import Hidden, LSTMState, mixture_head
+from notelstm.models.lstm import Hidden, mixture_head, normal_head
 from notelstm.models.note_state import NoteContext, NoteState
-from notelstm.predictions import PlainCategorical, PlainOther
-from notelstm.protocols import Context, PlainPrediction, State
+from notelstm.predictions import Categorical, PlainCategorical, PlainOther
+from notelstm.protocols import PlainPrediction, Prediction
 
 __all__ = ["LeanNote"]
 
@@ -33,6 +38,7 @@ class LeanNote:
         heads: Its heads by field name.
         mixed: The fields that are predicted as mixtures.
         hearing: How it hears, None if it does not.
+        start: Its context and state before the first row.
     """
 
     def __init__(
@@ -45,7 +51,9 @@ class LeanNote:
         heads: nn.ModuleDict,
         mixed: Set[str],
         hearing: Hearing | None,
+        start: tuple[Any, Any],
     ) -> None:
+        self._start: Final = start
         self._lstm: Final = LeanLSTM(lstm)
         self._names: Final = [field.name for field in fields]
         self._embed: Final = {name: _embedding(embed[name]) for name in self._names}
@@ -55,53 +63,58 @@ class LeanNote:
         self._mixed: Final = mixed
         self._hearing: Final = hearing
 
-    def enter(self, context: Context, state: State) -> tuple[Any, Any]:
-        """From tensors."""
-        return as_arrays(context), as_arrays(state)
+    def start(self) -> tuple[Any, Any]:
+        """Before the first row, in one lane."""
+        return self._start
 
-    def leave(self, context: Any, state: Any) -> tuple[Context, State]:
-        """To tensors."""
-        return as_tensors(context), as_tensors(state)
-
-    def step(self, row: Row, state: Any) -> tuple[Any, Any]:
-        """Read one row, in one lane or in several."""
-        entries = row.tolist()
-        parts = [self._embed[name](x) for name, x in zip(self._names, entries, strict=True)]
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        """Read one row in each lane."""
+        parts = [self._embed[name](rows[:, i]) for i, name in enumerate(self._names)]
         if self._hearing is None:
-            h, c = self._lstm(np.concatenate(parts), *state)
-            return Hidden(h[..., -1, :]), LSTMState(h, c)  # type: ignore[arg-type]
-        sounding = self._hearing.after(entries, state.sounding)
+            hidden, state = self._lstm(np.concatenate(parts, axis=1), state)
+            return Hidden(hidden), state  # type: ignore[arg-type]
+        sounding = self._hearing.after(rows, state.sounding)
         heard = self._hearing.heard("before", sounding)
-        known = np.concatenate(parts)
-        if heard.ndim > 1:
-            known = np.broadcast_to(known, (*heard.shape[:-1], len(known)))
-        h, c = self._lstm(np.concatenate([known, heard], axis=-1), *state.lstm)
-        hidden, lstm = h[..., -1, :], LSTMState(h, c)  # type: ignore[arg-type]
+        hidden, lstm = self._lstm(np.concatenate([*parts, heard], axis=1), state.lstm)
         return NoteContext(hidden, heard, sounding), NoteState(lstm, sounding)  # type: ignore[arg-type]
 
-    def predict(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field given those that come earlier in the order."""
-        parts = [context.hidden, *(self._embed[name](known[name]) for name in self._earlier[field])]
-        if self._hearing is not None:
-            parts.append(self._hearing.heard_by(field, context, known))
-        output = self._heads[field](np.concatenate(parts))
+        told = {name: known[name].numpy() for name in self._earlier[field]}
+        output = torch.from_numpy(self._said(field, context, told))
         spec = self._fields[field]
         if spec.is_categorical:
-            return PlainCategorical(output)
+            return Categorical(output)
+        return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
+
+    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        """The same for the only lane."""
+        told = {name: np.array([known[name]], dtype=np.float32) for name in self._earlier[field]}
+        output = self._said(field, context, told)
+        spec = self._fields[field]
+        if spec.is_categorical:
+            return PlainCategorical(output[0])
         if field in self._mixed:
-            return PlainOther(mixture_head(torch.from_numpy(output)[None], spec))
-        return plain_normal(output, spec)
+            return PlainOther(mixture_head(torch.from_numpy(output), spec))
+        return plain_normal(output[0], spec)
+
+    def _said(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
+        """(B, C) what the head of a field says, given (B,) entries."""
+        parts = [context.hidden, *(self._embed[name](known[name]) for name in known)]
+        if self._hearing is not None:
+            parts.append(self._hearing.heard_by(field, context, known))
+        return self._heads[field](np.concatenate(parts, axis=1))
 
 
-def _embedding(module: nn.Module) -> Callable[[float], Array]:
-    """What (E,) stands for a class id, or for a number."""
+def _embedding(module: nn.Module) -> Callable[[NDArray[Any]], Array]:
+    """What (B, E) stands for (B,) class ids, or numbers."""
     if isinstance(module, nn.Embedding):
         table: Array = module.weight.detach().numpy().copy()
-        return lambda entry: table[int(entry)]
+        return lambda entries: table[entries.astype(np.intp)]
     layer = layers_of(module)
 
-    def number(entry: float) -> Array:
-        size = math.copysign(math.log1p(10 * abs(entry)), entry)
-        return layer(np.array([size], dtype=np.float32))
+    def number(entries: NDArray[Any]) -> Array:
+        size = np.log1p(10 * np.abs(entries))
+        return layer(np.copysign(size, entries)[:, None].astype(np.float32))
 
     return number

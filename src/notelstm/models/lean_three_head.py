@@ -1,31 +1,27 @@
-"""``ThreeHeadLSTM`` for one lane in plain arrays."""
+"""``ThreeHeadLSTM`` in plain arrays."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from notelstm.fields import Field, Row
+from notelstm.fields import Field, Rows
 from notelstm.models.lean import (
     Array,
     LeanLSTM,
-    as_arrays,
-    as_tensors,
-    numbers,
+    halved,
+    linear_of,
     plain_normal,
 )
-from notelstm.models.lstm import Hidden, LSTMState
-from notelstm.predictions import PlainCategorical, PlainPoint
-from notelstm.protocols import Context, PlainPrediction, State
+from notelstm.models.lstm import Hidden, normal_head
+from notelstm.predictions import Categorical, PlainCategorical, PlainPoint, Point
+from notelstm.protocols import PlainPrediction, Prediction
 
 __all__ = ["LeanThreeHead"]
-
-_HALF: Final = np.array(0.5, dtype=np.float32)
 
 
 @final
@@ -37,6 +33,7 @@ class LeanThreeHead:
         lstm: Its LSTM.
         scale: (F,) what rows are multiplied by.
         heads: Its heads by field name.
+        start: Its context and state before the first row.
         sigmoid: Whether its logits are confined to (0, 1).
         point_times: Whether its times are single values.
     """
@@ -48,67 +45,74 @@ class LeanThreeHead:
         scale: Tensor,
         heads: Mapping[str, nn.Linear],
         *,
+        start: tuple[Any, Any],
         sigmoid: bool,
         point_times: bool,
     ) -> None:
         self._lstm: Final = LeanLSTM(lstm, scale)
-        # All heads read the same, so they are one layer; sigmoid(x) = (tanh(x / 2) + 1) / 2.
+        self._start: Final = start
+        self._sigmoid: Final = sigmoid
+        self._point_times: Final = point_times
+        # All heads read the same, so they are one layer; half of a logit goes into its tanh.
         halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
         pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
-        self._weights: Final[Array] = numbers(torch.cat([h.weight * k for h, k in pairs]).t())
-        self._bias: Final[Array] = numbers(torch.cat([h.bias * k for h, k in pairs]))
-        self._says: Final[dict[str, tuple[_Says, int, int]]] = {}
+        self._heads: Final = linear_of(
+            torch.cat([head.weight * k for head, k in pairs]),
+            torch.cat([head.bias * k for head, k in pairs]),
+        )
+        self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
         first = 0
         for field in fields:
-            says: _Says = _confined if sigmoid else _classes
-            if not field.is_categorical:
-                says = _point if point_times else functools.partial(_normal, field)
             end = first + heads[field.name].out_features
-            self._says[field.name] = (says, first, end)
+            self._outputs[field.name] = (field, first, end)
             first = end
-        self._last: tuple[Any, Array] = (None, self._bias)
+        self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
 
-    def enter(self, context: Context, state: State) -> tuple[Any, Any]:
-        """From tensors."""
-        return as_arrays(context), as_arrays(state)
+    def start(self) -> tuple[Any, Any]:
+        """Before the first row, in one lane."""
+        return self._start
 
-    def leave(self, context: Any, state: Any) -> tuple[Context, State]:
-        """To tensors."""
-        return as_tensors(context), as_tensors(state)
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        """Read one row in each lane."""
+        hidden, state = self._lstm(rows, state)
+        return Hidden(hidden), state  # type: ignore[arg-type]
 
-    def step(self, row: Row, state: Any) -> tuple[Any, Any]:
-        """Read one row, in one lane or in several."""
-        h, c = self._lstm(row, *state)
-        return Hidden(h[..., -1, :]), LSTMState(h, c)  # type: ignore[arg-type]
-
-    def predict(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field; `known` is ignored."""
+        spec, first, end = self._outputs[field]
+        output = self._said(context)[:, first:end]  # (B, C), 1 or 2
+        if not spec.is_categorical:
+            number = torch.from_numpy(output)
+            return Point(number[:, 0]) if self._point_times else normal_head(number, spec)
+        if not self._sigmoid:
+            return Categorical(torch.from_numpy(output))
+        confined = torch.from_numpy(_sigmoid(output))
+        return Categorical(confined, confined)
+
+    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        """The same for the only lane."""
+        spec, first, end = self._outputs[field]
+        output = self._said(context)  # (1, ...)
+        if spec.is_categorical:
+            if not self._sigmoid:
+                return PlainCategorical(output[0, first:end])
+            confined = _sigmoid(output[0, first:end])
+            return PlainCategorical(confined, confined)
+        if self._point_times:
+            return PlainPoint(output.item(first))
+        return plain_normal(output[0, first:end], spec)
+
+    def _said(self, context: Any) -> Array:
+        """(B, ...) what all heads say."""
         here, output = self._last
         if here is not context:
-            output = context.hidden.dot(self._weights)
-            output += self._bias
+            output = self._heads(context.hidden)
             self._last = (context, output)
-        says, first, end = self._says[field]
-        return says(output, first, end)
+        return output
 
 
-_Says: TypeAlias = Callable[[Array, int, int], PlainPrediction]
-
-
-def _confined(output: Array, first: int, end: int) -> PlainPrediction:
-    confined = np.tanh(output[first:end])
-    confined *= _HALF
-    confined += _HALF
-    return PlainCategorical(confined, confined)
-
-
-def _classes(output: Array, first: int, end: int) -> PlainPrediction:
-    return PlainCategorical(output[first:end])
-
-
-def _point(output: Array, first: int, _end: int) -> PlainPrediction:
-    return PlainPoint(output.item(first))
-
-
-def _normal(field: Field, output: Array, first: int, end: int) -> PlainPrediction:
-    return plain_normal(output[first:end], field)
+def _sigmoid(half: Array) -> Array:
+    """The sigmoid of twice a number."""
+    confined: Array = np.tanh(half)
+    halved(confined)
+    return confined

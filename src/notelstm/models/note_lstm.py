@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, by_name
-from notelstm.models.lean import is_plain
+from notelstm.models.lean import is_plain, start_of
 from notelstm.models.lean_hearing import Hearing
 from notelstm.models.lean_note import LeanNote
 from notelstm.models.lstm import (
@@ -234,6 +234,7 @@ class NoteLSTM(nn.Module):
             heads=self.heads,
             mixed=self._mixed,
             hearing=hearing,
+            start=start_of(self),
         )
 
 

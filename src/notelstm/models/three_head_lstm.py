@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field, by_name
-from notelstm.models.lean import is_plain
+from notelstm.models.lean import is_plain, start_of
 from notelstm.models.lean_three_head import LeanThreeHead
 from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
 from notelstm.predictions import Categorical, Point
@@ -128,6 +128,7 @@ class ThreeHeadLSTM(nn.Module):
             self.lstm,
             self._scale,
             {f.name: cast(nn.Linear, getattr(self, f"{f.name}_linear")) for f in self.fields},
+            start=start_of(self),
             sigmoid=self._sigmoid,
             point_times=self._point_times,
         )

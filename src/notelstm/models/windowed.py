@@ -7,11 +7,12 @@ from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.fields import Field, Row
+from notelstm.fields import Field, Rows
 from notelstm.models.lean import map_arrays
 from notelstm.protocols import (
     Context,
@@ -20,7 +21,6 @@ from notelstm.protocols import (
     NoteModel,
     PlainPrediction,
     Prediction,
-    State,
 )
 from notelstm.tree import index, join, leaf, map_tree
 
@@ -120,25 +120,19 @@ class Windowed(nn.Module):
     def lean(self) -> LeanWindowed | None:
         """A copy in plain arrays, if the inner model has one."""
         inner = self.model.lean() if isinstance(self.model, LeanModel) else None
-        if inner is None:
-            return None
-        context, state = self.inner.start(1)
-        here = index(context, (slice(None), -1))
-        return LeanWindowed(inner, here, state, window=self.window, fields=len(self.fields))
+        return None if inner is None else LeanWindowed(inner, self.window)
 
 
 class Runs(NamedTuple):
     """Where each of the windows stands that the next row will be in.
 
     Attributes:
-        states: Of W runs of the inner model, (W, ...); run `k` began with row `k`, `k + W` ...
-        rows: The last rows, at most W.
-        seen: How many rows came.
+        states: Of W runs of the inner model, (B, W, ...); run `k` began with row `k`, `k + W` ...
+        seen: (B,) how many rows came, the same in each lane.
     """
 
     states: Any
-    rows: tuple[Row, ...]
-    seen: int
+    seen: NDArray[np.int64]
 
 
 @final
@@ -150,57 +144,48 @@ class LeanWindowed:
     side, each begun one row after the other, and a row costs one step of W lanes, not W steps.
 
     Args:
-        inner: The lean copy of the model inside, whose `step` reads a row in many lanes.
-        context: The context of the model inside at the start, (1, ...).
-        state: Its state at the start, (1, ...).
+        inner: The lean copy of the model inside.
         window: W, rows that each run sees.
-        fields: F, how many fields a row has.
     """
 
-    def __init__(
-        self, inner: LeanStep, context: Context, state: State, *, window: int, fields: int
-    ) -> None:
+    def __init__(self, inner: LeanStep, window: int) -> None:
         self._inner: Final = inner
         self._window: Final = window
-        self._fields: Final = fields
-        self._start, self._fresh = inner.enter(context, state)
+        self._context, self._fresh = inner.start()
 
-    def enter(self, context: Context, state: LastRows) -> tuple[Any, Runs]:
-        """From tensors: the rows of the window are read again."""
-        here = self._start
-        runs = Runs(map_arrays(lambda a: np.repeat(a[None], self._window, 0), self._fresh), (), 0)
-        filled = int(state.filled[0])
-        for row in state.rows[0, self._window - filled :].numpy():
-            here, runs = self.step(row.copy(), runs)
-        return here, runs
+    def start(self) -> tuple[Any, Runs]:
+        """Before the first row, in one lane: all runs are fresh."""
+        states = map_arrays(lambda array: array[None].repeat(self._window, axis=1), self._fresh)
+        return self._context, Runs(states, np.zeros(1, dtype=np.int64))
 
-    def leave(self, context: Any, state: Runs) -> tuple[Context, LastRows]:
-        """To tensors."""
-        inner, _ = self._inner.leave(context, self._fresh)
-        rows = np.zeros((1, self._window, self._fields), dtype=np.float32)
-        for i, row in enumerate(reversed(state.rows)):
-            rows[0, -1 - i] = row
-        return inner, LastRows(torch.from_numpy(rows), torch.tensor([len(state.rows)]))
+    def step(self, rows: Rows, state: Runs) -> tuple[Any, Runs]:
+        """Read one row in each lane: the oldest run has then seen a window, and begins anew."""
+        lanes, window = len(rows), self._window
+        contexts, states = self._inner.step(
+            rows.repeat(window, axis=0),
+            map_arrays(lambda array: array.reshape(-1, *array.shape[2:]), state.states),
+        )
+        seen = state.seen.item(0) + 1
+        anew = seen % window
+        oldest = anew if seen >= window else 0
+        context = map_arrays(lambda array: array[oldest::window].copy(), contexts)
+        _begin(states, slice(anew, None, window), self._fresh)
+        states = map_arrays(lambda array: array.reshape(lanes, window, *array.shape[1:]), states)
+        return context, Runs(states, state.seen + 1)
 
-    def step(self, row: Row, state: Runs) -> tuple[Any, Runs]:
-        """Read one row: the oldest run has then seen a whole window, and begins anew."""
-        contexts, states = self._inner.step(row, state.states)
-        seen = state.seen + 1
-        slot = seen % self._window
-        oldest = slot if seen >= self._window else 0
-        context = map_arrays(lambda array: array[oldest].copy(), contexts)
-        _put(states, slot, self._fresh)
-        return context, Runs(states, (*state.rows, row)[-self._window :], seen)
-
-    def predict(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """The prediction of the model inside."""
         return self._inner.predict(field, context, known)
 
+    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        """The prediction of the model inside."""
+        return self._inner.plain(field, context, known)
 
-def _put(states: Any, slot: int, fresh: Any) -> None:
-    """Begin the run in one slot anew, in place: the states are nobody else's yet."""
+
+def _begin(states: Any, runs: slice, fresh: Any) -> None:
+    """Begin some runs anew, in place: the states (B * W, ...) are nobody else's yet."""
     if isinstance(states, tuple):
         for part, new in zip(states, fresh, strict=True):
-            _put(part, slot, new)
+            _begin(part, runs, new)
     else:
-        states[slot] = fresh
+        states[runs] = fresh

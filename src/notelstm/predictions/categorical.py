@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions.checks import inverse_cdf, same_shape
+from notelstm.predictions.checks import drawn, same_shape
 from notelstm.protocols import Legal
 
 __all__ = ["Categorical"]
@@ -39,7 +39,7 @@ class Categorical:
 
     def draw(self, noise: Tensor) -> Tensor:
         """(...) class ids drawn from the softmax, with the first of (..., 2) uniforms."""
-        return inverse_cdf(self._shares, noise[..., 0])
+        return drawn(self._shares.cumsum(-1), noise[..., 0])
 
     @property
     def _shares(self) -> Tensor:
@@ -55,10 +55,11 @@ class Categorical:
         """
         if self.weights is None:
             return self.draw(noise)
-        some = self.weights.amax(-1, keepdim=True) > 0
-        if bool(some.all()):
-            return inverse_cdf(self.weights, noise[..., 0])
-        return inverse_cdf(torch.where(some, self.weights.double(), self._shares), noise[..., 0])
+        cdf = self.weights.cumsum(-1, dtype=torch.float64)
+        some = cdf[..., -1:] > 0
+        if not bool(some.all()):
+            cdf = torch.where(some, cdf, self._shares.cumsum(-1))
+        return drawn(cdf, noise[..., 0])
 
     def mode(self) -> Tensor:
         """(...) the class with the largest logit."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from notelstm.errors import ShapeError
 from notelstm.protocols import Legal
 
-__all__ = ["bounds", "inverse_cdf", "ordered", "same_shape"]
+__all__ = ["bounds", "drawn", "ordered", "same_shape"]
 
 
 def same_shape(what: str, a: Tensor, b: Tensor) -> None:
@@ -50,10 +50,14 @@ def ordered(low: Tensor, high: Tensor) -> None:
         )
 
 
-def inverse_cdf(weights: Tensor, noise: Tensor) -> Tensor:
-    """(...) classes drawn from (..., C) weights that need not sum to 1 with (...) uniforms."""
-    cdf = weights.double().cumsum(-1)  # (..., C)
+def drawn(cdf: Tensor, noise: Tensor) -> Tensor:
+    """(...) classes drawn with (...) uniforms.
+
+    Args:
+        cdf: (..., C) float64 sums of the classes' weights up to each, which need not end at 1.
+        noise: (...) in [0, 1).
+    """
     total = cdf[..., -1]
     # Rounding must not carry a draw past the last class that has any weight.
     at = torch.minimum(noise.double() * total, torch.nextafter(total, torch.zeros_like(total)))
-    return (cdf <= at.unsqueeze(-1)).sum(-1)  # (...)
+    return torch.searchsorted(cdf.contiguous(), at.unsqueeze(-1), right=True).squeeze(-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from notelstm.fields import Field
-from notelstm.predictions.checks import bounds, inverse_cdf, ordered, same_shape
+from notelstm.predictions.checks import bounds, drawn, ordered, same_shape
 from notelstm.protocols import Legal
 
 __all__ = ["LogisticMixture"]
@@ -65,11 +65,12 @@ class LogisticMixture:
 
     def draw(self, noise: Tensor) -> Tensor:
         """(...) a component by the first of (..., 2) uniforms, its quantile by the second."""
-        drawn = inverse_cdf(self.logits.softmax(-1), noise[..., 0]).unsqueeze(-1)  # (..., 1)
-        component = (drawn - 1).clamp_min(0)
+        cdf = self.logits.softmax(-1).double().cumsum(-1)
+        chosen = drawn(cdf, noise[..., 0]).unsqueeze(-1)  # (..., 1)
+        component = (chosen - 1).clamp_min(0)
         mean, spread = (p.gather(-1, component).double() for p in (self.mean, self.spread))
         at = mean + spread * torch.logit(noise[..., 1:].double())
-        value = torch.where(drawn == 0, self.origin, self._value(at)).squeeze(-1)
+        value = torch.where(chosen == 0, self.origin, self._value(at)).squeeze(-1)
         return self._censored(value.to(self.mean))
 
     def mode(self) -> Tensor:

@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from notelstm.errors import ShapeError
 from notelstm.fields import Interval, Mask
-from notelstm.predictions.categorical import Categorical
-from notelstm.predictions.normal import Normal
-from notelstm.predictions.point import Point
 from notelstm.protocols import Legal, Prediction
 
 __all__ = ["PlainCategorical", "PlainNormal", "PlainOther", "PlainPoint"]
@@ -22,9 +19,8 @@ __all__ = ["PlainCategorical", "PlainNormal", "PlainOther", "PlainPoint"]
 _TINY: Final = torch.finfo(torch.float64).tiny
 
 
-def _inverse_cdf(weights: NDArray[np.float64], noise: float) -> int:
-    """A class drawn from (C,) weights that need not sum to 1."""
-    cdf = weights.cumsum()
+def _drawn(cdf: NDArray[np.float64], noise: float) -> int:
+    """A class drawn from (C,) sums of weights, which need not end at 1."""
     total = cdf.item(-1)
     # Rounding must not carry a draw past the last class that has any weight.
     return int(cdf.searchsorted(min(noise * total, math.nextafter(total, 0.0)), "right"))
@@ -55,22 +51,18 @@ class PlainCategorical(NamedTuple):
     logits: NDArray[np.float32]
     weights: NDArray[np.float32] | None = None
 
-    def full(self) -> Categorical:
-        """For a batch of one lane."""
-        weights = None if self.weights is None else torch.from_numpy(self.weights)[None]
-        return Categorical(torch.from_numpy(self.logits)[None], weights)
-
     def draw(self, noise: Sequence[float]) -> float:
         """A class id from the softmax, with the first of two uniforms."""
         logits = self.logits.astype(np.float64)
         logits -= logits.max()
-        return _inverse_cdf(np.exp(logits, out=logits), noise[0])
+        return _drawn(np.add.accumulate(np.exp(logits, out=logits)), noise[0])
 
     def draw_weighted(self, noise: Sequence[float]) -> float:
         """A class id in proportion to the weights, or from the softmax where there are none."""
-        if self.weights is None or not self.weights.any():
+        if self.weights is None:
             return self.draw(noise)
-        return _inverse_cdf(self.weights.astype(np.float64), noise[0])
+        cdf = np.add.accumulate(self.weights, dtype=np.float64)
+        return _drawn(cdf, noise[0]) if cdf.item(-1) > 0 else self.draw(noise)
 
     def mode(self) -> float:
         """The class with the largest logit."""
@@ -102,10 +94,6 @@ class PlainPoint(NamedTuple):
 
     value: float
 
-    def full(self) -> Point:
-        """For a batch of one lane."""
-        return Point(torch.tensor([self.value]))
-
     def draw(self, noise: Sequence[float]) -> float:
         """The value, whatever the noise."""
         return self.value
@@ -116,9 +104,11 @@ class PlainPoint(NamedTuple):
 
     def masked(self, legal: Mask) -> PlainPoint:
         """The value cut off at the ends of what is legal."""
+        if isinstance(legal, Interval) and legal[0] <= self.value <= legal[1]:
+            return self
         low, high = _ends(legal)
         inside = min(max(self.value, low), high)
-        return self if inside == self.value else PlainPoint(_single(inside))
+        return PlainPoint(_single(inside))
 
 
 @final
@@ -139,16 +129,6 @@ class PlainNormal(NamedTuple):
 
     def _censored(self, value: float) -> float:
         return _single(min(max(_single(value), self.low), self.high))
-
-    def full(self) -> Normal:
-        """For a batch of one lane."""
-        mean, sigma, low, high = (torch.tensor([number]) for number in self)
-        return Normal(
-            mean,
-            sigma,
-            low=None if self.low == -math.inf else low,
-            high=None if self.high == math.inf else high,
-        )
 
     def draw(self, noise: Sequence[float]) -> float:
         """By the inverse of the normal distribution function, then censored."""
@@ -174,10 +154,6 @@ class PlainOther(NamedTuple):
     """
 
     prediction: Prediction
-
-    def full(self) -> Prediction:
-        """The prediction."""
-        return self.prediction
 
     def draw(self, noise: Sequence[float]) -> float:
         """What the prediction draws."""

@@ -1,0 +1,77 @@
+"""The model that comes along, under control: every note of thousands keeps to what was asked."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+import notelstm
+from notelstm.bundle import Bundle
+from notelstm.generation import generate_batch, stream
+from notelstm.notes import Notes
+from notelstm.protocols import Processor
+from notelstm.sampling import Ancestral, PitchRange, PolyphonyCap, Scale, Temperature
+
+LANES, NOTES = 16, 200
+D_DORIAN = [2, 4, 5, 7, 9, 11, 0]
+LOWEST, HIGHEST, VOICES = 48, 84, 3
+
+
+@functools.cache
+def bundle() -> Bundle:
+    return notelstm.load()
+
+
+def played(*processors: Processor) -> list[Notes]:
+    """3,200 notes."""
+    made = generate_batch(
+        bundle(), NOTES, batch=LANES, seed=5, sampler=Ancestral(processors=processors)
+    )
+    assert [len(notes) for notes in made] == [NOTES] * LANES
+    return made
+
+
+def most_voices(notes: Notes) -> int:
+    """The most pitches that sound at once; a note that ends as another begins is over."""
+    most = 0
+    for onset in notes.start:
+        sounds = (notes.start <= onset) & (notes.end > onset + 1e-6)
+        most = max(most, len(set(notes.pitch[sounds].tolist())))
+    return most
+
+
+def shares(made: list[Notes]) -> tuple[float, float, float]:
+    """Of all notes the share in scale and in range, of all pieces the share under the cap."""
+    pitch = np.concatenate([notes.pitch for notes in made])
+    return (
+        float(np.isin(pitch % 12, D_DORIAN).mean()),
+        float(((pitch >= LOWEST) & (pitch <= HIGHEST)).mean()),
+        float(np.mean([most_voices(notes) <= VOICES for notes in made])),
+    )
+
+
+@pytest.mark.parametrize("warm", [1.0, 1.4])
+def test_in_scale_in_range_and_under_the_cap(warm: float) -> None:
+    made = played(
+        Scale(name="D dorian"),
+        PitchRange(low=LOWEST, high=HIGHEST),
+        PolyphonyCap(voices=VOICES),
+        Temperature(temperature=warm),
+    )
+    assert shares(made) == (1.0, 1.0, 1.0)
+
+
+def test_left_alone_it_keeps_to_none_of_them() -> None:
+    assert max(shares(played())) < 1
+
+
+def test_a_stream_keeps_to_them_too() -> None:
+    sampler = Ancestral(
+        processors=(Scale(name="D dorian"), PitchRange(low="C3", high="C6"), PolyphonyCap(voices=3))
+    )
+    notes = list(stream(bundle(), sampler=sampler, notes=200, seed=1))
+    start, end, pitch, velocity = zip(*notes, strict=True)
+    made = Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+    assert shares([made]) == (1.0, 1.0, 1.0)
