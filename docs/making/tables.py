@@ -48,13 +48,12 @@ def figures(measured: Path) -> dict[str, str]:
     Args:
         measured: The folder of what the scripts found.
     """
-    original = json.loads((measured / "original.json").read_text(encoding="utf-8"))
+    rows = json.loads((measured / "models.json").read_text(encoding="utf-8"))["rows"]
     shipped = json.loads((measured / "pretrained.json").read_text(encoding="utf-8"))
-    printed = [run["psd"] for run in original["variants"]["as printed"]]
     ngram = shipped["baselines"]["4-gram"]
     return {
-        "original_psd": f"{sum(printed) / len(printed):.1f}",
-        "shipped_psd": f"{shipped['psd']:.1f}",
+        "original_psd": f"{rows['original, as printed']['psd']:.1f}",
+        "notes_psd": f"{rows['notes']['psd']:.1f}",
         "shipped_total": f"{shipped['total']:.1f}",
         "ngram_total": f"{ngram['total']:.1f}",
         "pieces": f"{ngram['difference']['pieces']}",
