@@ -19,6 +19,7 @@ TITLES = {
     "swap_the_encoder": "Swap the encoder",
     "write_a_sampler": "Write a sampler",
     "bare_torch_loop": "A training loop of one's own",
+    "lightning_loop": "The same in Lightning",
 }
 """In the order of the gallery; what is not here comes after them, by its name."""
 

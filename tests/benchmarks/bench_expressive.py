@@ -104,6 +104,19 @@ def measure(recipe: Recipe) -> list[tuple[float, float]]:
     return turns.seconds[4:]
 
 
+def figures() -> dict[str, float]:
+    """The ratio's median and quartiles, and the bare step."""
+    pairs = measure(override(expressive(), {"training": {"epochs": 1, "device": "cpu"}}))
+    low, median, high = np.percentile([trainer / bare for trainer, bare in pairs], [25, 50, 75])
+    return {
+        "trainer / bare step": float(median),
+        "its lower quartile": float(low),
+        "its upper quartile": float(high),
+        "pairs of steps": len(pairs),
+        "bare step, ms": 1e3 * float(np.median([bare for _, bare in pairs])),
+    }
+
+
 def test_the_trainer_costs_little_more_than_the_bare_step() -> None:
     recipe = override(expressive(), {"training": {"epochs": 1, "device": "cpu"}})
     pairs = measure(recipe)

@@ -13,6 +13,8 @@ from notelstm.bundle import load
 from notelstm.cli import main
 from notelstm.midi import read_midi
 
+pytestmark = pytest.mark.timeout(300)  # four pieces of two models, beside other tests
+
 MOMENT = ["--chorales", "2", "--epochs", "1"]
 
 

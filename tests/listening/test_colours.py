@@ -146,7 +146,7 @@ def test_loudness_keeps_its_order(theme: str, sight: str) -> None:
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_the_same_for_pictures(sight: str) -> None:
     mpl = pytest.importorskip("matplotlib")
-    from notelstm.listening.charts import _BLUE, _RED
+    from notelstm.listening.charts import _BLUE, _EDGE, _GREY, _RED
     from notelstm.listening.pianoroll import _PROMPT_SHADES, _PROMPT_TINT, _SHADES
 
     def part(name: str, low: float, high: float) -> list[Colour]:
@@ -157,3 +157,6 @@ def test_the_same_for_pictures(sight: str) -> None:
     assert min(contrast(shade, rgb("#fff")) for shade in rest) >= 3
     assert min(contrast(shade, rgb(_PROMPT_TINT)) for shade in prompt) >= 3
     assert apart(rgb(_BLUE), rgb(_RED), sight) >= APART
+    assert apart(rgb(_BLUE), rgb(_GREY), sight) >= APART
+    for line, ground in ((_BLUE, "#fff"), (_RED, "#fff"), (_BLUE, _GREY), (_EDGE, "#fff")):
+        assert contrast(rgb(line), rgb(ground)) >= 3

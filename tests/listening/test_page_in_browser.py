@@ -99,6 +99,33 @@ def test_it_loads_and_fits(opened: Chrome, width: int) -> None:
         assert control.rect["x"] + control.rect["width"] <= width
 
 
+def test_the_prompt_is_marked(opened: Chrome) -> None:
+    """By the colours of its ground and of its notes, and in words for whoever sees neither."""
+    script = """
+    const roll = document.getElementById("roll"), top = 24, found = [{}, {}];
+    const border = geometry().x(samples[0].notes[4].start);
+    const points = roll.getContext("2d").getImageData(0, top, roll.width, roll.height - 60);
+    for (let n = 0; n < points.data.length; n += 4) {
+      const x = (n / 4) % roll.width, side = found[Number(x > border)];
+      const hex = [0, 1, 2].map((k) => points.data[n + k].toString(16).padStart(2, "0")).join("");
+      if (x > EDGE && Math.abs(x - border) > 20) side[hex] = (side[hex] || 0) + 1;
+    }
+    return found;
+    """
+    prompt, rest = run(opened, script)
+    assert max(prompt, key=prompt.get) == "f6efe2"
+    assert max(rest, key=rest.get) == "ffffff"
+    assert prompt["b45309"] > 100
+    assert "b45309" not in rest
+    roll = opened.find_element("id", "roll")
+    assert roll.accessible_name.endswith("the first 4 are the prompt")
+    assert "the first 4 are the prompt" in opened.find_element("id", "facts").text
+    shown = opened.find_element("class name", "prompt-key").is_displayed
+    assert shown()
+    press(opened, "n")
+    assert not shown()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_plays_what_can_be_heard(opened: Chrome, width: int) -> None:
     resize(opened, width)

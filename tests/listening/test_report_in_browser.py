@@ -17,6 +17,8 @@ from notelstm.testing.makers import long_piece
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+pytestmark = pytest.mark.timeout(300)  # a browser and a training, beside other tests
+
 LEVEL = """
 const sound = new Float32Array(2048);
 player.piano.heard.getFloatTimeDomainData(sound);

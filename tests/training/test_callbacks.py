@@ -25,6 +25,8 @@ class FakeRun:
         self.steps_per_epoch = 5
         self.folder = folder
         self.measured = ("loss", "loss/pitch", "validation")
+        self.precision = "float32"
+        self.stopped = ""
         self.asked: list[str] = []
 
     def stop(self, reason: str, *, now: bool = False) -> None:

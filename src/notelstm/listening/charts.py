@@ -25,7 +25,8 @@ __all__ = ["epochs_of", "feature_shares", "training_curves"]
 
 _BLUE: Final = "#0072B2"
 _RED: Final = "#D55E00"
-_GREY: Final = "0.72"
+_GREY: Final = "#dbdbdb"
+_EDGE: Final = "#7f7f7f"
 _MOST_LETTERS: Final = 23
 
 
@@ -103,7 +104,7 @@ def feature_shares(
         raise ConfigError(f"a feature is one of {', '.join(FEATURES)}", got=repr(feature))
     names = bin_names(feature)
     at = np.arange(len(names))
-    ax.bar(at, _mean(real, feature), width=0.9, color=_GREY, label="real")
+    ax.bar(at, _mean(real, feature), width=0.9, color=_GREY, ec=_EDGE, lw=0.6, label="real")
     outline = _mean(generated, feature)
     ax.step(at, outline, where="mid", color=_BLUE, linewidth=1.8, label="generated")
     # As many names as can be read side by side in a small picture.
