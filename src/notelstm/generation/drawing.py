@@ -130,26 +130,27 @@ class PlainDraw:
         self._step: Final = step
         self._choose: Final = choose
         self._grammar: Final = parts.grammar
-        self._names: Final = tuple(parts.fields)
+        names = list(parts.fields)
         self._order: Final = [
-            (name, parts.fields[name], self._names.index(name), _bounds(parts.fields[name]))
+            (name, parts.fields[name], names.index(name), _bounds(parts.fields[name]))
             for name in parts.model.order
         ]
 
-    def __call__(self, place: Place, noise: NDArray[np.float64]) -> Rows:
-        """(1, F) rows, with (1, F, 2) uniforms."""
-        uniforms = noise[0].tolist()
+    def __call__(self, place: Place, noise: Sequence[Sequence[float]]) -> Rows:
+        """(1, F) rows, with (F, 2) uniforms."""
+        context, plain, choose = place.context, self._step.plain, self._choose
+        row = [0.0] * len(noise)
         known: dict[str, float] = {}
         for name, field, column, bounds in self._order:
-            said = self._step.plain(name, place.context, known)
+            said = plain(name, context, known)
             legal: Mask | None = bounds
             if self._grammar:
                 told = self._lanes.trackers[0].legal(field, known)
                 legal = bounds if told is None else told
             if legal is not None:
                 said = said.masked(legal)
-            known[name] = self._choose(said, uniforms[column])
-        return np.array([[known[name] for name in self._names]], dtype=np.float32)
+            row[column] = known[name] = choose(said, noise[column])
+        return np.array([row], dtype=np.float32)
 
 
 def _bounds(field: Field) -> Interval | None:

@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Final, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from notelstm.fields import Rows
 from notelstm.generation.drawing import PlainDraw, TensorDraw
 from notelstm.generation.lanes import Lanes
+from notelstm.generation.noise import LaneNoise
 from notelstm.generation.parts import Parts
 from notelstm.generation.steps import ModuleStep, Place, lanes_of, spread, step_of
 from notelstm.models.modes import in_use
@@ -67,8 +66,6 @@ class Engine:
             if isinstance(self._step, ModuleStep):
                 with in_use(self._parts.model):
                     yield
-            elif self._quick:
-                yield
             else:
                 with torch.inference_mode():
                     yield
@@ -98,20 +95,20 @@ class Engine:
             place = Place(*step.read(batch, place.state))
         return place
 
-    def draw(self, noise: NDArray[np.float64], forced: Mapping[str, float]) -> Rows:
+    def draw(self, noise: LaneNoise, forced: Mapping[str, float]) -> Rows:
         """Draw and read the next row of each lane.
 
         Args:
-            noise: (B, F, 2) uniforms.
+            noise: Gives the uniforms of the row.
             forced: Entries by field name, the same in each lane.
 
         Returns:
             (B, F).
         """
         if self._quick is None or forced:
-            rows = self._draw(self.place, noise, forced)
+            rows = self._draw(self.place, noise.next(), forced)
         else:
-            rows = self._quick(self.place, noise)
+            rows = self._quick(self.place, noise.plain())
         read = rows
         if self._parts.feedback is not None:
             fields = tuple(self._parts.fields.values())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast, final, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
@@ -55,6 +56,8 @@ class Lanes:
         # Looked at once, since it takes longer than a push.
         self.bulk: Final = isinstance(self._trackers[0], BulkTracker)
         self._waiting: list[Rows] = []
+        self._alone: Final = lanes == 1
+        self._none: Final = np.zeros((0, len(encoder.fields)), dtype=np.float32)
         self.alike: bool = True
 
     def __len__(self) -> int:
@@ -65,7 +68,7 @@ class Lanes:
     def trackers(self) -> list[Tracker]:
         """Each lane's music so far."""
         if self._waiting:
-            table = np.stack(self._waiting)  # (T, B, F)
+            table = self.table(self._waiting)  # (T, B, F)
             self._waiting = []
             if len(table) == 1:
                 for tracker, row in zip(self._trackers, table[0], strict=True):
@@ -79,9 +82,15 @@ class Lanes:
     def trackers(self, trackers: list[Tracker]) -> None:
         self._waiting, self._trackers = [], trackers
 
+    def table(self, rows: Sequence[Rows]) -> NDArray[np.float32]:
+        """(T, B, F) of T rows of each lane, (B, F) each."""
+        # Much quicker than to stack.
+        joined: NDArray[np.float32] = np.concatenate([self._none, *rows])
+        return joined.reshape(len(rows), len(self), joined.shape[1])
+
     def add(self, rows: Rows) -> None:
         """Take in the next row of each lane, (B, F)."""
-        self.alike = len(self) == 1
+        self.alike = self._alone
         self._waiting.append(rows)
         if len(self._waiting) == _WAITING:
             self.trackers  # noqa: B018

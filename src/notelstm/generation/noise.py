@@ -61,13 +61,25 @@ class LaneNoise:
         self._streams: Final = [NoiseStream(seed, i, fields) for i in range(lanes)]
         self._number = -1
         self._block: NDArray[np.float64] = np.zeros(0)
+        self._plain: list[list[list[float]]] = []
 
-    def next(self) -> NDArray[np.float64]:
-        """(B, F, 2) uniforms of the next row."""
+    def _next(self) -> int:
+        """Which row of the block comes next."""
         number, row = divmod(self.at, _BLOCK)
         if number != self._number:
             blocks = [stream.block(number) for stream in self._streams]
             self._block, self._number = np.stack(blocks, axis=1), number  # (64, B, F, 2)
+            self._plain = self._block[:, 0].tolist()
         self.at += 1
+        return row
+
+    def next(self) -> NDArray[np.float64]:
+        """(B, F, 2) uniforms of the next row."""
+        row = self._next()  # it may take the next block
         uniforms: NDArray[np.float64] = self._block[row]
         return uniforms
+
+    def plain(self) -> list[list[float]]:
+        """(F, 2) the same of the first lane alone, in plain numbers."""
+        row = self._next()
+        return self._plain[row]

@@ -142,7 +142,7 @@ class Session:
 
     def _draw(self, forced: dict[str, float]) -> Rows:
         before = self._engine.place
-        rows = self._engine.draw(self._noise.next(), forced)
+        rows = self._engine.draw(self._noise, forced)
         self._lanes.add(rows)
         self._past.add(rows, before)
         return rows
@@ -239,9 +239,8 @@ class Session:
     def _by_rows(self, count: int) -> Iterator[tuple[int, Notes]]:
         with self._engine.using():
             rows = [self._draw({}) for _ in range(count)]
-        shape = (len(self._lanes), 0, len(self._parts.fields))
-        table = np.stack(rows, axis=1) if rows else np.zeros(shape, dtype=np.float32)  # (B, T, F)
-        return ((i, self._encoder.decode(lane)) for i, lane in enumerate(table))
+        table = self._lanes.table(rows)  # (T, B, F)
+        return ((i, self._encoder.decode(table[:, i])) for i in range(len(self._lanes)))
 
     def _by_goals(self, limits: Limits) -> Iterator[tuple[int, Notes]]:
         going = {i: Goal(limits, tracker) for i, tracker in enumerate(self._lanes.trackers)}

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from notelstm.fields import Field
+from notelstm.fields import Field, Rows
 from notelstm.models.lstm import LSTMState, normal_head
 from notelstm.predictions import PlainNormal
 from notelstm.protocols import NoteModel
 
 __all__ = [
     "Array",
+    "LeanAhead",
     "LeanLSTM",
     "halved",
     "is_plain",
@@ -33,6 +34,9 @@ Array = NDArray[np.float32]
 """float32 numbers."""
 
 _HALF: Final = np.array(0.5, dtype=np.float32)
+_LINE: Final = 16
+"""Numbers in a line of the processor's cache: rows of weights that begin with one are read in half
+the time."""
 
 
 def is_plain(module: nn.Module) -> bool:
@@ -58,8 +62,8 @@ def start_of(model: NoteModel) -> tuple[Any, Any]:
 
 def halved(gates: Array) -> None:
     """From tanh(x / 2) to sigmoid(x) = (tanh(x / 2) + 1) / 2, in place."""
-    np.multiply(gates, _HALF, out=gates)
-    np.add(gates, _HALF, out=gates)
+    np.multiply(gates, _HALF, gates)
+    np.add(gates, _HALF, gates)
 
 
 @final
@@ -81,25 +85,33 @@ class _Product:
 
     def __init__(self, weights: Tensor, lanes: int) -> None:
         matrices, reads, size = weights.shape
-        joined = np.ones((lanes, reads), dtype=np.float32)
-        self.inputs: Final = joined[:, :-1]
-        self.outputs: Final[Array] = np.empty((matrices, lanes, size), dtype=np.float32)
+        wide = -(-matrices * size // _LINE) * _LINE
         with torch.inference_mode(mode=False):  # what is made in that mode cannot be used outside
-            left, out = torch.from_numpy(joined), torch.from_numpy(self.outputs)
-            right = weights.detach().clone(memory_format=torch.contiguous_format)
-            self.run: Final[Callable[[], object]] = (
-                # One lane is quicker as one product, many are as several.
-                functools.partial(
-                    torch.mm,
-                    left,
-                    right.transpose(0, 1).reshape(reads, matrices * size),
-                    out=out.view(1, matrices * size),
-                )
-                if lanes == 1
-                else functools.partial(
-                    torch.bmm, left.expand(matrices, lanes, reads), right, out=out
-                )
-            )
+            left = torch.ones(lanes, reads)
+            flat, right = torch.empty(lanes * wide), weights.detach()
+            out = flat[: matrices * lanes * size].view(matrices, lanes, size)
+            if lanes == 1:  # one product is quicker for one lane, several are for many
+                right = right.transpose(0, 1).reshape(reads, matrices * size)
+                right = functional.pad(right, (0, wide - matrices * size)).contiguous()
+                run = functools.partial(torch.mm, left, right, out=flat[None])
+            else:
+                right = right.clone(memory_format=torch.contiguous_format)
+                run = functools.partial(torch.bmm, left.expand(matrices, lanes, reads), right, out=out)
+        self.inputs: Final[Array] = left.numpy()[:, :-1]
+        self.outputs: Final[Array] = out.numpy()
+        self.run: Final[Callable[[], object]] = run
+
+
+def _joined(lstm: nn.LSTM, layer: int, scale: Tensor | None) -> Tensor:
+    """(4, I + H + 1, H) weights of the gates: in, kept, out, new; with halves for the sigmoids."""
+    w, u, a, b = (
+        getattr(lstm, f"{name}_l{layer}").detach()
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    w = w if scale is None else w * scale
+    i, f, g, o = torch.cat([w, u, (a + b).unsqueeze(1)], dim=1).chunk(4)
+    # With halves for the sigmoids one tanh serves all gates.
+    return torch.stack([i / 2, f / 2, o / 2, g]).transpose(1, 2)
 
 
 @final
@@ -112,18 +124,9 @@ class LeanLSTM:
     """
 
     def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None) -> None:
-        self._weights: Final[list[Tensor]] = []
-        for k in range(lstm.num_layers):
-            w, u, a, b = (
-                getattr(lstm, f"{name}_l{k}").detach()
-                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
-            if k == 0 and scale is not None:
-                w = w * scale
-            joined = torch.cat([w, u, (a + b).unsqueeze(1)], dim=1)  # (4 H, I + H + 1)
-            i, f, g, o = joined.chunk(4)
-            # With halves for the sigmoids one tanh serves all gates.
-            self._weights.append(torch.stack([i / 2, f / 2, o / 2, g]).transpose(1, 2))
+        self._weights: Final = [
+            _joined(lstm, k, None if k else scale) for k in range(lstm.num_layers)
+        ]
         self._layers: Final[dict[int, list[_Layer]]] = {}  # by lanes
 
     def __call__(self, inputs: Array, state: Any) -> tuple[Array, Any]:
@@ -152,6 +155,32 @@ class LeanLSTM:
 
 
 @final
+class _Gates:
+    """The gates of one layer: in, kept and out, of which halves are summed, and new.
+
+    Args:
+        sums: (4, ..., H) memory that is summed in.
+    """
+
+    def __init__(self, sums: Array) -> None:
+        self._sums: Final = sums
+        self._opened: Final = sums[:3]
+        self._in, self._kept, self._out, self._new = sums
+
+    def pass_on(self, c: Array) -> tuple[Array, Array]:
+        """From cells (..., H) to new outputs and cells; the sums are used up."""
+        sums, new = self._sums, self._new
+        np.tanh(sums, sums)
+        halved(self._opened)
+        np.multiply(new, self._in, new)
+        cell: Array = self._kept * c
+        np.add(cell, new, cell)
+        output: Array = np.tanh(cell)
+        np.multiply(output, self._out, output)
+        return output, cell
+
+
+@final
 class _Layer:
     """One layer for B lanes: (4, I + H + 1, H) weights."""
 
@@ -161,23 +190,77 @@ class _Layer:
         self._inputs: Final = product.inputs[:, :-hidden]
         self._before: Final = product.inputs[:, -hidden:]
         self._multiply: Final = product.run
-        self._gates: Final = product.outputs  # (4, B, H)
-        self._opened: Final = self._gates[:3]
-        self._in, self._kept, self._out, self._new = self._gates
+        self._gates: Final = _Gates(product.outputs)  # (4, B, H)
 
     def __call__(self, inputs: Array, h: Array, c: Array) -> tuple[Array, Array]:
         """From (B, I), and (B, H) outputs and cells, to new outputs and cells."""
         self._inputs[...] = inputs
         self._before[...] = h
         self._multiply()
-        np.tanh(self._gates, out=self._gates)
-        halved(self._opened)
-        np.multiply(self._new, self._in, out=self._new)
-        cell: Array = self._kept * c
-        np.add(cell, self._new, out=cell)
-        output: Array = np.tanh(cell)
-        np.multiply(output, self._out, out=output)
-        return output, cell
+        return self._gates.pass_on(c)
+
+
+@final
+class LeanAhead:
+    """One layer and the linear heads that read it, in one lane.
+
+    The heads multiply the same output as the next step: both are one product, done as soon as the
+    output is there. Whoever goes on from elsewhere has it done anew.
+
+    Args:
+        lstm: The module, of one layer; its weights are copied.
+        scale: (I,) what inputs are multiplied by first.
+        weight: (O, H) of the heads; it is copied.
+        bias: (O,) of the heads.
+    """
+
+    def __init__(self, lstm: nn.LSTM, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
+        hidden, reads = lstm.hidden_size, lstm.input_size
+        gates = _joined(lstm, 0, scale).transpose(0, 1).flatten(1)  # (I + H + 1, 4 H)
+        heads = torch.cat([weight.detach(), bias.detach().unsqueeze(1)], dim=1).t()
+        product = _Product(torch.cat([gates[reads:], heads], dim=1)[None], 1)
+        self._before: Final = product.inputs  # (1, H)
+        self._multiply: Final = product.run
+        self._ahead: Final = product.outputs[0, :, : 4 * hidden]
+        self._said: Final = product.outputs[0, :, 4 * hidden :]
+        # A product so small that numpy does not share it out, and is the quicker.
+        self._weights: Final[Array] = gates[:reads].numpy().copy()
+        self._sums: Final = np.empty((1, 4 * hidden), dtype=np.float32)
+        self._gates: Final = _Gates(self._sums.reshape(4, 1, 1, hidden))
+        # What was multiplied last, as the state has it and as the context has it.
+        self._h: Array | None = None
+        self._hidden: Array | None = None
+
+    def _look(self, h: Array | None, hidden: Array) -> None:
+        np.copyto(self._before, hidden)
+        self._multiply()
+        self._h, self._hidden = h, hidden
+
+    def step(self, rows: Rows, state: Any) -> tuple[Array, Any]:
+        """Read one row, (1, I).
+
+        Args:
+            rows: The row.
+            state: An LSTMState of arrays (1, 1, H), which are left as they are.
+
+        Returns:
+            (1, H) the output, and the state after the row.
+        """
+        h, c = state
+        if h is not self._h:
+            self._look(h, h[0])
+        rows.dot(self._weights, self._sums)
+        np.add(self._sums, self._ahead, self._sums)
+        output, cell = self._gates.pass_on(c)
+        hidden: Array = output[0]
+        self._look(output, hidden)
+        return hidden, LSTMState(output, cell)  # type: ignore[arg-type]
+
+    def said(self, hidden: Array) -> Array:
+        """(1, O) what the heads say of an output (1, H)."""
+        if hidden is not self._hidden:
+            self._look(None, hidden)
+        return self._said.copy()
 
 
 def linear_of(weight: Tensor, bias: Tensor) -> Callable[[Array], Array]:

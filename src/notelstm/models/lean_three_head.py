@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from notelstm.fields import Field, Rows
 from notelstm.models.lean import (
     Array,
+    LeanAhead,
     LeanLSTM,
     halved,
     linear_of,
@@ -56,10 +57,10 @@ class LeanThreeHead:
         # All heads read the same, so they are one layer; half of a logit goes into its tanh.
         halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
         pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
-        self._heads: Final = linear_of(
-            torch.cat([head.weight * k for head, k in pairs]),
-            torch.cat([head.bias * k for head, k in pairs]),
-        )
+        weight = torch.cat([head.weight * k for head, k in pairs])
+        bias = torch.cat([head.bias * k for head, k in pairs])
+        self._heads: Final = linear_of(weight, bias)
+        self._ahead: Final = LeanAhead(lstm, scale, weight, bias) if lstm.num_layers == 1 else None
         self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
         first = 0
         for field in fields:
@@ -74,7 +75,8 @@ class LeanThreeHead:
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
         """Read one row in each lane."""
-        hidden, state = self._lstm(rows, state)
+        one = self._ahead if len(rows) == 1 else None
+        hidden, state = one.step(rows, state) if one else self._lstm(rows, state)
         return Hidden(hidden), state  # type: ignore[arg-type]
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
@@ -92,21 +94,25 @@ class LeanThreeHead:
     def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
         """The same for the only lane."""
         spec, first, end = self._outputs[field]
-        output = self._said(context)  # (1, ...)
-        if spec.is_categorical:
-            if not self._sigmoid:
-                return PlainCategorical(output[0, first:end])
-            confined = _sigmoid(output[0, first:end])
-            return PlainCategorical(confined, confined)
-        if self._point_times:
-            return PlainPoint(output.item(first))
-        return plain_normal(output[0, first:end], spec)
+        here, output = self._last
+        if here is not context:
+            output = self._said(context)  # (1, ...)
+        if not spec.is_categorical:
+            if self._point_times:
+                return PlainPoint(output.item(first))
+            return plain_normal(output[0, first:end], spec)
+        if not self._sigmoid:
+            return PlainCategorical(output[0, first:end])
+        confined = _sigmoid(output[0, first:end])
+        return PlainCategorical(confined, confined)
 
     def _said(self, context: Any) -> Array:
         """(B, ...) what all heads say."""
         here, output = self._last
         if here is not context:
-            output = self._heads(context.hidden)
+            hidden = context.hidden
+            one = self._ahead if len(hidden) == 1 else None
+            output = one.said(hidden) if one else self._heads(hidden)
             self._last = (context, output)
         return output
 

@@ -19,9 +19,8 @@ __all__ = ["PlainCategorical", "PlainNormal", "PlainOther", "PlainPoint"]
 _TINY: Final = torch.finfo(torch.float64).tiny
 
 
-def _drawn(cdf: NDArray[np.float64], noise: float) -> int:
-    """A class drawn from (C,) sums of weights, which need not end at 1."""
-    total = cdf.item(-1)
+def _drawn(cdf: NDArray[np.float64], total: float, noise: float) -> int:
+    """A class drawn from (C,) sums of weights, the last of which is `total`."""
     # Rounding must not carry a draw past the last class that has any weight.
     return int(cdf.searchsorted(min(noise * total, math.nextafter(total, 0.0)), "right"))
 
@@ -34,7 +33,7 @@ def _single(value: float) -> float:
 def _ends(legal: Mask) -> Interval:
     if not isinstance(legal, Interval):
         raise ShapeError("a continuous field is confined to an interval", got="a mask of classes")
-    if legal.low > legal.high:
+    if legal[0] > legal[1]:
         raise ShapeError("an interval leaves at least one value", got=f"{legal}")
     return legal
 
@@ -55,14 +54,16 @@ class PlainCategorical(NamedTuple):
         """A class id from the softmax, with the first of two uniforms."""
         logits = self.logits.astype(np.float64)
         logits -= logits.max()
-        return _drawn(np.add.accumulate(np.exp(logits, out=logits)), noise[0])
+        cdf = np.add.accumulate(np.exp(logits, logits))
+        return _drawn(cdf, cdf.item(-1), noise[0])
 
     def draw_weighted(self, noise: Sequence[float]) -> float:
         """A class id in proportion to the weights, or from the softmax where there are none."""
         if self.weights is None:
             return self.draw(noise)
-        cdf = np.add.accumulate(self.weights, dtype=np.float64)
-        return _drawn(cdf, noise[0]) if cdf.item(-1) > 0 else self.draw(noise)
+        cdf = np.add.accumulate(self.weights.astype(np.float64))
+        total = cdf.item(-1)
+        return _drawn(cdf, total, noise[0]) if total > 0 else self.draw(noise)
 
     def mode(self) -> float:
         """The class with the largest logit."""
@@ -104,11 +105,11 @@ class PlainPoint(NamedTuple):
 
     def masked(self, legal: Mask) -> PlainPoint:
         """The value cut off at the ends of what is legal."""
-        if isinstance(legal, Interval) and legal[0] <= self.value <= legal[1]:
-            return self
         low, high = _ends(legal)
-        inside = min(max(self.value, low), high)
-        return PlainPoint(_single(inside))
+        value = self.value
+        if low <= value <= high:
+            return self
+        return PlainPoint(_single(low if value < low else high))
 
 
 @final
