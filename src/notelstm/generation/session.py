@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, final
 
-import numpy as np
-
 from notelstm.encoders.rows import as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Rows

@@ -23,7 +23,6 @@ __all__ = [
     "LeanLSTM",
     "halved",
     "is_plain",
-    "layers_of",
     "linear_of",
     "map_arrays",
     "plain_normal",
@@ -34,6 +33,9 @@ Array = NDArray[np.float32]
 """float32 numbers."""
 
 _HALF: Final = np.array(0.5, dtype=np.float32)
+_SMALL: Final = 100_000
+"""Weights so few that numpy, as it comes today, multiplies by them on one thread whatever it is
+set to, and with less ado than torch."""
 _LINE: Final = 16
 """Numbers in a line of the processor's cache: rows of weights that begin with one are read in half
 the time."""
@@ -71,7 +73,7 @@ class _Product:
     """Products of B lanes with G matrices, in memory of its own.
 
     Products are torch's, which keeps to ``torch.set_num_threads`` and is quicker with matrices than
-    numpy's; all else is numpy's, which is quicker with little.
+    numpy's; small ones and all else are numpy's, which is quicker with little.
 
     Args:
         weights: (G, I + 1, O), of which the last row is added.
@@ -90,16 +92,20 @@ class _Product:
             left = torch.ones(lanes, reads)
             flat, right = torch.empty(lanes * wide), weights.detach()
             out = flat[: matrices * lanes * size].view(matrices, lanes, size)
-            if lanes == 1:  # one product is quicker for one lane, several are for many
+            run: Callable[[], object]
+            if lanes > 1:  # several products are quicker for many lanes, one is for one
+                right = right.clone(memory_format=torch.contiguous_format)
+                left_of_each = left.expand(matrices, lanes, reads)
+                run = functools.partial(torch.bmm, left_of_each, right, out=out)
+            else:
                 right = right.transpose(0, 1).reshape(reads, matrices * size)
                 right = functional.pad(right, (0, wide - matrices * size)).contiguous()
                 run = functools.partial(torch.mm, left, right, out=flat[None])
-            else:
-                right = right.clone(memory_format=torch.contiguous_format)
-                run = functools.partial(torch.bmm, left.expand(matrices, lanes, reads), right, out=out)
+                if right.numel() < _SMALL:
+                    run = functools.partial(left[0].numpy().dot, right.numpy(), flat.numpy())
         self.inputs: Final[Array] = left.numpy()[:, :-1]
         self.outputs: Final[Array] = out.numpy()
-        self.run: Final[Callable[[], object]] = run
+        self.run: Final = run
 
 
 def _joined(lstm: nn.LSTM, layer: int, scale: Tensor | None) -> Tensor:
@@ -121,20 +127,27 @@ class LeanLSTM:
     Args:
         lstm: The module; its weights are copied.
         scale: (I,) what inputs are multiplied by first, None for 1.
+        apart: How many of the inputs, the first ones, are not given but what they add to the gates.
+
+    Attributes:
+        apart: (apart, 4 H) what they are multiplied by for that.
     """
 
-    def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None) -> None:
+    def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None, apart: int = 0) -> None:
         self._weights: Final = [
             _joined(lstm, k, None if k else scale) for k in range(lstm.num_layers)
         ]
+        self.apart: Final = self._weights[0][:, :apart].transpose(0, 1).flatten(1)
+        self._weights[0] = self._weights[0][:, apart:]
         self._layers: Final[dict[int, list[_Layer]]] = {}  # by lanes
 
-    def __call__(self, inputs: Array, state: Any) -> tuple[Array, Any]:
+    def __call__(self, inputs: Array, state: Any, added: Array | None = None) -> tuple[Array, Any]:
         """Read one row.
 
         Args:
             inputs: (B, I).
             state: An LSTMState of arrays (B, L, H), which are left as they are.
+            added: (B, 4 H) what the inputs that are not given add to the first layer's gates.
 
         Returns:
             (B, H) the last layer's output, and the state after the row.
@@ -146,7 +159,7 @@ class LeanLSTM:
             self._layers[len(h)] = layers
         hs, cs = [], []
         for k, layer in enumerate(layers):
-            inputs, cell = layer(inputs, h[:, k], c[:, k])
+            inputs, cell = layer(inputs, h[:, k], c[:, k], None if k else added)
             hs.append(inputs)
             cs.append(cell)
         if len(hs) == 1:
@@ -190,13 +203,18 @@ class _Layer:
         self._inputs: Final = product.inputs[:, :-hidden]
         self._before: Final = product.inputs[:, -hidden:]
         self._multiply: Final = product.run
+        self._sums: Final = product.outputs.transpose(1, 0, 2)  # (B, 4, H)
         self._gates: Final = _Gates(product.outputs)  # (4, B, H)
 
-    def __call__(self, inputs: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, inputs: Array, h: Array, c: Array, added: Array | None
+    ) -> tuple[Array, Array]:
         """From (B, I), and (B, H) outputs and cells, to new outputs and cells."""
         self._inputs[...] = inputs
         self._before[...] = h
         self._multiply()
+        if added is not None:
+            np.add(self._sums, added.reshape(self._sums.shape), self._sums)
         return self._gates.pass_on(c)
 
 
@@ -263,14 +281,15 @@ class LeanAhead:
         return self._said.copy()
 
 
-def linear_of(weight: Tensor, bias: Tensor) -> Callable[[Array], Array]:
+def linear_of(weight: Tensor, bias: Tensor | None = None) -> Callable[[Array], Array]:
     """A linear layer as a function of (B, I).
 
     Args:
         weight: (O, I); it is copied.
-        bias: (O,).
+        bias: (O,); None for zeros.
     """
-    weights = torch.cat([weight.detach(), bias.detach().unsqueeze(1)], dim=1).t()[None]
+    bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+    weights = torch.cat([weight.detach(), bias.unsqueeze(1)], dim=1).t()[None]
     products: dict[int, _Product] = {}  # by lanes
 
     def linear(inputs: Array) -> Array:
@@ -283,18 +302,6 @@ def linear_of(weight: Tensor, bias: Tensor) -> Callable[[Array], Array]:
         return outputs
 
     return linear
-
-
-def layers_of(head: nn.Module) -> Callable[[Array], Array]:
-    """A linear layer, or two with a GELU between them, as a function of (B, I)."""
-    if isinstance(head, nn.Linear):
-        return linear_of(head.weight, head.bias)
-    first, last = layers_of(head.get_submodule("0")), layers_of(head.get_submodule("2"))
-
-    def two(inputs: Array) -> Array:
-        return last(functional.gelu(torch.from_numpy(first(inputs))).numpy())
-
-    return two
 
 
 def plain_normal(output: Array, field: Field) -> PlainNormal:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from notelstm.fields import Rows
-from notelstm.models.lean import Array, layers_of
+from notelstm.models.lean import Array, linear_of
 from notelstm.models.sounding import AROUND, CHORD, LONGEST, SCALE, Sounding, SoundingClock
 
 __all__ = ["Hearing"]
@@ -49,7 +49,8 @@ class Hearing:
         self._clock: Final = clock
         self._place_of: Final = dict(place_of)
         self._hear: Final[dict[str, Callable[[Array], Array]]] = {
-            place: layers_of(layer) for place, layer in hear.items()
+            place: linear_of(cast(Tensor, layer.weight), cast(Tensor, layer.bias))
+            for place, layer in hear.items()
         }
         # (thousandths of each class, or none), for the step and the duration
         self._steps, self._durations = (np.array(t, dtype=np.int32) for t in clock.tables())

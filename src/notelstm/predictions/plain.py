@@ -21,8 +21,9 @@ _TINY: Final = torch.finfo(torch.float64).tiny
 
 def _drawn(cdf: NDArray[np.float64], total: float, noise: float) -> int:
     """A class drawn from (C,) sums of weights, the last of which is `total`."""
+    at = noise * total
     # Rounding must not carry a draw past the last class that has any weight.
-    return int(cdf.searchsorted(min(noise * total, math.nextafter(total, 0.0)), "right"))
+    return int(cdf.searchsorted(at if at < total else math.nextafter(total, 0.0), "right"))
 
 
 def _single(value: float) -> float:
