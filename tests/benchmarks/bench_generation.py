@@ -29,7 +29,7 @@ from notelstm.testing.makers import long_piece
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden" / "study.npz"
 AIMS: Final = {"windowed": 5.0, "carried": 20.0, "batch of 256": 400.0}
-NEEDED: Final = {"windowed": 4.0, "carried": 10.0, "batch of 256": 90.0}
+NEEDED: Final = {"windowed": 4.5, "carried": 15.0, "batch of 256": 120.0}
 """Ratios below which something is broken, on a busy machine too."""
 WAYS: Final = (
     ("windowed", 25, 1, 200),
@@ -252,7 +252,8 @@ def test_a_note_comes_in_time() -> None:
         print(
             f"a note of the model inside, by the {by}: p50 {median:.2f} ms, p99 {late:.2f} (aim 2)"
         )
-    assert found["processor"][1] < 5
+    # What else the machine does is not the step's: it counts by the clock alone.
+    assert found["processor"][1] < 2
 
 
 def test_memory_stays() -> None:
