@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from notelstm.fields import Field, Rows
+from notelstm.fields import Field
 from notelstm.models.lstm import LSTMState, normal_head
 from notelstm.predictions import PlainNormal
 from notelstm.protocols import NoteModel
 
 __all__ = [
     "Array",
-    "LeanAhead",
     "LeanLSTM",
     "halved",
     "is_plain",
@@ -157,40 +156,15 @@ class LeanLSTM:
         if layers is None:
             layers = [_Layer(weights, len(h)) for weights in self._weights]
             self._layers[len(h)] = layers
+        if len(layers) == 1:
+            output, cell = layers[0](inputs, h[:, 0], c[:, 0], added)
+            return output, LSTMState(output[:, None], cell[:, None])  # type: ignore[arg-type]
         hs, cs = [], []
         for k, layer in enumerate(layers):
             inputs, cell = layer(inputs, h[:, k], c[:, k], None if k else added)
             hs.append(inputs)
             cs.append(cell)
-        if len(hs) == 1:
-            return inputs, LSTMState(inputs[:, None], cs[0][:, None])  # type: ignore[arg-type]
         return inputs, LSTMState(np.stack(hs, axis=1), np.stack(cs, axis=1))  # type: ignore[arg-type]
-
-
-@final
-class _Gates:
-    """The gates of one layer: in, kept and out, of which halves are summed, and new.
-
-    Args:
-        sums: (4, ..., H) memory that is summed in.
-    """
-
-    def __init__(self, sums: Array) -> None:
-        self._sums: Final = sums
-        self._opened: Final = sums[:3]
-        self._in, self._kept, self._out, self._new = sums
-
-    def pass_on(self, c: Array) -> tuple[Array, Array]:
-        """From cells (..., H) to new outputs and cells; the sums are used up."""
-        sums, new = self._sums, self._new
-        np.tanh(sums, sums)
-        halved(self._opened)
-        np.multiply(new, self._in, new)
-        cell: Array = self._kept * c
-        np.add(cell, new, cell)
-        output: Array = np.tanh(cell)
-        np.multiply(output, self._out, output)
-        return output, cell
 
 
 @final
@@ -203,82 +177,29 @@ class _Layer:
         self._inputs: Final = product.inputs[:, :-hidden]
         self._before: Final = product.inputs[:, -hidden:]
         self._multiply: Final = product.run
-        self._sums: Final = product.outputs.transpose(1, 0, 2)  # (B, 4, H)
-        self._gates: Final = _Gates(product.outputs)  # (4, B, H)
+        self._gates: Final = product.outputs  # (4, B, H)
+        self._sums: Final = self._gates.transpose(1, 0, 2)
+        self._opened: Final = self._gates[:3]
+        self._in, self._kept, self._out, self._new = self._gates
 
     def __call__(
         self, inputs: Array, h: Array, c: Array, added: Array | None
     ) -> tuple[Array, Array]:
         """From (B, I), and (B, H) outputs and cells, to new outputs and cells."""
-        self._inputs[...] = inputs
-        self._before[...] = h
+        np.copyto(self._inputs, inputs)
+        np.copyto(self._before, h)
         self._multiply()
         if added is not None:
             np.add(self._sums, added.reshape(self._sums.shape), self._sums)
-        return self._gates.pass_on(c)
-
-
-@final
-class LeanAhead:
-    """One layer and the linear heads that read it, in one lane.
-
-    The heads multiply the same output as the next step: both are one product, done as soon as the
-    output is there. Whoever goes on from elsewhere has it done anew.
-
-    Args:
-        lstm: The module, of one layer; its weights are copied.
-        scale: (I,) what inputs are multiplied by first.
-        weight: (O, H) of the heads; it is copied.
-        bias: (O,) of the heads.
-    """
-
-    def __init__(self, lstm: nn.LSTM, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
-        hidden, reads = lstm.hidden_size, lstm.input_size
-        gates = _joined(lstm, 0, scale).transpose(0, 1).flatten(1)  # (I + H + 1, 4 H)
-        heads = torch.cat([weight.detach(), bias.detach().unsqueeze(1)], dim=1).t()
-        product = _Product(torch.cat([gates[reads:], heads], dim=1)[None], 1)
-        self._before: Final = product.inputs  # (1, H)
-        self._multiply: Final = product.run
-        self._ahead: Final = product.outputs[0, :, : 4 * hidden]
-        self._said: Final = product.outputs[0, :, 4 * hidden :]
-        # A product so small that numpy does not share it out, and is the quicker.
-        self._weights: Final[Array] = gates[:reads].numpy().copy()
-        self._sums: Final = np.empty((1, 4 * hidden), dtype=np.float32)
-        self._gates: Final = _Gates(self._sums.reshape(4, 1, 1, hidden))
-        # What was multiplied last, as the state has it and as the context has it.
-        self._h: Array | None = None
-        self._hidden: Array | None = None
-
-    def _look(self, h: Array | None, hidden: Array) -> None:
-        np.copyto(self._before, hidden)
-        self._multiply()
-        self._h, self._hidden = h, hidden
-
-    def step(self, rows: Rows, state: Any) -> tuple[Array, Any]:
-        """Read one row, (1, I).
-
-        Args:
-            rows: The row.
-            state: An LSTMState of arrays (1, 1, H), which are left as they are.
-
-        Returns:
-            (1, H) the output, and the state after the row.
-        """
-        h, c = state
-        if h is not self._h:
-            self._look(h, h[0])
-        rows.dot(self._weights, self._sums)
-        np.add(self._sums, self._ahead, self._sums)
-        output, cell = self._gates.pass_on(c)
-        hidden: Array = output[0]
-        self._look(output, hidden)
-        return hidden, LSTMState(output, cell)  # type: ignore[arg-type]
-
-    def said(self, hidden: Array) -> Array:
-        """(1, O) what the heads say of an output (1, H)."""
-        if hidden is not self._hidden:
-            self._look(None, hidden)
-        return self._said.copy()
+        gates, new = self._gates, self._new
+        np.tanh(gates, gates)
+        halved(self._opened)
+        np.multiply(new, self._in, new)
+        cell: Array = self._kept * c
+        np.add(cell, new, cell)
+        output: Array = np.tanh(cell)
+        np.multiply(output, self._out, output)
+        return output, cell
 
 
 def linear_of(weight: Tensor, bias: Tensor | None = None) -> Callable[[Array], Array]:
@@ -296,7 +217,7 @@ def linear_of(weight: Tensor, bias: Tensor | None = None) -> Callable[[Array], A
         product = products.get(len(inputs))
         if product is None:
             product = products[len(inputs)] = _Product(weights, len(inputs))
-        product.inputs[...] = inputs
+        np.copyto(product.inputs, inputs)
         product.run()
         outputs: Array = product.outputs[0].copy()
         return outputs

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from notelstm.fields import Field, Rows
 from notelstm.models.lean import (
     Array,
-    LeanAhead,
     LeanLSTM,
     halved,
     linear_of,
@@ -57,10 +56,10 @@ class LeanThreeHead:
         # All heads read the same, so they are one layer; half of a logit goes into its tanh.
         halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
         pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
-        weight = torch.cat([head.weight * k for head, k in pairs])
-        bias = torch.cat([head.bias * k for head, k in pairs])
-        self._heads: Final = linear_of(weight, bias)
-        self._ahead: Final = LeanAhead(lstm, scale, weight, bias) if lstm.num_layers == 1 else None
+        self._heads: Final = linear_of(
+            torch.cat([head.weight * k for head, k in pairs]),
+            torch.cat([head.bias * k for head, k in pairs]),
+        )
         self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
         first = 0
         for field in fields:
@@ -75,8 +74,7 @@ class LeanThreeHead:
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
         """Read one row in each lane."""
-        one = self._ahead if len(rows) == 1 else None
-        hidden, state = one.step(rows, state) if one else self._lstm(rows, state)
+        hidden, state = self._lstm(rows, state)
         return Hidden(hidden), state  # type: ignore[arg-type]
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
@@ -110,9 +108,7 @@ class LeanThreeHead:
         """(B, ...) what all heads say."""
         here, output = self._last
         if here is not context:
-            hidden = context.hidden
-            one = self._ahead if len(hidden) == 1 else None
-            output = one.said(hidden) if one else self._heads(hidden)
+            output = self._heads(context.hidden)
             self._last = (context, output)
         return output
 

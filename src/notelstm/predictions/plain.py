@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple, final
@@ -24,6 +25,11 @@ def _drawn(cdf: NDArray[np.float64], total: float, noise: float) -> int:
     at = noise * total
     # Rounding must not carry a draw past the last class that has any weight.
     return int(cdf.searchsorted(at if at < total else math.nextafter(total, 0.0), "right"))
+
+
+@functools.lru_cache(maxsize=256)  # the ends of what is legal come again and again
+def _end(value: float) -> float:
+    return _single(value)
 
 
 def _single(value: float) -> float:
@@ -110,7 +116,7 @@ class PlainPoint(NamedTuple):
         value = self.value
         if low <= value <= high:
             return self
-        return PlainPoint(_single(low if value < low else high))
+        return PlainPoint(_end(low if value < low else high))
 
 
 @final
