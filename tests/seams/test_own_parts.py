@@ -189,6 +189,7 @@ def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
     rows = CLASSES.encode(PIECE)
     torch.manual_seed(0)
     model = NoteLSTM(fields=CLASSES.fields, hidden=8)
+    model.lean = lambda: None  # type: ignore[method-assign]
     together, alone = Session(model, CLASSES, Ancestral(), lanes=3), session()
     read: list[int] = []
     before = model.forward
