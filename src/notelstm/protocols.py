@@ -39,6 +39,7 @@ __all__ = [
     "Processor",
     "RecallingTracker",
     "Sampler",
+    "SharedBatches",
     "State",
     "StepTracker",
     "Tracker",

@@ -415,3 +415,13 @@ def test_music_is_steered_and_comes_in_batches(folder: Path, tmp_path: Path) -> 
         assert ((music.start <= at) & (music.end > at + 1e-3)).sum(axis=1).max() <= 2
     assert main(plain) == 0
     assert read_midi(out).pitch.max() > 60, "unsteered music goes further"
+    # The best of three is one of the three; a greedy sampler needs no luck.
+    assert main([*plain[:-1], "12", "--batch", "3"]) == 0
+    three = [read_midi(tmp_path / f"out-{k}.mid") for k in (1, 2, 3)]
+    assert main([*plain[:-1], "12", "--best-of", "3"]) == 0
+    assert read_midi(out) in three
+    likely = read_midi(out)
+    assert main([*plain[:-1], "12", "--sampler", "greedy"]) == 0
+    assert read_midi(out) != likely
+    assert main([*plain[:-2], "--seconds", "20"]) == 0
+    assert read_midi(out).start.max() < 20

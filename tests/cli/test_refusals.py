@@ -78,6 +78,7 @@ GENERATE = {
     "generate model -o x.mid --temperature nan": "a temperature is above 0; got nan",
     "generate model -o x.mid --sampler none": "use one of: ancestral, greedy",
     "generate model -o x.mid --batch 0": "a batch has at least 1 piece; got 0",
+    "generate model -o x.mid --best-of 0": "the best is kept of at least 1; got 0",
     "generate model -o x.mid --scale H-dur": "H-dur",
     "generate model -o x.mid --pitch-range C6 C2": "a range goes from low to high; got C6 to C2",
     "generate model -o x.mid --pitch-range X9 C2": "X9",

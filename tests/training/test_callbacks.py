@@ -23,6 +23,8 @@ class FakeRun:
     def __init__(self, folder: Path | None = None) -> None:
         self.epochs = 10
         self.steps_per_epoch = 5
+        self.precision = "float32"
+        self.stopped = ""
         self.folder = folder
         self.measured = ("loss", "loss/pitch", "validation")
         self.precision = "float32"
@@ -77,7 +79,8 @@ def test_early_stop(options: Any, values: list[float], stops_after: int | None) 
         epochs(callback, values[: stops_after - 1], run)
         assert run.asked == []
         epochs(callback, [values[stops_after - 1]], run)
-        assert run.asked == [f"stop: validation has not fallen for {options['patience']} epochs"]
+        waited = "1 epoch" if options["patience"] == 1 else f"{options['patience']} epochs"
+        assert run.asked == [f"stop: validation has not fallen for {waited}"]
 
 
 def test_early_stop_may_watch_anything_that_is_there() -> None:

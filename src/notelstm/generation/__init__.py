@@ -7,6 +7,7 @@
 from notelstm.generation.goals import Until
 from notelstm.generation.loop import generate, generate_batch, stream
 from notelstm.generation.noise import NoiseStream
-from notelstm.generation.session import Session, Snapshot
+from notelstm.generation.past import Snapshot
+from notelstm.generation.session import Session
 
 __all__ = ["NoiseStream", "Session", "Snapshot", "Until", "generate", "generate_batch", "stream"]

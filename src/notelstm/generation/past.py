@@ -1,8 +1,10 @@
-"""What was played last: to be taken back, or taken out."""
+"""What was played last, to be taken back or taken out; and where one stood, to go back to."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, final
 
 from notelstm.errors import ConfigError
@@ -12,10 +14,28 @@ from notelstm.generation.steps import Place
 from notelstm.notes import Note
 from notelstm.protocols import Tracker
 
-__all__ = ["Past"]
+__all__ = ["Past", "Snapshot"]
 
 _ROWS: Final = 32
 """Rows a note, at most, that are kept to be taken back."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Where a session stood; only a session made of the same parts can go back to it.
+
+    Attributes:
+        place: Where the model stood.
+        noise: Which row's noise came next.
+        trackers: Each lane's music.
+        alike: Whether all lanes were alike.
+    """
+
+    place: Place
+    noise: int
+    trackers: Sequence[Tracker]
+    alike: bool
 
 
 @final

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final, final
 
 import numpy as np
@@ -16,8 +15,7 @@ from notelstm.generation.goals import LOST, Goal, Limits, Until
 from notelstm.generation.lanes import Lanes, rows_after
 from notelstm.generation.noise import LaneNoise
 from notelstm.generation.parts import Parts, check_forced, check_numbers, check_parts
-from notelstm.generation.past import Past
-from notelstm.generation.steps import Place
+from notelstm.generation.past import Past, Snapshot
 from notelstm.notes import Note, Notes
 from notelstm.protocols import (
     Feedback,
@@ -28,25 +26,7 @@ from notelstm.protocols import (
     TrackingEncoder,
 )
 
-__all__ = ["Session", "Snapshot"]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """Where a session stood; only a session made of the same parts can go back to it.
-
-    Attributes:
-        place: Where the model stood.
-        noise: Which row's noise came next.
-        trackers: Each lane's music.
-        alike: Whether all lanes were alike.
-    """
-
-    place: Place
-    noise: int
-    trackers: Sequence[Tracker]
-    alike: bool
+__all__ = ["Session"]
 
 
 @final

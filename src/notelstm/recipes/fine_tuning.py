@@ -18,7 +18,7 @@ __all__ = ["fine_tuning"]
 _KEPT = ("window", "scored", "crossing", "lanes", "batch", "shuffle")
 
 
-def fine_tuning(bundle: Bundle, *, epochs: int = 5, gentler: float = 4.0) -> Recipe:
+def fine_tuning(bundle: Bundle, *, epochs: int = 5, gentler: float = 20.0) -> Recipe:
     """The recipe that a model was trained by, made to go on with it.
 
     Encoder, model, loss, policy, sampler and batches are the model's own; the learning rate is

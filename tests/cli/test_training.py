@@ -1,0 +1,67 @@
+"""What ``notelstm train`` says of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from notelstm.cli import main
+from notelstm.cli.processes import first_talks
+from notelstm.midi import write_midi
+from notelstm.testing.makers import long_piece
+from notelstm.training import precision
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        piece = long_piece(generator, count=40, seconds=6)
+        write_midi(piece, tmp_path / "midi" / f"{number}.mid")
+    small = ["--set", "model.hidden=4", "batch=8"]
+    return ["train", str(tmp_path / "midi"), "-o", str(tmp_path / "a.notelstm"), *small]
+
+
+def test_why_a_run_stopped_is_said(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_times", lambda *_: (2.0, 1.0))
+    timed = ["--minutes", "0.0001", "--precision", "auto", "--validation", "0.01"]
+    assert main([*arguments, *timed]) == 0
+    out, err = capsys.readouterr()
+    assert "none is set aside for validation" in out
+    assert "bfloat16" in out
+    assert err.splitlines()[-1] == "stopped: its 0.0001 minutes are over"
+    # What is written to a log has no trace of a bar.
+    assert "\r" not in out + err
+    assert "\x1b" not in out + err
+
+
+def test_a_run_that_goes_to_its_end_has_nothing_to_say(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--epochs", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "float32" in out
+    assert [line.partition(" ")[0] for line in err.splitlines()] == ["epoch"]
+
+
+@pytest.mark.parametrize("command", ["early-stop:patience=x", "nothing", "samples:every=0"])
+def test_a_callback_that_cannot_be_made_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([*arguments, "--callback", command]) == 1
+    assert capsys.readouterr().err.startswith("notelstm: error: ")
+
+
+@pytest.mark.parametrize(("rank", "said"), [("0", "heard\n"), ("1", "")])
+def test_the_first_process_talks(
+    rank: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "here"}.items():
+        monkeypatch.setenv(name, value)
+    with first_talks():
+        print("heard")
+    assert capsys.readouterr().out == said
