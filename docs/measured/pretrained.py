@@ -27,6 +27,8 @@ from notelstm.bundle import PRETRAINED, Bundle, load
 from notelstm.cli import main as notelstm
 
 RESULTS = Path(__file__).with_name("pretrained.json")
+LOG = RESULTS.with_suffix(".jsonl")
+"""What the last run wrote of its passes."""
 CARD = PRETRAINED.with_name("CARD.md")
 FIGURES = ("pitch", "step", "duration", "psd", "velocity", "total")
 SAMPLES = ("--samples", "20", "--notes", "1000")
@@ -91,7 +93,9 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
     size = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     low, high = figures["intervals"]["total"]
     samples, continued = figures["samples"], figures["continued"]
-    passes = sum(passes for passes, _ in RUNS)
+    logged = [json.loads(line) for line in LOG.read_text(encoding="utf-8").splitlines()]
+    *_, before, last = logged
+    passes = RUNS[0][0] + last["step"] / logged[0]["step"]
     lines = [
         "# Card of the model `maestro.notelstm`",
         "",
@@ -102,7 +106,10 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         f"- **Model**: `{type(bundle.model).__name__}`, {size:,} parameters, half precision,",
         f"  {PRETRAINED.stat().st_size / 2**20:.1f} MiB.",
         f"- **Trained on**: the training split of MAESTRO v2.0.0, {data.pieces} pieces,",
-        f"  {data.notes:,} notes, {passes} times, in seven keys.",
+        f"  {data.notes:,} notes, {passes:.1f} times, in seven keys.",
+        "- **Until**: it hardly improved any more. The last pass brought 19 pieces set aside from",
+        f"  {before['validation']:.3f} to {last['validation']:.3f} nats a note, "
+        f"the training pieces from {before['loss']:.2f} to {last['loss']:.2f}.",
         "- **Licence**: CC BY-NC-SA 4.0, as the data's; see `LICENSE` beside it.",
         "- **For**: continuing and improvising piano music, teaching, research; not for passing",
         "  its music off as somebody's. It knows performances of classical piano music, no other;",
