@@ -35,7 +35,7 @@ def make(page: Path, folder: Path) -> None:
         exec(compile(code[1], str(page), "exec"), names)
     bundle: Bundle = names["bundle"]
     prompt = prelude()
-    continued = _go_on(bundle, prompt, Ancestral(processors=_CAREFUL), seed=5)
+    continued = _go_on(bundle, prompt, Ancestral(processors=_CAREFUL), seed=7)
     steered = (Scale(name="A minor pentatonic"), PolyphonyCap(voices=4), *_CAREFUL)
     five = generate(bundle, seconds=25, sampler=Ancestral(processors=steered), seed=11)
     samples = [

@@ -27,6 +27,8 @@ from notelstm.bundle import PRETRAINED, Bundle, load
 from notelstm.cli import main as notelstm
 
 RESULTS = Path(__file__).with_name("pretrained.json")
+LOG = RESULTS.with_suffix(".jsonl")
+"""What the last run wrote of its passes."""
 CARD = PRETRAINED.with_name("CARD.md")
 FIGURES = ("pitch", "step", "duration", "psd", "velocity", "total")
 SAMPLES = ("--samples", "20", "--notes", "1000")
@@ -42,12 +44,23 @@ def train(folder: Path, output: Path) -> None:
     """Train the model: two runs, each of which goes on where it was stopped."""
     began = output.with_name(f"{output.stem}-begun{output.suffix}")
     start: list[str] = []
-    for model, (passes, changes) in zip((began, output), RUNS, strict=True):
+    for model, (epochs, changes) in zip((began, output), RUNS, strict=True):
         resume = ["--resume"] if model.with_name(f"{model.name}.run").exists() else []
         command = ["train", str(folder), "-o", str(model), "--validation", "0.02", "--half"]
-        if notelstm([*command, "--epochs", str(passes), *changes, *start, *resume]):
+        if notelstm([*command, "--epochs", str(epochs), *changes, *start, *resume]):
             raise SystemExit("notelstm train failed")
         start = ["--from", str(model)]
+
+
+def logged() -> list[dict[str, float]]:
+    """What the last run wrote of each pass."""
+    return [json.loads(line) for line in LOG.read_text(encoding="utf-8").splitlines()]
+
+
+def passes() -> float:
+    """How often the model has read each note; the last pass may have been cut short."""
+    first, *_, last = logged()
+    return RUNS[0][0] + last["step"] / first["step"]
 
 
 def told(*command: str) -> dict[str, Any]:
@@ -65,6 +78,7 @@ def measured(folder: Path) -> dict[str, Any]:
     command = ["evaluate", str(folder), "--split", "validation", "--train", str(folder), *SAMPLES]
     figures = told(*command)
     figures["continued"] = told(*command, "--prompt-notes", str(PROMPT_NOTES))["samples"]
+    figures["trained"] = round(load().data.notes * passes())
     del figures["pieces"]
     for samples in (figures["samples"], figures["continued"]):
         for kind in ("samples", "real"):
@@ -91,7 +105,7 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
     size = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     low, high = figures["intervals"]["total"]
     samples, continued = figures["samples"], figures["continued"]
-    passes = sum(passes for passes, _ in RUNS)
+    *_, before, last = logged()
     lines = [
         "# Card of the model `maestro.notelstm`",
         "",
@@ -102,7 +116,10 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         f"- **Model**: `{type(bundle.model).__name__}`, {size:,} parameters, half precision,",
         f"  {PRETRAINED.stat().st_size / 2**20:.1f} MiB.",
         f"- **Trained on**: the training split of MAESTRO v2.0.0, {data.pieces} pieces,",
-        f"  {data.notes:,} notes, {passes} times, in seven keys.",
+        f"  {data.notes:,} notes, {passes():.1f} times, in seven keys.",
+        "- **Until**: it hardly improved any more. The last pass brought 19 pieces set aside from",
+        f"  {before['validation']:.3f} to {last['validation']:.3f} nats a note, "
+        f"the training pieces from {before['loss']:.2f} to {last['loss']:.2f}.",
         "- **Licence**: CC BY-NC-SA 4.0, as the data's; see `LICENSE` beside it.",
         "- **For**: continuing and improvising piano music, teaching, research; not for passing",
         "  its music off as somebody's. It knows performances of classical piano music, no other;",

@@ -58,7 +58,12 @@ class DataCard:
     notes: int = 0
 
     def after(self, earlier: DataCard) -> DataCard:
-        """The card of a model that was trained on `earlier`, then on this: licences are kept."""
+        """The card of a model that was trained on `earlier`, then on this: licences are kept.
+
+        The same music again, which its fingerprint tells, is no more music.
+        """
+        if self.fingerprint and self.fingerprint == earlier.fingerprint:
+            return earlier
         licences = [card.licence for card in (earlier, self) if card.licence]
         return DataCard(
             name=", then ".join(card.name for card in (earlier, self) if card.name),

@@ -350,6 +350,23 @@ def test_help_needs_no_torch() -> None:
     assert b"train" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("before", "given", "want"),
+    [("", None, "PASSIVE"), ("", "ACTIVE", "ACTIVE"), ("import torch\n", None, "None")],
+    ids=["not said", "said", "too late"],
+)
+def test_threads_that_wait_sleep(before: str, given: str | None, want: str) -> None:
+    code = (
+        f"{before}import os, contextlib\nfrom notelstm.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "print(os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    said = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    said |= {"OMP_WAIT_POLICY": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=said)
+    assert done.stdout.split()[-1].decode() == want
+
+
 @pytest.fixture
 def heard() -> Iterator[None]:
     """A child of a process that ignores Ctrl-C, as one in the background does, ignores it too."""

@@ -58,6 +58,13 @@ def test_negative_values_are_pushed_up_however_small_the_error() -> None:
     assert float(PositivePressure(pressure=0.0)(Point(value), value.detach()).detach()) == 0
 
 
+@pytest.mark.parametrize("term", [PositivePressure(), AllPairs()], ids=str)
+def test_gradients_of_points_are_right(term: LossTerm) -> None:
+    value = torch.tensor([-2.0, -0.1, 0.2, 4.0], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([0.0, 1.0, 0.5, 9.0], dtype=torch.float64)
+    torch.autograd.gradcheck(lambda x: term(Point(x), target), (value,))
+
+
 def test_likelihood_is_the_mean_nll() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(5, 4, generator=generator)

@@ -92,6 +92,12 @@ def test_the_licence_is_carried_on(tmp_path: Path) -> None:
     assert (again.name, again.licence) == ("old", "A")
 
 
+def test_the_same_music_again_is_no_more_music(tmp_path: Path) -> None:
+    old = trained(override(reference(), SETTINGS), tmp_path)
+    again = fine_tuning(old, epochs=0).train([tune(60, 0.25)], start=old, data=old.data)
+    assert again.data == old.data
+
+
 def test_what_cannot_be_gone_on_with(tmp_path: Path) -> None:
     old = trained(override(reference(), SETTINGS), tmp_path)
     with pytest.raises(ConfigError, match="gentler is above 0; got 0"):

@@ -142,6 +142,15 @@ def test_nll_is_minus_the_log_of_the_probability(logits: Tensor) -> None:
     assert torch.allclose((-nll).exp().sum(-1), torch.ones(B), atol=1e-5)
 
 
+@pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("leading", [(B,), (2, 3)])
+def test_gradients_are_right(spread: float, leading: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = spread * torch.randn(*leading, C, generator=generator, dtype=torch.float64)
+    target = torch.randint(C, leading, generator=generator)
+    torch.autograd.gradcheck(lambda x: Categorical(x).nll(target), (logits.requires_grad_(),))
+
+
 def test_nll_has_any_leading_shape_and_no_other() -> None:
     logits = torch.randn(2, 3, C, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([[0, 1, 2], [3, 4, 5]])

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _let_threads_sleep()
     try:
         _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -52,6 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _failed(str(error))
     return 0
+
+
+def _let_threads_sleep() -> None:
+    """Let torch's threads sleep, not spin, while they wait for each other.
+
+    Where other programs run too, spinning takes the time of the very thread that is waited for:
+    beside a browser a training step can take twenty times as long. It must be said before torch is
+    loaded; afterwards it is too late, and whoever loaded it has decided.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _failed(message: str) -> int:
