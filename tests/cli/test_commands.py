@@ -407,7 +407,7 @@ def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
     gone_on = ["train", str(folder), "-o", str(new), "--from", str(old), "--epochs", "2"]
     assert main([*gone_on, "--half"]) == 0
     before, after = load(old), load(new)
-    assert after.data.notes == 2 * before.data.notes
+    assert after.data == before.data, "the same music again is no more music"
     assert after.settings["name"] == "expressive"
     assert new.stat().st_size < 0.7 * old.stat().st_size
 

@@ -125,7 +125,7 @@ while killed < kills:
     folder = place / f"cut-{runs}"
     runs += 1
     for _ in range(rng.randrange(1, 5)):
-        if rng.random() < 0.4:
+        if 3 * saving <= killed or rng.random() < 0.4:
             def doomed():
                 dies_saving(rng.randrange(1, 40))
                 run(folder)
