@@ -1,6 +1,6 @@
 """The model that comes along knows concerts; some seconds with Bach, and it knows chorales.
 
-Fine-tuning goes on with a trained model, by its own recipe but gently. Chorales that it was not
+Fine-tuning goes on with a trained model, by its own recipe but gentler. Chorales that it was not
 tuned on say what it has learnt: nats per note, lower is better. Much of it is that a score is
 played in time and at one loudness; pitch says how much is harmony. Needs the extra ``bach``.
 """
@@ -13,7 +13,8 @@ pieces = [notes for _, notes in BachChorales().pieces(limit=70)]
 train, unheard = pieces[:60], pieces[60:]
 
 before = load()
-recipe = override(fine_tuning(before, epochs=2), {"batch": 8, "window": 64})
+# Music of quite another kind: bolder than the default, and small batches of few pieces.
+recipe = override(fine_tuning(before, epochs=2, gentler=4), {"batch": 8})
 after = recipe.train(train, start=before)
 
 for name, bundle in {"before": before, "after": after}.items():
