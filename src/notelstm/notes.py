@@ -327,6 +327,41 @@ class Notes:
         )
 
     @classmethod
+    def unchecked(
+        cls,
+        *,
+        start: NDArray[np.float64],
+        end: NDArray[np.float64],
+        pitch: NDArray[np.int64],
+        velocity: NDArray[np.int64],
+        program: NDArray[np.int64] | None = None,
+        drum: NDArray[np.bool_] | None = None,
+        track: NDArray[np.int64] | None = None,
+        beats: BeatMap | None = None,
+    ) -> Notes:
+        """A piece of columns that were checked where they were made: looking again takes time.
+
+        Args:
+            start: (N,) onsets, seconds, ascending, at least 0. It becomes read-only, and nobody
+                may change it under another name; so it is with every column.
+            end: (N,) releases, seconds, none before its start, finite.
+            pitch: (N,) MIDI note numbers, 0 to 127.
+            velocity: (N,) MIDI velocities, 1 to 127.
+            program: (N,) General MIDI programs, 0 to 127, or None.
+            drum: (N,) True for percussion, or None.
+            track: (N,) track numbers, or None.
+            beats: The tempo and metre map, or None.
+        """
+        notes = cls.__new__(cls)
+        columns = (start, end, pitch, velocity, program, drum, track)
+        for name, column in zip(cls.__dataclass_fields__, columns, strict=False):
+            if column is not None:
+                column.setflags(write=False)
+            object.__setattr__(notes, name, column)
+        object.__setattr__(notes, "beats", beats)
+        return notes
+
+    @classmethod
     def empty(cls) -> Notes:
         """A piece without notes."""
         return cls(start=(), end=(), pitch=(), velocity=())

@@ -72,9 +72,23 @@ bodies = st.lists(
 def read(reader: Reader, data: bytes, policy: ReadPolicy) -> Notes | None:
     """The notes, or None where there are none; other errors go through."""
     try:
-        return reader.read(data, policy, "")[0]
+        notes = reader.read(data, policy, "")[0]
     except NoNotesError:
         return None
+    assert_right(notes)
+    return notes
+
+
+def assert_right(notes: Notes) -> None:
+    """Stop unless the columns are as ``Notes`` makes them, which readers are trusted with."""
+    columns = {name: getattr(notes, name) for name in Notes.__dataclass_fields__}
+    made = Notes(**columns)
+    assert made == notes
+    for name, column in columns.items():
+        if name != "beats":
+            assert column.dtype == getattr(made, name).dtype, name
+            assert column.base is None, name
+            assert not column.flags.writeable, name
 
 
 def assert_same(got: Notes | None, wanted: Notes | None) -> None:
@@ -187,6 +201,7 @@ def test_auto_is_the_fast_reader_where_it_can_be() -> None:
     assert report.reader == "symusic"
     assert_same(notes, read(PrettyMidiReader(), data, ReadPolicy()))
     in_file_order, report = read_midi_with_report(data, ReadPolicy(ties="file"))
+    assert_right(in_file_order)
     assert report.reader == "tolerant"
     assert_same(in_file_order, read(PrettyMidiReader(), data, ReadPolicy(ties="file")))
 

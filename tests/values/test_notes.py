@@ -236,3 +236,15 @@ def test_equality_looks_at_every_column() -> None:
         {"beats": BeatMap()},
     ):
         assert Notes(**{**given, **change}) != base, change
+
+
+def test_unchecked_columns_are_kept_and_cannot_be_changed() -> None:
+    start, end = np.array([0.0, 1.0]), np.array([1.0, 2.0])
+    pitch, velocity = np.array([60, 62]), np.array([80, 90])
+    notes = Notes.unchecked(start=start, end=end, pitch=pitch, velocity=velocity)
+    assert notes == Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+    assert notes.start is start
+    assert notes.track is None
+    assert notes.beats is None
+    with pytest.raises(ValueError, match="read-only"):
+        pitch[0] = 61

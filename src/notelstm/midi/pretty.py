@@ -137,7 +137,7 @@ def _raw(midi: Any, policy: ReadPolicy, log: RepairLog) -> RawNotes:
                 )
             )
             blocks.append(block)
-    start, end, pitch, velocity = np.concatenate(blocks).T
+    start, end, pitch, velocity = (column.copy() for column in np.concatenate(blocks).T)
     track = np.repeat(np.arange(len(tracks)), [track.notes for track in tracks])
     if policy.pedal == "extend":
         end = extend(start, end, pitch.astype(np.int64), track, pedals)

@@ -135,17 +135,18 @@ def _first_note(body: bytes, names: list[str]) -> int:
     return len(body)
 
 
-def _without_metas(body: bytes, first: int, names: list[str]) -> bytes:
+def _without_metas(body: bytes, first: int, names: list[str]) -> bytes | memoryview:
     """The events from the first note on, without meta events; their waits stay."""
+    view = memoryview(body)
     rest, after = [], first
     at = body.find(0xFF, first)
     while at >= 0:
-        rest.append(body[after:at])
+        rest.append(view[after:at])
         after = _meta(body, at + 1, names)
         at = body.find(0xFF, after)
     if after != len(body) or body[-3:] != END_OF_TRACK:
         raise UnsureError("no end of track")
-    return b"".join(rest)
+    return rest[0] if len(rest) == 1 else b"".join(rest)
 
 
 def _meta(body: bytes, at: int, names: list[str]) -> int:

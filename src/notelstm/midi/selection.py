@@ -31,7 +31,7 @@ _READ_BY: Final = {
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawNotes:
-    """All notes of a file, in the order in which its tracks end them.
+    """All notes of a file, in the order in which its tracks end them; whoever makes it checks it.
 
     Attributes:
         start: (N,) seconds, at least 0.
@@ -139,10 +139,9 @@ def _choose(
     left_out: dict[str, int] = {}
 
     def keep(setting: str, kept: list[TrackInfo]) -> None:
-        lost = sum(t.notes for t in left) - sum(t.notes for t in kept)
-        if lost:
-            left_out[setting] = lost
-        left[:] = kept
+        if len(kept) < len(left):
+            left_out[setting] = sum(t.notes for t in left) - sum(t.notes for t in kept)
+            left[:] = kept
 
     if policy.tracks != "instrument-0":
         keep("drums", [t for t in left if policy.drums or not t.drum])
@@ -175,21 +174,20 @@ def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
 
 def _notes(raw: RawNotes, ties: Ties) -> Notes:
     """The notes in order, with the columns that their tracks give."""
-    if ties == "pitch" and not _in_order(raw):
+    if ties == "file":
+        raw = raw.at(np.argsort(raw.start, kind="stable"))
+    elif not _in_order(raw):
         # Velocity, end and track settle what start and pitch leave open: one order for all readers.
         raw = raw.at(np.lexsort((raw.track, raw.velocity, raw.end, raw.pitch, raw.start)))
-    programs = [track.program for track in raw.tracks]
-    drums = [track.drum for track in raw.tracks]
-    alike = len(raw.tracks) == 1
-    for column in (raw.start, raw.end, raw.track):
-        column.setflags(write=False)  # so that they need not be copied
-    return Notes(
+    programs = np.array([track.program for track in raw.tracks], dtype=np.int64)
+    drums = np.array([track.drum for track in raw.tracks], dtype=np.bool_)
+    return Notes.unchecked(
         start=raw.start,
         end=raw.end,
-        pitch=raw.pitch,
-        velocity=raw.velocity,
-        program=programs[0] if alike else np.array(programs)[raw.track],
-        drum=drums[0] if alike else np.array(drums)[raw.track],
+        pitch=raw.pitch.astype(np.int64),
+        velocity=raw.velocity.astype(np.int64),
+        program=programs[raw.track],
+        drum=drums[raw.track],
         track=raw.track,
         beats=raw.beats,
     )
@@ -198,9 +196,9 @@ def _notes(raw: RawNotes, ties: Ties) -> Notes:
 def _in_order(raw: RawNotes) -> bool:
     """Whether the notes are sorted by start and pitch, with no two alike in both."""
     start, pitch = raw.start, raw.pitch
-    ties = np.flatnonzero(start[1:] <= start[:-1])
-    tied, rising = start[ties] == start[ties + 1], pitch[ties] < pitch[ties + 1]
-    return bool((tied & rising).all())
+    ties = (start[1:] <= start[:-1]).nonzero()[0]
+    after = ties + 1
+    return bool(((start[ties] == start[after]) & (pitch[ties] < pitch[after])).all())
 
 
 def _nothing(raw: RawNotes, policy: ReadPolicy, where: str) -> NoNotesError:

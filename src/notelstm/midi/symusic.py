@@ -34,6 +34,9 @@ _MOST_TICKS: Final = 10_000_000
 _LATE: Final = 2**24
 """How many ticks after the end of a chunk its coda comes."""
 
+_SHORT: Final = 1000
+"""How many bytes a chunk without notes has at most to be remembered."""
+
 _LATER: Final = b"\x88\x80\x80\x00"
 _ALL_OFF: Final = b"".join(bytes([pitch, 0, 0]) for pitch in range(128))
 _CODAS: Final = tuple(
@@ -47,7 +50,7 @@ _Ints: TypeAlias = NDArray[np.integer]
 
 
 class _Track(NamedTuple):
-    """One track of a chunk; times in ticks, sorted by start and pitch."""
+    """One track of a chunk; times in ticks."""
 
     program: int
     drum: bool
@@ -57,6 +60,13 @@ class _Track(NamedTuple):
     pitch: _Ints
     velocity: _Ints
     zero_length: int
+
+
+class _Marks(NamedTuple):
+    """Where a chunk sets the tempo and the metre, in ticks."""
+
+    tempos: Sequence[tuple[int, int]]
+    meters: Sequence[tuple[int, int, int]]
 
 
 @final
@@ -96,14 +106,20 @@ class SymusicReader:
 def _raw(data: bytes, policy: ReadPolicy) -> RawNotes:
     """All notes of a healthy file."""
     resolution, bodies = healthy_chunks(data)
+    division = data[12:14]
     tracks: list[_Track] = []
     infos: list[TrackInfo] = []
-    scores: list[Any] = []
+    marks: list[_Marks] = []
     zero_length = 0
     for chunk, body in enumerate(bodies):
+        channels = sounding_channels(body)
+        if not channels and len(body) <= _SHORT:
+            marks.append(_marks_of(division, body))
+            continue
         name = screen(body)
-        scores.append(_score(data[12:14], body))
-        for track in _tracks(scores[-1], policy):
+        score = _score(division, body, channels)
+        marks.append(_marks(score))
+        for track in _tracks(score, policy):
             zero_length += track.zero_length
             if len(track.start):
                 info = TrackInfo(
@@ -117,7 +133,7 @@ def _raw(data: bytes, policy: ReadPolicy) -> RawNotes:
                 )
                 infos.append(info)
                 tracks.append(track)
-    ticks, beats = _times(resolution, scores if policy.tempos == "all" else scores[:1])
+    ticks, beats = _times(resolution, marks if policy.tempos == "all" else marks[:1])
     return RawNotes(
         start=ticks.seconds_at(_column([track.start for track in tracks])),
         end=ticks.seconds_at(_column([track.end for track in tracks])),
@@ -137,15 +153,15 @@ def _column(parts: Sequence[_Ints]) -> _Ints:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def _score(division: bytes, body: bytes) -> Any:
-    """What symusic makes of a chunk that is followed by the ends of all notes."""
+def _score(division: bytes, body: bytes, channels: Sequence[int]) -> Any:
+    """What symusic makes of a chunk that is followed by the ends of all notes of the channels."""
     try:
         from symusic import Score
     except ImportError as error:
         raise MissingExtraError(
             "the reader 'symusic' needs symusic", got=str(error), fix="pip install symusic"
         ) from error
-    coda = b"".join(_CODAS[channel] for channel in sounding_channels(body))
+    coda = b"".join(_CODAS[channel] for channel in channels)
     if coda:
         # The wait before the end of track goes to an empty text.
         coda = b"\xff\x01\x00" + _LATER + coda + END_OF_TRACK
@@ -193,7 +209,7 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
         raise UnsureError("notes that never end, or too late")
     channel = int(table["velocity"][-1]) - 1
     zero_length = int(np.count_nonzero(end == start))
-    if _overlap(start, end, pitch):
+    if _overlap(start, end, pitch, points=zero_length > 0):
         if zero_length or policy.overlaps == "merge":
             raise UnsureError("overlapping notes of one pitch")
         if policy.overlaps == "close-all":
@@ -204,10 +220,6 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
                 np.int32
             )
     columns = start, end, pitch, velocity
-    key = start.astype(np.int64) << 7 | pitch
-    if (key[1:] < key[:-1]).any():
-        order = np.argsort(key, kind="stable")
-        columns = start[order], end[order], pitch[order], velocity[order]
     if zero_length and policy.zero_length == "drop":
         heard = columns[1] > columns[0]
         columns = tuple(column[heard] for column in columns)
@@ -216,11 +228,14 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
     return _Track(track.program, track.is_drum, channel, *columns, zero_length=zero_length)
 
 
-def _overlap(start: _Ints, end: _Ints, pitch: _Ints) -> bool:
-    """Whether notes of one pitch, sorted by start, sound or start together."""
-    by_pitch = np.argsort(pitch, kind="stable")
+def _overlap(start: _Ints, end: _Ints, pitch: _Ints, *, points: bool) -> bool:
+    """Whether notes of one pitch, sorted by start, sound or start together; or `points` may."""
+    by_pitch = pitch.argsort(kind="stable")
     first, last = start.take(by_pitch), end.take(by_pitch)
-    together = np.flatnonzero((first[1:] < last[:-1]) | (first[1:] == first[:-1]))
+    close = first[1:] < last[:-1]
+    if points:
+        close |= first[1:] == first[:-1]
+    together = close.nonzero()[0]
     return bool((pitch[by_pitch[together]] == pitch[by_pitch[together + 1]]).any())
 
 
@@ -238,13 +253,26 @@ def _pedalled(
     return [(number, track._replace(end=end))]
 
 
-def _times(resolution: int, scores: Sequence[Any]) -> tuple[TickMap, BeatMap]:
+def _marks(score: Any) -> _Marks:
+    """The tempos and metres of a chunk."""
+    return _Marks(
+        [(t.time, t.mspq) for t in score.tempos],
+        [(m.time, m.numerator, m.denominator) for m in score.time_signatures],
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _marks_of(division: bytes, body: bytes) -> _Marks:
+    """Those of a short chunk without notes; files of one folder often share it."""
+    screen(body)
+    return _marks(_score(division, body, ()))
+
+
+def _times(resolution: int, marks: Sequence[_Marks]) -> tuple[TickMap, BeatMap]:
     """The file's tick map and beat map."""
-    tempos = [(t.time, t.mspq) for score in scores for t in score.tempos]
-    meters = [
-        (m.time, m.numerator, m.denominator) for score in scores for m in score.time_signatures
-    ]
-    if len(scores) > 1:
+    tempos = [tempo for chunk in marks for tempo in chunk.tempos]
+    meters = [meter for chunk in marks for meter in chunk.meters]
+    if len(marks) > 1:
         tempos.sort(key=lambda tempo: tempo[0])
         meters.sort(key=lambda meter: meter[0])
     return _maps(resolution, tuple(tempos), tuple(meters))
