@@ -9,7 +9,7 @@ import numpy as np
 
 from notelstm.encoders.rows import PITCH, as_rows
 from notelstm.fields import Field, Rows
-from notelstm.notes import Notes
+from notelstm.notes import DEFAULT_VELOCITY, Notes
 
 __all__ = ["StepDurationEncoder"]
 
@@ -55,6 +55,11 @@ class StepDurationEncoder:
         Raises:
             EncodingError: If a pitch is not 0 to 127, or a time is negative or not finite.
         """
-        checked = as_rows(rows, self.fields).astype(np.float64)
-        start = np.cumsum(checked[:, 1])
-        return Notes(start=start, end=start + checked[:, 2], pitch=checked[:, 0])
+        pitch, step, duration = as_rows(rows, self.fields).T.astype(np.float64)
+        start = np.add.accumulate(step)
+        return Notes.unchecked(
+            start=start,
+            end=start + duration,
+            pitch=pitch.astype(np.int64),
+            velocity=np.full(len(start), DEFAULT_VELOCITY),
+        )

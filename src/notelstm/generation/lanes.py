@@ -83,10 +83,10 @@ class Lanes:
         self._waiting, self._trackers = [], trackers
 
     def table(self, rows: Sequence[Rows]) -> NDArray[np.float32]:
-        """(T, B, F) of T rows of each lane, (B, F) each."""
+        """(T, B, F) of the rows of each lane, (B, F) each or several of these in one."""
         # Much quicker than to stack.
         joined: NDArray[np.float32] = np.concatenate([self._none, *rows])
-        return joined.reshape(len(rows), len(self), joined.shape[1])
+        return joined.reshape(-1, len(self), joined.shape[1])
 
     def add(self, rows: Rows) -> None:
         """Take in the next row of each lane, (B, F)."""
@@ -94,6 +94,11 @@ class Lanes:
         self._waiting.append(rows)
         if len(self._waiting) == _WAITING:
             self.trackers  # noqa: B018
+
+    def add_many(self, table: NDArray[np.float32]) -> None:
+        """Take in the next T rows of each lane, (T, B, F); they wait as long as nobody looks."""
+        self.alike = self._alone
+        self._waiting.append(table.reshape(-1, table.shape[-1]))
 
     def add_all(self, rows: Rows) -> None:
         """Take in the same rows (T, F) in every lane."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 __all__ = ["LaneNoise", "NoiseStream"]
 
-_BLOCK: Final = 64
+_BLOCK: Final = 256
 
 
 @final
@@ -28,11 +28,12 @@ class NoiseStream:
         self._rng = np.random.default_rng(self._seed)
         self._next = 0
 
-    def block(self, number: int) -> NDArray[np.float64]:
-        """The uniforms of 64 rows, (64, F, 2) in [0, 1).
+    def block(self, number: int, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """The uniforms of 256 rows, (256, F, 2) in [0, 1).
 
         Args:
-            number: Which 64 rows, from 0.
+            number: Which 256 rows, from 0.
+            out: Where to write them; None for a new array.
         """
         shape = (_BLOCK, self._fields, 2)
         if number != self._next:
@@ -40,7 +41,7 @@ class NoiseStream:
             at = np.random.PCG64(self._seed).advance(number * int(np.prod(shape)))
             self._rng = np.random.Generator(at)
         self._next = number + 1
-        return self._rng.random(shape)
+        return self._rng.random(shape, out=out)
 
 
 @final
@@ -60,24 +61,30 @@ class LaneNoise:
         self.at: int = 0
         self._streams: Final = [NoiseStream(seed, i, fields) for i in range(lanes)]
         self._number = -1
-        self._block: NDArray[np.float64] = np.zeros(0)
+        self._block: Final[NDArray[np.float64]] = np.empty((lanes, _BLOCK, fields, 2))
         self._plain: list[list[list[float]]] = []
 
     def _next(self) -> int:
         """Which row of the block comes next."""
         number, row = divmod(self.at, _BLOCK)
         if number != self._number:
-            blocks = [stream.block(number) for stream in self._streams]
-            self._block, self._number = np.stack(blocks, axis=1), number  # (64, B, F, 2)
-            self._plain = self._block[:, 0].tolist()
+            for stream, block in zip(self._streams, self._block, strict=True):
+                stream.block(number, out=block)
+            self._number, self._plain = number, self._block[0].tolist()
         self.at += 1
         return row
 
     def next(self) -> NDArray[np.float64]:
-        """(B, F, 2) uniforms of the next row."""
+        """(B, F, 2) uniforms of the next row, until the one after them is asked for."""
         row = self._next()  # it may take the next block
-        uniforms: NDArray[np.float64] = self._block[row]
-        return uniforms
+        return self._block[:, row]
+
+    def many(self, rows: int) -> NDArray[np.float64]:
+        """(B, T, F, 2) uniforms of the next T rows, at least 1 and at most so many; as `next`."""
+        row = self._next()
+        some = self._block[:, row : row + rows]
+        self.at += some.shape[1] - 1
+        return some
 
     def plain(self) -> list[list[float]]:
         """(F, 2) the same of the first lane alone, in plain numbers."""

@@ -45,11 +45,14 @@ class Past:
     Args:
         lanes: The lanes, one if notes can be taken back.
         undoable: How many notes can be.
+
+    Attributes:
+        undoable: The same.
     """
 
     def __init__(self, lanes: Lanes, undoable: int) -> None:
         self._lanes: Final = lanes
-        self._undoable: Final = undoable
+        self.undoable: Final = undoable
         self._given: set[int] = set()
         self.clear()
 
@@ -62,15 +65,15 @@ class Past:
 
     def add(self, rows: Rows, before: Place) -> None:
         """Rows (T, F) were read, by a model that stood in `before`."""
-        if not self._undoable:
+        if not self.undoable:
             return
         self._steps.append((rows, before))
         # Looking costs more than waiting, so it is done now and then.
-        if len(self._steps) % self._undoable == 0:
+        if len(self._steps) % self.undoable == 0:
             self._forget_old(self._lanes.trackers[0].n)
 
     def _forget_old(self, n: int) -> None:
-        kept = self._undoable
+        kept = self.undoable
         while len(self._steps) > kept and (
             n - self._base.n > kept or len(self._steps) > kept * _ROWS
         ):
@@ -122,7 +125,7 @@ class Past:
     def take(self) -> list[list[tuple[int, Note]]]:
         """The notes of each lane that have ended and were not given out before."""
         out = [list(tracker.forget()) for tracker in self._lanes.trackers]
-        if self._undoable:
+        if self.undoable:
             # The base comes behind: what it forgets was given out, and cannot come again.
             out[0] = [(number, note) for number, note in out[0] if number not in self._given]
             self._given.update(number for number, _ in out[0])

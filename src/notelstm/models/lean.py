@@ -22,6 +22,7 @@ __all__ = [
     "LeanLSTM",
     "halved",
     "is_plain",
+    "joined_gates",
     "linear_of",
     "map_arrays",
     "plain_normal",
@@ -107,7 +108,7 @@ class _Product:
         self.run: Final = run
 
 
-def _joined(lstm: nn.LSTM, layer: int, scale: Tensor | None) -> Tensor:
+def joined_gates(lstm: nn.LSTM, layer: int, scale: Tensor | None) -> Tensor:
     """(4, I + H + 1, H) weights of the gates: in, kept, out, new; with halves for the sigmoids."""
     w, u, a, b = (
         getattr(lstm, f"{name}_l{layer}").detach()
@@ -134,7 +135,7 @@ class LeanLSTM:
 
     def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None, apart: int = 0) -> None:
         self._weights: Final = [
-            _joined(lstm, k, None if k else scale) for k in range(lstm.num_layers)
+            joined_gates(lstm, k, None if k else scale) for k in range(lstm.num_layers)
         ]
         self.apart: Final = self._weights[0][:, :apart].transpose(0, 1).flatten(1)
         self._weights[0] = self._weights[0][:, apart:]
