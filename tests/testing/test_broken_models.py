@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from notelstm.fields import Field
-from notelstm.predictions import Categorical, Normal
-from notelstm.protocols import Legal, Prediction
+from notelstm.fields import Field, Interval, Rows
+from notelstm.predictions import Categorical, Normal, PlainOther
+from notelstm.protocols import CompiledStep, Legal, PlainPrediction, Precision, Prediction, Rule
+from notelstm.sampling import Ancestral, Greedy, Weighted
 from notelstm.testing import check_model
+from notelstm.testing.lean_checks import LEAN_CLAUSES
 from notelstm.testing.model_checks import MODEL_CLAUSES, TRAINING_CLAUSES
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES
 
@@ -257,6 +262,147 @@ class StartIsNotTrained(Tiny):
         return Hidden(output + 0 * self.begin), state
 
 
+class Copy:
+    """A lean copy, by way of the model itself; good, to be broken in one place."""
+
+    def __init__(self, model: Tiny) -> None:
+        self.model = copy.deepcopy(model)
+
+    def start(self) -> tuple[Any, Any]:
+        context, state = self.model.start(1)
+        h, c = (part.detach().numpy().copy() for part in state)
+        return Hidden(context.hidden[:, 0].detach().numpy().copy()), State(h, c)
+
+    @torch.no_grad()
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        tensors = State(*(torch.from_numpy(part) for part in state))
+        context, (h, c) = self.model.forward(torch.from_numpy(rows)[:, None], tensors)
+        return Hidden(context.hidden[:, 0].numpy()), State(h.numpy(), c.numpy())
+
+    @torch.no_grad()
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Any:
+        return self.model.predict(field, Hidden(torch.from_numpy(context.hidden)), known)
+
+    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        return PlainOther(
+            self.predict(field, context, {k: torch.tensor([v]) for k, v in known.items()})
+        )
+
+    def compiled(
+        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
+    ) -> CompiledStep | None:
+        return Drawn(self, rule, ends)
+
+
+class Drawn:
+    """What draws and steps, in Python; good as well."""
+
+    def __init__(self, step: Copy, rule: Rule, ends: Mapping[str, Interval]) -> None:
+        self.step, self.ends = step, ends
+        self.sampler: Any = {"weighted": Weighted(), "greedy": Greedy()}.get(rule, Ancestral())
+
+    def __call__(
+        self, context: Any, state: Any, noise: NDArray[np.float64]
+    ) -> tuple[Rows, Any, Any]:
+        known: dict[str, Tensor] = {}
+        for i, field in enumerate(self.step.model.fields):
+            said = self.step.predict(field.name, context, known)
+            if field.name in self.ends:
+                ends = [torch.full((len(noise),), end) for end in self.ends[field.name]]
+                said = said.masked(tuple(ends))
+            known[field.name] = self.sampler(field, said, torch.from_numpy(noise[:, i]), ())
+        rows = torch.stack([entry.float() for entry in known.values()], dim=1).numpy()
+        return rows, *self.step.step(rows, state)
+
+
+class Quick(Tiny):
+    """A good model with good copies."""
+
+    copies: type[Copy] = Copy
+
+    def lean(self) -> Copy:
+        return self.copies(self)
+
+
+class SaysHalf(Copy):
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        context, state = super().step(rows, state)
+        return Hidden(context.hidden / 2), state
+
+
+class DrawsWithTheOtherUniform(Copy):
+    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+        said = super().plain(field, context, known)
+
+        class Swapped:
+            def draw(self, noise: Sequence[float]) -> float:
+                return said.draw(noise[::-1])
+
+        return Swapped()  # type: ignore[return-value]
+
+
+class SharesItsWeights(Copy):
+    def __init__(self, model: Tiny) -> None:
+        self.model = model
+
+
+class WritesToTheState(Copy):
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        context, after = super().step(rows, state)
+        state.c[:] = after.c
+        return context, after
+
+
+class StaysWhereItIs(Drawn):
+    def __call__(
+        self, context: Any, state: Any, noise: NDArray[np.float64]
+    ) -> tuple[Rows, Any, Any]:
+        return super().__call__(context, state, noise)[0], context, state
+
+
+class IsAlwaysGreedy(Drawn):
+    def __init__(self, step: Copy, rule: Rule, ends: Mapping[str, Interval]) -> None:
+        super().__init__(step, "greedy", ends)
+
+
+class CompiledToStay(Copy):
+    def compiled(
+        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
+    ) -> CompiledStep | None:
+        return StaysWhereItIs(self, rule, ends)
+
+
+class CompiledToBeGreedy(Copy):
+    def compiled(
+        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
+    ) -> CompiledStep | None:
+        return IsAlwaysGreedy(self, rule, ends)
+
+
+class Half(Quick):
+    copies = SaysHalf
+
+
+class Other(Quick):
+    copies = DrawsWithTheOtherUniform
+
+
+class Sharing(Quick):
+    copies = SharesItsWeights
+
+
+class Writing(Quick):
+    copies = WritesToTheState
+
+
+class Staying(Quick):
+    copies = CompiledToStay
+
+
+class Greed(Quick):
+    copies = CompiledToBeGreedy
+
+
 BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
     ("fields_and_order_agree", ForgetsAField, {}),
     ("trees_have_the_batch_first", LayersFirst, {}),
@@ -270,6 +416,12 @@ BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
     ("a_lane_does_not_see_the_others", MeanOfTheBatch, {}),
     ("clocks_are_whole", FloatClock, {}),
     ("config_builds_the_same", ConfigLacksItsScale, {"scale": 0.5}),
+    ("a_lean_copy_says_the_same", Half, {}),
+    ("a_lane_alone_draws_the_same", Other, {}),
+    ("a_lean_copy_changes_nothing", Sharing, {}),
+    ("a_lean_copy_changes_nothing", Writing, {}),
+    ("a_compiled_step_does_the_same", Staying, {}),
+    ("a_compiled_step_does_the_same", Greed, {}),
     ("draws_are_in_the_domain", DrawsOneTooHigh, {}),
     ("probabilities_sum_to_one", SaysTooMuch, {}),
     ("probabilities_sum_to_one", LosesMass, {}),
@@ -302,7 +454,12 @@ def test_the_unbroken_one_passes_and_is_left_as_it_was() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_good_copies_pass() -> None:
+    torch.manual_seed(0)
+    check_model(Quick(), entry_point=False)
+
+
 def test_every_clause_has_a_broken_model() -> None:
-    clauses = (*MODEL_CLAUSES, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
+    clauses = (*MODEL_CLAUSES, *LEAN_CLAUSES, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
     names = {clause.__name__.lstrip("_") for clause in clauses}
     assert names == {clause for clause, _, _ in BROKEN}

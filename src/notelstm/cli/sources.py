@@ -142,5 +142,6 @@ def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
             fix=f"check the path, or use one of: {names}",
         ) from error
     if "policy" in settings_of(corpus):
+        # What has settings is a dataclass, which its protocol does not say.
         return dataclasses.replace(corpus, policy=policy)  # type: ignore[type-var]
     return corpus

@@ -85,6 +85,7 @@ class Steering:
         warm = [] if self.temperature == 1 else [Temperature(temperature=self.temperature)]
         processors = (*warm, *own, *self._confining(), *self._cutting())
         if "processors" in settings_of(sampler):
+            # What has settings is a dataclass, which its protocol does not say.
             return dataclasses.replace(sampler, processors=processors)  # type: ignore[type-var]
         if len(processors) > len(own):
             raise ConfigError(

@@ -68,19 +68,23 @@ class Lanes:
     def trackers(self) -> list[Tracker]:
         """Each lane's music so far."""
         if self._waiting:
-            table = self.table(self._waiting)  # (T, B, F)
-            self._waiting = []
-            if len(table) == 1:
-                for tracker, row in zip(self._trackers, table[0], strict=True):
-                    tracker.push(row)
-            else:
-                for i, tracker in enumerate(self._trackers):
-                    push_all(tracker, table[:, i], bulk=self.bulk)
+            self._catch_up()
         return self._trackers
 
     @trackers.setter
     def trackers(self, trackers: list[Tracker]) -> None:
         self._waiting, self._trackers = [], trackers
+
+    def _catch_up(self) -> None:
+        """Let the trackers take in what waits for them."""
+        table = self.table(self._waiting)  # (T, B, F)
+        self._waiting = []
+        if len(table) == 1:
+            for tracker, row in zip(self._trackers, table[0], strict=True):
+                tracker.push(row)
+            return
+        for i, tracker in enumerate(self._trackers):
+            push_all(tracker, table[:, i], bulk=self.bulk)
 
     def table(self, rows: Sequence[Rows]) -> NDArray[np.float32]:
         """(T, B, F) of the rows of each lane, (B, F) each or several of these in one."""
@@ -92,8 +96,8 @@ class Lanes:
         """Take in the next row of each lane, (B, F)."""
         self.alike = self._alone
         self._waiting.append(rows)
-        if len(self._waiting) == _WAITING:
-            self.trackers  # noqa: B018
+        if len(self._waiting) >= _WAITING:
+            self._catch_up()
 
     def add_many(self, table: NDArray[np.float32]) -> None:
         """Take in the next T rows of each lane, (T, B, F); they wait as long as nobody looks."""

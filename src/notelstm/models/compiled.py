@@ -137,8 +137,8 @@ class CompiledThreeHead:
         rule: How entries are chosen.
         ends: What each number is confined to, by field name.
         lanes: B.
-        precision: Of the products. ``"int8"`` is quicker and near: what the heads say differs in
-            the third digit.
+        precision: Of the products. ``"int8"`` is quicker and near: outputs of the LSTM are off by
+            about a hundredth.
 
     Raises:
         MissingExtraError: If numba is not installed.

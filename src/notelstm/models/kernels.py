@@ -1,8 +1,7 @@
 """A row of many lanes in machine code: drawn from what the heads say, and read by the LSTM.
 
 This file is imported only where a compiled step is asked for: it needs numba. Loops are written
-out so that the compiler can work on many numbers at once; nothing here may raise or branch on what
-is in an array where that can be helped.
+out so that the compiler can work on many numbers at once.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def _compiled(*allowed: str) -> Callable[[_F], _F]:
     def compile_it(function: _F) -> _F:
         options: dict[str, Any] = {
             "nogil": True,
-            "error_model": "numpy",  # a division that could raise keeps a loop from being unrolled
+            "error_model": "numpy",  # loops whose divisions could raise go number by number
             "fastmath": {"contract", "nsz", *allowed},
         }
         try:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from notelstm import plugins, tree
 from notelstm.protocols import Context, NoteModel
 from notelstm.testing.clauses import require, run
+from notelstm.testing.lean_checks import LEAN_CLAUSES
 from notelstm.testing.makers import random_rows
 from notelstm.testing.model_case import ModelCase
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, Heads, as_numbers
@@ -57,6 +58,7 @@ def check_model(
     # Initialisation and dropout draw from the global generator; the caller's tests may as well.
     with torch.random.fork_rng(devices=[]):
         run(_NAME, MODEL_CLAUSES, case)
+        run(_NAME, LEAN_CLAUSES, case)
         run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, case.heads))
         run(_NAME, TRAINING_CLAUSES, case)
 
