@@ -26,8 +26,8 @@ from notelstm.training.stepper import Stepper
 from notelstm.training.throughput import Laps
 
 SIZES: Final = (1, 10, 100, 1000)
-NOTES: Final = 3 * 16 * 128 + 1
-"""Of each piece, about as many as in MAESTRO; a single one fills its lanes too."""
+NOTES: Final = 2 * 64 * 64 + 1
+"""Of each piece, somewhat more than in MAESTRO; a single one fills the lanes of two steps."""
 
 TURNS: Final = 25
 STEPS: Final = {"reference": 20, "expressive": 1}
