@@ -167,7 +167,7 @@ def test_a_class_is_drawn_by_the_sums_of_weights(weights: list[float], noise: fl
     from notelstm.models.kernels import _chosen
 
     column = np.array(weights, dtype=np.float32)
-    sums = np.empty(-(-len(column) // 16))
+    sums = np.empty(len(column) // 16)
     got = _chosen(column, sums, noise)
     cdf = np.cumsum(column.astype(np.float64))
     if not cdf[-1] > 0:
@@ -184,7 +184,9 @@ def test_functions_are_those_of_mathematics() -> None:
     from notelstm.models.kernels import _exp, _tanh
 
     for x in [*np.linspace(-30, 30, 2001), 0.0, 1e-20, -1e-20, 1e30, -1e30]:
-        assert abs(_tanh(np.float32(x)) - math.tanh(np.float32(x))) < 4e-7, x
+        got = _tanh(np.float32(x))
+        assert abs(got - math.tanh(np.float32(x))) < 4e-7, x
+        assert -1 <= got <= 1, x  # so that no weight is below 0
     for x in [*np.linspace(-79, 0, 2001), -1e-20]:
         want = math.exp(np.float32(x))
         assert abs(_exp(np.float32(x)) - want) < 4e-7 * want, x

@@ -56,25 +56,24 @@ class CompiledDraw:
             else None
         )
 
-    def __call__(self, place: Place, noise: NDArray[np.float64]) -> tuple[Rows, Place]:
+    def __call__(self, place: Place, noise: NDArray[np.float64], rows: Rows) -> Place:
         """Draw T rows and read them.
 
         Args:
             place: Where the model stands.
             noise: (B, T, F, 2) uniforms.
+            rows: (T, B, F), written to.
 
         Returns:
-            (T, B, F) rows, and where the model stands after them.
+            Where the model stands after them.
         """
-        lanes, count, fields, _ = noise.shape
-        rows = np.empty((count, lanes, fields), dtype=np.float32)
         if self._pool is None:
-            return rows, _drawn(self._steps[0], place, noise, rows)
+            return _drawn(self._steps[0], place, noise, rows)
         waiting = [
             self._pool.submit(_drawn, step, lanes_of(place, some), noise[some], rows[:, some])
             for step, some in zip(self._steps, self._some, strict=True)
         ]
-        return rows, joined_lanes([share.result() for share in waiting])
+        return joined_lanes([share.result() for share in waiting])
 
 
 def _drawn(step: CompiledStep, place: Place, noise: NDArray[np.float64], rows: Rows) -> Place:

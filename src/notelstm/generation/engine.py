@@ -117,7 +117,8 @@ class Engine:
             (B, F).
         """
         if self._compiled is not None and not forced:
-            table, self.place = self._compiled(self.place, noise.many(1))
+            table = self._table(1)
+            self.place = self._compiled(self.place, noise.many(1), table)
             drawn: Rows = table[0]
             return drawn
         if self._quick is None or forced:
@@ -139,10 +140,13 @@ class Engine:
         """
         if self._compiled is None:
             return None
-        table = np.empty((count, len(self._lanes), len(self._parts.fields)), dtype=np.float32)
-        at = 0
+        table, at = self._table(count), 0
         while at < count:
-            some, self.place = self._compiled(self.place, noise.many(count - at))
-            table[at : at + len(some)] = some
-            at += len(some)
+            some = noise.many(count - at)
+            self.place = self._compiled(self.place, some, table[at : at + some.shape[1]])
+            at += some.shape[1]
         return table
+
+    def _table(self, count: int) -> NDArray[np.float32]:
+        """(T, B, F) rows to be written."""
+        return np.empty((count, len(self._lanes), len(self._parts.fields)), dtype=np.float32)

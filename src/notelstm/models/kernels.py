@@ -30,10 +30,10 @@ ROUNDED: Final = 16
 MOST: Final = 127
 """The greatest number in a byte with a sign."""
 
-_ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
+_ONE, _HALF = np.float32(1), np.float32(0.5)
 _MOST: Final = np.float32(MOST)
-_FLAT: Final = np.float32(7.998811)
-"""Where the tanh of float32 is 1."""
+_FLAT: Final = np.float32(7.9)
+"""From here on a tanh is 1 to 3e-7; a little further the polynomials would pass 1."""
 _LEAST: Final = np.float32(-80)
 _LOG2_E: Final = np.float32(math.log2(math.e))
 _LN2_HIGH: Final = np.float32(0.693359375)
@@ -113,25 +113,27 @@ def _chosen(weights: Any, sums: Any, noise: Any) -> Any:
     """
     total = 0.0
     for k in range(len(sums)):
-        some = weights[k * _SOME : (k + 1) * _SOME]
         more = 0.0
-        for j in range(len(some)):
-            more += some[j]
+        for j in range(_SOME):
+            more += weights[k * _SOME + j]
         sums[k] = more
         total += more
+    whole = len(sums) * _SOME
+    for j in range(whole, len(weights)):
+        total += weights[j]
     if not total > 0:
         return -1
     at = noise * total
-    before, last = 0.0, 0
-    for k in range(len(sums)):
-        if before + sums[k] > at:
-            ahead = before
-            for j in range(k * _SOME, min((k + 1) * _SOME, len(weights))):
-                ahead += weights[j]
-                if ahead > at and weights[j] > 0:
-                    return j
+    before, k = 0.0, 0
+    while k < len(sums) and before + sums[k] <= at:
         before += sums[k]
-    # Rounding must not carry a draw past the last class that has any weight, nor to one without.
+        k += 1
+    for j in range(k * _SOME, len(weights)):
+        before += weights[j]
+        if before > at and weights[j] > 0:
+            return j
+    # Rounding must not carry a draw past the last class that has any weight.
+    last = 0
     for j in range(len(weights)):
         if weights[j] > 0:
             last = j
@@ -147,7 +149,7 @@ def _class(
         weights[j] = np.float32(said[j]) * scale[j] + added[j]
     if kind & SIGMOID:
         for j in range(len(weights)):
-            weights[j] = max(_tanh(weights[j]) * _HALF + _HALF, _ZERO)
+            weights[j] = _tanh(weights[j]) * _HALF + _HALF
     if kind & WEIGHTED and kind & SIGMOID:
         drawn = _chosen(weights, sums, noise)
         if drawn >= 0:
@@ -221,7 +223,7 @@ def turn(
         gates[3 * size :],
     )
     weights = np.empty(places[0, 2], dtype=np.float32)
-    sums = np.empty((len(weights) + _SOME - 1) // _SOME, dtype=np.float64)
+    sums = np.empty(len(weights) // _SOME, dtype=np.float64)
     first, second, third = inputs[0], inputs[1], inputs[2]
     class_column, class_at = places[0, 0], places[0, 1]
     class_end = class_at + places[0, 2]
