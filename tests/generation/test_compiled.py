@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,6 +76,21 @@ def test_a_lane_is_the_same_in_a_batch_on_any_threads(threads: int) -> None:
             assert_same(now, before)
         alone = many
     assert torch.get_num_threads() == threads
+
+
+def test_torchs_threads_stay_as_they_are(threads: int) -> None:
+    playing = session(97, undoable=0)
+    playing.run(notes=3)
+    seen: list[int] = []
+    other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert [*seen, torch.get_num_threads()] == [threads, threads]
+    pool = playing._engine._compiled and playing._engine._compiled._pool
+    assert (pool is None) == (threads == 1)
+    if pool is not None:
+        asked = [pool.submit(torch.get_num_threads).result() for _ in range(8)]
+        assert set(asked) == {1}, "a thread of several shares its products out"
 
 
 def test_the_same_seed_is_the_same_music_to_the_last_bit(threads: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, final, get_args
 
@@ -49,12 +50,7 @@ class CompiledDraw:
         self._steps: Final = [
             _compiled(parts, step, some.stop - some.start, precision) for some in self._some
         ]
-        # A thread that is one of several does its products alone.
-        self._pool: Final = (
-            ThreadPoolExecutor(shares, "notelstm", initializer=torch.set_num_threads, initargs=(1,))
-            if shares > 1
-            else None
-        )
+        self._pool: Final = _team(shares) if shares > 1 else None
 
     def __call__(self, place: Place, noise: NDArray[np.float64], rows: Rows) -> Place:
         """Draw T rows and read them.
@@ -74,6 +70,25 @@ class CompiledDraw:
             for step, some in zip(self._steps, self._some, strict=True)
         ]
         return joined_lanes([share.result() for share in waiting])
+
+
+def _team(size: int) -> ThreadPoolExecutor:
+    """Threads that do their products alone, each on one core."""
+    ready = threading.Barrier(size)
+
+    def alone() -> None:
+        # Asked once, a thread keeps its own number, whatever is set elsewhere later.
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        ready.wait()
+
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(size, "notelstm", initializer=alone)
+    for started in [pool.submit(int) for _ in range(size)]:
+        started.result()
+    # What a thread sets for itself would hold for every thread to come as well.
+    torch.set_num_threads(threads)
+    return pool
 
 
 def _drawn(step: CompiledStep, place: Place, noise: NDArray[np.float64], rows: Rows) -> Place:
