@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from notelstm.errors import OutputError
 
-__all__ = ["written_whole"]
+__all__ = ["BAD_HEADER", "written_whole"]
+
+BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
+"""What numpy raises besides ValueError where the header of an array's file is damaged."""
 
 
 @contextlib.contextmanager

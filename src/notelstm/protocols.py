@@ -7,7 +7,7 @@ use the legend of :mod:`notelstm.batch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from notelstm.notes import Note, Notes
 from notelstm.tree import Tree
 
 __all__ = [
+    "RECALLED",
     "Batches",
     "Bounds",
     "BulkTracker",
@@ -61,6 +62,9 @@ State: TypeAlias = Tree
 Legal: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 """What may come next, for many lanes: (..., C) bool of a categorical field, or the least and the
 greatest value, (...) each, of a continuous one."""
+
+RECALLED: Final = 1024
+"""How many of the latest notes a tracker recalls when it has forgotten them."""
 
 Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """(N,) where cells begin and (N,) where they end, ends not included; infinite without an end."""

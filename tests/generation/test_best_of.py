@@ -101,5 +101,5 @@ def test_a_piece_without_notes_is_never_the_best() -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ConfigError, match="best is kept of at least 1; got 0"):
+    with pytest.raises(ConfigError, match="best_of is a whole number, at least 1; got 0"):
         generate(chained(LogTimeEncoder()), 1, best_of=0)

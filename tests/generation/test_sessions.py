@@ -254,7 +254,7 @@ def test_what_was_fed_is_taken_back_too_even_from_its_middle() -> None:
     assert session.trackers[0].n == 0
     with pytest.raises(ConfigError, match="the last 0 notes can be taken back; got 1"):
         session.undo()
-    with pytest.raises(ConfigError, match="at least 1 note"):
+    with pytest.raises(ConfigError, match="whole number, at least 1; got 0"):
         session.undo(0)
 
 

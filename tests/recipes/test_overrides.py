@@ -175,7 +175,7 @@ REFUSED = {
     "training.warmup=-1": "warmup is at least 0",
     "sampler.processors=['nope']": "processors are named by an installed package; got 'nope'",
     "sampler.processors=[{name='temperature', temperatur=1}]": r"temperatur'.*temperature",
-    "sampler.processors=[{name='temperature', temperature=0}]": "a temperature is above 0",
+    "sampler.processors=[{name='temperature', temperature=0}]": "a temperature is a number from",
 }
 
 

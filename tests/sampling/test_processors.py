@@ -393,7 +393,7 @@ def test_density_bends_towards_what_makes_up_for_it(fast: View, share: float) ->
 
 
 SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
-    (TopK, {"k": 0}, "at least 1 class"),
+    (TopK, {"k": 0}, "whole number from 1"),
     (TopP, {"mass": 0.0}, "above 0, up to 1"),
     (TopP, {"mass": 1.1}, "above 0, up to 1"),
     (TopP, {"mass": math.nan}, "above 0, up to 1"),
@@ -404,19 +404,20 @@ SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
     (TempoRange, {"slowest": 100, "fastest": 90}, "slowest first"),
     (Forbid, {"role": "loudness"}, "roles are"),
     (Forbid, {"values": (math.nan,)}, "finite"),
-    (NoRepeat, {"n": 0}, "1 note or more"),
-    (NoRepeat, {"n": 6, "memory": 5}, "6 notes or more"),
-    (RepetitionPenalty, {"penalty": 0}, "above 0"),
-    (RepetitionPenalty, {"penalty": math.inf}, "above 0"),
-    (RepetitionPenalty, {"memory": 0}, "1 notes or more"),
-    (PolyphonyCap, {"voices": 0}, "at least 1 voice"),
-    (LargestChord, {"notes": 0}, "at least 1 note"),
-    (GridSnap, {"grid": 0.0001}, "0.001 or wider"),
-    (GridSnap, {"grid": math.nan}, "0.001 or wider"),
+    (NoRepeat, {"n": 0}, "from 1 to 1024"),
+    (NoRepeat, {"n": 2.5}, "whole number"),
+    (NoRepeat, {"memory": 1025}, "from 1 to 1024"),
+    (RepetitionPenalty, {"penalty": 0}, "from 1e-06 to 1e.06"),
+    (RepetitionPenalty, {"penalty": math.inf}, "from 1e-06"),
+    (RepetitionPenalty, {"memory": 0}, "from 1 to 1024"),
+    (PolyphonyCap, {"voices": 0}, "from 1 to 128"),
+    (LargestChord, {"notes": 0}, "from 1 to 1024"),
+    (GridSnap, {"grid": 0.0001}, "from 0.001"),
+    (GridSnap, {"grid": math.nan}, "from 0.001"),
     (GridSnap, {"unit": "bar"}, "s or beat"),
-    (NoteDensity, {"rate": 0}, "above 0"),
-    (NoteDensity, {"strength": -1}, "at least 0"),
-    (NoteDensity, {"memory": 0}, "1 note or more"),
+    (NoteDensity, {"rate": 0}, "from 0.001 to 1000"),
+    (NoteDensity, {"strength": -1}, "from 0 to 1000"),
+    (NoteDensity, {"memory": 1025}, "from 1 to 1024"),
 ]
 
 

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 an error that one line explains, 2 a wrong option, 130 Ctr
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     _let_threads_sleep()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files can be any bytes
     try:
         _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 from tyro.conf import arg
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from notelstm.notes import Notes
 
 __all__ = ["inspect"]
+
+_SHOWN: Final = 20
+"""Of a long list; --json has all of it."""
 
 
 def inspect(
@@ -78,13 +81,18 @@ def _held(path: Path, notes: Notes) -> NDArray[np.float64]:
 def _faults(report: ReadReport) -> None:
     for setting, count in report.left_out.items():
         print(f"  left out by {setting}: {count} notes")
-    for repair in report.repairs[:20]:
-        where = "" if repair.byte is None else f" at byte {repair.byte}"
+    for repair in report.repairs[:_SHOWN]:
+        where = "" if repair.chunk is None else f" in track chunk {repair.chunk}"
+        where += "" if repair.byte is None else f" at byte {repair.byte}"
         print(f"  repaired: {repair.message}{where}")
-    if report.repairs_total > 20:
-        print(f"  and {report.repairs_total - 20} more repairs")
-    for warning in report.warnings:
+    if report.repairs_total > _SHOWN:
+        print(f"  and {report.repairs_total - _SHOWN} more repairs")
+    if report.saved or report.lost:
+        print(f"  {report.saved} notes saved from damaged tracks, {report.lost} known to be lost")
+    for warning in report.warnings[:_SHOWN]:
         print(f"  note: {warning}")
+    if len(report.warnings) > _SHOWN:
+        print(f"  and {len(report.warnings) - _SHOWN} more notes")
 
 
 def _folder(path: Path, *, json: bool, leaks: bool) -> None:
@@ -114,8 +122,10 @@ def _folder(path: Path, *, json: bool, leaks: bool) -> None:
     for count, rule in ((n, rule) for rule, n in summary.reasons.items()):
         print(f"  {count} refused because: {rule}")
     _pairs("the same music twice", summary.duplicates)
-    if leaks:
+    if leaks and music.by_table:
         _pairs("on two sides of the split", crossing)
+    elif leaks:
+        print("  no table splits this folder, so that no side can leak to another")
 
 
 def _distribution(name: str, found: Distribution) -> None:
@@ -128,6 +138,8 @@ def _distribution(name: str, found: Distribution) -> None:
 
 def _pairs(title: str, found: Sequence[Leak]) -> None:
     print(f"  {title}: {len(found)} pairs")
-    for leak in found:
+    for leak in found[:_SHOWN]:
         moved = f" by {leak.semitones:+d} semitones" if leak.semitones else ""
         print(f"    {leak.kind}{moved}, {leak.share:.0%}: {leak.left} = {leak.right}")
+    if len(found) > _SHOWN:
+        print(f"    and {len(found) - _SHOWN} more, which --json lists")

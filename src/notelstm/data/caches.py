@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -73,8 +74,8 @@ def clear_caches(
         if wanted is not None and cached.name not in wanted:
             continue
         path = Path(cached.path)
-        with locked_now(_lock_of(base, cached)) as free:
-            if not free:
+        with contextlib.ExitStack() as locks:
+            if not all(locks.enter_context(locked_now(lock)) for lock in _locks_of(base, cached)):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -85,11 +86,15 @@ def clear_caches(
     return removed
 
 
-def _lock_of(base: Path, cached: Cached) -> Path:
-    """The lock of whoever makes it."""
-    if cached.kind == "downloads":
-        return base / "downloads" / f".{cached.name}.lock"
-    return base / "locks" / f"{cached.name}.lock"
+def _locks_of(base: Path, cached: Cached) -> list[Path]:
+    """The locks of whoever may be making it; what is not whole yet is named after the whole."""
+    folder = base / ("downloads" if cached.kind == "downloads" else "locks")
+    name = cached.name.lstrip(".")
+    return [
+        lock
+        for lock in sorted(folder.glob("*.lock"))
+        if name.startswith(lock.name.lstrip(".").removesuffix(".lock"))
+    ]
 
 
 def _things(base: Path) -> Iterator[tuple[str, Path]]:

@@ -23,6 +23,7 @@ from notelstm.data.lock import locked
 from notelstm.data.packed import PackedRows
 from notelstm.errors import DataError, EncodingError, OutputError, PluginError
 from notelstm.fields import Rows
+from notelstm.files import BAD_HEADER
 from notelstm.plugins import describe
 from notelstm.protocols import NoteEncoder
 
@@ -132,7 +133,7 @@ def _open(home: Path) -> Encoded | None:
         begins = np.cumsum(lengths) - lengths
         rows = PackedRows(home / "rows.npy", begins, lengths)
         return Encoded(rows=rows, refused=about["refused"], folder=home)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, *BAD_HEADER) as error:
         _log.warning("%s is damaged (%s) and is made again", home, error)
         return None
 

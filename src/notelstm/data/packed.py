@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from notelstm.errors import DataError
 from notelstm.fields import Rows
+from notelstm.files import BAD_HEADER
 
 __all__ = ["PackedRows"]
 
@@ -84,7 +85,7 @@ class PackedRows(Sequence[Rows]):
             try:
                 # Torch wants memory that could be written to; what is written goes nowhere.
                 self._rows = np.asarray(np.load(self._path, mmap_mode="c"))
-            except (OSError, EOFError, ValueError) as error:
+            except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
                 raise DataError(
                     "rows that are mapped into memory are there, and whole",
                     got=str(error),

@@ -86,26 +86,37 @@ def list_files(paths: Sequence[str | os.PathLike[str]]) -> FileList:
 
 
 def _walk(folder: str, prefix: str, visited: set[str]) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Name, path and state of each MIDI file in a folder and the folders in it."""
-    real = os.path.realpath(folder)
-    if real in visited:
-        return  # a link that leads back would be walked for ever
-    visited.add(real)
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        _log.warning("left out: %s", error)
-        return
-    for entry in entries:
+    """Name, path and state of each MIDI file in a folder and the folders in it, however deep."""
+    below = [(prefix, _entries(folder, visited))]
+    while below:
+        prefix, entries = below[-1]
+        entry = next(entries, None)
+        if entry is None:
+            below.pop()
+            continue
         try:
             if entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", visited)
+                below.append((f"{prefix}{entry.name}/", _entries(entry.path, visited)))
             elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
                 # On Windows the state that a directory lists lacks some of it.
                 state = entry.stat() if os.name != "nt" else os.stat(entry.path)
                 yield prefix + entry.name, entry.path, state
         except OSError as error:
             _log.warning("left out: %s", error)
+
+
+def _entries(folder: str, visited: set[str]) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder that was not visited before, by name."""
+    real = os.path.realpath(folder)
+    if real in visited:
+        return iter(())  # a link that leads back would be walked for ever
+    visited.add(real)
+    try:
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except OSError as error:
+        _log.warning("left out: %s", error)
+        return iter(())
 
 
 def _file_list(found: Iterable[tuple[str, str, os.stat_result]]) -> FileList:

@@ -9,10 +9,10 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.tracker import RECALLED
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import BeatMap, Note, Notes
+from notelstm.protocols import RECALLED
 
 __all__ = ["BeatTracker"]
 

@@ -10,10 +10,10 @@ from typing import Final, final
 import numpy as np
 
 from notelstm.encoders.rows import as_rows
-from notelstm.encoders.tracker import RECALLED
 from notelstm.errors import EncodingError
 from notelstm.fields import Event, EventType, Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
+from notelstm.protocols import RECALLED
 
 __all__ = ["EventTracker", "PerformanceEventEncoder"]
 

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Mask, Role, Row, Rows
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
-from notelstm.protocols import NoteEncoder, Tracker, TrackingEncoder
+from notelstm.protocols import RECALLED, NoteEncoder, Tracker, TrackingEncoder
 
-__all__ = ["RECALLED", "RowTracker", "tracker_of"]
-
-RECALLED: Final = 1024
-"""How many of the latest notes a tracker recalls when it has forgotten them."""
+__all__ = ["RowTracker", "tracker_of"]
 
 _TOUCHING: Final = 1e-6
 """Seconds by which a note may seem to outlast the onset that it ends at, as float64 has it."""

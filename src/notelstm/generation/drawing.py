@@ -13,7 +13,7 @@ from torch import Tensor
 from notelstm.fields import Field, Interval, Mask, Rows
 from notelstm.generation.forcing import forced_after, reweighted
 from notelstm.generation.lanes import Lanes, Views
-from notelstm.generation.parts import Parts, check_drawn
+from notelstm.generation.parts import Parts, check_drawn, check_legal
 from notelstm.generation.steps import ModuleStep, Place, Step
 from notelstm.protocols import LeanStep, Legal, PlainPrediction, Prediction
 
@@ -57,6 +57,10 @@ class TensorDraw:
             column = self._columns[name]
             if name in fixed:
                 drawn[name] = fixed[name]
+                if self._parts.grammar:
+                    field = self._parts.fields[name]
+                    views = Views(self._lanes, drawn)
+                    check_legal(fixed[name], field, self._legal(field, views))
             else:
                 said = self._said(name, place.context, drawn, fixed)
                 drawn[name] = self._chosen(name, said, uniforms[:, column], {**drawn, **fixed})

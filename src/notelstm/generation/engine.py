@@ -55,7 +55,7 @@ class Engine:
         self._draw: Final = TensorDraw(parts, lanes, self._step)
         self._quick: Final = self._quick_draw()
         self._compiled: Final = (
-            CompiledDraw(parts, self._step, len(lanes), compiled) if compiled else None
+            CompiledDraw(parts, self._step, len(lanes), compiled) if compiled is not None else None
         )
 
     def _quick_draw(self) -> PlainDraw | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import numbers
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, final
 
@@ -45,11 +46,18 @@ class Limits(NamedTuple):
         """The limits.
 
         Raises:
-            ConfigError: If a number is negative, infinite or NaN.
+            ConfigError: If a number is negative, infinite or NaN, notes are not whole, or `until`
+                cannot be called.
         """
         for name, value in (("notes", self.notes), ("seconds", self.seconds)):
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"{name} is finite and at least 0", got=f"{value}")
+            if value is None:
+                continue
+            if not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+                raise ConfigError(f"{name} is finite and at least 0", got=f"{value!r}")
+            if name == "notes" and value != int(value):
+                raise ConfigError("notes are whole", got=f"{value!r}")
+        if self.until is not None and not callable(self.until):
+            raise ConfigError("until is a function of the music so far", got=f"{self.until!r}")
         return self
 
 

@@ -32,9 +32,16 @@ def push_all(tracker: Tracker, rows: Rows, *, bulk: bool) -> None:
 
 def rows_after(clock: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     """Rows (N, F) of notes that follow on what ended at `clock`, in seconds on the same clock."""
-    # A note where the music stands makes the encoder measure the step from there.
+    # A note where the music stands makes the encoder measure the step from there; one that was put
+    # a little later than where it began lets none begin before it.
+    start = np.maximum(notes.start, clock)
     anchor = Notes(start=[clock], end=[clock], pitch=[0], velocity=[1])
-    plain = Notes(start=notes.start, end=notes.end, pitch=notes.pitch, velocity=notes.velocity)
+    plain = Notes(
+        start=start,
+        end=np.maximum(notes.end, start),
+        pitch=notes.pitch,
+        velocity=notes.velocity,
+    )
     return encoder.encode(Notes.merge([anchor, plain]))[1:]
 
 
@@ -103,6 +110,17 @@ class Lanes:
         """Take in the next T rows of each lane, (T, B, F); they wait as long as nobody looks."""
         self.alike = self._alone
         self._waiting.append(table.reshape(-1, table.shape[-1]))
+
+    def after(self, rows: Rows) -> list[Tracker]:
+        """The trackers as they will be with the same rows (T, F) in every lane; these stay.
+
+        Raises:
+            EncodingError: If a row does not fit what was played.
+        """
+        tried = [tracker.copy() for tracker in self.trackers[: 1 if self.alike else None]]
+        for tracker in tried:
+            push_all(tracker, rows, bulk=self.bulk)
+        return _copies(tried[0], len(self)) if self.alike else tried
 
     def add_all(self, rows: Rows) -> None:
         """Take in the same rows (T, F) in every lane."""

@@ -9,6 +9,7 @@ from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, DataError
 from notelstm.generation.best import Weighed
 from notelstm.generation.goals import LOST, Goal, Limits, Until
+from notelstm.generation.parts import check_whole
 from notelstm.generation.session import Session
 from notelstm.notes import Note, Notes
 from notelstm.protocols import Precision, Sampler
@@ -94,8 +95,8 @@ def generate_batch(
     Raises:
         ConfigError: If a limit is negative, infinite or NaN, or there is nothing to draw.
     """
-    if best_of < 1:
-        raise ConfigError("the best is kept of at least 1", got=f"{best_of}")
+    check_whole("best_of", best_of, 1)
+    check_whole("batch", batch, 1)
     if notes is None and seconds is None and until is None:
         notes = 128
     chosen = bundle.sampler if sampler is None else sampler
@@ -191,6 +192,8 @@ def _session(
     compiled: Precision | None,
 ) -> Session:
     """A session that has read the prompt."""
+    if prompt is not None and not isinstance(prompt, Notes):
+        raise ConfigError("a prompt is Notes", got=f"{prompt!r}", fix="read_midi(prompt)")
     session = Session(
         bundle.player,
         bundle.encoder,

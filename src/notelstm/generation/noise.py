@@ -54,10 +54,12 @@ class LaneNoise:
         fields: F, fields of a row.
 
     Attributes:
+        seed: The seed.
         at: The row whose uniforms come next; it can be set.
     """
 
     def __init__(self, seed: int, lanes: int, fields: int) -> None:
+        self.seed: Final = seed
         self.at: int = 0
         self._streams: Final = [NoiseStream(seed, i, fields) for i in range(lanes)]
         self._number = -1

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from notelstm.errors import ConfigError, DataError, FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.protocols import Feedback, NoteEncoder, NoteModel, Sampler
+from notelstm.protocols import Feedback, Legal, NoteEncoder, NoteModel, Sampler
 
-__all__ = ["Parts", "check_drawn", "check_forced", "check_numbers", "check_parts"]
+__all__ = [
+    "Parts",
+    "check_drawn",
+    "check_forced",
+    "check_legal",
+    "check_parts",
+    "check_sampler",
+    "check_whole",
+]
+
+_MOST: Final = float(torch.finfo(torch.float32).max)
+"""The greatest number that a row can hold."""
 
 
 class Parts(NamedTuple):
@@ -46,9 +58,31 @@ def check_forced(fields: Mapping[str, Field], forced: Mapping[str, float]) -> No
             )
         field = fields[name]
         low, high = field.interval if field.classes is None else (0, field.classes - 1)
-        if not low <= entry <= high or (field.is_categorical and entry != int(entry)):
-            what = "a class id" if field.is_categorical else "a number"
-            raise FieldError(f"{name} is {what} from {low:g} to {high:g}", got=f"{entry:g}")
+        good = isinstance(entry, numbers.Real) and low <= entry <= high and abs(entry) <= _MOST
+        if not good or (field.is_categorical and entry != int(entry)):
+            what = "a class id" if field.is_categorical else "a finite number"
+            raise FieldError(f"{name} is {what} from {low:g} to {high:g}", got=f"{entry!r}")
+
+
+def check_legal(entries: Tensor, field: Field, legal: Legal | None) -> None:
+    """Check that (B,) forced entries can come next in every lane.
+
+    Raises:
+        FieldError: If one cannot.
+    """
+    if legal is None:
+        return
+    if isinstance(legal, Tensor):
+        good = legal[torch.arange(len(entries), device=entries.device), entries]
+    else:
+        good = (legal[0] <= entries) & (entries <= legal[1])
+    if not bool(good.all()):
+        raise FieldError(
+            "a forced entry is one that can come next",
+            got=f"{field.name} {float(entries[0]):g}",
+            where="" if len(good) == 1 else f"lane {int((~good).nonzero()[0])}",
+            fix="force another, or the fields before it as well",
+        )
 
 
 def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
@@ -56,6 +90,7 @@ def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
 
     Raises:
         ShapeError: If it is not an entry for each lane.
+        FieldError: If a class id is none of the field's.
     """
     if not isinstance(drawn, Tensor) or drawn.shape != (lanes,):
         got = tuple(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
@@ -65,20 +100,41 @@ def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
             where=f"field {field.name!r}",
             fix="try the sampler with notelstm.testing.check_sampler",
         )
+    if field.classes is not None:
+        least, most = (int(end) for end in drawn.aminmax())
+        if not 0 <= least <= most < field.classes:
+            raise FieldError(
+                f"a sampler draws class ids of the field, 0 to {field.classes - 1}",
+                got=f"{most if least >= 0 else least}",
+                where=f"field {field.name!r}",
+                fix="try the sampler, and what processors give it, with notelstm.testing: "
+                "check_sampler, check_processor",
+            )
     return drawn
 
 
-def check_numbers(lanes: int, seed: int, undoable: int) -> None:
-    """Check a session's settings.
+def check_whole(what: str, value: object, least: int = 0) -> None:
+    """Check a number that counts something.
 
     Raises:
-        ConfigError: If there are no lanes, or the seed or `undoable` is negative.
+        ConfigError: If it is not whole, or less than the least.
     """
-    if lanes < 1:
-        raise ConfigError("a session has at least 1 lane", got=f"{lanes}")
-    for name, value in (("a seed", seed), ("undoable", undoable)):
-        if value < 0:
-            raise ConfigError(f"{name} is at least 0", got=f"{value}")
+    if not isinstance(value, numbers.Integral) or int(value) < least:
+        raise ConfigError(f"{what} is a whole number, at least {least}", got=f"{value!r}")
+
+
+def check_sampler(sampler: object) -> None:
+    """Check that something can choose.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if not callable(sampler) or isinstance(sampler, type):
+        raise ConfigError(
+            "a sampler is an object that chooses, or a function",
+            got=f"{sampler!r}",
+            fix="give an object: Greedy()",
+        )
 
 
 def check_parts(model: NoteModel, encoder: NoteEncoder) -> None:

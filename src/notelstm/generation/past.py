@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from notelstm.errors import ConfigError
-from notelstm.fields import Rows
+from notelstm.fields import Field, Rows
 from notelstm.generation.lanes import Lanes, push_all
 from notelstm.generation.steps import Place
 from notelstm.notes import Note
@@ -27,15 +27,19 @@ class Snapshot:
 
     Attributes:
         place: Where the model stood.
+        seed: What the noise is made from.
         noise: Which row's noise came next.
         trackers: Each lane's music.
         alike: Whether all lanes were alike.
+        fields: The session's fields.
     """
 
     place: Place
+    seed: int
     noise: int
     trackers: Sequence[Tracker]
     alike: bool
+    fields: tuple[Field, ...]
 
 
 @final

@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from notelstm.encoders.rows import as_rows
-from notelstm.errors import ConfigError, EncodingError
+from notelstm.errors import ConfigError, EncodingError, FieldError
 from notelstm.fields import Rows
 from notelstm.generation.engine import Engine
 from notelstm.generation.goals import LOST, Goal, Limits, Until
 from notelstm.generation.lanes import Lanes, rows_after
 from notelstm.generation.noise import LaneNoise
-from notelstm.generation.parts import Parts, check_forced, check_numbers, check_parts
+from notelstm.generation.parts import (
+    Parts,
+    check_forced,
+    check_parts,
+    check_sampler,
+    check_whole,
+)
 from notelstm.generation.past import Past, Snapshot
 from notelstm.notes import Note, Notes
 from notelstm.protocols import (
@@ -26,6 +32,9 @@ from notelstm.protocols import (
 )
 
 __all__ = ["Session"]
+
+_ROUNDED: Final = 0.01
+"""Seconds by which an encoder may have put a note later than it was fed."""
 
 
 @final
@@ -70,14 +79,17 @@ class Session:
         undoable: int = 64,
         compiled: Precision | None = None,
     ) -> None:
-        check_numbers(lanes, seed, undoable)
+        check_whole("lanes", lanes, 1)
+        check_whole("a seed", seed)
+        check_whole("undoable", undoable)
+        check_sampler(sampler)
         check_parts(model, encoder)
         self._encoder: Final = encoder
         grammar = isinstance(encoder, TrackingEncoder)
         fields = {field.name: field for field in encoder.fields}
         self._parts: Final = Parts(model, sampler, feedback, fields, grammar)
         self._lanes: Final = Lanes(encoder, lanes)
-        self._noise: Final = LaneNoise(seed, lanes, len(fields))
+        self._noise = LaneNoise(seed, lanes, len(fields))
         self._engine: Final = Engine(self._parts, self._lanes, compiled=compiled)
         self._past: Final = Past(self._lanes, undoable if lanes == 1 else 0)
 
@@ -104,9 +116,14 @@ class Session:
         if not len(checked):
             return
         before = self._engine.place
+        # Where rows may not fit what was played, the trackers say so before anything has changed.
+        after = self._lanes.after(checked) if self._parts.grammar else None
         with self._engine.using():
             self._engine.read(checked)
-        self._lanes.add_all(checked)
+        if after is None:
+            self._lanes.add_all(checked)
+        else:
+            self._lanes.trackers = after
         self._past.add(checked, before)
 
     def _rows_of(self, notes: Notes) -> Rows:
@@ -118,11 +135,12 @@ class Session:
                 got=f"{type(self._encoder).__name__}, {len(self._lanes)} lanes",
                 fix="feed rows",
             )
-        if len(notes) and notes.start[0] < clock:
+        if len(notes) and notes.start[0] < clock - _ROUNDED:
             raise EncodingError(
-                f"notes begin where the session stands, at {clock:g} s, or later",
-                got=f"{notes.start[0]:g} s",
+                f"notes begin where the session stands, at {clock:.6g} s, or later",
+                got=f"{notes.start[0]:.6g} s",
                 where="note 0",
+                fix="feed notes in the order of their onsets",
             )
         return rows_after(clock, notes, self._encoder)
 
@@ -141,15 +159,20 @@ class Session:
             (B, F) rows.
 
         Raises:
-            FieldError: If a forced field does not exist, or cannot have that entry.
+            FieldError: If a forced field does not exist, or cannot have that entry, ever or next;
+                then nothing has changed.
         """
         check_forced(self._parts.fields, forced)
         with self._engine.using():
             return self._draw(forced)
 
     def _draw(self, forced: dict[str, float]) -> Rows:
-        before = self._engine.place
-        rows = self._engine.draw(self._noise, forced)
+        before, at = self._engine.place, self._noise.at
+        try:
+            rows = self._engine.draw(self._noise, forced)
+        except FieldError:
+            self._noise.at = at
+            raise
         self._lanes.add(rows)
         self._past.add(rows, before)
         return rows
@@ -166,23 +189,39 @@ class Session:
     def snapshot(self) -> Snapshot:
         """Where the session stands, to go back to with :meth:`restore` as often as one likes."""
         trackers = [tracker.copy() for tracker in self._lanes.trackers]
-        return Snapshot(self._engine.place, self._noise.at, trackers, self._lanes.alike)
+        return Snapshot(
+            self._engine.place,
+            self._noise.seed,
+            self._noise.at,
+            trackers,
+            self._lanes.alike,
+            tuple(self._parts.fields.values()),
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: from there on the same calls give the same rows.
 
         Args:
-            snapshot: Of this session, or of one of the same model, encoder and number of lanes.
+            snapshot: Of this session, or of one of the same model, encoder and number of lanes; its
+                seed is gone on with.
 
         Raises:
-            ConfigError: If it has another number of lanes.
+            ConfigError: If it has another number of lanes, or other fields.
         """
+        if not isinstance(snapshot, Snapshot) or snapshot.fields != self._encoder.fields:
+            raise ConfigError(
+                "a snapshot is of a session with the same model and encoder",
+                got="none" if not isinstance(snapshot, Snapshot) else "one with other fields",
+            )
         if len(snapshot.trackers) != len(self._lanes):
             raise ConfigError(
                 f"a snapshot has the session's {len(self._lanes)} lanes",
                 got=f"{len(snapshot.trackers)}",
             )
-        self._engine.place, self._noise.at = snapshot.place, snapshot.noise
+        self._engine.place = snapshot.place
+        if snapshot.seed != self._noise.seed:
+            self._noise = LaneNoise(snapshot.seed, len(self._lanes), len(self._parts.fields))
+        self._noise.at = snapshot.noise
         self._lanes.trackers = [tracker.copy() for tracker in snapshot.trackers]
         self._lanes.alike = snapshot.alike
         self._past.clear()
@@ -198,8 +237,7 @@ class Session:
         Raises:
             ConfigError: If so many cannot be taken back.
         """
-        if notes < 1:
-            raise ConfigError("at least 1 note is taken back", got=f"{notes}")
+        check_whole("notes", notes, 1)
         self._engine.place, rest = self._past.undo(notes)
         if len(rest):
             self.feed(rest)

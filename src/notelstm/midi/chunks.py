@@ -6,7 +6,7 @@ Source: Standard MIDI Files 1.0, MIDI Manufacturers Association, 1988; RP-029 (R
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from notelstm.errors import MidiError
 from notelstm.midi.report import RepairLog
@@ -152,17 +152,18 @@ def _division(header: _Header, log: RepairLog) -> tuple[int | None, float | None
 def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
     """The track chunks from a byte on."""
     chunks: list[Chunk] = []
+    finder = _Finder(data, end)
     while at < end and len(chunks) < _MOST_CHUNKS:
         size = int.from_bytes(data[at + 4 : at + 8], "big")
         if data[at : at + 4] == b"MTrk" and at + 8 <= end:
-            chunk = _track(data, at, end, len(chunks), log)
+            chunk = _track(data, at, end, len(chunks), log, finder)
             chunks.append(chunk)
             at = chunk.end
         elif _NAME.match(data, at, end) and at + 8 + size <= end:
             log.warnings.append(f"chunk {data[at : at + 4]!r} at byte {at} is no track")
             at += 8 + size
         else:
-            following = data.find(b"MTrk", at + 1, end)
+            following = finder.next(b"MTrk", at + 1)
             following = end if following < 0 else following
             log.add("junk", f"{following - at} bytes are no chunk and are passed over", byte=at)
             at = following
@@ -171,14 +172,37 @@ def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
     return chunks
 
 
-def _track(data: bytes, at: int, end: int, number: int, log: RepairLog) -> Chunk:
+@final
+class _Finder:
+    """Finds bytes from ever later places on, and passes over no byte twice.
+
+    A file of many headers that all say too much would be searched to its end for each of them.
+    """
+
+    def __init__(self, data: bytes, end: int) -> None:
+        self._data: Final = data
+        self._end: Final = end
+        self._last: dict[bytes, int] = {}
+
+    def next(self, wanted: bytes, start: int) -> int:
+        """Where they are next, from `start` on; -1 for nowhere."""
+        last = self._last.get(wanted, 0)
+        if 0 <= last < start or wanted not in self._last:
+            last = self._data.find(wanted, start, self._end)
+            self._last[wanted] = last
+        return last
+
+
+def _track(data: bytes, at: int, end: int, number: int, log: RepairLog, finder: _Finder) -> Chunk:
     """The track chunk at a byte: its declared length where that can be right."""
     start, size = at + 8, int.from_bytes(data[at + 4 : at + 8], "big")
     stop = start + size
-    inside = data.find(END_OF_TRACK + b"MTrk", start, min(stop, end))
+    boundary = END_OF_TRACK + b"MTrk"
+    inside = finder.next(boundary, start)
+    inside = inside if inside + len(boundary) <= min(stop, end) else -1
     if inside < 0 and (stop == end or (stop < end and _credible(data, start, stop, end))):
         return Chunk(number, start, stop, False)
-    following = data.find(b"MTrk", start, end)
+    following = finder.next(b"MTrk", start)
     real = inside + 3 if inside >= 0 else following if following >= 0 else end
     cut = data[real - 3 : real] != END_OF_TRACK
     if stop > end and cut and real == end:

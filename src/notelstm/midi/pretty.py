@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import numbers
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,6 +120,11 @@ def _raw(midi: Any, policy: ReadPolicy, log: RepairLog) -> RawNotes:
     blocks, zero = [np.zeros((0, 4))], 0
     pedals = {}
     for instrument in midi.instruments:
+        program = instrument.program
+        if not isinstance(program, numbers.Integral) or not 0 <= int(program) <= 127:
+            raise MidiError(
+                "an instrument of a PrettyMIDI has a program from 0 to 127", got=f"{program!r}"
+            )
         block = _block(instrument.notes)  # (N, 4)
         block = _sound(block, str(instrument.name), log)
         if policy.zero_length == "drop":

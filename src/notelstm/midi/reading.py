@@ -140,6 +140,9 @@ def _bytes_of(source: Source) -> tuple[bytes, str]:
 
 
 def _bytes_of_path(path: Path) -> bytes:
+    # A pipe that nobody writes to would be waited for; what a shell hands over is written to.
+    if path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
+        raise MidiError("MIDI is read from a file", got="a pipe", where=str(path))
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)

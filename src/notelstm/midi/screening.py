@@ -121,6 +121,8 @@ def _first_note(body: bytes, names: list[str]) -> int:
         elif status == 0xF0:
             size, start = _variable(body, at)
             at, status = start + size, 0
+            if at > len(body):
+                raise UnsureError("a system exclusive message that is longer than its chunk")
         elif not 0x80 <= status < 0xF0:
             raise UnsureError("an event without a status, or of a kind that no file may hold")
         elif status & 0xF0 == 0x90 or seen > _LOOKED_AT:

@@ -209,13 +209,17 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
         raise UnsureError("notes that never end, or too late")
     channel = int(table["velocity"][-1]) - 1
     zero_length = int(np.count_nonzero(end == start))
-    if _overlap(start, end, pitch, points=zero_length > 0):
+    overlapping = _overlapping(start, end, pitch, points=zero_length > 0)
+    if overlapping.size:
         if zero_length or policy.overlaps == "merge":
             raise UnsureError("overlapping notes of one pitch")
         if policy.overlaps == "close-all":
-            # The first note-off after the start is some note's own end: all notes do end.
+            # The first note-off after the start is some note's own end: all notes do end. Of those
+            # on one tick with a note-on it would matter which came first.
             voice = pitch.astype(np.int64) << 32
             offs = np.sort(voice | end)
+            if np.isin((voice | start)[np.isin(pitch, overlapping)], offs).any():
+                raise UnsureError("overlapping notes of one pitch, one begins as another ends")
             end = (offs[np.searchsorted(offs, voice | start, side="right")] & _LATE - 1).astype(
                 np.int32
             )
@@ -228,15 +232,17 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
     return _Track(track.program, track.is_drum, channel, *columns, zero_length=zero_length)
 
 
-def _overlap(start: _Ints, end: _Ints, pitch: _Ints, *, points: bool) -> bool:
-    """Whether notes of one pitch, sorted by start, sound or start together; or `points` may."""
+def _overlapping(start: _Ints, end: _Ints, pitch: _Ints, *, points: bool) -> _Ints:
+    """Pitches of which notes, sorted by start, sound or start together; or `points` may."""
     by_pitch = pitch.argsort(kind="stable")
     first, last = start.take(by_pitch), end.take(by_pitch)
     close = first[1:] < last[:-1]
     if points:
         close |= first[1:] == first[:-1]
     together = close.nonzero()[0]
-    return bool((pitch[by_pitch[together]] == pitch[by_pitch[together + 1]]).any())
+    former, latter = pitch[by_pitch[together]], pitch[by_pitch[together + 1]]
+    overlapping: _Ints = former[former == latter]
+    return overlapping
 
 
 def _pedalled(
@@ -255,10 +261,13 @@ def _pedalled(
 
 def _marks(score: Any) -> _Marks:
     """The tempos and metres of a chunk."""
-    return _Marks(
-        [(t.time, t.mspq) for t in score.tempos],
-        [(m.time, m.numerator, m.denominator) for m in score.time_signatures],
-    )
+    tempos = [(t.time, t.mspq) for t in score.tempos]
+    meters = [(m.time, m.numerator, m.denominator) for m in score.time_signatures]
+    for marks in (tempos, meters):
+        # symusic does not keep the order of many on one tick, of which the last counts.
+        if len({mark[0] for mark in marks}) < len(marks):
+            raise UnsureError("several tempos or metres on one tick")
+    return _Marks(tempos, meters)
 
 
 @functools.lru_cache(maxsize=16)

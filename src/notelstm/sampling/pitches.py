@@ -169,6 +169,8 @@ class Forbid:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if isinstance(self.values, str):
+            raise ConfigError("forbidden values are several numbers", got=repr(self.values))
         object.__setattr__(self, "values", tuple(map(float, self.values)))
         check_roles([self.role])
         if not np.isfinite(self.values).all():

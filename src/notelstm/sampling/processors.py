@@ -14,11 +14,11 @@ from typing import final
 
 import torch
 
-from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, View
 from notelstm.sampling.confining import allow_only, check_roles, confine
+from notelstm.sampling.settings import check_number
 
 __all__ = ["ShortestDuration", "Temperature", "allow_only"]
 
@@ -29,11 +29,11 @@ class Temperature:
     """Flatter draws above 1, sharper below.
 
     Attributes:
-        temperature: Above 0; 1 changes nothing. For 0, use the Greedy sampler.
+        temperature: From 1e-6 to 1e6; 1 changes nothing. For 0, use the Greedy sampler.
         roles: The roles of the fields that it changes; none for all.
 
     Raises:
-        ConfigError: If it is not above 0, or a role does not exist.
+        ConfigError: If it is out of range, or a role does not exist.
     """
 
     temperature: float = 1.0
@@ -43,12 +43,8 @@ class Temperature:
         """Check the settings."""
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(
-                "a temperature is above 0",
-                got=f"{self.temperature}",
-                fix="use the greedy sampler for 0",
-            )
+        # Beyond, float32 cannot tell what is likely from what is masked.
+        check_number("a temperature", self.temperature, 1e-6, 1e6, "use the greedy sampler for 0")
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a field of these roles, tempered."""
@@ -63,18 +59,17 @@ class ShortestDuration:
     """No note shorter than `seconds`: notes of no length vanish from a MIDI file.
 
     Attributes:
-        seconds: The least duration, at least 0.
+        seconds: The least duration, from 0 to 3600.
 
     Raises:
-        ConfigError: If it is negative or not finite.
+        ConfigError: If it is out of range.
     """
 
     seconds: float = 0.01
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if not 0 <= self.seconds < float("inf"):
-            raise ConfigError("a shortest duration is at least 0", got=f"{self.seconds}")
+        check_number("a shortest duration", self.seconds, 0, 3600)
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a duration in seconds, cut off below; others as they are."""

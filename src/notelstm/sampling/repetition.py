@@ -11,18 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, View
 from notelstm.sampling.confining import allowed_in_lanes, latest, tilted, told
+from notelstm.sampling.settings import MOST_RECALLED, check_number, check_whole
 
 __all__ = ["NoRepeat", "RepetitionPenalty"]
-
-
-def _check(memory: int, least: int) -> None:
-    if not memory >= least:
-        raise ConfigError(f"a memory is of {least} notes or more", got=f"{memory}")
 
 
 def _pitches(view: View, count: int) -> NDArray[np.int64]:
@@ -35,8 +30,8 @@ class NoRepeat:
     """No `n` pitches in a row that were played in a row before; of events, it acts on note-ons.
 
     Attributes:
-        n: How many, at least 1: with 1 no pitch comes back.
-        memory: How many of the latest notes count, at least `n`.
+        n: How many, 1 to 1024: with 1 no pitch comes back.
+        memory: How many of the latest notes count, 1 to 1024; never less than `n`.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -47,9 +42,8 @@ class NoRepeat:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not self.n >= 1:
-            raise ConfigError("as many as 1 note or more are not repeated", got=f"{self.n}")
-        _check(self.memory, self.n)
+        check_whole("how many pitches are not repeated", self.n, 1, MOST_RECALLED)
+        check_whole("a memory", self.memory, 1, MOST_RECALLED)
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a pitch class id, without those that would repeat."""
@@ -60,7 +54,7 @@ class NoRepeat:
 
     def _ends(self, view: View) -> NDArray[np.int64]:
         """The pitches that followed before on the pitches played last."""
-        played = _pitches(view, self.memory)
+        played = _pitches(view, max(self.memory, self.n))
         if len(played) < self.n:
             return played[:0]
         runs = np.lib.stride_tricks.sliding_window_view(played, self.n)  # (N - n + 1, n)
@@ -74,8 +68,8 @@ class RepetitionPenalty:
     """Pitches among those played last are `penalty` times less likely, beside the others.
 
     Attributes:
-        penalty: Above 0; 1 changes nothing, below 1 pitches come back more.
-        memory: How many of the latest notes count, at least 1.
+        penalty: From 1e-6 to 1e6; 1 changes nothing, below 1 pitches come back more.
+        memory: How many of the latest notes count, 1 to 1024.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -86,9 +80,8 @@ class RepetitionPenalty:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not 0 < self.penalty < math.inf:
-            raise ConfigError("a penalty is above 0", got=f"{self.penalty}")
-        _check(self.memory, 1)
+        check_number("a penalty", self.penalty, 1e-6, 1e6)
+        check_whole("a memory", self.memory, 1, MOST_RECALLED)
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a pitch class id, those played last rarer."""

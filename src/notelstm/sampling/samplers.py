@@ -11,6 +11,7 @@ from torch import Tensor
 from notelstm.fields import Field
 from notelstm.predictions import Categorical, PlainCategorical
 from notelstm.protocols import PlainPrediction, Prediction, Processor, View
+from notelstm.sampling.settings import as_processors
 
 __all__ = ["Ancestral", "Greedy", "Weighted"]
 
@@ -47,9 +48,16 @@ class Ancestral:
 
     Attributes:
         processors: Applied in order before the draw.
+
+    Raises:
+        ConfigError: If they are not processors.
     """
 
     processors: tuple[Processor, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        object.__setattr__(self, "processors", as_processors(self.processors))
 
     def __call__(
         self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
@@ -69,9 +77,16 @@ class Greedy:
 
     Attributes:
         processors: Applied in order before the choice.
+
+    Raises:
+        ConfigError: If they are not processors.
     """
 
     processors: tuple[Processor, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        object.__setattr__(self, "processors", as_processors(self.processors))
 
     def __call__(
         self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
@@ -93,9 +108,16 @@ class Weighted:
 
     Attributes:
         processors: Applied in order before the draw.
+
+    Raises:
+        ConfigError: If they are not processors.
     """
 
     processors: tuple[Processor, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        object.__setattr__(self, "processors", as_processors(self.processors))
 
     def __call__(
         self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from typing import Final
 
@@ -60,7 +61,7 @@ def pitch_classes(name: str) -> frozenset[int]:
         >>> sorted(pitch_classes("100010010000"))
         [0, 4, 7]
     """
-    text = name.strip()
+    text = name.strip() if isinstance(name, str) else ""
     if re.fullmatch("[01]{12}", text) and "1" in text:
         return frozenset(k for k, digit in enumerate(text) if digit == "1")
     found = _SCALE.fullmatch("c chromatic" if text.lower() == "chromatic" else text)
@@ -88,8 +89,9 @@ def note_number(name: str | int) -> int:
         (21, 108, 60)
     """
     number = -1
-    if isinstance(name, int):
-        number = name
+    if not isinstance(name, str):
+        # A float from an array or from JSON may be whole.
+        number = int(name) if isinstance(name, numbers.Real) and name % 1 == 0 else -1
     elif name.strip().isdecimal():
         number = int(name)
     elif (found := _NOTE.fullmatch(name.strip())) is not None:

@@ -9,11 +9,12 @@ from typing import Final, cast, final
 import numpy as np
 import torch
 
-from notelstm.errors import ConfigError, FieldError
+from notelstm.errors import FieldError
 from notelstm.fields import Field
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, StepTracker, Tracker, View
 from notelstm.sampling.confining import allowed_in_lanes, confine, latest, told
+from notelstm.sampling.settings import MOST_RECALLED, check_whole
 
 __all__ = ["LargestChord", "PolyphonyCap", "step_tracker"]
 
@@ -77,18 +78,17 @@ class PolyphonyCap:
     encoders of the library have it.
 
     Attributes:
-        voices: At least 1; 1 makes a melody.
+        voices: 1 to 128; 1 makes a melody.
 
     Raises:
-        ConfigError: If it is less than 1.
+        ConfigError: If it is no whole number of these.
     """
 
     voices: int = 4
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if not self.voices >= 1:
-            raise ConfigError("a cap leaves at least 1 voice", got=f"{self.voices}")
+        check_whole("a cap on voices", self.voices, 1, 128)
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a step, a pitch or an event, confined to what the cap has room for."""
@@ -133,18 +133,17 @@ class LargestChord:
     note-on. Steps that are numbers are a millisecond or more then.
 
     Attributes:
-        notes: At least 1; 1 allows no chords.
+        notes: 1 to 1024; 1 allows no chords.
 
     Raises:
-        ConfigError: If it is less than 1.
+        ConfigError: If it is no whole number of these.
     """
 
     notes: int = 6
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if not self.notes >= 1:
-            raise ConfigError("the largest chord has at least 1 note", got=f"{self.notes}")
+        check_whole("the largest chord", self.notes, 1, MOST_RECALLED)
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a step or an event, confined to what the chord has room for."""

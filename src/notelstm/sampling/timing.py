@@ -17,6 +17,7 @@ from notelstm.fields import Field
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, Tracker, View
 from notelstm.sampling.confining import allowed_in_lanes, confine, latest, moved, tilted, told
+from notelstm.sampling.settings import MOST_RECALLED, check_number, check_whole
 from notelstm.sampling.texture import step_tracker
 
 __all__ = ["GridSnap", "NoteDensity"]
@@ -57,7 +58,7 @@ class GridSnap:
     wait than the longest.
 
     Attributes:
-        grid: From line to line, at least 0.001.
+        grid: From line to line, 0.001 to 3600.
         unit: Of the grid: ``"s"`` or ``"beat"``. Fields in another unit stay as they are.
 
     Raises:
@@ -69,8 +70,7 @@ class GridSnap:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not _FINEST <= self.grid < math.inf:
-            raise ConfigError(f"a grid is {_FINEST} or wider", got=f"{self.grid}")
+        check_number("a grid", self.grid, _FINEST, 3600)
         if self.unit not in ("s", "beat"):
             raise ConfigError("a grid is in s or beat", got=repr(self.unit))
 
@@ -126,9 +126,9 @@ class NoteDensity:
     likelier.
 
     Attributes:
-        rate: Notes a second, above 0.
-        strength: How much it bends, at least 0, which changes nothing.
-        memory: How many of the latest notes count, at least 1.
+        rate: Notes a second, 0.001 to 1000.
+        strength: How much it bends, from 0, which changes nothing, to 1000.
+        memory: How many of the latest notes count, 1 to 1024.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -140,12 +140,9 @@ class NoteDensity:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        good = 0 < self.rate < math.inf and self.memory >= 1
-        if not (good and 0 <= self.strength < math.inf):
-            raise ConfigError(
-                "a rate is above 0, a strength at least 0, a memory of 1 note or more",
-                got=f"{self}",
-            )
+        check_number("a rate", self.rate, 1e-3, 1e3)
+        check_number("a strength", self.strength, 0, 1e3)
+        check_whole("a memory", self.memory, 1, MOST_RECALLED)
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of a step or an event, bent towards the rate."""

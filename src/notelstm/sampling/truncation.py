@@ -18,6 +18,7 @@ from notelstm.fields import Field
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, View
 from notelstm.sampling.confining import allow_only, check_roles
+from notelstm.sampling.settings import check_whole
 
 __all__ = ["MinP", "TopK", "TopP"]
 
@@ -36,7 +37,7 @@ class TopK:
         roles: The roles of the fields that it changes; none for all.
 
     Raises:
-        ConfigError: If `k` is less than 1, or a role does not exist.
+        ConfigError: If `k` is no whole number of at least 1, or a role does not exist.
     """
 
     k: int = 10
@@ -46,8 +47,7 @@ class TopK:
         """Check the settings."""
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
-        if not self.k >= 1:
-            raise ConfigError("top-k keeps at least 1 class", got=f"{self.k}")
+        check_whole("top-k", self.k, 1, 2**31)
 
     def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
         """The prediction of classes without those less likely than the k-th."""

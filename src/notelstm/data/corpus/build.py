@@ -38,7 +38,7 @@ from notelstm.data.corpus.shards import (
 )
 from notelstm.data.scan import FileList
 from notelstm.errors import DataError, OutputError
-from notelstm.files import written_whole
+from notelstm.files import BAD_HEADER, written_whole
 from notelstm.notes import Notes
 
 __all__ = [
@@ -92,7 +92,7 @@ def current(cache: Path) -> Generation | None:
             if not (cache / _CURRENT).exists():
                 return None
             time.sleep(0.01)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, *BAD_HEADER) as error:
             _log.warning("%s is damaged (%s) and is made again", cache, error)
             return None
     _log.warning("%s is not whole and is made again", cache)

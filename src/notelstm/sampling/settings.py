@@ -1,0 +1,62 @@
+"""What processors and samplers check of their settings."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+from typing import Final
+
+from notelstm.errors import ConfigError
+from notelstm.protocols import RECALLED, Processor
+
+__all__ = ["MOST_RECALLED", "as_processors", "check_number", "check_whole"]
+
+MOST_RECALLED: Final = RECALLED
+"""The longest memory that a processor can have."""
+
+
+def check_whole(what: str, value: object, least: int, most: int, fix: str = "") -> None:
+    """Refuse what is no whole number in a range.
+
+    Args:
+        what: What the setting is, "a cap on voices".
+        value: Its value.
+        least: The least that it can be.
+        most: The greatest.
+        fix: What to do instead.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
+        raise ConfigError(
+            f"{what} is a whole number from {least} to {most}", got=f"{value!r}", fix=fix
+        )
+
+
+def check_number(what: str, value: object, least: float, most: float, fix: str = "") -> None:
+    """Refuse what is no number in a range; the arguments are those of :func:`check_whole`.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not isinstance(value, numbers.Real) or not least <= float(value) <= most:
+        raise ConfigError(
+            f"{what} is a number from {least:g} to {most:g}", got=f"{value!r}", fix=fix
+        )
+
+
+def as_processors(given: object) -> tuple[Processor, ...]:
+    """The processors of a sampler.
+
+    Raises:
+        ConfigError: If they are not several things that can be called.
+    """
+    several = tuple(given) if isinstance(given, Iterable) else None
+    if several is None or not all(map(callable, several)):
+        raise ConfigError(
+            "a sampler has processors, in order",
+            got=f"{given!r}",
+            fix="give a tuple, (Scale(name='D dorian'),)",
+        )
+    return several
