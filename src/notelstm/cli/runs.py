@@ -54,7 +54,7 @@ def chosen_recipe(
 
 def run_recipe(
     recipe: Recipe,
-    pieces: list[Notes],
+    pieces: Sequence[Notes],
     output: Path,
     *,
     source: Corpus,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, final, overload
+
+from typing_extensions import override
 
 from notelstm.errors import ConfigError, DataError, PluginError
 
@@ -37,7 +39,7 @@ class Music(NamedTuple):
     split: Split
     by_table: bool
 
-    def side(self, side: Side, limit: int | None = None) -> list[Notes]:
+    def side(self, side: Side, limit: int | None = None) -> Sequence[Notes]:
         """The pieces of one side, at most `limit` of them.
 
         Raises:
@@ -45,7 +47,7 @@ class Music(NamedTuple):
         """
         return self.named(side, limit)[1]
 
-    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], list[Notes]]:
+    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], Sequence[Notes]]:
         """The names and the pieces of one side, at most `limit` of them.
 
         Raises:
@@ -53,6 +55,8 @@ class Music(NamedTuple):
         """
         everything: Iterable[int] = range(len(self.corpus))
         numbers = list(everything if side == "all" else getattr(self.split, side))
+        if not len(self.corpus):
+            next(self.corpus.pieces())  # which says why there is none
         if not numbers:
             raise DataError(
                 f"{self.corpus.name} has pieces for {side}",
@@ -61,7 +65,30 @@ class Music(NamedTuple):
             )
         chosen = numbers[:limit]
         names = [self.corpus.names[number] for number in chosen]
-        return names, [self.corpus[number] for number in chosen]
+        return names, _Pieces(self.corpus, chosen)
+
+
+@final
+class _Pieces(Sequence["Notes"]):
+    """Some pieces of a corpus, each read from its cache when it is looked at."""
+
+    def __init__(self, corpus: Corpus, numbers: Sequence[int]) -> None:
+        self._corpus = corpus
+        self._numbers = numbers
+
+    @override
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Notes: ...
+    @overload
+    def __getitem__(self, index: slice) -> _Pieces: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Notes | _Pieces:
+        if isinstance(index, slice):
+            return _Pieces(self._corpus, self._numbers[index])
+        return self._corpus[self._numbers[index]]
 
 
 def open_music(

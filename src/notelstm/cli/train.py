@@ -10,6 +10,8 @@ import tyro
 from tyro.conf import arg
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from notelstm.bundle import Bundle
     from notelstm.notes import Notes
 
@@ -108,7 +110,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     chosen = replace(chosen, training=replace(chosen.training, **training))
     music = open_music(folder, chosen.policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
-    held_out: list[Notes] = []
+    held_out: Sequence[Notes] = ()
     if validation > 0 and music.split.validation:
         most = max(1, round(validation * len(pieces))) if music.by_table else None
         held_out = music.side("validation", most)

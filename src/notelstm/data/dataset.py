@@ -84,8 +84,7 @@ class SequenceDataset(Dataset[Batch]):
             raise ConfigError("scored is 'last' or 'every'", got=repr(scored))
         packed = pieces if isinstance(pieces, PackedRows) else PackedRows.join(pieces)
         if crossing:
-            joined = PackedRows.join(packed)
-            packed = PackedRows(joined.rows, [0], [len(joined.rows)])
+            packed = packed.as_one()
         self.window: Final = window
         self.scored: Final = scored
         self.packed: Final = packed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import final, overload
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from notelstm.errors import DataError
+from notelstm.errors import DataError, OutputError
 from notelstm.fields import Rows
 from notelstm.files import BAD_HEADER
 
@@ -76,6 +77,64 @@ class PackedRows(Sequence[Rows]):
         empty = np.zeros((0, 0), dtype=np.float32)
         rows = np.concatenate(pieces, dtype=np.float32) if pieces else empty
         return cls(rows, np.cumsum(lengths) - lengths, lengths)
+
+    @classmethod
+    def on_disk(
+        cls, pieces: Iterable[Rows], folder: str | os.PathLike[str] | None = None
+    ) -> PackedRows:
+        """Write pieces, one after the other, to a file without a name that is mapped into memory.
+
+        It takes no memory but that of the rows in use, and is gone when nobody looks at it any
+        more, whatever becomes of the process.
+
+        Args:
+            pieces: (N, F) each, taken one at a time.
+            folder: On which disk it is; None for the system's own temporary folder.
+
+        Raises:
+            DataError: If there is no piece, or pieces have other columns than others.
+            OutputError: If it cannot be written.
+        """
+        lengths: list[int] = []
+        width: int | None = None
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for piece in pieces:
+                    if width is not None and piece.shape[1] != width:
+                        raise DataError(
+                            "all pieces have the same columns",
+                            got=f"{width} and {piece.shape[1]}",
+                            fix="encode them with one encoder",
+                        )
+                    width = piece.shape[1]
+                    file.write(np.ascontiguousarray(piece, dtype=np.float32).tobytes())
+                    lengths.append(len(piece))
+                file.flush()
+                if width is None or not sum(lengths):
+                    raise DataError("there are rows to be kept", got="none")
+                # Torch wants memory that could be written to; what is written goes nowhere.
+                shape = (sum(lengths), width)
+                rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
+        except OSError as error:
+            raise OutputError(
+                "the rows of a corpus fit on the disk",
+                got=error.strerror or str(error),
+                where=str(folder or tempfile.gettempdir()),
+                fix="free some space",
+            ) from error
+        counts = np.array(lengths, dtype=np.int64)
+        return cls(rows, np.cumsum(counts) - counts, counts)
+
+    def as_one(self) -> PackedRows:
+        """All pieces as a single one; they are copied only if they do not follow each other."""
+        ends = self.begins + self.lengths
+        if not np.array_equal(self.begins[1:], ends[:-1]):
+            return PackedRows.join(self).as_one()
+        return PackedRows(
+            self.rows if self._path is None else self._path,
+            self.begins[:1],
+            [int(self.lengths.sum())] if len(self) else [],
+        )
 
     @property
     def rows(self) -> Rows:

@@ -7,15 +7,17 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast, final
+from pathlib import Path
+from typing import Any, Final, cast, final
 
 import torch
 
 from notelstm.bundle import Bundle, DataCard
 from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
 from notelstm.data.dataset import Scored
+from notelstm.data.packed import PackedRows
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -34,6 +36,9 @@ from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sample
 from notelstm.training import Callback, Playing, Trainer, TrainingConfig
 
 __all__ = ["Recipe"]
+
+_IN_MEMORY: Final = 1_000_000
+"""Notes whose rows are kept in memory; those of more are on the disk."""
 
 _log = logging.getLogger(__name__)
 
@@ -134,16 +139,27 @@ class Recipe:
         Raises:
             EncodingError: If a piece is outside the encoder's domain: which one and why.
         """
-        encoded = []
+        return list(self._encoded(pieces))
+
+    def _encoded(self, pieces: Sequence[Notes]) -> Iterator[Rows]:
         for i, piece in enumerate(pieces):
             try:
-                encoded.append(self.encoder.encode(piece))
+                yield self.encoder.encode(piece)
             except EncodingError as error:
                 where = f"piece {i}, {error.where}" if error.where else f"piece {i}"
                 raise EncodingError(
                     error.rule, got=error.got, where=where, fix=error.fix
                 ) from error
-        return encoded
+
+    def _rows(
+        self, pieces: Sequence[Notes], folder: str | os.PathLike[str] | None
+    ) -> Sequence[Rows]:
+        """The rows of each piece: of few notes in memory, of many on the disk."""
+        if sum(map(len, pieces)) <= _IN_MEMORY:
+            return self.encode(pieces)
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        return PackedRows.on_disk(self._encoded(pieces), folder)
 
     def batches(self, rows: Sequence[Rows], *, held_out: bool = False) -> Batches:
         """Cut rows into batches as the recipe trains on them.
@@ -218,7 +234,7 @@ class Recipe:
         """
         if not pieces:
             raise DataError("there are pieces to train on", got="none")
-        rows = self.encode(pieces)
+        rows = self._rows(pieces, folder)
         model = self.build_model()
         card = replace(
             data or DataCard(),
@@ -244,7 +260,9 @@ class Recipe:
             folder=folder,
             settings={k: v for k, v in record.items() if k != "training"} | {"data": asdict(card)},
         )
-        held_out = self.batches(self.encode(validation), held_out=True) if validation else None
+        held_out = (
+            self.batches(self._rows(validation, folder), held_out=True) if validation else None
+        )
         trainer.fit(self.batches(rows), held_out, resume=resume)
         cast(torch.nn.Module, model).to("cpu").eval()
         return replace(
