@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from typing_extensions import override
 
 from notelstm._version import __version__
 from notelstm.errors import BundleError, NotelstmError, PluginError
@@ -106,6 +107,15 @@ class Bundle:
     data: DataCard = field(default_factory=DataCard)
     settings: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
+
+    @override
+    def __repr__(self) -> str:
+        """What it is made of, on a line."""
+        parts = ", ".join(
+            f"{name}={type(getattr(self, name)).__name__}"
+            for name in ("model", "encoder", "sampler")
+        )
+        return f"Bundle({parts}, context={self.context}, data={self.data.name or None!r})"
 
     @property
     def player(self) -> NoteModel:

@@ -325,7 +325,7 @@ def test_errors_are_one_line_that_says_what_to_do(
     assert "broken.mid" in failed(capsys, "train", str(folder / "broken.mid"), "-o", out)
     assert "resum" in failed(capsys, "train", str(folder), "-o", out, "--resume")
     assert "--max-files" in failed(capsys, "train", str(folder), "-o", out, "--max-files", "0")
-    assert "none" in failed(capsys, "generate", str(tmp_path / "none"), "-o", out)
+    assert "none" in failed(capsys, "generate", str(tmp_path / "none"), "-o", f"{out}.mid")
     assert "cut.notelstm" in failed(capsys, "generate", str(cut), "-o", out)
     assert "temperature" in failed(capsys, "generate", str(model), "-o", out, "--temperature", "0")
     assert "MIDI" in failed(

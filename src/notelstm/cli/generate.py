@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 from tyro.conf import arg
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from notelstm.notes import Notes
 
 __all__ = ["generate"]
+
+_MOST_PIECES: Final = 10_000
+_SUFFIXES: Final = (".mid", ".midi", ".kar")
 
 
 def generate(
@@ -61,8 +64,9 @@ def generate(
     from notelstm.generation import generate_batch
     from notelstm.midi import read_midi
 
-    if batch < 1:
-        raise ConfigError("a batch has at least 1 piece", got=f"{batch}")
+    if not 1 <= batch <= _MOST_PIECES:
+        raise ConfigError(f"a batch has 1 to {_MOST_PIECES:,} pieces", got=f"{batch}")
+    _check_outputs(output, picture, html, prompt)
     bundle = load(model)
     start = None if prompt is None else read_midi(prompt, bundle.policy)
     sampler = steering.steered(bundle)
@@ -90,6 +94,29 @@ def generate(
     if html is not None:
         drawn = {"seed": seed, **steering.told()}
         _write_page(made, start, html, output.stem, {"This music": drawn, **card_of(bundle)})
+
+
+def _check_outputs(
+    output: Path, picture: Path | None, html: Path | None, prompt: Path | None
+) -> None:
+    """Say before anything is drawn what cannot be written, or would be written over."""
+    from notelstm.errors import ConfigError
+    from notelstm.listening.page import check_page_path
+
+    if output.suffix.lower() not in _SUFFIXES:
+        raise ConfigError(
+            f"music is written to a file that ends in {' or '.join(_SUFFIXES)}",
+            got=str(output),
+            fix="write that, then make what you want of it with notelstm render",
+        )
+    if prompt is not None and output.exists() and prompt.exists() and output.samefile(prompt):
+        raise ConfigError("new music goes to a file of its own", got=f"the prompt, {prompt}")
+    if html is not None:
+        check_page_path(html)
+    if picture is not None:
+        from notelstm.listening.pianoroll import check_picture_path
+
+        check_picture_path(picture)
 
 
 def _numbered(path: Path, number: int, of: int) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final
 
 from tyro.conf import arg
 
@@ -12,9 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from notelstm.bundle import Bundle
-    from notelstm.protocols import Processor, Sampler
+    from notelstm.protocols import NoteEncoder, Processor, Sampler
 
 __all__ = ["Steering"]
+
+_ABOUT: Final = {
+    "pitch": ("scale", "pitch_range", "no_repeat"),
+    "step": ("polyphony", "largest_chord", "density", "grid"),
+}
+"""Which options need a field of which role, or one of events."""
 
 _Whole: TypeAlias = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 _Share: TypeAlias = Annotated[float | None, arg(metavar="P", help_behavior_hint="")]
@@ -37,7 +44,7 @@ class Steering:
         largest_chord: At most so many notes begin together.
         no_repeat: No run of so many pitches comes twice.
         density: About so many notes a second.
-        grid: Onsets on a grid of so many seconds.
+        grid: Onsets on a grid of so many seconds; of beats, for a model whose times are in beats.
     """
 
     sampler: Annotated[
@@ -83,7 +90,8 @@ class Steering:
         if self.sampler is not None:
             sampler = build({"kind": "samplers", "name": self.sampler})
         warm = [] if self.temperature == 1 else [Temperature(temperature=self.temperature)]
-        processors = (*warm, *own, *self._confining(), *self._cutting())
+        self._check_fields(bundle.encoder)
+        processors = (*warm, *own, *self._confining(bundle.encoder), *self._cutting())
         if "processors" in settings_of(sampler):
             # What has settings is a dataclass, which its protocol does not say.
             return dataclasses.replace(sampler, processors=processors)  # type: ignore[type-var]
@@ -93,9 +101,29 @@ class Steering:
             )
         return sampler
 
-    def _confining(self) -> Sequence[Processor]:
+    def _check_fields(self, encoder: NoteEncoder) -> None:
+        """Refuse what would do nothing, since the model does not tell what it is about.
+
+        Raises:
+            ConfigError: If there is such an option.
+        """
+        from notelstm.errors import ConfigError
+
+        roles = {field.role for field in encoder.fields}
+        for role, options in _ABOUT.items():
+            for option in options:
+                if getattr(self, option) is not None and not roles & {role, "event"}:
+                    raise ConfigError(
+                        f"--{option.replace('_', '-')} steers a model that has a field of {role}",
+                        got=", ".join(sorted(roles)),
+                        fix="leave it out",
+                    )
+
+    def _confining(self, encoder: NoteEncoder) -> Sequence[Processor]:
         """What keeps to rules."""
         from notelstm import sampling
+
+        beats = any(field.role == "step" and field.unit == "beat" for field in encoder.fields)
 
         made: list[Processor] = []
         if self.pitch_range is not None:
@@ -105,7 +133,11 @@ class Steering:
             (self.scale, sampling.Scale, "name"),
             (self.polyphony, sampling.PolyphonyCap, "voices"),
             (self.largest_chord, sampling.LargestChord, "notes"),
-            (self.grid, sampling.GridSnap, "grid"),
+            (
+                self.grid,
+                functools.partial(sampling.GridSnap, unit="beat" if beats else "s"),
+                "grid",
+            ),
             (self.density, sampling.NoteDensity, "rate"),
             (self.no_repeat, sampling.NoRepeat, "n"),
         ):

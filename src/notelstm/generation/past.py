@@ -32,6 +32,7 @@ class Snapshot:
         trackers: Each lane's music.
         alike: Whether all lanes were alike.
         fields: The session's fields.
+        ahead: By how much its clock was ahead of that of whoever feeds notes, seconds.
     """
 
     place: Place
@@ -40,6 +41,7 @@ class Snapshot:
     trackers: Sequence[Tracker]
     alike: bool
     fields: tuple[Field, ...]
+    ahead: float
 
 
 @final

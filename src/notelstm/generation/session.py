@@ -33,8 +33,8 @@ from notelstm.protocols import (
 
 __all__ = ["Session"]
 
-_ROUNDED: Final = 0.01
-"""Seconds by which an encoder may have put a note later than it was fed."""
+_ROUNDED: Final = 1e-6
+"""Seconds that float64 may be off."""
 
 
 @final
@@ -89,6 +89,9 @@ class Session:
         fields = {field.name: field for field in encoder.fields}
         self._parts: Final = Parts(model, sampler, feedback, fields, grammar)
         self._lanes: Final = Lanes(encoder, lanes)
+        # By how much the session's clock is ahead of that of whoever feeds notes: their times are
+        # rounded to what the encoder can say, and the next ones are measured from the true ones.
+        self._ahead = 0.0
         self._noise = LaneNoise(seed, lanes, len(fields))
         self._engine: Final = Engine(self._parts, self._lanes, compiled=compiled)
         self._past: Final = Past(self._lanes, undoable if lanes == 1 else 0)
@@ -103,7 +106,9 @@ class Session:
 
         Args:
             music: Rows (T, F); or, for encoders without a tracker of their own, notes that begin
-                where the session stands or later, in seconds on its clock.
+                where the session stands or later, in seconds. Each is put as near to its time as
+                the encoder can say; the next one is measured from the time that was given, so that
+                notes may be fed as they are played.
 
         Raises:
             EncodingError: If they are not rows of the encoder's fields, or notes it cannot take.
@@ -111,6 +116,7 @@ class Session:
         if isinstance(music, Note):
             start, end, pitch, velocity = music
             music = Notes(start=[start], end=[end], pitch=[pitch], velocity=[velocity])
+        last = float(music.start[-1]) if isinstance(music, Notes) and len(music) else None
         rows = self._rows_of(music) if isinstance(music, Notes) else music
         checked = as_rows(rows, self._encoder.fields)
         if not len(checked):
@@ -125,10 +131,12 @@ class Session:
         else:
             self._lanes.trackers = after
         self._past.add(checked, before)
+        if last is not None:
+            self._ahead = self._lanes.trackers[0].clock - last
 
     def _rows_of(self, notes: Notes) -> Rows:
-        """Notes on the session's clock as rows that follow on what was played."""
-        clock = self._lanes.trackers[0].clock
+        """Notes as rows that follow on what was played."""
+        clock = self._lanes.trackers[0].clock - self._ahead
         if self._parts.grammar or not self._lanes.alike:
             raise EncodingError(
                 "notes are fed to encoders without a tracker of their own, while lanes are alike",
@@ -196,6 +204,7 @@ class Session:
             trackers,
             self._lanes.alike,
             tuple(self._parts.fields.values()),
+            self._ahead,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -224,6 +233,7 @@ class Session:
         self._noise.at = snapshot.noise
         self._lanes.trackers = [tracker.copy() for tracker in snapshot.trackers]
         self._lanes.alike = snapshot.alike
+        self._ahead = snapshot.ahead
         self._past.clear()
 
     def undo(self, notes: int = 1) -> None:

@@ -122,12 +122,7 @@ def save_piano_roll(
         NotesError: If bars are asked for and the piece has no beat map.
         OutputError: If the picture cannot be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise ConfigError(
-            f"a picture ends in {' or '.join(FORMATS)}", got=repr(suffix), where=str(path)
-        )
-    _need_matplotlib()
+    suffix = check_picture_path(path)
     from matplotlib.figure import Figure
 
     low, high = _pitch_range(notes)
@@ -141,6 +136,25 @@ def save_piano_roll(
         figure.suptitle(title, fontsize=11)
     with written_whole(path) as beside:
         figure.savefig(beside, format=suffix[1:])
+
+
+def check_picture_path(path: str | os.PathLike[str]) -> str:
+    """Refuse what is no picture's name, before the work is done that the picture is about.
+
+    Returns:
+        Its suffix.
+
+    Raises:
+        ConfigError: If the suffix is not ``.png`` or ``.svg``.
+        MissingExtraError: If matplotlib is not installed.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ConfigError(
+            f"a picture ends in {' or '.join(FORMATS)}", got=repr(suffix), where=str(path)
+        )
+    _need_matplotlib()
+    return suffix
 
 
 def _need_matplotlib() -> None:

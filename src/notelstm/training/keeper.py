@@ -99,6 +99,7 @@ class Keeper:
             return
         if name is not None:
             self._folder.save(name, self._model.state_dict())
+            self._folder.thin()
         self._folder.save(
             "last",
             {

@@ -6,7 +6,7 @@
    ├── settings.json   what was asked for; a resumed run must ask for the same
    ├── log.jsonl       a line for each epoch
    ├── last.pt         the newest checkpoint: all that is needed to go on
-   ├── epoch-0010.pt   the model as it was then, every `checkpoint_every` epochs
+   ├── epoch-0010.pt   the model as it was then, every `checkpoint_every` epochs, the latest five
    └── best.pt         the best model so far, if a callback keeps it
 """
 
@@ -28,6 +28,16 @@ __all__ = ["RunFolder"]
 
 _GARBLED: Final = (ValueError, LookupError, TypeError, AttributeError)
 """What unpickling damaged bytes may raise besides."""
+
+
+_KEPT: Final = 5
+"""Models of epochs that are kept: a night's training would fill the disk with them."""
+
+
+def _number(path: Path) -> int:
+    """Of the epoch; more than 9,999 are not in the order of their names."""
+    digits = path.stem.partition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
 
 
 @final
@@ -57,6 +67,11 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether there is a checkpoint to resume from."""
         return (self.path / "last.pt").exists()
+
+    def thin(self) -> None:
+        """Remove all but the latest models of epochs."""
+        for old in sorted(self.path.glob("epoch-*.pt"), key=_number)[:-_KEPT]:
+            old.unlink(missing_ok=True)
 
     def begin(self, settings: Mapping[str, Any], *, resume: bool) -> None:
         """Note the settings of a new run, or check that a resumed one asks for the same.

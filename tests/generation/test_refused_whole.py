@@ -1,0 +1,150 @@
+"""What a session refuses changes nothing of it; what is fed as it is played is taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from notelstm.bundle import Bundle
+from notelstm.encoders import (
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+    StepDurationEncoder,
+)
+from notelstm.errors import ConfigError, EncodingError, FieldError
+from notelstm.generation import Session, generate, generate_batch
+from notelstm.models import NoteLSTM
+from notelstm.notes import Note
+from notelstm.protocols import NoteEncoder, Sampler
+from notelstm.sampling import Ancestral, Greedy, Scale
+
+
+def bundle(encoder: NoteEncoder) -> Bundle:
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4).eval()
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral())
+
+
+def session(encoder: NoteEncoder, **settings: Any) -> Session:
+    made = bundle(encoder)
+    return Session(made.player, encoder, made.sampler, **settings)
+
+
+OFF, SHIFT = 128, 300
+"""Events: the first note-off, and some shift."""
+
+
+def silent_in(one: Session) -> int:
+    """A pitch that sounds in no lane."""
+    heard = [tracker.sounding(tracker.clock) for tracker in one.trackers]
+    return next(pitch for pitch in range(128) if not any(pitch in some for some in heard))
+
+
+def goes_on(one: Session, other: Session) -> None:
+    """Both stand at the same place and draw the same."""
+    for _ in range(8):
+        np.testing.assert_array_equal(one.next(), other.next())
+    for ours, theirs in zip(one.trackers, other.trackers, strict=True):
+        assert ours.notes() == theirs.notes()
+    if len(one.trackers) == 1:
+        for either in (one, other):
+            either.undo(1)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_forced_entry_that_cannot_come_next(lanes: int) -> None:
+    tried, plain = (session(PerformanceEventEncoder(), lanes=lanes) for _ in range(2))
+    for one in (tried, plain):
+        one.run(notes=3)
+    with pytest.raises(FieldError, match=r"one that can come next; got event .* force another"):
+        tried.next(event=OFF + silent_in(tried))
+    goes_on(tried, plain)
+
+
+def test_a_forced_entry_that_no_row_holds() -> None:
+    tried, plain = (session(StepDurationEncoder()) for _ in range(2))
+    for entries in ({"step": np.inf}, {"duration": 1e39}, {"step": np.nan}, {"pitch": "C4"}):
+        with pytest.raises(FieldError, match=r"pitch is a class id|is a finite number"):
+            tried.next(**entries)
+    goes_on(tried, plain)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_fed_rows_that_do_not_fit(lanes: int) -> None:
+    tried, plain = (session(PerformanceEventEncoder(), lanes=lanes) for _ in range(2))
+    for one in (tried, plain):
+        one.run(notes=3)
+    pitch = silent_in(tried)
+    rows = np.array([[pitch], [SHIFT], [OFF + pitch], [OFF + pitch]], dtype=np.float32)
+    with pytest.raises(EncodingError):
+        tried.feed(rows)
+    goes_on(tried, plain)
+    for one in (tried, plain):
+        one.feed(rows[:3])
+    goes_on(tried, plain)
+
+
+@pytest.mark.parametrize("encoder", [StepDurationEncoder(), LogTimeEncoder()])
+def test_notes_are_fed_as_they_are_played(encoder: NoteEncoder) -> None:
+    """Chords one note at a time, at once after rests of any length."""
+    for rest in np.linspace(0.01, 15.9, 40):
+        playing = session(encoder)
+        for start in (0.1, 0.1, 0.1 + rest, 0.1 + rest, 0.12 + rest):
+            playing.feed(Note(start, start + 0.5, 60))
+        onsets = playing.trackers[0].notes().start
+        np.testing.assert_allclose(np.diff(onsets)[[0, 2]], 0, atol=1e-6)
+        np.testing.assert_allclose(np.diff(onsets)[3], 0.02, atol=0.006)
+    with pytest.raises(EncodingError, match="in the order of their onsets"):
+        playing.feed(Note(0.0, 1.0, 60))
+
+
+def test_a_snapshot_is_of_its_seed_and_fields() -> None:
+    first, other = session(LogTimeEncoder(), seed=1), session(LogTimeEncoder(), seed=2)
+    first.run(notes=5)
+    kept = first.snapshot()
+    want = [first.next() for _ in range(20)]
+    other.restore(kept)
+    np.testing.assert_array_equal([other.next() for _ in range(20)], want)
+    for wrong in (session(BeatEncoder()).snapshot(), None):
+        with pytest.raises(ConfigError, match="the same model and encoder"):
+            first.restore(wrong)  # type: ignore[arg-type]
+
+
+class Wild:
+    """A sampler that draws what there is not."""
+
+    def __call__(self, field: Any, prediction: Any, noise: Any, views: Any) -> Any:
+        return torch.full((len(views),), 999)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"notes": 2.5}, "notes are whole"),
+        ({"notes": "ten"}, "notes is finite"),
+        ({"seed": 1.5}, "a seed is a whole number"),
+        ({"best_of": 1.5}, "best_of is a whole number"),
+        ({"until": 5}, "until is a function"),
+        ({"prompt": "a.mid"}, r"a prompt is Notes; got 'a.mid'. To fix: read_midi\(prompt\)"),
+        ({"sampler": "greedy"}, r"give an object: Greedy\(\)"),
+        ({"sampler": Greedy}, r"give an object: Greedy\(\)"),
+        ({"compiled": ""}, "float32 or int8"),
+    ],
+)
+def test_likely_slips_are_explained(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generate(bundle(LogTimeEncoder()), **{"notes": 5, **settings})
+
+
+def test_more_slips() -> None:
+    with pytest.raises(ConfigError, match="batch is a whole number"):
+        generate_batch(bundle(LogTimeEncoder()), 5, batch=1.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="give a tuple"):
+        Ancestral(processors=Scale())  # type: ignore[arg-type]
+    wild: Sampler = Wild()
+    with pytest.raises(FieldError, match=r"draws class ids of the field, 0 to .*; got 999"):
+        generate(bundle(LogTimeEncoder()), 5, sampler=wild)
