@@ -467,3 +467,10 @@ def test_another_sampler() -> None:
     other = bundle.with_sampler(Greedy())
     assert other.sampler == Greedy()
     assert bundle.sampler == SAMPLERS[2]
+
+
+def test_a_bundle_tells_what_it_is_on_a_line() -> None:
+    assert repr(load()).startswith(
+        "Bundle(model=NoteLSTM, encoder=LogTimeEncoder, sampler=Ancestral"
+    )
+    assert len(repr(load())) < 200

@@ -101,3 +101,20 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ):
         monkeypatch.setattr(sys, "platform", platform)
         assert cache_folder() == tmp_path / place
+
+
+def test_parts_of_what_is_being_made_stay(base: Path) -> None:
+    """Parts of a download and of encoded rows, whose makers hold the lock of the whole."""
+    coming = base / "downloads" / "music-midi.zip.part"
+    coming.write_bytes(b"half")
+    home = next(path for path in (base / "encoded").iterdir())
+    beside = home.with_name(f".{home.name}.12345678.part")
+    beside.mkdir()
+    with locked(base / "downloads" / ".music.lock"), locked(base / "locks" / f"{home.name}.lock"):
+        clear_caches()
+        assert coming.exists()
+        assert beside.exists()
+        assert home.exists()
+    clear_caches()
+    assert not coming.exists()
+    assert not beside.exists()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from notelstm.data.folder import Folder, midi_files
+from notelstm.data.scan import scan_folder
 from notelstm.errors import DataError
 from notelstm.midi import ReadPolicy, write_midi
 from notelstm.notes import Notes
@@ -96,3 +99,21 @@ def test_a_linked_folder_is_read(root: Path, tmp_path: Path) -> None:
     write_midi(tune(70), elsewhere / "far.mid")
     (root / "link").symlink_to(elsewhere, target_is_directory=True)
     assert [name for name, _ in Folder(path=root).pieces()] == [*NAMES[:4], "link/far.mid", "z.mid"]
+
+
+def test_a_folder_may_be_very_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By steps, since a whole path of that length is longer than systems take.
+    monkeypatch.chdir(tmp_path)
+    for _ in range(300):
+        os.mkdir("a")
+        os.chdir("a")
+    write_midi(Notes(start=[0.0], end=[1.0], pitch=[60]), "deep.mid")
+    monkeypatch.chdir(tmp_path)
+    limit = sys.getrecursionlimit()
+    depth = len(inspect.stack())
+    sys.setrecursionlimit(depth + 200)
+    try:
+        found = scan_folder(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert [name.count("/") for name in found.names] == [300]

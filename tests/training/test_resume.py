@@ -316,3 +316,10 @@ def test_what_a_kill_left_beside_is_cleared_away(make: Make, tmp_path: Path) -> 
     shutil.copy(tmp_path / "last.pt", tmp_path / ".last.pt.0123abcd.part")
     make().trainer([], tmp_path).fit(study.batches, resume=True)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_only_the_latest_models_of_epochs_are_kept(make: Make, tmp_path: Path) -> None:
+    study = make()
+    study.trainer([], tmp_path, checkpoint_every=1, epochs=8).fit(study.batches)
+    kept = sorted(path.name for path in tmp_path.glob("epoch-*.pt"))
+    assert kept == [f"epoch-{k:04}.pt" for k in (4, 5, 6, 7, 8)]

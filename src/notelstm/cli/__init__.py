@@ -19,7 +19,7 @@ _ABOUT = """Model and generate music note by note.
 
     notelstm demo                           train on Bach for a minute, hear what it learnt
     notelstm inspect FOLDER                 what is in these MIDI files?
-    notelstm train FOLDER -o my.notelstm    train on them
+    notelstm train FOLDER -o my.notelstm --recipe expressive    train on them
     notelstm generate my.notelstm -o out.mid
     notelstm render out.mid -o out.wav      hear it; .html a page that plays it, .png a picture
     notelstm evaluate my.notelstm FOLDER    how good is it, in nats per note?

@@ -67,11 +67,12 @@ def train(  # noqa: PLR0913 - each is an option of the command
         folder: A folder of MIDI files, a single file, or the name of a corpus such as `bach`.
         output: The model file to write, such as my.notelstm.
         recipe: A recipe's name, as `notelstm plugins` lists it, or a TOML file: a line
-            `recipe = "reference"`, then what --set can say.
+            `recipe = "reference"`, then what --set can say. The reference is the original design
+            with its faults, for comparison; for music to listen to take `expressive`.
         go_on_with: Go on with a trained model, by its own recipe and gently: fine-tuning. The
             licence of what it was trained on is carried on.
         set: Change settings of the recipe: window=50 training.learning_rate=0.01 model.hidden=64
-            policy.tracks=all options.sigmoid=false encoder.name=log-time. More than one at once,
+            policy.tracks=all options.sigmoid=false sampler.name=greedy. More than one at once,
             or --set again.
         epochs: How often every target is seen.
         max_files: Read at most so many files.
@@ -121,22 +122,32 @@ def train(  # noqa: PLR0913 - each is an option of the command
         print(f"{len(held_out)} more pieces are set aside for validation")
     elif validation > 0:
         print("none is set aside for validation: it goes by what is in each, and they are few")
+    if recipe is None and start is None:
+        print("recipe: reference, the original with its faults; --recipe expressive plays better")
     sys.stdout.flush()
-    bundle = run_recipe(
-        chosen,
-        pieces,
-        output,
-        source=music.corpus,
-        validation=held_out,
-        resume=resume,
-        half=half,
-        start=start,
-        # What was held out is part of the record, so that `evaluate --split` finds it again.
-        record={"held_out": validation},
-        callbacks=chosen_callbacks(
-            callback, minutes=minutes, profile=profile, report=report, title=output.stem
-        ),
-    )
+    try:
+        bundle = run_recipe(
+            chosen,
+            pieces,
+            output,
+            source=music.corpus,
+            validation=held_out,
+            resume=resume,
+            half=half,
+            start=start,
+            # What was held out is part of the record, so that `evaluate --split` finds it again.
+            record={"held_out": validation},
+            callbacks=chosen_callbacks(
+                callback, minutes=minutes, profile=profile, report=report, title=output.stem
+            ),
+        )
+    except KeyboardInterrupt:
+        print(
+            "notelstm: the same command with --resume goes on; with --resume --epochs 1 it writes "
+            "the model as it is",
+            file=sys.stderr,
+        )
+        raise
     print(f"wrote {output}: {size_of(bundle)}")
     if report is not None:
         print(f"wrote {report}: open it in a browser")
