@@ -65,7 +65,7 @@ wheel: $(VENV)/.dev ## build dist/, install it in an environment of its own, run
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) build dist docs/_build docs/_made docs/api/generated demo
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@[ -n "$(PYTHON)" ] || { echo "notelstm needs Python 3.11 to 3.14: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }

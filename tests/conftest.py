@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
+
+# What tests open is no business of whoever runs them, and the chorales are read once for all.
+os.environ.setdefault("NOTELSTM_CACHE", str(Path(__file__).parents[1] / ".cache"))
 
 # The 200 ms deadline fails properties on models; a busy machine must not turn a test red.
 settings.register_profile(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from notelstm._version import __version__
 from notelstm.bundle import load
 from notelstm.cli import main
 from notelstm.midi import read_midi, write_midi
@@ -325,13 +326,15 @@ def test_errors_are_one_line_that_says_what_to_do(
     assert "broken.mid" in failed(capsys, "train", str(folder / "broken.mid"), "-o", out)
     assert "resum" in failed(capsys, "train", str(folder), "-o", out, "--resume")
     assert "--max-files" in failed(capsys, "train", str(folder), "-o", out, "--max-files", "0")
-    assert "none" in failed(capsys, "generate", str(tmp_path / "none"), "-o", f"{out}.mid")
-    assert "cut.notelstm" in failed(capsys, "generate", str(cut), "-o", out)
-    assert "temperature" in failed(capsys, "generate", str(model), "-o", out, "--temperature", "0")
+    mid = f"{out}.mid"
+    assert "none" in failed(capsys, "generate", str(tmp_path / "none"), "-o", mid)
+    assert "cut.notelstm" in failed(capsys, "generate", str(cut), "-o", mid)
+    assert "temperature" in failed(capsys, "generate", str(model), "-o", mid, "--temperature", "0")
     assert "MIDI" in failed(
-        capsys, "generate", str(model), "-o", out, "--prompt", str(folder / "broken.mid")
+        capsys, "generate", str(model), "-o", mid, "--prompt", str(folder / "broken.mid")
     )
     assert not Path(out).exists()
+    assert not Path(mid).exists()
 
 
 def test_a_wrong_flag_is_a_usage_error() -> None:
@@ -398,6 +401,11 @@ def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_bytes(folder: Path, tmp_pa
     for command in (argv("stopped", "--resume"), argv("whole")):
         subprocess.run(command, env=environment, check=True, capture_output=True)
     assert (tmp_path / "stopped").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"notelstm {__version__}\n"
 
 
 def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:

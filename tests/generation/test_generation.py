@@ -435,7 +435,7 @@ def test_settings_are_checked() -> None:
     bundle = reference()
     with pytest.raises(ConfigError, match="at least 1; got 0"):
         generate_batch(bundle, 1, batch=0)
-    with pytest.raises(ConfigError, match="seed is at least 0"):
+    with pytest.raises(ConfigError, match="seed is a whole number, at least 0"):
         generate(bundle, 1, seed=-1)
     for options in ({"notes": -1}, {"seconds": -1.0}):
         with pytest.raises(ConfigError, match="at least 0"):

@@ -264,7 +264,7 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     resumed = launched("-m", "notelstm", *arguments("two.notelstm"), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     said = [line.partition(" ")[0] for line in resumed.stdout.splitlines()]
-    assert said == ["midi:", "trained", "wrote", "next:"]
+    assert said == ["midi:", "recipe:", "trained", "wrote", "next:"]
 
     assert main(arguments("one.notelstm")) == 0
     one, two = (curve(tmp_path / f"{name}.notelstm") for name in ("one", "two"))

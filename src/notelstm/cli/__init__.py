@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from notelstm._version import __version__
 from notelstm.errors import NotelstmError
 
 __all__ = ["main"]
@@ -25,7 +26,7 @@ _ABOUT = """Model and generate music note by note.
     notelstm evaluate my.notelstm FOLDER    how good is it, in nats per note?
     notelstm plugins                        which encoders, models, recipes ... are there?
 
-Each command explains itself: notelstm train --help
+Each command explains itself: notelstm train --help. The version: notelstm --version
 """
 
 
@@ -78,6 +79,9 @@ def _failed(message: str) -> int:
 
 def _run(arguments: list[str]) -> None:
     """Find the command and run it."""
+    if arguments == ["--version"]:
+        print(f"notelstm {__version__}")
+        return
     # Commands import what they need when they run, so that --help need not wait for torch.
     from tyro.extras import SubcommandApp
 

@@ -157,7 +157,7 @@ def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split
     """
     path = Path(table)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             listed = {row["midi_filename"]: row["split"] for row in csv.DictReader(file)}
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         got = f"no column {error}" if isinstance(error, KeyError) else str(error)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
-__all__ = ["Grid", "piano_roll", "pitch_name", "save_piano_roll"]
+__all__ = ["Grid", "check_picture_path", "piano_roll", "pitch_name", "save_piano_roll"]
 
 Grid: TypeAlias = Literal["seconds", "bars"]
 """What the vertical lines of a piano roll count."""

@@ -9,7 +9,7 @@ import re
 from typing import Final, NamedTuple, final
 
 from notelstm.errors import MidiError
-from notelstm.midi.report import RepairLog
+from notelstm.midi.report import MAX_REPAIRS, RepairLog
 
 __all__ = ["END_OF_TRACK", "Chunk", "Layout", "lay_out"]
 
@@ -160,7 +160,8 @@ def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
             chunks.append(chunk)
             at = chunk.end
         elif _NAME.match(data, at, end) and at + 8 + size <= end:
-            log.warnings.append(f"chunk {data[at : at + 4]!r} at byte {at} is no track")
+            if len(log.warnings) < MAX_REPAIRS:
+                log.warnings.append(f"chunk {data[at : at + 4]!r} at byte {at} is no track")
             at += 8 + size
         else:
             following = finder.next(b"MTrk", at + 1)

@@ -75,7 +75,7 @@ class PolyphonyCap:
     can be any. If the step is forced, and the pitch comes after it and finds all voices taken, it
     is confined to the pitches that sound already. Of events, note-ons wait for a note-off. For the
     cap to hold whatever was drawn there must be a step as long as the longest duration: the
-    encoders of the library have it.
+    encoders of the library have it, in the order of their own fields.
 
     Attributes:
         voices: 1 to 128; 1 makes a melody.

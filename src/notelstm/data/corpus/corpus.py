@@ -94,6 +94,7 @@ class Corpus:
         Raises:
             DataError: If there is nothing to read.
             OutputError: If the cache cannot be written.
+            PluginError: If there is no such reader.
         """
         wanted = resolve(source, policy, reader)
         base = cache_folder() if cache is None else Path(cache)

@@ -12,12 +12,20 @@ from typing import Any, Final, final
 import numpy as np
 
 from notelstm.data.corpus.columns import REFUSED, Columns, text_of
-from notelstm.midi import ReadReport
+from notelstm.midi import ReadReport, Repair
 
 __all__ = ["CorpusReport", "FileReport"]
 
 MAX_REPAIRS: Final = 20
 """How many repairs of a file are kept one by one; all of them are counted."""
+
+
+def _told(repair: Repair) -> str:
+    """A repair on a line: what it was, and where."""
+    place = [] if repair.chunk is None else [f"track chunk {repair.chunk}"]
+    place += [] if repair.byte is None else [f"byte {repair.byte}"]
+    where = f" ({', '.join(place)})" if place else ""
+    return f"{repair.rule}: {repair.message}{where}"
 
 
 @final
@@ -65,7 +73,7 @@ class FileReport:
             notes=report.notes,
             seconds=float(report.seconds),
             left_out=dict(report.left_out),
-            repairs=tuple(f"{r.rule}: {r.message}" for r in report.repairs[:MAX_REPAIRS]),
+            repairs=tuple(map(_told, report.repairs[:MAX_REPAIRS])),
             repairs_total=report.repairs_total,
             saved=report.saved,
             lost=report.lost,

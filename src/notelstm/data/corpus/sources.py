@@ -16,7 +16,7 @@ from notelstm.data.scan import SUFFIXES, FileList, list_files, scan_folder
 from notelstm.errors import DataError, PluginError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
-from notelstm.plugins import describe, settings_of
+from notelstm.plugins import describe, find, settings_of
 
 __all__ = ["CorpusFiles", "FolderSource", "PieceSource", "Resolved", "resolve"]
 
@@ -98,7 +98,10 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
 
     Raises:
         DataError: If there is nothing to read.
+        PluginError: If there is no such reader.
     """
+    if reader != "auto":
+        find("readers", reader)  # said once, and not of every file
     if isinstance(source, PieceSource):
         folder = source.folder() if isinstance(source, FolderSource) else source
         if isinstance(folder, Folder):
