@@ -145,11 +145,12 @@ def _class(
     said: Any, scale: Any, added: Any, noise: Any, kind: Any, weights: Any, sums: Any
 ) -> Any:
     """A class id from (C,) outputs, which are finite."""
-    for j in range(len(weights)):
-        weights[j] = np.float32(said[j]) * scale[j] + added[j]
     if kind & SIGMOID:
         for j in range(len(weights)):
-            weights[j] = _tanh(weights[j]) * _HALF + _HALF
+            weights[j] = _tanh(np.float32(said[j]) * scale[j] + added[j]) * _HALF + _HALF
+    else:
+        for j in range(len(weights)):
+            weights[j] = np.float32(said[j]) * scale[j] + added[j]
     if kind & WEIGHTED and kind & SIGMOID:
         drawn = _chosen(weights, sums, noise)
         if drawn >= 0:
