@@ -82,8 +82,7 @@ def _faults(report: ReadReport) -> None:
     for setting, count in report.left_out.items():
         print(f"  left out by {setting}: {count} notes")
     for repair in report.repairs[:_SHOWN]:
-        where = "" if repair.chunk is None else f" in track chunk {repair.chunk}"
-        where += "" if repair.byte is None else f" at byte {repair.byte}"
+        where = f" ({repair.place})" if repair.place else ""
         print(f"  repaired: {repair.message}{where}")
     if report.repairs_total > _SHOWN:
         print(f"  and {report.repairs_total - _SHOWN} more repairs")

@@ -90,11 +90,13 @@ def _locks_of(base: Path, cached: Cached) -> list[Path]:
     """The locks of whoever may be making it; what is not whole yet is named after the whole."""
     folder = base / ("downloads" if cached.kind == "downloads" else "locks")
     name = cached.name.lstrip(".")
-    return [
+    there = [
         lock
         for lock in sorted(folder.glob("*.lock"))
         if name.startswith(lock.name.lstrip(".").removesuffix(".lock"))
     ]
+    # One that begins to make it now must wait as well.
+    return there or [folder / f"{'.' if cached.kind == 'downloads' else ''}{name}.lock"]
 
 
 def _things(base: Path) -> Iterator[tuple[str, Path]]:

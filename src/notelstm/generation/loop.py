@@ -9,10 +9,10 @@ from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, DataError
 from notelstm.generation.best import Weighed
 from notelstm.generation.goals import LOST, Goal, Limits, Until
-from notelstm.generation.parts import check_whole
 from notelstm.generation.session import Session
 from notelstm.notes import Note, Notes
 from notelstm.protocols import Precision, Sampler
+from notelstm.sampling.settings import check_whole
 
 __all__ = ["generate", "generate_batch", "stream"]
 

@@ -20,7 +20,6 @@ __all__ = [
     "check_legal",
     "check_parts",
     "check_sampler",
-    "check_whole",
 ]
 
 _MOST: Final = float(torch.finfo(torch.float32).max)
@@ -111,16 +110,6 @@ def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
                 "check_sampler, check_processor",
             )
     return drawn
-
-
-def check_whole(what: str, value: object, least: int = 0) -> None:
-    """Check a number that counts something.
-
-    Raises:
-        ConfigError: If it is not whole, or less than the least.
-    """
-    if not isinstance(value, numbers.Integral) or int(value) < least:
-        raise ConfigError(f"{what} is a whole number, at least {least}", got=f"{value!r}")
 
 
 def check_sampler(sampler: object) -> None:

@@ -17,7 +17,6 @@ from notelstm.generation.parts import (
     check_forced,
     check_parts,
     check_sampler,
-    check_whole,
 )
 from notelstm.generation.past import Past, Snapshot
 from notelstm.notes import Note, Notes
@@ -30,6 +29,7 @@ from notelstm.protocols import (
     Tracker,
     TrackingEncoder,
 )
+from notelstm.sampling.settings import check_whole
 
 __all__ = ["Session"]
 

@@ -33,6 +33,13 @@ class Repair:
     byte: int | None = None
     chunk: int | None = None
 
+    @property
+    def place(self) -> str:
+        """Where it was, in words; "" where that is not known."""
+        chunk = [] if self.chunk is None else [f"track chunk {self.chunk}"]
+        byte = [] if self.byte is None else [f"byte {self.byte}"]
+        return ", ".join(chunk + byte)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

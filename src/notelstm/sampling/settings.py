@@ -15,23 +15,27 @@ MOST_RECALLED: Final = RECALLED
 """The longest memory that a processor can have."""
 
 
-def check_whole(what: str, value: object, least: int, most: int, fix: str = "") -> None:
+def check_whole(
+    what: str, value: object, least: int = 0, most: int | None = None, fix: str = ""
+) -> None:
     """Refuse what is no whole number in a range.
 
     Args:
         what: What the setting is, "a cap on voices".
         value: Its value.
         least: The least that it can be.
-        most: The greatest.
+        most: The greatest, None for no end.
         fix: What to do instead.
 
     Raises:
         ConfigError: If it is none.
     """
-    if not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
-        raise ConfigError(
-            f"{what} is a whole number from {least} to {most}", got=f"{value!r}", fix=fix
-        )
+    if isinstance(value, numbers.Integral) and least <= int(value) <= (
+        int(value) if most is None else most
+    ):
+        return
+    domain = f", at least {least}" if most is None else f" from {least} to {most}"
+    raise ConfigError(f"{what} is a whole number{domain}", got=f"{value!r}", fix=fix)
 
 
 def check_number(what: str, value: object, least: float, most: float, fix: str = "") -> None:

@@ -22,9 +22,7 @@ MAX_REPAIRS: Final = 20
 
 def _told(repair: Repair) -> str:
     """A repair on a line: what it was, and where."""
-    place = [] if repair.chunk is None else [f"track chunk {repair.chunk}"]
-    place += [] if repair.byte is None else [f"byte {repair.byte}"]
-    where = f" ({', '.join(place)})" if place else ""
+    where = f" ({repair.place})" if repair.place else ""
     return f"{repair.rule}: {repair.message}{where}"
 
 
