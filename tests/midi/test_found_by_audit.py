@@ -64,13 +64,16 @@ def test_many_tempos_or_metres_on_one_tick(smf: Smf, what: str) -> None:
 
 
 def test_an_exclusive_message_longer_than_its_chunk(smf: Smf) -> None:
-    for length in (0x55, 0x41, 0x7F):
-        broken = body((0, bytes([0xF0, length, 0x7E, 0x7F, 9, 1, 0xF7])), (0, ON), (96, OFF))
+    """Of some lengths the reader's own coda was taken for its end, and the notes were lost."""
+    notes = [(0, ON), (96, OFF)] * 4
+    for length in range(60, 128):
+        broken = body((0, bytes([0xF0, length, 0x7E, 0x7F, 9, 1, 0xF7])), *notes)
         data = smf(broken, body((0, b"\x90\x40\x40"), (96, b"\x80\x40\x00")))
-        with pytest.raises(MidiError):
+        with pytest.raises(MidiError, match="longer than its chunk"):
             SymusicReader().read(data, ReadPolicy(tracks="all"), "")
-        _, report = read_midi_with_report(data, ReadPolicy(tracks="all"))
+        read, report = read_midi_with_report(data, ReadPolicy(tracks="all"))
         assert not report.healthy
+        assert len(read) == 5
 
 
 @pytest.mark.timeout(60)
