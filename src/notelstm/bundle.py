@@ -180,7 +180,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
         raise BundleError(
             "settings, sigmas and unigram are JSON values",
             got=str(error),
-            fix="use finite numbers, strings, lists and mappings",
+            hint="use finite numbers, strings, lists and mappings",
         ) from error
     with written_whole(path) as beside:
         try:
@@ -191,40 +191,40 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The JSON and the tensors of a file."""
-    fix = "use a file that `notelstm train` wrote"
+    hint = "use a file that `notelstm train` wrote"
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
-        raise BundleError("a bundle is a file", got="none", where=str(path), fix=fix) from error
+        raise BundleError("a bundle is a file", got="none", where=str(path), hint=hint) from error
     except (SafetensorError, OSError) as error:
         raise BundleError(
             "a bundle is a whole safetensors file",
             got=str(error),
             where=str(path),
-            fix="copy it again if it was cut off; otherwise " + fix,
+            hint="copy it again if it was cut off; otherwise " + hint,
         ) from error
     if text is None:
         raise BundleError(
             "a bundle has notelstm's description",
             got="another kind of safetensors file",
             where=str(path),
-            fix=fix,
+            hint=hint,
         )
     try:
         about = json.loads(text)
         newer = about["format"] > FORMAT
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(
-            "a bundle's description can be read", got=str(error), where=str(path), fix=fix
+            "a bundle's description can be read", got=str(error), where=str(path), hint=hint
         ) from error
     if newer:
         raise BundleError(
             f"this library reads bundles up to format {FORMAT}",
             got=f"format {about['format']}, written by notelstm {about.get('version')}",
             where=str(path),
-            fix="pip install --upgrade notelstm",
+            hint="run pip install --upgrade notelstm",
         )
     return about, tensors
 
@@ -268,7 +268,7 @@ def load(
             "a bundle describes all its parts",
             got=f"{type(error).__name__}: {error}",
             where=str(file),
-            fix="copy the file again, or load it with the notelstm that wrote it, "
+            hint="copy the file again, or load it with the notelstm that wrote it, "
             f"{about.get('version')}",
         ) from error
     if bundle.model.fields != bundle.encoder.fields:
@@ -277,7 +277,7 @@ def load(
             "the model's fields are the encoder's",
             got=f"{names[0]}, {names[1]}",
             where=str(file),
-            fix="pass the encoder that the model was trained with",
+            hint="pass the encoder that the model was trained with",
         )
     module = cast(nn.Module, bundle.model)
     try:
@@ -287,7 +287,7 @@ def load(
             "the tensors fit the model",
             got=str(error).splitlines()[-1].strip(),
             where=str(file),
-            fix="copy the file again, or pass the model that it was saved from",
+            hint="copy the file again, or pass the model that it was saved from",
         ) from error
     module.eval()
     return bundle
@@ -333,6 +333,6 @@ def _part(name: str, saved: Saved | None, file: Path) -> Any:
             f"the {name} has an entry point, or is passed",
             got=saved["missing"],
             where=str(file),
-            fix=f"load(path, {name}=...)",
+            hint=f"call load(path, {name}=...)",
         )
     return build(saved)

@@ -6,31 +6,42 @@
    ├── NotesError        (ValueError)   columns that are not a piece of music
    ├── EncodingError     (ValueError)   notes or rows outside an encoder's domain
    ├── MidiError         (ValueError)   a MIDI file that cannot be read or written as asked
-   │   └── NoNotesError                 a MIDI file that holds no notes under the policy
+   │   ├── NoNotesError                 a MIDI file that holds no notes under the policy
+   │   └── MidiNotFoundError            no such MIDI file, also a FileNotFoundError
    ├── FieldError        (ValueError)   fields that do not fit the part they are given to
    ├── ShapeError        (ValueError)   tensors whose shapes do not match
    ├── DataError         (ValueError)   pieces from which nothing can be trained or scored
+   │   └── DataNotFoundError            no such folder or data file, also a FileNotFoundError
    ├── PluginError       (LookupError)  a part's name that is unknown, claimed twice or broken
    ├── ConfigError       (ValueError)   a setting that does not exist or cannot have that value
+   │   └── ConfigNotFoundError          no such recipe file, also a FileNotFoundError
    ├── BundleError       (ValueError)   a model file that is truncated, foreign or too new
+   │   └── BundleNotFoundError          no such model file, also a FileNotFoundError
    ├── TrainingError     (RuntimeError) a run that cannot start, go on or be resumed
    ├── OutputError       (OSError)      a result that could not be written
    └── MissingExtraError (ImportError)  an optional package that is not installed
 
-Each message states the rule, then what was found, where, and what to do about it.
+Each message states the problem, then where it is, then what to do about it.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 from typing_extensions import override
 
 __all__ = [
     "BundleError",
+    "BundleNotFoundError",
     "ConfigError",
+    "ConfigNotFoundError",
     "DataError",
+    "DataNotFoundError",
     "EncodingError",
     "FieldError",
     "MidiError",
+    "MidiNotFoundError",
     "MissingExtraError",
     "NoNotesError",
     "NotelstmError",
@@ -39,50 +50,71 @@ __all__ = [
     "PluginError",
     "ShapeError",
     "TrainingError",
+    "did_you_mean",
 ]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A suggestion to append to a message about an unknown name.
+
+    Args:
+        name: The unknown name.
+        known: The names that exist.
+
+    Returns:
+        ``": did you mean 'epochs'?"`` where one of `known` is close, else ``""``.
+
+    Example:
+        >>> did_you_mean("expresive", ["expressive", "reference"])
+        ": did you mean 'expressive'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {close[0]!r}?" if close else ""
 
 
 class NotelstmError(Exception):
     """The root of the tree: catch this to catch everything the library raises on purpose.
 
     Args:
-        rule: What has to hold, as one sentence without a full stop.
-        got: What was found instead.
-        where: The file, row, column or part in question.
-        fix: What the reader of the message can do.
+        problem: What is wrong, without a full stop.
+        where: The file, row, column or part in question, unless `problem` names it.
+        hint: What the reader of the message can do, as an imperative without a full stop.
 
     Example:
-        >>> print(NotelstmError("pitch is 0 to 127", got="pitch 130", where="row 4", fix="clip it"))
-        pitch is 0 to 127; got pitch 130 (row 4). To fix: clip it
+        >>> print(NotelstmError("pitch 130 is not 0 to 127", where="row 4", hint="clip it"))
+        pitch 130 is not 0 to 127 (row 4). Clip it
     """
 
-    def __init__(self, rule: str, *, got: str = "", where: str = "", fix: str = "") -> None:
-        super().__init__(rule)
-        self.rule = rule
+    def __init__(self, problem: str, *, got: str = "", where: str = "", hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
         self.got = got
         self.where = where
-        self.fix = fix
+        self.hint = hint
 
     @override
     def __str__(self) -> str:
         """The whole message on one line."""
-        text = self.rule
+        text = self.problem
         if self.got:
             text += f"; got {self.got}"
         if self.where:
             text += f" ({self.where})"
-        if self.fix:
-            text += f". To fix: {self.fix}"
+        if self.hint:
+            stop = "" if text.endswith(("?", ".")) else "."
+            text += f"{stop} {self.hint[0].upper()}{self.hint[1:]}"
         return text
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the keyword arguments, so that errors cross process boundaries whole."""
-        return _rebuild, (type(self), self.rule, self.got, self.where, self.fix)
+        return _rebuild, (type(self), self.problem, self.got, self.where, self.hint)
 
 
-def _rebuild(kind: type[NotelstmError], rule: str, got: str, where: str, fix: str) -> NotelstmError:
-    return kind(rule, got=got, where=where, fix=fix)
+def _rebuild(
+    kind: type[NotelstmError], problem: str, got: str, where: str, hint: str
+) -> NotelstmError:
+    return kind(problem, got=got, where=where, hint=hint)
 
 
 class NotesError(NotelstmError, ValueError):
@@ -95,6 +127,10 @@ class EncodingError(NotelstmError, ValueError):
 
 class MidiError(NotelstmError, ValueError):
     """A MIDI file that cannot be read or written as asked."""
+
+
+class MidiNotFoundError(MidiError, FileNotFoundError):
+    """A MIDI file that does not exist."""
 
 
 class NoNotesError(MidiError):
@@ -113,6 +149,10 @@ class DataError(NotelstmError, ValueError):
     """Pieces from which nothing can be trained or scored."""
 
 
+class DataNotFoundError(DataError, FileNotFoundError):
+    """A folder or data file that does not exist."""
+
+
 class PluginError(NotelstmError, LookupError):
     """A part's name that is unknown, claimed twice, or whose package is broken."""
 
@@ -121,8 +161,16 @@ class ConfigError(NotelstmError, ValueError):
     """A setting that does not exist or cannot have the value it was given."""
 
 
+class ConfigNotFoundError(ConfigError, FileNotFoundError):
+    """A recipe file that does not exist."""
+
+
 class BundleError(NotelstmError, ValueError):
     """A model file that is truncated, foreign, or newer than this library."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """A model file that does not exist."""
 
 
 class TrainingError(NotelstmError, RuntimeError):

@@ -122,7 +122,7 @@ class Field:
                 "values, edges and bounds are finite",
                 got="NaN or infinity",
                 where=where,
-                fix="leave out low or high where there is no bound",
+                hint="leave out low or high where there is no bound",
             )
         if self.classes is None:
             self._check_continuous(where)

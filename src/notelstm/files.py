@@ -43,7 +43,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             "a result is written to a file",
             got="a device or a pipe",
             where=str(final),
-            fix="name a file",
+            hint="name a file",
         )
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             "the file can be written",
             got=error.strerror or str(error),
             where=str(final),
-            fix="free some space, or name a folder that you may write to",
+            hint="free some space, or name a folder that you may write to",
         ) from error
     finally:
         with contextlib.suppress(OSError):

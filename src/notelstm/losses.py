@@ -39,7 +39,7 @@ def _check_shapes(predicted: Tensor, target: Tensor) -> None:
         raise ShapeError(
             "a loss term compares equal shapes",
             got=f"predicted {tuple(predicted.shape)}, target {tuple(target.shape)}",
-            fix="squeeze the prediction; to compare all with all, use AllPairs",
+            hint="squeeze the prediction; to compare all with all, use AllPairs",
         )
 
 
@@ -62,7 +62,7 @@ class Likelihood:
             raise FieldError(
                 "a likelihood needs a prediction with probabilities",
                 got=type(prediction).__name__,
-                fix="use PositivePressure for points, or a model with likelihood heads",
+                hint="use PositivePressure for points, or a model with likelihood heads",
             )
         return prediction.nll(target).mean()
 
@@ -72,7 +72,7 @@ def _value(prediction: Prediction) -> Tensor:
         raise FieldError(
             "a squared error is taken of point predictions",
             got=type(prediction).__name__,
-            fix="use Likelihood for distributions",
+            hint="use Likelihood for distributions",
         )
     return prediction.value
 
@@ -216,7 +216,7 @@ class CompositeLoss:
                     "a balanced term was measured above 0",
                     got=f"{value}",
                     where=name,
-                    fix="measure on a batch that has every field",
+                    hint="measure on a batch that has every field",
                 )
         inverse = {name: 1 / measured[name] for name in self.terms}
         scale = sum(self.weights.values()) / sum(inverse.values())

@@ -82,7 +82,7 @@ class Plugin:
                 f"the {self.kind} plugin {self.name!r} can be imported",
                 got=f"{type(error).__name__}: {error}",
                 where=f"package {self.distribution} {self.version}, {self.entry_point.value}",
-                fix=f"repair or uninstall {self.distribution}",
+                hint=f"repair or uninstall {self.distribution}",
             ) from error
 
     @property
@@ -144,13 +144,13 @@ def find(kind: str, name: str) -> Plugin:
         raise PluginError(
             f"a name is claimed once among {kind}",
             got=f"{name!r} from " + " and ".join(p.distribution for p in found),
-            fix="uninstall one of the packages, or pass the object instead of its name",
+            hint="uninstall one of the packages, or pass the object instead of its name",
         )
     names = ", ".join(plugin.name for plugin in everything) or "none"
     raise PluginError(
         f"{kind} are named by an installed package",
         got=repr(name),
-        fix=f"use one of: {names}; or install the package that has it",
+        hint=f"use one of: {names}; or install the package that has it",
     )
 
 
@@ -172,7 +172,7 @@ def _plugin_of(target: object) -> Plugin:
     raise PluginError(
         "a part that is saved has an entry point",
         got=f"{module}.{name}, which has none",
-        fix='declare it under [project.entry-points."notelstm.<kind>"] and install its package; '
+        hint='declare it under [project.entry-points."notelstm.<kind>"] and install its package; '
         "or pass checkpoints without it and give the part to load(path, encoder=...)",
     )
 
@@ -191,7 +191,7 @@ def settings_of(part: object) -> dict[str, Any]:
                 "the settings of a partial are given by name",
                 got=", ".join(map(repr, part.args)),
                 where=getattr(part.func, "__qualname__", repr(part.func)),
-                fix="pass them as keywords",
+                hint="pass them as keywords",
             )
         return dict(part.keywords)
     if inspect.isroutine(part):
@@ -202,7 +202,7 @@ def settings_of(part: object) -> dict[str, Any]:
     raise PluginError(
         "a part is a frozen dataclass, a function, or has a `config` mapping",
         got=type(part).__name__,
-        fix="store the keywords it was built with as self.config",
+        hint="store the keywords it was built with as self.config",
     )
 
 
@@ -249,7 +249,7 @@ def _to_json(value: object, where: str) -> Any:
         raise PluginError(
             "a setting is a finite number, text, a field, a part, or a list or mapping of these",
             got=f"{where} = {value!r}",
-            fix="give the part plain Python values, and None for what is unbounded",
+            hint="give the part plain Python values, and None for what is unbounded",
         )
     return {"$part": describe(value)}
 
@@ -286,10 +286,10 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         if source is None or there:
             raise
         raise PluginError(
-            error.rule,
+            error.problem,
             got=error.got,
             where=f"saved with {source} {saved.get('version', '')}",
-            fix=f"pip install {source}, or pass the part itself when you load",
+            hint=f"run pip install {source}, or pass the part itself when you load",
         ) from error
     target = plugin.load()
     config = {key: _from_json(item) for key, item in saved.get("config", {}).items()}

@@ -49,7 +49,7 @@ def map_tree(function: Callable[..., Tensor], first: T, *others: T) -> T:
     raise ShapeError(
         "a tree is a tensor or a named tuple of trees",
         got=type(first).__name__,
-        fix="make Context and State typing.NamedTuple classes of tensors",
+        hint="make Context and State typing.NamedTuple classes of tensors",
     )
 
 

@@ -195,7 +195,7 @@ def test_a_newer_file_asks_for_a_newer_library(file: Path) -> None:
 def test_cut_off_files(file: Path, keep: float) -> None:
     data = file.read_bytes()
     file.write_bytes(data[: int(keep * len(data)) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(BundleError, match=r"whole safetensors file.*tiny\.notelstm.*copy it again"):
+    with pytest.raises(BundleError, match=r"whole safetensors file.*tiny\.notelstm.*Copy it again"):
         load(file)
 
 
@@ -310,7 +310,7 @@ def test_a_part_that_refuses_its_settings(file: Path) -> None:
 
 
 def test_another_encoder_is_refused(file: Path) -> None:
-    with pytest.raises(BundleError, match=r"fields are the encoder's.*pass the encoder"):
+    with pytest.raises(BundleError, match=r"fields are the encoder's.*Pass the encoder"):
         load(file, encoder=LogTimeEncoder())
 
 
@@ -421,7 +421,7 @@ def test_a_full_disk_leaves_the_old_file(file: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OutputError, match=r"tiny\.notelstm.*free some space"):
+        with pytest.raises(OutputError, match=r"tiny\.notelstm.*Free some space"):
             save(tiny(), file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

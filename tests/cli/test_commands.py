@@ -319,7 +319,7 @@ def test_errors_are_one_line_that_says_what_to_do(
     empty.mkdir()
     cut = tmp_path / "cut.notelstm"
     cut.write_bytes(model.read_bytes()[:500])
-    assert "fix" in failed(capsys, "train", str(empty), "-o", out)
+    assert "Name the folder" in failed(capsys, "train", str(empty), "-o", out)
     assert "bach" in failed(capsys, "train", "no-such-place", "-o", out)
     assert "epochs" in failed(capsys, "train", str(folder), "-o", out, "--set", "training.epoch=1")
     assert "reference" in failed(capsys, "train", str(folder), "-o", out, "--recipe", "nothing")

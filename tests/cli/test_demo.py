@@ -58,8 +58,8 @@ def test_without_bach_and_without_pictures(
         monkeypatch.setitem(sys.modules, package, None)
     assert main(["demo", "-o", str(tmp_path), *MOMENT]) == 0
     said = capsys.readouterr().out
-    assert "nothing is trained: no music21 here. To have it, pip install 'notelstm[bach]'" in said
-    assert "nothing is drawn: no matplotlib here. To have it, pip install 'notelstm[plot]'" in said
+    assert "nothing is trained: no music21 here: run pip install 'notelstm[bach]'" in said
+    assert "nothing is drawn: no matplotlib here: run pip install 'notelstm[plot]'" in said
     assert {path.name for path in tmp_path.iterdir()} == {
         "demo.html",
         "piano.mid",

@@ -314,7 +314,7 @@ def test_a_pickled_corpus_is_its_place(root: Path, tmp_path: Path) -> None:
     assert list(twin) == list(corpus)
     assert (twin.name, twin.fingerprint) == (corpus.name, corpus.fingerprint)
     shutil.rmtree(corpus.folder)
-    with pytest.raises(DataError, match="open it again"):
+    with pytest.raises(DataError, match="Open it again"):
         pickle.loads(data)
 
 

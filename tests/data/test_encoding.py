@@ -164,7 +164,7 @@ def test_rows_that_are_gone(corpus: Corpus) -> None:
     assert made.folder is not None
     data = pickle.dumps(made.rows)
     (made.folder / "rows.npy").unlink()
-    with pytest.raises(DataError, match="encode the corpus again"):
+    with pytest.raises(DataError, match="Encode the corpus again"):
         pickle.loads(data)
 
 

@@ -33,7 +33,7 @@ def test_what_cannot_be_on_the_disk(tmp_path: Path) -> None:
         PackedRows.on_disk([np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32)], tmp_path)
     with pytest.raises(DataError, match="rows to be kept"):
         PackedRows.on_disk([], tmp_path)
-    with pytest.raises(OutputError, match="free some space"):
+    with pytest.raises(OutputError, match="Free some space"):
         PackedRows.on_disk(some(), tmp_path / "none")
 
 

@@ -60,7 +60,7 @@ def test_a_forced_entry_that_cannot_come_next(lanes: int) -> None:
     tried, plain = (session(PerformanceEventEncoder(), lanes=lanes) for _ in range(2))
     for one in (tried, plain):
         one.run(notes=3)
-    with pytest.raises(FieldError, match=r"one that can come next; got event .* force another"):
+    with pytest.raises(FieldError, match=r"one that can come next; got event .* Force another"):
         tried.next(event=OFF + silent_in(tried))
     goes_on(tried, plain)
 
@@ -129,9 +129,9 @@ class Wild:
         ({"seed": 1.5}, "a seed is a whole number"),
         ({"best_of": 1.5}, "best_of is a whole number"),
         ({"until": 5}, "until is a function"),
-        ({"prompt": "a.mid"}, r"a prompt is Notes; got 'a.mid'. To fix: read_midi\(prompt\)"),
-        ({"sampler": "greedy"}, r"give an object: Greedy\(\)"),
-        ({"sampler": Greedy}, r"give an object: Greedy\(\)"),
+        ({"prompt": "a.mid"}, r"a prompt is Notes; got 'a.mid'. Call read_midi\(prompt\)"),
+        ({"sampler": "greedy"}, r"Give an object: Greedy\(\)"),
+        ({"sampler": Greedy}, r"Give an object: Greedy\(\)"),
         ({"compiled": ""}, "float32 or int8"),
     ],
 )
@@ -143,7 +143,7 @@ def test_likely_slips_are_explained(settings: dict[str, Any], message: str) -> N
 def test_more_slips() -> None:
     with pytest.raises(ConfigError, match="batch is a whole number"):
         generate_batch(bundle(LogTimeEncoder()), 5, batch=1.5)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="give a tuple"):
+    with pytest.raises(ConfigError, match="Give a tuple"):
         Ancestral(processors=Scale())  # type: ignore[arg-type]
     wild: Sampler = Wild()
     with pytest.raises(FieldError, match=r"draws class ids of the field, 0 to .*; got 999"):

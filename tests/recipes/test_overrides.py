@@ -136,8 +136,8 @@ def test_transforms() -> None:
 
 
 REFUSED = {
-    "modle.hidden=3": "'modle'.*use one of: .*encoder, model",
-    "model.hiden=3": r"'model\.hiden'.*use one of: hidden, layers",
+    "modle.hidden=3": "'modle'.*Use one of: .*encoder, model",
+    "model.hiden=3": r"'model\.hiden'.*Use one of: hidden, layers",
     "model.fields=3": r"'model\.fields'",
     "model.name.x=3": "models are named",
     "training.epoch=3": r"'training\.epoch'.*epochs",
@@ -163,7 +163,7 @@ REFUSED = {
     "policy.tracks=foo": r"policy\.tracks.*got 'foo'",
     "encoder.cell=0.1": "encoder.cell has no settings",
     "encoder=nope": "encoders are named by an installed package; got 'nope'.*log-time",
-    "feedback.x=1": r"there is a feedback to change; got none. To fix: give feedback\.name",
+    "feedback.x=1": r"there is a feedback to change; got none. Give feedback\.name",
     "sampler.processors=3": r"sampler\.processors is a list; got 3",
     "sampler.processors=[3]": "processors has settings of its own; got 3",
     "sampler.processors=[{temperature=1}]": "each of the processors has a name",

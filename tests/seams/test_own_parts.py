@@ -230,7 +230,7 @@ def test_a_callback_that_cannot_be_told_and_a_term_of_no_field_are_refused_at_on
     with pytest.raises(ConfigError, match=r"a callback has handle"):
         Trainer(model, loss, config=TrainingConfig(), callbacks=[cast(Any, print)])
     wrong = CompositeLoss(terms={"pich": (Likelihood(), 1.0)})
-    with pytest.raises(FieldError, match=r"got pich\. To fix: use pitch, step"):
+    with pytest.raises(FieldError, match=r"got pich\. Use pitch, step"):
         Trainer(model, wrong, config=TrainingConfig())
 
 

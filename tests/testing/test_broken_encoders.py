@@ -309,7 +309,7 @@ def says_no_row(decode: Decode, rows: Rows) -> Notes:
     try:
         return decode(rows)
     except EncodingError as error:
-        raise EncodingError(error.rule) from error
+        raise EncodingError(error.problem) from error
 
 
 def nothing_above_100(decode: Decode, rows: Rows) -> Notes:

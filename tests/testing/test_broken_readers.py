@@ -76,7 +76,7 @@ class NoNotesAnywhere(Good):
         try:
             return super().read(data, policy, where)
         except NoNotesError as error:
-            raise NoNotesError(error.rule) from error
+            raise NoNotesError(error.problem) from error
 
 
 class ForeignErrors(Good):
@@ -94,7 +94,7 @@ class NoPlace(Good):
         except NoNotesError:
             raise
         except MidiError as error:
-            raise MidiError(error.rule) from error
+            raise MidiError(error.problem) from error
 
 
 BROKEN: list[tuple[str, Callable[[], Reader], bool]] = [

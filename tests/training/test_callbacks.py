@@ -100,7 +100,7 @@ def test_what_is_watched_must_be_there_before_the_first_step(make: Make, part: A
             if event.name == "step":
                 steps.append(event.step)
 
-    with pytest.raises(ConfigError, match=r"'validation'.*give a validation set.*loss/pitch"):
+    with pytest.raises(ConfigError, match=r"'validation'.*Give a validation set.*loss/pitch"):
         study.trainer([part(), Listens()]).fit(study.batches)
     assert not steps
     study.trainer([part(watch="loss/pitch")], epochs=1).fit(study.batches)

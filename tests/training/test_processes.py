@@ -149,7 +149,7 @@ def test_a_process_that_hangs_is_not_waited_for_for_ever(played: Played) -> None
 def test_an_error_of_the_first_ends_the_others(played: Played) -> None:
     first, other = played("a_folder_that_is_taken")["ranks"]
     assert "a folder of its own" in first["said"]
-    assert "look for the first error of the others" in other["said"]
+    assert "Look for the first error of the others" in other["said"]
 
 
 def test_lanes_of_a_process_that_never_has_a_note_keep_their_place(played: Played) -> None:

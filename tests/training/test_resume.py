@@ -202,7 +202,7 @@ def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: P
     ):
         with pytest.raises(TrainingError, match=said):
             make().trainer([], tmp_path, **options).fit(study.batches, resume=True)
-    with pytest.raises(TrainingError, match=r"a folder of its own.*resume it"):
+    with pytest.raises(TrainingError, match=r"a folder of its own.*Resume it"):
         make().trainer([], tmp_path).fit(study.batches)
 
 

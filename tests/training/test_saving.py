@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     folder = RunFolder(tmp_path)
     folder.save("last", {"number": 1})
     small_disk()
-    with pytest.raises(OutputError, match=r"last\.pt.*free some space"):
+    with pytest.raises(OutputError, match=r"last\.pt.*Free some space"):
         folder.save("last", {"number": 2, "tensor": torch.zeros(100_000)})
     assert folder.load("last") == {"number": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -336,7 +336,7 @@ def test_devices() -> None:
     assert trainer("cpu").device.type == "cpu"
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         assert trainer("auto").device.type == "cpu"
-        with pytest.raises(ConfigError, match=r"'cuda'.*use device='auto'"):
+        with pytest.raises(ConfigError, match=r"'cuda'.*Use device='auto'"):
             trainer("cuda")
     for name in ("gpu", "", "cpu:x"):
         with pytest.raises(ConfigError, match="the device is there"):

@@ -135,7 +135,7 @@ def test_a_part_whose_name_is_claimed_twice_is_not_to_be_installed_again(install
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
     saved = plugins.describe(plugins.find("processors", "louder").load()())
     install("madeup_too", {"processors": {"louder": "madeup_too:Louder"}})
-    with pytest.raises(PluginError, match="uninstall one of the packages") as caught:
+    with pytest.raises(PluginError, match="Uninstall one of the packages") as caught:
         plugins.build(saved)
     assert "pip install" not in str(caught.value)
 

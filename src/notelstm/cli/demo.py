@@ -102,7 +102,7 @@ def _bach(chorales: int) -> _Bach | None:
     try:
         corpus = open_corpus("bach", ReadPolicy())
     except MissingExtraError as error:
-        print(f"nothing is trained: no music21 here. To have it, {error.fix}")
+        print(f"nothing is trained: no music21 here: {error.hint}")
         return None
     pieces = corpus[: chorales + 1]
     return _Bach(corpus, pieces, pieces.pop()[:_PROMPT])
@@ -158,7 +158,7 @@ def _draw(sample: Sample, path: Path) -> bool:
     try:
         save_piano_roll(sample.notes, path, prompt_notes=sample.prompt_notes, title=sample.title)
     except MissingExtraError as error:
-        print(f"nothing is drawn: no matplotlib here. To have it, {error.fix}")
+        print(f"nothing is drawn: no matplotlib here: {error.hint}")
         return False
     return True
 

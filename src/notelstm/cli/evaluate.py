@@ -77,7 +77,7 @@ def evaluate(
         raise ConfigError(
             "a model, or none, and a folder are measured",
             got=f"{len(what)} names",
-            fix="notelstm evaluate [MODEL] FOLDER",
+            hint="notelstm evaluate [MODEL] FOLDER",
         )
     *model, folder = what
     bundle = load(*model)
@@ -142,7 +142,7 @@ def _continued(
         raise DataError(
             f"a piece to go on from has more than {prompt} notes",
             got=f"{max(map(len, pieces), default=0)} in the longest",
-            fix="lower --prompt-notes",
+            hint="lower --prompt-notes",
         )
     begun = [long[k * len(long) // count][:prompt] for k in range(count)]
     return [

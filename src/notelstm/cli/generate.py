@@ -85,7 +85,7 @@ def generate(
             "a model plays notes",
             got="none",
             where="notelstm's own model" if model is None else str(model),
-            fix="try another --seed or --temperature, or train it longer",
+            hint="try another --seed or --temperature, or train it longer",
         )
     for number, new in enumerate(made, start=1):
         _write(new, start, _numbered(output, number, batch), program)
@@ -107,7 +107,7 @@ def _check_outputs(
         raise ConfigError(
             f"music is written to a file that ends in {' or '.join(_SUFFIXES)}",
             got=str(output),
-            fix="write that, then make what you want of it with notelstm render",
+            hint="write that, then make what you want of it with notelstm render",
         )
     if prompt is not None and output.exists() and prompt.exists() and output.samefile(prompt):
         raise ConfigError("new music goes to a file of its own", got=f"the prompt, {prompt}")

@@ -61,7 +61,7 @@ class Music(NamedTuple):
             raise DataError(
                 f"{self.corpus.name} has pieces for {side}",
                 got="none",
-                fix="use another --split, or train with --validation SHARE to set some aside",
+                hint="use another --split, or train with --validation SHARE to set some aside",
             )
         chosen = numbers[:limit]
         names = [self.corpus.names[number] for number in chosen]
@@ -166,7 +166,7 @@ def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
         raise DataError(
             "music comes from a folder, a MIDI file or a named corpus",
             got=repr(name),
-            fix=f"check the path, or use one of: {names}",
+            hint=f"check the path, or use one of: {names}",
         ) from error
     if "policy" in settings_of(corpus):
         # What has settings is a dataclass, which its protocol does not say.

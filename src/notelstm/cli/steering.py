@@ -116,7 +116,7 @@ class Steering:
                     raise ConfigError(
                         f"--{option.replace('_', '-')} steers a model that has a field of {role}",
                         got=", ".join(sorted(roles)),
-                        fix="leave it out",
+                        hint="leave it out",
                     )
 
     def _confining(self, encoder: NoteEncoder) -> Sequence[Processor]:

@@ -100,7 +100,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
 
     if output.is_dir():
         raise OutputError(
-            "a model is a file", got="a folder", where=str(output), fix="name a file in it"
+            "a model is a file", got="a folder", where=str(output), hint="name a file in it"
         )
     start = None if go_on_with is None else _start(go_on_with, recipe)
     settings = [pair for pairs in set for pair in pairs]

@@ -93,7 +93,7 @@ def _folder() -> Path:
         raise MissingExtraError(
             "the Bach chorales come with the music21 package",
             got="no such package",
-            fix="pip install 'notelstm[bach]'",
+            hint="run pip install 'notelstm[bach]'",
         )
     return Path(spec.origin).parent / "corpus" / "bach"
 
@@ -106,7 +106,7 @@ def _chorales(folder: Path) -> Iterator[tuple[str, Notes]]:
             "music21 brings its corpus of scores",
             got="a music21 without it",
             where=str(folder),
-            fix="pip install --force-reinstall music21",
+            hint="run pip install --force-reinstall music21",
         )
     _log.info("reading %d scores once; what they hold is kept", len(found))
     for path in found:

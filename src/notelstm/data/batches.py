@@ -124,7 +124,7 @@ class LaneBatches:
             raise ConfigError(
                 "lanes score every row",
                 got=repr(self.dataset.scored),
-                fix="build the SequenceDataset with scored='every'",
+                hint="build the SequenceDataset with scored='every'",
             )
 
     @property

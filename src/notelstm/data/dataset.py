@@ -94,7 +94,7 @@ class SequenceDataset(Dataset[Batch]):
             raise DataError(
                 f"a piece has more than {window} rows, one window and its target",
                 got=f"{len(pieces)} pieces, the longest of {longest} rows",
-                fix="give longer pieces, or a smaller window",
+                hint="give longer pieces, or a smaller window",
             )
         counts = _windows_in(packed.lengths, window, scored)
         self._ends: Final = torch.from_numpy(np.cumsum(counts))

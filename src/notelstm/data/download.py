@@ -101,7 +101,7 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
                 f"the download has the SHA-256 {sha256}",
                 got=found,
                 where=url,
-                fix="try again; if it stays so, the file at that address has been replaced",
+                hint="try again; if it stays so, the file at that address has been replaced",
             )
         os.replace(part, path)
     except OSError as error:
@@ -199,7 +199,7 @@ def unpack(archive: Path, folder: Path) -> None:
             opened.extractall(folder)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise DataError(
-            "the archive can be unpacked", got=str(error), where=str(archive), fix="fetch it again"
+            "the archive can be unpacked", got=str(error), where=str(archive), hint="fetch it again"
         ) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
@@ -213,7 +213,7 @@ def _check_entry(entry: zipfile.ZipInfo, archive: Path) -> None:
             "an archive's entries land in its folder",
             got=entry.filename,
             where=str(archive),
-            fix="do not trust this archive",
+            hint="do not trust this archive",
         )
 
 
@@ -222,7 +222,7 @@ def _cannot_fetch(url: str, problem: str) -> DataError:
         "the music can be downloaded",
         got=problem,
         where=url,
-        fix="check the connection and try again, it goes on where it stopped; "
+        hint="check the connection and try again, it goes on where it stopped; "
         "or fetch and unpack it yourself and name the folder",
     )
 
@@ -232,5 +232,5 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
         "the download can be written",
         got=error.strerror or str(error),
         where=str(path),
-        fix="free some space, or set NOTELSTM_CACHE to another disk",
+        hint="free some space, or set NOTELSTM_CACHE to another disk",
     )

@@ -95,7 +95,7 @@ def encode_corpus(
             "rows that were just encoded can be opened",
             got="nothing",
             where=str(home),
-            fix="encode the corpus again; another process may have cleared the cache",
+            hint="encode the corpus again; another process may have cleared the cache",
         )
     return _checked(encoded, corpus)
 
@@ -166,7 +166,7 @@ def _build(
             "the cache can be written",
             got=error.strerror or str(error),
             where=str(home),
-            fix="free some space, or set NOTELSTM_CACHE to another disk",
+            hint="free some space, or set NOTELSTM_CACHE to another disk",
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)

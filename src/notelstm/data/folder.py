@@ -87,7 +87,7 @@ class Folder:
                 notes, report = read_midi_with_report(path, self.policy)
             except MidiError as error:
                 _log.warning("left out: %s", error)
-                reasons[error.rule] += 1
+                reasons[error.problem] += 1
                 continue
             if not report.healthy:
                 _log.info("%s: %d repairs", name, report.repairs_total)
@@ -102,14 +102,14 @@ class Folder:
                 f"a corpus has files ending in {', '.join(SUFFIXES)}",
                 got="none",
                 where=str(self.path),
-                fix="name the folder that your MIDI files are in",
+                hint="name the folder that your MIDI files are in",
             )
         (rule, often), *_ = reasons.most_common(1)
         return DataError(
             "a corpus has a MIDI file that can be read",
             got=f"none of {reasons.total()}; the most frequent reason, {often} times: {rule}",
             where=str(self.path),
-            fix="try `notelstm inspect` on one of them, or another policy",
+            hint="try `notelstm inspect` on one of them, or another policy",
         )
 
 

@@ -92,5 +92,5 @@ def _no_lock(path: Path, error: OSError) -> OutputError:
         "a cache can be locked",
         got=error.strerror or str(error),
         where=str(path),
-        fix="set NOTELSTM_CACHE to a folder on a local disk that you may write to",
+        hint="set NOTELSTM_CACHE to a folder on a local disk that you may write to",
     )

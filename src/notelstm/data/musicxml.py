@@ -55,7 +55,7 @@ def _damaged(name: str, error: Exception) -> DataError:
         "the scores inside music21 are whole",
         got=f"{type(error).__name__}: {error}",
         where=name,
-        fix="pip install --force-reinstall music21",
+        hint="run pip install --force-reinstall music21",
     )
 
 

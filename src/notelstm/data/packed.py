@@ -71,7 +71,7 @@ class PackedRows(Sequence[Rows]):
             raise DataError(
                 "all pieces have the same columns",
                 got=" and ".join(map(str, widths)),
-                fix="encode them with one encoder",
+                hint="encode them with one encoder",
             )
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
         empty = np.zeros((0, 0), dtype=np.float32)
@@ -104,7 +104,7 @@ class PackedRows(Sequence[Rows]):
                         raise DataError(
                             "all pieces have the same columns",
                             got=f"{width} and {piece.shape[1]}",
-                            fix="encode them with one encoder",
+                            hint="encode them with one encoder",
                         )
                     width = piece.shape[1]
                     file.write(np.ascontiguousarray(piece, dtype=np.float32).tobytes())
@@ -120,7 +120,7 @@ class PackedRows(Sequence[Rows]):
                 "the rows of a corpus fit on the disk",
                 got=error.strerror or str(error),
                 where=str(folder or tempfile.gettempdir()),
-                fix="free some space",
+                hint="free some space",
             ) from error
         counts = np.array(lengths, dtype=np.int64)
         return cls(rows, np.cumsum(counts) - counts, counts)
@@ -149,7 +149,7 @@ class PackedRows(Sequence[Rows]):
                     "rows that are mapped into memory are there, and whole",
                     got=str(error),
                     where=str(self._path),
-                    fix="encode the corpus again",
+                    hint="encode the corpus again",
                 ) from error
         return self._rows
 

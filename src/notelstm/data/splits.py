@@ -170,6 +170,6 @@ def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split
                 f"the table puts each piece on a side: {', '.join(SIDES)}",
                 got=f"{name!r} {'is not there' if name not in listed else repr(listed[name])}",
                 where=str(path),
-                fix="use the table that came with these files",
+                hint="use the table that came with these files",
             )
     return _split([listed[name] for name in names])

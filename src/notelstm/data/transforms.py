@@ -174,7 +174,7 @@ def _columns(fields: Sequence[Field], does: str, roles: tuple[str, ...]) -> list
         raise FieldError(
             f"a transform {does} rows that have columns of {what}, and no events or beats",
             got=named,
-            fix="use another encoder, or leave the transform out",
+            hint="use another encoder, or leave the transform out",
         )
     return columns
 

@@ -119,7 +119,7 @@ class BeatEncoder:
                 raise ConfigError(
                     "a bar has a whole number of cells",
                     got=f"{metre} with {self.per_beat} in a quarter note",
-                    fix="choose another per_beat, or leave the metre out",
+                    hint="choose another per_beat, or leave the metre out",
                 )
         if not self.metres or len(set(self.metres)) < len(self.metres):
             raise ConfigError("there are metres, each once", got=f"{self.metres}")
@@ -209,7 +209,7 @@ class BeatEncoder:
                 f"a metre is one of {', '.join(self.metres)}",
                 got=told[here[i]],
                 where=f"note {i}",
-                fix="give the encoder metres=(...) that hold it",
+                hint="give the encoder metres=(...) that hold it",
             )
         # Bars are counted on within a metre, from where its first note finds them.
         new = np.diff(metre, prepend=-1) != 0
@@ -227,7 +227,7 @@ class BeatEncoder:
                 "a tempo is 15 to 480 quarter notes a minute",
                 got=f"{tempo[bad[0]]:g}",
                 where=f"note {bad[0]}",
-                fix="halve or double the note values, or use an encoder in seconds",
+                hint="halve or double the note values, or use an encoder in seconds",
             )
         return np.searchsorted(borders, tempo, side="right")
 
@@ -285,7 +285,7 @@ def _map_of(notes: Notes) -> BeatMap:
             "a piece in beats has a tempo and metre map",
             got="none",
             where="notes.beats",
-            fix="read it from a file that has one, give Notes(beats=BeatMap(...)), "
+            hint="read it from a file that has one, give Notes(beats=BeatMap(...)), "
             "or use an encoder in seconds",
         )
     return notes.beats

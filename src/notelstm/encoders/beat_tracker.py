@@ -78,7 +78,7 @@ class BeatTracker:
                 "less than the step after the bar line",
                 got=f"cell {position} of a bar of {self._lengths[metre]}, {step} cells on",
                 where=f"row {self.n}",
-                fix="confine the draw to what is legal, or repair the row",
+                hint="confine the draw to what is legal, or repair the row",
             )
         at = self._at[-1] + step if self._rows else step
         # What ends by now ends in the tempo of the note before.

@@ -115,7 +115,7 @@ def _check_length(notes: Notes) -> None:
             f"a piece in events lasts at most a day, {_LONGEST:,} s, from its first onset",
             got=f"an end after {seconds[i]:,.0f} s",
             where=f"note {i}",
-            fix="cut the piece, or leave out the notes that come absurdly late",
+            hint="cut the piece, or leave out the notes that come absurdly late",
         )
 
 
@@ -183,7 +183,7 @@ class EventTracker:
                 "no shift one that is not the longest",
                 got=f"{kind} {value:g}",
                 where=f"row {self._rows}",
-                fix="confine the draw to what is legal, or repair the row",
+                hint="confine the draw to what is legal, or repair the row",
             )
         self._rows += 1
         self._after_velocity = event >= _VELOCITY

@@ -197,6 +197,6 @@ def _column(encoder: NoteEncoder, role: Role) -> int:
             "rows of one note have one field each for pitch, step (s) and duration (s)",
             got=", ".join(f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields),
             where=type(encoder).__name__,
-            fix="give the encoder a tracker() of its own",
+            hint="give the encoder a tracker() of its own",
         )
     return found[0]

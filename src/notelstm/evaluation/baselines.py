@@ -136,7 +136,7 @@ class Unigram:
             raise DataError(
                 "a unigram is stored as counts of the cells of each role",
                 got=f"{type(error).__name__}: {error}",
-                fix="fit it anew with fit_unigram(pieces)",
+                hint="fit it anew with fit_unigram(pieces)",
             ) from error
         return made
 

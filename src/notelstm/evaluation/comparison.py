@@ -107,7 +107,7 @@ def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) ->
         raise DataError(
             "two models are compared on at least 2 pieces of the same names",
             got=f"{len(names)} in common",
-            fix="score both on the same pieces, and give nats_per_note the same names",
+            hint="score both on the same pieces, and give nats_per_note the same names",
         )
     left = Scores(pieces=tuple(mine[name] for name in names))
     right = Scores(pieces=tuple(theirs[name] for name in names))
@@ -136,7 +136,7 @@ def _by_name(scores: Scores) -> dict[str, PieceScore]:
         raise DataError(
             "compared pieces have names of their own",
             got=f"{len(named)} names of {len(scores.pieces)} pieces",
-            fix="give nats_per_note the pieces' names",
+            hint="give nats_per_note the pieces' names",
         )
     return named
 

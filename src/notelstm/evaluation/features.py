@@ -114,7 +114,7 @@ def usual_length(pieces: Sequence[Notes]) -> int:
         raise DataError(
             "music that is compared has notes",
             got=f"{len(pieces)} pieces of {usual} notes",
-            fix="generate more notes, or look into the files",
+            hint="generate more notes, or look into the files",
         )
     return usual
 

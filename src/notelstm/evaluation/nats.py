@@ -142,7 +142,7 @@ class _Tally:
         total = float(nats[chosen].sum())
         if not math.isfinite(total):
             raise DataError(
-                "scores are finite", got=f"{role}: {total}", fix="the model has diverged; retrain"
+                "scores are finite", got=f"{role}: {total}", hint="the model has diverged; retrain"
             )
         counted = _COUNTED_AS.get(role, role)
         self.nats[counted] = self.nats.get(counted, 0.0) + total
@@ -180,7 +180,7 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
         raise FieldError(
             "the measure knows pitch, step, duration (in seconds), velocity and events",
             got=", ".join(unmeasured),
-            fix="give the encoder bounds(), notelstm.protocols.MeasuredEncoder",
+            hint="give the encoder bounds(), notelstm.protocols.MeasuredEncoder",
         )
     bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
     decoded = encoder.decode(rows).start

@@ -62,7 +62,7 @@ def evaluate_samples(
                 f"a {kind} that is looked at has at least 2 notes",
                 got=f"{len(pieces[short[0]])}",
                 where=f"{kind} {short[0]}",
-                fix="leave it out; a model that writes none wants more training",
+                hint="leave it out; a model that writes none wants more training",
             )
     return SampleReport(
         similarity=similarity_of(samples, real),

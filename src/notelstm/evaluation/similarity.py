@@ -106,7 +106,7 @@ def similarity_of(generated: Sequence[Notes], real: Sequence[Notes]) -> Similari
         raise DataError(
             "at least 2 generated pieces are compared with at least 2 real ones",
             got=f"{len(generated)}, {len(real)}",
-            fix="ask for more samples, or name a folder with more pieces",
+            hint="ask for more samples, or name a folder with more pieces",
         )
     notes = usual_length(generated)
     made = [histograms(piece[:notes]) for piece in generated]

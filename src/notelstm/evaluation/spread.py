@@ -46,7 +46,7 @@ class Spread:
             raise FieldError(
                 "a point prediction is scored with its field's sigma",
                 got=f"none for {field!r}",
-                fix="fit_sigmas(model, pieces) on training pieces, and store them in the bundle",
+                hint="call fit_sigmas(model, pieces) with training pieces, store it in the bundle",
             )
         value = prediction.value
         return Normal(value, torch.full_like(value, self.sigmas[field]))

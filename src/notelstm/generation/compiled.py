@@ -115,7 +115,7 @@ def _compiled(parts: Parts, step: Step, lanes: int, precision: Precision) -> Com
             "what can be compiled is a ThreeHeadLSTM of one layer on the CPU, without a context "
             "that it reads again, and a sampler without other processors than ShortestDuration",
             got=f"{type(parts.model).__name__}, {parts.sampler!r}",
-            fix="leave out `compiled`",
+            hint="leave out `compiled`",
         )
     return made
 

@@ -193,7 +193,7 @@ def _session(
 ) -> Session:
     """A session that has read the prompt."""
     if prompt is not None and not isinstance(prompt, Notes):
-        raise ConfigError("a prompt is Notes", got=f"{prompt!r}", fix="read_midi(prompt)")
+        raise ConfigError("a prompt is Notes", got=f"{prompt!r}", hint="call read_midi(prompt)")
     session = Session(
         bundle.player,
         bundle.encoder,
@@ -210,7 +210,7 @@ def _session(
             raise DataError(
                 f"a prompt fills the model's context of {bundle.context} rows",
                 got=f"{len(rows)} rows",
-                fix="give a longer prompt, or none",
+                hint="give a longer prompt, or none",
             )
         session.feed(rows)
     return session

@@ -53,7 +53,7 @@ def check_forced(fields: Mapping[str, Field], forced: Mapping[str, float]) -> No
     for name, entry in forced.items():
         if name not in fields:
             raise FieldError(
-                "forced fields are the encoder's", got=name, fix=f"use {', '.join(fields)}"
+                "forced fields are the encoder's", got=name, hint=f"use {', '.join(fields)}"
             )
         field = fields[name]
         low, high = field.interval if field.classes is None else (0, field.classes - 1)
@@ -80,7 +80,7 @@ def check_legal(entries: Tensor, field: Field, legal: Legal | None) -> None:
             "a forced entry is one that can come next",
             got=f"{field.name} {float(entries[0]):g}",
             where="" if len(good) == 1 else f"lane {int((~good).nonzero()[0])}",
-            fix="force another, or the fields before it as well",
+            hint="force another, or the fields before it as well",
         )
 
 
@@ -97,7 +97,7 @@ def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
             f"a sampler gives a tensor with an entry for each lane, {(lanes,)}",
             got=f"{got}",
             where=f"field {field.name!r}",
-            fix="try the sampler with notelstm.testing.check_sampler",
+            hint="try the sampler with notelstm.testing.check_sampler",
         )
     if field.classes is not None:
         least, most = (int(end) for end in drawn.aminmax())
@@ -106,7 +106,7 @@ def check_drawn(drawn: object, field: Field, lanes: int) -> Tensor:
                 f"a sampler draws class ids of the field, 0 to {field.classes - 1}",
                 got=f"{most if least >= 0 else least}",
                 where=f"field {field.name!r}",
-                fix="try the sampler, and what processors give it, with notelstm.testing: "
+                hint="try the sampler, and what processors give it, with notelstm.testing: "
                 "check_sampler, check_processor",
             )
     return drawn
@@ -122,7 +122,7 @@ def check_sampler(sampler: object) -> None:
         raise ConfigError(
             "a sampler is an object that chooses, or a function",
             got=f"{sampler!r}",
-            fix="give an object: Greedy()",
+            hint="give an object: Greedy()",
         )
 
 
@@ -137,7 +137,7 @@ def check_parts(model: NoteModel, encoder: NoteEncoder) -> None:
         raise FieldError(
             "the model's fields are the encoder's",
             got=f"{[f.name for f in model.fields]}, {[f.name for f in encoder.fields]}",
-            fix="use the encoder that the model was trained with",
+            hint="use the encoder that the model was trained with",
         )
     for name, parameter in cast(nn.Module, model).named_parameters():
         if not bool(torch.isfinite(parameter).all()):
@@ -145,5 +145,5 @@ def check_parts(model: NoteModel, encoder: NoteEncoder) -> None:
                 "a model's parameters are finite",
                 got="NaN or infinity",
                 where=name,
-                fix="the model has diverged; go back to an earlier checkpoint",
+                hint="the model has diverged; go back to an earlier checkpoint",
             )

@@ -115,7 +115,7 @@ class Past:
             raise ConfigError(
                 f"with one lane the last {len(begun)} notes can be taken back",
                 got=f"{notes}",
-                fix="make the Session with a larger `undoable`, or take a snapshot in time",
+                hint="make the Session with a larger `undoable`, or take a snapshot in time",
             )
         step, row_number, left = begun[-notes]
         rows, place = self._steps[step]

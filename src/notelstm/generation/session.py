@@ -141,14 +141,14 @@ class Session:
             raise EncodingError(
                 "notes are fed to encoders without a tracker of their own, while lanes are alike",
                 got=f"{type(self._encoder).__name__}, {len(self._lanes)} lanes",
-                fix="feed rows",
+                hint="feed rows",
             )
         if len(notes) and notes.start[0] < clock - _ROUNDED:
             raise EncodingError(
                 f"notes begin where the session stands, at {clock:.6g} s, or later",
                 got=f"{notes.start[0]:.6g} s",
                 where="note 0",
-                fix="feed notes in the order of their onsets",
+                hint="feed notes in the order of their onsets",
             )
         return rows_after(clock, notes, self._encoder)
 

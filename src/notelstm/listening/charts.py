@@ -51,7 +51,7 @@ def training_curves(log: str | os.PathLike[str], ax: Axes, *, field: str = "") -
     ending = f"/{field}" if field else ""
     if not any(f"loss{ending}" in line for line in lines):
         names = sorted(name[5:] for name in lines[0] if name.startswith("loss/"))
-        raise ConfigError("a field of the log", got=repr(field), fix=f"use one of {names}")
+        raise ConfigError("a field of the log", got=repr(field), hint=f"use one of {names}")
     for name, label, colour, dashes in (
         ("loss", "training", _BLUE, "-"),
         ("validation", "validation", _RED, "--"),

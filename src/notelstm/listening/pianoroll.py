@@ -164,7 +164,7 @@ def _need_matplotlib() -> None:
         raise MissingExtraError(
             "pictures are drawn with matplotlib",
             got="no such package",
-            fix="pip install 'notelstm[plot]'",
+            hint="run pip install 'notelstm[plot]'",
         ) from error
 
 
@@ -199,7 +199,7 @@ def _draw_time(ax: Axes, beats: BeatMap | None, end: float, grid: Grid) -> None:
             raise NotesError(
                 "a grid of bars needs a beat map",
                 got="notes without one",
-                fix="use grid='seconds'",
+                hint="use grid='seconds'",
             )
         numbers, seconds = _bars(beats, end)
         every = max(1, -(-len(numbers) // 24))

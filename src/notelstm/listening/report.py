@@ -65,7 +65,7 @@ def _settings(path: Path) -> dict[str, Any]:
             "a run's folder has its settings",
             got=str(error),
             where=str(path),
-            fix="name the folder of a run, such as my.notelstm.run",
+            hint="name the folder of a run, such as my.notelstm.run",
         ) from error
 
 

@@ -70,7 +70,7 @@ def _fluidsynth() -> Any:
         raise MissingExtraError(
             "sound fonts are played by FluidSynth",
             got=str(error),
-            fix="pip install 'notelstm[soundfont]', and install FluidSynth's library: "
+            hint="run pip install 'notelstm[soundfont]', and install FluidSynth's library: "
             "on Debian and Ubuntu libfluidsynth3, with Homebrew fluid-synth",
         ) from error
     return fluidsynth

@@ -124,7 +124,7 @@ def check_length(notes: Notes, rate: int) -> None:
         raise NotesError(
             "a piece that is rendered lasts at most four hours",
             got=f"{notes.seconds / 3600:.1f} hours",
-            fix="render a part of it",
+            hint="render a part of it",
         )
 
 

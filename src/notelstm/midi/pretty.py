@@ -69,7 +69,7 @@ class PrettyMidiReader:
                     "pretty_midi can read the file",
                     got=f"{type(error).__name__}: {error}".rstrip(": "),
                     where=where,
-                    fix='read it with reader="auto", which repairs what is broken',
+                    hint='read it with reader="auto", which repairs what is broken',
                 ) from error
         log.warnings.extend(str(warning.message) for warning in heard)
         return select(_raw(midi, policy, log), policy, log, _NAME)

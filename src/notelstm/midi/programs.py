@@ -64,7 +64,7 @@ def program_number(program: str | int) -> int:
     raise MidiError(
         "a program is a General MIDI name or 0 to 127",
         got=repr(program),
-        fix="use one of notelstm.midi.PROGRAMS",
+        hint="use one of notelstm.midi.PROGRAMS",
     )
 
 

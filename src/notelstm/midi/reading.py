@@ -94,7 +94,7 @@ def read_midi_with_report(
     except MidiError as error:
         if error.where:
             raise
-        raise type(error)(error.rule, got=error.got, where=where, fix=error.fix) from error
+        raise type(error)(error.problem, got=error.got, where=where, hint=error.hint) from error
 
 
 @final
@@ -148,13 +148,13 @@ def _bytes_of_path(path: Path) -> bytes:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         if isinstance(error, FileNotFoundError):
-            got, fix = "no such file", "check the name"
+            got, hint = "no such file", "check the name"
         elif isinstance(error, IsADirectoryError):
-            got, fix = "a folder", "name a file in it"
+            got, hint = "a folder", "name a file in it"
         else:
-            got, fix = str(error), "check the file and the right to read it"
+            got, hint = str(error), "check the file and the right to read it"
         raise MidiError(
-            "a MIDI file can be opened and read", got=got, where=str(path), fix=fix
+            "a MIDI file can be opened and read", got=got, where=str(path), hint=hint
         ) from error
 
 
@@ -168,6 +168,6 @@ def _bytes_of_file(file: Any, where: str) -> bytes:
             "a file object gives bytes",
             got=type(data).__name__,
             where=where,
-            fix='open the file in binary mode, open(path, "rb")',
+            hint='open the file in binary mode, open(path, "rb")',
         )
     return data

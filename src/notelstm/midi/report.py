@@ -153,7 +153,7 @@ class RepairLog:
                 'under on_error="raise" a MIDI file is without fault',
                 got=f"{rule}: {message}",
                 where=", ".join(place),
-                fix='read it with on_error="repair", which mends this and reports it',
+                hint='read it with on_error="repair", which mends this and reports it',
             )
         self.total += 1
         self.lost += lost

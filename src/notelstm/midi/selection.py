@@ -83,7 +83,7 @@ def refuse(reader: str, policy: ReadPolicy, cannot: Iterable[tuple[str, object]]
             raise MidiError(
                 f"the reader {reader!r} reads only by policies that it can serve",
                 got=f"{name}={value!r}, for which it has no means",
-                fix='use reader="auto", which serves every policy',
+                hint='use reader="auto", which serves every policy',
             )
 
 
@@ -221,5 +221,5 @@ def _nothing(raw: RawNotes, policy: ReadPolicy, where: str) -> NoNotesError:
         "a file has notes that the policy reads",
         got=f"none; it has {'; '.join(told)}" if told else "a file without notes",
         where=where,
-        fix=f"read it with {' or '.join(fixes)}" if told and fixes else "leave this file out",
+        hint=f"read it with {' or '.join(fixes)}" if told and fixes else "leave this file out",
     )

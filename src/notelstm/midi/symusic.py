@@ -98,7 +98,7 @@ class SymusicReader:
                 "symusic is given only files without fault or oddity",
                 got=str(unsure),
                 where=where,
-                fix='read it with reader="auto", which repairs what is broken',
+                hint='read it with reader="auto", which repairs what is broken',
             ) from unsure
         return select(raw, policy, RepairLog(policy.on_error, where), _NAME)
 
@@ -159,7 +159,7 @@ def _score(division: bytes, body: bytes, channels: Sequence[int]) -> Any:
         from symusic import Score
     except ImportError as error:
         raise MissingExtraError(
-            "the reader 'symusic' needs symusic", got=str(error), fix="pip install symusic"
+            "the reader 'symusic' needs symusic", got=str(error), hint="run pip install symusic"
         ) from error
     coda = b"".join(_CODAS[channel] for channel in channels)
     if coda:

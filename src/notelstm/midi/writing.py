@@ -163,7 +163,7 @@ def _fit(
             "a note lasts at least one tick",
             got=f"{notes.end[i] - notes.start[i]:g} s at {ticks.ticks_per_beat} ticks per beat",
             where=f"note {i}, pitch {notes.pitch[i]}, {notes.start[i]:g} s",
-            fix='write with short="lengthen", or make the note longer',
+            hint='write with short="lengthen", or make the note longer',
         )
     end = np.maximum(end, start + 1)
     order = np.lexsort((end, start, notes.pitch[members]))
@@ -180,7 +180,7 @@ def _fit(
             got=f"pitch {notes.pitch[i]} from {notes.start[i]:g} to {notes.end[i]:g} s and again "
             f"from {notes.start[j]:g} s",
             where=f"notes {i} and {j}",
-            fix='write with overlaps="trim", which ends a note where the next one starts',
+            hint='write with overlaps="trim", which ends a note where the next one starts',
         )
     following = np.append(np.where(same, start[1:], np.iinfo(np.int64).max), end[-1:])
     end = np.minimum(end, following)
@@ -237,7 +237,7 @@ def _variable(value: int) -> bytes:
         raise MidiError(
             "events are less than 2**28 ticks apart",
             got=f"{value} ticks",
-            fix="write with fewer ticks_per_beat, or remove the silence",
+            hint="write with fewer ticks_per_beat, or remove the silence",
         )
     groups = [value & 0x7F]
     while value := value >> 7:

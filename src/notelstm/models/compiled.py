@@ -158,7 +158,7 @@ class CompiledThreeHead:
             raise MissingExtraError(
                 "a compiled step needs the extra compiled",
                 got=str(error),
-                fix="pip install 'notelstm[compiled]'",
+                hint="run pip install 'notelstm[compiled]'",
             ) from error
         rounded = precision == "int8"
         self._turn: Final = kernels.turn

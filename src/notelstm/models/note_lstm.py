@@ -245,7 +245,7 @@ def _named(fields: Sequence[Field]) -> dict[str, Field]:
         raise FieldError(
             "a NoteLSTM's fields are not named like a method of torch.nn.ModuleDict",
             got=", ".join(taken),
-            fix="give the fields other names",
+            hint="give the fields other names",
         )
     return named
 

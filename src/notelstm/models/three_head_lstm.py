@@ -70,7 +70,7 @@ class ThreeHeadLSTM(nn.Module):
                     f"{f.name} ({'categorical' if f.is_categorical else 'continuous'})"
                     for f in fields
                 ),
-                fix="encode with StepDurationEncoder, or build a NoteLSTM, which fits any fields",
+                hint="encode with StepDurationEncoder, or build a NoteLSTM, which fits any fields",
             )
         self.fields: Final = tuple(fields)
         self.config: Final[Mapping[str, Any]] = {

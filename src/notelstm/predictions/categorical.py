@@ -80,7 +80,7 @@ class Categorical:
             raise ShapeError(
                 "a mask leaves at least one class that was possible before",
                 got="a row without any",
-                fix="mask with notelstm.sampling.allow_only, which then keeps what was possible",
+                hint="mask with notelstm.sampling.allow_only, which then keeps what was possible",
             )
         weights = None if self.weights is None else self.weights * legal
         return Categorical(self.logits.masked_fill(~legal, -math.inf), weights)

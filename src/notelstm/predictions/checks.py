@@ -21,7 +21,7 @@ def same_shape(what: str, a: Tensor, b: Tensor) -> None:
         raise ShapeError(
             f"{what} has the shape of the prediction, {tuple(a.shape)}",
             got=f"{tuple(b.shape)}",
-            fix="squeeze or select so that both are equal; nothing is broadcast",
+            hint="squeeze or select so that both are equal; nothing is broadcast",
         )
 
 
@@ -46,7 +46,7 @@ def ordered(low: Tensor, high: Tensor) -> None:
         raise ShapeError(
             "an interval leaves at least one value",
             got="one whose low is above its high",
-            fix="let the processor leave the prediction as it is there",
+            hint="let the processor leave the prediction as it is there",
         )
 
 

@@ -41,7 +41,7 @@ def fine_tuning(bundle: Bundle, *, epochs: int = 5, gentler: float = 20.0) -> Re
         raise ConfigError(
             "a model is gone on with by the recipe that trained it",
             got=f"{record.get('name')!r}, which is not installed",
-            fix="install its package, or build a Recipe of the model's parts and train that",
+            hint="install its package, or build a Recipe of the model's parts and train that",
         ) from error
     settings = {k: v for k, v in settings_of(bundle.model).items() if k != "fields"}
     return replace(

@@ -51,7 +51,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError(
-                "a setting is key=value", got=repr(pair), fix="for example training.epochs=2"
+                "a setting is key=value", got=repr(pair), hint="for example training.epochs=2"
             )
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -73,7 +73,7 @@ def _twice(pair: str) -> ConfigError:
     return ConfigError(
         "a setting is given once",
         got=f"{pair!r} after another of that name",
-        fix="leave one out; for a part and its settings, give part.name and part.setting",
+        hint="leave one out; for a part and its settings, give part.name and part.setting",
     )
 
 
@@ -170,14 +170,14 @@ def _unknown(key: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(
         "a setting exists",
         got=repr(key),
-        fix=f"use one of: {names}" if names else f"leave it out: {key} has no settings",
+        hint=f"use one of: {names}" if names else f"leave it out: {key} has no settings",
     )
 
 
 def _table(key: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"{key} has settings of its own", got=repr(value), fix=f"give {key}.<setting>"
+            f"{key} has settings of its own", got=repr(value), hint=f"give {key}.<setting>"
         )
     return value
 
@@ -199,7 +199,7 @@ def _part(key: str, old: Any, value: object) -> Any:
         named_part = find(_KINDS[key], str(changes.pop("name"))).load()
         return _changed(key, named_part, changes)
     if old is None:
-        raise ConfigError(f"there is a {key} to change", got="none", fix=f"give {key}.name")
+        raise ConfigError(f"there is a {key} to change", got="none", hint=f"give {key}.name")
     return _changed(key, old, changes)
 
 
@@ -245,7 +245,7 @@ def _built(setting: str, value: object) -> object:
 def _listed(kind: str, value: object) -> tuple[Any, ...]:
     """Parts of one kind, given as names or as tables with a name."""
     if not isinstance(value, list):
-        raise ConfigError(f"{kind} are a list", got=repr(value), fix='for example ["transpose"]')
+        raise ConfigError(f"{kind} are a list", got=repr(value), hint='for example ["transpose"]')
     return tuple(_listed_part(kind, item) for item in value)
 
 

@@ -128,7 +128,7 @@ class Recipe:
                 raise FieldError(
                     "a loss has terms of the encoder's fields",
                     got=f"{', '.join(unknown)}; the fields are {', '.join(names)}",
-                    fix="give a loss of these fields, or none for the likelihood of each",
+                    hint="give a loss of these fields, or none for the likelihood of each",
                 )
             return self.loss
         return CompositeLoss.for_fields(self.encoder.fields)
@@ -148,7 +148,7 @@ class Recipe:
             except EncodingError as error:
                 where = f"piece {i}, {error.where}" if error.where else f"piece {i}"
                 raise EncodingError(
-                    error.rule, got=error.got, where=where, fix=error.fix
+                    error.problem, got=error.got, where=where, hint=error.hint
                 ) from error
 
     def _rows(
@@ -330,7 +330,7 @@ def _take_over(model: NoteModel, start: Bundle) -> None:
         raise ConfigError(
             "the recipe builds the model that is gone on with",
             got=str(error).splitlines()[-1].strip(),
-            fix="use notelstm.recipes.fine_tuning(bundle)",
+            hint="use notelstm.recipes.fine_tuning(bundle)",
         ) from error
 
 

@@ -74,7 +74,7 @@ def pitch_classes(name: str) -> frozenset[int]:
     raise ConfigError(
         "a scale is a tonic and a mode, or twelve digits from C on",
         got=repr(name),
-        fix=f'"F# minor" or "101011010101"; the modes are {", ".join(MODES)}',
+        hint=f'"F# minor" or "101011010101"; the modes are {", ".join(MODES)}',
     )
 
 

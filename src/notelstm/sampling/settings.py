@@ -16,7 +16,7 @@ MOST_RECALLED: Final = RECALLED
 
 
 def check_whole(
-    what: str, value: object, least: int = 0, most: int | None = None, fix: str = ""
+    what: str, value: object, least: int = 0, most: int | None = None, hint: str = ""
 ) -> None:
     """Refuse what is no whole number in a range.
 
@@ -25,7 +25,7 @@ def check_whole(
         value: Its value.
         least: The least that it can be.
         most: The greatest, None for no end.
-        fix: What to do instead.
+        hint: What to do instead.
 
     Raises:
         ConfigError: If it is none.
@@ -35,10 +35,10 @@ def check_whole(
     ):
         return
     domain = f", at least {least}" if most is None else f" from {least} to {most}"
-    raise ConfigError(f"{what} is a whole number{domain}", got=f"{value!r}", fix=fix)
+    raise ConfigError(f"{what} is a whole number{domain}", got=f"{value!r}", hint=hint)
 
 
-def check_number(what: str, value: object, least: float, most: float, fix: str = "") -> None:
+def check_number(what: str, value: object, least: float, most: float, hint: str = "") -> None:
     """Refuse what is no number in a range; the arguments are those of :func:`check_whole`.
 
     Raises:
@@ -46,7 +46,7 @@ def check_number(what: str, value: object, least: float, most: float, fix: str =
     """
     if not isinstance(value, numbers.Real) or not least <= float(value) <= most:
         raise ConfigError(
-            f"{what} is a number from {least:g} to {most:g}", got=f"{value!r}", fix=fix
+            f"{what} is a number from {least:g} to {most:g}", got=f"{value!r}", hint=hint
         )
 
 
@@ -61,6 +61,6 @@ def as_processors(given: object) -> tuple[Processor, ...]:
         raise ConfigError(
             "a sampler has processors, in order",
             got=f"{given!r}",
-            fix="give a tuple, (Scale(name='D dorian'),)",
+            hint="give a tuple, (Scale(name='D dorian'),)",
         )
     return several

@@ -37,7 +37,7 @@ def step_tracker(tracker: Tracker) -> StepTracker:
     raise FieldError(
         "a processor of steps needs to know what they lead to",
         got=f"a {type(tracker).__name__}, which does not say",
-        fix="give the tracker what notelstm.protocols.StepTracker asks for",
+        hint="give the tracker what notelstm.protocols.StepTracker asks for",
     )
 
 

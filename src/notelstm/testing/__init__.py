@@ -18,7 +18,7 @@ if find_spec("hypothesis") is None:
     raise MissingExtraError(
         "notelstm.testing needs hypothesis",
         got="no such package",
-        fix="pip install 'notelstm[testing]'",
+        hint="run pip install 'notelstm[testing]'",
     )
 
 # The modules below import hypothesis, so they come after the check.

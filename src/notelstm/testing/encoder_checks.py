@@ -135,7 +135,7 @@ def _what_is_outside_is_refused(case: EncoderCase) -> None:
         try:
             case.encoder.encode(piece)
         except EncodingError as error:
-            require(error.rule, f"Piece {number}: the error gives no reason.")
+            require(error.problem, f"Piece {number}: the error gives no reason.")
             require(error.where, f"Piece {number}: the error does not say which note.")
         else:
             raise AssertionError(f"Piece {number} was encoded.")

@@ -93,7 +93,7 @@ def _a_policy_is_served_or_refused(case: ReaderCase) -> None:
         except NoNotesError:
             raise
         except MidiError as error:
-            require(error.rule, f"{known.policy}: the error gives no reason.")
+            require(error.problem, f"{known.policy}: the error gives no reason.")
         else:
             _require_notes(notes, known)
 

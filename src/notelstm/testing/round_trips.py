@@ -247,7 +247,7 @@ def _is_refused(encoder: NoteEncoder, rows: Rows, what: str, where: str) -> None
     try:
         encoder.decode(rows)
     except EncodingError as error:
-        require(error.rule, f"{what}: the error gives no reason.")
+        require(error.problem, f"{what}: the error gives no reason.")
         require(where in error.where, f"{what}: the error says {error.where!r}.")
     else:
         raise AssertionError(f"{what} was decoded.")

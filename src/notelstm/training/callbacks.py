@@ -160,7 +160,7 @@ class JsonLog:
                     "the log can be written",
                     got=error.strerror or str(error),
                     where=str(path),
-                    fix="free some space, then resume the run",
+                    hint="free some space, then resume the run",
                 ) from error
 
 
@@ -268,5 +268,5 @@ def _check_watched(name: str, run: Run) -> None:
         raise ConfigError(
             "the watched value is there",
             got=f"{name!r}",
-            fix="give a validation set, or watch one of " + ", ".join(run.measured),
+            hint="give a validation set, or watch one of " + ", ".join(run.measured),
         )

@@ -141,6 +141,6 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(
             "the device is there",
             got=f"{name!r}: {str(error).splitlines()[0]}",
-            fix="use device='auto' or 'cpu', and no more processes than devices",
+            hint="use device='auto' or 'cpu', and no more processes than devices",
         ) from error
     return device

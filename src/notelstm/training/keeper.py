@@ -83,7 +83,7 @@ class Keeper:
             raise ConfigError(
                 "a run goes back to a state that it holds on to",
                 got="none",
-                fix="call run.hold() when the run starts",
+                hint="call run.hold() when the run starts",
             )
         # The optimizer goes on with the very tensors that it is given.
         self._restore(copy.deepcopy(good))
@@ -121,7 +121,9 @@ class Keeper:
         saved: dict[str, Any] = {}
         if self._processes.first:
             if self._folder is None:
-                raise TrainingError("a resumed run has a folder", fix="pass folder= to the Trainer")
+                raise TrainingError(
+                    "a resumed run has a folder", hint="pass folder= to the Trainer"
+                )
             saved = self._folder.load("last")
         saved = self._processes.told(saved)
         try:
@@ -137,7 +139,7 @@ class Keeper:
                 "a checkpoint is of this model, optimizer and callbacks",
                 got=str(error).strip().splitlines()[-1].strip(),
                 where="" if self._folder is None else str(self._folder.path),
-                fix="resume with the parts the run was started with",
+                hint="resume with the parts the run was started with",
             ) from error
 
     def _state(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Processes:
             raise ConfigError(
                 "several processes train on CPUs, or on CUDA devices",
                 got=device.type,
-                fix="set training.device to cpu, or start one process",
+                hint="set training.device to cpu, or start one process",
             )
         with self._lost():
             if device.type == "cuda":
@@ -157,7 +157,7 @@ class Processes:
                 f"all {self.count} processes of a run go on to its end",
                 got=f"one that does not answer: {_first_sentence(error)}",
                 where=f"process {self.rank}",
-                fix="look for the first error of the others, then start all again and resume",
+                hint="look for the first error of the others, then start all again and resume",
             ) from error
 
 

@@ -42,6 +42,6 @@ class Report:
             raise ConfigError(
                 "a report is of a run with a folder",
                 got="none",
-                fix="train with Recipe.train(folder=...)",
+                hint="train with Recipe.train(folder=...)",
             )
         save_report(run.folder, self.path, title=self.title, running=event.name != "end")

@@ -60,7 +60,7 @@ class RunFolder:
                 "the run folder can be made",
                 got=str(error),
                 where=str(self.path),
-                fix="name a folder that you may write to",
+                hint="name a folder that you may write to",
             ) from error
 
     @property
@@ -93,7 +93,7 @@ class RunFolder:
                     "a new run has a folder of its own",
                     got="one with a checkpoint in it",
                     where=str(self.path),
-                    fix="resume it, or name another folder, or delete this one",
+                    hint="resume it, or name another folder, or delete this one",
                 )
             _write(path, text)
             return
@@ -102,7 +102,7 @@ class RunFolder:
                 "a resumed run has a checkpoint",
                 got="none",
                 where=str(self.path),
-                fix="start it without resuming",
+                hint="start it without resuming",
             )
         old, new = _read_json(path), json.loads(text)
         changed = sorted(
@@ -115,7 +115,7 @@ class RunFolder:
                 "a run is resumed with the settings it was started with",
                 got="; ".join(changed),
                 where=str(path),
-                fix="use the old settings, or start a new run in another folder",
+                hint="use the old settings, or start a new run in another folder",
             )
         if old != new:
             _write(path, text)
@@ -147,7 +147,7 @@ class RunFolder:
                 "a checkpoint can be read",
                 got=f"{type(error).__name__}: {error}".splitlines()[0],
                 where=str(path),
-                fix="start the run anew in another folder",
+                hint="start the run anew in another folder",
             ) from error
 
 
@@ -164,5 +164,5 @@ def _read_json(path: Path) -> dict[str, Any]:
             "a run's settings can be read",
             got=str(error),
             where=str(path),
-            fix="start the run anew in another folder",
+            hint="start the run anew in another folder",
         ) from error

@@ -59,7 +59,7 @@ class Samples:
             raise ConfigError(
                 "samples are of a recipe's model, and have a run folder to be written to",
                 got="no folder" if run.folder is None else "no recipe",
-                fix="train with Recipe.train(folder=...), or call play_with(bundle)",
+                hint="train with Recipe.train(folder=...), or call play_with(bundle)",
             )
         if event.name == "epoch" and event.epoch % self.every == 0:
             music = generate(self._bundle, self.notes, seed=self.seed)

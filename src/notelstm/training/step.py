@@ -46,7 +46,7 @@ class TrainStep(nn.Module):
             raise FieldError(
                 "the terms of a loss are of the model's fields",
                 got=", ".join(strange),
-                fix=f"use {', '.join(names)}",
+                hint=f"use {', '.join(names)}",
             )
 
     @override

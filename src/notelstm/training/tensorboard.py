@@ -49,7 +49,7 @@ def _writer(event: Event, run: Run) -> Any:
         raise MissingExtraError(
             "TensorBoard's curves need the extra tensorboard",
             got=str(error),
-            fix="pip install 'notelstm[tensorboard]'",
+            hint="run pip install 'notelstm[tensorboard]'",
         ) from error
     # Epochs that will be done again are taken out of the curves.
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=event.epoch + 1)

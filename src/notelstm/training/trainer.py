@@ -102,7 +102,7 @@ class Trainer:
                 raise ConfigError(
                     "a callback has handle(event, run)",
                     got=repr(callback),
-                    fix="make it an object of a class with that method",
+                    hint="make it an object of a class with that method",
                 )
         self._processes: Final = Processes()
         first = self._processes.first
@@ -260,7 +260,7 @@ class Trainer:
             raise ConfigError(
                 "a run has an end",
                 got="epochs None, and no time budget",
-                fix="give epochs, or the callback TimeBudget(minutes=...)",
+                hint="give epochs, or the callback TimeBudget(minutes=...)",
             )
 
     def _next_epoch(self, batches: Batches, validation: Batches | None) -> list[dict[str, float]]:
@@ -339,7 +339,7 @@ class Trainer:
             "the loss is finite",
             got=self._fault,
             where=f"step {self._at.steps}",
-            fix="lower learning_rate, set clip, add the callback DivergenceGuard, "
+            hint="lower learning_rate, set clip, add the callback DivergenceGuard, "
             "or go back to an earlier checkpoint",
         )
 

@@ -84,7 +84,7 @@ class IntervalEncoder:
                 "intervals stay within the MIDI notes 0 to 127",
                 got=f"{pitch[row]:g}",
                 where=f"row {row}",
-                fix="confine the draw to what is legal, or repair the row",
+                hint="confine the draw to what is legal, or repair the row",
             )
         start = np.cumsum(checked[:, 1])
         return Notes(

@@ -211,7 +211,7 @@ def _begin(cache: Path) -> Path:
             "the cache can be written",
             got=error.strerror or str(error),
             where=str(cache),
-            fix="set NOTELSTM_CACHE to a folder that you may write to",
+            hint="set NOTELSTM_CACHE to a folder that you may write to",
         ) from error
     _remove_unused(cache)
     return shards
@@ -244,7 +244,7 @@ def _publish(
             "the cache can be written",
             got=error.strerror or str(error),
             where=str(folder),
-            fix="free some space, or set NOTELSTM_CACHE to another disk",
+            hint="free some space, or set NOTELSTM_CACHE to another disk",
         ) from error
     columns = open_columns(folder)
     read = columns["status"] == READ

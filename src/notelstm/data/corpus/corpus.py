@@ -111,7 +111,7 @@ class Corpus:
                 "a cache that was just built can be opened",
                 got="nothing",
                 where=str(home),
-                fix="open it again; another process may have cleared it",
+                hint="open it again; another process may have cleared it",
             )
         if not is_tidy(home):
             with locked_now(lock) as free:
@@ -188,7 +188,7 @@ class Corpus:
                 "a corpus has a MIDI file that can be read",
                 got=f"none of {len(self.report)}{found}",
                 where=self.source,
-                fix="try `notelstm inspect` on one of them, or another policy",
+                hint="try `notelstm inspect` on one of them, or another policy",
             )
         yield from islice(zip(self.names, self, strict=True), limit)
 
@@ -213,7 +213,7 @@ def _reopen(folder: str, about: Mapping[str, Any]) -> Corpus:
             "a corpus stays where it was until it is needed no more",
             got=str(error),
             where=folder,
-            fix="open it again",
+            hint="open it again",
         ) from error
 
 

@@ -153,7 +153,7 @@ class _Crew:
             raise DataError(
                 "a worker process starts",
                 got=f"one that ended with code {_ended(worker)}",
-                fix="read the files in this process: workers=0",
+                hint="read the files in this process: workers=0",
             )
         return worker
 

@@ -126,7 +126,7 @@ def _entry(file: FileToRead, job: Job) -> dict[str, Any]:
         entry["notes"] = notes
         made = FileReport.of_read(file.name, report)
     except MidiError as error:
-        made = FileReport(name=file.name, error=str(error), rule=error.rule)
+        made = FileReport(name=file.name, error=str(error), rule=error.problem)
     except OSError as error:
         rule = "a MIDI file can be opened and read"
         made = FileReport(name=file.name, error=f"{rule}; got {error}", rule=rule)

@@ -137,7 +137,7 @@ def _of_folder(
             f"a corpus has files ending in {', '.join(SUFFIXES)}",
             got="none",
             where=str(folder.path),
-            fix="name the folder that your MIDI files are in",
+            hint="name the folder that your MIDI files are in",
         )
     job = Job(policy=policy or folder.policy, reader=reader)
     identity = _of_files(os.path.realpath(folder.path), job)
