@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import tokenize
 from collections.abc import Iterator
@@ -12,10 +13,25 @@ from typing import Final
 
 from notelstm.errors import OutputError
 
-__all__ = ["BAD_HEADER", "written_whole"]
+__all__ = ["BAD_HEADER", "displayable", "written_whole"]
 
 BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
 """What numpy raises besides ValueError where the header of an array's file is damaged."""
+
+
+def displayable(text: str) -> str:
+    r"""Replace lone surrogates, which cannot be encoded, by U+FFFD.
+
+    Python decodes the bytes of file names that are not UTF-8 to such surrogates.
+
+    Args:
+        text: A text that may contain file names.
+
+    Example:
+        >>> displayable("caf\udce9.mid")
+        'caf�.mid'
+    """
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 @contextlib.contextmanager

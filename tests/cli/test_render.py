@@ -134,7 +134,7 @@ def test_a_full_disk(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "where"),
     [
-        (".wav", "notelstm.listening.synthesis.synthesize"),
+        (".wav", "notelstm.listening.audio.synthesize"),
         (".wav", "wave.Wave_write.writeframes"),
         (".html", "pathlib.Path.write_text"),
         (".png", "matplotlib.figure.Figure.savefig"),
