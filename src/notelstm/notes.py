@@ -7,7 +7,6 @@ notes that start together keep the order they were given in.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self, final
@@ -475,12 +474,6 @@ class Notes:
             return "Notes(0 notes)"
         low, high = self.pitch.min(), self.pitch.max()
         return f"Notes({len(self)} notes, {self.seconds:.2f} s, pitch {low} to {high})"
-
-    def _repr_html_(self) -> str:
-        """A small player, for a notebook's cell."""
-        # By name: a piece shows itself in notebooks alone, and nothing here rests on the player.
-        page = importlib.import_module("notelstm.listening.page")
-        return str(page.notebook_html(self))
 
 
 def _same(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> bool:

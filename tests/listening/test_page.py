@@ -189,8 +189,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_a_notebook_shows_a_player() -> None:
-    frame = TUNE._repr_html_()
-    assert frame == notebook_html(TUNE)
+    frame = notebook_html(TUNE)
     ((tag, attributes),) = Reader(frame).tags
     assert tag == "iframe"
     assert attributes["title"]
@@ -198,6 +197,26 @@ def test_a_notebook_shows_a_player() -> None:
     assert inside is not None
     assert data_of(inside)["samples"][0]["pitch"] == TUNE.pitch.tolist()
     assert 'class="compact single"' in inside
+
+
+def test_ipython_displays_a_piece_as_a_player() -> None:
+    pytest.importorskip("IPython")
+    code = (
+        "import sys; from IPython.core.interactiveshell import InteractiveShell;"
+        "shell = InteractiveShell.instance();"
+        "from notelstm.notes import Notes;"
+        "assert 'notelstm.listening' not in sys.modules;"
+        "piece = Notes(start=[0], end=[1], pitch=[60]);"
+        "formats, _ = shell.display_formatter.format(piece);"
+        "from notelstm.listening import notebook_html;"
+        "assert formats == {'text/html': notebook_html(piece), 'text/plain': repr(piece)}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_importing_notelstm_imports_nothing_else() -> None:
+    code = "import sys, notelstm; assert not {'numpy', 'IPython', 'torch'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_notes_alone_load_no_player() -> None:

@@ -83,10 +83,14 @@ def _lead(epochs: Sequence[Mapping[str, float]], settings: Mapping[str, Any], ru
         return f"No epoch is done{more}."
     seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
     whole = round(seconds)
-    time = f"{whole} second{'s'[: whole != 1]}" if whole < 120 else f"{whole / 60:.0f} minutes"
+    time = f"{whole} {_plural('second', whole)}" if whole < 120 else f"{whole / 60:.0f} minutes"
     last = int(epochs[-1]["epoch"])
-    done = f"{last}{of} epoch{'s'[: (asked or last) != 1]} in {time}"
+    done = f"{last}{of} {_plural('epoch', asked or last)} in {time}"
     return f"{done} so far: reload this page to follow the run." if running else f"{done}."
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _charts(epochs: Sequence[Mapping[str, float]]) -> list[Chart]:
