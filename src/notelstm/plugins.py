@@ -268,6 +268,8 @@ def _from_json(value: object) -> Any:
 
 def _package(distribution: str) -> str:
     """How a hint calls the package of a part."""
+    if distribution == "notelstm":
+        return "another version of notelstm"
     return "the package that has it" if distribution == "unknown" else f"the package {distribution}"
 
 

@@ -172,6 +172,7 @@ def test_png_and_svg(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.svg", "new"]
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="file names are Unicode")
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_titles_that_are_file_names(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9 $x_" + suffix.encode())

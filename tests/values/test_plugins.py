@@ -267,7 +267,11 @@ def test_what_cannot_be_saved_says_why(install: Install) -> None:
 
 @pytest.mark.parametrize(
     ("distribution", "hint"),
-    [("afar", "Install the package afar, or"), ("unknown", "Install the package that has it, or")],
+    [
+        ("afar", "Install the package afar, or"),
+        ("unknown", "Install the package that has it, or"),
+        ("notelstm", "Install another version of notelstm, or"),
+    ],
 )
 def test_a_missing_package_is_named(distribution: str, hint: str) -> None:
     saved = {

@@ -3,6 +3,7 @@
 from notelstm.listening.audio import save_audio
 from notelstm.listening.chart import Chart
 from notelstm.listening.charts import feature_shares, training_curves
+from notelstm.listening.opening import trim_opening
 from notelstm.listening.page import Sample, notebook_html, page_html, save_page
 from notelstm.listening.pianoroll import piano_roll, pitch_name, save_piano_roll
 from notelstm.listening.report import save_report
@@ -24,4 +25,5 @@ __all__ = [
     "save_report",
     "synthesize",
     "training_curves",
+    "trim_opening",
 ]
