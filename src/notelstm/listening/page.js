@@ -134,7 +134,8 @@ function mark(pen, x, border, ends, height, ink) {
   pen.fillText("prompt", Math.min(at, x(border) - wide), 6);
   if (!ends) return;
   line(pen, x(border), height, ink, [5, 4], 1);
-  pen.fillText("continuation", Math.max(x(border) + 8, EDGE + 8), 6);
+  const left = Math.max(x(border) + 8, EDGE + 8), end = left + pen.measureText("continuation").width;
+  if (end < pen.canvas.clientWidth) pen.fillText("continuation", left, 6);
 }
 
 function line(pen, x, height, colour, dashes, width) {
