@@ -104,7 +104,7 @@ def test_a_line_without_points_is_left_out() -> None:
 
 def test_names_cannot_break_out() -> None:
     nasty = '</svg><b onclick="x">\'&'
-    figure = parsed(Chart(title=nasty, lines={nasty: [(1, 1), (2, 3)]}, across=nasty))
+    figure = parsed(Chart(title=nasty, lines={nasty: [(1, 1), (2, 3)]}, x_label=nasty))
     assert not list(figure.iter("b"))
     (caption,) = figure.findall("figcaption")
     assert caption.text == nasty
@@ -114,6 +114,11 @@ def test_names_cannot_break_out() -> None:
 def test_refusals(lines: dict[str, Points]) -> None:
     with pytest.raises(ConfigError, match=r"lines with points in a chart.*1 to 2"):
         Chart(title="x", lines=lines)
+
+
+@given(points=st.lists(st.tuples(*[st.floats(-1e100, 1e100)] * 2), min_size=1))
+def test_any_coordinates_can_be_drawn(points: list[tuple[float, float]]) -> None:
+    assert "nan" not in Chart(title="x", lines={"a": points}).svg()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e300])

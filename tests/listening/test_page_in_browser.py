@@ -294,7 +294,7 @@ def test_rendered_without_a_clock(opened: Chrome) -> None:
     script = """
     const done = arguments[0], context = new OfflineAudioContext(2, 44100 * 3, 44100);
     const piano = new Piano(context, data.piano);
-    for (const note of samples[0].notes.slice(0, 8)) piano.strike(note, 0.3, note.start, 0);
+    for (const note of samples[0].notes.slice(0, 8)) piano.playNote(note, 0.3, note.start, 0);
     context.startRendering().then((sound) => {
       const all = [...sound.getChannelData(0), ...sound.getChannelData(1)];
       const peak = all.reduce((a, b) => Math.max(a, Math.abs(b)), 0);

@@ -32,7 +32,7 @@ class Chart:
         title: The title of the chart.
         lines: The points of each line by its name, from left to right. Lines without points are
             left out.
-        across: The label of the x axis.
+        x_label: The label of the x axis.
 
     Raises:
         ConfigError: If no line or more than two lines have points, or a coordinate is not finite
@@ -41,7 +41,7 @@ class Chart:
 
     title: str
     lines: Mapping[str, Points]
-    across: str = "epoch"
+    x_label: str = "epoch"
 
     def __post_init__(self) -> None:
         """Check the lines."""
@@ -68,7 +68,8 @@ class Chart:
         x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
         y_low, y_high = min(y for _, y in points), max(y for _, y in points)
         if x_low == x_high:
-            x_low, x_high = x_low - 1, x_high + 1
+            around = max(1.0, abs(x_low) * 1e-3)
+            x_low, x_high = x_low - around, x_high + around
         margin = (y_high - y_low) * 0.06 or max(abs(y_high), 1e-3) * 0.1
         y_low, y_high = y_low - margin, y_high + margin
         x = _scale(x_low, x_high, _LEFT, _WIDTH - _RIGHT)
@@ -76,7 +77,7 @@ class Chart:
         parts = [*_grid(x, y, (x_low, x_high), (y_low, y_high))]
         parts.append(
             f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 4}" '
-            f'text-anchor="middle">{html.escape(self.across)}</text>'
+            f'text-anchor="middle">{html.escape(self.x_label)}</text>'
         )
         for number, line in enumerate(self._drawn.values()):
             parts += _line(number, [(x(a), y(b)) for a, b in line])
@@ -92,8 +93,8 @@ class Chart:
             (first, begin), (last, end) = points[0], points[-1]
             at, lowest = min(points, key=lambda point: point[1])
             parts.append(
-                f"{name} from {begin:.3f} at {self.across} {first:g} to {end:.3f} at "
-                f"{self.across} {last:g}, lowest {lowest:.3f} at {self.across} {at:g}"
+                f"{name} from {begin:.3f} at {self.x_label} {first:g} to {end:.3f} at "
+                f"{self.x_label} {last:g}, lowest {lowest:.3f} at {self.x_label} {at:g}"
             )
         return f"{self.title}: {'; '.join(parts)}"
 
@@ -105,7 +106,7 @@ class Chart:
             keys.append(
                 f'<li><svg viewBox="0 0 24 8" aria-hidden="true"><path class="line-{number}" '
                 f'd="M0 4H24"/></svg>{html.escape(name)}: lowest {lowest:.3f} at '
-                f"{html.escape(self.across)} {at:g}</li>"
+                f"{html.escape(self.x_label)} {at:g}</li>"
             )
         return (
             f'<figure class="chart"><figcaption>{html.escape(self.title)}</figcaption>'
@@ -129,15 +130,15 @@ def _line(number: int, points: Points) -> Iterator[str]:
 def _grid(
     x: Callable[[float], float],
     y: Callable[[float], float],
-    across: tuple[float, float],
-    up: tuple[float, float],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
 ) -> Iterator[str]:
     """Grid lines at round values, with labels."""
-    for value in _round_values(*up, most=7):
+    for value in _round_values(*y_range, most=7):
         at = y(value)
         yield f'<path class="grid" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>'
         yield f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
-    for value in _round_values(*across, most=8, least=1):
+    for value in _round_values(*x_range, most=8, least=1):
         yield (
             f'<text x="{x(value):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">'
             f"{value:g}</text>"

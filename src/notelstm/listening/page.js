@@ -193,7 +193,7 @@ function choose(number) {
   chosen = (number + samples.length) % samples.length;
   const sample = samples[chosen];
   page = 0;
-  player.take(sample);
+  player.load(sample);
   byId("now").textContent = sample.title;
   byId("facts").textContent = facts(sample);
   byId("roll").setAttribute("aria-label", `Piano roll of ${sample.title}: ${facts(sample)}`);

@@ -112,7 +112,7 @@ class Piano {
   }
 
   // Play a note at a time of the context's clock, starting `from` seconds into it.
-  strike(note, longest, when, from) {
+  playNote(note, longest, when, from) {
     const { buffer, layer } = this.string(note.pitch, note.velocity, longest);
     if (from >= buffer.duration) return;
     const level = (note.velocity / layer) ** this.constants.loudness_power;
@@ -168,10 +168,10 @@ class Player {
     this.loop = false;
     this.playing = false;
     this.rest = 0;
-    this.take({ notes: [], seconds: 0 });
+    this.load({ notes: [], seconds: 0 });
   }
 
-  take(sample) {
+  load(sample) {
     this.pause();
     this.sample = sample;
     this.longest = new Map();
@@ -220,7 +220,7 @@ class Player {
       const note = notes[this.next];
       if (note.start + note.seconds < this.rest || (note.start < this.rest && note.seconds === 0)) continue;
       const late = Math.max(0, this.rest - note.start);
-      this.piano.strike(note, this.longest.get(note.pitch), this.began + note.start - this.rest + late, late);
+      this.piano.playNote(note, this.longest.get(note.pitch), this.began + note.start - this.rest + late, late);
     }
     if (this.position >= seconds + (this.loop ? 0.15 : 1)) {
       if (this.loop) return this.seek(0);
