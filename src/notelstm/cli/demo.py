@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _SMALL: Final = ("options.hidden=256", "window=64", "batch=32")
-"""What makes the expressive recipe learn a handful of chorales in a minute."""
+"""Settings of the expressive recipe for a few chorales and a minute of training."""
 
 _PROMPT: Final = 48
 _NOTES: Final = 200

@@ -137,7 +137,7 @@ class Piano {
     source.onended = () => { pan.disconnect(); this.sounding.delete(voice); };
   }
 
-  // Stop without a click: fade out what sounds, cancel what is scheduled.
+  // Stop without a click: fade out sounding notes, cancel scheduled ones.
   silence() {
     const now = this.context.currentTime;
     for (const { source, pan } of this.sounding) {
