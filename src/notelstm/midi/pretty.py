@@ -213,8 +213,8 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
 
     Args:
         notes: The piece.
-        program: General MIDI name or number for all notes; None for the notes' own programs, and
-            "Acoustic Grand Piano" where they have none.
+        program: General MIDI name or number for all notes but percussion; None for the notes' own
+            programs, and "Acoustic Grand Piano" where they have none.
 
     Returns:
         The ``PrettyMIDI``: an instrument for each track and program, the tempo and metre map to
@@ -226,7 +226,7 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     from pretty_midi import Instrument, Note, PrettyMIDI, TimeSignature
 
     beats = notes.beats or BeatMap()
-    resolution = fine_resolution(float(beats.beats_at(notes.seconds)))
+    resolution = fine_resolution(float(beats.beats_at(max(notes.seconds, beats.seconds[-1]))))
     ticks = TickMap.from_beats(resolution, beats)
     midi = PrettyMIDI(resolution=resolution)
     midi._tick_scales = list(zip(ticks.ticks.tolist(), ticks.scales.tolist(), strict=True))
