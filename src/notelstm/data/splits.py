@@ -19,6 +19,7 @@ from notelstm.notes import Notes
 __all__ = [
     "Split",
     "content_key",
+    "percussion_and_rest",
     "split_at_random",
     "split_by_content",
     "split_by_keys",
