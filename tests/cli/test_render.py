@@ -51,10 +51,10 @@ def test_pictures(name: str, begin: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-o", "a.mp3"], "Name one that ends in .wav, .html, .png or .svg"),
-        (["-o", "a"], "Name one that ends in .wav, .html, .png or .svg"),
-        (["-o", "/dev/full"], "Name one that ends in .wav, .html, .png or .svg"),
-        (["-o", "a.png", "--soundfont", "a.sf2"], "a sound font plays no .png file"),
+        (["-o", "a.mp3"], "what is rendered ends in .wav"),
+        (["-o", "a"], "what is rendered ends in .wav"),
+        (["-o", "/dev/full"], "what is rendered ends in .wav"),
+        (["-o", "a.png", "--soundfont", "a.sf2"], "a sound font is for a .wav"),
         (["-o", "a.wav", "--soundfont", "a.sf2"], "a sound font is a file"),
     ],
 )

@@ -20,13 +20,13 @@ def render(
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT")],
     soundfont: Annotated[Path | None, arg(metavar="FILE.sf2", help_behavior_hint="")] = None,
 ) -> None:
-    """Convert a MIDI file to sound, a web page or a picture.
+    """Make a MIDI file heard or seen.
 
     Args:
         path: The MIDI file.
-        output: The file to write, by its suffix: .wav sound, .html a page that shows and plays the
-            music in any browser, .png or .svg a picture (needs the extra `plot`).
-        soundfont: For a .wav file, a sound font to use instead of the built-in piano; needs the
+        output: What to write; its end says what it is: .wav sound, .html a page that shows and
+            plays it in any browser, .png or .svg a picture (needs the extra `plot`).
+        soundfont: Of a .wav: play with this sound font instead of the built-in piano; needs the
             extra `soundfont`.
     """
     from notelstm.errors import ConfigError
@@ -35,16 +35,13 @@ def render(
     suffix = output.suffix.lower()
     if suffix not in _SUFFIXES:
         raise ConfigError(
-            f"{output} is no file that render writes",
-            hint=f"name one that ends in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
+            f"what is rendered ends in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
+            got=repr(suffix),
+            where=str(output),
         )
     if soundfont is not None and suffix != ".wav":
-        raise ConfigError(
-            f"a sound font plays no {suffix} file",
-            where=str(output),
-            hint="leave out --soundfont, or write a .wav file",
-        )
-    # With all tracks and the pedal, as it was played; the built-in piano has no percussion.
+        raise ConfigError("a sound font is for a .wav", got=repr(suffix), where=str(output))
+    # What is heard is wanted as it was played; the built-in piano has no percussion.
     policy = ReadPolicy(tracks="all", pedal="extend", drums=soundfont is not None)
     notes = read_midi(path, policy)
     if suffix == ".wav":
