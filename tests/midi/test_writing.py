@@ -21,6 +21,7 @@ from notelstm.midi import (
     midi_bytes_with_report,
     program_number,
     read_midi,
+    to_pretty_midi,
     write_midi,
 )
 from notelstm.notes import BeatMap, Notes
@@ -274,6 +275,27 @@ def test_changes_after_the_last_note_do_not_make_a_file_too_long(
         np.testing.assert_allclose(again.beats.beats_at(at), beats.beats_at(at), rtol=2e-3)
     late = int(np.count_nonzero(beats.meter_beats > 10_500_000))
     assert report.left_out >= late
+
+
+@pytest.mark.parametrize(("late", "left_out"), [(1000.0, 0), (9000.0, 0), (1e6, 3), (1e300, 3)])
+def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
+    late: float, left_out: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = BeatMap(
+        seconds=[0.0, 1.0, late, late * 2],
+        tempi=[120.0, 60.0, 50.0, 70.0],
+        meter_beats=[0.0, late],
+        numerators=[4, 3],
+        denominators=[4, 4],
+    )
+    notes = Notes(start=[0.0, 1.5], end=[1.0, 2.0], pitch=[60, 62], beats=beats)
+    file = io.BytesIO()
+    to_pretty_midi(notes).write(file)
+    again = read_midi(file.getvalue(), reader="pretty-midi")
+    np.testing.assert_allclose(again.start, notes.start, atol=1e-3)
+    assert again.beats is not None
+    assert len(again.beats.tempi) + len(again.beats.numerators) == 6 - left_out
+    assert (f"{left_out} tempo or time signature changes" in caplog.text) == bool(left_out)
 
 
 def test_a_change_that_pretty_midi_could_not_read_is_left_out_and_said(

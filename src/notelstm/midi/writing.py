@@ -251,7 +251,8 @@ def midi_bytes_with_report(
     _check_choice("short", short, get_args(Short))
     _check_choice("many_instruments", many_instruments, get_args(ManyInstruments))
     beats = _beats_of(notes, tempo)
-    early = _countable(beats, notes.seconds)
+    # Ticks are whole numbers of 64 bits, but a change after the end may be at any time.
+    early = beats.until(max(notes.seconds, float(beats.seconds_at(LAST_TICK))))
     if ticks_per_beat is None:
         ticks_per_beat = fine_resolution(_length(notes, early))
     if isinstance(ticks_per_beat, bool) or not 1 <= ticks_per_beat <= 32767:
@@ -308,20 +309,6 @@ def _beats_of(notes: Notes, tempo: float | None) -> BeatMap:
             hint="use tempos from 3.58 to 60,000,000",
         )
     return beats
-
-
-def _countable(beats: BeatMap, seconds: float) -> BeatMap:
-    """The map without changes after the end that are so late that ticks of 64 bits overflow."""
-    last = max(float(beats.beats_at(seconds)), float(LAST_TICK))
-    keep = (beats.beats_at(beats.seconds) <= last) | (beats.seconds <= seconds)
-    lines = beats.meter_beats <= last
-    return BeatMap(
-        seconds=beats.seconds[keep],
-        tempi=beats.tempi[keep],
-        meter_beats=beats.meter_beats[lines],
-        numerators=beats.numerators[lines],
-        denominators=beats.denominators[lines],
-    )
 
 
 def _changes(beats: BeatMap) -> int:
