@@ -9,6 +9,7 @@ from typing import Any
 
 import mido
 import numpy as np
+import pretty_midi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,6 +267,7 @@ def test_changes_after_the_last_note_do_not_make_a_file_too_long(
     )
     notes = dataclasses.replace(notes, beats=beats)
     data, report = midi_bytes_with_report(notes, ticks_per_beat=resolution or None)
+    pretty_midi.PrettyMIDI(io.BytesIO(data))
     again = read_midi(data, ALL, reader="pretty-midi")
     assert len(again) == len(notes)
     np.testing.assert_allclose(in_order(again).start, in_order(notes).start, rtol=0, atol=0.006)
@@ -291,6 +293,7 @@ def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
     notes = Notes(start=[0.0, 1.5], end=[1.0, 2.0], pitch=[60, 62], beats=beats)
     file = io.BytesIO()
     to_pretty_midi(notes).write(file)
+    pretty_midi.PrettyMIDI(io.BytesIO(file.getvalue()))
     again = read_midi(file.getvalue(), reader="pretty-midi")
     np.testing.assert_allclose(again.start, notes.start, atol=1e-3)
     assert again.beats is not None
@@ -303,7 +306,9 @@ def test_a_change_that_pretty_midi_could_not_read_is_left_out_and_said(
 ) -> None:
     beats = BeatMap(seconds=[0.0, 100.0, 1e6, 1e300], tempi=[120.0, 90.0, 60.0, 70.0])
     notes = Notes(start=[0.0], end=[1.0], pitch=[60], beats=beats)
-    again = read_midi(midi_bytes(notes), reader="pretty-midi").beats
+    data = midi_bytes(notes)
+    pretty_midi.PrettyMIDI(io.BytesIO(data))
+    again = read_midi(data, reader="pretty-midi").beats
     assert again is not None
     np.testing.assert_allclose(again.tempi, [120.0, 90.0], rtol=1e-5)
     assert "2 tempo or time signature changes after the end left out" in caplog.text
