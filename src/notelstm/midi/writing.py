@@ -26,6 +26,9 @@ ManyInstruments: TypeAlias = Literal["ports", "refuse"]
 
 _MOST_TICKS: Final = 2**40
 
+_LONGEST_WAIT: Final = 2**28 - 1
+"""Ticks, the most that four bytes can hold."""
+
 _DRUM_CHANNEL: Final = 9
 _MELODIC_CHANNELS: Final = (*range(9), *range(10, 16))
 _MOST_PORTS: Final = 128
@@ -431,6 +434,9 @@ def _chunk(events: Sequence[tuple[int, int, bytes]]) -> bytes:
     """A track chunk of (tick, rank, message), in order."""
     body, now = bytearray(), 0
     for tick, _, message in events:
+        while tick - now > _LONGEST_WAIT:  # an empty text breaks the wait
+            body += _variable(_LONGEST_WAIT) + b"\xff\x01\x00"
+            now += _LONGEST_WAIT
         body += _variable(tick - now) + message
         now = tick
     body += b"\x00\xff\x2f\x00"
@@ -448,11 +454,8 @@ def _sized(data: bytes) -> bytes:
 
 def _variable(value: int) -> bytes:
     """A variable-length quantity."""
-    if value >= 1 << 28:
-        raise MidiError(
-            f"two events are {value} ticks apart, more than a MIDI file can hold",
-            hint="write with fewer ticks_per_beat, or remove the silence",
-        )
+    if value > _LONGEST_WAIT:
+        raise MidiError(f"a text of {value} bytes is longer than a MIDI file can hold")
     groups = [value & 0x7F]
     while value := value >> 7:
         groups.append(0x80 | value & 0x7F)
