@@ -21,6 +21,7 @@ from notelstm.data.corpus import Corpus
 from notelstm.data.corpus.columns import NpyWriter
 from notelstm.data.lock import locked
 from notelstm.data.packed import PackedRows
+from notelstm.encoders.instruments import watch_instruments
 from notelstm.errors import DataError, EncodingError, OutputError, PluginError
 from notelstm.fields import Rows
 from notelstm.files import BAD_HEADER
@@ -112,7 +113,7 @@ def _encode(
 ) -> Iterator[Rows]:
     """The rows of each piece; none, and the reason in `refused`, of one outside the domain."""
     width = len(encoder.fields)
-    pieces = zip(corpus.names, corpus, strict=True)
+    pieces = zip(corpus.names, watch_instruments(corpus, encoder), strict=True)
     bar = tqdm(pieces, f"encoding {corpus.name}", len(corpus), unit="piece", disable=not progress)
     for name, notes in bar:
         try:

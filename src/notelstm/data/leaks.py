@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.data.splits import Split, content_key
+from notelstm.data.splits import Split, content_key, percussion_and_rest
 from notelstm.notes import Notes
 
 __all__ = ["Leak", "find_duplicates", "find_leaks", "find_shared"]
@@ -115,13 +115,17 @@ def find_duplicates(pieces: Pieces, *, passages: bool = True) -> list[Leak]:
 
 
 def _print(name: str, notes: Notes, *, passages: bool = True) -> _Print:
+    key = content_key(notes)
+    drums, others = percussion_and_rest(notes)
+    # Percussion does not move with a transposition; a piece of nothing else is compared by it.
+    notes = others if len(others) >= FEWEST else drums
     order = np.lexsort((notes.pitch, notes.start))
     pitch = notes.pitch[order]
     first = int(pitch[0]) if len(pitch) else 0
     if len(pitch) < FEWEST:
         return _Print(name, "", first, np.zeros(0, np.uint64))
     found = _passages(pitch) if passages else np.zeros(0, np.uint64)
-    return _Print(name, content_key(notes), first, found)
+    return _Print(name, key, first, found)
 
 
 def _passages(pitch: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, DataError
 from notelstm.notes import Notes
@@ -18,6 +19,7 @@ from notelstm.notes import Notes
 __all__ = [
     "Split",
     "content_key",
+    "percussion_and_rest",
     "split_at_random",
     "split_by_content",
     "split_by_keys",
@@ -53,10 +55,25 @@ def _split(sides: Sequence[str]) -> Split:
 def content_key(notes: Notes) -> str:
     """A hash of the intervals from note to note: equal for copies and transpositions.
 
-    Tempo, velocity and the order in which notes of a chord were stored do not matter.
+    Percussion is not transposed: its pitches count as they are. Tempo, velocity, programs, tracks
+    and the order in which notes of a chord were stored do not matter.
     """
-    pitches = notes.pitch[np.lexsort((notes.pitch, notes.start))]
-    return hashlib.sha256(np.diff(pitches).astype(np.int16).tobytes()).hexdigest()
+    drums, notes = percussion_and_rest(notes)
+    digest = hashlib.sha256(np.diff(_in_order(notes)).astype(np.int16).tobytes())
+    if len(drums):
+        digest.update(b"drums" + _in_order(drums).astype(np.int16).tobytes())
+    return digest.hexdigest()
+
+
+def percussion_and_rest(notes: Notes) -> tuple[Notes, Notes]:
+    """The percussion of a piece, and its other notes."""
+    drum = np.zeros(len(notes), np.bool_) if notes.drum is None else notes.drum
+    return notes[drum], notes[~drum]
+
+
+def _in_order(notes: Notes) -> NDArray[np.int64]:
+    """(N,) pitches, those of notes that start together ascending."""
+    return notes.pitch[np.lexsort((notes.pitch, notes.start))]
 
 
 def split_by_content(

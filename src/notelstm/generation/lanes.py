@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Final, cast, final, overload
 
@@ -36,13 +37,8 @@ def rows_after(clock: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     # a little later than where it began lets none begin before it.
     start = np.maximum(notes.start, clock)
     anchor = Notes(start=[clock], end=[clock], pitch=[0], velocity=[1])
-    plain = Notes(
-        start=start,
-        end=np.maximum(notes.end, start),
-        pitch=notes.pitch,
-        velocity=notes.velocity,
-    )
-    return encoder.encode(Notes.merge([anchor, plain]))[1:]
+    moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
+    return encoder.encode(Notes.merge([anchor, moved]))[1:]
 
 
 @final

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from notelstm.bundle import Bundle
+from notelstm.encoders.instruments import watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.generation.best import Weighed
 from notelstm.generation.goals import LOST, Goal, Limits, Until
@@ -205,6 +206,7 @@ def _session(
         compiled=compiled,
     )
     if prompt is not None:
+        (prompt,) = watch_instruments([prompt], bundle.encoder)
         rows = bundle.encoder.encode(prompt)
         if bundle.context is not None and len(rows) < bundle.context:
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -19,10 +20,12 @@ from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.programs import instruments_of
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
 from notelstm.midi.selection import RawNotes, refuse, select
-from notelstm.midi.ticks import TickMap, fine_resolution
+from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import BeatMap, Notes
 
 __all__ = ["PrettyMidiReader", "from_pretty_midi", "from_pretty_midi_with_report", "to_pretty_midi"]
+
+_log = logging.getLogger(__name__)
 
 _NAME: Final = "pretty-midi"
 _NO_MEANS: Final = (
@@ -213,8 +216,8 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
 
     Args:
         notes: The piece.
-        program: General MIDI name or number for all notes; None for the notes' own programs, and
-            "Acoustic Grand Piano" where they have none.
+        program: General MIDI name or number for all notes but percussion; None for the notes' own
+            programs, and "Acoustic Grand Piano" where they have none.
 
     Returns:
         The ``PrettyMIDI``: an instrument for each track and program, the tempo and metre map to
@@ -225,8 +228,14 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     """
     from pretty_midi import Instrument, Note, PrettyMIDI, TimeSignature
 
-    beats = notes.beats or BeatMap()
-    resolution = fine_resolution(float(beats.beats_at(notes.seconds)))
+    whole = notes.beats or BeatMap()
+    # At the coarsest resolution, later changes make a file that pretty_midi refuses to read.
+    beats = whole.until(max(notes.seconds, float(whole.seconds_at(LAST_TICK / 480))))
+    late = whole.tempi.size + whole.meter_beats.size - beats.tempi.size - beats.meter_beats.size
+    if late:
+        _log.warning("%d tempo or time signature changes after the end left out", late)
+    end = beats.beats_at(max(notes.seconds, beats.seconds[-1]))
+    resolution = fine_resolution(max(float(end), beats.meter_beats.max(initial=0.0)))
     ticks = TickMap.from_beats(resolution, beats)
     midi = PrettyMIDI(resolution=resolution)
     midi._tick_scales = list(zip(ticks.ticks.tolist(), ticks.scales.tolist(), strict=True))
