@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import MidiError
+from notelstm.errors import MidiError, did_you_mean
 from notelstm.notes import Notes
 
 __all__ = ["PROGRAMS", "Instrument", "instruments_of", "program_number"]
@@ -61,10 +61,10 @@ def program_number(program: str | int) -> int:
     folded = [name.casefold() for name in PROGRAMS]
     if isinstance(program, str) and program.casefold() in folded:
         return folded.index(program.casefold())
+    close = did_you_mean(program, PROGRAMS) if isinstance(program, str) else ""
     raise MidiError(
-        "a program is a General MIDI name or 0 to 127",
-        got=repr(program),
-        hint="use one of notelstm.midi.PROGRAMS",
+        f"no General MIDI program is called {program!r}{close}",
+        hint="use a name such as 'Violin', or a number from 0 to 127",
     )
 
 

@@ -6,17 +6,33 @@ speed: what might be odd is turned away, at the cost of a slower reading, even w
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from notelstm.midi.chunks import END_OF_TRACK
-from notelstm.midi.parsing import decode_text
-from notelstm.midi.salvage import data_bytes
+from notelstm.midi.chunks import END_OF_TRACK, Chunk
+from notelstm.midi.parsing import PART, decode_text, parse, percussion
+from notelstm.midi.report import RepairLog
+from notelstm.midi.salvage import Budget, Salvage, data_bytes
+from notelstm.midi.tempos import Marks
 
-__all__ = ["UnsureError", "healthy_chunks", "screen", "sounding_channels"]
+__all__ = [
+    "Quiet",
+    "UnsureError",
+    "healthy_chunks",
+    "may_steer",
+    "program_changes",
+    "quiet",
+    "screen",
+    "sounding_channels",
+]
 
 _LONG_WAIT: Final = 2**21
+_HEADROOM: Final = 8
+"""How many bytes in front of a line break the event starts that it is in, at most."""
 _LOOKED_AT: Final = 50
 _SHARPS: Final = (*range(8), *range(249, 256))
 _MOST_POWER: Final = 6
@@ -59,6 +75,8 @@ def screen(body: bytes) -> str:
         UnsureError: If the chunk may be damaged, or odd in a way that readers disagree about.
     """
     names: list[str] = []
+    if b"\r\n" in body:
+        _no_line_breaks(body)
     first = _first_note(body, names)
     rest = _without_metas(body, first, names)
     if len(names) > 1:
@@ -85,6 +103,82 @@ def screen(body: bytes) -> str:
         if len(chosen) > len(np.unique(chosen)):
             raise UnsureError("a program that may change twice after the first note")
     return name
+
+
+class Quiet(NamedTuple):
+    """A chunk without notes.
+
+    Attributes:
+        marks: Its tempos and metres.
+        channels: The channels that it has programs, pedals or the like for.
+    """
+
+    marks: Marks
+    channels: frozenset[int]
+
+
+@functools.lru_cache(maxsize=16)
+def quiet(body: bytes) -> Quiet:
+    """Read a short chunk without notes event by event; files of one folder often share it.
+
+    Raises:
+        UnsureError: If it is damaged, or says which channels are percussion.
+    """
+    log = RepairLog("repair", "")
+    events = parse(body, Chunk(0, 0, len(body), False), log, Budget(_LONG_WAIT))
+    if log.total:
+        raise UnsureError(log.repairs[0].message)
+    if events.tick >= _LONG_WAIT:
+        raise UnsureError("a wait of more than two million ticks")
+    statuses = {code >> 16 for code in events.codes}
+    if PART in statuses:
+        raise UnsureError("percussion on another channel than 10, or none on it")
+    channels = frozenset(status & 0xF for status in statuses if status < 0xF0)
+    return Quiet(Marks(events.tempos, events.meters), channels)
+
+
+def program_changes(body: bytes, channel: int) -> int:
+    """How often a chunk changes the program of a channel, at most."""
+    status = 0xC0 | channel
+    if status not in body:
+        return 0
+    return len(_PROGRAM[channel].findall(body))
+
+
+def may_steer(body: bytes, channels: Iterable[int]) -> bool:
+    """Whether a chunk may have programs, pedals or the like for one of some channels."""
+    return any(
+        (0xC0 | c in body and _PROGRAM[c].search(body))
+        or (0xB0 | c in body and _CONTROL[c].search(body))
+        for c in channels
+    )
+
+
+_PROGRAM: Final = tuple(
+    re.compile(rb"(?<=[\x00-\x7f])" + re.escape(bytes([0xC0 | c])) + rb"[\x00-\x7f]")
+    for c in range(16)
+)
+_CONTROL: Final = tuple(
+    re.compile(
+        rb"(?<=[\x00-\x7f])" + re.escape(bytes([0xB0 | c])) + rb"[\x00\x40\x78-\x7f][\x00-\x7f]"
+    )
+    for c in range(16)
+)
+_USUAL_BREAK: Final = re.compile(rb"[\x80-\xef][\x00-\x7f]\r\n[\x80-\xef]")
+"""The bytes CR LF as the value 13 and the wait 10 between two statuses."""
+
+
+def _no_line_breaks(body: bytes) -> None:
+    """Refuse a chunk in which a CR LF may have come into an event."""
+    salvage = None
+    at = body.find(b"\r\n")
+    while at >= 0:
+        if not _USUAL_BREAK.match(body, max(at - 2, 0)):
+            salvage = salvage or Salvage(body, len(body), cut=False, budget=Budget(_LONG_WAIT))
+            for begin in range(max(at - _HEADROOM, 0), at + 1):
+                if any(salvage.better_without(begin, at, s) for s in (0x80, 0x90)):
+                    raise UnsureError("a CR LF that may not be meant")
+        at = body.find(b"\r\n", at + 1)
 
 
 def sounding_channels(body: bytes) -> list[int]:
@@ -121,6 +215,8 @@ def _first_note(body: bytes, names: list[str]) -> int:
         elif status == 0xF0:
             size, start = _variable(body, at)
             at, status = start + size, 0
+            if (percussion(body[start:at]) or 0) >> 16 == PART:
+                raise UnsureError("percussion on another channel than 10, or none on it")
             if at > len(body):
                 raise UnsureError("a system exclusive message that is longer than its chunk")
         elif not 0x80 <= status < 0xF0:

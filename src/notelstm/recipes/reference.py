@@ -89,6 +89,7 @@ def reference(
             tracks="instrument-0" if first_instrument else "first",
             drums=first_instrument,
             ties="file" if chord_order else "pitch",
+            tempos="first" if first_instrument else "all",
         ),
         window=25,
         scored="last" if last_only else "every",
