@@ -108,11 +108,11 @@ class Salvage:
             at: Where they are.
             status: The running status, or 0 for none.
         """
-        stop = at + 2 + 16 * _WINDOW
-        shorter = self.data[begin:at] + self.data[at + 2 : min(stop, self.end)]
-        ends_early = self.cut or stop < self.end
+        stop = min(at + 2 + 16 * _WINDOW, self.end)
+        shorter = self.data[begin:at] + self.data[at + 2 : stop]
+        cut = self.cut or stop < self.end
         there = self._try(begin, status, events=_WINDOW)
-        gone = self._try(0, status, events=_WINDOW, data=shorter, cut=ends_early)
+        gone = self._try(0, status, events=_WINDOW, data=shorter, cut=cut)
         return there is not None and gone is not None and gone.replaces(there, _CLEARLY)
 
     def other_reading(self, begin: int, status: int) -> int | None:

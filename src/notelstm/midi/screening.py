@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from notelstm.midi.chunks import END_OF_TRACK, Chunk
 from notelstm.midi.parsing import PART, decode_text, parse, percussion
 from notelstm.midi.report import RepairLog
-from notelstm.midi.salvage import Budget, Salvage, data_bytes
+from notelstm.midi.salvage import Budget, data_bytes
 from notelstm.midi.tempos import Marks
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 _LONG_WAIT: Final = 2**21
 _HEADROOM: Final = 8
 """How many bytes in front of a line break the event starts that it is in, at most."""
+_WINDOW: Final = 64
 _LOOKED_AT: Final = 50
 _SHARPS: Final = (*range(8), *range(249, 256))
 _MOST_POWER: Final = 6
@@ -75,8 +77,6 @@ def screen(body: bytes) -> str:
         UnsureError: If the chunk may be damaged, or odd in a way that readers disagree about.
     """
     names: list[str] = []
-    if b"\r\n" in body:
-        _no_line_breaks(body)
     first = _first_note(body, names)
     rest = _without_metas(body, first, names)
     if len(names) > 1:
@@ -85,6 +85,7 @@ def screen(body: bytes) -> str:
     if not rest:
         return name
     numbers = np.frombuffer(rest, dtype=np.uint8)
+    _no_line_breaks(rest, numbers)
     # Whether two bytes over 127 follow each other; it is quicker to ask than to look for them.
     if np.minimum(numbers[1:], numbers[:-1]).max(initial=0) > 0x7F:
         high = numbers > 0x7F
@@ -164,21 +165,28 @@ _CONTROL: Final = tuple(
     )
     for c in range(16)
 )
-_USUAL_BREAK: Final = re.compile(rb"[\x80-\xef][\x00-\x7f]\r\n[\x80-\xef]")
-"""The bytes CR LF as the value 13 and the wait 10 between two statuses."""
+_PLAIN: Final = re.compile(
+    rb"(?:[\x80-\xff]{0,3}[\x00-\x7f]"
+    rb"(?:[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}|[\xc0-\xdf][\x00-\x7f])){6}"
+)
+"""Six channel messages that all give their status."""
 
 
-def _no_line_breaks(body: bytes) -> None:
-    """Refuse a chunk in which a CR LF may have come into an event."""
-    salvage = None
-    at = body.find(b"\r\n")
-    while at >= 0:
-        if not _USUAL_BREAK.match(body, max(at - 2, 0)):
-            salvage = salvage or Salvage(body, len(body), cut=False, budget=Budget(_LONG_WAIT))
-            for begin in range(max(at - _HEADROOM, 0), at + 1):
-                if any(salvage.better_without(begin, at, s) for s in (0x80, 0x90)):
-                    raise UnsureError("a CR LF that may not be meant")
-        at = body.find(b"\r\n", at + 1)
+def _is_plain(events: bytes) -> bool:
+    """Whether messages that give their status start at one of the first bytes."""
+    return any(_PLAIN.match(events, begin) for begin in range(_HEADROOM + 1))
+
+
+def _no_line_breaks(rest: bytes | memoryview, numbers: NDArray[np.uint8]) -> None:
+    """Refuse events which all give their status only without a CR LF.
+
+    Between events without statuses it could not be told.
+    """
+    for at in np.flatnonzero((numbers[:-1] == 0x0D) & (numbers[1:] == 0x0A)).tolist():
+        begin, stop = max(at - _HEADROOM, 0), at + _WINDOW
+        if _is_plain(bytes(rest[begin:at]) + bytes(rest[at + 2 : stop])):
+            if not _is_plain(bytes(rest[begin:stop])):
+                raise UnsureError("a CR LF that may not be meant")
 
 
 def sounding_channels(body: bytes) -> list[int]:

@@ -165,11 +165,18 @@ def _raw(data: bytes, policy: ReadPolicy, log: RepairLog) -> RawNotes:
         end=ticks.seconds_at(_column([track.end for track in tracks])),
         pitch=_column([track.pitch for track in tracks]),
         velocity=_column([track.velocity for track in tracks]),
-        track=np.repeat(np.arange(len(infos)), [info.notes for info in infos]),
+        track=_numbers([info.notes for info in infos]),
         tracks=tuple(infos),
         beats=beats,
         left_out={"zero_length": zero_length} if zero_length else {},
     )
+
+
+def _numbers(counts: Sequence[int]) -> NDArray[np.int64]:
+    """The number of each note's track, of which there is often only one."""
+    if len(counts) == 1:
+        return np.zeros(counts[0], dtype=np.int64)
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def _column(parts: Sequence[_Ints]) -> _Ints:
@@ -203,6 +210,8 @@ def _score(division: bytes, body: bytes, channels: Sequence[int]) -> Any:
 
 def _check_channels(loud: Sequence[_Loud], steered: set[int]) -> None:
     """Refuse files in which a chunk steers, or may steer, notes of another chunk."""
+    if len(loud) == 1 and not steered:
+        return
     for number, chunk in enumerate(loud):
         if not steered.isdisjoint(chunk.programs):
             raise UnsureError("programs or pedals in another chunk than their notes")
