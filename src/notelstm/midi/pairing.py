@@ -48,6 +48,7 @@ class Paired(NamedTuple):
         zero_length: How many notes without length were left out.
         hanging: How many notes that never end were left out.
         silenced: How many notes a message ended that ends all notes of its channel.
+        changed: How many notes ended under another program than they began under.
         shared: The channels that several chunks give different programs on one tick.
     """
 
@@ -61,15 +62,16 @@ class Paired(NamedTuple):
     zero_length: int
     hanging: int
     silenced: int
+    changed: int
     shared: frozenset[int]
 
 
 def pair(events: Events, stream: Stream, policy: ReadPolicy) -> Paired:
     """Find the note-off of every note-on.
 
-    A note's program is the one that its channel has when it ends, as in pretty_midi. If several
-    chunks give a channel a program on one tick, each keeps its own. Notes still open where a chunk
-    is cut end at the cut.
+    A note's program is the one that its channel has when it begins. If several chunks give a
+    channel a program on one tick, each keeps its own. Notes still open where a chunk is cut end at
+    the cut.
 
     Args:
         events: What a chunk holds.
@@ -114,7 +116,10 @@ def pair(events: Events, stream: Stream, policy: ReadPolicy) -> Paired:
 
 @final
 class _Pairing:
-    """Open notes, ``tick << 7 | velocity``, by ``channel << 8 | pitch``; closed ones in columns."""
+    """Open notes by ``channel << 8 | pitch``; closed ones in columns.
+
+    An open note is ``tick << 15 | drum << 14 | program << 7 | velocity``.
+    """
 
     def __init__(self, policy: ReadPolicy) -> None:
         self.all_at_once = policy.overlaps == "close-all"
@@ -126,10 +131,11 @@ class _Pairing:
         self.shared: set[int] = set()
         self.reset(gs=False)
         self.silenced = 0
+        self.changed = 0
         self.name = ""
         self.names = 0
         self.zero_length = 0
-        self.voices: dict[tuple[int, int, bool], tuple[int, Voice]] = {}
+        self.voices: dict[tuple[int, int], tuple[int, Voice]] = {}
         self.columns = tuple(array("q") for _ in range(6))
 
     def reset(self, *, gs: bool) -> None:
@@ -165,9 +171,14 @@ class _Pairing:
             self.silenced += len(notes)
             self._close(key, notes, tick, order)
 
+    def sound(self, channel: int) -> int:
+        """What a channel plays, ``drum << 7 | program``."""
+        return (self.parts[channel] or self.kits[channel]) << 7 | self.programs[channel]
+
     def on(self, key: int, tick: int, velocity: int) -> None:
         """A note begins."""
-        self.open.setdefault(key, deque()).append(tick << 7 | velocity)
+        note = tick << 15 | self.sound(key >> 8) << 7 | velocity
+        self.open.setdefault(key, deque()).append(note)
 
     def off(self, key: int, tick: int, order: int) -> None:
         """A note-off: it ends every open note of its pitch, or the oldest."""
@@ -178,8 +189,8 @@ class _Pairing:
             self._close(key, [notes.popleft()], tick, order)
             return
         # What begins on this very tick is a new note that goes on, unless nothing else is open.
-        kept = deque(note for note in notes if note >> 7 == tick)
-        closed = [note for note in notes if note >> 7 != tick]
+        kept = deque(note for note in notes if note >> 15 == tick)
+        closed = [note for note in notes if note >> 15 != tick]
         self.open[key] = kept if closed else deque()
         self._close(key, closed or notes, tick, order)
 
@@ -195,17 +206,18 @@ class _Pairing:
 
     def _close(self, key: int, notes: Iterable[int], tick: int, order: int) -> None:
         channel, pitch = key >> 8, key & 0x7F
+        now = self.sound(channel)
         for note in notes:
-            start, velocity = note >> 7, note & 0x7F
+            start, sound, velocity = note >> 15, note >> 7 & 0xFF, note & 0x7F
             if start == tick and not self.keep_zero:
                 self.zero_length += 1
                 continue
-            program = self.programs[channel]
-            drum = self.parts[channel] or self.kits[channel]
-            voice = self.voices.get((program, channel, drum))
+            self.changed += sound != now
+            voice = self.voices.get((channel, sound))
             if voice is None:
+                program, drum = sound & 0x7F, bool(sound >> 7)
                 voice = len(self.voices), Voice(self.name, program, channel, drum)
-                self.voices[program, channel, drum] = voice
+                self.voices[channel, sound] = voice
             row = (start, tick, pitch, velocity, voice[0], order)
             for column, value in zip(self.columns, row, strict=True):
                 column.append(value)
@@ -214,8 +226,8 @@ class _Pairing:
         """The notes."""
         columns = (np.array(column, dtype=np.int64) for column in self.columns)
         voices = tuple(voice for _, voice in self.voices.values())
-        shared = frozenset(self.shared)
-        return Paired(*columns, voices, self.zero_length, hanging, self.silenced, shared)
+        counts = self.zero_length, hanging, self.silenced, self.changed
+        return Paired(*columns, voices, *counts, frozenset(self.shared))
 
 
 def join_overlapping(paired: Paired) -> Paired:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import MidiError
-from notelstm.midi.channels import pedals_of
+from notelstm.midi.channels import Stream, pedals_of
 from notelstm.midi.chunks import Layout
-from notelstm.midi.pairing import DRUM_CHANNEL
+from notelstm.midi.pairing import DRUM_CHANNEL, pair
 from notelstm.midi.parsing import (
     ALL_SOUND_OFF,
     MOST_METER_POWER,
@@ -116,14 +116,28 @@ def _difference(layout: Layout, chunks: Sequence[Events], policy: ReadPolicy) ->
     if any(events.unknown_metas for events in chunks):
         return "meta events of an unknown kind, before which it forgets the wait"
     tracks = tuple(tracks_of(layout, chunks, policy))
-    if any(track.stream.foreign for track in tracks):
+    if not all(_is_by_itself(track, policy) for track in tracks):
         return "programs or the like in another chunk than their notes"
+    if any(track.paired.changed for track in tracks):
+        return "a program that changes while a note sounds"
     if any(track.paired.silenced for track in tracks):
         return "a message that ends all notes of a channel while some sound"
     voices = [voice for track in tracks for voice in track.paired.voices]
     if any(voice.drum != (voice.channel == DRUM_CHANNEL) for voice in voices):
         return "percussion on another channel than 10, or none on it"
     return _pedal_difference(tracks) if policy.pedal == "extend" else ""
+
+
+def _is_by_itself(track: Track, policy: ReadPolicy) -> bool:
+    """Whether a chunk's notes are the same without what other chunks say of its channels."""
+    if not track.stream.foreign:
+        return True
+    events = track.events
+    alone = Stream(events.ticks, events.codes, range(len(events.ticks)), 0, False)
+    one, two = track.paired, pair(events, alone, policy)
+    return one.voices == two.voices and all(
+        np.array_equal(getattr(one, name), getattr(two, name)) for name in ("voice", "start", "end")
+    )
 
 
 def _pedal_difference(tracks: Sequence[Track]) -> str:
