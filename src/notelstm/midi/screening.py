@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.midi.chunks import END_OF_TRACK, Chunk
+from notelstm.midi.pairing import DRUM_CHANNEL
 from notelstm.midi.parsing import PART, decode_text, parse, percussion
 from notelstm.midi.report import RepairLog
 from notelstm.midi.salvage import Budget, data_bytes
@@ -131,11 +132,17 @@ def quiet(body: bytes) -> Quiet:
         raise UnsureError(log.repairs[0].message)
     if events.tick >= _LONG_WAIT:
         raise UnsureError("a wait of more than two million ticks")
+    for code in events.codes:
+        _usual_part(code)
     statuses = {code >> 16 for code in events.codes}
-    if PART in statuses:
-        raise UnsureError("percussion on another channel than 10, or none on it")
-    channels = frozenset(status & 0xF for status in statuses if status < 0xF0)
+    channels = frozenset(status & 0xF for status in statuses if status < PART)
     return Quiet(Marks(events.tempos, events.meters), channels)
+
+
+def _usual_part(code: int) -> None:
+    """Refuse a message that makes another channel than 10 percussion, or 10 not."""
+    if code >> 16 == PART and (code >> 8 & 0xF == DRUM_CHANNEL) != code & 1:
+        raise UnsureError("percussion on another channel than 10, or none on it")
 
 
 def program_changes(body: bytes, channel: int) -> int:
@@ -146,24 +153,36 @@ def program_changes(body: bytes, channel: int) -> int:
     return len(_PROGRAM[channel].findall(body))
 
 
-def may_steer(body: bytes, channels: Iterable[int]) -> bool:
-    """Whether a chunk may have programs, pedals or the like for one of some channels."""
+def may_steer(body: bytes, channels: Iterable[int], *, pedals: bool) -> bool:
+    """Whether a chunk may have programs, pedals or the like for one of some channels.
+
+    Args:
+        body: The chunk's events.
+        channels: 0 to 15.
+        pedals: Whether pedals matter.
+    """
+    controls = _PEDALS if pedals else _CONTROLS
     return any(
         (0xC0 | c in body and _PROGRAM[c].search(body))
-        or (0xB0 | c in body and _CONTROL[c].search(body))
+        or (0xB0 | c in body and controls[c].search(body))
         for c in channels
     )
 
 
+# A status follows the last byte of a wait, which is below 128; a byte right after a status and its
+# two data bytes is the first one of a wait.
+_STATUS: Final = rb"(?<=[\x00-\x7f])(?<![\x80-\xbf\xe0-\xef][\x00-\x7f][\x00-\x7f])"
 _PROGRAM: Final = tuple(
-    re.compile(rb"(?<=[\x00-\x7f])" + re.escape(bytes([0xC0 | c])) + rb"[\x00-\x7f]")
-    for c in range(16)
+    re.compile(_STATUS + re.escape(bytes([0xC0 | c])) + rb"[\x00-\x7f]") for c in range(16)
 )
-_CONTROL: Final = tuple(
-    re.compile(
-        rb"(?<=[\x00-\x7f])" + re.escape(bytes([0xB0 | c])) + rb"[\x00\x40\x78-\x7f][\x00-\x7f]"
+_RUN: Final = rb"(?:[\x00-\x7f]{2}[\x80-\xff]{0,3}[\x00-\x7f])*?"
+"""Controllers before the one that is looked for, which has the same status."""
+_CONTROLS, _PEDALS = (
+    tuple(
+        re.compile(_STATUS + re.escape(bytes([0xB0 | c])) + _RUN + numbers + rb"[\x00-\x7f]")
+        for c in range(16)
     )
-    for c in range(16)
+    for numbers in (rb"[\x00\x78-\x7f]", rb"[\x00\x40\x78-\x7f]")
 )
 _PLAIN: Final = re.compile(
     rb"(?:[\x80-\xff]{0,3}[\x00-\x7f]"
@@ -223,8 +242,7 @@ def _first_note(body: bytes, names: list[str]) -> int:
         elif status == 0xF0:
             size, start = _variable(body, at)
             at, status = start + size, 0
-            if (percussion(body[start:at]) or 0) >> 16 == PART:
-                raise UnsureError("percussion on another channel than 10, or none on it")
+            _usual_part(percussion(body[start:at]) or 0)
             if at > len(body):
                 raise UnsureError("a system exclusive message that is longer than its chunk")
         elif not 0x80 <= status < 0xF0:

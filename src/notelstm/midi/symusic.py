@@ -158,7 +158,7 @@ def _raw(data: bytes, policy: ReadPolicy, log: RepairLog) -> RawNotes:
                 )
                 infos.append(info)
                 tracks.append(track)
-    _check_channels(loud, steered)
+    _check_channels(loud, steered, pedals=policy.pedal == "extend")
     ticks, beats = tempo_maps(resolution, marks, policy, log)
     return RawNotes(
         start=ticks.seconds_at(_column([track.start for track in tracks])),
@@ -208,7 +208,7 @@ def _score(division: bytes, body: bytes, channels: Sequence[int]) -> Any:
         raise UnsureError(f"what symusic cannot read: {error}") from error
 
 
-def _check_channels(loud: Sequence[_Loud], steered: set[int]) -> None:
+def _check_channels(loud: Sequence[_Loud], steered: set[int], *, pedals: bool) -> None:
     """Refuse files in which a chunk steers, or may steer, notes of another chunk."""
     if len(loud) == 1 and not steered:
         return
@@ -217,7 +217,7 @@ def _check_channels(loud: Sequence[_Loud], steered: set[int]) -> None:
             raise UnsureError("programs or pedals in another chunk than their notes")
         others = loud[:number] + loud[number + 1 :]
         elsewhere = {channel for other in others for channel in other.programs}
-        if may_steer(chunk.body, elsewhere - chunk.programs.keys()):
+        if may_steer(chunk.body, elsewhere - chunk.programs.keys(), pedals=pedals):
             raise UnsureError("what may be programs or pedals in another chunk than their notes")
         for channel in elsewhere & chunk.programs.keys():
             program = chunk.programs[channel]

@@ -22,6 +22,9 @@ Short: TypeAlias = Literal["refuse", "lengthen"]
 
 _MOST_TICKS: Final = 2**40
 
+_LONGEST_WAIT: Final = 2**28 - 1
+"""Ticks, the most that four bytes can hold."""
+
 _DRUM_CHANNEL: Final = 9
 _MELODIC_CHANNELS: Final = (*range(9), *range(10, 16))
 
@@ -221,6 +224,9 @@ def _chunk(events: Sequence[tuple[int, int, bytes]]) -> bytes:
     """A track chunk of (tick, rank, message), in order."""
     body, now = bytearray(), 0
     for tick, _, message in events:
+        while tick - now > _LONGEST_WAIT:  # an empty text breaks the wait
+            body += _variable(_LONGEST_WAIT) + b"\xff\x01\x00"
+            now += _LONGEST_WAIT
         body += _variable(tick - now) + message
         now = tick
     body += b"\x00\xff\x2f\x00"
