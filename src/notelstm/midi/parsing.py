@@ -338,6 +338,8 @@ class _Parser:
         status = data[at] if at < self.end else 0xFF
         at += status > 0x7F
         status = status if status > 0x7F else self.status
+        if not status:  # no status was given yet
+            return at + 2 - begin
         return at + data_bytes(status) - begin if 0x80 <= status < 0xF0 else 0
 
     def _jump(self, begin: int) -> None:
