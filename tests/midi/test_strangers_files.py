@@ -452,9 +452,7 @@ def test_no_notes_says_what_there_is_and_what_would_read_it(
         ("ピアノ".encode(), "ピアノ"),
     ],
 )
-def test_names_are_free_of_marks_and_control_characters(
-    smf: Smf, text: bytes, wanted: str
-) -> None:
+def test_names_are_free_of_marks_and_control_characters(smf: Smf, text: bytes, wanted: str) -> None:
     assert decode_text(text) == wanted
     data = smf(b"\x00\xff\x03" + bytes([len(text)]) + text + NOTE)
     for reader in READERS:

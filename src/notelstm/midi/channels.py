@@ -18,7 +18,6 @@ from notelstm.midi.parsing import (
     BANK,
     NOTES_OFF,
     PART,
-    RESET,
     RESET_CONTROLLERS,
     SUSTAIN,
     Events,
@@ -96,8 +95,8 @@ def merge(chunks: Sequence[Events]) -> tuple[Stream, ...]:
         members = np.concatenate((np.arange(own.start, own.stop), others))
         members = members[np.argsort(order[members])]
         marked = codes[members] | np.where(chunk[members] == number, 0, FOREIGN)
-        parts = (ticks[members], marked, order[members])
-        streams.append(Stream(*(part.tolist() for part in parts), end, True))
+        merged_ticks, merged_order = ticks[members].tolist(), order[members].tolist()
+        streams.append(Stream(merged_ticks, marked.tolist(), merged_order, end, True))
     return tuple(streams)
 
 

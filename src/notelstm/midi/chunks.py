@@ -198,7 +198,9 @@ def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
     while at < end and len(chunks) < _MOST_CHUNKS:
         size = int.from_bytes(data[at + 4 : at + 8], "big")
         if chunks and data.startswith(_HEADER, at):
-            log.add("second-file", f"another file begins: its {end - at} bytes are left out", byte=at)
+            log.add(
+                "second-file", f"another file begins: its {end - at} bytes are left out", byte=at
+            )
             return chunks
         if data[at : at + 4] == b"MTrk" and at + 8 <= end:
             chunk = _track(data, at, end, len(chunks), log, finder)

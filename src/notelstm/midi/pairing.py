@@ -224,10 +224,24 @@ class _Pairing:
 
     def result(self, hanging: int) -> Paired:
         """The notes."""
-        columns = (np.array(column, dtype=np.int64) for column in self.columns)
+        start, end, pitch, velocity, voice, order = (
+            np.array(column, dtype=np.int64) for column in self.columns
+        )
         voices = tuple(voice for _, voice in self.voices.values())
-        counts = self.zero_length, hanging, self.silenced, self.changed
-        return Paired(*columns, voices, *counts, frozenset(self.shared))
+        return Paired(
+            start=start,
+            end=end,
+            pitch=pitch,
+            velocity=velocity,
+            voice=voice,
+            order=order,
+            voices=voices,
+            zero_length=self.zero_length,
+            hanging=hanging,
+            silenced=self.silenced,
+            changed=self.changed,
+            shared=frozenset(self.shared),
+        )
 
 
 def join_overlapping(paired: Paired) -> Paired:

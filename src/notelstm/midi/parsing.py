@@ -506,16 +506,15 @@ class _Parser:
                 self._note("time-signature", f"{body.hex() or 'nothing'} is left out", begin)
             else:
                 events.meters.append((events.tick, body[0], 1 << body[1]))
-        elif kind == 0x59:
-            if len(body) < 2 or body[0] not in _SHARPS or body[1] > 1:
-                self._note("key-signature", f"{body.hex() or 'nothing'} is left out", begin)
+        elif kind == 0x59 and (len(body) < 2 or body[0] not in _SHARPS or body[1] > 1):
+            self._note("key-signature", f"{body.hex() or 'nothing'} is left out", begin)
         elif kind == 0x03:
             events.add(NAME << 16, begin)
             events.names.append(decode_text(body))
-        elif kind == 0x21 and len(body) == 1:
-            events.port = body[0]
-        elif kind not in _KNOWN_METAS:
-            events.unknown_metas = True
+        elif kind == 0x21:
+            events.port = body[0] if body else 0
+        else:
+            events.unknown_metas |= kind not in _KNOWN_METAS
 
     def _after_the_end(self) -> None:
         """Bytes after the end of track: events, or nothing."""

@@ -1,8 +1,8 @@
 """``ReadPolicy``: every choice that reading a MIDI file takes, by name.
 
 A **track** is the notes of one program on one channel of one chunk of the file: what pretty_midi
-calls an instrument. The defaults are pretty_midi's, except that percussion is left out, that notes which
-start together are ordered by pitch, and that tempo changes count in every chunk.
+calls an instrument. The defaults are pretty_midi's, except that percussion is left out, that notes
+which start together are ordered by pitch, and that tempo changes count in every chunk.
 """
 
 from __future__ import annotations

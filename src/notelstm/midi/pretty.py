@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import numbers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -97,7 +97,8 @@ def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> None:
     if faults.total:
         reason = f"it is damaged, {faults.repairs[0].rule}"
     else:
-        reason = _difference(layout, chunks, policy)
+        found = _differences(layout, chunks, policy)
+        reason = next((what for there, what in found if there), "")
     if reason:
         raise MidiError(
             f"pretty_midi misreads the file: {reason}",
@@ -107,25 +108,41 @@ def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> None:
     times_of(layout, chunks, policy, log)
 
 
-def _difference(layout: Layout, chunks: Sequence[Events], policy: ReadPolicy) -> str:
-    """What pretty_midi does not do as the other readers do; "" for nothing."""
-    if layout.ticks_per_second is not None:
-        return "its times are time code"
-    if policy.tempos == "all" and any(events.tempos or events.meters for events in chunks[1:]):
-        return "tempo or metre changes outside of the first chunk"
-    if any(events.unknown_metas for events in chunks):
-        return "meta events of an unknown kind, before which it forgets the wait"
+def _differences(
+    layout: Layout, chunks: Sequence[Events], policy: ReadPolicy
+) -> Iterator[tuple[bool, str]]:
+    """What pretty_midi does not do as the other readers do, and whether the file has it."""
+    yield layout.ticks_per_second is not None, "its times are time code"
+    elsewhere = any(events.tempos or events.meters for events in chunks[1:])
+    yield (
+        policy.tempos == "all" and elsewhere,
+        "tempo or metre changes outside of the first chunk",
+    )
+    yield (
+        any(events.unknown_metas for events in chunks),
+        "meta events of an unknown kind, before which it forgets the wait",
+    )
     tracks = tuple(tracks_of(layout, chunks, policy))
-    if not all(_is_by_itself(track, policy) for track in tracks):
-        return "programs or the like in another chunk than their notes"
-    if any(track.paired.changed for track in tracks):
-        return "a program that changes while a note sounds"
-    if any(track.paired.silenced for track in tracks):
-        return "a message that ends all notes of a channel while some sound"
+    yield (
+        not all(_is_by_itself(track, policy) for track in tracks),
+        "programs or the like in another chunk than their notes",
+    )
+    yield (
+        any(track.paired.changed for track in tracks),
+        "a program that changes while a note sounds",
+    )
+    yield (
+        any(track.paired.silenced for track in tracks),
+        "a message that ends all notes of a channel while some sound",
+    )
     voices = [voice for track in tracks for voice in track.paired.voices]
-    if any(voice.drum != (voice.channel == DRUM_CHANNEL) for voice in voices):
-        return "percussion on another channel than 10, or none on it"
-    return _pedal_difference(tracks) if policy.pedal == "extend" else ""
+    yield (
+        any(voice.drum != (voice.channel == DRUM_CHANNEL) for voice in voices),
+        "percussion on another channel than 10, or none on it",
+    )
+    if policy.pedal == "extend":
+        reason = _pedal_difference(tracks)
+        yield bool(reason), reason
 
 
 def _is_by_itself(track: Track, policy: ReadPolicy) -> bool:

@@ -98,7 +98,9 @@ class Salvage:
             return False
         if trial.plain:
             return True
-        return trial.bad <= 1 + 2 * trial.matched and self.plain(at - _FEW, at + _FEW, status) is None
+        return (
+            trial.bad <= 1 + 2 * trial.matched and self.plain(at - _FEW, at + _FEW, status) is None
+        )
 
     def better_without(self, begin: int, at: int, status: int) -> bool:
         """Whether the events from a byte on are music only without the two bytes at another.

@@ -203,9 +203,9 @@ def _no_line_breaks(rest: bytes | memoryview, numbers: NDArray[np.uint8]) -> Non
     """
     for at in np.flatnonzero((numbers[:-1] == 0x0D) & (numbers[1:] == 0x0A)).tolist():
         begin, stop = max(at - _HEADROOM, 0), at + _WINDOW
-        if _is_plain(bytes(rest[begin:at]) + bytes(rest[at + 2 : stop])):
-            if not _is_plain(bytes(rest[begin:stop])):
-                raise UnsureError("a CR LF that may not be meant")
+        without = bytes(rest[begin:at]) + bytes(rest[at + 2 : stop])
+        if _is_plain(without) and not _is_plain(bytes(rest[begin:stop])):
+            raise UnsureError("a CR LF that may not be meant")
 
 
 def sounding_channels(body: bytes) -> list[int]:

@@ -215,7 +215,7 @@ def _check_channels(loud: Sequence[_Loud], steered: set[int], *, pedals: bool) -
     for number, chunk in enumerate(loud):
         if not steered.isdisjoint(chunk.programs):
             raise UnsureError("programs or pedals in another chunk than their notes")
-        others = loud[:number] + loud[number + 1 :]
+        others = [*loud[:number], *loud[number + 1 :]]
         elsewhere = {channel for other in others for channel in other.programs}
         if may_steer(chunk.body, elsewhere - chunk.programs.keys(), pedals=pedals):
             raise UnsureError("what may be programs or pedals in another chunk than their notes")
