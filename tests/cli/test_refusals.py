@@ -74,8 +74,8 @@ GENERATE = {
     "generate model -o x.mid --polyphony 1000000000": "from 1 to 128",
     "generate model -o x.mid --no-repeat 2000": "from 1 to 1024; got 2000",
     "generate model -o study.mid/x.mid": "study.mid",
-    "generate model -o x.mid --prompt none.mid": "got no such file (none.mid)",
-    "generate model -o x.mid --prompt empty": "got a folder (empty)",
+    "generate model -o x.mid --prompt none.mid": "no such MIDI file: none.mid",
+    "generate model -o x.mid --prompt empty": "not a file but a folder: empty",
     "generate model -o x.mid --prompt broken/a.mid": "(broken/a.mid)",
     "generate model -o x.mid --prompt ten.mid": "context of 25 rows; got 10 rows",
     "generate model -o x.mid --seed -1": "a seed is a whole number, at least 0; got -1",
@@ -98,8 +98,8 @@ GENERATE = {
     "generate model -o x.mid --density 0": "a rate is a number from 0.001 to 1000; got 0",
     "generate model -o x.mid --grid 0": "a grid is a number from 0.001 to 3600; got 0",
     "generate model -o x.mid --no-repeat 0": "got 0",
-    "generate model -o x.mid --program Kazoo": "General MIDI name or 0 to 127; got 'Kazoo'",
-    "generate model -o x.mid --program 128": "General MIDI name or 0 to 127; got 128",
+    "generate model -o x.mid --program Kazoo": "no General MIDI program is called 'Kazoo'",
+    "generate model -o x.mid --program 128": "no General MIDI program is called 128",
 }
 
 TRAIN = {
@@ -144,7 +144,7 @@ OTHERS = {
     "evaluate model empty": ". ",
     "evaluate model ten.mid": "a scored piece has more than 25 notes",
     "evaluate model broken": "broken",
-    "inspect none.mid": "got no such file (none.mid)",
+    "inspect none.mid": "no such MIDI file: none.mid",
     "inspect broken/a.mid": "(broken/a.mid)",
     "inspect broken/b.mid": "(broken/b.mid)",
     "inspect empty": ". ",

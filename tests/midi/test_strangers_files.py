@@ -276,6 +276,8 @@ def test_a_port_has_channels_of_its_own(smf: Smf) -> None:
         (control(0, 0, 126, 10) + program(0, 0, 10), 10, True),
         (control(0, 0, 120, 10) + program(0, 0, 10), 10, True),
         (control(0, 0, 121, 10) + program(0, 0, 10), 10, False),
+        (control(0, 0, 121, 9) + program(0, 0, 9), 9, False),
+        (control(0, 0, 0, 9) + program(0, 0, 9), 9, True),
         (
             exclusive(0x41, 0x10, 0x42, 0x12, 0x40, 0, 0x7F, 0, 0x41)
             + control(0, 0, 127, 10)

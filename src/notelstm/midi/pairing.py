@@ -22,7 +22,8 @@ DRUM_CHANNEL: Final = 9
 _KITS: Final = (126, 127)
 """The banks of XG's drum and effect kits; in GS they are other melodic sounds."""
 
-_GM2_KITS: Final = 120
+_GM2_BANKS: Final = {120: True, 121: False}
+"""The banks by which GM2 makes a channel percussion, or melodic."""
 
 
 class Voice(NamedTuple):
@@ -142,7 +143,7 @@ class _Pairing:
         """Channel 10 alone is percussion."""
         self.gs = gs
         self.parts = [channel == DRUM_CHANNEL for channel in range(16)]
-        self.kits = [False] * 16
+        self.kits: list[bool | None] = [None] * 16  # None where the bank does not say
 
     def program(self, channel: int, number: int, tick: int, *, foreign: bool) -> None:
         """A channel gets a program, of the bank that was selected before."""
@@ -154,7 +155,8 @@ class _Pairing:
             self.set_at[channel] = tick
         self.programs[channel] = number
         bank = self.banks[channel]
-        self.kits[channel] = bank == _GM2_KITS or (bank in _KITS and not self.gs)
+        kit = _GM2_BANKS.get(bank)
+        self.kits[channel] = True if bank in _KITS and not self.gs else kit
 
     def bank(self, channel: int, number: int, tick: int, *, foreign: bool) -> None:
         """A bank is selected for the next program of a channel."""
@@ -173,7 +175,9 @@ class _Pairing:
 
     def sound(self, channel: int) -> int:
         """What a channel plays, ``drum << 7 | program``."""
-        return (self.parts[channel] or self.kits[channel]) << 7 | self.programs[channel]
+        kit = self.kits[channel]
+        drum = self.parts[channel] if kit is None else kit
+        return drum << 7 | self.programs[channel]
 
     def on(self, key: int, tick: int, velocity: int) -> None:
         """A note begins."""

@@ -43,7 +43,7 @@ _LATE: Final = 2**24
 """How many ticks after the end of a chunk its coda comes."""
 
 _KITS: Final = 120
-"""From this bank on there are percussion kits: 120 of GM2, 126 and 127 of XG."""
+"""From this bank on some make a channel percussion, or not: 120 and 121 of GM2, 126 and 127 of XG."""
 
 _SHORT: Final = 1000
 """How many bytes a chunk without notes has at most to be remembered."""
