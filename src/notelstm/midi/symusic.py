@@ -1,6 +1,6 @@
 """symusic, the fast reader, held to pretty_midi's notes.
 
-symusic says nothing of what it mends or drops, pairs notes in its own way and does not tell
+symusic does not report what it mends or drops, pairs notes in its own way and does not give
 channels. So each track chunk is given to it alone, followed by a *coda* long after its end: a
 note-off for every pitch, which shows the notes that never end, then a note on each channel, which
 shows the channel and the program that it has at the end. symusic gives ticks; the times are worked
@@ -43,7 +43,7 @@ _LATE: Final = 2**24
 """How many ticks after the end of a chunk its coda comes."""
 
 _KITS: Final = 120
-"""From this bank on some make a channel percussion, or not: 120 and 121 of GM2, 126 and 127 of XG."""
+"""From this bank on some make a channel percussion or melodic: 120, 121 (GM2), 126, 127 (XG)."""
 
 _SHORT: Final = 1000
 """How many bytes a chunk without notes has at most to be remembered."""
