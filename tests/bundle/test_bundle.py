@@ -175,7 +175,8 @@ def test_the_first_format_is_read_for_ever() -> None:
     np.testing.assert_allclose(notes.end, wanted["end"], atol=1e-4)
     assert bundle.sampler == Weighted(processors=(Temperature(temperature=0.5), ShortestDuration()))
     assert bundle.feedback == RawPitch()
-    assert bundle.policy == ReadPolicy(tracks="instrument-0", ties="file", programs=(0, 1))
+    policy = ReadPolicy(tracks="instrument-0", ties="file", programs=(0, 1), tempos="first")
+    assert bundle.policy == policy
     assert bundle.sigmas == {"step": 0.25, "duration": 0.5}
     assert bundle.data == DataCard(
         name="none", licence="MIT", fingerprint="0" * 64, pieces=1, notes=2

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notelstm.errors import ConfigError, MidiError, NoNotesError, OutputError
+from notelstm.errors import ConfigError, MidiError, OutputError
 from notelstm.midi import (
     PROGRAMS,
     ReadPolicy,
@@ -450,5 +450,5 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_piece_without_notes_is_a_file_without_notes() -> None:
     data = midi_bytes(Notes.empty())
     assert data.count(b"MTrk") == 1
-    with pytest.raises(NoNotesError):
+    with pytest.raises(MidiError, match="no notes in the file"):
         read_midi(data)
