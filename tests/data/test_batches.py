@@ -76,7 +76,7 @@ def test_an_epoch_of_windows_is_every_window_once(
         assert all(bool(b.fresh.all()) for b in epoch)
         if not shuffle:
             rows = torch.cat([b.rows for b in epoch])
-            assert torch.equal(rows, data.__getitems__(range(len(data))).rows)
+            assert torch.equal(rows, data[range(len(data))].rows)
 
 
 @given(LENGTHS, WINDOWS, SIZES)

@@ -30,7 +30,7 @@ def numbered(lengths: list[int]) -> list[Rows]:
 
 
 def everything(dataset: SequenceDataset) -> Batch:
-    return dataset.__getitems__(range(len(dataset)))
+    return dataset[range(len(dataset))]
 
 
 def targets(batch: Batch) -> Counter[tuple[int, int]]:
@@ -97,7 +97,7 @@ def test_crossing_windows_run_through_everything(lengths: list[int], window: int
 def test_one_fetch_of_many_is_many_fetches_of_one(scored: Scored) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), window=5, scored=scored)
     for order in (range(len(dataset)), torch.randperm(len(dataset)), [2, 2, -1]):
-        many = dataset.__getitems__(order)
+        many = dataset[order]
         ones = [dataset[int(i)] for i in order]
         for at, name in enumerate(Batch._fields):
             assert torch.equal(many[at], torch.stack([one[at] for one in ones])), name

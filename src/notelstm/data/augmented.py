@@ -77,9 +77,9 @@ class Augmented:
         """Check that every transform fits."""
         kinds = [type(transform).__name__ for transform in self.transforms]
         if len(set(kinds)) < len(kinds):
-            raise ConfigError("each kind of transform is there once", got=", ".join(kinds))
+            raise ConfigError(f"a kind of transform is there twice: {', '.join(kinds)}")
         if self.seed < 0:
-            raise ConfigError("a seed is at least 0", got=f"{self.seed}")
+            raise ConfigError(f"seed {self.seed} is negative")
         self._choices(0)
 
     @property

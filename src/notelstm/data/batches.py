@@ -24,11 +24,11 @@ _BLOCK: Final = 1024
 
 def _check(batch: int, seed: int, shared: tuple[int, int]) -> None:
     if batch < 1:
-        raise ConfigError("a batch has at least 1 lane", got=f"{batch}")
+        raise ConfigError(f"batch {batch} is below 1")
     if seed < 0:
-        raise ConfigError("a seed is at least 0", got=f"{seed}")
+        raise ConfigError(f"seed {seed} is negative")
     if not 0 <= shared[0] < shared[1]:
-        raise ConfigError("a share is a number from 0 on, and of how many", got=f"{shared}")
+        raise ConfigError(f"no share {shared[0]} of {shared[1]}", hint="count shares from 0")
 
 
 @final
@@ -122,8 +122,7 @@ class LaneBatches:
         _check(self.batch, self.seed, self.shared)
         if self.dataset.scored != "every":
             raise ConfigError(
-                "lanes score every row",
-                got=repr(self.dataset.scored),
+                f"the data set has scored={self.dataset.scored!r}, and lanes score every row",
                 hint="build the SequenceDataset with scored='every'",
             )
 

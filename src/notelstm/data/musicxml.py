@@ -52,8 +52,7 @@ def open_score(path: Path) -> Element:
 
 def _damaged(name: str, error: Exception) -> DataError:
     return DataError(
-        "the scores inside music21 are whole",
-        got=f"{type(error).__name__}: {error}",
+        f"a score inside music21 is damaged: {error or type(error).__name__}",
         where=name,
         hint="run pip install --force-reinstall music21",
     )

@@ -56,7 +56,7 @@ class PackedRows(Sequence[Rows]):
         if self.begins.size and not (
             self.begins.min() >= 0 and self.lengths.min() >= 0 and ends.max() <= len(self.rows)
         ):
-            raise DataError("every piece lies within the rows", got=f"{len(self.rows)} rows")
+            raise DataError(f"a piece does not lie within the {len(self.rows)} rows")
 
     @classmethod
     def join(cls, pieces: Iterable[Rows]) -> PackedRows:
@@ -68,10 +68,9 @@ class PackedRows(Sequence[Rows]):
         pieces = list(pieces)
         widths = sorted({piece.shape[1:] for piece in pieces})
         if len(widths) > 1:
+            shapes = " and ".join(map(str, widths))
             raise DataError(
-                "all pieces have the same columns",
-                got=" and ".join(map(str, widths)),
-                hint="encode them with one encoder",
+                f"pieces have different columns: {shapes}", hint="encode them with one encoder"
             )
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
         empty = np.zeros((0, 0), dtype=np.float32)
@@ -102,8 +101,7 @@ class PackedRows(Sequence[Rows]):
                 for piece in pieces:
                     if width is not None and piece.shape[1] != width:
                         raise DataError(
-                            "all pieces have the same columns",
-                            got=f"{width} and {piece.shape[1]}",
+                            f"pieces have different columns: {width} and {piece.shape[1]}",
                             hint="encode them with one encoder",
                         )
                     width = piece.shape[1]
@@ -111,14 +109,13 @@ class PackedRows(Sequence[Rows]):
                     lengths.append(len(piece))
                 file.flush()
                 if width is None or not sum(lengths):
-                    raise DataError("there are rows to be kept", got="none")
+                    raise DataError("there are no rows")
                 # Torch wants memory that could be written to; what is written goes nowhere.
                 shape = (sum(lengths), width)
                 rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
         except OSError as error:
             raise OutputError(
-                "the rows of a corpus fit on the disk",
-                got=error.strerror or str(error),
+                f"cannot write the rows of the corpus: {error.strerror or error}",
                 where=str(folder or tempfile.gettempdir()),
                 hint="free some space",
             ) from error
@@ -146,8 +143,7 @@ class PackedRows(Sequence[Rows]):
                 self._rows = np.asarray(np.load(self._path, mmap_mode="c"))
             except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
                 raise DataError(
-                    "rows that are mapped into memory are there, and whole",
-                    got=str(error),
+                    f"cannot map the rows into memory: {error}",
                     where=str(self._path),
                     hint="encode the corpus again",
                 ) from error

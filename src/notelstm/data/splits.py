@@ -12,7 +12,7 @@ from typing import Final, TypeVar, final
 
 import numpy as np
 
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError, DataError, DataNotFoundError
 from notelstm.notes import Notes
 
 __all__ = [
@@ -76,7 +76,7 @@ def split_by_content(
         ConfigError: If the fraction is out of range.
     """
     if not 0 <= fraction < 1:
-        raise ConfigError("a fraction is 0 to 1", got=f"{fraction}")
+        raise ConfigError(f"fraction {fraction} is not 0 to 1 (1 excluded)")
     split = split_by_keys(
         [content_key(notes) for _, notes in pieces], validation=fraction, test=0.0, seed=seed
     )
@@ -139,8 +139,8 @@ def split_at_random(
 def _check_shares(validation: float, test: float) -> None:
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ConfigError(
-            "shares are at least 0, and together less than 1",
-            got=f"validation {validation}, test {test}",
+            f"validation {validation} and test {test} leave nothing to train on, or are negative",
+            hint="use shares of at least 0 that are together less than 1",
         )
 
 
@@ -153,23 +153,26 @@ def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split
             ``train``, ``validation`` or ``test``. It may list more than the pieces.
 
     Raises:
+        DataNotFoundError: If it does not exist.
         DataError: If it is not such a table, or lacks a piece.
     """
     path = Path(table)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             listed = {row["midi_filename"]: row["split"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        got = f"no column {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(
-            "a table has the columns midi_filename and split", got=got, where=str(path)
-        ) from error
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"no such table: {path}", hint="check the path") from error
+    except KeyError as error:
+        raise DataError(f"the table has no column {error}", where=str(path)) from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"cannot read the table: {error}", where=str(path)) from error
     for name in names:
-        if listed.get(name) not in SIDES:
+        side = listed.get(name)
+        if side not in SIDES:
+            problem = f"{name!r} is not in the table"
+            if name in listed:
+                problem = f"{name!r} is on the side {side!r}, not {', '.join(SIDES)}"
             raise DataError(
-                f"the table puts each piece on a side: {', '.join(SIDES)}",
-                got=f"{name!r} {'is not there' if name not in listed else repr(listed[name])}",
-                where=str(path),
-                hint="use the table that came with these files",
+                problem, where=str(path), hint="use the table that came with these files"
             )
     return _split([listed[name] for name in names])
