@@ -323,7 +323,7 @@ def test_a_pickled_corpus_is_its_place(root: Path, tmp_path: Path) -> None:
     assert list(twin) == list(corpus)
     assert (twin.name, twin.fingerprint) == (corpus.name, corpus.fingerprint)
     corpus.path.unlink()
-    with pytest.raises(DataError, match="gone.*Open it again"):
+    with pytest.raises(DataError, match=r"gone.*Open it again"):
         pickle.loads(data)
 
 

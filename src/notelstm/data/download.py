@@ -135,10 +135,9 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
     with tqdm(desc=url.rpartition("/")[2], unit="B", unit_scale=True, disable=not progress) as bar:
         while True:
             before = part.stat().st_size if part.exists() else 0
+            whole, problem = False, "the connection ended early"
             try:
-                if _fetch_once(url, part, before, deadline, bar):
-                    return
-                problem = "the connection ended early"
+                whole = _fetch_once(url, part, before, deadline, bar)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code < 500 and error.code not in (408, 429):
@@ -146,8 +145,11 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
                 problem = f"HTTP {error.code} {error.reason}"
             except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
                 problem = str(getattr(error, "reason", "") or error) or type(error).__name__
-            if time.monotonic() > deadline:
+            # An answer without a length looks whole when it is cut at the deadline.
+            if time.monotonic() >= deadline:
                 raise _cannot_fetch(url, f"it takes longer than {MAX_SECONDS:g} s")
+            if whole:
+                return
             after = part.stat().st_size if part.exists() else 0
             # A part may be dropped and fetched again: only new bytes are progress.
             idle = 0 if after > max(before, farthest) else idle + 1
@@ -350,7 +352,9 @@ def _problems_of(entries: Sequence[zipfile.ZipInfo]) -> Iterator[str]:
         name = entry.filename.replace("\\", "/").casefold()
         parts = tuple(name.rstrip("/").split("/"))
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if any(part in ("", ".", "..") or ":" in part or len(part.encode()) > 255 for part in parts):
+        if any(
+            part in ("", ".", "..") or ":" in part or len(part.encode()) > 255 for part in parts
+        ):
             yield f"the entry {entry.filename!r} would not land in its folder"
         if len(parts) > MAX_DEPTH:
             yield f"more than {MAX_DEPTH} folders inside one another"
