@@ -48,7 +48,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     Raises:
         OutputError: If no file can be locked there.
     """
-    lock = FileLock(path, is_singleton=False)
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
