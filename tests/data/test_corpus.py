@@ -51,7 +51,7 @@ def root(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read, as they are."""
     names: list[str] = []
-    real = pool.read_file
+    real = reading.read_file
 
     def noted(file: FileToRead, job: Job) -> Entry:
         names.append(file.name)
@@ -219,6 +219,30 @@ def test_bad_files_are_in_the_report(root: Path, tmp_path: Path) -> None:
     assert [notes.pitch[0] for notes in corpus] == [60, 61, 62, 63, 64]
 
 
+@pytest.mark.skipif(not hasattr(os, "link"), reason="files are linked, to make many of them")
+def test_opening_takes_time_that_grows_with_the_files_and_no_faster(
+    root: Path, tmp_path: Path
+) -> None:
+    """Computing time, the least of three: eight times the files may not take 24 times as long."""
+    took = {}
+    for count in (500, 4000):
+        many = tmp_path / str(count)
+        many.mkdir()
+        paths = [many / f"{k}.mid" for k in range(count)]
+        for path in paths:
+            os.link(root / "z.mid", path)
+        for kind, source in (("folder", many), ("list", paths)):
+            times = []
+            for _ in range(4):  # the first time it is read
+                began = time.process_time()
+                corpus = opened(source, tmp_path)
+                assert len(corpus.names) == len(corpus.content_keys) == count
+                times.append(time.process_time() - began)
+            took[kind, count] = min(times[1:])
+    for kind in ("folder", "list"):
+        assert took[kind, 4000] < 24 * took[kind, 500] + 0.05, took
+
+
 def test_what_was_repaired_is_in_the_report(root: Path, tmp_path: Path) -> None:
     whole = (root / "A.MID").read_bytes()
     (root / "cut.mid").write_bytes(whole[:-6])
@@ -381,7 +405,6 @@ def test_a_flipped_byte_is_never_other_notes(root: Path, tmp_path: Path) -> None
     truth = list(corpus.pieces()), list(corpus.report), corpus.content_keys, corpus.fingerprint
     path, rng = corpus.path, random.Random(0)
     whole = path.read_bytes()
-    damaged = 0
     for _ in range(int(os.environ.get("NOTELSTM_FLIPS", "50"))):
         place = rng.randrange(len(whole))
         with path.open("r+b") as file:
@@ -389,12 +412,10 @@ def test_a_flipped_byte_is_never_other_notes(root: Path, tmp_path: Path) -> None
             file.write(bytes([whole[place] ^ rng.randrange(1, 256)]))
         with pytest.raises(DamagedError):
             PieceFile(path)
-        damaged += 1
         again = opened(root, tmp_path)
         found = list(again.pieces()), list(again.report), again.content_keys, again.fingerprint
         assert found == truth, f"byte {place}"
         assert path.read_bytes() == whole
-    assert damaged
 
 
 def test_a_byte_that_flips_on_the_disk_is_noticed_when_it_is_read(

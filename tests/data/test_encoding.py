@@ -134,6 +134,18 @@ def test_a_flipped_byte_is_never_other_rows(corpus: Corpus, name: str) -> None:
         assert path.read_bytes() == whole
 
 
+def test_an_encoder_that_rejects_everything(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: StepDurationEncoder, notes: Notes) -> Rows:
+        raise EncodingError("no piece is good enough")
+
+    monkeypatch.setattr(StepDurationEncoder, "encode", refuse)
+    for _ in range(2):
+        with pytest.raises(DataError, match="no piece of the corpus can be encoded: no piece is"):
+            encoded(corpus, StepDurationEncoder())
+
+
 def test_only_the_first_reasons_are_logged(
     corpus: Corpus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias, final
+from typing import Final, Literal, NamedTuple, SupportsIndex, TypeAlias, final
 
 import numpy as np
 import torch
@@ -125,7 +125,7 @@ class SequenceDataset(Dataset[Batch]):
         return int(self._ends[-1])
 
     @override
-    def __getitem__(self, index: int | Sequence[int] | Tensor) -> Batch:
+    def __getitem__(self, index: SupportsIndex | Sequence[int] | Tensor) -> Batch:
         """One window, without a batch axis; or, for a list of B numbers, a batch of B windows.
 
         Raises:

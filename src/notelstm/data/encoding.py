@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,10 +24,11 @@ from notelstm.data.packed import PackedRows
 from notelstm.errors import DataError, EncodingError, OutputError, PluginError
 from notelstm.fields import Rows
 from notelstm.files import is_sealed, out_of_resources, seal
+from notelstm.notes import Notes
 from notelstm.plugins import describe
 from notelstm.protocols import NoteEncoder
 
-__all__ = ["Encoded", "encode_corpus"]
+__all__ = ["Encoded", "check_rejected", "encode_corpus", "encode_pieces"]
 
 FORMAT: Final = 2
 """The version of the files; those of another version are not used."""
@@ -82,7 +83,8 @@ def encode_corpus(
     except PluginError:
         rejected: dict[str, str] = {}
         rows = PackedRows.join(_encode(corpus, encoder, rejected, progress))
-        return _checked(Encoded(rows=rows, rejected=rejected), corpus)
+        check_rejected(rejected, len(corpus), corpus.source)
+        return Encoded(rows=rows, rejected=rejected)
     identity = {"format": FORMAT, "encoder": described, "corpus": corpus.fingerprint}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     base = cache_folder() if cache is None else Path(cache)
@@ -101,35 +103,58 @@ def encode_corpus(
             where=str(home),
             hint="encode the corpus again; another process may have cleared the cache",
         )
-    return _checked(encoded, corpus)
-
-
-def _checked(encoded: Encoded, corpus: Corpus) -> Encoded:
-    """Log the rejected pieces, and raise if there are no others."""
-    count, total = len(encoded.rejected), len(corpus)
-    if count == total:
-        reason = next(iter(encoded.rejected.values()), "there are no pieces")
-        raise DataError(f"no piece of the corpus can be encoded: {reason}", where=corpus.source)
-    if count:
-        _log.warning("%d of %d pieces cannot be encoded and are left out", count, total)
-        for name, reason in islice(encoded.rejected.items(), REASONS_LOGGED):
-            _log.warning("%s is left out: %s", name, reason)
+    check_rejected(encoded.rejected, len(corpus), corpus.source)
     return encoded
 
 
-def _encode(
-    corpus: Corpus, encoder: NoteEncoder, rejected: dict[str, str], progress: bool
+def encode_pieces(
+    pieces: Iterable[tuple[str, Notes]], encoder: NoteEncoder, rejected: dict[str, str]
 ) -> Iterator[Rows]:
-    """The rows of each piece; none, and the reason in `rejected`, of one outside the domain."""
+    """Encode pieces one at a time; a piece outside the encoder's domain has no rows.
+
+    Args:
+        pieces: The pieces with their names.
+        encoder: The encoder.
+        rejected: Filled with the names of the pieces outside its domain, and why.
+
+    Yields:
+        The rows of each piece, (N, F); (0, F) for a rejected one.
+    """
     width = len(encoder.fields)
-    pieces = zip(corpus.names, corpus, strict=True)
-    bar = tqdm(pieces, f"encoding {corpus.name}", len(corpus), unit="piece", disable=not progress)
-    for name, notes in bar:
+    for name, notes in pieces:
         try:
             yield encoder.encode(notes)
         except EncodingError as error:
             rejected[name] = str(error)
             yield np.zeros((0, width), dtype=np.float32)
+
+
+def check_rejected(rejected: Mapping[str, str], total: int, source: str = "") -> None:
+    """Log how many pieces an encoder rejected, and the first reasons.
+
+    Args:
+        rejected: Their names, and why.
+        total: The number of all pieces.
+        source: Where they come from.
+
+    Raises:
+        DataError: If no piece is left.
+    """
+    if len(rejected) == total:
+        reason = next(iter(rejected.values()), "there are no pieces")
+        raise DataError(f"no piece of the corpus can be encoded: {reason}", where=source)
+    if rejected:
+        _log.warning("%d of %d pieces cannot be encoded and are left out", len(rejected), total)
+        for name, reason in islice(rejected.items(), REASONS_LOGGED):
+            _log.warning("%s is left out: %s", name, reason)
+
+
+def _encode(
+    corpus: Corpus, encoder: NoteEncoder, rejected: dict[str, str], progress: bool
+) -> Iterator[Rows]:
+    pieces = zip(corpus.names, corpus, strict=True)
+    bar = tqdm(pieces, f"encoding {corpus.name}", len(corpus), unit="piece", disable=not progress)
+    return encode_pieces(bar, encoder, rejected)
 
 
 def _open(home: Path) -> Encoded | None:
