@@ -1,4 +1,4 @@
-"""``Augmented``: training batches whose pieces are changed anew in each epoch."""
+"""``Augmented``: training batches whose pieces are changed differently in each epoch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Augmented", "NumberedBatches"]
 
 
 class NumberedBatches(Protocol):
-    """Batches of which it is known what piece each lane is in."""
+    """Batches that come with the number of the piece in each lane."""
 
     @property
     def dataset(self) -> SequenceDataset:
@@ -52,16 +52,16 @@ class NumberedBatches(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Augmented:
-    """Training batches whose pieces are changed anew in each epoch.
+    """Training batches whose pieces are changed differently in each epoch.
 
     Wrap the batches that are trained on, never those of validation. An epoch is the same each time
     it is asked for, from any batch on, so that a run can be resumed.
 
     Attributes:
         batches: The batches to change.
-        fields: What the columns of their rows mean.
-        transforms: What is done, one after the other; each kind once.
-        seed: What the choices are made from.
+        fields: The fields of their rows.
+        transforms: The transforms, in the order in which they are applied; each kind once.
+        seed: The random seed.
 
     Raises:
         FieldError: If a transform cannot change such rows.
@@ -101,7 +101,7 @@ class Augmented:
         return _extremes(self.batches.dataset.packed)
 
     def _choices(self, number: int) -> list[Tensor]:
-        """For each transform, (P,) what it does to each piece in an epoch."""
+        """For each transform, (P,) the parameters of each piece in an epoch."""
         low, high = self._extremes
         chosen = []
         for place, transform in enumerate(self.transforms):

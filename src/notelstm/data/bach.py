@@ -73,10 +73,11 @@ class BachChorales:
         """The chorales in the order of the catalogue (BWV).
 
         Args:
-            limit: How many at most; None for all, about 360.
+            limit: The largest number of pieces; None for all, about 360.
 
         Yields:
-            The name, ``"bwv269"`` say, and the notes, sorted by start and pitch, with a beat map.
+            The name, for example ``"bwv269"``, and the notes, sorted by start and pitch,
+            with a beat map.
 
         Raises:
             MissingExtraError: If music21 is not installed.

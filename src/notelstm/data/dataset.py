@@ -55,17 +55,17 @@ class SequenceDataset(Dataset[Batch]):
 
     Args:
         pieces: The rows of each piece, (N, F) each. :class:`~notelstm.data.packed.PackedRows` are
-            used where they lie; others are copied.
+            used without a copy; others are copied.
         window: T, inputs in a window.
-        scored: Which rows are targets.
-        crossing: Let windows run from one piece into the next, the original's fault of that name.
+        scored: The rows of a window that are targets.
+        crossing: Let windows run from one piece into the next, as the original does by mistake.
 
     It works with everything in :mod:`torch.utils.data`: an item is a
     :class:`~notelstm.batch.Batch` without a batch axis, and the default collate function stacks
     items. :meth:`loader` is the quicker way, since it copies the rows of a batch in one call.
 
     Attributes:
-        packed: The pieces, and where they lie in `rows`.
+        packed: The pieces, and their places in `rows`.
         short: The number of pieces too short for a window.
 
     Raises:
@@ -117,7 +117,7 @@ class SequenceDataset(Dataset[Batch]):
 
     @property
     def rows(self) -> Tensor:
-        """(N, F) the rows that the pieces lie in."""
+        """(N, F) the rows of all pieces."""
         return torch.from_numpy(self.packed.rows)
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ class SequenceDataset(Dataset[Batch]):
         offset = number
         if self.scored == "every":
             last = torch.from_numpy(self.packed.lengths)[piece] - self.window - 1
-            # What is left at the end gets a window flush with it.
+            # The rest at the end gets a window that ends with the piece.
             offset = torch.minimum(number * self.window, last)
         return Windows(torch.from_numpy(self.packed.begins)[piece] + offset, number == 0, piece)
 

@@ -52,7 +52,7 @@ class Folder:
         """The pieces, in the order of their names.
 
         Args:
-            limit: How many at most; None for all. Files that cannot be read do not count.
+            limit: The largest number of pieces; None for all. Rejected files do not count.
 
         Yields:
             The file's path within the folder, with ``/`` between folders, and its notes.
@@ -70,7 +70,7 @@ class Folder:
         """Like :meth:`pieces`, with the report on each file.
 
         Args:
-            limit: How many at most; None for all. Files that cannot be read do not count.
+            limit: The largest number of pieces; None for all. Rejected files do not count.
 
         Yields:
             The file's path within the folder, its notes, and the report.

@@ -40,11 +40,11 @@ _ADDRESS: Final = "https://storage.googleapis.com/magentadata/datasets/maestro"
 class MaestroCorpus:
     """MAESTRO: piano performances of the International Piano-e-Competition, by Google's Magenta.
 
-    It is downloaded once, about 60 MB, and kept in
+    It is downloaded once, about 60 MB, and cached in
     :func:`~notelstm.data.cache.cache_folder`; a folder that is already there is used.
 
     Attributes:
-        version: ``"1.0.0"``, ``"2.0.0"`` (what the reference recipe was made for) or ``"3.0.0"``.
+        version: ``"1.0.0"``, ``"2.0.0"`` (for which the reference recipe was made) or ``"3.0.0"``.
         path: The unpacked folder, if you have it; it is not downloaded then.
         policy: How to read the files.
         address: Where the versions are, for mirrors.
@@ -115,7 +115,7 @@ class MaestroCorpus:
         """The performances, by their file names.
 
         Args:
-            limit: How many at most; None for all.
+            limit: The largest number of pieces; None for all.
 
         Yields:
             The file's path within the folder, and its notes.

@@ -21,9 +21,9 @@ __all__ = ["PackedRows"]
 
 @final
 class PackedRows(Sequence[Rows]):
-    """The rows of pieces that lie in one long array; a file of it is mapped when it is looked at.
+    """The rows of pieces in one long array; a file of it is mapped at the first use.
 
-    Pickled, a file is its path: a process it is sent to maps it anew. So it takes no memory but
+    Pickled, a file is its path, and the receiving process maps it again. It takes no memory but
     that of the rows in use, however many there are.
 
     Args:
@@ -83,12 +83,12 @@ class PackedRows(Sequence[Rows]):
     ) -> PackedRows:
         """Write pieces, one after the other, to a file without a name that is mapped into memory.
 
-        It takes no memory but that of the rows in use, and is gone when nobody looks at it any
-        more, whatever becomes of the process.
+        It takes no memory but that of the rows in use, and is removed when it is no longer used,
+        however the process ends.
 
         Args:
             pieces: (N, F) each, taken one at a time.
-            folder: On which disk it is; None for the system's own temporary folder.
+            folder: A folder on the disk to use; None for the system's temporary folder.
 
         Raises:
             DataError: If there is no piece, or pieces have other columns than others.
@@ -110,7 +110,7 @@ class PackedRows(Sequence[Rows]):
                 file.flush()
                 if width is None or not sum(lengths):
                     raise DataError("there are no rows")
-                # Torch wants memory that could be written to; what is written goes nowhere.
+                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
                 shape = (sum(lengths), width)
                 rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
         except OSError as error:
@@ -135,11 +135,11 @@ class PackedRows(Sequence[Rows]):
 
     @property
     def rows(self) -> Rows:
-        """(N, F) all rows there are, also those of pieces that were not selected."""
+        """(N, F) all rows, those of pieces that were not selected included."""
         if self._rows is None:
             assert self._path is not None
             try:
-                # Torch wants memory that could be written to; what is written goes nowhere.
+                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
                 self._rows = np.asarray(np.load(self._path, mmap_mode="c"))
             except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
                 raise DataError(
@@ -157,7 +157,7 @@ class PackedRows(Sequence[Rows]):
 
     @override
     def __len__(self) -> int:
-        """How many pieces there are."""
+        """The number of pieces."""
         return len(self.begins)
 
     @overload

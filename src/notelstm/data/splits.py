@@ -1,4 +1,4 @@
-"""Splitting a corpus by piece: what is trained on, and what is not."""
+"""Splitting a corpus by piece into training, validation and test pieces."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Split:
     """The numbers of the pieces on each side.
 
     Attributes:
-        train: What is trained on.
-        validation: What is measured while training.
-        test: What is measured once, at the end.
+        train: The training pieces.
+        validation: The pieces for measurements during training.
+        test: The pieces for one measurement at the end.
     """
 
     train: tuple[int, ...]
@@ -65,7 +65,7 @@ def split_by_content(
     """Set aside about `fraction` of the pieces by their content.
 
     Args:
-        pieces: Whatever is to be split, with its notes.
+        pieces: The items to split, each with its notes.
         fraction: Share to set aside, 0 to 1 (1 excluded).
         seed: Another seed sets aside other pieces.
 
@@ -88,13 +88,14 @@ def split_by_keys(
 ) -> Split:
     """Split pieces so that those with one key fall on one side.
 
-    Where a piece goes depends on its key and the seed alone: it stays there when others are added.
+    The side of a piece depends on its key and the seed alone: it stays the
+    same when others are added.
 
     Args:
         keys: A key for each piece; a corpus' ``content_keys`` keep copies and transpositions
             together.
-        validation: About which share of the keys is for validation.
-        test: About which share is for the test.
+        validation: The approximate share of the keys for validation.
+        test: The approximate share for the test.
         seed: Another seed, another split.
 
     Raises:
@@ -115,10 +116,10 @@ def split_by_keys(
 def split_at_random(
     pieces: int, *, validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Split:
-    """Split pieces by chance; each side has exactly its share, rounded.
+    """Split pieces at random; each side has exactly its share, rounded.
 
     Args:
-        pieces: How many there are.
+        pieces: The number of pieces.
         validation: The share for validation.
         test: The share for the test.
         seed: Another seed, another split.
@@ -145,7 +146,7 @@ def _check_shares(validation: float, test: float) -> None:
 
 
 def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split:
-    """Split pieces as a table says, MAESTRO's ``.csv`` for one.
+    """Split pieces by a table, for example MAESTRO's ``.csv``.
 
     Args:
         names: The pieces.

@@ -96,7 +96,7 @@ class Corpus:
         if pieces is None:
             with locked(base / "locks" / f"{path.parent.name}.lock"):
                 pieces = open_pieces(path) or _build(path, wanted, workers, progress)
-        # Names and licences may be given anew without anything being read again.
+        # Names and licences may change without anything being read again.
         corpus = cls(pieces, wanted.labels)
         rejected = corpus.report.rejected_total
         if rejected:
@@ -150,7 +150,7 @@ class Corpus:
             raise DataError(
                 f"the cache was damaged: {error}",
                 where=str(self.path),
-                hint="open the corpus again to read the files anew",
+                hint="open the corpus again; its files will be read again",
             ) from error
 
     def __iter__(self) -> Iterator[Notes]:
@@ -161,7 +161,7 @@ class Corpus:
         """The pieces with their names, as a part of the kind ``corpora`` gives them.
 
         Args:
-            limit: How many at most; None for all.
+            limit: The largest number of pieces; None for all.
 
         Raises:
             DataError: If no piece is there.
