@@ -19,8 +19,11 @@ BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
 """Errors of numpy, besides ValueError, for a damaged header of an array's file."""
 
 
+_HINT: Final = "free some space, or name a folder that you may write to"
+
+
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it is renamed to `path`.
 
     Whoever reads `path` meanwhile, or after a crash, finds the old file or the new one, never a
@@ -28,6 +31,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: The file to write; its folder is made if it is missing.
+        hint: The advice of the error if it cannot be written.
 
     Yields:
         A path in the same folder.
@@ -57,7 +61,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(
             f"cannot write the file: {error.strerror or error}",
             where=str(final),
-            hint="free some space, or name a folder that you may write to",
+            hint=hint,
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -590,6 +591,20 @@ def test_a_cache_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(OutputError, match="NOTELSTM_CACHE"):
         opened(root, tmp_path)
+
+
+def test_a_full_disk_leaves_nothing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("notelstm.files.os.fsync", full)
+        with pytest.raises(OutputError, match=r"No space left.*set NOTELSTM_CACHE"):
+            opened(root, tmp_path)
+    assert not list(tmp_path.glob("cache/corpora/*/*"))
+    assert len(opened(root, tmp_path)) == 5
 
 
 def test_a_lock_ends_with_its_owner(tmp_path: Path) -> None:

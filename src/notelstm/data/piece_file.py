@@ -167,7 +167,8 @@ def write_pieces(path: Path, entries: Iterable[Entry], about: Mapping[str, Any])
     names: list[bytes] = []
     reports: list[bytes] = []
     fingerprint = hashlib.sha256()
-    with written_whole(path) as beside:
+    hint = "free some space, or set NOTELSTM_CACHE to another disk"
+    with written_whole(path, hint=hint) as beside:
         with beside.open("wb") as file:
             file.write(MAGIC)
             for entry in entries:
