@@ -43,6 +43,9 @@ def test_a_folder_in_the_way_is_an_error(tmp_path: Path) -> None:
 def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(OutputError, match="not a file but a device or a pipe"), written_whole(pipe) as beside:
+    with (
+        pytest.raises(OutputError, match="not a file but a device or a pipe"),
+        written_whole(pipe) as beside,
+    ):
         beside.write_text("")
     assert pipe.is_fifo()
