@@ -140,7 +140,7 @@ def test_a_full_disk(suffix: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     *_, line = done.stderr.splitlines()
-    assert line.startswith("notelstm: error: the file can be written; got File too large")
+    assert line.startswith("notelstm: error: cannot write the file: File too large")
     assert "Free some space" in line
     assert "Traceback" not in done.stderr
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {out.name: "old"}

@@ -1,4 +1,4 @@
-"""``Augmented``: training batches whose pieces are changed anew in each epoch."""
+"""``Augmented``: training batches whose pieces are changed differently in each epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Augmented", "NumberedBatches", "with_drums"]
 
 
 class NumberedBatches(Protocol):
-    """Batches of which it is known what piece each lane is in."""
+    """Batches that come with the number of the piece in each lane."""
 
     @property
     def dataset(self) -> SequenceDataset:
@@ -53,16 +53,16 @@ class NumberedBatches(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Augmented:
-    """Training batches whose pieces are changed anew in each epoch.
+    """Training batches whose pieces are changed differently in each epoch.
 
     Wrap the batches that are trained on, never those of validation. An epoch is the same each time
     it is asked for, from any batch on, so that a run can be resumed.
 
     Attributes:
         batches: The batches to change.
-        fields: What the columns of their rows mean.
-        transforms: What is done, one after the other; each kind once.
-        seed: What the choices are made from.
+        fields: The fields of their rows.
+        transforms: The transforms, in the order in which they are applied; each kind once.
+        seed: The random seed.
         drums: Whether the rows have one column more than `fields`, as :func:`with_drums` adds it.
             Pitches of percussion are then never changed, since each names another drum; the column
             is removed from the batches.
@@ -82,9 +82,9 @@ class Augmented:
         """Check that every transform fits."""
         kinds = [type(transform).__name__ for transform in self.transforms]
         if len(set(kinds)) < len(kinds):
-            raise ConfigError("each kind of transform is there once", got=", ".join(kinds))
+            raise ConfigError(f"a kind of transform is there twice: {', '.join(kinds)}")
         if self.seed < 0:
-            raise ConfigError("a seed is at least 0", got=f"{self.seed}")
+            raise ConfigError(f"seed {self.seed} is negative")
         self._choices(0)
 
     @property
@@ -111,7 +111,7 @@ class Augmented:
         return torch.tensor([field.role == "pitch" for field in self.fields])
 
     def _choices(self, number: int) -> list[Tensor]:
-        """For each transform, (P,) what it does to each piece in an epoch."""
+        """For each transform, (P,) the parameters of each piece in an epoch."""
         low, high = self._extremes
         chosen = []
         for place, transform in enumerate(self.transforms):
