@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_folder, remove_run
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,6 +33,7 @@ def demo(
     epochs: Annotated[int, arg(metavar="N")] = 24,
     minutes: Annotated[float, arg(metavar="N")] = 1.0,
     seed: Annotated[int, arg(metavar="N")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train on Bach chorales for a minute, then play: MIDI files, a picture, a page to listen to.
 
@@ -44,6 +47,7 @@ def demo(
         epochs: How often each is seen, if the time suffices.
         minutes: How long to train at most.
         seed: Another seed, other music.
+        overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
     from notelstm.cli.cards import card_of
@@ -52,6 +56,7 @@ def demo(
 
     if chorales < 1:
         raise ConfigError("a demo trains on at least 1 chorale", got=f"{chorales}")
+    check_folder(output, overwrite=overwrite)
     bach = _bach(chorales)
     made: list[_Made] = []
     models: dict[str, Mapping[str, object]] = {}
@@ -110,15 +115,13 @@ def _bach(chorales: int) -> _Bach | None:
 
 def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int) -> Bundle:
     """Train a small model for a short time, and report on it."""
-    import shutil
-
     from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_recipe
+    from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe
 
     recipe = chosen_recipe("expressive", _SMALL, epochs, seed)
     print(f"training on {len(bach.pieces)} chorales, {sum(map(len, bach.pieces)):,} notes")
     model, page = output / "demo.notelstm", output / "training.html"
-    shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
+    remove_run(run_folder(model))
     callbacks = chosen_callbacks(
         ["samples:every=4"], minutes=minutes, report=page, title="How the demo learnt"
     )

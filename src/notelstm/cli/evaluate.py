@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json as json_format
-from typing import TYPE_CHECKING, Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.reading import Reading, left_out_of_corpus
 from notelstm.cli.sources import Side
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from notelstm.bundle import Bundle
     from notelstm.cli.sources import Music
+    from notelstm.midi import ReadPolicy
     from notelstm.notes import Notes
 
 __all__ = ["evaluate"]
@@ -24,7 +27,10 @@ def evaluate(
     what: Annotated[tuple[str, ...], tyro.conf.Positional, arg(metavar="[MODEL] FOLDER")],
     /,
     *,
-    split: Annotated[Side | None, arg(help_behavior_hint="(default: see above)")] = None,
+    split: Annotated[
+        Side | None,
+        arg(metavar="|".join(get_args(Side)), help_behavior_hint="(default: see above)"),
+    ] = None,
     train: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
     samples: Annotated[
@@ -36,6 +42,7 @@ def evaluate(
     prompt_notes: Annotated[int, arg(metavar="N", help_behavior_hint="(default: 0)")] = 0,
     seed: Annotated[int, arg(metavar="N")] = 0,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Measure a model on held-out music, in nats per note on a 10 ms grid.
 
@@ -64,6 +71,7 @@ def evaluate(
             what is looked at is what comes after them.
         seed: What chance the samples are made from.
         json: Print one line of JSON; a figure that the model does not have is null.
+        reading: How files are read; settings that are not given are the model's own.
     """
     from notelstm.bundle import load
     from notelstm.cli.sources import open_corpus
@@ -74,24 +82,26 @@ def evaluate(
     from notelstm.generation import generate_batch
 
     if not 1 <= len(what) <= 2:
-        raise ConfigError(
-            "a model, or none, and a folder are measured",
-            got=f"{len(what)} names",
-            hint="notelstm evaluate [MODEL] FOLDER",
-        )
+        problem = "no folder is given" if not what else f"{len(what)} names are given"
+        raise ConfigError(problem, hint="run notelstm evaluate [MODEL] FOLDER")
     *model, folder = what
     bundle = load(*model)
     count = _count(samples, samples_from)
-    music = _music(folder, bundle)
+    policy = reading.policy(bundle.policy)
+    music = _music(folder, bundle, policy)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
     if samples_from is not None:
-        written = list(open_corpus(samples_from, bundle.policy))
+        written = list(open_corpus(samples_from, policy))
     elif count and prompt_notes:
         written = _continued(bundle, pieces, count, prompt_notes, notes, seed)
     else:
         written = generate_batch(bundle, notes, batch=count, seed=seed) if count else []
-    known = None if train is None else _music(train, bundle).named("train")
-    # First, since it is quick: what cannot be looked at is said before the long work.
+    known = None if train is None else _music(train, bundle, policy).named("train")
+    left_out = left_out_of_corpus(music.corpus.report)
+    if left_out:
+        # Standard output is for the figures: with --json it is one line.
+        print(f"notelstm: {folder}: {left_out}", file=sys.stderr)
+    # First, since it is quick: pieces that are too short end the command before the long work.
     training = known and zip(*known, strict=True)
     found = evaluate_samples(written, pieces, training) if written else None
     report = measure(bundle, pieces, names=names, training=known and known[1])
@@ -115,11 +125,13 @@ def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
     if samples is None:
         return 0
     if folder is not None:
-        raise ConfigError("samples are written or read", got="--samples and --samples-from")
+        raise ConfigError("--samples and --samples-from contradict each other", hint="give one")
     wanted = samples or (20,)
     if len(wanted) > 1 or wanted[0] < 2:
         given = " ".join(map(str, wanted))
-        raise ConfigError("--samples takes a number of at least 2, or none", got=given)
+        raise ConfigError(
+            f"--samples {given} is not a number of at least 2", hint="give one, or none for 20"
+        )
     return wanted[0]
 
 
@@ -132,16 +144,16 @@ def _continued(
         ConfigError: If the beginnings have no notes.
         DataError: If no piece is longer than its beginning.
     """
-    from notelstm.errors import ConfigError, DataError
+    from notelstm.errors import ConfigError, DataError, counted
     from notelstm.generation import generate
 
     if prompt < 0:
-        raise ConfigError("--prompt-notes is at least 0", got=f"{prompt}")
+        raise ConfigError(f"--prompt-notes {prompt} is below 0", hint="give 0 or more")
     long = [piece for piece in pieces if len(piece) > prompt]
     if not long:
+        longest = counted(max(map(len, pieces), default=0), "note")
         raise DataError(
-            f"a piece to go on from has more than {prompt} notes",
-            got=f"{max(map(len, pieces), default=0)} in the longest",
+            f"no piece is longer than --prompt-notes {prompt}; the longest has {longest}",
             hint="lower --prompt-notes",
         )
     begun = [long[k * len(long) // count][:prompt] for k in range(count)]
@@ -151,8 +163,8 @@ def _continued(
     ]
 
 
-def _music(where: str, bundle: Bundle) -> Music:
+def _music(where: str, bundle: Bundle, policy: ReadPolicy) -> Music:
     """A source of music, read and split as it was for this model."""
     from notelstm.cli.sources import open_music
 
-    return open_music(where, bundle.policy, share=float(bundle.settings.get("held_out", 0.0)))
+    return open_music(where, policy, share=float(bundle.settings.get("held_out", 0.0)))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_outputs
+from notelstm.cli.reading import Reading, left_out_of_file
 from notelstm.cli.steering import Steering
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def generate(
     program: Annotated[str, arg(metavar="NAME")] = "Acoustic Grand Piano",
     picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     html: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
+    overwrite: Overwrite = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Write new music as a MIDI file.
 
@@ -57,18 +61,32 @@ def generate(
         program: The General MIDI instrument that plays, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
         html: Also write a page, .html, that shows and plays the music in any browser.
+        overwrite: Replace outputs that exist.
+        reading: How the prompt is read; settings that are not given are the model's own.
     """
     from notelstm.bundle import load
     from notelstm.cli.cards import card_of
     from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
-    from notelstm.midi import read_midi
+    from notelstm.midi import read_midi_with_report
 
     if not 1 <= batch <= _MOST_PIECES:
         raise ConfigError(f"a batch has 1 to {_MOST_PIECES:,} pieces", got=f"{batch}")
     _check_outputs(output, picture, html, prompt)
+    numbered = [
+        _numbered(path, number, batch)
+        for path in (output, picture)
+        if path is not None
+        for number in range(1, batch + 1)
+    ]
+    check_outputs([*numbered, html], overwrite=overwrite)
     bundle = load(model)
-    start = None if prompt is None else read_midi(prompt, bundle.policy)
+    start = None
+    if prompt is not None:
+        start, report = read_midi_with_report(prompt, reading.policy(bundle.policy))
+        left_out = left_out_of_file(start, report)
+        if left_out:
+            print(f"{prompt}: {left_out}")
     sampler = steering.steered(bundle)
     made = generate_batch(
         bundle,

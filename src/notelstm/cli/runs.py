@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from notelstm.recipes import Recipe
     from notelstm.training import Callback
 
-__all__ = ["chosen_recipe", "run_recipe", "size_of"]
+__all__ = ["chosen_recipe", "run_folder", "run_recipe", "size_of"]
 
 
 def chosen_recipe(
@@ -50,6 +50,15 @@ def chosen_recipe(
     if seed is not None:
         training["seed"] = seed
     return override(recipe, {"training": training})
+
+
+def run_folder(output: Path) -> Path:
+    """The folder of the run that writes a model file, beside it.
+
+    Args:
+        output: The model file.
+    """
+    return output.with_name(output.name + ".run")
 
 
 def run_recipe(
@@ -95,7 +104,7 @@ def run_recipe(
     bundle = recipe.train(
         pieces,
         validation=validation,
-        folder=output.with_name(output.name + ".run"),
+        folder=run_folder(output),
         resume=resume,
         callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
         data=card,
@@ -114,5 +123,7 @@ def size_of(bundle: Bundle) -> str:
 
     from torch import nn
 
+    from notelstm.errors import counted
+
     count = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
-    return f"{count:,} parameters, trained on {bundle.data.notes:,} notes"
+    return f"{counted(count, 'parameter')}, trained on {counted(bundle.data.notes, 'note')}"

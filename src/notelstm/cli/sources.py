@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, final, overloa
 
 from typing_extensions import override
 
-from notelstm.errors import ConfigError, DataError, PluginError
+from notelstm.errors import (
+    ConfigError,
+    DataError,
+    DataNotFoundError,
+    PluginError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from notelstm.data.corpus import Corpus
@@ -59,8 +65,7 @@ class Music(NamedTuple):
             next(self.corpus.pieces())  # which says why there is none
         if not numbers:
             raise DataError(
-                f"{self.corpus.name} has pieces for {side}",
-                got="none",
+                f"{self.corpus.name} has no pieces for {side}",
                 hint="use another --split, or train with --validation SHARE to set some aside",
             )
         chosen = numbers[:limit]
@@ -109,7 +114,7 @@ def open_music(
     from notelstm.data.splits import split_by_keys, split_by_table
 
     if limit is not None and limit < 1:
-        raise ConfigError("--max-files is at least 1", got=f"{limit}")
+        raise ConfigError(f"--max-files {limit} is below 1", hint="give 1 or more")
     table = _table(Path(where))
     corpus = open_corpus(where, policy, limit=limit if table is None else None)
     if table is not None:
@@ -162,11 +167,11 @@ def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
     try:
         corpus: CorpusSource = find("corpora", name).load()()
     except (PluginError, TypeError) as error:
-        names = ", ".join(p.name for p in installed("corpora") if p.name != "folder")
-        raise DataError(
-            "music comes from a folder, a MIDI file or a named corpus",
-            got=repr(name),
-            hint=f"check the path, or use one of: {names}",
+        names = [p.name for p in installed("corpora") if p.name != "folder"]
+        closest = did_you_mean(name, names)
+        raise DataNotFoundError(
+            f"no folder, MIDI file or corpus is called {name!r}{closest}",
+            hint="" if closest else f"check the path, or name one of: {', '.join(names)}",
         ) from error
     if "policy" in settings_of(corpus):
         # What has settings is a dataclass, which its protocol does not say.

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_outputs, remove_run
+from notelstm.cli.reading import Reading, left_out_of_corpus
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,7 +51,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
     minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint=_NO_LIMIT)] = None,
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
     precision: Annotated[
-        Literal["float32", "bfloat16", "auto"] | None, arg(help_behavior_hint=_OF_THE_RECIPE)
+        Literal["float32", "bfloat16", "auto"] | None,
+        arg(metavar="float32|bfloat16|auto", help_behavior_hint=_OF_THE_RECIPE),
     ] = None,
     callback: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, arg(metavar="NAME", help_behavior_hint="")
@@ -57,6 +61,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
     profile: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    overwrite: Overwrite = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Train a model on MIDI files.
 
@@ -90,41 +96,52 @@ def train(  # noqa: PLR0913 - each is an option of the command
         profile: Write to MODEL.run/profile.txt on which operations the time goes.
         resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
         half: Write the model's numbers in half precision, for a file of half the size.
+        overwrite: Replace MODEL, its run folder and the report if they exist.
+        reading: How files are read; settings that are not given are the recipe's, or with --from
+            the model's.
     """
     from dataclasses import replace
 
     from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_recipe, size_of
+    from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe, size_of
     from notelstm.cli.sources import open_music
-    from notelstm.errors import OutputError
+    from notelstm.errors import counted
 
-    if output.is_dir():
-        raise OutputError(
-            "a model is a file", got="a folder", where=str(output), hint="name a file in it"
-        )
+    # A resumed run writes what it wrote before.
+    check_outputs([output, report], overwrite=overwrite or resume)
     start = None if go_on_with is None else _start(go_on_with, recipe)
     settings = [pair for pairs in set for pair in pairs]
     chosen = chosen_recipe(recipe or "reference", settings, epochs, seed, start)
     training: dict[str, Any] = {} if precision is None else {"precision": precision}
     if minutes is not None and epochs is None:
         training["epochs"] = None
-    chosen = replace(chosen, training=replace(chosen.training, **training))
+    chosen = replace(
+        chosen,
+        training=replace(chosen.training, **training),
+        policy=reading.policy(chosen.policy),
+    )
     music = open_music(folder, chosen.policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
     held_out: Sequence[Notes] = ()
     if validation > 0 and music.split.validation:
         most = max(1, round(validation * len(pieces))) if music.by_table else None
         held_out = music.side("validation", most)
-    print(f"{music.corpus.name}: {len(pieces)} pieces, {sum(map(len, pieces)):,} notes")
+    notes = counted(sum(map(len, pieces)), "note")
+    print(f"{music.corpus.name}: {counted(len(pieces), 'piece')}, {notes}")
+    left_out = left_out_of_corpus(music.corpus.report)
+    if left_out:
+        print(left_out)
     if music.corpus.licence:
         print(f"licence of the music: {music.corpus.licence}")
     if held_out:
-        print(f"{len(held_out)} more pieces are set aside for validation")
+        print(f"{counted(len(held_out), 'more piece')} set aside for validation")
     elif validation > 0:
-        print("none is set aside for validation: it goes by what is in each, and they are few")
+        print("no piece is set aside for validation: the split goes by content, and they are few")
     if recipe is None and start is None:
         print("recipe: reference, the original with its faults; --recipe expressive plays better")
     sys.stdout.flush()
+    if overwrite and not resume:
+        remove_run(run_folder(output))
     try:
         bundle = run_recipe(
             chosen,
@@ -160,8 +177,14 @@ def _start(model: tuple[Path, ...], recipe: str | None) -> Bundle:
     from notelstm.errors import ConfigError
 
     if recipe is not None:
-        raise ConfigError("a model is gone on with by its own recipe", got=f"--recipe {recipe}")
+        raise ConfigError(
+            f"--from and --recipe {recipe} contradict each other: a model keeps its own recipe",
+            hint="leave out --recipe",
+        )
     if len(model) > 1:
         given = " ".join(map(str, model))
-        raise ConfigError("--from takes one model, or none for notelstm's own", got=given)
+        raise ConfigError(
+            f"--from is given several models: {given}",
+            hint="give one, or none for the pretrained model",
+        )
     return load(*model)
