@@ -101,7 +101,7 @@ def test_pieces_outside_the_domain_have_no_rows(
     assert made.folder is None
     dataset = SequenceDataset(made.rows, window=10)
     assert dataset.short == 3
-    with pytest.raises(DataError, match=r"can be encoded.*a piece is short"):
+    with pytest.raises(DataError, match=r"refuses all of .*a piece is short"):
         encoded(corpus, Choosy(most=1))
 
 

@@ -100,7 +100,7 @@ def test_without_counts_there_is_the_uniform_guess_alone() -> None:
     old = replace(bundle(LogTimeEncoder()), unigram={})
     assert list(evaluate(old, PIECES[:1]).baselines) == ["uniform"]
     damaged = replace(old, unigram={"counts": 3})
-    with pytest.raises(DataError, match="stored as counts"):
+    with pytest.raises(DataError, match="stored unigram is damaged"):
         evaluate(damaged, PIECES)
 
 

@@ -77,7 +77,8 @@ def _guarded(arguments: list[str]) -> int:
         print("notelstm: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
-        return _failed(str(error))
+        where = f" ({error.filename})" if error.filename is not None else ""
+        return _failed(f"{error.strerror or error}{where}")
     return 0
 
 

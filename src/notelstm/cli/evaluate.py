@@ -76,7 +76,7 @@ def evaluate(
     from notelstm.bundle import load
     from notelstm.cli.sources import open_corpus
     from notelstm.cli.tables import report_lines, sample_lines
-    from notelstm.errors import ConfigError
+    from notelstm.errors import ConfigError, counted
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
     from notelstm.generation import generate_batch
@@ -96,6 +96,7 @@ def evaluate(
         written = _continued(bundle, pieces, count, prompt_notes, notes, seed)
     else:
         written = generate_batch(bundle, notes, batch=count, seed=seed) if count else []
+    real = pieces.longer_than(1)
     known = None if train is None else _music(train, bundle, policy).named("train")
     left_out = left_out_of_corpus(music.corpus.report)
     if left_out:
@@ -103,7 +104,10 @@ def evaluate(
         print(f"notelstm: {folder}: {left_out}", file=sys.stderr)
     # First, since it is quick: pieces that are too short end the command before the long work.
     training = known and zip(*known, strict=True)
-    found = evaluate_samples(written, pieces, training) if written else None
+    if written and len(real) < len(pieces):
+        left = counted(len(pieces) - len(real), "piece")
+        print(f"notelstm: not compared with samples: {left} of fewer than 2 notes", file=sys.stderr)
+    found = evaluate_samples(written, real, training) if written else None
     report = measure(bundle, pieces, names=names, training=known and known[1])
     if json:
         more = {} if found is None else {"samples": found.to_json()}

@@ -23,7 +23,7 @@ _MOST_PIECES: Final = 10_000
 _SUFFIXES: Final = (".mid", ".midi", ".kar")
 
 
-def generate(
+def generate(  # noqa: PLR0913 - each is an option of the command
     model: Annotated[
         Path | None,
         tyro.conf.Positional,

@@ -86,7 +86,9 @@ def _held(path: Path, notes: Notes, policy: ReadPolicy) -> NDArray[np.float64]:
     from notelstm.midi import read_midi
 
     # Both are ordered by start and pitch; ends settle ties, so ties may be paired otherwise.
-    released = notes if policy.pedal == "ignore" else read_midi(path, replace(policy, pedal="ignore"))
+    released = (
+        notes if policy.pedal == "ignore" else read_midi(path, replace(policy, pedal="ignore"))
+    )
     longer = read_midi(path, replace(policy, pedal="extend")).end - released.end
     return longer[longer > 0]
 

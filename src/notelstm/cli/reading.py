@@ -80,9 +80,9 @@ class Reading:
     """
 
     tracks: Annotated[Tracks | None, _choice(Tracks)] = None
-    programs: Annotated[
-        tuple[int, ...] | None, arg(metavar="N [N ...]", help_behavior_hint="")
-    ] = None
+    programs: Annotated[tuple[int, ...] | None, arg(metavar="N [N ...]", help_behavior_hint="")] = (
+        None
+    )
     names: Annotated[
         tuple[str, ...] | None, arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")
     ] = None
@@ -128,7 +128,7 @@ def left_out_of_file(notes: Notes, report: ReadReport) -> str:
     """
     import numpy as np
 
-    read = set(np.unique(notes.track).tolist())
+    read = set() if notes.track is None else set(np.unique(notes.track).tolist())
     unread = [track for track in report.tracks if track.number not in read]
     parts = []
     for setting, count in report.left_out.items():

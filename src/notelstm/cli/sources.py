@@ -15,7 +15,6 @@ from notelstm.errors import (
     ConfigError,
     DataError,
     DataNotFoundError,
-    PluginError,
     did_you_mean,
 )
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from notelstm.notes import Notes
     from notelstm.protocols import CorpusSource
 
-__all__ = ["Music", "Side", "open_corpus", "open_music"]
+__all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 
 Side: TypeAlias = Literal["train", "validation", "test", "all"]
 """Which pieces of a source are wanted."""
@@ -45,7 +44,7 @@ class Music(NamedTuple):
     split: Split
     by_table: bool
 
-    def side(self, side: Side, limit: int | None = None) -> Sequence[Notes]:
+    def side(self, side: Side, limit: int | None = None) -> Pieces:
         """The pieces of one side, at most `limit` of them.
 
         Raises:
@@ -53,7 +52,7 @@ class Music(NamedTuple):
         """
         return self.named(side, limit)[1]
 
-    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], Sequence[Notes]]:
+    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], Pieces]:
         """The names and the pieces of one side, at most `limit` of them.
 
         Raises:
@@ -69,17 +68,27 @@ class Music(NamedTuple):
                 hint="use another --split, or train with --validation SHARE to set some aside",
             )
         chosen = numbers[:limit]
-        names = [self.corpus.names[number] for number in chosen]
-        return names, _Pieces(self.corpus, chosen)
+        pieces = Pieces(self.corpus, chosen)
+        return pieces.names, pieces
 
 
 @final
-class _Pieces(Sequence["Notes"]):
+class Pieces(Sequence["Notes"]):
     """Some pieces of a corpus, each read from its cache when it is looked at."""
 
     def __init__(self, corpus: Corpus, numbers: Sequence[int]) -> None:
         self._corpus = corpus
         self._numbers = numbers
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the pieces."""
+        return [self._corpus.names[number] for number in self._numbers]
+
+    def longer_than(self, notes: int) -> Pieces:
+        """The pieces that have more than so many notes."""
+        lengths = self._corpus.lengths
+        return Pieces(self._corpus, [number for number in self._numbers if lengths[number] > notes])
 
     @override
     def __len__(self) -> int:
@@ -88,11 +97,11 @@ class _Pieces(Sequence["Notes"]):
     @overload
     def __getitem__(self, index: int) -> Notes: ...
     @overload
-    def __getitem__(self, index: slice) -> _Pieces: ...
+    def __getitem__(self, index: slice) -> Pieces: ...
     @override
-    def __getitem__(self, index: int | slice) -> Notes | _Pieces:
+    def __getitem__(self, index: int | slice) -> Notes | Pieces:
         if isinstance(index, slice):
-            return _Pieces(self._corpus, self._numbers[index])
+            return Pieces(self._corpus, self._numbers[index])
         return self._corpus[self._numbers[index]]
 
 
@@ -164,14 +173,19 @@ def _table(path: Path) -> Path | None:
 def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
     from notelstm.plugins import find, installed, settings_of
 
-    try:
-        corpus: CorpusSource = find("corpora", name).load()()
-    except (PluginError, TypeError) as error:
-        names = [p.name for p in installed("corpora") if p.name != "folder"]
+    names = [plugin.name for plugin in installed("corpora")]
+    if name not in names:
         closest = did_you_mean(name, names)
         raise DataNotFoundError(
             f"no folder, MIDI file or corpus is called {name!r}{closest}",
-            hint="" if closest else f"check the path, or name one of: {', '.join(names)}",
+            hint="" if closest else f"check the path, or name a corpus: {', '.join(names)}",
+        )
+    try:
+        corpus: CorpusSource = find("corpora", name).load()()
+    except TypeError as error:
+        raise DataError(
+            f"the corpus {name!r} cannot be opened by its name alone",
+            hint="name a folder or a MIDI file",
         ) from error
     if "policy" in settings_of(corpus):
         # What has settings is a dataclass, which its protocol does not say.

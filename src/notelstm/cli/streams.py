@@ -97,17 +97,17 @@ def _is_closed(number: int) -> bool:
 def _lasting(stream: TextIO | None, number: int) -> io.TextIOWrapper | None:
     """A stream in the place of `stream`; None where that is not a plain file."""
     if stream is None:
-        raw, encoding, line_buffering = _Lasting(number, "w", closefd=False), "utf-8", True
+        raw, encoding, by_line = _Lasting(number, "w", closefd=False), "utf-8", True
     else:
         buffer = getattr(stream, "buffer", None)
         if type(getattr(buffer, "raw", None)) is not io.FileIO:
             return None
         stream.flush()
         raw = _Lasting(stream.fileno(), "w", closefd=False)
-        encoding, line_buffering = stream.encoding, stream.line_buffering
+        encoding, by_line = stream.encoding, bool(stream.line_buffering)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=encoding,
         errors="backslashreplace",  # names of files can be any bytes
-        line_buffering=line_buffering,
+        line_buffering=by_line,
     )

@@ -106,6 +106,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe, size_of
     from notelstm.cli.sources import open_music
     from notelstm.errors import counted
+    from notelstm.training import Processes
 
     # A resumed run writes what it wrote before.
     check_outputs([output, report], overwrite=overwrite or resume)
@@ -140,7 +141,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     if recipe is None and start is None:
         print("recipe: reference, the original with its faults; --recipe expressive plays better")
     sys.stdout.flush()
-    if overwrite and not resume:
+    if overwrite and not resume and Processes().first:
         remove_run(run_folder(output))
     try:
         bundle = run_recipe(

@@ -1,4 +1,4 @@
-"""Wrong command lines, explained on one line, and help texts without the docstrings' line breaks."""
+"""Wrong command lines explained on one line, and help texts wrapped at the terminal's width."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
+from typing import Any, Final, NoReturn, get_args
 
 from notelstm.errors import did_you_mean
-
-if TYPE_CHECKING:
-    from tyro._errors import ParseErrorEvent  # type: ignore[import-untyped, unused-ignore]
 
 __all__ = ["check_command", "explained", "rewrap", "wrapped_help"]
 
@@ -68,7 +65,7 @@ def explained(command: Callable[..., object], arguments: Sequence[str]) -> Itera
 
 
 def _explain(
-    command: Callable[..., object], arguments: Sequence[str], event: ParseErrorEvent
+    command: Callable[..., object], arguments: Sequence[str], event: Any
 ) -> None:
     """Explain a failure and exit; an unknown kind of failure is left to the parser."""
     kind = type(event).__name__

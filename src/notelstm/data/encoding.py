@@ -21,7 +21,7 @@ from notelstm.data.corpus import Corpus
 from notelstm.data.corpus.columns import NpyWriter
 from notelstm.data.lock import locked
 from notelstm.data.packed import PackedRows
-from notelstm.errors import DataError, EncodingError, OutputError, PluginError
+from notelstm.errors import DataError, EncodingError, OutputError, PluginError, counted
 from notelstm.fields import Rows
 from notelstm.files import BAD_HEADER
 from notelstm.plugins import describe
@@ -92,8 +92,7 @@ def encode_corpus(
                 encoded = _open(home)
     if encoded is None:
         raise DataError(
-            "rows that were just encoded can be opened",
-            got="nothing",
+            "the rows that were just encoded cannot be opened",
             where=str(home),
             hint="encode the corpus again; another process may have cleared the cache",
         )
@@ -103,7 +102,11 @@ def encode_corpus(
 def _checked(encoded: Encoded, corpus: Corpus) -> Encoded:
     if len(encoded.refused) == len(corpus):
         reason = next(iter(encoded.refused.values()), "there are no pieces")
-        raise DataError("a piece of the corpus can be encoded", got=reason, where=corpus.source)
+        raise DataError(
+            f"the encoder refuses all of {counted(len(corpus), 'piece')}; the first: {reason}",
+            where=corpus.source,
+            hint="use another encoder, or pieces that this one can represent",
+        )
     return encoded
 
 
@@ -163,8 +166,7 @@ def _build(
         beside.rename(home)
     except OSError as error:
         raise OutputError(
-            "the cache can be written",
-            got=error.strerror or str(error),
+            f"cannot write the cache: {error.strerror or error}",
             where=str(home),
             hint="free some space, or set NOTELSTM_CACHE to another disk",
         ) from error
