@@ -378,7 +378,9 @@ def test_pieces_without_a_scored_note_are_passed_over() -> None:
     scores = nats_per_note(model, encoder, [piece(25), piece(26), Notes.empty()])
     assert [score.notes for score in scores.pieces] == [1]
     for pieces in ([], [piece(25), piece(3)]):
-        with pytest.raises(DataError, match=f"scored: {counted(len(pieces), 'piece')} of 25 notes or fewer"):
+        with pytest.raises(
+            DataError, match=f"scored: {counted(len(pieces), 'piece')} of 25 notes or fewer"
+        ):
             nats_per_note(model, encoder, pieces)
     with pytest.raises(DataError, match="too short to be scored: 25 notes"):
         score_piece(model, encoder, piece(25))
