@@ -44,7 +44,8 @@ examples:
   notelstm render out.mid -o out.wav
   notelstm evaluate my.notelstm OTHER_FOLDER
 
-The options of a command: notelstm train --help. The version: notelstm --version.
+The options of a command: notelstm train --help
+The version: notelstm --version
 Existing files are not replaced without --overwrite."""
 
 
@@ -73,6 +74,9 @@ def _guarded(arguments: list[str]) -> int:
         sys.stdout.flush()
     except NotelstmError as error:
         return _failed(str(error))
+    except SystemExit as stopped:
+        # The parser of the command line ends so: 0 after a help, 2 after a wrong option.
+        return int(stopped.code or 0)
     except KeyboardInterrupt:
         print("notelstm: interrupted", file=sys.stderr)
         return 130

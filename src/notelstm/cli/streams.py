@@ -97,14 +97,17 @@ def _is_closed(number: int) -> bool:
 def _lasting(stream: TextIO | None, number: int) -> io.TextIOWrapper | None:
     """A stream in the place of `stream`; None where that is not a plain file."""
     if stream is None:
-        raw, encoding, by_line = _Lasting(number, "w", closefd=False), "utf-8", True
-    else:
-        buffer = getattr(stream, "buffer", None)
-        if type(getattr(buffer, "raw", None)) is not io.FileIO:
-            return None
-        stream.flush()
-        raw = _Lasting(stream.fileno(), "w", closefd=False)
-        encoding, by_line = stream.encoding, bool(stream.line_buffering)
+        return _text(_Lasting(number, "w", closefd=False), "utf-8", by_line=True)
+    buffer = getattr(stream, "buffer", None)
+    # Where Python runs unbuffered, the file is not inside a buffer.
+    if type(getattr(buffer, "raw", buffer)) is not io.FileIO:
+        return None
+    stream.flush()
+    by_line = bool(stream.line_buffering) or isinstance(buffer, io.FileIO)
+    return _text(_Lasting(stream.fileno(), "w", closefd=False), stream.encoding, by_line=by_line)
+
+
+def _text(raw: _Lasting, encoding: str, *, by_line: bool) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=encoding,
