@@ -185,9 +185,7 @@ def test_pieces_too_short_are_counted_aloud(
     for k, count in enumerate((1, 25)):
         write_midi(song(k)[song(k).track == 0][:count], tmp_path / "in" / f"short {k}.mid")
     where = str(tmp_path / "in")
-    assert "left out: 2 pieces of 25 notes or fewer" in said(
-        capsys, "evaluate", str(model), where
-    )
+    assert "left out: 2 pieces of 25 notes or fewer" in said(capsys, "evaluate", str(model), where)
     samples = ["--samples", "2", "--notes", "30"]
     lines = said(capsys, "evaluate", str(model), where, *samples)
     assert "left out: 2 pieces of 25 notes or fewer" in lines

@@ -15,7 +15,16 @@ from notelstm.cli import main
 from notelstm.midi import read_midi
 
 STUDY = Path(__file__).parents[1] / "golden" / "study.mid"
-SMALL = ["--epochs", "3", "--set", "model.hidden=4", "window=8", "batch=64", "--recipe", "reference"]
+SMALL = [
+    "--epochs",
+    "3",
+    "--set",
+    "model.hidden=4",
+    "window=8",
+    "batch=64",
+    "--recipe",
+    "reference",
+]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX")
 

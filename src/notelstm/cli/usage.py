@@ -64,9 +64,7 @@ def explained(command: Callable[..., object], arguments: Sequence[str]) -> Itera
         yield
 
 
-def _explain(
-    command: Callable[..., object], arguments: Sequence[str], event: Any
-) -> None:
+def _explain(command: Callable[..., object], arguments: Sequence[str], event: Any) -> None:
     """Explain a failure and exit; an unknown kind of failure is left to the parser."""
     kind = type(event).__name__
     where = event.prog
