@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -99,7 +100,7 @@ def test_the_commands_of_a_page_work_in_their_order(
         argv = shorter(words)
         code = main(argv)
         assert code == 0, (argv, capsys.readouterr().err)
-        for option, path in zip(words, words[1:], strict=False):
+        for option, path in itertools.pairwise(words):
             if option in ("-o", "--html", "--picture", "--report") and "--batch" not in words:
                 assert (reader / path).is_file(), argv
 

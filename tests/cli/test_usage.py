@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -25,7 +26,9 @@ WRONG = {
     "train a --ouput x": "unknown option '--ouput': did you mean '--output'?",
     "train a -o x --form m": "unknown option '--form': did you mean '--from'?",
     "train a -o x --track all": "unknown option '--track': did you mean '--tracks'?",
-    "generate -o x.mid --temprature 2": "unknown option '--temprature': did you mean '--temperature'?",
+    "generate -o x.mid --temprature 2": (
+        "unknown option '--temprature': did you mean '--temperature'?"
+    ),
     "train a -o x --epochs abc": (
         "'abc' is not a whole number (--epochs). Run notelstm train --help"
     ),
@@ -66,7 +69,7 @@ def test_help_fits_80_columns_and_is_wrapped(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     # A description goes on to the end of the line: the first word of the next line had no room.
-    for line, after in zip(lines, lines[1:], strict=False):
+    for line, after in itertools.pairwise(lines):
         text, following = line.strip("│ "), after.strip("│ ")
         indented = after[:3] == "│  " and line[:3] == "│  "
         if indented and text and following and not text.startswith("-"):

@@ -235,7 +235,7 @@ def test_damaged_counts_are_one_clear_error(damage: dict[str, object]) -> None:
 
 def test_what_cannot_be_counted_or_scored() -> None:
     for order in (0, 7):
-        with pytest.raises(ConfigError, match="order -?[0-9]+ is not 1 to 6"):
+        with pytest.raises(ConfigError, match=r"order -?[0-9]+ is not 1 to 6"):
             fit_ngrams(TRAINING, order=order)
     with pytest.raises(ConfigError, match="order 5 is not 1 to 4"):
         NGRAMS.up_to(5)

@@ -480,7 +480,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
 
 def test_a_diverged_model_is_an_error() -> None:
     encoder = LogTimeEncoder()
-    with pytest.raises(DataError, match="is nan.*diverged"):
+    with pytest.raises(DataError, match=r"is nan.*diverged"):
         score_piece(table(encoder, {"pitch": [math.nan] * 128}), encoder, piece(30))
 
 

@@ -125,7 +125,7 @@ def test_an_unknown_name_lists_what_there_is(install: Install) -> None:
 
 def test_a_misspelt_name_is_corrected() -> None:
     with pytest.raises(
-        PluginError, match="^unknown recipe 'expresive': did you mean 'expressive'"
+        PluginError, match=r"^unknown recipe 'expresive': did you mean 'expressive'"
     ) as e:
         plugins.find("recipes", "expresive")
     assert str(e.value) == "unknown recipe 'expresive': did you mean 'expressive'?"
@@ -163,7 +163,7 @@ def test_a_broken_part_of_the_same_name_does_not_keep_one_from_saving(install: I
 
 def test_a_built_in_cannot_be_replaced_in_silence(install: Install) -> None:
     install("madeup", {"processors": {"temperature": "madeup:Louder"}})
-    with pytest.raises(PluginError, match="'temperature' is claimed .*: madeup and notelstm"):
+    with pytest.raises(PluginError, match=r"'temperature' is claimed .*: madeup and notelstm"):
         plugins.find("processors", "temperature")
 
 

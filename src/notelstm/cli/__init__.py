@@ -13,7 +13,9 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Final
+from typing import Final, final
+
+from typing_extensions import override
 
 from notelstm._version import __version__
 from notelstm.cli.streams import lasting_streams
@@ -98,9 +100,22 @@ def _let_threads_sleep() -> None:
 
 
 def _failed(message: str) -> int:
-    """Say what went wrong on one line, and give the exit code."""
-    print(f"notelstm: error: {' '.join(message.split())}", file=sys.stderr)
+    """Print an error on one line; the exit code."""
+    from notelstm.cli.reading import for_command_line
+
+    print(f"notelstm: error: {for_command_line(' '.join(message.split()))}", file=sys.stderr)
     return 1
+
+
+@final
+class _Warnings(logging.Formatter):
+    """Warnings of the library, in the terms of the command line."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        from notelstm.cli.reading import for_command_line
+
+        return f"notelstm: warning: {for_command_line(super().format(record))}"
 
 
 def _run(arguments: list[str]) -> None:
@@ -122,7 +137,9 @@ def _run(arguments: list[str]) -> None:
     from notelstm.cli.processes import first_talks
     from notelstm.cli.usage import explained, rewrap, wrapped_help
 
-    logging.basicConfig(format="notelstm: warning: %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Warnings("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     rewrap(command)
     helping = any(word in ("-h", "--help") for word in rest)
     with first_talks(), explained(command, rest), wrapped_help() if helping else nullcontext():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from notelstm.bundle import Bundle
     from notelstm.cli.sources import Music
+    from notelstm.data.corpus import Corpus
     from notelstm.midi import ReadPolicy
     from notelstm.notes import Notes
 
@@ -46,30 +47,30 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out music, in nats per note on a 10 ms grid.
 
-    Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on how a
-    model writes notes down, so any model can be compared with any other. Scored is each note from
-    the 26th of a piece on. `psd` is pitch, step and duration together, `total` velocity too. Beside
-    the model stand baselines, and how well each figure is known from so many pieces. With --samples
-    the model also writes music, which is compared with the same pieces: is it like them, has it
-    collapsed, and with --train, is it copied?
+    Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on the
+    encoder, so any two models can be compared. Scores count from the 26th note of each piece on.
+    `psd` is the sum of pitch, step and duration; `total` adds velocity. Baselines and confidence
+    intervals are printed beside the figures. With --samples the model also generates music, which
+    is compared with the same pieces: is it similar, is it degenerate, and with --train, does it
+    copy training pieces?
 
     Args:
-        what: A model file that `notelstm train` wrote (default: the one that comes with notelstm),
-            and MIDI files that it was not trained on: a folder, a single file, or the name of a
-            corpus such as `bach`.
-        split: Which of its pieces. Of MAESTRO its own table says what is train, validation and
-            test, and validation is the default. Of other sources, validation is what
+        what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI
+            files that it was not trained on: a folder, a single file, or the name of a corpus such
+            as `bach`.
+        split: The pieces that are measured. For MAESTRO, the sides of its own table, validation
+            by default. For other sources, validation is the part that
             `notelstm train --validation` set aside for this model, and all is the default.
-        train: What the model was trained on, a folder, file or corpus: n-grams are counted in it,
-            and samples are searched for its passages. Of what has a split, only the training side
-            is read.
-        max_files: Measure at most so many pieces.
-        samples: Let the model write so many pieces.
-        samples_from: MIDI files to look at in place of what the model writes.
-        notes: How many notes the model writes for each sample.
-        prompt_notes: Let each sample go on from the first so many notes of another of the pieces;
-            what is looked at is what comes after them.
-        seed: What chance the samples are made from.
+        train: The training pieces, a folder, file or corpus: n-gram baselines are counted in them,
+            and samples are searched for their passages. Where the source has a split, only its
+            training side is read.
+        max_files: Measure at most N pieces.
+        samples: Generate N pieces with the model.
+        samples_from: Compare these MIDI files in place of generated pieces.
+        notes: Number of notes of each sample.
+        prompt_notes: Let each sample continue the first N notes of another of the pieces; only the
+            continuation is compared.
+        seed: Random seed of the samples.
         json: Print one line of JSON; a figure that the model does not have is null.
         reading: How files are read; settings that are not given are the model's own.
     """
@@ -91,17 +92,19 @@ def evaluate(
     music = _music(folder, bundle, policy)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
     if samples_from is not None:
-        written = list(open_corpus(samples_from, policy))
+        corpus = open_corpus(samples_from, policy)
+        _print_left_out(samples_from, corpus)
+        written = list(corpus)
     elif count and prompt_notes:
         written = _continued(bundle, pieces, count, prompt_notes, notes, seed)
     else:
         written = generate_batch(bundle, notes, batch=count, seed=seed) if count else []
     real = pieces.longer_than(1)
-    known = None if train is None else _music(train, bundle, policy).named("train")
-    left_out = left_out_of_corpus(music.corpus.report)
-    if left_out:
-        # Standard output is for the figures: with --json it is one line.
-        print(f"notelstm: {folder}: {left_out}", file=sys.stderr)
+    training_music = None if train is None else _music(train, bundle, policy)
+    known = None if training_music is None else training_music.named("train")
+    _print_left_out(folder, music.corpus)
+    if train is not None and training_music is not None and train != folder:
+        _print_left_out(train, training_music.corpus)
     # First, since it is quick: pieces that are too short end the command before the long work.
     training = known and zip(*known, strict=True)
     if written and len(real) < len(pieces):
@@ -116,6 +119,14 @@ def evaluate(
     print("\n".join(report_lines(report)))
     if found is not None:
         print("\n".join(["", *sample_lines(found)]))
+
+
+def _print_left_out(where: str, corpus: Corpus) -> None:
+    """Print the notes that the policy leaves out of a source, if there are any."""
+    left_out = left_out_of_corpus(corpus.report)
+    if left_out:
+        # Standard output is for the figures: with --json it is one line.
+        print(f"notelstm: {where}: {left_out}", file=sys.stderr)
 
 
 def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, final
 
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.reading import Reading, left_out_of_corpus, left_out_of_file
+from notelstm.cli.reading import (
+    Reading,
+    for_command_line,
+    left_out_of_corpus,
+    left_out_of_file,
+)
 from notelstm.errors import counted
 
 if TYPE_CHECKING:
@@ -55,8 +61,9 @@ def inspect(
     if path.is_dir():
         _folder(path, policy, json=json, leaks=leaks)
         return
-    notes, report = read_midi_with_report(path, policy)
-    held = _held(path, notes, policy)
+    source = _reusable(path)
+    notes, report = read_midi_with_report(source(), policy)
+    held = _held(source, notes, policy)
     left_out = left_out_of_file(notes, report)
     if json:
         pedal = {"held": len(held), "seconds": float(held.sum())}
@@ -81,15 +88,37 @@ def inspect(
     _faults(report)
 
 
-def _held(path: Path, notes: Notes, policy: ReadPolicy) -> NDArray[np.float64]:
+@final
+class _Kept(io.BytesIO):
+    """The bytes of a file under its name."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def _reusable(path: Path) -> Callable[[], Path | _Kept]:
+    """A source that can be read several times, even a pipe of the shell: ``<(cat x.mid)``."""
+    if not (path.is_fifo() and path.parts[:2] in (("/", "dev"), ("/", "proc"))):
+        return lambda: path
+    from notelstm.midi.reading import MAX_BYTES
+
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    return lambda: _Kept(data, str(path))
+
+
+def _held(
+    source: Callable[[], Path | _Kept], notes: Notes, policy: ReadPolicy
+) -> NDArray[np.float64]:
     """The seconds by which the sustain pedal extends each note that it holds."""
     from notelstm.midi import read_midi
 
     # Both are ordered by start and pitch; ends settle ties, so ties may be paired otherwise.
-    released = (
-        notes if policy.pedal == "ignore" else read_midi(path, replace(policy, pedal="ignore"))
-    )
-    longer = read_midi(path, replace(policy, pedal="extend")).end - released.end
+    released = notes
+    if policy.pedal != "ignore":
+        released = read_midi(source(), replace(policy, pedal="ignore"))
+    longer = read_midi(source(), replace(policy, pedal="extend")).end - released.end
     return longer[longer > 0]
 
 
@@ -135,6 +164,7 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     for file in summary.worst:
         repairs = f"{counted(file.repairs_total, 'repair')}, {counted(file.lost, 'note')} lost"
         what = file.error or repairs
+        what = for_command_line(what)
         print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
     for reason, count in summary.reasons.items():
         print(f"  {count:,} refused: {reason}")

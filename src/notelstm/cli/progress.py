@@ -1,4 +1,4 @@
-"""What the command line says while a model is trained, and when it is done."""
+"""Progress of a training run on the command line."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final, get_args
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from notelstm.midi.report import TrackInfo
     from notelstm.notes import Notes
 
-__all__ = ["Reading", "left_out_of_corpus", "left_out_of_file"]
+__all__ = ["Reading", "for_command_line", "left_out_of_corpus", "left_out_of_file"]
 
 _Flag: TypeAlias = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
 
@@ -42,8 +43,8 @@ def _choice(kind: Any) -> Any:
 _READ_BY: Final[Mapping[str, tuple[str, str]]] = {
     "tracks": ("of other tracks", "--tracks all"),
     "drums": ("of drums", "--drums"),
-    "programs": ("of other programs", "--programs"),
-    "names": ("of tracks with other names", "--names"),
+    "programs": ("of other programs", "an empty --programs"),
+    "names": ("of tracks with other names", "an empty --names"),
     "zero_length": ("without length", "--zero-length keep"),
     "hanging": ("that never end", "--hanging end"),
     "on_error": ("in damaged chunks", "--on-error repair"),
@@ -62,8 +63,9 @@ class Reading:
     Attributes:
         tracks: Which tracks are read: the first one with notes, all of them merged, or the first
             instrument of the file, drums or not.
-        programs: Read only tracks of these General MIDI programs, 0 to 127.
-        names: Read only tracks whose names match one of these patterns, such as "*piano*".
+        programs: Read only tracks of these General MIDI programs, 0 to 127; any if none is given.
+        names: Read only tracks whose names match one of these patterns, such as "*piano*"; any if
+            none is given.
         drums: Read drums.
         no_drums: Leave drums out.
         pedal: Ignore the sustain pedal, or extend the notes that it holds.
@@ -80,11 +82,11 @@ class Reading:
     """
 
     tracks: Annotated[Tracks | None, _choice(Tracks)] = None
-    programs: Annotated[tuple[int, ...] | None, arg(metavar="N [N ...]", help_behavior_hint="")] = (
+    programs: Annotated[tuple[int, ...] | None, arg(metavar="[N ...]", help_behavior_hint="")] = (
         None
     )
     names: Annotated[
-        tuple[str, ...] | None, arg(metavar="PATTERN [PATTERN ...]", help_behavior_hint="")
+        tuple[str, ...] | None, arg(metavar="[PATTERN ...]", help_behavior_hint="")
     ] = None
     drums: _Flag = False
     no_drums: _Flag = False
@@ -117,6 +119,27 @@ class Reading:
         if self.drums or self.no_drums:
             given["drums"] = self.drums
         return dataclasses.replace(base, **given)
+
+
+def for_command_line(message: str) -> str:
+    """A message of the library with the settings of a policy as options: ``--tracks all``.
+
+    Args:
+        message: The message.
+
+    Example:
+        >>> for_command_line('Read it with zero_length="keep" or drums=True')
+        'Read it with --zero-length keep or --drums'
+    """
+    message = re.sub(r"\bdrums=True\b", "--drums", message)
+    message = re.sub(r"\bdrums=False\b", "--no-drums", message)
+    message = re.sub(r"\b(programs|names)=\(\)", r"an empty --\1", message)
+    settings = "|".join(field.name for field in dataclasses.fields(Reading))
+    return re.sub(
+        rf"\b({settings})=[\"']([\w-]+)[\"']",
+        lambda match: f"--{match[1].replace('_', '-')} {match[2]}",
+        message,
+    )
 
 
 def left_out_of_file(notes: Notes, report: ReadReport) -> str:

@@ -1,4 +1,4 @@
-"""Where the command line's music comes from: a folder, a file, or a named corpus."""
+"""The sources of music of the command line: a folder, a file, or a named corpus."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 __all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 
 Side: TypeAlias = Literal["train", "validation", "test", "all"]
-"""Which pieces of a source are wanted."""
+"""The pieces of a source to use."""
 
 
 class Music(NamedTuple):
-    """An open source of music and how its pieces are split.
+    """An open source of music and the split of its pieces.
 
     Attributes:
         corpus: The pieces.
-        split: What is trained on and what is held out.
-        by_table: Whether the source says so itself, as MAESTRO does.
+        split: Training and held-out pieces.
+        by_table: Whether the source has a table of its own, as MAESTRO does.
     """
 
     corpus: Corpus
@@ -74,7 +74,7 @@ class Music(NamedTuple):
 
 @final
 class Pieces(Sequence["Notes"]):
-    """Some pieces of a corpus, each read from its cache when it is looked at."""
+    """Some pieces of a corpus, each read from its cache when it is accessed."""
 
     def __init__(self, corpus: Corpus, numbers: Sequence[int]) -> None:
         self._corpus = corpus
