@@ -284,7 +284,9 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_pipe_is_inspected(folder: Path) -> None:
     song_path = folder / "0.mid"
     command = f'"{sys.executable}" -m notelstm inspect <(cat "{song_path}") --pedal extend'
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert "track 1: 40 notes" in done.stdout
     assert OF_FILE in done.stdout

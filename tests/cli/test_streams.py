@@ -155,7 +155,11 @@ def test_a_stream_that_is_read_to_its_end_is_a_success(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
-def test_a_full_device_is_an_error(tmp_path: Path) -> None:
+def test_a_full_device_is_an_error(tmp_path: Path, model: Path) -> None:
     with open("/dev/full", "wb") as full:
-        done = run(tmp_path, "plugins", stdout=full.fileno())
-    assert done.returncode not in (0, 141)
+        done = run(tmp_path, "train", str(STUDY), "-o", "m", *SMALL, stdout=full.fileno())
+    assert done.returncode == 1
+    *_, line = done.stderr.decode().splitlines()
+    assert line == "notelstm: error: cannot write to standard output: No space left on device"
+    assert "Traceback" not in done.stderr.decode()
+    assert (tmp_path / "m").read_bytes() == model.read_bytes()

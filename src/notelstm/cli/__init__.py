@@ -66,7 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # names of files can be any bytes
     with lasting_streams() as streams:
         code = _guarded(list(sys.argv[1:] if argv is None else argv))
-    return _OUTPUT_LOST if streams.output_lost and code == 0 else code
+    error = streams.output_error
+    if error is None or code != 0:
+        return code
+    if isinstance(error, BrokenPipeError):
+        return _OUTPUT_LOST
+    return _failed(f"cannot write to standard output: {error.strerror or error}")
 
 
 def _guarded(arguments: list[str]) -> int:

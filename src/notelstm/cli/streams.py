@@ -22,29 +22,30 @@ class Streams:
     """What became of the standard streams.
 
     Attributes:
-        output_lost: Whether something printed on standard output reached no reader.
+        output_error: Why something that was printed on standard output was lost; None if nothing
+            was. A reader that is gone is a BrokenPipeError.
     """
 
     def __init__(self) -> None:
-        self.output_lost: bool = False
+        self.output_error: OSError | None = None
 
 
 @final
 class _Lasting(io.FileIO):
-    """A file descriptor that takes everything written to it, also after its reader has closed.
+    """A file descriptor that takes everything written to it, also after writing has failed.
 
     The command goes on to its end, so no file is left half written; the rest of the output is
     discarded.
     """
 
-    lost: bool = False
+    error: OSError | None = None
 
     @override
     def write(self, data: Buffer, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
-            self.lost = True
+        except OSError as error:
+            self.error = error
             null = os.open(os.devnull, os.O_WRONLY)
             # Child processes and C libraries write to the descriptor, too.
             os.dup2(null, self.fileno())
@@ -82,8 +83,12 @@ def lasting_streams() -> Iterator[Streams]:
         sys.stdout.flush()
         sys.stderr.flush()
         sys.stdout, sys.stderr = before
-        raw = None if output is None else output.buffer.raw  # type: ignore[attr-defined]
-        state.output_lost = closed[1] or (isinstance(raw, _Lasting) and raw.lost)
+        if closed[1]:
+            state.output_error = BrokenPipeError("standard output is closed")
+        elif output is not None:
+            raw = output.buffer.raw  # type: ignore[attr-defined]
+            assert isinstance(raw, _Lasting)
+            state.output_error = raw.error
 
 
 def _is_closed(number: int) -> bool:
