@@ -298,7 +298,7 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         if source is None or there:
             raise
         raise PluginError(
-            error.problem,
+            f"unknown {_SINGULAR.get(kind, kind)} {name!r}",
             where=f"saved with the package {source} {saved.get('version', '')}".rstrip(),
             hint=f"install the package {source}, or pass the part itself when you load",
         ) from error

@@ -122,7 +122,7 @@ class Reading:
 
 
 def for_command_line(message: str) -> str:
-    """A message of the library with the settings of a policy as options: ``--tracks all``.
+    """A message of the library without hints for Python, and with options for settings.
 
     Args:
         message: The message.
@@ -131,6 +131,7 @@ def for_command_line(message: str) -> str:
         >>> for_command_line('Read it with zero_length="keep" or drums=True')
         'Read it with --zero-length keep or --drums'
     """
+    message = message.replace(", or pass the part itself when you load", "")
     message = re.sub(r"\bdrums=True\b", "--drums", message)
     message = re.sub(r"\bdrums=False\b", "--no-drums", message)
     message = re.sub(r"\b(programs|names)=\(\)", r"an empty --\1", message)
