@@ -7,14 +7,14 @@ use the legend of :mod:`notelstm.batch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import Batch
-from notelstm.fields import Field, Interval, Mask, Role, Row, Rows
+from notelstm.fields import Field, Mask, Role, Row, Rows
 from notelstm.notes import Note, Notes
 from notelstm.tree import Tree
 
@@ -23,8 +23,6 @@ __all__ = [
     "Batches",
     "Bounds",
     "BulkTracker",
-    "CompilableStep",
-    "CompiledStep",
     "Context",
     "CorpusSource",
     "Density",
@@ -38,11 +36,9 @@ __all__ = [
     "NoteEncoder",
     "NoteModel",
     "PlainPrediction",
-    "Precision",
     "Prediction",
     "Processor",
     "RecallingTracker",
-    "Rule",
     "Sampler",
     "SharedBatches",
     "State",
@@ -402,53 +398,6 @@ class LeanModel(Protocol):
 
     def lean(self) -> LeanStep | None:
         """The copy, with the weights as they are now; None if there is none, on a GPU say."""
-        ...
-
-
-Rule: TypeAlias = Literal["ancestral", "greedy", "weighted"]
-"""How an entry is chosen from what is predicted, by the sampler of that name."""
-
-Precision: TypeAlias = Literal["float32", "int8"]
-"""Of what numbers a compiled step's products are made. In bytes they are near, not equal."""
-
-
-class CompiledStep(Protocol):
-    """Draws the next row of each of B lanes and reads it, in one call; for one thread."""
-
-    def __call__(
-        self, context: Any, state: Any, noise: NDArray[np.float64]
-    ) -> tuple[Rows, Any, Any]:
-        """Draw a row and read it.
-
-        Args:
-            context: What predicts the row.
-            state: What the row meets.
-            noise: (B, F, 2) uniforms, of which each field takes its own.
-
-        Returns:
-            (B, F) rows, and the context and the state after them, as the lean step has them.
-        """
-        ...
-
-
-@runtime_checkable
-class CompilableStep(Protocol):
-    """A lean step that can be compiled together with the draw."""
-
-    def compiled(
-        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
-    ) -> CompiledStep | None:
-        """What draws by a rule, in B lanes; None if there is none.
-
-        Args:
-            rule: How entries are chosen.
-            ends: What each number is confined to, by field name.
-            lanes: B.
-            precision: Of the products.
-
-        Raises:
-            MissingExtraError: If the compiler is not installed.
-        """
         ...
 
 

@@ -132,7 +132,6 @@ class Wild:
         ({"prompt": "a.mid"}, r"a prompt is Notes; got 'a.mid'. Call read_midi\(prompt\)"),
         ({"sampler": "greedy"}, r"Give an object: Greedy\(\)"),
         ({"sampler": Greedy}, r"Give an object: Greedy\(\)"),
-        ({"compiled": ""}, "float32 or int8"),
     ],
 )
 def test_likely_slips_are_explained(settings: dict[str, Any], message: str) -> None:

@@ -7,16 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from notelstm.fields import Field, Interval, Rows
+from notelstm.fields import Field, Rows
 from notelstm.predictions import Categorical, Normal, PlainOther
-from notelstm.protocols import CompiledStep, Legal, PlainPrediction, Precision, Prediction, Rule
-from notelstm.sampling import Ancestral, Greedy, Weighted
+from notelstm.protocols import Legal, PlainPrediction, Prediction
 from notelstm.testing import check_model
 from notelstm.testing.lean_checks import LEAN_CLAUSES
 from notelstm.testing.model_checks import MODEL_CLAUSES, TRAINING_CLAUSES
@@ -288,32 +285,6 @@ class Copy:
             self.predict(field, context, {k: torch.tensor([v]) for k, v in known.items()})
         )
 
-    def compiled(
-        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
-    ) -> CompiledStep | None:
-        return Drawn(self, rule, ends)
-
-
-class Drawn:
-    """What draws and steps, in Python; good as well."""
-
-    def __init__(self, step: Copy, rule: Rule, ends: Mapping[str, Interval]) -> None:
-        self.step, self.ends = step, ends
-        self.sampler: Any = {"weighted": Weighted(), "greedy": Greedy()}.get(rule, Ancestral())
-
-    def __call__(
-        self, context: Any, state: Any, noise: NDArray[np.float64]
-    ) -> tuple[Rows, Any, Any]:
-        known: dict[str, Tensor] = {}
-        for i, field in enumerate(self.step.model.fields):
-            said = self.step.predict(field.name, context, known)
-            if field.name in self.ends:
-                ends = [torch.full((len(noise),), end) for end in self.ends[field.name]]
-                said = said.masked(tuple(ends))
-            known[field.name] = self.sampler(field, said, torch.from_numpy(noise[:, i]), ())
-        rows = torch.stack([entry.float() for entry in known.values()], dim=1).numpy()
-        return rows, *self.step.step(rows, state)
-
 
 class Quick(Tiny):
     """A good model with good copies."""
@@ -353,32 +324,6 @@ class WritesToTheState(Copy):
         return context, after
 
 
-class StaysWhereItIs(Drawn):
-    def __call__(
-        self, context: Any, state: Any, noise: NDArray[np.float64]
-    ) -> tuple[Rows, Any, Any]:
-        return super().__call__(context, state, noise)[0], context, state
-
-
-class IsAlwaysGreedy(Drawn):
-    def __init__(self, step: Copy, rule: Rule, ends: Mapping[str, Interval]) -> None:
-        super().__init__(step, "greedy", ends)
-
-
-class CompiledToStay(Copy):
-    def compiled(
-        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
-    ) -> CompiledStep | None:
-        return StaysWhereItIs(self, rule, ends)
-
-
-class CompiledToBeGreedy(Copy):
-    def compiled(
-        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
-    ) -> CompiledStep | None:
-        return IsAlwaysGreedy(self, rule, ends)
-
-
 class Half(Quick):
     copies = SaysHalf
 
@@ -393,14 +338,6 @@ class Sharing(Quick):
 
 class Writing(Quick):
     copies = WritesToTheState
-
-
-class Staying(Quick):
-    copies = CompiledToStay
-
-
-class Greed(Quick):
-    copies = CompiledToBeGreedy
 
 
 BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
@@ -420,8 +357,6 @@ BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
     ("a_lane_alone_draws_the_same", Other, {}),
     ("a_lean_copy_changes_nothing", Sharing, {}),
     ("a_lean_copy_changes_nothing", Writing, {}),
-    ("a_compiled_step_does_the_same", Staying, {}),
-    ("a_compiled_step_does_the_same", Greed, {}),
     ("draws_are_in_the_domain", DrawsOneTooHigh, {}),
     ("probabilities_sum_to_one", SaysTooMuch, {}),
     ("probabilities_sum_to_one", LosesMass, {}),

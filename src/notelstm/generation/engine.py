@@ -6,19 +6,16 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Final, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from notelstm.fields import Rows
-from notelstm.generation.compiled import CompiledDraw
 from notelstm.generation.drawing import PlainDraw, TensorDraw
 from notelstm.generation.lanes import Lanes
 from notelstm.generation.noise import LaneNoise
 from notelstm.generation.parts import Parts
 from notelstm.generation.steps import ModuleStep, Place, lanes_of, spread, step_of
 from notelstm.models.modes import in_use
-from notelstm.protocols import LeanSampler, Precision
+from notelstm.protocols import LeanSampler
 
 __all__ = ["Engine"]
 
@@ -36,17 +33,12 @@ class Engine:
     Args:
         parts: What the session is made of.
         lanes: The lanes.
-        compiled: Of what precision the machine code is that draws and reads rows; None for none.
 
     Attributes:
         place: Where the model stands; it can be set to where it stood before.
-
-    Raises:
-        ConfigError: If `compiled` is asked for where it cannot be.
-        MissingExtraError: If it is, and the compiler is not installed.
     """
 
-    def __init__(self, parts: Parts, lanes: Lanes, *, compiled: Precision | None) -> None:
+    def __init__(self, parts: Parts, lanes: Lanes) -> None:
         self._parts: Final = parts
         self._lanes: Final = lanes
         with in_use(parts.model):
@@ -54,9 +46,6 @@ class Engine:
             self.place: Place = spread(Place(*self._step.start()), len(lanes))
         self._draw: Final = TensorDraw(parts, lanes, self._step)
         self._quick: Final = self._quick_draw()
-        self._compiled: Final = (
-            CompiledDraw(parts, self._step, len(lanes), compiled) if compiled is not None else None
-        )
 
     def _quick_draw(self) -> PlainDraw | None:
         """How one lane is drawn where the sampler is content with plain numbers."""
@@ -116,11 +105,6 @@ class Engine:
         Returns:
             (B, F).
         """
-        if self._compiled is not None and not forced:
-            table = self._table(1)
-            self.place = self._compiled(self.place, noise.many(1), table)
-            drawn: Rows = table[0]
-            return drawn
         if self._quick is None or forced:
             rows = self._draw(self.place, noise.next(), forced)
         else:
@@ -131,22 +115,3 @@ class Engine:
             read = self._parts.feedback(torch.from_numpy(rows), fields).numpy()
         self.place = Place(*self._step.step(read, self.place.state))
         return rows
-
-    def draw_many(self, noise: LaneNoise, count: int) -> NDArray[np.float32] | None:
-        """Draw and read `count` rows of each lane, with nothing forced.
-
-        Returns:
-            (T, B, F); None where rows are drawn one by one, since samplers may look at each.
-        """
-        if self._compiled is None:
-            return None
-        table, at = self._table(count), 0
-        while at < count:
-            some = noise.many(count - at)
-            self.place = self._compiled(self.place, some, table[at : at + some.shape[1]])
-            at += some.shape[1]
-        return table
-
-    def _table(self, count: int) -> NDArray[np.float32]:
-        """(T, B, F) rows to be written."""
-        return np.empty((count, len(self._lanes), len(self._parts.fields)), dtype=np.float32)

@@ -106,11 +106,6 @@ class Lanes:
         if len(self._waiting) >= _WAITING:
             self._catch_up()
 
-    def add_many(self, table: NDArray[np.float32]) -> None:
-        """Take in the next T rows of each lane, (T, B, F); they wait as long as nobody looks."""
-        self.alike = self._alone
-        self._waiting.append(table.reshape(-1, table.shape[-1]))
-
     def after(self, rows: Rows) -> list[Tracker]:
         """The trackers as they will be with the same rows (T, F) in every lane; these stay.
 

@@ -11,7 +11,7 @@ from notelstm.generation.best import Weighed
 from notelstm.generation.goals import LOST, Goal, Limits, Until
 from notelstm.generation.session import Session
 from notelstm.notes import Note, Notes
-from notelstm.protocols import Precision, Sampler
+from notelstm.protocols import Sampler
 from notelstm.sampling.settings import check_whole
 
 __all__ = ["generate", "generate_batch", "stream"]
@@ -27,7 +27,6 @@ def generate(
     sampler: Sampler | None = None,
     seed: int = 0,
     best_of: int = 1,
-    compiled: Precision | None = None,
 ) -> Notes:
     """Write new music.
 
@@ -41,7 +40,6 @@ def generate(
         seed: The same seed gives the same music.
         best_of: Draw so many pieces, and keep the one that the model itself finds likeliest, by its
             nats a note. What is likely is not what is good: it repeats itself more.
-        compiled: As for :class:`~notelstm.generation.Session`.
 
     Returns:
         The new notes, without the prompt; 0 s is the prompt's last onset.
@@ -60,7 +58,6 @@ def generate(
         sampler=sampler,
         seed=seed,
         best_of=best_of,
-        compiled=compiled,
     )[0]
 
 
@@ -75,7 +72,6 @@ def generate_batch(
     sampler: Sampler | None = None,
     seed: int = 0,
     best_of: int = 1,
-    compiled: Precision | None = None,
 ) -> list[Notes]:
     """Write several pieces side by side; the first is what :func:`generate` gives.
 
@@ -89,8 +85,6 @@ def generate_batch(
         sampler: As for :func:`generate`.
         seed: As for :func:`generate`; each piece has its own noise from it.
         best_of: As for :func:`generate`; so many are drawn for each piece.
-        compiled: As for :class:`~notelstm.generation.Session`; many pieces are shared out among
-            torch's threads.
 
     Raises:
         ConfigError: If a limit is negative, infinite or NaN, or there is nothing to draw.
@@ -101,10 +95,10 @@ def generate_batch(
         notes = 128
     chosen = bundle.sampler if sampler is None else sampler
     if best_of == 1:
-        session = _session(bundle, batch, prompt, chosen, seed, compiled=compiled)
+        session = _session(bundle, batch, prompt, chosen, seed)
         return session.run(notes=notes, seconds=seconds, until=until)
     weighed = Weighed(chosen, batch * best_of)
-    session = _session(bundle, batch * best_of, prompt, weighed, seed, compiled=compiled)
+    session = _session(bundle, batch * best_of, prompt, weighed, seed)
     limits = Limits(notes, seconds, until).checked()
     # A lane that has ended is drawn on with the others; what it draws then does not count.
     ended = {
@@ -126,7 +120,6 @@ def stream(
     notes: int | None = None,
     seconds: float | None = None,
     until: Until | None = None,
-    compiled: Precision | None = None,
 ) -> Iterator[Note]:
     """Write new music note by note, for ever unless told otherwise.
 
@@ -143,7 +136,6 @@ def stream(
         notes: How many notes, None for any number.
         seconds: How many seconds, counted by onsets; None for any length.
         until: As for :func:`generate`; its tracker has forgotten the notes that were given out.
-        compiled: As for :class:`~notelstm.generation.Session`.
 
     Returns:
         The new notes, made as they are asked for; 0 s is the prompt's last onset.
@@ -155,7 +147,7 @@ def stream(
     """
     limits = Limits(notes, seconds, until).checked()
     chosen = bundle.sampler if sampler is None else sampler
-    return _played(_session(bundle, 1, prompt, chosen, seed, compiled=compiled), limits)
+    return _played(_session(bundle, 1, prompt, chosen, seed), limits)
 
 
 def _played(session: Session, limits: Limits) -> Iterator[Note]:
@@ -188,8 +180,6 @@ def _session(
     prompt: Notes | None,
     sampler: Sampler,
     seed: int,
-    *,
-    compiled: Precision | None,
 ) -> Session:
     """A session that has read the prompt."""
     if prompt is not None and not isinstance(prompt, Notes):
@@ -202,7 +192,6 @@ def _session(
         seed=seed,
         feedback=bundle.feedback,
         undoable=0,
-        compiled=compiled,
     )
     if prompt is not None:
         rows = bundle.encoder.encode(prompt)

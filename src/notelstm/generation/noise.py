@@ -81,13 +81,6 @@ class LaneNoise:
         row = self._next()  # it may take the next block
         return self._block[:, row]
 
-    def many(self, rows: int) -> NDArray[np.float64]:
-        """(B, T, F, 2) uniforms of the next T rows, at least 1 and at most so many; as `next`."""
-        row = self._next()
-        some = self._block[:, row : row + rows]
-        self.at += some.shape[1] - 1
-        return some
-
     def plain(self) -> list[list[float]]:
         """(F, 2) the same of the first lane alone, in plain numbers."""
         row = self._next()

@@ -24,7 +24,6 @@ from notelstm.protocols import (
     Feedback,
     NoteEncoder,
     NoteModel,
-    Precision,
     Sampler,
     Tracker,
     TrackingEncoder,
@@ -53,18 +52,11 @@ class Session:
         seed: The same seed gives the same music.
         feedback: What the model reads of a drawn row, None for the row itself.
         undoable: How many of the last notes :meth:`undo` can take back, with one lane.
-        compiled: Draw and read rows by machine code, with products of this precision: "float32",
-            or "int8", quicker where the processor is made for it, and near. None for none. It needs
-            the extra ``compiled``, a model that has it
-            (:class:`~notelstm.protocols.CompilableStep`), and a sampler without processors but
-            ``ShortestDuration``.
 
     Raises:
         FieldError: If model and encoder have other fields.
-        ConfigError: If there are no lanes, the seed or `undoable` is negative, or this cannot be
-            compiled.
+        ConfigError: If there are no lanes, the seed or `undoable` is negative.
         DataError: If a parameter of the model is NaN or infinite.
-        MissingExtraError: If what compiles is not installed.
     """
 
     def __init__(
@@ -77,7 +69,6 @@ class Session:
         seed: int = 0,
         feedback: Feedback | None = None,
         undoable: int = 64,
-        compiled: Precision | None = None,
     ) -> None:
         check_whole("lanes", lanes, 1)
         check_whole("a seed", seed)
@@ -93,7 +84,7 @@ class Session:
         # rounded to what the encoder can say, and the next ones are measured from the true ones.
         self._ahead = 0.0
         self._noise = LaneNoise(seed, lanes, len(fields))
-        self._engine: Final = Engine(self._parts, self._lanes, compiled=compiled)
+        self._engine: Final = Engine(self._parts, self._lanes)
         self._past: Final = Past(self._lanes, undoable if lanes == 1 else 0)
 
     @property
@@ -293,12 +284,7 @@ class Session:
 
     def _by_rows(self, count: int) -> Iterator[tuple[int, Notes]]:
         with self._engine.using():
-            # (T, B, F); what can be taken back needs to know where the model stood before each row.
-            table = None if self._past.undoable else self._engine.draw_many(self._noise, count)
-            if table is None:
-                table = self._lanes.table([self._draw({}) for _ in range(count)])
-            else:
-                self._lanes.add_many(table)
+            table = self._lanes.table([self._draw({}) for _ in range(count)])  # (T, B, F)
         # In one go, since the rows of a lane are far apart.
         by_lane = table.transpose(1, 0, 2).copy()
         return ((i, self._encoder.decode(by_lane[i])) for i in range(len(self._lanes)))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from notelstm.models.lean import map_arrays
 from notelstm.protocols import Context, LeanModel, LeanStep, NoteModel, Prediction, State
 from notelstm.tree import index, leaf
 
-__all__ = ["ModuleStep", "Place", "Step", "joined_lanes", "lanes_of", "spread", "step_of"]
+__all__ = ["ModuleStep", "Place", "Step", "lanes_of", "spread", "step_of"]
 
 T = TypeVar("T")
 
@@ -78,15 +77,6 @@ def step_of(model: NoteModel) -> Step:
 def lanes_of(tree: T, some: slice) -> T:
     """Some of the lanes."""
     return cast(T, map_arrays(lambda leaf: leaf[some], tree))
-
-
-def joined_lanes(trees: Sequence[T]) -> T:
-    """The lanes of several trees of arrays, one after the other."""
-    first = trees[0]
-    if isinstance(first, tuple):
-        return type(first)(*[joined_lanes(parts) for parts in zip(*trees, strict=True)])
-    arrays: Sequence[Any] = trees
-    return cast(T, np.concatenate(arrays))
 
 
 def spread(tree: T, lanes: int) -> T:

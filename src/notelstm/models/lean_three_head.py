@@ -9,19 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from notelstm.fields import Field, Interval, Rows
-from notelstm.models.compiled import CompiledThreeHead, Joined
+from notelstm.fields import Field, Rows
 from notelstm.models.lean import (
     Array,
     LeanLSTM,
     halved,
-    joined_gates,
     linear_of,
     plain_normal,
 )
 from notelstm.models.lstm import Hidden, normal_head
 from notelstm.predictions import Categorical, PlainCategorical, PlainPoint, Point
-from notelstm.protocols import PlainPrediction, Precision, Prediction, Rule
+from notelstm.protocols import PlainPrediction, Prediction
 
 __all__ = ["LeanThreeHead"]
 
@@ -61,18 +59,6 @@ class LeanThreeHead:
         weight = torch.cat([head.weight * k for head, k in pairs]).detach()
         bias = torch.cat([head.bias * k for head, k in pairs]).detach()
         self._heads: Final = linear_of(weight, bias)
-        self._joined: Final = (
-            None
-            if lstm.num_layers > 1
-            else Joined.of(
-                fields,
-                joined_gates(lstm, 0, scale),
-                torch.cat([weight.t(), bias[None]]),
-                [heads[f.name].out_features for f in fields],
-                sigmoid=sigmoid,
-                point_times=point_times,
-            )
-        )
         self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
         first = 0
         for field in fields:
@@ -80,14 +66,6 @@ class LeanThreeHead:
             self._outputs[field.name] = (field, first, end)
             first = end
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
-
-    def compiled(
-        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
-    ) -> CompiledThreeHead | None:
-        """The same with the draw of a row, of one layer, as machine code."""
-        if self._joined is None:
-            return None
-        return CompiledThreeHead(self._joined, rule, ends, lanes, precision)
 
     def start(self) -> tuple[Any, Any]:
         """Before the first row, in one lane."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,21 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm import tree
-from notelstm.errors import MissingExtraError
 from notelstm.generation.steps import Place, spread
-from notelstm.protocols import CompilableStep, LeanModel, LeanStep, Prediction, Rule
-from notelstm.sampling import Ancestral, Greedy, Weighted
+from notelstm.protocols import LeanModel, LeanStep, Prediction
 from notelstm.testing.clauses import require
 from notelstm.testing.model_case import ModelCase
 from notelstm.testing.prediction_checks import as_numbers
 
 __all__ = ["LEAN_CLAUSES"]
-
-_RULES: Final[Mapping[Rule, Any]] = {
-    "ancestral": Ancestral(),
-    "greedy": Greedy(),
-    "weighted": Weighted(),
-}
 
 
 def _lean_of(case: ModelCase) -> LeanStep | None:
@@ -123,43 +115,9 @@ def _a_lean_copy_changes_nothing(case: ModelCase) -> None:
             require(np.array_equal(leaf, before), f"What was given out after {t} rows was changed.")
 
 
-@torch.no_grad()
-def _a_compiled_step_does_the_same(case: ModelCase) -> None:
-    """A compiled step draws what the lean copy's predictions draw, and goes where it goes."""
-    step = _lean_of(case)
-    if not isinstance(step, CompilableStep):
-        return
-    lanes, fields = len(case.rows), case.model.fields
-    ends = {field.name: field.interval for field in fields if not field.is_categorical}
-    for rule, sampler in _RULES.items():
-        try:
-            compiled = step.compiled(rule, ends, lanes, "float32")
-        except MissingExtraError:
-            return
-        if compiled is None:
-            continue
-        place = _start(step, lanes)
-        noise = np.random.default_rng(0).random((case.rows.shape[1], lanes, len(fields), 2))
-        for t, uniforms in enumerate(noise):
-            rows, *after = compiled(*place, uniforms)
-            said = _said(case, step, place.context, torch.from_numpy(rows))
-            for i, field in enumerate(fields):
-                prediction = said[field.name]
-                if not field.is_categorical:
-                    low, high = (torch.full((lanes,), end) for end in field.interval)
-                    prediction = prediction.masked((low, high))
-                want = sampler(field, prediction, torch.from_numpy(uniforms[:, i]), ())
-                off = float((torch.from_numpy(rows[:, i]) - want).abs().max())
-                require(off <= case.tolerance, f"{rule}, {field.name!r}, row {t}: off by {off:g}.")
-            place, lean = Place(*after), step.step(rows, place.state)
-            off = _off(tuple(place), lean)
-            require(off <= case.tolerance, f"{rule}: what comes after row {t} is off by {off:g}.")
-
-
 LEAN_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
     _a_lean_copy_says_the_same,
     _a_lane_alone_draws_the_same,
     _a_lean_copy_changes_nothing,
-    _a_compiled_step_does_the_same,
 )
-"""What holds for what a model offers by ``lean``, and its copy by ``compiled``."""
+"""What holds for what a model offers by ``lean``."""
