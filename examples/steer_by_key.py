@@ -7,12 +7,12 @@ at most four notes sound at once; when, how long and how loud is the model's own
 
 from notelstm import Ancestral, generate, load
 from notelstm.listening import Sample, save_page, save_piano_roll
-from notelstm.sampling import PolyphonyCap, Scale, TopP
+from notelstm.sampling import MaxPolyphony, Scale, TopP
 
 bundle = load()
 samples = []
 for key in ("C major", "C minor", "A minor pentatonic"):
-    steps = (Scale(name=key), PolyphonyCap(voices=4), TopP(mass=0.97))
+    steps = (Scale(name=key), MaxPolyphony(notes=4), TopP(p=0.97))
     music = generate(bundle, seconds=25, sampler=Ancestral(processors=steps), seed=11)
     samples.append(Sample(notes=music, title=key))
     print(f"{key}: {music}")

@@ -14,13 +14,15 @@ from torch import Tensor
 from notelstm import generate, load
 from notelstm.fields import Field
 from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, View
+from notelstm.protocols import Prediction, SamplingContext
 from notelstm.sampling import Ancestral
 from notelstm.sampling.processors import allow_only
 from notelstm.testing import check_processor, check_sampler
 
 
-def white_keys(field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+def white_keys(
+    field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+) -> Prediction:
     """A processor: fields are known by their role, not by their name."""
     if field.role != "pitch" or not isinstance(prediction, Categorical):
         return prediction
@@ -36,11 +38,15 @@ class Loyal:
     share: float = 0.5
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
         # What is below the share, stretched, is uniform again.
         again = torch.stack([noise[:, 0] / self.share % 1, noise[:, 1]], dim=1)
-        drawn = prediction.draw(again)
+        drawn = prediction.sample(again)
         return torch.where(noise[:, 0] < self.share, drawn, prediction.mode())
 
 

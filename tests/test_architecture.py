@@ -22,10 +22,10 @@ PACKAGE = Path(notelstm.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
     frozenset({"notes", "fields", "tree", "batch", "files"}),
-    frozenset({"protocols", "plugins"}),
+    frozenset({"protocols", "tracker", "plugins"}),
     frozenset({"predictions"}),
     frozenset({"midi", "encoders", "models", "losses", "sampling"}),
-    frozenset({"data", "bundle"}),
+    frozenset({"data", "bundle", "bundle_format_1"}),
     frozenset({"generation", "evaluation"}),
     frozenset({"listening"}),
     frozenset({"training"}),

@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 
 from notelstm.errors import FieldError
 
-__all__ = ["Event", "EventType", "Field", "Interval", "Mask", "Role", "Row", "Rows", "by_name"]
+__all__ = [
+    "Bounds",
+    "Event",
+    "EventType",
+    "Field",
+    "Interval",
+    "Mask",
+    "Role",
+    "Row",
+    "Rows",
+    "by_name",
+]
 
 Role: TypeAlias = Literal[
     "pitch", "step", "duration", "velocity", "metre", "position", "tempo", "event", "other"
@@ -35,6 +46,11 @@ Row: TypeAlias = NDArray[np.float32]
 """(F,) one row of :data:`Rows`."""
 
 
+Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(N,) the begin and (N,) the end of an interval for each note, the end excluded; infinite where it
+is open."""
+
+
 class Interval(NamedTuple):
     """The values that a continuous field may take next, both ends included.
 
@@ -48,7 +64,7 @@ class Interval(NamedTuple):
 
 
 Mask: TypeAlias = NDArray[np.bool_] | Interval
-"""What may come next: (C,) True for each legal class, or an interval of a continuous field."""
+"""What may come next: (C,) True for each allowed class, or an interval of a continuous field."""
 
 
 class Event(NamedTuple):

@@ -107,7 +107,7 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
     article = ArticleModel()
     article.load_state_dict(weights)
     model = ThreeHeadLSTM(fields=StepDurationEncoder().fields)
-    model.load_state_dict({**weights, "begin": torch.zeros(128)})
+    model.load_state_dict({**weights, "initial_context": torch.zeros(128)})
     with torch.no_grad():
         said = article(golden["x"])
         for name, got in said.items():
@@ -117,7 +117,7 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
     rows = golden["x"][0] * torch.tensor([128.0, 1.0, 1.0])
     step = model.lean()
     assert step is not None
-    context, state = step.start()
+    context, state = step.initial_state()
     for i in range(len(rows)):
         context, state = step.step(rows[i : i + 1].numpy(), state)
     for name, want in said.items():
@@ -136,12 +136,12 @@ def ours(model: ThreeHeadLSTM, window: NDArray[np.float32], way: Way) -> Callabl
         bundle.player,
         bundle.encoder,
         bundle.sampler,
-        lanes=way.lanes,
-        undoable=0,
-        feedback=None,
+        batch_size=way.lanes,
+        max_undo=0,
+        input_transform=None,
     )
     session.feed(window * np.array([128, 1, 1], dtype=np.float32))
-    return lambda notes: cast(None, session.run(notes=notes))
+    return lambda notes: cast(None, session.run(num_notes=notes))
 
 
 class Least:
@@ -228,7 +228,7 @@ def growth(notes: int = 100_000) -> float:
     """Bytes that a stream has grown by from its first tenth to its end."""
     encoder = StepDurationEncoder()
     torch.manual_seed(0)
-    model = ThreeHeadLSTM(fields=encoder.fields, hidden=16, point_times=False)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden=16, point_estimates=False)
     playing = stream(Bundle(model=model, encoder=encoder, sampler=Weighted()))
     for _ in itertools.islice(playing, notes // 10):
         pass

@@ -170,11 +170,11 @@ def test_legal_allows_just_what_can_be_decoded_in_every_order(
             for known in {tuple(t[NAMES.index(k)] for k in known_names) for t in possible}:
                 given = dict(zip(known_names, known, strict=True))
                 wanted = completions(possible, name, given)
-                mask = tracker.legal(field, given)
+                mask = tracker.allowed(field, given)
                 assert isinstance(mask, np.ndarray)
                 assert mask.dtype == np.bool_
                 assert set(np.flatnonzero(mask).tolist()) == wanted, (name, given)
-    assert tracker.legal(SMALL.fields[3], {}) is None
+    assert tracker.allowed(SMALL.fields[3], {}) is None
 
 
 def completions(possible: set[tuple[int, ...]], name: str, known: Mapping[str, int]) -> set[int]:
@@ -202,7 +202,7 @@ def test_sounding_is_told_in_the_tempo_at_hand() -> None:
     beats = BeatMap(tempi=[60])
     notes = Notes(start=[0, 1], end=[4, 2], pitch=[60, 64], beats=beats)
     tracker = pushed(list(SMALL.encode(notes)))
-    assert tracker.clock == pytest.approx(1)
+    assert tracker.time == pytest.approx(1)
     assert [set(tracker.sounding(at)) for at in (1, 1.9, 2, 3.9, 4.0)] == [
         {60, 64},
         {60, 64},

@@ -19,7 +19,7 @@ from notelstm.evaluation.grid import CELL, GRIDS, cells_of
 from notelstm.fields import Role
 from notelstm.models import NoteLSTM
 from notelstm.notes import BeatMap, Notes
-from notelstm.protocols import Bounds, Density, MeasuredEncoder, NoteModel
+from notelstm.protocols import Bounds, HasLikelihood, MeasuredEncoder, NoteModel
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
 
@@ -79,8 +79,8 @@ def probabilities(model: NoteModel, notes: Notes, role: Role, at: int) -> Tensor
     known = {f.name: rows[at, i].long().expand(n) for i, f in enumerate(ENCODER.fields)}
     context = index(everything, torch.full((n,), at))
     prediction = model.predict(field.name, context, known)
-    assert isinstance(prediction, Density)
-    return (1 - 1e-9) * prediction.mass(field, low, high) + 1e-9 / n
+    assert isinstance(prediction, HasLikelihood)
+    return (1 - 1e-9) * prediction.interval_prob(field, low, high) + 1e-9 / n
 
 
 @ORDERS
@@ -133,7 +133,7 @@ class Uniform(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inner = NoteLSTM(fields=ENCODER.fields, hidden=2, embedding=1)
-        self.fields, self.order = self.inner.fields, self.inner.order
+        self.fields, self.order = self.inner.fields, self.inner.field_order
         self.start, self.forward = self.inner.start, self.inner.forward
         for parameter in self.parameters():
             nn.init.zeros_(parameter)

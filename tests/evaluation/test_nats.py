@@ -21,8 +21,8 @@ from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.lstm import Hidden, LSTMState
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Normal, Point
-from notelstm.protocols import Density, NoteEncoder, NoteModel, Prediction
+from notelstm.predictions import Categorical, Normal, PointEstimate
+from notelstm.protocols import HasLikelihood, NoteEncoder, NoteModel, Prediction
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
 
@@ -58,12 +58,14 @@ def chained(encoder: NoteEncoder, **options: Any) -> tuple[NoteModel, NoteEncode
 MODELS: dict[str, Callable[[], tuple[NoteModel, NoteEncoder]]] = {
     "points": three_heads,
     "softmax, points": lambda: three_heads(sigmoid=False),
-    "normals": lambda: three_heads(sigmoid=False, point_times=False),
+    "normals": lambda: three_heads(sigmoid=False, point_estimates=False),
     "chained normals": lambda: chained(StepDurationEncoder()),
-    "chained mixtures": lambda: chained(StepDurationEncoder(), times="mixture", sounding=True),
+    "chained mixtures": lambda: chained(
+        StepDurationEncoder(), time_distribution="mixture", sounding_features=True
+    ),
     "chained classes": lambda: chained(LogTimeEncoder()),
     "another order": lambda: chained(
-        LogTimeEncoder(), order=("velocity", "duration", "step", "pitch"), sounding=True
+        LogTimeEncoder(), order=("velocity", "duration", "step", "pitch"), sounding_features=True
     ),
     "coarse classes": lambda: chained(COARSE),
 }
@@ -88,8 +90,8 @@ def all_cells(
         context = index(everything, torch.full((n,), at))
         known = {f.name: rows[at, i].expand(n) for i, f in enumerate(encoder.fields)}
         prediction = spread(field.name, model.predict(field.name, context, known))
-        assert isinstance(prediction, Density)
-        yield field, (1 - 1e-9) * prediction.mass(field, low, high) + 1e-9 / n
+        assert isinstance(prediction, HasLikelihood)
+        yield field, (1 - 1e-9) * prediction.interval_prob(field, low, high) + 1e-9 / n
 
 
 @EVERY_MODEL
@@ -147,7 +149,7 @@ class Table(nn.Module):
         self.order = tuple(field.name for field in encoder.fields)
         self.says = says or {}
 
-    def start(self, batch: int) -> tuple[Hidden, LSTMState]:
+    def initial_state(self, batch_size: int) -> tuple[Hidden, LSTMState]:
         nothing = torch.zeros(batch, 1)
         return Hidden(torch.zeros(batch, 1, 1)), LSTMState(nothing, nothing)
 
@@ -161,7 +163,7 @@ class Table(nn.Module):
             mean, sigma = (torch.tensor(float(x)).expand(shape) for x in said)
             return Normal(mean, sigma, torch.zeros(()))
         if isinstance(said, float):
-            return Point(torch.tensor(said).expand(shape))
+            return PointEstimate(torch.tensor(said).expand(shape))
         classes = {f.name: f.classes for f in self.fields}[field]
         assert classes is not None
         logits = torch.zeros(classes) if said is None else torch.tensor(said)
@@ -327,7 +329,7 @@ def test_windowed_and_carried_are_scored_as_they_play(name: str) -> None:
     with torch.no_grad():
         cast(nn.Module, model).eval()
         for i in range(25, len(rows)):
-            context, _ = model.forward(rows[None, i - 2 : i], model.start(1)[1])
+            context, _ = model.forward(rows[None, i - 2 : i], model.initial_state(1)[1])
             last = index(context, (0, slice(-1, None)))
             known = {f.name: rows[i : i + 1, k] for k, f in enumerate(encoder.fields)}
             prediction = model.predict("pitch", last, known)

@@ -33,7 +33,7 @@ def by_hand(model: NoteLSTM, rows: Tensor, window: int) -> Tensor:
     last = []
     for t in range(rows.shape[1]):
         some = rows[:, max(0, t + 1 - window) : t + 1]
-        context, _ = model(some, model.start(len(rows))[1])
+        context, _ = model(some, model.initial_state(len(rows))[1])
         last.append(context.hidden[:, -1])
     return torch.stack(last, dim=1)
 
@@ -51,7 +51,7 @@ def test_each_context_comes_from_its_window_alone_however_rows_arrive(
     rows = torch.from_numpy(random_rows(FIELDS, (lanes, total), np.random.default_rng(0)))
     player = Windowed(model, window)
     context, state = player.start(lanes)
-    torch.testing.assert_close(context, model.start(lanes)[0])
+    torch.testing.assert_close(context, model.initial_state(lanes)[0])
     parts, at = [], 0
     for size in sizes:
         context, state = player(rows[:, at : at + size], state)

@@ -23,7 +23,7 @@ from notelstm.losses import CompositeLoss, Likelihood
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, View
+from notelstm.protocols import Prediction, SamplingContext
 from notelstm.recipes import Recipe, expressive, reference
 from notelstm.sampling import Ancestral
 from notelstm.testing.makers import long_piece
@@ -47,9 +47,9 @@ class PlainEncoder:
 
 
 def plain_sampler(
-    field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+    field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
 ) -> Tensor:
-    return prediction.draw(noise)
+    return prediction.sample(noise)
 
 
 def plain_term(prediction: Prediction, target: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Uniform(nn.Module):
         self.order = tuple(field.name for field in fields)
         self.config: Mapping[str, Any] = {"fields": self.fields}
 
-    def start(self, batch: int) -> tuple[Nothing, Nothing]:
+    def initial_state(self, batch_size: int) -> tuple[Nothing, Nothing]:
         return Nothing(torch.zeros(batch, 1)), Nothing(torch.zeros(batch))
 
     def forward(self, rows: Tensor, state: Nothing) -> tuple[Nothing, Nothing]:
@@ -156,7 +156,9 @@ def session(**options: Any) -> Session:
     [lambda p: p.mode().unsqueeze(1), lambda p: p.mode().numpy(), lambda p: 3, lambda p: None],
 )
 def test_a_sampler_that_gives_no_tensor_of_lanes_is_told_so(drawn: Any) -> None:
-    def odd(field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]) -> Tensor:
+    def odd(
+        field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
+    ) -> Tensor:
         return cast(Tensor, drawn(prediction))
 
     with pytest.raises(ShapeError, match=r"an entry for each lane, \(2,\).*field 'pitch'"):
@@ -213,13 +215,13 @@ def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
 def test_music_without_an_end_is_refused(seconds: float) -> None:
     with pytest.raises(ConfigError, match="seconds is finite and at least 0"):
-        session().run(notes=None, seconds=seconds)
+        session().run(num_notes=None, seconds=seconds)
 
 
 def test_a_model_that_has_diverged_makes_no_music() -> None:
     model = NoteLSTM(fields=CLASSES.fields, hidden=8)
     with torch.no_grad():
-        model.begin[0] = float("nan")
+        model.initial_context[0] = float("nan")
     with pytest.raises(DataError, match=r"parameters are finite.*begin"):
         Session(model, CLASSES, Ancestral())
 

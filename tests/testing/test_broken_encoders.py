@@ -70,12 +70,12 @@ class Tracker:
         self.good = RowTracker(encoder)
 
     @property
-    def n(self) -> int:
-        return self.good.n
+    def num_notes(self) -> int:
+        return self.good.num_notes
 
     @property
-    def clock(self) -> float:
-        return self.good.clock
+    def time(self) -> float:
+        return self.good.time
 
     def push(self, row: Row) -> None:
         self.good.push(row)
@@ -83,17 +83,17 @@ class Tracker:
     def sounding(self, at: float) -> Set[int]:
         return self.good.sounding(at)
 
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        return self.good.legal(field, known)
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        return self.good.allowed(field, known)
 
-    def closing(self) -> Rows:
-        return self.good.closing()
+    def closing_rows(self) -> Rows:
+        return self.good.closing_rows()
 
     def notes(self) -> Notes:
         return self.good.notes()
 
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        return self.good.forget(everything=everything)
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.pop_finished(include_sounding=include_sounding)
 
     def copy(self) -> Tracker:
         twin = copy.copy(self)
@@ -112,13 +112,13 @@ class StartsAfresh(Tracker):
 
 
 class GivesOutTwice(Tracker):
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        return self.good.copy().forget(everything=everything)
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.copy().pop_finished(include_sounding=include_sounding)
 
 
 class GivesOutAnotherNote(Tracker):
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        return [(i, note._replace(pitch=60)) for i, note in self.good.forget()]
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return [(i, note._replace(pitch=60)) for i, note in self.good.pop_finished()]
 
 
 class TakesInTheFirst(Tracker):
@@ -133,8 +133,8 @@ class CountsOneMore(Tracker):
 
 class ClockIsSlow(Tracker):
     @property
-    def clock(self) -> float:
-        return 0.5 * self.good.clock
+    def time(self) -> float:
+        return 0.5 * self.good.time
 
 
 class Deaf(Tracker):
@@ -143,7 +143,7 @@ class Deaf(Tracker):
 
 
 class NoHighNotes(Tracker):
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         return np.arange(128) < 127 if field.role == "pitch" else None
 
 
@@ -155,7 +155,7 @@ class Recalling(Tracker):
         return self.good.place
 
     @property
-    def pace(self) -> float:
+    def seconds_per_unit(self) -> float:
         return self.good.pace
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
@@ -180,7 +180,7 @@ class RecallsAnotherTime(Recalling):
 
 class Hurries(Recalling):
     @property
-    def pace(self) -> float:
+    def seconds_per_unit(self) -> float:
         return 0.5
 
 
@@ -191,7 +191,7 @@ class StopsAtOnce(Recalling):
 
 class HearsTheLastOnset(Recalling):
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        return self.good.sounding(self.good.clock) if known else None
+        return self.good.sounding(self.good.time) if known else None
 
 
 class KnowsBefore(Recalling):
@@ -200,7 +200,7 @@ class KnowsBefore(Recalling):
 
 
 class NeverCloses(Tracker):
-    def closing(self) -> Rows:
+    def closing_rows(self) -> Rows:
         return np.array([[60, 0, 1]], dtype=np.float32)
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.fields import Field, Rows
-from notelstm.predictions import Categorical, Normal, PlainOther
-from notelstm.protocols import Legal, PlainPrediction, Prediction
+from notelstm.predictions import Categorical, Normal, NumpyAdapter
+from notelstm.protocols import Allowed, NumpyPrediction, Prediction
 from notelstm.testing import check_model
-from notelstm.testing.lean_checks import LEAN_CLAUSES
 from notelstm.testing.model_checks import MODEL_CLAUSES, TRAINING_CLAUSES
+from notelstm.testing.numpy_step_checks import NUMPY_STEP_CLAUSES
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES
 
 FIELDS = (
@@ -45,14 +45,14 @@ class Tiny(nn.Module):
         self.config: dict[str, Any] = {"fields": self.fields, "scale": scale}
         self.scale = scale
         self.lstm = nn.LSTM(len(self.fields), 8, batch_first=True)
-        self.begin = nn.Parameter(torch.zeros(8))
+        self.initial_context = nn.Parameter(torch.zeros(8))
         self.heads = nn.ModuleDict(
             {f.name: nn.Linear(8 + i, f.classes or 2) for i, f in enumerate(self.fields)}
         )
 
-    def start(self, batch: int) -> tuple[Any, Any]:
-        zeros = self.begin.new_zeros(batch, 1, 8)
-        return Hidden(self.begin.expand(batch, 1, 8)), State(zeros, zeros)
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        zeros = self.initial_context.new_zeros(batch, 1, 8)
+        return Hidden(self.initial_context.expand(batch, 1, 8)), State(zeros, zeros)
 
     def read(self, rows: Tensor, state: State) -> tuple[Tensor, State]:
         h, c = (part.transpose(0, 1).contiguous() for part in state)
@@ -83,8 +83,8 @@ class ForgetsAField(Tiny):
 
 
 class LayersFirst(Tiny):
-    def start(self, batch: int) -> tuple[Any, Any]:
-        context, state = super().start(batch)
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        context, state = super().initial_state(batch)
         return context, State(*(part.transpose(0, 1) for part in state))
 
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
@@ -93,8 +93,8 @@ class LayersFirst(Tiny):
 
 
 class KeepsADict(Tiny):
-    def start(self, batch: int) -> tuple[Any, Any]:
-        context, state = super().start(batch)
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        context, state = super().initial_state(batch)
         return context, {"state": state}
 
 
@@ -147,8 +147,8 @@ class Clocked(NamedTuple):
 
 
 class FloatClock(Tiny):
-    def start(self, batch: int) -> tuple[Any, Any]:
-        context, state = super().start(batch)
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        context, state = super().initial_state(batch)
         return context, Clocked(state, torch.zeros(batch))
 
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
@@ -166,48 +166,48 @@ class ConfigLacksItsScale(Tiny):
 class OneTooHigh:
     inner: Categorical
 
-    def draw(self, noise: Tensor) -> Tensor:
-        return self.inner.draw(noise) + 1
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.inner.sample(noise) + 1
 
     def mode(self) -> Tensor:
         return self.inner.mode()
 
-    def masked(self, legal: Legal) -> OneTooHigh:
-        return OneTooHigh(self.inner.masked(legal))
+    def constrained(self, legal: Allowed) -> OneTooHigh:
+        return OneTooHigh(self.inner.constrained(legal))
 
-    def tempered(self, temperature: float) -> OneTooHigh:
-        return OneTooHigh(self.inner.tempered(temperature))
+    def with_temperature(self, temperature: float) -> OneTooHigh:
+        return OneTooHigh(self.inner.with_temperature(temperature))
 
 
 @dataclass(frozen=True)
 class TooSure:
     inner: Categorical
 
-    def draw(self, noise: Tensor) -> Tensor:
-        return self.inner.draw(noise)
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.inner.sample(noise)
 
     def mode(self) -> Tensor:
         return self.inner.mode()
 
-    def masked(self, legal: Legal) -> TooSure:
-        return TooSure(self.inner.masked(legal))
+    def constrained(self, legal: Allowed) -> TooSure:
+        return TooSure(self.inner.constrained(legal))
 
-    def tempered(self, temperature: float) -> TooSure:
-        return TooSure(self.inner.tempered(temperature))
+    def with_temperature(self, temperature: float) -> TooSure:
+        return TooSure(self.inner.with_temperature(temperature))
 
     def nll(self, target: Tensor) -> Tensor:
         return 0.9 * self.inner.nll(target)
 
-    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
-        return self.inner.mass(field, low, high)
+    def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+        return self.inner.interval_prob(field, low, high)
 
 
 class LeakyMass(TooSure):
     def nll(self, target: Tensor) -> Tensor:
         return self.inner.nll(target)
 
-    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
-        return 0.99 * self.inner.mass(field, low, high)
+    def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+        return 0.99 * self.inner.interval_prob(field, low, high)
 
 
 class Says(Tiny):
@@ -246,17 +246,17 @@ class RootOfZero(Tiny):
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
         output, state = self.read(rows, state)
         # The root of 0 has an infinite slope, and 0 times infinity is NaN.
-        return Hidden(output + (0 * self.begin).sqrt()), state
+        return Hidden(output + (0 * self.initial_context).sqrt()), state
 
 
 class StartIsNotTrained(Tiny):
-    def start(self, batch: int) -> tuple[Any, Any]:
-        context, state = super().start(batch)
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        context, state = super().initial_state(batch)
         return Hidden(context.hidden.detach()), state
 
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
         output, state = self.read(rows, state)
-        return Hidden(output + 0 * self.begin), state
+        return Hidden(output + 0 * self.initial_context), state
 
 
 class Copy:
@@ -265,8 +265,8 @@ class Copy:
     def __init__(self, model: Tiny) -> None:
         self.model = copy.deepcopy(model)
 
-    def start(self) -> tuple[Any, Any]:
-        context, state = self.model.start(1)
+    def initial_state(self) -> tuple[Any, Any]:
+        context, state = self.model.initial_state(1)
         h, c = (part.detach().numpy().copy() for part in state)
         return Hidden(context.hidden[:, 0].detach().numpy().copy()), State(h, c)
 
@@ -280,8 +280,10 @@ class Copy:
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Any:
         return self.model.predict(field, Hidden(torch.from_numpy(context.hidden)), known)
 
-    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
-        return PlainOther(
+    def predict_numpy(
+        self, field: str, context: Any, known: Mapping[str, float]
+    ) -> NumpyPrediction:
+        return NumpyAdapter(
             self.predict(field, context, {k: torch.tensor([v]) for k, v in known.items()})
         )
 
@@ -302,12 +304,14 @@ class SaysHalf(Copy):
 
 
 class DrawsWithTheOtherUniform(Copy):
-    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
-        said = super().plain(field, context, known)
+    def predict_numpy(
+        self, field: str, context: Any, known: Mapping[str, float]
+    ) -> NumpyPrediction:
+        said = super().predict_numpy(field, context, known)
 
         class Swapped:
-            def draw(self, noise: Sequence[float]) -> float:
-                return said.draw(noise[::-1])
+            def sample(self, noise: Sequence[float]) -> float:
+                return said.sample(noise[::-1])
 
         return Swapped()  # type: ignore[return-value]
 
@@ -395,6 +399,6 @@ def test_good_copies_pass() -> None:
 
 
 def test_every_clause_has_a_broken_model() -> None:
-    clauses = (*MODEL_CLAUSES, *LEAN_CLAUSES, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
+    clauses = (*MODEL_CLAUSES, *NUMPY_STEP_CLAUSES, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
     names = {clause.__name__.lstrip("_") for clause in clauses}
     assert names == {clause for clause, _, _ in BROKEN}

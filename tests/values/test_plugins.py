@@ -21,7 +21,7 @@ from notelstm.errors import ConfigError, PluginError
 from notelstm.fields import Event, Field
 from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM
-from notelstm.sampling import Ancestral, ShortestDuration, Temperature
+from notelstm.sampling import Ancestral, MinDuration, Temperature
 
 Install = Callable[..., None]
 
@@ -177,7 +177,7 @@ def test_a_broken_package_is_named(install: Install, source: str, target: str, w
         StepDurationEncoder(),
         LogTimeEncoder(cell=0.02, growth=1.1),
         CompositeLoss(terms={"pitch": (Likelihood(), 0.1), "step": (PositivePressure(), 20.0)}),
-        Ancestral(processors=(Temperature(temperature=0.9), ShortestDuration())),
+        Ancestral(processors=(Temperature(temperature=0.9), MinDuration())),
     ],
     ids=lambda part: type(part).__name__,
 )

@@ -89,7 +89,7 @@ def evaluate(
     elif count and prompt_notes:
         written = _continued(bundle, pieces, count, prompt_notes, notes, seed)
     else:
-        written = generate_batch(bundle, notes, batch=count, seed=seed) if count else []
+        written = generate_batch(bundle, notes, batch_size=count, seed=seed) if count else []
     known = None if train is None else _music(train, bundle).named("train")
     # First, since it is quick: what cannot be looked at is said before the long work.
     training = known and zip(*known, strict=True)

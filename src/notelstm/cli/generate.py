@@ -73,7 +73,7 @@ def generate(
     made = generate_batch(
         bundle,
         notes,
-        batch=batch,
+        batch_size=batch,
         seconds=seconds,
         prompt=start,
         sampler=sampler,

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError, EncodingError
-from notelstm.fields import Field, Role, Rows
+from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.notes import BeatMap, Notes
-from notelstm.protocols import Bounds
 
 __all__ = ["METRES", "BeatEncoder"]
 
@@ -58,7 +57,7 @@ class BeatEncoder:
     the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter notes, counted
     in cells of which there are `per_beat` in each. The step alone says when a note begins, so that
     a model's step can be scored as any other; the position follows from it and is there for the
-    model to read, as is the metre. The tracker's ``legal`` holds them together in whatever order a
+    model to read, as is the metre. The tracker's ``allowed`` holds them together in whatever order a
     model draws them: within a metre a position is the one that the step leads to, and another
     metre begins after the note before.
 

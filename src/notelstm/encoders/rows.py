@@ -67,7 +67,7 @@ def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
                 rule,
                 got=f"{column[row]:g}",
                 where=f"row {row}",
-                hint="confine the draw to what is legal, or repair the row",
+                hint="confine the draw to what is allowed, or repair the row",
             )
     return array
 

@@ -7,7 +7,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LaneNoise", "NoiseStream"]
+__all__ = ["BatchNoise", "NoiseStream"]
 
 _BLOCK: Final = 256
 
@@ -45,7 +45,7 @@ class NoiseStream:
 
 
 @final
-class LaneNoise:
+class BatchNoise:
     """The uniforms of B sequences, row by row.
 
     Args:
@@ -64,7 +64,7 @@ class LaneNoise:
         self._streams: Final = [NoiseStream(seed, i, fields) for i in range(lanes)]
         self._number = -1
         self._block: Final[NDArray[np.float64]] = np.empty((lanes, _BLOCK, fields, 2))
-        self._plain: list[list[list[float]]] = []
+        self._floats: list[list[list[float]]] = []
 
     def _next(self) -> int:
         """Which row of the block comes next."""
@@ -72,7 +72,7 @@ class LaneNoise:
         if number != self._number:
             for stream, block in zip(self._streams, self._block, strict=True):
                 stream.block(number, out=block)
-            self._number, self._plain = number, self._block[0].tolist()
+            self._number, self._floats = number, self._block[0].tolist()
         self.at += 1
         return row
 
@@ -81,7 +81,7 @@ class LaneNoise:
         row = self._next()  # it may take the next block
         return self._block[:, row]
 
-    def plain(self) -> list[list[float]]:
+    def next_floats(self) -> list[list[float]]:
         """(F, 2) the same of the first lane alone, in plain numbers."""
         row = self._next()
-        return self._plain[row]
+        return self._floats[row]

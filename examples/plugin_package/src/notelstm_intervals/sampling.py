@@ -12,7 +12,7 @@ from torch import Tensor
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, Processor, View
+from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.sampling.processors import allow_only
 
 __all__ = ["BestOfTwo", "SmallLeaps"]
@@ -30,12 +30,16 @@ class BestOfTwo:
     processors: tuple[Processor, ...] = ()
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
         """(B,) drawn with (B, 2) noise, one uniform for each draw."""
         for processor in self.processors:
-            prediction = processor(field, prediction, views)
-        first, second = prediction.draw(noise), prediction.draw(noise.flip(-1))
+            prediction = processor(field, prediction, contexts)
+        first, second = prediction.sample(noise), prediction.sample(noise.flip(-1))
         better = _likelihood(prediction, first) >= _likelihood(prediction, second)
         return torch.where(better, first, second)
 
@@ -66,7 +70,9 @@ class SmallLeaps:
         if self.semitones < 0:
             raise ConfigError("the widest leap is at least 0 semitones", got=f"{self.semitones}")
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a field of intervals without wide ones; others as they are."""
         if field.unit != "semitone" or not isinstance(prediction, Categorical):
             return prediction

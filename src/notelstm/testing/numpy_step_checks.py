@@ -1,4 +1,4 @@
-"""The clauses of ``check_model`` on the quick copies that a model may offer for generation."""
+"""The clauses of ``check_model`` about the numpy step that a model may offer."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm import tree
-from notelstm.generation.steps import Place, spread
-from notelstm.protocols import LeanModel, LeanStep, Prediction
+from notelstm.generation.steps import ModelState, repeat
+from notelstm.models.numpy_step import HasNumpyStep, NumpyStep
+from notelstm.protocols import Prediction
 from notelstm.testing.clauses import require
 from notelstm.testing.model_case import ModelCase
 from notelstm.testing.prediction_checks import as_numbers
 
-__all__ = ["LEAN_CLAUSES"]
+__all__ = ["NUMPY_STEP_CLAUSES"]
 
 
-def _lean_of(case: ModelCase) -> LeanStep | None:
-    return case.model.lean() if isinstance(case.model, LeanModel) else None
+def _numpy_step_of(case: ModelCase) -> NumpyStep | None:
+    return case.model.numpy_step() if isinstance(case.model, HasNumpyStep) else None
 
 
-def _said(case: ModelCase, step: LeanStep, context: Any, rows: Tensor) -> dict[str, Prediction]:
-    """What a lean step says of each field of (B, F) rows."""
+def _predictions(
+    case: ModelCase, step: NumpyStep, context: Any, rows: Tensor
+) -> dict[str, Prediction]:
+    """The predictions of a numpy step for each field of (B, F) rows."""
     known = case.known(rows)
-    return {name: step.predict(name, context, known) for name in case.model.order}
+    return {name: step.predict(name, context, known) for name in case.model.field_order}
 
 
 def _leaves(of: Any) -> Iterator[NDArray[Any]]:
@@ -45,64 +48,64 @@ def _off(one: Any, two: Any) -> float:
     return max((float(np.abs(a - b).max(initial=0)) for a, b in pairs), default=0.0)
 
 
-def _start(step: LeanStep, lanes: int) -> Place:
-    return spread(Place(*step.start()), lanes)
+def _start(step: NumpyStep, lanes: int) -> ModelState:
+    return repeat(ModelState(*step.initial_state()), lanes)
 
 
 @torch.no_grad()
-def _a_lean_copy_says_the_same(case: ModelCase) -> None:
-    """A lean copy says of each row what the model says, alone and in a batch."""
-    step = _lean_of(case)
+def _the_numpy_step_predicts_the_same(case: ModelCase) -> None:
+    """The numpy step predicts each row as the module does, alone and in a batch."""
+    step = _numpy_step_of(case)
     if step is None:
         return
     for lanes in (1, len(case.rows)):
         rows = case.rows[:lanes]
-        contexts, state = case.model.start(lanes)
+        contexts, state = case.model.initial_state(lanes)
         place = _start(step, lanes)
         for t in range(rows.shape[1]):
             here: Any = tree.index(contexts, (slice(None), -1))
-            said = _said(case, step, place.context, rows[:, t]).items()
+            said = _predictions(case, step, place.context, rows[:, t]).items()
             got = {name: as_numbers(one, case.fields[name]) for name, one in said}
             case.same(got, case.said(here, rows[:, t]), f"{lanes} lanes, row {t}")
             contexts, state = case.model.forward(rows[:, t : t + 1], state)
-            place = Place(*step.step(rows[:, t].numpy(), place.state))
+            place = ModelState(*step.step(rows[:, t].numpy(), place.state))
 
 
 @torch.no_grad()
-def _a_lane_alone_draws_the_same(case: ModelCase) -> None:
-    """What a lean copy says of one lane in plain numbers draws what its prediction draws."""
-    step = _lean_of(case)
+def _a_numpy_prediction_samples_the_same(case: ModelCase) -> None:
+    """A numpy prediction samples the same entry as the tensors."""
+    step = _numpy_step_of(case)
     if step is None:
         return
     rows, place = case.rows[:1], _start(step, 1)
     for t in range(rows.shape[1]):
         known = {name: float(entry) for name, entry in case.known(rows[:, t]).items()}
-        for name, said in _said(case, step, place.context, rows[:, t]).items():
+        for name, said in _predictions(case, step, place.context, rows[:, t]).items():
             for noise in ((0.0, 0.9), (0.3, 0.6), (0.7, 0.1)):
-                want = float(said.draw(torch.tensor([noise], dtype=torch.float64)))
-                got = step.plain(name, place.context, known).draw(noise)
+                want = float(said.sample(torch.tensor([noise], dtype=torch.float64)))
+                got = step.predict_numpy(name, place.context, known).sample(noise)
                 found = f"{name!r}, row {t}: {got:g} and {want:g}."
                 require(abs(got - want) <= case.tolerance * max(1.0, abs(want)), found)
-        place = Place(*step.step(rows[:, t].numpy(), place.state))
+        place = ModelState(*step.step(rows[:, t].numpy(), place.state))
 
 
 @torch.no_grad()
-def _a_lean_copy_changes_nothing(case: ModelCase) -> None:
-    """A lean copy leaves alone what it has given out, and has weights of its own."""
-    step = _lean_of(case)
+def _the_numpy_step_changes_nothing(case: ModelCase) -> None:
+    """The numpy step does not change arrays that it returned, and has its own weights."""
+    step = _numpy_step_of(case)
     if step is None:
         return
     given = [_start(step, len(case.rows))]
     for t in range(case.rows.shape[1]):
-        _said(case, step, given[-1].context, case.rows[:, t])
-        given.append(Place(*step.step(case.rows[:, t].numpy(), given[-1].state)))
+        _predictions(case, step, given[-1].context, case.rows[:, t])
+        given.append(ModelState(*step.step(case.rows[:, t].numpy(), given[-1].state)))
     copies = [[leaf.copy() for leaf in _leaves(tuple(place))] for place in given]
     kept = {name: parameter.clone() for name, parameter in case.model.named_parameters()}
     try:
         for parameter in case.model.parameters():
             parameter.add_(1)
         for t, place in enumerate(given[:-1]):
-            again = Place(*step.step(case.rows[:, t].numpy(), place.state))
+            again = ModelState(*step.step(case.rows[:, t].numpy(), place.state))
             off = _off(tuple(again), tuple(given[t + 1]))
             require(
                 off <= case.tolerance, f"Trained on, or asked again: row {t} is off by {off:g}."
@@ -115,9 +118,9 @@ def _a_lean_copy_changes_nothing(case: ModelCase) -> None:
             require(np.array_equal(leaf, before), f"What was given out after {t} rows was changed.")
 
 
-LEAN_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
-    _a_lean_copy_says_the_same,
-    _a_lane_alone_draws_the_same,
-    _a_lean_copy_changes_nothing,
+NUMPY_STEP_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
+    _the_numpy_step_predicts_the_same,
+    _a_numpy_prediction_samples_the_same,
+    _the_numpy_step_changes_nothing,
 )
-"""What holds for what a model offers by ``lean``."""
+"""Clauses about the numpy step of a model."""
