@@ -62,7 +62,9 @@ def _renamed(value: Any) -> Any:
         return [_renamed(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    out: dict[str, Any] = {_KEYS.get(key, key): _renamed(item) for key, item in value.items()}
+    out: dict[str, Any] = {
+        _KEYS.get(str(key), str(key)): _renamed(item) for key, item in value.items()
+    }
     if isinstance(out.get("kind"), str):
         out["kind"] = _KINDS.get(out["kind"], out["kind"])
     # A part is {"name": ..., "config": settings}; in a recipe's record its settings stand beside

@@ -115,7 +115,7 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
                 got, golden[f"out.{name}"].reshape(got.shape), rtol=1e-5, atol=1e-5
             )
     rows = golden["x"][0] * torch.tensor([128.0, 1.0, 1.0])
-    step = model.lean()
+    step = model.numpy_step()
     assert step is not None
     context, state = step.initial_state()
     for i in range(len(rows)):

@@ -54,7 +54,7 @@ def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
     fields = encoder.fields
     yield NoteLSTM(fields=fields, hidden=8, embedding=4, dropout=0.1)
     yield NoteLSTM(
-        fields=fields, order=[f.name for f in fields[::-1]], hidden=6, embedding=3, layers=2
+        fields=fields, field_order=[f.name for f in fields[::-1]], hidden=6, embedding=3, layers=2
     )
     yield NoteLSTM(
         fields=fields,
@@ -169,7 +169,7 @@ def test_half_precision_halves_the_file_and_hardly_changes_the_model(tmp_path: P
     logits = []
     for each in (model, loaded):
         context, _ = each(rows, each.initial_state(2)[1])
-        prediction = each.predict(each.order[0], context, {})
+        prediction = each.predict(each.field_order[0], context, {})
         assert isinstance(prediction, Categorical)
         logits.append(prediction.logits)
     torch.testing.assert_close(*logits, rtol=0, atol=2e-3)
@@ -394,10 +394,10 @@ class OwnModel(nn.Module):
         self.tied = self.inner.initial_context
 
     fields = property(lambda self: self.inner.fields)
-    order = property(lambda self: self.inner.field_order)
+    field_order = property(lambda self: self.inner.field_order)
 
     def initial_state(self, batch_size: int) -> Any:
-        return self.inner.initial_state(batch)
+        return self.inner.initial_state(batch_size)
 
     def forward(self, rows: Tensor, state: Any) -> Any:
         return self.inner.forward(rows, state)

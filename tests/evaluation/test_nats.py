@@ -146,12 +146,12 @@ class Table(nn.Module):
     def __init__(self, encoder: NoteEncoder, says: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.fields = encoder.fields
-        self.order = tuple(field.name for field in encoder.fields)
+        self.field_order = tuple(field.name for field in encoder.fields)
         self.says = says or {}
 
     def initial_state(self, batch_size: int) -> tuple[Hidden, LSTMState]:
-        nothing = torch.zeros(batch, 1)
-        return Hidden(torch.zeros(batch, 1, 1)), LSTMState(nothing, nothing)
+        nothing = torch.zeros(batch_size, 1)
+        return Hidden(torch.zeros(batch_size, 1, 1)), LSTMState(nothing, nothing)
 
     def forward(self, rows: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
         return Hidden(rows[..., :1]), state

@@ -56,7 +56,7 @@ def hearing() -> Bundle:
     torch.manual_seed(0)
     model = NoteLSTM(
         fields=encoder.fields,
-        order=("step", "pitch", "duration"),
+        field_order=("step", "pitch", "duration"),
         hidden=8,
         embedding=4,
         sounding_features=True,
@@ -397,20 +397,22 @@ class Stubborn(nn.Module):
     def __init__(self, encoder: NoteEncoder, entry: int) -> None:
         super().__init__()
         self.fields = encoder.fields
-        self.order = tuple(field.name for field in encoder.fields)
+        self.field_order = tuple(field.name for field in encoder.fields)
         self.entry = entry
 
     def initial_state(self, batch_size: int) -> Any:
         from notelstm.models.lstm import Hidden, LSTMState
 
-        return Hidden(torch.zeros(batch, 1, 1)), LSTMState(torch.zeros(batch), torch.zeros(batch))
+        return Hidden(torch.zeros(batch_size, 1, 1)), LSTMState(
+            torch.zeros(batch_size), torch.zeros(batch_size)
+        )
 
     def forward(self, rows: Tensor, state: Any) -> Any:
         context, _ = self.initial_state(rows.shape[0])
         return type(context)(torch.zeros(*rows.shape[:2], 1)), state
 
     def predict(self, field: str, context: Any, known: Any) -> Prediction:
-        classes = dict(zip(self.order, self.fields, strict=True))[field].classes
+        classes = dict(zip(self.field_order, self.fields, strict=True))[field].classes
         shape = context[0].shape[:-1]
         if classes is None:
             return PointEstimate(torch.zeros(shape))

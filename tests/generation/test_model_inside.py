@@ -27,7 +27,7 @@ def bundle() -> Bundle:
 def played(*processors: Processor) -> list[Notes]:
     """3,200 notes."""
     made = generate_batch(
-        bundle(), NOTES, batch=LANES, seed=5, sampler=Ancestral(processors=processors)
+        bundle(), NOTES, batch_size=LANES, seed=5, sampler=Ancestral(processors=processors)
     )
     assert [len(notes) for notes in made] == [NOTES] * LANES
     return made

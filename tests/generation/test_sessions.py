@@ -25,9 +25,10 @@ from notelstm.generation import NoiseStream, Session, generate, generate_batch, 
 from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import BeatMap, Note, Notes
-from notelstm.protocols import NoteEncoder, Prediction, SamplingContext, Tracker
+from notelstm.protocols import NoteEncoder, Prediction, SamplingContext
 from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Weighted
 from notelstm.testing.makers import long_piece
+from notelstm.tracker import Tracker
 
 PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
 IN_BEATS = Notes(
@@ -318,18 +319,19 @@ def test_notes_are_fed_on_the_sessions_clock() -> None:
     two.feed(Note(0.0, 1.0, 60))
     two.next()
     for session in (two, session_of(events())):
-        with pytest.raises(EncodingError, match="feed rows"):
+        with pytest.raises(EncodingError, match="Feed rows"):
             session.feed(Note(100.0, 101.0, 60))
 
 
-def test_a_lean_copy_runs_where_there_is_one_and_one_lane_in_plain_numbers() -> None:
+def test_the_numpy_step_runs_where_there_is_one_and_one_sequence_is_sampled_as_floats() -> None:
     for make in (reference, chained, events, beats, mixtures, normals):
-        engines = [session_of(make(), batch_size=lanes)._engine for lanes in (1, 2)]
-        assert [engine._quick is None for engine in engines] == [make is mixtures, True]
-        assert not any(isinstance(engine._step, ModuleStep) for engine in engines)
+        sessions = [session_of(make(), batch_size=size) for size in (1, 2)]
+        in_tensors = [session._sample_row._floats is None for session in sessions]
+        assert in_tensors == [make is mixtures, True]
+        assert not any(isinstance(session._runner.step, ModuleStep) for session in sessions)
     double = chained()
     cast(nn.Module, double.model).double()
-    assert isinstance(session_of(double)._engine._step, ModuleStep)
+    assert isinstance(session_of(double)._runner.step, ModuleStep)
 
 
 @BUNDLES

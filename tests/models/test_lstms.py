@@ -128,7 +128,7 @@ def test_fields_that_do_not_fit_say_what_does(fields: tuple[Field, ...]) -> None
 def test_a_chain_knows_the_fields_before_and_no_others() -> None:
     torch.manual_seed(0)
     order = ("step", "pitch", "velocity", "duration")
-    model = NoteLSTM(fields=CLASSES, order=order, hidden=8, embedding=4)
+    model = NoteLSTM(fields=CLASSES, field_order=order, hidden=8, embedding=4)
     context = Hidden(torch.randn(3, 8))
     some = rows(CLASSES, 3)
     known = {field.name: some[:, i] for i, field in enumerate(CLASSES)}
@@ -180,7 +180,7 @@ def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
     assert isinstance(step, LogisticMixture)
     assert step.logits.shape == (2, 3, 6)
     assert (step.origin, step.high) == (0.0, None)
-    assert bool((step.spread > 0).all())
+    assert bool((step.scale > 0).all())
     usual = step.mean.detach().exp()
     assert bool((usual.diff(dim=-1) > 0).all())
     low = model.predict("capped", context, known)
@@ -219,7 +219,7 @@ def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: i
 @pytest.mark.parametrize("order", [["pitch"], ["pitch"] * 4, ["a", "b", "c", "d"], []])
 def test_an_order_names_each_field_once(order: list[str]) -> None:
     with pytest.raises(FieldError, match="names each field once"):
-        NoteLSTM(fields=CLASSES, order=order)
+        NoteLSTM(fields=CLASSES, field_order=order)
 
 
 @pytest.mark.parametrize(

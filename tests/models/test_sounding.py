@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from notelstm.models.note_state import NoteContext, NoteState
 from torch import Tensor
 
 from notelstm import tree
@@ -18,7 +17,15 @@ from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurat
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM
 from notelstm.models.lstm import Hidden, LSTMState
-from notelstm.models.sounding import AROUND, LONGEST, Sounding, SoundingClock, features
+from notelstm.models.sounding import (
+    AROUND,
+    LONGEST,
+    NoteContext,
+    NoteState,
+    Sounding,
+    SoundingClock,
+    features,
+)
 from notelstm.predictions import Categorical, Normal
 from notelstm.testing.makers import random_rows
 
@@ -121,7 +128,7 @@ def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int)
 
 
 def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
-    silence = clock_of(TIMES).start(1)
+    silence = clock_of(TIMES).initial_state(1)
     assert bool((features(silence) == 0).all())
     times = torch.tensor([0, 1, 30, 500, 5000, LONGEST], dtype=torch.int32)
     seen = features(Sounding(times, times)).view(4, len(times))
@@ -167,7 +174,7 @@ def said(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> T
 
 def context_of(model: NoteLSTM, left: int) -> NoteContext:
     """One in which key 2 was struck a second ago and goes on for so many milliseconds."""
-    silence = clock_of(model.fields).start(1)
+    silence = clock_of(model.fields).initial_state(1)
     sounding = Sounding(silence.left.clone(), silence.since.clone())
     sounding.left[0, 2] = left
     sounding.since[0, 2] = 1000
@@ -191,7 +198,7 @@ def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
             assert torch.equal(*pair) != differs, (field, wait)
     # The head before the step hears what the LSTM heard, and nothing else.
     assert torch.equal(said(model, "wait", silent), said(model, "wait", sounds))
-    heard = sounds._replace(heard=torch.zeros(1, 8))
+    heard = sounds._replace(features=torch.zeros(1, 8))
     assert not torch.allclose(said(model, "wait", heard), said(model, "wait", sounds))
 
 

@@ -50,7 +50,7 @@ def test_each_context_comes_from_its_window_alone_however_rows_arrive(
     model, total = inner(), sum(sizes)
     rows = torch.from_numpy(random_rows(FIELDS, (lanes, total), np.random.default_rng(0)))
     player = Windowed(model, window)
-    context, state = player.start(lanes)
+    context, state = player.initial_state(lanes)
     torch.testing.assert_close(context, model.initial_state(lanes)[0])
     parts, at = [], 0
     for size in sizes:
@@ -67,8 +67,8 @@ def test_lanes_may_have_seen_more_or_fewer_rows() -> None:
     model = inner()
     player = Windowed(model, 4)
     rows = torch.from_numpy(random_rows(FIELDS, (2, 5), np.random.default_rng(0)))
-    _, one = player(rows[:1, :2], player.start(1)[1])
-    _, other = player(rows[1:, :5], player.start(1)[1])
+    _, one = player(rows[:1, :2], player.initial_state(1)[1])
+    _, other = player(rows[1:, :5], player.initial_state(1)[1])
     both = type(one)(*(torch.cat(pair) for pair in zip(one, other, strict=True)))
     after = torch.from_numpy(random_rows(FIELDS, (2, 3), np.random.default_rng(1)))
     context, _ = player(after, both)

@@ -68,7 +68,7 @@ def player(name: str) -> tuple[NoteEncoder, NoteModel]:
     if name == "step first":
         encoder = LogTimeEncoder()
         order = ("step", "duration", "pitch", "velocity")
-        return encoder, random_model(encoder, embedding=4, order=order)
+        return encoder, random_model(encoder, embedding=4, field_order=order)
     if name == "pitch first":
         encoder = LogTimeEncoder()
         return encoder, random_model(encoder, embedding=4)
@@ -90,14 +90,20 @@ EVERY_PLAYER = pytest.mark.parametrize("name", ALL)
 
 
 def played(
-    name: str, *processors: Processor, notes: int = 120, lanes: int = 4, prompt: Notes | None = None
+    name: str,
+    *processors: Processor,
+    notes: int = 120,
+    batch_size: int = 4,
+    prompt: Notes | None = None,
 ) -> list[Notes]:
     """What lanes of a random model play, from the beginning (with the prompt, if there is one)."""
     encoder, model = player(name)
     if name == "events":
         # At random it plays some thousand rows for as many notes.
-        notes, lanes = notes // 3, min(lanes, 2)
-    session = Session(model, encoder, Ancestral(processors=processors), lanes=lanes, seed=3)
+        notes, batch_size = notes // 3, min(batch_size, 2)
+    session = Session(
+        model, encoder, Ancestral(processors=processors), batch_size=batch_size, seed=3
+    )
     if prompt is not None:
         session.feed(encoder.encode(prompt))
     session.run(num_notes=notes, seconds=None)
@@ -149,7 +155,7 @@ def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name:
     prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, beats=BeatMap())
     encoder, model = player(name)
     cap = MaxPolyphony(notes=2)
-    (notes,) = played(name, cap, lanes=1, prompt=prompt)
+    (notes,) = played(name, cap, batch_size=1, prompt=prompt)
     new = notes[8:]
     sounding = [
         np.unique(notes.pitch[(notes.start <= at) & (notes.end > at + 1e-6)]).size
@@ -216,11 +222,11 @@ def test_on_the_grid(name: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_no_runs_come_back(name: str, n: int) -> None:
     few = PitchRange(low=60, high=69 if n > 1 else 127)
-    memory = 50
-    for notes in played(name, few, NoRepeatNGram(ngram_size=n, memory=history), notes=90):
+    history = 50
+    for notes in played(name, few, NoRepeatNGram(ngram_size=n, history=history), notes=90):
         heard = notes.pitch.tolist()
         for i in range(n, len(heard)):
-            before = heard[max(0, i - memory) : i]
+            before = heard[max(0, i - history) : i]
             runs = [before[k : k + n] for k in range(len(before) - n + 1)]
             assert heard[i - n + 1 : i + 1] not in runs
 
@@ -306,7 +312,7 @@ def test_all_of_them_at_once(name: str) -> None:
 )
 def test_a_lane_plays_in_a_batch_what_it_plays_alone(make: Callable[[], Processor]) -> None:
     for name in ("step first", "events", "beats"):
-        alone = played(name, make(), lanes=1, notes=40)[0]
-        in_batch = played(name, make(), lanes=3, notes=40)[0]
+        alone = played(name, make(), batch_size=1, notes=40)[0]
+        in_batch = played(name, make(), batch_size=3, notes=40)[0]
         assert in_batch.pitch.tolist()[: len(alone)] == alone.pitch.tolist()
         assert in_batch.start.tolist()[: len(alone)] == alone.start.tolist()

@@ -166,6 +166,7 @@ def test_allowing_only_some_never_leaves_nothing(
 ) -> None:
     before = Categorical(logits).constrained(possible)
     after = allow_only(before, allowed)
+    assert isinstance(after, Categorical)
     left = after.logits > -math.inf
     for lane in range(3):
         both = possible[lane] & allowed[lane]

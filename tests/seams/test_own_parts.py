@@ -69,11 +69,11 @@ class Uniform(nn.Module):
     def __init__(self, *, fields: Sequence[Field]) -> None:
         super().__init__()
         self.fields = tuple(fields)
-        self.order = tuple(field.name for field in fields)
+        self.field_order = tuple(field.name for field in fields)
         self.config: Mapping[str, Any] = {"fields": self.fields}
 
     def initial_state(self, batch_size: int) -> tuple[Nothing, Nothing]:
-        return Nothing(torch.zeros(batch, 1)), Nothing(torch.zeros(batch))
+        return Nothing(torch.zeros(batch_size, 1)), Nothing(torch.zeros(batch_size))
 
     def forward(self, rows: Tensor, state: Nothing) -> tuple[Nothing, Nothing]:
         return Nothing(rows[..., 0]), state
@@ -162,7 +162,7 @@ def test_a_sampler_that_gives_no_tensor_of_lanes_is_told_so(drawn: Any) -> None:
         return cast(Tensor, drawn(prediction))
 
     with pytest.raises(ShapeError, match=r"an entry for each lane, \(2,\).*field 'pitch'"):
-        session(sampler=odd, lanes=2).next()
+        session(sampler=odd, batch_size=2).next()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_rows_that_are_none_are_not_read(rows: Any, words: str) -> None:
 
 def test_a_long_prompt_is_read_in_parts_with_the_same_result() -> None:
     rows = CLASSES.encode(long_piece(np.random.default_rng(1), count=3000, seconds=600))
-    whole, parts = session(lanes=8), session(lanes=8)
+    whole, parts = session(batch_size=8), session(batch_size=8)
     whole.feed(rows.astype(np.float64))
     for row in np.array_split(rows, 70):
         parts.feed(row)
@@ -191,8 +191,8 @@ def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
     rows = CLASSES.encode(PIECE)
     torch.manual_seed(0)
     model = NoteLSTM(fields=CLASSES.fields, hidden=8)
-    model.lean = lambda: None  # type: ignore[method-assign]
-    together, alone = Session(model, CLASSES, Ancestral(), lanes=3), session()
+    model.numpy_step = lambda: None  # type: ignore[method-assign]
+    together, alone = Session(model, CLASSES, Ancestral(), batch_size=3), session()
     read: list[int] = []
     before = model.forward
 

@@ -151,12 +151,12 @@ class Recalling(Tracker):
     """A good tracker that offers everything, to be broken in one place."""
 
     @property
-    def place(self) -> float:
-        return self.good.place
+    def position(self) -> float:
+        return self.good.position
 
     @property
     def seconds_per_unit(self) -> float:
-        return self.good.pace
+        return self.good.seconds_per_unit
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         return self.good.latest(count)

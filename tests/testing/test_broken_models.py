@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.fields import Field, Rows
-from notelstm.predictions import Categorical, Normal, NumpyAdapter
-from notelstm.protocols import Allowed, NumpyPrediction, Prediction
+from notelstm.predictions import Categorical, Normal, NumpyAdapter, NumpyPrediction
+from notelstm.protocols import Allowed, Prediction
 from notelstm.testing import check_model
 from notelstm.testing.model_checks import MODEL_CLAUSES, TRAINING_CLAUSES
 from notelstm.testing.numpy_step_checks import NUMPY_STEP_CLAUSES
@@ -41,7 +41,7 @@ class Tiny(nn.Module):
     def __init__(self, *, fields: Sequence[Field] = FIELDS, scale: float = 1.0) -> None:
         super().__init__()
         self.fields = tuple(fields)
-        self.order: tuple[str, ...] = tuple(field.name for field in fields)
+        self.field_order: tuple[str, ...] = tuple(field.name for field in fields)
         self.config: dict[str, Any] = {"fields": self.fields, "scale": scale}
         self.scale = scale
         self.lstm = nn.LSTM(len(self.fields), 8, batch_first=True)
@@ -51,8 +51,8 @@ class Tiny(nn.Module):
         )
 
     def initial_state(self, batch_size: int) -> tuple[Any, Any]:
-        zeros = self.initial_context.new_zeros(batch, 1, 8)
-        return Hidden(self.initial_context.expand(batch, 1, 8)), State(zeros, zeros)
+        zeros = self.initial_context.new_zeros(batch_size, 1, 8)
+        return Hidden(self.initial_context.expand(batch_size, 1, 8)), State(zeros, zeros)
 
     def read(self, rows: Tensor, state: State) -> tuple[Tensor, State]:
         h, c = (part.transpose(0, 1).contiguous() for part in state)
@@ -64,13 +64,13 @@ class Tiny(nn.Module):
         return Hidden(output), state
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Any:
-        i = self.order.index(field)
-        earlier = [known[name].unsqueeze(-1).float() for name in self.order[:i]]
+        i = self.field_order.index(field)
+        earlier = [known[name].unsqueeze(-1).float() for name in self.field_order[:i]]
         output = self.heads[field](torch.cat([context.hidden, *earlier], dim=-1))
         return self.says(field, output)
 
     def says(self, field: str, output: Tensor) -> Prediction:
-        if self.fields[self.order.index(field)].is_categorical:
+        if self.fields[self.field_order.index(field)].is_categorical:
             return Categorical(output)
         mean, spread = output.unbind(-1)
         return Normal(mean, spread.exp(), low=mean.new_tensor(0.0))
@@ -79,12 +79,12 @@ class Tiny(nn.Module):
 class ForgetsAField(Tiny):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.order = self.order[:2]
+        self.field_order = self.field_order[:2]
 
 
 class LayersFirst(Tiny):
     def initial_state(self, batch_size: int) -> tuple[Any, Any]:
-        context, state = super().initial_state(batch)
+        context, state = super().initial_state(batch_size)
         return context, State(*(part.transpose(0, 1) for part in state))
 
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
@@ -94,7 +94,7 @@ class LayersFirst(Tiny):
 
 class KeepsADict(Tiny):
     def initial_state(self, batch_size: int) -> tuple[Any, Any]:
-        context, state = super().initial_state(batch)
+        context, state = super().initial_state(batch_size)
         return context, {"state": state}
 
 
@@ -148,8 +148,8 @@ class Clocked(NamedTuple):
 
 class FloatClock(Tiny):
     def initial_state(self, batch_size: int) -> tuple[Any, Any]:
-        context, state = super().initial_state(batch)
-        return context, Clocked(state, torch.zeros(batch))
+        context, state = super().initial_state(batch_size)
+        return context, Clocked(state, torch.zeros(batch_size))
 
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
         context, inner = super().forward(rows, state.inner)
@@ -251,7 +251,7 @@ class RootOfZero(Tiny):
 
 class StartIsNotTrained(Tiny):
     def initial_state(self, batch_size: int) -> tuple[Any, Any]:
-        context, state = super().initial_state(batch)
+        context, state = super().initial_state(batch_size)
         return Hidden(context.hidden.detach()), state
 
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:

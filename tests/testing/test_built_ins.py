@@ -18,12 +18,13 @@ from notelstm.encoders import (
     PerformanceEventEncoder,
     StepDurationEncoder,
 )
+from notelstm.encoders.tracker import TrackingEncoder
 from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.notes import BeatMap, Notes
 from notelstm.predictions import Normal, PointEstimate
-from notelstm.protocols import Processor, Sampler, SamplingContext, TrackingEncoder
+from notelstm.protocols import Processor, Sampler, SamplingContext
 from notelstm.sampling import (
     Ancestral,
     ForbidValues,

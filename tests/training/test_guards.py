@@ -179,9 +179,7 @@ def test_a_run_goes_back_and_on_with_a_lower_rate(
 def test_too_often_is_an_error(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     study = make()
     with pytest.raises(TrainingError, match="the loss is finite"):
-        study.trainer([Spoils(study, 1, 3), DivergenceGuard(time_distribution=2)]).fit(
-            study.batches
-        )
+        study.trainer([Spoils(study, 1, 3), DivergenceGuard(times=2)]).fit(study.batches)
     assert "too often" in caplog.text
 
 

@@ -78,7 +78,7 @@ def test_the_cells_that_are_trained_sum_to_1(prediction: LogisticMixture) -> Non
     wide = LogisticMixture(
         prediction.logits,
         prediction.mean,
-        prediction.spread,
+        prediction.scale,
         prediction.origin,
         one(low),
         one(low + 1.0),
@@ -107,7 +107,7 @@ def test_draws_match_the_distribution() -> None:
     drawn = LogisticMixture(
         alone.logits.float().expand(n, 3),
         alone.mean.float().expand(n, 2),
-        alone.spread.float().expand(n, 2),
+        alone.scale.float().expand(n, 2),
         high=torch.full((n,), 2.0),
     ).sample(noise)
     assert drawn.dtype == torch.float32
@@ -138,7 +138,7 @@ def test_the_ends_of_the_noise_are_finite_and_legal(prediction: LogisticMixture)
 )
 def test_the_mode_is_the_likeliest_cell(weights: list[float], mode: float) -> None:
     base = example()
-    prediction = LogisticMixture(some(weights).log(), base.mean, base.spread / 10)
+    prediction = LogisticMixture(some(weights).log(), base.mean, base.scale / 10)
     assert float(prediction.mode()) == pytest.approx(mode, abs=1e-9)
     grid = torch.arange(300, dtype=torch.float64) / 100
     best = min(float(prediction.nll(one(float(x)))) for x in grid)
@@ -165,7 +165,7 @@ def test_masking_moves_the_ends_in_and_never_out() -> None:
 def test_tempering_sharpens_weights_and_tails() -> None:
     sharp = example().with_temperature(0.5)
     assert sharp.logits.softmax(-1)[0].tolist() == pytest.approx([1 / 6, 4 / 6, 1 / 6])
-    assert sharp.spread[0].tolist() == pytest.approx([0.2, 0.1])
+    assert sharp.scale[0].tolist() == pytest.approx([0.2, 0.1])
     noise = torch.rand(1, 2, generator=torch.Generator().manual_seed(0))
     cold = example().with_temperature(1e-6)
     assert float(cold.sample(noise)) == pytest.approx(0.1, abs=1e-4)
@@ -202,8 +202,8 @@ def test_extremes_are_finite_in_float32() -> None:
             ]
             for part in parts:
                 part.requires_grad_()
-            logits, mean, spread = parts
-            nll = LogisticMixture(logits, mean, spread).nll(torch.tensor(TARGETS))
+            logits, mean, scale = parts
+            nll = LogisticMixture(logits, mean, scale).nll(torch.tensor(TARGETS))
             torch.autograd.backward(nll.sum())
             assert bool(torch.isfinite(nll).all()), (level, width)
             for part in parts:
@@ -212,9 +212,9 @@ def test_extremes_are_finite_in_float32() -> None:
 
 
 def test_late_cells_are_as_exact_in_float32() -> None:
-    """A cell at 30 s is 0.0003 wide on the logarithmic scale."""
+    """A cell at 30 s is 0.0003 wide on the logarithmic offset."""
     wide = LogisticMixture(some([-50.0, 0.0]), some([3.4]), some([0.1]))
-    narrow = LogisticMixture(wide.logits.float(), wide.mean.float(), wide.spread.float())
+    narrow = LogisticMixture(wide.logits.float(), wide.mean.float(), wide.scale.float())
     assert float(narrow.nll(torch.tensor([30.0]))) == pytest.approx(
         float(wide.nll(one(30.0))), abs=1e-4
     )
@@ -231,8 +231,8 @@ def test_it_finds_chords_and_a_pulse() -> None:
     optimizer = torch.optim.Adam(parts, lr=0.05)
 
     def fitted() -> LogisticMixture:
-        logits, mean, spread = (part.expand(len(steps), -1) for part in parts)
-        return LogisticMixture(logits, mean, torch.exp(spread))
+        logits, mean, scale = (part.expand(len(steps), -1) for part in parts)
+        return LogisticMixture(logits, mean, torch.exp(scale))
 
     for _ in range(300):
         optimizer.zero_grad()

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notelstm.models.lean import map_arrays
 from torch import Tensor, nn
 
 from notelstm.encoders import (
@@ -21,17 +20,19 @@ from notelstm.encoders import (
 )
 from notelstm.errors import ShapeError
 from notelstm.fields import Field, Interval
-from notelstm.generation.steps import Place, spread
+from notelstm.generation.steps import ModelState, repeat
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
+from notelstm.models.numpy_step import HasNumpyStep, NumpyStep, map_arrays
 from notelstm.predictions import (
     Categorical,
     Normal,
     NumpyCategorical,
     NumpyNormal,
     NumpyPoint,
+    NumpyPrediction,
     PointEstimate,
 )
-from notelstm.protocols import LeanModel, LeanStep, NoteEncoder, NoteModel, NumpyPrediction
+from notelstm.protocols import NoteEncoder, NoteModel
 from notelstm.sampling import Ancestral, Greedy, MinDuration, Weighted
 from notelstm.testing.makers import random_rows
 from notelstm.testing.prediction_checks import as_numbers
@@ -63,7 +64,7 @@ def models(draw: st.DrawFn) -> NoteModel:
         fields = draw(st.sampled_from(ENCODERS)).fields
         model = NoteLSTM(
             fields=fields,
-            order=draw(st.sampled_from([None, ORDERS.get(len(fields))])),
+            field_order=draw(st.sampled_from([None, ORDERS.get(len(fields))])),
             hidden=hidden,
             layers=layers,
             embedding=draw(st.integers(1, 5)),
@@ -77,14 +78,14 @@ def models(draw: st.DrawFn) -> NoteModel:
     return Windowed(model, draw(st.integers(1, 5))) if draw(st.booleans()) else model
 
 
-def lean(model: NoteModel) -> LeanStep:
-    assert isinstance(model, LeanModel)
-    step = model.lean()
+def lean(model: NoteModel) -> NumpyStep:
+    assert isinstance(model, HasNumpyStep)
+    step = model.numpy_step()
     assert step is not None
     return step
 
 
-def same(model: NoteModel, step: LeanStep, torch_context: Any, context: Any, rows: Tensor) -> None:
+def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, rows: Tensor) -> None:
     """What the two say of (B, F) rows."""
     known: dict[str, Tensor] = {}
     for name in model.field_order:
@@ -108,11 +109,11 @@ def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, la
     step = lean(model)
     rows = torch.from_numpy(random_rows(model.fields, (lanes, 16), np.random.default_rng(seed)))
     contexts, state = model.initial_state(lanes)
-    here, carried = spread(Place(*step.initial_state()), lanes)
+    here, carried = repeat(ModelState(*step.initial_state()), lanes)
     given = []
     for i in range(rows.shape[1]):
         same(model, step, index(contexts, (slice(None), -1)), here, rows[:, i])
-        place = Place(here, carried)
+        place = ModelState(here, carried)
         given.append((place, map_arrays(np.copy, place)))
         contexts, state = model.forward(rows[:, i : i + 1], state)
         here, carried = step.step(rows[:, i].numpy(), carried)
@@ -139,7 +140,7 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
         step = lean(model)
         row = random_rows(model.fields, (1,), np.random.default_rng(0))
 
-        def said(step: LeanStep = step, row: Any = row, model: Any = model) -> list[float]:
+        def said(step: NumpyStep = step, row: Any = row, model: Any = model) -> list[float]:
             context, _ = step.step(row, step.initial_state()[1])
             known = {f.name: float(row[0, i]) for i, f in enumerate(model.fields)}
             return [step.predict_numpy(name, context, known).sample([0.3, 0.6]) for name in known]
@@ -148,17 +149,17 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
         for parameter in model.parameters():
             parameter.normal_()
         assert said() == before
-        assert model.lean() is not None
+        assert model.numpy_step() is not None
         step = lean(model)
         assert said(step) != before
 
 
 def test_what_is_not_float32_has_no_lean_step() -> None:
     model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
-    assert Windowed(model, 3).lean() is not None
-    assert model.double().lean() is None
-    assert Windowed(model, 3).lean() is None
-    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden=4).half().lean() is None
+    assert Windowed(model, 3).numpy_step() is not None
+    assert model.double().numpy_step() is None
+    assert Windowed(model, 3).numpy_step() is None
+    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden=4).half().numpy_step() is None
 
 
 CLASSES = Field.categorical("pitch", "pitch", values=range(7))
@@ -199,7 +200,7 @@ def full(plain: NumpyPrediction) -> Any:
 
 @settings(max_examples=200, deadline=None)
 @given(made=predictions(), seed=st.integers(0, 10**9), confined=st.booleans(), data=st.data())
-def test_plain_draws_are_the_draws_of_tensors(
+def test_numpy_predictions_sample_what_tensors_sample(
     made: tuple[Field, NumpyPrediction], seed: int, confined: bool, data: st.DataObject
 ) -> None:
     field, plain = made
@@ -215,9 +216,9 @@ def test_plain_draws_are_the_draws_of_tensors(
     uniforms = np.random.default_rng(seed).random(2)
     noise = torch.from_numpy(uniforms)[None]
     for sampler in (Ancestral(), Greedy(), Weighted()):
-        choose = sampler.lean()
+        choose = sampler.numpy_choice()
         assert choose is not None
-        assert choose(plain, uniforms.tolist()) == float(sampler(field, many, noise, ()))
+        assert choose(field, plain, uniforms.tolist(), {}) == float(sampler(field, many, noise, ()))
 
 
 def test_draws_at_the_ends() -> None:
@@ -243,4 +244,4 @@ def test_what_cannot_be_is_refused() -> None:
 
 def test_processors_need_tensors() -> None:
     for sampler in (Ancestral, Greedy, Weighted):
-        assert sampler(processors=(MinDuration(),)).lean() is None
+        assert sampler(processors=(MinDuration(),)).numpy_choice() is None
