@@ -73,7 +73,7 @@ def test_what_processors_bend_does_not_count() -> None:
     assert best == several[int(np.argmin(nats))]
 
 
-@pytest.mark.parametrize("limits", [{"notes": 20}, {"seconds": 2.0}])
+@pytest.mark.parametrize("limits", [{"num_notes": 20}, {"seconds": 2.0}])
 def test_any_model_and_limit(limits: dict[str, Any]) -> None:
     three = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=8)
     with torch.no_grad():
@@ -101,5 +101,5 @@ def test_a_piece_without_notes_is_never_the_best() -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ConfigError, match="best_of is a whole number, at least 1; got 0"):
+    with pytest.raises(ConfigError, match="best_of 0 is not a whole number, at least 1"):
         generate(chained(LogTimeEncoder()), 1, best_of=0)

@@ -218,21 +218,21 @@ def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: i
 
 @pytest.mark.parametrize("order", [["pitch"], ["pitch"] * 4, ["a", "b", "c", "d"], []])
 def test_an_order_names_each_field_once(order: list[str]) -> None:
-    with pytest.raises(FieldError, match="names each field once"):
+    with pytest.raises(FieldError, match="not name each field once"):
         NoteLSTM(fields=CLASSES, field_order=order)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"hidden": 0}, "hidden is at least 1; got 0"),
-        ({"layers": 0}, "layers is at least 1"),
-        ({"embedding": -1}, "embedding is at least 1"),
-        ({"components": 0}, "components is at least 1"),
-        ({"time_distribution": "point"}, "times are 'normal' or 'mixture'; got 'point'"),
-        ({"head": -1}, "head is at least 0, or None; got -1"),
-        ({"dropout": 1.0}, "dropout is at least 0 and less than 1"),
-        ({"dropout": math.nan}, "dropout is at least 0"),
+        ({"hidden": 0}, "hidden 0 is less than 1"),
+        ({"layers": 0}, "layers 0 is less than 1"),
+        ({"embedding": -1}, "embedding -1 is less than 1"),
+        ({"components": 0}, "components 0 is less than 1"),
+        ({"time_distribution": "point"}, "unknown time distribution 'point'"),
+        ({"head": -1}, "head -1 is less than 0"),
+        ({"dropout": 1.0}, "dropout 1.0 is not at least 0"),
+        ({"dropout": math.nan}, "dropout nan is not"),
     ],
 )
 def test_sizes_are_checked(options: dict[str, Any], said: str) -> None:

@@ -147,7 +147,7 @@ def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
 @given(st.sets(st.integers(1, 23), max_size=5))
 @torch.no_grad()
 def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
-    model = hearing(CLASSES, order=ORDER, layers=2)
+    model = hearing(CLASSES, field_order=ORDER, layers=2)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 24), np.random.default_rng(0)))
     whole, last = model(rows, model.initial_state(2)[1])
     _, state = model.initial_state(2)
@@ -190,7 +190,7 @@ OTHER_NAMES = (
 
 @torch.no_grad()
 def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
-    model = hearing(OTHER_NAMES, order=("wait", "key", "length"))
+    model = hearing(OTHER_NAMES, field_order=("wait", "key", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("length", {"key": 4})):
         for wait, differs in ((0.0, True), (0.299, True), (0.3, False), (2.0, False)):
@@ -204,7 +204,7 @@ def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
 
 @torch.no_grad()
 def test_heads_before_the_step_hear_the_onset_before() -> None:
-    model = hearing(OTHER_NAMES, order=("key", "wait", "length"))
+    model = hearing(OTHER_NAMES, field_order=("key", "wait", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("wait", {"key": 4})):
         assert torch.equal(said(model, field, silent, **known), said(model, field, sounds, **known))
@@ -220,9 +220,7 @@ def test_the_lstm_hears() -> None:
     rows = in_seconds([(60, 0, 500), (64, 100, 500)])
     _, state = model.initial_state(1)
     assert isinstance(state, NoteState)
-    other = state._replace(
-        sounding_features=state.sounding._replace(left=state.sounding.left + 700)
-    )
+    other = state._replace(sounding=state.sounding._replace(left=state.sounding.left + 700))
     assert not torch.allclose(model(rows, state)[0].hidden, model(rows, other)[0].hidden)
 
 
@@ -252,7 +250,7 @@ def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
 
 
 def test_half_precision_harms_neither_clocks_nor_losses() -> None:
-    model = hearing(CLASSES, order=ORDER)
+    model = hearing(CLASSES, field_order=ORDER)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 9), np.random.default_rng(0)))
     _, before = model.initial_state(2)
     plain, after = model(rows, before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurat
 from notelstm.encoders.rows import PITCH, VELOCITY
 from notelstm.encoders.tracker import RowTracker
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field
-from notelstm.notes import Notes
+from notelstm.fields import Field, Row
+from notelstm.notes import Note, Notes
 from notelstm.predictions import Categorical, Normal, PointEstimate
 from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.sampling import (
@@ -39,6 +39,7 @@ from notelstm.sampling import (
 )
 from notelstm.sampling.scales import MODES, note_number, pitch_classes
 from notelstm.testing import strategies
+from notelstm.tracker import Tracker
 
 STEP = LogTimeEncoder().fields[1]
 SECONDS = StepDurationEncoder().fields[1]
@@ -138,7 +139,7 @@ def test_by_role(make: Any, settings: dict[str, Any]) -> None:
     assert processor(VELOCITY, velocity, ()) is not velocity
     point = PointEstimate(torch.ones(2))
     assert processor(SECONDS, point, ()) is point
-    with pytest.raises(ConfigError, match="roles are pitch,"):
+    with pytest.raises(ConfigError, match="unknown role 'loudness'.*pitch,"):
         make(roles=("loudness",))
 
 
@@ -190,7 +191,9 @@ def test_scales_by_hand() -> None:
     "name", ["", "H minor", "C lower", "C###", "Cm dorian", "000000000000", "10101", "dorian"]
 )
 def test_what_is_no_scale_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"a tonic and a mode, or twelve digits.*F# minor"):
+    with pytest.raises(
+        ConfigError, match=r"no such scale: .* tonic and a mode or twelve digits.*F# minor"
+    ):
         Scale(name=name)
 
 
@@ -326,21 +329,59 @@ def test_repetition_penalty_by_hand() -> None:
     assert int((alone.logits != logits).sum()) == 1
 
 
-def test_trackers_that_do_not_recall_are_asked_for_their_notes() -> None:
-    class Plain:
-        """Only what every tracker has."""
+class Plain(Tracker):
+    """A tracker with the abstract methods alone."""
 
-        def __init__(self, good: Any) -> None:
-            self.notes: Callable[[], Notes] = good.notes
-            self.time = good.time
+    def __init__(self, good: Tracker) -> None:
+        super().__init__(good.fields)
+        self.good = good
 
+    @property
+    def num_notes(self) -> int:
+        return self.good.num_notes
+
+    @property
+    def time(self) -> float:
+        return self.good.time
+
+    def push(self, row: Row) -> None:
+        self.good.push(row)
+
+    def sounding(self, at: float) -> Set[int]:
+        return self.good.sounding(at)
+
+    def notes(self) -> Notes:
+        return self.good.notes()
+
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.pop_finished(include_sounding=include_sounding)
+
+
+def test_the_defaults_of_a_tracker_are_enough_for_most_processors() -> None:
     good = lane((60, 0, 1), (62, 0.5, 1), (64, 0.0, 1))
-    plain: Any = SamplingContext({}, Plain(good.tracker))  # type: ignore[arg-type]
+    plain = SamplingContext({}, Plain(good.tracker))
     for processor in (NoRepeatNGram(ngram_size=1), MaxChordSize(notes=2)):
         field = PITCH if isinstance(processor, NoRepeatNGram) else EVENT
         assert left(processor, field, plain) == left(processor, field, good)
-    with pytest.raises(FieldError, match=r"a Plain, which does not say.*StepTracker"):
+    with pytest.raises(FieldError, match=r"Plain has no method remaining\(\).*Implement remaining"):
         left(MaxPolyphony(), STEP, plain)
+
+
+def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
+    good = lane((60, 0, 1), (62, 0.5, 1)).tracker
+    plain, rows = Plain(good.copy()), np.array([[64, 0.25, 1], [65, 0, 0.5]], dtype=np.float32)
+    assert plain.position == good.position == 0.5
+    assert plain.seconds_per_unit == good.seconds_per_unit
+    assert plain.closing_rows().shape == good.closing_rows().shape == (0, 3)
+    assert all(plain.allowed(field, {}) is None for field in plain.fields)
+    before = plain.copy()
+    plain.extend(rows)
+    good.extend(rows)
+    assert plain.notes() == good.notes()
+    assert list(plain.latest(3)) == list(good.latest(3)) == [(0.5, 62), (0.75, 64), (0.75, 65)]
+    assert before.num_notes == 2  # a copy goes its own way
+    with pytest.raises(FieldError, match=r"overlapping\(\)"):
+        plain.overlapping({})
 
 
 # Texture and time
@@ -409,15 +450,15 @@ def test_density_bends_towards_what_makes_up_for_it(fast: SamplingContext, share
 
 SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
     (TopK, {"k": 0}, "whole number from 1"),
-    (TopP, {"p": 0.0}, "above 0, up to 1"),
-    (TopP, {"p": 1.1}, "above 0, up to 1"),
-    (TopP, {"p": math.nan}, "above 0, up to 1"),
+    (TopP, {"p": 0.0}, "not above 0 and up to 1"),
+    (TopP, {"p": 1.1}, "not above 0 and up to 1"),
+    (TopP, {"p": math.nan}, "not above 0 and up to 1"),
     (MinP, {"ratio": -0.1}, "from 0 to 1"),
     (MinP, {"ratio": 1.1}, "from 0 to 1"),
-    (PitchRange, {"low": 61, "high": 60}, "low to high"),
-    (TempoRange, {"slowest": 0}, "slowest first"),
-    (TempoRange, {"slowest": 100, "fastest": 90}, "slowest first"),
-    (ForbidValues, {"role": "loudness"}, "roles are"),
+    (PitchRange, {"low": 61, "high": 60}, "is empty"),
+    (TempoRange, {"slowest": 0}, "tempo range from .* empty"),
+    (TempoRange, {"slowest": 100, "fastest": 90}, "tempo range from .* empty"),
+    (ForbidValues, {"role": "loudness"}, "unknown role"),
     (ForbidValues, {"values": (math.nan,)}, "finite"),
     (NoRepeatNGram, {"ngram_size": 0}, "from 1 to 1024"),
     (NoRepeatNGram, {"ngram_size": 2.5}, "whole number"),

@@ -176,7 +176,7 @@ def test_allowing_only_some_never_leaves_nothing(
 
 def test_settings_are_checked() -> None:
     for temperature in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ConfigError, match=r"temperature is a number from.*greedy"):
+        with pytest.raises(ConfigError, match=r"temperature .* is not a number from.*greedy"):
             Temperature(temperature=temperature)
     for seconds in (-0.1, math.inf, math.nan):
         with pytest.raises(ConfigError, match="shortest duration is a number from 0 to 3600"):

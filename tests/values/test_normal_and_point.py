@@ -144,7 +144,7 @@ def test_masking_moves_the_ends_in_and_never_out() -> None:
     assert (narrow.low, narrow.high) == (one(-0.5), one(1.0))
     assert narrow.mode() == 0
     assert Normal(one(9.0), one(1.0)).constrained((one(0.0), one(2.0))).mode() == 2
-    with pytest.raises(ShapeError, match="confined to an interval"):
+    with pytest.raises(ShapeError, match="a mask of classes"):
         prediction.constrained(torch.tensor([True]))
 
 
@@ -174,14 +174,14 @@ def test_a_point_has_no_density() -> None:
     point = PointEstimate(torch.zeros(1))
     assert not isinstance(point, HasLikelihood)
     assert isinstance(Normal(torch.zeros(1), torch.ones(1)), HasLikelihood)
-    with pytest.raises(ShapeError, match="interval"):
+    with pytest.raises(ShapeError, match="mask of classes"):
         point.constrained(torch.tensor([True]))
 
 
 def test_intervals_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ShapeError, match="leaves at least one value"):
+    with pytest.raises(ShapeError, match="interval is empty"):
         Normal(one(0.0), one(1.0)).constrained((one(0.0), one(1.0))).constrained(
             (one(2.0), one(3.0))
         )
-    with pytest.raises(ShapeError, match="leaves at least one value"):
+    with pytest.raises(ShapeError, match="interval is empty"):
         PointEstimate(one(0.0)).constrained((one(2.0), one(1.0)))

@@ -283,5 +283,5 @@ def test_settings_that_a_part_refuses_are_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"'temperature' takes these settings.*heat"):
         plugins.build(saved)
     saved["config"] = {"temperature": -1}
-    with pytest.raises(ConfigError, match="a temperature is a number from"):
+    with pytest.raises(ConfigError, match="temperature -1 is not a number from"):
         plugins.build(saved)

@@ -113,7 +113,7 @@ class UndoHistory:
                 begun += [(i, j, number)] * (tracker.num_notes - number)
         if num_notes > len(begun):
             raise ConfigError(
-                f"{num_notes} notes cannot be undone, only {len(begun)}, and none in a batch",
+                f"{num_notes} notes cannot be undone, only the last {len(begun)}",
                 hint="create the Session with a larger `max_undo`, or take a snapshot in time",
             )
         step, row_number, left = begun[-num_notes]

@@ -58,7 +58,7 @@ class Windowed(nn.Module):
             raise ConfigError(f"window {window} is less than 1")
         if not isinstance(model, nn.Module):
             raise ConfigError(
-                f"the model is a {type(model).__name__}, not a torch.nn.Module",
+                f"a {type(model).__name__} is not a torch.nn.Module",
                 hint="build the model before you wrap it",
             )
         self.model: nn.Module = model

@@ -13,6 +13,7 @@ from notelstm.encoders.rows import as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
+from notelstm.tracker import Tracker
 
 __all__ = ["IntervalEncoder", "IntervalTracker"]
 
@@ -55,7 +56,7 @@ class IntervalEncoder:
     def __post_init__(self) -> None:
         """Check the setting."""
         if not 0 <= self.anchor <= 127:
-            raise ConfigError("an anchor is a MIDI note, 0 to 127", got=f"{self.anchor}")
+            raise ConfigError(f"the anchor {self.anchor} is not a MIDI note, 0 to 127")
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -81,10 +82,9 @@ class IntervalEncoder:
         if outside.size:
             row = int(outside[0])
             raise EncodingError(
-                "intervals stay within the MIDI notes 0 to 127",
-                got=f"{pitch[row]:g}",
+                f"the intervals lead to pitch {pitch[row]:g}, which is not 0 to 127",
                 where=f"row {row}",
-                hint="confine the draw to what is legal, or repair the row",
+                hint="sample only allowed entries, or repair the row",
             )
         start = np.cumsum(checked[:, 1])
         return Notes(
@@ -100,7 +100,7 @@ class IntervalEncoder:
 
 
 @final
-class IntervalTracker:
+class IntervalTracker(Tracker):
     """Decodes row by row, and knows which intervals stay within the MIDI notes.
 
     Args:
@@ -108,7 +108,7 @@ class IntervalTracker:
     """
 
     def __init__(self, encoder: IntervalEncoder) -> None:
-        self._encoder: Final = encoder
+        super().__init__(encoder.fields)
         self._notes: list[Note] = []
         self._forgotten = 0
         self._open: list[tuple[float, int]] = []
@@ -145,10 +145,6 @@ class IntervalTracker:
             return field.interval
         pitch = self._pitch + _INTERVALS
         return (pitch >= 0) & (pitch <= 127)
-
-    def closing_rows(self) -> Rows:
-        """Nothing: every note says when it ends."""
-        return np.zeros((0, len(self._encoder.fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
         """Everything pushed so far and not forgotten."""

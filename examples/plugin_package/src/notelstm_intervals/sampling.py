@@ -11,7 +11,6 @@ from torch import Tensor
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.sampling.processors import allow_only
 
@@ -46,8 +45,9 @@ class BestOfTwo:
 
 def _likelihood(prediction: Prediction, drawn: Tensor) -> Tensor:
     """(B,) numbers that are larger where a draw is likelier."""
-    if isinstance(prediction, Categorical):
-        return prediction.logits.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+    log_weights = prediction.log_weights()
+    if log_weights is not None:
+        return log_weights.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
     return -(drawn - prediction.mode()).abs()
 
 
@@ -68,13 +68,13 @@ class SmallLeaps:
     def __post_init__(self) -> None:
         """Check the setting."""
         if self.semitones < 0:
-            raise ConfigError("the widest leap is at least 0 semitones", got=f"{self.semitones}")
+            raise ConfigError(f"semitones {self.semitones} is less than 0")
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
         """The prediction of a field of intervals without wide ones; others as they are."""
-        if field.unit != "semitone" or not isinstance(prediction, Categorical):
+        if field.unit != "semitone":
             return prediction
-        leap = torch.tensor(field.values, device=prediction.logits.device).abs()  # (C,)
+        leap = torch.tensor(field.values).abs()  # (C,)
         return allow_only(prediction, leap <= self.semitones)
