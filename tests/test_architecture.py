@@ -21,11 +21,12 @@ PACKAGE = Path(notelstm.__file__).parent
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
-    frozenset({"notes", "fields", "tree", "batch", "files"}),
-    frozenset({"protocols", "tracker", "plugins"}),
+    frozenset({"notes", "fields", "tree", "files"}),
+    frozenset({"batch", "tracker", "bundle_format_1"}),
+    frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),
     frozenset({"midi", "encoders", "models", "losses", "sampling"}),
-    frozenset({"data", "bundle", "bundle_format_1"}),
+    frozenset({"data", "bundle"}),
     frozenset({"generation", "evaluation"}),
     frozenset({"listening"}),
     frozenset({"training"}),
@@ -197,6 +198,8 @@ def test_only_the_command_line_prints(path: Path) -> None:
         "notelstm.fields",
         "notelstm.errors",
         "notelstm.plugins",
+        "notelstm.protocols",
+        "notelstm.tracker",
     ],
 )
 def test_torch_is_imported_only_where_needed(module: str) -> None:

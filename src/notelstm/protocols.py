@@ -226,7 +226,7 @@ class NoteModel(Protocol):
             batch_size: B, the number of sequences.
 
         Returns:
-            The context that predicts row 0, (B, 1, ...), and the state that goes with row 0, (B, ...).
+            The context that predicts row 0, (B, 1, ...), and the state to read it with, (B, ...).
         """
         ...
 
@@ -248,8 +248,8 @@ class NoteModel(Protocol):
         Args:
             field: The field's name.
             context: Of any leading shape.
-            known: The fields of the same row that come earlier in `field_order`, of the same leading
-                shape: the true ones in training, the sampled or fixed ones in generation.
+            known: The earlier fields of the same row in `field_order`, of the same leading shape:
+                the true ones in training, the sampled or fixed ones in generation.
         """
         ...
 

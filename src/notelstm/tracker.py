@@ -1,4 +1,4 @@
-"""``Tracker``: decoding row by row, with the grammar, the time and the note count of one sequence."""
+"""``Tracker``: row-by-row decoding of one sequence, with its grammar, time and note count."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def test_the_first_format_is_read_for_ever() -> None:
 
 def test_a_newer_file_asks_for_a_newer_library(file: Path) -> None:
     rewrite(file, lambda about: {**about, "format": bundles.FORMAT + 1, "version": "9.0"})
-    with pytest.raises(BundleError, match=r"format 2, written by notelstm 9\.0.*upgrade notelstm"):
+    with pytest.raises(BundleError, match=r"format 3, written by notelstm 9\.0.*upgrade notelstm"):
         load(file)
 
 

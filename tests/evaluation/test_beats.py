@@ -135,7 +135,7 @@ class Uniform(nn.Module):
         super().__init__()
         self.inner = NoteLSTM(fields=ENCODER.fields, hidden=2, embedding=1)
         self.fields, self.field_order = self.inner.fields, self.inner.field_order
-        self.start, self.forward = self.inner.start, self.inner.forward
+        self.initial_state, self.forward = self.inner.initial_state, self.inner.forward
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
         self.predict = self.inner.predict

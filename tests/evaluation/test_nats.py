@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.lstm import Hidden, LSTMState
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical, Normal, PointEstimate
-from notelstm.protocols import HasLikelihood, NoteEncoder, NoteModel, Prediction
+from notelstm.protocols import Allowed, HasLikelihood, NoteEncoder, NoteModel, Prediction
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
 
@@ -65,7 +65,9 @@ MODELS: dict[str, Callable[[], tuple[NoteModel, NoteEncoder]]] = {
     ),
     "chained classes": lambda: chained(LogTimeEncoder()),
     "another order": lambda: chained(
-        LogTimeEncoder(), order=("velocity", "duration", "step", "pitch"), sounding_features=True
+        LogTimeEncoder(),
+        field_order=("velocity", "duration", "step", "pitch"),
+        sounding_features=True,
     ),
     "coarse classes": lambda: chained(COARSE),
 }
@@ -469,12 +471,30 @@ def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(FieldError, match=r"knows pitch, step, duration.*got tempo"):
         score_piece(table(encoder), encoder, piece(30))
 
+    class WithoutLikelihood(Prediction):
+        def sample(self, noise: Tensor) -> Tensor:
+            return noise[..., 0].long()
+
+        def mode(self) -> Tensor:
+            return torch.zeros(1)
+
+        def constrained(self, allowed: Allowed) -> Self:
+            return self
+
+        def with_temperature(self, temperature: float) -> Self:
+            return self
+
+        def log_weights(self) -> Tensor:
+            return torch.zeros(1, 128)
+
     class Silent(Table):
         def predict(self, field: str, context: Hidden, known: Any) -> Prediction:
-            return cast(Prediction, object())
+            return WithoutLikelihood()
 
     plain = LogTimeEncoder()
-    with pytest.raises(FieldError, match=r"has a likelihood; got object \(field 'pitch'\)"):
+    with pytest.raises(
+        FieldError, match=r"has a likelihood; got WithoutLikelihood \(field 'pitch'\)"
+    ):
         score_piece(cast(NoteModel, Silent(plain)), plain, piece(30))
 
 

@@ -445,7 +445,7 @@ def test_settings_are_checked() -> None:
         with pytest.raises(ConfigError, match="at least 0"):
             generate(bundle, **options)
     session = Session(bundle.model, bundle.encoder, bundle.sampler)
-    with pytest.raises(ConfigError, match="got none of them"):
+    with pytest.raises(ConfigError, match="no limit is given"):
         session.run(num_notes=None, seconds=None)
-    with pytest.raises(FieldError, match="fields are the encoder's"):
+    with pytest.raises(FieldError, match=r"fields .* are not the encoder's"):
         Session(bundle.model, LogTimeEncoder(), bundle.sampler)

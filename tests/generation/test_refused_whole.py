@@ -140,7 +140,7 @@ def test_likely_slips_are_explained(settings: dict[str, Any], message: str) -> N
 
 
 def test_more_slips() -> None:
-    with pytest.raises(ConfigError, match="batch_size 1.5 is not a whole number"):
+    with pytest.raises(ConfigError, match=r"batch_size 1.5 is not a whole number"):
         generate_batch(bundle(LogTimeEncoder()), 5, batch_size=1.5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Give a tuple"):
         Ancestral(processors=Scale())  # type: ignore[arg-type]

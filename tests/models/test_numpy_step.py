@@ -238,7 +238,7 @@ def test_what_cannot_be_is_refused() -> None:
         plain.constrained(Interval(0, 1))
     with pytest.raises(ShapeError, match="is empty"):
         NumpyPoint(0.0).constrained(Interval(1, 0))
-    with pytest.raises(ShapeError, match="to an interval"):
+    with pytest.raises(ShapeError, match="a mask of classes"):
         NumpyNormal(0.0, 1.0).constrained(np.ones(3, dtype=bool))
 
 

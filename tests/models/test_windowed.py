@@ -89,4 +89,4 @@ def test_what_it_wraps_is_checked() -> None:
         Windowed(cast(NoteModel, object()), 3)
     player = Windowed(inner(), 3)
     assert player.fields == FIELDS
-    assert player.order == tuple(field.name for field in FIELDS)
+    assert player.field_order == tuple(field.name for field in FIELDS)

@@ -139,7 +139,7 @@ def test_by_role(make: Any, settings: dict[str, Any]) -> None:
     assert processor(VELOCITY, velocity, ()) is not velocity
     point = PointEstimate(torch.ones(2))
     assert processor(SECONDS, point, ()) is point
-    with pytest.raises(ConfigError, match="unknown role 'loudness'.*pitch,"):
+    with pytest.raises(ConfigError, match=r"unknown role 'loudness'.*pitch,"):
         make(roles=("loudness",))
 
 

@@ -179,7 +179,7 @@ def test_settings_are_checked() -> None:
         with pytest.raises(ConfigError, match=r"temperature .* is not a number from.*greedy"):
             Temperature(temperature=temperature)
     for seconds in (-0.1, math.inf, math.nan):
-        with pytest.raises(ConfigError, match="shortest duration is a number from 0 to 3600"):
+        with pytest.raises(ConfigError, match="is not a number from 0 to 3600"):
             MinDuration(seconds=seconds)
 
 

@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
 from notelstm.testing.measure_checks import MEASURE_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
+from notelstm.tracker import Tracker as BaseTracker
 
 Encode = Callable[[Notes], Rows]
 Decode = Callable[[Rows], Notes]
@@ -62,10 +63,11 @@ class PatchedTracking(Patched):
         return self.make(Patched(self.inner))
 
 
-class Tracker:
+class Tracker(BaseTracker):
     """A good tracker, to be broken in one place."""
 
     def __init__(self, encoder: NoteEncoder) -> None:
+        super().__init__(encoder.fields)
         self.encoder = encoder
         self.good = RowTracker(encoder)
 
@@ -95,19 +97,19 @@ class Tracker:
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
         return self.good.pop_finished(include_sounding=include_sounding)
 
-    def copy(self) -> Tracker:
+    def copy(self) -> Self:
         twin = copy.copy(self)
         twin.good = self.good.copy()
         return twin
 
 
 class IsItsOwnCopy(Tracker):
-    def copy(self) -> Tracker:
+    def copy(self) -> Self:
         return self
 
 
 class StartsAfresh(Tracker):
-    def copy(self) -> Tracker:
+    def copy(self) -> Self:
         return type(self)(self.encoder)
 
 

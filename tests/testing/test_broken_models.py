@@ -293,7 +293,7 @@ class Quick(Tiny):
 
     copies: type[Copy] = Copy
 
-    def lean(self) -> Copy:
+    def numpy_step(self) -> Copy:
         return self.copies(self)
 
 
@@ -357,10 +357,10 @@ BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
     ("a_lane_does_not_see_the_others", MeanOfTheBatch, {}),
     ("clocks_are_whole", FloatClock, {}),
     ("config_builds_the_same", ConfigLacksItsScale, {"scale": 0.5}),
-    ("a_lean_copy_says_the_same", Half, {}),
-    ("a_lane_alone_draws_the_same", Other, {}),
-    ("a_lean_copy_changes_nothing", Sharing, {}),
-    ("a_lean_copy_changes_nothing", Writing, {}),
+    ("the_numpy_step_predicts_the_same", Half, {}),
+    ("a_numpy_prediction_samples_the_same", Other, {}),
+    ("the_numpy_step_changes_nothing", Sharing, {}),
+    ("the_numpy_step_changes_nothing", Writing, {}),
     ("draws_are_in_the_domain", DrawsOneTooHigh, {}),
     ("probabilities_sum_to_one", SaysTooMuch, {}),
     ("probabilities_sum_to_one", LosesMass, {}),

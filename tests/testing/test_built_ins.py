@@ -186,14 +186,14 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     ("fields", "settings"),
     [
         (STEP_DURATION, {}),
-        (LOG_TIME, {"order": ORDER, "dropout": 0.5}),
+        (LOG_TIME, {"field_order": ORDER, "dropout": 0.5}),
         (EVENTS, {"layers": 2}),
         (BEATS, {}),
-        (STEP_DURATION, {"sounding": True, "head": 0, "dropout": 0.5, "layers": 2}),
+        (STEP_DURATION, {"sounding_features": True, "head": 0, "dropout": 0.5, "layers": 2}),
         (STEP_DURATION, {"time_distribution": "mixture", "components": 3}),
-        (LOG_TIME, {"sounding": True, "head": 5, "order": ORDER}),
-        (LOG_TIME, {"sounding": True}),
-        (EVENTS, {"sounding": True, "head": 0}),
+        (LOG_TIME, {"sounding_features": True, "head": 5, "field_order": ORDER}),
+        (LOG_TIME, {"sounding_features": True}),
+        (EVENTS, {"sounding_features": True, "head": 0}),
     ],
     ids=[
         "step-duration",
@@ -332,7 +332,7 @@ def test_no_built_in_is_left_out() -> None:
         "samplers": {"ancestral", "greedy", "weighted"},
         "processors": {
             *("temperature", "min-duration", "top-k", "top-p", "min-p", "pitch-range"),
-            *("scale", "tempo-range", "forbid", "no-repeat-ngram", "repetition-penalty"),
+            *("scale", "tempo-range", "forbid-values", "no-repeat-ngram", "repetition-penalty"),
             *("max-polyphony", "max-chord-size", "grid-snap", "note-density"),
         },
     }

@@ -57,8 +57,8 @@ class BeatEncoder:
     the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter notes, counted
     in cells of which there are `per_beat` in each. The step alone says when a note begins, so that
     a model's step can be scored as any other; the position follows from it and is there for the
-    model to read, as is the metre. The tracker's ``allowed`` holds them together in whatever order a
-    model draws them: within a metre a position is the one that the step leads to, and another
+    model to read, as is the metre. The tracker's ``allowed`` keeps them consistent in whatever order
+    a model predicts them: within a metre a position is the one that the step leads to, and another
     metre begins after the note before.
 
     Keeps pitch exactly, onsets (from the first note) and durations within half a cell, which never

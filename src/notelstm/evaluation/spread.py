@@ -40,7 +40,7 @@ class Spread:
         Raises:
             FieldError: If a point's field has no sigma.
         """
-        if isinstance(prediction, HasLikelihood):
+        if isinstance(prediction, HasLikelihood) or prediction.log_weights() is not None:
             return prediction
         if field not in self.sigmas:
             raise FieldError(
@@ -94,5 +94,5 @@ def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Te
     return {
         name: known[name] - prediction.mode()
         for name, prediction in predictions.items()
-        if not isinstance(prediction, HasLikelihood)
+        if not isinstance(prediction, HasLikelihood) and prediction.log_weights() is None
     }

@@ -138,7 +138,7 @@ class Session:
         time = self._sequences.trackers[0].time - self._ahead
         if self._constrained or not self._sequences.identical:
             raise EncodingError(
-                "notes can be fed only to identical sequences of an encoder without its own tracker",
+                "notes cannot be fed to sequences that differ or have a tracker of their own",
                 where=f"{type(self._encoder).__name__}, {len(self._sequences)} sequences",
                 hint="feed rows",
             )

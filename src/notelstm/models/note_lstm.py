@@ -61,7 +61,8 @@ class NoteLSTM(nn.Module):
         sounding_features: Whether the model reads the sounding notes. It has no effect unless the
             fields have one field each of the roles pitch (in classes), step and duration (in one
             unit).
-        time_distribution: How numbers with a least value are predicted: ``"normal"`` or ``"mixture"``.
+        time_distribution: The distribution of numbers with a least value: ``"normal"`` or
+            ``"mixture"``.
         components: K, of each mixture.
         dropout: Share of each LSTM layer's outputs that is dropped in training, at least 0 and
             below 1.
@@ -152,7 +153,7 @@ class NoteLSTM(nn.Module):
         return self._by_name[field].classes or (3 * components + 1 if field in self._mixed else 2)
 
     def _place(self, field: str) -> str:
-        """The features of the head of a field, by the fields it knows: a name in `sounding_layers`."""
+        """The name in `sounding_layers` of the features that the head of a field reads."""
         clock, earlier = self._clock, self.field_order[: self.field_order.index(field)]
         if clock.step not in earlier:
             return "before"

@@ -1,4 +1,4 @@
-"""What heads say of a field: ``Categorical``, ``PointEstimate``, ``Normal`` and ``LogisticMixture``.
+"""Predictions of a field: ``Categorical``, ``PointEstimate``, ``Normal``, ``LogisticMixture``.
 
 All are values: each method returns a new one. Draws use the inverse distribution function of
 uniforms given from outside, so equal predictions and equal noise give equal draws, alone or in a

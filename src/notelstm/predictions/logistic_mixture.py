@@ -37,8 +37,8 @@ class LogisticMixture(Prediction):
         origin: The least value, in the field's unit.
         low: (...) the least allowed value, None for `origin`.
         high: (...) the greatest allowed value, or None.
-        offset: Added before the logarithm, in the field's unit; the scale is linear well below it and
-            logarithmic above.
+        offset: Added before the logarithm, in the field's unit; the scale is linear well below it
+            and logarithmic above.
         cell: Width of the cell around a target whose probability is trained, in the field's unit.
 
     Source:

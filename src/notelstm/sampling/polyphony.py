@@ -53,9 +53,9 @@ def _note_ons(field: Field, prediction: Prediction, full: Sequence[bool]) -> Pre
 class MaxPolyphony:
     """Never more than so many pitches at once.
 
-    A step is confined to those after which fewer pitches than that still sound, so the next note
-    can be any. If the step is forced, and the pitch comes after it and finds so many pitches sounding, it
-    is confined to the pitches that sound already. Of events, note-ons wait for a note-off. For the
+    A step is limited to those after which fewer pitches still sound, so that the next note can have
+    any pitch. If the step is fixed, and so many pitches sound at the next onset, the pitch is limited
+    to those that sound already. Of events, note-ons wait for a note-off. For the
     cap to hold whatever was drawn there must be a step as long as the longest duration: the
     encoders of the library have it, in the order of their own fields.
 

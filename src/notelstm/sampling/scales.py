@@ -73,7 +73,8 @@ def pitch_classes(name: str) -> frozenset[int]:
             return frozenset((tonic + step) % 12 for step in MODES[mode])
     raise ConfigError(
         f"no such scale: {name!r}",
-        hint=f'give a tonic and a mode or twelve digits from C on, "F# minor" or "101011010101"; the modes are {", ".join(MODES)}',
+        hint='give a tonic and a mode or twelve digits from C on, "F# minor" or "101011010101"; '
+        f"the modes are {', '.join(MODES)}",
     )
 
 

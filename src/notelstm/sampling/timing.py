@@ -122,8 +122,8 @@ class GridSnap:
 class NoteDensity:
     """More notes a second, or fewer, by bending each step according to what was played last.
 
-    The time that the latest notes took is compared with the time they take at `notes_per_second`. Where they came
-    too fast or too slowly, steps become the rarer the further they are from the one that would
+    The duration of the latest notes is compared with their duration at `notes_per_second`. Where
+    they came too fast or too slowly, steps become the rarer the further they are from the one that would
     make up for it, four mean ones longer at most. Of steps that are numbers the middle is moved
     towards it, one mean step later at most; single values stay. Of events, note-ons become rarer or
     likelier.
