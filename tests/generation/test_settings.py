@@ -96,7 +96,7 @@ def test_the_samplers_own_processors_stay_between() -> None:
 
 
 def test_a_sampler_without_processors_cannot_have_more() -> None:
-    def function(*_: Any) -> Any:
+    def function(field: Any, prediction: Any, noise: Any, contexts: Any) -> Any:
         raise AssertionError
 
     assert with_processors(function) is function

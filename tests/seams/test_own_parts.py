@@ -161,15 +161,15 @@ def test_a_sampler_that_gives_no_tensor_of_lanes_is_told_so(drawn: Any) -> None:
     ) -> Tensor:
         return cast(Tensor, drawn(prediction))
 
-    with pytest.raises(ShapeError, match=r"an entry for each lane, \(2,\).*field 'pitch'"):
+    with pytest.raises(ShapeError, match=r"tensor of shape \(2,\).*field 'pitch'"):
         session(sampler=odd, batch_size=2).next()
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (np.zeros(4), r"shape \(N, 4\)"),
-        (np.full((2, 4), 500), "pitch is a whole number"),
+        (np.zeros(4), r"not \(N, 4\)"),
+        (np.full((2, 4), 500), "pitch 500 is not a whole number"),
         (np.full((2, 4), np.nan), "row 0"),
     ],
 )
@@ -214,7 +214,7 @@ def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
 def test_music_without_an_end_is_refused(seconds: float) -> None:
-    with pytest.raises(ConfigError, match="seconds is finite and at least 0"):
+    with pytest.raises(ConfigError, match=r"seconds .* is not a finite number"):
         session().run(num_notes=None, seconds=seconds)
 
 
@@ -222,7 +222,7 @@ def test_a_model_that_has_diverged_makes_no_music() -> None:
     model = NoteLSTM(fields=CLASSES.fields, hidden=8)
     with torch.no_grad():
         model.initial_context[0] = float("nan")
-    with pytest.raises(DataError, match=r"parameters are finite.*begin"):
+    with pytest.raises(DataError, match=r"NaN or infinite.*initial_context"):
         Session(model, CLASSES, Ancestral())
 
 

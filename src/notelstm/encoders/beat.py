@@ -57,8 +57,8 @@ class BeatEncoder:
     the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter notes, counted
     in cells of which there are `per_beat` in each. The step alone says when a note begins, so that
     a model's step can be scored as any other; the position follows from it and is there for the
-    model to read, as is the metre. The tracker's ``allowed`` keeps them consistent in whatever order
-    a model predicts them: within a metre a position is the one that the step leads to, and another
+    model to read, as is the metre. The tracker's ``allowed`` keeps them consistent whatever the
+    order of prediction: within a metre a position is the one that the step leads to, and another
     metre begins after the note before.
 
     Keeps pitch exactly, onsets (from the first note) and durations within half a cell, which never
@@ -107,25 +107,29 @@ class BeatEncoder:
         cells = self.longest * self.per_beat
         if not (self.per_beat >= 1 and 1 <= cells <= _MOST and cells == int(cells)):
             raise ConfigError(
-                f"a beat has a cell or more, and `longest` beats a whole number up to {_MOST}",
-                got=f"{self.per_beat} in a beat, {self.longest:g} beats",
+                f"{self.per_beat} cells per beat and {self.longest:g} beats do not give 1 to "
+                f"{_MOST} whole cells",
+                hint="choose another per_beat or longest",
             )
         for metre in self.metres:
             upper, _, lower = metre.partition("/")
             if not (upper.isdecimal() and lower.isdecimal() and int(upper) and int(lower)):
-                raise ConfigError('a metre is a fraction such as "3/4"', got=repr(metre))
+                raise ConfigError(f"{metre!r} is not a metre", hint='give a fraction such as "3/4"')
             if 4 * int(upper) * self.per_beat % int(lower):
                 raise ConfigError(
-                    "a bar has a whole number of cells",
-                    got=f"{metre} with {self.per_beat} in a quarter note",
+                    f"a bar of {metre} has no whole number of cells with {self.per_beat} cells per "
+                    "quarter note",
                     hint="choose another per_beat, or leave the metre out",
                 )
         if not self.metres or len(set(self.metres)) < len(self.metres):
-            raise ConfigError("there are metres, each once", got=f"{self.metres}")
+            raise ConfigError(
+                f"the metres {self.metres} are empty or repeat one", hint="give each metre once"
+            )
         if cells < 2 * self.bars.max():
             raise ConfigError(
-                "`longest` is two bars of any metre or more",
-                got=f"{self.longest:g}, with a bar of {self.bars.max() / self.per_beat:g} beats",
+                f"longest {self.longest:g} is less than two bars of "
+                f"{self.bars.max() / self.per_beat:g} beats",
+                hint="choose a larger longest, or leave out the longest metre",
             )
 
     @functools.cached_property
@@ -205,10 +209,9 @@ class BeatEncoder:
         if metre.min() < 0:
             i = int(metre.argmin())
             raise EncodingError(
-                f"a metre is one of {', '.join(self.metres)}",
-                got=told[here[i]],
+                f"metre {told[here[i]]} is not one of the encoder's, {', '.join(self.metres)}",
                 where=f"note {i}",
-                hint="give the encoder metres=(...) that hold it",
+                hint="create the encoder with metres=(...) that include it",
             )
         # Bars are counted on within a metre, from where its first note finds them.
         new = np.diff(metre, prepend=-1) != 0
@@ -223,8 +226,7 @@ class BeatEncoder:
         bad = np.flatnonzero((tempo < low) | (tempo > high))
         if bad.size:
             raise EncodingError(
-                "a tempo is 15 to 480 quarter notes a minute",
-                got=f"{tempo[bad[0]]:g}",
+                f"tempo {tempo[bad[0]]:g} is not 15 to 480 quarter notes a minute",
                 where=f"note {bad[0]}",
                 hint="halve or double the note values, or use an encoder in seconds",
             )
@@ -281,10 +283,9 @@ def _own_classes(field: Field, ids: NDArray[np.int64]) -> Bounds:
 def _map_of(notes: Notes) -> BeatMap:
     if notes.beats is None:
         raise EncodingError(
-            "a piece in beats has a tempo and metre map",
-            got="none",
+            "the notes have no tempo and metre map",
             where="notes.beats",
-            hint="read it from a file that has one, give Notes(beats=BeatMap(...)), "
+            hint="read them from a file that has one, give Notes(beats=BeatMap(...)), "
             "or use an encoder in seconds",
         )
     return notes.beats

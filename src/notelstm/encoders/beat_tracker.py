@@ -75,11 +75,10 @@ class BeatTracker(Tracker):
         metre, step, position, tempo, pitch, duration, loud = ids
         if not self._fits(metre, step, position):
             raise EncodingError(
-                "a position lies within the bar, where the step leads to; in a new metre it lies "
-                "less than the step after the bar line",
-                got=f"cell {position} of a bar of {self._lengths[metre]}, {step} cells on",
+                f"position {position} of a bar of {self._lengths[metre]} cells does not follow "
+                f"from a step of {step} cells",
                 where=f"row {self.num_notes}",
-                hint="confine the draw to what is allowed, or repair the row",
+                hint="sample only allowed entries, or repair the row",
             )
         at = self._at[-1] + step if self._rows else step
         # What ends by now ends in the tempo of the note before.

@@ -112,8 +112,8 @@ def _check_length(notes: Notes) -> None:
     if late.size:
         i = late[0]
         raise EncodingError(
-            f"a piece in events lasts at most a day, {_LONGEST:,} s, from its first onset",
-            got=f"an end after {seconds[i]:,.0f} s",
+            f"the note ends {seconds[i]:.6g} s after the first onset, later than a day, "
+            f"{_LONGEST:,} s",
             where=f"note {i}",
             hint="cut the piece, or leave out the notes that come absurdly late",
         )
@@ -179,12 +179,11 @@ class EventTracker(Tracker):
         if not mask[event]:
             kind, value = _FIELD.events[event]
             raise EncodingError(
-                "an event fits what sounds: note-on a silent pitch, after some velocity; note-off "
-                "a sounding one, a cell or more after its onset; no velocity follows a velocity, "
-                "no shift one that is not the longest",
-                got=f"{kind} {value:g}",
+                f"{kind} {value:g} cannot follow the events before: note-on needs a silent pitch "
+                "and a velocity before it, note-off a sounding pitch a cell or more after its "
+                "onset; no velocity follows a velocity, no shift one that is not the longest",
                 where=f"row {self._rows}",
-                hint="confine the draw to what is allowed, or repair the row",
+                hint="sample only allowed entries, or repair the row",
             )
         self._rows += 1
         self._after_velocity = event >= _VELOCITY

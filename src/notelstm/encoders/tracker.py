@@ -203,8 +203,8 @@ def _column(encoder: NoteEncoder, role: Role) -> int:
     fits = len(found) == 1 and (role == "pitch" or encoder.fields[found[0]].unit == "s")
     if not fits:
         raise FieldError(
-            "rows of one note have one field each for pitch, step (s) and duration (s)",
-            got=", ".join(f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields),
+            "the fields are not one each for pitch, step (s) and duration (s): "
+            + ", ".join(f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields),
             where=type(encoder).__name__,
             hint="give the encoder a tracker() of its own",
         )

@@ -54,8 +54,8 @@ class MaxPolyphony:
     """Never more than so many pitches at once.
 
     A step is limited to those after which fewer pitches still sound, so that the next note can have
-    any pitch. If the step is fixed, and so many pitches sound at the next onset, the pitch is limited
-    to those that sound already. Of events, note-ons wait for a note-off. For the
+    any pitch. If the step is fixed, and so many pitches sound at the next onset, the pitch is
+    limited to those that sound already. Of events, note-ons wait for a note-off. For the
     cap to hold whatever was drawn there must be a step as long as the longest duration: the
     encoders of the library have it, in the order of their own fields.
 
