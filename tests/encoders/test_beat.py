@@ -240,7 +240,7 @@ def test_what_is_outside_the_domain_says_what_to_do() -> None:
     assert BeatEncoder().encode(Notes.empty()).shape == (0, 7)
     fast = BeatMap(seconds=[0, 1], tempi=[60, 500])
     notes = Notes(start=[0, 0.5, 1], end=2, pitch=60, beats=fast)
-    with pytest.raises(EncodingError, match=r"15 to 480.*got 500 \(note 2\)"):
+    with pytest.raises(EncodingError, match=r"tempo 500 is not 15 to 480.*\(note 2\)"):
         BeatEncoder().encode(notes)
     assert len(BeatEncoder().encode(notes[:2])) == 2
     odd = BeatMap(meter_beats=[0, 4], numerators=[4, 11], denominators=[4, 8])

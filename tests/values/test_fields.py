@@ -77,7 +77,7 @@ def test_names_are_not_shared() -> None:
     assert by_name([step, other]) == {"step": step, "rest": other}
     with pytest.raises(FieldError, match="step, step repeat"):
         by_name([step, step])
-    with pytest.raises(FieldError, match="got none"):
+    with pytest.raises(FieldError, match="no fields"):
         by_name([])
 
 

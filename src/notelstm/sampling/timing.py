@@ -123,10 +123,10 @@ class NoteDensity:
     """More notes a second, or fewer, by bending each step according to what was played last.
 
     The duration of the latest notes is compared with their duration at `notes_per_second`. Where
-    they came too fast or too slowly, steps become the rarer the further they are from the one that
-    would make up for it, at most four mean steps longer. For predictions of numbers the centre moves
-    towards it, at most one mean step later; point estimates stay. For events, note-ons become rarer
-    or likelier.
+    they came too fast or too slowly, a step becomes less likely the further it is from the one that
+    would make up for it, at most four mean steps longer. For predictions of numbers the centre
+    moves towards it, at most one mean step later; point estimates stay. For events, note-ons become
+    more or less likely.
 
     Attributes:
         notes_per_second: Notes a second, 0.001 to 1000.
