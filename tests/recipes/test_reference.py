@@ -37,7 +37,7 @@ def flat(recipe: Recipe) -> dict[str, Any]:
             settings[key] = value
     # A input_transform has no settings: that it is there at all is what changes.
     settings["input_transform"] = recipe.input_transform
-    settings.pop("feedback.name", None)
+    settings.pop("input_transform.name", None)
     return settings
 
 
