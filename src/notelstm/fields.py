@@ -1,7 +1,7 @@
-"""``Field``: what one column of an encoder's rows means.
+"""``Field``: the meaning of one column of an encoder's rows.
 
-From its fields a model builds inputs and heads, a loss its terms, a mask knows which class is which
-pitch, and the scorer knows how wide a class is.
+The fields determine the inputs and heads of a model, the terms of a loss, the pitch of each class
+for masks, and the width of each class for the scorer.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
 Role: TypeAlias = Literal[
     "pitch", "step", "duration", "velocity", "metre", "position", "tempo", "event", "other"
 ]
-"""What a column says of a note; ``event`` columns say it in several rows a note, ``other`` columns
-say what no role names (an interval, say), so that only their encoder can make notes of it."""
+"""The meaning of a column; ``event`` columns take several rows per note, ``other`` columns have a
+meaning without a name here (an interval, for one), which only their encoder can decode."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity"]
 """What a class of an event field does."""
@@ -88,7 +88,7 @@ class Field:
 
     Attributes:
         name: The column's name, unique within an encoder.
-        role: What the column says of a note.
+        role: The meaning of the column.
         unit: Unit of `values`, of `edges` and of a continuous column: ``"s"``, ``"beat"``,
             ``"MIDI note"`` ...
         classes: Number of classes of a categorical column, None for a continuous one.

@@ -163,7 +163,7 @@ REFUSED = {
     "policy.tracks=foo": r"policy\.tracks.*got 'foo'",
     "encoder.cell=0.1": "encoder.cell has no settings",
     "encoder=nope": "encoders are named by an installed package; got 'nope'.*log-time",
-    "input_transform.x=1": r"there is a input_transform to change; got none. Give input_transform\.name",
+    "input_transform.x=1": r"a input_transform to change; got none. Give input_transform\.name",
     "sampler.processors=3": r"sampler\.processors is a list; got 3",
     "sampler.processors=[3]": "processors has settings of its own; got 3",
     "sampler.processors=[{temperature=1}]": "each of the processors has a name",
@@ -175,7 +175,7 @@ REFUSED = {
     "training.warmup=-1": "warmup is at least 0",
     "sampler.processors=['nope']": "processors are named by an installed package; got 'nope'",
     "sampler.processors=[{name='temperature', temperatur=1}]": r"temperatur'.*temperature",
-    "sampler.processors=[{name='temperature', temperature=0}]": "temperature 0 is not a number from",
+    "sampler.processors=[{name='temperature', temperature=0}]": "temperature 0 is not a number",
 }
 
 

@@ -19,7 +19,7 @@ __all__ = ["BeatTracker"]
 
 @final
 class BeatTracker(Tracker):
-    """Decodes rows in beats, and knows which positions a step leads to.
+    """Decodes rows in beats, with the positions that a step leads to.
 
     Args:
         fields: Those of the encoder: metre, step, position, tempo, pitch, duration, velocity.
@@ -193,7 +193,7 @@ class BeatTracker(Tracker):
         return changes if metre is not None else goes_on | changes
 
     def closing_rows(self) -> Rows:
-        """Nothing: every note says when it ends."""
+        """No rows: the end of each note is known."""
         return np.zeros((0, 7), dtype=np.float32)
 
     def notes(self) -> Notes:
@@ -246,14 +246,14 @@ class BeatTracker(Tracker):
         knots, tempi = knots[last], tempi[last]
         seconds = np.cumsum(np.diff(knots) * 60 / (tempi[:-1] * self._per_beat))
         runs = np.append(0, np.flatnonzero(np.diff(metre)) + 1)
-        lines, told = at[runs] - position[runs], self._signatures[metre[runs]]
+        lines, signatures = at[runs] - position[runs], self._signatures[metre[runs]]
         lines[0] %= self._lengths[metre[0]]
         if len(lines) > 1 and lines[0] >= lines[1]:
-            lines, told = lines[1:], told[1:]
+            lines, signatures = lines[1:], signatures[1:]
         return BeatMap(
             seconds=np.append(0.0, seconds),
             tempi=tempi,
             meter_beats=lines / self._per_beat,
-            numerators=told[:, 0],
-            denominators=told[:, 1],
+            numerators=signatures[:, 0],
+            denominators=signatures[:, 1],
         )

@@ -141,7 +141,7 @@ def _points(
 
 @final
 class EventTracker(Tracker):
-    """Decodes events one by one, and knows which can come next."""
+    """Decodes events one by one, with the events that can come next."""
 
     def __init__(self) -> None:
         super().__init__((_FIELD,))

@@ -172,7 +172,7 @@ class RowTracker(Tracker):
         return None if field.is_categorical else field.interval
 
     def closing_rows(self) -> Rows:
-        """Nothing: every note says when it ends."""
+        """No rows: the end of each note is known."""
         return np.zeros((0, len(self.fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
@@ -182,7 +182,7 @@ class RowTracker(Tracker):
         return notes.shifted(self._before) if self._before else notes
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
-        """Give out all notes: each says when it ends."""
+        """Return all notes: the end of each is known."""
         played = self._listed
         first = len(played) - (self._n - self._forgotten)
         out = list(enumerate(played[first:], self._forgotten))

@@ -134,15 +134,15 @@ class RowSampler:
         for i in range(batch_size):
             only = slice(i, i + 1)
             here = repeat(select(context, only), classes)
-            told = {earlier: entries[only].expand(classes) for earlier, entries in known.items()}
-            told[name] = torch.arange(classes, device=log_weights.device)
+            before = {earlier: entries[only].expand(classes) for earlier, entries in known.items()}
+            before[name] = torch.arange(classes, device=log_weights.device)
             cost = torch.zeros(classes, dtype=torch.float64, device=log_weights.device)
             for later in after:
                 entries = given[later][only].expand(classes)
-                later_prediction = self._tensors.predict(later, here, told)
+                later_prediction = self._tensors.predict(later, here, before)
                 if isinstance(later_prediction, HasLikelihood):
                     cost += later_prediction.nll(entries).double()
-                told[later] = entries
+                before[later] = entries
             costs.append(cost - cost.min())
         return prediction.add_log_weights(-torch.stack(costs))  # (B, C)
 

@@ -1,4 +1,4 @@
-"""What is sounding: how long each pitch goes on, and how long ago it was last struck."""
+"""Sounding notes: the time left of each pitch, and the time since its last onset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 LONGEST: Final = 60_000
-"""Thousandths of a second or beat from which on times are no longer told apart."""
+"""Thousandths of a second or beat above which times are equal."""
 
 AROUND: Final = 49
 """Pitches that :meth:`Sounding.around` gives: two octaves up and down."""
@@ -102,7 +102,7 @@ class NoteState(NamedTuple):
 
 
 def features(sounding: Sounding) -> Tensor:
-    """What a network reads of each pitch: all 0 of one that has not been heard for a minute.
+    """The inputs of a network for each pitch: all 0 for a pitch without a note for a minute.
 
     Args:
         sounding: P pitches.

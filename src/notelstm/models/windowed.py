@@ -1,4 +1,4 @@
-"""The original's way of looking back: each prediction sees the last few rows and nothing else."""
+"""The original's context: each prediction depends on the last few rows and nothing else."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Runs(NamedTuple):
 
     Attributes:
         states: Of W runs of the inner model, (B, W, ...); run `k` began with row `k`, `k + W` ...
-        seen: (B,) how many rows came, the same in each lane.
+        seen: (B,) how many rows were read, the same for each sequence.
     """
 
     states: Any
@@ -142,7 +142,7 @@ class NumpyWindowed:
 
     The window that ends with a row shares no state with the one before it, since each begins
     afresh; but all windows that will hold a row read it at the same time. So W runs go side by
-    side, each begun one row after the other, and a row costs one step of W lanes, not W steps.
+    side, each begun one row after the other, and a row costs one step of a batch of W, not W steps.
 
     Args:
         inner: The numpy step of the inner model.
@@ -155,13 +155,13 @@ class NumpyWindowed:
         self._context, self._fresh = inner.initial_state()
 
     def initial_state(self) -> tuple[Any, Runs]:
-        """Before the first row, in one lane: all runs are fresh."""
+        """The context and the state before the first row, of one sequence: all runs are fresh."""
         states = map_arrays(lambda array: array[None].repeat(self._window, axis=1), self._fresh)
         return self._context, Runs(states, np.zeros(1, dtype=np.int64))
 
     def step(self, rows: Rows, state: Runs) -> tuple[Any, Runs]:
-        """Read one row in each lane: the oldest run has then seen a window, and begins anew."""
-        lanes, window = len(rows), self._window
+        """Read one row of each sequence; the oldest run has then read a window and restarts."""
+        batch_size, window = len(rows), self._window
         contexts, states = self._inner.step(
             rows.repeat(window, axis=0),
             map_arrays(lambda array: array.reshape(-1, *array.shape[2:]), state.states),
@@ -171,7 +171,9 @@ class NumpyWindowed:
         oldest = anew if seen >= window else 0
         context = map_arrays(lambda array: array[oldest::window].copy(), contexts)
         _begin(states, slice(anew, None, window), self._fresh)
-        states = map_arrays(lambda array: array.reshape(lanes, window, *array.shape[1:]), states)
+        states = map_arrays(
+            lambda array: array.reshape(batch_size, window, *array.shape[1:]), states
+        )
         return context, Runs(states, state.seen + 1)
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:

@@ -3,7 +3,7 @@
 All are values: each method returns a new one. Draws use the inverse distribution function of
 uniforms given from outside, so equal predictions and equal noise give equal draws, alone or in a
 batch. Shapes: any leading shape (...), classes last.
-``Plain...`` are the same for one lane, in plain numbers.
+``Numpy...`` are the same for one sequence, in numpy.
 """
 
 from notelstm.predictions.categorical import Categorical

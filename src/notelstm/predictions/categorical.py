@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions.checks import drawn, same_shape
+from notelstm.predictions.checks import same_shape, sample_class
 from notelstm.protocols import Allowed, Prediction
 
 __all__ = ["Categorical"]
@@ -25,7 +25,7 @@ class Categorical(Prediction):
 
     Attributes:
         logits: (..., C) unnormalised log-probabilities: what is trained and scored.
-        weights: (..., C) non-negative weights for the weighted draw of
+        weights: (..., C) non-negative weights for the weighted sampling of
             :class:`notelstm.sampling.Weighted`, where they differ from the softmax of the logits.
     """
 
@@ -38,8 +38,8 @@ class Categorical(Prediction):
         return self.logits.softmax(-1)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """(...) class ids drawn from the softmax, with the first of (..., 2) uniforms."""
-        return drawn(self._shares.cumsum(-1), noise[..., 0])
+        """(...) class ids sampled from the softmax, with the first of (..., 2) uniforms."""
+        return sample_class(self._shares.cumsum(-1), noise[..., 0])
 
     @property
     def _shares(self) -> Tensor:
@@ -48,10 +48,10 @@ class Categorical(Prediction):
         return (logits - logits.amax(-1, keepdim=True)).exp()
 
     def sample_weighted(self, noise: Tensor) -> Tensor:
-        """(...) class ids drawn in proportion to `weights`, or to the softmax where there are none.
+        """(...) class ids sampled in proportion to `weights`, or from the softmax without them.
 
         Weights that are all 0, because a mask left only classes whose weight is too small for
-        float32, say nothing of what is left; the softmax does.
+        float32, do not order what is left; the softmax does.
         """
         if self.weights is None:
             return self.sample(noise)
@@ -59,7 +59,7 @@ class Categorical(Prediction):
         some = cdf[..., -1:] > 0
         if not bool(some.all()):
             cdf = torch.where(some, cdf, self._shares.cumsum(-1))
-        return drawn(cdf, noise[..., 0])
+        return sample_class(cdf, noise[..., 0])
 
     def mode(self) -> Tensor:
         """(...) the class with the largest logit."""
@@ -103,7 +103,7 @@ class Categorical(Prediction):
         return self.logits
 
     def add_log_weights(self, log_weights: Tensor) -> Categorical:
-        """The same classes with more or less weight; the weights of the weighted draw as well."""
+        """The same classes with more or less weight; the weights of weighted sampling as well."""
         weights = self.weights
         return Categorical(
             self.logits + log_weights.to(self.logits),

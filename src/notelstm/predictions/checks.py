@@ -1,4 +1,4 @@
-"""What predictions share: checks of shapes and intervals, and the draw of a class."""
+"""Helpers of predictions: checks of shapes and intervals, and sampling of a class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from notelstm.errors import ShapeError
 from notelstm.protocols import Allowed
 
-__all__ = ["bounds", "drawn", "ordered", "same_shape"]
+__all__ = ["bounds", "ordered", "same_shape", "sample_class"]
 
 
 def same_shape(what: str, a: Tensor, b: Tensor) -> None:
@@ -51,14 +51,14 @@ def ordered(low: Tensor, high: Tensor) -> None:
         )
 
 
-def drawn(cdf: Tensor, noise: Tensor) -> Tensor:
-    """(...) classes drawn with (...) uniforms.
+def sample_class(cdf: Tensor, noise: Tensor) -> Tensor:
+    """(...) classes sampled with (...) uniforms.
 
     Args:
         cdf: (..., C) float64 sums of the classes' weights up to each, which need not end at 1.
         noise: (...) in [0, 1).
     """
     total = cdf[..., -1]
-    # Rounding must not carry a draw past the last class that has any weight.
+    # Rounding must not carry a sample past the last class that has any weight.
     at = torch.minimum(noise.double() * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cdf.contiguous(), at.unsqueeze(-1), right=True).squeeze(-1)

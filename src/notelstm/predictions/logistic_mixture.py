@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from notelstm.fields import Field
-from notelstm.predictions.checks import bounds, drawn, ordered, same_shape
+from notelstm.predictions.checks import bounds, ordered, same_shape, sample_class
 from notelstm.protocols import Allowed, Prediction
 
 __all__ = ["LogisticMixture"]
@@ -67,7 +67,7 @@ class LogisticMixture(Prediction):
     def sample(self, noise: Tensor) -> Tensor:
         """(...) a component by the first of (..., 2) uniforms, its quantile by the second."""
         cdf = self.logits.softmax(-1).double().cumsum(-1)
-        chosen = drawn(cdf, noise[..., 0]).unsqueeze(-1)  # (..., 1)
+        chosen = sample_class(cdf, noise[..., 0]).unsqueeze(-1)  # (..., 1)
         component = (chosen - 1).clamp_min(0)
         mean, scale = (p.gather(-1, component).double() for p in (self.mean, self.scale))
         at = mean + scale * torch.logit(noise[..., 1:].double())

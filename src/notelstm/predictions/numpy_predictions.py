@@ -20,10 +20,10 @@ __all__ = ["NumpyAdapter", "NumpyCategorical", "NumpyNormal", "NumpyPoint", "Num
 _TINY: Final = torch.finfo(torch.float64).tiny
 
 
-def _drawn(cdf: NDArray[np.float64], total: float, noise: float) -> int:
-    """A class drawn from (C,) sums of weights, the last of which is `total`."""
+def _sampled(cdf: NDArray[np.float64], total: float, noise: float) -> int:
+    """A class sampled from (C,) sums of weights, the last of which is `total`."""
     at = noise * total
-    # Rounding must not carry a draw past the last class that has any weight.
+    # Rounding must not carry a sample past the last class that has any weight.
     return int(cdf.searchsorted(at if at < total else math.nextafter(total, 0.0), "right"))
 
 
@@ -73,7 +73,7 @@ class NumpyCategorical(NamedTuple):
 
     Attributes:
         logits: (C,) float32.
-        weights: (C,) float32 for the weighted draw, or None.
+        weights: (C,) float32 for weighted sampling, or None.
     """
 
     logits: NDArray[np.float32]
@@ -84,7 +84,7 @@ class NumpyCategorical(NamedTuple):
         logits = self.logits.astype(np.float64)
         logits -= logits.max()
         cdf = np.add.accumulate(np.exp(logits, logits))
-        return _drawn(cdf, cdf.item(-1), noise[0])
+        return _sampled(cdf, cdf.item(-1), noise[0])
 
     def sample_weighted(self, noise: Sequence[float]) -> float:
         """A class id in proportion to the weights, or from the softmax where there are none."""
@@ -92,7 +92,7 @@ class NumpyCategorical(NamedTuple):
             return self.sample(noise)
         cdf = np.add.accumulate(self.weights.astype(np.float64))
         total = cdf.item(-1)
-        return _drawn(cdf, total, noise[0]) if total > 0 else self.sample(noise)
+        return _sampled(cdf, total, noise[0]) if total > 0 else self.sample(noise)
 
     def mode(self) -> float:
         """The class with the largest logit."""
@@ -185,16 +185,16 @@ class NumpyNormal(NamedTuple):
 
 @final
 class NumpyAdapter(NamedTuple):
-    """Any other prediction, which draws as it always does.
+    """An adapter of any other prediction.
 
     Attributes:
-        prediction: For a batch of one lane, (1,).
+        prediction: Of one sequence, (1,).
     """
 
     prediction: Prediction
 
     def sample(self, noise: Sequence[float]) -> float:
-        """What the prediction draws."""
+        """A sample of the prediction."""
         return float(self.prediction.sample(torch.tensor([noise], dtype=torch.float64)))
 
     def sample_weighted(self, noise: Sequence[float]) -> float:

@@ -170,7 +170,7 @@ class ForbidValues:
     """Certain values never: pitches, velocities, durations ...; acts on classes.
 
     Attributes:
-        role: Of the fields that say it. Of events, note-ons are pitches, shifts steps.
+        role: The role of the fields; for events, note-ons are pitches, shifts steps.
         values: What is forbidden, in the field's unit; of classes with a width, those that a value
             lies in.
 

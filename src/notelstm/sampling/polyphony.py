@@ -24,7 +24,7 @@ _APART: Final = 1e-3
 
 
 def _steps_from(field: Field, prediction: Prediction, least: Sequence[float]) -> Prediction:
-    """The prediction of a step, confined to the least and more in each lane."""
+    """The prediction of a step, limited to the least value and above in each sequence."""
     if field.is_categorical:
         values = np.array(field.values)
         return constrain_classes(prediction, [values >= low - _TOGETHER for low in least])
@@ -41,11 +41,11 @@ def _above(value: torch.Tensor) -> torch.Tensor:
 
 
 def _note_ons(field: Field, prediction: Prediction, full: Sequence[bool]) -> Prediction:
-    """The prediction of an event, in full lanes without note-ons."""
+    """The prediction of an event, without note-ons in full sequences."""
     values = class_values(field, "pitch")
     if values is None or not any(full):
         return prediction
-    return constrain_classes(prediction, [np.isnan(values) | (not lane) for lane in full])
+    return constrain_classes(prediction, [np.isnan(values) | (not is_full) for is_full in full])
 
 
 @final
@@ -56,7 +56,7 @@ class MaxPolyphony:
     A step is limited to those after which fewer pitches still sound, so that the next note can have
     any pitch. If the step is fixed, and so many pitches sound at the next onset, the pitch is
     limited to those that sound already. Of events, note-ons wait for a note-off. For the
-    cap to hold whatever was drawn there must be a step as long as the longest duration: the
+    limit to hold in every case there must be a step as long as the longest duration: the
     encoders of the library have it, in the order of their own fields.
 
     Attributes:
@@ -100,13 +100,13 @@ class MaxPolyphony:
         values = class_values(field, "pitch")
         if values is None:
             return prediction
-        heard = [context.tracker.overlapping(context.known) or () for context in contexts]
-        if all(len(pitches) < self.notes for pitches in heard):
+        overlapping = [context.tracker.overlapping(context.known) or () for context in contexts]
+        if all(len(pitches) < self.notes for pitches in overlapping):
             return prediction
         free = np.ones(len(values), dtype=np.bool_)
         return constrain_classes(
             prediction,
-            [free if len(p) < self.notes else np.isin(values, list(p)) for p in heard],
+            [free if len(p) < self.notes else np.isin(values, list(p)) for p in overlapping],
         )
 
 
@@ -145,7 +145,7 @@ class MaxChordSize:
         apart = _APART
         if field.is_categorical:
             apart = min((value for value in field.values if value > 0), default=0.0)
-        return _steps_from(field, prediction, [apart * lane for lane in full])
+        return _steps_from(field, prediction, [apart * is_full for is_full in full])
 
     def _is_full(self, tracker: Tracker) -> bool:
         played = tracker.latest(self.notes)

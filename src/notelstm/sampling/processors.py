@@ -2,7 +2,7 @@
 
 Each processor changes what is predicted of a field, for the sampler to choose from, and never
 removes the last entry that was possible before it. So where two of them leave nothing in common,
-the earlier one wins: give those that must hold first (a scale, a range, a cap on voices), then
+the earlier one wins: give those that must hold first (a scale, a range, a polyphony limit), then
 those that bend what is left (temperature, penalties), then those that cut off what is unlikely.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["MinDuration", "Temperature", "allow_only"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Temperature:
-    """Flatter draws above 1, sharper below.
+    """Flatter predictions above 1, sharper below.
 
     Attributes:
         temperature: From 1e-6 to 1e6; 1 changes nothing. For 0, use the Greedy sampler.
@@ -48,7 +48,7 @@ class Temperature:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a field of these roles, with_temperature."""
+        """The prediction of a field of these roles with the temperature."""
         if self.temperature == 1 or (self.roles and field.role not in self.roles):
             return prediction
         return prediction.with_temperature(self.temperature)

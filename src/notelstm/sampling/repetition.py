@@ -1,4 +1,4 @@
-"""Processors that keep music from repeating itself: of pitches, by what was played last."""
+"""Processors against repetition of pitches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _pitches(context: SamplingContext, count: int) -> NDArray[np.int64]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class NoRepeatNGram:
-    """No sequence of `ngram_size` pitches that was played before; of events, it acts on note-ons.
+    """No sequence of `ngram_size` pitches that occurred before; for events, it acts on note-ons.
 
     Attributes:
         ngram_size: How many, 1 to 1024: with 1 no pitch comes back.
@@ -55,7 +55,7 @@ class NoRepeatNGram:
         return constrain_classes(prediction, [~np.isin(values, self._ends(v)) for v in contexts])
 
     def _ends(self, context: SamplingContext) -> NDArray[np.int64]:
-        """The pitches that followed before on the pitches played last."""
+        """The pitches that followed the latest pitches before."""
         played = _pitches(context, max(self.history, self.ngram_size))
         if len(played) < self.ngram_size:
             return played[:0]
@@ -67,7 +67,7 @@ class NoRepeatNGram:
 @final
 @dataclass(frozen=True, kw_only=True)
 class RepetitionPenalty:
-    """Pitches among those played last are `penalty` times less likely, beside the others.
+    """The latest pitches are `penalty` times less likely, relative to the others.
 
     Attributes:
         penalty: From 1e-6 to 1e6; 1 changes nothing, below 1 pitches come back more.
@@ -88,7 +88,7 @@ class RepetitionPenalty:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a pitch class id, those played last rarer."""
+        """The prediction of a pitch class id, the latest ones less likely."""
         values = class_values(field, "pitch")
         if values is None or self.penalty == 1:
             return prediction

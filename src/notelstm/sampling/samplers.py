@@ -68,10 +68,10 @@ def _sample_weighted(
 @final
 @dataclass(frozen=True, kw_only=True)
 class Ancestral:
-    """Draws each field from what is predicted of it, given the fields before.
+    """Samples each field from its prediction, given the earlier fields.
 
     Attributes:
-        processors: Applied in order before the draw.
+        processors: Applied in order before sampling.
 
     Raises:
         ConfigError: If they are not processors.
@@ -90,7 +90,7 @@ class Ancestral:
         noise: Tensor,
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """(B,) drawn with (B, 2) noise."""
+        """(B,) sampled with (B, 2) noise."""
         return _processed(self.processors, field, prediction, contexts).sample(noise)
 
     def numpy_choice(self) -> NumpyChoice | None:
@@ -134,12 +134,12 @@ class Greedy:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Weighted:
-    """The original's draw: classes in proportion to the head's weights, whatever they mean.
+    """The original's sampling: classes in proportion to the head's weights, whatever they mean.
 
     Where a prediction has no weights of its own this is :class:`Ancestral`.
 
     Attributes:
-        processors: Applied in order before the draw.
+        processors: Applied in order before sampling.
 
     Raises:
         ConfigError: If they are not processors.
@@ -158,7 +158,7 @@ class Weighted:
         noise: Tensor,
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """(B,) drawn with (B, 2) noise."""
+        """(B,) sampled with (B, 2) noise."""
         return _processed(self.processors, field, prediction, contexts).sample_weighted(noise)
 
     def numpy_choice(self) -> NumpyChoice | None:

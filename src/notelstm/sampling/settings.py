@@ -17,7 +17,7 @@ def check_whole(
     """Refuse what is no whole number in a range.
 
     Args:
-        what: What the setting is, "a cap on voices".
+        what: The name of the setting.
         value: Its value.
         least: The least that it can be.
         most: The greatest, None for no end.

@@ -120,7 +120,7 @@ class GridSnap:
 @final
 @dataclass(frozen=True, kw_only=True)
 class NoteDensity:
-    """More notes a second, or fewer, by bending each step according to what was played last.
+    """More or fewer notes per second, by changing each step according to the latest notes.
 
     The duration of the latest notes is compared with their duration at `notes_per_second`. Where
     they came too fast or too slowly, a step becomes less likely the further it is from the one that

@@ -1,7 +1,7 @@
-"""Processors that cut off what is unlikely: top-k, top-p, min-p.
+"""Processors that remove unlikely classes: top-k, top-p, min-p.
 
-They act on classes, by the probabilities that :class:`~notelstm.sampling.Ancestral` draws with, and
-leave predictions of numbers as they are.
+They act on classes, by the probabilities that :class:`~notelstm.sampling.Ancestral` samples with,
+and leave predictions of numbers as they are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _log_weights(prediction: Prediction, field: Field, roles: tuple[str, ...]) -
 @final
 @dataclass(frozen=True, kw_only=True)
 class TopK:
-    """Draws from the `k` likeliest classes, and those as likely as the last of them.
+    """Samples from the `k` most likely classes, and those as likely as the last of them.
 
     Attributes:
         k: At least 1.
@@ -64,7 +64,7 @@ class TopK:
 @final
 @dataclass(frozen=True, kw_only=True)
 class TopP:
-    """Draws from the fewest likeliest classes that have a total probability of `p`.
+    """Samples from the fewest most likely classes that have a total probability of `p`.
 
     Attributes:
         p: Above 0, up to 1, which changes nothing; the likeliest class always stays.
@@ -106,7 +106,7 @@ class TopP:
 @final
 @dataclass(frozen=True, kw_only=True)
 class MinP:
-    """Draws from the classes that are at least `ratio` times as likely as the likeliest.
+    """Samples from the classes that are at least `ratio` times as likely as the likeliest.
 
     Attributes:
         ratio: From 0, which changes nothing, to 1, which leaves the likeliest.
