@@ -14,7 +14,10 @@ train, unheard = pieces[:45], pieces[45:]
 
 settings = {"epochs": 6, "learning_rate": 0.01, "warmup": 20}
 small = override(expressive(hidden=64), {"window": 32, "batch": 16, "training": settings})
-recipes = {"hears": small, "hears nothing": override(small, {"model": {"sounding": False}})}
+recipes = {
+    "hears": small,
+    "hears nothing": override(small, {"model": {"sounding_features": False}}),
+}
 reports = {
     name: evaluate(recipe.train(train), unheard, training=train) for name, recipe in recipes.items()
 }

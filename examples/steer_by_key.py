@@ -1,19 +1,19 @@
-"""One seed, three keys: what is steered is what may be drawn.
+"""One seed, three keys: processors limit the entries that are sampled.
 
-Processors stand between what the model predicts and the draw. Here a scale holds the pitches, and
-at most four notes sound at once; when, how long and how loud is the model's own affair.
+Here a scale limits the pitches, and at most four notes sound at once; onsets, durations and
+velocities are sampled freely.
 ``steered.html`` shows and plays all three; the picture of one needs the extra ``plot``.
 """
 
-from notelstm import Ancestral, generate, load
+from notelstm import generate, load
 from notelstm.listening import Sample, save_page, save_piano_roll
-from notelstm.sampling import PolyphonyCap, Scale, TopP
+from notelstm.sampling import MaxPolyphony, Scale
 
 bundle = load()
 samples = []
 for key in ("C major", "C minor", "A minor pentatonic"):
-    steps = (Scale(name=key), PolyphonyCap(voices=4), TopP(mass=0.97))
-    music = generate(bundle, seconds=25, sampler=Ancestral(processors=steps), seed=11)
+    constraints = (Scale(name=key), MaxPolyphony(notes=4))
+    music = generate(bundle, seconds=25, processors=constraints, top_p=0.97, seed=11)
     samples.append(Sample(notes=music, title=key))
     print(f"{key}: {music}")
 

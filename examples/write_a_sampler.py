@@ -1,7 +1,7 @@
 """A sampler and a processor of one's own, used without registering anything.
 
-A processor changes what is predicted of a field before the draw; a sampler draws. Plain functions
-will do. A frozen dataclass can have settings, and with an entry point in its package's
+A processor changes the prediction of a field; a sampler chooses an entry. Plain functions are
+enough. A frozen dataclass can have settings, and with an entry point in its package's
 ``pyproject.toml`` it is found by name: see ``plugin_package``. Needs the extra ``testing``.
 """
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from notelstm import generate, load
 from notelstm.fields import Field
-from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, View
-from notelstm.sampling import Ancestral
-from notelstm.sampling.processors import allow_only
+from notelstm.protocols import Prediction, SamplingContext
+from notelstm.sampling import allow_only
 from notelstm.testing import check_processor, check_sampler
 
 
-def white_keys(field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+def white_keys(
+    field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+) -> Prediction:
     """A processor: fields are known by their role, not by their name."""
-    if field.role != "pitch" or not isinstance(prediction, Categorical):
+    if field.role != "pitch":
         return prediction
     return allow_only(
         prediction, torch.tensor([p % 12 in {0, 2, 4, 5, 7, 9, 11} for p in range(128)])
@@ -36,11 +36,15 @@ class Loyal:
     share: float = 0.5
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
         # What is below the share, stretched, is uniform again.
         again = torch.stack([noise[:, 0] / self.share % 1, noise[:, 1]], dim=1)
-        drawn = prediction.draw(again)
+        drawn = prediction.sample(again)
         return torch.where(noise[:, 0] < self.share, drawn, prediction.mode())
 
 
@@ -50,7 +54,5 @@ check_sampler(Loyal())
 
 bundle = load()
 print("as it is:  ", *generate(bundle, 24, seed=7).pitch)
-print(
-    "white keys:", *generate(bundle, 24, seed=7, sampler=Ancestral(processors=(white_keys,))).pitch
-)
+print("white keys:", *generate(bundle, 24, seed=7, processors=[white_keys]).pitch)
 print("loyal:     ", *generate(bundle, 24, seed=7, sampler=Loyal()).pitch)

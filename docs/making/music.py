@@ -12,12 +12,12 @@ import numpy as np
 from making.frames import frame
 from notelstm import Ancestral, Bundle, Notes, generate
 from notelstm.listening import Sample, page_html, save_audio, save_piano_roll
-from notelstm.sampling import PolyphonyCap, Scale, Temperature, TopP
+from notelstm.sampling import MaxPolyphony, Scale, Temperature, TopP
 
 __all__ = ["make", "prelude"]
 
 _CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_CAREFUL = (Temperature(temperature=0.95), TopP(mass=0.97))
+_CAREFUL = (Temperature(temperature=0.95), TopP(p=0.97))
 
 
 def make(page: Path, folder: Path) -> None:
@@ -36,7 +36,7 @@ def make(page: Path, folder: Path) -> None:
     bundle: Bundle = names["bundle"]
     prompt = prelude()
     continued = _go_on(bundle, prompt, Ancestral(processors=_CAREFUL), seed=7)
-    steered = (Scale(name="A minor pentatonic"), PolyphonyCap(voices=4), *_CAREFUL)
+    steered = (Scale(name="A minor pentatonic"), MaxPolyphony(notes=4), *_CAREFUL)
     five = generate(bundle, seconds=25, sampler=Ancestral(processors=steered), seed=11)
     samples = [
         Sample(notes=names["music"], title="Begun with nothing: the three lines below"),

@@ -27,7 +27,7 @@ from typing import Any
 RESULTS = Path(__file__).with_name("benchmarks.json")
 TABLE = RESULTS.with_suffix(".md")
 SCRIPTS = Path(__file__).parents[2] / "tests" / "benchmarks"
-PACKAGES = ("notelstm", "torch", "numpy", "numba", "pretty_midi", "symusic")
+PACKAGES = ("notelstm", "torch", "numpy", "pretty_midi", "symusic")
 
 
 def names() -> list[str]:

@@ -38,7 +38,7 @@ KINDS: Final = (
     "losses",
     "samplers",
     "processors",
-    "feedbacks",
+    "input_transforms",
     "transforms",
     "callbacks",
     "corpora",

@@ -426,10 +426,10 @@ def test_music_is_steered_and_comes_in_batches(folder: Path, tmp_path: Path) -> 
     model, out = tmp_path / "model", tmp_path / "out.mid"
     made = ["train", str(folder), "-o", str(model), "--recipe", "expressive", "--epochs", "1"]
     assert main([*made, "--set", "model.hidden=8"]) == 0
-    steering = ["--scale", "D dorian", "--pitch-range", "C3", "60", "--polyphony", "2"]
+    steering = ["--scale", "D dorian", "--pitch-range", "C3", "60", "--max-polyphony", "2"]
     drawn = ["--top-p", "0.9", "--top-k", "40", "--min-p", "0.01", "--temperature", "1.1"]
-    shape = ["--largest-chord", "2", "--no-repeat", "5", "--density", "3", "--grid", "0.1"]
-    plain = ["generate", str(model), "-o", str(out), "--seed", "0", "--notes", "60"]
+    shape = ["--max-chord-size", "2", "--no-repeat-ngram", "5", "--density", "3", "--grid", "0.1"]
+    plain = ["generate", str(model), "-o", str(out), "--overwrite", "--seed", "0", "--notes", "60"]
     assert main([*plain, "--batch", "2", *steering, *drawn, *shape]) == 0
     assert not out.exists()
     first, second = (read_midi(tmp_path / f"out-{k}.mid") for k in (1, 2))

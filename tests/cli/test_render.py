@@ -41,7 +41,7 @@ def test_sound_with_a_font(tmp_path: Path) -> None:
     assert plain.read_bytes() != played.read_bytes()
 
 
-@pytest.mark.parametrize(("name", "begin"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml")])
+@pytest.mark.parametrize(("name", "initial_context"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml")])
 def test_pictures(name: str, begin: bytes, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert main(["render", str(STUDY), "-o", str(tmp_path / name)]) == 0

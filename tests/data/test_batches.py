@@ -17,7 +17,8 @@ from notelstm.batch import Batch
 from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
-from notelstm.protocols import Batches, SharedBatches
+from notelstm.protocols import Batches
+from notelstm.training.processes import SharedBatches
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 WINDOWS = st.integers(1, 9)

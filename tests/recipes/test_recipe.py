@@ -50,7 +50,7 @@ def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> N
     assert (bundle.data.name, bundle.data.licence) == ("study", "CC0")
     assert (bundle.data.pieces, bundle.data.notes) == (2, 2 * 768)
     assert (bundle.policy, bundle.context) == (recipe.policy, 25)
-    assert set(bundle.sigmas) == (set() if fault == "point_times" else {"step", "duration"})
+    assert set(bundle.sigmas) == (set() if fault == "point_estimates" else {"step", "duration"})
     notelstm.save(bundle, tmp_path / "model.notelstm")
     loaded = notelstm.load(tmp_path / "model.notelstm")
     assert loaded.settings == json.loads(json.dumps(recipe.to_json()))
@@ -90,7 +90,7 @@ def test_every_setting_is_in_the_record() -> None:
         "model": {"hidden": 3},
         "loss": {"pitch": 0.5},
         "sampler": {"name": "greedy"},
-        "feedback": {"name": "raw-pitch"},
+        "input_transform": {"name": "raw-pitch"},
         "policy": {"drums": True},
         "training": {"seed": 5},
         "window": 30,

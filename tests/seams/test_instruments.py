@@ -74,7 +74,7 @@ def bundle(encoder: LogTimeEncoder | Orchestral) -> Bundle:
 
 def test_fed_notes_keep_their_instruments(caplog: pytest.LogCaptureFixture) -> None:
     made, piece = bundle(Orchestral()), orchestra()
-    session = Session(made.player, made.encoder, made.sampler, lanes=2)
+    session = Session(made.player, made.encoder, made.sampler, batch_size=2)
     for part in (piece[:10], piece[10:], piece[:0]):
         session.feed(part)
     for tracker in session.trackers:

@@ -21,7 +21,7 @@ from notelstm.errors import ConfigError, PluginError
 from notelstm.fields import Event, Field
 from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM
-from notelstm.sampling import Ancestral, ShortestDuration, Temperature
+from notelstm.sampling import Ancestral, MinDuration, Temperature
 
 Install = Callable[..., None]
 
@@ -189,7 +189,7 @@ def test_a_broken_package_is_named(install: Install, source: str, target: str, w
         StepDurationEncoder(),
         LogTimeEncoder(cell=0.02, growth=1.1),
         CompositeLoss(terms={"pitch": (Likelihood(), 0.1), "step": (PositivePressure(), 20.0)}),
-        Ancestral(processors=(Temperature(temperature=0.9), ShortestDuration())),
+        Ancestral(processors=(Temperature(temperature=0.9), MinDuration())),
     ],
     ids=lambda part: type(part).__name__,
 )
@@ -201,7 +201,7 @@ def test_a_built_in_is_rebuilt_alike(part: object) -> None:
 
 def test_a_model_is_rebuilt_from_its_config() -> None:
     model = NoteLSTM(
-        fields=StepDurationEncoder().fields, hidden=8, order=("step", "pitch", "duration")
+        fields=StepDurationEncoder().fields, hidden=8, field_order=("step", "pitch", "duration")
     )
     rebuilt = plugins.build(json.loads(json.dumps(plugins.describe(model))))
     assert isinstance(rebuilt, NoteLSTM)
@@ -305,5 +305,5 @@ def test_settings_that_a_part_refuses_are_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"'temperature' takes these settings.*heat"):
         plugins.build(saved)
     saved["config"] = {"temperature": -1}
-    with pytest.raises(ConfigError, match="a temperature is a number from"):
+    with pytest.raises(ConfigError, match="temperature -1 is not a number from"):
         plugins.build(saved)

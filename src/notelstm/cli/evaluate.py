@@ -98,7 +98,7 @@ def evaluate(
     elif count and prompt_notes:
         written = _continued(bundle, pieces, count, prompt_notes, notes, seed)
     else:
-        written = generate_batch(bundle, notes, batch=count, seed=seed) if count else []
+        written = generate_batch(bundle, notes, batch_size=count, seed=seed) if count else []
     real = pieces.longer_than(1)
     training_music = None if train is None else _music(train, bundle, policy)
     known = None if training_music is None else training_music.named("train")

@@ -101,7 +101,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     made = generate_batch(
         bundle,
         notes,
-        batch=batch,
+        batch_size=batch,
         seconds=seconds,
         prompt=start,
         sampler=sampler,

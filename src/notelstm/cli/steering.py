@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Steering"]
 
 _ABOUT: Final = {
-    "pitch": ("scale", "pitch_range", "no_repeat"),
-    "step": ("polyphony", "largest_chord", "density", "grid"),
+    "pitch": ("scale", "pitch_range", "no_repeat_ngram"),
+    "step": ("max_polyphony", "max_chord_size", "density", "grid"),
 }
 """Which options need a field of which role, or one of events."""
 
@@ -40,9 +40,9 @@ class Steering:
         min_p: Sample only from values at least P times as likely as the most likely one.
         scale: Only notes of a scale: "D dorian", "F# minor", "A blues", "C major pentatonic".
         pitch_range: No note below or above: two names or MIDI note numbers, such as C2 C6.
-        polyphony: At most so many pitches sound at once; 1 for a melody.
-        largest_chord: At most so many notes start together.
-        no_repeat: No sequence of so many pitches occurs twice.
+        max_polyphony: At most so many pitches sound at once; 1 for a melody.
+        max_chord_size: At most so many notes begin together.
+        no_repeat_ngram: No run of so many pitches comes twice.
         density: About so many notes a second.
         grid: Onsets on a grid of so many seconds; of beats, for a model whose times are in beats.
     """
@@ -58,9 +58,9 @@ class Steering:
     pitch_range: Annotated[
         tuple[str, str] | None, arg(metavar="LOW HIGH", help_behavior_hint="")
     ] = None
-    polyphony: _Whole = None
-    largest_chord: _Whole = None
-    no_repeat: _Whole = None
+    max_polyphony: _Whole = None
+    max_chord_size: _Whole = None
+    no_repeat_ngram: _Whole = None
     density: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None
     grid: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
 
@@ -80,26 +80,16 @@ class Steering:
             ConfigError: If the sampler takes no processors, or a setting is out of range.
             PluginError: If there is no such sampler.
         """
-        from notelstm.errors import ConfigError
         from notelstm.plugins import build, settings_of
-        from notelstm.sampling import Temperature
+        from notelstm.sampling.samplers import with_processors
 
         sampler: Sampler = bundle.sampler
-        own = settings_of(sampler).get("processors", ())
         if self.sampler is not None:
-            sampler = build({"kind": "samplers", "name": self.sampler})
-        warm = [] if self.temperature == 1 else [Temperature(temperature=self.temperature)]
+            own = settings_of(sampler).get("processors", ())
+            sampler = with_processors(build({"kind": "samplers", "name": self.sampler}), own)
         self._check_fields(bundle.encoder)
-        processors = (*warm, *own, *self._confining(bundle.encoder), *self._cutting())
-        if "processors" in settings_of(sampler):
-            # What has settings is a dataclass, which its protocol does not say.
-            return dataclasses.replace(sampler, processors=processors)  # type: ignore[type-var]
-        if len(processors) > len(own):
-            raise ConfigError(
-                f"the sampler {type(sampler).__name__} takes no processors",
-                hint="leave out the options that steer the music, or name another --sampler",
-            )
-        return sampler
+        more = (*self._confining(bundle.encoder), *self._cutting())
+        return with_processors(sampler, more, temperature=self.temperature)
 
     def _check_fields(self, encoder: NoteEncoder) -> None:
         """Refuse options that would do nothing, since the model has no field for them.
@@ -131,15 +121,15 @@ class Steering:
             made.append(sampling.PitchRange(low=low, high=high))
         for setting, kind, name in (
             (self.scale, sampling.Scale, "name"),
-            (self.polyphony, sampling.PolyphonyCap, "voices"),
-            (self.largest_chord, sampling.LargestChord, "notes"),
+            (self.max_polyphony, sampling.MaxPolyphony, "notes"),
+            (self.max_chord_size, sampling.MaxChordSize, "notes"),
             (
                 self.grid,
                 functools.partial(sampling.GridSnap, unit="beat" if beats else "s"),
                 "grid",
             ),
-            (self.density, sampling.NoteDensity, "rate"),
-            (self.no_repeat, sampling.NoRepeat, "n"),
+            (self.density, sampling.NoteDensity, "notes_per_second"),
+            (self.no_repeat_ngram, sampling.NoRepeatNGram, "ngram_size"),
         ):
             made += _if_given(setting, kind, name)
         return made
@@ -150,7 +140,7 @@ class Steering:
 
         return [
             *_if_given(self.top_k, sampling.TopK, "k"),
-            *_if_given(self.top_p, sampling.TopP, "mass"),
+            *_if_given(self.top_p, sampling.TopP, "p"),
             *_if_given(self.min_p, sampling.MinP, "ratio"),
         ]
 

@@ -36,7 +36,7 @@ from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, settings_of
-from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler, Transform
+from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler, Transform
 from notelstm.training import Callback, Playing, Trainer, TrainingConfig
 
 __all__ = ["Recipe"]
@@ -72,7 +72,7 @@ class Recipe:
         training: Optimizer, epochs and the rest.
         sampler: How notes are chosen.
         context: Rows that generation and scoring look back on, None for everything.
-        feedback: The note loop's hook, or None.
+        input_transform: The note loop's hook, or None.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Recipe:
     transforms: tuple[Transform, ...] = ()
     training: TrainingConfig = field(default_factory=TrainingConfig)
     context: int | None = None
-    feedback: Feedback | None = None
+    input_transform: InputTransform | None = None
 
     def __post_init__(self) -> None:
         """Check what no part checks by itself.
@@ -325,7 +325,7 @@ class Recipe:
             encoder=self.encoder,
             sampler=self.sampler,
             context=self.context,
-            feedback=self.feedback,
+            input_transform=self.input_transform,
             policy=self.policy,
             data=card,
             settings=self.to_json(),
@@ -333,7 +333,7 @@ class Recipe:
 
     def _check_saved(self, bundle: Bundle) -> None:
         """Say before the first step, not after the last, what a bundle cannot carry."""
-        for name in ("model", "encoder", "sampler", "feedback"):
+        for name in ("model", "encoder", "sampler", "input_transform"):
             part = getattr(bundle, name)
             try:
                 if part is not None:
@@ -355,7 +355,7 @@ class Recipe:
             "model": _described(self.model),
             "loss": _described(self.loss),
             "sampler": _described(self.sampler),
-            "feedback": _described(self.feedback),
+            "input_transform": _described(self.input_transform),
             "policy": asdict(self.policy),
             "training": asdict(self.training),
             "window": self.window,

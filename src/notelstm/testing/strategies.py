@@ -251,7 +251,7 @@ def masks(classes: int, lanes: int = 1) -> SearchStrategy[Tensor]:
     some = st.one_of(st.integers(0, classes - 1).map(lambda c: {c}), everything)
 
     def table(lanes_legal: list[set[int]]) -> Tensor:
-        return torch.tensor([[c in legal for c in range(classes)] for legal in lanes_legal])
+        return torch.tensor([[c in allowed for c in range(classes)] for allowed in lanes_legal])
 
     return st.lists(some, min_size=lanes, max_size=lanes).map(table)
 

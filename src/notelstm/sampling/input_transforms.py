@@ -1,4 +1,4 @@
-"""Hooks of the note loop: what the model reads of the row that was just drawn."""
+"""Input transforms: they map each sampled row to the row that the model reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["RawPitch"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class RawPitch:
-    """The original's ``raw-feedback`` fault: drawn pitches are read without their scaling.
+    """The original's ``raw-feedback`` fault: sampled pitches are read without their scaling.
 
     In training the model reads pitch / 128; here it reads the pitch number itself, far outside
     the range it was trained on.
