@@ -84,7 +84,7 @@ def test_a_kill_in_the_middle_of_saving_leaves_a_whole_checkpoint(tmp_path: Path
     assert in_the_middle, "no kill came while a file was being written"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_real_ctrl_c_saves_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
     process = started(TRAINS_FOR_EVER, tmp_path)
     process.send_signal(number)
