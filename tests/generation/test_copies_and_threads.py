@@ -216,9 +216,14 @@ def test_threads_share_a_model_in_training_mode(shared: str) -> None:
 
 def test_the_outer_use_gives_the_mode_back_after_an_error_too() -> None:
     model = three_heads().train()
-    with pytest.raises(ValueError, match="mine"), in_use(model):
+
+    def fail() -> None:
         with in_use(model):
-            pass
-        assert not any(module.training for module in model.modules())
-        raise ValueError("mine")
+            with in_use(model):
+                pass
+            assert not any(module.training for module in model.modules())
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail()
     assert all(module.training for module in model.modules())

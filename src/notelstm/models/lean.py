@@ -217,7 +217,7 @@ class _Layer:
 
 @final
 class _Linear:
-    """A linear layer as a function of (B, I): (1, I + 1, O) weights, of which the last row is added."""
+    """A linear layer as a function of (B, I): (1, I + 1, O) weights, the last row is the bias."""
 
     def __init__(self, weights: Tensor) -> None:
         self._weights: Final = weights
