@@ -42,7 +42,7 @@ PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
 and its licence, which is not the library's."""
 
 _KEY: Final = "notelstm"
-_LONGEST_HEADER: Final = 2 * 2**20
+_LONGEST_HEADER: Final = 2**20
 """Bytes of description and tensor table; those of a real model are some tens of kilobytes."""
 _DEEPEST: Final = 64
 """Levels of nested lists and mappings in a description."""
@@ -198,7 +198,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
 
     Raises:
         OutputError: If the file cannot be written.
-        BundleError: If the settings, sigmas or unigram are not JSON values, or longer than 2 MB.
+        BundleError: If the settings, sigmas or unigram are not JSON values, or longer than 1 MB.
     """
     about = {
         "format": FORMAT,
@@ -283,6 +283,8 @@ def load(
         _fill(bundle, tensors)
         _check_sum(about, tensors)
     except (BundleError, PluginError) as error:
+        for name, text in vars(error).items():
+            setattr(error, name, _short(text))  # the file may have put anything in there
         error.where = error.where or str(file)
         raise
     # A part that is given settings which are not its own may raise anything.
@@ -305,23 +307,31 @@ def _short(value: object) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The description and the tensors of a file, neither of them checked against the other."""
-    if not path.exists():
-        raise BundleNotFoundError(f"no such model file: {path}", hint="check the path")
-    if not path.is_file():
-        raise BundleError("a folder or a device, not a model file", where=str(path), hint=_HINT)
     try:
+        if not path.exists():
+            raise BundleNotFoundError(f"no such model file: {path}", hint="check the path")
+        if not path.is_file():
+            raise BundleError("a folder or a device, not a model file", where=str(path), hint=_HINT)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:
-            raise ValueError("no header of a safetensors file")
+            raise SafetensorError("no header of a model")
         with safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {}).get(_KEY)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
+    except SafetensorError as error:
         raise BundleError(
             f"truncated, or not a safetensors file: {_short(error)}",
             where=str(path),
             hint="copy it again if it was cut off; otherwise " + _HINT,
+        ) from error
+    except BundleError:
+        raise  # one of them is an OSError too
+    except OSError as error:
+        raise BundleError(
+            f"model file that cannot be read: {error.strerror or error}",
+            where=str(path),
+            hint=_HINT,
         ) from error
     if text is None:
         raise BundleError(

@@ -218,6 +218,8 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(BundleError, match="file without notelstm's description"):
         load(path)
+    with pytest.raises(BundleError, match="cannot be read: File name too long"):
+        load("x" * 5000)
     for no_file in (tmp_path, Path("/dev/zero")):
         with pytest.raises(BundleError, match="a folder or a device, not a model file"):
             load(no_file)

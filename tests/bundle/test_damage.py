@@ -118,10 +118,10 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     whole = bundle()
     path = tmp_path / "long"
     with pytest.raises(BundleError, match=r"description of \d+ bytes, more than.*Shorten"):
-        save(replace(whole, settings={"notes": "x" * 2**21}), path)
+        save(replace(whole, settings={"notes": "x" * 2**20}), path)
     assert not path.exists()
-    save(replace(whole, settings={"notes": "x" * 2**20}), path)
-    assert len(load(path).settings["notes"]) == 2**20
+    save(replace(whole, settings={"notes": "x" * 2**19}), path)
+    assert len(load(path).settings["notes"]) == 2**19
 
 
 def nested(levels: int) -> str:
@@ -131,7 +131,7 @@ def nested(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (nested(1_000_000), "nested more than 64 levels deep"),
+        (nested(200_000), "nested more than 64 levels deep"),
         (nested(500), "nested more than 64 levels deep"),
         (nested(65), "nested more than 64 levels deep"),
         ('{"format": ' + "9" * 5000 + "}", "a whole number of 5000 digits"),
@@ -284,9 +284,9 @@ def test_crafted_files_are_refused_soon_and_in_little_memory(file: Path) -> None
     fine = {"cell": 1e-6, "linear": 0.9, "growth": 1.0000001, "longest": 1.0}
     changed["parts"]["encoder"]["config"] = fine
     craft("cells", changed, tensors)
-    craft("deep", nested(1_000_000))
-    craft("long", '{"format": 1, "settings": [' + "[]," * 650_000 + "[]]}")
-    craft("tensors", small, {f"t{i}": torch.zeros(1) for i in range(15_000)})
+    craft("deep", nested(200_000))
+    craft("long", '{"format": 1, "settings": [' + "[]," * 320_000 + "[]]}")
+    craft("tensors", small, {f"t{i}": torch.zeros(1) for i in range(7_000)})
     header = file.with_name("header")
     header.write_bytes(struct.pack("<Q", 90 * 2**20) + b" " * (90 * 2**20))
     done = subprocess.run(
@@ -468,7 +468,8 @@ def test_constructors_of_models_may_do_what_they_like(file: Path) -> None:
     wanted = Tied()
     assert made.rates == wanted.rates
     assert torch.equal(made.noise, wanted.noise)
-    assert torch.equal(made.inner.lstm.weight_hh_l0, wanted.inner.lstm.weight_hh_l0)
+    for mine, theirs in zip(made.parameters(), wanted.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def wrapped(kind: str) -> tuple[ThreeHeadLSTM, Any]:

@@ -6,7 +6,7 @@ import copy
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -202,7 +202,7 @@ def test_threads_share_a_model_in_training_mode(shared: str) -> None:
     found: dict[int, Any] = {}
 
     def play(seed: int) -> None:
-        mine: NoteModel = model if shared == "model" else Noisy(cast(NoteLSTM, model.inner))
+        mine: NoteModel = model if shared == "model" else Noisy(model.inner)
         found[seed] = drawn(Session(mine, LogTimeEncoder(), Ancestral(), seed=seed), 30)
 
     threads = [threading.Thread(target=play, args=(seed,)) for seed in wanted]
