@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.errors import TrainingError
-from notelstm.training import BestKept, EarlyStop, Event, JsonLog, Trainer
+from notelstm.training import BestKept, EarlyStop, Event, JsonLog, RunFolder, Trainer
 from notelstm.training.callbacks import Run
 
 Make = Callable[[], Any]
@@ -202,7 +203,7 @@ def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: P
     ):
         with pytest.raises(TrainingError, match=said):
             make().trainer([], tmp_path, **options).fit(study.batches, resume=True)
-    with pytest.raises(TrainingError, match=r"a folder of its own.*Resume it"):
+    with pytest.raises(TrainingError, match=r"holds a run already.*Resume it"):
         make().trainer([], tmp_path).fit(study.batches)
 
 
@@ -224,7 +225,7 @@ def test_settings_of_the_recipe_count_too(make: Make, tmp_path: Path) -> None:
 
 def test_nothing_to_resume(make: Make, tmp_path: Path) -> None:
     study = make()
-    with pytest.raises(TrainingError, match="has a checkpoint; got none"):
+    with pytest.raises(TrainingError, match="no checkpoint to resume from"):
         study.trainer([], tmp_path).fit(study.batches, resume=True)
     with pytest.raises(TrainingError, match="has a folder"):
         study.trainer().fit(study.batches, resume=True)
@@ -249,6 +250,12 @@ def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path
         )
 
 
+def damage_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def damage_tail(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -265,20 +272,69 @@ def damage_other(path: Path) -> None:
     torch.save({"model": {}}, path)
 
 
-def damage_list(path: Path) -> None:
-    torch.save([1, 2], path)
-
-
-@pytest.mark.parametrize(
-    "damage", [damage_tail, damage_all, damage_empty, damage_other, damage_list]
+DAMAGES = pytest.mark.parametrize(
+    "damage", [damage_bit, damage_tail, damage_all, damage_empty, damage_other]
 )
-def test_damaged_checkpoints_are_refused(
+
+
+@DAMAGES
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    make: Make,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = make()
+    whole = make().trainer(callbacks(), tmp_path / "whole", epochs=4)
+    whole.fit(study.batches, study.validation)
+    folder = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        make().trainer([*callbacks(), CtrlC(2 * study.batches.steps + 2)], folder, epochs=4).fit(
+            study.batches, study.validation
+        )
+    assert checkpoint(folder)["batch"] == 2
+    damage(folder / "last.pt")
+    resumed = make().trainer(callbacks(), folder, epochs=4)
+    history = resumed.fit(study.batches, study.validation, resume=True)
+    assert len(history.epochs) == 2
+    said = [line for line in caplog.messages if line.startswith("damaged checkpoint")]
+    assert len(said) == 1
+    assert re.search(r"damaged checkpoint .*last\.pt: .*the one before it, .*previous\.pt", said[0])
+    assert same(bits(resumed), bits(whole))
+    assert same(checkpoint(folder), checkpoint(tmp_path / "whole"))
+    assert log(folder) == log(tmp_path / "whole")
+
+
+@DAMAGES
+def test_two_damaged_checkpoints_are_both_named(
     make: Make, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
-    damage(tmp_path / "last.pt")
-    with pytest.raises(TrainingError, match="a checkpoint"):
+    for name in ("last.pt", "previous.pt"):
+        damage(tmp_path / name)
+    with pytest.raises(TrainingError, match=r"damaged .*last\.pt.*damaged .*previous\.pt.*anew"):
+        make().trainer([], tmp_path).fit(study.batches, resume=True)
+
+
+def test_a_crash_between_the_renames_loses_nothing(make: Make, tmp_path: Path) -> None:
+    study = make()
+    whole = make().trainer()
+    whole.fit(study.batches)
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    (tmp_path / "last.pt").replace(tmp_path / "previous.pt")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        make().trainer([], tmp_path).fit(study.batches)
+    again = make().trainer([], tmp_path)
+    again.fit(study.batches, resume=True)
+    assert same(bits(again), bits(whole))
+
+
+def test_a_checkpoint_of_something_else_is_refused(make: Make, tmp_path: Path) -> None:
+    study = make()
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    RunFolder(tmp_path).save("last", {"model": {}})
+    with pytest.raises(TrainingError, match="a checkpoint is of this model"):
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 
@@ -294,8 +350,9 @@ def test_damaged_settings_are_refused(make: Make, tmp_path: Path, text: str) -> 
 def test_a_checkpoint_never_runs_code(make: Make, tmp_path: Path) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
-    torch.save({"model": Path("a class of its own")}, tmp_path / "last.pt")
-    with pytest.raises(TrainingError, match="can be read"):
+    for _ in range(2):
+        RunFolder(tmp_path).save("last", {"model": Path("a class of its own")})
+    with pytest.raises(TrainingError, match=r"damaged checkpoint .*Weights only load failed"):
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 
@@ -304,7 +361,8 @@ def test_models_are_kept_every_few_epochs_and_the_best(make: Make, tmp_path: Pat
     trainer = study.trainer([BestKept()], tmp_path, checkpoint_every=2, epochs=5)
     trainer.fit(study.batches, study.validation)
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"settings.json", "last.pt", "best.pt", "epoch-0002.pt", "epoch-0004.pt"}
+    models = {"best.pt", "epoch-0002.pt", "epoch-0004.pt"}
+    assert files == {"run.lock", "settings.json", "last.pt", "previous.pt"} | models
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert same(best, bits(trainer))
     assert checkpoint(tmp_path)["epoch"] == 5

@@ -26,6 +26,7 @@ from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.testing.makers import long_piece
 from notelstm.training import BestKept, DivergenceGuard, EarlyStop, JsonLog, Trainer, TrainingConfig
+from notelstm.training.run_folder import RunFolder
 
 kind, place, kills, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(1)
@@ -61,7 +62,7 @@ def run(folder):
     model, loss, config, batches, held_out = study()
     callbacks = [EarlyStop(patience=5), BestKept(), DivergenceGuard(), JsonLog()]
     trainer = Trainer(model, loss, config=config, callbacks=callbacks, folder=folder)
-    trainer.fit(batches, held_out, resume=(folder / "last.pt").exists())
+    trainer.fit(batches, held_out, resume=folder.exists() and RunFolder(folder).begun)
     torch.save(model.state_dict(), folder / "end.pt")
 
 def dies_saving(calls):

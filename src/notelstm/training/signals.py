@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-__all__ = ["ctrl_c_waits"]
+__all__ = ["defer_interrupts"]
 
 # Windows has no SIGHUP.
 _ENDS: Final = tuple(
@@ -27,7 +27,7 @@ def _is_heard(number: int) -> bool:
 
 
 @contextlib.contextmanager
-def ctrl_c_waits(interrupted: Callable[[], None]) -> Iterator[None]:
+def defer_interrupts(interrupted: Callable[[], None]) -> Iterator[None]:
     """Let the first Ctrl-C, or request to end, only be noted; a second one ends it at once.
 
     Requests to end are SIGTERM and SIGHUP. SIGTERM is sent when the machine shuts down, when a

@@ -25,8 +25,8 @@ from notelstm.training.keeper import Keeper
 from notelstm.training.position import Position
 from notelstm.training.precision import faster_precision
 from notelstm.training.processes import Processes
-from notelstm.training.run_folder import RunFolder
-from notelstm.training.signals import ctrl_c_waits
+from notelstm.training.run_folder import RunFolder, exclusive
+from notelstm.training.signals import defer_interrupts
 from notelstm.training.step import TrainStep
 from notelstm.training.stepper import Stepper
 from notelstm.training.throughput import FiniteWatch, Laps
@@ -199,13 +199,13 @@ class Trainer:
         names = self._stepper.tally.names
         self.measured = (*names("loss"), *(names("validation") if validation else ()))
         history: list[dict[str, float]] = []
-        with self._processes.joined(self.device):
+        with self._processes.joined(self.device), exclusive(self.folder):
             self._begin(batches, resume)
             try:
                 self._tell("start")
                 self._check_end()
                 self._hold_on()
-                with ctrl_c_waits(self._interrupt):
+                with defer_interrupts(self._interrupt):
                     while not self._finished:
                         history += self._next_epoch(batches, validation)
                     self._keeper.save()
