@@ -205,7 +205,7 @@ def test_one_process_cannot_run_twice_in_a_folder_either(
 def test_a_folder_that_cannot_be_locked(make: Callable[[], Any], tmp_path: Path) -> None:
     study = make()
     (tmp_path / "run.lock").mkdir()
-    with pytest.raises(OutputError, match="run folder cannot be locked: .*Name a folder"):
+    with pytest.raises(OutputError, match=r"run folder cannot be locked: .*Name a folder"):
         study.trainer([], tmp_path).fit(study.batches)
 
 
