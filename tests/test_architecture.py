@@ -20,7 +20,7 @@ import notelstm
 PACKAGE = Path(notelstm.__file__).parent
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "_version"}),
+    frozenset({"errors", "_format_1", "_version"}),
     frozenset({"notes", "fields", "tree", "batch", "files"}),
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),

@@ -17,7 +17,7 @@ from torch import nn
 
 from notelstm.batch import Batch
 from notelstm.fields import Rows
-from notelstm.recipes import Recipe, expressive, override
+from notelstm.recipes import Recipe, expressive, with_settings
 from notelstm.testing.makers import long_piece
 from notelstm.training import JsonLog, Progress, Trainer
 from notelstm.training.callbacks import Event, Run
@@ -106,7 +106,7 @@ def measure(recipe: Recipe) -> list[tuple[float, float]]:
 
 def figures() -> dict[str, float]:
     """The ratio's median and quartiles, and the bare step."""
-    pairs = measure(override(expressive(), {"training": {"epochs": 1, "device": "cpu"}}))
+    pairs = measure(with_settings(expressive(), {"training": {"epochs": 1, "device": "cpu"}}))
     low, median, high = np.percentile([trainer / bare for trainer, bare in pairs], [25, 50, 75])
     return {
         "trainer / bare step": float(median),
@@ -118,7 +118,7 @@ def figures() -> dict[str, float]:
 
 
 def test_the_trainer_costs_little_more_than_the_bare_step() -> None:
-    recipe = override(expressive(), {"training": {"epochs": 1, "device": "cpu"}})
+    recipe = with_settings(expressive(), {"training": {"epochs": 1, "device": "cpu"}})
     pairs = measure(recipe)
     ratios = np.array([trainer / bare for trainer, bare in pairs])
     low, median, high = np.percentile(ratios, [25, 50, 75])

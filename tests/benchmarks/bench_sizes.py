@@ -19,7 +19,7 @@ import torch
 from notelstm.batch import Batch
 from notelstm.data.packed import PackedRows
 from notelstm.protocols import Batches
-from notelstm.recipes import Recipe, expressive, override, reference
+from notelstm.recipes import Recipe, expressive, reference, with_settings
 from notelstm.testing.makers import random_rows
 from notelstm.training import Processes, TrainStep
 from notelstm.training.stepper import Stepper
@@ -82,17 +82,17 @@ def measure(recipe: Recipe) -> list[list[float]]:
 
 def figures() -> dict[str, float]:
     """Targets a second on each size of corpus."""
-    small = override(expressive(hidden=128), {"window": 128})
+    small = with_settings(expressive(hidden=128), {"window": 128})
     return {
         f"{recipe.name}: {size:,} pieces, targets/s": float(speed)
-        for recipe in (override(reference(), {"shuffle": True}), small)
+        for recipe in (with_settings(reference(), {"shuffle": True}), small)
         for size, speed in zip(SIZES, np.median(measure(recipe), axis=0), strict=True)
     }
 
 
 def test_a_larger_corpus_is_not_slower() -> None:
-    small = override(expressive(hidden=128), {"window": 128})
-    for recipe in (override(reference(), {"shuffle": True}), small):
+    small = with_settings(expressive(hidden=128), {"window": 128})
+    for recipe in (with_settings(reference(), {"shuffle": True}), small):
         speeds = np.array(measure(recipe))
         ratios = np.median(speeds / speeds[:, :1], axis=0)
         shown = ", ".join(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from notelstm.recipes import override, reference
+from notelstm.recipes import reference, with_settings
 from notelstm.testing.makers import long_piece
 from notelstm.training import Trainer
 from notelstm.training.callbacks import Event, Run
@@ -110,7 +110,7 @@ class TakeTurns:
 def measure() -> NDArray[np.float64]:
     """(steps, 3) targets per second: of carried state, of the original, of its steps alone."""
     torch.manual_seed(0)
-    recipe = override(
+    recipe = with_settings(
         reference(last_only=False),
         {
             "lanes": True,

@@ -16,11 +16,11 @@ from notelstm.midi import write_midi
 from notelstm.notes import Notes
 
 SETTINGS = {
-    "epochs": 40,
+    "training": {"epochs": 40},
     "batch": 8,
     "feedback": None,
-    "encoder": {"name": "log-time", "cell": 0.01},
-    "sampler": {"name": "ancestral", "inner": {"deep": [1, "x"]}},
+    "encoder": {"kind": "encoders", "name": "log-time", "config": {"cell": 0.01}},
+    "sampler": {"missing": "mine.Sampler", "config": {"inner": {"deep": [1, "x"]}}},
 }
 
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from notelstm.losses import CompositeLoss
 from notelstm.protocols import Batches
-from notelstm.recipes import Recipe, expressive, override, reference
+from notelstm.recipes import Recipe, expressive, reference, with_settings
 from notelstm.testing.makers import long_piece
 from notelstm.training import Processes, Trainer, TrainingConfig, TrainStep
 from notelstm.training.stepper import Stepper
@@ -87,9 +87,11 @@ def pieces() -> list[Any]:
 
 @functools.cache
 def recipes() -> tuple[Recipe, ...]:
-    small = override(expressive(hidden=8), {"window": 9, "batch": 3, "training": {"warmup": 2}})
+    small = with_settings(
+        expressive(hidden=8), {"window": 9, "batch": 3, "training": {"warmup": 2}}
+    )
     every = reference(last_only=False, point_times=False)
-    return (*(override(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
+    return (*(with_settings(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
 
 
 def steps_on_meta(

@@ -16,7 +16,7 @@ import pytest
 from notelstm.errors import ConfigError, DataError, MissingExtraError
 from notelstm.generation import generate
 from notelstm.midi import read_midi
-from notelstm.recipes import expressive, override
+from notelstm.recipes import expressive, with_settings
 from notelstm.testing.makers import long_piece
 from notelstm.training import JsonLog, Profile, Progress, Report, Samples, TensorBoard
 
@@ -53,7 +53,7 @@ def test_a_short_run_adds_nothing_to_a_log(make: Make, capsys: pytest.CaptureFix
 
 
 def small() -> Any:
-    return override(expressive(hidden=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
+    return with_settings(expressive(hidden=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
 
 
 def tunes() -> list[Any]:

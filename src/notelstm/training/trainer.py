@@ -119,7 +119,7 @@ class Trainer:
             callbacks=self.callbacks,
             folder=self._run_folder,
         )
-        self._settings: Final = {**asdict(config), **(settings or {})}
+        self._settings: Final = {"training": asdict(config), **(settings or {})}
         self._asked: Wishes = Wishes()
         self._fault = ""
         self.steps_per_epoch: int = 0
