@@ -194,9 +194,12 @@ def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: P
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     assert len(make().trainer([], tmp_path, epochs=2).fit(study.batches, resume=True).epochs) == 1
     # What is noted is what was asked for last.
-    assert json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["epochs"] == 2
+    assert (
+        json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["training"]["epochs"]
+        == 2
+    )
     for options, said in (
-        ({"learning_rate": 0.1}, "learning_rate: 0.005 became 0.1"),
+        ({"learning_rate": 0.1}, "training.learning_rate: 0.005 became 0.1"),
         ({"optimizer": "adamw"}, "optimizer: 'sgd' became 'adamw'"),
         ({"seed": 3}, "seed: 0 became 3"),
     ):
