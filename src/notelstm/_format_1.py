@@ -20,6 +20,13 @@ _KINDS: Final = {
     "feedback": "feedbacks",
 }
 
+_TRAINING: Final = {
+    "accumulate": "accumulate_grad_batches",
+    "clip": "max_grad_norm",
+    "warmup": "warmup_steps",
+}
+"""Settings of the training that had other names."""
+
 
 def upgraded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a recipe in today's form; anything else is returned as it is.
@@ -34,6 +41,8 @@ def upgraded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, kind in _KINDS.items():
         if new.get(key) is not None:
             new[key] = _part(kind, new[key])
+    training = dict(new.get("training", {}))
+    new["training"] = {_TRAINING.get(key, key): value for key, value in training.items()}
     # Not recorded then; few pieces are trained on with a smaller batch today.
     new["min_steps_per_epoch"] = 50
     new["transforms"] = [_part("transforms", part) for part in new.get("transforms", [])]

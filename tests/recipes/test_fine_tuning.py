@@ -25,8 +25,7 @@ from notelstm.models import NoteLSTM
 from notelstm.protocols import Prediction
 from notelstm.recipes import FAULTS, Recipe, expressive, reference, with_settings
 from notelstm.sampling import Greedy, RawPitch, Temperature, TopK
-from notelstm.training import Event, TrainingConfig
-from notelstm.training.callbacks import Run
+from notelstm.training import Callback, Trainer, TrainingConfig
 
 SETTINGS = {"model": {"hidden": 8}, "training": {"epochs": 1}, "batch": 4}
 
@@ -81,10 +80,10 @@ UNLIKE_ANY_DEFAULT = Recipe(
         optimizer="adamw",
         learning_rate=0.04,
         schedule="cosine",
-        warmup=3,
-        accumulate=2,
+        warmup_steps=3,
+        accumulate_grad_batches=2,
         weight_decay=0.3,
-        clip=0.7,
+        max_grad_norm=0.7,
         checkpoint_every=4,
         seed=11,
         device="cpu",
@@ -131,15 +130,14 @@ def test_the_pretrained_model_has_its_recipe() -> None:
     assert dict(built.config) == dict(bundle.model.config)
 
 
-class Losses:
+class Losses(Callback):
     """The loss of each epoch."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "epoch":
-            self.seen.append(event.values["loss"])
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        self.seen.append(metrics["loss"])
 
 
 def test_it_begins_with_what_was_learnt(tmp_path: Path) -> None:

@@ -60,11 +60,11 @@ def test_settings_of_the_recipe_and_of_its_parts() -> None:
     recipe = changed(
         *["window=30", "scored=every", "shuffle=true", "training.epochs=3"],
         *["training.learning_rate=1", "policy.drums=true", "model.hidden=7", "context=none"],
-        *["training.clip=0.5", "sampler.processors=[]"],
+        *["training.max_grad_norm=0.5", "sampler.processors=[]"],
     )
     assert (recipe.window, recipe.scored, recipe.shuffle) == (30, "every", True)
     assert (recipe.training.epochs, recipe.training.learning_rate) == (3, 1)
-    assert recipe.training.clip == 0.5
+    assert recipe.training.max_grad_norm == 0.5
     assert recipe.policy.drums
     assert recipe.context is None
     assert model_settings(recipe) == {"sigmoid": True, "point_times": True, "hidden": 7}
@@ -159,8 +159,8 @@ REFUSED = {
     "model.hidden=big": r"model\.hidden is 'big', not a whole number",
     "model.sigmoid=0": r"model\.sigmoid is 0, not true or false",
     "model.hidden={a=1}": r"model\.hidden is .*, not a whole number",
-    "training.clip=x": r"training\.clip is 'x', not a number or none",
-    "training.clip=-1": "clip is",
+    "training.max_grad_norm=x": r"training\.max_grad_norm is 'x', not a number or none",
+    "training.max_grad_norm=-1": "max_grad_norm is -1",
     "training.optimizer=foo": r"training\.optimizer is 'foo', not 'sgd' or 'adamw'",
     "policy.tracks=foo": r"policy\.tracks is 'foo'",
     "encoder.cell=0.1": r"unknown setting 'encoder\.cell'. Leave it out: encoder has no settings",
@@ -174,7 +174,7 @@ REFUSED = {
     "transforms=[{name='transpose', low=3, high=1}]": "low",
     "training.schedule=linear": r"schedule is 'linear', not 'constant' or 'cosine'",
     "training.precision=float16": r"precision is 'float16', not 'float32' or 'bfloat16' or 'auto'",
-    "training.warmup=-1": "warmup is",
+    "training.warmup_steps=-1": "warmup_steps is -1",
     "sampler.processors=['nope']": "'nope'",
     "sampler.processors=[{name='temperature', temperatur=1}]": r"temperatur'.*temperature",
     "sampler.processors=[{name='temperature', temperature=0}]": "temperature",

@@ -39,7 +39,7 @@ def events(hidden: int = 128) -> Recipe:
         window=64,
         lanes=True,
         batch=16,
-        training=TrainingConfig(optimizer="adamw", learning_rate=0.003, clip=1.0),
+        training=TrainingConfig(optimizer="adamw", learning_rate=0.003, max_grad_norm=1.0),
     )
 
 

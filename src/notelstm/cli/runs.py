@@ -87,22 +87,22 @@ def run_recipe(
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import BestKept, JsonLog, Processes, Progress
+    from notelstm.training import BestCheckpoint, DistributedGroup, JSONLogger, Progress
 
     lines = EpochLines()
-    best = [BestKept()] if validation else []
+    best = [BestCheckpoint()] if validation else []
     card = DataCard(name=source.name, licence=source.licence)
     bundle = recipe.train(
         pieces,
         validation=validation,
         folder=output.with_name(output.name + ".run"),
         resume=resume,
-        callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
+        callbacks=[JSONLogger(), lines, Progress(), *best, *callbacks],
         data=card,
         init_from=start,
     )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
-    if Processes().first:
+    if DistributedGroup().is_main_process:
         save(bundle, output, half=half)
     print(f"trained {lines.summary()}")
     return bundle

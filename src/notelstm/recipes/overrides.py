@@ -260,8 +260,8 @@ def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
         ConfigError: If a setting does not exist or cannot have that value.
 
     Example:
-        >>> part("callbacks", "early-stop", ["patience=3"])
-        EarlyStop(patience=3, least=0.0, watch='validation')
+        >>> part("callbacks", "early-stopping", ["patience=3"])
+        EarlyStopping(patience=3, least=0.0, watch='validation')
     """
     return _changed(f"{kind}.{name}", find(kind, name).load(), parse_settings(settings))
 

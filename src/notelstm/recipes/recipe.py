@@ -6,14 +6,14 @@ import hashlib
 import logging
 import numbers
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
 import torch
 
-from notelstm.bundle import Bundle, DataCard
+from notelstm.bundle import Bundle, DataCard, save
 from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
 from notelstm.data.dataset import Scored
 from notelstm.data.packed import PackedRows
@@ -33,8 +33,10 @@ from notelstm.notes import Notes
 from notelstm.plugins import build, describe, missing_parts
 from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler, Transform
 from notelstm.recipes.model_spec import ModelSpec
+from notelstm.recipes.pieces import as_pieces
 from notelstm.recipes.values import checked, constructed, settings_taken, unknown_setting
-from notelstm.training import Callback, Playing, Trainer, TrainingConfig
+from notelstm.training import Callback, Progress, Trainer, TrainingConfig
+from notelstm.training.progress import ProgressLog, progress_on_stderr
 
 __all__ = ["Recipe"]
 
@@ -154,16 +156,18 @@ class Recipe:
             return self.loss
         return CompositeLoss.for_fields(self.encoder.fields)
 
-    def encode(self, pieces: Sequence[Notes]) -> list[Rows]:
+    def encode(self, pieces: Iterable[Notes]) -> list[Rows]:
         """The rows of each piece, (N, F) each.
 
         Raises:
             EncodingError: If a piece is outside the encoder's domain: which one and why.
         """
-        return list(self._encoded(pieces))
+        return list(self._encoded(pieces, None))
 
-    def _encoded(self, pieces: Sequence[Notes]) -> Iterator[Rows]:
+    def _encoded(self, pieces: Iterable[Notes], total: int | None) -> Iterator[Rows]:
+        log = ProgressLog()
         for i, piece in enumerate(pieces):
+            log.counted("encoded", i, total)
             try:
                 yield self.encoder.encode(piece)
             except EncodingError as error:
@@ -177,13 +181,16 @@ class Recipe:
     ) -> Sequence[Rows]:
         """The rows of each piece: of few notes in memory, of many on the disk."""
         if sum(map(len, pieces)) <= _IN_MEMORY:
-            return self.encode(pieces)
+            return list(self._encoded(pieces, len(pieces)))
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
-        return PackedRows.on_disk(self._encoded(pieces), folder)
+        return PackedRows.on_disk(self._encoded(pieces, len(pieces)), folder)
 
     def batches(self, rows: Sequence[Rows], *, held_out: bool = False) -> Batches:
         """Cut rows into batches as the recipe trains on them.
+
+        Where an epoch would have fewer steps than `min_steps_per_epoch`, the batches are smaller
+        than `batch`, and a warning says so.
 
         Args:
             rows: Of each piece, (N, F).
@@ -204,14 +211,10 @@ class Recipe:
                 len(rows),
                 self.window,
             )
-        kind = LaneBatches if self.lanes else WindowBatches
-        batches = kind(
-            dataset=dataset,
-            batch=self.batch,
-            shuffle=self.shuffle and not held_out,
-            seed=self.training.seed,
-        )
-        if held_out or not self.transforms:
+        if held_out:
+            return self._cut(dataset, self.batch, shuffle=False)
+        batches = self._cut(dataset, self._batch_size(dataset), shuffle=self.shuffle)
+        if not self.transforms:
             return batches
         return Augmented(
             batches=batches,
@@ -220,11 +223,37 @@ class Recipe:
             seed=self.training.seed,
         )
 
+    def _cut(
+        self, dataset: SequenceDataset, batch: int, *, shuffle: bool
+    ) -> LaneBatches | WindowBatches:
+        kind = LaneBatches if self.lanes else WindowBatches
+        return kind(dataset=dataset, batch=batch, shuffle=shuffle, seed=self.training.seed)
+
+    def _batch_size(self, dataset: SequenceDataset) -> int:
+        """`batch`, or the largest half, quarter ... of it that gives an epoch enough steps."""
+
+        def steps(size: int) -> int:
+            num_batches = self._cut(dataset, size, shuffle=False).steps
+            return -(-num_batches // self.training.accumulate_grad_batches)
+
+        size = self.batch
+        while size > 1 and steps(size) < self.min_steps_per_epoch:
+            size //= 2
+        if size < self.batch:
+            _log.warning(
+                "an epoch has only %d steps of batch %d: training with batch %d, %d steps an epoch",
+                steps(self.batch),
+                self.batch,
+                size,
+                steps(size),
+            )
+        return size
+
     def train(
         self,
-        pieces: Sequence[Notes],
+        pieces: Iterable[Notes] | Iterable[tuple[str, Notes]],
         *,
-        validation: Sequence[Notes] = (),
+        validation: Iterable[Notes] | Iterable[tuple[str, Notes]] = (),
         folder: str | os.PathLike[str] | None = None,
         resume: bool = False,
         callbacks: Sequence[Callback] = (),
@@ -233,12 +262,19 @@ class Recipe:
     ) -> Bundle:
         """Train a model on pieces.
 
+        Progress is shown as a bar in a terminal or notebook, otherwise logged at least every 10
+        seconds, on the error stream unless the program has set up logging; give a
+        :class:`~notelstm.training.Progress` among the callbacks to change that.
+
         Args:
-            pieces: Training pieces.
-            validation: Held-out pieces whose loss is measured after each epoch.
-            folder: The run folder; None to keep no checkpoints.
-            resume: Go on with the run in `folder`.
-            callbacks: What happens beside training.
+            pieces: Training pieces, or pairs of a name and a piece: a list, a
+                :class:`~notelstm.data.Corpus`, ``Folder(...).pieces()`` or any other iterable.
+            validation: Held-out pieces, in the same forms, whose loss is measured after each epoch.
+            folder: The run folder; None to keep no checkpoints. After Ctrl-C it also has the model
+                as it was then, ``interrupted.notelstm``: that of the last epoch, or with
+                :class:`~notelstm.training.BestCheckpoint` that of the best epoch.
+            resume: Continue the run in `folder`.
+            callbacks: Callbacks of the trainer.
             data: Name and licence of the pieces; counts and fingerprint are filled in here.
             init_from: A trained model whose weights are the initial ones; the recipe is then
                 the one of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`. None to train
@@ -248,50 +284,69 @@ class Recipe:
             The trained model with all its parts, ready to be saved.
 
         Raises:
-            DataError: If no piece is long enough.
+            DataError: If there are no pieces, or none is long enough.
             EncodingError: If a piece is outside the encoder's domain.
-            ConfigError: If the recipe builds another model than `init_from` has.
+            ConfigError: If the recipe builds another model than `init_from` has, or a callback
+                cannot work in this run; before any piece is read.
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
         """
-        if not pieces:
-            raise DataError("there are no pieces to train on", hint="check the folder or the list")
-        rows = self._rows(pieces, folder)
+        if not any(isinstance(callback, Progress) for callback in callbacks):
+            callbacks = [*callbacks, Progress()]
         model = self.build_model()
-        card = replace(
-            data or DataCard(),
-            fingerprint=_fingerprint(pieces),
-            pieces=len(pieces),
-            notes=sum(map(len, pieces)),
-        )
         if init_from is not None:
             _initialize(model, init_from)
-            card = card.after(init_from.data)
-        bundle = self._bundle(model, card)
-        self._warn_of_missing_parts()
+        bundle = self._bundle(model)
         for callback in callbacks:
-            if isinstance(callback, Playing):
-                callback.play_with(bundle)
+            if isinstance(callback, Callback):  # the trainer refuses anything else
+                callback.on_bundle_ready(bundle)
         trainer = Trainer(
             model,
             self.build_loss(),
             config=self.training,
             callbacks=callbacks,
             folder=folder,
-            settings={**self.to_dict(), "data": asdict(card)},
+            settings=self.to_dict(),
         )
-        held_out = (
-            self.batches(self._rows(validation, folder), held_out=True) if validation else None
-        )
-        trainer.fit(self.batches(rows), held_out, resume=resume)
+        has_validation = not (isinstance(validation, Sized) and len(validation) == 0)
+        trainer.check(validation=has_validation)
+        self._warn_of_missing_parts()
+        with progress_on_stderr():
+            pieces = as_pieces(pieces)
+            if not len(pieces):
+                raise DataError(
+                    "there are no pieces to train on", hint="check the folder or the list"
+                )
+            card = replace(
+                data or DataCard(),
+                fingerprint=_fingerprint(pieces),
+                pieces=len(pieces),
+                notes=sum(map(len, pieces)),
+            )
+            rows = self._rows(pieces, folder)
+            held_out = as_pieces(validation) if has_validation else ()
+            held_out_batches = (
+                self.batches(self._rows(held_out, folder), held_out=True) if len(held_out) else None
+            )
+            try:
+                trainer.fit(self.batches(rows), held_out_batches, resume=resume, data=asdict(card))
+            except KeyboardInterrupt:
+                if not trainer.interrupted:  # a second one, that does not wait for anything
+                    raise
         cast(torch.nn.Module, model).to("cpu").eval()
-        return replace(
+        bundle = replace(
             bundle,
+            data=card if init_from is None else card.after(init_from.data),
             sigmas=fit_sigmas(bundle.player, rows),
             unigram=fit_unigram(pieces).to_json(),
         )
+        if trainer.folder is not None:
+            _save_if(trainer.interrupted, bundle, trainer.folder / "interrupted.notelstm")
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        return bundle
 
-    def _bundle(self, model: NoteModel, card: DataCard) -> Bundle:
+    def _bundle(self, model: NoteModel) -> Bundle:
         return Bundle(
             model=model,
             encoder=self.encoder,
@@ -299,7 +354,6 @@ class Recipe:
             context=self.context,
             feedback=self.feedback,
             policy=self.policy,
-            data=card,
             settings=self.to_dict(),
         )
 
@@ -403,6 +457,15 @@ def _initialize(model: NoteModel, bundle: Bundle) -> None:
             + str(error).splitlines()[-1].strip(),
             hint="use the recipe of bundle.recipe()",
         ) from error
+
+
+def _save_if(interrupted: bool, bundle: Bundle, path: Path) -> None:
+    """Write the model of an interrupted run; remove that of an earlier interruption otherwise."""
+    if interrupted:
+        save(bundle, path)
+        _log.warning("the model of the last epoch is in %s", path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fingerprint(pieces: Sequence[Notes]) -> str:

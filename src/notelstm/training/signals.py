@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["ctrl_c_waits"]
+__all__ = ["defer_interrupts"]
 
 
 def _is_heard(number: int) -> bool:
@@ -20,7 +20,7 @@ def _is_heard(number: int) -> bool:
 
 
 @contextlib.contextmanager
-def ctrl_c_waits(interrupted: Callable[[], None]) -> Iterator[None]:
+def defer_interrupts(interrupted: Callable[[], None]) -> Iterator[None]:
     """Let the first Ctrl-C, or request to end, only be noted; a second one ends it at once.
 
     A request to end (SIGTERM) comes from a machine that shuts down, from a cluster that wants its
