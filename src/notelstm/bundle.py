@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,13 +24,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from notelstm._format_1 import upgraded_settings
 from notelstm._version import __version__
 from notelstm.errors import BundleError, BundleNotFoundError, PluginError
 from notelstm.files import written_whole
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models.windowed import Windowed
-from notelstm.plugins import Saved, build, describe
+from notelstm.plugins import Saved, build, describe, missing_parts
 from notelstm.protocols import Feedback, NoteEncoder, NoteModel, Sampler
+
+if TYPE_CHECKING:
+    from notelstm.recipes.recipe import Recipe
 
 __all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load", "save"]
 
@@ -140,17 +144,32 @@ class Bundle:
         """The model as it generates and is scored: windowed if it looks back on `context` rows."""
         return self.model if self.context is None else Windowed(self.model, self.context)
 
+    def recipe(self, *, epochs: int = 5, lr_divisor: float = 20.0, **parts: Any) -> Recipe:
+        """The recipe that trained the model, adapted for fine-tuning.
+
+        It is what the bundle records (optimizer, schedule, loss, transforms, batches), with the
+        bundle's own model, encoder, sampler, feedback, context and reading policy. Only the number
+        of epochs, the learning rate and the device, which is ``"auto"``, are changed.
+
+        Args:
+            epochs: Passes over the training set.
+            lr_divisor: Divides the recorded learning rate, above 0; a smaller rate keeps the
+                weights near the trained ones.
+            **parts: Settings of the recipe in place of the recorded ones, such as a loss without
+                an entry point.
+
+        Raises:
+            ConfigError: If the bundle does not record its recipe, or `lr_divisor` is not above 0.
+            PluginError: If a recorded part cannot be rebuilt and is not in `parts`.
+        """
+        # Recipes build bundles, so bundles import them late.
+        from notelstm.recipes.fine_tuning import recorded_recipe
+
+        return recorded_recipe(self, epochs=epochs, lr_divisor=lr_divisor, parts=parts)
+
     def with_sampler(self, sampler: Sampler) -> Bundle:
         """The same bundle with another way of choosing."""
         return replace(self, sampler=sampler)
-
-
-def _saved_or_placeholder(part: object) -> Saved:
-    """A part as JSON; one without an entry point only by what lacks it, to be passed to `load`."""
-    try:
-        return describe(part)
-    except PluginError as error:
-        return {"missing": error.got or error.problem}
 
 
 def _unwrapped(model: object) -> nn.Module:
@@ -204,10 +223,9 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
         "format": FORMAT,
         "version": __version__,
         "parts": {
-            "model": _saved_or_placeholder(_unwrapped(bundle.model)),
-            "encoder": _saved_or_placeholder(bundle.encoder),
-            "sampler": _saved_or_placeholder(bundle.sampler),
-            "feedback": None if bundle.feedback is None else _saved_or_placeholder(bundle.feedback),
+            name: None if part is None else describe(part, lenient=True)
+            for name in _KINDS
+            for part in [_unwrapped(bundle.model) if name == "model" else getattr(bundle, name)]
         },
         "context": bundle.context,
         "policy": asdict(bundle.policy),
@@ -428,7 +446,7 @@ def _rebuilt(
         sigmas={name: float(sigma) for name, sigma in sigmas.items()},
         unigram=unigram,
         data=_card(about["data"]),
-        settings=settings,
+        settings=upgraded_settings(settings),
         version=version,
     )
     if bundle.model.fields != bundle.encoder.fields:
@@ -447,9 +465,9 @@ def _part(name: str, saved: Saved | None) -> Any:
         return None
     if saved is None or saved.get("kind", _KINDS[name]) != _KINDS[name]:
         raise TypeError(f"{name} is {saved}")
-    if "missing" in saved:
+    if missing := missing_parts(saved):
         raise BundleError(
-            f"the {name} was saved without an entry point: {_short(saved['missing'])}",
+            f"the {name} cannot be rebuilt: {_short(', '.join(missing))} has no entry point",
             hint=f"call load(path, {name}=...)",
         )
     return build(saved)

@@ -48,7 +48,7 @@ def test_a_run_that_goes_to_its_end_has_nothing_to_say(
     assert [line.partition(" ")[0] for line in err.splitlines()] == ["epoch"]
 
 
-@pytest.mark.parametrize("command", ["early-stop:patience=x", "nothing", "samples:every=0"])
+@pytest.mark.parametrize("command", ["early-stopping:patience=x", "nothing", "samples:every=0"])
 def test_a_callback_that_cannot_be_made_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

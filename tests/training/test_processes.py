@@ -18,7 +18,7 @@ from notelstm.cli import main
 from notelstm.errors import ConfigError
 from notelstm.midi import write_midi
 from notelstm.testing.makers import long_piece
-from notelstm.training import Processes
+from notelstm.training import DistributedGroup
 from notelstm.training.config import pick_device
 
 pytestmark = pytest.mark.skipif(
@@ -129,9 +129,7 @@ def test_a_lost_process_ends_all_and_the_run_resumes_to_the_same_bits(played: Pl
     first, lost = found["ended"]
     assert lost == {"error": "killed"}
     assert first["error"] == "TrainingError"
-    assert (
-        "all 2 processes of a run go on to its end; got one that does not answer" in first["said"]
-    )
+    assert "one of the 2 processes does not answer" in first["said"]
     assert first["said"].endswith("then start all again and resume")
     assert "GLHF" not in first["said"]
     assert first["after"] < 30
@@ -181,9 +179,9 @@ def test_only_a_launcher_makes_several(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    processes = Processes()
-    assert (processes.rank, processes.count) == (rank, count)
-    assert processes.first == (rank == 0)
+    group = DistributedGroup()
+    assert (group.rank, group.world_size) == (rank, count)
+    assert group.is_main_process == (rank == 0)
 
 
 def test_each_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +204,8 @@ def test_each_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MASTER_ADDR", "here")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
-        pytest.raises(ConfigError, match=r"on CPUs, or on CUDA devices; got mps"),
-        Processes().joined(torch.device("mps")),
+        pytest.raises(ConfigError, match="several processes cannot train on mps"),
+        DistributedGroup().initialized(torch.device("mps")),
     ):
         pass
 
@@ -216,12 +214,12 @@ DOOMED = """
 import os, signal, sys
 from notelstm.cli import main
 from notelstm.training import Trainer
-ends_here = Trainer._ends_here
+ends_here = Trainer._epoch_ends_here
 def looks(self, lost):
-    if os.environ["RANK"] == "1" and self._at.steps == 8:
+    if os.environ["RANK"] == "1" and self.state.steps == 8:
         os.kill(os.getpid(), signal.SIGKILL)
     return ends_here(self, lost)
-Trainer._ends_here = looks
+Trainer._epoch_ends_here = looks
 sys.exit(main())
 """
 
@@ -257,7 +255,7 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
 
     killed = launched(str(tmp_path / "doomed.py"), *arguments("two.notelstm"))
     assert killed.returncode == 1
-    assert "all 2 processes of a run go on to its end; got one" in killed.stderr
+    assert "one of the 2 processes does not answer" in killed.stderr
     assert "SIGKILL" in killed.stderr
     assert not (tmp_path / "two.notelstm").exists()
 

@@ -17,17 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.errors import TrainingError
-from notelstm.training import BestKept, EarlyStop, Event, JsonLog, RunFolder, Trainer
-from notelstm.training.callbacks import Run
+from notelstm.training import (
+    BestCheckpoint,
+    Callback,
+    EarlyStopping,
+    JSONLogger,
+    RunFolder,
+    Trainer,
+)
 
 Make = Callable[[], Any]
 OPTIMIZERS = pytest.mark.parametrize(
-    "options", [{}, {"optimizer": "adamw", "weight_decay": 0.01, "clip": 1.0}]
+    "options", [{}, {"optimizer": "adamw", "weight_decay": 0.01, "max_grad_norm": 1.0}]
 )
 
 
 def bits(trainer: Trainer) -> dict[str, Tensor]:
-    return {k: v.clone() for k, v in trainer.step.model.state_dict().items()}
+    return {k: v.clone() for k, v in trainer.module.model.state_dict().items()}
 
 
 def same(a: Any, b: Any) -> bool:
@@ -55,28 +61,28 @@ def log(folder: Path) -> list[dict[str, float]]:
 
 
 def callbacks() -> list[Any]:
-    return [EarlyStop(patience=3), BestKept(), JsonLog()]
+    return [EarlyStopping(patience=3), BestCheckpoint(), JSONLogger()]
 
 
-class StopAfter:
+class StopAfter(Callback):
     """Ends a run in good order after so many epochs."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "epoch" and event.epoch == self.epochs:
-            run.stop("enough")
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        if trainer.state.epoch == self.epochs:
+            trainer.stop("enough")
 
 
-class CtrlC:
+class CtrlC(Callback):
     """Presses Ctrl-C after so many steps."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "step" and event.step == self.step:
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.state.steps == self.step:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -166,25 +172,25 @@ def test_training_in_a_thread_leaves_ctrl_c_to_the_main_one(make: Make) -> None:
     study = make()
     handlers = []
 
-    class Look:
-        def handle(self, event: Event, run: Run) -> None:
+    class Look(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
             handlers.append(signal.getsignal(signal.SIGINT))
 
     trainer = study.trainer([Look()], epochs=1)
     thread = threading.Thread(target=trainer.fit, args=(study.batches,))
     thread.start()
     thread.join()
-    assert len(handlers) == study.batches.steps + 3
+    assert len(handlers) == study.batches.steps
     assert set(handlers) == {signal.default_int_handler}
 
 
 def test_a_run_that_stopped_early_stays_stopped(make: Make, tmp_path: Path) -> None:
     study = make()
-    stop = EarlyStop(patience=1, least=1e9)
+    stop = EarlyStopping(patience=1, min_delta=1e9)
     first = study.trainer([stop], tmp_path).fit(study.batches, study.validation)
     assert len(first.epochs) == 2
     assert "has not fallen for 1 epoch" in first.stopped
-    again = make().trainer([EarlyStop(patience=1, least=1e9)], tmp_path)
+    again = make().trainer([EarlyStopping(patience=1, min_delta=1e9)], tmp_path)
     history = again.fit(study.batches, study.validation, resume=True)
     assert history.epochs == []
     assert "has not fallen" in history.stopped
@@ -195,9 +201,12 @@ def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: P
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     assert len(make().trainer([], tmp_path, epochs=2).fit(study.batches, resume=True).epochs) == 1
     # What is noted is what was asked for last.
-    assert json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["epochs"] == 2
+    assert (
+        json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["training"]["epochs"]
+        == 2
+    )
     for options, said in (
-        ({"learning_rate": 0.1}, "learning_rate: 0.005 became 0.1"),
+        ({"learning_rate": 0.1}, "training.learning_rate: 0.005 became 0.1"),
         ({"optimizer": "adamw"}, "optimizer: 'sgd' became 'adamw'"),
         ({"seed": 3}, "seed: 0 became 3"),
     ):
@@ -233,19 +242,22 @@ def test_nothing_to_resume(make: Make, tmp_path: Path) -> None:
 
 def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path) -> None:
     study = make()
-    study.trainer([EarlyStop(), BestKept()], tmp_path, epochs=1).fit(
+    study.trainer([EarlyStopping(), BestCheckpoint()], tmp_path, epochs=1).fit(
         study.batches, study.validation
     )
     for others, said in (
-        ([], "got none; it had EarlyStop, BestKept"),
-        ([BestKept(), EarlyStop()], "got BestKept, EarlyStop; it had EarlyStop, BestKept"),
+        ([], "got none; it had EarlyStopping, BestCheckpoint"),
+        (
+            [BestCheckpoint(), EarlyStopping()],
+            "got BestCheckpoint, EarlyStopping; it had EarlyStopping, BestCheckpoint",
+        ),
     ):
         with pytest.raises(TrainingError, match=said):
             make().trainer(others, tmp_path).fit(study.batches, study.validation, resume=True)
     other = make()
     other.model.begin = nn.Parameter(torch.zeros(9))
     with pytest.raises(TrainingError, match=r"of this model.*size mismatch for begin"):
-        other.trainer([EarlyStop(), BestKept()], tmp_path).fit(
+        other.trainer([EarlyStopping(), BestCheckpoint()], tmp_path).fit(
             study.batches, study.validation, resume=True
         )
 
@@ -358,7 +370,7 @@ def test_a_checkpoint_never_runs_code(make: Make, tmp_path: Path) -> None:
 
 def test_models_are_kept_every_few_epochs_and_the_best(make: Make, tmp_path: Path) -> None:
     study = make()
-    trainer = study.trainer([BestKept()], tmp_path, checkpoint_every=2, epochs=5)
+    trainer = study.trainer([BestCheckpoint()], tmp_path, checkpoint_every=2, epochs=5)
     trainer.fit(study.batches, study.validation)
     files = {path.name for path in tmp_path.iterdir()}
     models = {"best.pt", "epoch-0002.pt", "epoch-0004.pt"}

@@ -23,7 +23,7 @@ from notelstm.encoders import StepDurationEncoder
 from notelstm.errors import OutputError, TrainingError
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import ThreeHeadLSTM
-from notelstm.training import JsonLog, RunFolder, Trainer, TrainingConfig
+from notelstm.training import Callback, JSONLogger, RunFolder, Trainer, TrainingConfig
 
 SAVES_FOR_EVER = """
     import itertools, sys, torch
@@ -41,12 +41,11 @@ TRAINS_FOR_EVER = """
     from notelstm.encoders import StepDurationEncoder
     from notelstm.losses import CompositeLoss, PositivePressure
     from notelstm.models import ThreeHeadLSTM
-    from notelstm.training import JsonLog, Trainer, TrainingConfig
+    from notelstm.training import Callback, JSONLogger, Trainer, TrainingConfig
 
-    class Count:
-        def handle(self, event, run):
-            if event.name == "step":
-                print(event.step, flush=True)
+    class Count(Callback):
+        def on_step_end(self, trainer):
+            print(trainer.state.steps, flush=True)
 
     fields = StepDurationEncoder().fields
     rows = np.random.default_rng(0).random((400, 3)).astype(np.float32)
@@ -54,7 +53,7 @@ TRAINS_FOR_EVER = """
         ThreeHeadLSTM(fields=fields, hidden=4),
         CompositeLoss.for_fields(fields, continuous=PositivePressure()),
         config=TrainingConfig(epochs=100_000, device="cpu", checkpoint_every=100_000),
-        callbacks=[JsonLog(), Count()],
+        callbacks=[JSONLogger(), Count()],
         folder=sys.argv[1],
     ).fit(WindowBatches(dataset=SequenceDataset([rows], window=4), batch=16))
 """
@@ -146,7 +145,7 @@ def resumed(folder: Path, *, resume: bool = True) -> None:
         ThreeHeadLSTM(fields=fields, hidden=4),
         CompositeLoss.for_fields(fields, continuous=PositivePressure()),
         config=TrainingConfig(epochs=1, device="cpu", checkpoint_every=100_000),
-        callbacks=[JsonLog()],
+        callbacks=[JSONLogger()],
         folder=folder,
     ).fit(WindowBatches(dataset=SequenceDataset([rows], window=4), batch=16), resume=resume)
 
@@ -185,14 +184,13 @@ def test_one_process_cannot_run_twice_in_a_folder_either(
     study = make()
     found = []
 
-    class Again:
+    class Again(Callback):
         """Starts another run in the folder, at each step of the first."""
 
-        def handle(self, event: Any, run: Any) -> None:
-            if event.name == "step":
-                with pytest.raises(TrainingError, match="another run is using the folder"):
-                    make().trainer([], tmp_path).fit(study.batches, resume=True)
-                found.append(event.step)
+        def on_step_end(self, trainer: Trainer) -> None:
+            with pytest.raises(TrainingError, match="another run is using the folder"):
+                make().trainer([], tmp_path).fit(study.batches, resume=True)
+            found.append(trainer.state.steps)
 
     study.trainer([Again()], tmp_path, epochs=1).fit(study.batches)
     assert len(found) == study.batches.steps
@@ -238,11 +236,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 def test_a_full_disk_ends_a_run_that_can_be_resumed(
     make: Callable[[], Any], tmp_path: Path, small_disk: Callable[[], None]
 ) -> None:
-    class Fills:
+    class Fills(Callback):
         """The disk becomes full in the second epoch."""
 
-        def handle(self, event: Any, run: Any) -> None:
-            if event.name == "epoch" and event.epoch == 2:
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            if trainer.state.epoch == 2:
                 small_disk()
 
     study = make()
@@ -257,7 +255,7 @@ def test_a_log_that_cannot_be_written_is_an_output_error(
     (tmp_path / "log.jsonl").mkdir()
     study = make()
     with pytest.raises(OutputError, match=r"log\.jsonl"):
-        study.trainer([JsonLog()], tmp_path).fit(study.batches)
+        study.trainer([JSONLogger()], tmp_path).fit(study.batches)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

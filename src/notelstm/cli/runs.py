@@ -36,20 +36,20 @@ def chosen_recipe(
         PluginError: If there is no such recipe.
         ConfigError: If a setting does not exist or cannot have that value.
     """
-    from notelstm.recipes import fine_tuning, from_toml
-    from notelstm.recipes.overrides import named, override, parse_settings
+    from notelstm.recipes import from_toml, load_recipe, with_settings
+    from notelstm.recipes.overrides import parse_settings
 
     tree = parse_settings(settings)
     if start is not None:
-        recipe = override(fine_tuning(start), tree)
+        recipe = with_settings(start.recipe(), tree)
     else:
-        recipe = from_toml(name, tree) if name.endswith(".toml") else named(name, tree)
+        recipe = from_toml(name, tree) if name.endswith(".toml") else load_recipe(name, tree)
     training: dict[str, Any] = {}
     if epochs is not None:
         training["epochs"] = epochs
     if seed is not None:
         training["seed"] = seed
-    return override(recipe, {"training": training})
+    return with_settings(recipe, {"training": training})
 
 
 def run_recipe(
@@ -87,22 +87,22 @@ def run_recipe(
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import BestKept, JsonLog, Processes, Progress
+    from notelstm.training import BestCheckpoint, DistributedGroup, JSONLogger, Progress
 
     lines = EpochLines()
-    best = [BestKept()] if validation else []
+    best = [BestCheckpoint()] if validation else []
     card = DataCard(name=source.name, licence=source.licence)
     bundle = recipe.train(
         pieces,
         validation=validation,
         folder=output.with_name(output.name + ".run"),
         resume=resume,
-        callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
+        callbacks=[JSONLogger(), lines, Progress(), *best, *callbacks],
         data=card,
-        start=start,
+        init_from=start,
     )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
-    if Processes().first:
+    if DistributedGroup().is_main_process:
         save(bundle, output, half=half)
     print(f"trained {lines.summary()}")
     return bundle

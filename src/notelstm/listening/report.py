@@ -71,7 +71,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _lead(epochs: Sequence[Mapping[str, float]], settings: Mapping[str, Any], running: bool) -> str:
     """Where the run stands."""
-    asked = settings.get("epochs")
+    asked = settings.get("training", {}).get("epochs")
     of = "" if asked is None else f" of {asked}"
     if not epochs:
         more = " yet: reload this page to see the first" if running else ""
@@ -127,7 +127,10 @@ def _details(settings: Mapping[str, Any]) -> Details:
     """The settings as tables: one for each part, one for what stands by itself."""
     tables: dict[str, dict[str, object]] = {"Recipe and training": {}}
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "config" in value:
+            part = value.get("name", value.get("missing"))
+            tables[name.capitalize()] = dict(_flat({"name": part, **value["config"]}))
+        elif isinstance(value, Mapping):
             tables[name.capitalize()] = dict(_flat(value))
         else:
             tables["Recipe and training"][name] = _told(value)

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.protocols import NoteModel
-from notelstm.training.position import Position
-from notelstm.training.processes import Processes
+from notelstm.training.distributed import DistributedGroup
+from notelstm.training.state import TrainerState
 from notelstm.tree import flatten, leaf, move, unflatten
 
 __all__ = ["put_state", "take_state"]
 
 
 def take_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, at: Position, processes: Processes
+    model: nn.Module, optimizer: torch.optim.Optimizer, at: TrainerState, group: DistributedGroup
 ) -> dict[str, Any]:
     """What is needed to go on from here; of several processes, the first one gets it.
 
@@ -25,14 +25,14 @@ def take_state(
         model: The model.
         optimizer: Its optimizer.
         at: Where the run stands.
-        processes: All of which call this.
+        group: The processes, all of which call this.
     """
-    sums = None if at.sums is None else processes.add(at.sums.clone())
+    sums = None if at.sums is None else group.all_reduce_sum(at.sums.clone())
     carried = {} if at.carried is None else flatten(at.carried)
     rng = torch.get_rng_state()
     device = leaf(cast(NoteModel, model).start(1)[1]).device
     device_rng = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    parts = processes.gathered(({k: v.cpu() for k, v in carried.items()}, rng, device_rng))
+    parts = group.gather_object(({k: v.cpu() for k, v in carried.items()}, rng, device_rng))
     if not parts:
         return {}
     lanes = [carried for carried, _, _ in parts if carried]
@@ -54,8 +54,8 @@ def put_state(
     saved: Mapping[str, Any],
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    at: Position,
-    processes: Processes,
+    at: TrainerState,
+    group: DistributedGroup,
 ) -> None:
     """Go on from what :func:`take_state` gave, with as many processes or others.
 
@@ -64,7 +64,7 @@ def put_state(
         model: The model.
         optimizer: Its optimizer.
         at: Where the run stands; changed in place.
-        processes: Of which this is one.
+        group: The processes of the run.
     """
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
@@ -72,24 +72,24 @@ def put_state(
     at.rate_scale = saved["rate_scale"]
     named = cast(NoteModel, model)
     device = leaf(named.start(1)[1]).device
-    at.carried = _carried(saved["carried"], named, device, processes)
+    at.carried = _carried(saved["carried"], named, device, group)
     # What all have added up is counted once.
     sums = saved["sums"]
-    at.sums = sums.to(device) if sums is not None and processes.first else None
-    if len(saved["rng"]) == processes.count:
-        torch.set_rng_state(saved["rng"][processes.rank].cpu())
-        device_rng = saved["device_rng"][processes.rank]
+    at.sums = sums.to(device) if sums is not None and group.is_main_process else None
+    if len(saved["rng"]) == group.world_size:
+        torch.set_rng_state(saved["rng"][group.rank].cpu())
+        device_rng = saved["device_rng"][group.rank]
         if device_rng is not None and device.type == "cuda":
             torch.cuda.set_rng_state(device_rng.cpu(), device)
 
 
 def _carried(
-    saved: Mapping[str, Tensor], model: NoteModel, device: torch.device, processes: Processes
+    saved: Mapping[str, Tensor], model: NoteModel, device: torch.device, group: DistributedGroup
 ) -> Any:
     """This process's lanes of what was carried."""
     if not saved:
         return None
-    mine = processes.lanes(len(next(iter(saved.values()))))
+    mine = group.shard_slice(len(next(iter(saved.values()))))
     if mine.start == mine.stop:
         return None
     template = model.start(mine.stop - mine.start)[1]

@@ -1,19 +1,21 @@
-"""``Keeper``: the states of a run that it may come back to."""
+"""``Keeper``: the checkpoints of a run, on disk and in memory."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from torch import Tensor, nn
 
 from notelstm.errors import ConfigError, TrainingError
-from notelstm.training.callbacks import Callback, Stateful
+from notelstm.training.callbacks import Callback, has_state
 from notelstm.training.checkpoint import put_state, take_state
-from notelstm.training.processes import Processes
+from notelstm.training.distributed import DistributedGroup
 from notelstm.training.run_folder import RunFolder
-from notelstm.training.stepper import Stepper
+
+if TYPE_CHECKING:
+    from notelstm.training.trainer import Trainer
 
 __all__ = ["Keeper"]
 
@@ -22,68 +24,63 @@ __all__ = ["Keeper"]
 class Keeper:
     """Keeps the newest checkpoint, the best model, and the last good state.
 
-    Of several processes all call its methods together, but for those on the best model; the first
-    one has the states, and the folder.
+    All processes call its methods together, except those of the best model; the main process has
+    the states and the folder.
 
     Args:
-        model: What is trained.
-        stepper: Which trains it.
-        processes: Of the run.
-        callbacks: Those that remember anything are kept too.
+        model: The model that is trained.
+        trainer: The trainer, of whose optimizer, state and precision checkpoints are made.
+        group: The processes of the run.
+        callbacks: Their states are saved too.
         folder: The run folder, None to keep nothing on disk.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        stepper: Stepper,
+        trainer: Trainer,
         *,
-        processes: Processes,
+        group: DistributedGroup,
         callbacks: Sequence[Callback],
         folder: RunFolder | None,
     ) -> None:
         self._model: Final = model
-        self._stepper: Final = stepper
-        self._processes: Final = processes
-        self._remember: Final = [c for c in callbacks if isinstance(c, Stateful)]
+        self._trainer: Final = trainer
+        self._group: Final = group
+        self._remember: Final = [c for c in callbacks if has_state(c)]
         self._folder: Final = folder
         self._best: dict[str, Tensor] | None = None
         self._good: dict[str, Any] | None = None
 
-    def forget(self) -> None:
-        """Begin a run: there is no good state yet."""
-        self._good = None
-
-    def keep_best(self) -> None:
-        """Keep the model as it is now as the best so far."""
+    def save_best(self) -> None:
+        """Keep the current weights as the best so far."""
         model = self._model.state_dict()
         self._best = {name: tensor.detach().cpu().clone() for name, tensor in model.items()}
         if self._folder is not None:
             self._folder.save("best", self._best)
 
-    def restore_best(self) -> None:
-        """Put the best model back in place, if one was kept."""
+    def load_best(self) -> None:
+        """Load the best weights, if some were kept."""
         if self._best is not None:
             self._model.load_state_dict(self._best)
 
-    def hold(self) -> None:
-        """Keep the state as it is now, to go back to; in the middle of an epoch, an older one."""
-        has_older = self._good is not None and self._stepper.at.batch > 0
-        if not self._processes.told(has_older):
+    def snapshot(self) -> None:
+        """Keep the current state for a rollback; in the middle of an epoch, the one before it."""
+        has_older = self._good is not None and self._trainer.state.batch > 0
+        if not self._group.broadcast_object(has_older):
             self._good = copy.deepcopy(self._state())
 
-    def go_back(self) -> None:
-        """Go back to the state that was held.
+    def rollback(self) -> None:
+        """Restore the last snapshot.
 
         Raises:
             ConfigError: If there is none.
         """
-        good = self._processes.told(self._good)
+        good = self._group.broadcast_object(self._good)
         if good is None:
             raise ConfigError(
-                "a run goes back to a state that it holds on to",
-                got="none",
-                hint="call run.hold() when the run starts",
+                "there is no snapshot to roll back to",
+                hint="call trainer.snapshot() in on_train_start",
             )
         # The optimizer goes on with the very tensors that it is given.
         self._restore(copy.deepcopy(good))
@@ -104,10 +101,10 @@ class Keeper:
             "last",
             {
                 **state,
-                "precision": self._stepper.precision,
+                "precision": self._trainer.precision,
                 "best": self._best,
                 # In the middle of an epoch, the last good state is not this one.
-                "good": self._good if self._stepper.at.batch else None,
+                "good": self._good if self._trainer.state.batch else None,
                 "callbacks": [(type(c).__name__, c.state_dict()) for c in self._remember],
             },
         )
@@ -119,17 +116,17 @@ class Keeper:
             TrainingError: If there is none, or it is of another run.
         """
         saved: dict[str, Any] = {}
-        if self._processes.first:
+        if self._group.is_main_process:
             if self._folder is None:
                 raise TrainingError(
                     "a resumed run has a folder", hint="pass folder= to the Trainer"
                 )
             saved = self._folder.load("last")
-        saved = self._processes.told(saved)
+        saved = self._group.broadcast_object(saved)
         try:
             self._restore(saved)
-            self._stepper.precision = saved["precision"]
-            if self._processes.first:
+            self._trainer.precision = saved["precision"]
+            if self._group.is_main_process:
                 self._best, self._good = saved["best"], saved["good"]
                 self._remind(saved["callbacks"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -144,13 +141,13 @@ class Keeper:
 
     def _state(self) -> dict[str, Any]:
         """All that is needed to go on from here; in the first process."""
-        stepper = self._stepper
-        return take_state(self._model, stepper.optimizer, stepper.at, self._processes)
+        trainer = self._trainer
+        return take_state(self._model, trainer.optimizer, trainer.state, self._group)
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         """Go on from what :meth:`_state` gave."""
-        stepper = self._stepper
-        put_state(saved, self._model, stepper.optimizer, stepper.at, self._processes)
+        trainer = self._trainer
+        put_state(saved, self._model, trainer.optimizer, trainer.state, self._group)
 
     def _remind(self, saved: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Give the callbacks back what they knew."""

@@ -90,7 +90,8 @@ class RunFolder:
         """Note the settings of a new run, or check that a resumed one asks for the same.
 
         Args:
-            settings: JSON; ``epochs`` may differ, so that a run can go on for longer.
+            settings: JSON; ``training.epochs`` may differ, so that a run can go on for longer, and
+                so may the versions of the packages that parts are from.
             resume: Whether the run goes on.
 
         Raises:
@@ -116,10 +117,11 @@ class RunFolder:
                 hint="start it without resuming",
             )
         old, new = _read_json(path), json.loads(text)
+        before, now = _flat(old), _flat(new)
         changed = sorted(
-            f"{key}: {old.get(key)!r} became {new.get(key)!r}"
-            for key in (old.keys() | new.keys()) - {"epochs"}
-            if old.get(key) != new.get(key)
+            f"{key}: {before.get(key)!r} became {now.get(key)!r}"
+            for key in (before.keys() | now.keys()) - {"training.epochs"}
+            if before.get(key) != now.get(key) and not key.endswith(".version")
         )
         if changed:
             raise TrainingError(
@@ -275,6 +277,15 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(path: Path, text: str) -> None:
     with written_whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The leaves of a tree of settings under their dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        deeper = isinstance(value, Mapping) and value
+        leaves |= _flat(value, f"{before}{name}.") if deeper else {before + name: value}
+    return leaves
 
 
 def _read_json(path: Path) -> dict[str, Any]:
