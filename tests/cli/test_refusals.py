@@ -60,10 +60,10 @@ def failed(
 
 
 GENERATE = {
-    "generate none -o x.mid": "a bundle is a file; got none (none)",
-    "generate cut -o x.mid": "a bundle is a whole safetensors file",
+    "generate none -o x.mid": "no such model file: none",
+    "generate cut -o x.mid": "truncated, or not a safetensors file",
     "generate study.mid -o x.mid": "use a file that `notelstm train` wrote",
-    "generate empty -o x.mid": "a bundle is a whole safetensors file",
+    "generate empty -o x.mid": "truncated, or not a safetensors file",
     "generate model -o empty": "ends in .mid or .midi or .kar; got empty",
     "generate model -o x.wav": "with notelstm render",
     "generate model -o study.mid --prompt study.mid": "got the prompt, study.mid",
@@ -129,8 +129,8 @@ TRAIN = {
     "train study.mid -o x --report a.pdf": "a page ends in .html; got '.pdf' (a.pdf)",
     "train study.mid -o x --report study.mid/a.html": "study.mid/a.html",
     "train study.mid -o x --validation 1": "got validation 1.0",
-    "train study.mid -o x --resume": "a resumed run has a checkpoint; got none",
-    "train study.mid -o x --from none": "a bundle is a file; got none",
+    "train study.mid -o x --resume": "there is no checkpoint to resume from",
+    "train study.mid -o x --from none": "no such model file: none",
     "train study.mid -o x --from model ten.mid": "--from takes one model, or none",
     "train study.mid -o x --from model --recipe expressive": "by its own recipe; got --recipe",
     "train study.mid -o model": "(model.run). Resume it",
@@ -138,7 +138,7 @@ TRAIN = {
 }
 
 OTHERS = {
-    "evaluate none study.mid": "a bundle is a file; got none",
+    "evaluate none study.mid": "no such model file: none",
     "evaluate model none": "got 'none'",
     "evaluate model study.mid empty": "a model, or none, and a folder are measured; got 3 names",
     "evaluate model empty": ". ",

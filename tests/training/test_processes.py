@@ -146,7 +146,7 @@ def test_a_process_that_hangs_is_not_waited_for_for_ever(played: Played) -> None
 
 def test_an_error_of_the_first_ends_the_others(played: Played) -> None:
     first, other = played("a_folder_that_is_taken")["ranks"]
-    assert "a folder of its own" in first["said"]
+    assert "the folder holds a run already" in first["said"]
     assert "Look for the first error of the others" in other["said"]
 
 

@@ -236,7 +236,7 @@ def test_nothing_to_resume(make: Make, tmp_path: Path) -> None:
     study = make()
     with pytest.raises(TrainingError, match="no checkpoint to resume from"):
         study.trainer([], tmp_path).fit(study.batches, resume=True)
-    with pytest.raises(TrainingError, match="has a folder"):
+    with pytest.raises(TrainingError, match="no run folder to resume from"):
         study.trainer().fit(study.batches, resume=True)
 
 
@@ -246,17 +246,17 @@ def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path
         study.batches, study.validation
     )
     for others, said in (
-        ([], "got none; it had EarlyStopping, BestCheckpoint"),
+        ([], "callbacks are none; .* with EarlyStopping, BestCheckpoint"),
         (
             [BestCheckpoint(), EarlyStopping()],
-            "got BestCheckpoint, EarlyStopping; it had EarlyStopping, BestCheckpoint",
+            "are BestCheckpoint, EarlyStopping; .* with EarlyStopping, BestCheckpoint",
         ),
     ):
         with pytest.raises(TrainingError, match=said):
             make().trainer(others, tmp_path).fit(study.batches, study.validation, resume=True)
     other = make()
     other.model.begin = nn.Parameter(torch.zeros(9))
-    with pytest.raises(TrainingError, match=r"of this model.*size mismatch for begin"):
+    with pytest.raises(TrainingError, match=r"of another model.*size mismatch for begin"):
         other.trainer([EarlyStopping(), BestCheckpoint()], tmp_path).fit(
             study.batches, study.validation, resume=True
         )
@@ -346,7 +346,7 @@ def test_a_checkpoint_of_something_else_is_refused(make: Make, tmp_path: Path) -
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     RunFolder(tmp_path).save("last", {"model": {}})
-    with pytest.raises(TrainingError, match="a checkpoint is of this model"):
+    with pytest.raises(TrainingError, match="the checkpoint is of another model"):
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 

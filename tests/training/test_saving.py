@@ -130,10 +130,10 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed(
 
 def test_torch_reads_checkpoints_as_any_others(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    state = {"tensor": torch.rand(1000), "number": 3, "text": "a"}
-    folder.save("best", state)
+    tensor = torch.rand(1000)
+    folder.save("best", {"tensor": tensor, "number": 3, "text": "a"})
     found = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert torch.equal(found["tensor"], state["tensor"])
+    assert torch.equal(found["tensor"], tensor)
     assert zipfile.ZipFile(tmp_path / "best.pt").comment.startswith(b"notelstm sha256 ")
 
 

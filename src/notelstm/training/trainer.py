@@ -21,9 +21,9 @@ from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss
 from notelstm.protocols import Batches, NoteModel
 from notelstm.training.callbacks import Callback
+from notelstm.training.checkpoints import Checkpoints
 from notelstm.training.config import TrainingConfig, pick_device
 from notelstm.training.distributed import DistributedGroup
-from notelstm.training.keeper import Keeper
 from notelstm.training.meters import DivergenceMonitor, LossMeter, StepTimer
 from notelstm.training.precision import Precision, autocast, faster_precision
 from notelstm.training.run_folder import RunFolder, exclusive
@@ -126,7 +126,7 @@ class Trainer:
         self.precision: Precision = "float32"
         self.steps_per_epoch: int = 0
         self.metric_names: tuple[str, ...] = ()
-        self._checkpoints = self._keeper(None)
+        self._checkpoints = self._checkpoints_in(None)
         self._settings: Final = {"training": asdict(config), **(settings or {})}
         self._meter: Final = LossMeter(loss, self.device)
         self._control = TrainerControl()
@@ -371,7 +371,7 @@ class Trainer:
         # Each process drops other units.
         torch.manual_seed(self.config.seed + self._group.rank)
         run_folder = None if self.folder is None else RunFolder(self.folder)
-        self._checkpoints = self._keeper(run_folder)
+        self._checkpoints = self._checkpoints_in(run_folder)
         if run_folder is not None:
             settings = self._settings if data is None else {**self._settings, "data": data}
             run_folder.begin(settings, resume=resume)
@@ -385,8 +385,8 @@ class Trainer:
             self.precision = faster_precision(self.module, self.config, batch)
         self.precision = self._group.broadcast_object(self.precision)
 
-    def _keeper(self, folder: RunFolder | None) -> Keeper:
-        return Keeper(
+    def _checkpoints_in(self, folder: RunFolder | None) -> Checkpoints:
+        return Checkpoints(
             self.module.model, self, group=self._group, callbacks=self.callbacks, folder=folder
         )
 
