@@ -102,6 +102,35 @@ def test_a_real_ctrl_c_saves_and_says_so(tmp_path: Path, number: signal.Signals)
     assert not list(tmp_path.glob(".*"))
 
 
+IN_A_TERMINAL = """
+    import json, os, pty, sys, time
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], sys.argv[2]])
+    while b"10" not in os.read(terminal, 4096):
+        pass
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_closed_terminal_saves_like_a_request_to_end(tmp_path: Path) -> None:
+    script = textwrap.dedent(TRAINS_FOR_EVER).replace("Count()]", "Progress(), Count()]")
+    script = "from notelstm.training import Progress" + script
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(IN_A_TERMINAL), script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == -signal.SIGINT
+    assert RunFolder(tmp_path).load("last")["steps"] >= 10
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_every_flipped_bit_of_a_checkpoint_is_noticed(
     make: Callable[[], Any], tmp_path: Path
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -24,6 +25,14 @@ def _is_heard(number: int) -> bool:
     if number in _ENDS:
         return before == signal.SIG_DFL
     return before not in (None, signal.SIG_IGN)
+
+
+def _silence(streams: Iterable[int]) -> None:
+    """Send the output of descriptors nowhere: writing to a terminal that is closed is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -48,7 +57,11 @@ def defer_interrupts(interrupted: Callable[[], None]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def later(_number: int, _frame: FrameType | None) -> None:
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+    def later(number: int, _frame: FrameType | None) -> None:
+        if number == getattr(signal, "SIGHUP", None):
+            _silence(terminals)
         interrupted()
         restore()
 
