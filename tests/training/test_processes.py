@@ -113,7 +113,7 @@ def test_all_go_back_when_one_diverges(played: Played) -> None:
     assert found["last.pt"]["rate_scale"] == 0.5
     assert len(run["epochs"]) == 3
     assert [rank["error"] for rank in found["unguarded"]] == ["TrainingError"] * 2
-    assert all("loss nan" in rank["said"] for rank in found["unguarded"])
+    assert all("loss is nan" in rank["said"] for rank in found["unguarded"])
 
 
 def test_ctrl_c_to_one_is_heard_by_all_and_the_run_resumes_to_the_same_bits(played: Played) -> None:
