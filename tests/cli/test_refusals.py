@@ -25,7 +25,15 @@ Failed = Callable[[str], str]
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the commands below name."""
     made = tmp_path_factory.mktemp("place")
-    small = ["--epochs", "1", "--set", "model.hidden=8", "policy.ties=pitch"]
+    small = [
+        "--recipe",
+        "reference",
+        "--epochs",
+        "1",
+        "--set",
+        "model.hidden=8",
+        "policy.ties=pitch",
+    ]
     assert main(["train", str(STUDY), "-o", str(made / "model"), *small]) == 0
     (made / "cut").write_bytes((made / "model").read_bytes()[:3000])
     (made / "study.mid").write_bytes(STUDY.read_bytes())
@@ -106,25 +114,25 @@ TRAIN = {
     "train none -o x": "music comes from a folder, a MIDI file or a named corpus; got 'none'",
     "train empty -o x": ". ",
     "train broken -o x": "broken",
-    "train ten.mid -o x": "a piece has more than 25 rows",
+    "train ten.mid -o x --recipe reference": "a piece has more than 25 rows",
     "train study.mid -o empty": "a model is a file; got a folder (empty)",
     "train study.mid -o study.mid/x": "study.mid",
     "train study.mid -o x --recipe none": "Use one of: expressive, reference",
-    "train study.mid -o x --recipe none.toml": "a recipe file can be read",
-    "train study.mid -o x --recipe bad.toml": "a recipe file is TOML",
-    "train study.mid -o x --recipe odd.toml": "a setting exists; got 'wndow'",
-    "train study.mid -o x --set modle.hidden=3": "a setting exists; got 'modle'",
-    "train study.mid -o x --set model.hiden=3": "Use one of: hidden, layers",
-    "train study.mid -o x --set hidden": "a setting is key=value; got 'hidden'",
-    "train study.mid -o x --set window=9 --set window=8": "a setting is given once",
-    "train study.mid -o x --set model.hidden=big": "model.hidden is a whole number",
+    "train study.mid -o x --recipe none.toml": "no such recipe file: none.toml",
+    "train study.mid -o x --recipe bad.toml": "the recipe file is not TOML",
+    "train study.mid -o x --recipe odd.toml": "unknown setting 'wndow': did you mean 'window'",
+    "train study.mid -o x --set modle.hidden=3": "unknown setting 'modle': did you mean 'model'",
+    "train study.mid -o x --set model.hiden=3": "did you mean 'model.hidden'",
+    "train study.mid -o x --set hidden": "'hidden' is not a setting",
+    "train study.mid -o x --set window=9 --set window=8": "after another setting of that name",
+    "train study.mid -o x --set model.hidden=big": "model.hidden is 'big', not a whole number",
     "train study.mid -o x --set model.hidden=0": "hidden is at least 1; got 0",
-    "train study.mid -o x --set batch=0": "a batch has at least 1 lane; got 0",
-    "train study.mid -o x --set window=0": "a window holds at least 1 row; got 0",
-    "train study.mid -o x --set training.device=abacus": "the device is there; got 'abacus'",
-    "train study.mid -o x --set training.learning_rate=1e9 --epochs 2": "the loss is finite",
-    "train study.mid -o x --epochs -1": "epochs is at least 0; got -1",
-    "train study.mid -o x --seed -1": "seed is at least 0; got -1",
+    "train study.mid -o x --set batch=0": "batch is 0, below 1",
+    "train study.mid -o x --set window=0": "window is 0, below 1",
+    "train study.mid -o x --set training.device=abacus": "there is no device 'abacus'",
+    "train study.mid -o x --set training.learning_rate=1e9 --epochs 2": "the run diverged",
+    "train study.mid -o x --epochs -1": "epochs is -1, below 0",
+    "train study.mid -o x --seed -1": "seed is -1, below 0",
     "train study.mid -o x --max-files 0": "at least 1; got 0",
     "train study.mid -o x --report a.pdf": "a page ends in .html; got '.pdf' (a.pdf)",
     "train study.mid -o x --report study.mid/a.html": "study.mid/a.html",
@@ -134,7 +142,7 @@ TRAIN = {
     "train study.mid -o x --from model ten.mid": "--from takes one model, or none",
     "train study.mid -o x --from model --recipe expressive": "by its own recipe; got --recipe",
     "train study.mid -o model": "(model.run). Resume it",
-    "train study.mid -o model --resume --set batch=9": "batch: 64 became 9",
+    "train study.mid -o model --resume --recipe reference --set batch=9": "batch: 64 became 9",
 }
 
 OTHERS = {
@@ -149,8 +157,8 @@ OTHERS = {
     "inspect broken/b.mid": "(broken/b.mid)",
     "inspect empty": ". ",
     "demo --chorales 0": "at least 1 chorale; got 0",
-    "demo --epochs -1": "epochs is at least 0; got -1",
-    "demo --minutes 0": "minutes is above 0; got 0",
+    "demo --epochs -1": "epochs is -1, below 0",
+    "demo --minutes 0": "minutes is 0.0, not a number above 0",
     "demo --chorales 1 --epochs 0 -o study.mid": "study.mid",
 }
 
@@ -290,7 +298,15 @@ def test_notes_that_midi_cannot_hold_are_told(
 ) -> None:
     """The original as printed may draw notes of no length, and a note on top of itself."""
     model = tmp_path / "printed"
-    options = ["--set", "options.as_printed=true", "model.hidden=4", "--epochs", "1"]
+    options = [
+        "--recipe",
+        "reference",
+        "--set",
+        "options.as_printed=true",
+        "model.hidden=4",
+        "--epochs",
+        "1",
+    ]
     assert main(["train", str(STUDY), "-o", str(model), *options]) == 0
     for layer in ("step_linear", "duration_linear"):
         lean(model, layer, 0, -100.0)

@@ -38,9 +38,8 @@ from notelstm.training.progress import progress_on_stderr
 Make = Callable[[], Any]
 
 
-@pytest.fixture
-def plain_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logging as in a program that has not set it up; pytest has."""
+def undo_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging as in a program that has not set it up; pytest has, before each test."""
     monkeypatch.setattr(logging.getLogger("notelstm"), "propagate", False)
 
 
@@ -89,19 +88,18 @@ def test_no_ten_seconds_pass_without_a_message(
     assert max(gaps) <= 10
 
 
-@pytest.mark.usefixtures("plain_logging")
 def test_progress_goes_to_the_error_stream_by_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    undo_logging(monkeypatch)
     small().train(tunes(), callbacks=[Ticks(monkeypatch)])
     out, shown = capsys.readouterr()
     assert out == ""
-    assert "epoch 1/4, step " in shown
+    assert "epoch 2/4, step 2/8" in shown
     assert "steps/s" in shown
     assert not logging.getLogger("notelstm.training.progress").handlers
 
 
-@pytest.mark.usefixtures("plain_logging")
 def test_reading_and_encoding_are_progress_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +117,7 @@ def test_reading_and_encoding_are_progress_too(
     real = LogTimeEncoder.encode
     monkeypatch.setattr(LogTimeEncoder, "encode", encode)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    undo_logging(monkeypatch)
     small().train(slowly())
     lines = capsys.readouterr().err.splitlines()
     assert "read 1 pieces" in lines

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from notelstm.recipes import Recipe
     from notelstm.training import Callback
 
-__all__ = ["chosen_recipe", "run_recipe", "size_of"]
+__all__ = ["all_callbacks", "chosen_recipe", "run_folder", "run_recipe", "size_of"]
 
 
 def chosen_recipe(
@@ -52,6 +52,24 @@ def chosen_recipe(
     return with_settings(recipe, {"training": training})
 
 
+def run_folder(output: Path) -> Path:
+    """The folder of the run that writes a model file."""
+    return output.with_name(output.name + ".run")
+
+
+def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
+    """The callbacks of every run, and those that the command line chose.
+
+    Args:
+        chosen: The latter.
+        validation: Whether there is a validation set.
+    """
+    from notelstm.training import BestCheckpoint, JSONLogger, Progress
+
+    best = [BestCheckpoint()] if validation else []
+    return [JSONLogger(), Progress(), *best, *chosen]
+
+
 def run_recipe(
     recipe: Recipe,
     pieces: Sequence[Notes],
@@ -87,20 +105,21 @@ def run_recipe(
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import BestCheckpoint, DistributedGroup, JSONLogger, Progress
+    from notelstm.training import DistributedGroup
+    from notelstm.training.progress import progress_on_stderr
 
     lines = EpochLines()
-    best = [BestCheckpoint()] if validation else []
     card = DataCard(name=source.name, licence=source.licence)
-    bundle = recipe.train(
-        pieces,
-        validation=validation,
-        folder=output.with_name(output.name + ".run"),
-        resume=resume,
-        callbacks=[JSONLogger(), lines, Progress(), *best, *callbacks],
-        data=card,
-        init_from=start,
-    )
+    with progress_on_stderr(force=True):
+        bundle = recipe.train(
+            pieces,
+            validation=validation,
+            folder=run_folder(output),
+            resume=resume,
+            callbacks=[lines, *all_callbacks(callbacks, validation=bool(validation))],
+            data=card,
+            init_from=start,
+        )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
     if DistributedGroup().is_main_process:
         save(bundle, output, half=half)

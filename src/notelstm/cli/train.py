@@ -27,7 +27,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="MODEL")],
     recipe: Annotated[
-        str | None, arg(metavar="NAME|FILE.toml", help_behavior_hint="(default: reference)")
+        str | None, arg(metavar="NAME|FILE.toml", help_behavior_hint="(default: expressive)")
     ] = None,
     go_on_with: Annotated[
         tuple[Path, ...] | None,
@@ -66,9 +66,9 @@ def train(  # noqa: PLR0913 - each is an option of the command
     Args:
         folder: A folder of MIDI files, a single file, or the name of a corpus such as `bach`.
         output: The model file to write, such as my.notelstm.
-        recipe: A recipe's name, as `notelstm plugins` lists it, or a TOML file: a line
-            `recipe = "reference"`, then what --set can say. The reference is the original design
-            with its faults, for comparison; for music to listen to take `expressive`.
+        recipe: A recipe's name, as `notelstm plugins` lists it, or a TOML file with a line
+            `recipe = "expressive"` and the settings that differ from it. `reference` is the
+            original design with its faults, for comparison.
         go_on_with: Go on with a trained model, by its own recipe and gently: fine-tuning. The
             licence of what it was trained on is carried on.
         set: Change settings of the recipe: window=50 training.learning_rate=0.01 model.hidden=64
@@ -94,9 +94,16 @@ def train(  # noqa: PLR0913 - each is an option of the command
     from dataclasses import replace
 
     from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_recipe, size_of
+    from notelstm.cli.runs import (
+        all_callbacks,
+        chosen_recipe,
+        run_folder,
+        run_recipe,
+        size_of,
+    )
     from notelstm.cli.sources import open_music
     from notelstm.errors import OutputError
+    from notelstm.recipes.overrides import DEFAULT
 
     if output.is_dir():
         raise OutputError(
@@ -104,11 +111,21 @@ def train(  # noqa: PLR0913 - each is an option of the command
         )
     start = None if go_on_with is None else _start(go_on_with, recipe)
     settings = [pair for pairs in set for pair in pairs]
-    chosen = chosen_recipe(recipe or "reference", settings, epochs, seed, start)
+    chosen = chosen_recipe(recipe or DEFAULT, settings, epochs, seed, start)
     training: dict[str, Any] = {} if precision is None else {"precision": precision}
     if minutes is not None and epochs is None:
         training["epochs"] = None
     chosen = replace(chosen, training=replace(chosen.training, **training))
+    callbacks = chosen_callbacks(
+        callback, minutes=minutes, profile=profile, report=report, title=output.stem
+    )
+    # Before any file is read: a night's work must not end on a misspelt setting.
+    chosen.check(
+        callbacks=all_callbacks(callbacks, validation=validation > 0),
+        folder=run_folder(output),
+        validation=validation > 0,
+        init_from=start,
+    )
     music = open_music(folder, chosen.policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
     held_out: Sequence[Notes] = ()
@@ -123,7 +140,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     elif validation > 0:
         print("none is set aside for validation: it goes by what is in each, and they are few")
     if recipe is None and start is None:
-        print("recipe: reference, the original with its faults; --recipe expressive plays better")
+        print(f"recipe: {DEFAULT}")
     sys.stdout.flush()
     try:
         bundle = run_recipe(
@@ -137,14 +154,11 @@ def train(  # noqa: PLR0913 - each is an option of the command
             start=start,
             # What was held out is part of the record, so that `evaluate --split` finds it again.
             record={"held_out": validation},
-            callbacks=chosen_callbacks(
-                callback, minutes=minutes, profile=profile, report=report, title=output.stem
-            ),
+            callbacks=callbacks,
         )
     except KeyboardInterrupt:
         print(
-            "notelstm: the same command with --resume goes on; with --resume --epochs 1 it writes "
-            "the model as it is",
+            "notelstm: the same command with --resume continues the run",
             file=sys.stderr,
         )
         raise

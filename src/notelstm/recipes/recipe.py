@@ -291,23 +291,7 @@ class Recipe:
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
         """
-        if not any(isinstance(callback, Progress) for callback in callbacks):
-            callbacks = [*callbacks, Progress()]
-        model = self.build_model()
-        if init_from is not None:
-            _initialize(model, init_from)
-        bundle = self._bundle(model)
-        for callback in callbacks:
-            if isinstance(callback, Callback):  # the trainer refuses anything else
-                callback.on_bundle_ready(bundle)
-        trainer = Trainer(
-            model,
-            self.build_loss(),
-            config=self.training,
-            callbacks=callbacks,
-            folder=folder,
-            settings=self.to_dict(),
-        )
+        trainer, bundle = self._prepared(callbacks, folder, init_from)
         has_validation = not (isinstance(validation, Sized) and len(validation) == 0)
         trainer.check(validation=has_validation)
         self._warn_of_missing_parts()
@@ -333,7 +317,7 @@ class Recipe:
             except KeyboardInterrupt:
                 if not trainer.interrupted:  # a second one, that does not wait for anything
                     raise
-        cast(torch.nn.Module, model).to("cpu").eval()
+        cast(torch.nn.Module, bundle.model).to("cpu").eval()
         bundle = replace(
             bundle,
             data=card if init_from is None else card.after(init_from.data),
@@ -346,8 +330,50 @@ class Recipe:
             raise KeyboardInterrupt
         return bundle
 
-    def _bundle(self, model: NoteModel) -> Bundle:
-        return Bundle(
+    def check(
+        self,
+        *,
+        callbacks: Sequence[Callback] = (),
+        folder: str | os.PathLike[str] | None = None,
+        validation: bool = False,
+        init_from: Bundle | None = None,
+    ) -> None:
+        """Check everything that :meth:`train` checks before it reads a piece.
+
+        Args:
+            callbacks: Callbacks of the trainer.
+            folder: The run folder.
+            validation: Whether there is a validation set.
+            init_from: A trained model whose weights are the initial ones.
+
+        Raises:
+            ConfigError: If the model cannot be built, the device does not exist, or a callback
+                cannot work in this run.
+            FieldError: If model, loss and encoder do not fit each other.
+        """
+        self._prepared(callbacks, folder, init_from)[0].check(validation=validation)
+
+    def _prepared(
+        self,
+        callbacks: Sequence[Callback],
+        folder: str | os.PathLike[str] | None,
+        init_from: Bundle | None,
+    ) -> tuple[Trainer, Bundle]:
+        """The trainer, and the bundle whose model it trains."""
+        if not any(isinstance(callback, Progress) for callback in callbacks):
+            callbacks = [*callbacks, Progress()]
+        model = self.build_model()
+        if init_from is not None:
+            _initialize(model, init_from)
+        trainer = Trainer(
+            model,
+            self.build_loss(),
+            config=self.training,
+            callbacks=callbacks,
+            folder=folder,
+            settings=self.to_dict(),
+        )
+        bundle = Bundle(
             model=model,
             encoder=self.encoder,
             sampler=self.sampler,
@@ -356,6 +382,9 @@ class Recipe:
             policy=self.policy,
             settings=self.to_dict(),
         )
+        for callback in trainer.callbacks:
+            callback.on_bundle_ready(bundle)
+        return trainer, bundle
 
     def _warn_of_missing_parts(self) -> None:
         """Name the parts that a bundle cannot carry, before the first step."""

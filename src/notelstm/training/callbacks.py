@@ -43,6 +43,7 @@ class Callback:
         """Raise :class:`~notelstm.errors.ConfigError` if the callback cannot work in this run.
 
         Called before any data are read; ``trainer.metric_names`` and ``trainer.folder`` are known.
+        A callback that ends runs by the clock sets ``trainer.time_fraction`` here.
         """
 
     def on_bundle_ready(self, bundle: Bundle) -> None:

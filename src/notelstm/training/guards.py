@@ -51,6 +51,11 @@ class TimeBudget(Callback):
         return self._before + time.monotonic() - self._began
 
     @override
+    def check(self, trainer: Trainer) -> None:
+        """Declare that the run ends by the clock."""
+        trainer.time_fraction = 0.0
+
+    @override
     def on_train_start(self, trainer: Trainer) -> None:
         """Start the clock."""
         self._began = time.monotonic()

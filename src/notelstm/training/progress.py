@@ -48,7 +48,8 @@ def progress_on_stderr(*, force: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        _log.level, _log.propagate = before
+        _log.setLevel(before[0])
+        _log.propagate = before[1]
         _log.removeHandler(handler)
 
 

@@ -340,6 +340,12 @@ class Trainer:
             self.metric_names += self._meter.names("validation")
         for callback in self.callbacks:
             callback.check(self)
+        endless = self.config.epochs is None and self.time_fraction is None
+        if endless and self._group.is_main_process:
+            raise ConfigError(
+                "the run has no end: epochs is None and there is no time budget",
+                hint="set epochs, or add the callback TimeBudget(minutes=...)",
+            )
 
     @contextlib.contextmanager
     def _running(
@@ -351,7 +357,6 @@ class Trainer:
             self._start(batches, resume, data)
             try:
                 self._tell(lambda callback: callback.on_train_start(self))
-                self._check_end()
                 self._take_snapshot()
                 with defer_interrupts(self._receive_signal):
                     yield
@@ -401,13 +406,6 @@ class Trainer:
     def _finished(self) -> bool:
         done = self.config.epochs is not None and self.state.epoch >= self.config.epochs
         return done or self._control.interrupted or bool(self._control.stop_reason)
-
-    def _check_end(self) -> None:
-        if self.config.epochs is None and self._control.time_fraction is None:
-            raise ConfigError(
-                "the run has no end: epochs is None and there is no time budget",
-                hint="set epochs, or add the callback TimeBudget(minutes=...)",
-            )
 
     def _tell(self, hook: Callable[[Callback], None]) -> None:
         """Call a hook, and give all processes the requests that it made."""
