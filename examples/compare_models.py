@@ -7,17 +7,14 @@ learnt harmony, but not yet that all chorales are equally loud. Needs the extra 
 
 from notelstm.data.bach import BachChorales
 from notelstm.evaluation import compare, evaluate
-from notelstm.recipes import expressive, override
+from notelstm.recipes import expressive, with_settings
 
 pieces = [notes for _, notes in BachChorales().pieces(limit=60)]
 train, unheard = pieces[:45], pieces[45:]
 
-settings = {"epochs": 6, "learning_rate": 0.01, "warmup": 20}
-small = override(expressive(hidden=64), {"window": 32, "batch": 16, "training": settings})
-recipes = {
-    "hears": small,
-    "hears nothing": override(small, {"model": {"sounding_features": False}}),
-}
+settings = {"epochs": 6, "learning_rate": 0.01, "warmup_steps": 20}
+small = with_settings(expressive(hidden=64), {"window": 32, "batch": 16, "training": settings})
+recipes = {"hears": small, "hears nothing": with_settings(small, {"model": {"sounding": False}})}
 reports = {
     name: evaluate(recipe.train(train), unheard, training=train) for name, recipe in recipes.items()
 }

@@ -7,15 +7,15 @@ played in time and at one loudness; pitch says how much is harmony. Needs the ex
 
 from notelstm import generate, load, nats_per_note, save, write_midi
 from notelstm.data.bach import BachChorales
-from notelstm.recipes import fine_tuning, override
+from notelstm.recipes import with_settings
 
 pieces = [notes for _, notes in BachChorales().pieces(limit=70)]
 train, unheard = pieces[:60], pieces[60:]
 
 before = load()
 # Music of quite another kind: bolder than the default, and small batches of few pieces.
-recipe = override(fine_tuning(before, epochs=2, gentler=4), {"batch": 8})
-after = recipe.train(train, start=before)
+recipe = with_settings(before.recipe(epochs=2, lr_divisor=4), {"batch": 8})
+after = recipe.train(train, init_from=before)
 
 for name, bundle in {"before": before, "after": after}.items():
     scores = nats_per_note(bundle.player, bundle.encoder, unheard)

@@ -30,7 +30,7 @@ recipe = Recipe(
     sampler=Ancestral(),
     lanes=True,
     batch=4,
-    training=TrainingConfig(epochs=4, optimizer="adamw", learning_rate=0.01, clip=1.0),
+    training=TrainingConfig(epochs=4, optimizer="adamw", learning_rate=0.01, max_grad_norm=1.0),
 )
 
 encoders: list[NoteEncoder] = [

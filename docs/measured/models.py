@@ -38,7 +38,7 @@ from notelstm.evaluation import (
 )
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
-from notelstm.recipes import FAULTS, Recipe, expressive, override, reference
+from notelstm.recipes import FAULTS, Recipe, expressive, reference, with_settings
 
 RESULTS = Path(__file__).with_name("models.json")
 TABLE = RESULTS.with_suffix(".md")
@@ -50,7 +50,7 @@ def small(**model: Any) -> Recipe:
     """The expressive recipe at a size that learns in minutes, with another model's settings."""
     settings = {"hidden": 256, "embedding": 32, "head": 128, **model}
     lanes = {"window": 256, "batch": 16}
-    return override(expressive(), {"model": settings, "transforms": "none", **lanes})
+    return with_settings(expressive(), {"model": settings, "transforms": "none", **lanes})
 
 
 def recipes() -> dict[str, Recipe]:
