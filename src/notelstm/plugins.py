@@ -340,7 +340,6 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
             raise
         raise PluginError(
             error.problem,
-            got=error.got,
             where=f"saved with {source} {saved.get('version', '')}",
             hint=f"run pip install {source}, or pass the part itself when you load",
         ) from error
