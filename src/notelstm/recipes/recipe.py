@@ -239,7 +239,7 @@ class Recipe:
             size //= 2
         if size < self.batch:
             _log.warning(
-                "an epoch has only %d steps of batch %d: training with batch %d, %d steps an epoch",
+                "too few steps per epoch: %d with batch %d; training with batch %d (steps per epoch: %d)",
                 steps(self.batch),
                 self.batch,
                 size,
