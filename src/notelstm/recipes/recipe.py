@@ -239,7 +239,8 @@ class Recipe:
             size //= 2
         if size < self.batch:
             _log.warning(
-                "too few steps per epoch: %d with batch %d; training with batch %d (steps per epoch: %d)",
+                "too few steps per epoch: %d with batch %d; "
+                "training with batch %d (steps per epoch: %d)",
                 steps(self.batch),
                 self.batch,
                 size,
