@@ -156,7 +156,7 @@ def test_few_pieces_are_trained_on_with_smaller_batches(
     [message] = caplog.messages
     size = next(iter(batches.epoch(0))).rows.shape[0]
     assert size < 64
-    assert f"training with batch {size}, {batches.steps} steps an epoch" in message
+    assert f"training with batch {size} (steps per epoch: {batches.steps})" in message
     assert batches.steps >= 50 or size == 1
     if size > 1:
         twice = with_settings(recipe, {"batch": 2 * size})

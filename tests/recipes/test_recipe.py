@@ -174,7 +174,7 @@ class Picky:
     def encode(self, notes: Notes) -> NDArray[np.float32]:
         high = np.flatnonzero(notes.pitch > 70)
         if high.size:
-            raise EncodingError("pitches are low", got="a high one", where=f"note {high[0]}")
+            raise EncodingError("a pitch is above 70", where=f"note {high[0]}")
         return StepDurationEncoder().encode(notes)
 
     def decode(self, rows: NDArray[np.float32]) -> Notes:

@@ -30,10 +30,10 @@ from notelstm.recipes import FAULTS, ModelSpec, Recipe, expressive, reference
 from notelstm.sampling import (
     Ancestral,
     Greedy,
+    MinDuration,
     MinP,
     RawPitch,
     Scale,
-    MinDuration,
     Temperature,
     TopK,
     TopP,
@@ -211,7 +211,7 @@ def test_the_three_ways_to_give_a_model_are_one() -> None:
     assert replace(recipe, model=NoteLSTM).model == ModelSpec(NoteLSTM)
     assert replace(recipe, model=NoteLSTM) != replace(recipe, model=ThreeHeadLSTM)
     with pytest.raises(PluginError, match="have no names: "):
-        replace(recipe, model=functools.partial(cast(Any, NoteLSTM), StepDurationEncoder().fields))
+        replace(recipe, model=functools.partial(NoteLSTM, StepDurationEncoder().fields))  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="'note-lstm' does not build a model"):
         replace(recipe, model="note-lstm")  # type: ignore[arg-type]
 

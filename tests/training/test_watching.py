@@ -120,8 +120,8 @@ def test_reading_and_encoding_are_progress_too(
     undo_logging(monkeypatch)
     small().train(slowly())
     lines = capsys.readouterr().err.splitlines()
-    assert "read 1 pieces" in lines
-    assert "encoded 2 of 3 pieces" in lines
+    assert "pieces read: 1" in lines
+    assert "pieces encoded: 2 of 3" in lines
 
 
 def test_a_program_s_own_logging_is_left_alone(

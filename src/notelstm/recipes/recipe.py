@@ -1,4 +1,4 @@
-"""``Recipe``: one choice of parts, and the way from pieces to a trained bundle."""
+"""``Recipe``: one choice of parts, which trains a bundle on pieces."""
 
 from __future__ import annotations
 
@@ -63,28 +63,28 @@ _KINDS: Final = ("encoder", "model", "sampler", "loss", "input_transform")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One choice of parts.
+    """One choice of parts, from reading MIDI files to sampling notes.
 
     Attributes:
-        name: What it is called.
-        encoder: Notes to rows.
+        name: The recipe's name, for the record.
+        encoder: Encodes notes as rows.
         model: The model: its class, or a ``functools.partial`` of it with settings, called with
             ``fields=``; stored as a :class:`~notelstm.recipes.ModelSpec`.
-        loss: What to bring down; None for the likelihood of every field.
+        loss: The loss; None for the likelihood of every field.
         policy: How MIDI files are read.
-        window: T, rows that a batch shows of a piece at once.
+        window: T, rows of a sequence in a batch.
         scored: ``"last"`` scores the row after each window, ``"every"`` each row.
         crossing: Whether windows may run from one piece into the next.
         lanes: Whether the state is carried from batch to batch; needs scored ``"every"``.
-        batch: B, windows or lanes in a batch.
-        min_steps_per_epoch: Steps that an epoch should have at least: of few pieces, the batch is
-            made smaller until it does, and a warning says so. 0 to keep `batch` as it is.
-        shuffle: Whether each epoch has an order of its own.
-        transforms: How training pieces are changed anew in each epoch, one after the other.
-        training: Optimizer, epochs and the rest.
-        sampler: How notes are chosen.
-        context: Rows that generation and scoring look back on, None for everything.
-        input_transform: The note loop's hook, or None.
+        batch: B, sequences in a batch.
+        min_steps_per_epoch: Steps below which an epoch of few pieces gets a smaller batch, with a
+            warning. 0 to keep `batch` as it is.
+        shuffle: Whether each epoch has another order.
+        transforms: Augmentations of the training pieces, drawn again in each epoch.
+        training: Optimizer, schedule, epochs and the like.
+        sampler: Samples the fields of a note.
+        context: Rows that generation and scoring look back on, None for all.
+        input_transform: Transforms sampled rows before they are fed back, or None.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Recipe:
     input_transform: InputTransform | None = None
 
     def __post_init__(self) -> None:
-        """Check what no part checks by itself.
+        """Check the settings that no part checks by itself.
 
         Raises:
             ConfigError: If a setting is out of range, or lanes are asked for without scoring every
@@ -290,7 +290,8 @@ class Recipe:
             size //= 2
         if size < self.batch:
             _log.warning(
-                "an epoch has only %d steps of batch %d: training with batch %d, %d steps an epoch",
+                "too few steps per epoch: %d with batch %d; "
+                "training with batch %d (steps per epoch: %d)",
                 steps(self.batch),
                 self.batch,
                 size,
