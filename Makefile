@@ -50,8 +50,8 @@ examples: $(VENV)/.dev ## run every example (the tests install and run the plugi
 linkcheck: $(VENV)/.dev ## ask the network whether the links to other sites still lead somewhere
 	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
-bench: $(VENV)/.dev ## time the library against its baselines
-	$(BIN)/pytest -p no:xdist -s tests/benchmarks/bench_*.py
+bench: $(VENV)/.dev ## time the library against its baselines; some need NOTELSTM_MAESTRO
+	$(BIN)/pytest -p no:xdist -s --timeout 0 tests/benchmarks/bench_*.py
 
 wheel: $(VENV)/.dev ## build dist/, install it in an environment of its own, run all tests against it
 	@rm -rf dist build/wheel

@@ -19,7 +19,7 @@ bundle = notelstm.load("bach.notelstm")
 notelstm.write_midi(notelstm.generate(bundle, 100, seed=1), "free.mid")
 prompt = pieces[-1][:40]
 after = notelstm.generate(bundle, 100, prompt=prompt, seed=1)
-whole = notelstm.Notes.merge([prompt, after.shifted(float(prompt.start[-1]))])
+whole = prompt.continued(after)
 notelstm.write_midi(whole, "continued.mid")
 
 # Measure, on chorales that it was not trained on.

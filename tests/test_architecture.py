@@ -51,10 +51,28 @@ def rooms_in(package: Path) -> set[str]:
     return files | {path.parent.name for path in package.glob("*/__init__.py")}
 
 
+def imported_by_name(node: ast.AST) -> list[str]:
+    """The module that ``importlib.import_module`` or ``__import__`` imports, as far as it is known.
+
+    Of an f-string, this is its beginning: ``f"notelstm.{name}"`` may be any module of the package.
+    """
+    if not (isinstance(node, ast.Call) and node.args):
+        return []
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+    argument = node.args[0]
+    if isinstance(argument, ast.JoinedStr) and argument.values:
+        argument = next(iter(argument.values))
+    if called not in ("import_module", "__import__") or not isinstance(argument, ast.Constant):
+        return []
+    return [str(argument.value)]
+
+
 def imported_rooms(node: ast.AST, rooms: set[str]) -> Iterator[str]:
     """The rooms that one statement imports; what is no room comes from ``__init__``."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
+    elif found := imported_by_name(node):
+        names = found
     elif isinstance(node, ast.ImportFrom) and node.module == "notelstm":
         names = [f"notelstm.{alias.name}" for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -92,8 +110,9 @@ def offences_in(package: Path) -> list[str]:
             found.append(f"{where}, line {line}: {room} imports {way} from {imported}")
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                found.append(f"{path.relative_to(package)}, line {node.lineno}: relative import")
+            relative = isinstance(node, ast.ImportFrom) and node.level > 0
+            if relative or any(name.startswith(".") for name in imported_by_name(node)):
+                found.append(f"{path.relative_to(package)}, line {node.lineno}: relative import")  # type: ignore[attr-defined]
     return found
 
 
@@ -125,6 +144,19 @@ def test_every_room_of_the_table_is_there() -> None:
         ),
         ("cli/train.py", "from notelstm.testing import check_model", "sideways from testing"),
         ("midi/reading.py", "from ..data import Folder", "relative import"),
+        (
+            "notes.py",
+            "import importlib\nimportlib.import_module('notelstm.midi.reading')",
+            "line 2: notes imports upwards from midi",
+        ),
+        (
+            "notes.py",
+            "def f():\n    import_module(name='x') or import_module(f'notelstm.midi.{x}')",
+            "line 2: notes imports upwards from midi",
+        ),
+        ("notes.py", "__import__('notelstm.data')", "notes imports upwards from data"),
+        ("notes.py", "import_module(f'notelstm.{x}')", "notes imports upwards from __init__"),
+        ("notes.py", "import_module('.midi', 'notelstm')", "line 1: relative import"),
         ("shed.py", "", "shed stands on no floor"),
     ],
 )
@@ -150,16 +182,70 @@ def test_imports_downwards_and_inside_a_room_are_fine(tmp_path: Path) -> None:
     assert offences_in(tmp_path) == []
 
 
+def module_name(path: Path, package: Path = PACKAGE) -> str:
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles_in(package: Path) -> list[list[str]]:
+    """Files that import each other, directly or by way of others; also inside functions."""
+    files = {module_name(path, package): path for path in package.rglob("*.py")}
+    imports: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                # What is imported may be a file of a folder, or a name in a file.
+                inside = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= inside & files.keys() or {node.module}
+            found |= set(imported_by_name(node))
+        imports[name] = found & files.keys() - {name}
+    # A file that imports no other that is left, or that no other imports, is in no circle.
+    left = set(imports)
+    while done := {n for n in left if not imports[n] & left or n not in _union(imports, left)}:
+        left -= done
+    imports = {name: imports[name] for name in left}
+    return sorted([name, *sorted(found & imports.keys())] for name, found in imports.items())
+
+
+def _union(imports: Mapping[str, set[str]], names: set[str]) -> set[str]:
+    return set().union(*(imports[name] for name in names))
+
+
+def test_no_files_import_each_other() -> None:
+    assert circles_in(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from notelstm.midi import reading",
+        "from notelstm.midi.reading import x",
+        "def f():\n    import notelstm.midi.reading",
+        "import_module('notelstm.midi.reading')",
+    ],
+)
+def test_a_circle_is_caught(tmp_path: Path, back: str) -> None:
+    package = tmp_path / "notelstm"
+    (package / "midi").mkdir(parents=True)
+    (package / "midi" / "__init__.py").write_text("from notelstm.midi.reading import x", "utf-8")
+    (package / "midi" / "policy.py").write_text("import notelstm.errors", encoding="utf-8")
+    (package / "errors.py").touch()
+    reading = package / "midi" / "reading.py"
+    reading.write_text("from notelstm.midi.policy import Policy", encoding="utf-8")
+    assert circles_in(package) == []
+    (package / "midi" / "policy.py").write_text(back, encoding="utf-8")
+    names = {name for name, *_ in circles_in(package)}
+    assert {"notelstm.midi.policy", "notelstm.midi.reading"} <= names
+
+
 MODULES = sorted(
     path
     for path in PACKAGE.rglob("*.py")
     if path.stem not in ("_version", "__main__") and "__pycache__" not in path.parts
 )
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -148,7 +148,8 @@ def test_entry_points_are_shipped_and_lead_somewhere(wheel: zipfile.ZipFile) -> 
 
 
 def test_the_source_distribution_is_complete(sdist: Path) -> None:
-    for name in ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"):
+    top = ("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md")
+    for name in (*top, "Makefile"):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes(), name
     for name in ("constraints.txt", "pyproject.toml", "docs/conf.py", "docs/tutorial.md"):
         assert (sdist / name).is_file(), name

@@ -67,4 +67,4 @@ def prelude() -> Notes:
 
 def _go_on(bundle: Bundle, prompt: Notes, sampler: Ancestral, seed: int) -> Notes:
     after = generate(bundle, seconds=24, prompt=prompt, sampler=sampler, seed=seed)
-    return Notes.merge([prompt, after.shifted(float(prompt.start[-1]))])
+    return prompt.continued(after)

@@ -36,7 +36,7 @@ def remark(data: bytes) -> str:
     except NoNotesError:
         return "the file has no notes"
     except MidiError as error:
-        return error.got.replace("|", "\\|")
+        return error.problem.replace("|", "\\|")
     rules: dict[str, list[str]] = {}
     for repair in report.repairs:
         rules.setdefault(repair.rule, []).append(str(repair.byte))

@@ -6,12 +6,14 @@ Three lines make music with a trained model::
     music = notelstm.generate(bundle, 128)
     notelstm.write_midi(music, "out.mid")
 
-Everything here is imported when it is first used, so ``import notelstm`` is quick.
+Everything here is imported when it is first used, so ``import notelstm`` is quick. In a Jupyter
+notebook, a piece at the end of a cell is displayed as a player.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from notelstm._version import __version__
@@ -114,3 +116,25 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """The public names."""
     return sorted(__all__)
+
+
+def _player(notes: Notes) -> str:
+    """The HTML view of a piece."""
+    from notelstm.listening.page import notebook_html
+
+    return notebook_html(notes)
+
+
+def _register_player() -> None:
+    """Register the HTML view of pieces with IPython, if this is an IPython session.
+
+    By the name of the class, so that nothing is imported before a piece is displayed. A method of
+    ``Notes`` would have to import from a higher layer.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        html = shell.display_formatter.formatters["text/html"]
+        html.for_type_by_name("notelstm.notes", "Notes", _player)
+
+
+_register_player()

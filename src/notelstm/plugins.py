@@ -266,6 +266,13 @@ def _from_json(value: object) -> Any:
     return value
 
 
+def _package(distribution: str) -> str:
+    """How a hint calls the package of a part."""
+    if distribution == "notelstm":
+        return "another version of notelstm"
+    return "the package that has it" if distribution == "unknown" else f"the package {distribution}"
+
+
 def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
     """Rebuild a part from what :func:`describe` gave.
 
@@ -289,7 +296,9 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
             error.problem,
             got=error.got,
             where=f"saved with {source} {saved.get('version', '')}",
-            hint=f"run pip install {source}, or pass the part itself when you load",
+            # No pip command: the name is from the file, and an index may have no package of that
+            # name, or somebody else's.
+            hint=f"install {_package(source)}, or pass the part itself when you load",
         ) from error
     target = plugin.load()
     config = {key: _from_json(item) for key, item in saved.get("config", {}).items()}

@@ -1,17 +1,20 @@
-"""``notelstm demo``: what it leaves behind, and what it does without."""
+"""``notelstm demo``: the files it writes, and how it works without the extras."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from notelstm.bundle import load
 from notelstm.cli import main
 from notelstm.midi import read_midi
+from notelstm.notes import Notes
 
 pytestmark = pytest.mark.timeout(300)  # four pieces of two models, beside other tests
 
@@ -31,7 +34,7 @@ def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["demo", "-o", str(folder), *MOMENT]) == 0
     said = capsys.readouterr().out
     named = ["demo.html", "demo.png", "demo.notelstm", "training.html"]
-    music = ["bach.mid", "bach-continued.mid", "piano.mid", "piano-continued.mid"]
+    music = ["bach-continued.mid", "piano-continued.mid", "bach.mid", "piano.mid"]
     assert {path.name for path in folder.iterdir()} == {*named, *music, "demo.notelstm.run"}
     for name in ("demo.html", "training.html"):
         assert (folder / name).as_uri() in said
@@ -39,15 +42,18 @@ def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "next:     notelstm render" in said
     assert (folder / "demo.png").read_bytes().startswith(b"\x89PNG")
     shown = samples(folder / "demo.html")
-    assert [s["prompt_notes"] for s in shown] == [0, 48, 0, 48]
+    # The page opens with a continuation.
+    assert [s["prompt_notes"] for s in shown] == [48, 48, 0, 0]
+    assert [s["start"][0] for s in shown] == [0, 0, 0, 0]
+    assert max(np.diff(shown[3]["start"][:9])) <= 2, "no silence in the opening"
     for sample, name in zip(shown, music, strict=True):
         # A model that has learnt little draws some notes that MIDI cannot hold.
         assert 100 < len(read_midi(folder / name)) <= len(sample["pitch"])
-    first, second = shown[1], shown[3]
+    first, second = shown[:2]
     assert first["pitch"][:48] == second["pitch"][:48]
     assert first["pitch"][48:] != second["pitch"][48:]
-    # The piano is the model that comes along, at its own velocities.
-    assert len(set(shown[2]["velocity"])) > 5
+    # The piano is the pretrained model, with velocities of its own.
+    assert len(set(shown[3]["velocity"])) > 5
     assert load(folder / "demo.notelstm").data.pieces == 2
 
 
@@ -58,17 +64,70 @@ def test_without_bach_and_without_pictures(
         monkeypatch.setitem(sys.modules, package, None)
     assert main(["demo", "-o", str(tmp_path), *MOMENT]) == 0
     said = capsys.readouterr().out
-    assert "nothing is trained: no music21 here: run pip install 'notelstm[bach]'" in said
-    assert "nothing is drawn: no matplotlib here: run pip install 'notelstm[plot]'" in said
+    assert "nothing is trained, since music21 is not installed: run pip install 'notelstm[" in said
+    assert "no picture is drawn, since matplotlib is not installed: run pip install 'note" in said
     assert {path.name for path in tmp_path.iterdir()} == {
         "demo.html",
         "piano.mid",
-        "piano-again.mid",
+        "piano-continued.mid",
     }
     first, second = samples(tmp_path / "demo.html")
-    assert first["pitch"] != second["pitch"]
+    # The prompt is Bach's, and needs no package.
+    assert (first["prompt_notes"], second["prompt_notes"]) == (64, 0)
+    assert first["pitch"][:8] == [60, 64, 67, 72, 76, 67, 72, 76]
+    assert len(first["pitch"]) > 250
     assert "look:" not in said
     assert "demo.notelstm" not in said
+
+
+def played(page: Path) -> list[list[int]]:
+    """The pitches of each piece on a page."""
+    return [sample["pitch"] for sample in samples(page)]
+
+
+def test_every_call_makes_another_piece_and_a_seed_repeats_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("music21", "matplotlib"):
+        monkeypatch.setitem(sys.modules, package, None)
+    seeds = []
+    for name in ("a", "b"):
+        assert main(["demo", "-o", str(tmp_path / name)]) == 0
+        said = capsys.readouterr().out
+        (seed,) = re.findall(r"random seed (\d+): repeat with --seed \1", said)
+        page = (tmp_path / name / "demo.html").read_text(encoding="utf-8")
+        assert f"Random seed {seed}." in page
+        assert f'"random seed":"{seed}"' in page
+        seeds.append(seed)
+    assert seeds[0] != seeds[1], "one time in a million they are the same"
+    first, second = (played(tmp_path / name / "demo.html") for name in ("a", "b"))
+    assert all(one != other for one, other in zip(first, second, strict=True))
+    assert main(["demo", "-o", str(tmp_path / "c"), "--seed", seeds[0]]) == 0
+    assert played(tmp_path / "c" / "demo.html") == first
+
+
+def test_an_opening_with_a_stray_note_is_trimmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("music21", "matplotlib"):
+        monkeypatch.setitem(sys.modules, package, None)
+    start = np.concatenate([[0.4], 11 + np.arange(60) / 4])
+    stray = Notes(start=start, end=start + 0.2, pitch=np.arange(61) + 30)
+    monkeypatch.setattr("notelstm.generation.generate", lambda *_, **__: stray)
+    assert main(["demo", "-o", str(tmp_path)]) == 0
+    free = read_midi(tmp_path / "piano.mid")
+    assert free.pitch.tolist() == stray.pitch[1:].tolist()
+    assert np.allclose(free.start, stray.start[1:] - 11, atol=1e-3)
+    (shown,) = (s for s in samples(tmp_path / "demo.html") if not s["prompt_notes"])
+    assert shown["pitch"] == stray.pitch[1:].tolist()
+    # After a prompt nothing is removed.
+    assert len(read_midi(tmp_path / "piano-continued.mid")) == 64 + 61
+
+
+def test_no_chorales(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "-o", str(tmp_path / "demo"), "--chorales", "0"]) == 1
+    assert "error: cannot train on 0 chorales. Give at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
 
 
 def test_the_time_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

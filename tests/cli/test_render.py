@@ -48,6 +48,21 @@ def test_pictures(name: str, begin: bytes, tmp_path: Path) -> None:
     assert (tmp_path / name).read_bytes().startswith(begin)
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="file names are Unicode")
+@pytest.mark.parametrize("suffix", [b".wav", b".html", b".png", b".svg"])
+def test_file_names_that_are_not_utf_8(
+    suffix: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if suffix in (b".png", b".svg"):
+        pytest.importorskip("matplotlib")
+    name, out = tmp_path / os.fsdecode(b"caf\xe9.mid"), tmp_path / os.fsdecode(b"\xfc" + suffix)
+    name.write_bytes(STUDY.read_bytes())
+    assert main(["render", str(name), "-o", str(out)]) == 0
+    assert out.stat().st_size > 1000
+    if suffix == b".html":
+        assert "<title>caf\ufffd</title>" in out.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -55,7 +70,7 @@ def test_pictures(name: str, begin: bytes, tmp_path: Path) -> None:
         (["-o", "a"], "what is rendered ends in .wav"),
         (["-o", "/dev/full"], "what is rendered ends in .wav"),
         (["-o", "a.png", "--soundfont", "a.sf2"], "a sound font is for a .wav"),
-        (["-o", "a.wav", "--soundfont", "a.sf2"], "a sound font is a file"),
+        (["-o", "a.wav", "--soundfont", "a.sf2"], "no such sound font: a.sf2"),
     ],
 )
 def test_refusals(
@@ -125,7 +140,7 @@ def test_a_full_disk(suffix: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     *_, line = done.stderr.splitlines()
-    assert line.startswith("notelstm: error: the file can be written; got File too large")
+    assert line.startswith("notelstm: error: cannot write the file: File too large")
     assert "Free some space" in line
     assert "Traceback" not in done.stderr
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {out.name: "old"}
@@ -134,7 +149,7 @@ def test_a_full_disk(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "where"),
     [
-        (".wav", "notelstm.listening.synthesis.synthesize"),
+        (".wav", "notelstm.listening.audio.synthesize"),
         (".wav", "wave.Wave_write.writeframes"),
         (".html", "pathlib.Path.write_text"),
         (".png", "matplotlib.figure.Figure.savefig"),

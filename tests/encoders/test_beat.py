@@ -245,7 +245,9 @@ def test_what_is_outside_the_domain_says_what_to_do() -> None:
     assert len(BeatEncoder().encode(notes[:2])) == 2
     odd = BeatMap(meter_beats=[0, 4], numerators=[4, 11], denominators=[4, 8])
     notes = Notes(start=[0, 2], end=3, pitch=60, beats=odd)
-    with pytest.raises(EncodingError, match=r"metre 11/8 is not one of .*2/4,.*\(note 1\).*metres="):
+    with pytest.raises(
+        EncodingError, match=r"metre 11/8 is not one of .*2/4,.*\(note 1\).*metres="
+    ):
         BeatEncoder().encode(notes)
     assert len(BeatEncoder(metres=("4/4", "11/8")).encode(notes)) == 2
 

@@ -1,4 +1,4 @@
-"""Charts for pages: every point is where it belongs, and what is drawn is also said."""
+"""Charts for pages: every point is where it belongs, and the chart has a text alternative."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_lowest_points_are_marked_and_told() -> None:
     assert keys == ["training: lowest 2.000 at epoch 3", "validation: lowest 2.500 at epoch 2"]
 
 
-def test_what_is_drawn_is_also_said() -> None:
+def test_a_chart_has_alt_text() -> None:
     (svg,) = parsed(Chart(title="Loss", lines=LOSSES)).findall("svg")
     assert svg.get("role") == "img"
     assert svg.get("aria-label") == (
@@ -104,7 +104,7 @@ def test_a_line_without_points_is_left_out() -> None:
 
 def test_names_cannot_break_out() -> None:
     nasty = '</svg><b onclick="x">\'&'
-    figure = parsed(Chart(title=nasty, lines={nasty: [(1, 1), (2, 3)]}, across=nasty))
+    figure = parsed(Chart(title=nasty, lines={nasty: [(1, 1), (2, 3)]}, x_label=nasty))
     assert not list(figure.iter("b"))
     (caption,) = figure.findall("figcaption")
     assert caption.text == nasty
@@ -112,5 +112,17 @@ def test_names_cannot_break_out() -> None:
 
 @pytest.mark.parametrize("lines", [{}, {"a": []}, {name: [(1.0, 1.0)] for name in "abc"}])
 def test_refusals(lines: dict[str, Points]) -> None:
-    with pytest.raises(ConfigError, match="1 to 2 lines"):
+    with pytest.raises(ConfigError, match=r"lines with points in a chart.*1 to 2"):
         Chart(title="x", lines=lines)
+
+
+@given(points=st.lists(st.tuples(*[st.floats(-1e100, 1e100)] * 2), min_size=1))
+def test_any_coordinates_can_be_drawn(points: list[tuple[float, float]]) -> None:
+    assert "nan" not in Chart(title="x", lines={"a": points}).svg()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e300])
+def test_coordinates_that_no_axis_can_hold(value: float) -> None:
+    for point in ((1.0, value), (value, 1.0)):
+        with pytest.raises(ConfigError, match="not finite or too large"):
+            Chart(title="x", lines={"a": [(0.0, 0.0), point]})

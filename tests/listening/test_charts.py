@@ -13,9 +13,10 @@ pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError, DataError, DataNotFoundError
 from notelstm.evaluation.features import FEATURES, bin_names, histograms
 from notelstm.listening import feature_shares, training_curves
+from notelstm.listening.charts import epochs_of
 from notelstm.notes import Notes
 
 LOW = Notes(start=[0, 0.5, 1], end=[0.5, 1, 2], pitch=[60, 62, 60], velocity=64)
@@ -74,14 +75,57 @@ def test_a_single_epoch_can_be_seen(log: Path, ax: Axes) -> None:
 
 
 def test_logs_that_cannot_be_drawn(log: Path, ax: Axes) -> None:
-    with pytest.raises(ConfigError, match=r"'velocity'.*\['pitch'\]"):
+    with pytest.raises(ConfigError, match=r"'velocity' .*Use one of: pitch"):
         training_curves(log, ax, field="velocity")
-    for text, match in (("", "at least one epoch"), ("no\n", "is JSON")):
+    with pytest.raises(ConfigError, match=r"'pich': did you mean 'pitch'\?"):
+        training_curves(log, ax, field="pich")
+    for text, match in (("", "no epochs in the log"), ("no\n", "every line of the log is damaged")):
         log.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=match):
             training_curves(log, ax)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataNotFoundError, match="no such log"):
         training_curves(log.with_name("none"), ax)
+    with pytest.raises(DataError, match="the log cannot be read"):
+        epochs_of(log.parent)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"{",
+        b"\xff\xfe",
+        b"[1]",
+        b"3",
+        b"null",
+        b"{}",
+        b'{"epoch": "2", "loss": 1}',
+        b'{"epoch": true, "loss": 1}',
+        b'{"epoch": 1.5, "loss": 1}',
+        b'{"epoch": -1, "loss": 1}',
+        b'{"epoch": NaN, "loss": 1}',
+        b'{"epoch": 1e99, "loss": 1}',
+        b'{"epoch": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000,
+        b"",
+    ],
+)
+def test_a_damaged_line_is_left_out_with_a_warning(
+    damaged: bytes, log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = log.read_bytes().splitlines()
+    log.write_bytes(b"\n".join([first, damaged, third, b""]))
+    assert [epoch["epoch"] for epoch in epochs_of(log)] == [1, 3]
+    assert "1 damaged of 3 lines left out" in caplog.text
+    log.write_bytes(b"\n".join([first, second, third, b""]))
+    caplog.clear()
+    assert len(epochs_of(log)) == 3
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1e300", "null", '"x"', "[1]", "true"])
+def test_a_value_that_cannot_be_drawn_is_left_out(value: str, log: Path) -> None:
+    log.write_text(f'{{"epoch": 1, "loss": {value}, "loss/pitch": 2}}\n', encoding="utf-8")
+    assert epochs_of(log) == [{"epoch": 1, "loss/pitch": 2}]
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -116,9 +160,9 @@ def test_bins_are_named_for_what_is_in_them() -> None:
 
 
 def test_refusals(ax: Axes) -> None:
-    with pytest.raises(ConfigError, match="pitch class"):
+    with pytest.raises(ConfigError, match=r"unknown feature 'tempo'.*pitch class"):
         feature_shares([LOW], [HIGH], ax, feature="tempo")
-    with pytest.raises(DataError, match="at least one piece"):
+    with pytest.raises(DataError, match="no pieces to draw"):
         feature_shares([LOW], [], ax, feature="step")
     with pytest.raises(DataError, match="at least 2 notes"):
         feature_shares([LOW], [HIGH[:1]], ax, feature="step")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 
 from notelstm.errors import ConfigError, OutputError
 from notelstm.listening import Sample, notebook_html, page_html, save_page
+from notelstm.listening.page import Layout
 from notelstm.listening.piano import PIANO
 from notelstm.midi import ReadPolicy, read_midi
 from notelstm.notes import Notes
@@ -111,6 +114,61 @@ def test_no_notes_and_a_prompt_beyond_the_end() -> None:
     assert over["prompt_notes"] == 3
 
 
+def blocks(page: str, tag: str) -> list[str]:
+    """The texts of the inline scripts or styles of a page."""
+    return re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+
+
+def policy_of(page: str) -> dict[str, list[str]]:
+    """The directives of a page's content security policy."""
+    (policy,) = (
+        attributes["content"] or ""
+        for _, attributes in Reader(page).tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    words = [directive.split() for directive in policy.split(";")]
+    return {name: sources for name, *sources in words}
+
+
+@pytest.mark.parametrize("layout", ["page", "compact"])
+def test_the_policy_allows_what_the_page_contains_and_nothing_else(layout: Layout) -> None:
+    page = page_html([Sample(notes=TUNE, title=NASTY)], details={"a": {"b": 1}}, layout=layout)
+    policy = policy_of(page)
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        (text,) = blocks(page, tag)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert policy.pop(directive) == [f"'sha256-{digest}'"]
+    assert policy == {
+        "default-src": ["'none'"],
+        "img-src": ["data:"],
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+    }
+    # The policy stands before everything that it governs, and no attribute would need an exception.
+    tags = Reader(page).tags
+    first = next(n for n, (_, attributes) in enumerate(tags) if "http-equiv" in attributes)
+    assert {tag for tag, _ in tags[:first]} == {"html", "head", "meta"}
+    names = {name for _, attributes in tags for name in attributes}
+    assert "style" not in names
+    assert not [name for name in names if name.startswith("on")]
+
+
+@given(raw=st.binary(max_size=20))
+def test_file_names_that_are_not_utf_8(raw: bytes) -> None:
+    name = os.fsdecode(raw)
+    page = page_html([Sample(notes=TUNE, title=name)], title=name, lead=name, details={name: {}})
+    shown = "".join("\ufffd" if 0xD800 <= ord(c) <= 0xDFFF else c for c in name)
+    assert data_of(page)["samples"][0]["title"] == shown
+    assert page.encode("utf-8")
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="file names are Unicode")
+def test_a_page_named_by_bytes(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.html")
+    save_page([Sample(notes=TUNE, title=path.stem)], path, title=path.stem)
+    assert "<title>caf\ufffd</title>" in path.read_text(encoding="utf-8")
+
+
 def test_the_page_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.HTML"
     save_page([Sample(notes=TUNE, title=NASTY)], path, title="♫", details={"a": {}})
@@ -122,18 +180,17 @@ def test_the_page_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"ends in \.html"):
+    with pytest.raises(ConfigError, match=r"unknown page format '\.pdf'"):
         save_page([Sample(notes=TUNE)], tmp_path / "a.pdf")
-    with pytest.raises(ConfigError, match="at least one piece"):
+    with pytest.raises(ConfigError, match="nothing to show"):
         save_page([], tmp_path / "a.html")
-    with pytest.raises(ConfigError, match="0 notes or more"):
+    with pytest.raises(ConfigError, match="negative prompt length -1"):
         Sample(notes=TUNE, prompt_notes=-1)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_notebook_shows_a_player() -> None:
-    frame = TUNE._repr_html_()
-    assert frame == notebook_html(TUNE)
+    frame = notebook_html(TUNE)
     ((tag, attributes),) = Reader(frame).tags
     assert tag == "iframe"
     assert attributes["title"]
@@ -141,6 +198,26 @@ def test_a_notebook_shows_a_player() -> None:
     assert inside is not None
     assert data_of(inside)["samples"][0]["pitch"] == TUNE.pitch.tolist()
     assert 'class="compact single"' in inside
+
+
+def test_ipython_displays_a_piece_as_a_player() -> None:
+    pytest.importorskip("IPython")
+    code = (
+        "import sys; from IPython.core.interactiveshell import InteractiveShell;"
+        "shell = InteractiveShell.instance();"
+        "from notelstm.notes import Notes;"
+        "assert 'notelstm.listening' not in sys.modules;"
+        "piece = Notes(start=[0], end=[1], pitch=[60]);"
+        "formats, _ = shell.display_formatter.format(piece);"
+        "from notelstm.listening import notebook_html;"
+        "assert formats == {'text/html': notebook_html(piece), 'text/plain': repr(piece)}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_importing_notelstm_imports_nothing_else() -> None:
+    code = "import sys, notelstm; assert not {'numpy', 'IPython', 'torch'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_notes_alone_load_no_player() -> None:

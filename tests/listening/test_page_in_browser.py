@@ -30,7 +30,7 @@ LONG = Notes(start=[0], end=[20], pitch=[40], velocity=110)
 NASTY = '</script><b onclick="x">&amp; ♫'
 LEVEL = """
 const sound = new Float32Array(2048);
-player.piano.heard.getFloatTimeDomainData(sound);
+player.piano.meter.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
 
@@ -276,10 +276,15 @@ def test_the_browser_plays_by_the_same_recipe(opened: Chrome, pitch: int, veloci
     for name in ("frequency", "decay", "amplitude"):
         assert np.allclose([p[name] for p in found], getattr(wanted, name), rtol=1e-9)
     sound = run(
-        opened, "return Array.from(struck(data.piano, ...arguments))", pitch, velocity, 0.3, 22_050
+        opened,
+        "return Array.from(renderNote(data.piano, ...arguments))",
+        pitch,
+        velocity,
+        0.3,
+        22_050,
     )
     one = Notes(start=[0], end=[0.3], pitch=[pitch], velocity=velocity)
-    left, right = synthesize(one, rate=22_050, room=0)
+    left, right = synthesize(one, rate=22_050, reverb=0)
     held = round(0.3 * 22_050)
     mono = np.sqrt(left**2 + right**2)[:held]
     assert np.allclose(np.abs(sound[:held]), mono, atol=0.01 * mono.max())
@@ -289,7 +294,7 @@ def test_rendered_without_a_clock(opened: Chrome) -> None:
     script = """
     const done = arguments[0], context = new OfflineAudioContext(2, 44100 * 3, 44100);
     const piano = new Piano(context, data.piano);
-    for (const note of samples[0].notes.slice(0, 8)) piano.strike(note, 0.3, note.start, 0);
+    for (const note of samples[0].notes.slice(0, 8)) piano.playNote(note, 0.3, note.start, 0);
     context.startRendering().then((sound) => {
       const all = [...sound.getChannelData(0), ...sound.getChannelData(1)];
       const peak = all.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -299,6 +304,48 @@ def test_rendered_without_a_clock(opened: Chrome) -> None:
     peak, level = opened.execute_async_script(script)
     assert 0.05 < peak < 1
     assert level > 0.005
+
+
+def test_the_policy_blocks_what_is_not_part_of_the_page(chrome: Chrome, page: Path) -> None:
+    chrome.get(page.as_uri())
+    script = """
+    const done = arguments[0], blocked = [];
+    addEventListener("securitypolicyviolation", (event) => blocked.push(event.effectiveDirective));
+    const insert = (name, fill) => {
+      const made = document.createElement(name);
+      fill(made);
+      document.body.append(made);
+    };
+    insert("script", (made) => { made.textContent = "window.injected = 1"; });
+    insert("style", (made) => { made.textContent = "body { color: rgb(1, 2, 3); }"; });
+    insert("img", (made) => { made.src = "http://localhost:9/a.png"; });
+    insert("iframe", (made) => { made.src = "http://localhost:9/"; });
+    insert("p", (made) => { made.setAttribute("onclick", "window.injected = 2"); made.click(); });
+    fetch("http://localhost:9/").catch(() => {
+      const wait = () => blocked.length < 6 ? setTimeout(wait, 20)
+        : done([blocked.sort(), window.injected, getComputedStyle(document.body).color]);
+      wait();
+    });
+    """
+    blocked, injected, colour = chrome.execute_async_script(script)
+    kinds = ["connect-src", "frame-src", "img-src", "script-src-attr", "script-src-elem"]
+    assert blocked == [*kinds, "style-src-elem"]
+    assert injected is None
+    assert colour != "rgb(1, 2, 3)"
+    chrome.get_log("browser")  # type: ignore[no-untyped-call]  # the violations, for the next test
+
+
+def test_the_midi_file_is_saved(chrome: Chrome, page: Path, tmp_path: Path) -> None:
+    chrome.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    chrome.get(page.as_uri())
+    press(chrome, "n")
+    chrome.find_element("id", "midi").click()
+    saved = tmp_path / "Sample 2.mid"
+    wait_for(saved.is_file)
+    assert read_midi(saved).pitch.tolist() == SHORT.pitch.tolist()
+    assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]  # selenium's
 
 
 def test_in_a_notebook(chrome: Chrome, tmp_path: Path) -> None:

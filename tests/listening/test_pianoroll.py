@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -142,8 +143,8 @@ def test_the_colour_bar_is_there_when_it_says_something() -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
-        ({"grid": "beats"}, ConfigError, "seconds or bars"),
-        ({"prompt_notes": -1}, ConfigError, "0 notes or more"),
+        ({"grid": "beats"}, ConfigError, "unknown grid 'beats'"),
+        ({"prompt_notes": -1}, ConfigError, "negative prompt length -1"),
         ({"grid": "bars"}, NotesError, "beat map"),
     ],
 )
@@ -171,8 +172,18 @@ def test_png_and_svg(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.svg", "new"]
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="file names are Unicode")
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_titles_that_are_file_names(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9 $x_" + suffix.encode())
+    save_piano_roll(tune(), path, title=path.stem)
+    assert path.stat().st_size > 1000
+    if suffix == ".svg":
+        assert "caf\ufffd $x_" in path.read_text(encoding="utf-8")
+
+
 def test_other_suffixes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\.png or \.svg"):
+    with pytest.raises(ConfigError, match=r"unknown picture format .*\.png or \.svg"):
         save_piano_roll(tune(), tmp_path / "a.jpg")
 
 

@@ -1,16 +1,21 @@
-"""The page of a run: what is in the folder is on the page, no more and no less."""
+"""The report of a run: the page has what is in the folder, and copes with damage."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError, DataError, DataNotFoundError, NotelstmError
 from notelstm.listening import save_report
 from notelstm.midi import write_midi
 from notelstm.notes import Notes
@@ -132,15 +137,63 @@ def test_every_setting_is_there(run: Path) -> None:
 
 def test_a_folder_that_is_no_run(run: Path, tmp_path: Path) -> None:
     (run / "log.jsonl").unlink()
-    with pytest.raises(DataError, match=r"log\.jsonl"):
+    with pytest.raises(DataNotFoundError, match=r"no such log: .*log\.jsonl"):
         page(run)
-    (run / "settings.json").write_text("[1", encoding="utf-8")
-    with pytest.raises(DataError, match="the folder of a run"):
-        page(run)
-    with pytest.raises(DataError, match="the folder of a run"):
+    for text in (b"[1", b"\xff", b"[" * 100_000, b"[]"):
+        (run / "settings.json").write_bytes(text)
+        with pytest.raises(DataError, match=r"the settings of the run .*the folder of a run"):
+            page(run)
+    with pytest.raises(DataNotFoundError, match=r"no such file: .*the folder of a run"):
         save_report(tmp_path, tmp_path / "a.html")
     log(run, 1)
     (run / "settings.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"ends in \.html"):
+    with pytest.raises(ConfigError, match=r"unknown page format '\.pdf'"):
         save_report(run, tmp_path / "a.pdf")
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_a_damaged_log_is_read_as_far_as_it_goes(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log(run, 4)
+    path = run / "log.jsonl"
+    first, _, third, fourth = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, b"\xff{", third.replace(b"2.0", b"NaN"), fourth, b""]))
+    text = page(run)
+    assert "4 of 40 epochs in 4 seconds." in text
+    assert captions(text) == ["Loss", "Loss of pitch", "Loss of step"]
+    assert "1 damaged of 4 lines left out" in caplog.text
+
+
+def test_a_run_that_diverged_has_a_report(run: Path) -> None:
+    (run / "log.jsonl").write_text('{"epoch": 1, "loss": NaN, "seconds": 1}\n', encoding="utf-8")
+    text = page(run)
+    assert "1 of 40 epochs in 1 second." in text
+    assert captions(text) == []
+
+
+@given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
+def test_a_log_with_any_damage_gives_a_report_or_an_error_of_ours(
+    flips: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "settings.json").write_text("{}", encoding="utf-8")
+    log(folder, 3)
+    content = bytearray((folder / "log.jsonl").read_bytes())
+    for at, mask in flips:
+        content[at % len(content)] ^= mask
+    (folder / "log.jsonl").write_bytes(content)
+    with contextlib.suppress(NotelstmError):
+        save_report(folder, folder / "page.html")
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="file names are Unicode")
+def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9.run")
+    folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps({"data": folder.name}), encoding="utf-8")
+    log(folder, 1)
+    sample(folder, 1)
+    text = page(folder)
+    assert "<h1>caf\ufffd</h1>" in text
+    assert data(text)["details"]["Recipe and training"] == {"data": "caf\ufffd.run"}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)  # a browser and a training, beside other 
 
 LEVEL = """
 const sound = new Float32Array(2048);
-player.piano.heard.getFloatTimeDomainData(sound);
+player.piano.meter.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
 SMALL = ["--recipe", "expressive", "--set", "options.hidden=8", "window=16", "batch=4"]

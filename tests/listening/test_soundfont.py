@@ -1,4 +1,4 @@
-"""One's own sound font, on the one that pretty_midi brings along."""
+"""Sound fonts, with the one that pretty_midi contains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pretty_midi
 import pytest
 
-from notelstm.errors import ConfigError, MissingExtraError, NotesError
+from notelstm.errors import ConfigError, DataNotFoundError, MissingExtraError, NotesError
 from notelstm.listening import play_soundfont, save_audio
 from notelstm.notes import Notes
 
@@ -56,10 +56,10 @@ def test_silence_for_no_notes() -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(DataNotFoundError, match="no such sound font"):
         play_soundfont(TUNE, tmp_path / "none.sf2")
     (tmp_path / "bad.sf2").write_bytes(b"RIFF no")
-    with pytest.raises(ConfigError, match="can be read"):
+    with pytest.raises(ConfigError, match="not a sound font"):
         save_audio(TUNE, tmp_path / "a.wav", soundfont=tmp_path / "bad.sf2")
     assert not (tmp_path / "a.wav").exists()
     with pytest.raises(ConfigError, match="96000"):

@@ -153,7 +153,7 @@ REFUSED = {
     "context=all": "context is a whole number or none; got 'all'",
     "context=0": "a context is at least 1 row, or none; got 0",
     "scored=some": "scored is 'last' or 'every'; got 'some'",
-    "lanes=true": "lanes score every row; got scored='last'",
+    "lanes=true": "lanes score every row",
     "model.hidden=big": r"model\.hidden is a whole number; got 'big'",
     "model.sigmoid=0": r"model\.sigmoid is true or false; got 0",
     "model.hidden={a=1}": r"model\.hidden is a whole number",

@@ -151,7 +151,7 @@ def test_a_part_without_an_entry_point_is_told_before_training(
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(DataError, match="there are pieces to train on"):
         reference().train([])
-    with pytest.raises(DataError, match="a piece has more than 25 rows"):
+    with pytest.raises(DataError, match="no piece has more than 25 rows"):
         reference().train([piece(25)])
 
 

@@ -22,7 +22,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "raw_feedback": ("input_transform",),
     "crossing": ("crossing",),
     "chord_order": ("policy.ties",),
-    "first_instrument": ("policy.drums", "policy.tracks"),
+    "first_instrument": ("policy.drums", "policy.tempos", "policy.tracks"),
     "zero_duration": ("sampler.processors",),
 }
 

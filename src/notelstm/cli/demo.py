@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _SMALL: Final = ("options.hidden=256", "window=64", "batch=32")
-"""What makes the expressive recipe learn a handful of chorales in a minute."""
+"""Settings of the expressive recipe for a few chorales and a minute of training."""
 
 _PROMPT: Final = 48
 _NOTES: Final = 200
+_SEEDS: Final = 1_000_000
+"""Few enough that a seed is easy to type."""
 
 
 def demo(
@@ -30,20 +33,22 @@ def demo(
     chorales: Annotated[int, arg(metavar="N")] = 200,
     epochs: Annotated[int, arg(metavar="N")] = 24,
     minutes: Annotated[float, arg(metavar="N")] = 1.0,
-    seed: Annotated[int, arg(metavar="N")] = 0,
+    seed: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: another one each time)")
+    ] = None,
 ) -> None:
-    """Train on Bach chorales for a minute, then play: MIDI files, a picture, a page to listen to.
+    """Train on Bach chorales for a minute, then generate music: MIDI files, a picture, a page.
 
-    The model that comes along plays too. Nothing is downloaded. Without the extra `bach` there is
-    nothing to train on, and only the model that comes along plays; without `plot` there is no
-    picture.
+    The page plays the music in any browser. The pretrained piano model generates as well. Nothing
+    is downloaded. Without the extra `bach` nothing is trained; without `plot` there is no picture.
 
     Args:
         output: The folder to write to.
-        chorales: How many chorales to train on; there are about 360.
-        epochs: How often each is seen, if the time suffices.
-        minutes: How long to train at most.
-        seed: Another seed, other music.
+        chorales: The number of chorales to train on; there are about 360.
+        epochs: The number of epochs, if the time allows.
+        minutes: The time limit of the training.
+        seed: The random seed. The same seed gives the same music, unless training is stopped by
+            the time limit, which may come at another step.
     """
     from notelstm.bundle import load
     from notelstm.cli.cards import card_of
@@ -51,28 +56,39 @@ def demo(
     from notelstm.listening import save_page
 
     if chorales < 1:
-        raise ConfigError("a demo trains on at least 1 chorale", got=f"{chorales}")
+        raise ConfigError(f"cannot train on {chorales} chorales", hint="give at least 1")
+    if seed is None:
+        seed = secrets.randbelow(_SEEDS)
+    print(f"random seed {seed}: repeat with --seed {seed}")
     bach = _bach(chorales)
     made: list[_Made] = []
     models: dict[str, Mapping[str, object]] = {}
     if bach is not None:
         trained = _train(bach, output, epochs=epochs, minutes=minutes, seed=seed)
-        made += _play(trained, bach.prompt, "Bach", 0.9, seed)
-        models["Bach: the model of a moment ago"] = card_of(trained)["Model"]
-    own = load()
-    made += _play(own, None if bach is None else bach.prompt, "Piano", 1.0, seed)
-    models["Piano: the model that comes along"] = card_of(own)["Model"]
+        made += _play(trained, bach.prompt, "Bach", "a chorale", 0.9, seed)
+        models["Bach: trained in this demo"] = card_of(trained)["Model"]
+    pretrained = load()
+    if bach is None:
+        made += _play(pretrained, _prelude(), "Piano", "a prelude", 1.0, seed)
+    else:
+        made += _play(pretrained, bach.prompt, "Piano", "a chorale", 1.0, seed)
+    models["Piano: the pretrained model"] = card_of(pretrained)["Model"]
+    # Continuations first: a prompt gives the model a key, a tempo and a style to keep.
+    made.sort(key=lambda piece: piece.sample.prompt_notes == 0)
     for piece in made:
         piece.write(output)
     page = output / "demo.html"
-    lead = "Press Play, or the space bar. Brown is what was given, all else is new."
-    save_page([piece.sample for piece in made], page, title="Demo", lead=lead, details=models)
-    drawn = _draw(made[0 if bach is None else 1].sample, output / "demo.png")
+    lead = (
+        f"Press Play, or the space bar. The prompt is brown, all else is new. Random seed {seed}."
+    )
+    details = {"This music": {"random seed": seed}, **models}
+    save_page([piece.sample for piece in made], page, title="Demo", lead=lead, details=details)
+    drawn = _draw(made[0].sample, output / "demo.png")
     _say(page, made, drawn, trained=bach is not None)
 
 
 class _Bach(NamedTuple):
-    """What is trained on, and the beginning of a chorale that is not."""
+    """The training pieces, and the beginning of a held-out chorale."""
 
     corpus: Corpus
     pieces: list[Notes]
@@ -80,7 +96,7 @@ class _Bach(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """A new piece and the name of its MIDI file."""
+    """A generated piece and the name of its MIDI file."""
 
     name: str
     sample: Sample
@@ -88,12 +104,12 @@ class _Made(NamedTuple):
     def write(self, folder: Path) -> None:
         from notelstm.midi import write_midi
 
-        # What a model draws need not be what MIDI can hold.
+        # A model may generate notes that are shorter than a tick.
         write_midi(self.sample.notes, folder / self.name, short="lengthen")
 
 
 def _bach(chorales: int) -> _Bach | None:
-    """The chorales, if the package is installed that brings them."""
+    """The chorales, if the package that contains them is installed."""
     from notelstm.cli.sources import open_corpus
     from notelstm.errors import MissingExtraError
     from notelstm.midi import ReadPolicy
@@ -102,14 +118,14 @@ def _bach(chorales: int) -> _Bach | None:
     try:
         corpus = open_corpus("bach", ReadPolicy())
     except MissingExtraError as error:
-        print(f"nothing is trained: no music21 here: {error.hint}")
+        print(f"nothing is trained, since music21 is not installed: {error.hint}")
         return None
     pieces = corpus[: chorales + 1]
     return _Bach(corpus, pieces, pieces.pop()[:_PROMPT])
 
 
 def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int) -> Bundle:
-    """Train a small model for a short time, and report on it."""
+    """Train a small model for a short time, with a report."""
     import shutil
 
     from notelstm.cli.callbacks import chosen_callbacks
@@ -120,51 +136,68 @@ def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int)
     model, page = output / "demo.notelstm", output / "training.html"
     shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
     callbacks = chosen_callbacks(
-        ["samples:every=4"], minutes=minutes, report=page, title="How the demo learnt"
+        ["samples:every=4"], minutes=minutes, report=page, title="Training of the demo"
     )
     return run_recipe(recipe, bach.pieces, model, source=bach.corpus, callbacks=callbacks)
 
 
+def _prelude() -> Notes:
+    """A prompt that needs no package: four bars of Bach's prelude in C major, BWV 846."""
+    import numpy as np
+
+    from notelstm.notes import Notes
+
+    bars = ((60, 64, 67, 72, 76), (60, 62, 69, 74, 77), (59, 62, 67, 74, 77), (60, 64, 67, 72, 76))
+    sixteenth, half = 0.22, 8  # seconds; sixteenths in half a bar
+    pattern = np.tile([0, 1, 2, 3, 4, 2, 3, 4], 2 * len(bars))
+    bar = np.repeat(np.arange(len(bars)), 2 * half)
+    at = np.arange(len(pattern))
+    # The two lowest voices are held to the end of the half bar.
+    end = np.where(pattern < 2, (at // half + 1) * half, at + 1)
+    return Notes(
+        start=at * sixteenth,
+        end=end * sixteenth,
+        pitch=np.asarray(bars)[bar, pattern],
+        velocity=np.where(pattern == 0, 64, 54),
+    )
+
+
 def _play(
-    bundle: Bundle, prompt: Notes | None, who: str, temperature: float, seed: int
+    bundle: Bundle, prompt: Notes, who: str, prompted: str, temperature: float, seed: int
 ) -> list[_Made]:
-    """Music from nothing, and what comes after a prompt, or without one, more from nothing."""
+    """An unconditional piece, and the continuation of a prompt."""
     from notelstm.generation import generate
-    from notelstm.listening import Sample
+    from notelstm.listening import Sample, trim_opening
     from notelstm.sampling import Ancestral, Temperature
 
     sampler = Ancestral(processors=(Temperature(temperature=temperature),))
-    free = generate(bundle, _NOTES, sampler=sampler, seed=seed)
-    made = [_Made(f"{who.lower()}.mid", Sample(notes=free, title=f"{who}, from nothing"))]
-    if prompt is None:
-        more = generate(bundle, _NOTES, sampler=sampler, seed=seed + 1)
-        sample = Sample(notes=more, title=f"{who}, from nothing again")
-        made.append(_Made(f"{who.lower()}-again.mid", sample))
-    else:
-        new = generate(bundle, _NOTES, prompt=prompt, sampler=sampler, seed=seed)
-        whole = type(prompt).merge([prompt, new.shifted(float(prompt.start[-1]))])
-        sample = Sample(
-            notes=whole, title=f"{who}, going on with a chorale", prompt_notes=len(prompt)
-        )
-        made.append(_Made(f"{who.lower()}-continued.mid", sample))
-    return made
+    free = trim_opening(generate(bundle, _NOTES, sampler=sampler, seed=seed))
+    new = generate(bundle, _NOTES, prompt=prompt, sampler=sampler, seed=seed)
+    whole = type(prompt).merge([prompt, new.shifted(float(prompt.start[-1]))])
+    continued = Sample(
+        notes=whole, title=f"{who}: continuation of {prompted}", prompt_notes=len(prompt)
+    )
+    return [
+        _Made(f"{who.lower()}-continued.mid", continued),
+        _Made(f"{who.lower()}.mid", Sample(notes=free, title=f"{who}: unconditional")),
+    ]
 
 
 def _draw(sample: Sample, path: Path) -> bool:
-    """Draw a piece, if there is something to draw with."""
+    """Draw a piece, if matplotlib is installed."""
     from notelstm.errors import MissingExtraError
     from notelstm.listening import save_piano_roll
 
     try:
         save_piano_roll(sample.notes, path, prompt_notes=sample.prompt_notes, title=sample.title)
     except MissingExtraError as error:
-        print(f"nothing is drawn: no matplotlib here: {error.hint}")
+        print(f"no picture is drawn, since matplotlib is not installed: {error.hint}")
         return False
     return True
 
 
 def _say(page: Path, made: list[_Made], drawn: bool, trained: bool) -> None:
-    """Say where things are, and what to try next."""
+    """Print the files, and commands to try next."""
     folder = page.parent
     first = folder / made[0].name
     model = f"{folder / 'demo.notelstm'} " if trained else ""
@@ -176,9 +209,9 @@ listen:   {page.resolve().as_uri()}
     if drawn:
         print(f"look:     {folder / 'demo.png'}")
     if trained:
-        print(f"learnt:   {(folder / 'training.html').resolve().as_uri()}")
+        print(f"training: {(folder / 'training.html').resolve().as_uri()}")
         print(f"model:    {folder / 'demo.notelstm'}")
     print(f"""
 next:     notelstm render {first} -o {first.with_suffix(".wav")}
-          notelstm generate {model}-o more.mid --html more.html --seed 1
+          notelstm generate {model}-o more.mid --html more.html
           notelstm train YOUR_FOLDER_OF_MIDI_FILES --recipe expressive -o mine.notelstm""")

@@ -1,4 +1,4 @@
-"""The options of ``notelstm generate`` that steer the music: each adds a processor."""
+"""The options of ``notelstm generate`` that control the music: each adds a processor."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Steering:
 
     Attributes:
         sampler: Another way of choosing notes, such as `greedy`; `notelstm plugins` lists them.
-        temperature: Above 1 more surprising, below 1 more predictable; 1 as the model learnt it.
-        top_k: Draw from the likeliest N only.
-        top_p: Draw from the likeliest only, that have the probability P together.
-        min_p: Draw only from what is at least P times as likely as the likeliest.
+        temperature: Above 1 more surprising, below 1 more predictable; 1 as trained.
+        top_k: Sample from the N most likely values only.
+        top_p: Sample from the most likely values only, whose probabilities add up to P.
+        min_p: Sample only from values at least P times as likely as the most likely one.
         scale: Only notes of a scale: "D dorian", "F# minor", "A blues", "C major pentatonic".
         pitch_range: No note below or above: two names or MIDI note numbers, such as C2 C6.
         max_polyphony: At most so many pitches sound at once; 1 for a melody.
@@ -65,7 +65,7 @@ class Steering:
     grid: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
 
     def told(self) -> dict[str, object]:
-        """What differs from how the model plays by itself, by option."""
+        """The options that differ from their defaults, by name."""
         given = dataclasses.asdict(self)
         plain = dataclasses.asdict(Steering())
         return {name: value for name, value in given.items() if value != plain[name]}
@@ -73,9 +73,8 @@ class Steering:
     def steered(self, bundle: Bundle) -> Sampler:
         """The bundle's sampler or the named one, with these processors.
 
-        A temperature comes first and bends what the model says; then what the model's own sampler
-        has; then what confines the music; what cuts off the unlikely comes last, so that it judges
-        only what may be played.
+        The order is: temperature, the processors of the model's own sampler, constraints,
+        truncation. Truncation comes last so that it ranks only values that are allowed.
 
         Raises:
             ConfigError: If the sampler takes no processors, or a setting is out of range.
@@ -93,7 +92,7 @@ class Steering:
         return with_processors(sampler, more, temperature=self.temperature)
 
     def _check_fields(self, encoder: NoteEncoder) -> None:
-        """Refuse what would do nothing, since the model does not tell what it is about.
+        """Refuse options that would do nothing, since the model has no field for them.
 
         Raises:
             ConfigError: If there is such an option.
@@ -105,13 +104,13 @@ class Steering:
             for option in options:
                 if getattr(self, option) is not None and not roles & {role, "event"}:
                     raise ConfigError(
-                        f"--{option.replace('_', '-')} steers a model that has a field of {role}",
-                        got=", ".join(sorted(roles)),
+                        f"--{option.replace('_', '-')} would do nothing: the model has no field of "
+                        f"{role}, but of {', '.join(sorted(roles))}",
                         hint="leave it out",
                     )
 
     def _confining(self, encoder: NoteEncoder) -> Sequence[Processor]:
-        """What keeps to rules."""
+        """The processors that constrain the music."""
         from notelstm import sampling
 
         beats = any(field.role == "step" and field.unit == "beat" for field in encoder.fields)
@@ -136,7 +135,7 @@ class Steering:
         return made
 
     def _cutting(self) -> Sequence[Processor]:
-        """What leaves out the unlikely."""
+        """The processors that leave out unlikely values."""
         from notelstm import sampling
 
         return [

@@ -121,7 +121,7 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         files=len(corpus.report),
         pieces=len(corpus),
         repaired=sum(1 for _ in corpus.report.repaired()),
-        refused=corpus.report.refused_total,
+        refused=corpus.report.rejected_total,
         reasons=dict(corpus.report.reasons().most_common()),
         notes=int(lengths.sum()),
         seconds=tally.seconds,

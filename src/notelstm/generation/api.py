@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
+from notelstm.encoders.instruments import watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
 from notelstm.generation.session import Session
@@ -260,6 +261,7 @@ def _session(
         max_undo=0,
     )
     if prompt is not None:
+        (prompt,) = watch_instruments([prompt], bundle.encoder)
         rows = bundle.encoder.encode(prompt)
         if bundle.context is not None and len(rows) < bundle.context:
             raise DataError(

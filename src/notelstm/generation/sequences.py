@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Final, final, overload
 
@@ -28,13 +29,8 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     # rounded to a later time must not make the next one begin before it.
     start = np.maximum(notes.start, time)
     anchor = Notes(start=[time], end=[time], pitch=[0], velocity=[1])
-    plain = Notes(
-        start=start,
-        end=np.maximum(notes.end, start),
-        pitch=notes.pitch,
-        velocity=notes.velocity,
-    )
-    return encoder.encode(Notes.merge([anchor, plain]))[1:]
+    moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
+    return encoder.encode(Notes.merge([anchor, moved]))[1:]
 
 
 @final

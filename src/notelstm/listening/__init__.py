@@ -1,12 +1,14 @@
-"""Seeing and hearing: what has been made, as a picture, as sound, and as a page with both."""
+"""Pictures, sound and player pages of pieces, and reports of training runs."""
 
+from notelstm.listening.audio import save_audio
 from notelstm.listening.chart import Chart
 from notelstm.listening.charts import feature_shares, training_curves
+from notelstm.listening.opening import trim_opening
 from notelstm.listening.page import Sample, notebook_html, page_html, save_page
 from notelstm.listening.pianoroll import piano_roll, pitch_name, save_piano_roll
 from notelstm.listening.report import save_report
 from notelstm.listening.soundfont import play_soundfont
-from notelstm.listening.synthesis import save_audio, synthesize
+from notelstm.listening.synthesis import synthesize
 
 __all__ = [
     "Chart",
@@ -23,4 +25,5 @@ __all__ = [
     "save_report",
     "synthesize",
     "training_curves",
+    "trim_opening",
 ]

@@ -1,4 +1,4 @@
-"""A line chart for a page: SVG text that takes its colours from the page, in light and in dark."""
+"""Line charts for pages: SVG whose colours follow the light or dark theme of the page."""
 
 from __future__ import annotations
 
@@ -13,51 +13,63 @@ from notelstm.errors import ConfigError
 __all__ = ["Chart", "Points"]
 
 Points: TypeAlias = Sequence[tuple[float, float]]
-"""Where a line goes through: across and up."""
+"""The (x, y) points of a line."""
 
 _WIDTH, _HEIGHT = 400, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 12, 40
 _MOST_LINES: Final = 2
-"""As many as the page has colours and dashes for."""
+"""The page has colours and dashes for two lines."""
+_LARGEST: Final = 1e100
+"""Beyond it the arithmetic of the axes could overflow."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One or two lines over a whole number, such as losses by epoch; the lowest points are marked.
+    """One or two lines over integers, such as losses by epoch, with their minima marked.
 
     Args:
-        title: What is drawn.
-        lines: The points of each line, from left to right, by its name; a line without points is
+        title: The title of the chart.
+        lines: The points of each line by its name, from left to right. Lines without points are
             left out.
-        across: What the numbers below count.
+        x_label: The label of the x axis.
 
     Raises:
-        ConfigError: If there are more lines than can be told apart, or no point at all.
+        ConfigError: If no line or more than two lines have points, or a coordinate is not finite
+            or exceeds 1e100.
     """
 
     title: str
     lines: Mapping[str, Points]
-    across: str = "epoch"
+    x_label: str = "epoch"
 
     def __post_init__(self) -> None:
-        """Check that there is something to draw."""
+        """Check the lines."""
         if not 1 <= len(self._drawn) <= _MOST_LINES:
             raise ConfigError(
-                f"a chart has 1 to {_MOST_LINES} lines with points", got=f"{len(self._drawn)}"
+                f"{len(self._drawn)} lines with points in a chart",
+                hint=f"give 1 to {_MOST_LINES}",
             )
+        for name, points in self._drawn.items():
+            if not all(abs(value) <= _LARGEST for point in points for value in point):
+                raise ConfigError(
+                    "a coordinate is not finite or too large",
+                    where=f"line {name!r}",
+                    hint="leave such points out",
+                )
 
     @property
     def _drawn(self) -> dict[str, Points]:
         return {name: points for name, points in self.lines.items() if points}
 
     def svg(self) -> str:
-        """The picture, for an HTML page that defines the classes ``line-0`` and ``line-1``."""
+        """The chart as SVG, for an HTML page that styles the classes ``line-0`` and ``line-1``."""
         points = [point for line in self._drawn.values() for point in line]
         x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
         y_low, y_high = min(y for _, y in points), max(y for _, y in points)
         if x_low == x_high:
-            x_low, x_high = x_low - 1, x_high + 1
+            around = max(1.0, abs(x_low) * 1e-3)
+            x_low, x_high = x_low - around, x_high + around
         margin = (y_high - y_low) * 0.06 or max(abs(y_high), 1e-3) * 0.1
         y_low, y_high = y_low - margin, y_high + margin
         x = _scale(x_low, x_high, _LEFT, _WIDTH - _RIGHT)
@@ -65,36 +77,36 @@ class Chart:
         parts = [*_grid(x, y, (x_low, x_high), (y_low, y_high))]
         parts.append(
             f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 4}" '
-            f'text-anchor="middle">{html.escape(self.across)}</text>'
+            f'text-anchor="middle">{html.escape(self.x_label)}</text>'
         )
         for number, line in enumerate(self._drawn.values()):
             parts += _line(number, [(x(a), y(b)) for a, b in line])
         return (
             f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-            f'aria-label="{html.escape(self.said())}">{"".join(parts)}</svg>'
+            f'aria-label="{html.escape(self.alt_text())}">{"".join(parts)}</svg>'
         )
 
-    def said(self) -> str:
-        """The chart in a sentence, for whoever does not see it."""
-        told = []
+    def alt_text(self) -> str:
+        """The chart as a sentence, for screen readers."""
+        parts = []
         for name, points in self._drawn.items():
             (first, begin), (last, end) = points[0], points[-1]
             at, lowest = min(points, key=lambda point: point[1])
-            told.append(
-                f"{name} from {begin:.3f} at {self.across} {first:g} to {end:.3f} at "
-                f"{self.across} {last:g}, lowest {lowest:.3f} at {self.across} {at:g}"
+            parts.append(
+                f"{name} from {begin:.3f} at {self.x_label} {first:g} to {end:.3f} at "
+                f"{self.x_label} {last:g}, lowest {lowest:.3f} at {self.x_label} {at:g}"
             )
-        return f"{self.title}: {'; '.join(told)}"
+        return f"{self.title}: {'; '.join(parts)}"
 
     def figure(self) -> str:
-        """The picture under its title, with a key to its lines and their lowest points."""
+        """The chart as an HTML figure, with its title and a legend that gives the minima."""
         keys = []
         for number, (name, points) in enumerate(self._drawn.items()):
             at, lowest = min(points, key=lambda point: point[1])
             keys.append(
                 f'<li><svg viewBox="0 0 24 8" aria-hidden="true"><path class="line-{number}" '
                 f'd="M0 4H24"/></svg>{html.escape(name)}: lowest {lowest:.3f} at '
-                f"{html.escape(self.across)} {at:g}</li>"
+                f"{html.escape(self.x_label)} {at:g}</li>"
             )
         return (
             f'<figure class="chart"><figcaption>{html.escape(self.title)}</figcaption>'
@@ -103,12 +115,12 @@ class Chart:
 
 
 def _scale(low: float, high: float, begin: float, end: float) -> Callable[[float], float]:
-    """Where a value is in the picture."""
+    """Map a value to SVG coordinates."""
     return lambda value: begin + (value - low) / (high - low) * (end - begin)
 
 
 def _line(number: int, points: Points) -> Iterator[str]:
-    """A line, and a dot at its lowest point: the one that is furthest down the picture."""
+    """A line, and a dot at its minimum, which has the largest SVG y coordinate."""
     path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
     yield f'<path class="line-{number}" d="M{path}"/>'
     a, b = max(points, key=lambda point: point[1])
@@ -118,15 +130,15 @@ def _line(number: int, points: Points) -> Iterator[str]:
 def _grid(
     x: Callable[[float], float],
     y: Callable[[float], float],
-    across: tuple[float, float],
-    up: tuple[float, float],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
 ) -> Iterator[str]:
-    """Lines at round values, and what they are."""
-    for value in _round_values(*up, most=7):
+    """Grid lines at round values, with labels."""
+    for value in _round_values(*y_range, most=7):
         at = y(value)
         yield f'<path class="grid" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>'
         yield f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
-    for value in _round_values(*across, most=8, least=1):
+    for value in _round_values(*x_range, most=8, least=1):
         yield (
             f'<text x="{x(value):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">'
             f"{value:g}</text>"
@@ -134,7 +146,7 @@ def _grid(
 
 
 def _round_values(low: float, high: float, *, most: int, least: float = 0.0) -> list[float]:
-    """At most so many multiples of 1, 2 or 5 times a power of ten, `least` apart or more."""
+    """At most `most` multiples of 1, 2 or 5 times a power of ten, at least `least` apart."""
     size = 10.0 ** math.floor(math.log10((high - low) / most))
     step = max(least, next(k * size for k in (1, 2, 5, 10, 20) if (high - low) / (k * size) < most))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

@@ -1,21 +1,22 @@
-"""Charts: how training went, and how generated music differs from real music.
+"""Matplotlib charts: losses of a training run, features of real and of generated music.
 
-Each draws on axes that it is given. Colours are told apart by colour-blind readers (Okabe and Ito),
-and lines by their dashes as well.
+Each function draws on the axes that it is given. The colours (Okabe and Ito) can be distinguished
+by colour-blind readers; lines differ in their dashes as well.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError, DataError, DataNotFoundError, did_you_mean
 from notelstm.notes import Notes
 
 if TYPE_CHECKING:
@@ -23,23 +24,28 @@ if TYPE_CHECKING:
 
 __all__ = ["epochs_of", "feature_shares", "training_curves"]
 
+_log = logging.getLogger(__name__)
+
 _BLUE: Final = "#0072B2"
 _RED: Final = "#D55E00"
 _GREY: Final = "#dbdbdb"
 _EDGE: Final = "#7f7f7f"
 _MOST_LETTERS: Final = 23
+_MOST_EPOCHS: Final = 10**9
+_LARGEST_VALUE: Final = 1e100
 
 
 def training_curves(log: str | os.PathLike[str], ax: Axes, *, field: str = "") -> None:
-    """Draw a run's losses by epoch, and where the validation loss was lowest.
+    """Draw the losses of a run by epoch, and mark the minimum of the validation loss.
 
     Args:
-        log: The run's ``log.jsonl``, or the folder that it is in.
+        log: The run's ``log.jsonl``, or its folder. Damaged lines are left out with a warning.
         ax: The matplotlib axes to draw on.
-        field: The loss of one field, such as ``"pitch"``; "" for the whole loss.
+        field: The field whose loss is drawn, such as ``"pitch"``; "" for the total loss.
 
     Raises:
-        DataError: If there is no such log, or nothing in it yet.
+        DataNotFoundError: If there is no such log.
+        DataError: If the log cannot be read, or has no epoch.
         ConfigError: If the log has no losses of the field.
     """
     from matplotlib.ticker import MaxNLocator
@@ -47,11 +53,17 @@ def training_curves(log: str | os.PathLike[str], ax: Axes, *, field: str = "") -
     path = Path(log) / "log.jsonl" if Path(log).is_dir() else Path(log)
     lines = epochs_of(path)
     if not lines:
-        raise DataError("a log has at least one epoch", got="none", where=str(path))
+        raise DataError(
+            "no epochs in the log", where=str(path), hint="wait until the first epoch is done"
+        )
     ending = f"/{field}" if field else ""
     if not any(f"loss{ending}" in line for line in lines):
-        names = sorted(name[5:] for name in lines[0] if name.startswith("loss/"))
-        raise ConfigError("a field of the log", got=repr(field), hint=f"use one of {names}")
+        names = sorted({name[5:] for line in lines for name in line if name.startswith("loss/")})
+        raise ConfigError(
+            f"no losses of field {field!r}{did_you_mean(field, names)}",
+            where=str(path),
+            hint=f"use one of: {', '.join(names)}" if names else "leave out the field",
+        )
     for name, label, colour, dashes in (
         ("loss", "training", _BLUE, "-"),
         ("validation", "validation", _RED, "--"),
@@ -60,7 +72,7 @@ def training_curves(log: str | os.PathLike[str], ax: Axes, *, field: str = "") -
         if not found:
             continue
         epochs, values = np.array(found).T
-        # A single epoch is a point, which a line would not show.
+        # A line through a single point would be invisible.
         marker = "o" if len(found) == 1 else ""
         ax.plot(epochs, values, color=colour, linestyle=dashes, marker=marker, label=label)
         if name == "validation":
@@ -83,9 +95,9 @@ def training_curves(log: str | os.PathLike[str], ax: Axes, *, field: str = "") -
 def feature_shares(
     real: Sequence[Notes], generated: Sequence[Notes], ax: Axes, *, feature: str
 ) -> None:
-    """Draw how often each value of a feature is in real and in generated pieces.
+    """Draw the distribution of a feature in real and in generated pieces.
 
-    Every piece counts the same, long or short.
+    Every piece has the same weight, whatever its length.
 
     Args:
         real: Pieces of at least two notes.
@@ -95,19 +107,22 @@ def feature_shares(
 
     Raises:
         ConfigError: If there is no such feature.
-        DataError: If there are no pieces, or one has fewer than two notes.
+        DataError: If there are no pieces, or a piece has fewer than two notes.
     """
-    # Pictures and sound need no torch, which comes with evaluation.
+    # Imported here because evaluation imports torch, which pictures and sound do not need.
     from notelstm.evaluation.features import FEATURES, bin_names
 
     if feature not in FEATURES:
-        raise ConfigError(f"a feature is one of {', '.join(FEATURES)}", got=repr(feature))
+        raise ConfigError(
+            f"unknown feature {feature!r}{did_you_mean(feature, FEATURES)}",
+            hint=f"use one of: {', '.join(FEATURES)}",
+        )
     names = bin_names(feature)
     at = np.arange(len(names))
     ax.bar(at, _mean(real, feature), width=0.9, color=_GREY, ec=_EDGE, lw=0.6, label="real")
     outline = _mean(generated, feature)
     ax.step(at, outline, where="mid", color=_BLUE, linewidth=1.8, label="generated")
-    # As many names as can be read side by side in a small picture.
+    # As many labels as fit side by side in a small chart.
     every = -(-sum(map(len, names)) // _MOST_LETTERS)
     ax.set_xticks(at[::every], names[::every])
     ax.set_xlim(-0.6, len(names) - 0.4)
@@ -118,33 +133,66 @@ def feature_shares(
 
 
 def epochs_of(path: Path) -> list[dict[str, float]]:
-    """What a run's log says of each epoch so far.
+    """The numbers that a run's log has for each epoch.
+
+    Damaged lines, and values that are not finite numbers, are left out; a warning is logged that
+    counts the damaged lines. A last line without a line break is still being written: it is left
+    out without a warning.
 
     Args:
-        path: The ``log.jsonl``; a last line that is still being written is left out.
+        path: The ``log.jsonl``.
 
     Raises:
-        DataError: If there is no such file, or it is none.
+        DataNotFoundError: If there is no such file.
+        DataError: If the file cannot be read, or every line of it is damaged.
     """
-    if not path.is_file():
-        raise DataError("a run's log is a file log.jsonl", got="no such file", where=str(path))
-    lines = []
-    text = path.read_text(encoding="utf-8")
-    for line in text[: text.rfind("\n") + 1].splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError as error:
-            raise DataError(
-                "a log is JSON, a line an epoch", got=str(error), where=str(path)
-            ) from error
-    return lines
+    if not path.exists():
+        raise DataNotFoundError(f"no such log: {path}", hint="name the log.jsonl of a run")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(
+            f"the log cannot be read: {error.strerror or error}",
+            where=str(path),
+            hint="name the log.jsonl of a run",
+        ) from error
+    lines = text[: text.rfind("\n") + 1].split("\n")[:-1]
+    epochs = [epoch for line in lines if (epoch := _epoch_of(line)) is not None]
+    damaged = len(lines) - len(epochs)
+    if damaged and not epochs:
+        raise DataError(
+            "every line of the log is damaged", where=str(path), hint="name the log.jsonl of a run"
+        )
+    if damaged:
+        _log.warning("%s: %d damaged of %d lines left out", path, damaged, len(lines))
+    return epochs
+
+
+def _epoch_of(line: str) -> dict[str, float] | None:
+    """The numbers of one line of a log, or None if the line is damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, Mapping):
+        return None
+    numbers = {name: float(value) for name, value in found.items() if _is_number(value)}
+    epoch = numbers.get("epoch", 0.0)
+    return numbers if 1 <= epoch <= _MOST_EPOCHS and epoch.is_integer() else None
+
+
+def _is_number(value: object) -> bool:
+    """Whether a JSON value is a number that can be drawn."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= _LARGEST_VALUE
 
 
 def _mean(pieces: Sequence[Notes], feature: str) -> NDArray[np.float64]:
     from notelstm.evaluation.features import histograms
 
     if not len(pieces):
-        raise DataError("features are of at least one piece", got="none")
+        raise DataError("no pieces to draw", hint="give at least one piece")
     return np.asarray(np.mean([histograms(piece)[feature] for piece in pieces], axis=0))
 
 

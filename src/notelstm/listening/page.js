@@ -1,4 +1,4 @@
-// What is seen: the list of samples, the piano roll with its play head, the controls.
+// The list of samples, the piano roll with its play head, the controls.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
@@ -30,7 +30,7 @@ function facts(sample) {
 
 const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const channels = (hex) => [1, 3, 5].map((n) => parseInt(hex.slice(n, n + 2), 16));
-let stops = [];  // the page's colours of notes, from soft to loud
+let stops = [];  // note colours of the theme, from soft to loud
 
 function colour(velocity) {
   const at = (velocity - 1) / 126 * (stops.length - 1);
@@ -47,7 +47,7 @@ function range(notes) {
   return [Math.max(0, Math.floor(low - 1 - more)), Math.min(127, Math.ceil(high + 1 + more))];
 }
 
-// A canvas with as many points as the screen has, drawn on in CSS pixels.
+// A canvas at the resolution of the screen, drawn on in CSS pixels.
 function surface(canvas) {
   const { clientWidth: width, clientHeight: height } = canvas, dense = devicePixelRatio || 1;
   canvas.width = Math.round(width * dense);
@@ -68,21 +68,21 @@ function thumbnail(canvas, sample) {
   }
 }
 
-const EDGE = 34;  // pixels for the names of the keys
+const EDGE = 34;  // pixels for the key names
 
-// Where what is on the roll: seconds to the right, pitches upwards.
+// Coordinates of the roll: seconds to the right, pitches upwards.
 function geometry() {
   const sample = samples[chosen], canvas = byId("roll");
-  const room = canvas.clientWidth - EDGE;
-  const shown = Math.min(Math.max(sample.seconds, 1), Math.max(8, room / 40));  // seconds
-  return { shown, x: (second) => EDGE + (second - page) / shown * room,
-    second: (x) => page + (x - EDGE) / room * shown };
+  const space = canvas.clientWidth - EDGE;
+  const shown = Math.min(Math.max(sample.seconds, 1), Math.max(8, space / 40));  // seconds
+  return { shown, x: (second) => EDGE + (second - page) / shown * space,
+    second: (x) => page + (x - EDGE) / space * shown };
 }
 
 function draw() {
   const sample = samples[chosen], { pen, width, height } = surface(byId("roll"));
   const position = player.position, { shown } = geometry();
-  // The page turns when the play head has left it.
+  // Scroll by a page when the play head leaves it.
   if (position < page || position > page + shown * 0.98) page = position - shown * 0.04;
   page = Math.max(0, Math.min(page, sample.seconds - shown));
   const { x } = geometry();
@@ -123,18 +123,19 @@ function draw() {
   pen.restore();
 }
 
-// Where the prompt ends, and on which side of that it is.
+// Label the prompt and the continuation at the border between them.
 function mark(pen, x, border, ends, height, ink) {
   pen.font = "600 11px system-ui, sans-serif";
   pen.textBaseline = "top";
   pen.fillStyle = theme("--quiet");
   pen.textAlign = "left";
-  // The word stays in sight while its side does.
+  // Labels stay visible while any of their side is.
   const at = Math.max(EDGE + 8, x(0)), wide = pen.measureText("prompt").width + 16;
   pen.fillText("prompt", Math.min(at, x(border) - wide), 6);
   if (!ends) return;
   line(pen, x(border), height, ink, [5, 4], 1);
-  pen.fillText("continuation", Math.max(x(border) + 8, EDGE + 8), 6);
+  const left = Math.max(x(border) + 8, EDGE + 8), end = left + pen.measureText("continuation").width;
+  if (end < pen.canvas.clientWidth) pen.fillText("continuation", left, 6);
 }
 
 function line(pen, x, height, colour, dashes, width) {
@@ -183,7 +184,7 @@ function update() {
   draw();
 }
 
-function say(text) {
+function announce(text) {
   byId("status").textContent = text;
 }
 
@@ -192,7 +193,7 @@ function choose(number) {
   chosen = (number + samples.length) % samples.length;
   const sample = samples[chosen];
   page = 0;
-  player.take(sample);
+  player.load(sample);
   byId("now").textContent = sample.title;
   byId("facts").textContent = facts(sample);
   byId("roll").setAttribute("aria-label", `Piano roll of ${sample.title}: ${facts(sample)}`);
@@ -210,10 +211,10 @@ function toggle() {
   const sample = samples[chosen];
   if (player.playing) {
     player.pause();
-    say(`Paused at ${clock(player.position)}`);
+    announce(`Paused at ${clock(player.position)}`);
   } else {
     player.play().then(frame);
-    say(`Playing ${sample.title}`);
+    announce(`Playing ${sample.title}`);
   }
 }
 
@@ -280,8 +281,8 @@ const keys = {
   "ArrowRight": () => player.seek(player.position + 5),
 };
 
-function pressed(event) {
-  // What has the keyboard's attention answers for itself.
+function onKey(event) {
+  // A focused control handles its own keys.
   const own = event.target.closest("input, button, a") && (event.target.matches("input") || event.key === " ");
   const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!action || own || event.target.closest(".charts") || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -296,7 +297,7 @@ function start() {
   byId("volume").addEventListener("input", (event) => player.setVolume(Number(event.target.value)));
   byId("roll").addEventListener("click", (event) =>
     player.seek(Math.max(0, geometry().second(event.offsetX))));
-  addEventListener("keydown", pressed);
+  addEventListener("keydown", onKey);
   addEventListener("resize", redraw);
   dark.addEventListener("change", redraw);
   redraw();

@@ -1,8 +1,9 @@
-"""A page to listen to: one HTML file with piano rolls and a piano, which needs no network."""
+"""The player page: one HTML file with piano rolls and a synthesised piano, for offline use."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
 import os
@@ -17,7 +18,7 @@ import numpy as np
 
 from notelstm._version import __version__
 from notelstm.errors import ConfigError
-from notelstm.files import written_whole
+from notelstm.files import displayable, written_whole
 from notelstm.listening.chart import Chart
 from notelstm.listening.piano import PIANO
 from notelstm.midi import midi_bytes
@@ -37,23 +38,30 @@ Details: TypeAlias = Mapping[str, Mapping[str, object]]
 """Tables by heading, such as ``{"Model": {"encoder": "log-time"}}``."""
 
 Layout: TypeAlias = Literal["page", "compact"]
-"""A page of its own, or a player inside another page, without heading and help."""
+"""A whole page, or a player to embed in another page, without heading and help."""
 
 _NOTEBOOK_HEIGHT: Final = 400
+
+_POLICY: Final = (
+    "default-src 'none'; script-src {script}; style-src {style}; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""Allows the page's own script and style, by hash, and no request. The icon is an empty data URL;
+sound is synthesised and the MIDI file is a link, so neither needs a directive."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A piece on a page.
+    """One piece on a page.
 
     Args:
         notes: The piece.
-        title: What it is called; "" for a number.
-        prompt_notes: How many of the first notes are the prompt, which the others go on from.
+        title: Its title; "" for a number.
+        prompt_notes: The number of notes at the beginning that are the prompt.
 
     Raises:
-        ConfigError: If the prompt's length is below 0.
+        ConfigError: If `prompt_notes` is negative.
     """
 
     notes: Notes
@@ -63,7 +71,9 @@ class Sample:
     def __post_init__(self) -> None:
         """Check the prompt."""
         if self.prompt_notes < 0:
-            raise ConfigError("a prompt has 0 notes or more", got=f"{self.prompt_notes}")
+            raise ConfigError(
+                f"negative prompt length {self.prompt_notes}", hint="use 0 for no prompt"
+            )
 
 
 def save_page(
@@ -75,18 +85,22 @@ def save_page(
     charts: Sequence[Chart] = (),
     details: Details | None = None,
 ) -> None:
-    """Write a page that shows and plays pieces: one file, whole or not at all.
+    """Write a page that shows and plays pieces, whole or not at all.
+
+    The page is one file. Its content security policy allows the scripts and styles that it
+    contains, and no others, and no connection to any host.
 
     Args:
-        samples: The pieces; none only where there are charts or details.
-        path: Where to; ``.html``.
-        title: The page's heading.
+        samples: The pieces; may be empty if there are charts or details.
+        path: The file to write, ``.html`` or ``.htm``.
+        title: The heading. Bytes of a file name that are not UTF-8 are shown as U+FFFD, here as in
+            every text of the page.
         lead: A sentence below the heading.
         charts: Charts above the player.
-        details: Tables below the player: a model's card, its settings.
+        details: Tables below the player, such as a model card or its settings.
 
     Raises:
-        ConfigError: If the suffix is another, or there is nothing to show.
+        ConfigError: If the file has another suffix, or there is nothing to show.
         OutputError: If the file cannot be written.
     """
     check_page_path(path)
@@ -96,14 +110,18 @@ def save_page(
 
 
 def check_page_path(path: str | os.PathLike[str]) -> None:
-    """Refuse what is no page's name, before the work is done that the page is about.
+    """Check the name of a page before the work whose result it shows.
 
     Raises:
         ConfigError: If the suffix is not ``.html`` or ``.htm``.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".html", ".htm"):
-        raise ConfigError("a page ends in .html", got=repr(suffix), where=str(path))
+        raise ConfigError(
+            f"unknown page format {suffix!r}",
+            where=str(path),
+            hint="name a file that ends in .html",
+        )
 
 
 def page_html(
@@ -115,21 +133,21 @@ def page_html(
     details: Details | None = None,
     layout: Layout = "page",
 ) -> str:
-    """The text of such a page.
+    """The HTML of a page; :func:`save_page` writes it.
 
     Args:
-        samples: The pieces; none only where there are charts or details.
-        title: The page's heading.
+        samples: The pieces; may be empty if there are charts or details.
+        title: The heading.
         lead: A sentence below the heading.
         charts: Charts above the player.
         details: Tables below the player.
-        layout: ``"page"``, or ``"compact"`` for inside another page.
+        layout: ``"page"``, or ``"compact"`` to embed it in another page.
 
     Raises:
         ConfigError: If there is nothing to show.
     """
     if not (samples or charts or details):
-        raise ConfigError("a page has at least one piece, chart or table", got="none")
+        raise ConfigError("nothing to show", hint="give a sample, a chart or a table of details")
     data = {
         "piano": dict(PIANO),
         "samples": [_sample(sample) for sample in samples],
@@ -138,6 +156,9 @@ def page_html(
             for heading, table in (details or {}).items()
         },
     }
+    # The hashes of the policy are those of the exact text between the tags.
+    style = f"\n{_text('page.css')}\n"
+    script = f'\n"use strict";\n{_text("sound.js")}\n{_text("page.js")}\n'
     several = "several" if len(samples) > 1 else "single"
     filled = {
         "version": html.escape(__version__),
@@ -145,17 +166,18 @@ def page_html(
         "lead": f'<p class="lead">{html.escape(lead)}</p>' if lead else "",
         "charts": _section(charts),
         "layout": f"{layout} {several}",
-        "css": _text("page.css"),
-        "sound": _text("sound.js"),
-        "script": _text("page.js"),
+        "policy": _POLICY.format(style=_source_hash(style), script=_source_hash(script)),
+        "style": style,
+        "script": script,
         "data": _json(data),
     }
-    # In one go: what is filled in is not looked through again.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], _text("page.html"))
+    # One substitution: placeholders inside the inserted texts are left alone.
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], _text("page.html"))
+    return displayable(page)
 
 
 def notebook_html(notes: Notes) -> str:
-    """A small player for a notebook's cell, in a frame of its own.
+    """A small player for a notebook cell, in a frame of its own.
 
     Args:
         notes: The piece.
@@ -174,6 +196,12 @@ def _section(charts: Sequence[Chart]) -> str:
     return f'<section class="charts" aria-label="Charts" tabindex="0">\n{figures}\n</section>\n'
 
 
+def _source_hash(text: str) -> str:
+    """The CSP source expression of an inline block."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
 def _text(name: str) -> str:
     return (files("notelstm.listening") / name).read_text(encoding="utf-8").strip()
 
@@ -181,7 +209,7 @@ def _text(name: str) -> str:
 def _sample(sample: Sample) -> dict[str, Any]:
     pitched = np.ones(len(sample.notes), np.bool_)
     if sample.notes.drum is not None:
-        # A piano has no percussion; the MIDI file keeps it.
+        # The page has no percussion sounds; the MIDI file keeps the drums.
         pitched = ~sample.notes.drum
     notes = sample.notes[pitched]
     return {
@@ -197,6 +225,6 @@ def _sample(sample: Sample) -> dict[str, Any]:
 
 
 def _json(data: object) -> str:
-    """JSON that nothing inside can break out of: no tag and no comment can begin in it."""
+    """JSON for a script element, with escapes so that no tag or comment can begin in it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""The piano roll: time to the right, pitch upwards, a bar for each note, coloured by velocity."""
+"""Piano rolls: time to the right, pitch upwards, one bar for each note, coloured by velocity."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError, MissingExtraError, NotesError
-from notelstm.files import written_whole
+from notelstm.errors import ConfigError, MissingExtraError, NotesError, did_you_mean
+from notelstm.files import displayable, written_whole
 from notelstm.notes import BeatMap, Notes
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "check_picture_path", "piano_roll", "pitch_name", "save_piano_roll"]
 
 Grid: TypeAlias = Literal["seconds", "bars"]
-"""What the vertical lines of a piano roll count."""
+"""The unit of the vertical lines of a piano roll."""
 
 FORMATS: Final = (".png", ".svg")
-"""The suffixes of the pictures that are written."""
+"""The suffixes of picture files."""
 
 _NAMES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 _PROMPT_TINT: Final = "#f6efe2"
 _SHADES: Final = ("viridis_r", 0.45, 1.0)
-"""From where it can be seen on white to its end: teal, blue, purple."""
+"""The part of the colour map that is visible on white: teal, blue, purple."""
 _PROMPT_SHADES: Final = ("YlOrBr", 0.68, 0.92)
-"""Brown: told from the others by colour-blind readers too."""
+"""Brown, which colour-blind readers can distinguish from the others."""
 _BLACK_KEY_TINT: Final = (0.0, 0.0, 0.0, 0.04)
 _GAP: Final = 0.04
-"""The share of each bar that is left white at its end, so that repeated notes are told apart."""
+"""The share of each bar that is left white at its end, to separate repeated notes."""
 
 
 def pitch_name(pitch: int) -> str:
@@ -60,25 +60,27 @@ def piano_roll(
     """Draw a piano roll.
 
     Loud notes are dark. The colours (a part of viridis) keep their order of lightness for
-    colour-blind readers and in print. The notes of a prompt are brown on a tinted ground.
+    colour-blind readers and in print. The prompt is brown on a tinted background.
 
     Args:
         notes: The piece.
         ax: The matplotlib axes to draw on.
-        prompt_notes: How many of the first notes are the prompt, which the others go on from.
-        grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
-        colorbar: Whether to say beside the axes which colour is which velocity, if there are
-            several.
+        prompt_notes: The number of notes at the beginning that are the prompt.
+        grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's beat map.
+        colorbar: Whether to draw a colour bar of the velocities, if they differ.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
-        ConfigError: If the grid is unknown, or the prompt's length is below 0.
-        NotesError: If bars are asked for and the piece has no beat map.
+        ConfigError: If the grid is unknown, or `prompt_notes` is negative.
+        NotesError: If the grid is ``"bars"`` and the piece has no beat map.
     """
     if grid not in get_args(Grid):
-        raise ConfigError("a grid is seconds or bars", got=repr(grid))
+        raise ConfigError(
+            f"unknown grid {grid!r}{did_you_mean(grid, get_args(Grid))}",
+            hint="use 'seconds' or 'bars'",
+        )
     if prompt_notes < 0:
-        raise ConfigError("a prompt has 0 notes or more", got=f"{prompt_notes}")
+        raise ConfigError(f"negative prompt length {prompt_notes}", hint="use 0 for no prompt")
     low, high = _pitch_range(notes)
     end = max(notes.seconds, 1e-3)
     ax.set_xlim(0, end)
@@ -107,19 +109,20 @@ def save_piano_roll(
     grid: Grid = "seconds",
     title: str = "",
 ) -> None:
-    """Write a piano roll to a picture, whole or not at all.
+    """Write a piano roll to a picture file, whole or not at all.
 
     Args:
         notes: The piece.
-        path: Where to; ``.png`` or ``.svg``.
-        prompt_notes: How many of the first notes are the prompt, which the others go on from.
-        grid: Vertical lines at ``"seconds"``, or at ``"bars"`` as the piece's beat map has them.
-        title: A line above the picture.
+        path: The file to write, ``.png`` or ``.svg``.
+        prompt_notes: The number of notes at the beginning that are the prompt.
+        grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's beat map.
+        title: The title above the picture. Bytes of a file name that are not UTF-8 are shown as
+            U+FFFD.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
-        ConfigError: If the suffix or the grid is unknown, or the prompt's length is below 0.
-        NotesError: If bars are asked for and the piece has no beat map.
+        ConfigError: If the suffix or the grid is unknown, or `prompt_notes` is negative.
+        NotesError: If the grid is ``"bars"`` and the piece has no beat map.
         OutputError: If the picture cannot be written.
     """
     suffix = check_picture_path(path)
@@ -128,21 +131,22 @@ def save_piano_roll(
     low, high = _pitch_range(notes)
     width = float(np.clip(notes.seconds / 4, 9, 24))
     height = float(np.clip((high - low) / 11, 3, 6))
-    # A figure of its own, not pyplot's: nothing to close, no window system, safe in threads.
+    # Not pyplot, which needs closing, may need a window system, and is not thread-safe.
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     ax = figure.add_subplot()
     piano_roll(notes, ax, prompt_notes=prompt_notes, grid=grid)
     if title:
-        figure.suptitle(title, fontsize=11)
+        # The file name may contain $, which is no formula.
+        figure.suptitle(displayable(title), fontsize=11, parse_math=False)
     with written_whole(path) as beside:
         figure.savefig(beside, format=suffix[1:])
 
 
 def check_picture_path(path: str | os.PathLike[str]) -> str:
-    """Refuse what is no picture's name, before the work is done that the picture is about.
+    """Check the name of a picture before the work whose result it shows.
 
     Returns:
-        Its suffix.
+        The suffix.
 
     Raises:
         ConfigError: If the suffix is not ``.png`` or ``.svg``.
@@ -151,7 +155,9 @@ def check_picture_path(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise ConfigError(
-            f"a picture ends in {' or '.join(FORMATS)}", got=repr(suffix), where=str(path)
+            f"unknown picture format {suffix!r}",
+            where=str(path),
+            hint=f"name a file that ends in {' or '.join(FORMATS)}",
         )
     _need_matplotlib()
     return suffix
@@ -159,17 +165,16 @@ def check_picture_path(path: str | os.PathLike[str]) -> str:
 
 def _need_matplotlib() -> None:
     try:
-        import matplotlib as _  # noqa: F401  # only to see whether it is there
+        import matplotlib as _  # noqa: F401  # only to check that it is installed
     except ImportError as error:
         raise MissingExtraError(
-            "pictures are drawn with matplotlib",
-            got="no such package",
+            "matplotlib, which draws pictures, is not installed",
             hint="run pip install 'notelstm[plot]'",
         ) from error
 
 
 def _pitch_range(notes: Notes) -> tuple[int, int]:
-    """The lowest and the highest key shown: a little more than is played, an octave at least."""
+    """The lowest and highest pitch shown: two semitones beyond the notes, at least an octave."""
     if not len(notes):
         return 60, 72
     low, high = int(notes.pitch.min()) - 2, int(notes.pitch.max()) + 2
@@ -178,7 +183,7 @@ def _pitch_range(notes: Notes) -> tuple[int, int]:
 
 
 def _draw_keys(ax: Axes, low: int, high: int) -> None:
-    """Rows for the black keys, and names: every C, and in a narrow range all white keys."""
+    """Shade the black keys, and label every C, or all white keys of a narrow range."""
     white = {0, 2, 4, 5, 7, 9, 11}
     for pitch in range(low, high + 1):
         if pitch % 12 not in white:
@@ -197,8 +202,7 @@ def _draw_time(ax: Axes, beats: BeatMap | None, end: float, grid: Grid) -> None:
     if grid == "bars":
         if beats is None:
             raise NotesError(
-                "a grid of bars needs a beat map",
-                got="notes without one",
+                "a grid of bars needs a beat map, and the piece has none",
                 hint="use grid='seconds'",
             )
         numbers, seconds = _bars(beats, end)
@@ -216,7 +220,7 @@ def _draw_time(ax: Axes, beats: BeatMap | None, end: float, grid: Grid) -> None:
 def _bars(beats: BeatMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The numbers of the bars up to `end`, and the second at which each begins.
 
-    An upbeat is before bar 1. Where no metre is known, a bar is four quarter notes.
+    An upbeat is before bar 1. Without a time signature, a bar is four quarter notes.
     """
     last = float(beats.beats_at(end))
     changes = beats.meter_beats if beats.meter_beats.size else np.zeros(1)
@@ -233,7 +237,7 @@ def _bars(beats: BeatMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.flo
 
 
 def _draw_border(ax: Axes, border: float, end: float) -> None:
-    """The ground of the prompt, and a line where the continuation begins."""
+    """Tint the background of the prompt, and draw a line where the continuation begins."""
     ax.axvspan(0, border, color=_PROMPT_TINT, linewidth=0, zorder=-1)
     transform = ax.get_xaxis_transform()
     ax.text(0, 1.01, "prompt", fontsize=9, va="bottom", transform=transform)
@@ -243,7 +247,7 @@ def _draw_border(ax: Axes, border: float, end: float) -> None:
 
 
 def _draw_notes(ax: Axes, notes: Notes, colours: tuple[str, float, float]) -> ScalarMappable:
-    """A bar for each note, in a part of a colour map; its colours, for a colour bar."""
+    """Draw a bar for each note in a part of a colour map; returns the colours for a colour bar."""
     _need_matplotlib()
     import matplotlib as mpl
     from matplotlib.collections import PolyCollection

@@ -1,4 +1,4 @@
-"""The page of a training run: its curves, what it played as it learnt, its settings."""
+"""The report of a training run: a page with its loss curves, samples and settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from notelstm.errors import DataError, NoNotesError
+from notelstm.errors import DataError, DataNotFoundError, NoNotesError
 from notelstm.listening.chart import Chart
 from notelstm.listening.charts import epochs_of
 from notelstm.listening.page import Details, Sample, save_page
@@ -26,21 +26,23 @@ def save_report(
     title: str = "",
     running: bool = False,
 ) -> None:
-    """Write the page of a run, from what is in its folder: one file, whole or not at all.
+    """Write the report of a run from the files in its folder, whole or not at all.
 
-    On it are the losses by epoch, whole and by field; what the callback
-    :class:`~notelstm.training.samples.Samples` wrote, the newest first and at most twelve, to be
-    seen and heard; and the settings.
+    The page has the losses by epoch, in total and by field; the samples that the callback
+    :class:`~notelstm.training.samples.Samples` wrote, the newest first and at most twelve; and the
+    settings. Damaged lines of the log are left out with a warning.
 
     Args:
         folder: The run's folder.
-        path: Where to; ``.html``.
-        title: The page's heading; "" for the folder's name.
-        running: Whether the run goes on, so that the page says that there will be more.
+        path: The page to write, ``.html`` or ``.htm``.
+        title: The heading; "" for the folder's name.
+        running: Whether the run is not finished, which the page then states.
 
     Raises:
-        DataError: If there is no such run, or its log cannot be read.
-        ConfigError: If the suffix is another.
+        DataNotFoundError: If there is no such run.
+        DataError: If its settings or its log cannot be read.
+        MidiError: If a sample is damaged.
+        ConfigError: If the page has another suffix.
         OutputError: If the page cannot be written.
     """
     folder = Path(folder)
@@ -58,52 +60,61 @@ def save_report(
 
 
 def _settings(path: Path) -> dict[str, Any]:
+    hint = "name the folder of a run, such as my.notelstm.run"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError) as error:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"no such file: {path}", hint=hint) from error
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
-            "a run's folder has its settings",
-            got=str(error),
-            where=str(path),
-            hint="name the folder of a run, such as my.notelstm.run",
+            "the settings of the run cannot be read", where=str(path), hint=hint
         ) from error
+    if not isinstance(settings, dict):
+        raise DataError("the settings of the run are not a JSON object", where=str(path), hint=hint)
+    return settings
 
 
 def _lead(epochs: Sequence[Mapping[str, float]], settings: Mapping[str, Any], running: bool) -> str:
-    """Where the run stands."""
+    """The progress of the run in a sentence."""
     asked = settings.get("epochs")
     of = "" if asked is None else f" of {asked}"
     if not epochs:
         more = " yet: reload this page to see the first" if running else ""
         return f"No epoch is done{more}."
-    seconds = sum(epoch["seconds"] for epoch in epochs)
-    time = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-    done = f"{epochs[-1]['epoch']:g}{of} epochs in {time}"
-    return f"{done} so far: reload this page to see how it goes on." if running else f"{done}."
+    seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
+    whole = round(seconds)
+    time = f"{whole} {_plural('second', whole)}" if whole < 120 else f"{whole / 60:.0f} minutes"
+    last = int(epochs[-1]["epoch"])
+    done = f"{last}{of} {_plural('epoch', asked or last)} in {time}"
+    return f"{done} so far: reload this page to follow the run." if running else f"{done}."
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _charts(epochs: Sequence[Mapping[str, float]]) -> list[Chart]:
-    """The whole loss, and where there are several fields, that of each."""
+    """The total loss, and the loss of each field if there are several."""
     if not epochs:
         return []
-    fields = [name[len("loss") :] for name in epochs[0] if name.startswith("loss/")]
-    shown = ["", *fields] if len(fields) > 1 else [""]
-    return [
-        Chart(
-            title=f"Loss of {field[1:]}" if field else "Loss",
-            lines={
-                label: [(epoch["epoch"], epoch[name + field]) for epoch in epochs if name in epoch]
-                for label, name in (("training", "loss"), ("validation", "validation"))
-            },
-        )
-        for field in shown
-    ]
+    names = dict.fromkeys(name for epoch in epochs for name in epoch if name.startswith("loss/"))
+    fields = [name[len("loss") :] for name in names]
+    charts = []
+    for field in ["", *fields] if len(fields) > 1 else [""]:
+        lines = {
+            label: [(e["epoch"], e[name + field]) for e in epochs if name + field in e]
+            for label, name in (("training", "loss"), ("validation", "validation"))
+        }
+        if any(lines.values()):
+            title = f"Loss of {field[1:]}" if field else "Loss"
+            charts.append(Chart(title=title, lines=lines))
+    return charts
 
 
 def _samples(folder: Path, last: int) -> list[Sample]:
-    """What was played after some of the epochs, the newest first."""
+    """The samples of some of the epochs, the newest first."""
     found = sorted(folder.glob("epoch-*.mid"), reverse=True)
-    # What a run wrote that was killed before it could note the epoch is not told of yet.
+    # A run that was killed may have written a sample of an epoch that its log does not have.
     found = [path for path in found if _epoch(path) <= last]
     if len(found) > _MOST_SAMPLES:
         apart = (len(found) - 1) / (_MOST_SAMPLES - 1)
@@ -113,7 +124,7 @@ def _samples(folder: Path, last: int) -> list[Sample]:
         try:
             notes = read_midi(path)
         except NoNotesError:
-            continue  # a model may have played nothing
+            continue  # the model may have generated no notes
         samples.append(Sample(notes=notes, title=f"After epoch {_epoch(path)}"))
     return samples
 
@@ -124,28 +135,28 @@ def _epoch(path: Path) -> int:
 
 
 def _details(settings: Mapping[str, Any]) -> Details:
-    """The settings as tables: one for each part, one for what stands by itself."""
+    """The settings as tables: one for each part, and one for the other values."""
     tables: dict[str, dict[str, object]] = {"Recipe and training": {}}
     for name, value in settings.items():
         if isinstance(value, Mapping):
             tables[name.capitalize()] = dict(_flat(value))
         else:
-            tables["Recipe and training"][name] = _told(value)
+            tables["Recipe and training"][name] = _as_text(value)
     return tables
 
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """The leaves of a tree, each with the names that lead to it."""
+    """The leaves of a tree by their dotted names."""
     leaves = []
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
             leaves += _flat(value, f"{before}{name}.")
         else:
-            leaves.append((before + name, _told(value)))
+            leaves.append((before + name, _as_text(value)))
     return leaves
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     if value is None or value in ("", [], {}):
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
-// The piano of piano.py, struck in the browser: the same partials, decays, pan and room.
+// The piano of piano.py in the browser: the same partials, decays, pan and reverb.
 
-const LAYERS = [30, 60, 85, 110];  // a string is worked out for the nearest of these velocities
-const MOST_SAMPLES = 24e6;         // kept worked out, about 96 MB
+const LAYERS = [30, 60, 85, 110];  // a string is rendered for the nearest of these velocities
+const MOST_SAMPLES = 24e6;         // of cached strings, about 96 MB
 
 function partials(piano, pitch, velocity, highest) {
   const first = 440 * 2 ** ((pitch - 69) / 12);
@@ -12,11 +12,11 @@ function partials(piano, pitch, velocity, highest) {
   for (let k = 1; k <= piano.partials; k++) {
     const frequency = first * k * Math.sqrt((1 + stiffness * k * k) / (1 + stiffness));
     if (k > 1 && frequency >= highest) break;
-    const fading = Math.exp((first - frequency) / (piano.dark + piano.bright * force));
+    const brightness = Math.exp((first - frequency) / (piano.dark + piano.bright * force));
     found.push({
       frequency,
       decay: slow / (1 + piano.damping * (k - 1)),
-      amplitude: Math.sin(Math.PI * piano.strike * k) * k ** -piano.slope * fading,
+      amplitude: Math.sin(Math.PI * piano.strike * k) * k ** -piano.slope * brightness,
     });
   }
   const size = Math.sqrt(found.reduce((sum, p) => sum + p.amplitude ** 2, 0));
@@ -24,7 +24,7 @@ function partials(piano, pitch, velocity, highest) {
   return found;
 }
 
-function struck(piano, pitch, velocity, seconds, rate) {
+function renderNote(piano, pitch, velocity, seconds, rate) {
   const found = partials(piano, pitch, velocity, Math.min(piano.highest, 0.45 * rate));
   const size = Math.ceil((Math.min(seconds, piano.longest * found[0].decay) + piano.release) * rate);
   const sound = new Float32Array(size);
@@ -49,8 +49,8 @@ function struck(piano, pitch, velocity, seconds, rate) {
   return sound;
 }
 
-function roomOf(context, piano) {
-  const rate = context.sampleRate, size = Math.round(piano.room_seconds * rate);
+function reverbOf(context, piano) {
+  const rate = context.sampleRate, size = Math.round(piano.reverb_seconds * rate);
   const buffer = new AudioBuffer({ numberOfChannels: 2, length: size, sampleRate: rate });
   let seed = 7;
   const chance = () => (seed = (seed * 1664525 + 1013904223) >>> 0) / 2 ** 31 - 1;
@@ -61,10 +61,10 @@ function roomOf(context, piano) {
     for (let n = 0; n < size; n++) {
       smooth += high * (chance() - smooth);
       bass += low * (smooth - bass);
-      sound[n] = (smooth - bass) * Math.exp(-n / rate / piano.room_decay) * (1 - n / size);
+      sound[n] = (smooth - bass) * Math.exp(-n / rate / piano.reverb_decay) * (1 - n / size);
       energy += sound[n] ** 2;
     }
-    for (let n = 0; n < size; n++) sound[n] *= piano.room / Math.sqrt(energy);
+    for (let n = 0; n < size; n++) sound[n] *= piano.reverb / Math.sqrt(energy);
   }
   return buffer;
 }
@@ -80,14 +80,14 @@ class Piano {
     const limiter = new DynamicsCompressorNode(context, {
       threshold: -8, knee: 6, ratio: 16, attack: 0.002, release: 0.2,
     });
-    this.room = new ConvolverNode(context, { disableNormalization: true, buffer: roomOf(context, constants) });
-    this.heard = new AnalyserNode(context, { fftSize: 2048 });
+    this.reverb = new ConvolverNode(context, { disableNormalization: true, buffer: reverbOf(context, constants) });
+    this.meter = new AnalyserNode(context, { fftSize: 2048 });
     this.volume.connect(limiter);
-    this.room.connect(this.volume);
-    limiter.connect(this.heard).connect(context.destination);
+    this.reverb.connect(this.volume);
+    limiter.connect(this.meter).connect(context.destination);
   }
 
-  // The longest that a key is held decides how long its string is worked out.
+  // A string is rendered for the longest note of its key.
   string(pitch, velocity, seconds) {
     const layer = LAYERS.reduce((a, b) => Math.abs(b - velocity) < Math.abs(a - velocity) ? b : a);
     const key = `${pitch}/${layer}`;
@@ -96,7 +96,7 @@ class Piano {
       this.strings.delete(key);
     } else {
       if (made) this.samples -= made.buffer.length;
-      const sound = struck(this.constants, pitch, layer, seconds, this.context.sampleRate);
+      const sound = renderNote(this.constants, pitch, layer, seconds, this.context.sampleRate);
       const buffer = new AudioBuffer({ length: sound.length, sampleRate: this.context.sampleRate });
       buffer.copyToChannel(sound, 0);
       made = { buffer, seconds, layer };
@@ -111,8 +111,8 @@ class Piano {
     return made;
   }
 
-  // Play a note at a time of the context's clock, from so many seconds after its beginning.
-  strike(note, longest, when, from) {
+  // Play a note at a time of the context's clock, starting `from` seconds into it.
+  playNote(note, longest, when, from) {
     const { buffer, layer } = this.string(note.pitch, note.velocity, longest);
     if (from >= buffer.duration) return;
     const level = (note.velocity / layer) ** this.constants.loudness_power;
@@ -129,7 +129,7 @@ class Piano {
     gain.gain.setValueCurveAtTime(fall(level), end, this.constants.release);
     source.connect(gain).connect(pan);
     pan.connect(this.volume);
-    pan.connect(this.room);
+    pan.connect(this.reverb);
     source.start(at, from);
     source.stop(end + this.constants.release);
     const voice = { source, pan };
@@ -137,8 +137,8 @@ class Piano {
     source.onended = () => { pan.disconnect(); this.sounding.delete(voice); };
   }
 
-  // Silence without a click: everything fades, what was still to come never begins.
-  hush() {
+  // Stop without a click: fade out sounding notes, cancel scheduled ones.
+  silence() {
     const now = this.context.currentTime;
     for (const { source, pan } of this.sounding) {
       const fade = new GainNode(this.context);
@@ -163,15 +163,15 @@ class Player {
   constructor(constants, changed) {
     this.constants = constants;
     this.changed = changed;
-    this.piano = null;  // a browser gives sound only after a click or a key
+    this.piano = null;  // browsers allow sound only after a click or a key press
     this.level = 0.8;
     this.loop = false;
     this.playing = false;
     this.rest = 0;
-    this.take({ notes: [], seconds: 0 });
+    this.load({ notes: [], seconds: 0 });
   }
 
-  take(sample) {
+  load(sample) {
     this.pause();
     this.sample = sample;
     this.longest = new Map();
@@ -212,7 +212,7 @@ class Player {
     this.prepare();
   }
 
-  // Notes are handed over a little ahead of their time, more where timers are held back.
+  // Notes are scheduled a little ahead, more in hidden tabs, whose timers are throttled.
   schedule() {
     const { notes, seconds } = this.sample;
     const until = this.position + (document.hidden ? 2.5 : 0.5);
@@ -220,7 +220,7 @@ class Player {
       const note = notes[this.next];
       if (note.start + note.seconds < this.rest || (note.start < this.rest && note.seconds === 0)) continue;
       const late = Math.max(0, this.rest - note.start);
-      this.piano.strike(note, this.longest.get(note.pitch), this.began + note.start - this.rest + late, late);
+      this.piano.playNote(note, this.longest.get(note.pitch), this.began + note.start - this.rest + late, late);
     }
     if (this.position >= seconds + (this.loop ? 0.15 : 1)) {
       if (this.loop) return this.seek(0);
@@ -235,7 +235,7 @@ class Player {
     this.rest = Math.min(this.position, this.sample.seconds);
     this.playing = false;
     clearInterval(this.timer);
-    this.piano.hush();
+    this.piano.silence();
     this.changed();
   }
 
@@ -247,7 +247,7 @@ class Player {
     this.changed();
   }
 
-  // Work out the strings that come next while nothing else is to be done.
+  // Render the strings of the next notes while idle.
   prepare() {
     clearTimeout(this.preparing);
     if (!this.piano) return;

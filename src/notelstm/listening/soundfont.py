@@ -1,4 +1,4 @@
-"""Sound with one's own sound font, played by FluidSynth."""
+"""Sound font playback with FluidSynth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError, MissingExtraError, NotesError
+from notelstm.errors import ConfigError, DataNotFoundError, MissingExtraError, NotesError
 from notelstm.listening.synthesis import Audio, check_length
 from notelstm.midi import ReadPolicy, midi_bytes, read_midi
 from notelstm.notes import Notes
@@ -24,29 +24,32 @@ _FULL: Final = 32767
 
 
 def play_soundfont(notes: Notes, path: str | os.PathLike[str], *, rate: int = 44_100) -> Audio:
-    """Play notes with a sound font, each by its own program; percussion too.
+    """Render notes with a sound font, each with its own program, percussion included.
 
-    Where a key is struck that still sounds it is let go first, as in a MIDI file. Needs the extra
-    ``soundfont`` and the FluidSynth library.
+    A note that starts while another of its pitch sounds ends that one, as in a MIDI file. Needs the
+    extra ``soundfont`` and the FluidSynth library.
 
     Args:
         notes: The piece.
         path: The sound font, ``.sf2`` or ``.sf3``.
-        rate: Samples per second, 8,000 to 96,000.
+        rate: Sample rate, Hz, 8,000 to 96,000.
 
     Returns:
         (2, N) float32, left and right, below full scale.
 
     Raises:
         MissingExtraError: If the extra or the library is not installed.
-        ConfigError: If the rate is out of range, or there is no sound font that can be read.
+        ConfigError: If the rate is out of range, or the file is not a sound font.
+        DataNotFoundError: If there is no such file.
         NotesError: If the piece lasts longer than four hours, or has more than 15 programs.
     """
     check_length(notes, rate)
     if rate > 96_000:
-        raise ConfigError("a sound font is played at 96000 Hz at most", got=f"{rate}")
+        raise ConfigError(
+            f"a sample rate of {rate} Hz is too high for FluidSynth", hint="use 96000 Hz or less"
+        )
     if not Path(path).is_file():
-        raise ConfigError("a sound font is a file", got="no such file", where=str(path))
+        raise DataNotFoundError(f"no such sound font: {path}", hint="check the path")
     fluidsynth = _fluidsynth()
     policy = ReadPolicy(tracks="all", drums=True)
     played = read_midi(midi_bytes(notes, short="lengthen"), policy) if len(notes) else notes
@@ -57,7 +60,7 @@ def play_soundfont(notes: Notes, path: str | os.PathLike[str], *, rate: int = 44
             samples = _play(synth, played, path, rate)
         finally:
             synth.delete()
-        # FluidSynth cuts off what is too loud.
+        # FluidSynth clips; render again at half the gain until nothing is clipped.
         if not samples.size or int(np.abs(samples.astype(np.int32)).max()) < _FULL:
             return samples.reshape(-1, 2).T.astype(np.float32, order="C") / np.float32(_FULL + 1)
         gain /= 2
@@ -68,23 +71,22 @@ def _fluidsynth() -> Any:
         import fluidsynth
     except ImportError as error:
         raise MissingExtraError(
-            "sound fonts are played by FluidSynth",
-            got=str(error),
-            hint="run pip install 'notelstm[soundfont]', and install FluidSynth's library: "
-            "on Debian and Ubuntu libfluidsynth3, with Homebrew fluid-synth",
+            f"pyfluidsynth or the FluidSynth library is missing: {error}",
+            hint="run pip install 'notelstm[soundfont]', and install the FluidSynth library: "
+            "libfluidsynth3 on Debian and Ubuntu, fluid-synth with Homebrew",
         ) from error
     return fluidsynth
 
 
 def _play(synth: Any, notes: Notes, path: str | os.PathLike[str], rate: int) -> NDArray[np.int16]:
-    """(2 N,) left and right in turn."""
+    """Render into (2 N,) interleaved samples, left first."""
     font = synth.sfload(str(path))
     if font < 0:
-        raise ConfigError("a sound font can be read", got="a file that is none", where=str(path))
+        raise ConfigError(f"not a sound font: {path}", hint="name an .sf2 or .sf3 file")
     channels = _channels(synth, font, notes)
     size = round((notes.seconds + _TAIL) * rate)
     at = np.rint(np.concatenate([notes.end, notes.start]) * rate).astype(np.int64)
-    # A key is let go before it is struck again.
+    # At the same sample, note-offs come before note-ons.
     order = np.argsort(at, kind="stable")
     parts, now = [], 0
     for event in order:
@@ -101,12 +103,15 @@ def _play(synth: Any, notes: Notes, path: str | os.PathLike[str], rate: int) -> 
 
 
 def _channels(synth: Any, font: int, notes: Notes) -> list[int]:
-    """The channel of each note, its program set."""
+    """Select the programs on their channels, and return the channel of each note."""
     programs = [0] * len(notes) if notes.program is None else notes.program.tolist()
     drums = [False] * len(notes) if notes.drum is None else notes.drum.tolist()
     melodic = {p for p, drum in zip(programs, drums, strict=True) if not drum}
     if len(melodic) > len(_MELODIC):
-        raise NotesError("MIDI has 15 channels for programs", got=f"{len(melodic)} programs")
+        raise NotesError(
+            f"{len(melodic)} programs need more than the 15 melodic channels of MIDI",
+            hint="render the tracks in parts",
+        )
     channel_of = dict(zip(sorted(melodic), _MELODIC, strict=False))
     for program, channel in channel_of.items():
         synth.program_select(channel, font, 0, program)

@@ -16,8 +16,10 @@ import torch
 
 from notelstm.bundle import Bundle, DataCard
 from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data.augmented import with_drums
 from notelstm.data.dataset import Scored
 from notelstm.data.packed import PackedRows
+from notelstm.encoders.instruments import watch_instruments
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -142,7 +144,7 @@ class Recipe:
         return list(self._encoded(pieces))
 
     def _encoded(self, pieces: Sequence[Notes]) -> Iterator[Rows]:
-        for i, piece in enumerate(pieces):
+        for i, piece in enumerate(watch_instruments(pieces, self.encoder)):
             try:
                 yield self.encoder.encode(piece)
             except EncodingError as error:
@@ -161,12 +163,20 @@ class Recipe:
             Path(folder).mkdir(parents=True, exist_ok=True)
         return PackedRows.on_disk(self._encoded(pieces), folder)
 
-    def batches(self, rows: Sequence[Rows], *, held_out: bool = False) -> Batches:
+    def batches(
+        self,
+        rows: Sequence[Rows],
+        *,
+        held_out: bool = False,
+        pieces: Sequence[Notes] | None = None,
+    ) -> Batches:
         """Cut rows into batches as the recipe trains on them.
 
         Args:
             rows: Of each piece, (N, F).
             held_out: Whether to leave them as they are: neither shuffled nor transformed.
+            pieces: The pieces that the rows encode, whose percussion is not to be transposed; None
+                if there is none.
 
         Raises:
             DataError: If no piece is long enough for a window.
@@ -175,6 +185,10 @@ class Recipe:
         if self.lanes:
             # Lanes take pieces of any length: a window longer than all of them is only padding.
             window = min(window, max(1, max(map(len, rows), default=0) - 1))
+        drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
+        drums = drums and bool(self.transforms) and not held_out
+        if drums and pieces is not None:
+            rows = with_drums(rows, pieces)
         dataset = SequenceDataset(rows, window=window, scored=self.scored, crossing=self.crossing)
         if dataset.short and not self.lanes:
             _log.warning(
@@ -197,6 +211,7 @@ class Recipe:
             fields=self.encoder.fields,
             transforms=self.transforms,
             seed=self.training.seed,
+            drums=drums,
         )
 
     def train(
@@ -263,7 +278,7 @@ class Recipe:
         held_out = (
             self.batches(self._rows(validation, folder), held_out=True) if validation else None
         )
-        trainer.fit(self.batches(rows), held_out, resume=resume)
+        trainer.fit(self.batches(rows, pieces=pieces), held_out, resume=resume)
         cast(torch.nn.Module, model).to("cpu").eval()
         return replace(
             bundle,
@@ -371,4 +386,9 @@ def _fingerprint(pieces: Sequence[Notes]) -> str:
     for piece in pieces:
         for column in (piece.start, piece.end, piece.pitch, piece.velocity):
             digest.update(column.tobytes())
+        for name in ("program", "drum", "track"):
+            column = getattr(piece, name)
+            # Piano on one track is the same music whether its columns are there or not.
+            if column is not None and column.any():
+                digest.update(name.encode() + column.tobytes())
     return digest.hexdigest()

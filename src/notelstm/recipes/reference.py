@@ -59,7 +59,8 @@ def reference(
         raw_feedback: Generation reads drawn pitches without their scaling.
         crossing: Windows run from one piece into the next.
         chord_order: Notes that start together keep the file's order.
-        first_instrument: The first instrument of a file is read, whatever it is.
+        first_instrument: The first instrument of a file is read, whatever it is, and tempo changes
+            count in its first chunk only, as in pretty_midi.
         zero_duration: Drawn notes may have no length.
 
     Returns:
@@ -89,6 +90,7 @@ def reference(
             tracks="instrument-0" if first_instrument else "first",
             drums=first_instrument,
             ties="file" if chord_order else "pitch",
+            tempos="first" if first_instrument else "all",
         ),
         window=25,
         scored="last" if last_only else "every",

@@ -1,4 +1,4 @@
-"""``Report``: a page on the run, to look at while it goes on."""
+"""``Report``: a callback that writes a page about the run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Report"]
 class Report:
     """Writes a page at the start, after each epoch and at the end: curves, samples, settings.
 
-    It reads what the callbacks before it wrote into the run folder:
-    :class:`~notelstm.training.callbacks.JsonLog` must be among them, and without
-    :class:`~notelstm.training.samples.Samples` there is nothing to hear.
+    It reads the files that the callbacks before it wrote to the run folder.
+    :class:`~notelstm.training.callbacks.JsonLog` must be one of them. The page has music if
+    :class:`~notelstm.training.samples.Samples` is another.
 
     Attributes:
-        path: The page, ``.html``.
-        title: Its heading; "" for the run folder's name.
+        path: The page to write, ``.html`` or ``.htm``.
+        title: The heading; "" for the name of the run folder.
     """
 
     path: str
@@ -40,8 +40,6 @@ class Report:
             return
         if run.folder is None:
             raise ConfigError(
-                "a report is of a run with a folder",
-                got="none",
-                hint="train with Recipe.train(folder=...)",
+                "a report needs a run with a folder", hint="train with Recipe.train(folder=...)"
             )
         save_report(run.folder, self.path, title=self.title, running=event.name != "end")
