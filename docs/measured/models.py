@@ -63,7 +63,7 @@ def recipes() -> dict[str, Recipe]:
         hidden=256,
         head=128,
         sounding_features=True,
-        times="mixture",
+        time_distribution="mixture",
     )
     return {
         "original, as printed": reference(as_printed=True),
