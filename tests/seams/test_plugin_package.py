@@ -88,5 +88,5 @@ def test_trained_by_name_and_missed_where_it_is_not_installed(site: Path, tmp_pa
     assert "Install the package notelstm-intervals" in line
     assert "pip install" not in line
     assert not (tmp_path / "other.mid").exists()
-    with pytest.raises(PluginError, match=r"saved with notelstm-intervals 0\.1\.0"):
+    with pytest.raises(PluginError, match=r"package notelstm-intervals 0\.1\.0"):
         notelstm.load(tmp_path / "model.notelstm")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_outputs
 from notelstm.cli.prompting import Prompting
+from notelstm.cli.reading import Reading
 from notelstm.cli.steering import Steering
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _SUFFIXES: Final = (".mid", ".midi", ".kar")
 _SEEDS: Final = 10**9
 
 
-def generate(
+def generate(  # noqa: PLR0913 - each is an option of the command
     model: Annotated[
         Path | None,
         tyro.conf.Positional,
@@ -47,6 +49,8 @@ def generate(
     ] = None,
     picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     html: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
+    overwrite: Overwrite = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Write new music as a MIDI file.
 
@@ -65,6 +69,8 @@ def generate(
         program: General MIDI instrument of all notes but percussion, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
         html: Also write a page, .html, that shows and plays the music in any browser.
+        overwrite: Replace outputs that exist.
+        reading: How the prompt is read; settings that are not given are the model's own.
     """
     import secrets
 
@@ -78,11 +84,18 @@ def generate(
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
     prompting.check()
     _check_outputs(output, picture, html, prompting.prompt)
+    files = [
+        _numbered(path, number, batch)
+        for path in (output, picture)
+        if path is not None
+        for number in range(1, batch + 1)
+    ]
+    check_outputs([*files, html], overwrite=overwrite)
     number = None
     if program is not None:
         number = program_number(int(program) if program.isdecimal() else program)
     bundle = load(model)
-    start = prompting.read(bundle.policy)
+    start = prompting.read(reading.policy(bundle.policy))
     sampler = steering.steered(bundle)
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     made = generate_batch(

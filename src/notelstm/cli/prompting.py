@@ -64,12 +64,16 @@ class Prompting:
             MidiError: If it cannot be read.
             DataError: If that part has no notes.
         """
+        from notelstm.cli.reading import left_out_of_file
         from notelstm.errors import DataError
-        from notelstm.midi import read_midi
+        from notelstm.midi import read_midi_with_report
 
         if self.prompt is None:
             return None
-        whole = read_midi(self.prompt, policy)
+        whole, report = read_midi_with_report(self.prompt, policy)
+        left_out = left_out_of_file(whole, report)
+        if left_out:
+            print(f"{self.prompt}: {left_out}")
         used = whole.first(
             notes=self.prompt_notes, seconds=self.prompt_seconds, bars=self.prompt_bars
         )

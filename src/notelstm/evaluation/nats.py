@@ -7,6 +7,7 @@ number of notes.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from notelstm.batch import columns
 from notelstm.encoders import tracker_of
-from notelstm.errors import DataError, FieldError
+from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import FIRST, FLOOR, GRIDS, cells_of, snap
 from notelstm.evaluation.reliability import Reliability
@@ -32,6 +33,11 @@ from notelstm.protocols import HasLikelihood, NoteEncoder, NoteModel, Prediction
 from notelstm.tree import leaf
 
 __all__ = ["MeasuredEncoder", "nats_per_note", "score_piece"]
+
+_log = logging.getLogger(__name__)
+
+_REASONS: Final = 3
+"""How many reasons a warning names."""
 
 _COUNTED_AS: Final[Mapping[Role, Role]] = {"metre": "step", "position": "step", "tempo": "step"}
 """What fields of a beat cost is a part of the step's: together they say when a note begins."""
@@ -80,20 +86,36 @@ def nats_per_note(
     Args:
         model: The model as it generates: :attr:`~notelstm.bundle.Bundle.player` of a bundle.
         encoder: Its encoder.
-        pieces: Held-out pieces; those of 25 notes or fewer are passed over.
+        pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
+            the encoder refuses are left out with the reason.
         sigmas: Of point predictions, by field name.
         names: What the pieces are called; None for their numbers.
 
     Raises:
-        DataError: If no piece has more than 25 notes, or there are not as many names as pieces.
+        DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
+            not as many names as pieces.
         FieldError: If a field cannot be measured.
     """
-    scored = [
-        score_piece(model, encoder, piece, sigmas=sigmas, name=name)
-        for name, piece in long_enough(pieces, names)
-    ]
-    # An encoder that merges notes may have left too few of a piece.
-    return all_scored([score for score in scored if score.notes > 0], len(pieces))
+    scored: list[PieceScore] = []
+    refused: dict[str, str] = {}
+    for name, piece in long_enough(pieces, names):
+        try:
+            score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)
+        except EncodingError as error:
+            refused[name] = str(error)
+            continue
+        # An encoder that merges notes may have left too few of a piece.
+        if score.notes > 0:
+            scored.append(score)
+    if refused:
+        _log.warning("%s", _told(refused))
+    return all_scored(scored, len(pieces), refused)
+
+
+def _told(refused: Mapping[str, str]) -> str:
+    """How many pieces the encoder refused, and the first reasons."""
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REASONS])
+    return f"left out: {counted(len(refused), 'piece')} that the encoder refuses: {reasons}"
 
 
 def score_piece(
@@ -118,7 +140,11 @@ def score_piece(
         FieldError: If a field cannot be measured.
     """
     if len(piece) <= FIRST:
-        raise DataError(f"a scored piece has more than {FIRST} notes", got=f"{len(piece)}")
+        raise DataError(
+            f"the piece is too short to be scored: {counted(len(piece), 'note')}",
+            where=name,
+            hint=f"give one of more than {FIRST} notes",
+        )
     notes = snap(piece)
     rows = encoder.encode(notes)
     spread = Spread(sigmas=sigmas or {})
@@ -139,9 +165,9 @@ def score_piece(
                 entries = known[field.name]
                 if not isinstance(prediction, HasLikelihood):
                     raise FieldError(
-                        "a scored prediction has a likelihood",
-                        got=type(prediction).__name__,
+                        f"{type(prediction).__name__} has no likelihood to score",
                         where=f"field {field.name!r}",
+                        hint="give the prediction the methods of notelstm.protocols.HasLikelihood",
                     )
                 if bounds:
                     low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
@@ -172,7 +198,8 @@ class _Tally:
         total = float(nats[chosen].sum())
         if not math.isfinite(total):
             raise DataError(
-                "scores are finite", got=f"{role}: {total}", hint="the model has diverged; retrain"
+                f"the score of {role} is {total}",
+                hint="train the model again: it has diverged",
             )
         counted = _COUNTED_AS.get(role, role)
         self.nats[counted] = self.nats.get(counted, 0.0) + total
@@ -209,9 +236,8 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(
-            "the measure knows pitch, step, duration (in seconds), velocity and events",
-            got=", ".join(unmeasured),
-            hint="give the encoder bounds(), notelstm.evaluation.nats.MeasuredEncoder",
+            f"fields that cannot be scored: {', '.join(unmeasured)}",
+            hint="give the encoder bounds(), as in notelstm.evaluation.nats.MeasuredEncoder",
         )
     bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
     decoded = encoder.decode(rows).start

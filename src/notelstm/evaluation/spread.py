@@ -44,9 +44,9 @@ class Spread:
             return prediction
         if field not in self.sigmas:
             raise FieldError(
-                "a point prediction is scored with its field's sigma",
-                got=f"none for {field!r}",
-                hint="call fit_sigmas(model, pieces) with training pieces, store it in the bundle",
+                f"the point predictions of the field {field!r} have no sigma",
+                hint="call fit_sigmas(model, pieces) with training pieces, and store the result in "
+                "the bundle",
             )
         value = prediction.mode()
         return Normal(value, torch.full_like(value, self.sigmas[field]))

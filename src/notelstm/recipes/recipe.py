@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
+import numpy as np
 import torch
 
 from notelstm.bundle import Bundle, DataCard
@@ -27,6 +28,7 @@ from notelstm.errors import (
     FieldError,
     NotelstmError,
     PluginError,
+    counted,
 )
 from notelstm.evaluation import fit_sigmas, fit_unigram
 from notelstm.fields import Rows
@@ -41,6 +43,9 @@ __all__ = ["Recipe"]
 
 _IN_MEMORY: Final = 1_000_000
 """Notes whose rows are kept in memory; those of more are on the disk."""
+
+_REASONS: Final = 3
+"""How many pieces a warning on refused ones names."""
 
 _log = logging.getLogger(__name__)
 
@@ -143,25 +148,49 @@ class Recipe:
         """
         return list(self._encoded(pieces))
 
-    def _encoded(self, pieces: Sequence[Notes]) -> Iterator[Rows]:
+    def _encoded(
+        self, pieces: Sequence[Notes], refused: list[EncodingError] | None = None
+    ) -> Iterator[Rows]:
+        """The rows of each piece; none of those that go to `refused`, if it is given."""
+        names: Sequence[str] = getattr(pieces, "names", ())
         for i, piece in enumerate(watch_instruments(pieces, self.encoder)):
             try:
                 yield self.encoder.encode(piece)
             except EncodingError as error:
-                where = f"piece {i}, {error.where}" if error.where else f"piece {i}"
-                raise EncodingError(
-                    error.problem, got=error.got, where=where, hint=error.hint
-                ) from error
+                name = names[i] if i < len(names) else f"piece {i}"
+                where = f"{name}, {error.where}" if error.where else name
+                told = EncodingError(error.problem, got=error.got, where=where, hint=error.hint)
+                if refused is None:
+                    raise told from error
+                refused.append(told)
+                yield np.zeros((0, len(self.encoder.fields)), dtype=np.float32)
 
     def _rows(
         self, pieces: Sequence[Notes], folder: str | os.PathLike[str] | None
     ) -> Sequence[Rows]:
-        """The rows of each piece: of few notes in memory, of many on the disk."""
+        """The rows of each piece: of few notes in memory, of many on the disk.
+
+        A piece outside the encoder's domain has no rows, and a warning names the first ones.
+
+        Raises:
+            EncodingError: If all pieces are outside the encoder's domain.
+        """
+        refused: list[EncodingError] = []
+        encoded = self._encoded(pieces, refused)
+        rows: Sequence[Rows]
         if sum(map(len, pieces)) <= _IN_MEMORY:
-            return self.encode(pieces)
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        return PackedRows.on_disk(self._encoded(pieces), folder)
+            rows = list(encoded)
+        else:
+            if folder is not None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            rows = PackedRows.on_disk(encoded, folder)
+        if len(refused) == len(pieces):
+            raise refused[0]
+        if refused:
+            reasons = "; ".join(map(str, refused[:_REASONS]))
+            left_out = counted(len(refused), "piece")
+            _log.warning("left out: %s that the encoder refuses: %s", left_out, reasons)
+        return rows
 
     def batches(
         self,
@@ -190,10 +219,12 @@ class Recipe:
         if drums and pieces is not None:
             rows = with_drums(rows, pieces)
         dataset = SequenceDataset(rows, window=window, scored=self.scored, crossing=self.crossing)
-        if dataset.short and not self.lanes:
+        # Pieces that the encoder refused have no rows and are named before.
+        short = dataset.short - sum(1 for row in rows if not len(row))
+        if short > 0 and not self.lanes:
             _log.warning(
-                "%d of %d pieces are shorter than a window of %d rows and one target",
-                dataset.short,
+                "left out: %s of %d, shorter than a window of %d rows and one target",
+                counted(short, "piece"),
                 len(rows),
                 self.window,
             )
@@ -242,7 +273,8 @@ class Recipe:
 
         Raises:
             DataError: If no piece is long enough.
-            EncodingError: If a piece is outside the encoder's domain.
+            EncodingError: If every piece is outside the encoder's domain; if some are, they are
+                left out with a warning.
             ConfigError: If the recipe builds another model than `start` has.
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
@@ -250,12 +282,13 @@ class Recipe:
         if not pieces:
             raise DataError("there are pieces to train on", got="none")
         rows = self._rows(pieces, folder)
+        used = [k for k, row in enumerate(rows) if len(row)]
         model = self.build_model()
         card = replace(
             data or DataCard(),
             fingerprint=_fingerprint(pieces),
-            pieces=len(pieces),
-            notes=sum(map(len, pieces)),
+            pieces=len(used),
+            notes=sum(len(pieces[k]) for k in used),
         )
         if start is not None:
             _take_over(model, start)
@@ -283,7 +316,7 @@ class Recipe:
         return replace(
             bundle,
             sigmas=fit_sigmas(bundle.player, rows),
-            unigram=fit_unigram(pieces).to_json(),
+            unigram=fit_unigram(pieces[k] for k in used).to_json(),
         )
 
     def _bundle(self, model: NoteModel, card: DataCard) -> Bundle:
