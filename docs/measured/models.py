@@ -59,11 +59,11 @@ def recipes() -> dict[str, Recipe]:
     events = functools.partial(NoteLSTM, hidden=256, embedding=64, head=128)
     mixtures = functools.partial(
         NoteLSTM,
-        order=("step", "pitch", "duration"),
+        field_order=("step", "pitch", "duration"),
         hidden=256,
         head=128,
-        sounding=True,
-        times="mixture",
+        sounding_features=True,
+        time_distribution="mixture",
     )
     return {
         "original, as printed": reference(as_printed=True),
@@ -72,12 +72,12 @@ def recipes() -> dict[str, Recipe]:
         "notes, times as mixtures": replace(full, encoder=StepDurationEncoder(), model=mixtures),
         "notes": full,
         "notes, none of the ideas below": small(
-            sounding=False, head=0, order=["step", "pitch", "duration", "velocity"]
+            sounding_features=False, head=0, field_order=["step", "pitch", "duration", "velocity"]
         ),
-        "notes, hears nothing": small(sounding=False),
+        "notes, hears nothing": small(sounding_features=False),
         "notes, linear heads": small(head=0),
-        "notes, velocity last": small(order=["step", "pitch", "duration", "velocity"]),
-        "notes, pitch first": small(order=["pitch", "step", "velocity", "duration"]),
+        "notes, velocity last": small(field_order=["step", "pitch", "duration", "velocity"]),
+        "notes, pitch first": small(field_order=["pitch", "step", "velocity", "duration"]),
         "notes, stretches of 32 in 128 lanes": replace(full, window=32, batch=128),
         "notes, in three keys up and down": replace(full, transforms=expressive().transforms),
     }

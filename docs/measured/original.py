@@ -46,8 +46,8 @@ def variants() -> dict[str, Recipe]:
     none = dict.fromkeys(FAULTS, False)
     alone = {f"only {name}": reference(**{**none, name: True}) for name in FAULTS}
     # All pairs of predictions and targets can be compared only where predictions are points.
-    alone["only broadcast, of point_times"] = reference(
-        **{**none, "broadcast": True, "point_times": True}
+    alone["only broadcast, of point_estimates"] = reference(
+        **{**none, "broadcast": True, "point_estimates": True}
     )
     del alone["only broadcast"]
     return {
@@ -106,11 +106,11 @@ def measure(
         encoder=recipe.encoder,
         sampler=recipe.sampler,
         context=recipe.context,
-        feedback=recipe.feedback,
+        input_transform=recipe.input_transform,
     )
     sigmas = fit_sigmas(bundle.player, rows, limit=20_000)
     scores = nats_per_note(bundle.player, bundle.encoder, valid, sigmas=sigmas)
-    written = generate_batch(bundle, SAMPLE_NOTES, batch=SAMPLES, prompt=valid[0], seed=seed)
+    written = generate_batch(bundle, SAMPLE_NOTES, batch_size=SAMPLES, prompt=valid[0], seed=seed)
     pitches = np.concatenate([piece.pitch for piece in written])
     durations = np.concatenate([piece.duration for piece in written])
     onsets = np.concatenate([piece.step[1:] for piece in written])

@@ -1,4 +1,4 @@
-"""The lean step says what the module says, and draws what the tensors draw."""
+"""The numpy step predicts what the module predicts, and samples what the tensors sample."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def models(draw: st.DrawFn) -> NoteModel:
     return Windowed(model, draw(st.integers(1, 5))) if draw(st.booleans()) else model
 
 
-def lean(model: NoteModel) -> NumpyStep:
+def numpy_step_of(model: NoteModel) -> NumpyStep:
     assert isinstance(model, HasNumpyStep)
     step = model.numpy_step()
     assert step is not None
@@ -106,7 +106,7 @@ def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, ro
 @torch.no_grad()
 def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, lanes: int) -> None:
     cast(nn.Module, model).eval()
-    step = lean(model)
+    step = numpy_step_of(model)
     rows = torch.from_numpy(random_rows(model.fields, (lanes, 16), np.random.default_rng(seed)))
     contexts, state = model.initial_state(lanes)
     here, carried = repeat(ModelState(*step.initial_state()), lanes)
@@ -137,7 +137,7 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
         ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4),
         NoteLSTM(fields=StepDurationEncoder().fields, hidden=4, sounding_features=True),
     ):
-        step = lean(model)
+        step = numpy_step_of(model)
         row = random_rows(model.fields, (1,), np.random.default_rng(0))
 
         def said(step: NumpyStep = step, row: Any = row, model: Any = model) -> list[float]:
@@ -150,7 +150,7 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
             parameter.normal_()
         assert said() == before
         assert model.numpy_step() is not None
-        step = lean(model)
+        step = numpy_step_of(model)
         assert said(step) != before
 
 

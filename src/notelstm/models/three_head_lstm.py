@@ -88,7 +88,7 @@ class ThreeHeadLSTM(nn.Module):
         }
         self._by_name: Final = by_name(self.fields)
         self._sigmoid: Final = sigmoid
-        self._point_times: Final = point_estimates
+        self._point_estimates: Final = point_estimates
         scale = torch.tensor([1.0 / (field.classes or 1) for field in self.fields])
         self._scale: Tensor
         self.register_buffer("_scale", scale, persistent=False)
@@ -121,7 +121,7 @@ class ThreeHeadLSTM(nn.Module):
                 return Categorical(output)
             confined = output.sigmoid()
             return Categorical(confined, weights=confined)
-        if self._point_times:
+        if self._point_estimates:
             return PointEstimate(output.squeeze(-1))
         return normal_head(output, spec)
 
@@ -136,5 +136,5 @@ class ThreeHeadLSTM(nn.Module):
             {f.name: cast(nn.Linear, getattr(self, f"{f.name}_linear")) for f in self.fields},
             initial=initial_arrays(self),
             sigmoid=self._sigmoid,
-            point_estimates=self._point_times,
+            point_estimates=self._point_estimates,
         )

@@ -57,7 +57,7 @@ def reference(
             likelihood with all weights 1.
         in_order: Windows come in the order of the files.
         broadcast: Step and duration losses compare every prediction with every target; only of
-            point times.
+            point estimates.
         raw_feedback: Generation reads drawn pitches without their scaling.
         crossing: Windows run from one piece into the next.
         chord_order: Notes that start together keep the file's order.
