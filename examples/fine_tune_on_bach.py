@@ -20,10 +20,10 @@ recipe = with_settings(before.recipe(epochs=2, lr_divisor=4), {"batch": 8})
 after = recipe.train(train, init_from=before)
 
 for name, bundle in {"before": before, "after": after}.items():
-    scores = nats_per_note(bundle.player, bundle.encoder, unheard)
+    scores = nats_per_note(bundle.generation_model, bundle.encoder, unheard)
     music = generate(bundle, 100, prompt=unheard[0][:40], seed=1)
     write_midi(music, f"{name}.mid")
     print(f"{name}: {scores.total:.2f} nats per note, {scores.of('pitch'):.2f} of them for pitch")
 
-save(after, "bach.notelstm", half=True)
-print("what it was trained on:", after.data.licence)
+save(after, "bach.notelstm", half_precision=True)
+print("what it was trained on:", after.data.license)

@@ -48,7 +48,7 @@ torch.manual_seed(0)
 degree = np.abs(np.arange(800) % 16 - 8)
 piece = Notes(start=0.25 * np.arange(800), end=0.25 * np.arange(800) + 0.2, pitch=60 + degree)
 encoder = StepDurationEncoder()
-dataset = SequenceDataset([encoder.encode(piece)], window=25, scored="last")
+dataset = SequenceDataset([encoder.encode(piece)], sequence_length=25, targets="last")
 step = LightningStep(TrainStep(ThreeHeadLSTM(fields=encoder.fields), reference().build_loss()))
 trainer = lightning.Trainer(
     max_epochs=3,

@@ -26,10 +26,10 @@ pieces = [notes for _, notes in BachChorales().pieces(limit=16)]
 recipe = Recipe(
     name="mine",
     encoder=StepDurationEncoder(),
-    model=functools.partial(NoteLSTM, hidden=64),
+    model=functools.partial(NoteLSTM, hidden_size=64),
     sampler=Ancestral(),
-    lanes=True,
-    batch=4,
+    stateful=True,
+    batch_size=4,
     training=TrainingConfig(epochs=4, optimizer="adamw", learning_rate=0.01, max_grad_norm=1.0),
 )
 
@@ -41,8 +41,8 @@ encoders: list[NoteEncoder] = [
 for encoder in encoders:
     rows = encoder.encode(pieces[0])
     bundle = replace(recipe, encoder=encoder).train(pieces[:12])
-    scores = nats_per_note(bundle.player, encoder, pieces[12:])
-    nats = {"without velocity": scores.psd, "with": scores.total}
+    scores = nats_per_note(bundle.generation_model, encoder, pieces[12:])
+    nats = {"without velocity": scores.pitch_step_duration, "with": scores.total}
     figures = ", ".join(f"{name} {n:.2f}" for name, n in nats.items() if n is not None)
     print(f"{type(encoder).__name__}: {len(rows)} rows of {len(encoder.fields)} for 181 notes")
     print(f"  nats per note: {figures}; it plays {generate(bundle, 50, seed=1)}")

@@ -11,7 +11,7 @@ from notelstm.recipes import expressive, with_settings
 pieces = [notes for _, notes in BachChorales().pieces(limit=24)]
 
 # Train. A recipe is one choice of parts; any of its settings can be changed.
-recipe = with_settings(expressive(hidden=64), {"batch": 4, "training": {"epochs": 4}})
+recipe = with_settings(expressive(hidden_size=64), {"batch": 4, "training": {"epochs": 4}})
 notelstm.save(recipe.train(pieces[:20]), "bach.notelstm")
 
 # Play: from nothing, and going on from the beginning of a chorale that it has not heard.
@@ -23,5 +23,5 @@ whole = prompt.continued(after)
 notelstm.write_midi(whole, "continued.mid")
 
 # Measure, on chorales that it was not trained on.
-scores = notelstm.nats_per_note(bundle.player, bundle.encoder, pieces[20:])
+scores = notelstm.nats_per_note(bundle.generation_model, bundle.encoder, pieces[20:])
 print(f"{scores.total:.2f} nats per note; the music is in free.mid and continued.mid")

@@ -56,12 +56,12 @@ def small(**model: Any) -> Recipe:
 def recipes() -> dict[str, Recipe]:
     """The rows that are trained, by their name in the table."""
     full = small()
-    events = functools.partial(NoteLSTM, hidden=256, embedding=64, head=128)
+    events = functools.partial(NoteLSTM, hidden_size=256, embedding_dim=64, head_size=128)
     mixtures = functools.partial(
         NoteLSTM,
         field_order=("step", "pitch", "duration"),
-        hidden=256,
-        head=128,
+        hidden_size=256,
+        head_size=128,
         sounding_features=True,
         time_distribution="mixture",
     )
@@ -90,7 +90,7 @@ def trained(recipe: Recipe, train: Sequence[Notes], valid: Sequence[Notes]) -> d
     bundle = recipe.train(train)
     seconds = time.process_time() - began
     parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
-    scores = nats_per_note(bundle.player, bundle.encoder, valid, sigmas=bundle.sigmas)
+    scores = nats_per_note(bundle.generation_model, bundle.encoder, valid, sigmas=bundle.sigmas)
     return {
         **scores.to_json(),
         "parameters": parameters,

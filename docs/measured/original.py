@@ -95,7 +95,7 @@ def measure(
 ) -> dict[str, Any]:
     """Train one variant with one seed, score it, and look at what it writes."""
     recipe = replace(recipe, training=replace(recipe.training, epochs=1, seed=seed))
-    rows = recipe.encode([read(file, recipe.policy) for file in train])
+    rows = recipe.encode([read(file, recipe.read_policy) for file in train])
     model = recipe.build_model()
     trainer = Trainer(model, recipe.build_loss(), config=recipe.training)
     began = time.perf_counter()
@@ -105,11 +105,11 @@ def measure(
         model=model,
         encoder=recipe.encoder,
         sampler=recipe.sampler,
-        context=recipe.context,
+        context_length=recipe.context_length,
         input_transform=recipe.input_transform,
     )
-    sigmas = fit_sigmas(bundle.player, rows, limit=20_000)
-    scores = nats_per_note(bundle.player, bundle.encoder, valid, sigmas=sigmas)
+    sigmas = fit_sigmas(bundle.generation_model, rows, limit=20_000)
+    scores = nats_per_note(bundle.generation_model, bundle.encoder, valid, sigmas=sigmas)
     written = generate_batch(bundle, SAMPLE_NOTES, batch_size=SAMPLES, prompt=valid[0], seed=seed)
     pitches = np.concatenate([piece.pitch for piece in written])
     durations = np.concatenate([piece.duration for piece in written])

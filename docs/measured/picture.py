@@ -25,7 +25,7 @@ def drawing(notes: Notes, told: str) -> str:
     """The piece as bars: time to the right, pitch upwards."""
     low, high = int(notes.pitch.min()), int(notes.pitch.max())
     row = (HEIGHT - 2 * EDGE) / (high - low + 1)
-    second = (WIDTH - 2 * EDGE) / notes.seconds
+    second = (WIDTH - 2 * EDGE) / notes.end_time
     bars = []
     for start, length, pitch, velocity in zip(
         notes.start, notes.duration, notes.pitch, notes.velocity, strict=True

@@ -55,8 +55,8 @@ def models(draw: st.DrawFn) -> NoteModel:
     if draw(st.booleans()):
         model = ThreeHeadLSTM(
             fields=StepDurationEncoder().fields,
-            hidden=hidden,
-            layers=layers,
+            hidden_size=hidden,
+            num_layers=layers,
             sigmoid=draw(st.booleans()),
             point_estimates=draw(st.booleans()),
         )
@@ -65,10 +65,10 @@ def models(draw: st.DrawFn) -> NoteModel:
         model = NoteLSTM(
             fields=fields,
             field_order=draw(st.sampled_from([None, ORDERS.get(len(fields))])),
-            hidden=hidden,
-            layers=layers,
-            embedding=draw(st.integers(1, 5)),
-            head=draw(st.sampled_from([None, 0, 7])),
+            hidden_size=hidden,
+            num_layers=layers,
+            embedding_dim=draw(st.integers(1, 5)),
+            head_size=draw(st.sampled_from([None, 0, 7])),
             sounding_features=draw(st.booleans()),
             time_distribution=draw(st.sampled_from(["normal", "mixture"])),
             dropout=draw(st.sampled_from([0.0, 0.3])),
@@ -134,8 +134,8 @@ def leaves(tree: Any) -> Iterator[Any]:
 @torch.no_grad()
 def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
     for model in (
-        ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4),
-        NoteLSTM(fields=StepDurationEncoder().fields, hidden=4, sounding_features=True),
+        ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4),
+        NoteLSTM(fields=StepDurationEncoder().fields, hidden_size=4, sounding_features=True),
     ):
         step = numpy_step_of(model)
         row = random_rows(model.fields, (1,), np.random.default_rng(0))
@@ -155,11 +155,11 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
 
 
 def test_what_is_not_float32_has_no_lean_step() -> None:
-    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4)
     assert Windowed(model, 3).numpy_step() is not None
     assert model.double().numpy_step() is None
     assert Windowed(model, 3).numpy_step() is None
-    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden=4).half().numpy_step() is None
+    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden_size=4).half().numpy_step() is None
 
 
 CLASSES = Field.categorical("pitch", "pitch", values=range(7))
