@@ -13,7 +13,9 @@ pieces = [notes for _, notes in BachChorales().pieces(limit=60)]
 train, unheard = pieces[:45], pieces[45:]
 
 settings = {"epochs": 6, "learning_rate": 0.01, "warmup_steps": 20}
-small = with_settings(expressive(hidden_size=64), {"window": 32, "batch": 16, "training": settings})
+small = with_settings(
+    expressive(hidden_size=64), {"sequence_length": 32, "batch_size": 16, "training": settings}
+)
 recipes = {"hears": small, "hears nothing": with_settings(small, {"model": {"sounding": False}})}
 reports = {
     name: evaluate(recipe.train(train), unheard, training=train) for name, recipe in recipes.items()

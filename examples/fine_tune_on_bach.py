@@ -16,7 +16,7 @@ train, unheard = pieces[:60], pieces[60:]
 before = load()
 # The music is of another kind, so the learning rate is higher than the default; few pieces, so the
 # batches are small.
-recipe = with_settings(before.recipe(epochs=2, lr_divisor=4), {"batch": 8})
+recipe = with_settings(before.recipe(epochs=2, lr_divisor=4), {"batch_size": 8})
 after = recipe.train(train, init_from=before)
 
 for name, bundle in {"before": before, "after": after}.items():

@@ -11,7 +11,7 @@ from notelstm.recipes import expressive, with_settings
 pieces = [notes for _, notes in BachChorales().pieces(limit=24)]
 
 # Train. A recipe is one choice of parts; any of its settings can be changed.
-recipe = with_settings(expressive(hidden_size=64), {"batch": 4, "training": {"epochs": 4}})
+recipe = with_settings(expressive(hidden_size=64), {"batch_size": 4, "training": {"epochs": 4}})
 notelstm.save(recipe.train(pieces[:20]), "bach.notelstm")
 
 # Play: from nothing, and going on from the beginning of a chorale that it has not heard.

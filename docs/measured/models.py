@@ -48,8 +48,8 @@ MORE = {"velocity": "velocity", "total": "total"}
 
 def small(**model: Any) -> Recipe:
     """The expressive recipe at a size that learns in minutes, with another model's settings."""
-    settings = {"hidden": 256, "embedding": 32, "head": 128, **model}
-    lanes = {"window": 256, "batch": 16}
+    settings = {"hidden_size": 256, "embedding_dim": 32, "head_size": 128, **model}
+    lanes = {"sequence_length": 256, "batch_size": 16}
     return with_settings(expressive(), {"model": settings, "transforms": "none", **lanes})
 
 

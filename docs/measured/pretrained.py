@@ -34,8 +34,17 @@ FIGURES = ("pitch", "step", "duration", "psd", "velocity", "total")
 SAMPLES = ("--samples", "20", "--notes", "1000")
 PROMPT_NOTES = 100
 RUNS = (
-    (6, ("--recipe", "expressive", "--set", "window=256", "batch=16")),
-    (3, ("--set", "model.dropout=0.0", "training.learning_rate=0.0012", "window=64", "batch=64")),
+    (6, ("--recipe", "expressive", "--set", "sequence_length=256", "batch_size=16")),
+    (
+        3,
+        (
+            "--set",
+            "model.dropout=0.0",
+            "training.learning_rate=0.0012",
+            "sequence_length=64",
+            "batch_size=64",
+        ),
+    ),
 )
 """The passes of the run from nothing and of the one that goes on from it, and what they change."""
 

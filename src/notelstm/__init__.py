@@ -3,7 +3,7 @@
 Three lines make music with a trained model::
 
     bundle = notelstm.load("model.notelstm")
-    music = notelstm.generate(bundle, 128)
+    music = notelstm.generate(bundle, num_notes=128)
     notelstm.write_midi(music, "out.mid")
 
 Everything here is imported when it is first used, so ``import notelstm`` is quick. In a Jupyter
@@ -19,8 +19,27 @@ from typing import TYPE_CHECKING, Any
 from notelstm._version import __version__
 
 if TYPE_CHECKING:
+    from notelstm import (
+        bundle,
+        data,
+        encoders,
+        errors,
+        evaluation,
+        fields,
+        generation,
+        listening,
+        losses,
+        midi,
+        models,
+        notes,
+        predictions,
+        protocols,
+        recipes,
+        sampling,
+        training,
+    )
     from notelstm.bundle import Bundle, load, save
-    from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
+    from notelstm.data import Corpus, SequenceDataset, StatefulBatches, WindowBatches
     from notelstm.encoders import (
         BeatEncoder,
         LogTimeEncoder,
@@ -30,84 +49,152 @@ if TYPE_CHECKING:
     from notelstm.errors import NotelstmError
     from notelstm.evaluation import nats_per_note
     from notelstm.fields import Field
-    from notelstm.generation import Session, generate, generate_batch
+    from notelstm.generation import Session, generate, generate_batch, stream
     from notelstm.losses import CompositeLoss
     from notelstm.midi import ReadPolicy, read_midi, read_midi_with_report, write_midi
     from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-    from notelstm.notes import TempoMap, Notes
+    from notelstm.notes import Note, Notes, TempoMap
     from notelstm.protocols import NoteEncoder, NoteModel, Processor, Sampler
-    from notelstm.recipes import Recipe, reference
-    from notelstm.sampling import Ancestral, Greedy, Weighted
-    from notelstm.training import Trainer, TrainingConfig
+    from notelstm.recipes import Recipe, expressive, reference, with_settings
+    from notelstm.sampling import (
+        Ancestral,
+        Greedy,
+        MaxPolyphony,
+        MinP,
+        PitchRange,
+        Scale,
+        Temperature,
+        TopK,
+        TopP,
+        Weighted,
+    )
+    from notelstm.training import Callback, Trainer, TrainingConfig
 
 _HOMES = {
     "bundle": ("Bundle", "load", "save"),
-    "data": ("LaneBatches", "SequenceDataset", "WindowBatches"),
-    "encoders": (
-        "BeatEncoder",
-        "LogTimeEncoder",
-        "PerformanceEventEncoder",
-        "StepDurationEncoder",
-    ),
+    "data": ("Corpus", "SequenceDataset", "StatefulBatches", "WindowBatches"),
+    "encoders": ("BeatEncoder", "LogTimeEncoder", "PerformanceEventEncoder", "StepDurationEncoder"),
     "errors": ("NotelstmError",),
     "evaluation": ("nats_per_note",),
     "fields": ("Field",),
-    "generation": ("Session", "generate", "generate_batch"),
+    "generation": ("Session", "generate", "generate_batch", "stream"),
     "losses": ("CompositeLoss",),
     "midi": ("ReadPolicy", "read_midi", "read_midi_with_report", "write_midi"),
     "models": ("NoteLSTM", "ThreeHeadLSTM", "Windowed"),
-    "notes": ("BeatMap", "Notes"),
+    "notes": ("Note", "Notes", "TempoMap"),
     "protocols": ("NoteEncoder", "NoteModel", "Processor", "Sampler"),
-    "recipes": ("Recipe", "reference"),
-    "sampling": ("Ancestral", "Greedy", "Weighted"),
-    "training": ("Trainer", "TrainingConfig"),
+    "recipes": ("Recipe", "expressive", "reference", "with_settings"),
+    "sampling": (
+        "Ancestral",
+        "Greedy",
+        "MaxPolyphony",
+        "MinP",
+        "PitchRange",
+        "Scale",
+        "Temperature",
+        "TopK",
+        "TopP",
+        "Weighted",
+    ),
+    "training": ("Callback", "Trainer", "TrainingConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = (
+    "bundle",
+    "data",
+    "encoders",
+    "errors",
+    "evaluation",
+    "fields",
+    "generation",
+    "listening",
+    "losses",
+    "midi",
+    "models",
+    "notes",
+    "predictions",
+    "protocols",
+    "recipes",
+    "sampling",
+    "training",
+)
 
 __all__ = [
     "Ancestral",
     "BeatEncoder",
-    "TempoMap",
     "Bundle",
+    "Callback",
     "CompositeLoss",
+    "Corpus",
     "Field",
     "Greedy",
-    "StatefulBatches",
     "LogTimeEncoder",
+    "MaxPolyphony",
+    "MinP",
+    "Note",
     "NoteEncoder",
     "NoteLSTM",
     "NoteModel",
     "NotelstmError",
     "Notes",
     "PerformanceEventEncoder",
+    "PitchRange",
     "Processor",
     "ReadPolicy",
     "Recipe",
     "Sampler",
+    "Scale",
     "SequenceDataset",
     "Session",
+    "StatefulBatches",
     "StepDurationEncoder",
+    "Temperature",
+    "TempoMap",
     "ThreeHeadLSTM",
+    "TopK",
+    "TopP",
     "Trainer",
     "TrainingConfig",
     "Weighted",
     "WindowBatches",
     "Windowed",
     "__version__",
+    "bundle",
+    "data",
+    "encoders",
+    "errors",
+    "evaluation",
+    "expressive",
+    "fields",
     "generate",
     "generate_batch",
+    "generation",
+    "listening",
     "load",
+    "losses",
+    "midi",
+    "models",
     "nats_per_note",
+    "notes",
+    "predictions",
+    "protocols",
     "read_midi",
     "read_midi_with_report",
+    "recipes",
     "reference",
+    "sampling",
     "save",
+    "stream",
+    "training",
+    "with_settings",
     "write_midi",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home when it is first asked for."""
+    """Import a public name, or a module, when it is first used."""
+    if name in _MODULES:
+        return importlib.import_module(f"notelstm.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'notelstm' has no attribute {name!r}")
     return getattr(importlib.import_module(f"notelstm.{_HOME_OF[name]}"), name)

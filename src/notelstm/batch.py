@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     Attributes:
         rows: (B, T + 1, F) float32.
-        scored: (B, T + 1) bool, kept on the CPU: which rows count as targets. Row 0 only where
+        targets: (B, T + 1) bool, kept on the CPU: which rows count as targets. Row 0 only where
             fresh.
         fresh: (B,) bool, kept on the CPU: this lane starts a new piece, its state starts anew.
     """
@@ -48,15 +48,15 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device)
 
 
-def shard_slice(lanes: int, number: int, count: int) -> slice:
-    """Which of a batch's lanes are one of several processes'; there may be none.
+def shard_slice(batch_size: int, rank: int, world_size: int) -> slice:
+    """The sequences of a batch that one of several processes has; there may be none.
 
     Args:
-        lanes: B.
-        number: Of the process, from 0.
-        count: How many processes there are.
+        batch_size: B.
+        rank: The number of the process, from 0.
+        world_size: The number of processes.
     """
-    return slice(lanes * number // count, lanes * (number + 1) // count)
+    return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
 
 
 def columns(rows: Tensor, fields: Sequence[Field]) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ FORMAT: Final = 2
 
 PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
 """The model that comes with the library: piano music, trained on MAESTRO; beside it are its card
-and its licence, which is not the library's."""
+and its license, which is not the library's."""
 
 _KEY: Final = "notelstm"
 _LONGEST_HEADER: Final = 2**20
@@ -68,7 +68,7 @@ class DataCard:
 
     Attributes:
         name: The corpus, or the folder's name.
-        licence: The data's licence as far as it is known, "" if not.
+        license: The data's license as far as it is known, "" if not.
         fingerprint: SHA-256 over the training pieces' notes.
         pieces: Training pieces.
         notes: Training notes.
@@ -81,16 +81,16 @@ class DataCard:
     notes: int = 0
 
     def after(self, earlier: DataCard) -> DataCard:
-        """The card of a model that was trained on `earlier`, then on this: licences are kept.
+        """The card of a model that was trained on `earlier`, then on this: licenses are kept.
 
         The same music again, which its fingerprint tells, is no more music.
         """
         if self.fingerprint and self.fingerprint == earlier.fingerprint:
             return earlier
-        licences = [card.license for card in (earlier, self) if card.license]
+        licenses = [card.license for card in (earlier, self) if card.license]
         return DataCard(
             name=", then ".join(card.name for card in (earlier, self) if card.name),
-            license="; ".join(dict.fromkeys(licences)),
+            license="; ".join(dict.fromkeys(licenses)),
             fingerprint=self.fingerprint,
             pieces=earlier.pieces + self.pieces,
             notes=earlier.notes + self.notes,
@@ -106,9 +106,9 @@ class Bundle:
         model: The model.
         encoder: What its rows mean.
         sampler: How it chooses.
-        context: Rows that it looks back on, None for everything (state carried).
+        context_length: Rows that it looks back on, None for everything (state carried).
         input_transform: The note loop's hook, or None.
-        policy: How MIDI files were read for it, and prompts should be.
+        read_policy: How MIDI files were read for it, and prompts should be.
         sigmas: Of point predictions, by field: the standard deviation of training residuals.
         unigram: How often each pitch, step, duration and velocity was in the training pieces, as
             :meth:`~notelstm.evaluation.baselines.Unigram.to_json` gives it; empty where nobody
@@ -142,7 +142,9 @@ class Bundle:
     @property
     def generation_model(self) -> NoteModel:
         """The model as it generates and is scored: windowed if it looks back on `context` rows."""
-        return self.model if self.context_length is None else Windowed(self.model, self.context_length)
+        return (
+            self.model if self.context_length is None else Windowed(self.model, self.context_length)
+        )
 
     def recipe(self, *, epochs: int = 5, lr_divisor: float = 20.0, **parts: Any) -> Recipe:
         """The recipe that trained the model, adapted for fine-tuning.
@@ -167,8 +169,21 @@ class Bundle:
 
         return recorded_recipe(self, epochs=epochs, lr_divisor=lr_divisor, parts=parts)
 
+    def save(self, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
+        """Write the bundle to one file; see :func:`save`.
+
+        Args:
+            path: The file.
+            half_precision: Write the weights in half precision (float16).
+
+        Raises:
+            OutputError: If the file cannot be written.
+            BundleError: If the settings, sigmas or unigram are not JSON values.
+        """
+        save(self, path, half_precision=half_precision)
+
     def with_sampler(self, sampler: Sampler) -> Bundle:
-        """The same bundle with another way of choosing."""
+        """The same bundle with another sampler."""
         return replace(self, sampler=sampler)
 
 
@@ -212,8 +227,8 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool =
     Args:
         bundle: What to write.
         path: The file.
-        half: Write the model's numbers in half precision (float16), for a file of half the size; a
-            model that is loaded computes in float32 all the same.
+        half_precision: Write the weights in half precision (float16), which halves the size of the
+            file; a loaded model computes in float32 all the same.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -227,8 +242,8 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool =
             for name in _KINDS
             for part in [_unwrapped(bundle.model) if name == "model" else getattr(bundle, name)]
         },
-        "context": bundle.context_length,
-        "policy": asdict(bundle.read_policy),
+        "context_length": bundle.context_length,
+        "read_policy": asdict(bundle.read_policy),
         "sigmas": dict(bundle.sigmas),
         "unigram": dict(bundle.unigram),
         "data": asdict(bundle.data),
@@ -429,7 +444,7 @@ def _rebuilt(
             name: _part(name, about["parts"][name]) if given[name] is None else given[name]
             for name in _KINDS
         }
-    context, version = about["context"], about["version"]
+    context, version = about["context_length"], about["version"]
     if context is not None and (type(context) is not int or context < 1):
         raise ValueError(f"context {context!r}")
     if not isinstance(version, str):
@@ -444,7 +459,7 @@ def _rebuilt(
     bundle = Bundle(
         **parts,
         context_length=context,
-        read_policy=ReadPolicy(**about["policy"]),
+        read_policy=ReadPolicy(**about["read_policy"]),
         sigmas={name: float(sigma) for name, sigma in sigmas.items()},
         unigram=unigram,
         data=_card(about["data"]),

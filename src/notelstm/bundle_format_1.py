@@ -7,8 +7,22 @@ from typing import Any, Final
 
 __all__ = ["upgrade"]
 
-_KEYS: Final = {"feedback": "input_transform"}
-"""Keys of a description and of a recipe's record."""
+_KEYS: Final = {
+    "batch": "batch_size",
+    "context": "context_length",
+    "crossing": "cross_piece_boundaries",
+    "feedback": "input_transform",
+    "lanes": "stateful",
+    "license": "license",
+    "policy": "read_policy",
+    "scored": "targets",
+    "ties": "simultaneous_order",
+    "window": "sequence_length",
+}
+"""Keys of a description and of a recipe's record, at every level."""
+
+_VALUES: Final = {"instrument-0": "first-instrument"}
+"""Values of settings."""
 
 _KINDS: Final = {"feedbacks": "input_transforms"}
 """Kinds of plugins."""
@@ -26,13 +40,23 @@ _SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "max-polyphony": {"voices": "notes"},
     "no-repeat-ngram": {"n": "ngram_size", "memory": "history"},
     "note-density": {"rate": "notes_per_second", "memory": "history"},
+    "beat": {"time_signatures": "time_signatures"},
     "note-lstm": {
+        "components": "num_components",
+        "embedding": "embedding_dim",
+        "head": "head_size",
+        "hidden": "hidden_size",
+        "layers": "num_layers",
         "order": "field_order",
         "sounding": "sounding_features",
         "times": "time_distribution",
     },
     "repetition-penalty": {"memory": "history"},
-    "three-head-lstm": {"point_times": "point_estimates"},
+    "three-head-lstm": {
+        "hidden": "hidden_size",
+        "layers": "num_layers",
+        "point_times": "point_estimates",
+    },
     "top-p": {"mass": "p"},
 }
 """Settings by the part's name today."""
@@ -105,7 +129,7 @@ def _renamed(value: Any) -> Any:
     if isinstance(value, list):
         return [_renamed(item) for item in value]
     if not isinstance(value, Mapping):
-        return value
+        return _VALUES.get(value, value) if isinstance(value, str) else value
     out: dict[str, Any] = {
         _KEYS.get(str(key), str(key)): _renamed(item) for key, item in value.items()
     }

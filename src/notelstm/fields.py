@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Role: TypeAlias = Literal[
-    "pitch", "step", "duration", "velocity", "metre", "position", "tempo", "event", "other"
+    "pitch", "step", "duration", "velocity", "time_signature", "position", "tempo", "event", "other"
 ]
 """The meaning of a column; ``event`` columns take several rows per note, ``other`` columns have a
 meaning without a name here (an interval, for one), which only their encoder can decode."""

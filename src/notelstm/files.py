@@ -14,7 +14,7 @@ from typing import Final
 
 from notelstm.errors import NotelstmError, OutputError
 
-__all__ = ["BAD_HEADER", "displayable", "is_sealed", "out_of_resources", "seal", "atomic_write"]
+__all__ = ["BAD_HEADER", "atomic_write", "displayable", "is_sealed", "out_of_resources", "seal"]
 
 BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
 """Errors of numpy, besides ValueError, for a damaged header of an array's file."""

@@ -1,4 +1,4 @@
-"""``Notes``: one piece of music as columns, and ``BeatMap``: its tempo and metre.
+"""``Notes``: one piece of music as columns, and ``BeatMap``: its tempo and time signature.
 
 Conventions: times are seconds (float64) from the start of the piece, pitches are MIDI note numbers
 (0 to 127, 60 is middle C), velocities are MIDI velocities (1 to 127). Notes are sorted by start;
@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from notelstm.errors import NotesError
 
-__all__ = ["DEFAULT_VELOCITY", "TempoMap", "Note", "Notes"]
+__all__ = ["DEFAULT_VELOCITY", "Note", "Notes", "TempoMap"]
 
 DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note that was made without one."""
@@ -110,14 +110,15 @@ def _check_range(name: str, values: NDArray[Any], low: float, high: float) -> No
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TempoMap:
-    """A tempo and metre map: which beat sounds at which second.
+    """A tempo and time signature map: which beat sounds at which second.
 
     Beats are quarter notes. Each tempo holds from its second to the next one's, the last for ever.
 
     Args:
         seconds: (K,) where each tempo starts, ascending, the first 0.
-        tempi: (K,) quarter notes per minute, above 0.
-        meter_beats: (M,) quarter notes from the start of the piece at which each metre starts.
+        tempos: (K,) quarter notes per minute, above 0.
+        time_signature_beats: (M,) start of each time signature, quarter notes from the start of the
+            piece.
         numerators: (M,) upper number of each time signature.
         denominators: (M,) lower number of each time signature.
 
@@ -125,7 +126,7 @@ class TempoMap:
         NotesError: If the columns do not describe a map.
 
     Example:
-        >>> beats = BeatMap(seconds=[0.0, 2.0], tempi=[120.0, 60.0])
+        >>> beats = BeatMap(seconds=[0.0, 2.0], tempos=[120.0, 60.0])
         >>> beats.beats_at([1.0, 3.0]).tolist()
         [2.0, 5.0]
         >>> beats.seconds_at([2.0, 5.0]).tolist()
@@ -142,30 +143,36 @@ class TempoMap:
         self,
         *,
         seconds: ArrayLike = (0.0,),
-        tempi: ArrayLike = (120.0,),
-        meter_beats: ArrayLike = (),
+        tempos: ArrayLike = (120.0,),
+        time_signature_beats: ArrayLike = (),
         numerators: ArrayLike = (),
         denominators: ArrayLike = (),
     ) -> None:
-        k, m = _length("seconds", seconds), _length("meter_beats", meter_beats)
+        k, m = _length("seconds", seconds), _length("time_signature_beats", time_signature_beats)
         columns = {
             "seconds": _column("seconds", seconds, np.float64, k, "tempo"),
-            "tempi": _column("tempi", tempi, np.float64, k, "tempo"),
-            "meter_beats": _column("meter_beats", meter_beats, np.float64, m, "metre"),
-            "numerators": _column("numerators", numerators, np.int64, m, "metre"),
-            "denominators": _column("denominators", denominators, np.int64, m, "metre"),
+            "tempos": _column("tempos", tempos, np.float64, k, "tempo"),
+            "time_signature_beats": _column(
+                "time_signature_beats", time_signature_beats, np.float64, m, "time_signature"
+            ),
+            "numerators": _column("numerators", numerators, np.int64, m, "time_signature"),
+            "denominators": _column("denominators", denominators, np.int64, m, "time_signature"),
         }
         for name, column in columns.items():
             object.__setattr__(self, name, column)
         ascend = (self.seconds[1:] > self.seconds[:-1]).all() and np.isfinite(self.seconds).all()
         if k == 0 or self.seconds[0] != 0 or not ascend:
-            raise NotesError(f"the times of a beat map do not ascend from 0 s: {self.seconds}")
+            raise NotesError(f"the times of a tempo map do not ascend from 0 s: {self.seconds}")
         if not (np.isfinite(self.tempos).all() and (self.tempos > 0).all()):
-            raise NotesError(f"tempi are not finite and above 0: {self.tempos}")
-        metres = self.time_signature_beats
-        later = (metres[:1] >= 0).all() and (metres[1:] >= metres[:-1]).all()
-        if not (later and np.isfinite(metres).all()):
-            raise NotesError(f"the beats of metres do not ascend from 0 or later: {metres}")
+            raise NotesError(f"tempos are not finite and above 0: {self.tempos}")
+        time_signatures = self.time_signature_beats
+        later = (time_signatures[:1] >= 0).all() and (
+            time_signatures[1:] >= time_signatures[:-1]
+        ).all()
+        if not (later and np.isfinite(time_signatures).all()):
+            raise NotesError(
+                f"the beats of time_signatures do not ascend from 0 or later: {time_signatures}"
+            )
         if m and not ((self.numerators > 0).all() and (self.denominators > 0).all()):
             raise NotesError(
                 f"time signatures are not above 0: {self.numerators}/{self.denominators}"
@@ -194,7 +201,7 @@ class TempoMap:
         """The same beats, later by `seconds` (earlier if negative).
 
         Bars are counted as before. The first tempo is drawn out backwards, or what comes before
-        0 s is cut off; of a metre that is cut, a last part without a bar line is lost.
+        0 s is cut off; of a time signature that is cut, a last part without a bar line is lost.
         """
         at = -seconds
         k = max(int(np.searchsorted(self.seconds, at, side="right")) - 1, 0)
@@ -209,29 +216,29 @@ class TempoMap:
             first += bool(lost)
         return TempoMap(
             seconds=np.append(0.0, self.seconds[k + 1 :] - at),
-            tempi=self.tempos[k:],
-            meter_beats=lines[first:],
+            tempos=self.tempos[k:],
+            time_signature_beats=lines[first:],
             numerators=self.numerators[first:],
             denominators=self.denominators[first:],
         )
 
     def until(self, seconds: float) -> TempoMap:
-        """The same map without the tempos and metres that start at `seconds` or later."""
+        """The same map without the tempos and time signatures that start at `seconds` or later."""
         tempos = self.seconds < max(seconds - _ROUNDED, _ROUNDED)
-        metres = self.time_signature_beats < self.beats_at(seconds) - _ROUNDED
+        time_signatures = self.time_signature_beats < self.beats_at(seconds) - _ROUNDED
         return TempoMap(
             seconds=self.seconds[tempos],
-            tempi=self.tempos[tempos],
-            meter_beats=self.time_signature_beats[metres],
-            numerators=self.numerators[metres],
-            denominators=self.denominators[metres],
+            tempos=self.tempos[tempos],
+            time_signature_beats=self.time_signature_beats[time_signatures],
+            numerators=self.numerators[time_signatures],
+            denominators=self.denominators[time_signatures],
         )
 
     def followed_by(self, other: TempoMap, seconds: float) -> TempoMap:
         """This map until `seconds`, and another one from there on.
 
-        Where the other map states the metre that is already in force, with a bar line within a
-        sixteenth of a beat of one of this map's, bars are counted on.
+        Where the other map states the time signature that is already in force, with a bar line
+        within a sixteenth of a beat of one of this map's, bars are counted on.
 
         Args:
             other: The map whose 0 s is at `seconds`.
@@ -249,8 +256,8 @@ class TempoMap:
                 first = int(abs(bars - round(bars)) * 4 * was[0] / was[1] < 1 / 16)
         return TempoMap(
             seconds=np.append(before.seconds, other.seconds + seconds),
-            tempi=np.append(before.tempos, other.tempos),
-            meter_beats=np.append(before.time_signature_beats, lines[first:]),
+            tempos=np.append(before.tempos, other.tempos),
+            time_signature_beats=np.append(before.time_signature_beats, lines[first:]),
             numerators=np.append(before.numerators, other.numerators[first:]),
             denominators=np.append(before.denominators, other.denominators[first:]),
         )
@@ -260,12 +267,17 @@ class TempoMap:
 
         Args:
             bars: How many, at least 0. An upbeat before the first bar line does not count; without
-                a time signature bars are 4/4. A bar that a change of metre cuts short counts.
+                a time signature bars are 4/4. A bar that a change of time signature cuts short
+                counts.
         """
-        metres = [*zip(self.time_signature_beats.tolist(), self.numerators, self.denominators, strict=True)]
-        lengths = [4 * float(upper) / float(lower) for _, upper, lower in metres] or [4.0]
-        starts = [float(start) for start, _, _ in metres] or [0.0]
-        # Before the first metre its bars are counted backwards.
+        time_signatures = [
+            *zip(
+                self.time_signature_beats.tolist(), self.numerators, self.denominators, strict=True
+            )
+        ]
+        lengths = [4 * float(upper) / float(lower) for _, upper, lower in time_signatures] or [4.0]
+        starts = [float(start) for start, _, _ in time_signatures] or [0.0]
+        # Before the first time signature its bars are counted backwards.
         line, left = starts[0] % lengths[0], bars
         if line > lengths[0] - _ROUNDED:
             line = 0.0
@@ -277,14 +289,14 @@ class TempoMap:
             if left == whole:
                 return float(self.seconds_at(end))
             left, line = left - whole, max(end, line)
-        raise AssertionError("the last metre has no end")
+        raise AssertionError("the last time signature has no end")
 
     @override
     def __eq__(self, other: object) -> bool:
         """Equal columns."""
         if not isinstance(other, TempoMap):
             return NotImplemented
-        names = ("seconds", "tempi", "meter_beats", "numerators", "denominators")
+        names = ("seconds", "tempos", "time_signature_beats", "numerators", "denominators")
         return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in names)
 
     @override
@@ -312,7 +324,7 @@ class Notes:
         program: (N,) General MIDI programs, 0 to 127, or None where not read.
         drum: (N,) True for percussion, or None where not read.
         track: (N,) number of the track that each note came from, or None where not read.
-        beats: The piece's tempo and metre map, or None where it is unknown.
+        tempo_map: The piece's tempo and time signature map, or None where it is unknown.
 
     Raises:
         NotesError: If a column has another length, a value is out of range, or times are not
@@ -346,7 +358,7 @@ class Notes:
         program: ArrayLike | None = None,
         drum: ArrayLike | None = None,
         track: ArrayLike | None = None,
-        beats: TempoMap | None = None,
+        tempo_map: TempoMap | None = None,
     ) -> None:
         n = _length("start", start)
         given = {
@@ -371,7 +383,7 @@ class Notes:
             if column is not None:
                 column.setflags(write=False)
             object.__setattr__(self, name, column)
-        object.__setattr__(self, "beats", beats)
+        object.__setattr__(self, "tempo_map", tempo_map)
         self._validate()
 
     def _validate(self) -> None:
@@ -399,7 +411,7 @@ class Notes:
         program: NDArray[np.int64] | None = None,
         drum: NDArray[np.bool_] | None = None,
         track: NDArray[np.int64] | None = None,
-        beats: TempoMap | None = None,
+        tempo_map: TempoMap | None = None,
     ) -> Notes:
         """A piece of columns that were checked where they were made: looking again takes time.
 
@@ -412,7 +424,7 @@ class Notes:
             program: (N,) General MIDI programs, 0 to 127, or None.
             drum: (N,) True for percussion, or None.
             track: (N,) track numbers, or None.
-            beats: The tempo and metre map, or None.
+            tempo_map: The tempo and time signature map, or None.
         """
         notes = cls.__new__(cls)
         columns = (start, end, pitch, velocity, program, drum, track)
@@ -420,7 +432,7 @@ class Notes:
             if column is not None:
                 column.setflags(write=False)
             object.__setattr__(notes, name, column)
-        object.__setattr__(notes, "beats", beats)
+        object.__setattr__(notes, "tempo_map", tempo_map)
         return notes
 
     @classmethod
@@ -438,7 +450,7 @@ class Notes:
 
         Returns:
             All their notes. An optional column that only some pieces have is filled up as in
-            :meth:`merge`. The beat maps follow one another; a piece without one goes on with the
+            :meth:`merge`. The tempo maps follow one another; a piece without one goes on with the
             tempo before it.
         """
         pieces: list[Notes] = []
@@ -460,11 +472,13 @@ class Notes:
             parts: The pieces; on equal starts the earlier piece comes first.
 
         Returns:
-            All their notes, with the beat map of the first piece that has one. An optional column
+            All their notes, with the tempo map of the first piece that has one. An optional column
             that only some pieces have is filled up for the others: program 0, no percussion,
             track 0.
         """
-        return cls._merged(parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None))
+        return cls._merged(
+            parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None)
+        )
 
     @classmethod
     def _merged(cls, parts: Sequence[Notes], beats: TempoMap | None) -> Notes:
@@ -480,9 +494,9 @@ class Notes:
                 [np.zeros(n, int) if c is None else c for c, n in zip(columns, sizes, strict=True)]
             )
 
-        names = [name for name in cls.__dataclass_fields__ if name != "beats"]
+        names = [name for name in cls.__dataclass_fields__ if name != "tempo_map"]
         columns: dict[str, Any] = {name: column(name) for name in names}
-        return cls(**columns, beats=beats)
+        return cls(**columns, tempo_map=beats)
 
     def first(
         self, *, notes: int | None = None, seconds: float | None = None, bars: int | None = None
@@ -496,10 +510,10 @@ class Notes:
                 :meth:`BeatMap.seconds_of_bars`.
 
         Returns:
-            Those notes with their whole durations, and the beat map without changes after the cut.
+            Those notes with their whole durations, and the tempo map without changes after the cut.
 
         Raises:
-            NotesError: If a length is not positive, or bars are counted without a beat map.
+            NotesError: If a length is not positive, or bars are counted without a tempo map.
 
         Example:
             >>> piece = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[60, 62, 64], beats=BeatMap())
@@ -512,7 +526,7 @@ class Notes:
                 raise NotesError(f"{value!r} {name} cannot be taken from a piece's start")
         if bars is not None and self.tempo_map is None:
             raise NotesError(
-                "bars cannot be counted in a piece without a beat map",
+                "bars cannot be counted in a piece without a tempo map",
                 hint="give the piece beats=BeatMap(...), or say how many notes or seconds",
             )
         cut = np.inf if seconds is None else float(seconds)
@@ -530,7 +544,7 @@ class Notes:
 
         Where the continuation has no program, drum or track column, its notes are given to the
         instrument (track, program, percussion or not) that plays most notes of this piece. Where it
-        has a beat map of its own, that holds from this piece's last onset on.
+        has a tempo map of its own, that holds from this piece's last onset on.
 
         Args:
             continuation: New notes whose 0 s is this piece's last onset, as
@@ -579,9 +593,9 @@ class Notes:
         return float(self.end.max()) if len(self) else 0.0
 
     def shifted(self, seconds: float) -> Notes:
-        """The same notes, later by `seconds` (earlier if negative), and their beat map."""
+        """The same notes, later by `seconds` (earlier if negative), and their tempo map."""
         beats = self.tempo_map and self.tempo_map.shifted(seconds)
-        return self._with(start=self.start + seconds, end=self.end + seconds, beats=beats)
+        return self._with(start=self.start + seconds, end=self.end + seconds, tempo_map=beats)
 
     def by_pitch(self) -> Notes:
         """The same notes, those that start together ordered by pitch."""
@@ -596,11 +610,11 @@ class Notes:
         return int(self.start.size)
 
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Notes:
-        """Some of the notes, by slice, mask or numbers; times and beat map stay as they are."""
+        """Some of the notes, by slice, mask or numbers; times and tempo map stay as they are."""
         columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        beats = columns.pop("beats")
+        beats = columns.pop("tempo_map")
         picked: dict[str, Any] = {k: None if c is None else c[index] for k, c in columns.items()}
-        return Notes(**picked, beats=beats)
+        return Notes(**picked, tempo_map=beats)
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -609,7 +623,7 @@ class Notes:
             return NotImplemented
         if self.tempo_map != other.tempo_map:
             return False
-        columns = [n for n in self.__dataclass_fields__ if n != "beats"]
+        columns = [n for n in self.__dataclass_fields__ if n != "tempo_map"]
         return all(_same(getattr(self, n), getattr(other, n)) for n in columns)
 
     @override

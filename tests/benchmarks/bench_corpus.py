@@ -81,7 +81,7 @@ def reopen(folder: str, cache: str, count: int) -> dict[str, float]:
 
 def batches(folder: str, cache: str, count: int) -> dict[str, float]:
     """Batches of mapped rows: memory, and batches a second plain, augmented, and from memory."""
-    from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
+    from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
     from notelstm.data.augmented import Augmented
     from notelstm.data.corpus import Corpus
     from notelstm.data.encoding import encode_corpus
@@ -107,9 +107,11 @@ def batches(folder: str, cache: str, count: int) -> dict[str, float]:
     before = own_memory()
     windows = WindowBatches(dataset=SequenceDataset(rows, sequence_length=25), batch_size=64)
     stretch = min(256, int(rows.lengths.max()) - 1)
-    lanes = StatefulBatches(dataset=SequenceDataset(rows, sequence_length=stretch, targets="every"), batch_size=64)
+    batch_size = StatefulBatches(
+        dataset=SequenceDataset(rows, sequence_length=stretch, targets="every"), batch_size=64
+    )
     fast = rate(windows)
-    rate(lanes)
+    rate(batch_size)
     grown = own_memory() - before
     every = (Transpose(), TimeStretch(), VelocityShift())
     changed = rate(Augmented(batches=windows, fields=encoder.fields, transforms=every))

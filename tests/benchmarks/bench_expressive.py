@@ -105,7 +105,7 @@ def measure(recipe: Recipe) -> list[tuple[float, float]]:
 def figures() -> dict[str, float]:
     """The ratio's median and quartiles, and the bare step."""
     pairs = measure(
-        with_settings(expressive(), {"batch": 64, "training": {"epochs": 1, "device": "cpu"}})
+        with_settings(expressive(), {"batch_size": 64, "training": {"epochs": 1, "device": "cpu"}})
     )
     low, median, high = np.percentile([trainer / bare for trainer, bare in pairs], [25, 50, 75])
     return {
@@ -118,7 +118,9 @@ def figures() -> dict[str, float]:
 
 
 def test_the_trainer_costs_little_more_than_the_bare_step() -> None:
-    recipe = with_settings(expressive(), {"batch": 64, "training": {"epochs": 1, "device": "cpu"}})
+    recipe = with_settings(
+        expressive(), {"batch_size": 64, "training": {"epochs": 1, "device": "cpu"}}
+    )
     pairs = measure(recipe)
     ratios = np.array([trainer / bare for trainer, bare in pairs])
     low, median, high = np.percentile(ratios, [25, 50, 75])

@@ -44,7 +44,7 @@ class Way(NamedTuple):
     """
 
     context: int | None
-    lanes: int
+    batch_size: int
     notes: int
     needed: float
 
@@ -136,7 +136,7 @@ def ours(model: ThreeHeadLSTM, window: NDArray[np.float32], way: Way) -> Callabl
         bundle.generation_model,
         bundle.encoder,
         bundle.sampler,
-        batch_size=way.lanes,
+        batch_size=way.batch_size,
         max_undo=0,
         input_transform=None,
     )
@@ -151,14 +151,14 @@ class Least:
         lanes: B.
     """
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, batch_size: int) -> None:
         hidden, classes = 128, 128
-        self.joined = torch.randn(lanes, hidden + 3)
+        self.joined = torch.randn(batch_size, hidden + 3)
         self.weights = torch.randn(hidden + 3, 4 * hidden) / hidden
-        self.gates = torch.empty(lanes, 4 * hidden)
-        self.hidden = torch.randn(lanes, hidden)
+        self.gates = torch.empty(batch_size, 4 * hidden)
+        self.hidden = torch.randn(batch_size, hidden)
         self.heads = torch.randn(hidden, classes + 2) / hidden
-        self.said = torch.empty(lanes, classes + 2)
+        self.said = torch.empty(batch_size, classes + 2)
 
     @torch.inference_mode()
     def __call__(self, notes: int) -> None:
@@ -181,17 +181,17 @@ def measure() -> dict[str, dict[str, float]]:
         "article": (ArticleLoop(article, window), 60, 1),
     }
     for name, way in WAYS.items():
-        sides[name] = (ours(model, window, way), way.notes, way.lanes)
-        least = Least(way.context or way.lanes)
-        sides[f"least, {name}"] = (least, way.notes, way.lanes)
+        sides[name] = (ours(model, window, way), way.notes, way.batch_size)
+        least = Least(way.context or way.batch_size)
+        sides[f"least, {name}"] = (least, way.notes, way.batch_size)
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for play, notes, _ in sides.values():
         play(notes)
     for _ in range(ROUNDS):
-        for name, (play, notes, lanes) in sides.items():
+        for name, (play, notes, batch_size) in sides.items():
             before = time.process_time()
             play(notes)
-            rates[name].append(notes * lanes / (time.process_time() - before))
+            rates[name].append(notes * batch_size / (time.process_time() - before))
     plain = np.array(rates["article"])  # (ROUNDS,)
 
     def ratio(name: str) -> float:

@@ -22,7 +22,7 @@ import pytest
 from pretty_midi import PrettyMIDI
 
 from notelstm.midi import ReadPolicy, ReadReport, SymusicReader
-from notelstm.midi.pretty import from_pretty_midi_with_report
+from notelstm.midi.pretty_midi_reader import from_pretty_midi_with_report
 from notelstm.midi.reading import Reader
 from notelstm.notes import Notes
 

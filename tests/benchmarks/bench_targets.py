@@ -31,7 +31,7 @@ STEPS: Final = 60
 EACH: Final = 3
 """The original's, after each of these."""
 
-LANES: Final = 16
+BATCH_SIZE: Final = 16
 LENGTH: Final = 256
 AIM: Final = 20
 
@@ -111,9 +111,9 @@ def measure() -> NDArray[np.float64]:
     recipe = with_settings(
         reference(last_only=False),
         {
-            "lanes": True,
-            "window": LENGTH,
-            "batch": LANES,
+            "stateful": True,
+            "sequence_length": LENGTH,
+            "batch_size": BATCH_SIZE,
             "training": {"epochs": 1, "device": "cpu"},
         },
     )
@@ -122,7 +122,7 @@ def measure() -> NDArray[np.float64]:
     piece = long_piece(generator, count=count, seconds=count / 8)
     rows = recipe.encoder.encode(piece)
     turns = TakeTurns(Original(torch.from_numpy(rows)))
-    batches = recipe.batches([rows] * LANES)
+    batches = recipe.batches([rows] * BATCH_SIZE)
     trainer = Trainer(
         recipe.build_model(), recipe.build_loss(), config=recipe.training, callbacks=[turns]
     )

@@ -60,7 +60,11 @@ def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
     fields = encoder.fields
     yield NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4, dropout=0.1)
     yield NoteLSTM(
-        fields=fields, field_order=[f.name for f in fields[::-1]], hidden_size=6, embedding_dim=3, num_layers=2
+        fields=fields,
+        field_order=[f.name for f in fields[::-1]],
+        hidden_size=6,
+        embedding_dim=3,
+        num_layers=2,
     )
     yield NoteLSTM(
         fields=fields,
@@ -73,7 +77,9 @@ def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
     )
     if isinstance(encoder, StepDurationEncoder):
         yield ThreeHeadLSTM(fields=fields, hidden_size=8)
-        yield ThreeHeadLSTM(fields=fields, hidden_size=8, num_layers=2, sigmoid=False, point_estimates=False)
+        yield ThreeHeadLSTM(
+            fields=fields, hidden_size=8, num_layers=2, sigmoid=False, point_estimates=False
+        )
 
 
 def tiny(**changes: Any) -> Bundle:
@@ -87,7 +93,7 @@ def tiny(**changes: Any) -> Bundle:
         input_transform=RawPitch(),
         sigmas={"step": 0.5, "duration": 0.25},
         data=DataCard(name="few", license="MIT", fingerprint="ab", pieces=3, notes=99),
-        settings={"recipe": "reference", "window": 5},
+        settings={"recipe": "reference", "sequence_length": 5},
     )
     return replace(plain, **changes)
 
@@ -155,7 +161,7 @@ def test_everything_else_comes_back_too(file: Path) -> None:
     before = tiny(policy=policy, unigram=counts)
     save(before, file)
     after = load(file)
-    names = ("policy", "sigmas", "unigram", "data", "settings", "version", "context")
+    names = ("read_policy", "sigmas", "unigram", "data", "settings", "version", "context_length")
     assert [getattr(after, n) for n in names] == [getattr(before, n) for n in names]
     again = file.with_name("again")
     save(after, again)
@@ -193,7 +199,9 @@ def test_the_first_format_is_read_for_ever() -> None:
     np.testing.assert_allclose(notes.end, wanted["end"], atol=1e-4)
     assert bundle.sampler == Weighted(processors=(Temperature(temperature=0.5), MinDuration()))
     assert bundle.input_transform == RawPitch()
-    policy = ReadPolicy(tracks="instrument-0", simultaneous_order="file", programs=(0, 1), tempos="first")
+    policy = ReadPolicy(
+        tracks="first-instrument", simultaneous_order="file", programs=(0, 1), tempos="first"
+    )
     assert bundle.read_policy == policy
     assert bundle.sigmas == {"step": 0.25, "duration": 0.5}
     assert bundle.data == DataCard(

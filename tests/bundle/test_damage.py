@@ -43,11 +43,13 @@ def bundle(*, three_heads: bool = False) -> Bundle:
         )
     coarse = LogTimeEncoder(cell=0.05, linear=0.1, growth=2.0, longest=1.0)
     return Bundle(
-        model=NoteLSTM(fields=coarse.fields, hidden_size=4, embedding_dim=2, sounding_features=True),
+        model=NoteLSTM(
+            fields=coarse.fields, hidden_size=4, embedding_dim=2, sounding_features=True
+        ),
         encoder=coarse,
         sampler=Ancestral(),
         unigram={"counts": {"pitch": [1, 2]}, "repeats": {"pitch": 1}, "pairs": 2},
-        settings={"name": "mine", "window": 64},
+        settings={"name": "mine", "sequence_length": 64},
     )
 
 
@@ -155,7 +157,7 @@ def test_descriptions_that_are_not_plain_json(file: Path, text: str, said: str) 
     ("place", "value"),
     [
         ("data.name", 7),
-        ("data.licence", None),
+        ("data.license", None),
         ("data.fingerprint", ["x"]),
         ("data.pieces", "many"),
         ("data.pieces", -1),
@@ -166,14 +168,14 @@ def test_descriptions_that_are_not_plain_json(file: Path, text: str, said: str) 
         ("sigmas.step", -1.0),
         ("sigmas.step", None),
         ("sigmas", [0.5]),
-        ("context", "5"),
-        ("context", True),
-        ("context", 0),
+        ("context_length", "5"),
+        ("context_length", True),
+        ("context_length", 0),
         ("version", 1),
         ("settings", [["a", 1]]),
         ("unigram", [["a", 1]]),
-        ("policy.drums", "yes"),
-        ("policy.max_seconds", -1),
+        ("read_policy.drums", "yes"),
+        ("read_policy.max_seconds", -1),
         ("parts.sampler.config.processors", 5),
         ("parts.model.config.hidden", "4"),
         ("parts.model.config.hidden", 2**62),
@@ -261,10 +263,10 @@ def test_crafted_files_are_refused_soon_and_in_little_memory(file: Path) -> None
         about["parts"]["model"]["config"] |= config
         return about
 
-    craft("hidden", configured(hidden=12_000))
-    craft("more hidden", configured(hidden=10**6))
-    craft("layers", configured(layers=10**6))
-    craft("layers of one", configured(layers=10**6, hidden=1))
+    craft("hidden_size", configured(hidden_size=12_000))
+    craft("more hidden", configured(hidden_size=10**6))
+    craft("num_layers", configured(num_layers=10**6))
+    craft("layers of one", configured(num_layers=10**6, hidden_size=1))
     fields = copy.deepcopy(small["parts"]["model"]["config"]["fields"])
     fields[0]["$field"] |= {"classes": 10**9, "values": [], "edges": []}
     craft("classes", configured(fields=fields))
@@ -273,9 +275,9 @@ def test_crafted_files_are_refused_soon_and_in_little_memory(file: Path) -> None
     about, _ = parts_of(notes)
     tensors = load_file(notes)
     for name, value in (
-        ("embedding", 10**8),
-        ("head", 10**9),
-        ("layers", 10**5),
+        ("embedding_dim", 10**8),
+        ("head_size", 10**9),
+        ("num_layers", 10**5),
     ):
         changed = copy.deepcopy(about)
         changed["parts"]["model"]["config"] |= {name: value}
@@ -343,8 +345,8 @@ def mutated_description(rng: random.Random, about: Any) -> str:
             if kind == 0:
                 del inner[key]
             elif kind == 1 and isinstance(inner, dict):
-                inner[rng.choice(("x", "$part", "$field", "kind", "config", "hidden"))] = inner.pop(
-                    key
+                inner[rng.choice(("x", "$part", "$field", "kind", "config", "hidden_size"))] = (
+                    inner.pop(key)
                 )
             else:
                 inner[key] = some_value(rng)

@@ -23,8 +23,8 @@ def test_it_is_small_whole_and_says_where_it_comes_from() -> None:
     assert bundle.data.pieces == 967
     assert bundle.settings["name"] == "expressive"
     assert all(bool(torch.isfinite(p).all()) for p in cast(nn.Module, bundle.model).parameters())
-    licence = PRETRAINED.with_name("LICENSE").read_text(encoding="utf-8")
-    assert "creativecommons.org/licenses/by-nc-sa/4.0" in licence
+    text = PRETRAINED.with_name("LICENSE").read_text(encoding="utf-8")
+    assert "creativecommons.org/licenses/by-nc-sa/4.0" in text
 
 
 def test_its_card_tells_of_this_very_model() -> None:
@@ -52,7 +52,8 @@ def test_it_plays_piano_and_knows_music_from_noise() -> None:
     assert 0.02 < float(np.median(music.duration)) < 2
     noise = long_piece(np.random.default_rng(0), count=150, seconds=30)
     own, other = (
-        nats_per_note(bundle.generation_model, bundle.encoder, [piece]).total for piece in (music, noise)
+        nats_per_note(bundle.generation_model, bundle.encoder, [piece]).total
+        for piece in (music, noise)
     )
     assert own is not None
     assert other is not None

@@ -23,9 +23,9 @@ SMALL = [
     "--recipe",
     "reference",
     "--set",
-    "model.hidden=8",
-    "window=8",
-    "batch=32",
+    "model.hidden_size=8",
+    "sequence_length=8",
+    "batch_size=32",
     "--epochs",
     "1",
 ]
@@ -75,11 +75,11 @@ def test_training_says_what_it_did(
 
 def test_settings_given_twice_all_count(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.notelstm"
-    argv = ["train", str(folder), "-o", str(path), "--set", "model.hidden=8", "batch=32"]
-    assert main([*argv, "--set", "window=9", "--epochs", "1"]) == 0
+    argv = ["train", str(folder), "-o", str(path), "--set", "model.hidden_size=8", "batch_size=32"]
+    assert main([*argv, "--set", "sequence_length=9", "--epochs", "1"]) == 0
     settings = json.loads((tmp_path / "m.notelstm.run" / "settings.json").read_text())
-    assert settings["model"]["config"]["hidden"] == 8
-    assert (settings["batch"], settings["window"]) == (32, 9)
+    assert settings["model"]["config"]["hidden_size"] == 8
+    assert (settings["batch_size"], settings["sequence_length"]) == (32, 9)
 
 
 def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path, model: Path) -> None:
@@ -98,7 +98,7 @@ def test_music_on_a_page(folder: Path, tmp_path: Path, model: Path) -> None:
     assert (sample["title"], sample["prompt_notes"], len(sample["pitch"])) == ("new", 80, 89)
     assert data["details"]["This music"]["seed"] == "7"
     assert data["details"]["Model"]["model"] == "three-head-lstm"
-    assert data["details"]["Training"]["window"] == "8"
+    assert data["details"]["Training"]["sequence_length"] == "8"
 
 
 def test_a_recipe_file_is_read(folder: Path, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["corpora"]) == 0
     said = capsys.readouterr().out
     _, of_maestro = said.split("\nmaestro ")
-    for part in ("size: 1,282 performances", "licence: CC BY-NC-SA", "source: https://"):
+    for part in ("size: 1,282 performances", "license: CC BY-NC-SA", "source: https://"):
         assert part in of_maestro
     _, of_bach = said.split("bach ", 1)
     assert "size: about 360 chorales" in of_bach
@@ -393,7 +393,14 @@ def heard() -> Iterator[None]:
 @pytest.mark.usefixtures("heard")
 def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     def argv(name: str, *more: str) -> list[str]:
-        small = ["--set", "model.hidden=8", "window=8", "batch=4", "--epochs", "12"]
+        small = [
+            "--set",
+            "model.hidden_size=8",
+            "sequence_length=8",
+            "batch_size=4",
+            "--epochs",
+            "12",
+        ]
         path = str(tmp_path / name)
         return [sys.executable, "-m", "notelstm", "train", str(folder), "-o", path, *small, *more]
 
@@ -427,7 +434,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     made = ["train", str(folder), "-o", str(old), "--recipe", "expressive", "--epochs", "1"]
-    assert main([*made, "--set", "model.hidden=8"]) == 0
+    assert main([*made, "--set", "model.hidden_size=8"]) == 0
     gone_on = ["train", str(folder), "-o", str(new), "--from", str(old), "--epochs", "2"]
     assert main([*gone_on, "--half"]) == 0
     before, after = load(old), load(new)
@@ -439,7 +446,7 @@ def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
 def test_music_is_steered_and_comes_in_batches(folder: Path, tmp_path: Path) -> None:
     model, out = tmp_path / "model", tmp_path / "out.mid"
     made = ["train", str(folder), "-o", str(model), "--recipe", "expressive", "--epochs", "1"]
-    assert main([*made, "--set", "model.hidden=8"]) == 0
+    assert main([*made, "--set", "model.hidden_size=8"]) == 0
     steering = ["--scale", "D dorian", "--pitch-range", "C3", "60", "--max-polyphony", "2"]
     drawn = ["--top-p", "0.9", "--top-k", "40", "--min-p", "0.01", "--temperature", "1.1"]
     shape = ["--max-chord-size", "2", "--no-repeat-ngram", "5", "--density", "3", "--grid", "0.1"]

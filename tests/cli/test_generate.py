@@ -16,7 +16,7 @@ from notelstm.cli import main
 from notelstm.encoders import BeatEncoder, LogTimeEncoder
 from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.models import NoteLSTM
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.protocols import NoteEncoder
 from notelstm.sampling import Ancestral
 
@@ -39,7 +39,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Violin and bass in 3/4 with a drum; slower from the third bar (3 s) on, 8 bars in all."""
     beats = TempoMap(
-        seconds=[0, 3], tempi=[120, 60], meter_beats=[0], numerators=[3], denominators=[4]
+        seconds=[0, 3], tempos=[120, 60], time_signature_beats=[0], numerators=[3], denominators=[4]
     )
     beat = np.repeat(np.arange(24), 3)
     notes = Notes(
@@ -49,7 +49,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
         track=np.tile([2, 1, 0], 24),
         program=np.tile([0, 33, 40], 24),
         drum=np.tile([True, False, False], 24),
-        beats=beats,
+        tempo_map=beats,
     )
     # One note more for the violin, which therefore plays most.
     more = Notes(start=[0.25], end=[0.5], pitch=[70], track=0, program=40, drum=[False])
@@ -86,7 +86,9 @@ def test_the_prompt_is_in_the_output_as_it_was(
     assert whole.tempo_map is not None
     assert prompt.tempo_map is not None
     at = np.linspace(0, prompt.start[-1], 50)
-    np.testing.assert_allclose(whole.tempo_map.beats_at(at), prompt.tempo_map.beats_at(at), atol=1e-3)
+    np.testing.assert_allclose(
+        whole.tempo_map.beats_at(at), prompt.tempo_map.beats_at(at), atol=1e-3
+    )
     assert (whole.tempo_map.numerators[0], whole.tempo_map.denominators[0]) == (3, 4)
 
 
@@ -157,7 +159,7 @@ def test_only_what_is_new(
     since = both.tempo_map.beats_at(last + at) - both.tempo_map.beats_at(last)
     np.testing.assert_allclose(alone.tempo_map.beats_at(at), since, rtol=1e-4, atol=1e-3)
     if "seconds" in request.node.name:
-        assert alone.tempo_map.numerators.tolist() == [3], "the metre goes on"
+        assert alone.tempo_map.numerators.tolist() == [3], "the time signature goes on"
     data = json.loads(page.read_text("utf-8").partition('id="data">')[2].partition("</script>")[0])
     assert data["samples"][0]["prompt_notes"] == 0
 

@@ -10,7 +10,7 @@ from notelstm.bundle import load
 from notelstm.cli import main
 
 STUDY = Path(__file__).parents[1] / "golden" / "study.mid"
-SMALL = ["--recipe", "reference", "--epochs", "1", "--set", "model.hidden=4", "batch=64"]
+SMALL = ["--recipe", "reference", "--epochs", "1", "--set", "model.hidden_size=4", "batch_size=64"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ COMMANDS = {
     "model": (["train", str(STUDY), *SMALL, "-o", "x.notelstm"], "x.notelstm"),
     "report": (["train", str(STUDY), *SMALL, "-o", "x.notelstm", "--report", "x.html"], "x.html"),
     "music": ([*GENERATE, "-o", "x.mid"], "x.mid"),
-    "batch": ([*GENERATE, "-o", "x.mid", "--batch", "3"], "x-2.mid"),
+    "batch_size": ([*GENERATE, "-o", "x.mid", "--batch", "3"], "x-2.mid"),
     "music's page": ([*GENERATE, "-o", "x.mid", "--html", "x.html"], "x.html"),
     "picture": ([*GENERATE, "-o", "x.mid", "--picture", "x.svg"], "x.svg"),
     "pictures": ([*GENERATE, "-o", "x.mid", "--picture", "x.svg", "--batch", "2"], "x-1.svg"),

@@ -17,9 +17,9 @@ from notelstm.cli import main
 from notelstm.cli.reading import Reading, for_command_line
 from notelstm.errors import ConfigError
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
-SMALL = ["--epochs", "1", "--recipe", "reference", "--set", "model.hidden=4", "batch=16"]
+SMALL = ["--epochs", "1", "--recipe", "reference", "--set", "model.hidden_size=4", "batch_size=16"]
 COUNTS = {"melody": 60, "bass": 40, "drums": 30}
 
 
@@ -208,16 +208,16 @@ def test_pieces_too_short_are_counted_aloud(
     assert line in caplog.text
 
 
-def in_metre(numerator: int, denominator: int) -> Notes:
+def in_time_signature(numerator: int, denominator: int) -> Notes:
     beats = TempoMap(
         seconds=[0.0],
-        tempi=[120.0],
-        meter_beats=[0.0],
+        tempos=[120.0],
+        time_signature_beats=[0.0],
         numerators=[numerator],
         denominators=[denominator],
     )
     start = np.arange(60) * 0.25
-    return Notes(start=start, end=start + 0.2, pitch=np.arange(60) % 12 + 60, beats=beats)
+    return Notes(start=start, end=start + 0.2, pitch=np.arange(60) % 12 + 60, tempo_map=beats)
 
 
 def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
@@ -225,10 +225,18 @@ def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
 ) -> None:
     where, odd, model = tmp_path / "in", tmp_path / "odd", str(tmp_path / "m")
     for k in range(2):
-        write_midi(in_metre(4, 4), where / f"{k}.mid")
-    write_midi(in_metre(7, 32), where / "odd.mid")
-    write_midi(in_metre(7, 32), odd / "odd.mid")
-    small = ["--recipe", "expressive", "--epochs", "1", "--set", "options.hidden=4", "batch=4"]
+        write_midi(in_time_signature(4, 4), where / f"{k}.mid")
+    write_midi(in_time_signature(7, 32), where / "odd.mid")
+    write_midi(in_time_signature(7, 32), odd / "odd.mid")
+    small = [
+        "--recipe",
+        "expressive",
+        "--epochs",
+        "1",
+        "--set",
+        "options.hidden_size=4",
+        "batch_size=4",
+    ]
     beats = ["encoder.name=beat", "transforms=none", "model.order=none"]
     assert main(["train", str(where), "-o", model, *small, *beats]) == 0
     refusal = "left out: 1 piece that the encoder refuses: "

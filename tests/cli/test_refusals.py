@@ -31,8 +31,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--epochs",
         "1",
         "--set",
-        "model.hidden=8",
-        "policy.ties=pitch",
+        "model.hidden_size=8",
+        "read_policy.simultaneous_order=pitch",
     ]
     assert main(["train", str(STUDY), "-o", str(made / "model"), *small]) == 0
     (made / "cut").write_bytes((made / "model").read_bytes()[:3000])
@@ -126,21 +126,21 @@ TRAIN = {
     "train study.mid -o study.mid/x": "study.mid",
     "train study.mid -o x --recipe none": "unknown recipe 'none'. Use one of: expressive",
     "train study.mid -o x --recipe expresive": "'expresive': did you mean 'expressive'?",
-    "train study.mid -o x --recipe none.toml": "a recipe file can be read",
-    "train study.mid -o x --recipe bad.toml": "a recipe file is TOML",
-    "train study.mid -o x --recipe odd.toml": "a setting exists; got 'wndow'",
-    "train study.mid -o x --set modle.hidden=3": "a setting exists; got 'modle'",
-    "train study.mid -o x --set model.hiden=3": "Use one of: hidden, layers",
-    "train study.mid -o x --set hidden": "a setting is key=value; got 'hidden'",
-    "train study.mid -o x --set window=9 --set window=8": "a setting is given once",
-    "train study.mid -o x --set model.hidden=big": "model.hidden is a whole number",
-    "train study.mid -o x --set model.hidden=0": "hidden 0 is less than 1",
-    "train study.mid -o x --set batch=0": "batch 0 is below 1",
-    "train study.mid -o x --set window=0": "window 0 is below 1",
-    "train study.mid -o x --set training.device=abacus": "the device is there; got 'abacus'",
-    "train study.mid -o x --set training.learning_rate=1e9 --epochs 2": "the loss is finite",
-    "train study.mid -o x --epochs -1": "epochs is at least 0; got -1",
-    "train study.mid -o x --seed -1": "seed is at least 0; got -1",
+    "train study.mid -o x --recipe none.toml": "no such recipe file: none.toml",
+    "train study.mid -o x --recipe bad.toml": "the recipe file is not TOML",
+    "train study.mid -o x --recipe odd.toml": "unknown setting 'wndow'",
+    "train study.mid -o x --set modle.dropout=0": "unknown setting 'modle': did you mean 'model'",
+    "train study.mid -o x --set model.hiden_size=3": "did you mean 'model.hidden_size'",
+    "train study.mid -o x --set hidden": "'hidden' is not a setting",
+    "train study.mid -o x --set seed=9 --set seed=8": "after another setting of that name",
+    "train study.mid -o x --set model.hidden_size=big": "'big', not a whole number",
+    "train study.mid -o x --set model.hidden_size=0": "hidden_size 0 is less than 1",
+    "train study.mid -o x --set batch_size=0": "batch_size is 0, below 1",
+    "train study.mid -o x --set sequence_length=0": "sequence_length is 0, below 1",
+    "train study.mid -o x --set training.device=abacus": "there is no device 'abacus'",
+    "train study.mid -o x --set training.learning_rate=1e9 --epochs 2": "the run diverged",
+    "train study.mid -o x --epochs -1": "epochs is -1, below 0",
+    "train study.mid -o x --seed -1": "seed is -1, below 0",
     "train study.mid -o x --max-files 0": "--max-files 0 is below 1",
     "train study.mid -o x --report a.pdf": "a page ends in .html; got '.pdf' (a.pdf)",
     "train study.mid -o x --report study.mid/a.html": "study.mid/a.html",
@@ -150,7 +150,7 @@ TRAIN = {
     "train study.mid -o x --from model ten.mid": "--from is given several models: model ten.mid",
     "train study.mid -o x --from model --recipe expressive": "expressive contradict each other",
     "train study.mid -o model": "model exists already. Add --overwrite",
-    "train study.mid -o model --resume --set batch=9": "batch: 64 became 9",
+    "train study.mid -o model --resume --set batch_size=9": "batch: 64 became 9",
 }
 
 OTHERS = {
@@ -261,7 +261,7 @@ def lean(path: Path, layer: str, output: int, bias: float) -> None:
 def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> None:
     """An event model that would rather wait a second than anything else."""
     small = "--recipe expressive --epochs 0 --set encoder.name=performance-event transforms=none"
-    model = "model.name=note-lstm model.hidden=4"
+    model = "model.name=note-lstm model.hidden_size=4"
     assert main(["train", "study.mid", "-o", "silent", *small.split(), *model.split()]) == 0
     lean(place / "silent", "heads.event.2", 355, 100.0)
     line = failed("generate silent -o x.mid --sampler greedy")
@@ -307,7 +307,7 @@ def test_notes_that_midi_cannot_hold_are_told(
         "reference",
         "--set",
         "options.as_printed=true",
-        "model.hidden=4",
+        "model.hidden_size=4",
         "--epochs",
         "1",
     ]

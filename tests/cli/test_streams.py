@@ -19,9 +19,9 @@ SMALL = [
     "--epochs",
     "3",
     "--set",
-    "model.hidden=4",
-    "window=8",
-    "batch=64",
+    "model.hidden_size=4",
+    "sequence_length=8",
+    "batch_size=64",
     "--recipe",
     "reference",
 ]

@@ -21,7 +21,7 @@ def arguments(tmp_path: Path) -> list[str]:
     for number in range(3):
         piece = long_piece(generator, count=40, seconds=6)
         write_midi(piece, tmp_path / "midi" / f"{number}.mid")
-    small = ["--set", "model.hidden=4", "batch=8"]
+    small = ["--set", "model.hidden_size=4", "batch_size=8"]
     return ["train", str(tmp_path / "midi"), "-o", str(tmp_path / "a.notelstm"), *small]
 
 
@@ -64,7 +64,7 @@ def test_the_expressive_recipe_is_taken_unless_another_is_named(
 def test_few_pieces_get_a_smaller_batch_and_it_is_said(
     arguments: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    small = [*arguments[:4], "--set", "model.hidden=4", "--epochs", "1"]
+    small = [*arguments[:4], "--set", "model.hidden_size=4", "--epochs", "1"]
     assert main(small) == 0
     assert "too few steps per epoch: 1 with batch 64; training with batch 1" in caplog.text
 
@@ -72,9 +72,9 @@ def test_few_pieces_get_a_smaller_batch_and_it_is_said(
 @pytest.mark.parametrize(
     "options",
     [
-        ["--set", "batch=0"],
+        ["--set", "batch_size=0"],
         ["--set", "training.device=nonsense"],
-        ["--set", "model.hidden=0"],
+        ["--set", "model.hidden_size=0"],
         ["--minutes", "0"],
         ["--callback", "samples:every=0"],
         ["--callback", "nothing"],
@@ -89,7 +89,7 @@ def test_wrong_settings_are_noticed_before_a_file_is_read(
     monkeypatch.setattr(
         "notelstm.cli.sources.open_music", lambda *_, **__: pytest.fail("files were read")
     )
-    before = [arg for arg in arguments if arg != "batch=8"]
+    before = [arg for arg in arguments if arg != "batch_size=8"]
     assert main([*before, *options]) == 1
     assert capsys.readouterr().err.startswith("notelstm: error: ")
 

@@ -20,7 +20,7 @@ from notelstm.data.bach import BachChorales
 from notelstm.data.musicxml import notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.midi import read_midi, write_midi
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.protocols import CorpusSource
 
 FEW = ("bwv2.6", "bwv26.6", "bwv66.6", "bwv104.6", "bwv269", "bwv299", "bwv437")
@@ -82,7 +82,7 @@ def test_a_tempo_change_and_the_second_measure_of_every_part() -> None:
     notes = notes_of_score(score(upper, short), "x")
     assert columns(notes) == [(0, 3, 48), (0, 4, 72), (4, 6, 50), (4, 6, 74)]
     assert notes.tempo_map == TempoMap(
-        seconds=[0, 4], tempi=[60, 120], meter_beats=[0], numerators=[4], denominators=[4]
+        seconds=[0, 4], tempos=[60, 120], time_signature_beats=[0], numerators=[4], denominators=[4]
     )
 
 
@@ -196,8 +196,13 @@ def test_damaged_scores_are_named(few: Path) -> None:
 
 
 def pieces() -> Iterator[tuple[str, Notes]]:
-    beats = TempoMap(tempi=[90.0], meter_beats=[0, 4], numerators=[3, 4], denominators=[4, 4])
-    yield "ä/ 1", Notes(start=[0, 1], end=[1, 2.5], pitch=[60, 62], velocity=[1, 127], beats=beats)
+    beats = TempoMap(
+        tempos=[90.0], time_signature_beats=[0, 4], numerators=[3, 4], denominators=[4, 4]
+    )
+    yield (
+        "ä/ 1",
+        Notes(start=[0, 1], end=[1, 2.5], pitch=[60, 62], velocity=[1, 127], tempo_map=beats),
+    )
     yield "none", Notes.empty()
     yield "two", Notes(start=[0.1], end=[0.3], pitch=[127])
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.batch import Batch
-from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
+from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.protocols import Batches
@@ -38,13 +38,13 @@ def windows(lengths: list[int], window: int, batch: int, **options: Any) -> Wind
     return WindowBatches(dataset=data, batch_size=batch, **options)
 
 
-def lanes(lengths: list[int], window: int, batch: int, **options: Any) -> StatefulBatches:
+def batch_size(lengths: list[int], window: int, batch: int, **options: Any) -> StatefulBatches:
     data = SequenceDataset(numbered(lengths), sequence_length=window, targets="every")
     return StatefulBatches(dataset=data, batch_size=batch, **options)
 
 
 Make = Callable[..., Batches]
-KINDS = pytest.mark.parametrize("make", [windows, lanes])
+KINDS = pytest.mark.parametrize("make", [windows, batch_size])
 
 
 def targets(batches: list[Batch]) -> Counter[tuple[int, int]]:
@@ -83,7 +83,7 @@ def test_an_epoch_of_windows_is_every_window_once(
 @given(LENGTHS, WINDOWS, SIZES)
 def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, batch: int) -> None:
     lengths = [*lengths, window + 1]
-    made = lanes(lengths, window, batch)
+    made = batch_size(lengths, window, batch)
     epoch = list(made.epoch(2))
     assert len(epoch) == made.num_batches
     assert targets(epoch) == Counter(
@@ -109,7 +109,7 @@ def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, ba
 def test_a_lane_that_goes_on_begins_with_the_row_it_ended_with(
     lengths: list[int], window: int, batch: int
 ) -> None:
-    epoch = list(lanes([*lengths, window + 1], window, batch).epoch(0))
+    epoch = list(batch_size([*lengths, window + 1], window, batch).epoch(0))
     for before, after in itertools.pairwise(epoch):
         on = ~after.reset_state & (after.rows[:, 0, 0] > 0)
         assert torch.equal(after.rows[on, 0], before.rows[on, -1])
@@ -148,7 +148,7 @@ def test_epochs_are_the_same_each_time_and_differ_by_number_and_seed(
 
 
 def test_more_lanes_than_stretches() -> None:
-    made = lanes([6, 3], 4, 64)
+    made = batch_size([6, 3], 4, 64)
     assert made.num_batches == 1
     (only,) = made.epoch(0)
     assert only.rows.shape == (64, 5, 2)
@@ -156,7 +156,7 @@ def test_more_lanes_than_stretches() -> None:
 
 
 def test_short_pieces_are_read_in_lanes_too() -> None:
-    (only,) = lanes([1, 2, 6], 5, 3).epoch(0)
+    (only,) = batch_size([1, 2, 6], 5, 3).epoch(0)
     assert targets([only]) == Counter(
         (piece, row) for piece, n in ((1, 1), (2, 2), (3, 6)) for row in range(n)
     )
@@ -165,18 +165,18 @@ def test_short_pieces_are_read_in_lanes_too() -> None:
 @KINDS
 def test_carrying_is_what_lanes_do(make: Make) -> None:
     made = make([20], 4, 2)
-    assert made.stateful == (make is lanes)
+    assert made.stateful == (make is batch_size)
 
 
 def test_settings_are_checked() -> None:
     every = SequenceDataset(numbered([9]), sequence_length=2, targets="every")
     for kind in (WindowBatches, StatefulBatches):
         with pytest.raises(ConfigError, match="batch 0 is below 1"):
-            kind(dataset=every, batch=0)
+            kind(dataset=every, batch_size=0)
         with pytest.raises(ConfigError, match="seed"):
             kind(dataset=every, seed=-1)
     last = SequenceDataset(numbered([9]), sequence_length=2)
-    with pytest.raises(ConfigError, match="scored='every'"):
+    with pytest.raises(ConfigError, match="targets='every'"):
         StatefulBatches(dataset=last)
 
 
@@ -197,7 +197,7 @@ def test_the_shares_of_processes_are_the_batches_that_one_reads(
 
 def test_a_share_of_lanes_is_pieces_that_follow_each_other() -> None:
     """A process that trains on a part of the lanes reads few pieces that another one reads too."""
-    whole = lanes([9] * 40, 4, 8)
+    whole = batch_size([9] * 40, 4, 8)
     read = [
         {int(piece) for batch, pieces in whole.shard(n, 4).numbered_epoch(1) for piece in pieces}
         for n in range(4)

@@ -28,7 +28,7 @@ from notelstm.data.folder import Folder
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
 from notelstm.errors import DataError, DataNotFoundError, OutputError
 from notelstm.midi import ReadPolicy, read_midi, write_midi
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.testing import strategies
 
 NAMES = ["A.MID", "b/c/d.kar", "b/x.midi", "b/ünï ☃.mid", "z.mid"]
@@ -94,8 +94,8 @@ def test_a_folder_a_list_a_file_or_a_part(root: Path, tmp_path: Path) -> None:
     assert [n.pitch[0] for n in listed] == [64, 61]
     assert opened(root / "z.mid", tmp_path).names == ("z.mid",)
     part = opened(Folder(path=root, license="mine"), tmp_path)
-    assert (part.name, part.licence, part.source) == ("my music", "mine", str(root))
-    assert part.path == whole.path, "a licence is no reason to read anything again"
+    assert (part.name, part.license, part.source) == ("my music", "mine", str(root))
+    assert part.path == whole.path, "a license is no reason to read anything again"
     with pytest.raises(DataError, match="cannot make a corpus of int"):
         opened(3, tmp_path)
     with pytest.raises(DataError, match="an empty list of files"):
@@ -141,12 +141,16 @@ class Songs:
 
     count: int = 3
     name: ClassVar[str] = "songs"
-    licence: ClassVar[str] = "free"
+    license: ClassVar[str] = "free"
     source: ClassVar[str] = "this test"
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
         beats = TempoMap(
-            seconds=[0, 1.5], tempi=[60, 90], meter_beats=[0], numerators=[3], denominators=[4]
+            seconds=[0, 1.5],
+            tempos=[60, 90],
+            time_signature_beats=[0],
+            numerators=[3],
+            denominators=[4],
         )
         whole = tune(50)
         yield (
@@ -158,7 +162,7 @@ class Songs:
                 drum=False,
                 program=7,
                 track=300,
-                beats=beats,
+                tempo_map=beats,
             ),
         )
         for k in range(self.count - 1):
@@ -170,14 +174,14 @@ def test_a_source_that_is_not_made_of_files(tmp_path: Path) -> None:
     assert list(corpus.pieces()) == list(Songs().pieces())
     assert corpus[0].tempo_map is not None
     assert corpus[1].program is None
-    assert (corpus.licence, corpus.source) == ("free", "this test")
+    assert (corpus.license, corpus.source) == ("free", "this test")
     assert opened(Songs(), tmp_path).path == corpus.path
     assert len(opened(Songs(count=5), tmp_path)) == 5
 
 
 def test_another_edition_is_read_anew(tmp_path: Path) -> None:
     class Changing:
-        name, licence, source, edition, pitch = "c", "", "nowhere", "1", 60
+        name, license, source, edition, pitch = "c", "", "nowhere", "1", 60
 
         def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
             yield "one", tune(self.pitch)
@@ -194,7 +198,7 @@ def test_pieces_of_one_name_are_refused(tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Twins:
         name: ClassVar[str] = "twins"
-        licence: ClassVar[str] = ""
+        license: ClassVar[str] = ""
         source: ClassVar[str] = ""
 
         def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:

@@ -93,7 +93,9 @@ def test_crossing_windows_run_through_everything(lengths: list[int], window: int
     total = sum(lengths)
     if total <= window:
         return
-    dataset = SequenceDataset(numbered(lengths), sequence_length=window, cross_piece_boundaries=True)
+    dataset = SequenceDataset(
+        numbered(lengths), sequence_length=window, cross_piece_boundaries=True
+    )
     assert len(dataset) == total - window
     joined = np.concatenate(numbered(lengths))
     for i in (0, len(dataset) - 1):
@@ -101,7 +103,7 @@ def test_crossing_windows_run_through_everything(lengths: list[int], window: int
     np.testing.assert_array_equal(dataset.last_window(), joined[-window:])
 
 
-@pytest.mark.parametrize("scored", ["last", "every"])
+@pytest.mark.parametrize("targets", ["last", "every"])
 def test_one_fetch_of_many_is_many_fetches_of_one(scored: Targets) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5, targets=scored)
     for order in (range(len(dataset)), torch.randperm(len(dataset)), [2, 2, -1]):
@@ -132,7 +134,7 @@ def test_last_windows_are_the_last_rows_of_each_piece() -> None:
             dataset.last_window(piece)
 
 
-@pytest.mark.parametrize("crossing", [False, True])
+@pytest.mark.parametrize("cross_piece_boundaries", [False, True])
 @pytest.mark.parametrize("lengths", [[], [0], [5], [2, 2, 1]])
 def test_no_window_at_all_is_an_error_that_says_why(lengths: list[int], crossing: bool) -> None:
     pieces = numbered(lengths)
@@ -149,7 +151,9 @@ def test_settings_are_checked() -> None:
 
 def test_pieces_of_other_widths_are_an_error() -> None:
     with pytest.raises(DataError, match="columns"):
-        SequenceDataset([np.zeros((9, 2), np.float32), np.zeros((9, 3), np.float32)], sequence_length=2)
+        SequenceDataset(
+            [np.zeros((9, 2), np.float32), np.zeros((9, 3), np.float32)], sequence_length=2
+        )
 
 
 CHEAP = pytest.mark.parametrize("context", [None, "fork"])
@@ -167,7 +171,7 @@ def same(batch: Batch, wanted: Batch) -> None:
 
 @ON_ONE_CORE
 @pytest.mark.parametrize("context", [None, "fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("scored", ["last", "every"])
+@pytest.mark.parametrize("targets", ["last", "every"])
 def test_a_plain_loader_gives_batches(context: str | None, scored: Targets) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5, targets=scored)
     workers = 2 if context == "fork" else 1 if context else 0

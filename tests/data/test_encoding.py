@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
+from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import Encoded, encode_corpus
 from notelstm.data.packed import PackedRows
@@ -166,8 +166,12 @@ def test_mapped_rows_train_like_rows_in_memory(corpus: Corpus) -> None:
     held = [StepDurationEncoder().encode(notes) for notes in corpus]
     for scored in ("last", "every"):
         for crossing in (False, True):
-            one = SequenceDataset(mapped, sequence_length=9, targets=scored, cross_piece_boundaries=crossing)
-            two = SequenceDataset(held, sequence_length=9, targets=scored, cross_piece_boundaries=crossing)
+            one = SequenceDataset(
+                mapped, sequence_length=9, targets=scored, cross_piece_boundaries=crossing
+            )
+            two = SequenceDataset(
+                held, sequence_length=9, targets=scored, cross_piece_boundaries=crossing
+            )
             for a, b in zip(one[range(len(one))], two[range(len(two))], strict=True):
                 assert torch.equal(a, b)
             assert torch.equal(one.last_window(), two.last_window())
@@ -178,8 +182,12 @@ def test_some_pieces_of_a_file_are_a_training_set(corpus: Corpus) -> None:
     chosen = mapped.select([4, 0])
     held = [StepDurationEncoder().encode(corpus[k]) for k in (4, 0)]
     for a, b in zip(
-        StatefulBatches(dataset=SequenceDataset(chosen, sequence_length=9, targets="every"), batch_size=3).epoch(1),
-        StatefulBatches(dataset=SequenceDataset(held, sequence_length=9, targets="every"), batch_size=3).epoch(1),
+        StatefulBatches(
+            dataset=SequenceDataset(chosen, sequence_length=9, targets="every"), batch_size=3
+        ).epoch(1),
+        StatefulBatches(
+            dataset=SequenceDataset(held, sequence_length=9, targets="every"), batch_size=3
+        ).epoch(1),
         strict=True,
     ):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -244,7 +252,7 @@ def test_a_shuffle_is_random() -> None:
 
 MEMORY = """
 import sys, numpy as np, torch
-from notelstm.data import SequenceDataset, WindowBatches, LaneBatches
+from notelstm.data import SequenceDataset, WindowBatches, StatefulBatches
 from notelstm.data.packed import PackedRows
 
 def own():
@@ -259,9 +267,9 @@ many = lambda: PackedRows(sys.argv[1], np.cumsum(lengths) - lengths, lengths)
 for make in (few, many):
     before = own()
     rows = make()
-    for kind, scored in ((WindowBatches, "last"), (LaneBatches, "every")):
-        batches = kind(dataset=SequenceDataset(rows, window=25, scored=scored), batch=64)
-        for step, batch in enumerate(batches.epoch(0)):
+    for kind, scored in ((WindowBatches, "last"), (StatefulBatches, "every")):
+        batches = kind(dataset=SequenceDataset(rows, sequence_length=25, targets=scored),
+        batch_size=64) for step, batch in enumerate(batches.epoch(0)):
             assert batch.rows.shape[1:] == (26, 4)
             if step == 2000:
                 break

@@ -41,7 +41,7 @@ def test_all_midi_files_at_any_depth_by_name(root: Path) -> None:
     pieces = list(corpus.pieces())
     assert [name for name, _ in pieces] == NAMES
     assert [notes.pitch[0] for _, notes in pieces] == [60, 61, 62, 63, 64]
-    assert (corpus.name, corpus.source, corpus.licence) == ("my music", str(root), "mine")
+    assert (corpus.name, corpus.source, corpus.license) == ("my music", str(root), "mine")
 
 
 @pytest.mark.parametrize("name", ["a.rmi", "b/c.RMI", "D.Kar", "e.MIDI", "f.mid"])

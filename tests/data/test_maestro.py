@@ -132,7 +132,7 @@ def test_it_is_fetched_once_and_unpacked(server: Server, tmp_path: Path) -> None
 def test_a_corpus_of_it_is_cached_with_its_licence(server: Server, tmp_path: Path) -> None:
     opened = Corpus.open(corpus_of(server), workers=0, progress=False)
     assert (opened.name, opened.names) == ("maestro", NAMES)
-    assert opened.licence == MaestroCorpus.license
+    assert opened.license == MaestroCorpus.license
     assert opened.path.is_relative_to(tmp_path / "cache")
 
 

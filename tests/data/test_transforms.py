@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.batch import Batch
-from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
+from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.augmented import Augmented, NumberedBatches, with_drums
 from notelstm.data.packed import PackedRows
 from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
@@ -41,7 +41,7 @@ def tune(seed: int, n: int = 60, low: int = 40, high: int = 90) -> Notes:
     )
 
 
-def lanes(rows: list[Any], **options: Any) -> NumberedBatches:
+def batch_size(rows: list[Any], **options: Any) -> NumberedBatches:
     data = SequenceDataset(rows, sequence_length=8, targets="every")
     return StatefulBatches(dataset=data, batch_size=4, **options)
 
@@ -50,7 +50,7 @@ def windows(rows: list[Any], **options: Any) -> NumberedBatches:
     return WindowBatches(dataset=SequenceDataset(rows, sequence_length=8), batch_size=16, **options)
 
 
-KINDS = pytest.mark.parametrize("make", [windows, lanes])
+KINDS = pytest.mark.parametrize("make", [windows, batch_size])
 Make = Callable[..., NumberedBatches]
 
 
@@ -164,9 +164,9 @@ def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
             assert torch.equal(batch.target_mask, plain.target_mask)
             assert torch.equal(batch.rows[..., 1:], plain.rows[..., 1:])
             moved = (batch.rows - plain.rows)[..., 0]
-            for lane, piece in enumerate(pieces.tolist()):
-                there = plain.rows[lane, :, 2] > 0  # not the filling of a lane
-                shifts.setdefault(piece, set()).update(moved[lane, there].int().tolist())
+            for sequence, piece in enumerate(pieces.tolist()):
+                there = plain.rows[sequence, :, 2] > 0  # not the filling of a lane
+                shifts.setdefault(piece, set()).update(moved[sequence, there].int().tolist())
         assert all(len(found) == 1 for found in shifts.values())
         assert len(set.union(*shifts.values())) > 3
         assert sorted(shifts) == list(range(12))
@@ -204,9 +204,9 @@ def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
             drum = plain.rows[..., -1] > 0
             moved = (batch.rows - plain.rows[..., :-1])[..., 0]
             assert not moved[drum].any()
-            for lane, piece in enumerate(which.tolist()):
-                there = (plain.rows[lane, :, 3] > 0) & ~drum[lane]
-                shifts.setdefault(piece, set()).update(moved[lane, there].int().tolist())
+            for sequence, piece in enumerate(which.tolist()):
+                there = (plain.rows[sequence, :, 3] > 0) & ~drum[sequence]
+                shifts.setdefault(piece, set()).update(moved[sequence, there].int().tolist())
             louder = (batch.rows - plain.rows[..., :-1])[..., 3]
             assert (louder[drum] == 1).all(), "percussion is shifted in velocity as all notes are"
     found = set.union(*(shifts[piece] for piece in range(6)))
@@ -263,8 +263,8 @@ def test_augmented_rows_can_be_decoded(make: Make) -> None:
     for encoder in ENCODERS:
         usable = [t for t in ALL if not (isinstance(t, VelocityShift) and len(encoder.fields) < 4)]
         for batch in augmented(make, encoder, *usable).epoch(0):
-            for lane in batch.rows:
-                encoder.decode(lane.numpy())
+            for sequence in batch.rows:
+                encoder.decode(sequence.numpy())
 
 
 def test_fields_that_cannot_be_changed_are_named() -> None:

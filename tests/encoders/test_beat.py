@@ -15,33 +15,33 @@ from notelstm.encoders import BeatEncoder
 from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Row
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.testing import strategies
 
 SMALL = BeatEncoder(per_beat=1, longest=8.0, time_signatures=("3/4", "4/4", "2/2", "2/4"))
-NAMES = ("metre", "step", "position")
+NAMES = ("time_signature", "step", "position")
 
 
 def values_of(encoder: BeatEncoder, notes: Notes) -> list[list[object]]:
-    """What each row says, in the fields' units; the metre as its time signature."""
+    """What each row says, in the fields' units; the time signature as its time signature."""
     told: list[list[object]] = []
     for row in encoder.encode(notes).tolist():
-        metre, *values = (f.value_of(x) for f, x in zip(encoder.fields, row, strict=True))
-        told.append([encoder.time_signatures[int(metre)], *values])
+        time_signature, *values = (f.value_of(x) for f, x in zip(encoder.fields, row, strict=True))
+        told.append([encoder.time_signatures[int(time_signature)], *values])
     return told
 
 
-def test_a_pick_up_a_tempo_change_and_a_metre_change_by_hand() -> None:
+def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
     beats = TempoMap(
         seconds=[0.0, 2.0],
-        tempi=[60.0, 120.0],
-        meter_beats=[1.0, 4.0],
+        tempos=[60.0, 120.0],
+        time_signature_beats=[1.0, 4.0],
         numerators=[3, 2],
         denominators=[4, 2],
     )
     start = beats.seconds_at([0.5, 1.0, 1.0, 2.25, 4.0, 7.5, 8.0])
     end = beats.seconds_at([1.0, 2.0, 1.5, 4.25, 7.0, 8.0, 8.01])
-    notes = Notes(start=start, end=end, pitch=np.arange(60, 67), velocity=66, beats=beats)
+    notes = Notes(start=start, end=end, pitch=np.arange(60, 67), velocity=66, tempo_map=beats)
     told = values_of(BeatEncoder(), notes)
     assert [row[:4] for row in told] == [
         ["3/4", 0.0, 2.5, 60.0],
@@ -62,8 +62,8 @@ def test_a_pick_up_a_tempo_change_and_a_metre_change_by_hand() -> None:
     assert np.allclose(back.start, wanted)
     assert back.tempo_map == TempoMap(
         seconds=[0.0, 1.75],
-        tempi=[60.0, 120.0],
-        meter_beats=[0.5, 3.5],
+        tempos=[60.0, 120.0],
+        time_signature_beats=[0.5, 3.5],
         numerators=[3, 2],
         denominators=[4, 2],
     )
@@ -73,8 +73,10 @@ def test_on_the_beat_everything_comes_back_whatever_the_tempo() -> None:
     """Beats never drift: after an hour every onset is still in its own cell."""
     rng = np.random.default_rng(0)
     at = np.cumsum(rng.integers(0, 20, size=5000)) / 12
-    beats = TempoMap(tempi=[97.3], meter_beats=[0], numerators=[5], denominators=[8])
-    notes = Notes(start=beats.seconds_at(at), end=beats.seconds_at(at + 0.5), pitch=60, beats=beats)
+    beats = TempoMap(tempos=[97.3], time_signature_beats=[0], numerators=[5], denominators=[8])
+    notes = Notes(
+        start=beats.seconds_at(at), end=beats.seconds_at(at + 0.5), pitch=60, tempo_map=beats
+    )
     encoder = BeatEncoder()
     rows = encoder.encode(notes)
     back = encoder.decode(rows)
@@ -87,7 +89,7 @@ def test_on_the_beat_everything_comes_back_whatever_the_tempo() -> None:
 
 @given(
     strategies.notes(
-        min_notes=1, longest_rest=60.0, beats=strategies.beat_maps(tempi=(20.0, 240.0))
+        min_notes=1, longest_rest=60.0, beats=strategies.beat_maps(tempos=(20.0, 240.0))
     )
 )
 def test_of_long_rests_whole_bars_are_left_out(piece: Notes) -> None:
@@ -104,7 +106,7 @@ def test_of_long_rests_whole_bars_are_left_out(piece: Notes) -> None:
 
 
 @given(
-    strategies.notes(min_notes=1, longest_rest=4.0, beats=strategies.beat_maps(tempi=(20, 240))),
+    strategies.notes(min_notes=1, longest_rest=4.0, beats=strategies.beat_maps(tempos=(20, 240))),
     st.floats(0, 20),
 )
 def test_bars_and_tempi_are_the_map_s(piece: Notes, later: float) -> None:
@@ -137,7 +139,7 @@ def pushed(rows: list[Row]) -> BeatTracker:
 
 
 def can_follow(rows: list[Row]) -> set[tuple[int, ...]]:
-    """Every (metre, step, position) that can be pushed next, tried one by one."""
+    """Every (time signature, step, position) that can be pushed next, tried one by one."""
     sizes = [range(field.classes or 0) for field in SMALL.fields[:3]]
     found = set()
     for triple in itertools.product(*sizes):
@@ -187,7 +189,9 @@ def completions(possible: set[tuple[int, ...]], name: str, known: Mapping[str, i
 
 
 def test_positions_that_contradict_the_step_are_refused() -> None:
-    rows = SMALL.encode(Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=60, beats=TempoMap(tempi=[60])))
+    rows = SMALL.encode(
+        Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=60, tempo_map=TempoMap(tempos=[60]))
+    )
     for row, column, entry in ((1, 2, 2), (2, 1, 2), (2, 0, 0), (0, 2, 4)):
         bad = rows.copy()
         bad[row, column] = entry
@@ -199,8 +203,8 @@ def test_positions_that_contradict_the_step_are_refused() -> None:
 
 
 def test_sounding_is_told_in_the_tempo_at_hand() -> None:
-    beats = TempoMap(tempi=[60])
-    notes = Notes(start=[0, 1], end=[4, 2], pitch=[60, 64], beats=beats)
+    beats = TempoMap(tempos=[60])
+    notes = Notes(start=[0, 1], end=[4, 2], pitch=[60, 64], tempo_map=beats)
     tracker = pushed(list(SMALL.encode(notes)))
     assert tracker.time == pytest.approx(1)
     assert [set(tracker.sounding(at)) for at in (1, 1.9, 2, 3.9, 4.0)] == [
@@ -214,16 +218,22 @@ def test_sounding_is_told_in_the_tempo_at_hand() -> None:
 
 
 def test_several_tempi_at_one_onset_the_last_counts() -> None:
-    rows = SMALL.encode(Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, beats=TempoMap(tempi=[60])))
+    rows = SMALL.encode(
+        Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, tempo_map=TempoMap(tempos=[60]))
+    )
     rows[1, 3] += 24
     back = SMALL.decode(rows)
     assert back.start.tolist() == [0, 0, 0.5]
     assert back.tempo_map == TempoMap(
-        seconds=[0, 0.5], tempi=[120, 60], meter_beats=[0], numerators=[4], denominators=[4]
+        seconds=[0, 0.5],
+        tempos=[120, 60],
+        time_signature_beats=[0],
+        numerators=[4],
+        denominators=[4],
     )
 
 
-def test_a_first_metre_without_a_bar_line_is_lost() -> None:
+def test_a_first_time_signature_without_a_bar_line_is_lost() -> None:
     rows = np.zeros((2, 7), dtype=np.float32)
     rows[0, :3] = (1, 0, 1)
     rows[1, :3] = (0, 2, 1)
@@ -235,18 +245,19 @@ def test_a_first_metre_without_a_bar_line_is_lost() -> None:
 
 def test_what_is_outside_the_domain_says_what_to_do() -> None:
     no_map = Notes(start=[0], end=[1], pitch=60)
-    with pytest.raises(EncodingError, match=r"no tempo and metre map.*encoder in seconds"):
+    with pytest.raises(EncodingError, match=r"no tempo and time signature map.*encoder in seconds"):
         BeatEncoder().encode(no_map)
     assert BeatEncoder().encode(Notes.empty()).shape == (0, 7)
-    fast = TempoMap(seconds=[0, 1], tempi=[60, 500])
-    notes = Notes(start=[0, 0.5, 1], end=2, pitch=60, beats=fast)
+    fast = TempoMap(seconds=[0, 1], tempos=[60, 500])
+    notes = Notes(start=[0, 0.5, 1], end=2, pitch=60, tempo_map=fast)
     with pytest.raises(EncodingError, match=r"tempo 500 is not 15 to 480.*\(note 2\)"):
         BeatEncoder().encode(notes)
     assert len(BeatEncoder().encode(notes[:2])) == 2
-    odd = TempoMap(meter_beats=[0, 4], numerators=[4, 11], denominators=[4, 8])
-    notes = Notes(start=[0, 2], end=3, pitch=60, beats=odd)
+    odd = TempoMap(time_signature_beats=[0, 4], numerators=[4, 11], denominators=[4, 8])
+    notes = Notes(start=[0, 2], end=3, pitch=60, tempo_map=odd)
     with pytest.raises(
-        EncodingError, match=r"metre 11/8 is not one of .*2/4,.*\(note 1\).*metres="
+        EncodingError,
+        match=r"time signature 11/8 is not one of .*2/4,.*\(note 1\).*time_signatures=",
     ):
         BeatEncoder().encode(notes)
     assert len(BeatEncoder(time_signatures=("4/4", "11/8")).encode(notes)) == 2
@@ -260,11 +271,11 @@ def test_what_is_outside_the_domain_says_what_to_do() -> None:
         ({"longest": 1e6}, "1 to 100000 whole cells"),
         ({"longest": float("nan")}, "whole"),
         ({"longest": 15.0}, "less than two bars"),
-        ({"metres": ("4/4", "four")}, "a fraction"),
-        ({"metres": ("0/4",)}, "a fraction"),
-        ({"metres": ("4/4", "4/4")}, "repeat one"),
-        ({"metres": ()}, "repeat one"),
-        ({"metres": ("5/32",)}, "no whole number of cells"),
+        ({"time_signatures": ("4/4", "four")}, "a fraction"),
+        ({"time_signatures": ("0/4",)}, "a fraction"),
+        ({"time_signatures": ("4/4", "4/4")}, "repeat one"),
+        ({"time_signatures": ()}, "repeat one"),
+        ({"time_signatures": ("5/32",)}, "no whole number of cells"),
     ],
     ids=str,
 )

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.encoders import BeatEncoder
-from notelstm.evaluation import nats_per_note, score_piece, quantize
+from notelstm.evaluation import nats_per_note, quantize, score_piece
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
 from notelstm.evaluation.nats import MeasuredEncoder
 from notelstm.fields import Bounds, Role
 from notelstm.models import NoteLSTM
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.protocols import HasLikelihood, NoteModel
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
@@ -27,21 +27,21 @@ from notelstm.tree import index
 ENCODER = BeatEncoder()
 BEATS = TempoMap(
     seconds=[0, 2.2, 3.1],
-    tempi=[60, 97, 131],
-    meter_beats=[1, 7],
+    tempos=[60, 97, 131],
+    time_signature_beats=[1, 7],
     numerators=[3, 6],
     denominators=[4, 8],
 )
 ORDERS = pytest.mark.parametrize(
     "order",
-    [None, ("position", "tempo", "metre", "duration", "velocity", "step", "pitch")],
+    [None, ("position", "tempo", "time_signature", "duration", "velocity", "step", "pitch")],
     ids=["as the columns are", "position first"],
 )
 
 
 def piece(count: int, seed: int = 0) -> Notes:
     notes = long_piece(np.random.default_rng(seed), count=count, seconds=count / 5)
-    return replace(notes, beats=BEATS)
+    return replace(notes, tempo_map=BEATS)
 
 
 def chained(order: Sequence[str] | None = None) -> NoteModel:
@@ -122,7 +122,12 @@ def test_the_scorer_gives_the_same_probabilities(order: Sequence[str] | None) ->
             return float(probabilities(model, quantize(here), role, 25)[cell - first])
 
         when = [p("step", step)]
-        when += [p(r, int(rows[25, k])) for k, r in ((0, "metre"), (2, "position"), (3, "tempo"))]  # type: ignore[arg-type]
+        others: tuple[tuple[int, Role], ...] = (
+            (0, "time_signature"),
+            (2, "position"),
+            (3, "tempo"),
+        )
+        when += [p(r, int(rows[25, k])) for k, r in others]
         assert got["step"] == pytest.approx(-sum(map(math.log, when)), rel=1e-5)
         assert got["duration"] == pytest.approx(-math.log(p("duration", duration)), rel=1e-5)
         assert got.keys() == {"pitch", "step", "duration", "velocity"}
@@ -144,34 +149,34 @@ class Uniform(nn.Module):
 def test_what_a_guess_costs_by_hand() -> None:
     """At 120 a minute a cell of 10 ms is 0.02 beats, 0.24 of a class."""
     start = np.arange(30) * 0.5
-    notes = Notes(start=start, end=start + 0.25, pitch=60, beats=TempoMap(tempi=[120]))
+    notes = Notes(start=start, end=start + 0.25, pitch=60, tempo_map=TempoMap(tempos=[120]))
     scores = nats_per_note(cast(NoteModel, Uniform()), ENCODER, [notes])
     sizes = {field.role: math.log(field.classes or 0) for field in ENCODER.fields}
     share = -math.log(0.24)
     assert scores.notes == 5
     assert scores.of("duration") == pytest.approx(sizes["duration"] + share, abs=1e-5)
-    when = sizes["step"] + sizes["metre"] + sizes["position"] + sizes["tempo"]
+    when = sizes["step"] + sizes["time_signature"] + sizes["position"] + sizes["tempo"]
     assert scores.of("step") == pytest.approx(when + share, abs=1e-5)
     assert scores.total == pytest.approx(sum(sizes.values()) + 2 * share, abs=1e-5)
 
 
-@pytest.mark.parametrize("tempi", [(60.0, 120.0, 30.0), (120.0,)], ids=["changing", "one tempo"])
+@pytest.mark.parametrize("tempos", [(60.0, 120.0, 30.0), (120.0,)], ids=["changing", "one tempo"])
 def test_a_step_is_counted_from_the_cell_of_the_note_before_at_its_tempo(
-    tempi: tuple[float, ...],
+    tempos: tuple[float, ...],
 ) -> None:
     """The middle of a note's own cell lies as far from its class as the note from its beat."""
     rng = np.random.default_rng(0)
     at = np.append(0, np.cumsum(rng.integers(0, 5, size=60))) / 2
     knots = np.unique(at)
-    tempo = np.resize(tempi, len(knots))
+    tempo = np.resize(tempos, len(knots))
     seconds = np.append(0.0, np.cumsum(np.diff(knots) * 60 / tempo[:-1]))
-    beats = TempoMap(seconds=seconds, tempi=tempo)
+    beats = TempoMap(seconds=seconds, tempos=tempo)
     start = beats.seconds_at(at)
-    if len(tempi) == 1:
+    if len(tempos) == 1:
         start = np.sort(start + rng.uniform(0, 0.2, size=61))
-    notes = quantize(Notes(start=start, end=start + 0.2, pitch=60, beats=beats))
+    notes = quantize(Notes(start=start, end=start + 0.2, pitch=60, tempo_map=beats))
     rows = ENCODER.encode(notes)
-    assert np.unique(rows[:, 3]).size == len(tempi)
+    assert np.unique(rows[:, 3]).size == len(tempos)
     bounds = ENCODER.bounds(
         notes, rows, {r: g.bounds(getattr(cells_of(notes), r)) for r, g in GRIDS.items()}
     )

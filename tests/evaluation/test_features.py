@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from notelstm.errors import DataError
-from notelstm.evaluation import similarity_of, quantize
+from notelstm.evaluation import quantize, similarity_of
 from notelstm.evaluation.features import (
     FEATURES,
     excerpts,
@@ -151,7 +151,9 @@ def test_pieces_that_are_all_one_are_near_each_other() -> None:
 
 
 def test_of_longer_pieces_the_beginning_counts() -> None:
-    longer = [Notes.concatenate([piece, scattered(k, pitch=(0, 3))]) for k, piece in enumerate(REAL)]
+    longer = [
+        Notes.concatenate([piece, scattered(k, pitch=(0, 3))]) for k, piece in enumerate(REAL)
+    ]
     assert similarity_of(REAL, longer) == similarity_of(REAL, REAL)
 
 

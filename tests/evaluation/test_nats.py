@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import DataError, FieldError, counted
-from notelstm.evaluation import PieceScore, Scores, PointToNormal, nats_per_note, score_piece, quantize
+from notelstm.evaluation import (
+    PieceScore,
+    PointToNormal,
+    Scores,
+    nats_per_note,
+    quantize,
+    score_piece,
+)
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
 from notelstm.fields import Field, Rows
@@ -223,7 +230,9 @@ def test_a_normal_by_hand() -> None:
     mixed = [(1 - 1e-9) * p + 1e-9 / 3000 for p in durations]
     assert score.nats["duration"] == pytest.approx(-sum(map(math.log, mixed)), rel=1e-5)
     assert Scores(pieces=(score,)).total is None
-    assert Scores(pieces=(score,)).pitch_step_duration == pytest.approx(sum(score.nats.values()) / 3)
+    assert Scores(pieces=(score,)).pitch_step_duration == pytest.approx(
+        sum(score.nats.values()) / 3
+    )
 
 
 def test_a_coarse_class_shares_its_probability_among_its_cells() -> None:

@@ -18,8 +18,8 @@ from notelstm.evaluation import (
     evaluate,
     fit_unigram,
     nats_per_note,
-    score_baseline,
     quantize,
+    score_baseline,
 )
 from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -64,7 +64,9 @@ def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: 
     model = bundle(encoder)
     names = ["a", "b", "c", "d"]
     report = evaluate(model, PIECES, names=names, training=TRAINING)
-    scores = nats_per_note(model.generation_model, encoder, PIECES, sigmas=model.sigmas, names=names)
+    scores = nats_per_note(
+        model.generation_model, encoder, PIECES, sigmas=model.sigmas, names=names
+    )
     assert report.model == scores
     made = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert {f for f in ("psd", "total") if made[f] is not None} == figures
@@ -106,7 +108,7 @@ def test_without_counts_there_is_the_uniform_guess_alone() -> None:
 
 
 def test_training_counts_its_pieces() -> None:
-    recipe = with_settings(expressive(), {"model": {"hidden": 4}, "training": {"epochs": 1}})
+    recipe = with_settings(expressive(), {"model": {"hidden_size": 4}, "training": {"epochs": 1}})
     trained = recipe.train(TRAINING)
     assert trained.unigram == fit_unigram(TRAINING).to_json()
     assert sum(trained.unigram["counts"]["pitch"]) == sum(map(len, TRAINING))

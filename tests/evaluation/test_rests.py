@@ -11,10 +11,10 @@ import torch
 
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import FieldError
-from notelstm.evaluation import score_piece, quantize
+from notelstm.evaluation import quantize, score_piece
 from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 
 def with_a_rest(seconds: float) -> Notes:
@@ -56,5 +56,5 @@ def test_steps_that_are_not_seconds_are_not_measured_as_if_they_were() -> None:
 
 
 def test_the_beat_map_stays_on_the_grid() -> None:
-    beats = TempoMap(tempi=[90.0])
-    assert quantize(Notes(start=[0.004], end=[1], pitch=[60], beats=beats)).tempo_map is beats
+    beats = TempoMap(tempos=[90.0])
+    assert quantize(Notes(start=[0.004], end=[1], pitch=[60], tempo_map=beats)).tempo_map is beats

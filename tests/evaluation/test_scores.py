@@ -149,7 +149,7 @@ def test_equal_classes_share_what_is_right() -> None:
     assert made.error == pytest.approx(0, abs=1e-9)
 
 
-@given(strategies.logits(7, lanes=9), st.lists(st.integers(0, 6), min_size=9, max_size=9))
+@given(strategies.logits(7, batch_size=9), st.lists(st.integers(0, 6), min_size=9, max_size=9))
 def test_reliability_adds_up_and_stays_within_bounds(said: torch.Tensor, came: list[int]) -> None:
     target = torch.tensor(came)
     whole = Reliability.of(Categorical(said), target)

@@ -75,51 +75,51 @@ def note_lstm(encoder: NoteEncoder, **options: Any) -> NoteLSTM:
 
 
 SESSIONS: dict[str, Callable[[int, int], Session]] = {
-    "pretrained": lambda seed, lanes: Session(
+    "pretrained": lambda seed, batch_size: Session(
         notelstm.load().generation_model,
         notelstm.load().encoder,
         notelstm.load().sampler,
         seed=seed,
-        batch_size=lanes,
+        batch_size=batch_size,
     ),
-    "three heads": lambda seed, lanes: Session(
+    "three heads": lambda seed, batch_size: Session(
         three_heads(),
         StepDurationEncoder(),
         Weighted(),
         seed=seed,
-        batch_size=lanes,
+        batch_size=batch_size,
         input_transform=RawPitch(),
     ),
-    "window": lambda seed, lanes: Session(
+    "window": lambda seed, batch_size: Session(
         Windowed(three_heads(layers=2, point_times=False), 4),
         StepDurationEncoder(),
         Ancestral(),
         seed=seed,
-        batch_size=lanes,
+        batch_size=batch_size,
     ),
-    "sounding, processors": lambda seed, lanes: Session(
+    "sounding, processors": lambda seed, batch_size: Session(
         note_lstm(LogTimeEncoder(), sounding_features=True, times="mixture"),
         LogTimeEncoder(),
         Ancestral(processors=(Temperature(temperature=0.9), NoRepeatNGram(ngram_size=2))),
         seed=seed,
-        batch_size=lanes,
+        batch_size=batch_size,
     ),
-    "events": lambda seed, lanes: Session(
+    "events": lambda seed, batch_size: Session(
         note_lstm(PerformanceEventEncoder()),
         PerformanceEventEncoder(),
         Ancestral(),
         seed=seed,
-        batch_size=lanes,
+        batch_size=batch_size,
     ),
-    "beats": lambda seed, lanes: Session(
+    "beats": lambda seed, batch_size: Session(
         note_lstm(BeatEncoder(), head=0),
         BeatEncoder(),
         Ancestral(),
         seed=seed,
-        batch_size=lanes,
+        batch_size=batch_size,
     ),
-    "module": lambda seed, lanes: Session(
-        noisy(), LogTimeEncoder(), Ancestral(), seed=seed, batch_size=lanes
+    "module": lambda seed, batch_size: Session(
+        noisy(), LogTimeEncoder(), Ancestral(), seed=seed, batch_size=batch_size
     ),
 }
 
@@ -137,9 +137,9 @@ def drawn(session: Session, rows: int) -> list[list[list[float]]]:
     turns=st.lists(st.booleans(), min_size=4, max_size=12),
 )
 def test_a_deep_copy_continues_like_the_original(
-    kind: str, seed: int, lanes: int, before: int, turns: list[bool]
+    kind: str, seed: int, batch_size: int, before: int, turns: list[bool]
 ) -> None:
-    session = SESSIONS[kind](seed, lanes)
+    session = SESSIONS[kind](seed, batch_size)
     drawn(session, before)
     copied = copy.deepcopy(session)
     # In any order of turns, so that one would show in the other.

@@ -36,7 +36,7 @@ def reference(**options: Any) -> Bundle:
     with torch.no_grad():
         for name in ("step", "duration"):
             cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
-    settings = {"sampler": Weighted(processors=(MinDuration(),)), "context": 25, **options}
+    settings = {"sampler": Weighted(processors=(MinDuration(),)), "context_length": 25, **options}
     return Bundle(model=model, encoder=encoder, **settings)
 
 
@@ -75,15 +75,15 @@ def test_a_lane_in_a_batch_is_the_lane_alone(make: Make, prompt: Notes | None) -
     bundle = make()
     alone = generate(bundle, 80, prompt=prompt, seed=7)
     for size in (1, 3):
-        lanes = generate_batch(bundle, 80, batch_size=size, prompt=prompt, seed=7)
-        assert len(lanes) == size
-        np.testing.assert_array_equal(lanes[0].pitch, alone.pitch)
-        np.testing.assert_allclose(lanes[0].start, alone.start, atol=1e-4)
-        np.testing.assert_allclose(lanes[0].end, alone.end, atol=1e-4)
-    assert lanes[1] != lanes[0]
+        batch_size = generate_batch(bundle, 80, batch_size=size, prompt=prompt, seed=7)
+        assert len(batch_size) == size
+        np.testing.assert_array_equal(batch_size[0].pitch, alone.pitch)
+        np.testing.assert_allclose(batch_size[0].start, alone.start, atol=1e-4)
+        np.testing.assert_allclose(batch_size[0].end, alone.end, atol=1e-4)
+    assert batch_size[1] != batch_size[0]
     # Lane 1 of a batch of 3 is lane 1 of a batch of 2.
     two = generate_batch(bundle, 80, batch_size=2, prompt=prompt, seed=7)
-    np.testing.assert_array_equal(two[1].pitch, lanes[1].pitch)
+    np.testing.assert_array_equal(two[1].pitch, batch_size[1].pitch)
 
 
 @BUNDLES
@@ -149,7 +149,7 @@ def test_raw_feedback_is_heard() -> None:
 
 
 @BUNDLES
-@pytest.mark.parametrize("context", [None, 4])
+@pytest.mark.parametrize("context_length", [None, 4])
 @torch.no_grad()
 def test_what_is_carried_is_what_a_fresh_look_at_everything_gives(
     make: Make, context: int | None

@@ -14,7 +14,7 @@ from notelstm.notes import Notes
 from notelstm.protocols import Processor
 from notelstm.sampling import Ancestral, MaxPolyphony, PitchRange, Scale, Temperature
 
-LANES, NOTES = 16, 200
+BATCH_SIZE, NOTES = 16, 200
 D_DORIAN = [2, 4, 5, 7, 9, 11, 0]
 LOWEST, HIGHEST, VOICES = 48, 84, 3
 
@@ -27,9 +27,9 @@ def bundle() -> Bundle:
 def played(*processors: Processor) -> list[Notes]:
     """3,200 notes."""
     made = generate_batch(
-        bundle(), NOTES, batch_size=LANES, seed=5, sampler=Ancestral(processors=processors)
+        bundle(), NOTES, batch_size=BATCH_SIZE, seed=5, sampler=Ancestral(processors=processors)
     )
-    assert [len(notes) for notes in made] == [NOTES] * LANES
+    assert [len(notes) for notes in made] == [NOTES] * BATCH_SIZE
     return made
 
 

@@ -56,8 +56,8 @@ def goes_on(one: Session, other: Session) -> None:
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_a_forced_entry_that_cannot_come_next(lanes: int) -> None:
-    tried, plain = (session(PerformanceEventEncoder(), batch_size=lanes) for _ in range(2))
+def test_a_forced_entry_that_cannot_come_next(batch_size: int) -> None:
+    tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):
         one.run(num_notes=3)
     with pytest.raises(FieldError, match=r"event .* cannot come next.* Fix another"):
@@ -74,8 +74,8 @@ def test_a_forced_entry_that_no_row_holds() -> None:
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_fed_rows_that_do_not_fit(lanes: int) -> None:
-    tried, plain = (session(PerformanceEventEncoder(), batch_size=lanes) for _ in range(2))
+def test_fed_rows_that_do_not_fit(batch_size: int) -> None:
+    tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):
         one.run(num_notes=3)
     pitch = silent_in(tried)

@@ -24,7 +24,7 @@ from notelstm.fields import Field
 from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
 from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
-from notelstm.notes import TempoMap, Note, Notes
+from notelstm.notes import Note, Notes, TempoMap
 from notelstm.protocols import NoteEncoder, Prediction, SamplingContext
 from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Weighted
 from notelstm.testing.makers import long_piece
@@ -32,14 +32,14 @@ from notelstm.tracker import Tracker
 
 PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
 IN_BEATS = Notes(
-    start=PROMPT.start, end=PROMPT.end, pitch=PROMPT.pitch, beats=TempoMap(tempi=[100.0])
+    start=PROMPT.start, end=PROMPT.end, pitch=PROMPT.pitch, tempo_map=TempoMap(tempos=[100.0])
 )
 
 
 def chained(encoder: NoteEncoder | None = None, **options: Any) -> Bundle:
     encoder = LogTimeEncoder() if encoder is None else encoder
     torch.manual_seed(0)
-    settings = {"hidden": 8, "embedding": 4, "sounding_features": True, **options}
+    settings = {"hidden_size": 8, "embedding_dim": 4, "sounding_features": True, **options}
     model = NoteLSTM(fields=encoder.fields, **settings)
     return Bundle(model=model, encoder=encoder, sampler=Ancestral())
 
@@ -52,7 +52,11 @@ def reference() -> Bundle:
         for name in ("step", "duration"):
             cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
     return Bundle(
-        model=model, encoder=encoder, sampler=Weighted(), context_length=25, input_transform=RawPitch()
+        model=model,
+        encoder=encoder,
+        sampler=Weighted(),
+        context_length=25,
+        input_transform=RawPitch(),
     )
 
 
@@ -157,8 +161,8 @@ def test_until_says_stop(make: Make) -> None:
     played = [Note(*note) for note in zip(*columns(notes), strict=True)]
     same(played, generate(bundle, 7, prompt=first))
     same(list(stream(bundle, stopping_criterion=until, prompt=first)), notes)
-    lanes = generate_batch(bundle, batch_size=2, stopping_criterion=until, prompt=first)
-    assert [len(lane) for lane in lanes] == [7, 7]
+    batch_size = generate_batch(bundle, batch_size=2, stopping_criterion=until, prompt=first)
+    assert [len(sequence) for sequence in batch_size] == [7, 7]
     # Whichever comes first.
     assert len(generate(bundle, 3, stopping_criterion=until, prompt=first)) == 3
     assert len(generate(bundle, 3, stopping_criterion=lambda tracker: True)) == 0
@@ -167,8 +171,8 @@ def test_until_says_stop(make: Make) -> None:
 @BUNDLES
 def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
     bundle = make()
-    for lanes in (1, 2):
-        session = session_of(bundle, batch_size=lanes, seed=3)
+    for batch_size in (1, 2):
+        session = session_of(bundle, batch_size=batch_size, seed=3)
         for _ in range(70):
             session.next()
         snapshot = session.snapshot()
@@ -196,7 +200,7 @@ def test_a_snapshot_can_be_saved_and_gone_back_to_elsewhere(make: Make) -> None:
 
 
 @pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (16, 1), (17, 2)])
-def test_few_lanes_run_on_one_thread(lanes: int, threads: int) -> None:
+def test_few_lanes_run_on_one_thread(batch_size: int, threads: int) -> None:
     bundle = chained()
     seen = []
 
@@ -209,7 +213,7 @@ def test_few_lanes_run_on_one_thread(lanes: int, threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        session = Session(bundle.generation_model, bundle.encoder, sampler, batch_size=lanes)
+        session = Session(bundle.generation_model, bundle.encoder, sampler, batch_size=batch_size)
         session.next()
         assert torch.get_num_threads() == 2
         with pytest.raises(InterruptedError):
@@ -371,7 +375,7 @@ def chi_square(counts: Any, shares: Any) -> float:
 
 
 @pytest.mark.parametrize("lanes", [1, 400])
-def test_a_field_right_before_a_forced_one_knows_of_it(lanes: int) -> None:
+def test_a_field_right_before_a_forced_one_knows_of_it(batch_size: int) -> None:
     """The share of each class is p(free) p(forced | free), summed by brute force."""
     fields = (
         Field.categorical("pitch", "pitch", values=range(3)),
@@ -406,11 +410,11 @@ def test_a_field_right_before_a_forced_one_knows_of_it(lanes: int) -> None:
     ]
     for forced, column, shares in cases:
         session = Session(
-            model, cast(NoteEncoder, Small()), Ancestral(), batch_size=lanes, max_undo=0
+            model, cast(NoteEncoder, Small()), Ancestral(), batch_size=batch_size, max_undo=0
         )
         start = session.snapshot()
         drawn = []
-        for i in range(2000 // lanes):
+        for i in range(2000 // batch_size):
             session.restore(start)
             session._noise.at = i
             drawn.append(session.next(**forced)[:, column])

@@ -66,7 +66,7 @@ def gold(request: pytest.FixtureRequest) -> Golden:
 
 @pytest.fixture(scope="module")
 def notes(gold: Golden) -> Notes:
-    return read_midi(gold.midi, ReadPolicy(tracks="instrument-0", simultaneous_order="file"))
+    return read_midi(gold.midi, ReadPolicy(tracks="first-instrument", simultaneous_order="file"))
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +170,10 @@ def test_the_draw_is_in_proportion_to_the_originals_weights(
     borders = np.cumsum(wanted)[:-1]
     for shift, shifted in ((-1e-5, 0), (1e-5, 1)):
         noise = torch.from_numpy(np.stack([borders + shift] * 2, axis=1))  # (127, 2)
-        lanes = Categorical(pitch.logits[:1].expand(127, -1), pitch.weights[:1].expand(127, -1))
-        assert lanes.sample_weighted(noise).tolist() == [k + shifted for k in range(127)]
+        batch_size = Categorical(
+            pitch.logits[:1].expand(127, -1), pitch.weights[:1].expand(127, -1)
+        )
+        assert batch_size.sample_weighted(noise).tolist() == [k + shifted for k in range(127)]
 
 
 @pytest.mark.parametrize("kind", TERMS)
@@ -187,8 +189,8 @@ def test_loss_terms_and_total_are_the_originals(
 class OneBatch:
     """The same batch in each epoch."""
 
-    steps = 1
-    carries = False
+    num_batches = 1
+    stateful = False
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch

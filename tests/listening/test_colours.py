@@ -116,9 +116,9 @@ def test_what_is_drawn_can_be_seen(theme: str) -> None:
     colours = THEMES[theme]
     panel, prompt = rgb(colours["--panel"]), rgb(colours["--prompt"])
     # The lane of a black key: 9 % of a middle grey over the ground.
-    lane = 0.91 * panel + 0.09 * 128 / 255
+    sequence = 0.91 * panel + 0.09 * 128 / 255
     for shade in shades(theme):
-        assert min(contrast(shade, panel), contrast(shade, lane)) >= 3
+        assert min(contrast(shade, panel), contrast(shade, sequence)) >= 3
     assert contrast(rgb(colours["--prompt-note"]), prompt) >= 3
     for name in ("--first", "--second", "--accent"):
         assert contrast(rgb(colours[name]), panel) >= 3

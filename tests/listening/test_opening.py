@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from notelstm.errors import ConfigError
 from notelstm.listening import trim_opening
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.testing.strategies import notes as pieces
 
 
@@ -66,9 +66,9 @@ def test_the_settings() -> None:
 
 
 def test_the_tempo_map_moves_along() -> None:
-    beats = TempoMap(seconds=[0, 12], tempi=[60, 90])
+    beats = TempoMap(seconds=[0, 12], tempos=[60, 90])
     notes = piece(0.0, 11.0)
-    mapped = Notes(start=notes.start, end=notes.end, pitch=notes.pitch, beats=beats)
+    mapped = Notes(start=notes.start, end=notes.end, pitch=notes.pitch, tempo_map=beats)
     assert trim_opening(mapped).tempo_map == beats.shifted(-11)
 
 

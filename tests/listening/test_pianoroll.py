@@ -21,9 +21,9 @@ from matplotlib.path import Path as Outline
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, OutputError
 from notelstm.listening import piano_roll, pitch_name, save_piano_roll
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
-BEATS = TempoMap(tempi=[60], meter_beats=[1, 7], numerators=[3, 4], denominators=[4, 4])
+BEATS = TempoMap(tempos=[60], time_signature_beats=[1, 7], numerators=[3, 4], denominators=[4, 4])
 
 
 def tune(beats: TempoMap | None = None) -> Notes:
@@ -32,7 +32,7 @@ def tune(beats: TempoMap | None = None) -> Notes:
         end=[1, 2, 3, 5, 12],
         pitch=[60, 64, 67, 72, 48],
         velocity=[20, 60, 100, 120, 40],
-        beats=beats,
+        tempo_map=beats,
     )
 
 
@@ -108,7 +108,7 @@ def test_a_narrow_range_names_all_white_keys() -> None:
     assert [label.get_text() for label in ax.get_yticklabels()][:3] == ["B3", "C4", "D4"]
 
 
-def test_bars_follow_upbeat_and_metre() -> None:
+def test_bars_follow_upbeat_and_time_signature() -> None:
     ax = drawn(tune(BEATS), grid="bars")
     # One beat of upbeat, two bars of three, then bars of four, a beat being a second here.
     assert ax.get_xticks().tolist() == [1, 4, 7, 11]
@@ -116,14 +116,14 @@ def test_bars_follow_upbeat_and_metre() -> None:
     assert ax.get_xlabel() == "bar"
 
 
-def test_bars_of_four_where_no_metre_is_known() -> None:
-    assert drawn(tune(TempoMap(tempi=[120])), grid="bars").get_xticks().tolist() == [
+def test_bars_of_four_where_no_time_signature_is_known() -> None:
+    assert drawn(tune(TempoMap(tempos=[120])), grid="bars").get_xticks().tolist() == [
         0, 2, 4, 6, 8, 10,
     ]  # fmt: skip
 
 
 def test_many_bars_are_numbered_sparsely() -> None:
-    long = Notes(start=[0], end=[400], pitch=[60], beats=TempoMap(tempi=[120]))
+    long = Notes(start=[0], end=[400], pitch=[60], tempo_map=TempoMap(tempos=[120]))
     labels = [label.get_text() for label in drawn(long, grid="bars").get_xticklabels()]
     assert labels[:3] == ["1", "10", "19"]
     assert len(labels) <= 24

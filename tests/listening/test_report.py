@@ -22,7 +22,7 @@ from notelstm.notes import Notes
 
 SETTINGS = {
     "training": {"epochs": 40},
-    "batch": 8,
+    "batch_size": 8,
     "input_transform": None,
     "encoder": {"kind": "encoders", "name": "log-time", "config": {"cell": 0.01}},
     "sampler": {"missing": "mine.Sampler", "config": {"inner": {"deep": [1, "x"]}}},
@@ -129,7 +129,7 @@ def test_a_model_that_played_nothing_is_left_out(run: Path) -> None:
 def test_every_setting_is_there(run: Path) -> None:
     details = data(page(run))["details"]
     assert details == {
-        "Recipe and training": {"batch": "8", "input_transform": "none"},
+        "Recipe and training": {"batch_size": "8", "input_transform": "none"},
         "Training": {"epochs": "40"},
         "Encoder": {"name": "log-time", "cell": "0.01"},
         "Sampler": {"name": "mine.Sampler", "inner.deep": '[1, "x"]'},

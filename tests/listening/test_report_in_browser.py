@@ -24,7 +24,14 @@ const sound = new Float32Array(2048);
 player.piano.meter.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
-SMALL = ["--recipe", "expressive", "--set", "options.hidden=8", "window=16", "batch=4"]
+SMALL = [
+    "--recipe",
+    "expressive",
+    "--set",
+    "options.hidden_size=8",
+    "sequence_length=16",
+    "batch_size=4",
+]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from notelstm.midi import (
     read_midi,
     read_midi_with_report,
 )
-from notelstm.midi.pretty import to_pretty_midi
+from notelstm.midi.pretty_midi_reader import to_pretty_midi
 from notelstm.notes import Notes
 
 ON, OFF = b"\x90\x3c\x40", b"\x80\x3c\x00"
@@ -50,14 +50,14 @@ def test_repeated_notes_beside_overlapping_ones_of_another_pitch_are_read_fast(s
     assert notes == PrettyMidiReader().read(data, ReadPolicy(), "")[0]
 
 
-@pytest.mark.parametrize("what", ["tempo", "metre"])
-def test_many_tempos_or_metres_on_one_tick(smf: Smf, what: str) -> None:
+@pytest.mark.parametrize("what", ["tempo", "time_signature"])
+def test_many_tempos_or_time_signatures_on_one_tick(smf: Smf, what: str) -> None:
     if what == "tempo":
         marks = [b"\xff\x51\x03" + (100_000 * k).to_bytes(3, "big") for k in range(1, 31)]
     else:
         marks = [bytes([0xFF, 0x58, 4, k, 2, 24, 8]) for k in range(1, 31)]
     data = smf(body(*[(0, mark) for mark in marks], (0, ON), (480, OFF)))
-    with pytest.raises(MidiError, match="several tempos or metres on one tick"):
+    with pytest.raises(MidiError, match="several tempos or time signatures on one tick"):
         SymusicReader().read(data, ReadPolicy(), "")
     notes, wanted = read_midi(data), PrettyMidiReader().read(data, ReadPolicy(), "")[0]
     np.testing.assert_allclose(notes.end, wanted.end, rtol=0, atol=1e-6)

@@ -23,13 +23,13 @@ from notelstm.midi import (
     read_midi_with_report,
     to_pretty_midi,
 )
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # A digest of the notes, (N, 3) float64, since MAESTRO itself is not ours to copy.
 ORIGINAL_FILE = "2018/MIDI-Unprocessed_Chamber3_MID--AUDIO_10_R3_2018_wav--1.midi"
 ORIGINAL_NOTES = "42be58646129a7ccc8978a5b2d2f0126f82366c7d7cd652c53eef2fcd7b73099"
-ORIGINAL = ReadPolicy(tracks="instrument-0", simultaneous_order="file")
+ORIGINAL = ReadPolicy(tracks="first-instrument", simultaneous_order="file")
 
 
 def as_original(notes: Notes) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -76,7 +76,7 @@ def band() -> pretty_midi.PrettyMIDI:
         (ReadPolicy(drums=True, names=("kit",)), [60, 72]),
         (ReadPolicy(programs=(40,)), [100, 112]),
         (ReadPolicy(names=("*SOLO*", "nobody")), [100, 112]),
-        (ReadPolicy(tracks="instrument-0", simultaneous_order="file"), [72, 60]),
+        (ReadPolicy(tracks="first-instrument", simultaneous_order="file"), [72, 60]),
     ],
 )
 def test_policies_choose_tracks(
@@ -205,8 +205,12 @@ def test_to_pretty_midi_and_back_keeps_everything() -> None:
         program=[0, 0, 0],
         drum=[False, False, True],
         track=[0, 0, 1],
-        beats=TempoMap(
-            seconds=[0, 1.0], tempi=[100, 50], meter_beats=[0], numerators=[3], denominators=[8]
+        tempo_map=TempoMap(
+            seconds=[0, 1.0],
+            tempos=[100, 50],
+            time_signature_beats=[0],
+            numerators=[3],
+            denominators=[8],
         ),
     )
     again = from_pretty_midi(to_pretty_midi(notes), ReadPolicy(tracks="all", drums=True))

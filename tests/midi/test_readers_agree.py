@@ -101,7 +101,7 @@ def assert_same(got: Notes | None, wanted: Notes | None) -> None:
         np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", [ReadPolicy(), ALL, ReadPolicy(tracks="instrument-0")])
+@pytest.mark.parametrize("policy", [ReadPolicy(), ALL, ReadPolicy(tracks="first-instrument")])
 @given(tracks=bodies)
 def test_the_tolerant_reader_reads_what_pretty_midi_reads(
     smf: Callable[..., bytes], tracks: list[bytes], policy: ReadPolicy
@@ -206,7 +206,9 @@ def test_auto_is_the_fast_reader_where_it_can_be() -> None:
     in_file_order, report = read_midi_with_report(data, ReadPolicy(simultaneous_order="file"))
     assert_right(in_file_order)
     assert report.reader == "tolerant"
-    assert_same(in_file_order, read(PrettyMidiReader(), data, ReadPolicy(simultaneous_order="file")))
+    assert_same(
+        in_file_order, read(PrettyMidiReader(), data, ReadPolicy(simultaneous_order="file"))
+    )
 
 
 def test_file_order_is_track_after_track() -> None:

@@ -25,7 +25,7 @@ from notelstm.midi import (
     to_pretty_midi,
     write_midi,
 )
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 ALL = ReadPolicy(tracks="all", drums=True)
 INSTRUMENTS = st.one_of(
@@ -39,8 +39,8 @@ def beat_maps() -> st.SearchStrategy[TempoMap | None]:
     return st.none() | changes.map(
         lambda pairs: TempoMap(
             seconds=np.cumsum([0.0] + [gap for gap, _ in pairs[1:]]),
-            tempi=[tempo for _, tempo in pairs],
-            meter_beats=[0.0, 8.0],
+            tempos=[tempo for _, tempo in pairs],
+            time_signature_beats=[0.0, 8.0],
             numerators=[3, 7],
             denominators=[4, 8],
         )
@@ -72,7 +72,7 @@ def pieces(draw: st.DrawFn) -> Notes:
         track=[row[4][0] for row in rows],
         program=[row[4][1] for row in rows],
         drum=[row[4][2] for row in rows],
-        beats=draw(beat_maps()),
+        tempo_map=draw(beat_maps()),
     )
 
 
@@ -260,12 +260,12 @@ def test_changes_after_the_last_note_do_not_make_a_file_too_long(
     seconds = np.unique(np.append(0.0, notes.end_time + np.cumsum([gap for gap, _ in changes])))
     beats = TempoMap(
         seconds=seconds,
-        tempi=[120.0, *(tempo for _, tempo in changes)][: len(seconds)],
-        meter_beats=[0.0, *sorted(gap for gap, _ in changes)],
+        tempos=[120.0, *(tempo for _, tempo in changes)][: len(seconds)],
+        time_signature_beats=[0.0, *sorted(gap for gap, _ in changes)],
         numerators=[4, *(3 for _ in changes)],
         denominators=[4, *(4 for _ in changes)],
     )
-    notes = dataclasses.replace(notes, beats=beats)
+    notes = dataclasses.replace(notes, tempo_map=beats)
     data, report = midi_bytes_with_report(notes, ticks_per_beat=resolution or None)
     pretty_midi.PrettyMIDI(io.BytesIO(data))
     again = read_midi(data, ALL, reader="pretty-midi")
@@ -285,12 +285,12 @@ def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
 ) -> None:
     beats = TempoMap(
         seconds=[0.0, 1.0, late, late * 2],
-        tempi=[120.0, 60.0, 50.0, 70.0],
-        meter_beats=[0.0, late],
+        tempos=[120.0, 60.0, 50.0, 70.0],
+        time_signature_beats=[0.0, late],
         numerators=[4, 3],
         denominators=[4, 4],
     )
-    notes = Notes(start=[0.0, 1.5], end=[1.0, 2.0], pitch=[60, 62], beats=beats)
+    notes = Notes(start=[0.0, 1.5], end=[1.0, 2.0], pitch=[60, 62], tempo_map=beats)
     file = io.BytesIO()
     to_pretty_midi(notes).write(file)
     pretty_midi.PrettyMIDI(io.BytesIO(file.getvalue()))
@@ -304,8 +304,8 @@ def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
 def test_a_change_that_pretty_midi_could_not_read_is_left_out_and_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    beats = TempoMap(seconds=[0.0, 100.0, 1e6, 1e300], tempi=[120.0, 90.0, 60.0, 70.0])
-    notes = Notes(start=[0.0], end=[1.0], pitch=[60], beats=beats)
+    beats = TempoMap(seconds=[0.0, 100.0, 1e6, 1e300], tempos=[120.0, 90.0, 60.0, 70.0])
+    notes = Notes(start=[0.0], end=[1.0], pitch=[60], tempo_map=beats)
     data = midi_bytes(notes)
     pretty_midi.PrettyMIDI(io.BytesIO(data))
     again = read_midi(data, reader="pretty-midi").tempo_map
@@ -406,12 +406,12 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_what_a_file_cannot_hold_is_refused() -> None:
-    metre = TempoMap(meter_beats=[0.0], numerators=[4], denominators=[3])
+    time_signature = TempoMap(time_signature_beats=[0.0], numerators=[4], denominators=[3])
     with pytest.raises(MidiError, match="power of two"):
-        midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], beats=metre))
-    slow = TempoMap(tempi=[3.0])
+        midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], tempo_map=time_signature))
+    slow = TempoMap(tempos=[3.0])
     with pytest.raises(MidiError, match="tempo of 3 quarter notes"):
-        midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], beats=slow))
+        midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], tempo_map=slow))
     with pytest.raises(MidiError, match="ticks"):
         midi_bytes(Notes(start=[0.0], end=[1e300], pitch=[60]))
 

@@ -54,13 +54,17 @@ def test_class_ids_are_scaled_and_numbers_are_not() -> None:
     torch.testing.assert_close(context.hidden, model.lstm(scaled)[0])
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("sigmoid", [True, False])
 @pytest.mark.parametrize("point_estimates", [True, False])
 def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_estimates: bool) -> None:
     torch.manual_seed(0)
     model = ThreeHeadLSTM(
-        fields=FIELDS, hidden_size=4, num_layers=layers, sigmoid=sigmoid, point_estimates=point_estimates
+        fields=FIELDS,
+        hidden_size=4,
+        num_layers=layers,
+        sigmoid=sigmoid,
+        point_estimates=point_estimates,
     )
     context = Hidden(torch.randn(2, 3, 4))
     pitch = model.predict("pitch", context, {})
@@ -203,7 +207,7 @@ def test_dropout_wakes_in_training_only() -> None:
     assert torch.equal(hidden(), hidden())
 
 
-@pytest.mark.parametrize(("head", "width"), [(None, 8), (5, 5), (0, None)])
+@pytest.mark.parametrize(("head_size", "width"), [(None, 8), (5, 5), (0, None)])
 def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: int | None) -> None:
     model = NoteLSTM(fields=CLASSES, hidden_size=8, embedding_dim=4, head_size=head)
     last = model.heads["velocity"]
@@ -225,12 +229,12 @@ def test_an_order_names_each_field_once(order: list[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"hidden": 0}, "hidden 0 is less than 1"),
-        ({"layers": 0}, "layers 0 is less than 1"),
-        ({"embedding": -1}, "embedding -1 is less than 1"),
-        ({"components": 0}, "components 0 is less than 1"),
+        ({"hidden_size": 0}, "hidden 0 is less than 1"),
+        ({"num_layers": 0}, "layers 0 is less than 1"),
+        ({"embedding_dim": -1}, "embedding -1 is less than 1"),
+        ({"num_components": 0}, "components 0 is less than 1"),
         ({"time_distribution": "point"}, "unknown time distribution 'point'"),
-        ({"head": -1}, "head -1 is less than 0"),
+        ({"head_size": -1}, "head -1 is less than 0"),
         ({"dropout": 1.0}, "dropout 1.0 is not at least 0"),
         ({"dropout": math.nan}, "dropout nan is not"),
     ],
@@ -238,6 +242,6 @@ def test_an_order_names_each_field_once(order: list[str]) -> None:
 def test_sizes_are_checked(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         NoteLSTM(fields=CLASSES, **options)
-    if options.keys() <= {"hidden", "layers"}:
+    if options.keys() <= {"hidden_size", "num_layers"}:
         with pytest.raises(ConfigError, match=said):
             ThreeHeadLSTM(fields=FIELDS, **options)

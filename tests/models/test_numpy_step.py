@@ -102,14 +102,18 @@ def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, ro
 
 
 @settings(max_examples=60, deadline=None)
-@given(model=models(), seed=st.integers(0, 10**6), lanes=st.sampled_from([1, 2, 3]))
+@given(model=models(), seed=st.integers(0, 10**6), batch_size=st.sampled_from([1, 2, 3]))
 @torch.no_grad()
-def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, lanes: int) -> None:
+def test_the_lean_step_says_what_the_module_says(
+    model: NoteModel, seed: int, batch_size: int
+) -> None:
     cast(nn.Module, model).eval()
     step = numpy_step_of(model)
-    rows = torch.from_numpy(random_rows(model.fields, (lanes, 16), np.random.default_rng(seed)))
-    contexts, state = model.initial_state(lanes)
-    here, carried = repeat(ModelState(*step.initial_state()), lanes)
+    rows = torch.from_numpy(
+        random_rows(model.fields, (batch_size, 16), np.random.default_rng(seed))
+    )
+    contexts, state = model.initial_state(batch_size)
+    here, carried = repeat(ModelState(*step.initial_state()), batch_size)
     given = []
     for i in range(rows.shape[1]):
         same(model, step, index(contexts, (slice(None), -1)), here, rows[:, i])

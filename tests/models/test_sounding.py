@@ -92,8 +92,10 @@ def test_it_knows_what_classes_stand_for(seed: int) -> None:
     rows = torch.from_numpy(random_rows(CLASSES, (3, 20), np.random.default_rng(seed)))
     rows[..., 0] = 60 + rows[..., 0] % 3
     left, since = clock(rows, clock.initial_state(3))
-    for lane in range(3):
-        assert (left[lane].tolist(), since[lane].tolist()) == naive(in_classes(rows[lane]))
+    for sequence in range(3):
+        assert (left[sequence].tolist(), since[sequence].tolist()) == naive(
+            in_classes(rows[sequence])
+        )
 
 
 @given(music(), st.data())
@@ -141,7 +143,9 @@ def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
 
 def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
     torch.manual_seed(0)
-    return NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4, sounding_features=True, **settings).eval()
+    return NoteLSTM(
+        fields=fields, hidden_size=8, embedding_dim=4, sounding_features=True, **settings
+    ).eval()
 
 
 @given(st.sets(st.integers(1, 23), max_size=5))

@@ -45,13 +45,13 @@ def by_hand(model: NoteLSTM, rows: Tensor, window: int) -> Tensor:
 )
 @torch.no_grad()
 def test_each_context_comes_from_its_window_alone_however_rows_arrive(
-    window: int, sizes: list[int], lanes: int
+    window: int, sizes: list[int], batch_size: int
 ) -> None:
     model, total = inner(), sum(sizes)
-    rows = torch.from_numpy(random_rows(FIELDS, (lanes, total), np.random.default_rng(0)))
+    rows = torch.from_numpy(random_rows(FIELDS, (batch_size, total), np.random.default_rng(0)))
     player = Windowed(model, window)
-    context, state = player.initial_state(lanes)
-    torch.testing.assert_close(context, model.initial_state(lanes)[0])
+    context, state = player.initial_state(batch_size)
+    torch.testing.assert_close(context, model.initial_state(batch_size)[0])
     parts, at = [], 0
     for size in sizes:
         context, state = player(rows[:, at : at + size], state)
@@ -59,7 +59,7 @@ def test_each_context_comes_from_its_window_alone_however_rows_arrive(
         at += size
     got = Hidden(torch.cat(parts, dim=1))
     torch.testing.assert_close(got.hidden, by_hand(model, rows, window))
-    assert state.filled.tolist() == [min(window, total)] * lanes
+    assert state.filled.tolist() == [min(window, total)] * batch_size
 
 
 @torch.no_grad()
@@ -72,10 +72,10 @@ def test_lanes_may_have_seen_more_or_fewer_rows() -> None:
     both = type(one)(*(torch.cat(pair) for pair in zip(one, other, strict=True)))
     after = torch.from_numpy(random_rows(FIELDS, (2, 3), np.random.default_rng(1)))
     context, _ = player(after, both)
-    for lane, past in ((0, rows[:1, :2]), (1, rows[1:])):
-        whole = torch.cat([past, after[lane : lane + 1]], dim=1)
+    for sequence, past in ((0, rows[:1, :2]), (1, rows[1:])):
+        whole = torch.cat([past, after[sequence : sequence + 1]], dim=1)
         wanted = by_hand(model, whole, 4)[:, -3:]
-        torch.testing.assert_close(context.hidden[lane : lane + 1], wanted)
+        torch.testing.assert_close(context.hidden[sequence : sequence + 1], wanted)
 
 
 def test_it_keeps_the_contract_of_models() -> None:

@@ -1,4 +1,4 @@
-"""Going on with a trained model: its own recipe, what it has learnt, and its licence."""
+"""Going on with a trained model: its own recipe, what it has learnt, and its license."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from notelstm.recipes import FAULTS, Recipe, expressive, reference, with_setting
 from notelstm.sampling import Greedy, RawPitch, Temperature, TopK
 from notelstm.training import Callback, Trainer, TrainingConfig
 
-SETTINGS = {"model": {"hidden": 8}, "training": {"epochs": 1}, "batch": 4}
+SETTINGS = {"model": {"hidden_size": 8}, "training": {"epochs": 1}, "batch_size": 4}
 
 
 def tune(first: int, step: float) -> Notes:
@@ -99,7 +99,7 @@ def test_everything_that_was_recorded_is_used_again(tmp_path: Path) -> None:
     )
     for field in fields(Recipe):
         own, default = (getattr(r, field.name) for r in (UNLIKE_ANY_DEFAULT, defaults))
-        assert own != default or field.name in ("scored", "lanes"), field.name
+        assert own != default or field.name in ("targets", "stateful"), field.name
     tuned = trained(UNLIKE_ANY_DEFAULT, tmp_path).recipe(epochs=7, lr_divisor=4)
     wanted = replace(UNLIKE_ANY_DEFAULT.training, epochs=7, learning_rate=0.01, device="auto")
     assert tuned == replace(UNLIKE_ANY_DEFAULT, training=wanted)
@@ -178,4 +178,6 @@ def test_a_bundle_that_cannot_be_fine_tuned(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not record how its model was trained"):
         replace(old, settings={"name": "gone"}).recipe()
     with pytest.raises(ConfigError, match="builds another model than the bundle has"):
-        with_settings(reference(), {"model": {"hidden": 9}}).train([tune(60, 0.25)], init_from=old)
+        with_settings(reference(), {"model": {"hidden_size": 9}}).train(
+            [tune(60, 0.25)], init_from=old
+        )

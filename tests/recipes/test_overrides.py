@@ -29,7 +29,7 @@ def model_settings(recipe: Any) -> dict[str, Any]:
     ("pairs", "tree"),
     [
         ([], {}),
-        (["window=50"], {"window": 50}),
+        (["sequence_length=50"], {"sequence_length": 50}),
         (["a.b=1", "a.c=[1, 2]"], {"a": {"b": 1, "c": [1, 2]}}),
         (["a=0.5", "b=true", "c=1e-3"], {"a": 0.5, "b": True, "c": 0.001}),
         (["a=two words", "b='3'", "c="], {"a": "two words", "b": "3", "c": ""}),
@@ -42,7 +42,7 @@ def test_pairs_are_a_tree(pairs: list[str], tree: dict[str, Any]) -> None:
     assert parse_settings(pairs) == tree
 
 
-@pytest.mark.parametrize("pair", ["hidden", "=3", " =3", ""])
+@pytest.mark.parametrize("pair", ["hidden_size", "=3", " =3", ""])
 def test_a_pair_has_a_key_and_a_value(pair: str) -> None:
     with pytest.raises(ConfigError, match=r"is not a setting. Write key=value"):
         parse_settings([pair])
@@ -58,8 +58,13 @@ def test_nothing_is_lost_where_a_setting_is_given_twice(pairs: list[str]) -> Non
 
 def test_settings_of_the_recipe_and_of_its_parts() -> None:
     recipe = changed(
-        *["window=30", "scored=every", "shuffle=true", "training.epochs=3"],
-        *["training.learning_rate=1", "policy.drums=true", "model.hidden=7", "context=none"],
+        *["sequence_length=30", "targets=every", "shuffle=true", "training.epochs=3"],
+        *[
+            "training.learning_rate=1",
+            "read_policy.drums=true",
+            "model.hidden_size=7",
+            "context_length=none",
+        ],
         *["training.max_grad_norm=0.5", "sampler.processors=[]"],
     )
     assert (recipe.window, recipe.scored, recipe.shuffle) == (30, "every", True)
@@ -67,7 +72,7 @@ def test_settings_of_the_recipe_and_of_its_parts() -> None:
     assert recipe.training.max_grad_norm == 0.5
     assert recipe.policy.drums
     assert recipe.context is None
-    assert model_settings(recipe) == {"sigmoid": True, "point_estimates": True, "hidden": 7}
+    assert model_settings(recipe) == {"sigmoid": True, "point_estimates": True, "hidden_size": 7}
     assert recipe.sampler == Weighted()
     # All else is as it was.
     assert recipe.training.optimizer == "sgd"
@@ -77,19 +82,21 @@ def test_settings_of_the_recipe_and_of_its_parts() -> None:
 def test_the_recipe_given_stays_as_it_is() -> None:
     recipe = reference()
     before = recipe.to_dict()
-    with_settings(recipe, {"model": {"hidden": 3}, "loss": {"pitch": 2}, "training": {"seed": 3}})
+    with_settings(
+        recipe, {"model": {"hidden_size": 3}, "loss": {"pitch": 2}, "training": {"seed": 3}}
+    )
     assert recipe.to_dict() == before
 
 
-@pytest.mark.parametrize("settings", [{}, {"training": {}}, {"model": {}}, {"policy": {}}])
+@pytest.mark.parametrize("settings", [{}, {"training": {}}, {"model": {}}, {"read_policy": {}}])
 def test_nothing_changed_is_the_same_recipe(settings: dict[str, Any]) -> None:
     assert with_settings(reference(), settings).to_dict() == reference().to_dict()
 
 
 def test_options_are_the_arguments_of_the_function() -> None:
     assert model_settings(changed("options.sigmoid=false"))["sigmoid"] is False
-    both = changed("options.hidden=9", "model.layers=2", recipe="expressive")
-    assert (model_settings(both)["hidden"], model_settings(both)["layers"]) == (9, 2)
+    both = changed("options.hidden_size=9", "model.num_layers=2", recipe="expressive")
+    assert (model_settings(both)["hidden_size"], model_settings(both)["num_layers"]) == (9, 2)
 
 
 def test_weights_of_the_loss() -> None:
@@ -110,7 +117,7 @@ def test_a_part_is_replaced_by_name() -> None:
     assert changed("sampler=greedy").sampler == Greedy()
     assert changed("input_transform=raw-pitch").input_transform == RawPitch()
     assert changed("options.raw_feedback=true", "input_transform=none").input_transform is None
-    model = changed("model.name=note-lstm", "model.hidden=4", "loss=none").build_model()
+    model = changed("model.name=note-lstm", "model.hidden_size=4", "loss=none").build_model()
     assert isinstance(model, NoteLSTM)
     assert isinstance(changed("model=three-head-lstm").build_model(), ThreeHeadLSTM)
 
@@ -134,7 +141,7 @@ def test_transforms() -> None:
 
 REFUSED = {
     "modle.hidden=3": "unknown setting 'modle': did you mean 'model'",
-    "model.hiden=3": r"unknown setting 'model\.hiden': did you mean 'model\.hidden'",
+    "model.hiden=3": r"unknown setting 'model\.hiden': did you mean 'model\.hidden_size'",
     "model.fields=3": r"unknown setting 'model\.fields'",
     "model.name.x=3": "models",
     "training.epoch=3": r"unknown setting 'training\.epoch': did you mean 'training\.epochs'",
@@ -145,22 +152,22 @@ REFUSED = {
     "loss=3": "loss is 3, not a table of settings",
     "options.sigmod=true": r"'options\.sigmod': did you mean 'options\.sigmoid'",
     "options.sigmoid=1": r"options\.sigmoid is 1, not true or false",
-    "window=2.5": r"window is 2\.5, not a whole number",
-    "window=true": "window is True, not a whole number",
-    "window=0": "window is 0, below 1",
-    "batch=0": "batch is 0, below 1",
+    "sequence_length=2.5": r"window is 2\.5, not a whole number",
+    "sequence_length=true": "window is True, not a whole number",
+    "sequence_length=0": "window is 0, below 1",
+    "batch_size=0": "batch is 0, below 1",
     "shuffle=1": "shuffle is 1, not true or false",
-    "context=all": "context is 'all', not a whole number or none",
-    "context=0": "context is 0, below 1",
-    "scored=some": "scored is 'some', not 'last' or 'every'",
-    "lanes=true": "lanes with scored='last'",
-    "model.hidden=big": r"model\.hidden is 'big', not a whole number",
+    "context_length=all": "context is 'all', not a whole number or none",
+    "context_length=0": "context is 0, below 1",
+    "targets=some": "scored is 'some', not 'last' or 'every'",
+    "stateful=true": "lanes with targets='last'",
+    "model.hidden_size=big": r"model\.hidden_size is 'big', not a whole number",
     "model.sigmoid=0": r"model\.sigmoid is 0, not true or false",
-    "model.hidden={a=1}": r"model\.hidden is .*, not a whole number",
+    "model.hidden_size={a=1}": r"model\.hidden_size is .*, not a whole number",
     "training.max_grad_norm=x": r"training\.max_grad_norm is 'x', not a number or none",
     "training.max_grad_norm=-1": "max_grad_norm is -1",
     "training.optimizer=foo": r"training\.optimizer is 'foo', not 'sgd' or 'adamw'",
-    "policy.tracks=foo": r"policy\.tracks is 'foo'",
+    "read_policy.tracks=foo": r"read_policy\.tracks is 'foo'",
     "encoder.cell=0.1": r"unknown setting 'encoder\.cell'. Leave it out: encoder has no settings",
     "encoder=nope": "'nope'.*log-time",
     "input_transform.x=1": r"no input_transform to change. Give input_transform\.name",
@@ -192,8 +199,8 @@ def test_parts_that_do_not_fit_each_other_are_refused() -> None:
     odd = changed("encoder=performance-event", "model=note-lstm")
     with pytest.raises(FieldError, match="lacks: pitch, step, duration"):
         odd.build_loss()
-    with pytest.raises(ConfigError, match="hidden"):
-        changed("model.hidden=0").build_model()
+    with pytest.raises(ConfigError, match="hidden_size"):
+        changed("model.hidden_size=0").build_model()
 
 
 def test_an_unknown_recipe_is_refused() -> None:
@@ -227,8 +234,8 @@ def test_a_recipe_file(tmp_path: Path) -> None:
 
 def test_a_batch_that_is_given_is_kept() -> None:
     assert expressive().min_steps_per_epoch == 50
-    assert changed("batch=64", recipe="expressive").min_steps_per_epoch == 0
-    both = changed("batch=64", "min_steps_per_epoch=9", recipe="expressive")
+    assert changed("batch_size=64", recipe="expressive").min_steps_per_epoch == 0
+    both = changed("batch_size=64", "min_steps_per_epoch=9", recipe="expressive")
     assert both.min_steps_per_epoch == 9
 
 

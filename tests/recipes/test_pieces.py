@@ -40,7 +40,11 @@ def tunes(count: int = 3, notes: int = 40) -> list[Notes]:
 
 
 def small(**training: Any) -> Recipe:
-    settings = {"training": {"epochs": 1, "device": "cpu", **training}, "window": 8, "batch": 2}
+    settings = {
+        "training": {"epochs": 1, "device": "cpu", **training},
+        "sequence_length": 8,
+        "batch_size": 2,
+    }
     return with_settings(expressive(hidden_size=8), settings)
 
 
@@ -123,18 +127,23 @@ def test_wrong_callbacks_are_noticed_before_anything_is_read(
 
 def test_wrong_settings_are_noticed_before_anything_is_read(folder: Path) -> None:
     recipe = small()
-    for settings in ({"model": {"hidden": 0}}, {"training": {"device": "nonsense"}}):
+    for settings in ({"model": {"hidden_size": 0}}, {"training": {"device": "nonsense"}}):
         with pytest.raises(ConfigError):
             with_settings(recipe, settings).train(never())
     loss = CompositeLoss(terms={"nothing": (Likelihood(), 1.0)})
     with pytest.raises(FieldError, match="nothing"):
         Recipe.from_dict(recipe.to_dict(), loss=loss).train(never())
-    other = with_settings(recipe, {"model": {"hidden": 9}}).train(tunes())
+    other = with_settings(recipe, {"model": {"hidden_size": 9}}).train(tunes())
     with pytest.raises(ConfigError, match="another model than the bundle has"):
         recipe.train(never(), init_from=other)
     with pytest.raises(ConfigError, match="the run has no end"):
         with_settings(recipe, {"training": {"epochs": "none"}}).train(never())
-    for name, value in (("batch", 0), ("batch", 2.5), ("batch", True), ("window", -1)):
+    for name, value in (
+        ("batch_size", 0),
+        ("batch_size", 2.5),
+        ("batch_size", True),
+        ("sequence_length", -1),
+    ):
         with pytest.raises(ConfigError, match=f"{name} is"):
             Recipe(**{**_fields(recipe), name: value})
     recipe.check(callbacks=[EarlyStopping()], validation=True)
@@ -159,12 +168,12 @@ def test_few_pieces_are_trained_on_with_smaller_batches(
     assert f"training with batch {size} (steps per epoch: {batches.num_batches})" in message
     assert batches.num_batches >= 50 or size == 1
     if size > 1:
-        twice = with_settings(recipe, {"batch": 2 * size})
+        twice = with_settings(recipe, {"batch_size": 2 * size})
         assert twice.batches(rows).num_batches < 50, "no smaller than it has to be"
 
 
 def test_many_pieces_keep_the_batch(caplog: pytest.LogCaptureFixture) -> None:
-    recipe = with_settings(expressive(hidden_size=8), {"batch": 2, "min_steps_per_epoch": 50})
+    recipe = with_settings(expressive(hidden_size=8), {"batch_size": 2, "min_steps_per_epoch": 50})
     batches = recipe.batches(recipe.encode(tunes(20, notes=400)))
     assert batches.num_batches >= 50
     assert next(iter(batches.epoch(0))).rows.shape[0] == 2
@@ -173,7 +182,7 @@ def test_many_pieces_keep_the_batch(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_batch_that_was_asked_for_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     pieces = tunes(4, notes=100)
-    for recipe in (with_settings(expressive(hidden_size=8), {"batch": 64}), reference()):
+    for recipe in (with_settings(expressive(hidden_size=8), {"batch_size": 64}), reference()):
         rows = recipe.encode(pieces)
         assert next(iter(recipe.batches(rows).epoch(0))).rows.shape[0] == 64
     assert not caplog.messages
@@ -181,7 +190,8 @@ def test_a_batch_that_was_asked_for_is_kept(caplog: pytest.LogCaptureFixture) ->
 
 def test_batches_to_a_step_count_as_one_step() -> None:
     recipe = with_settings(
-        expressive(hidden_size=8), {"training": {"accumulate_grad_batches": 4}, "window": 8}
+        expressive(hidden_size=8),
+        {"training": {"accumulate_grad_batches": 4}, "sequence_length": 8},
     )
     batches = recipe.batches(recipe.encode(tunes(8, notes=600)))
     assert batches.num_batches >= 4 * 49
@@ -192,7 +202,10 @@ def test_four_files_learn_something() -> None:
     pieces = tunes(4, notes=100)
     losses = Losses(), Losses()
     for recipe, seen in zip(
-        (expressive(hidden_size=16, epochs=3), with_settings(expressive(hidden_size=16, epochs=3), BIG)),
+        (
+            expressive(hidden_size=16, epochs=3),
+            with_settings(expressive(hidden_size=16, epochs=3), BIG),
+        ),
         losses,
         strict=True,
     ):
@@ -200,7 +213,7 @@ def test_four_files_learn_something() -> None:
     assert losses[0].seen[-1] < losses[1].seen[-1] - 1.0
 
 
-BIG = {"batch": 64}
+BIG = {"batch_size": 64}
 
 
 class Losses(Callback):

@@ -30,7 +30,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "study.mid"
 
 def tiny(recipe: Recipe) -> Recipe:
     """The same choice of parts, trained in a second."""
-    return with_settings(recipe, {"model": {"hidden": 8}, "training": {"epochs": 1}})
+    return with_settings(recipe, {"model": {"hidden_size": 8}, "training": {"epochs": 1}})
 
 
 def piece(count: int, first: int = 60) -> Notes:
@@ -45,7 +45,10 @@ def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> N
     turned = {} if fault == "none" else {fault: not FAULTS[fault]}
     recipe = tiny(reference(**turned))
     data = GOLDEN.read_bytes()
-    pieces = [notelstm.read_midi(data, recipe.read_policy), notelstm.read_midi(data, recipe.read_policy)]
+    pieces = [
+        notelstm.read_midi(data, recipe.read_policy),
+        notelstm.read_midi(data, recipe.read_policy),
+    ]
     bundle = recipe.train(pieces, data=DataCard(name="study", license="CC0"))
     assert (bundle.data.name, bundle.data.license) == ("study", "CC0")
     assert (bundle.data.pieces, bundle.data.notes) == (2, 2 * 768)
@@ -64,7 +67,7 @@ def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> N
 
 def test_the_same_seed_gives_the_same_model() -> None:
     def weights(seed: int) -> torch.Tensor:
-        recipe = with_settings(tiny(expressive()), {"training": {"seed": seed}, "batch": 4})
+        recipe = with_settings(tiny(expressive()), {"training": {"seed": seed}, "batch_size": 4})
         model = recipe.train([piece(200), piece(150, 50)]).model
         assert isinstance(model, torch.nn.Module)
         return torch.cat([tensor.flatten() for tensor in model.state_dict().values()])
@@ -87,25 +90,25 @@ def test_every_setting_is_in_the_record() -> None:
     changes: dict[str, Any] = {
         "name": "x",
         "encoder": {"cell": 0.02},
-        "model": {"hidden": 3},
+        "model": {"hidden_size": 3},
         "loss": {"pitch": 0.5},
         "sampler": {"name": "greedy"},
         "input_transform": {"name": "raw-pitch"},
-        "policy": {"drums": True},
+        "read_policy": {"drums": True},
         "training": {"seed": 5},
-        "window": 30,
-        "scored": "last",
-        "crossing": True,
-        "lanes": False,
-        "batch": 3,
+        "sequence_length": 30,
+        "targets": "last",
+        "cross_piece_boundaries": True,
+        "stateful": False,
+        "batch_size": 3,
         "min_steps_per_epoch": 7,
         "shuffle": False,
         "transforms": ["velocity-shift"],
-        "context": 4,
+        "context_length": 4,
     }
-    recipe = replace(expressive(), lanes=False)
+    recipe = replace(expressive(), batch_size=False)
     for key, value in changes.items():
-        start = expressive() if key == "lanes" else recipe
+        start = expressive() if key == "stateful" else recipe
         changed = with_settings(start, {key: value}).to_dict()
         different = {name for name in changed if changed[name] != start.to_dict()[name]}
         # A batch that is given is kept as it is.
@@ -227,12 +230,12 @@ def test_a_recipe_of_functions_and_classes() -> None:
     )
     assert isinstance(recipe.build_model(), notelstm.NoteLSTM)
     assert replace(recipe, model=notelstm.NoteLSTM).to_dict()["model"]
-    with pytest.raises(ConfigError, match="lanes with scored='last'"):
-        replace(recipe, lanes=True, scored="last")
+    with pytest.raises(ConfigError, match="lanes with targets='last'"):
+        replace(recipe, batch_size=True, targets="last")
 
 
 def test_training_pieces_are_transformed_and_held_out_ones_are_not() -> None:
-    small = with_settings(expressive(), {"window": 8, "batch": 2})
+    small = with_settings(expressive(), {"sequence_length": 8, "batch_size": 2})
     recipe = replace(small, transforms=(Transpose(low=-2, high=2),))
     rows = recipe.encode([piece(60)])
     column = [field.name for field in recipe.encoder.fields].index("pitch")

@@ -13,15 +13,15 @@ from notelstm.sampling import MinDuration, RawPitch, Weighted
 
 OWNERS: dict[str, tuple[str, ...]] = {
     "sigmoid": ("model.sigmoid",),
-    "last_only": ("scored",),
+    "last_only": ("targets",),
     # Points have no likelihood, so their loss goes with them.
     "point_estimates": ("model.point_estimates", "loss"),
     "in_order": ("shuffle",),
     "broadcast": ("loss",),
     "raw_feedback": ("input_transform",),
-    "crossing": ("crossing",),
-    "chord_order": ("policy.ties",),
-    "first_instrument": ("policy.drums", "policy.tempos", "policy.tracks"),
+    "cross_piece_boundaries": ("cross_piece_boundaries",),
+    "chord_order": ("read_policy.simultaneous_order",),
+    "first_instrument": ("read_policy.drums", "read_policy.tempos", "read_policy.tracks"),
     "zero_duration": ("sampler.processors",),
 }
 
@@ -76,10 +76,17 @@ def test_as_printed_turns_every_fault_on() -> None:
     printed = reference(as_printed=True)
     assert not differences(printed, reference(**dict.fromkeys(FAULTS, True)))
     assert settings_of_model(printed) == {"sigmoid": True, "point_estimates": True}
-    assert (printed.targets, printed.shuffle, printed.cross_piece_boundaries) == ("last", False, True)
+    assert (printed.targets, printed.shuffle, printed.cross_piece_boundaries) == (
+        "last",
+        False,
+        True,
+    )
     assert printed.input_transform == RawPitch()
     assert printed.sampler == Weighted()
-    assert (printed.read_policy.tracks, printed.read_policy.simultaneous_order) == ("instrument-0", "file")
+    assert (printed.read_policy.tracks, printed.read_policy.simultaneous_order) == (
+        "first-instrument",
+        "file",
+    )
     assert printed.read_policy.drums
     terms = printed.build_loss().terms
     assert (terms["step"], terms["duration"]) == ((AllPairs(), 20.0), (AllPairs(), 1.0))

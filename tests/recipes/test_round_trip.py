@@ -62,7 +62,9 @@ models: SearchStrategy[Any] = st.one_of(
         st.booleans(),
     ),
     st.builds(
-        lambda hidden, sigmoid: ModelSpec(ThreeHeadLSTM, {"hidden": hidden, "sigmoid": sigmoid}),
+        lambda hidden, sigmoid: ModelSpec(
+            ThreeHeadLSTM, {"hidden_size": hidden, "sigmoid": sigmoid}
+        ),
         counts,
         st.booleans(),
     ),
@@ -139,15 +141,15 @@ PARTS: dict[str, SearchStrategy[Any]] = {
     "loss": losses,
     "sampler": samplers,
     "input_transform": st.none() | st.just(RawPitch()),
-    "policy": policies,
-    "window": counts,
-    "crossing": st.booleans(),
-    "batch": counts,
+    "read_policy": policies,
+    "sequence_length": counts,
+    "cross_piece_boundaries": st.booleans(),
+    "batch_size": counts,
     "min_steps_per_epoch": st.integers(0, 1000),
     "shuffle": st.booleans(),
     "transforms": transforms,
     "training": configs,
-    "context": st.none() | counts,
+    "context_length": st.none() | counts,
 }
 recipes = st.builds(
     lambda parts, how: Recipe(**parts, targets=how[0], stateful=how[1]),
@@ -157,7 +159,7 @@ recipes = st.builds(
 
 
 def test_the_strategies_change_every_setting() -> None:
-    assert {*PARTS, "scored", "lanes"} == {field.name for field in fields(Recipe)}
+    assert {*PARTS, "targets", "stateful"} == {field.name for field in fields(Recipe)}
     assert {f.name for f in fields(TrainingConfig)} == {
         *[
             "epochs",
@@ -203,11 +205,11 @@ def test_the_three_ways_to_give_a_model_are_one() -> None:
     recipe = expressive()
     given_as = (
         functools.partial(NoteLSTM, hidden_size=8, field_order=["step", "pitch"]),
-        ModelSpec(NoteLSTM, {"hidden": 8, "field_order": ("step", "pitch")}),
+        ModelSpec(NoteLSTM, {"hidden_size": 8, "field_order": ("step", "pitch")}),
     )
     one, other = (replace(recipe, model=model) for model in given_as)
     assert one == other
-    assert one.model == ModelSpec(NoteLSTM, {"hidden": 8, "field_order": ("step", "pitch")})
+    assert one.model == ModelSpec(NoteLSTM, {"hidden_size": 8, "field_order": ("step", "pitch")})
     assert replace(recipe, model=NoteLSTM).model == ModelSpec(NoteLSTM)
     assert replace(recipe, model=NoteLSTM) != replace(recipe, model=ThreeHeadLSTM)
     with pytest.raises(PluginError, match="have no names: "):
@@ -234,8 +236,8 @@ def test_a_part_without_an_entry_point_is_noted_and_can_be_passed() -> None:
     ("change", "message"),
     [
         ({"windw": 3}, "unknown setting 'windw': did you mean 'window'"),
-        ({"window": "x"}, "window is 'x', not a whole number"),
-        ({"window": 0}, "window is 0, below 1"),
+        ({"sequence_length": "x"}, "window is 'x', not a whole number"),
+        ({"sequence_length": 0}, "window is 0, below 1"),
         ({"training": {"epoch": 3}}, r"'training\.epoch': did you mean 'training\.epochs'"),
         ({"training": 3}, "the record of the training is damaged"),
         ({"encoder": None}, "encoder"),

@@ -20,7 +20,7 @@ from notelstm.encoders import (
 )
 from notelstm.generation import Session
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.protocols import NoteEncoder, NoteModel, Processor
 from notelstm.sampling import (
     Ancestral,
@@ -45,7 +45,7 @@ D_DORIAN = {2, 4, 5, 7, 9, 11, 0}
 def random_model(encoder: NoteEncoder, kind: Any = NoteLSTM, **settings: Any) -> NoteModel:
     """It says something else at each note, but nothing that was learnt; chords are common."""
     torch.manual_seed(1)
-    model = kind(fields=encoder.fields, hidden=8, **settings)
+    model = kind(fields=encoder.fields, hidden_size=8, **settings)
     with torch.no_grad():
         for name, parameter in cast(nn.Module, model).named_parameters():
             if "linear.weight" in name or "heads" in name:
@@ -57,7 +57,7 @@ def random_model(encoder: NoteEncoder, kind: Any = NoteLSTM, **settings: Any) ->
                         parameter[:30] += 4
                     if field.role == "step":
                         parameter[0] += 3 if field.unit == "s" else 8
-                    if field.role == "metre":
+                    if field.role == "time_signature":
                         parameter[2] += 6
     return cast(NoteModel, model)
 
@@ -68,21 +68,21 @@ def player(name: str) -> tuple[NoteEncoder, NoteModel]:
     if name == "step first":
         encoder = LogTimeEncoder()
         order = ("step", "duration", "pitch", "velocity")
-        return encoder, random_model(encoder, embedding=4, field_order=order)
+        return encoder, random_model(encoder, embedding_dim=4, field_order=order)
     if name == "pitch first":
         encoder = LogTimeEncoder()
-        return encoder, random_model(encoder, embedding=4)
+        return encoder, random_model(encoder, embedding_dim=4)
     if name == "numbers":
         encoder = StepDurationEncoder()
-        return encoder, random_model(encoder, embedding=4)
+        return encoder, random_model(encoder, embedding_dim=4)
     if name == "mixtures":
         encoder = StepDurationEncoder()
-        return encoder, random_model(encoder, embedding=4, time_distribution="mixture")
+        return encoder, random_model(encoder, embedding_dim=4, time_distribution="mixture")
     if name == "points":
         encoder = StepDurationEncoder()
         return encoder, random_model(encoder, ThreeHeadLSTM)
     encoder = BeatEncoder() if name == "beats" else PerformanceEventEncoder()
-    return encoder, random_model(encoder, embedding=4)
+    return encoder, random_model(encoder, embedding_dim=4)
 
 
 ALL = ("step first", "pitch first", "numbers", "mixtures", "points", "beats", "events")
@@ -152,7 +152,7 @@ def test_under_the_cap(name: str, voices: int) -> None:
 @pytest.mark.parametrize("name", ["step first", "beats", "numbers"])
 def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name: str) -> None:
     start = np.arange(8) * 0.1
-    prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, beats=TempoMap())
+    prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, tempo_map=TempoMap())
     encoder, model = player(name)
     cap = MaxPolyphony(notes=2)
     (notes,) = played(name, cap, batch_size=1, prompt=prompt)
@@ -167,8 +167,8 @@ def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name:
     step = next(field for field in encoder.fields if field.role == "step")
     if model.field_order.index(step.name) < model.field_order.index("pitch"):
         # No time passes, all voices are taken: only what sounds can be struck again.
-        metre = {"metre": 2.0} if name == "beats" else {}  # that of the prompt
-        rows = np.concatenate([session.next(step=0.0, **metre) for _ in range(20)])
+        time_signature = {"time_signature": 2.0} if name == "beats" else {}  # that of the prompt
+        rows = np.concatenate([session.next(step=0.0, **time_signature) for _ in range(20)])
         assert set(
             rows[
                 :, encoder.fields.index(next(f for f in encoder.fields if f.role == "pitch"))
@@ -200,8 +200,8 @@ def test_on_the_grid(name: str) -> None:
 
     processors: tuple[Processor, ...] = (snap,)
     if name == "beats":
-        # Bars of whole lines, and one metre, so that lines stay where they are.
-        processors = (ForbidValues(role="metre", values=(0, 1, *range(3, 15))), snap)
+        # Bars of whole lines, and one time signature, so that lines stay where they are.
+        processors = (ForbidValues(role="time_signature", values=(0, 1, *range(3, 15))), snap)
     free = np.concatenate([off(notes) for notes in played(name, *processors[:-1], notes=60)])
     assert free.max() > 0.05
     step = next((f for f in player(name)[0].fields if f.role == "step"), None)

@@ -64,7 +64,7 @@ def left(processor: Processor, field: Field, *contexts: SamplingContext) -> list
     return [int(c) for c in kept(processor, field, even(field), *contexts)[0].nonzero()]
 
 
-def lane(*rows: tuple[float, float, float], **known: float) -> SamplingContext:
+def sequence(*rows: tuple[float, float, float], **known: float) -> SamplingContext:
     """A lane that played pitch, step and duration of each row."""
     tracker = RowTracker(StepDurationEncoder())
     for row in rows:
@@ -301,7 +301,7 @@ def test_of_masks_with_nothing_in_common_the_first_holds() -> None:
 
 def test_no_repeat_by_hand() -> None:
     played = [60, 62, 64, 60, 62]
-    context = lane(*((pitch, 0.5, 0.4) for pitch in played))
+    context = sequence(*((pitch, 0.5, 0.4) for pitch in played))
     every = set(range(128))
     assert every - set(left(NoRepeatNGram(ngram_size=3, history=9), PITCH, context)) == {64}
     assert every - set(left(NoRepeatNGram(ngram_size=2, history=9), PITCH, context)) == {64}
@@ -309,11 +309,11 @@ def test_no_repeat_by_hand() -> None:
     assert every - set(left(NoRepeatNGram(ngram_size=4, history=9), PITCH, context)) == set()
     assert every - set(left(NoRepeatNGram(ngram_size=3, history=4), PITCH, context)) == set()
     assert every - set(left(NoRepeatNGram(ngram_size=6, history=9), PITCH, context)) == set()
-    assert left(NoRepeatNGram(ngram_size=1), PITCH, lane()) == list(range(128))
+    assert left(NoRepeatNGram(ngram_size=1), PITCH, sequence()) == list(range(128))
 
 
 def test_repetition_penalty_by_hand() -> None:
-    context = lane(*((pitch, 0.5, 0.4) for pitch in (60, 60, 62, 64)))
+    context = sequence(*((pitch, 0.5, 0.4) for pitch in (60, 60, 62, 64)))
     logits = torch.randn(1, 128)
     weights = torch.rand(1, 128)
     got = RepetitionPenalty(penalty=4.0, history=3)(PITCH, Categorical(logits, weights), [context])
@@ -358,7 +358,7 @@ class Plain(Tracker):
 
 
 def test_the_defaults_of_a_tracker_are_enough_for_most_processors() -> None:
-    good = lane((60, 0, 1), (62, 0.5, 1), (64, 0.0, 1))
+    good = sequence((60, 0, 1), (62, 0.5, 1), (64, 0.0, 1))
     plain = SamplingContext({}, Plain(good.tracker))
     for processor in (NoRepeatNGram(ngram_size=1), MaxChordSize(notes=2)):
         field = PITCH if isinstance(processor, NoRepeatNGram) else EVENT
@@ -368,7 +368,7 @@ def test_the_defaults_of_a_tracker_are_enough_for_most_processors() -> None:
 
 
 def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
-    good = lane((60, 0, 1), (62, 0.5, 1)).tracker
+    good = sequence((60, 0, 1), (62, 0.5, 1)).tracker
     plain, rows = Plain(good.copy()), np.array([[64, 0.25, 1], [65, 0, 0.5]], dtype=np.float32)
     assert plain.position == good.position == 0.5
     assert plain.seconds_per_unit == good.seconds_per_unit
@@ -388,7 +388,7 @@ def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
 
 
 def test_the_cap_by_hand() -> None:
-    context = lane((60, 0, 1.0), (64, 0.5, 0.1), (67, 0.0, 0.3))  # left: 0.5, 0.1 and 0.3 s
+    context = sequence((60, 0, 1.0), (64, 0.5, 0.1), (67, 0.0, 0.3))  # left: 0.5, 0.1 and 0.3 s
     values = np.array(STEP.values)
     for voices, least in ((1, 0.5), (2, 0.3), (3, 0.1), (4, 0.0)):
         steps = values[left(MaxPolyphony(notes=voices), STEP, context)]
@@ -402,13 +402,16 @@ def test_the_cap_by_hand() -> None:
     assert left(MaxPolyphony(notes=2), PITCH, long) == list(range(128))
     assert left(MaxPolyphony(notes=1), PITCH, context) == list(range(128))
     # Of a pitch that was struck twice, the later end counts, once.
-    twice = lane((60, 0, 1.0), (60, 0.5, 0.2), (67, 0.0, 0.1))
+    twice = sequence((60, 0, 1.0), (60, 0.5, 0.2), (67, 0.0, 0.1))
     assert values[left(MaxPolyphony(notes=2), STEP, twice)].min() == pytest.approx(0.1)
     assert values[left(MaxPolyphony(notes=1), STEP, twice)].min() == pytest.approx(0.5)
 
 
 def test_the_largest_chord_by_hand() -> None:
-    chord, other = lane((60, 0, 1), (64, 0.5, 1), (67, 0, 1)), lane((60, 0, 1), (64, 0.5, 1))
+    chord, other = (
+        sequence((60, 0, 1), (64, 0.5, 1), (67, 0, 1)),
+        sequence((60, 0, 1), (64, 0.5, 1)),
+    )
     assert left(MaxChordSize(notes=2), STEP, chord)[0] == 1
     assert left(MaxChordSize(notes=3), STEP, chord)[0] == 0
     assert left(MaxChordSize(notes=2), STEP, other)[0] == 0
@@ -417,29 +420,36 @@ def test_the_largest_chord_by_hand() -> None:
 
 
 def test_the_grid_by_hand() -> None:
-    steps = np.array(STEP.values)[left(GridSnap(grid=0.1), STEP, lane((60, 0, 1), (60, 0.13, 1)))]
+    steps = np.array(STEP.values)[
+        left(GridSnap(grid=0.1), STEP, sequence((60, 0, 1), (60, 0.13, 1)))
+    ]
     assert steps[:5].tolist() == pytest.approx([0, 0.07, 0.17, 0.27, 0.37])
-    point = GridSnap(grid=0.25)(SECONDS, PointEstimate(torch.tensor([0.3])), [lane((60, 0.1, 1))])
+    point = GridSnap(grid=0.25)(
+        SECONDS, PointEstimate(torch.tensor([0.3])), [sequence((60, 0.1, 1))]
+    )
     assert float(point.mode()) == pytest.approx(0.4)
-    still = GridSnap(grid=0.25)(SECONDS, PointEstimate(torch.tensor([0.0])), [lane((60, 0.5, 1))])
+    still = GridSnap(grid=0.25)(
+        SECONDS, PointEstimate(torch.tensor([0.0])), [sequence((60, 0.5, 1))]
+    )
     assert float(still.mode()) == 0
     # 0.1 and 0.2 are a little more than 0.3, and on its line all the same.
     near = GridSnap(grid=0.1)(
-        SECONDS, PointEstimate(torch.zeros(1)), [lane((60, 0.1, 1), (60, 0.2, 1))]
+        SECONDS, PointEstimate(torch.zeros(1)), [sequence((60, 0.1, 1), (60, 0.2, 1))]
     )
     assert abs(float(near.mode())) < 1e-6
     beats = Field.categorical("step", "step", values=(0.0, 0.5, 1.0), unit="beat")
-    assert left(GridSnap(), beats, lane()) == [0, 1, 2]
+    assert left(GridSnap(), beats, sequence()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("fast", "share"), [(lane(*[(60, 0.01, 0.1)] * 30), 0.4), (lane(*[(60, 2.0, 0.1)] * 30), 2.0)]
+    ("fast", "share"),
+    [(sequence(*[(60, 0.01, 0.1)] * 30), 0.4), (sequence(*[(60, 2.0, 0.1)] * 30), 2.0)],
 )
 def test_density_bends_towards_what_makes_up_for_it(fast: SamplingContext, share: float) -> None:
     got = NoteDensity(notes_per_second=4.0)(STEP, even(STEP), [fast])
     wanted = STEP.values[int(got.mode())]
     assert wanted == pytest.approx(1.25, abs=0.05) if share < 1 else wanted == 0
-    steady = lane(*[(60, 0.25, 0.1)] * 30)
+    steady = sequence(*[(60, 0.25, 0.1)] * 30)
     level = NoteDensity(notes_per_second=4.0)(STEP, even(STEP), [steady])
     assert isinstance(level, Categorical)
     assert float(level.logits.std()) < 1e-3
@@ -495,7 +505,7 @@ def test_what_changes_nothing_returns_what_it_was_given() -> None:
     for processor in idle:
         for field in (PITCH, STEP):
             given = even(field)
-            assert processor(field, given, [lane()]) is given
+            assert processor(field, given, [sequence()]) is given
     others: tuple[Processor, ...] = (MaxPolyphony(), MaxChordSize(), GridSnap())
     for processor in others:
-        assert processor(VELOCITY, prediction, [lane()]) is prediction
+        assert processor(VELOCITY, prediction, [sequence()]) is prediction

@@ -25,17 +25,19 @@ CLASSES = LogTimeEncoder().fields
 DRAWS = 20_000
 
 
-def noise(lanes: int = DRAWS, seed: int = 0) -> Tensor:
-    return torch.rand(lanes, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def noise(batch_size: int = DRAWS, seed: int = 0) -> Tensor:
+    return torch.rand(
+        batch_size, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def shares(sampler: Ancestral | Weighted, prediction: Categorical) -> Tensor:
     """How often each class is drawn."""
-    lanes = Categorical(
+    batch_size = Categorical(
         prediction.logits.expand(DRAWS, -1),
         None if prediction.weights is None else prediction.weights.expand(DRAWS, -1),
     )
-    drawn = sampler(PITCH, lanes, noise(), [])
+    drawn = sampler(PITCH, batch_size, noise(), [])
     return torch.bincount(drawn, minlength=prediction.logits.shape[-1]).double() / DRAWS
 
 
@@ -83,12 +85,12 @@ def test_greedy_takes_the_mode_whatever_the_noise() -> None:
 
 
 def test_points_and_normals_are_drawn_by_all() -> None:
-    lanes = noise()
+    batch_size = noise()
     for sampler in (Ancestral(), Weighted()):
-        same = sampler(STEP, PointEstimate(torch.full((DRAWS,), 0.3)), lanes, [])
+        same = sampler(STEP, PointEstimate(torch.full((DRAWS,), 0.3)), batch_size, [])
         assert torch.all(same == 0.3)
         normal = Normal(torch.full((DRAWS,), 2.0), torch.full((DRAWS,), 0.5))
-        drawn = sampler(STEP, normal, lanes, [])
+        drawn = sampler(STEP, normal, batch_size, [])
         assert float(drawn.mean()) == pytest.approx(2.0, abs=0.02)
         assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
 
@@ -160,7 +162,11 @@ def test_no_class_long_enough_leaves_what_there_was() -> None:
     assert torch.equal(kept.probabilities, confined.probabilities)
 
 
-@given(strategies.logits(6, lanes=3), strategies.masks(6, lanes=3), strategies.masks(6, lanes=3))
+@given(
+    strategies.logits(6, batch_size=3),
+    strategies.masks(6, batch_size=3),
+    strategies.masks(6, batch_size=3),
+)
 def test_allowing_only_some_never_leaves_nothing(
     logits: Tensor, possible: Tensor, allowed: Tensor
 ) -> None:
@@ -168,10 +174,10 @@ def test_allowing_only_some_never_leaves_nothing(
     after = allow_only(before, allowed)
     assert isinstance(after, Categorical)
     left = after.logits > -math.inf
-    for lane in range(3):
-        both = possible[lane] & allowed[lane]
-        wanted = both if bool(both.any()) else possible[lane]
-        assert torch.equal(left[lane], wanted)
+    for sequence in range(3):
+        both = possible[sequence] & allowed[sequence]
+        wanted = both if bool(both.any()) else possible[sequence]
+        assert torch.equal(left[sequence], wanted)
 
 
 def test_settings_are_checked() -> None:

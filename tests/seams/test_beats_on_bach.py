@@ -1,4 +1,4 @@
-"""Beats all the way: chorales in, a model in beats, new music with bars and tempi out."""
+"""Beats all the way: chorales in, a model in beats, new music with bars and tempos out."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def test_what_it_writes_has_bars_and_a_tempo(bundle: Bundle, tmp_path: Path) -> 
     notelstm.write_midi(music, tmp_path / "out.mid")
     back = notelstm.read_midi(tmp_path / "out.mid")
     assert back.tempo_map is not None
-    for column in ("meter_beats", "numerators", "denominators"):
+    for column in ("time_signature_beats", "numerators", "denominators"):
         wanted = getattr(music.tempo_map, column)
         assert getattr(back.tempo_map, column).tolist() == pytest.approx(wanted.tolist()), column
     assert np.allclose(back.tempo_map.tempos[:1], music.tempo_map.tempos[:1], rtol=1e-4)
 
 
 def test_it_goes_on_in_the_bar_where_the_prompt_ends(bundle: Bundle, chorales: list[Notes]) -> None:
-    """What is new is encoded as it was drawn: in the metre, and at the places, of the whole."""
+    """New notes are encoded as they were sampled, with the bars and positions of the whole."""
     prompt = chorales[12][:41]
     session = notelstm.Session(bundle.generation_model, bundle.encoder, Ancestral(), seed=1)
     session.feed(bundle.encoder.encode(prompt))
@@ -78,7 +78,7 @@ def test_it_goes_on_in_the_bar_where_the_prompt_ends(bundle: Bundle, chorales: l
 
 def test_a_prompt_without_beats_is_told_what_it_lacks(bundle: Bundle) -> None:
     bare = Notes(start=[0, 1], end=[1, 2], pitch=60)
-    with pytest.raises(notelstm.NotelstmError, match="tempo and metre map"):
+    with pytest.raises(notelstm.NotelstmError, match="tempo and time signature map"):
         notelstm.generate(bundle, 5, prompt=bare)
-    with_one = replace(bare, beats=notelstm.TempoMap())
+    with_one = replace(bare, tempo_map=notelstm.TempoMap())
     assert len(notelstm.generate(bundle, 5, prompt=with_one)) == 5

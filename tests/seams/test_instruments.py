@@ -102,7 +102,7 @@ def test_the_grid_of_the_evaluation_keeps_instruments(piece: Notes) -> None:
 def test_a_fingerprint_tells_instruments(name: str) -> None:
     recipe, piece = expressive(hidden_size=4), orchestra(100)
     recipe = replace(recipe, training=replace(recipe.training, epochs=0))
-    recipe = replace(recipe, transforms=(), batch=4)
+    recipe = replace(recipe, transforms=(), batch_size=4)
     plain = replace(piece, program=None, drum=None, track=None)
     zeros = np.zeros(100, np.int64)
     silent = replace(plain, program=zeros, drum=zeros > 0, track=zeros)
@@ -175,7 +175,7 @@ def test_a_key_of_the_content_counts_percussion_as_it_is() -> None:
 
 def test_a_recipe_transposes_all_but_percussion() -> None:
     recipe = expressive(hidden_size=4)
-    recipe = replace(recipe, encoder=LogTimeEncoder(), lanes=True, shuffle=False, batch=1)
+    recipe = replace(recipe, encoder=LogTimeEncoder(), stateful=True, shuffle=False, batch_size=1)
     piece = orchestra(100)
     rows = [recipe.encoder.encode(piece)]
     assert piece.drum is not None

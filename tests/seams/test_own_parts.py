@@ -88,7 +88,7 @@ class Uniform(nn.Module):
 def own_recipe() -> Recipe:
     training = TrainingConfig(epochs=1, checkpoint_every=1)
     return replace(
-        reference(), encoder=PlainEncoder(), sampler=plain_sampler, training=training, batch=8
+        reference(), encoder=PlainEncoder(), sampler=plain_sampler, training=training, batch_size=8
     )
 
 
@@ -116,7 +116,9 @@ def test_targets_of_classes_are_class_ids() -> None:
     terms = {field.name: (plain_term, 1.0) for field in CLASSES.fields}
     recipe = expressive(hidden_size=8)
     rows = recipe.encode([PIECE])
-    batches = WindowBatches(dataset=SequenceDataset(rows, sequence_length=8, targets="every"), batch_size=4)
+    batches = WindowBatches(
+        dataset=SequenceDataset(rows, sequence_length=8, targets="every"), batch_size=4
+    )
     own, built_in = (
         measure_terms(NoteLSTM(fields=CLASSES.fields, hidden_size=8), loss, batches)
         for loss in (CompositeLoss(terms=terms), CompositeLoss.for_fields(CLASSES.fields))
@@ -135,7 +137,8 @@ def test_a_model_without_parameters_plays_and_is_scored() -> None:
 
 def test_measuring_leaves_dropout_and_the_global_generator_alone() -> None:
     batches = WindowBatches(
-        dataset=SequenceDataset([CLASSES.encode(PIECE)], sequence_length=8, targets="every"), batch_size=4
+        dataset=SequenceDataset([CLASSES.encode(PIECE)], sequence_length=8, targets="every"),
+        batch_size=4,
     )
     model = NoteLSTM(fields=CLASSES.fields, hidden_size=8, dropout=0.5)
     before = torch.get_rng_state()
@@ -241,5 +244,7 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     loss = CompositeLoss.for_fields(CLASSES.fields)
     with pytest.raises(ConfigError, match="there is no device"):
         Trainer(
-            NoteLSTM(fields=CLASSES.fields, hidden_size=8), loss, config=TrainingConfig(device=device)
+            NoteLSTM(fields=CLASSES.fields, hidden_size=8),
+            loss,
+            config=TrainingConfig(device=device),
         )

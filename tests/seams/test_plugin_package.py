@@ -69,7 +69,7 @@ def test_trained_by_name_and_missed_where_it_is_not_installed(site: Path, tmp_pa
 
     trained = machine.run(
         *["notelstm", "train", str(GOLDEN), "-o", "model.notelstm", "--recipe", "intervals"],
-        *["--epochs", "2", "--set", "options.hidden=16", "encoder.anchor=64"],
+        *["--epochs", "2", "--set", "options.hidden_size=16", "encoder.anchor=64"],
         *["sampler.processors=[{name='small-leaps', semitones=5}, {name='min-duration'}]"],
     )
     assert trained.returncode == 0, trained.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from notelstm.errors import MidiError, NoNotesError
 from notelstm.midi.policy import ReadPolicy
-from notelstm.midi.pretty import PrettyMidiReader
+from notelstm.midi.pretty_midi_reader import PrettyMidiReader
 from notelstm.midi.reading import Reader
 from notelstm.midi.report import ReadReport
 from notelstm.notes import Notes

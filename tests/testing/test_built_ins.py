@@ -22,7 +22,7 @@ from notelstm.encoders.tracker import TrackingEncoder
 from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.predictions import Normal, PointEstimate
 from notelstm.protocols import Processor, Sampler, SamplingContext
 from notelstm.sampling import (
@@ -94,18 +94,20 @@ def test_log_time_encoder() -> None:
 
 
 def written(piece: Notes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Onsets and ends of what BeatEncoder states it keeps, but for the classes of tempi.
+    """Onsets and ends of what BeatEncoder states it keeps, but for the classes of tempos.
 
     Times are in twelfths of a beat, and each tempo holds from an onset to the next.
     """
     assert piece.tempo_map is not None
     at = np.rint(piece.tempo_map.beats_at(piece.start) * 12) / 12
-    length = np.rint(np.diff(piece.tempo_map.beats_at([piece.start, piece.end]), axis=0)[0] * 12) / 12
+    length = (
+        np.rint(np.diff(piece.tempo_map.beats_at([piece.start, piece.end]), axis=0)[0] * 12) / 12
+    )
     knots = np.unique(at)
     ahead = piece.tempo_map.beats_at(piece.tempo_map.seconds_at(knots) + 1e-7) - knots
-    tempi = ahead * 60 / 1e-7
-    seconds = np.append(0.0, np.cumsum(np.diff(knots) * 60 / tempi[:-1]))
-    heard = TempoMap(seconds=seconds, tempi=tempi)
+    tempos = ahead * 60 / 1e-7
+    seconds = np.append(0.0, np.cumsum(np.diff(knots) * 60 / tempos[:-1]))
+    heard = TempoMap(seconds=seconds, tempos=tempos)
     begin = at - knots[0]
     return heard.seconds_at(begin), heard.seconds_at(begin + np.maximum(length, 1 / 12))
 
@@ -136,17 +138,17 @@ def test_beat_encoder() -> None:
         pieces=strategies.notes(
             longest_rest=3.9,
             durations=(0.005, 3.9),
-            beats=strategies.beat_maps(tempi=(20, 240)),
+            beats=strategies.beat_maps(tempos=(20, 240)),
         ),
-        hour=replace(long, beats=TempoMap(seconds=[0, 1000], tempi=[48.5, 44])),
+        hour=replace(long, tempo_map=TempoMap(seconds=[0, 1000], tempos=[48.5, 44])),
         refuses=[
             Notes(start=[0], end=[1], pitch=[60]),
-            Notes(start=[0, 1], end=[1, 2], pitch=60, beats=TempoMap(tempi=[14])),
+            Notes(start=[0, 1], end=[1, 2], pitch=60, tempo_map=TempoMap(tempos=[14])),
             Notes(
                 start=[0],
                 end=[1],
                 pitch=60,
-                beats=TempoMap(meter_beats=[0], numerators=[13], denominators=[4]),
+                tempo_map=TempoMap(time_signature_beats=[0], numerators=[13], denominators=[4]),
             ),
         ],
     )
@@ -177,7 +179,11 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     torch.manual_seed(0)
     check_model(
         ThreeHeadLSTM(
-            fields=STEP_DURATION, hidden_size=16, num_layers=layers, sigmoid=faults, point_estimates=faults
+            fields=STEP_DURATION,
+            hidden_size=16,
+            num_layers=layers,
+            sigmoid=faults,
+            point_estimates=faults,
         )
     )
 
@@ -260,20 +266,20 @@ def test_shortest_duration(seconds: float) -> None:
 
 def in_lanes(encoder: TrackingEncoder, piece: Notes) -> list[SamplingContext]:
     """Six lanes that have come to different places in the rows of a piece."""
-    rows, lanes = encoder.encode(piece), []
+    rows, batch_size = encoder.encode(piece), []
     for k in range(6):
         tracker = encoder.tracker()
         for row in rows[: len(rows) * k // 6]:
             tracker.push(row)
-        lanes.append(SamplingContext({}, tracker))
-    return lanes
+        batch_size.append(SamplingContext({}, tracker))
+    return batch_size
 
 
 IN_BARS = Notes(
     start=[0, 0, 0.5, 0.5, 1, 1.25, 1.25, 2],
     end=[1, 1, 1, 2, 3, 3, 3, 3],
     pitch=[60, 64, 60, 67, 62, 64, 72, 60],
-    beats=TempoMap(tempi=[100], meter_beats=[1], numerators=[3], denominators=[4]),
+    tempo_map=TempoMap(tempos=[100], time_signature_beats=[1], numerators=[3], denominators=[4]),
 )
 PROCESSORS: list[tuple[Processor, set[Role]]] = [
     (TopK(k=1), set()),
@@ -308,9 +314,9 @@ PROCESSORS: list[tuple[Processor, set[Role]]] = [
 def test_processors(processor: Processor, roles: set[Role]) -> None:
     check_processor(processor, roles=roles or None)
     piece, event = in_lanes(BeatEncoder(), IN_BARS), PerformanceEventEncoder()
-    check_processor(processor, roles=roles or None, fields=BEATS, lanes=piece)
+    check_processor(processor, roles=roles or None, fields=BEATS, contexts=piece)
     # Of events they change the note-ons, and so the one field there is.
-    check_processor(processor, roles=None, fields=EVENTS, lanes=in_lanes(event, IN_BARS))
+    check_processor(processor, roles=None, fields=EVENTS, contexts=in_lanes(event, IN_BARS))
 
 
 def own(kind: str) -> list[plugins.Plugin]:

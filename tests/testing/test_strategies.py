@@ -14,7 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 
 from notelstm.fields import Field, Rows
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.testing import strategies
 from notelstm.testing.makers import long_piece, random_rows, without_overlaps
 
@@ -59,9 +59,11 @@ def off_quarters(piece: Notes, beats: TempoMap) -> NDArray[np.float64]:
 
 
 def metres_change_by(beats: TempoMap) -> NDArray[np.float64]:
-    """Bars from each metre to another that follows it."""
+    """Bars from each time signature to another that follows it."""
     changes = np.diff(beats.numerators / beats.denominators + beats.numerators) != 0
-    bars = np.diff(beats.time_signature_beats) * beats.denominators[:-1] / (4 * beats.numerators[:-1])
+    bars = (
+        np.diff(beats.time_signature_beats) * beats.denominators[:-1] / (4 * beats.numerators[:-1])
+    )
     return np.asarray(bars[changes])
 
 
@@ -81,22 +83,26 @@ BEATS: dict[str, Callable[[Notes], bool]] = {
     "a tempo change within a note": mapped(
         lambda n, b: any(((n.start < at) & (at < n.end)).any() for at in tempi_change(b))
     ),
-    "no metre": mapped(lambda n, b: b.time_signature_beats.size == 0),
-    "a metre change at a bar line": mapped(
+    "no time signature": mapped(lambda n, b: b.time_signature_beats.size == 0),
+    "a time signature change at a bar line": mapped(
         lambda n, b: (np.abs(metres_change_by(b) % 1) < 1e-9).any()
     ),
-    "a metre change within a bar": mapped(lambda n, b: (metres_change_by(b) % 1 > 0.01).any()),
-    "a metre change between onsets": mapped(
+    "a time signature change within a bar": mapped(
+        lambda n, b: (metres_change_by(b) % 1 > 0.01).any()
+    ),
+    "a time signature change between onsets": mapped(
         lambda n, b: (
             (b.time_signature_beats[1:] > b.beats_at(n.start[0]))
             & (b.time_signature_beats[1:] < b.beats_at(n.start[-1]))
         ).any()
     ),
-    "a metre stated again": mapped(
+    "a time signature stated again": mapped(
         lambda n, b: ((np.diff(b.numerators) == 0) & (np.diff(b.denominators) == 0)).any()
     ),
     "a pick-up": mapped(
-        lambda n, b: b.time_signature_beats.size > 0 and b.beats_at(n.start[0]) < b.time_signature_beats[0]
+        lambda n, b: (
+            b.time_signature_beats.size > 0 and b.beats_at(n.start[0]) < b.time_signature_beats[0]
+        )
     ),
     "onsets on the beat": mapped(
         lambda n, b: np.unique(n.start).size > 2 and not (off_quarters(n, b) > 1e-6).any()
@@ -127,13 +133,13 @@ def test_notes_with_beats_are_of_every_kind() -> None:
     beaten = strategies.notes(longest_rest=4.0, beats=strategies.beat_maps())
     assert seen(beaten, BEATS) == set(BEATS)
     assert seen(strategies.notes(), BEATS) == set()
-    waltz = strategies.beat_maps(tempi=(50, 50), metres=[(3, 4)])
+    waltz = strategies.beat_maps(tempos=(50, 50), time_signatures=[(3, 4)])
     other = mapped(lambda n, b: (b.tempos != 50).any() or (b.numerators != 3).any())
     assert seen(strategies.notes(beats=waltz), {"other": other, **BEATS}) == {
         "one tempo",
-        "no metre",
-        "a metre change between onsets",
-        "a metre stated again",
+        "no time signature",
+        "a time signature change between onsets",
+        "a time signature stated again",
         "a pick-up",
         "onsets off any grid",
         "onsets on the beat",

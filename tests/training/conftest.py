@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
+from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -52,7 +52,7 @@ def windows() -> Study:
     )
 
 
-def lanes() -> Study:
+def batch_size() -> Study:
     """Every row scored, state carried from batch to batch, dropout."""
     encoder = LogTimeEncoder()
     rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def ctrl_c_is_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(params=[windows, lanes])
+@pytest.fixture(params=[windows, batch_size])
 def make(request: pytest.FixtureRequest) -> Callable[[], Study]:
     """Makes the same study each time."""
     made: Callable[[], Study] = request.param

@@ -24,7 +24,7 @@ import torch
 from torch import distributed
 
 from notelstm.batch import Batch
-from notelstm.data import Augmented, StatefulBatches, SequenceDataset, Transpose, WindowBatches
+from notelstm.data import Augmented, SequenceDataset, StatefulBatches, Transpose, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -53,31 +53,42 @@ def windows(dropout: float, batch: int = 16) -> tuple[Any, Any, Any, Any]:
     generator = np.random.default_rng(0)
     rows = [encoder.encode(long_piece(generator, count=n, seconds=n / 8)) for n in (43, 42, 30)]
     batches = WindowBatches(dataset=SequenceDataset(rows[:2], sequence_length=10), batch_size=batch)
-    held_out = WindowBatches(dataset=SequenceDataset(rows[2:], sequence_length=10), batch_size=batch)
+    held_out = WindowBatches(
+        dataset=SequenceDataset(rows[2:], sequence_length=10), batch_size=batch
+    )
     torch.manual_seed(1)
     model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=8)
     loss = CompositeLoss.for_fields(encoder.fields, continuous=PositivePressure())
     return model, loss, batches, held_out
 
 
-def lanes(dropout: float, batch: int = 3) -> tuple[Any, Any, Any, Any]:
+def batch_size(dropout: float, batch: int = 3) -> tuple[Any, Any, Any, Any]:
     """Every row scored, in another key each time, the state carried from batch to batch."""
     encoder = LogTimeEncoder()
     generator = np.random.default_rng(0)
     rows = [encoder.encode(long_piece(generator, count=n, seconds=n / 8)) for n in (60, 40, 50)]
 
     def made(some: Any) -> StatefulBatches:
-        return StatefulBatches(dataset=SequenceDataset(some, sequence_length=7, targets="every"), batch_size=batch)
+        return StatefulBatches(
+            dataset=SequenceDataset(some, sequence_length=7, targets="every"), batch_size=batch
+        )
 
     changed = Augmented(batches=made(rows[:2]), fields=encoder.fields, transforms=(Transpose(),))
     torch.manual_seed(1)
     model = NoteLSTM(
-        fields=encoder.fields, hidden_size=8, embedding_dim=4, sounding_features=True, dropout=dropout
+        fields=encoder.fields,
+        hidden_size=8,
+        embedding_dim=4,
+        sounding_features=True,
+        dropout=dropout,
     )
     return model, CompositeLoss.for_fields(encoder.fields), changed, made(rows[2:])
 
 
-KINDS: dict[str, Callable[..., tuple[Any, Any, Any, Any]]] = {"windows": windows, "lanes": lanes}
+KINDS: dict[str, Callable[..., tuple[Any, Any, Any, Any]]] = {
+    "windows": windows,
+    "stateful": batch_size,
+}
 
 
 @dataclass(frozen=True)
@@ -87,12 +98,12 @@ class Unshared:
     batches: Any
 
     @property
-    def steps(self) -> int:
-        return int(self.batches.steps)
+    def num_batches(self) -> int:
+        return int(self.batches.num_batches)
 
     @property
-    def carries(self) -> bool:
-        return bool(self.batches.carries)
+    def stateful(self) -> bool:
+        return bool(self.batches.stateful)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         yield from self.batches.epoch(number, first)
@@ -110,7 +121,7 @@ def train(
     **options: Any,
 ) -> Outcome:
     """One process's part of a run, and what it came to."""
-    sizes = {} if batch is None else {"batch": batch}
+    sizes = {} if batch is None else {"batch_size": batch}
     model, loss, batches, held_out = KINDS[kind](dropout, **sizes)
     settings = {"epochs": 3, "learning_rate": 0.02, "max_grad_norm": 0.5, "schedule": "cosine"}
     config = TrainingConfig(**{**settings, "device": "cpu", "checkpoint_every": 1, **options})
@@ -210,11 +221,11 @@ def curves(place: Path) -> dict[str, Any]:
     plans: dict[str, tuple[str, dict[str, Any]]] = {
         "windows": ("windows", {}),
         "windows, two batches to a step": ("windows", {"accumulate_grad_batches": 2}),
-        "lanes": ("lanes", {"optimizer": "adamw", "weight_decay": 0.01}),
-        "lanes, two batches to a step": ("lanes", {"accumulate_grad_batches": 2}),
-        "lanes, fewer than processes": ("lanes", {"batch": 2}),
-        "lanes, half precision": ("lanes", {"precision": "bfloat16"}),
-        "lanes, read whole": ("lanes", {"shared": False}),
+        "stateful": ("stateful", {"optimizer": "adamw", "weight_decay": 0.01}),
+        "lanes, two batches to a step": ("stateful", {"accumulate_grad_batches": 2}),
+        "lanes, fewer than processes": ("stateful", {"batch_size": 2}),
+        "lanes, half precision": ("stateful", {"precision": "bfloat16"}),
+        "lanes, read whole": ("stateful", {"shared": False}),
     }
     return {
         name: {
@@ -231,7 +242,7 @@ def one_precision(place: Path) -> dict[str, Any]:
 
     def work() -> Outcome:
         precision._times = lambda *_: (2.0, 1.0) if rank() == 0 else (1.0, 2.0)
-        return train("lanes", precision="auto", epochs=1)
+        return train("stateful", precision="auto", epochs=1)
 
     return {"ranks": together(place, 2, work)}
 
@@ -242,7 +253,7 @@ def early_stop(place: Path) -> dict[str, Any]:
 
     def work() -> Outcome:
         return train(
-            "lanes", [EarlyStopping(patience=1, min_delta=1.0), FirstKept()], place / "run"
+            "stateful", [EarlyStopping(patience=1, min_delta=1.0), FirstKept()], place / "run"
         )
 
     return {"ranks": together(place, 2, work), "best": torch.load(place / "run" / "best.pt")}
@@ -256,7 +267,7 @@ def time_budget(place: Path) -> dict[str, Any]:
         now = [0.0]
         distributed.all_reduce = ticks(now, distributed.all_reduce)
         time.monotonic = lambda: now[0]
-        return train("lanes", [TimeBudget(minutes=1)], epochs=None)
+        return train("stateful", [TimeBudget(minutes=1)], epochs=None)
 
     def ticks(now: list[float], function: Any) -> Any:
         def called(*given: Any) -> Any:
@@ -286,11 +297,11 @@ def divergence(place: Path) -> dict[str, Any]:
 
     def work() -> Outcome:
         spoil(1)
-        return train("lanes", [DivergenceGuard(), JSONLogger()], place / "run")
+        return train("stateful", [DivergenceGuard(), JSONLogger()], place / "run")
 
     def unguarded() -> Outcome:
         spoil(1)
-        return train("lanes")
+        return train("stateful")
 
     ranks = together(place, 2, work)
     return {"ranks": ranks, "unguarded": together(place, 2, unguarded), **files_of(place / "run")}
@@ -302,7 +313,7 @@ def interrupted(place: Path, folder: Path, count: int, **options: Any) -> list[O
     def work() -> Outcome:
         if rank() == count - 1:
             everywhere(8, lambda run: os.kill(os.getpid(), signal.SIGINT))
-        return train("lanes", made(), folder, dropout=0.3, **options)
+        return train("stateful", made(), folder, dropout=0.3, **options)
 
     return together(place, count, work)
 
@@ -316,15 +327,15 @@ def resume(place: Path) -> dict[str, Any]:
     """A run that was interrupted, and one that lost a process, come to the same end."""
 
     def whole() -> Outcome:
-        return train("lanes", made(), place / "whole", dropout=0.3)
+        return train("stateful", made(), place / "whole", dropout=0.3)
 
     def lost() -> Outcome:
         if rank() == 1:
             everywhere(8, lambda run: os.kill(os.getpid(), signal.SIGKILL))
-        return train("lanes", made(), place / "lost", dropout=0.3)
+        return train("stateful", made(), place / "lost", dropout=0.3)
 
     def goes_on(folder: str) -> Callable[[], Outcome]:
-        return lambda: train("lanes", made(), place / folder, dropout=0.3, resume=True)
+        return lambda: train("stateful", made(), place / folder, dropout=0.3, resume=True)
 
     found: dict[str, Any] = {"whole": together(place, 2, whole)}
     found["interrupted"] = interrupted(place, place / "cut", 2)
@@ -340,7 +351,7 @@ def lanes_that_are_empty(place: Path) -> dict[str, Any]:
     """The last of four processes has lanes, but nothing in them, in each batch of an epoch."""
     batch = 12
     while True:
-        _, _, batches, _ = lanes(0.0, batch)
+        _, _, batches, _ = batch_size(0.0, batch)
         mine = list(batches.share(3, 4).epoch(0))
         if len(mine) > 1 and not any(bool(b.scored.any()) for b in mine):
             break
@@ -348,11 +359,13 @@ def lanes_that_are_empty(place: Path) -> dict[str, Any]:
 
     def work() -> Outcome:
         everywhere(1, lambda run: os.kill(os.getpid(), signal.SIGINT))
-        return train("lanes", [], place / "run", batch=batch)
+        return train("stateful", [], place / "run", batch=batch)
 
-    whole = together(place, 1, lambda: train("lanes", batch=batch))
+    whole = together(place, 1, lambda: train("stateful", batch=batch))
     cut = together(place, 4, work)
-    again = together(place, 4, lambda: train("lanes", [], place / "run", batch=batch, resume=True))
+    again = together(
+        place, 4, lambda: train("stateful", [], place / "run", batch=batch, resume=True)
+    )
     return {"whole": whole, "cut": cut, "ranks": again}
 
 
@@ -366,12 +379,12 @@ def another_number(place: Path) -> dict[str, Any]:
         def cut() -> Outcome:
             if rank() == 1:
                 everywhere(8, lambda run: os.kill(os.getpid(), signal.SIGINT))
-            return train("lanes", [], folder)  # noqa: B023 - run now
+            return train("stateful", [], folder)  # noqa: B023 - run now
 
         together(place, 3, cut)
-        goes_on = lambda: train("lanes", [], folder, resume=True)  # noqa: B023, E731 - run now
+        goes_on = lambda: train("stateful", [], folder, resume=True)  # noqa: B023, E731 - run now
         found[f"{count}"] = together(place, count, goes_on)
-    found["whole"] = together(place, 1, lambda: train("lanes"))
+    found["whole"] = together(place, 1, lambda: train("stateful"))
     return found
 
 
@@ -383,7 +396,7 @@ def one_that_hangs(place: Path) -> dict[str, Any]:
         group_of.TIMEOUT = timedelta(seconds=1)  # type: ignore[misc]
         if rank() == 1:
             everywhere(4, lambda run: time.sleep(4))
-        return train("lanes")
+        return train("stateful")
 
     return {"ranks": together(place, 2, work)}
 
@@ -391,8 +404,8 @@ def one_that_hangs(place: Path) -> dict[str, Any]:
 @scenario
 def a_folder_that_is_taken(place: Path) -> dict[str, Any]:
     """The first process has an error of its own before the first step."""
-    together(place, 1, lambda: train("lanes", [], place / "run", epochs=1))
-    return {"ranks": together(place, 2, lambda: train("lanes", [], place / "run"))}
+    together(place, 1, lambda: train("stateful", [], place / "run", epochs=1))
+    return {"ranks": together(place, 2, lambda: train("stateful", [], place / "run"))}
 
 
 def main() -> None:
@@ -402,7 +415,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place = Path(sys.argv[1])
     # What torch imports on the way is there before any fork.
-    for kind, optimizer in (("windows", "sgd"), ("lanes", "adamw")):
+    for kind, optimizer in (("windows", "sgd"), ("stateful", "adamw")):
         train(kind, made(), place / "first" / kind, epochs=1, optimizer=optimizer)
     for name in sys.argv[2:] or SCENARIOS:
         try:

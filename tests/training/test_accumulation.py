@@ -29,10 +29,10 @@ class Joined:
 
     batches: Batches
     count: int
-    carries: bool = False
+    stateful: bool = False
 
     @property
-    def steps(self) -> int:
+    def num_batches(self) -> int:
         return -(-self.batches.num_batches // self.count)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
@@ -45,7 +45,7 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
     return {k: v.clone() for k, v in trainer.module.model.state_dict().items()}
 
 
-@pytest.mark.parametrize("scored", ["last", "every"])
+@pytest.mark.parametrize("targets", ["last", "every"])
 @pytest.mark.parametrize("count", [2, 3, 100])
 def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: int) -> None:
     study = make()
@@ -78,7 +78,7 @@ def test_lanes_are_carried_from_batch_to_batch_of_a_step(make: Make) -> None:
     trainer.module.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
     trainer.fit(study.batches)
     assert [state is None for state in seen] == [
-        n == 0 or not study.batches.carries for n in range(study.batches.steps)
+        n == 0 or not study.batches.stateful for n in range(study.batches.num_batches)
     ]
 
 
@@ -102,7 +102,7 @@ def test_what_callbacks_do_is_no_lap(make: Make, monkeypatch: pytest.MonkeyPatch
 
     study = make()
     values = study.trainer([Slow()], epochs=1).fit(study.batches).epochs[0]
-    assert values["seconds"] == study.batches.steps
+    assert values["seconds"] == study.batches.num_batches
     assert sum(v for k, v in values.items() if k.startswith("seconds/")) == 0
 
 
@@ -137,7 +137,7 @@ def test_weights_that_the_last_step_spoilt_are_noticed(make: Make) -> None:
 
     class Spoils(Callback):
         def on_step_end(self, trainer: Trainer) -> None:
-            if trainer.state.steps == study.batches.steps:
+            if trainer.state.steps == study.batches.num_batches:
                 with torch.no_grad():
                     next(study.model.parameters()).fill_(math.inf)
 

@@ -87,10 +87,11 @@ def pieces() -> list[Any]:
 @functools.cache
 def recipes() -> tuple[Recipe, ...]:
     small = with_settings(
-        expressive(hidden_size=8), {"window": 9, "batch": 3, "training": {"warmup_steps": 2}}
+        expressive(hidden_size=8),
+        {"sequence_length": 9, "batch_size": 3, "training": {"warmup_steps": 2}},
     )
     every = reference(last_only=False, point_estimates=False)
-    return (*(with_settings(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
+    return (*(with_settings(recipe, {"batch_size": 2}) for recipe in (reference(), every)), small)
 
 
 class EnoughError(Exception):

@@ -248,7 +248,7 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
         piece = long_piece(generator, count=60, seconds=9)
         write_midi(piece, tmp_path / "midi" / f"{number}.mid")
     (tmp_path / "doomed.py").write_text(DOOMED)
-    settings = ["batch=16", "model.hidden=8", "training.checkpoint_every=1"]
+    settings = ["batch_size=16", "model.hidden_size=8", "training.checkpoint_every=1"]
     common = ["--recipe", "reference", "--set", *settings, "--epochs", "3"]
 
     def arguments(name: str) -> list[str]:

@@ -304,7 +304,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         make().trainer([*callbacks(), CtrlC(2 * study.batches.steps + 2)], folder, epochs=4).fit(
             study.batches, study.validation
         )
-    assert checkpoint(folder)["batch"] == 2
+    assert checkpoint(folder)["batch_size"] == 2
     damage(folder / "last.pt")
     resumed = make().trainer(callbacks(), folder, epochs=4)
     history = resumed.fit(study.batches, study.validation, resume=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.batch import Batch
-from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
+from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
@@ -53,12 +53,12 @@ def _at(context: Any) -> Any:
     return type(context)(*(tensor[:, -1] for tensor in context))
 
 
-def lane_losses(model: NoteLSTM, data: list[Any], window: int, lanes: int) -> Iterator[Tensor]:
+def lane_losses(model: NoteLSTM, data: list[Any], window: int, batch_size: int) -> Iterator[Tensor]:
     """The sum over each batch of lanes."""
     step = TrainStep(model, LOSS)
     dataset = SequenceDataset(data, sequence_length=window, targets="every")
     state = None
-    for batch in StatefulBatches(dataset=dataset, batch_size=lanes).epoch(0):
+    for batch in StatefulBatches(dataset=dataset, batch_size=batch_size).epoch(0):
         losses, state = step(batch._replace(rows=batch.rows.double()), state)
         yield losses.total * int(batch.target_mask.sum())
         state = type(state)(*(tensor.detach() for tensor in state))
@@ -79,11 +79,11 @@ def test_lanes_long_enough_give_the_gradients_of_whole_pieces() -> None:
     assert isinstance(total, Tensor)
     torch.autograd.backward(total)
     wanted = gradients(model)
-    for lanes in (1, 3, 4):
+    for batch_size in (1, 3, 4):
         # With one lane, pieces follow each other and each begins afresh.
-        torch.autograd.backward(torch.stack([*lane_losses(model, data, 12, lanes)]).sum())
+        torch.autograd.backward(torch.stack([*lane_losses(model, data, 12, batch_size)]).sum())
         for name, gradient in gradients(model).items():
-            torch.testing.assert_close(gradient, wanted[name], msg=f"{lanes} lanes, {name}")
+            torch.testing.assert_close(gradient, wanted[name], msg=f"{batch_size} lanes, {name}")
 
 
 def test_cut_lanes_carry_the_state_and_cut_the_gradient() -> None:
@@ -132,7 +132,9 @@ def test_a_term_of_the_reference_by_hand() -> None:
     torch.manual_seed(0)
     model = ThreeHeadLSTM(fields=fields, hidden_size=4)
     rows = random_rows(fields, (12,), np.random.default_rng(0))
-    batches = WindowBatches(dataset=SequenceDataset([rows], sequence_length=5), batch_size=3, shuffle=False)
+    batches = WindowBatches(
+        dataset=SequenceDataset([rows], sequence_length=5), batch_size=3, shuffle=False
+    )
     loss = CompositeLoss(
         terms={
             "pitch": (Likelihood(), 0.5),

@@ -20,7 +20,7 @@ import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import numpy as np
 import torch
-from notelstm.data import Augmented, LaneBatches, SequenceDataset, Transpose, WindowBatches
+from notelstm.data import Augmented, StatefulBatches, SequenceDataset, Transpose, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -43,18 +43,19 @@ def study():
     if kind == "windows":
         encoder = StepDurationEncoder()
         rows = [encoder.encode(tune) for tune in tunes]
-        batches = WindowBatches(dataset=SequenceDataset(rows[:3], window=10), batch=16)
-        held_out = WindowBatches(dataset=SequenceDataset(rows[3:], window=10), batch=16)
-        model = ThreeHeadLSTM(fields=encoder.fields, hidden=8)
-        loss = CompositeLoss.for_fields(encoder.fields, continuous=PositivePressure())
-        config = TrainingConfig(**common)
+        batches = WindowBatches(dataset=SequenceDataset(rows[:3], sequence_length=10),
+        batch_size=16) held_out = WindowBatches(dataset=SequenceDataset(rows[3:],
+        sequence_length=10), batch_size=16) model = ThreeHeadLSTM(fields=encoder.fields,
+        hidden_size=8) loss = CompositeLoss.for_fields(encoder.fields,
+        continuous=PositivePressure()) config = TrainingConfig(**common)
     else:
         encoder = LogTimeEncoder()
         rows = [encoder.encode(tune) for tune in tunes]
-        data = SequenceDataset(rows[:3], window=7, scored="every")
-        batches = LaneBatches(dataset=data, batch=3)
-        held_out = LaneBatches(dataset=SequenceDataset(rows[3:], window=7, scored="every"), batch=3)
-        model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, dropout=0.3)
+        data = SequenceDataset(rows[:3], sequence_length=7, targets="every")
+        batches = StatefulBatches(dataset=data, batch_size=3)
+        validation = SequenceDataset(rows[3:], sequence_length=7, targets="every")
+        held_out = StatefulBatches(dataset=validation, batch_size=3)
+        model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4, dropout=0.3)
         loss = CompositeLoss.for_fields(encoder.fields)
         config = TrainingConfig(**common, optimizer="adamw", weight_decay=0.01)
     changed = Augmented(batches=batches, fields=encoder.fields, transforms=(Transpose(),))
@@ -154,7 +155,7 @@ assert saving >= killed / 3, "too few kills while saving"
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # on a machine that does much else
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no kill -9 of a fork here")
-@pytest.mark.parametrize("kind", ["windows", "lanes"])
+@pytest.mark.parametrize("kind", ["windows", "stateful"])
 def test_kill_at_any_moment(tmp_path: Path, kind: str) -> None:
     seed = random.randrange(10**6)
     command = [sys.executable, "-c", TRIALS, kind, str(tmp_path), str(KILLS), str(seed)]

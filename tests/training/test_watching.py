@@ -160,7 +160,10 @@ def test_a_notebook_without_ipywidgets_has_a_bar(
 
 
 def small() -> Any:
-    return with_settings(expressive(hidden_size=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
+    return with_settings(
+        expressive(hidden_size=8),
+        {"training": {"epochs": 4}, "sequence_length": 8, "batch_size": 2},
+    )
 
 
 def tunes() -> list[Any]:

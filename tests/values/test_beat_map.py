@@ -44,7 +44,7 @@ def places(beats: TempoMap, seconds: NDArray[np.float64]) -> NDArray[np.complex1
     at = beats.beats_at(seconds)
     if not beats.time_signature_beats.size:
         return np.zeros(len(at), dtype=np.complex128)
-    # Rounding must not tell two metres apart where one begins.
+    # Rounding must not tell two time signatures apart where one begins.
     k = np.maximum(np.searchsorted(beats.time_signature_beats, at + 1e-7, side="right") - 1, 0)
     bar = 4 * beats.numerators[k] / beats.denominators[k]
     return np.asarray(bar * np.exp(2j * np.pi * (at - beats.time_signature_beats[k]) / bar))
@@ -68,7 +68,8 @@ def test_shifted_earlier_what_is_left_is_where_it_was(beats: TempoMap, cut: floa
     since = beats.beats_at(at) - beats.beats_at(cut)
     assert np.allclose(shifted.beats_at(at - cut), since, atol=1e-6)
     here, wanted = places(shifted, at - cut), places(beats, at)
-    # The last part of a metre without a bar line is lost, so that part may count otherwise.
+    # The last part of a time signature without a bar line is lost, so that part may count
+    # otherwise.
     lost = since < (shifted.time_signature_beats[0] if shifted.time_signature_beats.size else 0)
     assert np.allclose(here[~lost], wanted[~lost], atol=1e-5)
     begun = int(np.count_nonzero(beats.time_signature_beats < beats.beats_at(cut) - 1e-6))
@@ -78,16 +79,16 @@ def test_shifted_earlier_what_is_left_is_where_it_was(beats: TempoMap, cut: floa
 
 def test_shifted_by_hand() -> None:
     meter: dict[str, Any] = {"numerators": [4, 3], "denominators": [4, 4]}
-    beats = TempoMap(seconds=[0, 4], tempi=[60, 120], meter_beats=[0, 8], **meter)
+    beats = TempoMap(seconds=[0, 4], tempos=[60, 120], time_signature_beats=[0, 8], **meter)
     # 5 s are 6 beats: the bar of four began two beats ago.
     assert beats.shifted(-5) == TempoMap(
-        tempi=[120], meter_beats=[2], numerators=[3], denominators=[4]
+        tempos=[120], time_signature_beats=[2], numerators=[3], denominators=[4]
     )
     assert beats.shifted(-1) == TempoMap(
-        seconds=[0, 3], tempi=[60, 120], meter_beats=[3, 7], **meter
+        seconds=[0, 3], tempos=[60, 120], time_signature_beats=[3, 7], **meter
     )
     assert beats.shifted(2) == TempoMap(
-        seconds=[0, 6], tempi=[60, 120], meter_beats=[2, 10], **meter
+        seconds=[0, 6], tempos=[60, 120], time_signature_beats=[2, 10], **meter
     )
     assert beats.shifted(0) == beats
 
@@ -102,11 +103,13 @@ def test_one_map_after_another(first: TempoMap, second: TempoMap, at: float) -> 
     assert np.allclose(since, second.beats_at(after), atol=1e-4)
 
 
-def test_a_metre_that_is_stated_again_is_counted_on() -> None:
+def test_a_time_signature_that_is_stated_again_is_counted_on() -> None:
     waltz: dict[str, Any] = {"numerators": [3], "denominators": [4]}
-    first = TempoMap(meter_beats=[0], **waltz)  # a bar is 1.5 s
-    again = TempoMap(tempi=[90], meter_beats=[1.01], **waltz)
-    assert first.followed_by(again, 4.0).time_signature_beats.tolist() == [0], "the bar line is at 4.5 s"
+    first = TempoMap(time_signature_beats=[0], **waltz)  # a bar is 1.5 s
+    again = TempoMap(tempos=[90], time_signature_beats=[1.01], **waltz)
+    assert first.followed_by(again, 4.0).time_signature_beats.tolist() == [0], (
+        "the bar line is at 4.5 s"
+    )
     assert first.followed_by(again, 5.0).time_signature_beats.tolist() == [0, pytest.approx(11.01)]
     assert first.followed_by(again, 0.0) == again
 
@@ -114,18 +117,22 @@ def test_a_metre_that_is_stated_again_is_counted_on() -> None:
 def test_seconds_of_bars_by_hand() -> None:
     assert [TempoMap().seconds_of_bars(bars) for bars in (0, 1, 3)] == [0, 2, 6]
     # An upbeat of one beat, two bars of 3/4, then 4/4; 60 beats a minute.
-    beats = TempoMap(tempi=[60], meter_beats=[1.0, 7.0], numerators=[3, 4], denominators=[4, 4])
+    beats = TempoMap(
+        tempos=[60], time_signature_beats=[1.0, 7.0], numerators=[3, 4], denominators=[4, 4]
+    )
     assert [beats.seconds_of_bars(bars) for bars in range(5)] == [1, 4, 7, 11, 15]
-    # A first metre stated in bar 3 is counted backwards to the start.
-    late = TempoMap(tempi=[60], meter_beats=[8.0], numerators=[4], denominators=[4])
+    # A first time signature stated in bar 3 is counted backwards to the start.
+    late = TempoMap(tempos=[60], time_signature_beats=[8.0], numerators=[4], denominators=[4])
     assert [late.seconds_of_bars(bars) for bars in range(4)] == [0, 4, 8, 12]
-    # A bar that is cut short by a new metre counts as one.
-    cut = TempoMap(tempi=[60], meter_beats=[0, 6.0], numerators=[4, 3], denominators=[4, 4])
+    # A bar that is cut short by a new time signature counts as one.
+    cut = TempoMap(
+        tempos=[60], time_signature_beats=[0, 6.0], numerators=[4, 3], denominators=[4, 4]
+    )
     assert [cut.seconds_of_bars(bars) for bars in range(4)] == [0, 4, 6, 9]
 
 
 @given(beat_maps(), st.integers(0, 30))
-def test_bars_end_one_after_the_other_and_at_each_metre(beats: TempoMap, bars: int) -> None:
+def test_bars_end_at_each_time_signature(beats: TempoMap, bars: int) -> None:
     ends = np.array([beats.seconds_of_bars(k) for k in range(bars + 2)])
     assert (np.diff(ends) > 0).all()
     lines = beats.seconds_at(beats.time_signature_beats)
@@ -136,25 +143,28 @@ def test_bars_end_one_after_the_other_and_at_each_metre(beats: TempoMap, bars: i
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"seconds": [], "tempi": []}, "do not ascend from 0 s"),
+        ({"seconds": [], "tempos": []}, "do not ascend from 0 s"),
         ({"seconds": [1.0]}, "do not ascend from 0 s"),
-        ({"seconds": [0.0, 0.0], "tempi": [60, 60]}, "ascend"),
-        ({"seconds": [0.0, 1.0]}, r"tempi has the shape \(1,\), not one value for each tempo"),
-        ({"seconds": [0.0, np.inf], "tempi": [60, 60]}, "ascend"),
+        ({"seconds": [0.0, 0.0], "tempos": [60, 60]}, "ascend"),
+        ({"seconds": [0.0, 1.0]}, r"tempos has the shape \(1,\), not one value for each tempo"),
+        ({"seconds": [0.0, np.inf], "tempos": [60, 60]}, "ascend"),
         (
-            {"meter_beats": [0], "numerators": [3, 4], "denominators": [4]},
+            {"time_signature_beats": [0], "numerators": [3, 4], "denominators": [4]},
             r"numerators has the shape \(2,\)",
         ),
-        ({"meter_beats": [np.nan], "numerators": [4], "denominators": [4]}, "metres do not ascend"),
-        ({"meter_beats": [-1], "numerators": [4], "denominators": [4]}, "metres do not ascend"),
         (
-            {"meter_beats": [4, 0], "numerators": [4, 3], "denominators": [4, 4]},
-            "metres do not ascend",
+            {"time_signature_beats": [np.nan], "numerators": [4], "denominators": [4]},
+            "do not ascend",
         ),
-        ({"tempi": [0.0]}, "above 0"),
-        ({"tempi": [np.inf]}, "finite"),
-        ({"meter_beats": [0], "numerators": [0], "denominators": [4]}, "time signatures"),
-        ({"meter_beats": [0], "numerators": [4], "denominators": []}, "denominators"),
+        ({"time_signature_beats": [-1], "numerators": [4], "denominators": [4]}, "do not ascend"),
+        (
+            {"time_signature_beats": [4, 0], "numerators": [4, 3], "denominators": [4, 4]},
+            "time signatures do not ascend",
+        ),
+        ({"tempos": [0.0]}, "above 0"),
+        ({"tempos": [np.inf]}, "finite"),
+        ({"time_signature_beats": [0], "numerators": [0], "denominators": [4]}, "time_signatures"),
+        ({"time_signature_beats": [0], "numerators": [4], "denominators": []}, "denominators"),
     ],
 )
 def test_what_is_no_map_is_refused(columns: dict[str, Any], words: str) -> None:
@@ -163,9 +173,9 @@ def test_what_is_no_map_is_refused(columns: dict[str, Any], words: str) -> None:
 
 
 def test_equality() -> None:
-    meter: dict[str, Any] = {"meter_beats": [0], "numerators": [3], "denominators": [4]}
+    meter: dict[str, Any] = {"time_signature_beats": [0], "numerators": [3], "denominators": [4]}
     assert TempoMap(**meter) == TempoMap(**meter)
     assert hash(TempoMap(**meter)) == hash(TempoMap(**meter))
     assert TempoMap(**meter) != TempoMap()
-    assert TempoMap(tempi=[100]) != TempoMap()
+    assert TempoMap(tempos=[100]) != TempoMap()
     assert TempoMap() != "a map"

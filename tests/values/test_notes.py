@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import NotesError
-from notelstm.notes import DEFAULT_VELOCITY, TempoMap, Notes
+from notelstm.notes import DEFAULT_VELOCITY, Notes, TempoMap
 from notelstm.testing import strategies
 
 
@@ -53,7 +53,7 @@ def test_columns_are_read_only(piece: Notes) -> None:
     "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
 def test_copies_are_read_only_too(copied: Callable[[Any], Any]) -> None:
-    piece = Notes(start=[0], end=[1], pitch=[60], beats=TempoMap())
+    piece = Notes(start=[0], end=[1], pitch=[60], tempo_map=TempoMap())
     again = copied(piece)
     assert again == piece
     assert hash(again) == hash(piece)
@@ -151,7 +151,7 @@ def test_slicing_keeps_times_and_columns(piece: Notes, at: slice) -> None:
 
 def test_indexing_by_mask_and_numbers() -> None:
     beats = TempoMap()
-    piece = Notes(start=[0, 1, 2], end=[3, 3, 3], pitch=[60, 61, 62], beats=beats)
+    piece = Notes(start=[0, 1, 2], end=[3, 3, 3], pitch=[60, 61, 62], tempo_map=beats)
     assert piece[np.array([True, False, True])].pitch.tolist() == [60, 62]
     assert piece[np.array([1, 0])].pitch.tolist() == [60, 61]
     assert piece[1:].tempo_map is beats
@@ -176,19 +176,23 @@ def test_joining_plays_one_after_the_other(a: Notes, b: Notes, gap: float) -> No
 
 
 def test_joined_beat_maps_follow_one_another() -> None:
-    slow = Notes(start=[0], end=[4], pitch=[60], beats=TempoMap(tempi=[60]))
-    fast = Notes(start=[0], end=[1], pitch=[62], beats=TempoMap(seconds=[0, 1], tempi=[90, 120]))
+    slow = Notes(start=[0], end=[4], pitch=[60], tempo_map=TempoMap(tempos=[60]))
+    fast = Notes(
+        start=[0], end=[1], pitch=[62], tempo_map=TempoMap(seconds=[0, 1], tempos=[90, 120])
+    )
     plain = Notes(start=[0], end=[2], pitch=[64])
     joined = Notes.concatenate([slow, fast, plain, slow], gap=1.0)
-    assert joined.tempo_map == TempoMap(seconds=[0, 5, 6, 10], tempi=[60, 90, 120, 60])
+    assert joined.tempo_map == TempoMap(seconds=[0, 5, 6, 10], tempos=[60, 90, 120, 60])
     assert Notes.concatenate([plain, plain]).tempo_map is None
 
 
 @given(st.lists(strategies.notes(max_notes=6, instruments=True), min_size=1, max_size=3))
 def test_instruments_and_tempo_are_merged_too(parts: list[Notes]) -> None:
     """A column that a piece does not have is filled up: piano, no percussion, track 0."""
-    both = Notes.merge([*parts, Notes(start=[0], end=[1], pitch=[60], beats=TempoMap(tempi=[90]))])
-    assert both.tempo_map == TempoMap(tempi=[90])
+    both = Notes.merge(
+        [*parts, Notes(start=[0], end=[1], pitch=[60], tempo_map=TempoMap(tempos=[90]))]
+    )
+    assert both.tempo_map == TempoMap(tempos=[90])
     for name in ("program", "drum", "track"):
         columns = [getattr(p, name) for p in parts if getattr(p, name) is not None]
         if not columns:
@@ -226,14 +230,16 @@ def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars
         if len(part) < len(piece):
             assert (part.tempo_map.seconds[1:] < piece.start[len(part)]).all()
         at = np.linspace(0, part.start.max(initial=0.0), 20)
-        np.testing.assert_allclose(part.tempo_map.beats_at(at), piece.tempo_map.beats_at(at), atol=1e-4)
+        np.testing.assert_allclose(
+            part.tempo_map.beats_at(at), piece.tempo_map.beats_at(at), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
     "wrong", [{"notes": 0}, {"notes": 1.5}, {"seconds": 0.0}, {"seconds": np.nan}, {"bars": -1}]
 )
 def test_a_beginning_of_no_length_is_refused(wrong: dict[str, Any]) -> None:
-    piece = Notes(start=[0], end=[1], pitch=[60], beats=TempoMap())
+    piece = Notes(start=[0], end=[1], pitch=[60], tempo_map=TempoMap())
     with pytest.raises(NotesError, match="cannot be taken from"):
         piece.first(**wrong)
 
@@ -278,8 +284,8 @@ def test_a_continuation_keeps_what_it_has() -> None:
     plain = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62]).continued(new[:0])
     assert plain.program is not None, "an empty continuation that has programs"
     assert Notes.empty().continued(new) == new
-    faster = Notes(start=[0.5], end=[1], pitch=[64], beats=TempoMap(tempi=[90]))
-    assert prompt.continued(faster).tempo_map == TempoMap(seconds=[0, 1], tempi=[120, 90])
+    faster = Notes(start=[0.5], end=[1], pitch=[64], tempo_map=TempoMap(tempos=[90]))
+    assert prompt.continued(faster).tempo_map == TempoMap(seconds=[0, 1], tempos=[120, 90])
 
 
 @given(strategies.notes(), st.floats(0, 100))
@@ -290,13 +296,15 @@ def test_shifting(piece: Notes, seconds: float) -> None:
 
 
 def test_shifting_takes_the_beats_along() -> None:
-    piece = Notes(start=[1], end=[2], pitch=[60], beats=TempoMap(seconds=[0, 1], tempi=[60, 120]))
-    assert piece.shifted(1).tempo_map == TempoMap(seconds=[0, 2], tempi=[60, 120])
-    assert piece.shifted(-1).tempo_map == TempoMap(tempi=[120])
+    piece = Notes(
+        start=[1], end=[2], pitch=[60], tempo_map=TempoMap(seconds=[0, 1], tempos=[60, 120])
+    )
+    assert piece.shifted(1).tempo_map == TempoMap(seconds=[0, 2], tempos=[60, 120])
+    assert piece.shifted(-1).tempo_map == TempoMap(tempos=[120])
 
 
 def test_shifting_before_the_start_is_refused() -> None:
-    piece = Notes(start=[1], end=[2], pitch=[60], beats=TempoMap())
+    piece = Notes(start=[1], end=[2], pitch=[60], tempo_map=TempoMap())
     with pytest.raises(NotesError, match="start -1 is not at least 0"):
         piece.shifted(-2)
 

@@ -201,7 +201,9 @@ def test_a_built_in_is_rebuilt_alike(part: object) -> None:
 
 def test_a_model_is_rebuilt_from_its_config() -> None:
     model = NoteLSTM(
-        fields=StepDurationEncoder().fields, hidden_size=8, field_order=("step", "pitch", "duration")
+        fields=StepDurationEncoder().fields,
+        hidden_size=8,
+        field_order=("step", "pitch", "duration"),
     )
     rebuilt = plugins.build(json.loads(json.dumps(plugins.describe(model))))
     assert isinstance(rebuilt, NoteLSTM)

@@ -47,7 +47,7 @@ class MixtureModel(nn.Module):
         super().__init__()
         self.fields = tuple(fields)
         self.field_order = tuple(by_name(fields))
-        self.config = {"fields": self.fields, "hidden": hidden}
+        self.config = {"fields": self.fields, "hidden_size": hidden}
         self.inputs = nn.ModuleDict({f.name: nn.Embedding(f.classes, hidden) for f in fields})
         self.rnn = nn.GRU(hidden, hidden, batch_first=True)
         self.heads = nn.ModuleDict({f.name: MixtureHead(hidden, f.classes, 3) for f in fields})

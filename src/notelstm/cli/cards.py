@@ -23,7 +23,7 @@ def card_of(bundle: Bundle) -> Details:
     parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     model = {
         "trained on": card.name or "unknown",
-        "licence of the data": card.license or "unknown",
+        "license of the data": card.license or "unknown",
         "pieces": f"{card.pieces:,}",
         "notes": f"{card.notes:,}",
         "model": describe(bundle.model)["name"],

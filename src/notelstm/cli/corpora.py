@@ -23,7 +23,7 @@ def corpora(
     *,
     clear: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
-    """List named corpora with size, licence and source, and the contents of the cache.
+    """List named corpora with size, license and source, and the contents of the cache.
 
     The cache keeps the notes of files that were read, so that they open quickly; it is built again
     when it is needed.
@@ -40,7 +40,7 @@ def corpora(
     for plugin in installed("corpora"):
         corpus = _corpus(plugin.load())
         print(f"{plugin.name:<10} {plain(plugin.summary)}")
-        for label in ("size", "licence", "source"):
+        for label in ("size", "license", "source"):
             value = getattr(corpus, label, "")
             if isinstance(value, str) and value:
                 print(f"{'':<10} {label}: {plain(value)}")

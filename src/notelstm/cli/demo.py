@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-_SMALL: Final = ("options.hidden=256", "window=64", "batch=32")
+_SMALL: Final = ("options.hidden_size=256", "sequence_length=64", "batch_size=32")
 """Settings of the expressive recipe for a few chorales and a minute of training."""
 
 _PROMPT: Final = 48

@@ -78,8 +78,8 @@ def inspect(
     if left_out:
         print(f"  {left_out}")
     if notes.tempo_map is not None:
-        tempi = notes.tempo_map.tempos
-        print(f"  tempo: {tempi.min():.4g} to {tempi.max():.4g} quarter notes a minute")
+        tempos = notes.tempo_map.tempos
+        print(f"  tempo: {tempos.min():.4g} to {tempos.max():.4g} quarter notes a minute")
     if len(held):
         share = f"{len(held):,} of {counted(len(notes), 'note')}"
         print(f"  pedal: holds {share} beyond their keys, for {held.mean():.2f} s on average")

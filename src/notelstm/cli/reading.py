@@ -17,8 +17,8 @@ from notelstm.midi.policy import (
     OnError,
     Overlaps,
     Pedal,
-    Tempos,
     SimultaneousOrder,
+    Tempos,
     Tracks,
     VelocityZero,
     ZeroLength,
@@ -71,7 +71,8 @@ class Reading:
         pedal: Ignore the sustain pedal, or extend the notes that it holds.
         tempos: Where tempo changes and time signatures count: in every chunk of the file, or only
             in the first.
-        ties: The order of notes that start together: by pitch, or as the file ends them.
+        simultaneous_order: The order of notes that start together: by pitch, or as the file ends
+            them.
         overlaps: Several open notes of one pitch: a note-off ends all of them or the oldest
             (fifo), or they are merged into one.
         zero_length: Drop or keep notes that end when they start.

@@ -82,7 +82,7 @@ def run_recipe(
     source: Corpus,
     validation: Sequence[Notes] = (),
     resume: bool = False,
-    half: bool = False,
+    half_precision: bool = False,
     start: Bundle | None = None,
     record: Mapping[str, float] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -96,7 +96,7 @@ def run_recipe(
         source: The corpus of the pieces, for the data card.
         validation: Held-out pieces.
         resume: Whether to continue an interrupted run.
-        half: Whether to save in half precision.
+        half_precision: Whether to save in half precision.
         start: A model to fine-tune.
         record: Settings to store in the bundle besides the recipe's.
         callbacks: Callbacks besides the log and the progress.
@@ -113,7 +113,7 @@ def run_recipe(
     from notelstm.training.progress import progress_on_stderr
 
     lines = EpochLines()
-    card = DataCard(name=source.name, license=source.licence)
+    card = DataCard(name=source.name, license=source.license)
     with progress_on_stderr(force=True):
         bundle = recipe.train(
             pieces,
@@ -126,7 +126,7 @@ def run_recipe(
         )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
     if DistributedGroup().is_main_process:
-        save(bundle, output, half_precision=half)
+        save(bundle, output, half_precision=half_precision)
     print(f"trained {lines.summary()}")
     return bundle
 

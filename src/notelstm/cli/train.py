@@ -77,9 +77,9 @@ def train(  # noqa: PLR0913 - each is an option of the command
             `recipe = "expressive"`, then any setting that --set can change. `reference` is the
             original design with its faults, for comparison; `expressive` makes better music.
         go_on_with: Fine-tune a trained model, by its own recipe at a low learning rate. The
-            licence of the data that it was trained on is carried on.
-        set: Change settings of the recipe: window=50 training.learning_rate=0.01 model.hidden=64
-            policy.tracks=all options.sigmoid=false sampler.name=greedy. Takes several settings,
+            license of the data that it was trained on is carried on.
+        set: Change settings of the recipe: sequence_length=50 training.learning_rate=0.01
+            model.hidden_size=64 options.sigmoid=false sampler.name=greedy. Takes several settings,
             and can be repeated.
         epochs: Number of passes over the training pieces.
         max_files: Read at most N files.
@@ -127,7 +127,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     chosen = replace(
         chosen,
         training=replace(chosen.training, **training),
-        policy=reading.policy(chosen.read_policy),
+        read_policy=reading.policy(chosen.read_policy),
     )
     callbacks = chosen_callbacks(
         callback, minutes=minutes, profile=profile, report=report, title=output.stem
@@ -150,8 +150,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
     left_out = left_out_of_corpus(music.corpus.report)
     if left_out:
         print(left_out)
-    if music.corpus.licence:
-        print(f"licence of the music: {music.corpus.licence}")
+    if music.corpus.license:
+        print(f"license of the music: {music.corpus.license}")
     if held_out:
         print(f"{counted(len(held_out), 'more piece')} set aside for validation")
     elif validation > 0:
@@ -169,7 +169,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
             source=music.corpus,
             validation=held_out,
             resume=resume,
-            half=half,
+            half_precision=half,
             start=start,
             # The share is recorded so that `evaluate --split` finds the same pieces again.
             record={"held_out": validation},

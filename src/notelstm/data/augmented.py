@@ -45,7 +45,7 @@ class NumberedBatches(Protocol):
         """The batches of an epoch, and of each batch (B,) the numbers of the pieces in it."""
         ...
 
-    def shard(self, number: int, count: int) -> NumberedBatches:
+    def shard(self, rank: int, world_size: int) -> NumberedBatches:
         """As many batches, each with the lanes of one of several processes only."""
         ...
 
@@ -97,9 +97,9 @@ class Augmented:
         """Whether a lane's state is carried from batch to batch."""
         return self.batches.stateful
 
-    def shard(self, number: int, count: int) -> Augmented:
+    def shard(self, rank: int, world_size: int) -> Augmented:
         """One process's lanes, changed as all are."""
-        return replace(self, batches=self.batches.shard(number, count))
+        return replace(self, batches=self.batches.shard(rank, world_size))
 
     @functools.cached_property
     def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -40,7 +40,7 @@ class BachChorales:
 
     Attributes:
         name: The name in files and on the command line.
-        licence: The terms of use of the music.
+        license: The terms of use of the music.
         source: Where the music comes from.
         size: The amount of music.
 
@@ -77,7 +77,7 @@ class BachChorales:
 
         Yields:
             The name, for example ``"bwv269"``, and the notes, sorted by start and pitch,
-            with a beat map.
+            with a tempo map.
 
         Raises:
             MissingExtraError: If music21 is not installed.

@@ -38,7 +38,7 @@ class WindowBatches:
 
     Attributes:
         dataset: The windows.
-        batch: B, windows in a batch; the last batch of an epoch may be smaller.
+        batch_size: B, windows in a batch; the last batch of an epoch may be smaller.
         shuffle: Use a new order each epoch; False, the original's ``in-order``, keeps their order.
         seed: The random seed of the orders.
         shared: The number of the share of each batch that is read, from 0, and the number of
@@ -68,9 +68,9 @@ class WindowBatches:
         """False: each window starts with a new state."""
         return False
 
-    def shard(self, number: int, count: int) -> WindowBatches:
+    def shard(self, rank: int, world_size: int) -> WindowBatches:
         """The part of each batch that one process reads."""
-        return replace(self, shared=(number, count))
+        return replace(self, shared=(rank, world_size))
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
@@ -103,7 +103,7 @@ class StatefulBatches:
 
     Attributes:
         dataset: Pieces, and the length T of a stretch (its `window`).
-        batch: B, lanes.
+        batch_size: B, lanes.
         shuffle: Use a new order each epoch.
         seed: The random seed of the orders.
         shared: The number of the share of each batch that is read, from 0, and the number of
@@ -126,7 +126,7 @@ class StatefulBatches:
         if self.dataset.scored != "every":
             raise ConfigError(
                 f"the data set has scored={self.dataset.scored!r}, and lanes score every row",
-                hint="build the SequenceDataset with scored='every'",
+                hint="build the SequenceDataset with targets='every'",
             )
 
     @property
@@ -158,9 +158,9 @@ class StatefulBatches:
         size = np.minimum(packed.lengths[piece] - skipped, self.dataset.window + 1)
         return start, size, k, piece
 
-    def shard(self, number: int, count: int) -> StatefulBatches:
+    def shard(self, rank: int, world_size: int) -> StatefulBatches:
         """The lanes of one process: consecutive pieces, whole but at both ends."""
-        return replace(self, shared=(number, count))
+        return replace(self, shared=(rank, world_size))
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
@@ -172,14 +172,14 @@ class StatefulBatches:
         steps = self.num_batches
         padding = steps * self.batch_size - len(plan[0])
         mine = shard_slice(self.batch_size, *self.shared)
-        lanes = [
+        columns = [
             torch.from_numpy(np.pad(column, (0, padding)).reshape(self.batch_size, steps)[mine])
             for column in plan
         ]
         places = torch.arange(self.dataset.window + 1)
         rows = self.dataset.rows
         for step in range(first, steps):
-            start, size, k, piece = (lane[:, step] for lane in lanes)
+            start, size, k, piece = (column[:, step] for column in columns)
             there = places < size[:, None]  # (B, T + 1)
             read = rows[(start[:, None] + places).clamp(max=len(rows) - 1)]
             read = torch.where(there.unsqueeze(-1), read, read.new_zeros(()))

@@ -24,7 +24,7 @@ from notelstm.data.packed import PackedRows
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
 
-__all__ = ["Targets", "SequenceDataset", "Windows"]
+__all__ = ["SequenceDataset", "Targets", "Windows"]
 
 Targets: TypeAlias = Literal["last", "every"]
 """Which rows of a window are targets: only the last, or every one after the first."""
@@ -56,9 +56,10 @@ class SequenceDataset(Dataset[Batch]):
     Args:
         pieces: The rows of each piece, (N, F) each. :class:`~notelstm.data.packed.PackedRows` are
             used without a copy; others are copied.
-        window: T, inputs in a window.
-        scored: The rows of a window that are targets.
-        crossing: Let windows run from one piece into the next, as the original does by mistake.
+        sequence_length: T, inputs in a window.
+        targets: The rows of a window that are targets.
+        cross_piece_boundaries: Whether windows may run from one piece into the next, a fault of
+            the original.
 
     It works with everything in :mod:`torch.utils.data`: an item is a
     :class:`~notelstm.batch.Batch` without a batch axis, and the default collate function stacks
@@ -74,7 +75,7 @@ class SequenceDataset(Dataset[Batch]):
 
     Example:
         >>> piece = np.arange(40, dtype=np.float32)[:, None]
-        >>> dataset = SequenceDataset([piece], window=25)
+        >>> dataset = SequenceDataset([piece], sequence_length=25)
         >>> len(dataset), tuple(dataset[0].rows.shape)
         (15, (26, 1))
         >>> tuple(next(iter(DataLoader(dataset, batch_size=4))).rows.shape)

@@ -31,7 +31,7 @@ class Folder:
     Args:
         path: The folder, or a single MIDI file.
         policy: How to read the files.
-        licence: The terms of use of the music, as far as you know.
+        license: The terms of use of the music, as far as you know.
     """
 
     path: str | os.PathLike[str]

@@ -50,7 +50,7 @@ class MaestroCorpus:
         address: Where the versions are, for mirrors.
         progress: Show a progress bar while it is downloaded.
         name: The name in files and on the command line.
-        licence: The terms of use of the music.
+        license: The terms of use of the music.
 
     Raises:
         ConfigError: If there is no such version.

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from notelstm.errors import DataError
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["notes_of_score", "open_score"]
 
@@ -65,8 +65,8 @@ class _Voice:
     divisions: int = 1
     notes: list[tuple[int, int, int]] = field(default_factory=list)
     held: dict[int, int] = field(default_factory=dict)
-    tempi: dict[int, float] = field(default_factory=dict)
-    meters: dict[int, tuple[int, int]] = field(default_factory=dict)
+    tempos: dict[int, float] = field(default_factory=dict)
+    time_signatures: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def read(self, measure: Element, start: int) -> int:
         """Take in the measure that begins at `start`; its end."""
@@ -85,7 +85,7 @@ class _Voice:
                 self._read_note(element, onset, onset + length)
             for sound in element.iter("sound"):
                 if "tempo" in sound.attrib:
-                    self.tempi[now] = float(sound.attrib["tempo"])
+                    self.tempos[now] = float(sound.attrib["tempo"])
             end = max(end, now)
         return end
 
@@ -94,7 +94,7 @@ class _Voice:
         time = element.find("time")
         if time is not None:
             upper, lower = time.findtext("beats"), time.findtext("beat-type")
-            self.meters[now] = int(upper or 4), int(lower or 4)
+            self.time_signatures[now] = int(upper or 4), int(lower or 4)
 
     def _read_note(self, element: Element, start: int, end: int) -> None:
         written = element.find("pitch")
@@ -122,11 +122,12 @@ def notes_of_score(score: Element, name: str) -> Notes:
     that note ends and a new one begins.
 
     Args:
-        score: The root of the score; times, ties, tempi and metres are read, transpositions not.
+        score: The root of the score; times, ties, tempos and time signatures are read,
+            transpositions not.
         name: Its name in messages.
 
     Returns:
-        The notes, sorted by start and pitch, with a beat map that counts bars from the end of an
+        The notes, sorted by start and pitch, with a tempo map that counts bars from the end of an
         upbeat.
 
     Raises:
@@ -145,27 +146,27 @@ def notes_of_score(score: Element, name: str) -> Notes:
     columns = np.array(sorted(merged), dtype=np.float64).reshape(-1, 3)
     start, pitch, end = columns.T
     start, end = beats.seconds_at(start / TICKS), beats.seconds_at(end / TICKS)
-    return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, beats=beats)
+    return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, tempo_map=beats)
 
 
 def _beat_map(voice: _Voice, ends: list[int]) -> TempoMap:
-    """The tempi and metres that a score's first voice gives."""
-    meters = dict(voice.meters)
-    first = meters.get(0)
+    """The tempos and time signatures that a score's first voice gives."""
+    time_signatures = dict(voice.time_signatures)
+    first = time_signatures.get(0)
     if first is not None and len(ends) > 1 and ends[1] < 4 * TICKS * first[0] // first[1]:
         # An upbeat: bars are counted from the end of it.
-        meters.setdefault(ends[1], meters.pop(0))
-    tempi = {0: TEMPO, **voice.tempi}
-    knots = sorted(tempi)
+        time_signatures.setdefault(ends[1], time_signatures.pop(0))
+    tempos = {0: TEMPO, **voice.tempos}
+    knots = sorted(tempos)
     seconds = [0.0]
     for before, after in pairwise(knots):
-        seconds.append(seconds[-1] + (after - before) / TICKS * 60 / tempi[before])
+        seconds.append(seconds[-1] + (after - before) / TICKS * 60 / tempos[before])
     return TempoMap(
         seconds=seconds,
-        tempi=[tempi[knot] for knot in knots],
-        meter_beats=[tick / TICKS for tick in sorted(meters)],
-        numerators=[meters[tick][0] for tick in sorted(meters)],
-        denominators=[meters[tick][1] for tick in sorted(meters)],
+        tempos=[tempos[knot] for knot in knots],
+        time_signature_beats=[tick / TICKS for tick in sorted(time_signatures)],
+        numerators=[time_signatures[tick][0] for tick in sorted(time_signatures)],
+        denominators=[time_signatures[tick][1] for tick in sorted(time_signatures)],
     )
 
 

@@ -39,8 +39,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.data.splits import content_key
-from notelstm.files import is_sealed, seal, atomic_write
-from notelstm.notes import TempoMap, Notes
+from notelstm.files import atomic_write, is_sealed, seal
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["DamagedError", "Entry", "PieceFile", "entry_of", "write_pieces"]
 
@@ -50,7 +50,7 @@ _COLUMNS: Final = (
     ("start", "<f8", "notes"),
     ("end", "<f8", "notes"),
     ("seconds", "<f8", "tempos"),
-    ("tempi", "<f8", "tempos"),
+    ("tempos", "<f8", "tempos"),
     ("meter_beats", "<f8", "meters"),
     ("numerators", "<i8", "meters"),
     ("denominators", "<i8", "meters"),
@@ -63,7 +63,7 @@ _COLUMNS: Final = (
 """The columns of a record in order: name, type, and the count that gives its length."""
 
 _OPTIONAL: Final = ("program", "drum", "track", "beats")
-_MAP_COLUMNS: Final = ("seconds", "tempi", "meter_beats", "numerators", "denominators")
+_MAP_COLUMNS: Final = ("seconds", "tempos", "meter_beats", "numerators", "denominators")
 
 _TABLE: Final = np.dtype(
     [
@@ -272,7 +272,7 @@ class PieceFile:
                 columns[name] = np.frombuffer(record, dtype, int(row[count]), offset)
                 offset += columns[name].nbytes
         tempo_map = {name: columns.pop(name) for name in _MAP_COLUMNS if name in columns}
-        return Notes(**columns, beats=TempoMap(**tempo_map) if has["beats"] else None)
+        return Notes(**columns, tempo_map=TempoMap(**tempo_map) if has["beats"] else None)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ class CorpusSummary:
 
     Attributes:
         name: What it is called.
-        licence: What one may do with the music.
+        license: What one may do with the music.
         source: Where it comes from.
         fingerprint: SHA-256 over its notes.
         files: How many files there are.
@@ -117,7 +117,7 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
     order = np.argsort(lengths, kind="stable")[:worst].tolist()
     return CorpusSummary(
         name=corpus.name,
-        license=corpus.licence,
+        license=corpus.license,
         source=corpus.source,
         fingerprint=corpus.fingerprint,
         files=len(corpus.report),

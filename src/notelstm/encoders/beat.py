@@ -1,4 +1,4 @@
-"""Seven classes a note, times in beats: metre, step, position, tempo, pitch, duration, velocity."""
+"""``BeatEncoder``: seven classes a note, with times in beats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Bounds, Field, Role, Rows
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["TIME_SIGNATURES", "BeatEncoder"]
 
@@ -22,7 +22,7 @@ TIME_SIGNATURES: Final = (
     *("2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"),
     *("3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8"),
 )
-"""The default metres of a :class:`BeatEncoder`."""
+"""The default time signatures of a :class:`BeatEncoder`."""
 
 _MOST: Final = 100_000
 """More cells than that are a slip, and would fill the memory."""
@@ -51,46 +51,48 @@ _TEMPO: Final = Field.categorical(
 @final
 @dataclass(frozen=True, kw_only=True)
 class BeatEncoder:
-    """One row a note, as it is written down: in beats and bars, for pieces with a beat map.
+    """One row a note, as it is written down: in beats and bars, for pieces with a tempo map.
 
-    A row holds the metre in which the note begins, the step from the previous note, the position in
-    the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter notes, counted
-    in cells, `per_beat` in each. The step alone determines when a note begins, so that a model's
-    step can be scored as any other; the position follows from it and is an input for the model, as
-    is the metre. The tracker's ``allowed`` keeps them consistent whatever the order of prediction:
-    within a metre a position is the one that the step leads to, and another metre begins after the
-    previous note.
+    A row holds the time signature in which the note begins, the step from the previous note, the
+    position in the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter
+    notes, counted in cells, `per_beat` in each. The step alone determines when a note begins, so
+    that a model's step can be scored as any other; the position follows from it and is an input
+    for the model, as is the time signature. The tracker's ``allowed`` keeps them consistent
+    whatever the order of prediction: within a time signature a position is the one that the step
+    leads to, and another time signature begins after the previous note.
 
     Keeps pitch exactly, onsets (from the first note) and durations within half a cell, which never
-    adds up in beats, velocity within 2, tempo within 1.5 % at every note, metre and bar lines at
-    every note. Seconds follow from these: between two onsets time runs at the tempo of the first,
-    so onsets drift by up to 1.5 % of the time passed, and by what a tempo change between
+    adds up in beats, velocity within 2, tempo within 1.5 % at every note, time signature and bar
+    lines at every note. Seconds follow from these: between two onsets time runs at the tempo of
+    the first, so onsets drift by up to 1.5 % of the time passed, and by what a tempo change between
     two onsets makes, in force from the later one on; of several at one onset the last
     counts. A note longer than `longest` becomes `longest`, a shorter one than half a cell a cell;
-    of a longer rest whole bars are left out. Bars of one metre are counted on where it is stated
-    again; before the first metre they are counted backwards, and a map without any has bars of
-    4/4. A first metre none of whose bar lines comes before the next metre is lost. Does not keep
-    program, drums, track, and the silence before the first note.
+    of a longer rest whole bars are left out. Bars of one time signature are counted on where it is
+    stated again; before the first time signature they are counted backwards, and a map without any
+    has bars of 4/4. A first time signature none of whose bar lines comes before the next time
+    signature is lost. Does not keep program, drums, track, and the silence before the first note.
 
-    Its domain is every piece with a beat map whose tempi at the notes are 15 to 480 quarter notes a
-    minute, and whose metres are among `metres`; a piece without notes needs no map.
+    Its domain is every piece with a tempo map whose tempos at the notes are 15 to 480 quarter
+    notes a minute, and whose time signatures are among `time_signatures`; a piece without notes
+    needs no map.
 
     Attributes:
-        per_beat: Cells in a quarter note; a bar of each metre has a whole number of them.
-        longest: The longest step and duration in quarter notes, at least two bars of any metre.
-        metres: The metres that have a class, such as ``"6/8"``.
+        per_beat: Cells in a quarter note; a bar of each time signature has a whole number of them.
+        longest: The longest step and duration in quarter notes, at least two bars of any time
+            signature.
+        time_signatures: The time signatures that have a class, such as ``"6/8"``.
 
     Raises:
         ConfigError: If the settings give no classes.
 
     Source:
-        Positions, tempi and bars as in Huang and Yang, "Pop Music Transformer", 2020 (REMI), and
+        Positions, tempos and bars as in Huang and Yang, "Pop Music Transformer", 2020 (REMI), and
         a row a note as in Hsiao, Liu, Yeh and Yang, "Compound Word Transformer", 2021.
 
     Example:
         >>> beats = BeatMap(meter_beats=[1.0], numerators=[3], denominators=[4])
         >>> notes = Notes(start=[0, 0.5], end=[0.5, 1], pitch=[60, 64], beats=beats)
-        >>> encoder = BeatEncoder(metres=("3/4",))
+        >>> encoder = BeatEncoder(time_signatures=("3/4",))
         >>> encoder.encode(notes)[:, 1:3].tolist()  # the first note is on the third beat
         [[0.0, 24.0], [12.0, 0.0]]
         >>> encoder.decode(encoder.encode(notes)).beats == beats
@@ -103,7 +105,7 @@ class BeatEncoder:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        object.__setattr__(self, "metres", tuple(self.time_signatures))
+        object.__setattr__(self, "time_signatures", tuple(self.time_signatures))
         cells = self.longest * self.per_beat
         if not (self.per_beat >= 1 and 1 <= cells <= _MOST and cells == int(cells)):
             raise ConfigError(
@@ -111,35 +113,41 @@ class BeatEncoder:
                 f"{_MOST} whole cells",
                 hint="choose another per_beat or longest",
             )
-        for metre in self.time_signatures:
-            upper, _, lower = metre.partition("/")
+        for time_signature in self.time_signatures:
+            upper, _, lower = time_signature.partition("/")
             if not (upper.isdecimal() and lower.isdecimal() and int(upper) and int(lower)):
-                raise ConfigError(f"{metre!r} is not a metre", hint='give a fraction such as "3/4"')
+                raise ConfigError(
+                    f"{time_signature!r} is not a time signature",
+                    hint='give a fraction such as "3/4"',
+                )
             if 4 * int(upper) * self.per_beat % int(lower):
                 raise ConfigError(
-                    f"a bar of {metre} has no whole number of cells with {self.per_beat} cells per "
-                    "quarter note",
-                    hint="choose another per_beat, or leave the metre out",
+                    f"a bar of {time_signature} has no whole number of cells with {self.per_beat} "
+                    "cells per quarter note",
+                    hint="choose another per_beat, or leave the time signature out",
                 )
         if not self.time_signatures or len(set(self.time_signatures)) < len(self.time_signatures):
             raise ConfigError(
-                f"the metres {self.time_signatures} are empty or repeat one", hint="give each metre once"
+                f"the time signatures {self.time_signatures} are empty or repeat one",
+                hint="give each once",
             )
         if cells < 2 * self.bars.max():
             raise ConfigError(
                 f"longest {self.longest:g} is less than two bars of "
                 f"{self.bars.max() / self.per_beat:g} beats",
-                hint="choose a larger longest, or leave out the longest metre",
+                hint="choose a larger longest, or leave out the longest time signature",
             )
 
     @functools.cached_property
     def signatures(self) -> NDArray[np.int64]:
-        """(M, 2) the numbers of each metre's time signature."""
-        return np.array([metre.split("/") for metre in self.time_signatures], dtype=np.int64)
+        """(M, 2) the numbers of each time signature's time signature."""
+        return np.array(
+            [time_signature.split("/") for time_signature in self.time_signatures], dtype=np.int64
+        )
 
     @functools.cached_property
     def bars(self) -> NDArray[np.int64]:
-        """(M,) cells in a bar of each metre."""
+        """(M,) cells in a bar of each time signature."""
         return np.asarray(4 * self.signatures[:, 0] * self.per_beat // self.signatures[:, 1])
 
     def _cells(self, name: str, role: Role, first: int, count: int) -> Field:
@@ -156,10 +164,13 @@ class BeatEncoder:
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
         """Metre, step, position in the bar (beats), tempo (121), pitch, duration, velocity."""
-        metres, longest = len(self.time_signatures), round(self.longest * self.per_beat)
+        time_signatures, longest = len(self.time_signatures), round(self.longest * self.per_beat)
         return (
             Field.categorical(
-                "metre", "metre", values=range(metres), edges=[k - 0.5 for k in range(metres + 1)]
+                "time_signature",
+                "time_signature",
+                values=range(time_signatures),
+                edges=[k - 0.5 for k in range(time_signatures + 1)],
             ),
             self._cells("step", "step", 0, longest + 1),
             self._cells("position", "position", 0, int(self.bars.max())),
@@ -173,22 +184,23 @@ class BeatEncoder:
         """(N, 7) float32 class ids.
 
         Raises:
-            EncodingError: If the piece has no beat map, or a tempo or metre of it has no class.
+            EncodingError: If the piece has no tempo map, or a tempo or time signature of it has no
+                class.
         """
         if not len(notes):
             return np.zeros((0, 7), dtype=np.float32)
         beats = _map_of(notes)
         begin, end = (beats.beats_at(at) * self.per_beat for at in (notes.start, notes.end))
         at = np.rint(begin)
-        metre, position = self._places(beats, at)
+        time_signature, position = self._places(beats, at)
         longest = round(self.longest * self.per_beat)
-        bar, step = self.bars[metre], np.diff(at, prepend=at[:1])
+        bar, step = self.bars[time_signature], np.diff(at, prepend=at[:1])
         rows = np.zeros((len(notes), 7), dtype=np.float32)
-        rows[:, 0] = metre
+        rows[:, 0] = time_signature
         # Left out of a rest are whole bars, so that the position still follows from the step.
         rows[:, 1] = step - np.maximum(0, np.ceil((step - longest) / bar)) * bar
         rows[:, 2] = position
-        rows[:, 3] = self._tempi(beats, at)
+        rows[:, 3] = self._tempos(beats, at)
         rows[:, 4] = notes.pitch
         rows[:, 5] = np.rint(end - begin).clip(1, longest) - 1
         rows[:, 6] = notes.velocity // 4
@@ -197,28 +209,29 @@ class BeatEncoder:
     def _places(
         self, beats: TempoMap, at: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """(N,) the metre in which each cell lies, and its cells from the bar line."""
+        """(N,) the time signature in which each cell lies, and its cells from the bar line."""
         starts, names = [0.0], ["4/4"]
         if beats.time_signature_beats.size:
             starts = np.rint(beats.time_signature_beats * self.per_beat).tolist()
             signatures = zip(beats.numerators, beats.denominators, strict=True)
             names = [f"{upper}/{lower}" for upper, lower in signatures]
         here = np.maximum(np.searchsorted(starts, at, side="right") - 1, 0)
-        class_of = {metre: k for k, metre in enumerate(self.time_signatures)}
-        metre = np.array([class_of.get(name, -1) for name in names])[here]
-        if metre.min() < 0:
-            i = int(metre.argmin())
+        class_of = {time_signature: k for k, time_signature in enumerate(self.time_signatures)}
+        time_signature = np.array([class_of.get(name, -1) for name in names])[here]
+        if time_signature.min() < 0:
+            i = int(time_signature.argmin())
             raise EncodingError(
-                f"metre {names[here[i]]} is not one of the encoder's, {', '.join(self.time_signatures)}",
+                f"time signature {names[here[i]]} is not one of the encoder's, "
+                f"{', '.join(self.time_signatures)}",
                 where=f"note {i}",
-                hint="create the encoder with metres=(...) that include it",
+                hint="create the encoder with time_signatures=(...) that include it",
             )
-        # Bars are counted on within a metre, from where its first note finds them.
-        new = np.diff(metre, prepend=-1) != 0
+        # Bars are counted on within a time signature, from where its first note finds them.
+        new = np.diff(time_signature, prepend=-1) != 0
         first = np.maximum.accumulate(np.where(new, np.arange(len(at)), 0))
-        return metre, (at - np.array(starts)[here[first]]) % self.bars[metre]
+        return time_signature, (at - np.array(starts)[here[first]]) % self.bars[time_signature]
 
-    def _tempi(self, beats: TempoMap, at: NDArray[np.float64]) -> NDArray[np.intp]:
+    def _tempos(self, beats: TempoMap, at: NDArray[np.float64]) -> NDArray[np.intp]:
         """(N,) the class of the tempo in force at each cell."""
         knots = beats.beats_at(beats.seconds) * self.per_beat
         here = np.maximum(np.searchsorted(knots, at + _ON_TIME, side="right") - 1, 0)
@@ -233,7 +246,7 @@ class BeatEncoder:
         return np.searchsorted(borders, tempo, side="right")
 
     def decode(self, rows: Rows) -> Notes:
-        """Notes from (N, 7) class ids, with a beat map; the first starts at its own step.
+        """Notes from (N, 7) class ids, with a tempo map; the first starts at its own step.
 
         Raises:
             EncodingError: If a class does not exist, or a position is not where the step leads.
@@ -254,8 +267,9 @@ class BeatEncoder:
     ) -> Mapping[str, Bounds]:
         """The cells in beats, from the past and the tempo class of the previous row.
 
-        A step is counted from the cell in which the note before was put. Of metre, position and
-        tempo the row's own class is asked for: their cost is a part of when the note begins.
+        A step is counted from the cell in which the note before was put. Of time signature,
+        position and tempo the row's own class is asked for: their cost is a part of when the note
+        begins.
         """
         ids = rows.astype(np.int64)
         tempo = np.array(_TEMPO.values)[ids[:, 3]] / 60  # beats a second
@@ -283,7 +297,7 @@ def _own_classes(field: Field, ids: NDArray[np.int64]) -> Bounds:
 def _map_of(notes: Notes) -> TempoMap:
     if notes.tempo_map is None:
         raise EncodingError(
-            "the notes have no tempo and metre map",
+            "the notes have no tempo and time signature map",
             where="notes.beats",
             hint="read them from a file that has one, give Notes(beats=BeatMap(...)), "
             "or use an encoder in seconds",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
-from notelstm.notes import TempoMap, Note, Notes
+from notelstm.notes import Note, Notes, TempoMap
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["BeatTracker"]
@@ -22,10 +22,11 @@ class BeatTracker(Tracker):
     """Decodes rows in beats, with the positions that a step leads to.
 
     Args:
-        fields: Those of the encoder: metre, step, position, tempo, pitch, duration, velocity.
+        fields: Those of the encoder: time signature, step, position, tempo, pitch, duration,
+            velocity.
         per_beat: Cells in a quarter note; times are counted in them.
-        bars: (M,) cells in a bar of each metre.
-        signatures: (M, 2) the numbers of each metre's time signature.
+        bars: (M,) cells in a bar of each time signature.
+        signatures: (M, 2) the numbers of each time signature's time signature.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class BeatTracker(Tracker):
         self._lengths: Final[list[int]] = bars.tolist()
         self._steps: Final = np.arange(fields[1].classes or 0)
         self._places: Final = np.arange(fields[2].classes or 0)
-        self._tempi: Final = fields[3].values
+        self._tempos: Final = fields[3].values
         self._velocities: Final = fields[6].values
         self._rows: list[list[int]] = []
         self._at: list[int] = []
@@ -69,14 +70,14 @@ class BeatTracker(Tracker):
         """Take in the next note, (7,).
 
         Raises:
-            EncodingError: If its position is not one that metre and step lead to.
+            EncodingError: If its position is not one that time signature and step lead to.
         """
         ids = [int(entry) for entry in row.tolist()]
-        metre, step, position, tempo, pitch, duration, loud = ids
-        if not self._fits(metre, step, position):
+        time_signature, step, position, tempo, pitch, duration, loud = ids
+        if not self._fits(time_signature, step, position):
             raise EncodingError(
-                f"position {position} of a bar of {self._lengths[metre]} cells does not follow "
-                f"from a step of {step} cells",
+                f"position {position} of a bar of {self._lengths[time_signature]} cells does not "
+                f"follow from a step of {step} cells",
                 where=f"row {self.num_notes}",
                 hint="sample only allowed entries, or repair the row",
             )
@@ -85,7 +86,7 @@ class BeatTracker(Tracker):
         self._done += [self._ended(note) for note in self._open if note[0] <= at]
         self._open = [note for note in self._open if note[0] > at]
         since = self._rows[-1][3] if self._rows else tempo
-        self._time += step * 60 / (self._tempi[since] * self._per_beat)
+        self._time += step * 60 / (self._tempos[since] * self._per_beat)
         self._rows.append(ids)
         self._at.append(at)
         self._played.append((self._time, pitch))
@@ -99,12 +100,12 @@ class BeatTracker(Tracker):
         left = (end - self._at[-1]) / self._per_beat * self.seconds_per_unit
         return number, Note(start, self._time + left, pitch, velocity)
 
-    def _fits(self, metre: int, step: int, position: int) -> bool:
-        bar = self._lengths[metre]
+    def _fits(self, time_signature: int, step: int, position: int) -> bool:
+        bar = self._lengths[time_signature]
         if not self._rows:
             return position < bar
         last, _, place, *_ = self._rows[-1]
-        if metre == last:
+        if time_signature == last:
             return position == (place + step) % bar
         return position < min(bar, step)
 
@@ -112,7 +113,7 @@ class BeatTracker(Tracker):
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
         if not self._rows:
             return set()
-        tempo = self._tempi[self._rows[-1][3]]
+        tempo = self._tempos[self._rows[-1][3]]
         now = self._at[-1] + (at - self._time) * tempo * self._per_beat / 60
         return {pitch for end, _, _, pitch, _ in self._open if end > now}
 
@@ -128,7 +129,7 @@ class BeatTracker(Tracker):
     @property
     def seconds_per_unit(self) -> float:
         """Seconds of a beat in the tempo of the latest note; of the middle one before the first."""
-        return 60 / self._tempi[self._rows[-1][3] if self._rows else len(self._tempi) // 2]
+        return 60 / self._tempos[self._rows[-1][3] if self._rows else len(self._tempos) // 2]
 
     def remaining(self) -> Sequence[tuple[float, int]]:
         """How many beats longer each note lasts that sounds beyond the latest onset."""
@@ -142,17 +143,19 @@ class BeatTracker(Tracker):
         return {pitch for end, _, _, pitch, _ in self._open if end > at}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """What metre, step and position can be so that they agree; anything for other fields."""
-        metre, step, position = (known.get(name) for name in ("metre", "step", "position"))
-        if field.role == "metre":
-            return self._allowed_metres(step, position)
+        """Consistent values of time signature, step and position; anything for other fields."""
+        time_signature, step, position = (
+            known.get(name) for name in ("time_signature", "step", "position")
+        )
+        if field.role == "time_signature":
+            return self._allowed_time_signatures(step, position)
         if field.role == "step":
-            return self._allowed_steps(metre, position)
+            return self._allowed_steps(time_signature, position)
         if field.role == "position":
-            return self._allowed_positions(metre, step)
+            return self._allowed_positions(time_signature, step)
         return None
 
-    def _allowed_metres(self, step: float | None, position: float | None) -> Mask:
+    def _allowed_time_signatures(self, step: float | None, position: float | None) -> Mask:
         place = 0 if position is None else position
         allowed = self._bars > place
         if self._rows and step is not None:
@@ -161,43 +164,43 @@ class BeatTracker(Tracker):
             allowed[last] = position is None or position == (before + step) % self._lengths[last]
         return allowed
 
-    def _allowed_steps(self, metre: float | None, position: float | None) -> Mask:
+    def _allowed_steps(self, time_signature: float | None, position: float | None) -> Mask:
         if not self._rows:
             return self._steps >= 0
         last, _, before, *_ = self._rows[-1]
         place = 0 if position is None else position
-        goes_on = self._steps >= 0
+        continues = self._steps >= 0
         if position is not None:
-            goes_on = (before + self._steps) % self._lengths[last] == position
-        if metre == last:
-            return goes_on
+            continues = (before + self._steps) % self._lengths[last] == position
+        if time_signature == last:
+            return continues
         changes = self._steps > place
-        if metre is not None:
+        if time_signature is not None:
             return changes
         others = np.delete(self._bars, last)
-        return goes_on | changes if np.any(others > place) else goes_on
+        return continues | changes if np.any(others > place) else continues
 
-    def _allowed_positions(self, metre: float | None, step: float | None) -> Mask:
-        longest = self._bars.max() if metre is None else self._lengths[int(metre)]
+    def _allowed_positions(self, time_signature: float | None, step: float | None) -> Mask:
+        longest = self._bars.max() if time_signature is None else self._lengths[int(time_signature)]
         if not self._rows:
             return self._places < longest
         last, _, before, *_ = self._rows[-1]
-        goes_on = self._places < self._lengths[last]
+        continues = self._places < self._lengths[last]
         if step is not None:
-            goes_on = self._places == (before + step) % self._lengths[last]
-        if metre == last:
-            return goes_on
-        if metre is None:
+            continues = self._places == (before + step) % self._lengths[last]
+        if time_signature == last:
+            return continues
+        if time_signature is None:
             longest = np.delete(self._bars, last).max(initial=0)
         changes = self._places < (longest if step is None else min(longest, step))
-        return changes if metre is not None else goes_on | changes
+        return changes if time_signature is not None else continues | changes
 
     def closing_rows(self) -> Rows:
         """No rows: the end of each note is known."""
         return np.zeros((0, 7), dtype=np.float32)
 
     def notes(self) -> Notes:
-        """Everything pushed and not forgotten; with its beat map unless something was."""
+        """Everything pushed and not forgotten; with its tempo map unless something was."""
         if not self._rows:
             return Notes.empty()
         if self._forgotten:
@@ -207,14 +210,14 @@ class BeatTracker(Tracker):
             start, end, pitch, velocity = zip(*(note for _, note in kept), strict=True)
             return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
         at = np.array(self._at)
-        metre, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
-        beats = self._beat_map(at, metre, position, np.array(self._tempi)[tempo])
+        time_signature, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
+        beats = self._beat_map(at, time_signature, position, np.array(self._tempos)[tempo])
         return Notes(
             start=beats.seconds_at(at / self._per_beat),
             end=beats.seconds_at((at + duration + 1) / self._per_beat),
             pitch=pitch,
             velocity=np.array(self._velocities)[velocity],
-            beats=beats,
+            tempo_map=beats,
         )
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
@@ -236,24 +239,24 @@ class BeatTracker(Tracker):
     def _beat_map(
         self,
         at: NDArray[np.int64],
-        metre: NDArray[np.int64],
+        time_signature: NDArray[np.int64],
         position: NDArray[np.int64],
         tempo: NDArray[np.float64],
     ) -> TempoMap:
         changes = np.flatnonzero(np.diff(tempo)) + 1
-        knots, tempi = np.append(0, at[changes]), np.append(tempo[0], tempo[changes])
+        knots, tempos = np.append(0, at[changes]), np.append(tempo[0], tempo[changes])
         last = np.append(np.diff(knots) > 0, True)
-        knots, tempi = knots[last], tempi[last]
-        seconds = np.cumsum(np.diff(knots) * 60 / (tempi[:-1] * self._per_beat))
-        runs = np.append(0, np.flatnonzero(np.diff(metre)) + 1)
-        lines, signatures = at[runs] - position[runs], self._signatures[metre[runs]]
-        lines[0] %= self._lengths[metre[0]]
+        knots, tempos = knots[last], tempos[last]
+        seconds = np.cumsum(np.diff(knots) * 60 / (tempos[:-1] * self._per_beat))
+        runs = np.append(0, np.flatnonzero(np.diff(time_signature)) + 1)
+        lines, signatures = at[runs] - position[runs], self._signatures[time_signature[runs]]
+        lines[0] %= self._lengths[time_signature[0]]
         if len(lines) > 1 and lines[0] >= lines[1]:
             lines, signatures = lines[1:], signatures[1:]
         return TempoMap(
             seconds=np.append(0.0, seconds),
-            tempi=tempi,
-            meter_beats=lines / self._per_beat,
+            tempos=tempos,
+            time_signature_beats=lines / self._per_beat,
             numerators=signatures[:, 0],
             denominators=signatures[:, 1],
         )

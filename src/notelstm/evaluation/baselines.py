@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import DataError
-from notelstm.evaluation.grid import FIRST, UNIFORM_MIXIN, GRIDS, places_of, quantize
+from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, places_of, quantize
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.fields import Role
 from notelstm.notes import Notes
@@ -67,7 +67,9 @@ def score_baseline(
     for name, piece in long_enough(pieces, names):
         notes = quantize(piece)
         nats: dict[str, float] = {
-            role: float(-np.log((1 - UNIFORM_MIXIN) * p[FIRST:] + UNIFORM_MIXIN / GRIDS[role].size).sum())
+            role: float(
+                -np.log((1 - UNIFORM_MIXIN) * p[FIRST:] + UNIFORM_MIXIN / GRIDS[role].size).sum()
+            )
             for role, p in baseline.probabilities(places_of(notes)).items()
         }
         seconds = float(notes.start[-1] - notes.start[FIRST - 1])

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from notelstm.fields import Role
 from notelstm.notes import Notes
 
-__all__ = ["CELL", "FIRST", "UNIFORM_MIXIN", "GRIDS", "Cells", "Grid", "cells_of", "places_of", "quantize"]
+__all__ = [
+    "CELL",
+    "FIRST",
+    "GRIDS",
+    "UNIFORM_MIXIN",
+    "Cells",
+    "Grid",
+    "cells_of",
+    "places_of",
+    "quantize",
+]
 
 CELL: Final = 0.01
 """Seconds in a cell of time."""
@@ -109,7 +119,7 @@ def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
 def quantize(notes: Notes) -> Notes:
     """The piece as it is measured: onsets and durations on the grid, by onset and pitch.
 
-    The beat map and the instruments stay.
+    The tempo map and the instruments stay.
     """
     onset = np.rint(notes.start / CELL).astype(np.int64)
     duration = np.maximum(1, np.rint(notes.duration / CELL)).astype(np.int64)

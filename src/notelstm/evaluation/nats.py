@@ -21,7 +21,7 @@ from notelstm.batch import columns
 from notelstm.encoders import tracker_of
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.contexts import contexts
-from notelstm.evaluation.grid import FIRST, UNIFORM_MIXIN, GRIDS, cells_of, quantize
+from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.reliability import Reliability
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.evaluation.spread import PointToNormal
@@ -39,7 +39,11 @@ _log = logging.getLogger(__name__)
 _REASONS: Final = 3
 """How many reasons a warning names."""
 
-_COUNTED_AS: Final[Mapping[Role, Role]] = {"metre": "step", "position": "step", "tempo": "step"}
+_COUNTED_AS: Final[Mapping[Role, Role]] = {
+    "time_signature": "step",
+    "position": "step",
+    "tempo": "step",
+}
 """What fields of a beat cost is a part of the step's: together they say when a note begins."""
 
 
@@ -48,8 +52,8 @@ class MeasuredEncoder(NoteEncoder, Protocol):
     """An encoder whose units are not those of the measure, and that knows how they go together.
 
     The measure needs it of encoders with fields other than pitch, step and duration in seconds,
-    velocity and events. What fields of metre, position and tempo cost is added to the step's:
-    together they say when a note begins.
+    velocity and events. What fields of time signature, position and tempo cost is added to the
+    step's: together they say when a note begins.
     """
 
     def bounds(

@@ -2,7 +2,7 @@
 
 Two passages are the same if their intervals from note to note are, and one tempo factor explains
 all steps. Notes that follow each other within 50 ms are a chord, and chords are read from the
-lowest pitch up: no two tempi round the notes of a chord to the same order. A copy in which a note
+lowest pitch up: no two tempos round the notes of a chord to the same order. A copy in which a note
 is changed, left out or put in is found as the longest of its parts.
 """
 
@@ -206,12 +206,12 @@ def _may_be_same(
     fits = np.zeros(len(at), np.bool_)
     for first in range(0, len(at), _PAIRS):
         some = slice(first, first + _PAIRS)
-        low, high = _tempi(left[at[some]], right[place[some]])
+        low, high = _tempos(left[at[some]], right[place[some]])
         fits[some] = low.max(-1) <= high.min(-1)
     return fits
 
 
-def _tempi(mine: NDArray[np.float64], other: NDArray[np.float64]) -> _Bounds:
+def _tempos(mine: NDArray[np.float64], other: NDArray[np.float64]) -> _Bounds:
     """The least and the greatest factor that explains each step, given in cells.
 
     A step of `other` cells that is played f times as slow takes f `other` cells. Either step may
@@ -229,7 +229,7 @@ def _explained(
 ) -> tuple[int, int, int] | None:
     """The longest stretch of a run that one factor explains, if it is longer than `least` notes."""
     at, place, notes = run
-    low, high = _tempi(mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1])
+    low, high = _tempos(mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1])
     begin, best = 0, 0
     for first in range(len(low)):
         if len(low) - first <= max(best, least - 1):
@@ -246,7 +246,7 @@ def _passage(
 ) -> Passage:
     at, place, notes = run
     a, b = mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1]
-    low, high = _tempi(a, b)
+    low, high = _tempos(a, b)
     whole = a.sum() / b.sum() if b.sum() else 1.0
     return Passage(
         sample=sample,

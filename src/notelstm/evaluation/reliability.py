@@ -31,7 +31,7 @@ class Reliability:
             probability of the most likely class.
         confidence: The sum of the confidence in each bin.
         correct: How often the most likely class was right in each bin.
-        among_five: How often the right class was among the five most likely, over all bins.
+        top5_count: How often the right class was among the five most likely, over all bins.
 
     Source:
         Guo, Pleiss, Sun and Weinberger: On calibration of modern neural networks, ICML 2017.
@@ -40,7 +40,7 @@ class Reliability:
     counts: tuple[float, ...] = (0.0,) * BINS
     confidence: tuple[float, ...] = (0.0,) * BINS
     correct: tuple[float, ...] = (0.0,) * BINS
-    top5: float = 0.0
+    top5_count: float = 0.0
 
     @classmethod
     def of(cls, prediction: Categorical, target: Tensor) -> Reliability:
@@ -76,7 +76,7 @@ class Reliability:
             counts=binned(torch.ones_like(top)),
             confidence=binned(top),
             correct=binned(among(1)),
-            among_five=float(among(5).sum()),
+            top5_count=float(among(5).sum()),
         )
 
     @classmethod
@@ -88,7 +88,7 @@ class Reliability:
                 counts=_added(total.counts, part.counts),
                 confidence=_added(total.confidence, part.confidence),
                 correct=_added(total.correct, part.correct),
-                among_five=total.top5 + part.top5,
+                top5_count=total.top5_count + part.top5_count,
             )
         return total
 
@@ -105,7 +105,7 @@ class Reliability:
     @property
     def top5(self) -> float:
         """How often the right class was among the five most likely, 0 to 1."""
-        return self.top5 / self.count
+        return self.top5_count / self.count
 
     @property
     def error(self) -> float:

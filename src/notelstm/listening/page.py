@@ -18,7 +18,7 @@ import numpy as np
 
 from notelstm._version import __version__
 from notelstm.errors import ConfigError
-from notelstm.files import displayable, atomic_write
+from notelstm.files import atomic_write, displayable
 from notelstm.listening.chart import Chart
 from notelstm.listening.piano import PIANO
 from notelstm.midi import midi_bytes

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, did_you_mean
-from notelstm.files import displayable, atomic_write
-from notelstm.notes import TempoMap, Notes
+from notelstm.files import atomic_write, displayable
+from notelstm.notes import Notes, TempoMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,13 +66,13 @@ def piano_roll(
         notes: The piece.
         ax: The matplotlib axes to draw on.
         prompt_notes: The number of notes at the beginning that are the prompt.
-        grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's beat map.
+        grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's tempo map.
         colorbar: Whether to draw a colour bar of the velocities, if they differ.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
         ConfigError: If the grid is unknown, or `prompt_notes` is negative.
-        NotesError: If the grid is ``"bars"`` and the piece has no beat map.
+        NotesError: If the grid is ``"bars"`` and the piece has no tempo map.
     """
     if grid not in get_args(Grid):
         raise ConfigError(
@@ -115,14 +115,14 @@ def save_piano_roll(
         notes: The piece.
         path: The file to write, ``.png`` or ``.svg``.
         prompt_notes: The number of notes at the beginning that are the prompt.
-        grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's beat map.
+        grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's tempo map.
         title: The title above the picture. Bytes of a file name that are not UTF-8 are shown as
             U+FFFD.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
         ConfigError: If the suffix or the grid is unknown, or `prompt_notes` is negative.
-        NotesError: If the grid is ``"bars"`` and the piece has no beat map.
+        NotesError: If the grid is ``"bars"`` and the piece has no tempo map.
         OutputError: If the picture cannot be written.
     """
     suffix = check_picture_path(path)
@@ -202,7 +202,7 @@ def _draw_time(ax: Axes, beats: TempoMap | None, end: float, grid: Grid) -> None
     if grid == "bars":
         if beats is None:
             raise NotesError(
-                "a grid of bars needs a beat map, and the piece has none",
+                "a grid of bars needs a tempo map, and the piece has none",
                 hint="use grid='seconds'",
             )
         numbers, seconds = _bars(beats, end)
@@ -225,7 +225,9 @@ def _bars(beats: TempoMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.fl
     last = float(beats.beats_at(end))
     changes = beats.time_signature_beats if beats.time_signature_beats.size else np.zeros(1)
     lengths = (
-        beats.numerators * 4.0 / beats.denominators if beats.time_signature_beats.size else np.full(1, 4.0)
+        beats.numerators * 4.0 / beats.denominators
+        if beats.time_signature_beats.size
+        else np.full(1, 4.0)
     )
     borders = np.append(changes, max(last, float(changes[-1])))
     starts = [

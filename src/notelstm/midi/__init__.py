@@ -1,11 +1,11 @@
 """MIDI in and out: readers, the policies they read by, reports, and the writer."""
 
 from notelstm.midi.policy import ReadPolicy
-from notelstm.midi.pretty import PrettyMidiReader, from_pretty_midi, to_pretty_midi
+from notelstm.midi.pretty_midi_reader import PrettyMidiReader, from_pretty_midi, to_pretty_midi
 from notelstm.midi.programs import PROGRAMS, program_number
 from notelstm.midi.reading import Reader, Source, read_midi, read_midi_with_report
 from notelstm.midi.report import ReadReport, Repair, TrackInfo
-from notelstm.midi.symusic import SymusicReader
+from notelstm.midi.symusic_reader import SymusicReader
 from notelstm.midi.tolerant import TolerantReader
 from notelstm.midi.writing import WriteReport, midi_bytes, midi_bytes_with_report, write_midi
 

@@ -25,7 +25,7 @@ __all__ = [
     "ALL_SOUND_OFF",
     "BANK",
     "LONG_WAIT",
-    "MOST_METER_POWER",
+    "MAX_DENOMINATOR_POWER",
     "NAME",
     "NOTES_OFF",
     "PART",
@@ -42,7 +42,7 @@ __all__ = [
 LONG_WAIT: Final = 4096
 """Waits of more ticks are looked at again once it is known how many seconds they are."""
 
-MOST_METER_POWER: Final = 10
+MAX_DENOMINATOR_POWER: Final = 10
 """The largest power of two that can be meant by the lower number of a time signature."""
 
 NAME: Final = 0xFF
@@ -124,7 +124,7 @@ class Events:
         self.places: array[int] = array("q")
         self.names: list[str] = []
         self.tempos: list[tuple[int, int]] = []
-        self.meters: list[tuple[int, int, int]] = []
+        self.time_signatures: list[tuple[int, int, int]] = []
         self.waits: list[Wait] = []
         self.port: int = 0
         self.unknown_metas: bool = False
@@ -149,20 +149,28 @@ class Events:
         ticks -= shifts[np.searchsorted(ends, ticks, side="right")]
         self.ticks = array("q", ticks.tolist())
         self.tempos = [(earlier(tick), micros) for tick, micros in self.tempos]
-        self.meters = [(earlier(tick), upper, lower) for tick, upper, lower in self.meters]
+        self.time_signatures = [
+            (earlier(tick), upper, lower) for tick, upper, lower in self.time_signatures
+        ]
         self.tick = earlier(self.tick)
         self.waits = []
 
     @property
     def known(self) -> tuple[int, int, int, int, int]:
         """How much is known so far."""
-        return len(self.ticks), len(self.names), len(self.tempos), len(self.meters), self.tick
+        return (
+            len(self.ticks),
+            len(self.names),
+            len(self.tempos),
+            len(self.time_signatures),
+            self.tick,
+        )
 
     def forget(self, known: tuple[int, int, int, int, int]) -> None:
         """Go back to what was known before."""
-        events, names, tempos, meters, self.tick = known
+        events, names, tempos, time_signatures, self.tick = known
         del self.ticks[events:], self.codes[events:], self.places[events:]
-        del self.names[names:], self.tempos[tempos:], self.meters[meters:]
+        del self.names[names:], self.tempos[tempos:], self.time_signatures[time_signatures:]
         while self.waits and self.waits[-1].tick + self.waits[-1].ticks > self.tick:
             self.waits.pop()
 
@@ -485,7 +493,7 @@ class _Parser:
         self.status = 0x90
 
     def _meta(self, delta: int, begin: int) -> None:
-        """A meta event: tempo, metre and name are kept."""
+        """A meta event: tempo, time signature and name are kept."""
         if self.at >= self.end:
             raise _FaultError("cut-event", "the track ends within an event", begin)
         kind = self.data[self.at]
@@ -502,10 +510,10 @@ class _Parser:
             else:
                 events.tempos.append((events.tick, micros))
         elif kind == 0x58:
-            if len(body) < 2 or not body[0] or body[1] > MOST_METER_POWER:
+            if len(body) < 2 or not body[0] or body[1] > MAX_DENOMINATOR_POWER:
                 self._note("time-signature", f"{body.hex() or 'nothing'} is left out", begin)
             else:
-                events.meters.append((events.tick, body[0], 1 << body[1]))
+                events.time_signatures.append((events.tick, body[0], 1 << body[1]))
         elif kind == 0x59 and (len(body) < 2 or body[0] not in _SHARPS or body[1] > 1):
             self._note("key-signature", f"{body.hex() or 'nothing'} is left out", begin)
         elif kind == 0x03:

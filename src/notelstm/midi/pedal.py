@@ -62,7 +62,7 @@ def extend(
             else:
                 k = np.searchsorted(pedal.order, order[mine]) - 1
             new[mine] = _released(end[mine], k, pedal)
-    return np.asarray(np.maximum(end, np.minimum(new, _struck_again(start, end, pitch, group))))
+    return np.asarray(np.maximum(end, np.minimum(new, _repeated_pitch(start, end, pitch, group))))
 
 
 def is_order_needed(end: NDArray[Any], pedal: Pedal) -> bool:
@@ -93,7 +93,7 @@ def _released(end: Any, k: Any, pedal: Pedal) -> Any:
     return np.where(held, release, end)
 
 
-def _struck_again(
+def _repeated_pitch(
     start: Any, end: Any, pitch: NDArray[np.integer], group: NDArray[np.int64]
 ) -> Any:
     """When the next note of each note's pitch and group starts, at its end or later."""

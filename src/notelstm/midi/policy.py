@@ -20,14 +20,14 @@ __all__ = [
     "Overlaps",
     "Pedal",
     "ReadPolicy",
-    "Tempos",
     "SimultaneousOrder",
+    "Tempos",
     "Tracks",
     "VelocityZero",
     "ZeroLength",
 ]
 
-Tracks: TypeAlias = Literal["first", "all", "instrument-0"]
+Tracks: TypeAlias = Literal["first", "all", "first-instrument"]
 """The first track that has notes; all of them, merged; the file's first instrument, whatever."""
 
 SimultaneousOrder: TypeAlias = Literal["pitch", "file"]
@@ -56,7 +56,7 @@ OnError: TypeAlias = Literal["repair", "skip", "raise"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "tracks": get_args(Tracks),
-    "ties": get_args(SimultaneousOrder),
+    "simultaneous_order": get_args(SimultaneousOrder),
     "overlaps": get_args(Overlaps),
     "zero_length": get_args(ZeroLength),
     "hanging": get_args(Hanging),
@@ -74,14 +74,14 @@ class ReadPolicy:
 
     Args:
         tracks: ``"first"`` reads the first track that has notes, ``"all"`` merges all tracks,
-            ``"instrument-0"`` takes pretty_midi's ``instruments[0]``, percussion or not.
+            ``"first-instrument"`` takes pretty_midi's ``instruments[0]``, percussion or not.
         programs: Read only tracks of these General MIDI programs, 0 to 127; empty for any.
         names: Read only tracks whose name matches one of these patterns (``"*piano*"``), in
             upper or lower case; empty for any.
         drums: Whether percussion is read: channel 10, and channels that GS, XG or GM2 messages
             make percussion.
-        ties: Notes that start together: ``"pitch"`` orders them by pitch, ``"file"`` as the file
-            ends them.
+        simultaneous_order: The order of notes that start together: ``"pitch"``, or ``"file"`` as
+            the file ends them.
         overlaps: Several open notes of one pitch: ``"close-all"``: a note-off ends them all;
             ``"fifo"``: it ends the oldest; ``"merge"``: they are one note, from the first
             note-on to the last note-off.
@@ -92,7 +92,7 @@ class ReadPolicy:
             velocity 1.
         pedal: ``"ignore"`` the sustain pedal, or ``"extend"`` each note that ends while it is
             down to its release, or to the next note of the same pitch.
-        tempos: Where tempo and metre changes count: in ``"all"`` chunks, as in players and
+        tempos: Where tempo and time signature changes count: in ``"all"`` chunks, as in players and
             editors, or in the ``"first"`` one only, as in pretty_midi; a file that has them in
             others too then gets a warning.
         max_seconds: Notes that start later are absurd and are left out; later ends are cut here.

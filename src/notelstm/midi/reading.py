@@ -85,7 +85,7 @@ def read_midi_with_report(
     """
     policy = ReadPolicy() if policy is None else policy
     if hasattr(source, "instruments"):
-        from notelstm.midi.pretty import from_pretty_midi_with_report
+        from notelstm.midi.pretty_midi_reader import from_pretty_midi_with_report
 
         return from_pretty_midi_with_report(source, policy)
     data, where = _bytes_of(source)
@@ -104,7 +104,7 @@ class _Auto:
     """The fast reader where it can be trusted, the tolerant one elsewhere."""
 
     def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
-        from notelstm.midi.symusic import SymusicReader
+        from notelstm.midi.symusic_reader import SymusicReader
         from notelstm.midi.tolerant import TolerantReader
 
         try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from notelstm.errors import MidiError, NoNotesError
 from notelstm.midi.policy import ReadPolicy, SimultaneousOrder
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["RawNotes", "refuse", "select"]
 
@@ -43,7 +43,7 @@ class RawNotes:
         velocity: (N,) 1 to 127.
         track: (N,) number of each note's track.
         tracks: What the tracks are; each has notes.
-        beats: The tempo and metre map.
+        beats: The tempo and time signature map.
         left_out: Notes that the reader left out, by the setting that did it.
     """
 
@@ -146,7 +146,7 @@ def _choose(
             left_out[setting] = sum(t.notes for t in left) - sum(t.notes for t in kept)
             left[:] = kept
 
-    if policy.tracks != "instrument-0":
+    if policy.tracks != "first-instrument":
         keep("drums", [t for t in left if policy.drums or not t.drum])
         keep("names", [t for t in left if not policy.names or _named(t.name, policy.names)])
         keep("programs", [t for t in left if not policy.programs or t.program in policy.programs])
@@ -192,7 +192,7 @@ def _notes(raw: RawNotes, ties: SimultaneousOrder) -> Notes:
         program=programs[raw.track],
         drum=drums[raw.track],
         track=raw.track,
-        beats=raw.beats,
+        tempo_map=raw.beats,
     )
 
 

@@ -1,4 +1,4 @@
-"""The tempo and metre map of a file, from where its chunks set tempo and metre."""
+"""The tempo map of a file, from the tempos and time signatures in its chunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Marks", "tempo_maps"]
 
 
 class Marks(NamedTuple):
-    """Where a chunk sets the tempo and the metre.
+    """Where a chunk sets the tempo and the time signature.
 
     Attributes:
         tempos: (tick, microseconds to a quarter note).
@@ -23,13 +23,13 @@ class Marks(NamedTuple):
     """
 
     tempos: Sequence[tuple[int, int]]
-    meters: Sequence[tuple[int, int, int]]
+    time_signatures: Sequence[tuple[int, int, int]]
 
 
 def tempo_maps(
     resolution: float, chunks: Sequence[Marks], policy: ReadPolicy, log: RepairLog
 ) -> tuple[TickMap, TempoMap]:
-    """Merge the tempos and metres of the chunks that the policy counts.
+    """Merge the tempos and time signatures of the chunks that the policy counts.
 
     Args:
         resolution: Ticks to a quarter note.
@@ -38,14 +38,15 @@ def tempo_maps(
         log: Where it is noted, and logged, if others would have changed something.
 
     Returns:
-        The tick map and the beat map.
+        The tick map and the tempo map.
     """
     if policy.tempos == "all" or not any(any(chunk) for chunk in chunks[1:]):
         return _merged(resolution, chunks)
     ticks, beats = _merged(resolution, chunks[:1])
     if _merged(resolution, chunks)[1] != beats:
         log.warn(
-            "tempo or metre changes outside of the first chunk are left out by tempos='first'",
+            "tempo or time signature changes outside of the first chunk are left out by "
+            "tempos='first'",
             logged=True,
         )
     return ticks, beats
@@ -53,18 +54,22 @@ def tempo_maps(
 
 def _merged(resolution: float, chunks: Sequence[Marks]) -> tuple[TickMap, TempoMap]:
     tempos = [tempo for chunk in chunks for tempo in chunk.tempos]
-    meters = [meter for chunk in chunks for meter in chunk.meters]
+    time_signatures = [
+        time_signature for chunk in chunks for time_signature in chunk.time_signatures
+    ]
     if len(chunks) > 1:
         tempos.sort(key=lambda tempo: tempo[0])
-        meters.sort(key=lambda meter: meter[0])
-    return _maps(resolution, tuple(tempos), tuple(meters))
+        time_signatures.sort(key=lambda time_signature: time_signature[0])
+    return _maps(resolution, tuple(tempos), tuple(time_signatures))
 
 
 @functools.lru_cache(maxsize=16)
 def _maps(
-    resolution: float, tempos: tuple[tuple[int, int], ...], meters: tuple[tuple[int, int, int], ...]
+    resolution: float,
+    tempos: tuple[tuple[int, int], ...],
+    time_signatures: tuple[tuple[int, int, int], ...],
 ) -> tuple[TickMap, TempoMap]:
-    """Files of one folder often share tempo and metre: those of the last few are kept."""
+    """Files of one folder often share tempo and time signature: those of the last few are kept."""
     ticks = TickMap.from_tempos(resolution, [t for t, _ in tempos], [m for _, m in tempos])
-    columns = list(zip(*meters, strict=True)) or [(), (), ()]
+    columns = list(zip(*time_signatures, strict=True)) or [(), (), ()]
     return ticks, ticks.beat_map(*columns)

@@ -121,14 +121,14 @@ class TickMap:
 
     def beat_map(
         self,
-        meter_ticks: Sequence[int] = (),
+        time_signature_ticks: Sequence[int] = (),
         numerators: Sequence[int] = (),
         denominators: Sequence[int] = (),
     ) -> TempoMap:
         """The same map in seconds and beats, with time signatures.
 
         Args:
-            meter_ticks: Where each time signature starts.
+            time_signature_ticks: Where each time signature starts.
             numerators: Their upper numbers, above 0.
             denominators: Their lower numbers, above 0.
         """
@@ -136,8 +136,9 @@ class TickMap:
         keep = np.append(np.diff(self.seconds) > 0, True)
         return TempoMap(
             seconds=self.seconds[keep],
-            tempi=60.0 / (self.scales[keep] * self.ticks_per_beat),
-            meter_beats=np.asarray(meter_ticks, dtype=np.float64) / self.ticks_per_beat,
+            tempos=60.0 / (self.scales[keep] * self.ticks_per_beat),
+            time_signature_beats=np.asarray(time_signature_ticks, dtype=np.float64)
+            / self.ticks_per_beat,
             numerators=numerators,
             denominators=denominators,
         )

@@ -20,7 +20,7 @@ from notelstm.midi.salvage import Budget
 from notelstm.midi.selection import RawNotes, select
 from notelstm.midi.tempos import Marks, tempo_maps
 from notelstm.midi.ticks import TickMap
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["TolerantReader", "Track", "parse_file", "times_of", "tracks_of"]
 
@@ -116,15 +116,15 @@ def _resolution(layout: Layout) -> float:
 
 
 def _marks(layout: Layout, chunks: Sequence[Events]) -> list[Marks]:
-    """The tempos and metres of each chunk; by time code the tempos say nothing of the ticks."""
+    """The tempos and time signatures of each chunk; with time code, no tempos."""
     timed = layout.ticks_per_second is not None
-    return [Marks(() if timed else events.tempos, events.meters) for events in chunks]
+    return [Marks(() if timed else events.tempos, events.time_signatures) for events in chunks]
 
 
 def times_of(
     layout: Layout, chunks: Sequence[Events], policy: ReadPolicy, log: RepairLog
 ) -> tuple[TickMap, TempoMap]:
-    """Find the tick map and the beat map of a file.
+    """Find the tick map and the tempo map of a file.
 
     Args:
         layout: The plan of the file.

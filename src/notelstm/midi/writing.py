@@ -16,7 +16,7 @@ from notelstm.errors import ConfigError, MidiError
 from notelstm.files import atomic_write
 from notelstm.midi.programs import Instrument, instruments_of
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["WriteReport", "midi_bytes", "midi_bytes_with_report", "write_midi"]
 
@@ -140,8 +140,8 @@ def write_midi(
             instrument is the notes of one track, program and kind (percussion or not).
         ticks_per_beat: Resolution, 1 to 32767; None for the finest that other readers can read,
             9600 for pieces under 500 s at 120 quarter notes per minute.
-        tempo: Quarter notes per minute; None for the notes' own tempo and metre map, and 120 where
-            they have none.
+        tempo: Quarter notes per minute; None for the notes' own tempo and time signature map, and
+            120 where they have none.
         text: A text event at the start of the file.
 
     Returns:
@@ -196,8 +196,8 @@ def midi_bytes(
         text: As for :func:`write_midi`.
 
     Returns:
-        A Standard MIDI File, format 1: tempo and metre in the first chunk, then a chunk for each
-        track and program.
+        A Standard MIDI File, format 1: tempo and time signature in the first chunk, then a chunk
+        for each track and program.
 
     Raises:
         MidiError: If notes overlap or are too short and that is refused, or a value cannot be
@@ -302,7 +302,7 @@ def _beats_of(notes: Notes, tempo: float | None) -> TempoMap:
     if tempo is not None:
         if not 4 <= tempo <= _FASTEST:
             raise ConfigError(f"tempo {tempo!r} is not 4 to 60,000,000 quarter notes per minute")
-        return TempoMap(tempi=[tempo])
+        return TempoMap(tempos=[tempo])
     beats = notes.tempo_map or TempoMap()
     bad = np.flatnonzero((beats.tempos < _SLOWEST * (1 - 1e-9)) | (beats.tempos > _FASTEST))
     if bad.size:

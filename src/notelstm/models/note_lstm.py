@@ -54,16 +54,16 @@ class NoteLSTM(nn.Module):
     Args:
         fields: Any fields.
         field_order: Their names in the order of prediction; None for the order of the columns.
-        hidden: H, the LSTM's units.
-        layers: LSTM layers.
-        embedding: E, the width of each field's embedding.
+        hidden_size: H, the LSTM's units.
+        num_layers: LSTM layers.
+        embedding_dim: E, the width of each field's embedding.
         head: Width of the heads' hidden layer, None for `hidden`; 0 for linear heads.
         sounding_features: Whether the model reads the sounding notes. It has no effect unless the
             fields have one field each of the roles pitch (in classes), step and duration (in one
             unit).
         time_distribution: The distribution of numbers with a least value: ``"normal"`` or
             ``"mixture"``.
-        components: K, of each mixture.
+        num_components: K, of each mixture.
         dropout: Share of each LSTM layer's outputs that is dropped in training, at least 0 and
             below 1.
 
@@ -87,7 +87,12 @@ class NoteLSTM(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_sizes(hidden=hidden_size, layers=num_layers, embedding=embedding_dim, components=num_components)
+        check_sizes(
+            hidden_size=hidden_size,
+            layers=num_layers,
+            embedding_dim=embedding_dim,
+            components=num_components,
+        )
         if time_distribution not in ("normal", "mixture"):
             raise ConfigError(
                 f"unknown time distribution {time_distribution!r}", hint="choose normal or mixture"
@@ -119,7 +124,9 @@ class NoteLSTM(nn.Module):
         }
         self.embed: nn.ModuleDict = nn.ModuleDict(
             {
-                f.name: nn.Embedding(f.classes, embedding_dim) if f.classes else nn.Linear(1, embedding_dim)
+                f.name: nn.Embedding(f.classes, embedding_dim)
+                if f.classes
+                else nn.Linear(1, embedding_dim)
                 for f in self.fields
             }
         )
@@ -133,7 +140,11 @@ class NoteLSTM(nn.Module):
                 self.sounding_layers[at] = nn.Linear(FEATURES * pitches, width_of_features)
             inputs, known = inputs + width_of_features, known + width_of_features
         self.lstm: nn.LSTM = nn.LSTM(
-            inputs, hidden_size, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
+            inputs,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
         )
         self.dropout: nn.Dropout = nn.Dropout(dropout)
         self._mixed: Final = {

@@ -53,7 +53,7 @@ class NumpySounding:
 
     Args:
         clock: The module that tracks sounding notes.
-        layers: The linear layers of the features, by place.
+        num_layers: The linear layers of the features, by place.
         place_of: The place of the head of each field.
     """
 

@@ -37,8 +37,8 @@ class ThreeHeadLSTM(nn.Module):
 
     Args:
         fields: One categorical and two continuous fields.
-        hidden: H, the LSTM's units.
-        layers: LSTM layers.
+        hidden_size: H, the LSTM's units.
+        num_layers: LSTM layers.
         sigmoid: The original's fault of that name: logits confined to (0, 1), whose values are
             also the weights of the draw.
         point_estimates: The original's fault of that name: step and duration are single values. If
@@ -67,7 +67,7 @@ class ThreeHeadLSTM(nn.Module):
         point_estimates: bool = True,
     ) -> None:
         super().__init__()
-        check_sizes(hidden=hidden_size, layers=num_layers)
+        check_sizes(hidden_size=hidden_size, num_layers=num_layers)
         kinds = sorted(field.is_categorical for field in fields)
         if kinds != [False, False, True]:
             raise FieldError(

@@ -17,8 +17,8 @@ def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20)
     """Step, pitch, velocity and duration as classes, trained by likelihood at every note.
 
     Args:
-        hidden: Units of the LSTM.
-        layers: Layers of the LSTM.
+        hidden_size: Units of the LSTM.
+        num_layers: Layers of the LSTM.
         epochs: Passes over the training set.
 
     Returns:
@@ -36,10 +36,10 @@ def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20)
             NoteLSTM,
             {
                 "field_order": ("step", "pitch", "velocity", "duration"),
-                "hidden": hidden_size,
-                "layers": num_layers,
-                "embedding": 48,
-                "head": 256,
+                "hidden_size": hidden_size,
+                "num_layers": num_layers,
+                "embedding_dim": 48,
+                "head_size": 256,
                 "sounding_features": True,
                 "dropout": 0.1,
             },

@@ -22,7 +22,7 @@ __all__ = ["ModelSpec"]
 class ModelSpec:
     """A model's class, or a function that makes one, and the settings to build it with.
 
-    ``Recipe(model=NoteLSTM)`` and ``Recipe(model=functools.partial(NoteLSTM, hidden=64))`` are
+    ``Recipe(model=NoteLSTM)`` and ``Recipe(model=functools.partial(NoteLSTM, hidden_size=64))`` are
     turned into one.
 
     Attributes:
@@ -31,8 +31,8 @@ class ModelSpec:
 
     Example:
         >>> from notelstm.models import NoteLSTM
-        >>> ModelSpec.of(functools.partial(NoteLSTM, hidden=64))
-        ModelSpec(NoteLSTM, hidden=64)
+        >>> ModelSpec.of(functools.partial(NoteLSTM, hidden_size=64))
+        ModelSpec(NoteLSTM, hidden_size=64)
     """
 
     factory: Callable[..., NoteModel]

@@ -1,7 +1,8 @@
 """Changing a recipe from a file or the command line.
 
-A recipe is a tree of settings. A key is a setting of the recipe (``window``), or a setting of one
-of its parts (``training.epochs``, ``model.hidden``, ``policy.drums``, ``loss.step`` for a weight).
+A recipe is a tree of settings. A key is a setting of the recipe (``batch_size``), or a setting of
+one of its parts (``training.epochs``, ``model.hidden_size``, ``read_policy.drums``, ``loss.step``
+for a weight).
 ``options`` are the arguments of the function that makes the recipe (``options.sigmoid``). A part
 is replaced by giving its ``name``; what else is given then are its settings. Where a setting may be
 None, the text ``none`` says so; ``loss = "none"`` is the likelihood of every field. Processors and
@@ -38,7 +39,7 @@ _KINDS: Final = {
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["training.epochs=2", "model.hidden=64"]`` as a tree of settings.
+    """``["training.epochs=2", "model.hidden_size=64"]`` as a tree of settings.
 
     A value is read as TOML (``2``, ``0.5``, ``true``, ``[1, 2]``); what is not TOML is a string.
 
@@ -46,7 +47,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         ConfigError: If a pair has no ``=``, or a setting is given twice.
 
     Example:
-        >>> parse_settings(["training.epochs=2", "policy.tracks=all"])
+        >>> parse_settings(["training.epochs=2", "read_policy.tracks=all"])
         {'training': {'epochs': 2}, 'policy': {'tracks': 'all'}}
     """
     tree: dict[str, Any] = {}
@@ -155,7 +156,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             raise unknown_setting(key, known)
         if value == "none" and key in ("loss", "input_transform"):
             changes[key] = None
-        elif key in ("training", "policy"):
+        elif key in ("training", "read_policy"):
             changes[key] = _changed(key, getattr(recipe, key), _table(key, value))
         elif key == "loss":
             changes[key] = _reweighted(recipe, value)
@@ -165,7 +166,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             changes[key] = _part(key, getattr(recipe, key), value)
         else:
             changes[key] = checked(key, known[key], value)
-    if "batch" in changes:
+    if "batch_size" in changes:
         changes.setdefault("min_steps_per_epoch", 0)
     return dataclasses.replace(recipe, **changes)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from notelstm.bundle import Bundle, DataCard, save
-from notelstm.data import Augmented, StatefulBatches, SequenceDataset, WindowBatches
+from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.augmented import with_drums
 from notelstm.data.dataset import Targets
 from notelstm.data.packed import PackedRows
@@ -53,7 +53,7 @@ _REASONS: Final = 3
 _log = logging.getLogger(__name__)
 
 
-_VALUES: Final = {"policy": ReadPolicy, "training": TrainingConfig}
+_VALUES: Final = {"read_policy": ReadPolicy, "training": TrainingConfig}
 """Settings of a recipe that are plain values, not parts."""
 
 _KINDS: Final = ("encoder", "model", "sampler", "loss", "input_transform")
@@ -71,19 +71,19 @@ class Recipe:
         model: The model: its class, or a ``functools.partial`` of it with settings, called with
             ``fields=``; stored as a :class:`~notelstm.recipes.ModelSpec`.
         loss: The loss; None for the likelihood of every field.
-        policy: How MIDI files are read.
-        window: T, rows of a sequence in a batch.
-        scored: ``"last"`` scores the row after each window, ``"every"`` each row.
-        crossing: Whether windows may run from one piece into the next.
-        lanes: Whether the state is carried from batch to batch; needs scored ``"every"``.
-        batch: B, sequences in a batch.
+        read_policy: How MIDI files are read.
+        sequence_length: T, rows of a sequence in a batch.
+        targets: ``"last"`` scores the row after each window, ``"every"`` each row.
+        cross_piece_boundaries: Whether windows may run from one piece into the next.
+        stateful: Whether the state is carried from batch to batch; needs scored ``"every"``.
+        batch_size: B, sequences in a batch.
         min_steps_per_epoch: Steps below which an epoch of few pieces gets a smaller batch, with a
             warning. 0 to keep `batch` as it is.
         shuffle: Whether each epoch has another order.
         transforms: Augmentations of the training pieces, drawn again in each epoch.
         training: Optimizer, schedule, epochs and the like.
         sampler: Samples the fields of a note.
-        context: Rows that generation and scoring look back on, None for all.
+        context_length: Rows that generation and scoring look back on, None for all.
         input_transform: Transforms sampled rows before they are fed back, or None.
     """
 
@@ -114,9 +114,9 @@ class Recipe:
         """
         object.__setattr__(self, "model", ModelSpec.of(self.model))
         object.__setattr__(self, "transforms", tuple(self.transforms))
-        for name in ("window", "batch", "context", "min_steps_per_epoch"):
+        for name in ("sequence_length", "batch_size", "context_length", "min_steps_per_epoch"):
             value, least = getattr(self, name), 0 if name == "min_steps_per_epoch" else 1
-            if name == "context" and value is None:
+            if name == "context_length" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, numbers.Integral):
                 raise ConfigError(f"{name} is {value!r}, not a whole number")
@@ -126,8 +126,8 @@ class Recipe:
             raise ConfigError(f"scored is {self.targets!r}, not 'last' or 'every'")
         if self.stateful and self.targets != "every":
             raise ConfigError(
-                f"lanes with scored={self.targets!r}",
-                hint="set scored to 'every', or lanes to false",
+                f"stateful with targets={self.targets!r}",
+                hint="set targets to 'every', or stateful to false",
             )
 
     def build_model(self) -> NoteModel:
@@ -249,7 +249,12 @@ class Recipe:
         drums = drums and bool(self.transforms) and not held_out
         if drums and pieces is not None:
             rows = with_drums(rows, pieces)
-        dataset = SequenceDataset(rows, sequence_length=window, targets=self.targets, cross_piece_boundaries=self.cross_piece_boundaries)
+        dataset = SequenceDataset(
+            rows,
+            sequence_length=window,
+            targets=self.targets,
+            cross_piece_boundaries=self.cross_piece_boundaries,
+        )
         # Pieces that the encoder refused have no rows and are named before.
         short = dataset.short - sum(1 for row in rows if not len(row))
         if short > 0 and not self.stateful:
@@ -276,7 +281,7 @@ class Recipe:
         self, dataset: SequenceDataset, batch: int, *, shuffle: bool
     ) -> StatefulBatches | WindowBatches:
         kind = StatefulBatches if self.stateful else WindowBatches
-        return kind(dataset=dataset, batch=batch, shuffle=shuffle, seed=self.training.seed)
+        return kind(dataset=dataset, batch_size=batch, shuffle=shuffle, seed=self.training.seed)
 
     def _batch_size(self, dataset: SequenceDataset) -> int:
         """`batch`, or the largest half, quarter ... of it that gives an epoch enough steps."""
@@ -325,7 +330,7 @@ class Recipe:
                 :class:`~notelstm.training.BestCheckpoint` that of the best epoch.
             resume: Continue the run in `folder`.
             callbacks: Callbacks of the trainer.
-            data: Name and licence of the pieces; counts and fingerprint are filled in here.
+            data: Name and license of the pieces; counts and fingerprint are filled in here.
             init_from: A trained model whose weights are the initial ones; the recipe is then
                 the one of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`. None to train
                 from scratch.
@@ -486,7 +491,7 @@ class Recipe:
 
         Example:
             >>> from notelstm.recipes import expressive
-            >>> recipe = expressive(hidden=32)
+            >>> recipe = expressive(hidden_size=32)
             >>> Recipe.from_dict(recipe.to_dict()) == recipe
             True
         """

@@ -89,7 +89,7 @@ def reference(
         model=ModelSpec(ThreeHeadLSTM, {"sigmoid": sigmoid, "point_estimates": point_estimates}),
         loss=loss,
         read_policy=ReadPolicy(
-            tracks="instrument-0" if first_instrument else "first",
+            tracks="first-instrument" if first_instrument else "first",
             drums=first_instrument,
             simultaneous_order="file" if chord_order else "pitch",
             tempos="first" if first_instrument else "all",

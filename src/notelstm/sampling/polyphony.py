@@ -84,7 +84,7 @@ class MaxPolyphony:
                 field, prediction, [self._free_after(context) for context in contexts]
             )
         if field.role == "pitch":
-            return self._struck_again(field, prediction, contexts)
+            return self._repeated_pitch(field, prediction, contexts)
         return prediction
 
     def _free_after(self, context: SamplingContext) -> float:
@@ -94,7 +94,7 @@ class MaxPolyphony:
             left[pitch] = max(remaining, left.get(pitch, 0.0))
         return sorted([*left.values(), *[0.0] * self.notes], reverse=True)[self.notes - 1]
 
-    def _struck_again(
+    def _repeated_pitch(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
         values = class_values(field, "pitch")

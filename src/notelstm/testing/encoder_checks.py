@@ -19,7 +19,7 @@ from notelstm.testing.clauses import for_all, require, run
 from notelstm.testing.makers import long_piece
 from notelstm.testing.measure_checks import MEASURE_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES, TIME_CLAUSES, Promise, Tolerance, Trip
-from notelstm.testing.tracker_checks import TRACKER_CLAUSES, legal_rows_can_be_decoded
+from notelstm.testing.tracker_checks import TRACKER_CLAUSES, allowed_rows_can_be_decoded
 
 __all__ = ["ENCODER_CLAUSES", "HOUR_CLAUSES", "EncoderCase", "check_encoder"]
 
@@ -168,6 +168,6 @@ ENCODER_CLAUSES: tuple[Callable[[EncoderCase], None], ...] = (
 
 HOUR_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _an_hour_does_not_drift,
-    legal_rows_can_be_decoded,
+    allowed_rows_can_be_decoded,
 )
 """What holds for one long piece."""

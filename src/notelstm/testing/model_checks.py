@@ -22,7 +22,7 @@ from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, Heads, as_num
 __all__ = ["MODEL_CLAUSES", "TRAINING_CLAUSES", "check_model"]
 
 _NAME = "check_model"
-_LANES, _STEPS = 3, 12
+_BATCH_SIZE, _STEPS = 3, 12
 
 
 def check_model(
@@ -49,7 +49,7 @@ def check_model(
         >>> check_model(ThreeHeadLSTM(fields=StepDurationEncoder().fields))
     """
     if rows is None:
-        table = random_rows(model.fields, (_LANES, _STEPS), np.random.default_rng(0))
+        table = random_rows(model.fields, (_BATCH_SIZE, _STEPS), np.random.default_rng(0))
         rows = torch.from_numpy(table)
     own = copy.deepcopy(model)
     if isinstance(own, nn.Module):
@@ -169,13 +169,13 @@ def _cut_anywhere_is_the_whole(case: ModelCase) -> None:
             require(off <= case.tolerance, f"Cut at {cuts}: state {name!r} is off by {off:.3g}.")
 
 
-def _a_lane_does_not_see_the_others(case: ModelCase) -> None:
+def _sequences_are_independent(case: ModelCase) -> None:
     """A batch gives what each of its lanes gives alone."""
     whole = case.said(case.read(case.rows)[0], case.rows)
-    for lane in range(case.rows.shape[0]):
-        rows = case.rows[lane : lane + 1]
-        want = {name: numbers[lane : lane + 1] for name, numbers in whole.items()}
-        case.same(case.said(case.read(rows)[0], rows), want, f"Lane {lane} alone")
+    for sequence in range(case.rows.shape[0]):
+        rows = case.rows[sequence : sequence + 1]
+        want = {name: numbers[sequence : sequence + 1] for name, numbers in whole.items()}
+        case.same(case.said(case.read(rows)[0], rows), want, f"Lane {sequence} alone")
 
 
 def _clocks_are_whole(case: ModelCase) -> None:
@@ -261,7 +261,7 @@ MODEL_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
     _rows_to_come_are_unseen,
     _fields_to_come_are_unseen,
     _cut_anywhere_is_the_whole,
-    _a_lane_does_not_see_the_others,
+    _sequences_are_independent,
     _clocks_are_whole,
     _config_builds_the_same,
 )

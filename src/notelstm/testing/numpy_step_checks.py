@@ -48,8 +48,8 @@ def _off(one: Any, two: Any) -> float:
     return max((float(np.abs(a - b).max(initial=0)) for a, b in pairs), default=0.0)
 
 
-def _start(step: NumpyStep, lanes: int) -> ModelState:
-    return repeat(ModelState(*step.initial_state()), lanes)
+def _start(step: NumpyStep, batch_size: int) -> ModelState:
+    return repeat(ModelState(*step.initial_state()), batch_size)
 
 
 @torch.no_grad()
@@ -58,15 +58,15 @@ def _the_numpy_step_predicts_the_same(case: ModelCase) -> None:
     step = _numpy_step_of(case)
     if step is None:
         return
-    for lanes in (1, len(case.rows)):
-        rows = case.rows[:lanes]
-        contexts, state = case.model.initial_state(lanes)
-        place = _start(step, lanes)
+    for batch_size in (1, len(case.rows)):
+        rows = case.rows[:batch_size]
+        contexts, state = case.model.initial_state(batch_size)
+        place = _start(step, batch_size)
         for t in range(rows.shape[1]):
             here: Any = tree.index(contexts, (slice(None), -1))
             said = _predictions(case, step, place.context, rows[:, t]).items()
             got = {name: as_numbers(one, case.fields[name]) for name, one in said}
-            case.same(got, case.said(here, rows[:, t]), f"{lanes} lanes, row {t}")
+            case.same(got, case.said(here, rows[:, t]), f"{batch_size} lanes, row {t}")
             contexts, state = case.model.forward(rows[:, t : t + 1], state)
             place = ModelState(*step.step(rows[:, t].numpy(), place.state))
 

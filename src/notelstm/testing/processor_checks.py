@@ -15,13 +15,13 @@ from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import noise_like, require_in_domain
 from notelstm.testing.trials import (
+    BATCH_SIZE,
     FIELDS,
-    LANES,
     Trial,
     contents,
     equal,
-    lane,
     sampling_contexts,
+    sequence,
     trials,
 )
 
@@ -55,7 +55,7 @@ def check_processor(
     *,
     fields: Sequence[Field] = FIELDS,
     roles: Collection[Role] | None = None,
-    lanes: Sequence[SamplingContext] | None = None,
+    contexts: Sequence[SamplingContext] | None = None,
 ) -> None:
     """Check that a processor keeps the contract.
 
@@ -64,7 +64,7 @@ def check_processor(
         fields: Fields whose predictions it is given.
         roles: The roles of the fields that it changes; None for any. All others it must leave
             alone.
-        lanes: 6 contexts of lanes; by default lanes in which three notes sound.
+        contexts: Contexts of 6 sequences; by default of sequences in which three notes sound.
 
     Raises:
         AssertionError: At the first clause that is broken, with its name.
@@ -74,7 +74,10 @@ def check_processor(
         >>> check_processor(MinDuration(), roles={"duration"})
     """
     case = ProcessorCase(
-        processor, fields, roles, sampling_contexts(LANES) if lanes is None else lanes
+        processor,
+        fields,
+        roles,
+        sampling_contexts(BATCH_SIZE) if contexts is None else contexts,
     )
     run("check_processor", PROCESSOR_CLAUSES, case)
 
@@ -92,7 +95,7 @@ def _the_shape_stays(case: ProcessorCase) -> None:
     for trial in trials(case.fields):
         got = case.process(trial)
         shape = tuple(got.mode().shape)
-        require(shape == (LANES,), f"{trial.what}: shape {shape}.")
+        require(shape == (BATCH_SIZE,), f"{trial.what}: shape {shape}.")
         before, after = _possible(trial.prediction), _possible(got)
         same = (None if x is None else x.shape for x in (before, after))
         require(len(set(same)) == 1, f"{trial.what}: other classes.")
@@ -125,14 +128,14 @@ def _other_roles_are_left_alone(case: ProcessorCase) -> None:
             require(same, f"{trial.what}: changed.")
 
 
-def _a_lane_is_processed_alone(case: ProcessorCase) -> None:
+def _sequences_are_processed_independently(case: ProcessorCase) -> None:
     """A batch gives what each of its lanes gives alone."""
     for trial in trials(case.fields):
         whole = case.process(trial)
-        for i in range(LANES):
+        for i in range(BATCH_SIZE):
             own = case.contexts[i : i + 1]
-            alone = case.processor(trial.field, lane(trial.prediction, i), own)
-            want, got = contents(lane(whole, i)), contents(alone)
+            alone = case.processor(trial.field, sequence(trial.prediction, i), own)
+            want, got = contents(sequence(whole, i)), contents(alone)
             near = len(want) == len(got) and all(
                 torch.allclose(a, b, atol=1e-6) for a, b in zip(want, got, strict=True)
             )
@@ -163,7 +166,7 @@ PROCESSOR_CLAUSES: tuple[Callable[[ProcessorCase], None], ...] = (
     _something_is_left,
     _nothing_impossible_returns,
     _other_roles_are_left_alone,
-    _a_lane_is_processed_alone,
+    _sequences_are_processed_independently,
     _it_is_repeatable,
 )
 """What holds for every processor."""

@@ -63,7 +63,7 @@ def check_reader(
         AssertionError: At the first clause that is broken, with its name.
 
     Example:
-        >>> from notelstm.midi.pretty import PrettyMidiReader
+        >>> from notelstm.midi.pretty_midi_reader import PrettyMidiReader
         >>> check_reader(PrettyMidiReader())
     """
     run("check_reader", READER_CLAUSES, ReaderCase(reader, files or {}, entry_point))

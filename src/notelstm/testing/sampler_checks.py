@@ -15,13 +15,13 @@ from notelstm.protocols import Sampler, SamplingContext
 from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import noise_like, require_in_domain
 from notelstm.testing.trials import (
+    BATCH_SIZE,
     FIELDS,
-    LANES,
     Trial,
     contents,
     equal,
-    lane,
     sampling_contexts,
+    sequence,
     trials,
 )
 
@@ -45,7 +45,7 @@ class SamplerCase:
 
     def sample(self, trial: Trial, seed: int = 0) -> Tensor:
         """(B,) what it draws with some noise."""
-        noise = noise_like(torch.zeros(LANES), seed)
+        noise = noise_like(torch.zeros(BATCH_SIZE), seed)
         return self.sampler(trial.field, trial.prediction, noise, self.contexts)
 
 
@@ -66,7 +66,7 @@ def check_sampler(
         >>> from notelstm.sampling import Ancestral
         >>> check_sampler(Ancestral())
     """
-    case = SamplerCase(sampler, fields, sampling_contexts(LANES) if looks else ())
+    case = SamplerCase(sampler, fields, sampling_contexts(BATCH_SIZE) if looks else ())
     run("check_sampler", SAMPLER_CLAUSES, case)
 
 
@@ -74,7 +74,7 @@ def _a_draw_is_in_the_domain(case: SamplerCase) -> None:
     """A draw is (B,) class ids, or (B,) values within the field's bounds."""
     for trial in trials(case.fields):
         drawn = case.sample(trial)
-        require(tuple(drawn.shape) == (LANES,), f"{trial.what}: shape {tuple(drawn.shape)}.")
+        require(tuple(drawn.shape) == (BATCH_SIZE,), f"{trial.what}: shape {tuple(drawn.shape)}.")
         require_in_domain(trial.field, drawn)
 
 
@@ -99,14 +99,17 @@ def _same_noise_same_draw(case: SamplerCase) -> None:
         require(same, f"{trial.what}: torch's global generator was used.")
 
 
-def _a_lane_is_drawn_alone(case: SamplerCase) -> None:
+def _sequences_are_sampled_independently(case: SamplerCase) -> None:
     """A batch draws what each of its lanes draws alone."""
-    noise = noise_like(torch.zeros(LANES))
+    noise = noise_like(torch.zeros(BATCH_SIZE))
     for trial in trials(case.fields):
         whole = case.sample(trial)
-        for i in range(LANES):
+        for i in range(BATCH_SIZE):
             alone = case.sampler(
-                trial.field, lane(trial.prediction, i), noise[i : i + 1], case.contexts[i : i + 1]
+                trial.field,
+                sequence(trial.prediction, i),
+                noise[i : i + 1],
+                case.contexts[i : i + 1],
             )
             require(torch.equal(alone, whole[i : i + 1]), f"{trial.what}: lane {i} differs.")
 
@@ -114,7 +117,7 @@ def _a_lane_is_drawn_alone(case: SamplerCase) -> None:
 def _what_it_is_given_stays(case: SamplerCase) -> None:
     """Prediction and noise are left as they are."""
     for trial in trials(case.fields):
-        noise = noise_like(torch.zeros(LANES))
+        noise = noise_like(torch.zeros(BATCH_SIZE))
         kept, before = noise.clone(), contents(trial.prediction)
         case.sampler(trial.field, trial.prediction, noise, case.contexts)
         require(torch.equal(noise, kept), f"{trial.what}: the noise changed.")
@@ -126,6 +129,6 @@ SAMPLER_CLAUSES: tuple[Callable[[SamplerCase], None], ...] = (
     _a_draw_is_in_the_domain,
     _what_is_impossible_is_not_drawn,
     _same_noise_same_draw,
-    _a_lane_is_drawn_alone,
+    _sequences_are_sampled_independently,
 )
 """What holds for every sampler."""

@@ -21,7 +21,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from notelstm.fields import Event, Field, Rows
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.testing.makers import without_overlaps
 
 __all__ = ["beat_maps", "fields", "logits", "masks", "notes", "rows_for", "uniforms"]
@@ -73,7 +73,7 @@ def notes(
         velocities: MIDI velocities; the least and the greatest.
         overlaps: Whether two notes of one pitch may sound together. Without, a note ends where the
             next of its pitch begins at the latest, and may become as short as `durations` allows.
-        beats: Makes each piece's beat map, :func:`beat_maps` say; None for pieces without. Half of
+        beats: Makes each piece's tempo map, :func:`beat_maps` say; None for pieces without. Half of
             the pieces with one begin all notes on a quarter of a beat, up to that much earlier.
         instruments: Whether pieces have programs, percussion and tracks; most of them several.
 
@@ -100,7 +100,9 @@ def notes(
     beat_map = None if beats is None else draw(beats)
     if beat_map is not None and draw(st.booleans()):
         start = beat_map.seconds_at(np.floor(beat_map.beats_at(start) * 4) / 4)
-    piece = Notes(start=start, end=start + lengths, pitch=pitch, velocity=velocity, beats=beat_map)
+    piece = Notes(
+        start=start, end=start + lengths, pitch=pitch, velocity=velocity, tempo_map=beat_map
+    )
     if instruments:
         played = st.tuples(st.integers(0, 127), st.booleans(), st.integers(0, 9))
         band = draw(st.lists(played, min_size=1, max_size=4))
@@ -117,31 +119,31 @@ def notes(
 def beat_maps(
     draw: st.DrawFn,
     *,
-    tempi: tuple[float, float] = (20.0, 300.0),
-    metres: Sequence[tuple[int, int]] = ((4, 4), (3, 4), (2, 2), (6, 8), (5, 8)),
+    tempos: tuple[float, float] = (20.0, 300.0),
+    time_signatures: Sequence[tuple[int, int]] = ((4, 4), (3, 4), (2, 2), (6, 8), (5, 8)),
 ) -> TempoMap:
-    """Beat maps with tempo changes on and off the beat, metre changes, pick-ups, or none of them.
+    """Tempo maps with tempo changes on and off the beat, time signature changes, and pick-ups.
 
     Args:
         draw: Given by Hypothesis.
-        tempi: Quarter notes a minute; the least and the greatest.
-        metres: The time signatures that may be drawn.
+        tempos: Quarter notes a minute; the least and the greatest.
+        time_signatures: The time signatures that may be drawn.
 
     Returns:
-        A strategy for beat maps.
+        A strategy for tempo maps.
     """
     gap = _seconds(0.01, 30.0, (0.25, 0.5, 0.5, 2.0))
     gaps = draw(st.lists(gap, max_size=4))
-    tempo = _seconds(*tempi, special=(60.0, 96.0, 120.0, 120.0))
-    signatures = draw(st.lists(st.sampled_from(metres), max_size=4))
+    tempo = _seconds(*tempos, special=(60.0, 96.0, 120.0, 120.0))
+    signatures = draw(st.lists(st.sampled_from(time_signatures), max_size=4))
     starts = [draw(st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.0])) for _ in signatures[:1]]
     for upper, lower in signatures[:-1]:
         bars = 4 * upper / lower * draw(st.integers(1, 3))
         starts.append(starts[-1] + draw(st.sampled_from([bars, bars, bars + 0.5, 0.3])))
     return TempoMap(
         seconds=np.cumsum([0.0, *gaps]),
-        tempi=draw(st.lists(tempo, min_size=len(gaps) + 1, max_size=len(gaps) + 1)),
-        meter_beats=starts,
+        tempos=draw(st.lists(tempo, min_size=len(gaps) + 1, max_size=len(gaps) + 1)),
+        time_signature_beats=starts,
         numerators=[upper for upper, _ in signatures],
         denominators=[lower for _, lower in signatures],
     )
@@ -219,12 +221,12 @@ def rows_for(
     return st.lists(row, min_size=min_rows, max_size=max_rows).map(table)
 
 
-def logits(classes: int, lanes: int = 1) -> SearchStrategy[Tensor]:
+def logits(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
     """What a categorical head may say: even, lopsided, certain.
 
     Args:
         classes: C.
-        lanes: B.
+        batch_size: B.
 
     Returns:
         A strategy for (B, C) float32 tensors.
@@ -233,16 +235,16 @@ def logits(classes: int, lanes: int = 1) -> SearchStrategy[Tensor]:
         st.floats(-5, 5, width=32, allow_subnormal=False),
         st.sampled_from([0.0, 0.0, -1e4, 1e4, -80.0, 80.0]),
     )
-    flat = st.lists(entry, min_size=classes * lanes, max_size=classes * lanes)
-    return flat.map(lambda values: torch.tensor(values).reshape(lanes, classes))
+    flat = st.lists(entry, min_size=classes * batch_size, max_size=classes * batch_size)
+    return flat.map(lambda values: torch.tensor(values).reshape(batch_size, classes))
 
 
-def masks(classes: int, lanes: int = 1) -> SearchStrategy[Tensor]:
+def masks(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
     """What may come next: at least one class in each lane, often only one.
 
     Args:
         classes: C.
-        lanes: B.
+        batch_size: B.
 
     Returns:
         A strategy for (B, C) bool tensors.
@@ -250,17 +252,19 @@ def masks(classes: int, lanes: int = 1) -> SearchStrategy[Tensor]:
     everything = st.sets(st.integers(0, classes - 1), min_size=1, max_size=classes)
     some = st.one_of(st.integers(0, classes - 1).map(lambda c: {c}), everything)
 
-    def table(lanes_legal: list[set[int]]) -> Tensor:
-        return torch.tensor([[c in allowed for c in range(classes)] for allowed in lanes_legal])
+    def table(allowed_in_sequences: list[set[int]]) -> Tensor:
+        return torch.tensor(
+            [[c in allowed for c in range(classes)] for allowed in allowed_in_sequences]
+        )
 
-    return st.lists(some, min_size=lanes, max_size=lanes).map(table)
+    return st.lists(some, min_size=batch_size, max_size=batch_size).map(table)
 
 
-def uniforms(lanes: int = 1) -> SearchStrategy[Tensor]:
+def uniforms(batch_size: int = 1) -> SearchStrategy[Tensor]:
     """Noise for a draw, with both ends of [0, 1).
 
     Args:
-        lanes: B.
+        batch_size: B.
 
     Returns:
         A strategy for (B, 2) float32 tensors.
@@ -269,5 +273,5 @@ def uniforms(lanes: int = 1) -> SearchStrategy[Tensor]:
         st.sampled_from([0.0, _LAST_UNIFORM]),
         st.floats(0, _LAST_UNIFORM, width=32, allow_subnormal=False),
     )
-    flat = st.lists(entry, min_size=2 * lanes, max_size=2 * lanes)
-    return flat.map(lambda values: torch.tensor(values).reshape(lanes, 2))
+    flat = st.lists(entry, min_size=2 * batch_size, max_size=2 * batch_size)
+    return flat.map(lambda values: torch.tensor(values).reshape(batch_size, 2))

@@ -15,7 +15,7 @@ from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip
 from notelstm.tracker import Tracker
 
-__all__ = ["TRACKER_CLAUSES", "legal_rows_can_be_decoded"]
+__all__ = ["TRACKER_CLAUSES", "allowed_rows_can_be_decoded"]
 
 
 def _pushed(encoder: NoteEncoder, rows: Iterable[Row]) -> Tracker:
@@ -220,7 +220,7 @@ def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
     return bool(mask[int(entry)])
 
 
-def _what_was_encoded_is_legal(trip: Trip) -> None:
+def _encoded_rows_are_allowed(trip: Trip) -> None:
     """Every entry of an encoded row is allowed, whatever is known of its row already."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
@@ -262,7 +262,7 @@ def _drawn(
     return float(np.clip(np.float32(rng.uniform(low, min(high, low + 2))), low, high))
 
 
-def legal_rows_can_be_decoded(trip: Trip) -> None:
+def allowed_rows_can_be_decoded(trip: Trip) -> None:
     """Rows drawn at random from what is allowed decode to as many notes as the tracker counts."""
     rng = np.random.default_rng(0)
     for _ in range(5):
@@ -290,7 +290,7 @@ TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _copies_go_their_own_way,
     _what_is_forgotten_was_given_out,
     _rows_at_once_are_rows_one_by_one,
-    _what_was_encoded_is_legal,
+    _encoded_rows_are_allowed,
     _closing_ends_what_sounds,
 )
 """What holds for every piece."""

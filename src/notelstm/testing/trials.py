@@ -17,9 +17,18 @@ from notelstm.fields import Field
 from notelstm.predictions import Categorical, LogisticMixture, Normal, PointEstimate
 from notelstm.protocols import Prediction, SamplingContext
 
-__all__ = ["FIELDS", "LANES", "Trial", "contents", "equal", "lane", "sampling_contexts", "trials"]
+__all__ = [
+    "BATCH_SIZE",
+    "FIELDS",
+    "Trial",
+    "contents",
+    "equal",
+    "sampling_contexts",
+    "sequence",
+    "trials",
+]
 
-LANES: Final = 6
+BATCH_SIZE: Final = 6
 """B, how many lanes each prediction is for."""
 
 FIELDS: Final = (
@@ -49,13 +58,13 @@ class Trial(NamedTuple):
 
 def sampling_contexts(count: int) -> list[SamplingContext]:
     """Lanes in the middle of a piece: a chord sounds."""
-    lanes = []
+    batch_size = []
     for i in range(count):
         tracker = RowTracker(StepDurationEncoder())
         for pitch in (60, 64, 67 + i):
             tracker.push(np.array([pitch, 0.0, 1.5], dtype=np.float32))
-        lanes.append(SamplingContext({}, tracker))
-    return lanes
+        batch_size.append(SamplingContext({}, tracker))
+    return batch_size
 
 
 def _predictions(field: Field) -> Iterator[tuple[Prediction, str]]:
@@ -63,23 +72,26 @@ def _predictions(field: Field) -> Iterator[tuple[Prediction, str]]:
     generator = torch.Generator().manual_seed(0)
     if field.classes is None:
         low = field.interval.low if field.low is not None else -1.0
-        value = low + 2 * torch.rand(LANES, generator=generator) - 0.5
-        ends = tuple(torch.full((LANES,), bound) for bound in field.interval)
+        value = low + 2 * torch.rand(BATCH_SIZE, generator=generator) - 0.5
+        ends = tuple(torch.full((BATCH_SIZE,), bound) for bound in field.interval)
         yield PointEstimate(value).constrained((ends[0], ends[1])), "a point"
-        yield Normal(value, torch.full((LANES,), 0.5)).constrained((ends[0], ends[1])), "a normal"
+        yield (
+            Normal(value, torch.full((BATCH_SIZE,), 0.5)).constrained((ends[0], ends[1])),
+            "a normal",
+        )
         if field.low is not None:
-            logits, mean, spread = torch.randn(3, LANES, 4, generator=generator).unbind(0)
+            logits, mean, spread = torch.randn(3, BATCH_SIZE, 4, generator=generator).unbind(0)
             mixture = LogisticMixture(logits, mean[:, 1:], spread[:, 1:].exp(), origin=field.low)
             yield mixture.constrained((ends[0], ends[1])), "a mixture"
         return
-    logits = 3 * torch.randn(LANES, field.classes, generator=generator)
-    weights = torch.rand(LANES, field.classes, generator=generator)
-    some = torch.rand(LANES, field.classes, generator=generator) < 0.4
+    logits = 3 * torch.randn(BATCH_SIZE, field.classes, generator=generator)
+    weights = torch.rand(BATCH_SIZE, field.classes, generator=generator)
+    some = torch.rand(BATCH_SIZE, field.classes, generator=generator) < 0.4
     some[:, 0] |= ~some.any(-1)
     yield Categorical(logits), "open"
     yield Categorical(logits, weights).constrained(some), "some classes left"
     for c in range(min(field.classes, 3)):
-        only = torch.zeros(LANES, field.classes, dtype=torch.bool)
+        only = torch.zeros(BATCH_SIZE, field.classes, dtype=torch.bool)
         only[:, c] = True
         yield Categorical(logits, weights).constrained(only), f"class {c} left"
 
@@ -91,7 +103,7 @@ def trials(fields: Sequence[Field]) -> Iterator[Trial]:
             yield Trial(field, prediction, f"{field.name!r}, {what}")
 
 
-def lane(prediction: Prediction, i: int) -> Prediction:
+def sequence(prediction: Prediction, i: int) -> Prediction:
     """One lane of a prediction, alone."""
     at = slice(i, i + 1)
     if isinstance(prediction, Categorical):

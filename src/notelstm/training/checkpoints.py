@@ -187,7 +187,7 @@ def _state_dict(
     parts = group.gather_object(({k: v.cpu() for k, v in carried.items()}, rng, device_rng))
     if not parts:
         return {}
-    lanes = [carried for carried, _, _ in parts if carried]
+    sequences = [carried for carried, _, _ in parts if carried]
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -195,7 +195,7 @@ def _state_dict(
         "batch": at.batch,
         "steps": at.steps,
         "rate_scale": at.rate_scale,
-        "carried": {k: torch.cat([part[k] for part in lanes]) for k in (lanes or [{}])[0]},
+        "carried": {k: torch.cat([part[k] for part in sequences]) for k in (sequences or [{}])[0]},
         "sums": sums,
         "rng": [rng for _, rng, _ in parts],
         "device_rng": [rng for _, _, rng in parts],

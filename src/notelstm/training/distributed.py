@@ -30,12 +30,13 @@ T = TypeVar("T")
 class ShardableBatches(Batches, Protocol):
     """Batches that can be divided among processes without reading all of them in each."""
 
-    def shard(self, number: int, count: int) -> Batches:
+    def shard(self, rank: int, world_size: int) -> Batches:
         """The same number of batches, each with the sequences of one process only, maybe none.
 
         Args:
-            number: The number of the process, from 0.
-            count: The number of processes; together their sequences are those of `self`, in order.
+            rank: The number of the process, from 0.
+            world_size: The number of processes; together their sequences are those of `self`, in
+                order.
         """
         ...
 

@@ -88,11 +88,11 @@ class Trainer:
         >>> fields = StepDurationEncoder().fields
         >>> data = SequenceDataset([np.ones((40, 3), dtype=np.float32)])
         >>> trainer = Trainer(
-        ...     ThreeHeadLSTM(fields=fields, hidden=8),
+        ...     ThreeHeadLSTM(fields=fields, hidden_size=8),
         ...     CompositeLoss.for_fields(fields, continuous=PositivePressure()),
         ...     config=TrainingConfig(epochs=2),
         ... )
-        >>> history = trainer.fit(WindowBatches(dataset=data, batch=8))
+        >>> history = trainer.fit(WindowBatches(dataset=data, batch_size=8))
         >>> history.epochs[1]["loss"] < history.epochs[0]["loss"]
         True
     """

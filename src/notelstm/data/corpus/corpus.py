@@ -43,7 +43,7 @@ class Corpus:
 
     Attributes:
         name: The name of the corpus.
-        licence: The terms of use of the music, "" if they are not known.
+        license: The terms of use of the music, "" if they are not known.
         source: Where the music comes from.
         fingerprint: SHA-256 over the notes of all pieces, in order.
         path: The cache file.
@@ -52,7 +52,7 @@ class Corpus:
     def __init__(self, pieces: PieceFile, labels: Mapping[str, str]) -> None:
         self.path: Final = pieces.path
         self.name: Final = labels["name"]
-        self.licence: Final = labels["licence"]
+        self.license: Final = labels["license"]
         self.source: Final = labels["source"]
         self.fingerprint: Final[str] = pieces.about["fingerprint"]
         self._pieces: Final = pieces
@@ -96,7 +96,7 @@ class Corpus:
         if pieces is None:
             with locked(base / "locks" / f"{path.parent.name}.lock"):
                 pieces = open_pieces(path) or _build(path, wanted, workers, progress)
-        # Names and licences may change without anything being read again.
+        # Names and licenses may change without anything being read again.
         corpus = cls(pieces, wanted.labels)
         rejected = corpus.report.rejected_total
         if rejected:
@@ -173,7 +173,7 @@ class Corpus:
     @override
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the path of the cache file, not its content."""
-        labels = {"name": self.name, "licence": self.licence, "source": self.source}
+        labels = {"name": self.name, "license": self.license, "source": self.source}
         return _reopen, (self.path, labels)
 
     @override

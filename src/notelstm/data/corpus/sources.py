@@ -73,7 +73,7 @@ class Resolved(NamedTuple):
 
     Attributes:
         name: The corpus' name.
-        licence: The terms of use of the music.
+        license: The terms of use of the music.
         source: Where the music comes from.
         identity: As JSON values, the source and how it is read.
         job: How files are read.
@@ -82,7 +82,7 @@ class Resolved(NamedTuple):
     """
 
     name: str
-    licence: str
+    license: str
     source: str
     identity: dict[str, Any]
     job: Job
@@ -92,7 +92,7 @@ class Resolved(NamedTuple):
     @property
     def labels(self) -> dict[str, str]:
         """The parts that may change without anything being read again."""
-        return {"name": self.name, "licence": self.licence, "source": self.source}
+        return {"name": self.name, "license": self.license, "source": self.source}
 
     @property
     def state(self) -> str:

@@ -19,7 +19,7 @@ from notelstm.midi.chunks import Layout
 from notelstm.midi.pairing import DRUM_CHANNEL, match_note_offs
 from notelstm.midi.parsing import (
     ALL_SOUND_OFF,
-    MOST_METER_POWER,
+    MAX_DENOMINATOR_POWER,
     RESET_CONTROLLERS,
     SUSTAIN,
     Events,
@@ -32,7 +32,7 @@ from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
 from notelstm.midi.selection import RawNotes, refuse, select
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.midi.tolerant import Track, parse_file, times_of, tracks_of
-from notelstm.notes import TempoMap, Notes
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["PrettyMidiReader", "from_pretty_midi", "from_pretty_midi_with_report", "to_pretty_midi"]
 
@@ -116,10 +116,10 @@ def _differences(
 ) -> Iterator[tuple[bool, str]]:
     """What pretty_midi does not do as the other readers do, and whether the file has it."""
     yield layout.ticks_per_second is not None, "its times are time code"
-    elsewhere = any(events.tempos or events.meters for events in chunks[1:])
+    elsewhere = any(events.tempos or events.time_signatures for events in chunks[1:])
     yield (
         policy.tempos == "all" and elsewhere,
-        "tempo or metre changes outside of the first chunk",
+        "tempo or time signature changes outside of the first chunk",
     )
     yield (
         any(events.unknown_metas for events in chunks),
@@ -304,16 +304,16 @@ def _sound(block: NDArray[np.float64], name: str, log: RepairLog) -> NDArray[np.
 
 
 def _beats(midi: Any) -> TempoMap:
-    seconds, tempi = midi.get_tempo_changes()
+    seconds, tempos = midi.get_tempo_changes()
     last = np.append(np.diff(seconds) > 0, True)
-    most = 1 << MOST_METER_POWER
-    meters = [m for m in midi.time_signature_changes if m.denominator <= most]
+    most = 1 << MAX_DENOMINATOR_POWER
+    time_signatures = [m for m in midi.time_signature_changes if m.denominator <= most]
     return TempoMap(
         seconds=seconds[last],
-        tempi=tempi[last],
-        meter_beats=[midi.time_to_tick(m.time) / midi.resolution for m in meters],
-        numerators=[m.numerator for m in meters],
-        denominators=[m.denominator for m in meters],
+        tempos=tempos[last],
+        time_signature_beats=[midi.time_to_tick(m.time) / midi.resolution for m in time_signatures],
+        numerators=[m.numerator for m in time_signatures],
+        denominators=[m.denominator for m in time_signatures],
     )
 
 
@@ -326,8 +326,8 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
             programs, and "Acoustic Grand Piano" where they have none.
 
     Returns:
-        The ``PrettyMIDI``: an instrument for each track and program, the tempo and metre map to
-        the nearest tick.
+        The ``PrettyMIDI``: an instrument for each track and program, the tempo and time signature
+        map to the nearest tick.
 
     Raises:
         MidiError: If there is no such program.
@@ -337,7 +337,12 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     whole = notes.tempo_map or TempoMap()
     # At the coarsest resolution, later changes make a file that pretty_midi refuses to read.
     beats = whole.until(max(notes.end_time, float(whole.seconds_at(LAST_TICK / 480))))
-    late = whole.tempos.size + whole.time_signature_beats.size - beats.tempos.size - beats.time_signature_beats.size
+    late = (
+        whole.tempos.size
+        + whole.time_signature_beats.size
+        - beats.tempos.size
+        - beats.time_signature_beats.size
+    )
     if late:
         _log.warning("%d tempo or time signature changes after the end left out", late)
     end = beats.beats_at(max(notes.end_time, beats.seconds[-1]))
