@@ -13,7 +13,7 @@ _KEYS: Final = {
     "crossing": "cross_piece_boundaries",
     "feedback": "input_transform",
     "lanes": "stateful",
-    "license": "license",
+    "licence": "license",
     "policy": "read_policy",
     "scored": "targets",
     "ties": "simultaneous_order",
@@ -40,7 +40,7 @@ _SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "max-polyphony": {"voices": "notes"},
     "no-repeat-ngram": {"n": "ngram_size", "memory": "history"},
     "note-density": {"rate": "notes_per_second", "memory": "history"},
-    "beat": {"time_signatures": "time_signatures"},
+    "beat": {"metres": "time_signatures"},
     "note-lstm": {
         "components": "num_components",
         "embedding": "embedding_dim",

@@ -51,7 +51,7 @@ _COLUMNS: Final = (
     ("end", "<f8", "notes"),
     ("seconds", "<f8", "tempos"),
     ("tempos", "<f8", "tempos"),
-    ("meter_beats", "<f8", "meters"),
+    ("time_signature_beats", "<f8", "meters"),
     ("numerators", "<i8", "meters"),
     ("denominators", "<i8", "meters"),
     ("track", "<i8", "notes"),
@@ -62,8 +62,8 @@ _COLUMNS: Final = (
 )
 """The columns of a record in order: name, type, and the count that gives its length."""
 
-_OPTIONAL: Final = ("program", "drum", "track", "beats")
-_MAP_COLUMNS: Final = ("seconds", "tempos", "meter_beats", "numerators", "denominators")
+_OPTIONAL: Final = ("program", "drum", "track", "tempo_map")
+_MAP_COLUMNS: Final = ("seconds", "tempos", "time_signature_beats", "numerators", "denominators")
 
 _TABLE: Final = np.dtype(
     [
@@ -268,11 +268,11 @@ class PieceFile:
         columns: dict[str, NDArray[Any]] = {}
         offset = 0
         for name, dtype, count in _COLUMNS:
-            if has.get("beats" if name in _MAP_COLUMNS else name, True):
+            if has.get("tempo_map" if name in _MAP_COLUMNS else name, True):
                 columns[name] = np.frombuffer(record, dtype, int(row[count]), offset)
                 offset += columns[name].nbytes
         tempo_map = {name: columns.pop(name) for name in _MAP_COLUMNS if name in columns}
-        return Notes(**columns, tempo_map=TempoMap(**tempo_map) if has["beats"] else None)
+        return Notes(**columns, tempo_map=TempoMap(**tempo_map) if has["tempo_map"] else None)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ class SymusicReader:
             MidiError: If the file is damaged or odd, or the policy cannot be served.
             MissingExtraError: If symusic is not installed.
         """
-        refuse(_NAME, policy, [("ties", "file"), ("velocity_zero", "note")])
+        refuse(_NAME, policy, [("simultaneous_order", "file"), ("velocity_zero", "note")])
         log = RepairLog(policy.on_error, where)
         try:
             raw = _raw(data, policy, log)
