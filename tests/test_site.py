@@ -277,7 +277,7 @@ def test_benchmarks_become_tables() -> None:
             },
         }
     )
-    for line in ("## Plain", "| a | 0.12 |", "| b | 1,234 |", "Measured on processor: one."):
+    for line in ("## Plain", "| a | 0.12 |", "| b | 1,234 |", "Machine: processor: one."):
         assert line in table.splitlines(), table
     for line in ("|  | x | y |", "| a | 1 | 22.2 |", "| b |  | 3 |"):
         assert line in table.splitlines(), table
