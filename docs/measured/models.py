@@ -85,9 +85,7 @@ def recipes() -> dict[str, Recipe]:
         "notes, velocity last": small(field_order=["step", "pitch", "duration", "velocity"]),
         "notes, pitch first": small(field_order=["pitch", "step", "velocity", "duration"]),
         "notes, 128 sequences of 32 rows": replace(full, sequence_length=32, batch_size=128),
-        "notes, transposed by up to 3 semitones": replace(
-            full, transforms=expressive().transforms
-        ),
+        "notes, transposed by up to 3 semitones": replace(full, transforms=expressive().transforms),
     }
 
 

@@ -109,9 +109,7 @@ def measure(
     )
     sigmas = fit_sigmas(bundle.generation_model, rows, limit=20_000)
     scores = nats_per_note(bundle.generation_model, bundle.encoder, valid, sigmas=sigmas)
-    samples = generate_batch(
-        bundle, SAMPLE_NOTES, batch_size=SAMPLES, prompt=valid[0], seed=seed
-    )
+    samples = generate_batch(bundle, SAMPLE_NOTES, batch_size=SAMPLES, prompt=valid[0], seed=seed)
     pitches = np.concatenate([piece.pitch for piece in samples])
     durations = np.concatenate([piece.duration for piece in samples])
     onsets = np.concatenate([piece.step[1:] for piece in samples])
@@ -182,7 +180,10 @@ def main() -> None:
         runs = [measure(recipe, train, valid, args.steps, seed) for seed in range(args.seeds)]
         results["variants"][name] = runs
         print(
-            name, [f"{run['pitch_step_duration']:.3f}" for run in runs], f"{runs[0]['seconds']:.0f} s", flush=True
+            name,
+            [f"{run['pitch_step_duration']:.3f}" for run in runs],
+            f"{runs[0]['seconds']:.0f} s",
+            flush=True,
         )
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     TABLE.write_text(table(results), encoding="utf-8")
