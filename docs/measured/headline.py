@@ -31,6 +31,7 @@ def rows() -> dict[str, str]:
     compared = ngram["difference"]
     original, small = models["original, as printed"], models["notes"]
     same = "the original model and a small `NoteLSTM`, each trained once on the same notes"
+    corpus = figures["corpus"]
     latency = "a note of the model inside, {} by the clock, ms"
     return {
         "Nats per note on MAESTRO's validation split, lower is better: "
@@ -46,9 +47,9 @@ def rows() -> dict[str, str]:
         "Reading MIDI files, compared with pretty_midi (the same notes)": (
             f"{figures['reading']['ratio, over all']:.0f} times as fast"
         ),
-        f"Reading MAESTRO for the first time ({figures['corpus']['MAESTRO: build, files']:,} files, "
-        f"{figures['corpus']['MAESTRO: build, notes'] / 1e6:.1f} million notes)": (
-            f"{figures['corpus']['MAESTRO: build, s']:.1f} s"
+        f"Reading MAESTRO for the first time ({corpus['MAESTRO: build, files']:,} files, "
+        f"{corpus['MAESTRO: build, notes'] / 1e6:.1f} million notes)": (
+            f"{corpus['MAESTRO: build, s']:.1f} s"
         ),
         "Training targets per second, compared with the original training loop": (
             f"{figures['targets']['ratio']:.0f} times as many"
