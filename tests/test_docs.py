@@ -23,6 +23,8 @@ from notelstm.recipes import expressive, override
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+VIRTUAL_ENVIRONMENT = ("python3 -m venv .venv", ". .venv/bin/activate")
+"""Commands of the installation that are not pip's."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -102,7 +104,7 @@ def test_commands_exist() -> None:
             for word in words[1:]:
                 if word.startswith("-"):
                     assert re.search(rf"(^|[\s,|]){word}\b", help_of[words[0]]), f"{page}: {line}"
-        else:
+        elif line not in VIRTUAL_ENVIRONMENT:
             assert (program, words[0]) == ("pip", "install"), f"{page}: {line}"
             extras = re.findall(r"\[(.*)\]", line)
             for extra in ",".join(extras).split(","):
