@@ -12,8 +12,8 @@ from making.frames import frame
 __all__ = ["run", "write"]
 
 TITLES = {
-    "train_and_play": "Train and play",
-    "steer_by_key": "Steer by key",
+    "train_and_play": "Train and generate",
+    "steer_by_key": "Control the key",
     "fine_tune_on_bach": "Fine-tune on one composer",
     "compare_models": "Compare models",
     "swap_the_encoder": "Swap the encoder",
