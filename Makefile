@@ -18,7 +18,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## train for a minute on Bach, write music, a picture, and a page that plays it
-	@$(BIN)/notelstm demo
+	@$(BIN)/notelstm demo --overwrite
 	@echo "          (notelstm is $(BIN)/notelstm here)"
 
 # The tests look at the site that has just been built; alone, they build one of their own.

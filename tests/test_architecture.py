@@ -21,7 +21,8 @@ PACKAGE = Path(notelstm.__file__).parent
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
-    frozenset({"notes", "fields", "tree", "batch", "files"}),
+    frozenset({"notes", "fields", "tree", "files"}),
+    frozenset({"batch", "tracker", "bundle_format_1"}),
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),
     frozenset({"midi", "encoders", "models", "losses", "sampling"}),
@@ -283,6 +284,8 @@ def test_only_the_command_line_prints(path: Path) -> None:
         "notelstm.fields",
         "notelstm.errors",
         "notelstm.plugins",
+        "notelstm.protocols",
+        "notelstm.tracker",
     ],
 )
 def test_torch_is_imported_only_where_needed(module: str) -> None:
@@ -292,3 +295,20 @@ def test_torch_is_imported_only_where_needed(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ["sampling", "evaluation", "generation", "losses"])
+def test_predictions_are_asked_what_they_can_do_and_never_for_their_class(room: str) -> None:
+    classes = {"Categorical", "LogisticMixture", "Normal", "PointEstimate"}
+    files = [path for path in MODULES if path.relative_to(PACKAGE).parts[0].split(".")[0] == room]
+    asked = [
+        f"{path.name}, line {node.lineno}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "isinstance"
+        and classes & {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+    ]
+    assert files
+    assert asked == []

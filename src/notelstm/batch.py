@@ -6,12 +6,15 @@ units, C classes, S scored positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "send", "share_of"]
+from notelstm.fields import Field
+
+__all__ = ["Batch", "columns", "send", "share_of"]
 
 
 class Batch(NamedTuple):
@@ -54,3 +57,19 @@ def share_of(lanes: int, number: int, count: int) -> slice:
         count: How many processes there are.
     """
     return slice(lanes * number // count, lanes * (number + 1) // count)
+
+
+def columns(rows: Tensor, fields: Sequence[Field]) -> dict[str, Tensor]:
+    """The columns of rows by field name.
+
+    Args:
+        rows: (..., F).
+        fields: The F fields.
+
+    Returns:
+        (...) each: class ids (int64) of categorical fields, values of the others.
+    """
+    return {
+        field.name: rows[..., i].long() if field.is_categorical else rows[..., i]
+        for i, field in enumerate(fields)
+    }

@@ -20,16 +20,17 @@ from torch import nn
 from typing_extensions import override
 
 from notelstm._version import __version__
+from notelstm.bundle_format_1 import upgrade
 from notelstm.errors import BundleError, NotelstmError, PluginError
 from notelstm.files import written_whole
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models.windowed import Windowed
 from notelstm.plugins import Saved, build, describe
-from notelstm.protocols import Feedback, NoteEncoder, NoteModel, Sampler
+from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 
 __all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load", "save"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the file format that this library writes, and the newest that it reads."""
 
 PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
@@ -85,7 +86,7 @@ class Bundle:
         encoder: What its rows mean.
         sampler: How it chooses.
         context: Rows that it looks back on, None for everything (state carried).
-        feedback: The note loop's hook, or None.
+        input_transform: The note loop's hook, or None.
         policy: How MIDI files were read for it, and prompts should be.
         sigmas: Of point predictions, by field: the standard deviation of training residuals.
         unigram: How often each pitch, step, duration and velocity was in the training pieces, as
@@ -100,7 +101,7 @@ class Bundle:
     encoder: NoteEncoder
     sampler: Sampler
     context: int | None = None
-    feedback: Feedback | None = None
+    input_transform: InputTransform | None = None
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     sigmas: Mapping[str, float] = field(default_factory=dict)
     unigram: Mapping[str, Any] = field(default_factory=dict)
@@ -157,7 +158,9 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
             "model": _saved_or_placeholder(bundle.model),
             "encoder": _saved_or_placeholder(bundle.encoder),
             "sampler": _saved_or_placeholder(bundle.sampler),
-            "feedback": None if bundle.feedback is None else _saved_or_placeholder(bundle.feedback),
+            "input_transform": None
+            if bundle.input_transform is None
+            else _saved_or_placeholder(bundle.input_transform),
         },
         "context": bundle.context,
         "policy": asdict(bundle.policy),
@@ -226,7 +229,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             where=str(path),
             hint="run pip install --upgrade notelstm",
         )
-    return about, tensors
+    return upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
 
 
 def load(
@@ -235,7 +238,7 @@ def load(
     encoder: NoteEncoder | None = None,
     model: NoteModel | None = None,
     sampler: Sampler | None = None,
-    feedback: Feedback | None = None,
+    input_transform: InputTransform | None = None,
 ) -> Bundle:
     """Read a bundle, ready to generate.
 
@@ -244,7 +247,7 @@ def load(
         encoder: In place of the saved one; needed if that has no entry point. So for the others.
         model: An untrained model of the saved shape, to be given the saved tensors.
         sampler: In place of the saved one.
-        feedback: In place of the saved one.
+        input_transform: In place of the saved one.
 
     Raises:
         BundleError: If the file is missing, truncated, foreign, too new, or of another model.
@@ -256,7 +259,7 @@ def load(
         "model": model,
         "encoder": encoder,
         "sampler": sampler,
-        "feedback": feedback,
+        "input_transform": input_transform,
     }
     try:
         bundle = _rebuilt(about, given, file)
@@ -297,7 +300,7 @@ _KINDS: Final = {
     "model": "models",
     "encoder": "encoders",
     "sampler": "samplers",
-    "feedback": "feedbacks",
+    "input_transform": "input_transforms",
 }
 
 
@@ -324,7 +327,7 @@ def _rebuilt(about: Mapping[str, Any], given: Mapping[str, Any], file: Path) -> 
 
 
 def _part(name: str, saved: Saved | None, file: Path) -> Any:
-    if saved is None and name == "feedback":
+    if saved is None and name == "input_transform":
         return None
     if saved is None or saved.get("kind", _KINDS[name]) != _KINDS[name]:
         raise TypeError(f"{name} is {saved}")

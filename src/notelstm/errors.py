@@ -50,8 +50,23 @@ __all__ = [
     "PluginError",
     "ShapeError",
     "TrainingError",
+    "counted",
     "did_you_mean",
 ]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and the noun it counts, for messages: with thousands separators, singular for 1.
+
+    Args:
+        number: How many.
+        noun: The noun in the singular; its plural takes an s.
+
+    Example:
+        >>> counted(1, "note"), counted(1200, "note")
+        ('1 note', '1,200 notes')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

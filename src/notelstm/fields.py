@@ -1,7 +1,7 @@
-"""``Field``: what one column of an encoder's rows means.
+"""``Field``: the meaning of one column of an encoder's rows.
 
-From its fields a model builds inputs and heads, a loss its terms, a mask knows which class is which
-pitch, and the scorer knows how wide a class is.
+The fields determine the inputs and heads of a model, the terms of a loss, the pitch of each class
+for masks, and the width of each class for the scorer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,24 @@ from numpy.typing import NDArray
 
 from notelstm.errors import FieldError
 
-__all__ = ["Event", "EventType", "Field", "Interval", "Mask", "Role", "Row", "Rows", "by_name"]
+__all__ = [
+    "Bounds",
+    "Event",
+    "EventType",
+    "Field",
+    "Interval",
+    "Mask",
+    "Role",
+    "Row",
+    "Rows",
+    "by_name",
+]
 
 Role: TypeAlias = Literal[
     "pitch", "step", "duration", "velocity", "metre", "position", "tempo", "event", "other"
 ]
-"""What a column says of a note; ``event`` columns say it in several rows a note, ``other`` columns
-say what no role names (an interval, say), so that only their encoder can make notes of it."""
+"""The meaning of a column; ``event`` columns take several rows per note, ``other`` columns have a
+meaning without a name here (an interval, for one), which only their encoder can decode."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity"]
 """What a class of an event field does."""
@@ -33,6 +44,11 @@ Rows: TypeAlias = NDArray[np.float32]
 
 Row: TypeAlias = NDArray[np.float32]
 """(F,) one row of :data:`Rows`."""
+
+
+Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(N,) the begin and (N,) the end of an interval for each note, the end excluded; infinite where it
+is open."""
 
 
 class Interval(NamedTuple):
@@ -48,7 +64,7 @@ class Interval(NamedTuple):
 
 
 Mask: TypeAlias = NDArray[np.bool_] | Interval
-"""What may come next: (C,) True for each legal class, or an interval of a continuous field."""
+"""What may come next: (C,) True for each allowed class, or an interval of a continuous field."""
 
 
 class Event(NamedTuple):
@@ -72,7 +88,7 @@ class Field:
 
     Attributes:
         name: The column's name, unique within an encoder.
-        role: What the column says of a note.
+        role: The meaning of the column.
         unit: Unit of `values`, of `edges` and of a continuous column: ``"s"``, ``"beat"``,
             ``"MIDI note"`` ...
         classes: Number of classes of a categorical column, None for a continuous one.
@@ -110,17 +126,20 @@ class Field:
             bound = getattr(self, name)
             object.__setattr__(self, name, None if bound is None else float(bound))
         if not self.name or "." in self.name:
-            raise FieldError("a field has a name without a dot", got=repr(self.name))
+            raise FieldError(
+                f"the field name {self.name!r} is empty or has a dot", hint="choose another name"
+            )
         where = f"field {self.name!r}"
         if self.role not in get_args(Role):
             roles = ", ".join(get_args(Role))
-            raise FieldError(f"a role is one of {roles}", got=repr(self.role), where=where)
+            raise FieldError(
+                f"unknown role {self.role!r}", where=where, hint=f"choose among {roles}"
+            )
         numbers = (*self.values, *self.edges, *(event.value for event in events))
         bounds = tuple(x for x in (self.low, self.high) if x is not None)
         if not all(map(math.isfinite, (*numbers, *bounds))):
             raise FieldError(
-                "values, edges and bounds are finite",
-                got="NaN or infinity",
+                "a value, edge or bound is NaN or infinite",
                 where=where,
                 hint="leave out low or high where there is no bound",
             )
@@ -132,23 +151,23 @@ class Field:
 
     def _check_continuous(self, where: str) -> None:
         if self.values or self.edges or self.events:
-            raise FieldError("a continuous field has no classes", where=where)
+            raise FieldError("a continuous field has values, edges or events", where=where)
         if self.interval.low > self.interval.high:
-            raise FieldError("low is at most high", got=f"{self.low}, {self.high}", where=where)
+            raise FieldError(f"low {self.low} is above high {self.high}", where=where)
 
     def _check_classes(self, where: str) -> None:
         classes = self.classes or 0
         if classes < 1:
-            raise FieldError("a field has a class", got=f"{classes}", where=where)
+            raise FieldError(f"{classes} classes are too few", where=where, hint="give one or more")
         for name, column, n in (
             ("values", self.values, classes),
             ("edges", self.edges, classes + 1),
             ("events", self.events, classes),
         ):
             if column and len(column) != n:
-                raise FieldError(f"{name} has {n} entries", got=f"{len(column)}", where=where)
+                raise FieldError(f"{name} has {len(column)} entries instead of {n}", where=where)
         if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
-            raise FieldError("edges ascend", where=where)
+            raise FieldError("the edges do not ascend", where=where)
 
     @classmethod
     def categorical(
@@ -218,7 +237,8 @@ def by_name(fields: Sequence[Field]) -> dict[str, Field]:
     named = {field.name: field for field in fields}
     if not named or len(named) < len(fields):
         raise FieldError(
-            "there are fields, each with a name of its own",
-            got=", ".join(field.name for field in fields) or "none",
+            f"the fields {', '.join(field.name for field in fields)} repeat a name"
+            if fields
+            else "there are no fields",
         )
     return named

@@ -1,8 +1,9 @@
-"""Writing files whole or not at all."""
+"""Files: writing them whole or not at all, and noticing when one was changed."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -11,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from notelstm.errors import OutputError
+from notelstm.errors import NotelstmError, OutputError
 
-__all__ = ["BAD_HEADER", "displayable", "written_whole"]
+__all__ = ["BAD_HEADER", "displayable", "is_sealed", "out_of_resources", "seal", "written_whole"]
 
 BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
-"""What numpy raises besides ValueError where the header of an array's file is damaged."""
+"""Errors of numpy, besides ValueError, for a damaged header of an array's file."""
+
+
+_HINT: Final = "free some space, or name a folder that you may write to"
 
 
 def displayable(text: str) -> str:
@@ -35,14 +39,15 @@ def displayable(text: str) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it is renamed to `path`.
 
     Whoever reads `path` meanwhile, or after a crash, finds the old file or the new one, never a
     part of it.
 
     Args:
-        path: Where the file is to be; its folder is made if it is missing.
+        path: The file to write; its folder is made if it is missing.
+        hint: The advice of the error if it cannot be written.
 
     Yields:
         A path in the same folder.
@@ -55,12 +60,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
     if final.exists() and not (final.is_file() or final.is_dir()):
         # Renaming onto a device would put a file in its place: for root, in that of /dev/null.
-        raise OutputError(
-            "a result is written to a file",
-            got="a device or a pipe",
-            where=str(final),
-            hint="name a file",
-        )
+        raise OutputError("not a file but a device or a pipe", where=str(final), hint="name a file")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         beside.touch()
@@ -72,14 +72,49 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(beside, final)
     except OSError as error:
-        if isinstance(error, OutputError):
+        if isinstance(error, NotelstmError):
             raise
         raise OutputError(
-            "the file can be written",
-            got=error.strerror or str(error),
+            f"cannot write the file: {error.strerror or error}",
             where=str(final),
-            hint="free some space, or name a folder that you may write to",
+            hint=hint,
         ) from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def seal(path: Path, checksum: int) -> None:
+    """Record in a file's modification time that its content was found to match its checksum.
+
+    The time keeps its second; the fraction of the second becomes a function of the checksum. Any
+    later write sets another time, so that a large file need be read only once to be trusted.
+
+    Args:
+        path: The file.
+        checksum: A checksum of its content, at least 0.
+    """
+    # A file system without write access or without fractions costs a check each time, no more.
+    with contextlib.suppress(OSError):
+        second = path.stat().st_mtime_ns // 10**9
+        changed = second * 10**9 + _fraction(checksum)
+        os.utime(path, ns=(changed, changed))
+
+
+def is_sealed(path: Path, checksum: int) -> bool:
+    """Whether a file was not written to since :func:`seal` with this checksum.
+
+    Raises:
+        OSError: If its state cannot be read.
+    """
+    return path.stat().st_mtime_ns % 10**9 == _fraction(checksum)
+
+
+def _fraction(checksum: int) -> int:
+    """Nanoseconds below a second, in the steps of 100 that NTFS counts in."""
+    return checksum % 10**7 * 100
+
+
+def out_of_resources(error: OSError) -> bool:
+    """Whether the process ran out of descriptors or memory, which is no fault of any file."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 from torch import Tensor
-from torch.nn import functional
 
 from notelstm.errors import ConfigError, FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, Point
-from notelstm.protocols import Density, LossTerm, Prediction
+from notelstm.protocols import HasLikelihood, LossTerm, Prediction
 
 __all__ = ["AllPairs", "CompositeLoss", "Likelihood", "Losses", "PositivePressure"]
 
@@ -37,9 +35,8 @@ class Losses(NamedTuple):
 def _check_shapes(predicted: Tensor, target: Tensor) -> None:
     if predicted.shape != target.shape:
         raise ShapeError(
-            "a loss term compares equal shapes",
-            got=f"predicted {tuple(predicted.shape)}, target {tuple(target.shape)}",
-            hint="squeeze the prediction; to compare all with all, use AllPairs",
+            f"the prediction has shape {tuple(predicted.shape)}, the target {tuple(target.shape)}",
+            hint="squeeze the prediction, or use AllPairs to compare all with all",
         )
 
 
@@ -55,26 +52,21 @@ class Likelihood:
             FieldError: If the prediction gives no probabilities.
             ShapeError: If the shapes differ.
         """
-        if isinstance(prediction, Categorical) and prediction.logits.ndim == 2:
-            _check_shapes(prediction.logits[:, 0], target)
-            return functional.cross_entropy(prediction.logits, target.long())
-        if not isinstance(prediction, Density):
+        if not isinstance(prediction, HasLikelihood):
             raise FieldError(
-                "a likelihood needs a prediction with probabilities",
-                got=type(prediction).__name__,
-                hint="use PositivePressure for points, or a model with likelihood heads",
+                f"a {type(prediction).__name__} has no likelihood",
+                hint="use PositivePressure for point estimates, or a model with likelihood heads",
             )
         return prediction.nll(target).mean()
 
 
 def _value(prediction: Prediction) -> Tensor:
-    if not isinstance(prediction, Point):
+    if isinstance(prediction, HasLikelihood):
         raise FieldError(
-            "a squared error is taken of point predictions",
-            got=type(prediction).__name__,
+            f"a squared error needs a point estimate, not a {type(prediction).__name__}",
             hint="use Likelihood for distributions",
         )
-    return prediction.value
+    return prediction.mode()
 
 
 @final
@@ -152,10 +144,12 @@ class CompositeLoss:
     def __post_init__(self) -> None:
         """Check the weights."""
         if not self.terms:
-            raise ConfigError("a loss has a term", got="none")
+            raise ConfigError("the loss has no terms", hint="give a term for each field")
         for name, weight in self.weights.items():
             if not (math.isfinite(weight) and weight >= 0):
-                raise ConfigError("weights are at least 0", got=f"{weight}", where=name)
+                raise ConfigError(
+                    f"the weight {weight} is negative or not finite", where=f"field {name!r}"
+                )
 
     @classmethod
     def for_fields(
@@ -213,9 +207,8 @@ class CompositeLoss:
             value = measured.get(name, 0.0)
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(
-                    "a balanced term was measured above 0",
-                    got=f"{value}",
-                    where=name,
+                    f"the measured loss {value} is not a finite number above 0",
+                    where=f"field {name!r}",
                     hint="measure on a batch that has every field",
                 )
         inverse = {name: 1 / measured[name] for name in self.terms}

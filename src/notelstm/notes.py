@@ -23,6 +23,8 @@ DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note that was made without one."""
 
 _OPTIONAL: Final = ("program", "drum", "track")
+_ROUNDED: Final = 1e-6
+"""Seconds or beats within which two times are the same."""
 _RANGES: Final = {"pitch": (0, 127), "velocity": (1, 127), "program": (0, 127)}
 
 
@@ -49,17 +51,18 @@ def _column(
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise NotesError(f"{name} is an array of numbers", got=str(error)) from error
+        raise NotesError(f"{name} is not an array of numbers: {error}") from error
     kind = array.dtype.kind
     if kind not in "biuf":
-        raise NotesError(f"{name} is an array of numbers", got=f"{array.dtype}")
+        raise NotesError(f"{name} is not an array of numbers but of {array.dtype}")
     if kind == "f" and dtype is not np.float64:
         # Above 2**53 not every whole number is a float.
         whole = np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) <= 2**53)
         if not whole.all():
-            raise NotesError(f"{name} holds whole numbers", got=f"{array[~whole][0]}")
+            raise NotesError(f"{name} {array[~whole][0]} is not a whole number")
     if dtype is np.bool_ and kind != "b" and not np.isin(array, (0, 1)).all():
-        raise NotesError(f"{name} is true or false", got=f"{array[~np.isin(array, (0, 1))][0]}")
+        bad = array[~np.isin(array, (0, 1))][0]
+        raise NotesError(f"{name} {bad} is neither true nor false")
     if name in _RANGES:
         # Before it is widened: a reader's bytes are looked at eight times as fast.
         _check_range(name, np.atleast_1d(array), *_RANGES[name])
@@ -69,7 +72,9 @@ def _column(
     if array.ndim == 0:
         array = np.full(length, array[()])
     if array.shape != (length,):
-        raise NotesError(f"{name} has one value a {each}, {length}", got=f"shape {array.shape}")
+        raise NotesError(
+            f"{name} has the shape {array.shape}, not one value for each {each}, ({length},)"
+        )
     array.setflags(write=False)
     return array
 
@@ -79,7 +84,7 @@ def _length(name: str, values: ArrayLike) -> int:
     try:
         return int(np.size(np.asarray(values)))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise NotesError(f"{name} is an array of numbers", got=str(error)) from error
+        raise NotesError(f"{name} is not an array of numbers: {error}") from error
 
 
 def _take(part: object, state: dict[str, Any]) -> None:
@@ -98,9 +103,8 @@ def _bytes(column: NDArray[Any]) -> bytes:
 def _check_range(name: str, values: NDArray[Any], low: float, high: float) -> None:
     if values.size and (values.min() < low or values.max() > high):
         bad = int(np.argmax((values < low) | (values > high)))
-        raise NotesError(
-            f"{name} is {low:g} to {high:g}", got=f"{values[bad]}", where=f"note {bad}"
-        )
+        limits = f"{low:g} to {high:g}" if high < np.inf else f"at least {low:g}"
+        raise NotesError(f"{name} {values[bad]:g} is not {limits}", where=f"note {bad}")
 
 
 @final
@@ -155,19 +159,16 @@ class BeatMap:
             object.__setattr__(self, name, column)
         ascend = (self.seconds[1:] > self.seconds[:-1]).all() and np.isfinite(self.seconds).all()
         if k == 0 or self.seconds[0] != 0 or not ascend:
-            raise NotesError("a beat map starts at 0 s and its times ascend", got=f"{self.seconds}")
+            raise NotesError(f"the times of a beat map do not ascend from 0 s: {self.seconds}")
         if not (np.isfinite(self.tempi).all() and (self.tempi > 0).all()):
-            raise NotesError("tempi are finite and above 0", got=f"{self.tempi}")
+            raise NotesError(f"tempi are not finite and above 0: {self.tempi}")
         metres = self.meter_beats
         later = (metres[:1] >= 0).all() and (metres[1:] >= metres[:-1]).all()
         if not (later and np.isfinite(metres).all()):
-            raise NotesError(
-                "metres start at 0 or later, none before the one it follows",
-                got=f"{metres}",
-            )
+            raise NotesError(f"the beats of metres do not ascend from 0 or later: {metres}")
         if m and not ((self.numerators > 0).all() and (self.denominators > 0).all()):
             raise NotesError(
-                "time signatures are above 0", got=f"{self.numerators}/{self.denominators}"
+                f"time signatures are not above 0: {self.numerators}/{self.denominators}"
             )
 
     @property
@@ -213,6 +214,70 @@ class BeatMap:
             numerators=self.numerators[first:],
             denominators=self.denominators[first:],
         )
+
+    def until(self, seconds: float) -> BeatMap:
+        """The same map without the tempos and metres that start at `seconds` or later."""
+        tempos = self.seconds < max(seconds - _ROUNDED, _ROUNDED)
+        metres = self.meter_beats < self.beats_at(seconds) - _ROUNDED
+        return BeatMap(
+            seconds=self.seconds[tempos],
+            tempi=self.tempi[tempos],
+            meter_beats=self.meter_beats[metres],
+            numerators=self.numerators[metres],
+            denominators=self.denominators[metres],
+        )
+
+    def followed_by(self, other: BeatMap, seconds: float) -> BeatMap:
+        """This map until `seconds`, and another one from there on.
+
+        Where the other map states the metre that is already in force, with a bar line within a
+        sixteenth of a beat of one of this map's, bars are counted on.
+
+        Args:
+            other: The map whose 0 s is at `seconds`.
+            seconds: At least 0.
+        """
+        if seconds <= _ROUNDED:
+            return other
+        before = self.until(seconds)
+        lines = other.meter_beats + before.beats_at(seconds)
+        first = 0
+        if lines.size and before.meter_beats.size:
+            was = before.numerators[-1], before.denominators[-1]
+            if was == (other.numerators[0], other.denominators[0]):
+                bars = (lines[0] - before.meter_beats[-1]) * was[1] / (4 * was[0])
+                first = int(abs(bars - round(bars)) * 4 * was[0] / was[1] < 1 / 16)
+        return BeatMap(
+            seconds=np.append(before.seconds, other.seconds + seconds),
+            tempi=np.append(before.tempi, other.tempi),
+            meter_beats=np.append(before.meter_beats, lines[first:]),
+            numerators=np.append(before.numerators, other.numerators[first:]),
+            denominators=np.append(before.denominators, other.denominators[first:]),
+        )
+
+    def seconds_of_bars(self, bars: int) -> float:
+        """Seconds from the start of the piece to the end of a number of bars.
+
+        Args:
+            bars: How many, at least 0. An upbeat before the first bar line does not count; without
+                a time signature bars are 4/4. A bar that a change of metre cuts short counts.
+        """
+        metres = [*zip(self.meter_beats.tolist(), self.numerators, self.denominators, strict=True)]
+        lengths = [4 * float(upper) / float(lower) for _, upper, lower in metres] or [4.0]
+        starts = [float(start) for start, _, _ in metres] or [0.0]
+        # Before the first metre its bars are counted backwards.
+        line, left = starts[0] % lengths[0], bars
+        if line > lengths[0] - _ROUNDED:
+            line = 0.0
+        for length, end in zip(lengths, [*starts[1:], np.inf], strict=True):
+            there = max((end - line) / length, 0.0)
+            if left <= there + _ROUNDED:
+                return float(self.seconds_at(max(line + left * length, 0.0)))
+            whole = int(np.ceil(there - _ROUNDED))
+            if left == whole:
+                return float(self.seconds_at(end))
+            left, line = left - whole, max(end, line)
+        raise AssertionError("the last metre has no end")
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -316,13 +381,11 @@ class Notes:
         if not len(start) or (start[0] >= 0 and later.all() and end.max() < np.inf):
             return
         if not (np.isfinite(start).all() and np.isfinite(end).all()):
-            raise NotesError("start and end are finite seconds", got="NaN or infinity")
+            raise NotesError("start or end is NaN or infinite")
         _check_range("start", start, 0, np.inf)
         i = int(np.argmin(later))
         raise NotesError(
-            "a note ends at or after its start",
-            got=f"start {start[i]} s, end {end[i]} s",
-            where=f"note {i}",
+            f"a note ends at {end[i]} s, before it starts at {start[i]} s", where=f"note {i}"
         )
 
     @classmethod
@@ -374,13 +437,20 @@ class Notes:
             gap: Seconds of silence between the last release of one and the start of the next.
 
         Returns:
-            All their notes; optional columns only where every piece has them, no beat map.
+            All their notes. An optional column that only some pieces have is filled up as in
+            :meth:`merge`. The beat maps follow one another; a piece without one goes on with the
+            tempo before it.
         """
-        pieces, offset = [], 0.0
+        pieces: list[Notes] = []
+        offset, beats = 0.0, None
         for part in parts:
             pieces.append(part.shifted(offset))
+            if beats is None:
+                beats = pieces[-1].beats
+            elif part.beats is not None:
+                beats = beats.followed_by(part.beats, offset)
             offset += part.seconds + gap
-        return cls.merge(pieces)
+        return cls._merged(pieces, beats)
 
     @classmethod
     def merge(cls, parts: Sequence[Notes]) -> Notes:
@@ -390,24 +460,108 @@ class Notes:
             parts: The pieces; on equal starts the earlier piece comes first.
 
         Returns:
-            All their notes; optional columns only where every piece has them, no beat map.
+            All their notes, with the beat map of the first piece that has one. An optional column
+            that only some pieces have is filled up for the others: program 0, no percussion,
+            track 0.
         """
+        return cls._merged(parts, next((p.beats for p in parts if p.beats is not None), None))
+
+    @classmethod
+    def _merged(cls, parts: Sequence[Notes], beats: BeatMap | None) -> Notes:
         if not parts:
             return cls.empty()
 
-        def optional(name: str) -> NDArray[np.generic] | None:
+        def column(name: str) -> NDArray[np.generic] | None:
             columns = [getattr(part, name) for part in parts]
-            return None if any(c is None for c in columns) else np.concatenate(columns)
+            if all(c is None for c in columns):
+                return None
+            sizes = map(len, parts)
+            return np.concatenate(
+                [np.zeros(n, int) if c is None else c for c, n in zip(columns, sizes, strict=True)]
+            )
 
-        return cls(
-            start=np.concatenate([p.start for p in parts]),
-            end=np.concatenate([p.end for p in parts]),
-            pitch=np.concatenate([p.pitch for p in parts]),
-            velocity=np.concatenate([p.velocity for p in parts]),
-            program=optional("program"),
-            drum=optional("drum"),
-            track=optional("track"),
+        names = [name for name in cls.__dataclass_fields__ if name != "beats"]
+        columns: dict[str, Any] = {name: column(name) for name in names}
+        return cls(**columns, beats=beats)
+
+    def first(
+        self, *, notes: int | None = None, seconds: float | None = None, bars: int | None = None
+    ) -> Notes:
+        """The beginning of the piece; of several lengths the shortest counts.
+
+        Args:
+            notes: How many notes, at least 1.
+            seconds: Notes that start before this time from the start of the piece, above 0.
+            bars: Notes that start in so many bars from the start of the piece, at least 1, by
+                :meth:`BeatMap.seconds_of_bars`.
+
+        Returns:
+            Those notes with their whole durations, and the beat map without changes after the cut.
+
+        Raises:
+            NotesError: If a length is not positive, or bars are counted without a beat map.
+
+        Example:
+            >>> piece = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[60, 62, 64], beats=BeatMap())
+            >>> piece.first(seconds=1.5).pitch.tolist(), piece.first(bars=1).pitch.tolist()
+            ([60, 62], [60, 62])
+        """
+        for name, value in (("notes", notes), ("seconds", seconds), ("bars", bars)):
+            whole = isinstance(value, int | np.integer) or name == "seconds"
+            if value is not None and not (whole and 0 < value < np.inf):
+                raise NotesError(f"{value!r} {name} cannot be taken from a piece's start")
+        if bars is not None and self.beats is None:
+            raise NotesError(
+                "bars cannot be counted in a piece without a beat map",
+                hint="give the piece beats=BeatMap(...), or say how many notes or seconds",
+            )
+        cut = np.inf if seconds is None else float(seconds)
+        if bars is not None and self.beats is not None:
+            cut = min(cut, self.beats.seconds_of_bars(bars))
+        count = int(np.searchsorted(self.start, cut - _ROUNDED))
+        count = count if notes is None else min(count, notes)
+        if count == len(self):
+            return self
+        kept, end = self[:count], min(cut, float(self.start[count]))
+        return kept._with(beats=self.beats and self.beats.until(end))
+
+    def continued(self, continuation: Notes) -> Notes:
+        """The piece and its continuation in one, with this piece's tempo map and instruments.
+
+        Where the continuation has no program, drum or track column, its notes are given to the
+        instrument (track, program, percussion or not) that plays most notes of this piece. Where it
+        has a beat map of its own, that holds from this piece's last onset on.
+
+        Args:
+            continuation: New notes whose 0 s is this piece's last onset, as
+                :func:`~notelstm.generation.loop.generate` returns them.
+
+        Returns:
+            The notes of this piece, then the new ones.
+
+        Example:
+            >>> prompt = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62], program=[40, 40])
+            >>> whole = prompt.continued(Notes(start=[0.5], end=[1], pitch=[64]))
+            >>> whole.start.tolist(), whole.program.tolist()
+            ([0.0, 1.0, 1.5], [40, 40, 40])
+        """
+        if not len(self):
+            return continuation
+        last = float(self.start[-1])
+        names = [name for name in _OPTIONAL if getattr(self, name) is not None]
+        columns: dict[str, Any] = {}
+        if names:
+            table = np.stack([getattr(self, name) for name in names], axis=1)
+            instruments, counts = np.unique(table, axis=0, return_counts=True)
+            columns = dict(zip(names, instruments[counts.argmax()].tolist(), strict=True))
+        missing = {k: v for k, v in columns.items() if getattr(continuation, k) is None}
+        later = continuation._with(
+            start=continuation.start + last, end=continuation.end + last, beats=None, **missing
         )
+        beats = self.beats
+        if continuation.beats is not None:
+            beats = (beats or BeatMap()).followed_by(continuation.beats, last)
+        return self._merged([self, later], beats)
 
     @property
     def duration(self) -> NDArray[np.float64]:

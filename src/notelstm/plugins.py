@@ -26,7 +26,7 @@ from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 
-from notelstm.errors import ConfigError, PluginError
+from notelstm.errors import ConfigError, PluginError, did_you_mean
 from notelstm.fields import Field
 
 __all__ = ["KINDS", "Plugin", "Saved", "build", "describe", "find", "installed", "settings_of"]
@@ -38,13 +38,20 @@ KINDS: Final = (
     "losses",
     "samplers",
     "processors",
-    "feedbacks",
+    "input_transforms",
     "transforms",
     "callbacks",
     "corpora",
     "recipes",
 )
 """The kinds of part; the entry point group of each is ``notelstm.<kind>``."""
+
+_SINGULAR: Final = {
+    **{kind: kind.removesuffix("s") for kind in KINDS},
+    "losses": "loss",
+    "corpora": "corpus",
+}
+"""By kind, one part of it, for messages."""
 
 Saved: TypeAlias = dict[str, Any]
 """A part as JSON: ``kind``, ``name``, ``distribution``, ``version``, ``config``."""
@@ -79,8 +86,8 @@ class Plugin:
             return self.entry_point.load()
         except Exception as error:  # whatever a foreign package raises at import is its fault
             raise PluginError(
-                f"the {self.kind} plugin {self.name!r} can be imported",
-                got=f"{type(error).__name__}: {error}",
+                f"cannot import the {self.kind} plugin {self.name!r}: "
+                f"{type(error).__name__}: {error}",
                 where=f"package {self.distribution} {self.version}, {self.entry_point.value}",
                 hint=f"repair or uninstall {self.distribution}",
             ) from error
@@ -99,7 +106,11 @@ def installed(kind: str) -> tuple[Plugin, ...]:
         PluginError: If there is no such kind.
     """
     if kind not in KINDS:
-        raise PluginError("a kind of part is one of " + ", ".join(KINDS), got=repr(kind))
+        closest = did_you_mean(kind, KINDS)
+        raise PluginError(
+            f"unknown kind of part {kind!r}{closest}",
+            hint="" if closest else f"use one of: {', '.join(KINDS)}",
+        )
     return _scan(kind, tuple((place, _changed_at(place)) for place in sys.path))
 
 
@@ -142,15 +153,16 @@ def find(kind: str, name: str) -> Plugin:
         return found[0]
     if found:
         raise PluginError(
-            f"a name is claimed once among {kind}",
-            got=f"{name!r} from " + " and ".join(p.distribution for p in found),
-            hint="uninstall one of the packages, or pass the object instead of its name",
+            f"the {_SINGULAR.get(kind, kind)} name {name!r} is claimed by several packages: "
+            + " and ".join(p.distribution for p in found),
+            hint="uninstall one of them",
         )
-    names = ", ".join(plugin.name for plugin in everything) or "none"
+    names = [plugin.name for plugin in everything]
+    closest = did_you_mean(str(name), names)
+    known = f"use one of: {', '.join(names)}; or " if names else ""
     raise PluginError(
-        f"{kind} are named by an installed package",
-        got=repr(name),
-        hint=f"use one of: {names}; or install the package that has it",
+        f"unknown {_SINGULAR.get(kind, kind)} {name!r}{closest}",
+        hint="" if closest else f"{known}install the package that has it",
     )
 
 
@@ -293,9 +305,8 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         if source is None or there:
             raise
         raise PluginError(
-            error.problem,
-            got=error.got,
-            where=f"saved with {source} {saved.get('version', '')}",
+            f"unknown {_SINGULAR.get(kind, kind)} {name!r}",
+            where=f"saved with the package {source} {saved.get('version', '')}".rstrip(),
             # No pip command: the name is from the file, and an index may have no package of that
             # name, or somebody else's.
             hint=f"install {_package(source)}, or pass the part itself when you load",

@@ -1,85 +1,71 @@
-"""The seams: what a part must offer to be put in.
+"""The protocols (extension points) of the library: the methods that a part must have.
 
-Each protocol is one or two methods; a class need not inherit from it, it only needs to fit. Shapes
-use the legend of :mod:`notelstm.batch`.
+A class need not inherit from a protocol; it needs its methods. Only :class:`Prediction` has
+defaults, for classes that do inherit. Two extension points are base classes with defaults:
+:class:`notelstm.tracker.Tracker` and the callbacks of training. Importing this module does not
+import torch. Shapes use the legend of :mod:`notelstm.batch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from notelstm.batch import Batch
-from notelstm.fields import Field, Interval, Mask, Role, Row, Rows
-from notelstm.notes import Note, Notes
-from notelstm.tree import Tree
+from notelstm.errors import FieldError
+from notelstm.fields import Field, Rows
+from notelstm.notes import Notes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from notelstm.batch import Batch
+    from notelstm.tracker import Tracker
 
 __all__ = [
-    "RECALLED",
+    "Allowed",
     "Batches",
-    "Bounds",
-    "BulkTracker",
-    "CompilableStep",
-    "CompiledStep",
     "Context",
     "CorpusSource",
-    "Density",
-    "Feedback",
-    "LeanModel",
-    "LeanSampler",
-    "LeanStep",
-    "Legal",
+    "HasLikelihood",
+    "InputTransform",
     "LossTerm",
-    "MeasuredEncoder",
     "NoteEncoder",
     "NoteModel",
-    "PlainPrediction",
-    "Precision",
     "Prediction",
     "Processor",
-    "RecallingTracker",
-    "Rule",
     "Sampler",
-    "SharedBatches",
+    "SamplingContext",
     "State",
-    "StepTracker",
-    "Tracker",
-    "TrackingEncoder",
     "Transform",
-    "View",
 ]
 
-Context: TypeAlias = Tree
-"""What a model knows before a row: a named tuple of tensors, batch on axis 0, time on axis 1."""
+Context: TypeAlias = Any
+"""The output of a model before a row: a named tuple of tensors, batch on axis 0, time on axis 1."""
 
-State: TypeAlias = Tree
-"""What a model carries from row to row: a named tuple of tensors, batch on axis 0."""
+State: TypeAlias = Any
+"""The state that a model carries from row to row: a named tuple of tensors, batch on axis 0."""
 
-Legal: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
-"""What may come next, for many lanes: (..., C) bool of a categorical field, or the least and the
-greatest value, (...) each, of a continuous one."""
-
-RECALLED: Final = 1024
-"""How many of the latest notes a tracker recalls when it has forgotten them."""
-
-Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""(N,) where cells begin and (N,) where they end, ends not included; infinite without an end."""
+Allowed: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
+"""The allowed entries of a field: (..., C) bool of a categorical one, or the least and the greatest
+value, (...) each, of a continuous one."""
 
 
 class NoteEncoder(Protocol):
     """Turns a piece into rows of numbers and back.
 
-    An encoder with one row a note needs no more than this; one that says a note in several rows
-    is a :class:`TrackingEncoder`.
+    An encoder with one row per note, with its pitch and with step and duration in seconds, needs no
+    more than this. Others also have a method ``tracker()``, which returns a
+    :class:`notelstm.tracker.Tracker` at the start of a piece. Encoders whose units are not those of
+    the scorer have a method ``bounds()``, see
+    :class:`notelstm.evaluation.nats.MeasuredEncoder`.
     """
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """What each of the F columns means."""
+        """The meaning of each of the F columns."""
         ...
 
     def encode(self, notes: Notes) -> Rows:
@@ -111,160 +97,17 @@ class NoteEncoder(Protocol):
         ...
 
 
-class Tracker(Protocol):
-    """Decoding, a row at a time: the one implementation of grammar, clock and note count."""
-
-    @property
-    def n(self) -> int:
-        """How many notes have begun."""
-        ...
-
-    @property
-    def clock(self) -> float:
-        """Seconds from the start of the piece to now."""
-        ...
-
-    def push(self, row: Row) -> None:
-        """Take in the next row, (F,)."""
-        ...
-
-    def sounding(self, at: float) -> Set[int]:
-        """The pitches that sound `at` seconds after the start of the piece."""
-        ...
-
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """What `field` of the next row may be so that it can be decoded; None for anything.
-
-        Args:
-            field: The field about to be drawn.
-            known: The entries of the same row that are already fixed, by field name.
-        """
-        ...
-
-    def closing(self) -> Rows:
-        """The rows that end what still sounds, (M, F); empty for one row a note."""
-        ...
-
-    def notes(self) -> Notes:
-        """Everything pushed so far and not forgotten, decoded."""
-        ...
-
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        """Give out the notes whose end is known, and keep them no longer.
-
-        So music may go on for ever. Count, clock, what sounds and what is legal stay as they are.
-
-        Args:
-            everything: Also those that still go on, with the ends that :meth:`notes` gives them;
-                the music is over then.
-
-        Returns:
-            Each note with its number, from 0 in the order of onset; in the order of their ends.
-        """
-        ...
-
-    def copy(self) -> Self:
-        """Another tracker that stands where this one does; each then goes its own way."""
-        ...
-
-
-@runtime_checkable
-class BulkTracker(Tracker, Protocol):
-    """A tracker that takes in many rows faster than one by one."""
-
-    def extend(self, rows: Rows) -> None:
-        """Take in the next rows, (N, F), to the same end as one by one."""
-        ...
-
-
-@runtime_checkable
-class RecallingTracker(Tracker, Protocol):
-    """A tracker that tells its latest notes without decoding all of them."""
-
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
-        """Onset (s) and pitch of the latest notes, in order; the last one begins at the clock.
-
-        Args:
-            count: How many at most, at least 1; of forgotten notes at least the latest 1,024 are
-                told.
-        """
-        ...
-
-
-@runtime_checkable
-class StepTracker(Tracker, Protocol):
-    """A tracker of rows with a step: what a processor must know to judge a step.
-
-    Steps, and times counted with them, are in the unit of the step's field.
-    """
-
-    @property
-    def place(self) -> float:
-        """Where the latest note begins: since the start of the piece, or since its bar line."""
-        ...
-
-    @property
-    def pace(self) -> float:
-        """Seconds that a step of 1 lasts from here on."""
-        ...
-
-    def remaining(self) -> Sequence[tuple[float, int]]:
-        """How much longer each note lasts that sounds beyond the latest onset, and its pitch."""
-        ...
-
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        """The pitches that still sound where the next note begins; None while that is open.
-
-        Args:
-            known: The entries of its row that are already fixed, by field name.
-        """
-        ...
-
-
-@runtime_checkable
-class TrackingEncoder(NoteEncoder, Protocol):
-    """An encoder that decodes row by row with a tracker of its own."""
-
-    def tracker(self) -> Tracker:
-        """A tracker at the start of a piece."""
-        ...
-
-
-@runtime_checkable
-class MeasuredEncoder(NoteEncoder, Protocol):
-    """An encoder whose units are not those of the measure, and that knows how they go together.
-
-    The measure needs it of encoders with fields other than pitch, step and duration in seconds,
-    velocity and events. What fields of metre, position and tempo cost is added to the step's:
-    together they say when a note begins.
-    """
-
-    def bounds(
-        self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
-    ) -> Mapping[str, Bounds]:
-        """Which interval of each field is the cell in which the note falls.
-
-        For each row the intervals of all cells must divide the values that a field can have, and
-        may depend on the rows before and on the row itself only by what the measure charges for.
-
-        Args:
-            notes: N notes.
-            rows: (N, F) the same, encoded.
-            cells: The cell of each note: pitch, step and duration (s), velocity, by role. A step
-                is counted from the true onset of the note before.
-
-        Returns:
-            The intervals by field name, in the field's unit; the row's own class where a field has
-            no cells.
-        """
-        ...
-
-
 class Prediction(Protocol):
-    """What a head says of one field: a distribution, or a single value."""
+    """The predicted distribution of one field, or a single value.
 
-    def draw(self, noise: Tensor) -> Tensor:
-        """Draw by inverse distribution function.
+    The first four methods are the minimum. The others have defaults for a class that inherits from
+    this one: a prediction of numbers, without weights. Samplers, processors and scorers call these
+    methods and never look at the class, so a prediction of your own can be steered, truncated and,
+    with :class:`HasLikelihood`, scored.
+    """
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Sample by the inverse distribution function.
 
         Args:
             noise: (..., 2) uniforms in [0, 1).
@@ -278,24 +121,83 @@ class Prediction(Protocol):
         """(...) the most likely class or value."""
         ...
 
-    def masked(self, legal: Legal) -> Self:
-        """The same prediction confined to what is legal."""
+    def constrained(self, allowed: Allowed) -> Self:
+        """The same prediction, limited to the allowed classes or values.
+
+        Args:
+            allowed: (..., C) bool of a categorical field, or the least and the greatest value,
+                (...) each, of a continuous one.
+        """
         ...
 
-    def tempered(self, temperature: float) -> Self:
+    def with_temperature(self, temperature: float) -> Self:
         """The same prediction, flatter above temperature 1, sharper below."""
         ...
 
+    def log_weights(self) -> Tensor | None:
+        """(..., C) unnormalised log-probability of each class, -inf for an impossible one.
+
+        Returns:
+            None for a prediction of numbers.
+        """
+        return None
+
+    def add_log_weights(self, log_weights: Tensor) -> Self:
+        """The same prediction with a number added to the log-weight of each class.
+
+        Args:
+            log_weights: (..., C) finite numbers.
+
+        Returns:
+            The prediction itself where it is one of numbers.
+
+        Raises:
+            FieldError: If the class has log-weights and no implementation of this method.
+        """
+        if self.log_weights() is None:
+            return self
+        raise FieldError(
+            f"the class weights of a {type(self).__name__} cannot be changed",
+            hint="implement add_log_weights() beside log_weights()",
+        )
+
+    def sample_weighted(self, noise: Tensor) -> Tensor:
+        """Sample in proportion to weights of its own, where they differ from the probabilities.
+
+        Args:
+            noise: (..., 2) uniforms in [0, 1).
+        """
+        return self.sample(noise)
+
+    def support(self) -> tuple[Tensor, Tensor] | None:
+        """The least and the greatest possible value, (...) each.
+
+        Returns:
+            None for classes, and for a single value.
+        """
+        return None
+
+    def shifted(self, by: Tensor) -> Self:
+        """The same distribution of numbers with its centre moved, within its support.
+
+        Args:
+            by: (...) in the unit of the field.
+
+        Returns:
+            The prediction itself where it is one of classes, or a single value.
+        """
+        return self
+
 
 @runtime_checkable
-class Density(Prediction, Protocol):
-    """A prediction that gives probabilities, so that it can be trained and scored by likelihood."""
+class HasLikelihood(Protocol):
+    """A prediction with probabilities, which can be trained and scored by likelihood."""
 
     def nll(self, target: Tensor) -> Tensor:
-        """(...) the negative logarithm of the probability of `target` (...), in nats."""
+        """(...) the negative log-probability of `target` (...), in nats."""
         ...
 
-    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+    def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
         """(...) the probability (float64) of a value of `field` in [low, high), in its unit."""
         ...
 
@@ -313,18 +215,18 @@ class NoteModel(Protocol):
         ...
 
     @property
-    def order(self) -> tuple[str, ...]:
+    def field_order(self) -> tuple[str, ...]:
         """The names of the fields, in the order in which they are predicted."""
         ...
 
-    def start(self, batch: int) -> tuple[Context, State]:
-        """Before the first row of a piece.
+    def initial_state(self, batch_size: int) -> tuple[Context, State]:
+        """The context and the state before the first row of a piece.
 
         Args:
-            batch: B, the number of lanes.
+            batch_size: B, the number of sequences.
 
         Returns:
-            The context that predicts row 0, (B, 1, ...), and the state that row 0 meets, (B, ...).
+            The context that predicts row 0, (B, 1, ...), and the state to read it with, (B, ...).
         """
         ...
 
@@ -333,7 +235,7 @@ class NoteModel(Protocol):
 
         Args:
             rows: (B, T, F).
-            state: What :meth:`start` or the forward before gave, (B, ...).
+            state: From :meth:`initial_state` or the previous forward, (B, ...).
 
         Returns:
             The contexts that predict the row after each, (B, T, ...), and the state after all.
@@ -346,137 +248,37 @@ class NoteModel(Protocol):
         Args:
             field: The field's name.
             context: Of any leading shape.
-            known: The fields of the same row that come earlier in `order`, of the same leading
-                shape: the true ones in training, the drawn or forced ones in generation.
-        """
-        ...
-
-
-class PlainPrediction(Protocol):
-    """What a head says of one field of one lane, in plain numbers: quick to draw from."""
-
-    def draw(self, noise: Sequence[float]) -> float:
-        """The class id or value that the :class:`Prediction` draws with the same two uniforms."""
-        ...
-
-    def mode(self) -> float:
-        """The most likely class id or value."""
-        ...
-
-    def masked(self, legal: Mask) -> Self:
-        """The same prediction confined to what is legal."""
-        ...
-
-
-class LeanStep(Protocol):
-    """A model for B lanes, without autograd and modules: what it says agrees to 1e-5.
-
-    It has contexts and states of its own: named tuples of arrays with the lanes on axis 0, which
-    it never changes once it has given them out.
-    """
-
-    def start(self) -> tuple[Any, Any]:
-        """Before the first row, in one lane: the context that predicts it, and the state."""
-        ...
-
-    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        """Read one row in each lane, (B, F).
-
-        Returns:
-            The context that predicts the next row, and the state after this one.
-        """
-        ...
-
-    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field, (B,), given at least those that come earlier in the order, (B,)."""
-        ...
-
-    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
-        """The same for one lane alone, B = 1, in plain numbers."""
-        ...
-
-
-@runtime_checkable
-class LeanModel(Protocol):
-    """A model that can give a lean copy of itself."""
-
-    def lean(self) -> LeanStep | None:
-        """The copy, with the weights as they are now; None if there is none, on a GPU say."""
-        ...
-
-
-Rule: TypeAlias = Literal["ancestral", "greedy", "weighted"]
-"""How an entry is chosen from what is predicted, by the sampler of that name."""
-
-Precision: TypeAlias = Literal["float32", "int8"]
-"""Of what numbers a compiled step's products are made. In bytes they are near, not equal."""
-
-
-class CompiledStep(Protocol):
-    """Draws the next row of each of B lanes and reads it, in one call; for one thread."""
-
-    def __call__(
-        self, context: Any, state: Any, noise: NDArray[np.float64]
-    ) -> tuple[Rows, Any, Any]:
-        """Draw a row and read it.
-
-        Args:
-            context: What predicts the row.
-            state: What the row meets.
-            noise: (B, F, 2) uniforms, of which each field takes its own.
-
-        Returns:
-            (B, F) rows, and the context and the state after them, as the lean step has them.
-        """
-        ...
-
-
-@runtime_checkable
-class CompilableStep(Protocol):
-    """A lean step that can be compiled together with the draw."""
-
-    def compiled(
-        self, rule: Rule, ends: Mapping[str, Interval], lanes: int, precision: Precision
-    ) -> CompiledStep | None:
-        """What draws by a rule, in B lanes; None if there is none.
-
-        Args:
-            rule: How entries are chosen.
-            ends: What each number is confined to, by field name.
-            lanes: B.
-            precision: Of the products.
-
-        Raises:
-            MissingExtraError: If the compiler is not installed.
+            known: The earlier fields of the same row in `field_order`, of the same leading shape:
+                the true ones in training, the sampled or fixed ones in generation.
         """
         ...
 
 
 class LossTerm(Protocol):
-    """How far a prediction is from what came."""
+    """A distance between a prediction and its target."""
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
         """The loss, averaged over positions.
 
         Args:
             prediction: For (S,) positions.
-            target: (S,) what came: class ids (int64) or values (float32).
+            target: (S,) class ids (int64) or values (float32).
 
         Returns:
             A scalar.
 
         Raises:
-            ShapeError: If the shapes differ; a term never broadcasts in silence.
+            ShapeError: If the shapes differ; a term never broadcasts silently.
         """
         ...
 
 
-class View(NamedTuple):
-    """What a sampler or processor may know of one lane.
+class SamplingContext(NamedTuple):
+    """The state of one sequence while a row is sampled.
 
     Attributes:
-        known: The entries of the row being drawn that are already fixed, by field name.
-        tracker: The lane's music so far.
+        known: The entries of the current row that are already fixed, by field name.
+        tracker: The notes of the sequence so far.
     """
 
     known: Mapping[str, float]
@@ -484,18 +286,22 @@ class View(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Chooses the entry of a field. A plain function will do."""
+    """Chooses the entry of a field. A plain function is a sampler, too."""
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """Choose.
+        """Choose an entry for each sequence.
 
         Args:
             field: The field.
-            prediction: For (B,) lanes, already confined to what is legal.
-            noise: (B, 2) uniforms in [0, 1), each lane's from its own stream.
-            views: One for each lane, made when looked at.
+            prediction: For (B,) sequences, already limited to the allowed entries.
+            noise: (B, 2) uniforms in [0, 1), from the sequence's own stream.
+            contexts: One for each sequence, made on access.
 
         Returns:
             (B,) class ids or values.
@@ -503,31 +309,24 @@ class Sampler(Protocol):
         ...
 
 
-@runtime_checkable
-class LeanSampler(Protocol):
-    """A sampler that can choose from plain numbers."""
-
-    def lean(self) -> Callable[[PlainPrediction, Sequence[float]], float] | None:
-        """The very same choice for one lane; None if it must look at more, for processors say."""
-        ...
-
-
 class Processor(Protocol):
-    """Changes a prediction before the draw. A plain function will do."""
+    """Changes a prediction before sampling. A plain function is a processor, too."""
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
-        """Change, or return as it is, what is predicted of `field` for (B,) lanes.
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """Change the prediction of `field` for (B,) sequences, or return it as it is.
 
-        What is left must hold at least one of the entries that were possible before.
+        At least one entry that was possible before must stay possible.
         """
         ...
 
 
-class Feedback(Protocol):
-    """A hook of the note loop: what the model reads of the row that was just drawn."""
+class InputTransform(Protocol):
+    """Maps each sampled row to the row that the model reads."""
 
     def __call__(self, rows: Tensor, fields: Sequence[Field]) -> Tensor:
-        """Map the drawn rows (B, F) to the rows (B, F) that the model reads."""
+        """Map the sampled rows (B, F) to the rows (B, F) that the model reads."""
         ...
 
 
@@ -550,20 +349,6 @@ class Batches(Protocol):
         Args:
             number: The epoch, from 0.
             first: The batch to begin with, so that an epoch can be resumed.
-        """
-        ...
-
-
-@runtime_checkable
-class SharedBatches(Batches, Protocol):
-    """Batches of which each of several processes can read its own lanes alone."""
-
-    def share(self, number: int, count: int) -> Batches:
-        """As many batches, each with one process's lanes only; there may be none in them.
-
-        Args:
-            number: Of the process, from 0.
-            count: How many processes there are; together their lanes are those of `self`, in order.
         """
         ...
 

@@ -55,7 +55,6 @@ def build(folder: str, cache: str, count: int) -> dict[str, float]:
         resource.getrusage(who).ru_maxrss / 1024
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
-    bytes_ = sum(file.stat().st_size for file in corpus.folder.iterdir())
     return {
         "files": len(corpus.report),
         "notes": int(corpus.lengths.sum()),
@@ -63,12 +62,12 @@ def build(folder: str, cache: str, count: int) -> dict[str, float]:
         "CPU s": sum(used[:4]),
         "peak MiB": peaks[0],
         "peak MiB of a worker": peaks[1],
-        "cache MB": bytes_ / 1e6,
+        "cache MB": corpus.path.stat().st_size / 1e6,
     }
 
 
 def reopen(folder: str, cache: str, count: int) -> dict[str, float]:
-    """Open a built cache: look at every file, map the columns, read one piece."""
+    """Open a built cache: stat every file, map the cache, read one piece."""
     from notelstm.data.corpus import Corpus
 
     source, times = files_of(folder, count), []

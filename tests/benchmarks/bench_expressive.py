@@ -35,7 +35,7 @@ class BareStep:
         self.names = [f.name for f in recipe.encoder.fields]
         self.clip = recipe.training.clip or 0.0
         self.optimizer = recipe.training.build_optimizer(self.model.parameters())
-        self.state = self.model.start(recipe.batch)[1]
+        self.state = self.model.initial_state(recipe.batch)[1]
         self.ready = []
         for rows, _, _ in batches:
             targets = rows[:, 1:].flatten(0, 1)

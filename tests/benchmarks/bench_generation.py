@@ -2,16 +2,15 @@
 
 Run it as a file, or with pytest's ``-s``. Blocks of a few notes take turns in one process, so that
 whatever else the machine does falls on all sides; a figure is the median of the ratios of
-neighbouring blocks. All are on one thread and timed by it, but for those that take every core,
-which are timed by the clock. Beside stands what the products of matrices and the activations of
-that many lanes take by themselves on one thread: in float32 no loop can be quicker there.
+neighbouring blocks. All are on one thread and timed by it. Beside stands what the products of
+matrices and the activations of that many lanes take by themselves on one thread: in float32 no loop
+can be quicker there.
 """
 
 from __future__ import annotations
 
 import gc
 import itertools
-import os
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -27,7 +26,6 @@ from notelstm.bundle import Bundle, load
 from notelstm.encoders import StepDurationEncoder
 from notelstm.generation import Session, stream
 from notelstm.models import ThreeHeadLSTM
-from notelstm.protocols import Precision
 from notelstm.sampling import Weighted
 from notelstm.testing.makers import long_piece
 
@@ -42,8 +40,6 @@ class Way(NamedTuple):
         context: Rows that are read again for each note, None to carry the state.
         lanes: B.
         notes: In a block.
-        compiled: With what precision by machine code; None for not at all.
-        every_core: On all of them, and timed by the clock.
         needed: The ratio below which something is broken, on a busy machine too.
     """
 
@@ -51,19 +47,12 @@ class Way(NamedTuple):
     lanes: int
     notes: int
     needed: float
-    compiled: Precision | None = None
-    every_core: bool = False
 
 
 WAYS: Final = {
     "windowed": Way(25, 1, 200, 4.5),
     "carried": Way(None, 1, 800, 14),
-    "carried, compiled": Way(None, 1, 2000, 25, "float32"),
     "batch of 256": Way(None, 256, 200, 100),
-    "batch of 256, compiled": Way(None, 256, 1000, 170, "float32"),
-    "batch of 256, compiled, every core": Way(None, 256, 1000, 170, "float32", every_core=True),
-    "batch of 256, compiled, int8": Way(None, 256, 1000, 250, "int8"),
-    "batch of 256, compiled, int8, every core": Way(None, 256, 1000, 250, "int8", every_core=True),
 }
 ROUNDS: Final = 15
 
@@ -118,7 +107,7 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
     article = ArticleModel()
     article.load_state_dict(weights)
     model = ThreeHeadLSTM(fields=StepDurationEncoder().fields)
-    model.load_state_dict({**weights, "begin": torch.zeros(128)})
+    model.load_state_dict({**weights, "initial_context": torch.zeros(128)})
     with torch.no_grad():
         said = article(golden["x"])
         for name, got in said.items():
@@ -126,9 +115,9 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
                 got, golden[f"out.{name}"].reshape(got.shape), rtol=1e-5, atol=1e-5
             )
     rows = golden["x"][0] * torch.tensor([128.0, 1.0, 1.0])
-    step = model.lean()
+    step = model.numpy_step()
     assert step is not None
-    context, state = step.start()
+    context, state = step.initial_state()
     for i in range(len(rows)):
         context, state = step.step(rows[i : i + 1].numpy(), state)
     for name, want in said.items():
@@ -143,19 +132,16 @@ def ours(model: ThreeHeadLSTM, window: NDArray[np.float32], way: Way) -> Callabl
     bundle = Bundle(
         model=model, encoder=StepDurationEncoder(), sampler=Weighted(), context=way.context
     )
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if way.every_core else 1)
     session = Session(
         bundle.player,
         bundle.encoder,
         bundle.sampler,
-        lanes=way.lanes,
-        undoable=0,
-        feedback=None,
-        compiled=way.compiled,
+        batch_size=way.lanes,
+        max_undo=0,
+        input_transform=None,
     )
-    torch.set_num_threads(1)
     session.feed(window * np.array([128, 1, 1], dtype=np.float32))
-    return lambda notes: cast(None, session.run(notes=notes))
+    return lambda notes: cast(None, session.run(num_notes=notes))
 
 
 class Least:
@@ -187,7 +173,7 @@ class Least:
 def measure() -> dict[str, dict[str, float]]:
     """Notes a second of the article's loop; ours, and what is the least, as ratios to it.
 
-    Where all is one thread's, processor time counts: what else the machine does is left out.
+    Processor time counts: what else the machine does is left out.
     """
     torch.set_num_threads(1)
     article, model, window = golden_models()
@@ -196,28 +182,24 @@ def measure() -> dict[str, dict[str, float]]:
     }
     for name, way in WAYS.items():
         sides[name] = (ours(model, window, way), way.notes, way.lanes)
-        if not way.compiled:
-            least = Least(way.context or way.lanes)
-            sides[f"least, {name}"] = (least, way.notes, way.lanes)
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+        least = Least(way.context or way.lanes)
+        sides[f"least, {name}"] = (least, way.notes, way.lanes)
+    rates: dict[str, list[float]] = {name: [] for name in sides}
     for play, notes, _ in sides.values():
         play(notes)
     for _ in range(ROUNDS):
         for name, (play, notes, lanes) in sides.items():
-            processor, clock = time.process_time(), time.perf_counter()
+            before = time.process_time()
             play(notes)
-            made = notes * lanes
-            by_processor = made / (time.process_time() - processor)
-            rates[name].append((by_processor, made / (time.perf_counter() - clock)))
-    plain = np.array(rates["article"])  # (ROUNDS, 2)
+            rates[name].append(notes * lanes / (time.process_time() - before))
+    plain = np.array(rates["article"])  # (ROUNDS,)
 
     def ratio(name: str) -> float:
-        ratios = np.median(np.array(rates[name]) / plain, axis=0)
-        return float(ratios[int(name in WAYS and WAYS[name].every_core)])
+        return float(np.median(np.array(rates[name]) / plain))
 
-    found = {"article": {"notes a second": float(np.median(plain[:, 0]))}}
+    found = {"article": {"notes a second": float(np.median(plain))}}
     for name in WAYS:
-        found[name] = {"ratio": ratio(name), "least": ratio(f"least, {name.partition(',')[0]}")}
+        found[name] = {"ratio": ratio(name), "least": ratio(f"least, {name}")}
     return found
 
 
@@ -246,7 +228,7 @@ def growth(notes: int = 100_000) -> float:
     """Bytes that a stream has grown by from its first tenth to its end."""
     encoder = StepDurationEncoder()
     torch.manual_seed(0)
-    model = ThreeHeadLSTM(fields=encoder.fields, hidden=16, point_times=False)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden=16, point_estimates=False)
     playing = stream(Bundle(model=model, encoder=encoder, sampler=Weighted()))
     for _ in itertools.islice(playing, notes // 10):
         pass
@@ -267,10 +249,9 @@ def figures() -> dict[str, float]:
     """Everything that is measured, the ratios to the article's loop first."""
     ways = measure()
     found = {"article, notes a second": ways["article"]["notes a second"]}
-    for name, way in WAYS.items():
+    for name in WAYS:
         found[f"{name}, times the article's loop"] = ways[name]["ratio"]
-        if not way.compiled:
-            found[f"{name}, products and activations alone"] = ways[name]["least"]
+        found[f"{name}, products and activations alone"] = ways[name]["least"]
     for by, (median, late) in latencies().items():
         found[f"a note of the model inside, median by the {by}, ms"] = median
         found[f"a note of the model inside, 99th percentile by the {by}, ms"] = late
@@ -283,7 +264,7 @@ def test_the_note_loop_is_quick() -> None:
     print(f"the article's loop: {found['article']['notes a second']:,.0f} notes a second")
     for name, way in WAYS.items():
         ours, floor = found[name]["ratio"], found[name]["least"]
-        aim = f" (aim {AIMS[name.partition(',')[0]]:.0f})"
+        aim = f" (aim {AIMS[name]:.0f})"
         print(
             f"{name}: {ours:.1f} times that{aim}; the products and activations alone, on one "
             f"thread, would be {floor:.0f} times"

@@ -42,10 +42,13 @@ class Loudness:
 @pytest.mark.parametrize(
     ("steering", "option"),
     [
-        (Steering(scale="C major"), "--scale steers a model that has a field of pitch"),
+        (Steering(scale="C major"), "--scale would do nothing: the model has no field of pitch"),
         (Steering(pitch_range=("C3", "C5")), "--pitch-range"),
-        (Steering(no_repeat=3), "--no-repeat"),
-        (Steering(polyphony=2), "--polyphony steers a model that has a field of step"),
+        (Steering(no_repeat_ngram=3), "--no-repeat-ngram"),
+        (
+            Steering(max_polyphony=2),
+            "--max-polyphony would do nothing: the model has no field of step",
+        ),
         (Steering(grid=0.5), "--grid"),
     ],
 )

@@ -31,7 +31,7 @@ def test_why_a_run_stopped_is_said(
     timed = ["--minutes", "0.0001", "--precision", "auto", "--validation", "0.01"]
     assert main([*arguments, *timed]) == 0
     out, err = capsys.readouterr()
-    assert "none is set aside for validation" in out
+    assert "no piece is set aside for validation" in out
     assert "bfloat16" in out
     assert err.splitlines()[-1] == "stopped: its 0.0001 minutes are over"
     # What is written to a log has no trace of a bar.

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from notelstm.data.cache import cache_folder
+from notelstm.data import cache
+from notelstm.data.cache import cache_folder, cached_pieces, locked
 from notelstm.data.caches import clear_caches, list_caches
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import encode_corpus
-from notelstm.data.lock import locked
 from notelstm.encoders import StepDurationEncoder
+from notelstm.errors import DataError
 from notelstm.midi import write_midi
 from notelstm.notes import Notes
 
@@ -32,7 +33,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (base / "downloads" / "music").mkdir(parents=True)
     (base / "downloads" / "music" / "a.mid").write_bytes(bytes(100))
     (base / "downloads" / ".music.lock").touch()
-    (base / "pieces-1.npz").write_bytes(bytes(10))
+    cached_pieces("some-1", lambda: [("one", Notes(start=[0], end=[1], pitch=[60]))])
     return base
 
 
@@ -43,7 +44,7 @@ def test_everything_is_listed_with_its_size(base: Path, tmp_path: Path) -> None:
         ("corpora", "two"),
         ("downloads", ""),
         ("encoded", "two"),
-        ("pieces", "pieces"),
+        ("pieces", "some"),
     ]
     assert [cached.bytes for cached in found] == sorted((c.bytes for c in found), reverse=True)
     for cached in found:
@@ -91,16 +92,29 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("NOTELSTM_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for platform, place in (
-        ("linux", "xdg/notelstm"),
-        ("win32", "local/notelstm"),
-        ("darwin", "Library/Caches/notelstm"),
-    ):
-        monkeypatch.setattr(sys, "platform", platform)
-        assert cache_folder() == tmp_path / place
+    if sys.platform == "linux":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert cache_folder() == tmp_path / "xdg" / "notelstm"
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_folder() == tmp_path / ".cache" / "notelstm"
+    assert "notelstm" in cache_folder().parts
+
+
+def test_a_cache_that_cannot_be_opened_stays(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Corpus.open(tmp_path / "two", workers=0, progress=False).path
+    whole = path.read_bytes()
+
+    def refuse(*_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "PieceFile", refuse)
+        with pytest.raises(DataError, match="cannot open the cache: Permission denied"):
+            Corpus.open(tmp_path / "two", workers=0, progress=False)
+    assert path.read_bytes() == whole
 
 
 def test_parts_of_what_is_being_made_stay(base: Path) -> None:

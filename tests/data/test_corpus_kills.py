@@ -22,11 +22,10 @@ FILES = 48
 TRIALS = """
 import os, pickle, random, shutil, signal, sys, time
 from pathlib import Path
-from notelstm.data.corpus import Corpus, shards
+from notelstm.data.corpus import Corpus
 from notelstm.midi import read_midi, write_midi
 
 root, cache, kills, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-shards.CHUNK_FILES = 5
 rng = random.Random(seed)
 files = sorted(root.iterdir())
 tunes = [read_midi(path) for path in files]
@@ -50,8 +49,8 @@ def check():
     corpus = opened(0)
     assert list(corpus) == [read_midi(path) for path in files], "other notes than the files'"
     assert list(corpus.names) == [path.name for path in files]
-    left = sorted(path.name for path in corpus.folder.parent.iterdir())
-    assert left == ["current.json", corpus.folder.name], left
+    left = [path.name for path in corpus.path.parent.iterdir()]
+    assert left == [corpus.path.name], left
 
 began = time.perf_counter()
 os.waitpid(forked(lambda: opened(0)), 0)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    Subset,
+    WeightedRandomSampler,
+    random_split,
+)
 
 from notelstm.batch import Batch
 from notelstm.data import SequenceDataset
@@ -30,7 +38,7 @@ def numbered(lengths: list[int]) -> list[Rows]:
 
 
 def everything(dataset: SequenceDataset) -> Batch:
-    return dataset.__getitems__(range(len(dataset)))
+    return dataset[range(len(dataset))]
 
 
 def targets(batch: Batch) -> Counter[tuple[int, int]]:
@@ -97,7 +105,7 @@ def test_crossing_windows_run_through_everything(lengths: list[int], window: int
 def test_one_fetch_of_many_is_many_fetches_of_one(scored: Scored) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), window=5, scored=scored)
     for order in (range(len(dataset)), torch.randperm(len(dataset)), [2, 2, -1]):
-        many = dataset.__getitems__(order)
+        many = dataset[order]
         ones = [dataset[int(i)] for i in order]
         for at, name in enumerate(Batch._fields):
             assert torch.equal(many[at], torch.stack([one[at] for one in ones])), name
@@ -117,7 +125,7 @@ def test_last_windows_are_the_last_rows_of_each_piece() -> None:
         window = dataset.last_window(piece)
         assert set(window[:, 0].tolist()) == {piece % 4}
         assert window[:, 1].tolist() == list(range(n - 5, n))
-    with pytest.raises(DataError, match="5 rows; got 2"):
+    with pytest.raises(DataError, match="2 rows are shorter than a window of 5"):
         dataset.last_window(1)
     for piece in (4, -5):
         with pytest.raises(DataError, match="0 to 3"):
@@ -128,12 +136,12 @@ def test_last_windows_are_the_last_rows_of_each_piece() -> None:
 @pytest.mark.parametrize("lengths", [[], [0], [5], [2, 2, 1]])
 def test_no_window_at_all_is_an_error_that_says_why(lengths: list[int], crossing: bool) -> None:
     pieces = numbered(lengths)
-    with pytest.raises(DataError, match=f"more than 5 rows.*{len(lengths)} piece"):
+    with pytest.raises(DataError, match=rf"no piece has more than 5 rows.*of {len(lengths)} has"):
         SequenceDataset(pieces, window=5, crossing=crossing)
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match="window 0 is below 1"):
         SequenceDataset(numbered([9]), window=0)
     with pytest.raises(ConfigError, match="'first'"):
         SequenceDataset(numbered([9]), window=2, scored="first")  # type: ignore[arg-type]
@@ -144,22 +152,97 @@ def test_pieces_of_other_widths_are_an_error() -> None:
         SequenceDataset([np.zeros((9, 2), np.float32), np.zeros((9, 3), np.float32)], window=2)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a single core
-@pytest.mark.parametrize("context", [None, "fork", "spawn"])
-def test_a_loader_gives_every_window_once_with_and_without_workers(context: str | None) -> None:
+CHEAP = pytest.mark.parametrize("context", [None, "fork"])
+"""The others start processes that import torch, which takes seconds; they are tried twice."""
+
+ON_ONE_CORE = pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")
+
+
+def same(batch: Batch, wanted: Batch) -> None:
+    """The same columns, of the same types."""
+    for got, want in zip(batch, wanted, strict=True):
+        assert got.dtype == want.dtype
+        assert torch.equal(got, want)
+
+
+@ON_ONE_CORE
+@pytest.mark.parametrize("context", [None, "fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("scored", ["last", "every"])
+def test_a_plain_loader_gives_batches(context: str | None, scored: Scored) -> None:
+    dataset = SequenceDataset(numbered([30, 3, 17]), window=5, scored=scored)
+    workers = 2 if context == "fork" else 1 if context else 0
+    data: Dataset[Batch] = dataset
+    if scored == "every" and workers == 1:
+        data = ConcatDataset([Subset(dataset, range(3)), Subset(dataset, range(3, len(dataset)))])
+    loader = DataLoader(data, batch_size=4, num_workers=workers, multiprocessing_context=context)
+    batches = list(loader)
+    assert len(batches) == -(-len(dataset) // 4)
+    for k, batch in enumerate(batches):
+        assert isinstance(batch, Batch)
+        same(batch, dataset[range(4 * k, min(4 * k + 4, len(dataset)))])
+
+
+@ON_ONE_CORE
+@CHEAP
+def test_parts_and_unions_of_data_sets(context: str | None) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), window=5)
-    plain = dataset.loader(8)
-    loader = DataLoader(
-        dataset,
-        batch_size=8,
-        collate_fn=plain.collate_fn,
-        num_workers=2 if context else 0,
-        multiprocessing_context=context,
-    )
+    other = SequenceDataset(numbered([12]), window=5)
+    workers = 2 if context else 0
+
+    def batches(data: Any, **keywords: Any) -> list[Batch]:
+        context_of: Any = context
+        return list(
+            DataLoader(data, num_workers=workers, multiprocessing_context=context_of, **keywords)
+        )
+
+    chosen = [3, 30, 7, 7, 0]
+    (batch,) = batches(Subset(dataset, chosen), batch_size=8)
+    same(batch, dataset[chosen])
+    generator = torch.Generator().manual_seed(1)
+    for part in random_split(dataset, [0.5, 0.5], generator=generator):
+        (batch,) = batches(part, batch_size=len(dataset))
+        same(batch, dataset[list(part.indices)])
+    both = batches(ConcatDataset([dataset, other]), batch_size=len(dataset))
+    same(both[0], everything(dataset))
+    same(both[1], everything(other))
+    sampler = WeightedRandomSampler([1.0] + [0.0] * (len(dataset) - 1), 6)
+    (batch,) = batches(dataset, batch_size=6, sampler=sampler)
+    same(batch, dataset[[0] * 6])
+    in_twos = batches(dataset, batch_sampler=[[5, 1], [2, 4]])
+    same(in_twos[1], dataset[[2, 4]])
+    (one, *_) = batches(dataset, batch_size=None)
+    same(one, dataset[0])
+    (pinned, *_) = batches(dataset, batch_size=3, drop_last=True)
+    same(pinned, dataset[[0, 1, 2]])
+
+
+def test_a_list_of_numbers_is_a_batch_and_no_number_may_be_wrong() -> None:
+    dataset = SequenceDataset(numbered([10]), window=5)
+    assert dataset[[1, -1]].rows.shape == (2, 6, 2)
+    assert dataset[torch.tensor(2)].rows.shape == (6, 2)
+    assert dataset[np.int64(2)].rows.shape == (6, 2)
+    for wrong in ([0, 5], [-6, 1]):
+        with pytest.raises(IndexError, match="of 5"):
+            dataset[wrong]
+
+
+@ON_ONE_CORE
+@CHEAP
+def test_the_quick_loader_gives_every_window_once(context: str | None) -> None:
+    dataset = SequenceDataset(numbered([30, 3, 17]), window=5)
+    loader = dataset.loader(8)
+    if context:
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=loader.sampler,
+            num_workers=2,
+            multiprocessing_context=context,
+        )
     batches = list(loader)
     assert [len(batch.rows) for batch in batches] == [8, 8, 8, 8, 5]
-    for at, column in enumerate(everything(dataset)):
-        assert torch.equal(torch.cat([batch[at] for batch in batches]), column)
+    same(Batch(*map(torch.cat, zip(*batches, strict=True))), everything(dataset))
+    assert len(loader) == 5
 
 
 def test_a_shuffled_loader_has_its_own_generator() -> None:

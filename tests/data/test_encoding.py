@@ -43,7 +43,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 def encoded(corpus: Corpus, encoder: NoteEncoder) -> Encoded:
-    return encode_corpus(corpus, encoder, cache=corpus.folder.parents[2], progress=False)
+    return encode_corpus(corpus, encoder, cache=corpus.path.parents[2], progress=False)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def encoded(corpus: Corpus, encoder: NoteEncoder) -> Encoded:
 )
 def test_rows_are_the_encoders_and_are_made_once(corpus: Corpus, encoder: NoteEncoder) -> None:
     first = encoded(corpus, encoder)
-    assert first.refused == {}
+    assert first.rejected == {}
     assert len(first.rows) == len(corpus)
     for rows, notes in zip(first.rows, corpus, strict=True):
         np.testing.assert_array_equal(rows, encoder.encode(notes))
@@ -83,7 +83,7 @@ class Choosy:
 
     def encode(self, notes: Notes) -> Rows:
         if len(notes) > self.most:
-            raise EncodingError("a piece is short", got=f"{len(notes)} notes")
+            raise EncodingError(f"{len(notes)} notes are too many")
         return notes.step[:, None].astype(np.float32)
 
     def decode(self, rows: Rows) -> Notes:
@@ -95,17 +95,18 @@ def test_pieces_outside_the_domain_have_no_rows(
 ) -> None:
     made = encoded(corpus, Choosy())
     assert made.rows.lengths.tolist() == [40, 3, 0, 26, 0]
-    assert sorted(made.refused) == ["2.mid", "4.mid"]
-    assert "90 notes" in made.refused["2.mid"]
-    assert "2.mid is left out" in caplog.text
+    assert sorted(made.rejected) == ["2.mid", "4.mid"]
+    assert "90 notes" in made.rejected["2.mid"]
+    assert "2 of 5 pieces cannot be encoded" in caplog.text
+    assert "2.mid is left out: 90 notes are too many" in caplog.text
     assert made.folder is None
     dataset = SequenceDataset(made.rows, window=10)
     assert dataset.short == 3
-    with pytest.raises(DataError, match=r"can be encoded.*a piece is short"):
+    with pytest.raises(DataError, match=r"no piece of the corpus can be encoded: 40 notes"):
         encoded(corpus, Choosy(most=1))
 
 
-@pytest.mark.parametrize("name", ["rows.npy", "lengths.npy", "about.json"])
+@pytest.mark.parametrize("name", ["rows.npy", "about.json"])
 def test_damaged_rows_are_made_again(corpus: Corpus, name: str) -> None:
     first = encoded(corpus, StepDurationEncoder())
     assert first.folder is not None
@@ -115,6 +116,43 @@ def test_damaged_rows_are_made_again(corpus: Corpus, name: str) -> None:
         again = encoded(corpus, StepDurationEncoder())
         for rows, true in zip(again.rows, truth, strict=True):
             np.testing.assert_array_equal(rows, true)
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "about.json"])
+def test_a_flipped_byte_is_never_other_rows(corpus: Corpus, name: str) -> None:
+    first = encoded(corpus, StepDurationEncoder())
+    assert first.folder is not None
+    truth = [rows.copy() for rows in first.rows]
+    path, rng = first.folder / name, np.random.default_rng(0)
+    whole = path.read_bytes()
+    for place in rng.integers(0, len(whole), 25).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+        again = encoded(corpus, StepDurationEncoder())
+        assert len(again.rows) == len(truth), place
+        for rows, true in zip(again.rows, truth, strict=True):
+            np.testing.assert_array_equal(rows, true, str(place))
+        assert path.read_bytes() == whole
+
+
+def test_an_encoder_that_rejects_everything(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: StepDurationEncoder, notes: Notes) -> Rows:
+        raise EncodingError("no piece is good enough")
+
+    monkeypatch.setattr(StepDurationEncoder, "encode", refuse)
+    for _ in range(2):
+        with pytest.raises(DataError, match="no piece of the corpus can be encoded: no piece is"):
+            encoded(corpus, StepDurationEncoder())
+
+
+def test_only_the_first_reasons_are_logged(
+    corpus: Corpus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notelstm.data.encoding.REASONS_LOGGED", 2)
+    assert len(encoded(corpus, Choosy(most=3)).rejected) == 4
+    assert "4 of 5 pieces" in caplog.text
+    assert caplog.text.count("is left out:") == 2
 
 
 def test_a_cache_that_cannot_be_written(corpus: Corpus, tmp_path: Path) -> None:
@@ -130,9 +168,7 @@ def test_mapped_rows_train_like_rows_in_memory(corpus: Corpus) -> None:
         for crossing in (False, True):
             one = SequenceDataset(mapped, window=9, scored=scored, crossing=crossing)
             two = SequenceDataset(held, window=9, scored=scored, crossing=crossing)
-            for a, b in zip(
-                one.__getitems__(range(len(one))), two.__getitems__(range(len(two))), strict=True
-            ):
+            for a, b in zip(one[range(len(one))], two[range(len(two))], strict=True):
                 assert torch.equal(a, b)
             assert torch.equal(one.last_window(), two.last_window())
 
@@ -153,10 +189,10 @@ def test_some_pieces_of_a_file_are_a_training_set(corpus: Corpus) -> None:
 
 def test_a_pickled_data_set_is_its_place(corpus: Corpus) -> None:
     dataset = SequenceDataset(encoded(corpus, StepDurationEncoder()).rows, window=5)
-    batch = dataset.__getitems__([0, 3])
+    batch = dataset[[0, 3]]
     data = pickle.dumps(dataset)
     assert len(data) < 3000
-    assert torch.equal(pickle.loads(data).__getitems__([0, 3]).rows, batch.rows)
+    assert torch.equal(pickle.loads(data)[[0, 3]].rows, batch.rows)
 
 
 def test_rows_that_are_gone(corpus: Corpus) -> None:
@@ -171,7 +207,7 @@ def test_rows_that_are_gone(corpus: Corpus) -> None:
 def test_pieces_lie_within_the_rows() -> None:
     rows = np.zeros((5, 1), np.float32)
     for begins, lengths in (([0, 3], [3, 3]), ([-1], [2]), ([1], [-1])):
-        with pytest.raises(DataError, match="within"):
+        with pytest.raises(DataError, match="does not lie within the 5 rows"):
             PackedRows(rows, begins, lengths)
 
 

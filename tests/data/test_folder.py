@@ -13,7 +13,7 @@ import pytest
 from notelstm.data.folder import Folder, midi_files
 from notelstm.data.scan import scan_folder
 from notelstm.errors import DataError
-from notelstm.midi import ReadPolicy, write_midi
+from notelstm.midi import ReadPolicy, midi_bytes, write_midi
 from notelstm.notes import Notes
 from notelstm.protocols import CorpusSource
 
@@ -44,6 +44,18 @@ def test_all_midi_files_at_any_depth_by_name(root: Path) -> None:
     assert (corpus.name, corpus.source, corpus.licence) == ("my music", str(root), "mine")
 
 
+@pytest.mark.parametrize("name", ["a.rmi", "b/c.RMI", "D.Kar", "e.MIDI", "f.mid"])
+def test_every_suffix_in_any_case(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    data = midi_bytes(tune(60))
+    if name.lower().endswith(".rmi"):
+        chunk = b"data" + len(data).to_bytes(4, "little") + data + bytes(len(data) % 2)
+        data = b"RIFF" + (len(chunk) + 4).to_bytes(4, "little") + b"RMID" + chunk
+    path.write_bytes(data)
+    assert [found for found, _ in Folder(path=tmp_path).pieces()] == [name]
+
+
 @pytest.mark.parametrize("limit", [0, 1, 3, 99])
 def test_a_limit_counts_pieces_that_were_read(root: Path, limit: int) -> None:
     (root / "A.MID").write_bytes(b"broken")
@@ -68,17 +80,17 @@ def test_reports_come_with_the_pieces(root: Path) -> None:
 
 def test_the_policy_is_the_readers(root: Path) -> None:
     policy = ReadPolicy(programs=(40,))
-    with pytest.raises(DataError, match="none of 5"):
+    with pytest.raises(DataError, match="cannot read any of 5 files"):
         list(Folder(path=root, policy=policy).pieces())
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing there"):
+    with pytest.raises(DataError, match="no such file or folder"):
         list(Folder(path=tmp_path / "missing").pieces())
-    with pytest.raises(DataError, match=r"ending in \.mid"):
+    with pytest.raises(DataError, match=r"no MIDI files \(\.mid"):
         list(Folder(path=tmp_path).pieces())
     (tmp_path / "bad.mid").write_bytes(b"MThd")
-    with pytest.raises(DataError, match="none of 1; the most frequent reason"):
+    with pytest.raises(DataError, match="cannot read the only file; the most frequent reason"):
         list(Folder(path=tmp_path).pieces())
 
 

@@ -97,11 +97,11 @@ def test_a_table_says_where_pieces_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TABLE.replace("2004/a", "2004/b"), "is not there"),
+        (TABLE.replace("2004/a", "2004/b"), "is not in the table"),
         (TABLE.replace("train", "exercise"), "'exercise'"),
         (TABLE.replace("split", "side"), "no column 'split'"),
-        ("", "is not there"),
-        (None, "No such file"),
+        ("", "is not in the table"),
+        (None, "no such table"),
         (b"midi_filename,split\n\xff,train\n", "decode"),
     ],
 )

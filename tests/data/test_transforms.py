@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from notelstm.batch import Batch
 from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
-from notelstm.data.augmented import Augmented, NumberedBatches
+from notelstm.data.augmented import Augmented, NumberedBatches, with_drums
+from notelstm.data.packed import PackedRows
 from notelstm.data.transforms import Stretch, Transpose, VelocityShift
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, FieldError
@@ -172,6 +174,56 @@ def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def band(seed: int) -> Notes:
+    """A tune within an octave, and a kick drum far below it."""
+    tunes = tune(seed, low=60, high=72), tune(seed + 100, low=1, high=1)
+    return Notes.merge([replace(t, drum=np.full(len(t), k == 1)) for k, t in enumerate(tunes)])
+
+
+@KINDS
+@pytest.mark.parametrize("packed", [False, True])
+def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
+    encoder = LogTimeEncoder()
+    pieces = [*(band(k) for k in range(6)), tune(8), band(9)[:0], tune(7, low=1, high=1)]
+    pieces[-1] = replace(pieces[-1], drum=np.ones(60, dtype=np.bool_))
+    rows = [encoder.encode(piece) for piece in pieces]
+    marked = with_drums(PackedRows.join(rows) if packed else rows, pieces)
+    assert isinstance(marked, PackedRows) == packed
+    made = Augmented(
+        batches=make(marked),
+        fields=encoder.fields,
+        transforms=(Transpose(low=-40, high=40), VelocityShift(amounts=(4,))),
+        drums=True,
+    )
+    shifts: dict[int, set[int]] = {}
+    for number in range(4):
+        for (plain, which), batch in zip(
+            made.batches.numbered_epoch(number), made.epoch(number), strict=True
+        ):
+            assert batch.rows.shape == (*plain.rows.shape[:2], 4)
+            drum = plain.rows[..., -1] > 0
+            moved = (batch.rows - plain.rows[..., :-1])[..., 0]
+            assert not moved[drum].any()
+            for lane, piece in enumerate(which.tolist()):
+                there = (plain.rows[lane, :, 3] > 0) & ~drum[lane]
+                shifts.setdefault(piece, set()).update(moved[lane, there].int().tolist())
+            louder = (batch.rows - plain.rows[..., :-1])[..., 3]
+            assert (louder[drum] == 1).all(), "percussion is shifted in velocity as all notes are"
+    found = set.union(*(shifts[piece] for piece in range(6)))
+    assert min(found) < -20, "the drum at the lower end leaves the tune its room"
+    assert max(found) > 20
+    assert all(len(shifts[piece]) > 1 for piece in range(6))
+
+
+def test_of_other_than_one_row_a_note_all_count_as_percussion() -> None:
+    rows = [np.zeros((5, 2), np.float32)] * 3
+    pieces = [tune(0, n=3), replace(tune(0, n=3), drum=np.array([False, True, False])), tune(1, 5)]
+    columns = [table[:, -1].tolist() for table in with_drums(rows, pieces)]
+    assert columns == [[0] * 5, [1] * 5, [0] * 5]
+    with pytest.raises(ValueError, match="zip"):
+        with_drums(rows, pieces[:2])
+
+
 @KINDS
 def test_epochs_differ_are_repeatable_and_can_be_taken_up(make: Make) -> None:
     made = augmented(make, LogTimeEncoder(), *ALL)
@@ -225,7 +277,7 @@ def test_fields_that_cannot_be_changed_are_named() -> None:
     with pytest.raises(FieldError, match="velocity"):
         augmented(windows, StepDurationEncoder(), VelocityShift())
     beat = Field.continuous("step", "step", unit="beat", low=0.0)
-    with pytest.raises(FieldError, match=r"in seconds.*got step \(step, beat\)"):
+    with pytest.raises(FieldError, match=r"rows of step \(step, beat\).*in seconds"):
         Augmented(
             batches=windows([np.zeros((30, 1), np.float32)]),
             fields=(beat,),

@@ -20,7 +20,7 @@ def test_a_piece_longer_than_a_day_is_refused(
     start: list[float], end: list[float], note: int
 ) -> None:
     piece = Notes(start=start, end=end, pitch=60)
-    with pytest.raises(EncodingError, match=rf"at most a day, 86,400 s.*\(note {note}\)"):
+    with pytest.raises(EncodingError, match=rf"later than a day, 86,400 s.*\(note {note}\)"):
         PerformanceEventEncoder().encode(piece)
 
 

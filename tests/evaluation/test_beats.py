@@ -16,10 +16,11 @@ from notelstm.encoders import BeatEncoder
 from notelstm.evaluation import nats_per_note, score_piece, snap
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
-from notelstm.fields import Role
+from notelstm.evaluation.nats import MeasuredEncoder
+from notelstm.fields import Bounds, Role
 from notelstm.models import NoteLSTM
 from notelstm.notes import BeatMap, Notes
-from notelstm.protocols import Bounds, Density, MeasuredEncoder, NoteModel
+from notelstm.protocols import HasLikelihood, NoteModel
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
 
@@ -45,7 +46,7 @@ def piece(count: int, seed: int = 0) -> Notes:
 
 def chained(order: Sequence[str] | None = None) -> NoteModel:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=ENCODER.fields, hidden=8, embedding=4, order=order)
+    model = NoteLSTM(fields=ENCODER.fields, hidden=8, embedding=4, field_order=order)
     with torch.no_grad():
         for name, parameter in cast(nn.Module, model).named_parameters():
             if "linear.weight" in name or "heads" in name:
@@ -79,8 +80,8 @@ def probabilities(model: NoteModel, notes: Notes, role: Role, at: int) -> Tensor
     known = {f.name: rows[at, i].long().expand(n) for i, f in enumerate(ENCODER.fields)}
     context = index(everything, torch.full((n,), at))
     prediction = model.predict(field.name, context, known)
-    assert isinstance(prediction, Density)
-    return (1 - 1e-9) * prediction.mass(field, low, high) + 1e-9 / n
+    assert isinstance(prediction, HasLikelihood)
+    return (1 - 1e-9) * prediction.interval_prob(field, low, high) + 1e-9 / n
 
 
 @ORDERS
@@ -133,8 +134,8 @@ class Uniform(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inner = NoteLSTM(fields=ENCODER.fields, hidden=2, embedding=1)
-        self.fields, self.order = self.inner.fields, self.inner.order
-        self.start, self.forward = self.inner.start, self.inner.forward
+        self.fields, self.field_order = self.inner.fields, self.inner.field_order
+        self.initial_state, self.forward = self.inner.initial_state, self.inner.forward
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
         self.predict = self.inner.predict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
-from notelstm.errors import DataError, FieldError
+from notelstm.errors import DataError, FieldError, counted
 from notelstm.evaluation import PieceScore, Scores, Spread, nats_per_note, score_piece, snap
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
@@ -21,8 +21,8 @@ from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.lstm import Hidden, LSTMState
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Normal, Point
-from notelstm.protocols import Density, NoteEncoder, NoteModel, Prediction
+from notelstm.predictions import Categorical, Normal, PointEstimate
+from notelstm.protocols import Allowed, HasLikelihood, NoteEncoder, NoteModel, Prediction
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
 
@@ -58,12 +58,16 @@ def chained(encoder: NoteEncoder, **options: Any) -> tuple[NoteModel, NoteEncode
 MODELS: dict[str, Callable[[], tuple[NoteModel, NoteEncoder]]] = {
     "points": three_heads,
     "softmax, points": lambda: three_heads(sigmoid=False),
-    "normals": lambda: three_heads(sigmoid=False, point_times=False),
+    "normals": lambda: three_heads(sigmoid=False, point_estimates=False),
     "chained normals": lambda: chained(StepDurationEncoder()),
-    "chained mixtures": lambda: chained(StepDurationEncoder(), times="mixture", sounding=True),
+    "chained mixtures": lambda: chained(
+        StepDurationEncoder(), time_distribution="mixture", sounding_features=True
+    ),
     "chained classes": lambda: chained(LogTimeEncoder()),
     "another order": lambda: chained(
-        LogTimeEncoder(), order=("velocity", "duration", "step", "pitch"), sounding=True
+        LogTimeEncoder(),
+        field_order=("velocity", "duration", "step", "pitch"),
+        sounding_features=True,
     ),
     "coarse classes": lambda: chained(COARSE),
 }
@@ -88,8 +92,8 @@ def all_cells(
         context = index(everything, torch.full((n,), at))
         known = {f.name: rows[at, i].expand(n) for i, f in enumerate(encoder.fields)}
         prediction = spread(field.name, model.predict(field.name, context, known))
-        assert isinstance(prediction, Density)
-        yield field, (1 - 1e-9) * prediction.mass(field, low, high) + 1e-9 / n
+        assert isinstance(prediction, HasLikelihood)
+        yield field, (1 - 1e-9) * prediction.interval_prob(field, low, high) + 1e-9 / n
 
 
 @EVERY_MODEL
@@ -144,12 +148,12 @@ class Table(nn.Module):
     def __init__(self, encoder: NoteEncoder, says: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.fields = encoder.fields
-        self.order = tuple(field.name for field in encoder.fields)
+        self.field_order = tuple(field.name for field in encoder.fields)
         self.says = says or {}
 
-    def start(self, batch: int) -> tuple[Hidden, LSTMState]:
-        nothing = torch.zeros(batch, 1)
-        return Hidden(torch.zeros(batch, 1, 1)), LSTMState(nothing, nothing)
+    def initial_state(self, batch_size: int) -> tuple[Hidden, LSTMState]:
+        nothing = torch.zeros(batch_size, 1)
+        return Hidden(torch.zeros(batch_size, 1, 1)), LSTMState(nothing, nothing)
 
     def forward(self, rows: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
         return Hidden(rows[..., :1]), state
@@ -161,7 +165,7 @@ class Table(nn.Module):
             mean, sigma = (torch.tensor(float(x)).expand(shape) for x in said)
             return Normal(mean, sigma, torch.zeros(()))
         if isinstance(said, float):
-            return Point(torch.tensor(said).expand(shape))
+            return PointEstimate(torch.tensor(said).expand(shape))
         classes = {f.name: f.classes for f in self.fields}[field]
         assert classes is not None
         logits = torch.zeros(classes) if said is None else torch.tensor(said)
@@ -327,7 +331,7 @@ def test_windowed_and_carried_are_scored_as_they_play(name: str) -> None:
     with torch.no_grad():
         cast(nn.Module, model).eval()
         for i in range(25, len(rows)):
-            context, _ = model.forward(rows[None, i - 2 : i], model.start(1)[1])
+            context, _ = model.forward(rows[None, i - 2 : i], model.initial_state(1)[1])
             last = index(context, (0, slice(-1, None)))
             known = {f.name: rows[i : i + 1, k] for k, f in enumerate(encoder.fields)}
             prediction = model.predict("pitch", last, known)
@@ -378,9 +382,11 @@ def test_pieces_without_a_scored_note_are_passed_over() -> None:
     scores = nats_per_note(model, encoder, [piece(25), piece(26), Notes.empty()])
     assert [score.notes for score in scores.pieces] == [1]
     for pieces in ([], [piece(25), piece(3)]):
-        with pytest.raises(DataError, match=f"more than 25 notes; got {len(pieces)} pieces"):
+        with pytest.raises(
+            DataError, match=f"scored: {counted(len(pieces), 'piece')} of 25 notes or fewer"
+        ):
             nats_per_note(model, encoder, pieces)
-    with pytest.raises(DataError, match="more than 25 notes; got 25"):
+    with pytest.raises(DataError, match="too short to be scored: 25 notes"):
         score_piece(model, encoder, piece(25))
 
 
@@ -440,9 +446,9 @@ def test_scores_add_up_over_pieces() -> None:
 
 def test_a_point_needs_a_sigma() -> None:
     model, encoder = MODELS["points"]()
-    with pytest.raises(FieldError, match=r"none for 'step'.*fit_sigmas"):
+    with pytest.raises(FieldError, match=r"field 'step' have no sigma.*fit_sigmas"):
         score_piece(model, encoder, piece(30))
-    with pytest.raises(FieldError, match="none for 'duration'"):
+    with pytest.raises(FieldError, match="field 'duration' have no sigma"):
         score_piece(model, encoder, piece(30), sigmas={"step": 1.0})
 
 
@@ -464,21 +470,39 @@ class WithTempo:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     encoder = WithTempo()
-    with pytest.raises(FieldError, match=r"knows pitch, step, duration.*got tempo"):
+    with pytest.raises(FieldError, match="cannot be scored: tempo"):
         score_piece(table(encoder), encoder, piece(30))
+
+    class WithoutLikelihood(Prediction):
+        def sample(self, noise: Tensor) -> Tensor:
+            return noise[..., 0].long()
+
+        def mode(self) -> Tensor:
+            return torch.zeros(1)
+
+        def constrained(self, allowed: Allowed) -> Self:
+            return self
+
+        def with_temperature(self, temperature: float) -> Self:
+            return self
+
+        def log_weights(self) -> Tensor:
+            return torch.zeros(1, 128)
 
     class Silent(Table):
         def predict(self, field: str, context: Hidden, known: Any) -> Prediction:
-            return cast(Prediction, object())
+            return WithoutLikelihood()
 
     plain = LogTimeEncoder()
-    with pytest.raises(FieldError, match=r"has a likelihood; got object \(field 'pitch'\)"):
+    with pytest.raises(
+        FieldError, match=r"WithoutLikelihood has no likelihood to score \(field 'pitch'\)"
+    ):
         score_piece(cast(NoteModel, Silent(plain)), plain, piece(30))
 
 
 def test_a_diverged_model_is_an_error() -> None:
     encoder = LogTimeEncoder()
-    with pytest.raises(DataError, match=r"finite; got .*nan.*diverged"):
+    with pytest.raises(DataError, match=r"is nan.*diverged"):
         score_piece(table(encoder, {"pitch": [math.nan] * 128}), encoder, piece(30))
 
 

@@ -235,7 +235,7 @@ def test_samples_are_looked_at_from_all_sides() -> None:
     assert made["similarity"]["generated"] == 3
     assert isinstance(report.memorisation and report.memorisation.samples[0], Passage)
     assert evaluate_samples(samples, real).to_json()["memorisation"] is None
-    with pytest.raises(DataError, match=r"a sample .* at least 2 notes; got 0 \(sample 1\)"):
+    with pytest.raises(DataError, match="sample 1 has 0 notes, fewer than 2"):
         evaluate_samples([line(1), Notes.empty()], real)
-    with pytest.raises(DataError, match=r"a real piece .* got 1 \(real piece 0\)"):
+    with pytest.raises(DataError, match="real piece 0 has 1 note, fewer than 2"):
         evaluate_samples(samples, [line(1)[:1], *real])

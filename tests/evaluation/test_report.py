@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from notelstm.bundle import Bundle
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
-from notelstm.errors import DataError
+from notelstm.errors import DataError, EncodingError
 from notelstm.evaluation import (
     NGrams,
     baselines_of,
@@ -21,6 +21,7 @@ from notelstm.evaluation import (
     score_baseline,
     snap,
 )
+from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder, NoteModel
@@ -100,7 +101,7 @@ def test_without_counts_there_is_the_uniform_guess_alone() -> None:
     old = replace(bundle(LogTimeEncoder()), unigram={})
     assert list(evaluate(old, PIECES[:1]).baselines) == ["uniform"]
     damaged = replace(old, unigram={"counts": 3})
-    with pytest.raises(DataError, match="stored as counts"):
+    with pytest.raises(DataError, match="stored unigram is damaged"):
         evaluate(damaged, PIECES)
 
 
@@ -117,3 +118,42 @@ def test_a_piece_that_events_merge_away_is_compared_nowhere() -> None:
     report = evaluate(bundle(PerformanceEventEncoder()), [merged, *PIECES])
     assert len(report.model.pieces) == 4
     assert report.to_json()["baselines"]["uniform"]["difference"]["pieces"] == 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosy:
+    """An encoder that refuses pieces of an odd number of notes."""
+
+    plain: LogTimeEncoder = field(default_factory=LogTimeEncoder)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return self.plain.fields
+
+    def encode(self, notes: Notes) -> Rows:
+        if len(notes) % 2:
+            raise EncodingError(f"{len(notes)} notes are an odd number")
+        return self.plain.encode(notes)
+
+    def decode(self, rows: Rows) -> Notes:
+        return self.plain.decode(rows)
+
+
+def test_refused_pieces_are_left_out_of_model_and_baselines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = bundle(Choosy())
+    short = PIECES[0][:25]
+    report = evaluate(model, [*PIECES, short], training=TRAINING)
+    odd = {"1": "61 notes are an odd number", "3": "63 notes are an odd number"}
+    assert dict(report.model.refused) == odd
+    assert report.model.too_short == 1
+    assert [score.name for score in report.model.pieces] == ["0", "2"]
+    plain = evaluate(bundle(LogTimeEncoder()), PIECES[::2], names=["0", "2"], training=TRAINING)
+    for name, scores in report.baselines.items():
+        assert scores.pieces == plain.baselines[name].pieces
+    made = report.to_json()
+    assert (made["too_short"], made["refused"]) == (1, odd)
+    assert "left out: 2 pieces that the encoder refuses: 1: 61 notes are an odd" in caplog.text
+    with pytest.raises(DataError, match=r"encoder refuses 2 pieces.*61 notes are an odd.*\(0\)"):
+        evaluate(model, PIECES[1::2])

@@ -51,7 +51,7 @@ class InBeats:
 
 def test_steps_that_are_not_seconds_are_not_measured_as_if_they_were() -> None:
     model = NoteLSTM(fields=InBeats().fields, hidden=8)
-    with pytest.raises(FieldError, match=r"got step \(step, beat\)"):
+    with pytest.raises(FieldError, match=r"cannot be scored: step \(step, beat\)"):
         score_piece(model, InBeats(), with_a_rest(0.0))
 
 

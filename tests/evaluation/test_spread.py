@@ -13,7 +13,7 @@ from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.evaluation import Spread, fit_sigmas
 from notelstm.fields import Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.predictions import Categorical, Normal, Point
+from notelstm.predictions import Categorical, Normal, PointEstimate
 from notelstm.protocols import NoteModel, Prediction
 from notelstm.testing.makers import random_rows
 
@@ -35,12 +35,12 @@ def residuals(some: NoteModel, piece: Rows) -> Rows:
     """(N, 2) target minus prediction of step and duration, each row from all before it."""
     found = []
     for i in range(len(piece)):
-        context, state = some.start(1)
+        context, state = some.initial_state(1)
         if i:
             context, _ = some.forward(torch.from_numpy(piece[None, :i]), state)
         last = type(context)(context[0][:, -1])
         points = [some.predict(name, last, {}) for name in ("step", "duration")]
-        values = [float(point.value) for point in points if isinstance(point, Point)]
+        values = [float(point.value) for point in points if isinstance(point, PointEstimate)]
         found.append(piece[i, 1:] - np.array(values, dtype=np.float32))
     return np.stack(found)
 
@@ -70,10 +70,10 @@ def test_long_pieces_are_read_in_chunks() -> None:
     counted = np.zeros(2)
     with torch.no_grad():
         some = model()
-        context, _ = some.forward(torch.from_numpy(piece[None, :-1]), some.start(1)[1])
+        context, _ = some.forward(torch.from_numpy(piece[None, :-1]), some.initial_state(1)[1])
         for i, name in enumerate(("step", "duration")):
             point = some.predict(name, context, {})
-            assert isinstance(point, Point)
+            assert isinstance(point, PointEstimate)
             errors = piece[25:, i + 1] - point.value[0, 24:].numpy()
             counted[i] = np.sqrt((errors.astype(np.float64) ** 2).mean())
     assert [got["step"], got["duration"]] == pytest.approx(counted.tolist(), rel=1e-5)
@@ -116,7 +116,7 @@ def test_fitting_leaves_the_model_in_its_mode() -> None:
 
 def test_only_points_are_spread() -> None:
     spread = Spread(sigmas={"step": 0.25})
-    normal = spread("step", Point(torch.tensor([0.5, -1.0])))
+    normal = spread("step", PointEstimate(torch.tensor([0.5, -1.0])))
     assert isinstance(normal, Normal)
     assert normal.mean.tolist() == [0.5, -1.0]
     assert normal.sigma.tolist() == [0.25, 0.25]

@@ -38,13 +38,13 @@ def nats_a_note(bundle: Bundle, new: Notes, prompt: Notes) -> float:
     whole = Notes.merge([prompt, new.shifted(float(prompt.start[-1]))])
     added = torch.from_numpy(bundle.encoder.encode(whole))[None, rows.shape[1] :]
     everything = torch.cat([rows, added], dim=1)
-    start, state = bundle.model.start(1)
+    start, state = bundle.model.initial_state(1)
     contexts, _ = bundle.model.forward(everything, state)
     last = slice(rows.shape[1] - 1, everything.shape[1] - 1)
     context: Any = type(start)(contexts[0][:, last])
     total = 0.0
     known: dict[str, torch.Tensor] = {}
-    for name in bundle.model.order:
+    for name in bundle.model.field_order:
         column = [field.name for field in bundle.encoder.fields].index(name)
         entries = added[..., column].long()
         total += float(bundle.model.predict(name, context, known).nll(entries).sum())  # type: ignore[attr-defined]
@@ -54,26 +54,26 @@ def nats_a_note(bundle: Bundle, new: Notes, prompt: Notes) -> float:
 
 def test_the_likeliest_is_kept() -> None:
     bundle = chained(LogTimeEncoder())
-    several = generate_batch(bundle, 12, batch=6, prompt=PROMPT, seed=3)
+    several = generate_batch(bundle, 12, batch_size=6, prompt=PROMPT, seed=3)
     nats = [nats_a_note(bundle, new, PROMPT) for new in several]
     assert np.diff(np.sort(nats)).min() > 1e-3
     best = generate(bundle, 12, prompt=PROMPT, seed=3, best_of=6)
     assert best == several[int(np.argmin(nats))]
     # Of each piece of a batch, the best of lanes of its own.
-    pair = generate_batch(bundle, 12, batch=2, prompt=PROMPT, seed=3, best_of=3)
+    pair = generate_batch(bundle, 12, batch_size=2, prompt=PROMPT, seed=3, best_of=3)
     assert pair == [several[int(np.argmin(nats[:3]))], several[3 + int(np.argmin(nats[3:]))]]
 
 
 def test_what_processors_bend_does_not_count() -> None:
     bundle = chained(LogTimeEncoder())
     sampler = Ancestral(processors=(Temperature(temperature=3.0),))
-    several = generate_batch(bundle, 12, batch=6, prompt=PROMPT, seed=4, sampler=sampler)
+    several = generate_batch(bundle, 12, batch_size=6, prompt=PROMPT, seed=4, sampler=sampler)
     nats = [nats_a_note(bundle, new, PROMPT) for new in several]
     best = generate(bundle, 12, prompt=PROMPT, seed=4, sampler=sampler, best_of=6)
     assert best == several[int(np.argmin(nats))]
 
 
-@pytest.mark.parametrize("limits", [{"notes": 20}, {"seconds": 2.0}])
+@pytest.mark.parametrize("limits", [{"num_notes": 20}, {"seconds": 2.0}])
 def test_any_model_and_limit(limits: dict[str, Any]) -> None:
     three = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=8)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_any_model_and_limit(limits: dict[str, Any]) -> None:
         Bundle(model=three, encoder=StepDurationEncoder(), sampler=Weighted()),
     ]
     for bundle in bundles:
-        several = generate_batch(bundle, batch=4, seed=1, **limits)
+        several = generate_batch(bundle, batch_size=4, seed=1, **limits)
         assert generate(bundle, best_of=4, seed=1, **limits) in several
         assert generate(bundle, best_of=1, seed=1, **limits) == generate(bundle, seed=1, **limits)
 
@@ -94,12 +94,12 @@ def test_a_piece_without_notes_is_never_the_best() -> None:
     bundle = chained(LogTimeEncoder())
     with torch.no_grad():
         bundle.model.get_submodule("heads.step")[2].bias[-40:] += 4  # type: ignore[attr-defined]
-    lengths = [len(new) for new in generate_batch(bundle, batch=12, seconds=5.0, seed=2)]
+    lengths = [len(new) for new in generate_batch(bundle, batch_size=12, seconds=5.0, seed=2)]
     assert 0 in lengths
     assert max(lengths) > 0
     assert len(generate(bundle, best_of=12, seconds=5.0, seed=2)) > 0
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ConfigError, match="best_of is a whole number, at least 1; got 0"):
+    with pytest.raises(ConfigError, match="best_of 0 is not a whole number, at least 1"):
         generate(chained(LogTimeEncoder()), 1, best_of=0)

@@ -20,9 +20,9 @@ from notelstm.fields import Field
 from notelstm.generation import NoiseStream, Session, generate, generate_batch
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Point
-from notelstm.protocols import NoteEncoder, NoteModel, Prediction, View
-from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.predictions import Categorical, PointEstimate
+from notelstm.protocols import NoteEncoder, NoteModel, Prediction, SamplingContext
+from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Temperature, Weighted
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
 
@@ -36,7 +36,7 @@ def reference(**options: Any) -> Bundle:
     with torch.no_grad():
         for name in ("step", "duration"):
             cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
-    settings = {"sampler": Weighted(processors=(ShortestDuration(),)), "context": 25, **options}
+    settings = {"sampler": Weighted(processors=(MinDuration(),)), "context": 25, **options}
     return Bundle(model=model, encoder=encoder, **settings)
 
 
@@ -56,13 +56,13 @@ def hearing() -> Bundle:
     torch.manual_seed(0)
     model = NoteLSTM(
         fields=encoder.fields,
-        order=("step", "pitch", "duration"),
+        field_order=("step", "pitch", "duration"),
         hidden=8,
         embedding=4,
-        sounding=True,
-        times="mixture",
+        sounding_features=True,
+        time_distribution="mixture",
     )
-    return Bundle(model=model, encoder=encoder, sampler=Ancestral(processors=(ShortestDuration(),)))
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral(processors=(MinDuration(),)))
 
 
 BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, hearing])
@@ -75,14 +75,14 @@ def test_a_lane_in_a_batch_is_the_lane_alone(make: Make, prompt: Notes | None) -
     bundle = make()
     alone = generate(bundle, 80, prompt=prompt, seed=7)
     for size in (1, 3):
-        lanes = generate_batch(bundle, 80, batch=size, prompt=prompt, seed=7)
+        lanes = generate_batch(bundle, 80, batch_size=size, prompt=prompt, seed=7)
         assert len(lanes) == size
         np.testing.assert_array_equal(lanes[0].pitch, alone.pitch)
         np.testing.assert_allclose(lanes[0].start, alone.start, atol=1e-4)
         np.testing.assert_allclose(lanes[0].end, alone.end, atol=1e-4)
     assert lanes[1] != lanes[0]
     # Lane 1 of a batch of 3 is lane 1 of a batch of 2.
-    two = generate_batch(bundle, 80, batch=2, prompt=prompt, seed=7)
+    two = generate_batch(bundle, 80, batch_size=2, prompt=prompt, seed=7)
     np.testing.assert_array_equal(two[1].pitch, lanes[1].pitch)
 
 
@@ -107,11 +107,11 @@ def uniforms(count: int, fields: int, seed: int) -> np.ndarray[Any, Any]:
     return np.concatenate(blocks)[:count]
 
 
-@pytest.mark.parametrize("raw", [False, True], ids=["scaled", "raw feedback"])
+@pytest.mark.parametrize("raw", [False, True], ids=["scaled", "raw input_transform"])
 @torch.no_grad()
 def test_the_articles_loop_written_plainly(raw: bool) -> None:
     """A window of 25 re-run for each note; the new note appended, the oldest dropped."""
-    bundle = reference(feedback=RawPitch() if raw else None)
+    bundle = reference(input_transform=RawPitch() if raw else None)
     played = generate(bundle, 50, prompt=PROMPT, seed=11)
     model = cast(ThreeHeadLSTM, bundle.model)
     heads = {
@@ -143,7 +143,7 @@ def test_the_articles_loop_written_plainly(raw: bool) -> None:
 
 def test_raw_feedback_is_heard() -> None:
     plain = generate(reference(), 50, prompt=PROMPT, seed=11)
-    raw = generate(reference(feedback=RawPitch()), 50, prompt=PROMPT, seed=11)
+    raw = generate(reference(input_transform=RawPitch()), 50, prompt=PROMPT, seed=11)
     assert plain.pitch[0] == raw.pitch[0]
     assert np.any(plain.pitch != raw.pitch)
 
@@ -165,12 +165,12 @@ def test_what_is_carried_is_what_a_fresh_look_at_everything_gives(
     # Each row again from all rows before it, or the last few of them, in one go.
     for at in range(len(rows), len(everything)):
         past = everything[:at] if context is None else everything[at - context : at]
-        state = bundle.model.start(1)[1]
+        state = bundle.model.initial_state(1)[1]
         after, _ = bundle.model.forward(torch.from_numpy(past)[None], state)
         last = index(after, (slice(None), -1))
         known: dict[str, Tensor] = {}
         columns = [field.name for field in bundle.encoder.fields]
-        for name in bundle.model.order:
+        for name in bundle.model.field_order:
             prediction = bundle.model.predict(name, last, known)
             got = everything[at, columns.index(name)]
             known[name] = torch.tensor([got])
@@ -232,7 +232,7 @@ def test_a_window_forgets_what_came_before() -> None:
     assert generate(bundle, 10, prompt=PROMPT) == generate(bundle, 10, prompt=PROMPT[-26:])
     carried = reference(context=None)
     assert generate(carried, 10, prompt=PROMPT) != generate(carried, 10, prompt=PROMPT[-26:])
-    with pytest.raises(DataError, match="context of 25 rows; got 24"):
+    with pytest.raises(DataError, match="24 rows, fewer than the model's context of 25"):
         generate(bundle, 10, prompt=PROMPT[:24])
     assert len(generate(carried, 10, prompt=PROMPT[:1])) == 10
     assert len(generate(carried, 10, prompt=Notes.empty())) == 10
@@ -240,7 +240,7 @@ def test_a_window_forgets_what_came_before() -> None:
 
 def test_all_notes_of_events_end_and_none_overlaps() -> None:
     for seed in range(3):
-        for notes in generate_batch(events(), 60, batch=2, seed=seed):
+        for notes in generate_batch(events(), 60, batch_size=2, seed=seed):
             assert len(notes) == 60
             for pitch in set(notes.pitch.tolist()):
                 mine = notes[notes.pitch == pitch]
@@ -254,9 +254,9 @@ def test_events_close_what_the_prompt_left_open() -> None:
     on = bundle.encoder.encode(Notes(start=[0.0], end=[9.0], pitch=[60]))
     session.feed(on[:2])
     assert session.trackers[0].sounding(0.0) == {60}
-    (notes,) = session.run(notes=10, seconds=None)
+    (notes,) = session.run(num_notes=10, seconds=None)
     assert len(notes) == 10
-    assert session.trackers[0].n >= 11
+    assert session.trackers[0].num_notes >= 11
 
 
 class EndedOnly:
@@ -270,7 +270,7 @@ class EndedOnly:
 
     def notes(self) -> Notes:
         notes = self.inner.notes()
-        sounding = self.inner.sounding(self.inner.clock)
+        sounding = self.inner.sounding(self.inner.time)
         last = {pitch: i for i, pitch in enumerate(notes.pitch.tolist())}
         open_notes = [last[pitch] for pitch in sounding]
         return notes[np.delete(np.arange(len(notes)), open_notes)]
@@ -295,7 +295,9 @@ def test_notes_are_ended_by_the_trackers_closing_rows() -> None:
 
 def test_a_forced_field_is_what_was_asked_for_and_the_noise_goes_on() -> None:
     bundle = chained()
-    free, forced = (Session(bundle.model, bundle.encoder, Ancestral(), lanes=2) for _ in range(2))
+    free, forced = (
+        Session(bundle.model, bundle.encoder, Ancestral(), batch_size=2) for _ in range(2)
+    )
     a = free.next()
     b = forced.next(velocity=float(a[0, 3]), pitch=float(a[0, 0]))
     assert np.all(b[:, 3] == a[0, 3])
@@ -319,12 +321,12 @@ def test_later_fields_know_what_was_forced() -> None:
 @pytest.mark.parametrize(
     ("forced", "said"),
     [
-        ({"pitch": 128}, "pitch is a class id from 0 to 127; got 128"),
-        ({"pitch": -1}, "pitch is a class id"),
-        ({"pitch": 60.5}, "pitch is a class id"),
-        ({"pitch": math.nan}, "pitch is a class id"),
-        ({"step": -0.1}, "step is a finite number from 0 to inf"),
-        ({"loudness": 1}, "forced fields are the encoder's; got loudness.*pitch, step, duration"),
+        ({"pitch": 128}, "pitch 128 is not a class id from 0 to 127"),
+        ({"pitch": -1}, "is not a class id"),
+        ({"pitch": 60.5}, "is not a class id"),
+        ({"pitch": math.nan}, "is not a class id"),
+        ({"step": -0.1}, "step -0.1 is not a finite number from 0 to inf"),
+        ({"loudness": 1}, "no field 'loudness'.*pitch, step, duration"),
     ],
 )
 def test_forced_entries_are_checked(forced: dict[str, float], said: str) -> None:
@@ -342,7 +344,7 @@ def test_the_shortest_duration_keeps_notes_from_vanishing() -> None:
     assert np.all(generate(bundle, 30).duration >= 0.0099)
     printed = generate(bundle, 30, sampler=Weighted())
     assert np.all(printed.duration == 0)
-    coarse = chained(sampler=Ancestral(processors=(ShortestDuration(seconds=1.0),)))
+    coarse = chained(sampler=Ancestral(processors=(MinDuration(seconds=1.0),)))
     assert np.all(generate(coarse, 50).duration >= 1.0)
 
 
@@ -375,15 +377,15 @@ def test_a_plain_function_is_a_sampler() -> None:
     looked: list[tuple[str, int, tuple[str, ...]]] = []
 
     def sampler(
-        field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
     ) -> Tensor:
         assert noise.shape == (2, 2)
-        assert [len(views), len(views[0:2])] == [2, 2]
-        looked.append((field.name, views[1].tracker.n, tuple(views[1].known)))
-        return prediction.draw(noise)
+        assert [len(contexts), len(contexts[0:2])] == [2, 2]
+        looked.append((field.name, contexts[1].tracker.num_notes, tuple(contexts[1].known)))
+        return prediction.sample(noise)
 
     bundle = chained()
-    (first, second) = generate_batch(bundle, 2, batch=2, sampler=sampler)
+    (first, second) = generate_batch(bundle, 2, batch_size=2, sampler=sampler)
     names = [field.name for field in bundle.encoder.fields]
     assert looked == [(name, n, tuple(names[:i])) for n in (0, 1) for i, name in enumerate(names)]
     assert generate(bundle, 2) == first != second
@@ -395,23 +397,25 @@ class Stubborn(nn.Module):
     def __init__(self, encoder: NoteEncoder, entry: int) -> None:
         super().__init__()
         self.fields = encoder.fields
-        self.order = tuple(field.name for field in encoder.fields)
+        self.field_order = tuple(field.name for field in encoder.fields)
         self.entry = entry
 
-    def start(self, batch: int) -> Any:
+    def initial_state(self, batch_size: int) -> Any:
         from notelstm.models.lstm import Hidden, LSTMState
 
-        return Hidden(torch.zeros(batch, 1, 1)), LSTMState(torch.zeros(batch), torch.zeros(batch))
+        return Hidden(torch.zeros(batch_size, 1, 1)), LSTMState(
+            torch.zeros(batch_size), torch.zeros(batch_size)
+        )
 
     def forward(self, rows: Tensor, state: Any) -> Any:
-        context, _ = self.start(rows.shape[0])
+        context, _ = self.initial_state(rows.shape[0])
         return type(context)(torch.zeros(*rows.shape[:2], 1)), state
 
     def predict(self, field: str, context: Any, known: Any) -> Prediction:
-        classes = dict(zip(self.order, self.fields, strict=True))[field].classes
+        classes = dict(zip(self.field_order, self.fields, strict=True))[field].classes
         shape = context[0].shape[:-1]
         if classes is None:
-            return Point(torch.zeros(shape))
+            return PointEstimate(torch.zeros(shape))
         logits = torch.zeros(*shape, classes)
         logits[..., self.entry] = 50.0
         return Categorical(logits)
@@ -426,22 +430,22 @@ def test_a_model_that_gets_nowhere_is_stopped(
     stuck = Stubborn(encoder, entry=355 if events else 60)
     session = Session(cast(NoteModel, stuck), encoder, Ancestral())
     with caplog.at_level(logging.WARNING):
-        (notes,) = session.run(notes=1 if events else None, seconds=None if events else 1.0)
+        (notes,) = session.run(num_notes=1 if events else None, seconds=None if events else 1.0)
     assert "stops short" in caplog.text
     assert len(notes) == (0 if events else 512)
 
 
 def test_settings_are_checked() -> None:
     bundle = reference()
-    with pytest.raises(ConfigError, match="at least 1; got 0"):
-        generate_batch(bundle, 1, batch=0)
-    with pytest.raises(ConfigError, match="seed is a whole number, at least 0"):
+    with pytest.raises(ConfigError, match="batch_size 0 is not"):
+        generate_batch(bundle, 1, batch_size=0)
+    with pytest.raises(ConfigError, match="seed -1 is not a whole number, at least 0"):
         generate(bundle, 1, seed=-1)
-    for options in ({"notes": -1}, {"seconds": -1.0}):
+    for options in ({"num_notes": -1}, {"seconds": -1.0}):
         with pytest.raises(ConfigError, match="at least 0"):
             generate(bundle, **options)
     session = Session(bundle.model, bundle.encoder, bundle.sampler)
-    with pytest.raises(ConfigError, match="got none of them"):
-        session.run(notes=None, seconds=None)
-    with pytest.raises(FieldError, match="fields are the encoder's"):
+    with pytest.raises(ConfigError, match="no limit is given"):
+        session.run(num_notes=None, seconds=None)
+    with pytest.raises(FieldError, match=r"fields .* are not the encoder's"):
         Session(bundle.model, LogTimeEncoder(), bundle.sampler)

@@ -12,7 +12,7 @@ from notelstm.bundle import Bundle
 from notelstm.generation import generate_batch, stream
 from notelstm.notes import Notes
 from notelstm.protocols import Processor
-from notelstm.sampling import Ancestral, PitchRange, PolyphonyCap, Scale, Temperature
+from notelstm.sampling import Ancestral, MaxPolyphony, PitchRange, Scale, Temperature
 
 LANES, NOTES = 16, 200
 D_DORIAN = [2, 4, 5, 7, 9, 11, 0]
@@ -27,7 +27,7 @@ def bundle() -> Bundle:
 def played(*processors: Processor) -> list[Notes]:
     """3,200 notes."""
     made = generate_batch(
-        bundle(), NOTES, batch=LANES, seed=5, sampler=Ancestral(processors=processors)
+        bundle(), NOTES, batch_size=LANES, seed=5, sampler=Ancestral(processors=processors)
     )
     assert [len(notes) for notes in made] == [NOTES] * LANES
     return made
@@ -57,7 +57,7 @@ def test_in_scale_in_range_and_under_the_cap(warm: float) -> None:
     made = played(
         Scale(name="D dorian"),
         PitchRange(low=LOWEST, high=HIGHEST),
-        PolyphonyCap(voices=VOICES),
+        MaxPolyphony(notes=VOICES),
         Temperature(temperature=warm),
     )
     assert shares(made) == (1.0, 1.0, 1.0)
@@ -69,9 +69,9 @@ def test_left_alone_it_keeps_to_none_of_them() -> None:
 
 def test_a_stream_keeps_to_them_too() -> None:
     sampler = Ancestral(
-        processors=(Scale(name="D dorian"), PitchRange(low="C3", high="C6"), PolyphonyCap(voices=3))
+        processors=(Scale(name="D dorian"), PitchRange(low="C3", high="C6"), MaxPolyphony(notes=3))
     )
-    notes = list(stream(bundle(), sampler=sampler, notes=200, seed=1))
+    notes = list(stream(bundle(), sampler=sampler, num_notes=200, seed=1))
     start, end, pitch, velocity = zip(*notes, strict=True)
     made = Notes(start=start, end=end, pitch=pitch, velocity=velocity)
     assert shares([made]) == (1.0, 1.0, 1.0)

@@ -25,9 +25,10 @@ from notelstm.generation import NoiseStream, Session, generate, generate_batch, 
 from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import BeatMap, Note, Notes
-from notelstm.protocols import NoteEncoder, Prediction, Tracker, View
-from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Weighted
+from notelstm.protocols import NoteEncoder, Prediction, SamplingContext
+from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Weighted
 from notelstm.testing.makers import long_piece
+from notelstm.tracker import Tracker
 
 PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
 IN_BEATS = Notes(
@@ -38,7 +39,7 @@ IN_BEATS = Notes(
 def chained(encoder: NoteEncoder | None = None, **options: Any) -> Bundle:
     encoder = LogTimeEncoder() if encoder is None else encoder
     torch.manual_seed(0)
-    settings = {"hidden": 8, "embedding": 4, "sounding": True, **options}
+    settings = {"hidden": 8, "embedding": 4, "sounding_features": True, **options}
     model = NoteLSTM(fields=encoder.fields, **settings)
     return Bundle(model=model, encoder=encoder, sampler=Ancestral())
 
@@ -50,7 +51,9 @@ def reference() -> Bundle:
     with torch.no_grad():
         for name in ("step", "duration"):
             cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
-    return Bundle(model=model, encoder=encoder, sampler=Weighted(), context=25, feedback=RawPitch())
+    return Bundle(
+        model=model, encoder=encoder, sampler=Weighted(), context=25, input_transform=RawPitch()
+    )
 
 
 def events() -> Bundle:
@@ -62,8 +65,8 @@ def beats() -> Bundle:
 
 
 def mixtures() -> Bundle:
-    bundle = chained(StepDurationEncoder(), times="mixture")
-    return bundle.with_sampler(Ancestral(processors=(ShortestDuration(),)))
+    bundle = chained(StepDurationEncoder(), time_distribution="mixture")
+    return bundle.with_sampler(Ancestral(processors=(MinDuration(),)))
 
 
 def normals() -> Bundle:
@@ -80,7 +83,11 @@ def prompt_of(bundle: Bundle) -> Notes:
 
 def session_of(bundle: Bundle, **options: Any) -> Session:
     return Session(
-        bundle.player, bundle.encoder, bundle.sampler, feedback=bundle.feedback, **options
+        bundle.player,
+        bundle.encoder,
+        bundle.sampler,
+        input_transform=bundle.input_transform,
+        **options,
     )
 
 
@@ -108,7 +115,12 @@ def same(streamed: list[Note], whole: Notes) -> None:
 def test_a_stream_is_what_is_generated(make: Make, prompted: bool) -> None:
     bundle = make()
     prompt = prompt_of(bundle) if prompted else None
-    for limits in ({"notes": 50}, {"seconds": 3.0}, {"notes": 0}, {"notes": 9, "seconds": 0.5}):
+    for limits in (
+        {"num_notes": 50},
+        {"seconds": 3.0},
+        {"num_notes": 0},
+        {"num_notes": 9, "seconds": 0.5},
+    ):
         options: dict[str, Any] = {**limits, "prompt": prompt, "seed": 5}
         same(list(stream(bundle, **options)), generate(bundle, **options))
 
@@ -119,7 +131,7 @@ def test_a_stream_has_no_end(make: Make) -> None:
     endless = list(itertools.islice(stream(bundle, seed=2), 300))
     assert len(endless) == 300
     # In the order of ends; a note that is long on its way may be missing.
-    whole = {note[:3] for note in stream(bundle, seed=2, notes=900)}
+    whole = {note[:3] for note in stream(bundle, seed=2, num_notes=900)}
     assert {note[:3] for note in endless} <= whole
 
 
@@ -135,28 +147,28 @@ def test_until_says_stop(make: Make) -> None:
     heard: list[tuple[int, float]] = []
 
     def until(tracker: Tracker) -> bool:
-        heard.append((tracker.n, tracker.clock))
-        return tracker.n >= len(first) + 7
+        heard.append((tracker.num_notes, tracker.time))
+        return tracker.num_notes >= len(first) + 7
 
-    notes = generate(bundle, until=until, prompt=first)
+    notes = generate(bundle, stopping_criterion=until, prompt=first)
     before = bundle.encoder.encode(first)
     assert len(notes) == 7
     assert heard[0][0] == len(bundle.encoder.decode(before))
     played = [Note(*note) for note in zip(*columns(notes), strict=True)]
     same(played, generate(bundle, 7, prompt=first))
-    same(list(stream(bundle, until=until, prompt=first)), notes)
-    lanes = generate_batch(bundle, batch=2, until=until, prompt=first)
+    same(list(stream(bundle, stopping_criterion=until, prompt=first)), notes)
+    lanes = generate_batch(bundle, batch_size=2, stopping_criterion=until, prompt=first)
     assert [len(lane) for lane in lanes] == [7, 7]
     # Whichever comes first.
-    assert len(generate(bundle, 3, until=until, prompt=first)) == 3
-    assert len(generate(bundle, 3, until=lambda tracker: True)) == 0
+    assert len(generate(bundle, 3, stopping_criterion=until, prompt=first)) == 3
+    assert len(generate(bundle, 3, stopping_criterion=lambda tracker: True)) == 0
 
 
 @BUNDLES
 def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
     bundle = make()
     for lanes in (1, 2):
-        session = session_of(bundle, lanes=lanes, seed=3)
+        session = session_of(bundle, batch_size=lanes, seed=3)
         for _ in range(70):
             session.next()
         snapshot = session.snapshot()
@@ -166,7 +178,7 @@ def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
             session.restore(snapshot)
             assert session.trackers[0].notes() == before
             np.testing.assert_array_equal([session.next() for _ in range(70)], first)
-    with pytest.raises(ConfigError, match="has the session's 1 lanes; got 2"):
+    with pytest.raises(ConfigError, match="has 2 sequences, the session 1"):
         session_of(bundle).restore(snapshot)
 
 
@@ -188,20 +200,20 @@ def test_few_lanes_run_on_one_thread(lanes: int, threads: int) -> None:
     bundle = chained()
     seen = []
 
-    def sampler(field: Field, prediction: Prediction, noise: Any, views: Any) -> Any:
+    def sampler(field: Field, prediction: Prediction, noise: Any, contexts: Any) -> Any:
         seen.append(torch.get_num_threads())
         if len(seen) > 7:
             raise InterruptedError
-        return prediction.draw(noise)
+        return prediction.sample(noise)
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        session = Session(bundle.player, bundle.encoder, sampler, lanes=lanes)
+        session = Session(bundle.player, bundle.encoder, sampler, batch_size=lanes)
         session.next()
         assert torch.get_num_threads() == 2
         with pytest.raises(InterruptedError):
-            session.run(notes=5)
+            session.run(num_notes=5)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -213,22 +225,22 @@ def test_few_lanes_run_on_one_thread(lanes: int, threads: int) -> None:
 def test_notes_are_taken_back(make: Make, count: int) -> None:
     bundle = make()
     rows = bundle.encoder.encode(prompt_of(bundle))
-    session, plain = session_of(bundle, undoable=20), session_of(bundle, undoable=20)
+    session, plain = session_of(bundle, max_undo=20), session_of(bundle, max_undo=20)
     session.feed(rows)
     plain.feed(rows)
     drawn: list[Any] = []
-    while session.trackers[0].n < 120:
+    while session.trackers[0].num_notes < 120:
         drawn.append(session.next())
     # Another session plays on up to the first of the notes that are taken back.
-    n = session.trackers[0].n
+    n = session.trackers[0].num_notes
     for row in drawn:
         after = plain.trackers[0].copy()
         after.push(row[0])
-        if after.n > n - count:
+        if after.num_notes > n - count:
             break
         plain.next()
     session.undo(count)
-    assert session.trackers[0].n == n - count
+    assert session.trackers[0].num_notes == n - count
     assert session.trackers[0].notes() == plain.trackers[0].notes()
     # Noise goes on; with the same noise both play the same.
     apart = session.snapshot()
@@ -251,47 +263,47 @@ def test_what_was_fed_is_taken_back_too_even_from_its_middle() -> None:
         [session.next() for _ in range(9)], [plain.next() for _ in range(9)]
     )
     session.undo(34)
-    assert session.trackers[0].n == 0
-    with pytest.raises(ConfigError, match="the last 0 notes can be taken back; got 1"):
+    assert session.trackers[0].num_notes == 0
+    with pytest.raises(ConfigError, match="1 notes cannot be undone, only the last 0"):
         session.undo()
-    with pytest.raises(ConfigError, match="whole number, at least 1; got 0"):
+    with pytest.raises(ConfigError, match="num_notes 0 is not a whole number"):
         session.undo(0)
 
 
 def test_only_so_many_are_kept_to_be_taken_back() -> None:
-    session = session_of(chained(), undoable=5)
+    session = session_of(chained(), max_undo=5)
     for _ in range(50):
         session.next()
-    with pytest.raises(ConfigError, match="can be taken back; got 12"):
+    with pytest.raises(ConfigError, match="12 notes cannot be undone"):
         session.undo(12)
     session.undo(5)
-    assert session.trackers[0].n == 45
-    batch = session_of(chained(), lanes=2)
+    assert session.trackers[0].num_notes == 45
+    batch = session_of(chained(), batch_size=2)
     batch.next()
-    with pytest.raises(ConfigError, match="with one lane"):
+    with pytest.raises(ConfigError, match="only the last 0"):
         batch.undo()
 
 
 @BUNDLES
 def test_notes_are_given_out_once_though_some_are_taken_back(make: Make) -> None:
-    session = session_of(make(), undoable=10)
+    session = session_of(make(), max_undo=10)
     given: list[tuple[int, Note]] = []
     for i in range(400):
         session.next()
         if i % 3 == 0:
-            given += session.take()[0]
-        if i % 20 == 19 and session.trackers[0].n > 5:
-            left = session.trackers[0].n - 3
+            given += session.pop_finished()[0]
+        if i % 20 == 19 and session.trackers[0].num_notes > 5:
+            left = session.trackers[0].num_notes - 3
             session.undo(3)
             given = [(number, note) for number, note in given if number < left]
     numbers = [number for number, _ in given]
     assert len(set(numbers)) == len(numbers)
-    given += session.take()[0]
+    given += session.pop_finished()[0]
     kept = len(session.trackers[0].notes())
     # A note that was given out may sound again when its end was taken back.
-    assert session.trackers[0].n <= len(given) + kept
+    assert session.trackers[0].num_notes <= len(given) + kept
     if make not in (events, beats):
-        assert (session.trackers[0].n, kept) == (len(given), 0)
+        assert (session.trackers[0].num_notes, kept) == (len(given), 0)
 
 
 def test_notes_are_fed_on_the_sessions_clock() -> None:
@@ -299,31 +311,32 @@ def test_notes_are_fed_on_the_sessions_clock() -> None:
         session = session_of(bundle)
         session.feed(Note(0.5, 1.5, 60))
         session.next()
-        clock = session.trackers[0].clock
+        clock = session.trackers[0].time
         session.feed(Note(clock + 0.25, clock + 0.5, 67, 90))
         session.feed(Notes(start=[clock + 0.25], end=[clock + 1], pitch=[70]))
         played = session.trackers[0].notes()
         np.testing.assert_array_equal(played.pitch[[0, 2, 3]], [60, 67, 70])
         want = [0.5, clock + 0.25, clock + 0.25]
         np.testing.assert_allclose(played.start[[0, 2, 3]], want, atol=0.02)
-        with pytest.raises(EncodingError, match="begin where the session stands"):
+        with pytest.raises(EncodingError, match="begins before the session's time"):
             session.feed(Note(0.0, 1.0, 60))
-    two = session_of(chained(), lanes=2)
+    two = session_of(chained(), batch_size=2)
     two.feed(Note(0.0, 1.0, 60))
     two.next()
     for session in (two, session_of(events())):
-        with pytest.raises(EncodingError, match="feed rows"):
+        with pytest.raises(EncodingError, match="Feed rows"):
             session.feed(Note(100.0, 101.0, 60))
 
 
-def test_a_lean_copy_runs_where_there_is_one_and_one_lane_in_plain_numbers() -> None:
+def test_the_numpy_step_runs_where_there_is_one_and_one_sequence_is_sampled_as_floats() -> None:
     for make in (reference, chained, events, beats, mixtures, normals):
-        engines = [session_of(make(), lanes=lanes)._engine for lanes in (1, 2)]
-        assert [engine._quick is None for engine in engines] == [make is mixtures, True]
-        assert not any(isinstance(engine._step, ModuleStep) for engine in engines)
+        sessions = [session_of(make(), batch_size=size) for size in (1, 2)]
+        in_tensors = [session._sample_row._floats is None for session in sessions]
+        assert in_tensors == [make is mixtures, True]
+        assert not any(isinstance(session._runner.step, ModuleStep) for session in sessions)
     double = chained()
     cast(nn.Module, double.model).double()
-    assert isinstance(session_of(double)._engine._step, ModuleStep)
+    assert isinstance(session_of(double)._runner.step, ModuleStep)
 
 
 @BUNDLES
@@ -332,13 +345,13 @@ def test_any_function_as_a_sampler_gets_the_same_in_plain_numbers(make: Make) ->
     for own in (Ancestral(), Greedy(), Weighted()):
 
         def sampler(
-            field: Field, prediction: Prediction, noise: Any, views: Any, own: Any = own
+            field: Field, prediction: Prediction, noise: Any, contexts: Any, own: Any = own
         ) -> Any:
-            assert isinstance(views[0], View)
-            return own(field, prediction, noise, views)
+            assert isinstance(contexts[0], SamplingContext)
+            return own(field, prediction, noise, contexts)
 
         same(
-            list(stream(bundle, sampler=sampler, seed=4, notes=60)),
+            list(stream(bundle, sampler=sampler, seed=4, num_notes=60)),
             generate(bundle, 60, sampler=own, seed=4),
         )
 
@@ -375,7 +388,7 @@ def test_a_field_right_before_a_forced_one_knows_of_it(lanes: int) -> None:
             self.fields = fields
 
     model.eval()
-    context, _ = model.start(1)
+    context, _ = model.initial_state(1)
     joint = np.zeros((3, 4, 5))
     with torch.no_grad():
         first = torch.softmax(cast(Any, model.predict("pitch", context, {})).logits.flatten(), 0)
@@ -392,7 +405,9 @@ def test_a_field_right_before_a_forced_one_knows_of_it(lanes: int) -> None:
         ({"duration": 4.0}, 0, joint.sum((1, 2))),
     ]
     for forced, column, shares in cases:
-        session = Session(model, cast(NoteEncoder, Small()), Ancestral(), lanes=lanes, undoable=0)
+        session = Session(
+            model, cast(NoteEncoder, Small()), Ancestral(), batch_size=lanes, max_undo=0
+        )
         start = session.snapshot()
         drawn = []
         for i in range(2000 // lanes):

@@ -15,7 +15,7 @@ from notelstm.encoders import StepDurationEncoder
 from notelstm.generation import generate
 from notelstm.midi import ReadPolicy
 from notelstm.models import ThreeHeadLSTM
-from notelstm.sampling import RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.sampling import MinDuration, RawPitch, Temperature, Weighted
 
 HERE = Path(__file__).parent
 
@@ -32,9 +32,9 @@ def main() -> None:
     bundle = Bundle(
         model=model,
         encoder=encoder,
-        sampler=Weighted(processors=(Temperature(temperature=0.5), ShortestDuration())),
+        sampler=Weighted(processors=(Temperature(temperature=0.5), MinDuration())),
         context=5,
-        feedback=RawPitch(),
+        input_transform=RawPitch(),
         policy=ReadPolicy(tracks="instrument-0", ties="file", programs=(0, 1)),
         sigmas={"step": 0.25, "duration": 0.5},
         data=DataCard(name="none", licence="MIT", fingerprint="0" * 64, pieces=1, notes=2),

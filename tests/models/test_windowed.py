@@ -33,7 +33,7 @@ def by_hand(model: NoteLSTM, rows: Tensor, window: int) -> Tensor:
     last = []
     for t in range(rows.shape[1]):
         some = rows[:, max(0, t + 1 - window) : t + 1]
-        context, _ = model(some, model.start(len(rows))[1])
+        context, _ = model(some, model.initial_state(len(rows))[1])
         last.append(context.hidden[:, -1])
     return torch.stack(last, dim=1)
 
@@ -50,8 +50,8 @@ def test_each_context_comes_from_its_window_alone_however_rows_arrive(
     model, total = inner(), sum(sizes)
     rows = torch.from_numpy(random_rows(FIELDS, (lanes, total), np.random.default_rng(0)))
     player = Windowed(model, window)
-    context, state = player.start(lanes)
-    torch.testing.assert_close(context, model.start(lanes)[0])
+    context, state = player.initial_state(lanes)
+    torch.testing.assert_close(context, model.initial_state(lanes)[0])
     parts, at = [], 0
     for size in sizes:
         context, state = player(rows[:, at : at + size], state)
@@ -67,8 +67,8 @@ def test_lanes_may_have_seen_more_or_fewer_rows() -> None:
     model = inner()
     player = Windowed(model, 4)
     rows = torch.from_numpy(random_rows(FIELDS, (2, 5), np.random.default_rng(0)))
-    _, one = player(rows[:1, :2], player.start(1)[1])
-    _, other = player(rows[1:, :5], player.start(1)[1])
+    _, one = player(rows[:1, :2], player.initial_state(1)[1])
+    _, other = player(rows[1:, :5], player.initial_state(1)[1])
     both = type(one)(*(torch.cat(pair) for pair in zip(one, other, strict=True)))
     after = torch.from_numpy(random_rows(FIELDS, (2, 3), np.random.default_rng(1)))
     context, _ = player(after, both)
@@ -83,10 +83,10 @@ def test_it_keeps_the_contract_of_models() -> None:
 
 
 def test_what_it_wraps_is_checked() -> None:
-    with pytest.raises(ConfigError, match="at least 1 row; got 0"):
+    with pytest.raises(ConfigError, match="window 0 is less than 1"):
         Windowed(inner(), 0)
-    with pytest.raises(ConfigError, match=r"torch\.nn\.Module; got object"):
+    with pytest.raises(ConfigError, match=r"a object is not a torch\.nn\.Module"):
         Windowed(cast(NoteModel, object()), 3)
     player = Windowed(inner(), 3)
     assert player.fields == FIELDS
-    assert player.order == tuple(field.name for field in FIELDS)
+    assert player.field_order == tuple(field.name for field in FIELDS)

@@ -50,7 +50,7 @@ def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> N
     assert (bundle.data.name, bundle.data.licence) == ("study", "CC0")
     assert (bundle.data.pieces, bundle.data.notes) == (2, 2 * 768)
     assert (bundle.policy, bundle.context) == (recipe.policy, 25)
-    assert set(bundle.sigmas) == (set() if fault == "point_times" else {"step", "duration"})
+    assert set(bundle.sigmas) == (set() if fault == "point_estimates" else {"step", "duration"})
     notelstm.save(bundle, tmp_path / "model.notelstm")
     loaded = notelstm.load(tmp_path / "model.notelstm")
     assert loaded.settings == json.loads(json.dumps(recipe.to_json()))
@@ -90,7 +90,7 @@ def test_every_setting_is_in_the_record() -> None:
         "model": {"hidden": 3},
         "loss": {"pitch": 0.5},
         "sampler": {"name": "greedy"},
-        "feedback": {"name": "raw-pitch"},
+        "input_transform": {"name": "raw-pitch"},
         "policy": {"drums": True},
         "training": {"seed": 5},
         "window": 30,
@@ -151,13 +151,13 @@ def test_a_part_without_an_entry_point_is_told_before_training(
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(DataError, match="there are pieces to train on"):
         reference().train([])
-    with pytest.raises(DataError, match="a piece has more than 25 rows"):
+    with pytest.raises(DataError, match="no piece has more than 25 rows"):
         reference().train([piece(25)])
 
 
 def test_short_pieces_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     tiny(reference()).train([piece(100), piece(10), piece(25)])
-    assert "2 of 3 pieces are shorter than a window of 25 rows" in caplog.text
+    assert "left out: 2 pieces of 3, shorter than a window of 25 rows" in caplog.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,10 +178,19 @@ class Picky:
         return StepDurationEncoder().decode(rows)
 
 
-def test_a_piece_outside_the_domain_is_named() -> None:
+def test_a_piece_outside_the_domain_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
     recipe = replace(tiny(reference()), encoder=Picky())
+    low, high = piece(60, first=50), piece(60, first=60)
     with pytest.raises(EncodingError, match=r"\(piece 1, note 11\)"):
-        recipe.train([piece(60, first=50), piece(60, first=60)])
+        recipe.encode([low, high])
+    bundle = recipe.train([low, high], validation=[high, low])
+    assert (bundle.data.pieces, bundle.data.notes) == (1, 60)
+    assert bundle.unigram == recipe.train([low]).unigram
+    assert "left out: 1 piece that the encoder refuses: " in caplog.text
+    assert "(piece 1, note 11)" in caplog.text
+    assert "shorter than a window" not in caplog.text
+    with pytest.raises(EncodingError, match=r"\(piece 0, note 11\)"):
+        recipe.train([high, high])
 
 
 def test_validation_is_measured_and_in_order(tmp_path: Path) -> None:

@@ -10,19 +10,19 @@ import pytest
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import ThreeHeadLSTM
 from notelstm.recipes import FAULTS, Recipe, reference
-from notelstm.sampling import RawPitch, ShortestDuration, Weighted
+from notelstm.sampling import MinDuration, RawPitch, Weighted
 
 OWNERS: dict[str, tuple[str, ...]] = {
     "sigmoid": ("model.sigmoid",),
     "last_only": ("scored",),
     # Points have no likelihood, so their loss goes with them.
-    "point_times": ("model.point_times", "loss"),
+    "point_estimates": ("model.point_estimates", "loss"),
     "in_order": ("shuffle",),
     "broadcast": ("loss",),
-    "raw_feedback": ("feedback",),
+    "raw_feedback": ("input_transform",),
     "crossing": ("crossing",),
     "chord_order": ("policy.ties",),
-    "first_instrument": ("policy.drums", "policy.tracks"),
+    "first_instrument": ("policy.drums", "policy.tempos", "policy.tracks"),
     "zero_duration": ("sampler.processors",),
 }
 
@@ -35,9 +35,9 @@ def flat(recipe: Recipe) -> dict[str, Any]:
             settings |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
             settings[key] = value
-    # A feedback has no settings: that it is there at all is what changes.
-    settings["feedback"] = recipe.feedback
-    settings.pop("feedback.name", None)
+    # A input_transform has no settings: that it is there at all is what changes.
+    settings["input_transform"] = recipe.input_transform
+    settings.pop("input_transform.name", None)
     return settings
 
 
@@ -60,7 +60,7 @@ def test_the_defaults_are_the_table_of_faults() -> None:
     assert {name for name, on in FAULTS.items() if on} == {
         "sigmoid",
         "last_only",
-        "point_times",
+        "point_estimates",
         "in_order",
     }
     assert not differences(reference(), reference(**FAULTS))
@@ -75,9 +75,9 @@ def settings_of_model(recipe: Recipe) -> dict[str, Any]:
 def test_as_printed_turns_every_fault_on() -> None:
     printed = reference(as_printed=True)
     assert not differences(printed, reference(**dict.fromkeys(FAULTS, True)))
-    assert settings_of_model(printed) == {"sigmoid": True, "point_times": True}
+    assert settings_of_model(printed) == {"sigmoid": True, "point_estimates": True}
     assert (printed.scored, printed.shuffle, printed.crossing) == ("last", False, True)
-    assert printed.feedback == RawPitch()
+    assert printed.input_transform == RawPitch()
     assert printed.sampler == Weighted()
     assert (printed.policy.tracks, printed.policy.ties) == ("instrument-0", "file")
     assert printed.policy.drums
@@ -91,7 +91,7 @@ def test_as_printed_outdoes_the_other_switches() -> None:
 
 def test_without_any_fault_it_is_a_likelihood_model() -> None:
     whole = reference(**dict.fromkeys(FAULTS, False))
-    assert settings_of_model(whole) == {"sigmoid": False, "point_times": False}
+    assert settings_of_model(whole) == {"sigmoid": False, "point_estimates": False}
     assert set(whole.build_loss().terms.values()) == {(Likelihood(), 1.0)}
     assert (whole.scored, whole.shuffle, whole.crossing) == ("every", True, False)
 
@@ -106,7 +106,7 @@ def test_the_settings_of_the_article() -> None:
         "step": (PositivePressure(), 20.0),
         "duration": (PositivePressure(), 1.0),
     }
-    assert recipe.sampler == Weighted(processors=(ShortestDuration(),))
+    assert recipe.sampler == Weighted(processors=(MinDuration(),))
     model = recipe.build_model()
     assert isinstance(model, ThreeHeadLSTM)
     assert (model.lstm.input_size, model.lstm.hidden_size, model.lstm.num_layers) == (3, 128, 1)

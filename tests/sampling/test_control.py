@@ -24,13 +24,13 @@ from notelstm.notes import BeatMap, Notes
 from notelstm.protocols import NoteEncoder, NoteModel, Processor
 from notelstm.sampling import (
     Ancestral,
-    Forbid,
+    ForbidValues,
     GridSnap,
-    LargestChord,
-    NoRepeat,
+    MaxChordSize,
+    MaxPolyphony,
+    NoRepeatNGram,
     NoteDensity,
     PitchRange,
-    PolyphonyCap,
     RepetitionPenalty,
     Scale,
     Temperature,
@@ -49,7 +49,7 @@ def random_model(encoder: NoteEncoder, kind: Any = NoteLSTM, **settings: Any) ->
     with torch.no_grad():
         for name, parameter in cast(nn.Module, model).named_parameters():
             if "linear.weight" in name or "heads" in name:
-                parameter.mul_(1 if settings.get("times") == "mixture" else 3)
+                parameter.mul_(1 if settings.get("time_distribution") == "mixture" else 3)
             for field in encoder.fields:
                 if f"heads.{field.name}" in name and parameter.shape == (field.classes,):
                     # Short steps and durations: there are many classes of long ones.
@@ -68,7 +68,7 @@ def player(name: str) -> tuple[NoteEncoder, NoteModel]:
     if name == "step first":
         encoder = LogTimeEncoder()
         order = ("step", "duration", "pitch", "velocity")
-        return encoder, random_model(encoder, embedding=4, order=order)
+        return encoder, random_model(encoder, embedding=4, field_order=order)
     if name == "pitch first":
         encoder = LogTimeEncoder()
         return encoder, random_model(encoder, embedding=4)
@@ -77,7 +77,7 @@ def player(name: str) -> tuple[NoteEncoder, NoteModel]:
         return encoder, random_model(encoder, embedding=4)
     if name == "mixtures":
         encoder = StepDurationEncoder()
-        return encoder, random_model(encoder, embedding=4, times="mixture")
+        return encoder, random_model(encoder, embedding=4, time_distribution="mixture")
     if name == "points":
         encoder = StepDurationEncoder()
         return encoder, random_model(encoder, ThreeHeadLSTM)
@@ -90,17 +90,23 @@ EVERY_PLAYER = pytest.mark.parametrize("name", ALL)
 
 
 def played(
-    name: str, *processors: Processor, notes: int = 120, lanes: int = 4, prompt: Notes | None = None
+    name: str,
+    *processors: Processor,
+    notes: int = 120,
+    batch_size: int = 4,
+    prompt: Notes | None = None,
 ) -> list[Notes]:
     """What lanes of a random model play, from the beginning (with the prompt, if there is one)."""
     encoder, model = player(name)
     if name == "events":
         # At random it plays some thousand rows for as many notes.
-        notes, lanes = notes // 3, min(lanes, 2)
-    session = Session(model, encoder, Ancestral(processors=processors), lanes=lanes, seed=3)
+        notes, batch_size = notes // 3, min(batch_size, 2)
+    session = Session(
+        model, encoder, Ancestral(processors=processors), batch_size=batch_size, seed=3
+    )
     if prompt is not None:
         session.feed(encoder.encode(prompt))
-    session.run(notes=notes, seconds=None)
+    session.run(num_notes=notes, seconds=None)
     return [tracker.notes() for tracker in session.trackers]
 
 
@@ -139,7 +145,7 @@ def test_in_range(name: str) -> None:
 @pytest.mark.parametrize("voices", [1, 3])
 def test_under_the_cap(name: str, voices: int) -> None:
     assert max(map(most_voices, played(name, notes=60))) > voices
-    music = played(name, PolyphonyCap(voices=voices))
+    music = played(name, MaxPolyphony(notes=voices))
     assert max(map(most_voices, music)) == voices
 
 
@@ -148,8 +154,8 @@ def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name:
     start = np.arange(8) * 0.1
     prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, beats=BeatMap())
     encoder, model = player(name)
-    cap = PolyphonyCap(voices=2)
-    (notes,) = played(name, cap, lanes=1, prompt=prompt)
+    cap = MaxPolyphony(notes=2)
+    (notes,) = played(name, cap, batch_size=1, prompt=prompt)
     new = notes[8:]
     sounding = [
         np.unique(notes.pitch[(notes.start <= at) & (notes.end > at + 1e-6)]).size
@@ -159,7 +165,7 @@ def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name:
     session = Session(model, encoder, Ancestral(processors=(cap,)), seed=2)
     session.feed(encoder.encode(prompt))
     step = next(field for field in encoder.fields if field.role == "step")
-    if model.order.index(step.name) < model.order.index("pitch"):
+    if model.field_order.index(step.name) < model.field_order.index("pitch"):
         # No time passes, all voices are taken: only what sounds can be struck again.
         metre = {"metre": 2.0} if name == "beats" else {}  # that of the prompt
         rows = np.concatenate([session.next(step=0.0, **metre) for _ in range(20)])
@@ -173,7 +179,7 @@ def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name:
 @EVERY_PLAYER
 @pytest.mark.parametrize("size", [1, 2])
 def test_chords_are_no_larger(name: str, size: int) -> None:
-    music = played(name, LargestChord(notes=size))
+    music = played(name, MaxChordSize(notes=size))
     assert max(map(largest_chord, music)) <= size
     if name != "points":
         assert max(map(largest_chord, played(name, notes=60))) > size
@@ -195,7 +201,7 @@ def test_on_the_grid(name: str) -> None:
     processors: tuple[Processor, ...] = (snap,)
     if name == "beats":
         # Bars of whole lines, and one metre, so that lines stay where they are.
-        processors = (Forbid(role="metre", values=(0, 1, *range(3, 15))), snap)
+        processors = (ForbidValues(role="metre", values=(0, 1, *range(3, 15))), snap)
     free = np.concatenate([off(notes) for notes in played(name, *processors[:-1], notes=60)])
     assert free.max() > 0.05
     step = next((f for f in player(name)[0].fields if f.role == "step"), None)
@@ -216,11 +222,11 @@ def test_on_the_grid(name: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_no_runs_come_back(name: str, n: int) -> None:
     few = PitchRange(low=60, high=69 if n > 1 else 127)
-    memory = 50
-    for notes in played(name, few, NoRepeat(n=n, memory=memory), notes=90):
+    history = 50
+    for notes in played(name, few, NoRepeatNGram(ngram_size=n, history=history), notes=90):
         heard = notes.pitch.tolist()
         for i in range(n, len(heard)):
-            before = heard[max(0, i - memory) : i]
+            before = heard[max(0, i - history) : i]
             runs = [before[k : k + n] for k in range(len(before) - n + 1)]
             assert heard[i - n + 1 : i + 1] not in runs
 
@@ -235,8 +241,8 @@ def test_played_pitches_are_rarer_by_the_penalty(name: str) -> None:
             total += len(heard)
         return back / total
 
-    assert share(RepetitionPenalty(penalty=1e4, memory=4)) < 0.25 * share()
-    assert share(RepetitionPenalty(penalty=1e-4, memory=4)) > share()
+    assert share(RepetitionPenalty(penalty=1e4, history=4)) < 0.25 * share()
+    assert share(RepetitionPenalty(penalty=1e-4, history=4)) > share()
 
 
 def density(music: Sequence[Notes]) -> float:
@@ -248,7 +254,7 @@ def test_density_comes_near_what_is_asked(name: str) -> None:
     free = density(played(name))
     for factor in (0.4, 2.5):
         rate = free * factor
-        steered = density(played(name, NoteDensity(rate=rate)))
+        steered = density(played(name, NoteDensity(notes_per_second=rate)))
         # What is said in numbers can be moved, but it stays as wide as it is.
         left = 0.9 if name in ("numbers", "mixtures") else 0.5
         assert abs(np.log(steered / rate)) < left * abs(np.log(factor)), (free, rate, steered)
@@ -266,8 +272,8 @@ def test_tempi_in_range() -> None:
 @EVERY_PLAYER
 def test_forbidden_pitches_and_velocities(name: str) -> None:
     usual = sorted(pitches(played(name, notes=60)))[::2]
-    forbid = Forbid(role="pitch", values=tuple(usual))
-    music = played(name, forbid, Forbid(role="velocity", values=(2, 18, 126)))
+    forbid = ForbidValues(role="pitch", values=tuple(usual))
+    music = played(name, forbid, ForbidValues(role="velocity", values=(2, 18, 126)))
     assert not pitches(music) & set(usual)
     velocities = {v // 4 for notes in music for v in notes.velocity.tolist()}
     assert not velocities & {0, 4, 31}
@@ -278,14 +284,14 @@ def test_all_of_them_at_once(name: str) -> None:
     chain = (
         Scale(name="F# minor pentatonic"),
         PitchRange(low=40, high=80),
-        PolyphonyCap(voices=3),
-        LargestChord(notes=2),
+        MaxPolyphony(notes=3),
+        MaxChordSize(notes=2),
         *(() if name == "beats" else (GridSnap(grid=0.1),)),
-        NoteDensity(rate=5.0),
+        NoteDensity(notes_per_second=5.0),
         RepetitionPenalty(),
         Temperature(temperature=1.2),
         TopK(k=60),
-        TopP(mass=0.9),
+        TopP(p=0.9),
     )
     for notes in played(name, *chain):
         assert {p % 12 for p in notes.pitch.tolist()} <= {6, 9, 11, 1, 4}
@@ -299,14 +305,14 @@ def test_all_of_them_at_once(name: str) -> None:
     "make",
     [
         lambda: Scale(name="C major"),
-        lambda: PolyphonyCap(voices=2),
-        lambda: NoRepeat(n=3),
-        lambda: NoteDensity(rate=3.0),
+        lambda: MaxPolyphony(notes=2),
+        lambda: NoRepeatNGram(ngram_size=3),
+        lambda: NoteDensity(notes_per_second=3.0),
     ],
 )
 def test_a_lane_plays_in_a_batch_what_it_plays_alone(make: Callable[[], Processor]) -> None:
     for name in ("step first", "events", "beats"):
-        alone = played(name, make(), lanes=1, notes=40)[0]
-        in_batch = played(name, make(), lanes=3, notes=40)[0]
+        alone = played(name, make(), batch_size=1, notes=40)[0]
+        in_batch = played(name, make(), batch_size=3, notes=40)[0]
         assert in_batch.pitch.tolist()[: len(alone)] == alone.pitch.tolist()
         assert in_batch.start.tolist()[: len(alone)] == alone.start.tolist()

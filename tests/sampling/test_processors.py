@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,19 @@ from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurat
 from notelstm.encoders.rows import PITCH, VELOCITY
 from notelstm.encoders.tracker import RowTracker
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field
-from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Normal, Point
-from notelstm.protocols import Prediction, Processor, View
+from notelstm.fields import Field, Row
+from notelstm.notes import Note, Notes
+from notelstm.predictions import Categorical, Normal, PointEstimate
+from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.sampling import (
-    Forbid,
+    ForbidValues,
     GridSnap,
-    LargestChord,
+    MaxChordSize,
+    MaxPolyphony,
     MinP,
-    NoRepeat,
+    NoRepeatNGram,
     NoteDensity,
     PitchRange,
-    PolyphonyCap,
     RepetitionPenalty,
     Scale,
     Temperature,
@@ -39,15 +39,18 @@ from notelstm.sampling import (
 )
 from notelstm.sampling.scales import MODES, note_number, pitch_classes
 from notelstm.testing import strategies
+from notelstm.tracker import Tracker
 
 STEP = LogTimeEncoder().fields[1]
 SECONDS = StepDurationEncoder().fields[1]
 EVENT = PerformanceEventEncoder().fields[0]
 
 
-def kept(processor: Processor, field: Field, prediction: Prediction, *views: View) -> Tensor:
+def kept(
+    processor: Processor, field: Field, prediction: Prediction, *contexts: SamplingContext
+) -> Tensor:
     """(B, C) which classes can still be drawn."""
-    got = processor(field, prediction, views)
+    got = processor(field, prediction, contexts)
     assert isinstance(got, Categorical)
     return got.logits > -torch.inf
 
@@ -56,17 +59,17 @@ def even(field: Field) -> Categorical:
     return Categorical(torch.zeros(1, field.classes or 0))
 
 
-def left(processor: Processor, field: Field, *views: View) -> list[int]:
+def left(processor: Processor, field: Field, *contexts: SamplingContext) -> list[int]:
     """The classes that one lane can still draw, when all were alike."""
-    return [int(c) for c in kept(processor, field, even(field), *views)[0].nonzero()]
+    return [int(c) for c in kept(processor, field, even(field), *contexts)[0].nonzero()]
 
 
-def lane(*rows: tuple[float, float, float], **known: float) -> View:
+def lane(*rows: tuple[float, float, float], **known: float) -> SamplingContext:
     """A lane that played pitch, step and duration of each row."""
     tracker = RowTracker(StepDurationEncoder())
     for row in rows:
         tracker.push(np.array(row, dtype=np.float32))
-    return View(known, tracker)
+    return SamplingContext(known, tracker)
 
 
 # What is likely
@@ -77,10 +80,10 @@ def lane(*rows: tuple[float, float, float], **known: float) -> View:
 def test_all_of_the_mass_drops_nothing_and_a_tiny_one_keeps_the_mode(
     logits: Tensor, legal: Tensor
 ) -> None:
-    prediction = Categorical(logits).masked(legal)
-    assert TopP(mass=1.0)(PITCH, prediction, ()) is prediction
+    prediction = Categorical(logits).constrained(legal)
+    assert TopP(p=1.0)(PITCH, prediction, ()) is prediction
     for tiny in (5e-324, 1e-9):
-        alone = kept(TopP(mass=tiny), PITCH, prediction)
+        alone = kept(TopP(p=tiny), PITCH, prediction)
         assert alone.sum(-1).tolist() == [1, 1, 1]
         assert alone.int().argmax(-1).tolist() == prediction.mode().tolist()
 
@@ -89,9 +92,9 @@ def test_all_of_the_mass_drops_nothing_and_a_tiny_one_keeps_the_mode(
 def test_top_p_keeps_the_fewest_classes_that_have_the_mass(
     logits: Tensor, legal: Tensor, mass: float
 ) -> None:
-    prediction = Categorical(logits).masked(legal)
+    prediction = Categorical(logits).constrained(legal)
     p = prediction.logits.double().softmax(-1)
-    for here, some in zip(kept(TopP(mass=mass), PITCH, prediction), p, strict=True):
+    for here, some in zip(kept(TopP(p=mass), PITCH, prediction), p, strict=True):
         assert float(some[here].sum()) >= mass - 1e-9
         fewer = float(some[here].sum() - some[here].min())
         assert fewer < mass + 1e-9
@@ -100,7 +103,7 @@ def test_top_p_keeps_the_fewest_classes_that_have_the_mass(
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3), st.integers(1, 20))
 def test_top_k_keeps_k_classes_or_ties(logits: Tensor, legal: Tensor, k: int) -> None:
-    prediction = Categorical(logits).masked(legal)
+    prediction = Categorical(logits).constrained(legal)
     for here, some in zip(kept(TopK(k=k), PITCH, prediction), prediction.logits, strict=True):
         possible = int((some > -torch.inf).sum())
         assert here.sum() >= min(k, possible)
@@ -110,7 +113,7 @@ def test_top_k_keeps_k_classes_or_ties(logits: Tensor, legal: Tensor, k: int) ->
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3), st.floats(0.0, 1.0))
 def test_min_p_keeps_what_is_not_much_rarer(logits: Tensor, legal: Tensor, ratio: float) -> None:
-    prediction = Categorical(logits).masked(legal)
+    prediction = Categorical(logits).constrained(legal)
     p = prediction.logits.double().softmax(-1)
     relative = p / p.amax(-1, keepdim=True)
     here = kept(MinP(ratio=ratio), PITCH, prediction)
@@ -124,7 +127,7 @@ def test_min_p_keeps_what_is_not_much_rarer(logits: Tensor, legal: Tensor, ratio
     ("make", "settings"),
     [
         (TopK, {"k": 1}),
-        (TopP, {"mass": 0.1}),
+        (TopP, {"p": 0.1}),
         (MinP, {"ratio": 1}),
         (Temperature, {"temperature": 2}),
     ],
@@ -134,9 +137,9 @@ def test_by_role(make: Any, settings: dict[str, Any]) -> None:
     pitch, velocity = Categorical(torch.randn(2, 128)), Categorical(torch.randn(2, 32))
     assert processor(PITCH, pitch, ()) is pitch
     assert processor(VELOCITY, velocity, ()) is not velocity
-    point = Point(torch.ones(2))
+    point = PointEstimate(torch.ones(2))
     assert processor(SECONDS, point, ()) is point
-    with pytest.raises(ConfigError, match="roles are pitch,"):
+    with pytest.raises(ConfigError, match=r"unknown role 'loudness'.*pitch,"):
         make(roles=("loudness",))
 
 
@@ -188,7 +191,9 @@ def test_scales_by_hand() -> None:
     "name", ["", "H minor", "C lower", "C###", "Cm dorian", "000000000000", "10101", "dorian"]
 )
 def test_what_is_no_scale_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"a tonic and a mode, or twelve digits.*F# minor"):
+    with pytest.raises(
+        ConfigError, match=r"no such scale: .* tonic and a mode or twelve digits.*F# minor"
+    ):
         Scale(name=name)
 
 
@@ -208,11 +213,14 @@ def test_what_is_no_pitch_is_refused(name: str | int) -> None:
 def test_scale_range_and_forbidden_values_by_hand() -> None:
     assert left(Scale(name="D dorian"), PITCH)[:5] == [0, 2, 4, 5, 7]
     assert left(PitchRange(low="C4", high=62), PITCH) == [60, 61, 62]
-    assert left(Forbid(role="pitch", values=range(1, 128)), PITCH) == [0]  # type: ignore[arg-type]
+    assert left(ForbidValues(role="pitch", values=range(1, 128)), PITCH) == [0]  # type: ignore[arg-type]
     # A class of four velocities goes as a whole.
-    assert set(range(32)) - set(left(Forbid(role="velocity", values=(5, 127)), VELOCITY)) == {1, 31}
+    assert set(range(32)) - set(left(ForbidValues(role="velocity", values=(5, 127)), VELOCITY)) == {
+        1,
+        31,
+    }
     two = Field.categorical("v", "velocity", values=(40, 80))
-    assert left(Forbid(role="velocity", values=(40,)), two) == [1]
+    assert left(ForbidValues(role="velocity", values=(40,)), two) == [1]
     tempo = Field.categorical("tempo", "tempo", values=(60, 90, 120))
     assert left(TempoRange(slowest=80, fastest=100), tempo) == [1]
     assert left(TempoRange(slowest=110, fastest=111), tempo) == [2]
@@ -224,36 +232,44 @@ def test_of_events_only_note_ons_are_touched() -> None:
     for processor, stay in (
         (Scale(name="C major"), {k for k in on if k % 12 in (0, 2, 4, 5, 7, 9, 11)}),
         (PitchRange(low=60, high=61), {60, 61}),
-        (Forbid(role="pitch", values=(60,)), on - {60}),
+        (ForbidValues(role="pitch", values=(60,)), on - {60}),
     ):
         assert set(left(processor, EVENT)) == others | stay
     shifts = [k for k, event in enumerate(EVENT.events) if event.type == "shift"]
-    assert set(range(388)) - set(left(Forbid(role="step", values=(0.02,)), EVENT)) == {shifts[1]}
+    assert set(range(388)) - set(left(ForbidValues(role="step", values=(0.02,)), EVENT)) == {
+        shifts[1]
+    }
 
 
 def test_numbers_are_confined_to_a_range_and_to_the_nearest_end_of_what_was_possible() -> None:
     tempo = Field.continuous("tempo", "tempo", unit="quarter notes a minute", low=10, high=400)
     value = torch.tensor([50.0, 100.0, 300.0])
-    ranged = TempoRange(slowest=90, fastest=120)(tempo, Point(value), ())
+    ranged = TempoRange(slowest=90, fastest=120)(tempo, PointEstimate(value), ())
     assert ranged.mode().tolist() == [90, 100, 120]
-    normal = Normal(value, torch.ones(3)).masked((value - 5, value + 5))
+    normal = Normal(value, torch.ones(3)).constrained((value - 5, value + 5))
     assert TempoRange(slowest=90, fastest=120)(tempo, normal, ()).mode().tolist() == [55, 100, 295]
     pitch = Field.continuous("pitch", "pitch", unit="MIDI note", low=0, high=127)
-    assert PitchRange(low=60, high=70)(pitch, Point(value), ()).mode().tolist() == [60, 70, 70]
-    assert Scale()(pitch, Point(value), ()).mode().tolist() == value.tolist()
+    assert PitchRange(low=60, high=70)(pitch, PointEstimate(value), ()).mode().tolist() == [
+        60,
+        70,
+        70,
+    ]
+    assert Scale()(pitch, PointEstimate(value), ()).mode().tolist() == value.tolist()
 
 
 # Composition
 
 
 @given(
-    st.permutations([Scale(name="G major"), PitchRange(low=40, high=80), Forbid(values=(67.0,))]),
+    st.permutations(
+        [Scale(name="G major"), PitchRange(low=40, high=80), ForbidValues(values=(67.0,))]
+    ),
     strategies.masks(128, 2),
 )
 def test_masks_with_something_in_common_commute(chain: list[Processor], legal: Tensor) -> None:
     common = legal & (torch.arange(128) == 62)
     legal = legal | ~common.any(-1, keepdim=True) & (torch.arange(128) == 62)
-    prediction: Prediction = Categorical(torch.zeros(2, 128)).masked(legal)
+    prediction: Prediction = Categorical(torch.zeros(2, 128)).constrained(legal)
     for processor in chain:
         prediction = processor(PITCH, prediction, ())
     assert isinstance(prediction, Categorical)
@@ -285,22 +301,22 @@ def test_of_masks_with_nothing_in_common_the_first_holds() -> None:
 
 def test_no_repeat_by_hand() -> None:
     played = [60, 62, 64, 60, 62]
-    view = lane(*((pitch, 0.5, 0.4) for pitch in played))
+    context = lane(*((pitch, 0.5, 0.4) for pitch in played))
     every = set(range(128))
-    assert every - set(left(NoRepeat(n=3, memory=9), PITCH, view)) == {64}
-    assert every - set(left(NoRepeat(n=2, memory=9), PITCH, view)) == {64}
-    assert every - set(left(NoRepeat(n=1, memory=9), PITCH, view)) == {60, 62, 64}
-    assert every - set(left(NoRepeat(n=4, memory=9), PITCH, view)) == set()
-    assert every - set(left(NoRepeat(n=3, memory=4), PITCH, view)) == set()
-    assert every - set(left(NoRepeat(n=6, memory=9), PITCH, view)) == set()
-    assert left(NoRepeat(n=1), PITCH, lane()) == list(range(128))
+    assert every - set(left(NoRepeatNGram(ngram_size=3, history=9), PITCH, context)) == {64}
+    assert every - set(left(NoRepeatNGram(ngram_size=2, history=9), PITCH, context)) == {64}
+    assert every - set(left(NoRepeatNGram(ngram_size=1, history=9), PITCH, context)) == {60, 62, 64}
+    assert every - set(left(NoRepeatNGram(ngram_size=4, history=9), PITCH, context)) == set()
+    assert every - set(left(NoRepeatNGram(ngram_size=3, history=4), PITCH, context)) == set()
+    assert every - set(left(NoRepeatNGram(ngram_size=6, history=9), PITCH, context)) == set()
+    assert left(NoRepeatNGram(ngram_size=1), PITCH, lane()) == list(range(128))
 
 
 def test_repetition_penalty_by_hand() -> None:
-    view = lane(*((pitch, 0.5, 0.4) for pitch in (60, 60, 62, 64)))
+    context = lane(*((pitch, 0.5, 0.4) for pitch in (60, 60, 62, 64)))
     logits = torch.randn(1, 128)
     weights = torch.rand(1, 128)
-    got = RepetitionPenalty(penalty=4.0, memory=3)(PITCH, Categorical(logits, weights), [view])
+    got = RepetitionPenalty(penalty=4.0, history=3)(PITCH, Categorical(logits, weights), [context])
     assert isinstance(got, Categorical)
     assert got.weights is not None
     odds = (got.logits - logits).exp()[0]
@@ -308,69 +324,109 @@ def test_repetition_penalty_by_hand() -> None:
         wanted = 0.25 if pitch in (60, 62, 64) else 1.0
         assert float(odds[pitch]) == pytest.approx(wanted, rel=1e-5)
         assert float(got.weights[0, pitch] / weights[0, pitch]) == pytest.approx(wanted, rel=1e-5)
-    alone = RepetitionPenalty(penalty=4.0, memory=1)(PITCH, Categorical(logits), [view])
+    alone = RepetitionPenalty(penalty=4.0, history=1)(PITCH, Categorical(logits), [context])
     assert isinstance(alone, Categorical)
     assert int((alone.logits != logits).sum()) == 1
 
 
-def test_trackers_that_do_not_recall_are_asked_for_their_notes() -> None:
-    class Plain:
-        """Only what every tracker has."""
+class Plain(Tracker):
+    """A tracker with the abstract methods alone."""
 
-        def __init__(self, good: Any) -> None:
-            self.notes: Callable[[], Notes] = good.notes
-            self.clock = good.clock
+    def __init__(self, good: Tracker) -> None:
+        super().__init__(good.fields)
+        self.good = good
 
+    @property
+    def num_notes(self) -> int:
+        return self.good.num_notes
+
+    @property
+    def time(self) -> float:
+        return self.good.time
+
+    def push(self, row: Row) -> None:
+        self.good.push(row)
+
+    def sounding(self, at: float) -> Set[int]:
+        return self.good.sounding(at)
+
+    def notes(self) -> Notes:
+        return self.good.notes()
+
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.pop_finished(include_sounding=include_sounding)
+
+
+def test_the_defaults_of_a_tracker_are_enough_for_most_processors() -> None:
     good = lane((60, 0, 1), (62, 0.5, 1), (64, 0.0, 1))
-    plain: Any = View({}, Plain(good.tracker))  # type: ignore[arg-type]
-    for processor in (NoRepeat(n=1), LargestChord(notes=2)):
-        field = PITCH if isinstance(processor, NoRepeat) else EVENT
+    plain = SamplingContext({}, Plain(good.tracker))
+    for processor in (NoRepeatNGram(ngram_size=1), MaxChordSize(notes=2)):
+        field = PITCH if isinstance(processor, NoRepeatNGram) else EVENT
         assert left(processor, field, plain) == left(processor, field, good)
-    with pytest.raises(FieldError, match=r"a Plain, which does not say.*StepTracker"):
-        left(PolyphonyCap(), STEP, plain)
+    with pytest.raises(FieldError, match=r"Plain has no method remaining\(\).*Implement remaining"):
+        left(MaxPolyphony(), STEP, plain)
+
+
+def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
+    good = lane((60, 0, 1), (62, 0.5, 1)).tracker
+    plain, rows = Plain(good.copy()), np.array([[64, 0.25, 1], [65, 0, 0.5]], dtype=np.float32)
+    assert plain.position == good.position == 0.5
+    assert plain.seconds_per_unit == good.seconds_per_unit
+    assert plain.closing_rows().shape == good.closing_rows().shape == (0, 3)
+    assert all(plain.allowed(field, {}) is None for field in plain.fields)
+    before = plain.copy()
+    plain.extend(rows)
+    good.extend(rows)
+    assert plain.notes() == good.notes()
+    assert list(plain.latest(3)) == list(good.latest(3)) == [(0.5, 62), (0.75, 64), (0.75, 65)]
+    assert before.num_notes == 2  # a copy goes its own way
+    with pytest.raises(FieldError, match=r"overlapping\(\)"):
+        plain.overlapping({})
 
 
 # Texture and time
 
 
 def test_the_cap_by_hand() -> None:
-    view = lane((60, 0, 1.0), (64, 0.5, 0.1), (67, 0.0, 0.3))  # left: 0.5, 0.1 and 0.3 s
+    context = lane((60, 0, 1.0), (64, 0.5, 0.1), (67, 0.0, 0.3))  # left: 0.5, 0.1 and 0.3 s
     values = np.array(STEP.values)
     for voices, least in ((1, 0.5), (2, 0.3), (3, 0.1), (4, 0.0)):
-        steps = values[left(PolyphonyCap(voices=voices), STEP, view)]
+        steps = values[left(MaxPolyphony(notes=voices), STEP, context)]
         assert steps.min() == pytest.approx(least)
         assert len(steps) == np.count_nonzero(values >= least - 1e-9)
-        point = PolyphonyCap(voices=voices)(SECONDS, Point(torch.zeros(1)), [view])
+        point = MaxPolyphony(notes=voices)(SECONDS, PointEstimate(torch.zeros(1)), [context])
         assert float(point.mode()) == pytest.approx(least, abs=1e-6)
     # With a step that is fixed too short, only what sounds can be struck.
-    short, long = (View({"step": step}, view.tracker) for step in (0.2, 0.4))
-    assert left(PolyphonyCap(voices=2), PITCH, short) == [60, 67]
-    assert left(PolyphonyCap(voices=2), PITCH, long) == list(range(128))
-    assert left(PolyphonyCap(voices=1), PITCH, view) == list(range(128))
+    short, long = (SamplingContext({"step": step}, context.tracker) for step in (0.2, 0.4))
+    assert left(MaxPolyphony(notes=2), PITCH, short) == [60, 67]
+    assert left(MaxPolyphony(notes=2), PITCH, long) == list(range(128))
+    assert left(MaxPolyphony(notes=1), PITCH, context) == list(range(128))
     # Of a pitch that was struck twice, the later end counts, once.
     twice = lane((60, 0, 1.0), (60, 0.5, 0.2), (67, 0.0, 0.1))
-    assert values[left(PolyphonyCap(voices=2), STEP, twice)].min() == pytest.approx(0.1)
-    assert values[left(PolyphonyCap(voices=1), STEP, twice)].min() == pytest.approx(0.5)
+    assert values[left(MaxPolyphony(notes=2), STEP, twice)].min() == pytest.approx(0.1)
+    assert values[left(MaxPolyphony(notes=1), STEP, twice)].min() == pytest.approx(0.5)
 
 
 def test_the_largest_chord_by_hand() -> None:
     chord, other = lane((60, 0, 1), (64, 0.5, 1), (67, 0, 1)), lane((60, 0, 1), (64, 0.5, 1))
-    assert left(LargestChord(notes=2), STEP, chord)[0] == 1
-    assert left(LargestChord(notes=3), STEP, chord)[0] == 0
-    assert left(LargestChord(notes=2), STEP, other)[0] == 0
-    point = LargestChord(notes=2)(SECONDS, Point(torch.zeros(1)), [chord])
+    assert left(MaxChordSize(notes=2), STEP, chord)[0] == 1
+    assert left(MaxChordSize(notes=3), STEP, chord)[0] == 0
+    assert left(MaxChordSize(notes=2), STEP, other)[0] == 0
+    point = MaxChordSize(notes=2)(SECONDS, PointEstimate(torch.zeros(1)), [chord])
     assert float(point.mode()) == pytest.approx(0.001)
 
 
 def test_the_grid_by_hand() -> None:
     steps = np.array(STEP.values)[left(GridSnap(grid=0.1), STEP, lane((60, 0, 1), (60, 0.13, 1)))]
     assert steps[:5].tolist() == pytest.approx([0, 0.07, 0.17, 0.27, 0.37])
-    point = GridSnap(grid=0.25)(SECONDS, Point(torch.tensor([0.3])), [lane((60, 0.1, 1))])
+    point = GridSnap(grid=0.25)(SECONDS, PointEstimate(torch.tensor([0.3])), [lane((60, 0.1, 1))])
     assert float(point.mode()) == pytest.approx(0.4)
-    still = GridSnap(grid=0.25)(SECONDS, Point(torch.tensor([0.0])), [lane((60, 0.5, 1))])
+    still = GridSnap(grid=0.25)(SECONDS, PointEstimate(torch.tensor([0.0])), [lane((60, 0.5, 1))])
     assert float(still.mode()) == 0
     # 0.1 and 0.2 are a little more than 0.3, and on its line all the same.
-    near = GridSnap(grid=0.1)(SECONDS, Point(torch.zeros(1)), [lane((60, 0.1, 1), (60, 0.2, 1))])
+    near = GridSnap(grid=0.1)(
+        SECONDS, PointEstimate(torch.zeros(1)), [lane((60, 0.1, 1), (60, 0.2, 1))]
+    )
     assert abs(float(near.mode())) < 1e-6
     beats = Field.categorical("step", "step", values=(0.0, 0.5, 1.0), unit="beat")
     assert left(GridSnap(), beats, lane()) == [0, 1, 2]
@@ -379,45 +435,45 @@ def test_the_grid_by_hand() -> None:
 @pytest.mark.parametrize(
     ("fast", "share"), [(lane(*[(60, 0.01, 0.1)] * 30), 0.4), (lane(*[(60, 2.0, 0.1)] * 30), 2.0)]
 )
-def test_density_bends_towards_what_makes_up_for_it(fast: View, share: float) -> None:
-    got = NoteDensity(rate=4.0)(STEP, even(STEP), [fast])
+def test_density_bends_towards_what_makes_up_for_it(fast: SamplingContext, share: float) -> None:
+    got = NoteDensity(notes_per_second=4.0)(STEP, even(STEP), [fast])
     wanted = STEP.values[int(got.mode())]
     assert wanted == pytest.approx(1.25, abs=0.05) if share < 1 else wanted == 0
     steady = lane(*[(60, 0.25, 0.1)] * 30)
-    level = NoteDensity(rate=4.0)(STEP, even(STEP), [steady])
+    level = NoteDensity(notes_per_second=4.0)(STEP, even(STEP), [steady])
     assert isinstance(level, Categorical)
     assert float(level.logits.std()) < 1e-3
     normal = Normal(torch.tensor([0.5]), torch.tensor([0.1]), torch.zeros(1))
-    moved = NoteDensity(rate=4.0)(SECONDS, normal, [fast])
+    moved = NoteDensity(notes_per_second=4.0)(SECONDS, normal, [fast])
     assert (float(moved.mode()) > 0.5) == (share < 1)
 
 
 SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
     (TopK, {"k": 0}, "whole number from 1"),
-    (TopP, {"mass": 0.0}, "above 0, up to 1"),
-    (TopP, {"mass": 1.1}, "above 0, up to 1"),
-    (TopP, {"mass": math.nan}, "above 0, up to 1"),
+    (TopP, {"p": 0.0}, "not above 0 and up to 1"),
+    (TopP, {"p": 1.1}, "not above 0 and up to 1"),
+    (TopP, {"p": math.nan}, "not above 0 and up to 1"),
     (MinP, {"ratio": -0.1}, "from 0 to 1"),
     (MinP, {"ratio": 1.1}, "from 0 to 1"),
-    (PitchRange, {"low": 61, "high": 60}, "low to high"),
-    (TempoRange, {"slowest": 0}, "slowest first"),
-    (TempoRange, {"slowest": 100, "fastest": 90}, "slowest first"),
-    (Forbid, {"role": "loudness"}, "roles are"),
-    (Forbid, {"values": (math.nan,)}, "finite"),
-    (NoRepeat, {"n": 0}, "from 1 to 1024"),
-    (NoRepeat, {"n": 2.5}, "whole number"),
-    (NoRepeat, {"memory": 1025}, "from 1 to 1024"),
+    (PitchRange, {"low": 61, "high": 60}, "is empty"),
+    (TempoRange, {"slowest": 0}, "tempo range from .* empty"),
+    (TempoRange, {"slowest": 100, "fastest": 90}, "tempo range from .* empty"),
+    (ForbidValues, {"role": "loudness"}, "unknown role"),
+    (ForbidValues, {"values": (math.nan,)}, "finite"),
+    (NoRepeatNGram, {"ngram_size": 0}, "from 1 to 1024"),
+    (NoRepeatNGram, {"ngram_size": 2.5}, "whole number"),
+    (NoRepeatNGram, {"history": 1025}, "from 1 to 1024"),
     (RepetitionPenalty, {"penalty": 0}, "from 1e-06 to 1e.06"),
     (RepetitionPenalty, {"penalty": math.inf}, "from 1e-06"),
-    (RepetitionPenalty, {"memory": 0}, "from 1 to 1024"),
-    (PolyphonyCap, {"voices": 0}, "from 1 to 128"),
-    (LargestChord, {"notes": 0}, "from 1 to 1024"),
+    (RepetitionPenalty, {"history": 0}, "from 1 to 1024"),
+    (MaxPolyphony, {"notes": 0}, "from 1 to 128"),
+    (MaxChordSize, {"notes": 0}, "from 1 to 1024"),
     (GridSnap, {"grid": 0.0001}, "from 0.001"),
     (GridSnap, {"grid": math.nan}, "from 0.001"),
     (GridSnap, {"unit": "bar"}, "s or beat"),
-    (NoteDensity, {"rate": 0}, "from 0.001 to 1000"),
+    (NoteDensity, {"notes_per_second": 0}, "from 0.001 to 1000"),
     (NoteDensity, {"strength": -1}, "from 0 to 1000"),
-    (NoteDensity, {"memory": 1025}, "from 1 to 1024"),
+    (NoteDensity, {"history": 1025}, "from 1 to 1024"),
 ]
 
 
@@ -431,7 +487,7 @@ def test_what_changes_nothing_returns_what_it_was_given() -> None:
     prediction = even(PITCH)
     idle: tuple[Processor, ...] = (
         Temperature(temperature=1.0),
-        TopP(mass=1.0),
+        TopP(p=1.0),
         MinP(ratio=0.0),
         RepetitionPenalty(penalty=1.0),
         NoteDensity(strength=0.0),
@@ -440,6 +496,6 @@ def test_what_changes_nothing_returns_what_it_was_given() -> None:
         for field in (PITCH, STEP):
             given = even(field)
             assert processor(field, given, [lane()]) is given
-    others: tuple[Processor, ...] = (PolyphonyCap(), LargestChord(), GridSnap())
+    others: tuple[Processor, ...] = (MaxPolyphony(), MaxChordSize(), GridSnap())
     for processor in others:
         assert processor(VELOCITY, prediction, [lane()]) is prediction

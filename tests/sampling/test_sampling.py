@@ -14,9 +14,9 @@ from torch import Tensor
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, Normal, Point
-from notelstm.protocols import Prediction, View
-from notelstm.sampling import Ancestral, Greedy, RawPitch, ShortestDuration, Temperature, Weighted
+from notelstm.predictions import Categorical, Normal, PointEstimate
+from notelstm.protocols import Prediction, SamplingContext
+from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Temperature, Weighted
 from notelstm.sampling.processors import allow_only
 from notelstm.testing import strategies
 
@@ -63,12 +63,14 @@ def test_temperature_sharpens_and_flattens(temperature: float) -> None:
     both = Categorical(LOGITS, WEIGHTS)
     wanted = (LOGITS / temperature).softmax(-1)
     assert near(shares(Ancestral(processors=(link,)), both), wanted)
-    tempered = WEIGHTS ** (1 / temperature)
-    assert near(shares(Weighted(processors=(link,)), both), tempered / tempered.sum())
+    with_temperature = WEIGHTS ** (1 / temperature)
+    assert near(
+        shares(Weighted(processors=(link,)), both), with_temperature / with_temperature.sum()
+    )
     normal = link(STEP, Normal(torch.zeros(1), torch.ones(1)), [])
     assert isinstance(normal, Normal)
     assert float(normal.sigma) == pytest.approx(math.sqrt(temperature))
-    point = Point(torch.zeros(1))
+    point = PointEstimate(torch.zeros(1))
     assert link(STEP, point, []).mode() is point.mode() or temperature != 1
 
 
@@ -83,7 +85,7 @@ def test_greedy_takes_the_mode_whatever_the_noise() -> None:
 def test_points_and_normals_are_drawn_by_all() -> None:
     lanes = noise()
     for sampler in (Ancestral(), Weighted()):
-        same = sampler(STEP, Point(torch.full((DRAWS,), 0.3)), lanes, [])
+        same = sampler(STEP, PointEstimate(torch.full((DRAWS,), 0.3)), lanes, [])
         assert torch.all(same == 0.3)
         normal = Normal(torch.full((DRAWS,), 2.0), torch.full((DRAWS,), 0.5))
         drawn = sampler(STEP, normal, lanes, [])
@@ -98,7 +100,9 @@ class Notes:
     name: str
     asked: list[str]
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         self.asked.append(f"{self.name} {field.name}")
         return prediction
 
@@ -114,19 +118,21 @@ def test_processors_are_applied_in_order(
     only = torch.zeros(5, dtype=torch.bool)
     only[2] = True
 
-    def third_class(field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def third_class(
+        field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         assert isinstance(prediction, Categorical)
-        return prediction.masked(only)
+        return prediction.constrained(only)
 
     confined = kind(processors=(third_class,))
     assert confined(PITCH, Categorical(LOGITS[None]), torch.zeros(1, 2), []).tolist() == [2]
 
 
 def test_short_durations_are_cut_off() -> None:
-    link = ShortestDuration(seconds=0.25)
-    for prediction in (Point(torch.tensor([-1.0, 0.1, 0.25, 2.0])),):
+    link = MinDuration(seconds=0.25)
+    for prediction in (PointEstimate(torch.tensor([-1.0, 0.1, 0.25, 2.0])),):
         assert link(DURATION, prediction, []).mode().tolist() == [0.25, 0.25, 0.25, 2.0]
-    drawn = link(DURATION, Normal(torch.zeros(DRAWS), torch.ones(DRAWS)), []).draw(noise())
+    drawn = link(DURATION, Normal(torch.zeros(DRAWS), torch.ones(DRAWS)), []).sample(noise())
     assert float(drawn.min()) == 0.25
     duration = CLASSES[2]
     classes = Categorical(torch.zeros(1, duration.classes or 0))
@@ -137,10 +143,10 @@ def test_short_durations_are_cut_off() -> None:
 
 
 def test_other_fields_keep_their_shortness() -> None:
-    link = ShortestDuration(seconds=0.25)
+    link = MinDuration(seconds=0.25)
     beats = Field.continuous("duration", "duration", unit="beat", low=0.0)
     for field in (PITCH, STEP, beats):
-        prediction = Point(torch.tensor([0.1]))
+        prediction = PointEstimate(torch.tensor([0.1]))
         assert link(field, prediction, []) is prediction
 
 
@@ -148,8 +154,8 @@ def test_no_class_long_enough_leaves_what_there_was() -> None:
     duration = CLASSES[2]
     only_short = torch.zeros(1, duration.classes or 0, dtype=torch.bool)
     only_short[0, :3] = True
-    confined = Categorical(torch.zeros(1, duration.classes or 0)).masked(only_short)
-    kept = ShortestDuration(seconds=5.0)(duration, confined, [])
+    confined = Categorical(torch.zeros(1, duration.classes or 0)).constrained(only_short)
+    kept = MinDuration(seconds=5.0)(duration, confined, [])
     assert isinstance(kept, Categorical)
     assert torch.equal(kept.probabilities, confined.probabilities)
 
@@ -158,8 +164,9 @@ def test_no_class_long_enough_leaves_what_there_was() -> None:
 def test_allowing_only_some_never_leaves_nothing(
     logits: Tensor, possible: Tensor, allowed: Tensor
 ) -> None:
-    before = Categorical(logits).masked(possible)
+    before = Categorical(logits).constrained(possible)
     after = allow_only(before, allowed)
+    assert isinstance(after, Categorical)
     left = after.logits > -math.inf
     for lane in range(3):
         both = possible[lane] & allowed[lane]
@@ -169,11 +176,11 @@ def test_allowing_only_some_never_leaves_nothing(
 
 def test_settings_are_checked() -> None:
     for temperature in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ConfigError, match=r"temperature is a number from.*greedy"):
+        with pytest.raises(ConfigError, match=r"temperature .* is not a number from.*greedy"):
             Temperature(temperature=temperature)
     for seconds in (-0.1, math.inf, math.nan):
-        with pytest.raises(ConfigError, match="shortest duration is a number from 0 to 3600"):
-            ShortestDuration(seconds=seconds)
+        with pytest.raises(ConfigError, match="is not a number from 0 to 3600"):
+            MinDuration(seconds=seconds)
 
 
 def test_raw_pitch_undoes_the_scaling_of_pitch_alone() -> None:

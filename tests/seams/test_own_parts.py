@@ -23,7 +23,7 @@ from notelstm.losses import CompositeLoss, Likelihood
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, View
+from notelstm.protocols import Prediction, SamplingContext
 from notelstm.recipes import Recipe, expressive, reference
 from notelstm.sampling import Ancestral
 from notelstm.testing.makers import long_piece
@@ -47,9 +47,9 @@ class PlainEncoder:
 
 
 def plain_sampler(
-    field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+    field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
 ) -> Tensor:
-    return prediction.draw(noise)
+    return prediction.sample(noise)
 
 
 def plain_term(prediction: Prediction, target: Tensor) -> Tensor:
@@ -69,11 +69,11 @@ class Uniform(nn.Module):
     def __init__(self, *, fields: Sequence[Field]) -> None:
         super().__init__()
         self.fields = tuple(fields)
-        self.order = tuple(field.name for field in fields)
+        self.field_order = tuple(field.name for field in fields)
         self.config: Mapping[str, Any] = {"fields": self.fields}
 
-    def start(self, batch: int) -> tuple[Nothing, Nothing]:
-        return Nothing(torch.zeros(batch, 1)), Nothing(torch.zeros(batch))
+    def initial_state(self, batch_size: int) -> tuple[Nothing, Nothing]:
+        return Nothing(torch.zeros(batch_size, 1)), Nothing(torch.zeros(batch_size))
 
     def forward(self, rows: Tensor, state: Nothing) -> tuple[Nothing, Nothing]:
         return Nothing(rows[..., 0]), state
@@ -156,18 +156,20 @@ def session(**options: Any) -> Session:
     [lambda p: p.mode().unsqueeze(1), lambda p: p.mode().numpy(), lambda p: 3, lambda p: None],
 )
 def test_a_sampler_that_gives_no_tensor_of_lanes_is_told_so(drawn: Any) -> None:
-    def odd(field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]) -> Tensor:
+    def odd(
+        field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
+    ) -> Tensor:
         return cast(Tensor, drawn(prediction))
 
-    with pytest.raises(ShapeError, match=r"an entry for each lane, \(2,\).*field 'pitch'"):
-        session(sampler=odd, lanes=2).next()
+    with pytest.raises(ShapeError, match=r"tensor of shape \(2,\).*field 'pitch'"):
+        session(sampler=odd, batch_size=2).next()
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (np.zeros(4), r"shape \(N, 4\)"),
-        (np.full((2, 4), 500), "pitch is a whole number"),
+        (np.zeros(4), r"not \(N, 4\)"),
+        (np.full((2, 4), 500), "pitch 500 is not a whole number"),
         (np.full((2, 4), np.nan), "row 0"),
     ],
 )
@@ -178,7 +180,7 @@ def test_rows_that_are_none_are_not_read(rows: Any, words: str) -> None:
 
 def test_a_long_prompt_is_read_in_parts_with_the_same_result() -> None:
     rows = CLASSES.encode(long_piece(np.random.default_rng(1), count=3000, seconds=600))
-    whole, parts = session(lanes=8), session(lanes=8)
+    whole, parts = session(batch_size=8), session(batch_size=8)
     whole.feed(rows.astype(np.float64))
     for row in np.array_split(rows, 70):
         parts.feed(row)
@@ -189,8 +191,8 @@ def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
     rows = CLASSES.encode(PIECE)
     torch.manual_seed(0)
     model = NoteLSTM(fields=CLASSES.fields, hidden=8)
-    model.lean = lambda: None  # type: ignore[method-assign]
-    together, alone = Session(model, CLASSES, Ancestral(), lanes=3), session()
+    model.numpy_step = lambda: None  # type: ignore[method-assign]
+    together, alone = Session(model, CLASSES, Ancestral(), batch_size=3), session()
     read: list[int] = []
     before = model.forward
 
@@ -212,15 +214,15 @@ def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
 def test_music_without_an_end_is_refused(seconds: float) -> None:
-    with pytest.raises(ConfigError, match="seconds is finite and at least 0"):
-        session().run(notes=None, seconds=seconds)
+    with pytest.raises(ConfigError, match=r"seconds .* is not a finite number"):
+        session().run(num_notes=None, seconds=seconds)
 
 
 def test_a_model_that_has_diverged_makes_no_music() -> None:
     model = NoteLSTM(fields=CLASSES.fields, hidden=8)
     with torch.no_grad():
-        model.begin[0] = float("nan")
-    with pytest.raises(DataError, match=r"parameters are finite.*begin"):
+        model.initial_context[0] = float("nan")
+    with pytest.raises(DataError, match=r"NaN or infinite.*initial_context"):
         Session(model, CLASSES, Ancestral())
 
 

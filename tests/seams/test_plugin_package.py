@@ -70,7 +70,7 @@ def test_trained_by_name_and_missed_where_it_is_not_installed(site: Path, tmp_pa
     trained = machine.run(
         *["notelstm", "train", str(GOLDEN), "-o", "model.notelstm", "--recipe", "intervals"],
         *["--epochs", "2", "--set", "options.hidden=16", "encoder.anchor=64"],
-        *["sampler.processors=[{name='small-leaps', semitones=5}, {name='shortest-duration'}]"],
+        *["sampler.processors=[{name='small-leaps', semitones=5}, {name='min-duration'}]"],
     )
     assert trained.returncode == 0, trained.stderr
     generated = machine.run(
@@ -88,5 +88,5 @@ def test_trained_by_name_and_missed_where_it_is_not_installed(site: Path, tmp_pa
     assert "Install the package notelstm-intervals" in line
     assert "pip install" not in line
     assert not (tmp_path / "other.mid").exists()
-    with pytest.raises(PluginError, match=r"saved with notelstm-intervals 0\.1\.0"):
+    with pytest.raises(PluginError, match=r"package notelstm-intervals 0\.1\.0"):
         notelstm.load(tmp_path / "model.notelstm")

@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
 from notelstm.testing.measure_checks import MEASURE_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
+from notelstm.tracker import Tracker as BaseTracker
 
 Encode = Callable[[Notes], Rows]
 Decode = Callable[[Rows], Notes]
@@ -62,20 +63,21 @@ class PatchedTracking(Patched):
         return self.make(Patched(self.inner))
 
 
-class Tracker:
+class Tracker(BaseTracker):
     """A good tracker, to be broken in one place."""
 
     def __init__(self, encoder: NoteEncoder) -> None:
+        super().__init__(encoder.fields)
         self.encoder = encoder
         self.good = RowTracker(encoder)
 
     @property
-    def n(self) -> int:
-        return self.good.n
+    def num_notes(self) -> int:
+        return self.good.num_notes
 
     @property
-    def clock(self) -> float:
-        return self.good.clock
+    def time(self) -> float:
+        return self.good.time
 
     def push(self, row: Row) -> None:
         self.good.push(row)
@@ -83,42 +85,42 @@ class Tracker:
     def sounding(self, at: float) -> Set[int]:
         return self.good.sounding(at)
 
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        return self.good.legal(field, known)
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        return self.good.allowed(field, known)
 
-    def closing(self) -> Rows:
-        return self.good.closing()
+    def closing_rows(self) -> Rows:
+        return self.good.closing_rows()
 
     def notes(self) -> Notes:
         return self.good.notes()
 
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        return self.good.forget(everything=everything)
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.pop_finished(include_sounding=include_sounding)
 
-    def copy(self) -> Tracker:
+    def copy(self) -> Self:
         twin = copy.copy(self)
         twin.good = self.good.copy()
         return twin
 
 
 class IsItsOwnCopy(Tracker):
-    def copy(self) -> Tracker:
+    def copy(self) -> Self:
         return self
 
 
 class StartsAfresh(Tracker):
-    def copy(self) -> Tracker:
+    def copy(self) -> Self:
         return type(self)(self.encoder)
 
 
 class GivesOutTwice(Tracker):
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        return self.good.copy().forget(everything=everything)
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return self.good.copy().pop_finished(include_sounding=include_sounding)
 
 
 class GivesOutAnotherNote(Tracker):
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        return [(i, note._replace(pitch=60)) for i, note in self.good.forget()]
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        return [(i, note._replace(pitch=60)) for i, note in self.good.pop_finished()]
 
 
 class TakesInTheFirst(Tracker):
@@ -133,8 +135,8 @@ class CountsOneMore(Tracker):
 
 class ClockIsSlow(Tracker):
     @property
-    def clock(self) -> float:
-        return 0.5 * self.good.clock
+    def time(self) -> float:
+        return 0.5 * self.good.time
 
 
 class Deaf(Tracker):
@@ -143,7 +145,7 @@ class Deaf(Tracker):
 
 
 class NoHighNotes(Tracker):
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         return np.arange(128) < 127 if field.role == "pitch" else None
 
 
@@ -151,12 +153,12 @@ class Recalling(Tracker):
     """A good tracker that offers everything, to be broken in one place."""
 
     @property
-    def place(self) -> float:
-        return self.good.place
+    def position(self) -> float:
+        return self.good.position
 
     @property
-    def pace(self) -> float:
-        return self.good.pace
+    def seconds_per_unit(self) -> float:
+        return self.good.seconds_per_unit
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         return self.good.latest(count)
@@ -180,7 +182,7 @@ class RecallsAnotherTime(Recalling):
 
 class Hurries(Recalling):
     @property
-    def pace(self) -> float:
+    def seconds_per_unit(self) -> float:
         return 0.5
 
 
@@ -191,7 +193,7 @@ class StopsAtOnce(Recalling):
 
 class HearsTheLastOnset(Recalling):
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        return self.good.sounding(self.good.clock) if known else None
+        return self.good.sounding(self.good.time) if known else None
 
 
 class KnowsBefore(Recalling):
@@ -200,7 +202,7 @@ class KnowsBefore(Recalling):
 
 
 class NeverCloses(Tracker):
-    def closing(self) -> Rows:
+    def closing_rows(self) -> Rows:
         return np.array([[60, 0, 1]], dtype=np.float32)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from notelstm.errors import ShapeError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, Point
+from notelstm.predictions import Categorical, PointEstimate
 from notelstm.protocols import LossTerm, Prediction
 from notelstm.testing import check_loss_term
 from notelstm.testing.loss_checks import LOSS_CLAUSES
@@ -19,7 +19,7 @@ PITCH = Field.categorical("pitch", "pitch", values=range(5))
 
 def errors(prediction: Prediction, target: Tensor) -> Tensor:
     """(S,) squared errors; refuses other shapes."""
-    assert isinstance(prediction, Point)
+    assert isinstance(prediction, PointEstimate)
     if prediction.value.shape != target.shape:
         raise ShapeError("shapes are equal")
     return (prediction.value - target) ** 2
@@ -31,12 +31,12 @@ def good(prediction: Prediction, target: Tensor) -> Tensor:
 
 def broadcasts(prediction: Prediction, target: Tensor) -> Tensor:
     """The original's fault: (N, 1) against (N,) is (N, N)."""
-    assert isinstance(prediction, Point)
+    assert isinstance(prediction, PointEstimate)
     return ((prediction.value - target) ** 2).mean()
 
 
 def broadcasts_a_scalar(prediction: Prediction, target: Tensor) -> Tensor:
-    assert isinstance(prediction, Point)
+    assert isinstance(prediction, PointEstimate)
     if target.shape not in (prediction.value.shape, ()):
         raise ShapeError("shapes are equal")
     return ((prediction.value - target) ** 2).mean()

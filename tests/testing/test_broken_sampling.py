@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, Normal, Point
-from notelstm.protocols import Prediction, Processor, Sampler, View
+from notelstm.predictions import Categorical, Normal, PointEstimate
+from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.sampling import Temperature
 from notelstm.testing import check_processor, check_sampler
 from notelstm.testing.processor_checks import PROCESSOR_CLAUSES
@@ -24,29 +24,29 @@ def sampler(draw: Draw) -> Sampler:
     """A sampler that draws classes in a broken way, and values in the good one."""
 
     def sample(
-        field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
     ) -> Tensor:
         if field.is_categorical:
             return draw(field, prediction, noise)
-        return prediction.draw(noise)
+        return prediction.sample(noise)
 
     return sample
 
 
 def good(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
-    return prediction.draw(noise)
+    return prediction.sample(noise)
 
 
 def one_too_high(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
-    return prediction.draw(noise) + 1
+    return prediction.sample(noise) + 1
 
 
 def as_float(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
-    return prediction.draw(noise).float()
+    return prediction.sample(noise).float()
 
 
 def as_column(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
-    return prediction.draw(noise).unsqueeze(1)
+    return prediction.sample(noise).unsqueeze(1)
 
 
 def ignores_the_mask(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
@@ -59,27 +59,27 @@ def own_randomness(field: Field, prediction: Prediction, noise: Tensor) -> Tenso
 
 
 def first_noise_for_all(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
-    return prediction.draw(noise[:1].expand_as(noise))
+    return prediction.sample(noise[:1].expand_as(noise))
 
 
 def spends_its_noise(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
-    drawn = prediction.draw(noise)
+    drawn = prediction.sample(noise)
     noise.zero_()
     return drawn
 
 
 def writes_in_the_logits(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
     assert isinstance(prediction, Categorical)
-    drawn = prediction.draw(noise)
+    drawn = prediction.sample(noise)
     prediction.logits[:, 0] = 0
     return drawn
 
 
 def wants_a_view(
-    field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+    field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
 ) -> Tensor:
-    assert views[0].tracker.n >= 0
-    return prediction.draw(noise)
+    assert contexts[0].tracker.num_notes >= 0
+    return prediction.sample(noise)
 
 
 BROKEN_SAMPLERS: list[tuple[str, Sampler]] = [
@@ -116,50 +116,52 @@ def test_every_clause_has_a_broken_sampler() -> None:
     assert names == {clause for clause, _ in BROKEN_SAMPLERS}
 
 
-Change = Callable[[Categorical, Sequence[View]], Categorical]
+Change = Callable[[Categorical, Sequence[SamplingContext]], Categorical]
 
 
 def processor(change: Change) -> Processor:
     """A processor that changes classes in a broken way, and leaves values alone."""
 
-    def process(field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
-        return change(prediction, views) if isinstance(prediction, Categorical) else prediction
+    def process(
+        field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        return change(prediction, contexts) if isinstance(prediction, Categorical) else prediction
 
     return process
 
 
-def same(prediction: Categorical, views: Sequence[View]) -> Categorical:
+def same(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     return prediction
 
 
-def in_place(prediction: Categorical, views: Sequence[View]) -> Categorical:
+def in_place(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     prediction.logits.mul_(2)
     return prediction
 
 
-def only_one_lane(prediction: Categorical, views: Sequence[View]) -> Categorical:
+def only_one_lane(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     return Categorical(prediction.logits[:1])
 
 
-def one_class_less(prediction: Categorical, views: Sequence[View]) -> Categorical:
+def one_class_less(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     return Categorical(torch.cat([prediction.logits, prediction.logits[:, :1]], dim=1))
 
 
-def empties_the_mask(prediction: Categorical, views: Sequence[View]) -> Categorical:
+def empties_the_mask(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     logits = prediction.logits.clone()
     logits[:, 0] = -torch.inf
     return Categorical(logits)
 
 
-def smooths(prediction: Categorical, views: Sequence[View]) -> Categorical:
+def smooths(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     return Categorical(prediction.logits.clamp_min(-10))
 
 
-def by_the_crowd(prediction: Categorical, views: Sequence[View]) -> Categorical:
-    return prediction.tempered(float(len(views)))
+def by_the_crowd(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
+    return prediction.with_temperature(float(len(contexts)))
 
 
-def random(prediction: Categorical, views: Sequence[View]) -> Categorical:
+def random(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     return Categorical(prediction.logits + 1e-9 * torch.rand(()))
 
 
@@ -169,18 +171,24 @@ class GrowsCold:
     def __init__(self) -> None:
         self.temperature = 1.0
 
-    def __call__(self, prediction: Categorical, views: Sequence[View]) -> Categorical:
+    def __call__(self, prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
         self.temperature *= 1 - 1e-7
-        return prediction.tempered(self.temperature)
+        return prediction.with_temperature(self.temperature)
 
 
 def values_below_their_bounds(
-    field: Field, prediction: Prediction, views: Sequence[View]
+    field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
 ) -> Prediction:
-    return Point(prediction.value - 20) if isinstance(prediction, Point) else prediction
+    return (
+        PointEstimate(prediction.value - 20)
+        if isinstance(prediction, PointEstimate)
+        else prediction
+    )
 
 
-def unbounded(field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+def unbounded(
+    field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+) -> Prediction:
     if isinstance(prediction, Normal):
         return Normal(prediction.mean, prediction.sigma)
     return prediction

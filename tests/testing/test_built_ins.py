@@ -18,26 +18,27 @@ from notelstm.encoders import (
     PerformanceEventEncoder,
     StepDurationEncoder,
 )
+from notelstm.encoders.tracker import TrackingEncoder
 from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.notes import BeatMap, Notes
-from notelstm.predictions import Normal, Point
-from notelstm.protocols import Processor, Sampler, TrackingEncoder, View
+from notelstm.predictions import Normal, PointEstimate
+from notelstm.protocols import Processor, Sampler, SamplingContext
 from notelstm.sampling import (
     Ancestral,
-    Forbid,
+    ForbidValues,
     Greedy,
     GridSnap,
-    LargestChord,
+    MaxChordSize,
+    MaxPolyphony,
+    MinDuration,
     MinP,
-    NoRepeat,
+    NoRepeatNGram,
     NoteDensity,
     PitchRange,
-    PolyphonyCap,
     RepetitionPenalty,
     Scale,
-    ShortestDuration,
     Temperature,
     TempoRange,
     TopK,
@@ -176,7 +177,7 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     torch.manual_seed(0)
     check_model(
         ThreeHeadLSTM(
-            fields=STEP_DURATION, hidden=16, layers=layers, sigmoid=faults, point_times=faults
+            fields=STEP_DURATION, hidden=16, layers=layers, sigmoid=faults, point_estimates=faults
         )
     )
 
@@ -185,14 +186,14 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     ("fields", "settings"),
     [
         (STEP_DURATION, {}),
-        (LOG_TIME, {"order": ORDER, "dropout": 0.5}),
+        (LOG_TIME, {"field_order": ORDER, "dropout": 0.5}),
         (EVENTS, {"layers": 2}),
         (BEATS, {}),
-        (STEP_DURATION, {"sounding": True, "head": 0, "dropout": 0.5, "layers": 2}),
-        (STEP_DURATION, {"times": "mixture", "components": 3}),
-        (LOG_TIME, {"sounding": True, "head": 5, "order": ORDER}),
-        (LOG_TIME, {"sounding": True}),
-        (EVENTS, {"sounding": True, "head": 0}),
+        (STEP_DURATION, {"sounding_features": True, "head": 0, "dropout": 0.5, "layers": 2}),
+        (STEP_DURATION, {"time_distribution": "mixture", "components": 3}),
+        (LOG_TIME, {"sounding_features": True, "head": 5, "field_order": ORDER}),
+        (LOG_TIME, {"sounding_features": True}),
+        (EVENTS, {"sounding_features": True, "head": 0}),
     ],
     ids=[
         "step-duration",
@@ -227,14 +228,14 @@ def test_losses() -> None:
     low = torch.tensor(0.0)
     check_loss_term(Likelihood(), step, make=lambda x: Normal(x, torch.ones_like(x), low))
     for pressure in (0.0, 10.0):
-        check_loss_term(PositivePressure(pressure=pressure), step, make=Point)
-        check_loss_term(AllPairs(pressure=pressure), step, make=Point)
+        check_loss_term(PositivePressure(pressure=pressure), step, make=PointEstimate)
+        check_loss_term(AllPairs(pressure=pressure), step, make=PointEstimate)
 
 
 @pytest.mark.parametrize("sampler", [Ancestral, Greedy, Weighted])
 @pytest.mark.parametrize(
     "processors",
-    [(), (Temperature(temperature=0.001),), (ShortestDuration(), Temperature(temperature=2.0))],
+    [(), (Temperature(temperature=0.001),), (MinDuration(), Temperature(temperature=2.0))],
     ids=["plain", "cold", "chain"],
 )
 def test_samplers(sampler: Any, processors: tuple[Processor, ...]) -> None:
@@ -254,17 +255,17 @@ def test_processors_are_saved_and_rebuilt() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 5.0])
 def test_shortest_duration(seconds: float) -> None:
-    check_processor(ShortestDuration(seconds=seconds), roles={"duration"})
+    check_processor(MinDuration(seconds=seconds), roles={"duration"})
 
 
-def in_lanes(encoder: TrackingEncoder, piece: Notes) -> list[View]:
+def in_lanes(encoder: TrackingEncoder, piece: Notes) -> list[SamplingContext]:
     """Six lanes that have come to different places in the rows of a piece."""
     rows, lanes = encoder.encode(piece), []
     for k in range(6):
         tracker = encoder.tracker()
         for row in rows[: len(rows) * k // 6]:
             tracker.push(row)
-        lanes.append(View({}, tracker))
+        lanes.append(SamplingContext({}, tracker))
     return lanes
 
 
@@ -277,26 +278,26 @@ IN_BARS = Notes(
 PROCESSORS: list[tuple[Processor, set[Role]]] = [
     (TopK(k=1), set()),
     (TopK(k=5), set()),
-    (TopP(mass=1e-9), set()),
-    (TopP(mass=0.5), set()),
+    (TopP(p=1e-9), set()),
+    (TopP(p=0.5), set()),
     (MinP(ratio=0.2), set()),
     (MinP(ratio=1), set()),
     (PitchRange(low=60, high=60), {"pitch"}),
     (Scale(name="F# dorian"), {"pitch"}),
     (TempoRange(slowest=100, fastest=101), {"tempo"}),
-    (Forbid(role="pitch", values=tuple(range(1, 128))), {"pitch"}),
-    (Forbid(role="duration", values=(0.001,)), {"duration"}),
-    (NoRepeat(n=1), {"pitch"}),
-    (NoRepeat(n=2), {"pitch"}),
+    (ForbidValues(role="pitch", values=tuple(range(1, 128))), {"pitch"}),
+    (ForbidValues(role="duration", values=(0.001,)), {"duration"}),
+    (NoRepeatNGram(ngram_size=1), {"pitch"}),
+    (NoRepeatNGram(ngram_size=2), {"pitch"}),
     (RepetitionPenalty(penalty=5), {"pitch"}),
-    (PolyphonyCap(voices=1), {"pitch", "step"}),
-    (PolyphonyCap(voices=3), {"pitch", "step"}),
-    (LargestChord(notes=1), {"step"}),
-    (LargestChord(notes=3), {"step"}),
+    (MaxPolyphony(notes=1), {"pitch", "step"}),
+    (MaxPolyphony(notes=3), {"pitch", "step"}),
+    (MaxChordSize(notes=1), {"step"}),
+    (MaxChordSize(notes=3), {"step"}),
     (GridSnap(), {"step"}),
     (GridSnap(unit="beat", grid=0.5), {"step", "position"}),
-    (NoteDensity(rate=100.0), {"step"}),
-    (NoteDensity(rate=0.01), {"step"}),
+    (NoteDensity(notes_per_second=100.0), {"step"}),
+    (NoteDensity(notes_per_second=0.01), {"step"}),
 ]
 """Each processor, and the roles that it changes; none for all."""
 
@@ -330,9 +331,9 @@ def test_no_built_in_is_left_out() -> None:
         "losses": {"likelihood", "positive-pressure", "all-pairs"},
         "samplers": {"ancestral", "greedy", "weighted"},
         "processors": {
-            *("temperature", "shortest-duration", "top-k", "top-p", "min-p", "pitch-range"),
-            *("scale", "tempo-range", "forbid", "no-repeat", "repetition-penalty"),
-            *("polyphony-cap", "largest-chord", "grid-snap", "note-density"),
+            *("temperature", "min-duration", "top-k", "top-p", "min-p", "pitch-range"),
+            *("scale", "tempo-range", "forbid-values", "no-repeat-ngram", "repetition-penalty"),
+            *("max-polyphony", "max-chord-size", "grid-snap", "note-density"),
         },
     }
     beside = {"losses": {"composite"}}  # a mapping of terms, not a term

@@ -69,7 +69,9 @@ def lanes(dropout: float, batch: int = 3) -> tuple[Any, Any, Any, Any]:
 
     changed = Augmented(batches=made(rows[:2]), fields=encoder.fields, transforms=(Transpose(),))
     torch.manual_seed(1)
-    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, sounding=True, dropout=dropout)
+    model = NoteLSTM(
+        fields=encoder.fields, hidden=8, embedding=4, sounding_features=True, dropout=dropout
+    )
     return model, CompositeLoss.for_fields(encoder.fields), changed, made(rows[2:])
 
 

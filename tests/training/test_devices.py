@@ -88,7 +88,7 @@ def pieces() -> list[Any]:
 @functools.cache
 def recipes() -> tuple[Recipe, ...]:
     small = override(expressive(hidden=8), {"window": 9, "batch": 3, "training": {"warmup": 2}})
-    every = reference(last_only=False, point_times=False)
+    every = reference(last_only=False, point_estimates=False)
     return (*(override(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
 
 

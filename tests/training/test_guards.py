@@ -146,7 +146,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 ADAM = {"optimizer": "adamw", "learning_rate": 0.01}
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("time_distribution", [1, 2])
 def test_a_run_goes_back_and_on_with_a_lower_rate(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, times: int
 ) -> None:
@@ -237,7 +237,7 @@ def test_a_resumed_run_goes_back_as_one_never_stopped(make: Make, tmp_path: Path
     [
         (TimeBudget, {"minutes": 0}),
         (TimeBudget, {"minutes": math.nan}),
-        (DivergenceGuard, {"times": 0}),
+        (DivergenceGuard, {"time_distribution": 0}),
         (DivergenceGuard, {"factor": 1.0}),
         (DivergenceGuard, {"rise": 0.0}),
     ],

@@ -28,7 +28,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("times", "chosen"),
+    ("time_distribution", "chosen"),
     [((2.0, 1.0), "bfloat16"), ((1.0, 1.0), "float32"), ((1.05, 1.0), "float32")],
 )
 def test_the_faster_one_is_taken(

@@ -242,7 +242,7 @@ def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path
         with pytest.raises(TrainingError, match=said):
             make().trainer(others, tmp_path).fit(study.batches, study.validation, resume=True)
     other = make()
-    other.model.begin = nn.Parameter(torch.zeros(9))
+    other.model.initial_context = nn.Parameter(torch.zeros(9))
     with pytest.raises(TrainingError, match=r"of this model.*size mismatch for begin"):
         other.trainer([EarlyStop(), BestKept()], tmp_path).fit(
             study.batches, study.validation, resume=True

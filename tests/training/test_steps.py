@@ -39,7 +39,7 @@ def pieces(*lengths: int) -> list[Any]:
 def whole_loss(model: NoteLSTM, rows: Any) -> Tensor:
     """The sum over a whole piece, one row after the other, written out plainly."""
     total = torch.zeros((), dtype=torch.float64)
-    context, state = model.start(1)
+    context, state = model.initial_state(1)
     for row in torch.from_numpy(rows).double():
         known = {field.name: row[i : i + 1] for i, field in enumerate(FIELDS)}
         for field in FIELDS:

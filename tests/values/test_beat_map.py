@@ -92,18 +92,65 @@ def test_shifted_by_hand() -> None:
     assert beats.shifted(0) == beats
 
 
+@given(beat_maps(), beat_maps(), st.floats(0, 60))
+def test_one_map_after_another(first: BeatMap, second: BeatMap, at: float) -> None:
+    both = first.followed_by(second, at)
+    before, after = np.linspace(0, at, 20), np.linspace(0, 60, 20)
+    if at > 1e-3:
+        assert np.allclose(both.beats_at(before), first.beats_at(before), atol=1e-4)
+    since = both.beats_at(at + after) - both.beats_at(at)
+    assert np.allclose(since, second.beats_at(after), atol=1e-4)
+
+
+def test_a_metre_that_is_stated_again_is_counted_on() -> None:
+    waltz: dict[str, Any] = {"numerators": [3], "denominators": [4]}
+    first = BeatMap(meter_beats=[0], **waltz)  # a bar is 1.5 s
+    again = BeatMap(tempi=[90], meter_beats=[1.01], **waltz)
+    assert first.followed_by(again, 4.0).meter_beats.tolist() == [0], "the bar line is at 4.5 s"
+    assert first.followed_by(again, 5.0).meter_beats.tolist() == [0, pytest.approx(11.01)]
+    assert first.followed_by(again, 0.0) == again
+
+
+def test_seconds_of_bars_by_hand() -> None:
+    assert [BeatMap().seconds_of_bars(bars) for bars in (0, 1, 3)] == [0, 2, 6]
+    # An upbeat of one beat, two bars of 3/4, then 4/4; 60 beats a minute.
+    beats = BeatMap(tempi=[60], meter_beats=[1.0, 7.0], numerators=[3, 4], denominators=[4, 4])
+    assert [beats.seconds_of_bars(bars) for bars in range(5)] == [1, 4, 7, 11, 15]
+    # A first metre stated in bar 3 is counted backwards to the start.
+    late = BeatMap(tempi=[60], meter_beats=[8.0], numerators=[4], denominators=[4])
+    assert [late.seconds_of_bars(bars) for bars in range(4)] == [0, 4, 8, 12]
+    # A bar that is cut short by a new metre counts as one.
+    cut = BeatMap(tempi=[60], meter_beats=[0, 6.0], numerators=[4, 3], denominators=[4, 4])
+    assert [cut.seconds_of_bars(bars) for bars in range(4)] == [0, 4, 6, 9]
+
+
+@given(beat_maps(), st.integers(0, 30))
+def test_bars_end_one_after_the_other_and_at_each_metre(beats: BeatMap, bars: int) -> None:
+    ends = np.array([beats.seconds_of_bars(k) for k in range(bars + 2)])
+    assert (np.diff(ends) > 0).all()
+    lines = beats.seconds_at(beats.meter_beats)
+    for line in np.unique(np.round(lines[lines < ends[-1]], 4)):
+        assert np.abs(ends - line).min() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"seconds": [], "tempi": []}, "starts at 0 s"),
-        ({"seconds": [1.0]}, "starts at 0 s"),
+        ({"seconds": [], "tempi": []}, "do not ascend from 0 s"),
+        ({"seconds": [1.0]}, "do not ascend from 0 s"),
         ({"seconds": [0.0, 0.0], "tempi": [60, 60]}, "ascend"),
-        ({"seconds": [0.0, 1.0]}, "tempi has one value a tempo, 2"),
+        ({"seconds": [0.0, 1.0]}, r"tempi has the shape \(1,\), not one value for each tempo"),
         ({"seconds": [0.0, np.inf], "tempi": [60, 60]}, "ascend"),
-        ({"meter_beats": [0], "numerators": [3, 4], "denominators": [4]}, "one value a metre, 1"),
-        ({"meter_beats": [np.nan], "numerators": [4], "denominators": [4]}, "metres start at 0"),
-        ({"meter_beats": [-1], "numerators": [4], "denominators": [4]}, "metres start at 0"),
-        ({"meter_beats": [4, 0], "numerators": [4, 3], "denominators": [4, 4]}, "metres start"),
+        (
+            {"meter_beats": [0], "numerators": [3, 4], "denominators": [4]},
+            r"numerators has the shape \(2,\)",
+        ),
+        ({"meter_beats": [np.nan], "numerators": [4], "denominators": [4]}, "metres do not ascend"),
+        ({"meter_beats": [-1], "numerators": [4], "denominators": [4]}, "metres do not ascend"),
+        (
+            {"meter_beats": [4, 0], "numerators": [4, 3], "denominators": [4, 4]},
+            "metres do not ascend",
+        ),
         ({"tempi": [0.0]}, "above 0"),
         ({"tempi": [np.inf]}, "finite"),
         ({"meter_beats": [0], "numerators": [0], "denominators": [4]}, "time signatures"),

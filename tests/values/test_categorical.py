@@ -38,7 +38,7 @@ def test_draws_match_the_probabilities(weighted: bool) -> None:
     n = 100_000
     noise = torch.rand(n, 2, generator=generator)
     prediction = Categorical(logits.expand(n, C), weights.expand(n, C))
-    drawn = prediction.draw_weighted(noise) if weighted else prediction.draw(noise)
+    drawn = prediction.sample_weighted(noise) if weighted else prediction.sample(noise)
     wanted = weights / weights.sum() if weighted else logits.softmax(-1)
     # 5 degrees of freedom: above 25.7 once in 10,000 fair draws; the generator is fixed.
     assert chi_square(drawn.bincount(minlength=C).double(), wanted.double()) < 25.7
@@ -46,92 +46,96 @@ def test_draws_match_the_probabilities(weighted: bool) -> None:
 
 @given(strategies.logits(C, B), strategies.masks(C, B), strategies.uniforms(B))
 def test_a_draw_is_legal_and_has_a_chance(logits: Tensor, legal: Tensor, noise: Tensor) -> None:
-    prediction = Categorical(logits, logits.sigmoid()).masked(legal)
-    for drawn in (prediction.draw(noise), prediction.draw_weighted(noise), prediction.mode()):
+    prediction = Categorical(logits, logits.sigmoid()).constrained(legal)
+    for drawn in (prediction.sample(noise), prediction.sample_weighted(noise), prediction.mode()):
         assert drawn.shape == (B,)
         assert drawn.dtype == torch.int64
         assert legal.gather(1, drawn[:, None]).all()
-    chance = prediction.probabilities.gather(1, prediction.draw(noise)[:, None])
+    chance = prediction.probabilities.gather(1, prediction.sample(noise)[:, None])
     assert (chance > 0).all()
 
 
 @given(strategies.logits(C, B), strategies.uniforms(B))
 def test_draws_use_the_first_uniform_and_each_lane_its_own(logits: Tensor, noise: Tensor) -> None:
-    drawn = Categorical(logits).draw(noise)
+    drawn = Categorical(logits).sample(noise)
     other = noise.clone()
     other[:, 1] = 0
-    assert torch.equal(drawn, Categorical(logits).draw(other))
+    assert torch.equal(drawn, Categorical(logits).sample(other))
     for i in range(B):
-        assert Categorical(logits[i : i + 1]).draw(noise[i : i + 1]) == drawn[i]
+        assert Categorical(logits[i : i + 1]).sample(noise[i : i + 1]) == drawn[i]
 
 
 @given(strategies.logits(C), st.floats(0, LAST, width=32), st.floats(0, LAST, width=32))
 def test_a_draw_is_the_inverse_distribution_function(logits: Tensor, a: float, b: float) -> None:
-    low, high = Categorical(logits.expand(2, C)).draw(noise_at(min(a, b), max(a, b)))
+    low, high = Categorical(logits.expand(2, C)).sample(noise_at(min(a, b), max(a, b)))
     assert low <= high
 
 
 def test_the_ends_of_the_noise() -> None:
     logits = torch.tensor([[-math.inf, 0.0, 1.0, -math.inf], [0.0, -90.0, -math.inf, -math.inf]])
-    assert Categorical(logits).draw(noise_at(0, 0)).tolist() == [1, 0]
-    assert Categorical(logits).draw(noise_at(LAST, LAST)).tolist() == [2, 0]
+    assert Categorical(logits).sample(noise_at(0, 0)).tolist() == [1, 0]
+    assert Categorical(logits).sample(noise_at(LAST, LAST)).tolist() == [2, 0]
     # A float64 uniform just below 1 becomes 1 when it is rounded to float32.
-    assert Categorical(logits).draw(noise_at(1, 1)).tolist() == [2, 0]
+    assert Categorical(logits).sample(noise_at(1, 1)).tolist() == [2, 0]
 
 
 def test_weights_decide_the_weighted_draw_alone() -> None:
     prediction = Categorical(torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
-    assert prediction.draw(noise_at(0.5)).item() == 0
-    assert prediction.draw_weighted(noise_at(0.5)).item() == 1
-    assert prediction.draw_weighted(noise_at(0.0)).item() == 1
-    assert Categorical(prediction.logits).draw_weighted(noise_at(0.5)).item() == 0
+    assert prediction.sample(noise_at(0.5)).item() == 0
+    assert prediction.sample_weighted(noise_at(0.5)).item() == 1
+    assert prediction.sample_weighted(noise_at(0.0)).item() == 1
+    assert Categorical(prediction.logits).sample_weighted(noise_at(0.5)).item() == 0
 
 
 def test_weights_that_are_all_0_leave_the_draw_to_the_softmax() -> None:
     prediction = Categorical(torch.tensor([[0.0, 5.0, 9.0]]), torch.tensor([[0.0, 0.0, 1.0]]))
     legal = torch.tensor([[True, True, False]])
-    assert prediction.masked(legal).draw_weighted(noise_at(0.5)).item() == 1
+    assert prediction.constrained(legal).sample_weighted(noise_at(0.5)).item() == 1
 
 
 @given(strategies.logits(C, B), st.floats(1e-3, 1e3))
 def test_tempering(logits: Tensor, temperature: float) -> None:
     prediction = Categorical(logits, logits.sigmoid())
-    tempered = prediction.tempered(temperature)
-    assert torch.allclose(tempered.probabilities, (logits / temperature).softmax(-1), atol=1e-6)
-    assert tempered.weights is not None
-    assert prediction.weights is not None
-    assert torch.equal(tempered.mode(), prediction.mode())
-    assert (tempered.weights.amax(-1) > 0).all()
-    # Tempered twice is tempered by the product.
-    twice = Categorical(logits).tempered(2.0).tempered(3.0)
+    with_temperature = prediction.with_temperature(temperature)
     assert torch.allclose(
-        twice.probabilities, Categorical(logits).tempered(6.0).probabilities, atol=1e-6
+        with_temperature.probabilities, (logits / temperature).softmax(-1), atol=1e-6
+    )
+    assert with_temperature.weights is not None
+    assert prediction.weights is not None
+    assert torch.equal(with_temperature.mode(), prediction.mode())
+    assert (with_temperature.weights.amax(-1) > 0).all()
+    # Tempered twice is with_temperature by the product.
+    twice = Categorical(logits).with_temperature(2.0).with_temperature(3.0)
+    assert torch.allclose(
+        twice.probabilities, Categorical(logits).with_temperature(6.0).probabilities, atol=1e-6
     )
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-320, 1e30])
 def test_no_temperature_is_too_low(temperature: float) -> None:
     logits = torch.tensor([[-3.0, 2.0, 1.9, -math.inf]])
-    tempered = Categorical(logits, logits.exp()).tempered(temperature)
-    assert torch.isfinite(tempered.probabilities).all()
+    with_temperature = Categorical(logits, logits.exp()).with_temperature(temperature)
+    assert torch.isfinite(with_temperature.probabilities).all()
     if temperature < 1:
-        assert tempered.draw(noise_at(LAST)).item() == 1
-        assert tempered.draw_weighted(noise_at(LAST)).item() == 1
-    assert tempered.probabilities[0, 3] == 0
+        assert with_temperature.sample(noise_at(LAST)).item() == 1
+        assert with_temperature.sample_weighted(noise_at(LAST)).item() == 1
+    assert with_temperature.probabilities[0, 3] == 0
 
 
 def test_masks_that_leave_nothing_together_are_refused() -> None:
-    first = Categorical(torch.zeros(1, 3)).masked(torch.tensor([[True, True, False]]))
-    assert first.masked(torch.tensor([[False, True, True]])).draw(noise_at(0.0)).item() == 1
+    first = Categorical(torch.zeros(1, 3)).constrained(torch.tensor([[True, True, False]]))
+    assert first.constrained(torch.tensor([[False, True, True]])).sample(noise_at(0.0)).item() == 1
     with pytest.raises(ShapeError, match=r"possible before.*allow_only"):
-        first.masked(torch.tensor([[False, False, True]]))
+        first.constrained(torch.tensor([[False, False, True]]))
 
 
 def test_tempered_weights_are_powers() -> None:
     weights = torch.tensor([[0.2, 0.4, 0.8]])
-    tempered = Categorical(weights.log(), weights).tempered(0.5).weights
-    assert tempered is not None
-    assert torch.allclose(tempered / tempered.sum(), weights**2 / (weights**2).sum())
+    with_temperature = Categorical(weights.log(), weights).with_temperature(0.5).weights
+    assert with_temperature is not None
+    assert torch.allclose(
+        with_temperature / with_temperature.sum(), weights**2 / (weights**2).sum()
+    )
 
 
 @given(strategies.logits(C, B))
@@ -157,16 +161,16 @@ def test_nll_has_any_leading_shape_and_no_other() -> None:
     flat = Categorical(logits.flatten(0, 1)).nll(target.flatten())
     assert torch.equal(Categorical(logits).nll(target).flatten(), flat)
     for wrong in (target[0], target[:, :1], target.unsqueeze(-1), torch.tensor(0)):
-        with pytest.raises(ShapeError, match="shape of the prediction"):
+        with pytest.raises(ShapeError, match="the prediction has"):
             Categorical(logits).nll(wrong)
 
 
 def test_masks_of_the_wrong_kind_are_refused() -> None:
     prediction = Categorical(torch.zeros(2, 3))
-    with pytest.raises(ShapeError, match="confined to classes"):
-        prediction.masked((torch.zeros(2), torch.ones(2)))
-    with pytest.raises(ShapeError, match="at least one class"):
-        prediction.masked(torch.tensor([[True, True, True], [False, False, False]]))
+    with pytest.raises(ShapeError, match="cannot constrain a categorical"):
+        prediction.constrained((torch.zeros(2), torch.ones(2)))
+    with pytest.raises(ShapeError, match="leaves no class"):
+        prediction.constrained(torch.tensor([[True, True, True], [False, False, False]]))
 
 
 WIDE = Field.categorical(
@@ -179,7 +183,7 @@ def test_cells_sum_to_1_by_brute_force(logits: Tensor) -> None:
     borders = [-math.inf, *torch.arange(-0.005, 6.01, 0.01, dtype=torch.float64).tolist(), math.inf]
     at = torch.tensor(borders, dtype=torch.float64).expand(2, -1).T
     prediction = Categorical(logits)
-    cells = torch.stack([prediction.mass(WIDE, a, b) for a, b in pairwise(at)])
+    cells = torch.stack([prediction.interval_prob(WIDE, a, b) for a, b in pairwise(at)])
     assert (cells >= 0).all()
     assert torch.allclose(cells.sum(0), torch.ones(2, dtype=torch.float64), atol=1e-9)
 
@@ -191,7 +195,7 @@ def test_a_class_has_its_probability_spread_evenly(logits: Tensor) -> None:
 
     def mass(low: float, high: float) -> float:
         ends = torch.tensor([[low], [high]], dtype=torch.float64)
-        return float(prediction.mass(WIDE, ends[0], ends[1]))
+        return float(prediction.interval_prob(WIDE, ends[0], ends[1]))
 
     for c, (a, b) in enumerate(pairwise(WIDE.edges)):
         assert mass(a, b) == pytest.approx(float(p[c]), abs=1e-9)
@@ -207,5 +211,5 @@ def test_a_class_has_its_probability_spread_evenly(logits: Tensor) -> None:
 
 def test_classes_without_edges_have_no_width() -> None:
     field = Field.categorical("pitch", "pitch", values=(60, 61))
-    with pytest.raises(FieldError, match="have edges"):
-        Categorical(torch.zeros(1, 2)).mass(field, torch.zeros(1), torch.ones(1))
+    with pytest.raises(FieldError, match="no edges"):
+        Categorical(torch.zeros(1, 2)).interval_prob(field, torch.zeros(1), torch.ones(1))

@@ -36,13 +36,16 @@ def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) ->
 
 
 def test_a_folder_in_the_way_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="the file can be written"), written_whole(tmp_path) as x:
+    with pytest.raises(OutputError, match="cannot write the file"), written_whole(tmp_path) as x:
         x.write_text("")
 
 
 def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(OutputError, match="got a device or a pipe"), written_whole(pipe) as beside:
+    with (
+        pytest.raises(OutputError, match="not a file but a device or a pipe"),
+        written_whole(pipe) as beside,
+    ):
         beside.write_text("")
     assert pipe.is_fifo()

@@ -15,7 +15,7 @@ from torch import Tensor
 from notelstm.errors import ShapeError
 from notelstm.fields import Field
 from notelstm.predictions import LogisticMixture
-from notelstm.protocols import Density
+from notelstm.protocols import HasLikelihood
 
 STEP = Field.continuous("step", "step", unit="s", low=0.0)
 LAST = 1 - 2**-24
@@ -38,7 +38,7 @@ def example(**options: Any) -> LogisticMixture:
 
 
 def mass(prediction: LogisticMixture, low: float, high: float) -> float:
-    return float(prediction.mass(STEP, one(low), one(high)))
+    return float(prediction.interval_prob(STEP, one(low), one(high)))
 
 
 numbers = st.floats(-6, 3)
@@ -56,7 +56,7 @@ mixtures = st.builds(
 
 
 def test_it_has_a_likelihood() -> None:
-    assert isinstance(example(), Density)
+    assert isinstance(example(), HasLikelihood)
 
 
 @given(mixtures)
@@ -78,7 +78,7 @@ def test_the_cells_that_are_trained_sum_to_1(prediction: LogisticMixture) -> Non
     wide = LogisticMixture(
         prediction.logits,
         prediction.mean,
-        prediction.spread,
+        prediction.scale,
         prediction.origin,
         one(low),
         one(low + 1.0),
@@ -107,9 +107,9 @@ def test_draws_match_the_distribution() -> None:
     drawn = LogisticMixture(
         alone.logits.float().expand(n, 3),
         alone.mean.float().expand(n, 2),
-        alone.spread.float().expand(n, 2),
+        alone.scale.float().expand(n, 2),
         high=torch.full((n,), 2.0),
-    ).draw(noise)
+    ).sample(noise)
     assert drawn.dtype == torch.float32
     # The atom, and what the first component has below it.
     chords = float((drawn == 0).double().mean())
@@ -124,7 +124,7 @@ def test_draws_match_the_distribution() -> None:
 def test_the_ends_of_the_noise_are_finite_and_legal(prediction: LogisticMixture) -> None:
     for first in (0.0, 0.5, LAST):
         for second in (0.0, 1e-300, LAST, 1 - 2**-53):
-            drawn = prediction.draw(torch.tensor([[first, second]], dtype=torch.float64))
+            drawn = prediction.sample(torch.tensor([[first, second]], dtype=torch.float64))
             assert bool(torch.isfinite(drawn))
             assert float(drawn) >= prediction.origin
             if prediction.low is not None:
@@ -138,7 +138,7 @@ def test_the_ends_of_the_noise_are_finite_and_legal(prediction: LogisticMixture)
 )
 def test_the_mode_is_the_likeliest_cell(weights: list[float], mode: float) -> None:
     base = example()
-    prediction = LogisticMixture(some(weights).log(), base.mean, base.spread / 10)
+    prediction = LogisticMixture(some(weights).log(), base.mean, base.scale / 10)
     assert float(prediction.mode()) == pytest.approx(mode, abs=1e-9)
     grid = torch.arange(300, dtype=torch.float64) / 100
     best = min(float(prediction.nll(one(float(x)))) for x in grid)
@@ -147,28 +147,28 @@ def test_the_mode_is_the_likeliest_cell(weights: list[float], mode: float) -> No
 
 def test_masking_moves_the_ends_in_and_never_out() -> None:
     prediction = example(high=one(1.0))
-    narrow = prediction.masked((one(0.05), one(5.0)))
+    narrow = prediction.constrained((one(0.05), one(5.0)))
     assert (narrow.low, narrow.high) == (one(0.05), one(1.0))
-    assert prediction.masked((one(-math.inf), one(math.inf))).low == one(0.0)
+    assert prediction.constrained((one(-math.inf), one(math.inf))).low == one(0.0)
     assert mass(narrow, -math.inf, 0.06) > 0.25
     noise = torch.tensor([[0.0, 0.5]])
-    assert float(narrow.draw(noise)) == 0.05
-    only = narrow.masked((one(0.3), one(0.3)))
+    assert float(narrow.sample(noise)) == 0.05
+    only = narrow.constrained((one(0.3), one(0.3)))
     assert float(only.mode()) == 0.3
     assert float(only.nll(one(0.3))) == pytest.approx(0, abs=1e-12)
-    with pytest.raises(ShapeError, match="confined to an interval"):
-        prediction.masked(torch.tensor([True]))
-    with pytest.raises(ShapeError, match="leaves at least one value"):
-        prediction.masked((one(0.4), one(0.3)))
+    with pytest.raises(ShapeError, match="a mask of classes"):
+        prediction.constrained(torch.tensor([True]))
+    with pytest.raises(ShapeError, match="interval is empty"):
+        prediction.constrained((one(0.4), one(0.3)))
 
 
 def test_tempering_sharpens_weights_and_tails() -> None:
-    sharp = example().tempered(0.5)
+    sharp = example().with_temperature(0.5)
     assert sharp.logits.softmax(-1)[0].tolist() == pytest.approx([1 / 6, 4 / 6, 1 / 6])
-    assert sharp.spread[0].tolist() == pytest.approx([0.2, 0.1])
+    assert sharp.scale[0].tolist() == pytest.approx([0.2, 0.1])
     noise = torch.rand(1, 2, generator=torch.Generator().manual_seed(0))
-    cold = example().tempered(1e-6)
-    assert float(cold.draw(noise)) == pytest.approx(0.1, abs=1e-4)
+    cold = example().with_temperature(1e-6)
+    assert float(cold.sample(noise)) == pytest.approx(0.1, abs=1e-4)
 
 
 TARGETS = (0.0, 0.003, 0.02, 0.5, 3.0, 30.0)
@@ -202,8 +202,8 @@ def test_extremes_are_finite_in_float32() -> None:
             ]
             for part in parts:
                 part.requires_grad_()
-            logits, mean, spread = parts
-            nll = LogisticMixture(logits, mean, spread).nll(torch.tensor(TARGETS))
+            logits, mean, scale = parts
+            nll = LogisticMixture(logits, mean, scale).nll(torch.tensor(TARGETS))
             torch.autograd.backward(nll.sum())
             assert bool(torch.isfinite(nll).all()), (level, width)
             for part in parts:
@@ -212,9 +212,9 @@ def test_extremes_are_finite_in_float32() -> None:
 
 
 def test_late_cells_are_as_exact_in_float32() -> None:
-    """A cell at 30 s is 0.0003 wide on the logarithmic scale."""
+    """A cell at 30 s is 0.0003 wide on the logarithmic offset."""
     wide = LogisticMixture(some([-50.0, 0.0]), some([3.4]), some([0.1]))
-    narrow = LogisticMixture(wide.logits.float(), wide.mean.float(), wide.spread.float())
+    narrow = LogisticMixture(wide.logits.float(), wide.mean.float(), wide.scale.float())
     assert float(narrow.nll(torch.tensor([30.0]))) == pytest.approx(
         float(wide.nll(one(30.0))), abs=1e-4
     )
@@ -231,8 +231,8 @@ def test_it_finds_chords_and_a_pulse() -> None:
     optimizer = torch.optim.Adam(parts, lr=0.05)
 
     def fitted() -> LogisticMixture:
-        logits, mean, spread = (part.expand(len(steps), -1) for part in parts)
-        return LogisticMixture(logits, mean, torch.exp(spread))
+        logits, mean, scale = (part.expand(len(steps), -1) for part in parts)
+        return LogisticMixture(logits, mean, torch.exp(scale))
 
     for _ in range(300):
         optimizer.zero_grad()
@@ -240,7 +240,7 @@ def test_it_finds_chords_and_a_pulse() -> None:
         optimizer.step()
     with torch.no_grad():
         atom = fitted().logits.softmax(-1)[0, 0]
-        drawn = fitted().draw(torch.rand(512, 2, generator=generator))
+        drawn = fitted().sample(torch.rand(512, 2, generator=generator))
     assert float(atom) == pytest.approx(0.5, abs=0.01)
     assert float((drawn == 0).float().mean()) == pytest.approx(0.5, abs=0.07)
     assert float(drawn[drawn > 0].median()) == pytest.approx(0.25, abs=0.02)

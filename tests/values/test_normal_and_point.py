@@ -1,4 +1,4 @@
-"""Normal and Point: draws, ends, likelihoods that are accurate far out."""
+"""Normal and PointEstimate: draws, ends, likelihoods that are accurate far out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from notelstm.errors import ShapeError
 from notelstm.fields import Field
-from notelstm.predictions import Normal, Point
-from notelstm.protocols import Density
+from notelstm.predictions import Normal, PointEstimate
+from notelstm.protocols import HasLikelihood
 
 STEP = Field.continuous("step", "step", unit="s", low=0.0)
 LAST = 1 - 2**-24
@@ -25,13 +25,13 @@ def one(value: float) -> Tensor:
 
 
 def mass(prediction: Normal, low: float, high: float) -> float:
-    return float(prediction.mass(STEP, one(low), one(high)))
+    return float(prediction.interval_prob(STEP, one(low), one(high)))
 
 
 def test_draws_match_the_distribution() -> None:
     n = 200_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
-    drawn = Normal(torch.full((n,), 2.0), torch.full((n,), 0.5)).draw(noise)
+    drawn = Normal(torch.full((n,), 2.0), torch.full((n,), 0.5)).sample(noise)
     assert drawn.dtype == torch.float32
     assert drawn.mean() == pytest.approx(2.0, abs=0.005)
     assert drawn.std() == pytest.approx(0.5, abs=0.005)
@@ -44,7 +44,7 @@ def test_what_falls_beyond_an_end_falls_on_it() -> None:
     n = 100_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
     prediction = Normal(torch.zeros(n), torch.ones(n), low=torch.zeros(n), high=torch.ones(n))
-    drawn = prediction.draw(noise)
+    drawn = prediction.sample(noise)
     assert drawn.min() == 0
     assert drawn.max() == 1
     assert float((drawn == 0).double().mean()) == pytest.approx(0.5, abs=0.01)
@@ -52,7 +52,7 @@ def test_what_falls_beyond_an_end_falls_on_it() -> None:
 
 
 def test_the_ends_of_the_noise_are_finite() -> None:
-    drawn = Normal(torch.zeros(2), torch.ones(2)).draw(torch.tensor([[0.0, 0.0], [LAST, 0.0]]))
+    drawn = Normal(torch.zeros(2), torch.ones(2)).sample(torch.tensor([[0.0, 0.0], [LAST, 0.0]]))
     assert torch.isfinite(drawn).all()
     assert drawn[0] < -5
     assert drawn[1] > 5
@@ -140,17 +140,17 @@ def test_a_whole_line_has_probability_1() -> None:
 
 def test_masking_moves_the_ends_in_and_never_out() -> None:
     prediction = Normal(one(0.0), one(1.0), low=one(-1.0), high=one(1.0))
-    narrow = prediction.masked((one(-0.5), one(5.0)))
+    narrow = prediction.constrained((one(-0.5), one(5.0)))
     assert (narrow.low, narrow.high) == (one(-0.5), one(1.0))
     assert narrow.mode() == 0
-    assert Normal(one(9.0), one(1.0)).masked((one(0.0), one(2.0))).mode() == 2
-    with pytest.raises(ShapeError, match="confined to an interval"):
-        prediction.masked(torch.tensor([True]))
+    assert Normal(one(9.0), one(1.0)).constrained((one(0.0), one(2.0))).mode() == 2
+    with pytest.raises(ShapeError, match="a mask of classes"):
+        prediction.constrained(torch.tensor([True]))
 
 
 def test_tempering_widens_by_the_root() -> None:
-    tempered = Normal(one(1.0), one(0.5)).tempered(4.0)
-    assert (float(tempered.mean), float(tempered.sigma)) == (1.0, 1.0)
+    with_temperature = Normal(one(1.0), one(0.5)).with_temperature(4.0)
+    assert (float(with_temperature.mean), float(with_temperature.sigma)) == (1.0, 1.0)
 
 
 def test_shapes_are_not_broadcast() -> None:
@@ -162,24 +162,26 @@ def test_shapes_are_not_broadcast() -> None:
 
 @given(st.floats(-5, 5, width=32), st.floats(0, LAST, width=32))
 def test_a_point_is_itself_whatever_the_noise(value: float, noise: float) -> None:
-    point = Point(torch.tensor([value]))
-    assert point.draw(torch.tensor([[noise, noise]])) == value
+    point = PointEstimate(torch.tensor([value]))
+    assert point.sample(torch.tensor([[noise, noise]])) == value
     assert point.mode() == value
-    assert point.tempered(3.0) is point
-    cut = point.masked((torch.tensor([-1.0]), torch.tensor([1.0])))
+    assert point.with_temperature(3.0) is point
+    cut = point.constrained((torch.tensor([-1.0]), torch.tensor([1.0])))
     assert cut.value == min(max(value, -1), 1)
 
 
 def test_a_point_has_no_density() -> None:
-    point = Point(torch.zeros(1))
-    assert not isinstance(point, Density)
-    assert isinstance(Normal(torch.zeros(1), torch.ones(1)), Density)
-    with pytest.raises(ShapeError, match="interval"):
-        point.masked(torch.tensor([True]))
+    point = PointEstimate(torch.zeros(1))
+    assert not isinstance(point, HasLikelihood)
+    assert isinstance(Normal(torch.zeros(1), torch.ones(1)), HasLikelihood)
+    with pytest.raises(ShapeError, match="mask of classes"):
+        point.constrained(torch.tensor([True]))
 
 
 def test_intervals_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ShapeError, match="leaves at least one value"):
-        Normal(one(0.0), one(1.0)).masked((one(0.0), one(1.0))).masked((one(2.0), one(3.0)))
-    with pytest.raises(ShapeError, match="leaves at least one value"):
-        Point(one(0.0)).masked((one(2.0), one(1.0)))
+    with pytest.raises(ShapeError, match="interval is empty"):
+        Normal(one(0.0), one(1.0)).constrained((one(0.0), one(1.0))).constrained(
+            (one(2.0), one(3.0))
+        )
+    with pytest.raises(ShapeError, match="interval is empty"):
+        PointEstimate(one(0.0)).constrained((one(2.0), one(1.0)))

@@ -92,33 +92,33 @@ def test_steps_and_durations_add_up(piece: Notes) -> None:
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"start": [0, -1]}, "start is 0 to inf"),
-        ({"start": [0, np.nan]}, "finite"),
-        ({"end": [1, np.inf]}, "finite"),
+        ({"start": [0, -1]}, "start -1 is not at least 0"),
+        ({"start": [0, np.nan]}, "infinite"),
+        ({"end": [1, np.inf]}, "infinite"),
         ({"end": [1, 0.5], "start": [0, 1]}, "note 1"),
-        ({"pitch": [60, 128]}, r"pitch is 0 to 127; got 128 \(note 1\)"),
-        ({"pitch": [-1, 60]}, r"got -1 \(note 0\)"),
-        ({"pitch": [60.5, 60]}, "pitch holds whole numbers"),
-        ({"pitch": [np.nan, 60]}, "pitch holds whole numbers"),
-        ({"pitch": [np.inf, 60]}, "pitch holds whole numbers"),
-        ({"pitch": [60]}, "pitch has one value a note, 2"),
+        ({"pitch": [60, 128]}, r"pitch 128 is not 0 to 127 \(note 1\)"),
+        ({"pitch": [-1, 60]}, r"pitch -1 is not .* \(note 0\)"),
+        ({"pitch": [60.5, 60]}, "is not a whole number"),
+        ({"pitch": [np.nan, 60]}, "is not a whole number"),
+        ({"pitch": [np.inf, 60]}, "is not a whole number"),
+        ({"pitch": [60]}, r"pitch has the shape \(1,\), not one value for each note"),
         ({"pitch": [[60], [60]]}, "shape"),
-        ({"pitch": ["a", "b"]}, "pitch is an array of numbers"),
-        ({"pitch": ["60", "64"]}, "pitch is an array of numbers"),
-        ({"pitch": np.array([60.5, 64], dtype=object)}, "pitch is an array of numbers"),
-        ({"pitch": [60, 2**70]}, "pitch is an array of numbers"),
-        ({"pitch": [60, 1e300]}, "pitch holds whole numbers"),
-        ({"pitch": None}, "pitch is an array of numbers"),
-        ({"end": None}, "end is an array of numbers"),
-        ({"start": None}, "start is an array of numbers"),
-        ({"start": [0, 1j]}, "start is an array of numbers"),
-        ({"start": [[0], [0, 1]]}, "start is an array of numbers"),
-        ({"end": torch.ones(2, requires_grad=True)}, "end is an array of numbers"),
-        ({"drum": [0, 2]}, "drum is true or false; got 2"),
-        ({"velocity": [0, 100]}, "velocity is 1 to 127"),
-        ({"velocity": 128}, "velocity is 1 to 127"),
-        ({"program": [0, 200]}, "program is 0 to 127"),
-        ({"track": [0, 1, 2]}, "track has one value a note"),
+        ({"pitch": ["a", "b"]}, "pitch is not an array of numbers"),
+        ({"pitch": ["60", "64"]}, "pitch is not an array of numbers"),
+        ({"pitch": np.array([60.5, 64], dtype=object)}, "pitch is not an array of numbers"),
+        ({"pitch": [60, 2**70]}, "pitch is not an array of numbers"),
+        ({"pitch": [60, 1e300]}, "is not a whole number"),
+        ({"pitch": None}, "pitch is not an array of numbers"),
+        ({"end": None}, "end is not an array of numbers"),
+        ({"start": None}, "start is not an array of numbers"),
+        ({"start": [0, 1j]}, "start is not an array of numbers"),
+        ({"start": [[0], [0, 1]]}, "start is not an array of numbers"),
+        ({"end": torch.ones(2, requires_grad=True)}, "end is not an array of numbers"),
+        ({"drum": [0, 2]}, "drum 2 is neither true nor false"),
+        ({"velocity": [0, 100]}, "velocity 0 is not 1 to 127"),
+        ({"velocity": 128}, "velocity 128 is not 1 to 127"),
+        ({"program": [0, 200]}, "program 200 is not 0 to 127"),
+        ({"track": [0, 1, 2]}, r"track has the shape \(3,\)"),
     ],
 )
 def test_what_is_no_piece_is_refused(columns: dict[str, Any], words: str) -> None:
@@ -175,13 +175,111 @@ def test_joining_plays_one_after_the_other(a: Notes, b: Notes, gap: float) -> No
     assert np.allclose(both.duration[len(a) :], b.duration)
 
 
-def test_optional_columns_survive_only_where_all_have_them() -> None:
-    with_track = Notes(start=[0], end=[1], pitch=[60], track=[3], program=[5], drum=[True])
-    without = Notes(start=[0], end=[1], pitch=[62])
-    both = Notes.merge([with_track, with_track])
-    assert both.track is not None
-    assert both.track.tolist() == [3, 3]
-    assert Notes.merge([with_track, without]).track is None
+def test_joined_beat_maps_follow_one_another() -> None:
+    slow = Notes(start=[0], end=[4], pitch=[60], beats=BeatMap(tempi=[60]))
+    fast = Notes(start=[0], end=[1], pitch=[62], beats=BeatMap(seconds=[0, 1], tempi=[90, 120]))
+    plain = Notes(start=[0], end=[2], pitch=[64])
+    joined = Notes.join([slow, fast, plain, slow], gap=1.0)
+    assert joined.beats == BeatMap(seconds=[0, 5, 6, 10], tempi=[60, 90, 120, 60])
+    assert Notes.join([plain, plain]).beats is None
+
+
+@given(st.lists(strategies.notes(max_notes=6, instruments=True), min_size=1, max_size=3))
+def test_instruments_and_tempo_are_merged_too(parts: list[Notes]) -> None:
+    """A column that a piece does not have is filled up: piano, no percussion, track 0."""
+    both = Notes.merge([*parts, Notes(start=[0], end=[1], pitch=[60], beats=BeatMap(tempi=[90]))])
+    assert both.beats == BeatMap(tempi=[90])
+    for name in ("program", "drum", "track"):
+        columns = [getattr(p, name) for p in parts if getattr(p, name) is not None]
+        if not columns:
+            assert getattr(both, name) is None
+            continue
+        given = [value for column in columns for value in column.tolist()]
+        assert sorted(getattr(both, name).tolist()) == sorted([*given, 0])
+
+
+@given(
+    strategies.notes(min_notes=1, instruments=True, beats=strategies.beat_maps()),
+    st.integers(1, 30),
+    st.floats(0.01, 100),
+    st.integers(1, 20),
+)
+def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars: int) -> None:
+    assert piece.first() is piece
+    assert piece.beats is not None
+    cut = piece.beats.seconds_of_bars(bars)
+    few, short = piece.first(notes=notes), piece.first(seconds=seconds)
+    some = piece.first(bars=bars)
+    assert few.start.tolist() == piece.start[:notes].tolist()
+    for part, end in ((short, seconds), (some, cut)):
+        assert (part.start < end).all()
+        assert (piece.start[len(part) :] >= end - 2e-6).all()
+        for name in ("end", "pitch", "program", "drum", "track"):
+            column = getattr(piece, name)
+            wanted = None if column is None else column[: len(part)].tolist()
+            got = getattr(part, name)
+            assert (got if got is None else got.tolist()) == wanted
+    shortest = min(len(few), len(short), len(some))
+    assert len(piece.first(notes=notes, seconds=seconds, bars=bars)) == shortest
+    for part in (few, short, some):
+        assert part.beats is not None
+        if len(part) < len(piece):
+            assert (part.beats.seconds[1:] < piece.start[len(part)]).all()
+        at = np.linspace(0, part.start.max(initial=0.0), 20)
+        np.testing.assert_allclose(part.beats.beats_at(at), piece.beats.beats_at(at), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"notes": 0}, {"notes": 1.5}, {"seconds": 0.0}, {"seconds": np.nan}, {"bars": -1}]
+)
+def test_a_beginning_of_no_length_is_refused(wrong: dict[str, Any]) -> None:
+    piece = Notes(start=[0], end=[1], pitch=[60], beats=BeatMap())
+    with pytest.raises(NotesError, match="cannot be taken from"):
+        piece.first(**wrong)
+
+
+def test_bars_need_a_beat_map() -> None:
+    with pytest.raises(NotesError, match="without a beat map"):
+        Notes(start=[0], end=[1], pitch=[60]).first(bars=1)
+
+
+@given(
+    strategies.notes(min_notes=1, instruments=True, beats=strategies.beat_maps()),
+    strategies.notes(max_notes=6),
+)
+def test_a_continuation_keeps_tempo_and_instruments(prompt: Notes, new: Notes) -> None:
+    whole = prompt.continued(new)
+    assert whole.beats == prompt.beats
+    assert whole[: len(prompt)] == prompt
+    np.testing.assert_array_equal(whole.start[len(prompt) :], new.start + prompt.start[-1])
+    instruments = [
+        tuple(row)
+        for row in zip(
+            *(getattr(whole, name).tolist() for name in ("program", "drum", "track")), strict=True
+        )
+    ]
+    before = instruments[: len(prompt)]
+    most = max(before.count(instrument) for instrument in before)
+    after = set(instruments[len(prompt) :])
+    assert len(after) == bool(len(new))
+    assert all(before.count(instrument) == most for instrument in after)
+
+
+def test_a_continuation_keeps_what_it_has() -> None:
+    prompt = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62], program=[3, 3], track=[5, 5])
+    new = Notes(start=[0.5], end=[1], pitch=[64], program=[9], drum=[True])
+    whole = prompt.continued(new)
+    columns = (whole.program, whole.track, whole.drum)
+    assert [None if c is None else c.tolist() for c in columns] == [
+        [3, 3, 9],
+        [5, 5, 5],
+        [False, False, True],
+    ]
+    plain = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62]).continued(new[:0])
+    assert plain.program is not None, "an empty continuation that has programs"
+    assert Notes.empty().continued(new) == new
+    faster = Notes(start=[0.5], end=[1], pitch=[64], beats=BeatMap(tempi=[90]))
+    assert prompt.continued(faster).beats == BeatMap(seconds=[0, 1], tempi=[120, 90])
 
 
 @given(strategies.notes(), st.floats(0, 100))
@@ -199,7 +297,7 @@ def test_shifting_takes_the_beats_along() -> None:
 
 def test_shifting_before_the_start_is_refused() -> None:
     piece = Notes(start=[1], end=[2], pitch=[60], beats=BeatMap())
-    with pytest.raises(NotesError, match="start is 0"):
+    with pytest.raises(NotesError, match="start -1 is not at least 0"):
         piece.shifted(-2)
 
 

@@ -21,7 +21,7 @@ from notelstm.errors import ConfigError, PluginError
 from notelstm.fields import Event, Field
 from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM
-from notelstm.sampling import Ancestral, ShortestDuration, Temperature
+from notelstm.sampling import Ancestral, MinDuration, Temperature
 
 Install = Callable[..., None]
 
@@ -117,17 +117,29 @@ def test_the_built_ins_come_through_the_same_door() -> None:
 
 def test_an_unknown_name_lists_what_there_is(install: Install) -> None:
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
-    with pytest.raises(PluginError, match=r"got 'softer'.*louder.*temperature"):
+    with pytest.raises(PluginError, match=r"unknown processor 'softer'.*louder.*temperature"):
         plugins.find("processors", "softer")
-    with pytest.raises(PluginError, match=r"one of readers, encoders, .*got 'toys'"):
+    with pytest.raises(PluginError, match=r"unknown kind of part 'toys'.*readers, encoders"):
         plugins.installed("toys")
+
+
+def test_a_misspelt_name_is_corrected() -> None:
+    with pytest.raises(
+        PluginError, match=r"^unknown recipe 'expresive': did you mean 'expressive'"
+    ) as e:
+        plugins.find("recipes", "expresive")
+    assert str(e.value) == "unknown recipe 'expresive': did you mean 'expressive'?"
+    with pytest.raises(PluginError, match="unknown kind of part 'recipe': did you mean 'recipes'"):
+        plugins.installed("recipe")
 
 
 def test_a_name_claimed_twice_is_an_error(install: Install) -> None:
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
     install("madeup_too", {"processors": {"louder": "madeup_too:Louder"}})
     assert len([p for p in plugins.installed("processors") if p.name == "louder"]) == 2
-    with pytest.raises(PluginError, match="'louder' from madeup and madeup_too"):
+    with pytest.raises(
+        PluginError, match="'louder' is claimed by several packages: madeup and madeup_too"
+    ):
         plugins.find("processors", "louder")
 
 
@@ -135,7 +147,7 @@ def test_a_part_whose_name_is_claimed_twice_is_not_to_be_installed_again(install
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
     saved = plugins.describe(plugins.find("processors", "louder").load()())
     install("madeup_too", {"processors": {"louder": "madeup_too:Louder"}})
-    with pytest.raises(PluginError, match="Uninstall one of the packages") as caught:
+    with pytest.raises(PluginError, match="Uninstall one of them") as caught:
         plugins.build(saved)
     assert "pip install" not in str(caught.value)
 
@@ -151,7 +163,7 @@ def test_a_broken_part_of_the_same_name_does_not_keep_one_from_saving(install: I
 
 def test_a_built_in_cannot_be_replaced_in_silence(install: Install) -> None:
     install("madeup", {"processors": {"temperature": "madeup:Louder"}})
-    with pytest.raises(PluginError, match="'temperature' from madeup and notelstm"):
+    with pytest.raises(PluginError, match=r"'temperature' is claimed .*: madeup and notelstm"):
         plugins.find("processors", "temperature")
 
 
@@ -177,7 +189,7 @@ def test_a_broken_package_is_named(install: Install, source: str, target: str, w
         StepDurationEncoder(),
         LogTimeEncoder(cell=0.02, growth=1.1),
         CompositeLoss(terms={"pitch": (Likelihood(), 0.1), "step": (PositivePressure(), 20.0)}),
-        Ancestral(processors=(Temperature(temperature=0.9), ShortestDuration())),
+        Ancestral(processors=(Temperature(temperature=0.9), MinDuration())),
     ],
     ids=lambda part: type(part).__name__,
 )
@@ -189,7 +201,7 @@ def test_a_built_in_is_rebuilt_alike(part: object) -> None:
 
 def test_a_model_is_rebuilt_from_its_config() -> None:
     model = NoteLSTM(
-        fields=StepDurationEncoder().fields, hidden=8, order=("step", "pitch", "duration")
+        fields=StepDurationEncoder().fields, hidden=8, field_order=("step", "pitch", "duration")
     )
     rebuilt = plugins.build(json.loads(json.dumps(plugins.describe(model))))
     assert isinstance(rebuilt, NoteLSTM)
@@ -293,5 +305,5 @@ def test_settings_that_a_part_refuses_are_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"'temperature' takes these settings.*heat"):
         plugins.build(saved)
     saved["config"] = {"temperature": -1}
-    with pytest.raises(ConfigError, match="a temperature is a number from"):
+    with pytest.raises(ConfigError, match="temperature -1 is not a number from"):
         plugins.build(saved)

@@ -1,33 +1,54 @@
-"""The command line: a thin skin over the library.
+"""The command line: a thin layer over the library.
 
-Exit codes: 0 done, 1 an error that one line explains, 2 a wrong option, 130 Ctrl-C.
+Exit codes: 0 success, 1 an error that one line explains, 2 a wrong option, 130 Ctrl-C, 141 the
+command has done its work, but its standard output was closed before everything was printed.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Final, final
+
+from typing_extensions import override
 
 from notelstm._version import __version__
+from notelstm.cli.streams import lasting_streams
 from notelstm.errors import NotelstmError
 
 __all__ = ["main"]
 
-_ABOUT = """Model and generate music note by note.
+_OUTPUT_LOST: Final = 141
+"""The exit code of a shell's command that a closed pipe ends: 128 + SIGPIPE."""
 
-    notelstm demo                           train on Bach for a minute, hear what it learnt
-    notelstm inspect FOLDER                 what is in these MIDI files?
-    notelstm train FOLDER -o my.notelstm --recipe expressive    train on them
-    notelstm generate my.notelstm -o out.mid
-    notelstm render out.mid -o out.wav      hear it; .html a page that plays it, .png a picture
-    notelstm evaluate my.notelstm FOLDER    how good is it, in nats per note?
-    notelstm plugins                        which encoders, models, recipes ... are there?
+_COMMANDS: Final = {
+    "demo": "Train on Bach chorales for a minute, and generate music",
+    "inspect": "Show the contents of a MIDI file, or of a folder",
+    "train": "Train a model on MIDI files",
+    "generate": "Write new music as a MIDI file",
+    "render": "Render a MIDI file as sound, page or picture",
+    "evaluate": "Measure a model on held-out music",
+    "corpora": "List named corpora and the cache",
+    "plugins": "List the installed encoders, models, recipes, ...",
+}
 
-Each command explains itself: notelstm train --help. The version: notelstm --version
-"""
+_EXAMPLES: Final = """\
+examples:
+  notelstm demo
+  notelstm inspect FOLDER
+  notelstm train FOLDER -o my.notelstm
+  notelstm generate my.notelstm -o out.mid
+  notelstm render out.mid -o out.wav
+  notelstm evaluate my.notelstm OTHER_FOLDER
+
+The options of a command: notelstm train --help
+The version: notelstm --version
+Existing files are not replaced without --overwrite."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,20 +64,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files can be any bytes
+    with lasting_streams() as streams:
+        code = _guarded(list(sys.argv[1:] if argv is None else argv))
+    error = streams.output_error
+    if error is None or code != 0:
+        return code
+    if isinstance(error, BrokenPipeError):
+        return _OUTPUT_LOST
+    return _failed(f"cannot write to standard output: {error.strerror or error}")
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run a command; its exit code, after one line on standard error if it failed."""
     try:
-        _run(list(sys.argv[1:] if argv is None else argv))
+        _run(arguments)
         sys.stdout.flush()
     except NotelstmError as error:
         return _failed(str(error))
+    except SystemExit as stopped:
+        # The parser of the command line ends so: 0 after a help, 2 after a wrong option.
+        return int(stopped.code or 0)
     except KeyboardInterrupt:
         print("notelstm: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read the output (head, less) has seen enough; nothing is left to be flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        return _failed(str(error))
+        where = f" ({error.filename})" if error.filename is not None else ""
+        return _failed(f"{error.strerror or error}{where}")
     return 0
 
 
@@ -72,9 +105,22 @@ def _let_threads_sleep() -> None:
 
 
 def _failed(message: str) -> int:
-    """Say what went wrong on one line, and give the exit code."""
-    print(f"notelstm: error: {' '.join(message.split())}", file=sys.stderr)
+    """Print an error on one line; the exit code."""
+    from notelstm.cli.reading import for_command_line
+
+    print(f"notelstm: error: {for_command_line(' '.join(message.split()))}", file=sys.stderr)
     return 1
+
+
+@final
+class _Warnings(logging.Formatter):
+    """Warnings of the library, in the terms of the command line."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        from notelstm.cli.reading import for_command_line
+
+        return f"notelstm: warning: {for_command_line(super().format(record))}"
 
 
 def _run(arguments: list[str]) -> None:
@@ -82,24 +128,32 @@ def _run(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         print(f"notelstm {__version__}")
         return
-    # Commands import what they need when they run, so that --help need not wait for torch.
-    from tyro.extras import SubcommandApp
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _print_help()
+        return
+    from notelstm.cli.usage import check_command
 
-    from notelstm.cli import corpora, demo, evaluate, generate, inspect, plugins, render, train
+    check_command(arguments[0], _COMMANDS)
+    name, *rest = arguments
+    # A command is imported when it is run, and it imports torch when it needs it.
+    command = getattr(importlib.import_module(f"notelstm.cli.{name}"), name)
+    import tyro
+
     from notelstm.cli.processes import first_talks
+    from notelstm.cli.usage import explained, rewrap, wrapped_help
 
-    logging.basicConfig(format="notelstm: warning: %(message)s", level=logging.WARNING)
-    app = SubcommandApp()
-    for command in (
-        demo.demo,
-        inspect.inspect,
-        train.train,
-        generate.generate,
-        render.render,
-        evaluate.evaluate,
-        corpora.corpora,
-        plugins.plugins,
-    ):
-        app.command(command)
-    with first_talks():
-        app.cli(prog="notelstm", description=_ABOUT, args=arguments or ["--help"])
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Warnings("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    rewrap(command)
+    helping = any(word in ("-h", "--help") for word in rest)
+    with first_talks(), explained(command, rest), wrapped_help() if helping else nullcontext():
+        tyro.cli(command, prog=f"notelstm {name}", args=rest)
+
+
+def _print_help() -> None:
+    print("usage: notelstm COMMAND [OPTIONS]\n\nModel and generate music note by note.\n")
+    print("commands:")
+    for name, summary in _COMMANDS.items():
+        print(f"  {name:<10} {summary}")
+    print(f"\n{_EXAMPLES}")

@@ -1,4 +1,4 @@
-"""The callbacks that a command line asks for."""
+"""The callbacks of a command line."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def chosen_callbacks(
     report: Path | None = None,
     title: str = "",
 ) -> list[Callback]:
-    """Build callbacks from what the command line says.
+    """Build the callbacks that the command line names.
 
     Args:
         named: ``name`` or ``name:key=value,key=value`` of each, as entry points name them.
         minutes: The time budget; None for none.
-        profile: Whether to look where the time goes.
+        profile: Whether to profile operations.
         report: The page to write on the run, with samples; None for none.
         title: The page's heading.
 
@@ -47,6 +47,6 @@ def chosen_callbacks(
     if report is not None:
         if not any(isinstance(callback, Samples) for callback in chosen):
             chosen.append(Samples())
-        # Last, since it shows what the others have written.
+        # Last, since it shows the output of the others.
         chosen.append(Report(path=str(report), title=title))
     return chosen

@@ -1,4 +1,4 @@
-"""What a page says of the model that made its music."""
+"""The card of a model, for pages with its music."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["corpora"]
 
 
 def _corpus(kind: Callable[[], object]) -> object:
-    """A corpus as it is without settings; one that needs some says what its class can say."""
+    """A corpus with its default settings, or its class if it needs settings."""
     try:
         return kind()
     except TypeError:
@@ -23,27 +23,31 @@ def corpora(
     *,
     clear: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
 ) -> None:
-    """List named corpora with size, licence and source, and what is kept of music that was read.
+    """List named corpora with size, licence and source, and the contents of the cache.
 
-    What is kept makes the next opening quick; it can be made again at any time.
+    The cache keeps the notes of files that were read, so that they open quickly; it is built again
+    when it is needed.
 
     Args:
-        clear: Delete all that is kept, and say how much that was.
+        clear: Delete the cache, and print its size.
     """
+    from notelstm.cli.words import plain
     from notelstm.data.cache import cache_folder
     from notelstm.data.caches import clear_caches, list_caches
+    from notelstm.errors import counted
     from notelstm.plugins import installed
 
     for plugin in installed("corpora"):
         corpus = _corpus(plugin.load())
-        print(f"{plugin.name:<10} {plugin.summary}")
+        print(f"{plugin.name:<10} {plain(plugin.summary)}")
         for label in ("size", "licence", "source"):
             value = getattr(corpus, label, "")
             if isinstance(value, str) and value:
-                print(f"{'':<10} {label}: {value}")
+                print(f"{'':<10} {label}: {plain(value)}")
     kept = list_caches()
     size = sum(cached.bytes for cached in kept)
-    print(f"\nkept in {cache_folder()}: {len(kept)} items, {size / 2**20:,.1f} MiB")
+    items = counted(len(kept), "item")
+    print(f"\nkept in {cache_folder()}: {items}, {size / 2**20:,.1f} MiB")
     for cached in kept:
         print(f"  {cached.bytes / 2**20:8.1f} MiB  {cached.kind}  {cached.source or cached.name}")
     if clear:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_folder, remove_run
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,6 +38,7 @@ def demo(
     seed: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: another one each time)")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train on Bach chorales for a minute, then generate music: MIDI files, a picture, a page.
 
@@ -49,6 +52,7 @@ def demo(
         minutes: The time limit of the training.
         seed: The random seed. The same seed gives the same music, unless training is stopped by
             the time limit, which may come at another step.
+        overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
     from notelstm.cli.cards import card_of
@@ -60,6 +64,7 @@ def demo(
     if seed is None:
         seed = secrets.randbelow(_SEEDS)
     print(f"random seed {seed}: repeat with --seed {seed}")
+    check_folder(output, overwrite=overwrite)
     bach = _bach(chorales)
     made: list[_Made] = []
     models: dict[str, Mapping[str, object]] = {}
@@ -126,15 +131,13 @@ def _bach(chorales: int) -> _Bach | None:
 
 def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int) -> Bundle:
     """Train a small model for a short time, with a report."""
-    import shutil
-
     from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_recipe
+    from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe
 
     recipe = chosen_recipe("expressive", _SMALL, epochs, seed)
     print(f"training on {len(bach.pieces)} chorales, {sum(map(len, bach.pieces)):,} notes")
     model, page = output / "demo.notelstm", output / "training.html"
-    shutil.rmtree(model.with_name(model.name + ".run"), ignore_errors=True)
+    remove_run(run_folder(model))
     callbacks = chosen_callbacks(
         ["samples:every=4"], minutes=minutes, report=page, title="Training of the demo"
     )

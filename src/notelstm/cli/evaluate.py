@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json as json_format
-from typing import TYPE_CHECKING, Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.reading import Reading, left_out_of_corpus
 from notelstm.cli.sources import Side
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from notelstm.bundle import Bundle
     from notelstm.cli.sources import Music
+    from notelstm.data.corpus import Corpus
+    from notelstm.midi import ReadPolicy
     from notelstm.notes import Notes
 
 __all__ = ["evaluate"]
@@ -24,7 +28,10 @@ def evaluate(
     what: Annotated[tuple[str, ...], tyro.conf.Positional, arg(metavar="[MODEL] FOLDER")],
     /,
     *,
-    split: Annotated[Side | None, arg(help_behavior_hint="(default: see above)")] = None,
+    split: Annotated[
+        Side | None,
+        arg(metavar="|".join(get_args(Side)), help_behavior_hint="(default: see above)"),
+    ] = None,
     train: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
     samples: Annotated[
@@ -36,64 +43,74 @@ def evaluate(
     prompt_notes: Annotated[int, arg(metavar="N", help_behavior_hint="(default: 0)")] = 0,
     seed: Annotated[int, arg(metavar="N")] = 0,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Measure a model on held-out music, in nats per note on a 10 ms grid.
 
-    Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on how a
-    model writes notes down, so any model can be compared with any other. Scored is each note from
-    the 26th of a piece on. `psd` is pitch, step and duration together, `total` velocity too. Beside
-    the model stand baselines, and how well each figure is known from so many pieces. With --samples
-    the model also writes music, which is compared with the same pieces: is it like them, has it
-    collapsed, and with --train, is it copied?
+    Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on the
+    encoder, so any two models can be compared. Scores count from the 26th note of each piece on.
+    `psd` is the sum of pitch, step and duration; `total` adds velocity. Baselines and confidence
+    intervals are printed beside the figures. With --samples the model also generates music, which
+    is compared with the same pieces: is it similar, is it degenerate, and with --train, does it
+    copy training pieces?
 
     Args:
-        what: A model file that `notelstm train` wrote (default: the one that comes with notelstm),
-            and MIDI files that it was not trained on: a folder, a single file, or the name of a
-            corpus such as `bach`.
-        split: Which of its pieces. Of MAESTRO its own table says what is train, validation and
-            test, and validation is the default. Of other sources, validation is what
+        what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI
+            files that it was not trained on: a folder, a single file, or the name of a corpus such
+            as `bach`.
+        split: The pieces that are measured. For MAESTRO, the sides of its own table, validation
+            by default. For other sources, validation is the part that
             `notelstm train --validation` set aside for this model, and all is the default.
-        train: What the model was trained on, a folder, file or corpus: n-grams are counted in it,
-            and samples are searched for its passages. Of what has a split, only the training side
-            is read.
-        max_files: Measure at most so many pieces.
-        samples: Let the model write so many pieces.
-        samples_from: MIDI files to look at in place of what the model writes.
-        notes: How many notes the model writes for each sample.
-        prompt_notes: Let each sample go on from the first so many notes of another of the pieces;
-            what is looked at is what comes after them.
-        seed: What chance the samples are made from.
+        train: The training pieces, a folder, file or corpus: n-gram baselines are counted in them,
+            and samples are searched for their passages. Where the source has a split, only its
+            training side is read.
+        max_files: Measure at most N pieces.
+        samples: Generate N pieces with the model.
+        samples_from: Compare these MIDI files in place of generated pieces.
+        notes: Number of notes of each sample.
+        prompt_notes: Let each sample continue the first N notes of another of the pieces; only the
+            continuation is compared.
+        seed: Random seed of the samples.
         json: Print one line of JSON; a figure that the model does not have is null.
+        reading: How files are read; settings that are not given are the model's own.
     """
     from notelstm.bundle import load
     from notelstm.cli.sources import open_corpus
     from notelstm.cli.tables import report_lines, sample_lines
-    from notelstm.errors import ConfigError
+    from notelstm.errors import ConfigError, counted
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
     from notelstm.generation import generate_batch
 
     if not 1 <= len(what) <= 2:
-        raise ConfigError(
-            "a model, or none, and a folder are measured",
-            got=f"{len(what)} names",
-            hint="notelstm evaluate [MODEL] FOLDER",
-        )
+        problem = "no folder is given" if not what else f"{len(what)} names are given"
+        raise ConfigError(problem, hint="run notelstm evaluate [MODEL] FOLDER")
     *model, folder = what
     bundle = load(*model)
     count = _count(samples, samples_from)
-    music = _music(folder, bundle)
+    policy = reading.policy(bundle.policy)
+    music = _music(folder, bundle, policy)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
     if samples_from is not None:
-        written = list(open_corpus(samples_from, bundle.policy))
+        corpus = open_corpus(samples_from, policy)
+        _print_left_out(samples_from, corpus)
+        written = list(corpus)
     elif count and prompt_notes:
         written = _continued(bundle, pieces, count, prompt_notes, notes, seed)
     else:
-        written = generate_batch(bundle, notes, batch=count, seed=seed) if count else []
-    known = None if train is None else _music(train, bundle).named("train")
-    # First, since it is quick: what cannot be looked at is said before the long work.
+        written = generate_batch(bundle, notes, batch_size=count, seed=seed) if count else []
+    real = pieces.longer_than(1)
+    training_music = None if train is None else _music(train, bundle, policy)
+    known = None if training_music is None else training_music.named("train")
+    _print_left_out(folder, music.corpus)
+    if train is not None and training_music is not None and train != folder:
+        _print_left_out(train, training_music.corpus)
+    # First, since it is quick: pieces that are too short end the command before the long work.
     training = known and zip(*known, strict=True)
-    found = evaluate_samples(written, pieces, training) if written else None
+    if written and len(real) < len(pieces):
+        left = counted(len(pieces) - len(real), "piece")
+        print(f"notelstm: not compared with samples: {left} of fewer than 2 notes", file=sys.stderr)
+    found = evaluate_samples(written, real, training) if written else None
     report = measure(bundle, pieces, names=names, training=known and known[1])
     if json:
         more = {} if found is None else {"samples": found.to_json()}
@@ -102,6 +119,14 @@ def evaluate(
     print("\n".join(report_lines(report)))
     if found is not None:
         print("\n".join(["", *sample_lines(found)]))
+
+
+def _print_left_out(where: str, corpus: Corpus) -> None:
+    """Print the notes that the policy leaves out of a source, if there are any."""
+    left_out = left_out_of_corpus(corpus.report)
+    if left_out:
+        # Standard output is for the figures: with --json it is one line.
+        print(f"notelstm: {where}: {left_out}", file=sys.stderr)
 
 
 def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
@@ -115,11 +140,13 @@ def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
     if samples is None:
         return 0
     if folder is not None:
-        raise ConfigError("samples are written or read", got="--samples and --samples-from")
+        raise ConfigError("--samples and --samples-from contradict each other", hint="give one")
     wanted = samples or (20,)
     if len(wanted) > 1 or wanted[0] < 2:
         given = " ".join(map(str, wanted))
-        raise ConfigError("--samples takes a number of at least 2, or none", got=given)
+        raise ConfigError(
+            f"--samples {given} is not a number of at least 2", hint="give one, or none for 20"
+        )
     return wanted[0]
 
 
@@ -132,16 +159,16 @@ def _continued(
         ConfigError: If the beginnings have no notes.
         DataError: If no piece is longer than its beginning.
     """
-    from notelstm.errors import ConfigError, DataError
+    from notelstm.errors import ConfigError, DataError, counted
     from notelstm.generation import generate
 
     if prompt < 0:
-        raise ConfigError("--prompt-notes is at least 0", got=f"{prompt}")
+        raise ConfigError(f"--prompt-notes {prompt} is below 0", hint="give 0 or more")
     long = [piece for piece in pieces if len(piece) > prompt]
     if not long:
+        longest = counted(max(map(len, pieces), default=0), "note")
         raise DataError(
-            f"a piece to go on from has more than {prompt} notes",
-            got=f"{max(map(len, pieces), default=0)} in the longest",
+            f"no piece is longer than --prompt-notes {prompt}; the longest has {longest}",
             hint="lower --prompt-notes",
         )
     begun = [long[k * len(long) // count][:prompt] for k in range(count)]
@@ -151,8 +178,8 @@ def _continued(
     ]
 
 
-def _music(where: str, bundle: Bundle) -> Music:
+def _music(where: str, bundle: Bundle, policy: ReadPolicy) -> Music:
     """A source of music, read and split as it was for this model."""
     from notelstm.cli.sources import open_music
 
-    return open_music(where, bundle.policy, share=float(bundle.settings.get("held_out", 0.0)))
+    return open_music(where, policy, share=float(bundle.settings.get("held_out", 0.0)))

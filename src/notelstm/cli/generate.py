@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_outputs
+from notelstm.cli.prompting import Prompting
+from notelstm.cli.reading import Reading
 from notelstm.cli.steering import Steering
 
 if TYPE_CHECKING:
@@ -19,61 +22,86 @@ __all__ = ["generate"]
 
 _MOST_PIECES: Final = 10_000
 _SUFFIXES: Final = (".mid", ".midi", ".kar")
+_SEEDS: Final = 10**9
 
 
-def generate(
+def generate(  # noqa: PLR0913 - each is an option of the command
     model: Annotated[
         Path | None,
         tyro.conf.Positional,
-        arg(metavar="[MODEL]", help_behavior_hint="(default: the one that comes with notelstm)"),
+        arg(metavar="[MODEL]", help_behavior_hint="(default: the pretrained model)"),
     ] = None,
     /,
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.mid")],
-    prompt: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    prompting: Annotated[Prompting, arg(name="")] = Prompting(),  # noqa: B008 - it cannot change
     notes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 128)")] = None,
     seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None,
-    seed: Annotated[int, arg(metavar="N")] = 0,
+    seed: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: another one each time)")
+    ] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
     best_of: Annotated[int, arg(metavar="N")] = 1,
     steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
-    program: Annotated[str, arg(metavar="NAME")] = "Acoustic Grand Piano",
+    program: Annotated[
+        str | None,
+        arg(metavar="NAME", help_behavior_hint="(default: the prompt's, or Acoustic Grand Piano)"),
+    ] = None,
     picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     html: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
+    overwrite: Overwrite = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Write new music as a MIDI file.
 
     Args:
-        model: A model file that `notelstm train` wrote. The one that comes with notelstm plays the
-            piano.
-        output: The MIDI file to write: the prompt, if there is one, and what comes after it.
-        prompt: A MIDI file to go on from; without one the music begins with nothing.
+        model: A model file that `notelstm train` wrote. The pretrained model plays the piano.
+        output: The MIDI file to write: the prompt, if there is one, and its continuation, with the
+            prompt's tempo, time signatures and instruments.
+        prompting: The music to continue.
         notes: How many new notes.
         seconds: How many seconds of new music; with --notes, whichever is reached first.
-        seed: What chance is made from: the same seed gives the same music.
-        batch: Write so many pieces, each with chance of its own: OUT-1.mid, OUT-2.mid, ...
-        best_of: Draw N for each piece and keep the one that the model finds likeliest.
+        seed: Random seed: the same seed and options give the same music. It is printed, and kept
+            in the MIDI file and on the page.
+        batch: Write so many pieces, each with random numbers of its own: OUT-1.mid, OUT-2.mid, ...
+        best_of: Generate N pieces for each one and keep the most likely of them.
         steering: How notes are chosen.
-        program: The General MIDI instrument that plays, by name or number.
+        program: General MIDI instrument of all notes but percussion, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
         html: Also write a page, .html, that shows and plays the music in any browser.
+        overwrite: Replace outputs that exist.
+        reading: How the prompt is read; settings that are not given are the model's own.
     """
+    import secrets
+
     from notelstm.bundle import load
     from notelstm.cli.cards import card_of
     from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
-    from notelstm.midi import read_midi
+    from notelstm.midi import program_number
 
     if not 1 <= batch <= _MOST_PIECES:
-        raise ConfigError(f"a batch has 1 to {_MOST_PIECES:,} pieces", got=f"{batch}")
-    _check_outputs(output, picture, html, prompt)
+        raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
+    prompting.check()
+    _check_outputs(output, picture, html, prompting.prompt)
+    files = [
+        _numbered(path, number, batch)
+        for path in (output, picture)
+        if path is not None
+        for number in range(1, batch + 1)
+    ]
+    check_outputs([*files, html], overwrite=overwrite)
+    number = None
+    if program is not None:
+        number = program_number(int(program) if program.isdecimal() else program)
     bundle = load(model)
-    start = None if prompt is None else read_midi(prompt, bundle.policy)
+    start = prompting.read(reading.policy(bundle.policy))
     sampler = steering.steered(bundle)
+    seed = secrets.randbelow(_SEEDS) if seed is None else seed
     made = generate_batch(
         bundle,
         notes,
-        batch=batch,
+        batch_size=batch,
         seconds=seconds,
         prompt=start,
         sampler=sampler,
@@ -82,35 +110,53 @@ def generate(
     )
     if not any(map(len, made)) and notes != 0 and seconds != 0:
         raise DataError(
-            "a model plays notes",
-            got="none",
-            where="notelstm's own model" if model is None else str(model),
+            "the model generated no notes",
+            where="the pretrained model" if model is None else str(model),
             hint="try another --seed or --temperature, or train it longer",
         )
-    for number, new in enumerate(made, start=1):
-        _write(new, start, _numbered(output, number, batch), program)
+    drawn = {"seed": seed, **steering.told()}
+    pieces = [_piece(new, start, number, only_new=prompting.only_new) for new in made]
+    origin = {"model": "pretrained" if model is None else model.name, **drawn}
+    for k, piece in enumerate(pieces, start=1):
+        numbered = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
+        _write(piece, _numbered(output, k, batch), numbered)
         if picture is not None:
-            _draw(new, start, _numbered(picture, number, batch))
+            _draw(piece, _numbered(picture, k, batch))
     if html is not None:
-        drawn = {"seed": seed, **steering.told()}
-        _write_page(made, start, html, output.stem, {"This music": drawn, **card_of(bundle)})
+        _write_page(pieces, html, output.stem, {"This music": drawn, **card_of(bundle)})
+    if start is not None:
+        _say_who_plays(pieces[0], start)
+    print(
+        f"seed {seed}: --seed {seed} makes {'this piece' if batch == 1 else 'these pieces'} again"
+    )
+
+
+class _Piece(NamedTuple):
+    """A piece to be written.
+
+    Attributes:
+        notes: Its notes, those of the prompt first.
+        prompt_notes: How many of them are the prompt's.
+    """
+
+    notes: Notes
+    prompt_notes: int
 
 
 def _check_outputs(
     output: Path, picture: Path | None, html: Path | None, prompt: Path | None
 ) -> None:
-    """Say before anything is drawn what cannot be written, or would be written over."""
+    """Refuse names that cannot be written, or would be written over, before any work is done."""
     from notelstm.errors import ConfigError
     from notelstm.listening.page import check_page_path
 
     if output.suffix.lower() not in _SUFFIXES:
         raise ConfigError(
-            f"music is written to a file that ends in {' or '.join(_SUFFIXES)}",
-            got=str(output),
-            hint="write that, then make what you want of it with notelstm render",
+            f"{output} does not end in {' or '.join(_SUFFIXES)}",
+            hint="write a MIDI file, then convert it with notelstm render",
         )
     if prompt is not None and output.exists() and prompt.exists() and output.samefile(prompt):
-        raise ConfigError("new music goes to a file of its own", got=f"the prompt, {prompt}")
+        raise ConfigError(f"the output is the prompt, {prompt}", hint="name another output file")
     if html is not None:
         check_page_path(html)
     if picture is not None:
@@ -119,65 +165,75 @@ def _check_outputs(
         check_picture_path(picture)
 
 
+def _piece(new: Notes, start: Notes | None, program: int | None, *, only_new: bool) -> _Piece:
+    """The prompt and its continuation, or the continuation alone, played by a program."""
+    import dataclasses
+
+    import numpy as np
+
+    whole, before = (new, 0) if start is None else (start.continued(new), len(start))
+    if start is not None and only_new:
+        whole, before = whole[before:].shifted(-float(start.start[-1])), 0
+    if program is not None:
+        drums = np.zeros(len(whole), np.bool_) if whole.drum is None else whole.drum
+        own = np.zeros(len(whole), np.int64) if whole.program is None else whole.program
+        whole = dataclasses.replace(whole, program=np.where(drums, own, program))
+    return _Piece(whole, before)
+
+
 def _numbered(path: Path, number: int, of: int) -> Path:
     """The path of one of several pieces."""
     return path if of == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _whole(new: Notes, start: Notes | None) -> tuple[Notes, int]:
-    """The prompt and what comes after it, and how many notes the prompt has."""
-    if start is None:
-        return new, 0
-    return type(new).merge([start, new.shifted(float(start.start[-1]))]), len(start)
-
-
-def _write(new: Notes, start: Notes | None, path: Path, program: str) -> None:
-    """Write one piece, and say what there is of it."""
+def _write(piece: _Piece, path: Path, origin: Mapping[str, object]) -> None:
+    """Write one piece, with a line on its origin in the file, and say how much it is."""
+    from notelstm._version import __version__
     from notelstm.midi import write_midi
 
-    whole, before = _whole(new, start)
-    # What a model draws need not be what MIDI can hold; what it cannot is said, not refused.
-    played_by = int(program) if program.isdecimal() else program
-    write_midi(whole, path, program=played_by, short="lengthen")
-    print(f"wrote {path}: {before} notes of the prompt, {len(new)} new, {whole.seconds:.1f} s")
-    _say_what_is_lost(whole, path)
+    told = ", ".join(f"{name} {value}" for name, value in origin.items())
+    # A model may generate notes that MIDI cannot hold: they are changed and counted, not refused.
+    write_midi(piece.notes, path, short="lengthen", text=f"notelstm {__version__}: {told}")
+    new = len(piece.notes) - piece.prompt_notes
+    counts = f"{new} new note{'' if new == 1 else 's'}"
+    if piece.prompt_notes:
+        plural = "" if piece.prompt_notes == 1 else "s"
+        counts = f"{piece.prompt_notes} note{plural} of the prompt, {counts}"
+    print(f"wrote {path}: {counts}, {piece.notes.seconds:.1f} s")
 
 
-def _draw(new: Notes, start: Notes | None, path: Path) -> None:
+def _draw(piece: _Piece, path: Path) -> None:
     """Draw one piece."""
     from notelstm.listening.pianoroll import save_piano_roll
 
-    whole, before = _whole(new, start)
-    save_piano_roll(whole, path, prompt_notes=before)
+    save_piano_roll(piece.notes, path, prompt_notes=piece.prompt_notes)
     print(f"drew {path}")
 
 
 def _write_page(
-    made: Sequence[Notes],
-    start: Notes | None,
+    pieces: Sequence[_Piece],
     path: Path,
     title: str,
     details: Mapping[str, Mapping[str, object]],
 ) -> None:
-    """Write the page on which all pieces can be seen and heard."""
+    """Write the page that shows and plays all pieces."""
     from notelstm.listening import Sample, save_page
 
     samples = []
-    for number, new in enumerate(made, start=1):
-        whole, before = _whole(new, start)
-        name = title if len(made) == 1 else f"{title} {number}"
-        samples.append(Sample(notes=whole, title=name, prompt_notes=before))
+    for number, piece in enumerate(pieces, start=1):
+        name = title if len(pieces) == 1 else f"{title} {number}"
+        samples.append(Sample(notes=piece.notes, title=name, prompt_notes=piece.prompt_notes))
     save_page(samples, path, title=title, details=details)
     print(f"wrote {path}: open it in a browser")
 
 
-def _say_what_is_lost(notes: Notes, path: Path) -> None:
-    """Say how many notes MIDI could not hold as they were drawn."""
-    from notelstm.midi import read_midi
+def _say_who_plays(piece: _Piece, start: Notes) -> None:
+    """Say which of several instruments of the prompt plays the new notes."""
+    from notelstm.midi import PROGRAMS
+    from notelstm.midi.programs import instruments_of
 
-    empty = int((notes.duration <= 0).sum())
-    if empty:
-        print(f"  {empty} notes had no length and last one tick in the file")
-    lost = len(notes) - (len(read_midi(path)) if len(notes) else 0)
-    if lost:
-        print(f"  {lost} notes began together with another of their pitch and are not in the file")
+    new = piece.notes[piece.prompt_notes :]
+    if len(instruments_of(start, None)) > 1 and len(new):
+        (number, drum, _), *_ = instruments_of(new[-1:], None)
+        name = "percussion" if drum else PROGRAMS[number]
+        print(f"the new notes are given to {name}, which plays most of the prompt's")

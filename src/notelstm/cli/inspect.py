@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, final
 
 import tyro
 from tyro.conf import arg
+
+from notelstm.cli.reading import (
+    Reading,
+    for_command_line,
+    left_out_of_corpus,
+    left_out_of_file,
+)
+from notelstm.errors import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
 
     from notelstm.data.leaks import Leak
     from notelstm.data.summary import Distribution
-    from notelstm.midi import ReadReport
+    from notelstm.midi import ReadPolicy, ReadReport
     from notelstm.notes import Notes
 
 __all__ = ["inspect"]
@@ -31,100 +41,138 @@ def inspect(
     *,
     leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
-    """Say what is in a MIDI file, or in a folder of them.
+    """Show the contents of a MIDI file, or of a folder of MIDI files.
 
-    Of a file: its tracks, tempo, pedal, what was left out, what was repaired. Of a folder: totals,
-    distributions, copies, and the files that were repaired or refused.
+    For a file: its tracks, tempo and pedal, the notes that were left out, and the repairs. For a
+    folder: totals, distributions, copies, and the files that were repaired or refused.
 
     Args:
         path: A MIDI file, or a folder of them.
-        leaks: Of a folder: also look for pieces that share long passages, and for music on two
+        leaks: For a folder: also look for pieces that share long passages, and for music on two
             sides of MAESTRO's split.
         json: Print JSON.
+        reading: How files are read.
     """
-    from notelstm.midi import read_midi_with_report
+    from notelstm.midi import ReadPolicy, read_midi_with_report
 
+    policy = reading.policy(ReadPolicy())
     if path.is_dir():
-        _folder(path, json=json, leaks=leaks)
+        _folder(path, policy, json=json, leaks=leaks)
         return
-    notes, report = read_midi_with_report(path)
-    held = _held(path, notes)
+    source = _reusable(path)
+    notes, report = read_midi_with_report(source(), policy)
+    held = _held(source, notes, policy)
+    left_out = left_out_of_file(notes, report)
     if json:
         pedal = {"held": len(held), "seconds": float(held.sum())}
-        print(json_format.dumps({**report.to_json(), "pedal": pedal}, indent=2))
+        found = {**report.to_json(), "left_out_line": left_out, "pedal": pedal}
+        print(json_format.dumps(found, indent=2))
         return
     print(f"{path}: {notes!r}, read by {report.reader}")
     for track in report.tracks:
-        kind = "percussion" if track.drum else f"program {track.program}"
-        print(f"  track {track.number}: {track.notes} notes, {kind} {track.name}".rstrip())
+        kind = "drums" if track.drum else f"program {track.program}"
+        told = f"  track {track.number}: {counted(track.notes, 'note')}, {kind} {track.name}"
+        print(told.rstrip())
+    if left_out:
+        print(f"  {left_out}")
     if notes.beats is not None:
         tempi = notes.beats.tempi
         print(f"  tempo: {tempi.min():.4g} to {tempi.max():.4g} quarter notes a minute")
     if len(held):
-        share = f"{len(held):,} of {len(notes):,} notes"
+        share = f"{len(held):,} of {counted(len(notes), 'note')}"
         print(f"  pedal: holds {share} beyond their keys, for {held.mean():.2f} s on average")
     else:
         print("  pedal: holds no note")
     _faults(report)
 
 
-def _held(path: Path, notes: Notes) -> NDArray[np.float64]:
-    """For how many seconds the sustain pedal holds each note that it holds."""
-    from notelstm.midi import ReadPolicy, read_midi
+@final
+class _Kept(io.BytesIO):
+    """The bytes of a file under its name."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def _reusable(path: Path) -> Callable[[], Path | _Kept]:
+    """A source that can be read several times, even a pipe of the shell: ``<(cat x.mid)``."""
+    if not (path.is_fifo() and path.parts[:2] in (("/", "dev"), ("/", "proc"))):
+        return lambda: path
+    from notelstm.midi.reading import MAX_BYTES
+
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    return lambda: _Kept(data, str(path))
+
+
+def _held(
+    source: Callable[[], Path | _Kept], notes: Notes, policy: ReadPolicy
+) -> NDArray[np.float64]:
+    """The seconds by which the sustain pedal extends each note that it holds."""
+    from notelstm.midi import read_midi
 
     # Both are ordered by start and pitch; ends settle ties, so ties may be paired otherwise.
-    longer = read_midi(path, ReadPolicy(pedal="extend")).end - notes.end
+    released = notes
+    if policy.pedal != "ignore":
+        released = read_midi(source(), replace(policy, pedal="ignore"))
+    longer = read_midi(source(), replace(policy, pedal="extend")).end - released.end
     return longer[longer > 0]
 
 
 def _faults(report: ReadReport) -> None:
-    for setting, count in report.left_out.items():
-        print(f"  left out by {setting}: {count} notes")
     for repair in report.repairs[:_SHOWN]:
         where = f" ({repair.place})" if repair.place else ""
         print(f"  repaired: {repair.message}{where}")
     if report.repairs_total > _SHOWN:
-        print(f"  and {report.repairs_total - _SHOWN} more repairs")
+        print(f"  and {counted(report.repairs_total - _SHOWN, 'more repair')}")
     if report.saved or report.lost:
-        print(f"  {report.saved} notes saved from damaged tracks, {report.lost} known to be lost")
+        saved = counted(report.saved, "note")
+        print(f"  {saved} saved from damaged tracks, {report.lost:,} known to be lost")
     for warning in report.warnings[:_SHOWN]:
-        print(f"  note: {warning}")
+        print(f"  warning: {warning}")
     if len(report.warnings) > _SHOWN:
-        print(f"  and {len(report.warnings) - _SHOWN} more notes")
+        print(f"  and {counted(len(report.warnings) - _SHOWN, 'more warning')}")
 
 
-def _folder(path: Path, *, json: bool, leaks: bool) -> None:
+def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     """Totals and distributions of a folder, and the files in which something was wrong."""
     from notelstm.cli.sources import open_music
     from notelstm.data.leaks import find_leaks
     from notelstm.data.summary import summarise
-    from notelstm.midi import ReadPolicy
 
-    music = open_music(str(path), ReadPolicy())
+    music = open_music(str(path), policy)
     summary = summarise(music.corpus, passages=leaks)
+    left_out = left_out_of_corpus(music.corpus.report)
     crossing = find_leaks(music.corpus.pieces(), music.split) if leaks and music.by_table else []
     if json:
         leaking = [leak.to_json() for leak in crossing]
-        print(json_format.dumps({**summary.to_json(), "leaks": leaking}, indent=2))
+        found = {**summary.to_json(), "left_out_line": left_out, "leaks": leaking}
+        print(json_format.dumps(found, indent=2))
         return
     print(
-        f"{path}: {summary.files} files, {summary.pieces} read, {summary.notes:,} notes, "
-        f"{summary.seconds / 3600:.2f} hours; {summary.repaired} repaired, "
-        f"{summary.refused} refused"
+        f"{path}: {counted(summary.files, 'file')}, {summary.pieces:,} read, "
+        f"{counted(summary.notes, 'note')}, {summary.seconds / 3600:.2f} hours; "
+        f"{summary.repaired:,} repaired, {summary.refused:,} refused"
     )
+    if left_out:
+        print(f"  {left_out}")
     for name in ("pitch", "step", "duration", "velocity"):
         _distribution(name, getattr(summary, name))
     for file in summary.worst:
-        what = file.error or f"{file.repairs_total} repairs, {file.lost} notes lost"
+        repairs = f"{counted(file.repairs_total, 'repair')}, {counted(file.lost, 'note')} lost"
+        what = file.error or repairs
+        what = for_command_line(what)
         print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
-    for count, rule in ((n, rule) for rule, n in summary.reasons.items()):
-        print(f"  {count} refused because: {rule}")
+    for reason, count in summary.reasons.items():
+        print(f"  {count:,} refused: {reason}")
     _pairs("the same music twice", summary.duplicates)
     if leaks and music.by_table:
         _pairs("on two sides of the split", crossing)
     elif leaks:
-        print("  no table splits this folder, so that no side can leak to another")
+        print("  leaks between sides: not looked for, since no table splits this folder")
 
 
 def _distribution(name: str, found: Distribution) -> None:
@@ -136,9 +184,12 @@ def _distribution(name: str, found: Distribution) -> None:
 
 
 def _pairs(title: str, found: Sequence[Leak]) -> None:
-    print(f"  {title}: {len(found)} pairs")
+    print(f"  {title}: {counted(len(found), 'pair')}")
     for leak in found[:_SHOWN]:
-        moved = f" by {leak.semitones:+d} semitones" if leak.semitones else ""
+        moved = ""
+        if leak.semitones:
+            unit = "semitone" if abs(leak.semitones) == 1 else "semitones"
+            moved = f" by {leak.semitones:+d} {unit}"
         print(f"    {leak.kind}{moved}, {leak.share:.0%}: {leak.left} = {leak.right}")
     if len(found) > _SHOWN:
         print(f"    and {len(found) - _SHOWN} more, which --json lists")

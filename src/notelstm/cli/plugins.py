@@ -6,7 +6,8 @@ __all__ = ["plugins"]
 
 
 def plugins() -> None:
-    """List every part that is installed: kind, name, package, one line."""
+    """List the installed parts: kind, name, package, one line on each."""
+    from notelstm.cli.words import plain
     from notelstm.errors import PluginError
     from notelstm.plugins import KINDS, installed
 
@@ -14,9 +15,9 @@ def plugins() -> None:
     for kind in KINDS:
         for plugin in installed(kind):
             try:
-                summary = plugin.summary
+                summary = plain(plugin.summary)
             except PluginError as error:
-                summary = f"broken: {error.got}"
+                summary = f"broken: {error.problem}"
             rows.append((kind, plugin.name, f"{plugin.distribution} {plugin.version}", summary))
     widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else [0, 0, 0]
     for row in rows:

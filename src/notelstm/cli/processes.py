@@ -1,4 +1,4 @@
-"""Of several processes that a launcher has started, one talks."""
+"""Output of the first of several processes only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line says while a model is trained, and when it is done."""
+"""Progress of a training run on the command line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
 from tqdm.auto import tqdm
+
+from notelstm.errors import counted
 
 if TYPE_CHECKING:
     from notelstm.training.callbacks import Event, Run
@@ -48,7 +50,7 @@ class EpochLines:
 
     def summary(self) -> str:
         """One line on the whole run: epochs done here, time, speed and where it goes, memory."""
-        parts = [f"{self._epochs} epochs in {time.perf_counter() - self._began:.1f} s"]
+        parts = [f"{counted(self._epochs, 'epoch')} in {time.perf_counter() - self._began:.1f} s"]
         if self._seconds:
             shares = (f"{name} {s / self._seconds:.0%}" for name, s in self._laps.items())
             parts.append(f"{self._targets / self._seconds:,.0f} targets/s ({', '.join(shares)})")

@@ -8,6 +8,9 @@ from typing import Annotated, Final
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_outputs
+from notelstm.cli.reading import Reading, left_out_of_file
+
 __all__ = ["render"]
 
 _SUFFIXES: Final = (".wav", ".html", ".png", ".svg")
@@ -19,31 +22,44 @@ def render(
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT")],
     soundfont: Annotated[Path | None, arg(metavar="FILE.sf2", help_behavior_hint="")] = None,
+    overwrite: Overwrite = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
-    """Make a MIDI file heard or seen.
+    """Render a MIDI file as sound, as a page, or as a picture.
+
+    All tracks are read and the pedal holds notes, unless the options below say otherwise; drums
+    are read only for a sound font, since the built-in piano has none.
 
     Args:
         path: The MIDI file.
-        output: What to write; its end says what it is: .wav sound, .html a page that shows and
-            plays it in any browser, .png or .svg a picture (needs the extra `plot`).
-        soundfont: Of a .wav: play with this sound font instead of the built-in piano; needs the
+        output: The file to write; its suffix decides on the format: .wav sound, .html a page that
+            shows and plays the music in any browser, .png or .svg a picture (needs the extra
+            `plot`).
+        soundfont: For a .wav: play with this sound font instead of the built-in piano; needs the
             extra `soundfont`.
+        overwrite: Replace the output if it exists.
+        reading: How the file is read.
     """
-    from notelstm.errors import ConfigError
-    from notelstm.midi import ReadPolicy, read_midi
+    from notelstm.errors import ConfigError, counted
+    from notelstm.midi import ReadPolicy, read_midi_with_report
 
     suffix = output.suffix.lower()
     if suffix not in _SUFFIXES:
         raise ConfigError(
-            f"what is rendered ends in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
-            got=repr(suffix),
+            f"nothing can be rendered as {suffix!r}" if suffix else "the output has no suffix",
             where=str(output),
+            hint=f"end its name in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
         )
     if soundfont is not None and suffix != ".wav":
-        raise ConfigError("a sound font is for a .wav", got=repr(suffix), where=str(output))
-    # What is heard is wanted as it was played; the built-in piano has no percussion.
-    policy = ReadPolicy(tracks="all", pedal="extend", drums=soundfont is not None)
-    notes = read_midi(path, policy)
+        raise ConfigError(
+            f"--soundfont does nothing for a {suffix} file",
+            where=str(output),
+            hint="leave it out, or write a .wav file",
+        )
+    check_outputs([output], overwrite=overwrite)
+    # The music sounds as it was played; the built-in piano has no drums.
+    base = ReadPolicy(tracks="all", pedal="extend", drums=soundfont is not None)
+    notes, report = read_midi_with_report(path, reading.policy(base))
     if suffix == ".wav":
         from notelstm.listening import save_audio
 
@@ -56,4 +72,7 @@ def render(
         from notelstm.listening import save_piano_roll
 
         save_piano_roll(notes, output, title=path.stem)
-    print(f"wrote {output}: {len(notes)} notes, {notes.seconds:.1f} s")
+    print(f"wrote {output}: {counted(len(notes), 'note')}, {notes.seconds:.1f} s")
+    left_out = left_out_of_file(notes, report)
+    if left_out:
+        print(left_out)

@@ -1,4 +1,4 @@
-"""A run as the command line does it: its recipe, what is said of it, the model that is saved."""
+"""A training run of the command line: recipe, callbacks, saved model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from notelstm.recipes import Recipe
     from notelstm.training import Callback
 
-__all__ = ["chosen_recipe", "run_recipe", "size_of"]
+__all__ = ["chosen_recipe", "run_folder", "run_recipe", "size_of"]
 
 
 def chosen_recipe(
@@ -23,14 +23,14 @@ def chosen_recipe(
     seed: int | None,
     start: Bundle | None = None,
 ) -> Recipe:
-    """The recipe of that name or file, or of a model, with what the command line changes.
+    """The recipe of that name or file, or of a model, with the settings of the command line.
 
     Args:
         name: A recipe's name, or a TOML file.
         settings: ``key=value`` of each setting that is changed.
-        epochs: How often every target is seen; None for the recipe's.
+        epochs: Number of epochs; None for the recipe's.
         seed: The seed; None for the recipe's.
-        start: The model that is gone on with by its own recipe; None to begin anew.
+        start: The model to fine-tune by its own recipe; None to train from scratch.
 
     Raises:
         PluginError: If there is no such recipe.
@@ -52,6 +52,15 @@ def chosen_recipe(
     return override(recipe, {"training": training})
 
 
+def run_folder(output: Path) -> Path:
+    """The folder of the run that writes a model file, beside it.
+
+    Args:
+        output: The model file.
+    """
+    return output.with_name(output.name + ".run")
+
+
 def run_recipe(
     recipe: Recipe,
     pieces: Sequence[Notes],
@@ -65,19 +74,19 @@ def run_recipe(
     record: Mapping[str, float] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Bundle:
-    """Train, say how it goes, and save the bundle.
+    """Train, print the progress, and save the bundle.
 
     Args:
-        recipe: What is trained and how.
+        recipe: The recipe.
         pieces: The training pieces.
-        output: The model file to write; the run's folder stands beside it.
-        source: Where the pieces come from.
+        output: The model file to write; the run's folder is beside it.
+        source: The corpus of the pieces, for the data card.
         validation: Held-out pieces.
-        resume: Whether to go on with a run that was stopped.
+        resume: Whether to continue an interrupted run.
         half: Whether to save in half precision.
-        start: A model to go on with.
-        record: What is noted in the bundle besides the recipe's settings.
-        callbacks: What happens beside training, besides the log and what is said.
+        start: A model to fine-tune.
+        record: Settings to store in the bundle besides the recipe's.
+        callbacks: Callbacks besides the log and the progress.
 
     Raises:
         NotelstmError: If the run cannot be done; see
@@ -95,7 +104,7 @@ def run_recipe(
     bundle = recipe.train(
         pieces,
         validation=validation,
-        folder=output.with_name(output.name + ".run"),
+        folder=run_folder(output),
         resume=resume,
         callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
         data=card,
@@ -109,10 +118,12 @@ def run_recipe(
 
 
 def size_of(bundle: Bundle) -> str:
-    """How large a model is, and how much it was trained on."""
+    """The number of a model's parameters and of the notes that it was trained on."""
     from typing import cast
 
     from torch import nn
 
+    from notelstm.errors import counted
+
     count = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
-    return f"{count:,} parameters, trained on {bundle.data.notes:,} notes"
+    return f"{counted(count, 'parameter')}, trained on {counted(bundle.data.notes, 'note')}"

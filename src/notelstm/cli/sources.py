@@ -1,4 +1,4 @@
-"""Where the command line's music comes from: a folder, a file, or a named corpus."""
+"""The sources of music of the command line: a folder, a file, or a named corpus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, final, overloa
 
 from typing_extensions import override
 
-from notelstm.errors import ConfigError, DataError, PluginError
+from notelstm.errors import (
+    ConfigError,
+    DataError,
+    DataNotFoundError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from notelstm.data.corpus import Corpus
@@ -20,26 +25,26 @@ if TYPE_CHECKING:
     from notelstm.notes import Notes
     from notelstm.protocols import CorpusSource
 
-__all__ = ["Music", "Side", "open_corpus", "open_music"]
+__all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 
 Side: TypeAlias = Literal["train", "validation", "test", "all"]
-"""Which pieces of a source are wanted."""
+"""The pieces of a source to use."""
 
 
 class Music(NamedTuple):
-    """An open source of music and how its pieces are split.
+    """An open source of music and the split of its pieces.
 
     Attributes:
         corpus: The pieces.
-        split: What is trained on and what is held out.
-        by_table: Whether the source says so itself, as MAESTRO does.
+        split: Training and held-out pieces.
+        by_table: Whether the source has a table of its own, as MAESTRO does.
     """
 
     corpus: Corpus
     split: Split
     by_table: bool
 
-    def side(self, side: Side, limit: int | None = None) -> Sequence[Notes]:
+    def side(self, side: Side, limit: int | None = None) -> Pieces:
         """The pieces of one side, at most `limit` of them.
 
         Raises:
@@ -47,7 +52,7 @@ class Music(NamedTuple):
         """
         return self.named(side, limit)[1]
 
-    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], Sequence[Notes]]:
+    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], Pieces]:
         """The names and the pieces of one side, at most `limit` of them.
 
         Raises:
@@ -59,22 +64,31 @@ class Music(NamedTuple):
             next(self.corpus.pieces())  # which says why there is none
         if not numbers:
             raise DataError(
-                f"{self.corpus.name} has pieces for {side}",
-                got="none",
+                f"{self.corpus.name} has no pieces for {side}",
                 hint="use another --split, or train with --validation SHARE to set some aside",
             )
         chosen = numbers[:limit]
-        names = [self.corpus.names[number] for number in chosen]
-        return names, _Pieces(self.corpus, chosen)
+        pieces = Pieces(self.corpus, chosen)
+        return pieces.names, pieces
 
 
 @final
-class _Pieces(Sequence["Notes"]):
-    """Some pieces of a corpus, each read from its cache when it is looked at."""
+class Pieces(Sequence["Notes"]):
+    """Some pieces of a corpus, each read from its cache when it is accessed."""
 
     def __init__(self, corpus: Corpus, numbers: Sequence[int]) -> None:
         self._corpus = corpus
         self._numbers = numbers
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the pieces."""
+        return [self._corpus.names[number] for number in self._numbers]
+
+    def longer_than(self, notes: int) -> Pieces:
+        """The pieces that have more than so many notes."""
+        lengths = self._corpus.lengths
+        return Pieces(self._corpus, [number for number in self._numbers if lengths[number] > notes])
 
     @override
     def __len__(self) -> int:
@@ -83,11 +97,11 @@ class _Pieces(Sequence["Notes"]):
     @overload
     def __getitem__(self, index: int) -> Notes: ...
     @overload
-    def __getitem__(self, index: slice) -> _Pieces: ...
+    def __getitem__(self, index: slice) -> Pieces: ...
     @override
-    def __getitem__(self, index: int | slice) -> Notes | _Pieces:
+    def __getitem__(self, index: int | slice) -> Notes | Pieces:
         if isinstance(index, slice):
-            return _Pieces(self._corpus, self._numbers[index])
+            return Pieces(self._corpus, self._numbers[index])
         return self._corpus[self._numbers[index]]
 
 
@@ -109,7 +123,7 @@ def open_music(
     from notelstm.data.splits import split_by_keys, split_by_table
 
     if limit is not None and limit < 1:
-        raise ConfigError("--max-files is at least 1", got=f"{limit}")
+        raise ConfigError(f"--max-files {limit} is below 1", hint="give 1 or more")
     table = _table(Path(where))
     corpus = open_corpus(where, policy, limit=limit if table is None else None)
     if table is not None:
@@ -159,14 +173,19 @@ def _table(path: Path) -> Path | None:
 def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
     from notelstm.plugins import find, installed, settings_of
 
+    names = [plugin.name for plugin in installed("corpora")]
+    if name not in names:
+        closest = did_you_mean(name, names)
+        raise DataNotFoundError(
+            f"no folder, MIDI file or corpus is called {name!r}{closest}",
+            hint="" if closest else f"check the path, or name a corpus: {', '.join(names)}",
+        )
     try:
         corpus: CorpusSource = find("corpora", name).load()()
-    except (PluginError, TypeError) as error:
-        names = ", ".join(p.name for p in installed("corpora") if p.name != "folder")
+    except TypeError as error:
         raise DataError(
-            "music comes from a folder, a MIDI file or a named corpus",
-            got=repr(name),
-            hint=f"check the path, or use one of: {names}",
+            f"the corpus {name!r} cannot be opened by its name alone",
+            hint="name a folder or a MIDI file",
         ) from error
     if "policy" in settings_of(corpus):
         # What has settings is a dataclass, which its protocol does not say.

@@ -1,4 +1,4 @@
-"""The options of ``notelstm generate`` that steer the music: each adds a processor."""
+"""The options of ``notelstm generate`` that control the music: each adds a processor."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Steering"]
 
 _ABOUT: Final = {
-    "pitch": ("scale", "pitch_range", "no_repeat"),
-    "step": ("polyphony", "largest_chord", "density", "grid"),
+    "pitch": ("scale", "pitch_range", "no_repeat_ngram"),
+    "step": ("max_polyphony", "max_chord_size", "density", "grid"),
 }
 """Which options need a field of which role, or one of events."""
 
@@ -34,15 +34,15 @@ class Steering:
 
     Attributes:
         sampler: Another way of choosing notes, such as `greedy`; `notelstm plugins` lists them.
-        temperature: Above 1 more surprising, below 1 more predictable; 1 as the model learnt it.
-        top_k: Draw from the likeliest N only.
-        top_p: Draw from the likeliest only, that have the probability P together.
-        min_p: Draw only from what is at least P times as likely as the likeliest.
+        temperature: Above 1 more surprising, below 1 more predictable; 1 as trained.
+        top_k: Sample from the N most likely values only.
+        top_p: Sample from the most likely values only, whose probabilities add up to P.
+        min_p: Sample only from values at least P times as likely as the most likely one.
         scale: Only notes of a scale: "D dorian", "F# minor", "A blues", "C major pentatonic".
         pitch_range: No note below or above: two names or MIDI note numbers, such as C2 C6.
-        polyphony: At most so many pitches sound at once; 1 for a melody.
-        largest_chord: At most so many notes begin together.
-        no_repeat: No run of so many pitches comes twice.
+        max_polyphony: At most so many pitches sound at once; 1 for a melody.
+        max_chord_size: At most so many notes begin together.
+        no_repeat_ngram: No run of so many pitches comes twice.
         density: About so many notes a second.
         grid: Onsets on a grid of so many seconds; of beats, for a model whose times are in beats.
     """
@@ -58,14 +58,14 @@ class Steering:
     pitch_range: Annotated[
         tuple[str, str] | None, arg(metavar="LOW HIGH", help_behavior_hint="")
     ] = None
-    polyphony: _Whole = None
-    largest_chord: _Whole = None
-    no_repeat: _Whole = None
+    max_polyphony: _Whole = None
+    max_chord_size: _Whole = None
+    no_repeat_ngram: _Whole = None
     density: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None
     grid: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
 
     def told(self) -> dict[str, object]:
-        """What differs from how the model plays by itself, by option."""
+        """The options that differ from their defaults, by name."""
         given = dataclasses.asdict(self)
         plain = dataclasses.asdict(Steering())
         return {name: value for name, value in given.items() if value != plain[name]}
@@ -73,36 +73,26 @@ class Steering:
     def steered(self, bundle: Bundle) -> Sampler:
         """The bundle's sampler or the named one, with these processors.
 
-        A temperature comes first and bends what the model says; then what the model's own sampler
-        has; then what confines the music; what cuts off the unlikely comes last, so that it judges
-        only what may be played.
+        The order is: temperature, the processors of the model's own sampler, constraints,
+        truncation. Truncation comes last so that it ranks only values that are allowed.
 
         Raises:
             ConfigError: If the sampler takes no processors, or a setting is out of range.
             PluginError: If there is no such sampler.
         """
-        from notelstm.errors import ConfigError
         from notelstm.plugins import build, settings_of
-        from notelstm.sampling import Temperature
+        from notelstm.sampling.samplers import with_processors
 
         sampler: Sampler = bundle.sampler
-        own = settings_of(sampler).get("processors", ())
         if self.sampler is not None:
-            sampler = build({"kind": "samplers", "name": self.sampler})
-        warm = [] if self.temperature == 1 else [Temperature(temperature=self.temperature)]
+            own = settings_of(sampler).get("processors", ())
+            sampler = with_processors(build({"kind": "samplers", "name": self.sampler}), own)
         self._check_fields(bundle.encoder)
-        processors = (*warm, *own, *self._confining(bundle.encoder), *self._cutting())
-        if "processors" in settings_of(sampler):
-            # What has settings is a dataclass, which its protocol does not say.
-            return dataclasses.replace(sampler, processors=processors)  # type: ignore[type-var]
-        if len(processors) > len(own):
-            raise ConfigError(
-                "a sampler that takes processors can be steered", got=type(sampler).__name__
-            )
-        return sampler
+        more = (*self._confining(bundle.encoder), *self._cutting())
+        return with_processors(sampler, more, temperature=self.temperature)
 
     def _check_fields(self, encoder: NoteEncoder) -> None:
-        """Refuse what would do nothing, since the model does not tell what it is about.
+        """Refuse options that would do nothing, since the model has no field for them.
 
         Raises:
             ConfigError: If there is such an option.
@@ -114,13 +104,13 @@ class Steering:
             for option in options:
                 if getattr(self, option) is not None and not roles & {role, "event"}:
                     raise ConfigError(
-                        f"--{option.replace('_', '-')} steers a model that has a field of {role}",
-                        got=", ".join(sorted(roles)),
+                        f"--{option.replace('_', '-')} would do nothing: the model has no field of "
+                        f"{role}, but of {', '.join(sorted(roles))}",
                         hint="leave it out",
                     )
 
     def _confining(self, encoder: NoteEncoder) -> Sequence[Processor]:
-        """What keeps to rules."""
+        """The processors that constrain the music."""
         from notelstm import sampling
 
         beats = any(field.role == "step" and field.unit == "beat" for field in encoder.fields)
@@ -131,26 +121,26 @@ class Steering:
             made.append(sampling.PitchRange(low=low, high=high))
         for setting, kind, name in (
             (self.scale, sampling.Scale, "name"),
-            (self.polyphony, sampling.PolyphonyCap, "voices"),
-            (self.largest_chord, sampling.LargestChord, "notes"),
+            (self.max_polyphony, sampling.MaxPolyphony, "notes"),
+            (self.max_chord_size, sampling.MaxChordSize, "notes"),
             (
                 self.grid,
                 functools.partial(sampling.GridSnap, unit="beat" if beats else "s"),
                 "grid",
             ),
-            (self.density, sampling.NoteDensity, "rate"),
-            (self.no_repeat, sampling.NoRepeat, "n"),
+            (self.density, sampling.NoteDensity, "notes_per_second"),
+            (self.no_repeat_ngram, sampling.NoRepeatNGram, "ngram_size"),
         ):
             made += _if_given(setting, kind, name)
         return made
 
     def _cutting(self) -> Sequence[Processor]:
-        """What leaves out the unlikely."""
+        """The processors that leave out unlikely values."""
         from notelstm import sampling
 
         return [
             *_if_given(self.top_k, sampling.TopK, "k"),
-            *_if_given(self.top_p, sampling.TopP, "mass"),
+            *_if_given(self.top_p, sampling.TopP, "p"),
             *_if_given(self.min_p, sampling.MinP, "ratio"),
         ]
 

@@ -1,9 +1,11 @@
-"""What ``notelstm evaluate`` says in words and tables."""
+"""The report of ``notelstm evaluate`` in words and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from notelstm.errors import counted
 
 if TYPE_CHECKING:
     from notelstm.evaluation import Report, SampleReport
@@ -14,6 +16,7 @@ __all__ = ["report_lines", "sample_lines"]
 def report_lines(report: Report) -> list[str]:
     """The figures of a model beside those of its baselines."""
     from notelstm.evaluation import FIGURES, intervals
+    from notelstm.evaluation.grid import FIRST
 
     scores = report.model
     known = intervals(scores)
@@ -23,14 +26,18 @@ def report_lines(report: Report) -> list[str]:
         between = "" if estimate is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
         others = [_figure(baseline.of(figure)) for baseline in report.baselines.values()]
         rows.append([figure, _figure(scores.of(figure)), between, *others])
-    pieces = len(scores.pieces)
-    lines = [f"{pieces} pieces, {scores.notes:,} notes; nats per note:", *_aligned(rows), ""]
+    size = f"{counted(len(scores.pieces), 'piece')}, {counted(scores.notes, 'note')}"
+    lines = [f"{size}; nats per note:", *_aligned(rows), ""]
+    if scores.too_short:
+        lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
+    if scores.refused:
+        lines.append(f"left out: {counted(len(scores.refused), 'piece')} refused by the encoder")
     if scores.bits_per_second is not None:
         lines.append(f"a second of music costs {scores.bits_per_second:.1f} bits")
     for role, made in scores.reliability.items():
         lines.append(
-            f"{role}: the most likely is right {made.top1:.1%} of the time, the right one among "
-            f"five {made.top5:.1%}; calibration error {made.error:.3f}"
+            f"{role}: top-1 accuracy {made.top1:.1%}, top-5 {made.top5:.1%}; calibration error "
+            f"{made.error:.3f}"
         )
     return lines + _against(report)
 
@@ -45,17 +52,18 @@ def sample_lines(report: SampleReport) -> list[str]:
             [made.feature, f"{made.overlap:.3f}", f"{made.kl:.3f}", *map(_figure, distances)]
         )
     lines = [
-        f"{alike.generated} samples beside {alike.real} real pieces, {alike.notes:,} notes of "
-        "each; an overlap of 1 is as alike as real pieces are, 0 not at all:",
+        f"{counted(alike.generated, 'sample')} beside {counted(alike.real, 'real piece')}, "
+        f"{counted(alike.notes, 'note')} of each; an overlap of 1 is as alike as real pieces are, "
+        "0 not at all:",
         *_aligned(rows),
         "",
-        f"{len(health.ill)} of {alike.generated} samples are ill, beyond all of {health.excerpts} "
-        "real excerpts:",
+        f"degenerate: {len(health.ill):,} of {counted(alike.generated, 'sample')}, beyond all of "
+        f"{counted(health.excerpts, 'real excerpt')}:",
         *(f"  {made.symptom.name:<12} {made.sentence}" for made in health.diagnoses),
         "",
     ]
     if copies is None:
-        return [*lines, "copies: not looked for without --train"]
+        return [*lines, "copies: not searched for without --train"]
     return [*lines, f"copies: {copies.sentence}"]
 
 
@@ -72,7 +80,8 @@ def _against(report: Report) -> list[str]:
     value, low, high = found.differences[figure]
     return [
         f"{figure}: {abs(value):.3f} nats per note {'less' if value < 0 else 'more'} than {best} "
-        f"({low:+.3f} to {high:+.3f}), better on {found.better[figure]} of {found.pieces} pieces"
+        f"({low:+.3f} to {high:+.3f}), better on {found.better[figure]:,} of "
+        f"{counted(found.pieces, 'piece')}"
     ]
 
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.outputs import Overwrite, check_outputs, remove_run
+from notelstm.cli.reading import Reading, left_out_of_corpus
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,7 +37,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
         arg(
             name="from",
             metavar="[MODEL]",
-            help_behavior_hint="(default: nothing; notelstm's own model if no MODEL is given)",
+            help_behavior_hint="(without MODEL: the pretrained model)",
         ),
     ] = None,
     set: Annotated[  # noqa: A002 - the option is --set
@@ -48,7 +51,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
     minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint=_NO_LIMIT)] = None,
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
     precision: Annotated[
-        Literal["float32", "bfloat16", "auto"] | None, arg(help_behavior_hint=_OF_THE_RECIPE)
+        Literal["float32", "bfloat16", "auto"] | None,
+        arg(metavar="float32|bfloat16|auto", help_behavior_hint=_OF_THE_RECIPE),
     ] = None,
     callback: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, arg(metavar="NAME", help_behavior_hint="")
@@ -57,74 +61,89 @@ def train(  # noqa: PLR0913 - each is an option of the command
     profile: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    overwrite: Overwrite = False,
+    reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Train a model on MIDI files.
 
-    The run's checkpoints and log are kept beside the model, in MODEL.run. Ctrl-C saves a
-    checkpoint, and --resume goes on from it as if the run had never stopped.
+    The checkpoints and the log of the run are written beside the model, to the folder MODEL.run.
+    Ctrl-C saves a checkpoint, and --resume continues from it with the same result as an
+    uninterrupted run.
 
     Args:
         folder: A folder of MIDI files, a single file, or the name of a corpus such as `bach`.
         output: The model file to write, such as my.notelstm.
-        recipe: A recipe's name, as `notelstm plugins` lists it, or a TOML file: a line
-            `recipe = "reference"`, then what --set can say. The reference is the original design
-            with its faults, for comparison; for music to listen to take `expressive`.
-        go_on_with: Go on with a trained model, by its own recipe and gently: fine-tuning. The
-            licence of what it was trained on is carried on.
+        recipe: The name of a recipe, as `notelstm plugins` lists them, or a TOML file: a line
+            `recipe = "expressive"`, then any setting that --set can change. `reference` is the
+            original design with its faults, for comparison; `expressive` makes better music.
+        go_on_with: Fine-tune a trained model, by its own recipe at a low learning rate. The
+            licence of the data that it was trained on is carried on.
         set: Change settings of the recipe: window=50 training.learning_rate=0.01 model.hidden=64
-            policy.tracks=all options.sigmoid=false sampler.name=greedy. More than one at once,
-            or --set again.
-        epochs: How often every target is seen.
-        max_files: Read at most so many files.
-        validation: Share of the pieces, 0 to 1, to set aside and measure after each epoch; copies
-            and transpositions of a piece stay together. Of MAESTRO, whose own table says what is
-            for training, so many of its validation pieces.
-        minutes: Train for so long, whatever the number of epochs if --epochs is not given; a
-            falling learning rate is at its lowest by then.
-        seed: What initialisation and order are made from; the same seed gives the same model.
-        precision: In what matrix products are computed; auto tries which is faster here.
+            policy.tracks=all options.sigmoid=false sampler.name=greedy. Takes several settings,
+            and can be repeated.
+        epochs: Number of passes over the training pieces.
+        max_files: Read at most N files.
+        validation: Share of the pieces, 0 to 1, that is set aside and measured after each epoch;
+            copies and transpositions of a piece stay together. For MAESTRO, whose own table
+            defines the split, the number of its validation pieces in proportion.
+        minutes: Train for N minutes, however many epochs that is unless --epochs is given; a
+            decaying learning rate reaches its minimum at the end.
+        seed: Random seed of initialisation and order; the same seed gives the same model.
+        precision: Compute precision of matrix products; auto measures which is faster.
         callback: Add a callback, as `notelstm plugins` lists them: samples, tensorboard,
-            divergence-guard. NAME:KEY=VALUE,KEY=VALUE gives it settings.
-        report: Write a page, .html, that any browser shows, again after each epoch: curves, music
-            from the model as it learns (the callback `samples`), settings.
-        profile: Write to MODEL.run/profile.txt on which operations the time goes.
-        resume: Go on with the run in MODEL.run; all else as it was, but --epochs may be more.
-        half: Write the model's numbers in half precision, for a file of half the size.
+            divergence-guard. NAME:KEY=VALUE,KEY=VALUE gives it settings. Can be repeated.
+        report: Write an HTML page on the run, updated after each epoch: loss curves, music from
+            the model as it learns (the callback `samples`), settings.
+        profile: Write a profile of the operations to MODEL.run/profile.txt.
+        resume: Continue the run in MODEL.run with the same settings; only --epochs may be larger.
+        half: Write the weights in half precision, which halves the size of the file.
+        overwrite: Replace MODEL, its run folder and the report if they exist.
+        reading: How files are read; settings that are not given are the recipe's, or with --from
+            the model's.
     """
     from dataclasses import replace
 
     from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_recipe, size_of
+    from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe, size_of
     from notelstm.cli.sources import open_music
-    from notelstm.errors import OutputError
+    from notelstm.errors import counted
+    from notelstm.training import Processes
 
-    if output.is_dir():
-        raise OutputError(
-            "a model is a file", got="a folder", where=str(output), hint="name a file in it"
-        )
+    # A resumed run writes what it wrote before.
+    check_outputs([output, report], overwrite=overwrite or resume)
     start = None if go_on_with is None else _start(go_on_with, recipe)
     settings = [pair for pairs in set for pair in pairs]
     chosen = chosen_recipe(recipe or "reference", settings, epochs, seed, start)
     training: dict[str, Any] = {} if precision is None else {"precision": precision}
     if minutes is not None and epochs is None:
         training["epochs"] = None
-    chosen = replace(chosen, training=replace(chosen.training, **training))
+    chosen = replace(
+        chosen,
+        training=replace(chosen.training, **training),
+        policy=reading.policy(chosen.policy),
+    )
     music = open_music(folder, chosen.policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
     held_out: Sequence[Notes] = ()
     if validation > 0 and music.split.validation:
         most = max(1, round(validation * len(pieces))) if music.by_table else None
         held_out = music.side("validation", most)
-    print(f"{music.corpus.name}: {len(pieces)} pieces, {sum(map(len, pieces)):,} notes")
+    notes = counted(sum(map(len, pieces)), "note")
+    print(f"{music.corpus.name}: {counted(len(pieces), 'piece')}, {notes}")
+    left_out = left_out_of_corpus(music.corpus.report)
+    if left_out:
+        print(left_out)
     if music.corpus.licence:
         print(f"licence of the music: {music.corpus.licence}")
     if held_out:
-        print(f"{len(held_out)} more pieces are set aside for validation")
+        print(f"{counted(len(held_out), 'more piece')} set aside for validation")
     elif validation > 0:
-        print("none is set aside for validation: it goes by what is in each, and they are few")
+        print("no piece is set aside for validation: the split goes by content, and they are few")
     if recipe is None and start is None:
-        print("recipe: reference, the original with its faults; --recipe expressive plays better")
+        print("recipe: reference, the original with its faults; expressive makes better music")
     sys.stdout.flush()
+    if overwrite and not resume and Processes().first:
+        remove_run(run_folder(output))
     try:
         bundle = run_recipe(
             chosen,
@@ -135,7 +154,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
             resume=resume,
             half=half,
             start=start,
-            # What was held out is part of the record, so that `evaluate --split` finds it again.
+            # The share is recorded so that `evaluate --split` finds the same pieces again.
             record={"held_out": validation},
             callbacks=chosen_callbacks(
                 callback, minutes=minutes, profile=profile, report=report, title=output.stem
@@ -143,8 +162,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
         )
     except KeyboardInterrupt:
         print(
-            "notelstm: the same command with --resume goes on; with --resume --epochs 1 it writes "
-            "the model as it is",
+            "notelstm: the same command with --resume continues; with --resume --epochs 1 it "
+            "writes the model as it is",
             file=sys.stderr,
         )
         raise
@@ -155,13 +174,19 @@ def train(  # noqa: PLR0913 - each is an option of the command
 
 
 def _start(model: tuple[Path, ...], recipe: str | None) -> Bundle:
-    """The model to go on with."""
+    """The model to fine-tune."""
     from notelstm.bundle import load
     from notelstm.errors import ConfigError
 
     if recipe is not None:
-        raise ConfigError("a model is gone on with by its own recipe", got=f"--recipe {recipe}")
+        raise ConfigError(
+            f"--from and --recipe {recipe} contradict each other: a model keeps its own recipe",
+            hint="leave out --recipe",
+        )
     if len(model) > 1:
         given = " ".join(map(str, model))
-        raise ConfigError("--from takes one model, or none for notelstm's own", got=given)
+        raise ConfigError(
+            f"--from is given several models: {given}",
+            hint="give one, or none for the pretrained model",
+        )
     return load(*model)

@@ -1,4 +1,4 @@
-"""Data: windows and lanes of rows, splits of pieces, and the corpora they come from."""
+"""Data: corpora, splits of their pieces, and training batches of encoded rows."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final, final
 
-from notelstm.data.cache import kept
+from notelstm.data.cache import cached_pieces
 from notelstm.data.musicxml import notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.notes import Notes
@@ -20,7 +20,7 @@ from notelstm.notes import Notes
 __all__ = ["BachChorales"]
 
 READING: Final = 1
-"""The version of the notes that are made of the scores: what is kept of another is not used."""
+"""The version of the notes that are made of the scores; notes of another one are not used."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ class BachChorales:
 
     The four voices become one piece. Tied notes are one note, grace notes are left out, repeats
     are played once. The tempo is the score's, or 96 quarter notes a minute; the velocity is 80.
-    Where two voices meet on a pitch it is struck once; where a voice enters on a pitch that
-    another still holds, it is let go and struck again, as on a keyboard.
+    Where two voices meet on a pitch there is one note; where a voice enters on a pitch that
+    another still holds, that note ends and a new one begins, as on a keyboard.
 
     The scores are read where the package lies, all of them the first time, which takes a few
-    seconds; the notes are kept in :func:`~notelstm.data.cache.cache_folder`.
+    seconds; the notes are cached in :func:`~notelstm.data.cache.cache_folder`.
 
     Attributes:
-        name: What files and the command line call the corpus.
-        licence: What one may do with the music.
+        name: The name in files and on the command line.
+        licence: The terms of use of the music.
         source: Where the music comes from.
-        size: How much music it is.
+        size: The amount of music.
 
     Example:
         >>> for name, notes in BachChorales().pieces(limit=2):
@@ -61,7 +61,7 @@ class BachChorales:
 
     @property
     def edition(self) -> str:
-        """What tells these notes from those of another music21 or another way of reading it.
+        """The version of music21 and of the way it is read.
 
         Raises:
             MissingExtraError: If music21 is not installed.
@@ -73,17 +73,18 @@ class BachChorales:
         """The chorales in the order of the catalogue (BWV).
 
         Args:
-            limit: How many at most; None for all, about 360.
+            limit: The largest number of pieces; None for all, about 360.
 
         Yields:
-            The name, ``"bwv269"`` say, and the notes, sorted by start and pitch, with a beat map.
+            The name, for example ``"bwv269"``, and the notes, sorted by start and pitch,
+            with a beat map.
 
         Raises:
             MissingExtraError: If music21 is not installed.
             DataError: If its scores are missing or damaged.
         """
         folder = _folder()
-        yield from islice(kept(f"bach-{self.edition}", lambda: _chorales(folder)), limit)
+        yield from islice(cached_pieces(f"bach-{self.edition}", lambda: _chorales(folder)), limit)
 
 
 def _folder() -> Path:
@@ -91,8 +92,7 @@ def _folder() -> Path:
     spec = importlib.util.find_spec("music21")
     if spec is None or spec.origin is None:
         raise MissingExtraError(
-            "the Bach chorales come with the music21 package",
-            got="no such package",
+            "music21, which brings the Bach chorales, is not installed",
             hint="run pip install 'notelstm[bach]'",
         )
     return Path(spec.origin).parent / "corpus" / "bach"
@@ -103,12 +103,11 @@ def _chorales(folder: Path) -> Iterator[tuple[str, Notes]]:
     found = sorted(folder.glob("bwv*.mxl"), key=_catalogue_number)
     if not found:
         raise DataError(
-            "music21 brings its corpus of scores",
-            got="a music21 without it",
+            "this music21 lacks its corpus of scores",
             where=str(folder),
             hint="run pip install --force-reinstall music21",
         )
-    _log.info("reading %d scores once; what they hold is kept", len(found))
+    _log.info("reading %d scores, once; their notes are cached", len(found))
     for path in found:
         score = open_score(path)
         # The folder holds arias and whole cantata movements too: chorales are for four voices.

@@ -1,4 +1,4 @@
-"""A training set cut into batches, the same ones each time an epoch is asked for."""
+"""Training batches; an epoch of a number is the same each time."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from notelstm.errors import ConfigError
 __all__ = ["LaneBatches", "WindowBatches"]
 
 _BLOCK: Final = 1024
-"""For how many batches the order is made at once."""
+"""The number of batches whose order is computed at once."""
 
 
 def _check(batch: int, seed: int, shared: tuple[int, int]) -> None:
     if batch < 1:
-        raise ConfigError("a batch has at least 1 lane", got=f"{batch}")
+        raise ConfigError(f"batch {batch} is below 1")
     if seed < 0:
-        raise ConfigError("a seed is at least 0", got=f"{seed}")
+        raise ConfigError(f"seed {seed} is negative")
     if not 0 <= shared[0] < shared[1]:
-        raise ConfigError("a share is a number from 0 on, and of how many", got=f"{shared}")
+        raise ConfigError(f"no share {shared[0]} of {shared[1]}", hint="count shares from 0")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class WindowBatches:
-    """Windows that have nothing to do with each other; no state is carried.
+    """Batches of independent windows; no state is carried.
 
     Attributes:
         dataset: The windows.
         batch: B, windows in a batch; the last batch of an epoch may be smaller.
-        shuffle: In a new order each epoch; False, the original's ``in-order``, as they come.
-        seed: What the orders are made from.
-        shared: Which share of each batch is read, from 0 on, and of how many.
+        shuffle: Use a new order each epoch; False, the original's ``in-order``, keeps their order.
+        seed: The random seed of the orders.
+        shared: The number of the share of each batch that is read, from 0, and the number of
+            shares.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -64,11 +65,11 @@ class WindowBatches:
 
     @property
     def carries(self) -> bool:
-        """False: each window starts afresh."""
+        """False: each window starts with a new state."""
         return False
 
     def share(self, number: int, count: int) -> WindowBatches:
-        """One process's part of each batch."""
+        """The part of each batch that one process reads."""
         return replace(self, shared=(number, count))
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
@@ -93,18 +94,20 @@ class WindowBatches:
 @final
 @dataclass(frozen=True, kw_only=True)
 class LaneBatches:
-    """Pieces read from begin to end, B at a time, with the state carried from batch to batch.
+    """Pieces read from beginning to end, B at a time, with the state carried between batches.
 
     The pieces, in a new order each epoch, are cut into stretches of T rows and laid out in B lanes
-    of equal length. A lane starts afresh where a piece begins, and at its own beginning, which may
-    be in the middle of a piece. Every row of every piece, short ones too, is a target once.
+    of equal length. The state of a lane is reset where a piece begins, and at the beginning of the
+    lane, which may be in the middle of a piece. Every row of every piece, short ones too, is a
+    target once.
 
     Attributes:
         dataset: Pieces, and the length T of a stretch (its `window`).
         batch: B, lanes.
-        shuffle: In a new order each epoch.
-        seed: What the orders are made from.
-        shared: Which share of each batch is read, from 0 on, and of how many.
+        shuffle: Use a new order each epoch.
+        seed: The random seed of the orders.
+        shared: The number of the share of each batch that is read, from 0, and the number of
+            shares.
 
     Raises:
         ConfigError: If the data set scores only the last row of a window, or a setting is out of
@@ -122,8 +125,7 @@ class LaneBatches:
         _check(self.batch, self.seed, self.shared)
         if self.dataset.scored != "every":
             raise ConfigError(
-                "lanes score every row",
-                got=repr(self.dataset.scored),
+                f"the data set has scored={self.dataset.scored!r}, and lanes score every row",
                 hint="build the SequenceDataset with scored='every'",
             )
 
@@ -140,7 +142,7 @@ class LaneBatches:
 
     @property
     def carries(self) -> bool:
-        """True: a lane goes on where it stopped."""
+        """True: a lane continues where it stopped."""
         return True
 
     def _plan(self, number: int) -> tuple[NDArray[np.int64], ...]:
@@ -157,7 +159,7 @@ class LaneBatches:
         return start, size, k, piece
 
     def share(self, number: int, count: int) -> LaneBatches:
-        """One process's lanes: pieces that follow each other, whole but at both ends."""
+        """The lanes of one process: consecutive pieces, whole but at both ends."""
         return replace(self, shared=(number, count))
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:

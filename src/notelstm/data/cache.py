@@ -1,113 +1,121 @@
-"""Keeping pieces that took long to read in the user's cache folder."""
+"""The cache folder: where it is, its locks, and pieces that took long to read."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import sys
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
+import platformdirs
+from filelock import FileLock, Timeout
 
-from notelstm.errors import OutputError
-from notelstm.files import written_whole
-from notelstm.notes import BeatMap, Notes
+from notelstm.data.piece_file import DamagedError, PieceFile, entry_of, write_pieces
+from notelstm.errors import DataError, OutputError
+from notelstm.notes import Notes
 
-__all__ = ["cache_folder", "kept"]
+__all__ = ["cache_folder", "cached_pieces", "locked", "open_pieces"]
 
-FORMAT: Final = 1
-"""The version of the files, a part of their names: another version's are left alone."""
-
-_COLUMNS: Final = ("start", "end", "pitch", "velocity", "program", "drum", "track")
-_TEMPI: Final = ("seconds", "tempi")
-_METERS: Final = ("meter_beats", "numerators", "denominators")
+SUFFIX: Final = ".notes"
+"""The suffix of a file of pieces."""
 
 _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where files that can be made again are kept; it need not exist yet.
+    """The folder for files that can be made again; it need not exist yet.
 
     The environment variable ``NOTELSTM_CACHE`` names it; otherwise it is in the platform's place
     for caches.
     """
     named = os.environ.get("NOTELSTM_CACHE")
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local", "notelstm")
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/notelstm"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "notelstm")
+    return Path(named) if named else platformdirs.user_cache_path("notelstm", appauthor=False)
 
 
-def kept(name: str, read: Callable[[], Iterable[tuple[str, Notes]]]) -> Sequence[tuple[str, Notes]]:
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock between processes, which ends with its owner.
+
+    Args:
+        path: The lock file; it is made if it is missing, and stays.
+        wait: Wait for another owner to release it.
+
+    Yields:
+        Whether the lock is held; always True with `wait`.
+
+    Raises:
+        OutputError: If no file can be locked there.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if wait:
+                _log.info("waiting for another process to finish %s", path.stem)
+                lock.acquire(poll_interval=0.05)
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(
+            f"cannot lock the cache: {getattr(error, 'strerror', None) or error}",
+            where=str(path),
+            hint="set NOTELSTM_CACHE to a folder on a local disk that you may write to",
+        ) from error
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def open_pieces(path: Path) -> PieceFile | None:
+    """Open a file of pieces; None if there is none, or it is damaged and has to be made again.
+
+    Raises:
+        DataError: If there is one and it cannot be opened, which is no reason to make it again.
+    """
+    try:
+        return PieceFile(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (DamagedError, IsADirectoryError) as error:
+        _log.warning("%s is damaged (%s) and is made again", path, error)
+        return None
+    except OSError as error:
+        raise DataError(
+            f"cannot open the cache: {error.strerror or error}",
+            where=str(path),
+            hint="close other files, raise the limit with ulimit -n, or check your rights",
+        ) from error
+
+
+def cached_pieces(
+    name: str, read: Callable[[], Iterable[tuple[str, Notes]]]
+) -> Sequence[tuple[str, Notes]]:
     """Pieces from the cache, read and put there first if they are not.
 
     Several processes may do this at once. A damaged file is made again, and a folder that cannot
     be written to costs only time; both are logged.
 
     Args:
-        name: What is kept: source and version, as part of a file name.
+        name: Source and version, the name of a folder in the cache.
         read: Reads the pieces, each with its name.
 
     Returns:
-        What `read` gives. An optional column is kept only if every piece has it.
+        The pieces with their names.
     """
-    path = cache_folder() / f"{name}-{FORMAT}.npz"
-    if path.exists():
-        try:
-            return _load(path)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            _log.warning("%s is damaged (%s) and is made again", path, error)
+    base = cache_folder()
+    path = base / "pieces" / name / f"all{SUFFIX}"
+    stored = open_pieces(path)
+    if stored is not None:
+        with contextlib.suppress(DamagedError):
+            return [(title, stored.notes(k)) for k, title in enumerate(stored.names)]
     pieces = list(read())
+    entries = (entry_of(title, notes, "{}") for title, notes in pieces)
     try:
-        with written_whole(path) as beside, open(beside, "wb") as file:
-            np.savez(file, **_packed(pieces))
+        with locked(base / "locks" / f"{name}.lock"):
+            write_pieces(path, entries, {})
     except OutputError as error:
-        _log.warning("nothing is kept for the next time: %s", error)
-    return pieces
-
-
-def _packed(pieces: Sequence[tuple[str, Notes]]) -> dict[str, Any]:
-    """All pieces as a few long arrays; ``*_at`` says where each piece begins in them."""
-    notes = [piece for _, piece in pieces]
-    maps = [piece.beats or BeatMap() for piece in notes]
-    packed: dict[str, Any] = {
-        "names": np.array([name for name, _ in pieces], dtype=np.str_),
-        "mapped": np.array([piece.beats is not None for piece in notes], dtype=np.bool_),
-        "notes_at": _offsets([len(piece) for piece in notes]),
-        "tempi_at": _offsets([beats.tempi.size for beats in maps]),
-        "meters_at": _offsets([beats.meter_beats.size for beats in maps]),
-    }
-    for column in _COLUMNS:
-        values = [getattr(piece, column) for piece in notes]
-        if notes and all(value is not None for value in values):
-            packed[column] = np.concatenate(values)
-    for column in (*_TEMPI, *_METERS):
-        if maps:
-            packed[column] = np.concatenate([getattr(beats, column) for beats in maps])
-    return packed
-
-
-def _offsets(sizes: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-
-
-def _load(path: Path) -> list[tuple[str, Notes]]:
-    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-
-    def part(columns: Iterable[str], places: str, i: int) -> dict[str, Any]:
-        low, high = arrays[places][i : i + 2]
-        return {c: arrays[c][low:high] for c in columns if c in arrays}
-
-    pieces = []
-    for i, name in enumerate(arrays["names"]):
-        tempi, meters = part(_TEMPI, "tempi_at", i), part(_METERS, "meters_at", i)
-        beats = BeatMap(**tempi, **meters) if arrays["mapped"][i] else None
-        pieces.append((str(name), Notes(**part(_COLUMNS, "notes_at", i), beats=beats)))
+        _log.warning("nothing is cached for the next time: %s", error)
     return pieces

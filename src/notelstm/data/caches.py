@@ -1,4 +1,4 @@
-"""What lies in the cache folder, how large it is, and clearing it."""
+"""Listing and clearing the cache folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from notelstm.data.cache import cache_folder
-from notelstm.data.lock import locked_now
+from notelstm.data.cache import SUFFIX, cache_folder, locked
+from notelstm.data.piece_file import DamagedError, PieceFile
 
 __all__ = ["Cached", "clear_caches", "list_caches"]
 
@@ -20,13 +20,13 @@ __all__ = ["Cached", "clear_caches", "list_caches"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cached:
-    """One thing in the cache folder; all of it can be made again.
+    """An item in the cache folder; all of it can be made again.
 
     Attributes:
-        name: What it is called there.
+        name: Its name there.
         kind: ``"corpora"`` (notes), ``"encoded"`` (rows), ``"downloads"`` or ``"pieces"``.
         source: What it was made of, "" if that is not known.
-        bytes: How much room it takes.
+        bytes: Its size.
         path: Where it is.
     """
 
@@ -58,14 +58,14 @@ def list_caches(cache: str | os.PathLike[str] | None = None) -> list[Cached]:
 def clear_caches(
     names: Iterable[str] | None = None, cache: str | os.PathLike[str] | None = None
 ) -> list[Cached]:
-    """Remove things from the cache folder; what is being made at the moment stays.
+    """Remove items from the cache folder; one that is being made at the moment stays.
 
     Args:
-        names: What to remove, by name; None for everything.
+        names: The names of the items to remove; None for everything.
         cache: The folder; None for :func:`~notelstm.data.cache.cache_folder`.
 
     Returns:
-        What was removed.
+        The removed items.
     """
     base = cache_folder() if cache is None else Path(cache)
     wanted = None if names is None else set(names)
@@ -75,7 +75,8 @@ def clear_caches(
             continue
         path = Path(cached.path)
         with contextlib.ExitStack() as locks:
-            if not all(locks.enter_context(locked_now(lock)) for lock in _locks_of(base, cached)):
+            held = (locked(lock, wait=False) for lock in _locks_of(base, cached))
+            if not all(locks.enter_context(lock) for lock in held):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -87,7 +88,7 @@ def clear_caches(
 
 
 def _locks_of(base: Path, cached: Cached) -> list[Path]:
-    """The locks of whoever may be making it; what is not whole yet is named after the whole."""
+    """The locks of whoever may be making it; an unfinished item is named after the finished one."""
     folder = base / ("downloads" if cached.kind == "downloads" else "locks")
     name = cached.name.lstrip(".")
     there = [
@@ -95,31 +96,28 @@ def _locks_of(base: Path, cached: Cached) -> list[Path]:
         for lock in sorted(folder.glob("*.lock"))
         if name.startswith(lock.name.lstrip(".").removesuffix(".lock"))
     ]
-    # One that begins to make it now must wait as well.
+    # A process that begins to make it now must wait as well.
     return there or [folder / f"{'.' if cached.kind == 'downloads' else ''}{name}.lock"]
 
 
 def _things(base: Path) -> Iterator[tuple[str, Path]]:
-    for kind in ("corpora", "encoded", "downloads"):
+    for kind in ("corpora", "encoded", "downloads", "pieces"):
         folder = base / kind
         if folder.is_dir():
             yield from ((kind, path) for path in folder.iterdir() if path.suffix != ".lock")
-    if base.is_dir():
-        yield from (("pieces", path) for path in base.glob("*.npz"))
 
 
 def _source(path: Path) -> str:
-    for name in ("current.json", "about.json"):
-        try:
-            about = json.loads((path / name).read_text(encoding="utf-8"))
-            return str(about["source"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, DamagedError):
+        for file in path.glob(f"*{SUFFIX}"):
+            return str(PieceFile(file).about.get("source", ""))
+        about = json.loads((path / "about.json").read_text(encoding="utf-8"))
+        return str(about["about"]["source"])
     return ""
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; what vanishes meanwhile counts nothing."""
+    """Bytes of a file, or of all files in a folder; one that vanishes meanwhile counts nothing."""
     total = 0
     for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
         try:

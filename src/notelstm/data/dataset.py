@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
+from typing import Final, Literal, NamedTuple, SupportsIndex, TypeAlias, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+)
 from typing_extensions import override
 
 from notelstm.batch import Batch
@@ -24,10 +31,10 @@ Scored: TypeAlias = Literal["last", "every"]
 
 
 class Windows(NamedTuple):
-    """Where B windows are.
+    """The places of B windows.
 
     Attributes:
-        start: (B,) the row of the data set with which each begins.
+        start: (B,) the first row of each in the data set.
         first: (B,) bool, whether it is the first of its piece.
         piece: (B,) the number of its piece.
     """
@@ -42,23 +49,27 @@ class SequenceDataset(Dataset[Batch]):
     """Windows of consecutive rows and the rows that follow them.
 
     A window holds `window` inputs and one row more: ``rows (window + 1, F)``. With scored
-    ``"last"``, the original's way, there is a window for each row that has `window` rows before
-    it. With ``"every"``, windows stand side by side, each row is a target once (but for an overlap
-    at a piece's end), and the first row of a piece is a target too.
+    ``"last"``, as in the original, there is a window for each row that has `window` rows before it.
+    With ``"every"``, windows follow one another without overlap, each row is a target once (but for
+    an overlap at a piece's end), and the first row of a piece is a target too.
 
     Args:
         pieces: The rows of each piece, (N, F) each. :class:`~notelstm.data.packed.PackedRows` are
-            used where they lie; others are copied.
+            used without a copy; others are copied.
         window: T, inputs in a window.
-        scored: Which rows are targets.
-        crossing: Let windows run from one piece into the next, the original's fault of that name.
+        scored: The rows of a window that are targets.
+        crossing: Let windows run from one piece into the next, as the original does by mistake.
+
+    It works with everything in :mod:`torch.utils.data`: an item is a
+    :class:`~notelstm.batch.Batch` without a batch axis, and the default collate function stacks
+    items. :meth:`loader` is the quicker way, since it copies the rows of a batch in one call.
 
     Attributes:
-        packed: The pieces, and where they lie in `rows`.
-        short: How many pieces had no window in them.
+        packed: The pieces, and their places in `rows`.
+        short: The number of pieces too short for a window.
 
     Raises:
-        DataError: If no piece is long enough, or pieces have other columns than others.
+        DataError: If no piece is long enough, or the pieces' columns differ.
         ConfigError: If the settings are out of range.
 
     Example:
@@ -66,6 +77,10 @@ class SequenceDataset(Dataset[Batch]):
         >>> dataset = SequenceDataset([piece], window=25)
         >>> len(dataset), tuple(dataset[0].rows.shape)
         (15, (26, 1))
+        >>> tuple(next(iter(DataLoader(dataset, batch_size=4))).rows.shape)
+        (4, 26, 1)
+        >>> tuple(dataset[[3, 1]].rows.shape)
+        (2, 26, 1)
         >>> tuple(dataset.last_window().shape)
         (25, 1)
     """
@@ -79,9 +94,9 @@ class SequenceDataset(Dataset[Batch]):
         crossing: bool = False,
     ) -> None:
         if window < 1:
-            raise ConfigError("a window holds at least 1 row", got=f"{window}")
+            raise ConfigError(f"window {window} is below 1")
         if scored not in ("last", "every"):
-            raise ConfigError("scored is 'last' or 'every'", got=repr(scored))
+            raise ConfigError(f"scored is {scored!r}", hint="use 'last' or 'every'")
         packed = pieces if isinstance(pieces, PackedRows) else PackedRows.join(pieces)
         if crossing:
             packed = packed.as_one()
@@ -92,9 +107,9 @@ class SequenceDataset(Dataset[Batch]):
         if self.short == len(packed):
             longest = max(map(len, pieces), default=0)
             raise DataError(
-                f"a piece has more than {window} rows, one window and its target",
-                got=f"{len(pieces)} pieces, the longest of {longest} rows",
-                hint="give longer pieces, or a smaller window",
+                f"no piece has more than {window} rows, one window and its target: "
+                f"the longest of {len(pieces)} has {longest}",
+                hint="give longer pieces, or use a smaller window",
             )
         counts = _windows_in(packed.lengths, window, scored)
         self._ends: Final = torch.from_numpy(np.cumsum(counts))
@@ -102,31 +117,33 @@ class SequenceDataset(Dataset[Batch]):
 
     @property
     def rows(self) -> Tensor:
-        """(N, F) the rows that the pieces lie in."""
+        """(N, F) the rows of all pieces."""
         return torch.from_numpy(self.packed.rows)
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """The number of windows."""
         return int(self._ends[-1])
 
     @override
-    def __getitem__(self, index: int) -> Batch:
-        """One window, without a batch axis.
+    def __getitem__(self, index: SupportsIndex | Sequence[int] | Tensor) -> Batch:
+        """One window, without a batch axis; or, for a list of B numbers, a batch of B windows.
 
         Raises:
             IndexError: If there is no such window.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"window {index} of {len(self)}")
-        rows, scored, fresh = self.__getitems__([index])
-        return Batch(rows[0], scored[0], fresh[0])
+        chosen = torch.as_tensor(index, dtype=torch.long)
+        outside = (chosen < -len(self)) | (chosen >= len(self))
+        if outside.any():
+            raise IndexError(f"window {int(chosen[outside][0])} of {len(self)}")
+        batch = self.read(self.find(chosen.reshape(-1)))
+        return batch if chosen.ndim else Batch(*(part[0] for part in batch))
 
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
-        """Many windows at once, as a batch."""
-        return self.read(self.find(torch.as_tensor(indices, dtype=torch.long)))
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
+        """Many windows, one by one, as a ``DataLoader`` asks for them."""
+        return [Batch(*parts) for parts in zip(*self[indices], strict=True)]
 
     def find(self, chosen: Tensor) -> Windows:
-        """Where windows are: (B,) numbers of windows, from the end on where negative."""
+        """The places of windows: (B,) numbers of windows, counted from the end where negative."""
         chosen = torch.where(chosen < 0, chosen + len(self), chosen)
         # Computed when needed: an entry for each window would grow with the corpus.
         piece = torch.searchsorted(self._ends, chosen, right=True)
@@ -134,7 +151,7 @@ class SequenceDataset(Dataset[Batch]):
         offset = number
         if self.scored == "every":
             last = torch.from_numpy(self.packed.lengths)[piece] - self.window - 1
-            # What is left at the end gets a window flush with it.
+            # The rest at the end gets a window that ends with the piece.
             offset = torch.minimum(number * self.window, last)
         return Windows(torch.from_numpy(self.packed.begins)[piece] + offset, number == 0, piece)
 
@@ -155,19 +172,22 @@ class SequenceDataset(Dataset[Batch]):
     def loader(
         self, batch: int, *, shuffle: bool = False, generator: torch.Generator | None = None
     ) -> DataLoader[Batch]:
-        """A ``DataLoader`` whose batches are fetched in one call, without a loop over items.
+        """A ``DataLoader`` that fetches each batch in one call, without a loop over items.
 
         Args:
             batch: B, windows in a batch; the last one may be smaller.
-            shuffle: In a new order each time.
-            generator: Where that order comes from.
+            shuffle: Use a new order each time.
+            generator: The random generator of that order.
         """
+        order: Sampler[int] = (
+            RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
+        )
         return DataLoader(
             self,
-            batch_size=batch,
-            shuffle=shuffle,
+            # Without a batch size the loader asks the data set for the whole list of numbers.
+            batch_size=None,
+            sampler=BatchSampler(order, batch, drop_last=False),
             generator=generator,
-            collate_fn=_as_it_is,
         )
 
     def last_window(self, piece: int = -1) -> Tensor:
@@ -178,23 +198,19 @@ class SequenceDataset(Dataset[Batch]):
         """
         count = len(self.packed)
         if not -count <= piece < count:
-            raise DataError(f"pieces are numbered 0 to {count - 1}", got=f"{piece}")
+            raise DataError(f"no piece {piece}: they are numbered 0 to {count - 1}")
         rows = self.packed[piece]
         if len(rows) < self.window:
             raise DataError(
-                f"a window has {self.window} rows", got=f"{len(rows)}", where=f"piece {piece}"
+                f"{len(rows)} rows are shorter than a window of {self.window}",
+                where=f"piece {piece}",
             )
         return torch.from_numpy(rows[len(rows) - self.window :])
 
 
 def _windows_in(lengths: NDArray[np.int64], window: int, scored: Scored) -> NDArray[np.int64]:
-    """(P,) how many windows each piece has."""
+    """(P,) the number of windows in each piece."""
     if scored == "last":
         return np.maximum(lengths - window, 0)
     side_by_side = -(-(lengths - 1) // window)
     return np.where(lengths > window, side_by_side, 0)
-
-
-def _as_it_is(batch: Any) -> Any:
-    """The collate function of a loader; a named one, since workers cannot pickle a lambda."""
-    return batch

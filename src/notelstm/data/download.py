@@ -1,31 +1,51 @@
-"""Fetching an archive from the web, for once and whole."""
+"""Downloading an archive, whole and bounded, and unpacking it."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import logging
 import os
+import re
 import secrets
 import shutil
+import socket
 import stat
+import struct
+import threading
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from http.client import HTTPException, HTTPResponse
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final, cast
 
 from tqdm.auto import tqdm
+from typing_extensions import override
 
-from notelstm.data.lock import locked
+from notelstm.data.cache import locked
 from notelstm.errors import DataError, OutputError
 
 __all__ = ["download", "fetch_folder", "unpack"]
 
 TRIES: Final = 5
-"""How often a connection that breaks is made anew without a byte having come."""
+"""The number of connections in a row that bring nothing before the download fails."""
+
+MAX_BYTES: Final = 1 << 30
+"""The largest download, and the largest content of an archive, 1 GiB."""
+
+MAX_SECONDS: Final = 3600.0
+"""The longest that a download may take, all connections together."""
+
+MAX_ENTRIES: Final = 20_000
+"""The number of entries of an archive."""
+
+MAX_DEPTH: Final = 16
+"""The number of folders inside one another in an archive."""
 
 _BLOCK: Final = 1 << 16
 _PATIENCE: Final = 30.0
@@ -35,14 +55,14 @@ _log = logging.getLogger(__name__)
 
 
 def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) -> Path:
-    """Download an archive and unpack it, unless the folder is already there.
+    """Download an archive and unpack it, unless the folder exists.
 
-    Several processes may do this at once; one of them does. What has been downloaded when it is
-    interrupted is gone on with the next time.
+    Several processes may do this at once; one of them does. An interrupted download is resumed the
+    next time.
 
     Args:
         url: A ``.zip`` file.
-        folder: The folder that is in the archive, where it is to be.
+        folder: The folder to make, which the archive holds under the same name.
         sha256: The archive's checksum, 64 hexadecimal digits.
         progress: Show a progress bar.
 
@@ -50,8 +70,7 @@ def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) 
         The folder.
 
     Raises:
-        DataError: If the archive cannot be fetched, is not what it should be, or holds no such
-            folder.
+        DataError: If the archive cannot be downloaded, has another checksum, or cannot be unpacked.
         OutputError: If it cannot be written.
     """
     if folder.is_dir():
@@ -65,7 +84,7 @@ def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) 
         try:
             unpack(archive, beside)
             if not (beside / folder.name).is_dir():
-                raise DataError(f"the archive holds the folder {folder.name}", where=url)
+                raise DataError(f"the archive holds no folder {folder.name}", where=url)
             (beside / folder.name).rename(folder)
             archive.unlink()
         except OSError as error:
@@ -76,32 +95,32 @@ def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) 
 
 
 def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> None:
-    """Download a file, going on with what is there of it, and check it.
+    """Download a file, resuming an earlier attempt, and check it.
 
     Args:
-        url: Where it is.
-        path: Where it is to be; what has come so far is kept beside it, as ``<name>.part``.
+        url: Its address.
+        path: Where it is to be; an unfinished download is kept beside it, as ``<name>.part``.
         sha256: Its checksum, 64 hexadecimal digits.
         progress: Show a progress bar.
 
     Raises:
-        DataError: If it cannot be fetched, or has another checksum.
+        DataError: If it cannot be downloaded, is larger than 1 GiB, takes longer than an hour, or
+            has another checksum.
         OutputError: If it cannot be written.
     """
-    if path.exists() and _checksum(path) == sha256:
-        return
     part = path.with_name(path.name + ".part")
     try:
+        if path.exists() and _checksum(path) == sha256:
+            return
         part.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part, progress)
         found = _checksum(part)
         if found != sha256:
             part.unlink()
             raise DataError(
-                f"the download has the SHA-256 {sha256}",
-                got=found,
+                f"the download has the SHA-256 {found}, not {sha256}",
                 where=url,
-                hint="try again; if it stays so, the file at that address has been replaced",
+                hint="try again; if this stays so, the file at that address was replaced",
             )
         os.replace(part, path)
     except OSError as error:
@@ -109,74 +128,170 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
 
 
 def _fetch(url: str, part: Path, progress: bool) -> None:
-    """Bring the file at `part` up to its whole length, however often the connection breaks."""
-    idle = 0
+    """Complete the file at `part`, in as many connections as it takes."""
+    idle = farthest = 0
+    deadline = time.monotonic() + MAX_SECONDS
     bar: tqdm[Any]
     with tqdm(desc=url.rpartition("/")[2], unit="B", unit_scale=True, disable=not progress) as bar:
         while True:
             before = part.stat().st_size if part.exists() else 0
+            whole, problem = False, "the connection ended early"
             try:
-                if _fetch_once(url, part, before, bar):
-                    return
-                problem = "the connection ended early"
+                whole = _fetch_once(url, part, before, deadline, bar)
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code < 500 and error.code not in (408, 429):
                     raise _cannot_fetch(url, f"HTTP {error.code} {error.reason}") from error
                 problem = f"HTTP {error.code} {error.reason}"
             except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
                 problem = str(getattr(error, "reason", "") or error) or type(error).__name__
+            # An answer without a length looks whole when it is cut at the deadline.
+            if time.monotonic() >= deadline:
+                raise _cannot_fetch(url, f"it takes longer than {MAX_SECONDS:g} s")
+            if whole:
+                return
             after = part.stat().st_size if part.exists() else 0
-            idle = 0 if after > before else idle + 1
+            # A part may be dropped and fetched again: only new bytes are progress.
+            idle = 0 if after > max(before, farthest) else idle + 1
+            farthest = max(before, after, farthest)
             if idle >= TRIES:
                 raise _cannot_fetch(url, problem)
-            _log.info("%s: %s; going on at byte %d", url, problem, after)
+            _log.info("%s: %s; resuming at byte %d", url, problem, after)
             time.sleep(_PAUSE * idle)
 
 
-def _fetch_once(url: str, part: Path, have: int, bar: tqdm[Any]) -> bool:
-    """One connection; whether the file is whole after it."""
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+def _fetch_once(url: str, part: Path, have: int, deadline: float, bar: tqdm[Any]) -> bool:
+    """Fetch over one connection; whether the file is whole after it."""
     with contextlib.ExitStack() as stack:
+        opener = stack.enter_context(_bounded_opener(deadline))
         try:
-            opened = urllib.request.urlopen(request, timeout=_PATIENCE)
+            request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
+            if have:
+                request.add_header("Range", f"bytes={have}-")
+            opened = opener.open(request, timeout=_PATIENCE)
         except urllib.error.HTTPError as error:
-            # 416: nothing is left to fetch, or what is here is of another file.
-            if error.code != 416:
+            # 416: nothing is left to fetch, or the part is of another file.
+            if error.code != 416 or not have:
                 raise
-            total = _total(error.headers.get("Content-Range", ""))
+            total = _range_of(error.headers.get("Content-Range"))[1]
             error.close()
             if total != have:
                 part.unlink()
             return total == have
+        except (urllib.error.URLError, HTTPException, OSError):
+            raise
+        except ValueError as error:  # an address, after a redirect perhaps, that is none
+            raise _cannot_fetch(url, f"malformed answer: {error}") from error
         answer = stack.enter_context(cast(HTTPResponse, opened))
-        if have and answer.status != 206:
+        wanted = _length_of(url, answer)
+        if answer.status == 206:
+            first, total = _range_of(answer.headers.get("Content-Range"))
+            if first != have:
+                part.unlink(missing_ok=True)
+                raise ConnectionError(f"asked for bytes from {have}, the server sent others")
+            wanted = total if total >= 0 else wanted and have + wanted
+        elif have:
             have = 0  # a server without ranges sends it from the start
-        length = answer.headers.get("Content-Length")
-        wanted = have + int(length) if length else None
+        if wanted is not None and wanted > MAX_BYTES:
+            raise _cannot_fetch(url, f"it is larger than {MAX_BYTES} bytes")
         bar.reset(wanted)
         bar.update(have)
         file = stack.enter_context(part.open("r+b" if have else "wb"))
         file.seek(have)
         file.truncate()
         while block := _read(answer):
+            if file.tell() + len(block) > MAX_BYTES:
+                file.truncate(0)
+                raise _cannot_fetch(url, f"it is larger than {MAX_BYTES} bytes")
             file.write(block)
             bar.update(len(block))
         return wanted is None or file.tell() == wanted
 
 
+@contextlib.contextmanager
+def _bounded_opener(deadline: float) -> Iterator[urllib.request.OpenerDirector]:
+    """An opener whose connections are cut at the deadline.
+
+    A time-out alone does not bound them: it begins again with each byte, of the headers too.
+    """
+    sockets: list[socket.socket] = []
+
+    class Plain(http.client.HTTPConnection):
+        @override
+        def connect(self) -> None:
+            super().connect()
+            sockets.append(self.sock)
+
+    class Secure(http.client.HTTPSConnection):
+        @override
+        def connect(self) -> None:
+            super().connect()
+            sockets.append(self.sock)
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        @override
+        def http_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(Plain, req)
+
+    class SecureHandler(urllib.request.HTTPSHandler):
+        @override
+        def https_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(Secure, req)
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        @override
+        def redirect_request(
+            self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+        ) -> urllib.request.Request | None:
+            if not newurl.lower().startswith(("http://", "https://")):
+                raise urllib.error.HTTPError(
+                    newurl, code, "redirect to another protocol", headers, fp
+                )
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    def cut() -> None:
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield urllib.request.build_opener(PlainHandler, SecureHandler, Redirects)
+    finally:
+        timer.cancel()
+
+
 def _read(answer: HTTPResponse) -> bytes:
     try:
-        return answer.read(_BLOCK)
+        return answer.read1(_BLOCK)
     except OSError as error:  # TLS has kinds of its own; a full disk must not be taken for them
         raise ConnectionError(error.strerror or str(error)) from error
+    except ValueError as error:  # the size of a chunk
+        raise ConnectionError(f"malformed answer: {error}") from error
 
 
-def _total(content_range: str) -> int:
-    """The length of the whole file from a header like ``bytes */1234``; -1 if it does not say."""
-    text = content_range.rpartition("/")[2]
-    return int(text) if text.isdigit() else -1
+def _length_of(url: str, answer: HTTPResponse) -> int | None:
+    """The number of bytes that an answer is said to have."""
+    text = answer.headers.get("Content-Length")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
+        raise _cannot_fetch(url, f"malformed Content-Length {text[:40]!r}")
+    return int(text)
+
+
+def _range_of(header: str | None) -> tuple[int, int]:
+    """First byte and length of the whole file, from a header like ``bytes 5-9/1234``.
+
+    Each is -1 where the header is missing, malformed, or does not say it.
+    """
+    found = re.fullmatch(
+        r"bytes (?:\*|([0-9]{1,18})-[0-9]{1,18})/(?:\*|([0-9]{1,18}))", (header or "").strip()
+    )
+    first, total = found.groups() if found else (None, None)
+    return int(first or -1), int(total or -1)
 
 
 def _checksum(path: Path) -> str:
@@ -188,49 +303,88 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a ``.zip`` file into a new folder; nothing of it lands anywhere else.
 
     Raises:
-        DataError: If it is not a whole archive, or an entry would land outside, or is a link.
+        DataError: If it is not a whole archive, is encrypted, has an entry that would land outside,
+            is a link or stands twice, or is too large, too deep or of too many entries.
         OutputError: If it cannot be written.
     """
     try:
         folder.mkdir(parents=True)
         with zipfile.ZipFile(archive) as opened:
-            for entry in opened.infolist():
-                _check_entry(entry, archive)
+            entries = opened.infolist()
+            problem = next(_problems_of(entries), "")
+            if problem:
+                raise DataError(
+                    f"cannot unpack the archive: {problem}",
+                    where=str(archive),
+                    hint="do not trust this archive",
+                )
             opened.extractall(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise DataError(
-            "the archive can be unpacked", got=str(error), where=str(archive), hint="fetch it again"
-        ) from error
+    except DataError:
+        raise
     except OSError as error:
         raise _cannot_write(folder, error) from error
-
-
-def _check_entry(entry: zipfile.ZipInfo, archive: Path) -> None:
-    path = PurePosixPath(entry.filename.replace("\\", "/"))
-    leaves = path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
-    if leaves or stat.S_ISLNK(entry.external_attr >> 16):
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        ValueError,  # a name that is no UTF-8, a negative place
+        OverflowError,
+        RuntimeError,  # an unknown version of the format
+    ) as error:
         raise DataError(
-            "an archive's entries land in its folder",
-            got=entry.filename,
+            f"the archive is damaged: {error}",
             where=str(archive),
-            hint="do not trust this archive",
-        )
+            hint="remove it and download it again",
+        ) from error
+
+
+def _problems_of(entries: Sequence[zipfile.ZipInfo]) -> Iterator[str]:
+    """The reasons not to unpack an archive."""
+    if len(entries) > MAX_ENTRIES:
+        yield f"more than {MAX_ENTRIES} entries"
+    # The reader stops at the size that an entry declares, so the sum bounds what is written.
+    if sum(entry.file_size for entry in entries) > MAX_BYTES:
+        yield f"more than {MAX_BYTES} bytes"
+    files, folders = set[tuple[str, ...]](), set[tuple[str, ...]]()
+    for entry in entries:
+        # As the strictest of the file systems reads it: \ parts folders, case does not count.
+        name = entry.filename.replace("\\", "/").casefold()
+        parts = tuple(name.rstrip("/").split("/"))
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if any(
+            part in ("", ".", "..") or ":" in part or len(part.encode()) > 255 for part in parts
+        ):
+            yield f"the entry {entry.filename!r} would not land in its folder"
+        if len(parts) > MAX_DEPTH:
+            yield f"more than {MAX_DEPTH} folders inside one another"
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            yield f"the entry {entry.filename!r} is a link or a device"
+        if entry.flag_bits & 0x1:
+            yield f"the entry {entry.filename!r} is encrypted"
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            yield f"the entry {entry.filename!r} is compressed by an unusual method"
+        if parts in files or (parts in folders and not entry.is_dir()):
+            yield f"the entry {entry.filename!r} stands twice"
+        above = {parts[:k] for k in range(1, len(parts))}
+        if above & files:
+            yield f"the entry {entry.filename!r} lies in a file"
+        folders |= above
+        (folders if entry.is_dir() else files).add(parts)
 
 
 def _cannot_fetch(url: str, problem: str) -> DataError:
     return DataError(
-        "the music can be downloaded",
-        got=problem,
+        f"cannot download the music: {problem}",
         where=url,
-        hint="check the connection and try again, it goes on where it stopped; "
-        "or fetch and unpack it yourself and name the folder",
+        hint="check the connection and try again, the download is resumed; "
+        "or download and unpack it yourself and name the folder",
     )
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(
-        "the download can be written",
-        got=error.strerror or str(error),
+        f"cannot write the download: {error.strerror or error}",
         where=str(path),
         hint="free some space, or set NOTELSTM_CACHE to another disk",
     )

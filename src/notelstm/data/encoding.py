@@ -8,28 +8,34 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, BinaryIO, Final, final
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from notelstm.data.cache import cache_folder
+from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
-from notelstm.data.corpus.columns import NpyWriter
-from notelstm.data.lock import locked
 from notelstm.data.packed import PackedRows
+from notelstm.encoders.instruments import watch_instruments
 from notelstm.errors import DataError, EncodingError, OutputError, PluginError
 from notelstm.fields import Rows
-from notelstm.files import BAD_HEADER
+from notelstm.files import is_sealed, out_of_resources, seal
+from notelstm.notes import Notes
 from notelstm.plugins import describe
 from notelstm.protocols import NoteEncoder
 
-__all__ = ["Encoded", "encode_corpus"]
+__all__ = ["Encoded", "check_rejected", "encode_corpus", "encode_pieces"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""The version of the files; those of another version are not used."""
+
+REASONS_LOGGED: Final = 5
+"""The reasons that are logged when an encoder rejects pieces."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +46,13 @@ class Encoded:
     """A corpus as rows.
 
     Attributes:
-        rows: Of each piece of the corpus, in its order; none of a piece that was refused.
-        refused: The pieces outside the encoder's domain, by name, and why.
-        folder: Where the rows are kept, None if they are only in memory.
+        rows: The rows of each piece of the corpus, in its order; none for a rejected piece.
+        rejected: The pieces outside the encoder's domain, by name, and why.
+        folder: The folder of the cached rows, None if they are only in memory.
     """
 
     rows: PackedRows
-    refused: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
 
@@ -57,13 +63,14 @@ def encode_corpus(
     cache: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Encoded:
-    """Encode a corpus, or open what was encoded of it before.
+    """Encode a corpus, or open the rows that were cached before.
 
-    A piece outside the encoder's domain is refused, logged, and has no rows.
+    A piece outside the encoder's domain is rejected and has no rows; their number and the first
+    reasons are logged.
 
     Args:
         corpus: The corpus.
-        encoder: The encoder. The rows of one without an entry point are not kept: nothing would
+        encoder: The encoder. The rows of one without an entry point are not cached: nothing would
             tell them from those of another encoder of its name.
         cache: The folder for caches; None for :func:`~notelstm.data.cache.cache_folder`.
         progress: Show a progress bar.
@@ -75,13 +82,14 @@ def encode_corpus(
     try:
         described = describe(encoder)
     except PluginError:
-        refused: dict[str, str] = {}
-        rows = PackedRows.join(_encode(corpus, encoder, refused, progress))
-        return _checked(Encoded(rows=rows, refused=refused), corpus)
+        rejected: dict[str, str] = {}
+        rows = PackedRows.join(_encode(corpus, encoder, rejected, progress))
+        check_rejected(rejected, len(corpus), corpus.source)
+        return Encoded(rows=rows, rejected=rejected)
     identity = {"format": FORMAT, "encoder": described, "corpus": corpus.fingerprint}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     base = cache_folder() if cache is None else Path(cache)
-    home = base / "encoded" / f"{corpus.folder.parent.name.rpartition('-')[0]}-{key}"
+    home = base / "encoded" / f"{corpus.path.parent.name.rpartition('-')[0]}-{key}"
     encoded = _open(home)
     if encoded is None:
         with locked(base / "locks" / f"{home.name}.lock"):
@@ -92,50 +100,98 @@ def encode_corpus(
                 encoded = _open(home)
     if encoded is None:
         raise DataError(
-            "rows that were just encoded can be opened",
-            got="nothing",
+            "the rows that were just encoded are gone",
             where=str(home),
             hint="encode the corpus again; another process may have cleared the cache",
         )
-    return _checked(encoded, corpus)
-
-
-def _checked(encoded: Encoded, corpus: Corpus) -> Encoded:
-    if len(encoded.refused) == len(corpus):
-        reason = next(iter(encoded.refused.values()), "there are no pieces")
-        raise DataError("a piece of the corpus can be encoded", got=reason, where=corpus.source)
+    check_rejected(encoded.rejected, len(corpus), corpus.source)
     return encoded
 
 
-def _encode(
-    corpus: Corpus, encoder: NoteEncoder, refused: dict[str, str], progress: bool
+def encode_pieces(
+    pieces: Iterable[tuple[str, Notes]], encoder: NoteEncoder, rejected: dict[str, str]
 ) -> Iterator[Rows]:
-    """The rows of each piece; none, and the reason in `refused`, of one outside the domain."""
+    """Encode pieces one at a time; a piece outside the encoder's domain has no rows.
+
+    Args:
+        pieces: The pieces with their names.
+        encoder: The encoder.
+        rejected: Filled with the names of the pieces outside its domain, and why.
+
+    Yields:
+        The rows of each piece, (N, F); (0, F) for a rejected one.
+    """
     width = len(encoder.fields)
-    pieces = zip(corpus.names, corpus, strict=True)
-    bar = tqdm(pieces, f"encoding {corpus.name}", len(corpus), unit="piece", disable=not progress)
-    for name, notes in bar:
+    for name, notes in pieces:
         try:
             yield encoder.encode(notes)
         except EncodingError as error:
-            _log.warning("%s is left out: %s", name, error)
-            refused[name] = str(error)
+            rejected[name] = str(error)
             yield np.zeros((0, width), dtype=np.float32)
 
 
+def check_rejected(rejected: Mapping[str, str], total: int, source: str = "") -> None:
+    """Log how many pieces an encoder rejected, and the first reasons.
+
+    Args:
+        rejected: Their names, and why.
+        total: The number of all pieces.
+        source: Where they come from.
+
+    Raises:
+        DataError: If no piece is left.
+    """
+    if len(rejected) == total:
+        reason = next(iter(rejected.values()), "there are no pieces")
+        raise DataError(f"no piece of the corpus can be encoded: {reason}", where=source)
+    if rejected:
+        _log.warning("%d of %d pieces cannot be encoded and are left out", len(rejected), total)
+        for name, reason in islice(rejected.items(), REASONS_LOGGED):
+            _log.warning("%s is left out: %s", name, reason)
+
+
+def _encode(
+    corpus: Corpus, encoder: NoteEncoder, rejected: dict[str, str], progress: bool
+) -> Iterator[Rows]:
+    pieces = zip(corpus.names, watch_instruments(corpus, encoder), strict=True)
+    bar = tqdm(pieces, f"encoding {corpus.name}", len(corpus), unit="piece", disable=not progress)
+    return encode_pieces(bar, encoder, rejected)
+
+
 def _open(home: Path) -> Encoded | None:
-    """What was encoded before, if it is whole."""
-    if not home.exists():
-        return None
+    """The rows that were encoded before, if they are whole."""
+    path = home / "rows.npy"
     try:
-        about = json.loads((home / "about.json").read_text(encoding="utf-8"))
-        lengths = np.load(home / "lengths.npy")
-        begins = np.cumsum(lengths) - lengths
-        rows = PackedRows(home / "rows.npy", begins, lengths)
-        return Encoded(rows=rows, refused=about["refused"], folder=home)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, *BAD_HEADER) as error:
+        stored = json.loads((home / "about.json").read_text(encoding="utf-8"))
+        about, checksum = stored["about"], stored["checksum"]
+        if checksum != _checksum_of(about):
+            raise ValueError("about.json has another checksum")
+        if not is_sealed(path, about["rows"]):
+            if _checksum_of_file(path) != about["rows"]:
+                raise ValueError("rows.npy has another checksum")
+            seal(path, about["rows"])
+        lengths = np.array(about["lengths"], dtype=np.int64)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, OSError) and out_of_resources(error):
+            raise DataError(f"cannot open the cache: {error.strerror}", where=str(home)) from error
         _log.warning("%s is damaged (%s) and is made again", home, error)
         return None
+    rows = PackedRows(path, np.cumsum(lengths) - lengths, lengths)
+    return Encoded(rows=rows, rejected=about["rejected"], folder=home)
+
+
+def _checksum_of(about: Any) -> int:
+    return zlib.crc32(json.dumps(about).encode())
+
+
+def _checksum_of_file(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def _build(
@@ -143,30 +199,48 @@ def _build(
 ) -> None:
     """Encode into a folder beside `home`, and rename it; the caller holds the lock."""
     beside = home.with_name(f".{home.name}.{secrets.token_hex(4)}.part")
-    refused: dict[str, str] = {}
+    rejected: dict[str, str] = {}
     try:
         for left in home.parent.glob(f".{home.name}.*.part"):
             shutil.rmtree(left, ignore_errors=True)
         beside.mkdir(parents=True)
-        writer = NpyWriter(beside / "rows.npy", "<f4", (len(encoder.fields),))
-        lengths = []
-        try:
-            for rows in _encode(corpus, encoder, refused, progress):
-                writer.append(rows)
-                lengths.append(len(rows))
-        finally:
-            writer.close()
-        np.save(beside / "lengths.npy", np.array(lengths, dtype=np.int64))
-        text = json.dumps({**about, "refused": refused})
+        path = beside / "rows.npy"
+        with path.open("wb") as file:
+            rows = _encode(corpus, encoder, rejected, progress)
+            lengths = _write_rows(file, rows, len(encoder.fields))
+        checksum = _checksum_of_file(path)
+        seal(path, checksum)
+        about = {**about, "rejected": rejected, "lengths": lengths, "rows": checksum}
+        text = json.dumps({"checksum": _checksum_of(about), "about": about})
         (beside / "about.json").write_text(text, encoding="utf-8")
         shutil.rmtree(home, ignore_errors=True)
         beside.rename(home)
     except OSError as error:
         raise OutputError(
-            "the cache can be written",
-            got=error.strerror or str(error),
+            f"cannot write the cache: {error.strerror or error}",
             where=str(home),
             hint="free some space, or set NOTELSTM_CACHE to another disk",
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_rows(file: BinaryIO, pieces: Iterator[Rows], width: int) -> list[int]:
+    """Write a ``.npy`` file of float32 rows; the number of rows of each piece."""
+
+    def header(rows: int) -> bytes:
+        # 128 bytes, whatever the length, so that it can be written again at the end.
+        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}"
+        body = text.ljust(117) + "\n"
+        return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
+
+    file.write(header(0))
+    lengths = []
+    for rows in pieces:
+        file.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
+        lengths.append(len(rows))
+    file.seek(0)
+    file.write(header(sum(lengths)))
+    file.flush()
+    os.fsync(file.fileno())
+    return lengths

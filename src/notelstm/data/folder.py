@@ -1,4 +1,4 @@
-"""``Folder``: one's own MIDI files as a corpus."""
+"""``Folder``: the MIDI files of a folder as a corpus."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from notelstm.data.scan import SUFFIXES, scan_folder
+from notelstm.data.scan import no_midi_files, scan_folder
 from notelstm.errors import DataError, MidiError
 from notelstm.midi import ReadPolicy, ReadReport, read_midi_with_report
 from notelstm.notes import Notes
 
-__all__ = ["Folder", "midi_files"]
+__all__ = ["Folder", "midi_files", "nothing_readable"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ _log = logging.getLogger(__name__)
 class Folder:
     """The MIDI files of a folder and the folders in it.
 
-    A file that cannot be read is logged as a warning and left out; what was repaired in the
-    others is logged too.
+    A file that cannot be read is logged as a warning and left out; repairs of the others are logged
+    too.
 
     Args:
         path: The folder, or a single MIDI file.
         policy: How to read the files.
-        licence: What one may do with the music, as far as you know.
+        licence: The terms of use of the music, as far as you know.
     """
 
     path: str | os.PathLike[str]
@@ -41,7 +41,7 @@ class Folder:
     @property
     def name(self) -> str:
         """The folder's own name."""
-        return Path(self.path).resolve().name
+        return os.path.basename(os.path.abspath(self.path))
 
     @property
     def source(self) -> str:
@@ -52,13 +52,14 @@ class Folder:
         """The pieces, in the order of their names.
 
         Args:
-            limit: How many at most; None for all. Files that cannot be read do not count.
+            limit: The largest number of pieces; None for all. Rejected files do not count.
 
         Yields:
             The file's path within the folder, with ``/`` between folders, and its notes.
 
         Raises:
-            DataError: If there is no such folder, or no file in it that can be read.
+            DataNotFoundError: If there is no such folder.
+            DataError: If no file in it can be read.
         """
         for name, notes, _ in self.pieces_with_reports(limit):
             yield name, notes
@@ -66,16 +67,17 @@ class Folder:
     def pieces_with_reports(
         self, limit: int | None = None
     ) -> Iterator[tuple[str, Notes, ReadReport]]:
-        """Like :meth:`pieces`, with what was found, mended and left out in each file.
+        """Like :meth:`pieces`, with the report on each file.
 
         Args:
-            limit: How many at most; None for all. Files that cannot be read do not count.
+            limit: The largest number of pieces; None for all. Rejected files do not count.
 
         Yields:
             The file's path within the folder, its notes, and the report.
 
         Raises:
-            DataError: If there is no such folder, or no file in it that can be read.
+            DataNotFoundError: If there is no such folder.
+            DataError: If no file in it can be read.
         """
         root = Path(self.path)
         read, reasons = 0, Counter[str]()
@@ -94,23 +96,27 @@ class Folder:
             read += 1
             yield name, notes, report
         if not read and limit != 0:
-            raise self._nothing(reasons)
+            raise nothing_readable(reasons, self.source) if reasons else no_midi_files(self.path)
 
-    def _nothing(self, reasons: Counter[str]) -> DataError:
-        if not reasons:
-            return DataError(
-                f"a corpus has files ending in {', '.join(SUFFIXES)}",
-                got="none",
-                where=str(self.path),
-                hint="name the folder that your MIDI files are in",
-            )
-        (rule, often), *_ = reasons.most_common(1)
-        return DataError(
-            "a corpus has a MIDI file that can be read",
-            got=f"none of {reasons.total()}; the most frequent reason, {often} times: {rule}",
-            where=str(self.path),
-            hint="try `notelstm inspect` on one of them, or another policy",
-        )
+
+def nothing_readable(reasons: Counter[str], source: str) -> DataError:
+    """The error for a corpus none of whose files can be read.
+
+    Args:
+        reasons: The number of files for each problem.
+        source: Where the files are.
+    """
+    if not reasons:
+        return DataError("there are no pieces", where=source)
+    total = reasons.total()
+    (problem, count), *_ = reasons.most_common(1)
+    often = "" if total == 1 else f" in {count}"
+    return DataError(
+        f"cannot read {'the only file' if total == 1 else f'any of {total} files'}"
+        f"; the most frequent reason{often}: {problem}",
+        where=source,
+        hint="run notelstm inspect on one of them, or use another policy",
+    )
 
 
 def midi_files(root: Path) -> list[Path]:
@@ -120,6 +126,6 @@ def midi_files(root: Path) -> list[Path]:
         root: A folder, or a single file, whatever its name.
 
     Raises:
-        DataError: If there is nothing of that name.
+        DataNotFoundError: If there is nothing of that name.
     """
     return [Path(path) for path in scan_folder(root).paths]

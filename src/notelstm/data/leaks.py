@@ -1,8 +1,8 @@
-"""Music that is in two places: copies, transpositions, and pieces that share long passages.
+"""Duplicate music: copies, transpositions, and pieces that share long passages.
 
 Pieces are compared by the intervals from note to note, notes of a chord in the order of their
-pitches. Neither tempo nor velocity nor key counts. Two performances of one work are found only
-where it is mostly one voice: no two players strike the notes of a chord in the same order.
+pitches. Tempo, velocity and key do not count. Two performances of one work are found only where it
+is mostly one voice: no two players play the notes of a chord in the same order.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.data.splits import Split, content_key
+from notelstm.data.splits import Split, content_key, percussion_and_rest
 from notelstm.notes import Notes
 
 __all__ = ["Leak", "find_duplicates", "find_leaks", "find_shared"]
 
 PASSAGE: Final = 24
-"""Intervals in a row that two pieces have to share for a passage to be the same."""
+"""The length of a passage, in intervals."""
 
 SHARE: Final = 0.2
-"""Which share of its passages a piece has to have in common with another to be named."""
+"""The least share of its passages that a reported piece has in common with another."""
 
 LEAST: Final = 4
-"""How many of the passages that are compared, a quarter of all, two pieces have to share."""
+"""The least number of compared passages, a quarter of all, that two reported pieces share."""
 
 FEWEST: Final = 8
 """Pieces of fewer notes are alike by chance."""
 
 COMMON: Final = 20
-"""A passage that is in more pieces than this is a scale or a trill, and says nothing."""
+"""A passage that is in more pieces than this is a scale or a trill, and is ignored."""
 
 Kind: TypeAlias = Literal["copy", "transposition", "passages"]
 Pieces: TypeAlias = Iterable[tuple[str, Notes]]
@@ -49,8 +49,8 @@ class Leak:
         left: The name of one.
         right: The name of the other.
         kind: ``"copy"``, ``"transposition"``, or ``"passages"`` if only parts are the same.
-        semitones: How much higher the right one is, None if only parts are the same.
-        share: Which share of the passages of the shorter one is in the other, 0 to 1.
+        semitones: The transposition from left to right, None if only parts are the same.
+        share: The share of the passages of the shorter one that is in the other, 0 to 1.
     """
 
     left: str
@@ -65,7 +65,7 @@ class Leak:
 
 
 class _Print(NamedTuple):
-    """What is kept of a piece for comparing it."""
+    """The features by which a piece is compared."""
 
     name: str
     key: str
@@ -77,7 +77,7 @@ def find_leaks(pieces: Pieces, split: Split) -> list[Leak]:
     """Music that is on two sides of a split.
 
     Args:
-        pieces: All pieces, a corpus' ``pieces()`` say.
+        pieces: All pieces, for example a corpus' ``pieces()``.
         split: Their numbers on each side.
 
     Returns:
@@ -115,13 +115,17 @@ def find_duplicates(pieces: Pieces, *, passages: bool = True) -> list[Leak]:
 
 
 def _print(name: str, notes: Notes, *, passages: bool = True) -> _Print:
+    key = content_key(notes)
+    drums, others = percussion_and_rest(notes)
+    # Percussion does not move with a transposition; a piece of nothing else is compared by it.
+    notes = others if len(others) >= FEWEST else drums
     order = np.lexsort((notes.pitch, notes.start))
     pitch = notes.pitch[order]
     first = int(pitch[0]) if len(pitch) else 0
     if len(pitch) < FEWEST:
         return _Print(name, "", first, np.zeros(0, np.uint64))
     found = _passages(pitch) if passages else np.zeros(0, np.uint64)
-    return _Print(name, content_key(notes), first, found)
+    return _Print(name, key, first, found)
 
 
 def _passages(pitch: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -168,7 +172,7 @@ def _leak(left: _Print, right: _Print, kind: Kind, semitones: int | None, share:
 def _pairs(
     prints: Sequence[_Print], apart: Callable[[int, int], bool]
 ) -> dict[tuple[int, int], int]:
-    """How many passages each pair of pieces has in common."""
+    """The number of passages that each pair of pieces has in common."""
     hashes = np.concatenate([np.zeros(0, np.uint64), *(made.passages for made in prints)])
     owners = np.repeat(np.arange(len(prints)), [len(made.passages) for made in prints])
     order = np.argsort(hashes, kind="stable")

@@ -1,4 +1,4 @@
-"""``MaestroCorpus``: two hundred hours of piano competitions, fetched when first wanted."""
+"""``MaestroCorpus``: two hundred hours of piano competitions, downloaded at the first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notelstm.data.cache import cache_folder
 from notelstm.data.download import fetch_folder
 from notelstm.data.folder import Folder
 from notelstm.data.splits import Split, split_by_table
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError, DataError, DataNotFoundError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
 
@@ -40,17 +40,17 @@ _ADDRESS: Final = "https://storage.googleapis.com/magentadata/datasets/maestro"
 class MaestroCorpus:
     """MAESTRO: piano performances of the International Piano-e-Competition, by Google's Magenta.
 
-    It is downloaded once, about 60 MB, and kept in
+    It is downloaded once, about 60 MB, and cached in
     :func:`~notelstm.data.cache.cache_folder`; a folder that is already there is used.
 
     Attributes:
-        version: ``"1.0.0"``, ``"2.0.0"`` (what the reference recipe was made for) or ``"3.0.0"``.
+        version: ``"1.0.0"``, ``"2.0.0"`` (for which the reference recipe was made) or ``"3.0.0"``.
         path: The unpacked folder, if you have it; it is not downloaded then.
         policy: How to read the files.
         address: Where the versions are, for mirrors.
         progress: Show a progress bar while it is downloaded.
-        name: What files and the command line call the corpus.
-        licence: What one may do with the music.
+        name: The name in files and on the command line.
+        licence: The terms of use of the music.
 
     Raises:
         ConfigError: If there is no such version.
@@ -72,11 +72,13 @@ class MaestroCorpus:
     def __post_init__(self) -> None:
         """Check the version."""
         if self.version not in CHECKSUMS:
-            raise ConfigError(f"version is one of {', '.join(CHECKSUMS)}", got=repr(self.version))
+            raise ConfigError(
+                f"no version {self.version!r} of MAESTRO", hint=f"use {', '.join(CHECKSUMS)}"
+            )
 
     @property
     def size(self) -> str:
-        """How much music it is, and how much there is to download."""
+        """The amount of music, and the size of the download."""
         return f"{_SIZES[self.version]}; about 60 MB to download"
 
     @property
@@ -91,7 +93,7 @@ class MaestroCorpus:
         """The folder of MIDI files, after it was downloaded if need be.
 
         Raises:
-            DataError: If it is not there, or cannot be fetched.
+            DataError: If it does not exist, or cannot be downloaded.
             OutputError: If it cannot be written.
         """
         return Folder(path=self._folder(), policy=self.policy, licence=self.licence)
@@ -106,20 +108,20 @@ class MaestroCorpus:
             )
         folder = Path(self.path)
         if not folder.is_dir():
-            raise DataError("MAESTRO is a folder", got="nothing there", where=str(folder))
+            raise DataNotFoundError(f"no such folder: {folder}", hint="check the path")
         return folder
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
         """The performances, by their file names.
 
         Args:
-            limit: How many at most; None for all.
+            limit: The largest number of pieces; None for all.
 
         Yields:
             The file's path within the folder, and its notes.
 
         Raises:
-            DataError: If it is not there, or cannot be fetched.
+            DataError: If it does not exist, or cannot be downloaded.
             OutputError: If it cannot be written.
         """
         return self.folder().pieces(limit)
@@ -136,6 +138,8 @@ class MaestroCorpus:
         tables = sorted(self._folder().glob("maestro-v*.csv"))
         if not tables:
             raise DataError(
-                "MAESTRO comes with a table, maestro-v*.csv", got="none", where=self.source
+                "MAESTRO's table, maestro-v*.csv, is missing",
+                where=self.source,
+                hint="unpack the whole archive",
             )
         return split_by_table(names, tables[0])

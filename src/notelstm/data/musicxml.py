@@ -1,4 +1,4 @@
-"""MusicXML scores as ``Notes``: as much of the format as the scores inside music21 use."""
+"""MusicXML scores as ``Notes``: the part of the format that the scores inside music21 use."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ def open_score(path: Path) -> Element:
 
 def _damaged(name: str, error: Exception) -> DataError:
     return DataError(
-        "the scores inside music21 are whole",
-        got=f"{type(error).__name__}: {error}",
+        f"a score inside music21 is damaged: {error or type(error).__name__}",
         where=name,
         hint="run pip install --force-reinstall music21",
     )
@@ -119,12 +118,12 @@ def notes_of_score(score: Element, name: str) -> Notes:
     """All voices of a score as one piece.
 
     Tied notes are one note, grace notes are left out, repeats are played once. Where two voices
-    meet on a pitch it is struck once; where a voice enters on a pitch that another still holds,
-    it is let go and struck again.
+    meet on a pitch there is one note; where a voice enters on a pitch that another still holds,
+    that note ends and a new one begins.
 
     Args:
         score: The root of the score; times, ties, tempi and metres are read, transpositions not.
-        name: What to call it in messages.
+        name: Its name in messages.
 
     Returns:
         The notes, sorted by start and pitch, with a beat map that counts bars from the end of an
@@ -142,8 +141,8 @@ def notes_of_score(score: Element, name: str) -> Notes:
     except (ValueError, KeyError) as error:
         raise _damaged(name, error) from error
     beats = _beat_map(voices[0], ends)
-    struck = _struck([note for voice in voices for note in voice.notes])
-    columns = np.array(sorted(struck), dtype=np.float64).reshape(-1, 3)
+    merged = _merged([note for voice in voices for note in voice.notes])
+    columns = np.array(sorted(merged), dtype=np.float64).reshape(-1, 3)
     start, pitch, end = columns.T
     start, end = beats.seconds_at(start / TICKS), beats.seconds_at(end / TICKS)
     return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, beats=beats)
@@ -170,16 +169,16 @@ def _beat_map(voice: _Voice, ends: list[int]) -> BeatMap:
     )
 
 
-def _struck(notes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+def _merged(notes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """The voices' notes on one keyboard, (start, pitch, end): no pitch overlaps itself."""
-    struck: list[tuple[int, int, int]] = []
+    merged: list[tuple[int, int, int]] = []
     for start, end, pitch in sorted(notes, key=lambda note: (note[2], note[0])):
-        last = struck[-1] if struck else None
+        last = merged[-1] if merged else None
         if last is None or last[1] != pitch or last[2] <= start:
-            struck.append((start, pitch, end))
+            merged.append((start, pitch, end))
             continue
-        struck.pop()
+        merged.pop()
         if last[0] < start:
-            struck.append((last[0], pitch, start))
-        struck.append((start, pitch, max(last[2], end)))
-    return struck
+            merged.append((last[0], pitch, start))
+        merged.append((start, pitch, max(last[2], end)))
+    return merged

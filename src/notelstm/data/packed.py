@@ -21,9 +21,9 @@ __all__ = ["PackedRows"]
 
 @final
 class PackedRows(Sequence[Rows]):
-    """The rows of pieces that lie in one long array; a file of it is mapped when it is looked at.
+    """The rows of pieces in one long array; a file of it is mapped at the first use.
 
-    Pickled, a file is its path: a process it is sent to maps it anew. So it takes no memory but
+    Pickled, a file is its path, and the receiving process maps it again. It takes no memory but
     that of the rows in use, however many there are.
 
     Args:
@@ -56,7 +56,7 @@ class PackedRows(Sequence[Rows]):
         if self.begins.size and not (
             self.begins.min() >= 0 and self.lengths.min() >= 0 and ends.max() <= len(self.rows)
         ):
-            raise DataError("every piece lies within the rows", got=f"{len(self.rows)} rows")
+            raise DataError(f"a piece does not lie within the {len(self.rows)} rows")
 
     @classmethod
     def join(cls, pieces: Iterable[Rows]) -> PackedRows:
@@ -68,10 +68,9 @@ class PackedRows(Sequence[Rows]):
         pieces = list(pieces)
         widths = sorted({piece.shape[1:] for piece in pieces})
         if len(widths) > 1:
+            shapes = " and ".join(map(str, widths))
             raise DataError(
-                "all pieces have the same columns",
-                got=" and ".join(map(str, widths)),
-                hint="encode them with one encoder",
+                f"pieces have different columns: {shapes}", hint="encode them with one encoder"
             )
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
         empty = np.zeros((0, 0), dtype=np.float32)
@@ -84,12 +83,12 @@ class PackedRows(Sequence[Rows]):
     ) -> PackedRows:
         """Write pieces, one after the other, to a file without a name that is mapped into memory.
 
-        It takes no memory but that of the rows in use, and is gone when nobody looks at it any
-        more, whatever becomes of the process.
+        It takes no memory but that of the rows in use, and is removed when it is no longer used,
+        however the process ends.
 
         Args:
             pieces: (N, F) each, taken one at a time.
-            folder: On which disk it is; None for the system's own temporary folder.
+            folder: A folder on the disk to use; None for the system's temporary folder.
 
         Raises:
             DataError: If there is no piece, or pieces have other columns than others.
@@ -102,8 +101,7 @@ class PackedRows(Sequence[Rows]):
                 for piece in pieces:
                     if width is not None and piece.shape[1] != width:
                         raise DataError(
-                            "all pieces have the same columns",
-                            got=f"{width} and {piece.shape[1]}",
+                            f"pieces have different columns: {width} and {piece.shape[1]}",
                             hint="encode them with one encoder",
                         )
                     width = piece.shape[1]
@@ -111,14 +109,13 @@ class PackedRows(Sequence[Rows]):
                     lengths.append(len(piece))
                 file.flush()
                 if width is None or not sum(lengths):
-                    raise DataError("there are rows to be kept", got="none")
-                # Torch wants memory that could be written to; what is written goes nowhere.
+                    raise DataError("there are no rows")
+                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
                 shape = (sum(lengths), width)
                 rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
         except OSError as error:
             raise OutputError(
-                "the rows of a corpus fit on the disk",
-                got=error.strerror or str(error),
+                f"cannot write the rows of the corpus: {error.strerror or error}",
                 where=str(folder or tempfile.gettempdir()),
                 hint="free some space",
             ) from error
@@ -138,16 +135,15 @@ class PackedRows(Sequence[Rows]):
 
     @property
     def rows(self) -> Rows:
-        """(N, F) all rows there are, also those of pieces that were not selected."""
+        """(N, F) all rows, those of pieces that were not selected included."""
         if self._rows is None:
             assert self._path is not None
             try:
-                # Torch wants memory that could be written to; what is written goes nowhere.
+                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
                 self._rows = np.asarray(np.load(self._path, mmap_mode="c"))
             except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
                 raise DataError(
-                    "rows that are mapped into memory are there, and whole",
-                    got=str(error),
+                    f"cannot map the rows into memory: {error}",
                     where=str(self._path),
                     hint="encode the corpus again",
                 ) from error
@@ -161,7 +157,7 @@ class PackedRows(Sequence[Rows]):
 
     @override
     def __len__(self) -> int:
-        """How many pieces there are."""
+        """The number of pieces."""
         return len(self.begins)
 
     @overload

@@ -1,4 +1,4 @@
-"""``Shuffle``: a random order of any number of things that takes no memory."""
+"""``Shuffle``: a random order of any number of items that takes no memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _MIX: Final = np.uint64(0xBF58476D1CE4E5B9)
 
 @final
 class Shuffle:
-    """A random order of the numbers below `n`, any part of which can be asked for at once.
+    """A random order of the numbers below `n`, any part of which can be computed directly.
 
     A list of the order would take 8 bytes a number. This computes it: a cipher on numbers of just
-    enough bits is a permutation of them, and what it gives that is not below `n` is ciphered again
-    until it is.
+    enough bits is a permutation of them, and a result that is not below `n` is ciphered again until
+    it is.
 
     Args:
-        n: How many numbers; at least 0.
-        seed: What the order is made from, whole numbers of at least 0.
+        n: The number of numbers; at least 0.
+        seed: The random seed, whole numbers of at least 0.
 
     Source:
         J. Black and P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002 (a Feistel

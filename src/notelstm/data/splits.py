@@ -1,4 +1,4 @@
-"""Splitting a corpus by piece: what is trained on, and what is not."""
+"""Splitting a corpus by piece into training, validation and test pieces."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Final, TypeVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError, DataError, DataNotFoundError
 from notelstm.notes import Notes
 
 __all__ = [
     "Split",
     "content_key",
+    "percussion_and_rest",
     "split_at_random",
     "split_by_content",
     "split_by_keys",
@@ -35,9 +37,9 @@ class Split:
     """The numbers of the pieces on each side.
 
     Attributes:
-        train: What is trained on.
-        validation: What is measured while training.
-        test: What is measured once, at the end.
+        train: The training pieces.
+        validation: The pieces for measurements during training.
+        test: The pieces for one measurement at the end.
     """
 
     train: tuple[int, ...]
@@ -53,10 +55,25 @@ def _split(sides: Sequence[str]) -> Split:
 def content_key(notes: Notes) -> str:
     """A hash of the intervals from note to note: equal for copies and transpositions.
 
-    Tempo, velocity and the order in which notes of a chord were stored do not matter.
+    Percussion is not transposed: its pitches count as they are. Tempo, velocity, programs, tracks
+    and the order in which notes of a chord were stored do not matter.
     """
-    pitches = notes.pitch[np.lexsort((notes.pitch, notes.start))]
-    return hashlib.sha256(np.diff(pitches).astype(np.int16).tobytes()).hexdigest()
+    drums, notes = percussion_and_rest(notes)
+    digest = hashlib.sha256(np.diff(_in_order(notes)).astype(np.int16).tobytes())
+    if len(drums):
+        digest.update(b"drums" + _in_order(drums).astype(np.int16).tobytes())
+    return digest.hexdigest()
+
+
+def percussion_and_rest(notes: Notes) -> tuple[Notes, Notes]:
+    """The percussion of a piece, and its other notes."""
+    drum = np.zeros(len(notes), np.bool_) if notes.drum is None else notes.drum
+    return notes[drum], notes[~drum]
+
+
+def _in_order(notes: Notes) -> NDArray[np.int64]:
+    """(N,) pitches, those of notes that start together ascending."""
+    return notes.pitch[np.lexsort((notes.pitch, notes.start))]
 
 
 def split_by_content(
@@ -65,7 +82,7 @@ def split_by_content(
     """Set aside about `fraction` of the pieces by their content.
 
     Args:
-        pieces: Whatever is to be split, with its notes.
+        pieces: The items to split, each with its notes.
         fraction: Share to set aside, 0 to 1 (1 excluded).
         seed: Another seed sets aside other pieces.
 
@@ -76,7 +93,7 @@ def split_by_content(
         ConfigError: If the fraction is out of range.
     """
     if not 0 <= fraction < 1:
-        raise ConfigError("a fraction is 0 to 1", got=f"{fraction}")
+        raise ConfigError(f"fraction {fraction} is not 0 to 1 (1 excluded)")
     split = split_by_keys(
         [content_key(notes) for _, notes in pieces], validation=fraction, test=0.0, seed=seed
     )
@@ -88,13 +105,14 @@ def split_by_keys(
 ) -> Split:
     """Split pieces so that those with one key fall on one side.
 
-    Where a piece goes depends on its key and the seed alone: it stays there when others are added.
+    The side of a piece depends on its key and the seed alone: it stays the
+    same when others are added.
 
     Args:
         keys: A key for each piece; a corpus' ``content_keys`` keep copies and transpositions
             together.
-        validation: About which share of the keys is for validation.
-        test: About which share is for the test.
+        validation: The approximate share of the keys for validation.
+        test: The approximate share for the test.
         seed: Another seed, another split.
 
     Raises:
@@ -115,10 +133,10 @@ def split_by_keys(
 def split_at_random(
     pieces: int, *, validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Split:
-    """Split pieces by chance; each side has exactly its share, rounded.
+    """Split pieces at random; each side has exactly its share, rounded.
 
     Args:
-        pieces: How many there are.
+        pieces: The number of pieces.
         validation: The share for validation.
         test: The share for the test.
         seed: Another seed, another split.
@@ -139,13 +157,13 @@ def split_at_random(
 def _check_shares(validation: float, test: float) -> None:
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ConfigError(
-            "shares are at least 0, and together less than 1",
-            got=f"validation {validation}, test {test}",
+            f"validation {validation} and test {test} leave nothing to train on, or are negative",
+            hint="use shares of at least 0 that are together less than 1",
         )
 
 
 def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split:
-    """Split pieces as a table says, MAESTRO's ``.csv`` for one.
+    """Split pieces by a table, for example MAESTRO's ``.csv``.
 
     Args:
         names: The pieces.
@@ -153,23 +171,26 @@ def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split
             ``train``, ``validation`` or ``test``. It may list more than the pieces.
 
     Raises:
+        DataNotFoundError: If it does not exist.
         DataError: If it is not such a table, or lacks a piece.
     """
     path = Path(table)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             listed = {row["midi_filename"]: row["split"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        got = f"no column {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(
-            "a table has the columns midi_filename and split", got=got, where=str(path)
-        ) from error
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"no such table: {path}", hint="check the path") from error
+    except KeyError as error:
+        raise DataError(f"the table has no column {error}", where=str(path)) from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"cannot read the table: {error}", where=str(path)) from error
     for name in names:
-        if listed.get(name) not in SIDES:
+        side = listed.get(name)
+        if side not in SIDES:
+            problem = f"{name!r} is not in the table"
+            if name in listed:
+                problem = f"{name!r} is on the side {side!r}, not {', '.join(SIDES)}"
             raise DataError(
-                f"the table puts each piece on a side: {', '.join(SIDES)}",
-                got=f"{name!r} {'is not there' if name not in listed else repr(listed[name])}",
-                where=str(path),
-                hint="use the table that came with these files",
+                problem, where=str(path), hint="use the table that came with these files"
             )
     return _split([listed[name] for name in names])

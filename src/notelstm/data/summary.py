@@ -66,6 +66,7 @@ class CorpusSummary:
         refused: How many could not be read.
         reasons: How many files broke each rule.
         notes: Notes in all pieces.
+        left_out: Notes that the policy left out, by the setting that did it.
         seconds: Length of all pieces.
         pitch: MIDI note numbers; one bin each.
         step: Seconds from note to note, counted in cells of 1 ms; more than 30 s counts as 30 s.
@@ -86,6 +87,7 @@ class CorpusSummary:
     refused: int
     reasons: dict[str, int]
     notes: int
+    left_out: dict[str, int]
     seconds: float
     pitch: Distribution
     step: Distribution
@@ -121,9 +123,10 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         files=len(corpus.report),
         pieces=len(corpus),
         repaired=sum(1 for _ in corpus.report.repaired()),
-        refused=corpus.report.refused_total,
+        refused=corpus.report.rejected_total,
         reasons=dict(corpus.report.reasons().most_common()),
         notes=int(lengths.sum()),
+        left_out=_left_out(corpus.report),
         seconds=tally.seconds,
         pitch=_of_whole("MIDI note", tally.pitch),
         step=_of_times(tally.step),
@@ -137,6 +140,15 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
 
 def _named(corpus: Corpus) -> Iterator[tuple[str, Notes]]:
     return zip(corpus.names, corpus, strict=True)
+
+
+def _left_out(files: Iterable[FileReport]) -> dict[str, int]:
+    """The notes that the policy left out of all files, by setting."""
+    total: dict[str, int] = {}
+    for file in files:
+        for setting, count in file.left_out.items():
+            total[setting] = total.get(setting, 0) + count
+    return total
 
 
 def _worst(files: Iterable[FileReport], most: int) -> list[FileReport]:

@@ -1,9 +1,12 @@
 """Augmentation: the same pieces in another key, at another speed, louder or softer.
 
-In each epoch each piece is changed in one way, chosen by chance: all its windows, or its lane from
-begin to end, are in the same key. The rows are changed in whole batches on their way to the model,
-so nothing is stored. A transform knows columns by their roles and changes entries by what they
-stand for; what a class becomes is looked up in a table.
+In each epoch each piece is changed in one way, chosen at random: all its windows, or its lane from
+beginning to end, are in the same key. Rows are changed in whole batches on their way to the model,
+so nothing is stored. A transform finds columns by their roles and changes the values that entries
+stand for; the class that a class becomes is looked up in a table.
+
+Percussion keeps its pitches under every transform: :class:`~notelstm.data.augmented.Augmented` sees
+to that, with ``drums=True``, which training with a recipe sets.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ __all__ = ["Stretch", "Transpose", "VelocityShift"]
 class Transpose:
     """Each piece higher or lower by some semitones, as far as its pitches leave room.
 
+    Percussion is left as it is, see :class:`~notelstm.data.augmented.Augmented`.
+
     Attributes:
         low: The furthest down, semitones, at most 0.
         high: The furthest up, semitones, at least 0.
@@ -47,10 +52,14 @@ class Transpose:
     def __post_init__(self) -> None:
         """Check the settings."""
         if not (-127 <= self.low <= 0 <= self.high <= 127):
-            raise ConfigError("transposition is from low to high", got=f"{self.low} to {self.high}")
+            raise ConfigError(
+                f"cannot transpose by {self.low} to {self.high} semitones",
+                hint="use a low of -127 to 0 and a high of 0 to 127",
+            )
         if not 0 <= self.lowest <= self.highest <= 127:
             raise ConfigError(
-                "pitches are 0 to 127, lowest first", got=f"{self.lowest} to {self.highest}"
+                f"{self.lowest} to {self.highest} is no range of pitches",
+                hint="use MIDI note numbers from 0 to 127, the lowest first",
             )
 
     def choose(
@@ -100,7 +109,7 @@ class Stretch:
         """Check the settings."""
         object.__setattr__(self, "factors", tuple(map(float, self.factors)))
         if not self.factors or not all(0 < factor < np.inf for factor in self.factors):
-            raise ConfigError("factors are above 0", got=f"{self.factors}")
+            raise ConfigError(f"factors {self.factors} are not finite numbers above 0")
 
     def choose(
         self,
@@ -136,7 +145,7 @@ class VelocityShift:
         """Check the settings."""
         object.__setattr__(self, "amounts", tuple(self.amounts))
         if not self.amounts or not all(-126 <= amount <= 126 for amount in self.amounts):
-            raise ConfigError("amounts are -126 to 126", got=f"{self.amounts}")
+            raise ConfigError(f"amounts {self.amounts} are not numbers from -126 to 126")
 
     def choose(
         self,
@@ -146,7 +155,7 @@ class VelocityShift:
         generator: np.random.Generator,
     ) -> NDArray[np.int64]:
         """(P,) which amount each piece gets."""
-        _columns(fields, "shifts the velocity of", ("velocity",))
+        _columns(fields, "shifts the velocities of", ("velocity",))
         return generator.integers(0, len(self.amounts), len(low))
 
     def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
@@ -172,9 +181,9 @@ def _columns(fields: Sequence[Field], does: str, roles: tuple[str, ...]) -> list
         what = " and ".join(roles) + (" in seconds" if roles == _TIMES else "")
         named = ", ".join(f"{f.name} ({f.role}{', ' + f.unit if f.unit else ''})" for f in fields)
         raise FieldError(
-            f"a transform {does} rows that have columns of {what}, and no events or beats",
-            got=named,
-            hint="use another encoder, or leave the transform out",
+            f"a transform that {does} pieces cannot change rows of {named}",
+            hint=f"use an encoder with columns of {what} and without events or beats, or leave the "
+            "transform out",
         )
     return columns
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError, EncodingError
-from notelstm.fields import Field, Role, Rows
+from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.notes import BeatMap, Notes
-from notelstm.protocols import Bounds
 
 __all__ = ["METRES", "BeatEncoder"]
 
@@ -23,7 +22,7 @@ METRES: Final = (
     *("2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"),
     *("3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8"),
 )
-"""The metres that a :class:`BeatEncoder` knows unless it is told others."""
+"""The default metres of a :class:`BeatEncoder`."""
 
 _MOST: Final = 100_000
 """More cells than that are a slip, and would fill the memory."""
@@ -54,19 +53,19 @@ _TEMPO: Final = Field.categorical(
 class BeatEncoder:
     """One row a note, as it is written down: in beats and bars, for pieces with a beat map.
 
-    A row says the metre in which the note begins, the step from the note before, the position in
+    A row holds the metre in which the note begins, the step from the previous note, the position in
     the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter notes, counted
-    in cells of which there are `per_beat` in each. The step alone says when a note begins, so that
-    a model's step can be scored as any other; the position follows from it and is there for the
-    model to read, as is the metre. The tracker's ``legal`` holds them together in whatever order a
-    model draws them: within a metre a position is the one that the step leads to, and another
-    metre begins after the note before.
+    in cells, `per_beat` in each. The step alone determines when a note begins, so that a model's
+    step can be scored as any other; the position follows from it and is an input for the model, as
+    is the metre. The tracker's ``allowed`` keeps them consistent whatever the order of prediction:
+    within a metre a position is the one that the step leads to, and another metre begins after the
+    previous note.
 
     Keeps pitch exactly, onsets (from the first note) and durations within half a cell, which never
     adds up in beats, velocity within 2, tempo within 1.5 % at every note, metre and bar lines at
     every note. Seconds follow from these: between two onsets time runs at the tempo of the first,
     so onsets drift by up to 1.5 % of the time passed, and by what a tempo change between
-    two onsets makes, as it is heard from the later one on; of several at one onset the last
+    two onsets makes, in force from the later one on; of several at one onset the last
     counts. A note longer than `longest` becomes `longest`, a shorter one than half a cell a cell;
     of a longer rest whole bars are left out. Bars of one metre are counted on where it is stated
     again; before the first metre they are counted backwards, and a map without any has bars of
@@ -79,7 +78,7 @@ class BeatEncoder:
     Attributes:
         per_beat: Cells in a quarter note; a bar of each metre has a whole number of them.
         longest: The longest step and duration in quarter notes, at least two bars of any metre.
-        metres: The metres that can be told, ``"6/8"`` say.
+        metres: The metres that have a class, such as ``"6/8"``.
 
     Raises:
         ConfigError: If the settings give no classes.
@@ -108,25 +107,29 @@ class BeatEncoder:
         cells = self.longest * self.per_beat
         if not (self.per_beat >= 1 and 1 <= cells <= _MOST and cells == int(cells)):
             raise ConfigError(
-                f"a beat has a cell or more, and `longest` beats a whole number up to {_MOST}",
-                got=f"{self.per_beat} in a beat, {self.longest:g} beats",
+                f"{self.per_beat} cells per beat and {self.longest:g} beats do not give 1 to "
+                f"{_MOST} whole cells",
+                hint="choose another per_beat or longest",
             )
         for metre in self.metres:
             upper, _, lower = metre.partition("/")
             if not (upper.isdecimal() and lower.isdecimal() and int(upper) and int(lower)):
-                raise ConfigError('a metre is a fraction such as "3/4"', got=repr(metre))
+                raise ConfigError(f"{metre!r} is not a metre", hint='give a fraction such as "3/4"')
             if 4 * int(upper) * self.per_beat % int(lower):
                 raise ConfigError(
-                    "a bar has a whole number of cells",
-                    got=f"{metre} with {self.per_beat} in a quarter note",
+                    f"a bar of {metre} has no whole number of cells with {self.per_beat} cells per "
+                    "quarter note",
                     hint="choose another per_beat, or leave the metre out",
                 )
         if not self.metres or len(set(self.metres)) < len(self.metres):
-            raise ConfigError("there are metres, each once", got=f"{self.metres}")
+            raise ConfigError(
+                f"the metres {self.metres} are empty or repeat one", hint="give each metre once"
+            )
         if cells < 2 * self.bars.max():
             raise ConfigError(
-                "`longest` is two bars of any metre or more",
-                got=f"{self.longest:g}, with a bar of {self.bars.max() / self.per_beat:g} beats",
+                f"longest {self.longest:g} is less than two bars of "
+                f"{self.bars.max() / self.per_beat:g} beats",
+                hint="choose a larger longest, or leave out the longest metre",
             )
 
     @functools.cached_property
@@ -195,21 +198,20 @@ class BeatEncoder:
         self, beats: BeatMap, at: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """(N,) the metre in which each cell lies, and its cells from the bar line."""
-        starts, told = [0.0], ["4/4"]
+        starts, names = [0.0], ["4/4"]
         if beats.meter_beats.size:
             starts = np.rint(beats.meter_beats * self.per_beat).tolist()
             signatures = zip(beats.numerators, beats.denominators, strict=True)
-            told = [f"{upper}/{lower}" for upper, lower in signatures]
+            names = [f"{upper}/{lower}" for upper, lower in signatures]
         here = np.maximum(np.searchsorted(starts, at, side="right") - 1, 0)
         class_of = {metre: k for k, metre in enumerate(self.metres)}
-        metre = np.array([class_of.get(name, -1) for name in told])[here]
+        metre = np.array([class_of.get(name, -1) for name in names])[here]
         if metre.min() < 0:
             i = int(metre.argmin())
             raise EncodingError(
-                f"a metre is one of {', '.join(self.metres)}",
-                got=told[here[i]],
+                f"metre {names[here[i]]} is not one of the encoder's, {', '.join(self.metres)}",
                 where=f"note {i}",
-                hint="give the encoder metres=(...) that hold it",
+                hint="create the encoder with metres=(...) that include it",
             )
         # Bars are counted on within a metre, from where its first note finds them.
         new = np.diff(metre, prepend=-1) != 0
@@ -224,8 +226,7 @@ class BeatEncoder:
         bad = np.flatnonzero((tempo < low) | (tempo > high))
         if bad.size:
             raise EncodingError(
-                "a tempo is 15 to 480 quarter notes a minute",
-                got=f"{tempo[bad[0]]:g}",
+                f"tempo {tempo[bad[0]]:g} is not 15 to 480 quarter notes a minute",
                 where=f"note {bad[0]}",
                 hint="halve or double the note values, or use an encoder in seconds",
             )
@@ -251,7 +252,7 @@ class BeatEncoder:
     def bounds(
         self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
     ) -> Mapping[str, Bounds]:
-        """Where the cells lie in beats, told by the past and by the tempo class of the row before.
+        """The cells in beats, from the past and the tempo class of the previous row.
 
         A step is counted from the cell in which the note before was put. Of metre, position and
         tempo the row's own class is asked for: their cost is a part of when the note begins.
@@ -282,10 +283,9 @@ def _own_classes(field: Field, ids: NDArray[np.int64]) -> Bounds:
 def _map_of(notes: Notes) -> BeatMap:
     if notes.beats is None:
         raise EncodingError(
-            "a piece in beats has a tempo and metre map",
-            got="none",
+            "the notes have no tempo and metre map",
             where="notes.beats",
-            hint="read it from a file that has one, give Notes(beats=BeatMap(...)), "
+            hint="read them from a file that has one, give Notes(beats=BeatMap(...)), "
             "or use an encoder in seconds",
         )
     return notes.beats

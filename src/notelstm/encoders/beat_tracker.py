@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import BeatMap, Note, Notes
-from notelstm.protocols import RECALLED
+from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["BeatTracker"]
 
 
 @final
-class BeatTracker:
-    """Decodes rows in beats, and knows which positions a step leads to.
+class BeatTracker(Tracker):
+    """Decodes rows in beats, with the positions that a step leads to.
 
     Args:
         fields: Those of the encoder: metre, step, position, tempo, pitch, duration, velocity.
@@ -36,6 +36,7 @@ class BeatTracker:
         bars: NDArray[np.int64],
         signatures: NDArray[np.int64],
     ) -> None:
+        super().__init__(fields)
         self._per_beat: Final = per_beat
         self._signatures: Final = signatures
         self._bars: Final = bars
@@ -47,7 +48,7 @@ class BeatTracker:
         self._rows: list[list[int]] = []
         self._at: list[int] = []
         self._played: list[tuple[float, int]] = []
-        self._clock = 0.0
+        self._time = 0.0
         self._n = 0
         self._forgotten = False
         # (end in cells, number, onset in seconds, pitch, velocity)
@@ -55,14 +56,14 @@ class BeatTracker:
         self._done: list[tuple[int, Note]] = []
 
     @property
-    def n(self) -> int:
+    def num_notes(self) -> int:
         """How many notes have begun."""
         return self._n
 
     @property
-    def clock(self) -> float:
+    def time(self) -> float:
         """The onset of the latest note, seconds."""
-        return self._clock
+        return self._time
 
     def push(self, row: Row) -> None:
         """Take in the next note, (7,).
@@ -74,30 +75,29 @@ class BeatTracker:
         metre, step, position, tempo, pitch, duration, loud = ids
         if not self._fits(metre, step, position):
             raise EncodingError(
-                "a position lies within the bar, where the step leads to; in a new metre it lies "
-                "less than the step after the bar line",
-                got=f"cell {position} of a bar of {self._lengths[metre]}, {step} cells on",
-                where=f"row {self.n}",
-                hint="confine the draw to what is legal, or repair the row",
+                f"position {position} of a bar of {self._lengths[metre]} cells does not follow "
+                f"from a step of {step} cells",
+                where=f"row {self.num_notes}",
+                hint="sample only allowed entries, or repair the row",
             )
         at = self._at[-1] + step if self._rows else step
         # What ends by now ends in the tempo of the note before.
         self._done += [self._ended(note) for note in self._open if note[0] <= at]
         self._open = [note for note in self._open if note[0] > at]
         since = self._rows[-1][3] if self._rows else tempo
-        self._clock += step * 60 / (self._tempi[since] * self._per_beat)
+        self._time += step * 60 / (self._tempi[since] * self._per_beat)
         self._rows.append(ids)
         self._at.append(at)
-        self._played.append((self._clock, pitch))
+        self._played.append((self._time, pitch))
         velocity = int(self._velocities[loud])
-        self._open.append((at + duration + 1, self._n, self._clock, pitch, velocity))
+        self._open.append((at + duration + 1, self._n, self._time, pitch, velocity))
         self._n += 1
 
     def _ended(self, note: tuple[int, int, float, int, int]) -> tuple[int, Note]:
         """The number of a note that goes on, and the note as it ends in the tempo of the latest."""
         end, number, start, pitch, velocity = note
-        left = (end - self._at[-1]) / self._per_beat * self.pace
-        return number, Note(start, self._clock + left, pitch, velocity)
+        left = (end - self._at[-1]) / self._per_beat * self.seconds_per_unit
+        return number, Note(start, self._time + left, pitch, velocity)
 
     def _fits(self, metre: int, step: int, position: int) -> bool:
         bar = self._lengths[metre]
@@ -113,7 +113,7 @@ class BeatTracker:
         if not self._rows:
             return set()
         tempo = self._tempi[self._rows[-1][3]]
-        now = self._at[-1] + (at - self._clock) * tempo * self._per_beat / 60
+        now = self._at[-1] + (at - self._time) * tempo * self._per_beat / 60
         return {pitch for end, _, _, pitch, _ in self._open if end > now}
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
@@ -121,12 +121,12 @@ class BeatTracker:
         return self._played[-count:]
 
     @property
-    def place(self) -> float:
+    def position(self) -> float:
         """Beats from the bar line to the latest note."""
         return self._rows[-1][2] / self._per_beat if self._rows else 0.0
 
     @property
-    def pace(self) -> float:
+    def seconds_per_unit(self) -> float:
         """Seconds of a beat in the tempo of the latest note; of the middle one before the first."""
         return 60 / self._tempi[self._rows[-1][3] if self._rows else len(self._tempi) // 2]
 
@@ -141,27 +141,27 @@ class BeatTracker:
         at = self._at[-1] + int(known["step"]) if self._at else 0
         return {pitch for end, _, _, pitch, _ in self._open if end > at}
 
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """What metre, step and position can be so that they agree; anything for other fields."""
         metre, step, position = (known.get(name) for name in ("metre", "step", "position"))
         if field.role == "metre":
-            return self._legal_metres(step, position)
+            return self._allowed_metres(step, position)
         if field.role == "step":
-            return self._legal_steps(metre, position)
+            return self._allowed_steps(metre, position)
         if field.role == "position":
-            return self._legal_positions(metre, step)
+            return self._allowed_positions(metre, step)
         return None
 
-    def _legal_metres(self, step: float | None, position: float | None) -> Mask:
+    def _allowed_metres(self, step: float | None, position: float | None) -> Mask:
         place = 0 if position is None else position
-        legal = self._bars > place
+        allowed = self._bars > place
         if self._rows and step is not None:
             last, _, before, *_ = self._rows[-1]
-            legal &= step > place
-            legal[last] = position is None or position == (before + step) % self._lengths[last]
-        return legal
+            allowed &= step > place
+            allowed[last] = position is None or position == (before + step) % self._lengths[last]
+        return allowed
 
-    def _legal_steps(self, metre: float | None, position: float | None) -> Mask:
+    def _allowed_steps(self, metre: float | None, position: float | None) -> Mask:
         if not self._rows:
             return self._steps >= 0
         last, _, before, *_ = self._rows[-1]
@@ -177,7 +177,7 @@ class BeatTracker:
         others = np.delete(self._bars, last)
         return goes_on | changes if np.any(others > place) else goes_on
 
-    def _legal_positions(self, metre: float | None, step: float | None) -> Mask:
+    def _allowed_positions(self, metre: float | None, step: float | None) -> Mask:
         longest = self._bars.max() if metre is None else self._lengths[int(metre)]
         if not self._rows:
             return self._places < longest
@@ -192,8 +192,8 @@ class BeatTracker:
         changes = self._places < (longest if step is None else min(longest, step))
         return changes if metre is not None else goes_on | changes
 
-    def closing(self) -> Rows:
-        """Nothing: every note says when it ends."""
+    def closing_rows(self) -> Rows:
+        """No rows: the end of each note is known."""
         return np.zeros((0, 7), dtype=np.float32)
 
     def notes(self) -> Notes:
@@ -217,13 +217,13 @@ class BeatTracker:
             beats=beats,
         )
 
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
         """Give out the notes that have ended, or all of them; what sounds goes on."""
         out = self._done
-        if everything:
+        if include_sounding:
             out, self._open = [*out, *map(self._ended, self._open)], []
         self._done, self._forgotten = [], True
-        del self._rows[:-1], self._at[:-1], self._played[:-RECALLED]
+        del self._rows[:-1], self._at[:-1], self._played[:-MAX_HISTORY]
         return out
 
     def copy(self) -> BeatTracker:
@@ -246,14 +246,14 @@ class BeatTracker:
         knots, tempi = knots[last], tempi[last]
         seconds = np.cumsum(np.diff(knots) * 60 / (tempi[:-1] * self._per_beat))
         runs = np.append(0, np.flatnonzero(np.diff(metre)) + 1)
-        lines, told = at[runs] - position[runs], self._signatures[metre[runs]]
+        lines, signatures = at[runs] - position[runs], self._signatures[metre[runs]]
         lines[0] %= self._lengths[metre[0]]
         if len(lines) > 1 and lines[0] >= lines[1]:
-            lines, told = lines[1:], told[1:]
+            lines, signatures = lines[1:], signatures[1:]
         return BeatMap(
             seconds=np.append(0.0, seconds),
             tempi=tempi,
             meter_beats=lines / self._per_beat,
-            numerators=told[:, 0],
-            denominators=told[:, 1],
+            numerators=signatures[:, 0],
+            denominators=signatures[:, 1],
         )

@@ -57,9 +57,9 @@ class LogTimeEncoder:
         ordered = 0 < self.cell <= self.linear < self.longest <= _MOST * self.cell
         if not (ordered and 1 < self.growth < math.inf):
             raise ConfigError(
-                "time classes need 0 < cell <= linear < longest, "
-                f"at most {_MOST} cells, and a growth above 1",
-                got=f"{self}",
+                f"{self} has no time classes",
+                hint=f"choose 0 < cell <= linear < longest, at most {_MOST} cells, and a growth "
+                "above 1",
             )
 
     @functools.cached_property

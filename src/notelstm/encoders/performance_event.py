@@ -13,7 +13,7 @@ from notelstm.encoders.rows import as_rows
 from notelstm.errors import EncodingError
 from notelstm.fields import Event, EventType, Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
-from notelstm.protocols import RECALLED
+from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["EventTracker", "PerformanceEventEncoder"]
 
@@ -112,8 +112,8 @@ def _check_length(notes: Notes) -> None:
     if late.size:
         i = late[0]
         raise EncodingError(
-            f"a piece in events lasts at most a day, {_LONGEST:,} s, from its first onset",
-            got=f"an end after {seconds[i]:,.0f} s",
+            f"the note ends {seconds[i]:.6g} s after the first onset, later than a day, "
+            f"{_LONGEST:,} s",
             where=f"note {i}",
             hint="cut the piece, or leave out the notes that come absurdly late",
         )
@@ -140,10 +140,11 @@ def _points(
 
 
 @final
-class EventTracker:
-    """Decodes events one by one, and knows which can come next."""
+class EventTracker(Tracker):
+    """Decodes events one by one, with the events that can come next."""
 
     def __init__(self) -> None:
+        super().__init__((_FIELD,))
         self._cells = 0
         self._velocity: int | None = None
         self._after_velocity = False
@@ -157,12 +158,12 @@ class EventTracker:
         self._rows = 0
 
     @property
-    def n(self) -> int:
+    def num_notes(self) -> int:
         """How many notes have begun."""
         return self._n
 
     @property
-    def clock(self) -> float:
+    def time(self) -> float:
         """Seconds from the start of the piece to now."""
         return self._cells * _CELL
 
@@ -173,17 +174,16 @@ class EventTracker:
             EncodingError: If it cannot follow those before it.
         """
         event = int(row[0])
-        mask = self.legal(_FIELD, {})
+        mask = self.allowed(_FIELD, {})
         assert isinstance(mask, np.ndarray)
         if not mask[event]:
             kind, value = _FIELD.events[event]
             raise EncodingError(
-                "an event fits what sounds: note-on a silent pitch, after some velocity; note-off "
-                "a sounding one, a cell or more after its onset; no velocity follows a velocity, "
-                "no shift one that is not the longest",
-                got=f"{kind} {value:g}",
+                f"{kind} {value:g} cannot follow the events before: note-on needs a silent pitch "
+                "and a velocity before it, note-off a sounding pitch a cell or more after its "
+                "onset; no velocity follows a velocity, no shift one that is not the longest",
                 where=f"row {self._rows}",
-                hint="confine the draw to what is legal, or repair the row",
+                hint="sample only allowed entries, or repair the row",
             )
         self._rows += 1
         self._after_velocity = event >= _VELOCITY
@@ -201,7 +201,7 @@ class EventTracker:
             assert self._velocity is not None
             self._open[event] = self._n
             self._notes[self._n] = (self._cells, -1, event, self._velocity)
-            self._played.append((self.clock, event))
+            self._played.append((self.time, event))
             self._n += 1
 
     def sounding(self, at: float) -> Set[int]:
@@ -212,7 +212,7 @@ class EventTracker:
         """Onset (s) and pitch of the latest `count` notes, in order."""
         return self._played[-count:]
 
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """(388,) True for each event that can come next."""
         mask = np.zeros(_VELOCITY + 32, dtype=np.bool_)
         mask[:_OFF] = self._velocity is not None
@@ -225,7 +225,7 @@ class EventTracker:
             mask[_OFF + pitch] = self._notes[i][0] < self._cells
         return mask
 
-    def closing(self) -> Rows:
+    def closing_rows(self) -> Rows:
         """The events that end what still sounds, (M, 1): now, or a cell later if it just began."""
         ids: list[int] = []
         fresh = [p for p, i in self._open.items() if self._notes[i][0] == self._cells]
@@ -242,19 +242,19 @@ class EventTracker:
         end = np.where(end < 0, np.maximum(start + 1, self._cells), end)
         return Notes(start=start * _CELL, end=end * _CELL, pitch=pitch, velocity=velocity)
 
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
         """Give out the notes that have ended, or all of them; what sounds goes on."""
-        numbers = [*self._ended, *self._open.values()] if everything else self._ended
+        numbers = [*self._ended, *self._open.values()] if include_sounding else self._ended
         out = []
         for number in numbers:
             start, end, pitch, velocity = self._notes[number]
             last = end if end >= 0 else max(start + 1, self._cells)
             out.append((number, Note(start * _CELL, last * _CELL, pitch, velocity)))
-        if everything:
+        if include_sounding:
             self._open = {}
         self._ended = []
         self._notes = {i: self._notes[i] for i in self._open.values()}
-        del self._played[:-RECALLED]
+        del self._played[:-MAX_HISTORY]
         return out
 
     def copy(self) -> EventTracker:

@@ -50,24 +50,26 @@ def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
     array = np.asarray(rows, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != len(fields):
         names = ", ".join(field.name for field in fields)
-        raise EncodingError(f"rows have shape (N, {len(fields)}): {names}", got=f"{array.shape}")
+        raise EncodingError(
+            f"rows of shape {array.shape} are not (N, {len(fields)}): {names}",
+            hint="give one column for each field",
+        )
     for column, field in zip(array.T.copy(), fields, strict=True):
         if _well(column, field):
             continue
         if field.classes is not None:
             bad = ~((column >= 0) & (column < field.classes) & (column == np.floor(column)))
-            rule = f"{field.name} is a whole number from 0 to {field.classes - 1}"
+            kind = f"a whole number from 0 to {field.classes - 1}"
         else:
             low, high = field.interval
             bad = ~(np.isfinite(column) & (column >= low) & (column <= high))
-            rule = f"{field.name} is a finite number from {low:g} to {high:g} {field.unit}"
+            kind = f"a finite number from {low:g} to {high:g} {field.unit}"
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise EncodingError(
-                rule,
-                got=f"{column[row]:g}",
+                f"{field.name} {column[row]:g} is not {kind}",
                 where=f"row {row}",
-                hint="confine the draw to what is legal, or repair the row",
+                hint="sample only allowed entries, or repair the row",
             )
     return array
 

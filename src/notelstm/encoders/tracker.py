@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Final, final
+from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Mask, Role, Row, Rows
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
-from notelstm.protocols import RECALLED, NoteEncoder, Tracker, TrackingEncoder
+from notelstm.protocols import NoteEncoder
+from notelstm.tracker import MAX_HISTORY, Tracker
 
-__all__ = ["RowTracker", "tracker_of"]
+__all__ = ["RowTracker", "TrackingEncoder", "tracker_of"]
 
 _TOUCHING: Final = 1e-6
 """Seconds by which a note may seem to outlast the onset that it ends at, as float64 has it."""
+
+
+@runtime_checkable
+class TrackingEncoder(NoteEncoder, Protocol):
+    """An encoder with a tracker of its own, which decodes row by row."""
+
+    def tracker(self) -> Tracker:
+        """A tracker at the start of a piece."""
+        ...
 
 
 def tracker_of(encoder: NoteEncoder) -> Tracker:
@@ -30,7 +40,7 @@ def tracker_of(encoder: NoteEncoder) -> Tracker:
 
 
 @final
-class RowTracker:
+class RowTracker(Tracker):
     """Decodes row by row for an encoder of one row a note.
 
     It needs a field of each of the roles pitch, step and duration, the latter two in seconds.
@@ -43,13 +53,12 @@ class RowTracker:
     """
 
     def __init__(self, encoder: NoteEncoder) -> None:
+        super().__init__(encoder.fields)
         self._encoder: Final = encoder
-        # An encoder may make its fields anew each time it is asked.
-        self._fields: Final = encoder.fields
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
-        loud = [i for i, field in enumerate(self._fields) if field.role == "velocity"]
+        loud = [i for i, field in enumerate(self.fields) if field.role == "velocity"]
         self._velocity: Final = loud[0] if len(loud) == 1 else None
         self._rows: list[Rows] = []
         # The latest end of each pitch: however many notes overlap, it takes the same memory.
@@ -59,23 +68,23 @@ class RowTracker:
         self._forgotten = 0
         self._before = 0.0
         self._n = 0
-        self._clock = 0.0
+        self._time = 0.0
 
     @property
-    def n(self) -> int:
+    def num_notes(self) -> int:
         """How many notes have begun."""
         return self._n
 
     @property
-    def clock(self) -> float:
+    def time(self) -> float:
         """The onset of the latest note, seconds."""
-        return self._clock
+        return self._time
 
     def push(self, row: Row) -> None:
         """Take in the next note, (F,)."""
         rows = np.array(row, dtype=np.float32)[None]
-        entries, fields = rows[0].tolist(), self._fields
-        start = self._clock + fields[self._step].value_of(entries[self._step])
+        entries, fields = rows[0].tolist(), self.fields
+        start = self._time + fields[self._step].value_of(entries[self._step])
         end = start + fields[self._duration].value_of(entries[self._duration])
         pitch = int(fields[self._pitch].value_of(entries[self._pitch]))
         velocity = DEFAULT_VELOCITY
@@ -90,7 +99,7 @@ class RowTracker:
         if not len(rows):
             return
         # As the sum of one step after another has it, to the last digit.
-        start = np.cumsum(np.append(self._clock, self._values(self._step, rows)))[1:]
+        start = np.cumsum(np.append(self._time, self._values(self._step, rows)))[1:]
         end = start + self._values(self._duration, rows)
         pitch = self._values(self._pitch, rows)
         velocity = np.full_like(start, DEFAULT_VELOCITY)
@@ -107,13 +116,13 @@ class RowTracker:
 
     def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
         """(N,) what the entries of a column stand for."""
-        field, entries = self._fields[column], rows[:, column].astype(np.float64)
+        field, entries = self.fields[column], rows[:, column].astype(np.float64)
         return np.array(field.values)[entries.astype(np.intp)] if field.values else entries
 
     def _take_in(self, rows: Rows, clock: float, ends: Iterable[tuple[int, float]]) -> None:
         self._rows.append(rows)
         self._n += len(rows)
-        self._clock = clock
+        self._time = clock
         self._open = {pitch: end for pitch, end in self._open.items() if end > clock}
         for pitch, end in ends:
             self._open[pitch] = max(end, self._open.get(pitch, end))
@@ -136,49 +145,49 @@ class RowTracker:
         return [(note.start, note.pitch) for note in self._listed[-count:]]
 
     @property
-    def place(self) -> float:
+    def position(self) -> float:
         """The onset of the latest note, seconds."""
-        return self._clock
+        return self._time
 
     @property
-    def pace(self) -> float:
+    def seconds_per_unit(self) -> float:
         """1: steps are in seconds."""
         return 1.0
 
     def remaining(self) -> Sequence[tuple[float, int]]:
         """How many seconds longer each pitch lasts that sounds beyond the latest onset."""
-        left = ((end - self._clock, pitch) for pitch, end in self._open.items())
+        left = ((end - self._time, pitch) for pitch, end in self._open.items())
         return [(seconds, pitch) for seconds, pitch in left if seconds > 0]
 
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
         """The pitches that still sound after the step that is known; None if none is."""
-        field = self._fields[self._step]
+        field = self.fields[self._step]
         if field.name not in known:
             return None
-        at = self._clock + field.value_of(known[field.name])
+        at = self._time + field.value_of(known[field.name])
         return {pitch for pitch, end in self._open.items() if end > at + _TOUCHING}
 
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """Whatever the field can hold: with one row a note, any row can follow any other."""
         return None if field.is_categorical else field.interval
 
-    def closing(self) -> Rows:
-        """Nothing: every note says when it ends."""
-        return np.zeros((0, len(self._fields)), dtype=np.float32)
+    def closing_rows(self) -> Rows:
+        """No rows: the end of each note is known."""
+        return np.zeros((0, len(self.fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
         """Everything pushed so far and not forgotten, decoded."""
-        rows = np.concatenate(self._rows) if self._rows else self.closing()
+        rows = np.concatenate(self._rows) if self._rows else self.closing_rows()
         notes = self._encoder.decode(rows)
         return notes.shifted(self._before) if self._before else notes
 
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
-        """Give out all notes: each says when it ends."""
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        """Return all notes: the end of each is known."""
         played = self._listed
         first = len(played) - (self._n - self._forgotten)
         out = list(enumerate(played[first:], self._forgotten))
-        self._rows, self._forgotten, self._before = [], self._n, self._clock
-        del played[:-RECALLED]
+        self._rows, self._forgotten, self._before = [], self._n, self._time
+        del played[:-MAX_HISTORY]
         return out
 
     def copy(self) -> RowTracker:
@@ -194,8 +203,8 @@ def _column(encoder: NoteEncoder, role: Role) -> int:
     fits = len(found) == 1 and (role == "pitch" or encoder.fields[found[0]].unit == "s")
     if not fits:
         raise FieldError(
-            "rows of one note have one field each for pitch, step (s) and duration (s)",
-            got=", ".join(f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields),
+            "the fields are not one each for pitch, step (s) and duration (s): "
+            + ", ".join(f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields),
             where=type(encoder).__name__,
             hint="give the encoder a tracker() of its own",
         )

@@ -134,9 +134,8 @@ class Unigram:
             made = cls(counts=counts, repeats=repeats, pairs=int(stored["pairs"]))
         except (LookupError, TypeError, ValueError) as error:
             raise DataError(
-                "a unigram is stored as counts of the cells of each role",
-                got=f"{type(error).__name__}: {error}",
-                hint="fit it anew with fit_unigram(pieces)",
+                f"the stored unigram is damaged: {error}",
+                hint="fit it again with fit_unigram(pieces)",
             ) from error
         return made
 
@@ -145,7 +144,7 @@ def _padded(counts: Sequence[int], size: int) -> NDArray[np.int64]:
     """(C,) the counts with zeros behind them."""
     given = np.array(counts, dtype=np.int64)
     if given.ndim != 1 or np.any(given < 0):
-        raise ValueError("counts are a list of numbers of at least 0")
+        raise ValueError("its counts are not a list of numbers of at least 0")
     return np.pad(given, (0, size - len(given)))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError, DataError, counted
 from notelstm.evaluation.scores import FIGURES, PieceScore, Scores
 
 __all__ = ["Comparison", "Estimate", "compare", "intervals"]
@@ -105,9 +105,8 @@ def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) ->
     names = [name for name in mine if name in theirs]
     if len(names) < 2:
         raise DataError(
-            "two models are compared on at least 2 pieces of the same names",
-            got=f"{len(names)} in common",
-            hint="score both on the same pieces, and give nats_per_note the same names",
+            f"the two scores have {counted(len(names), 'piece')} in common, fewer than 2",
+            hint="score both models on the same pieces, and give nats_per_note the same names",
         )
     left = Scores(pieces=tuple(mine[name] for name in names))
     right = Scores(pieces=tuple(theirs[name] for name in names))
@@ -134,9 +133,9 @@ def _by_name(scores: Scores) -> dict[str, PieceScore]:
     named = {piece.name: piece for piece in scores.pieces}
     if len(named) < len(scores.pieces):
         raise DataError(
-            "compared pieces have names of their own",
-            got=f"{len(named)} names of {len(scores.pieces)} pieces",
-            hint="give nats_per_note the pieces' names",
+            f"{counted(len(scores.pieces), 'piece')} with {counted(len(named), 'different name')} "
+            "cannot be compared",
+            hint="give each piece a name of its own in nats_per_note",
         )
     return named
 
@@ -150,7 +149,7 @@ def _resampled(pieces: int, seed: int) -> NDArray[np.float64]:
 
 def _estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Estimate:
     if not 0 < confidence < 1:
-        raise ConfigError("a confidence is between 0 and 1", got=f"{confidence}")
+        raise ConfigError(f"the confidence {confidence} is not between 0 and 1")
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(float(value), float(low), float(high))

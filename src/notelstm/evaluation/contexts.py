@@ -25,7 +25,7 @@ def contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[slice, Context]]:
     Yields:
         Which rows, and the contexts (M, ...) that predict them.
     """
-    before, state = model.start(1)
+    before, state = model.initial_state(1)
     rows = rows.to(leaf(before).device)
     for first in range(0, len(rows), _CHUNK):
         chunk = rows[None, first : first + _CHUNK]  # (1, M, F)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import DataError
+from notelstm.errors import DataError, counted
 from notelstm.evaluation.grid import GRIDS, cells_of, snap
 from notelstm.notes import Notes
 
@@ -42,7 +42,10 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
         DataError: If there are fewer than two notes.
     """
     if len(piece) < 2:
-        raise DataError("a piece with features has at least 2 notes", got=f"{len(piece)}")
+        raise DataError(
+            f"a piece has {counted(len(piece), 'note')}, fewer than the 2 that features need",
+            hint="leave it out",
+        )
     notes = snap(piece)
     cells = cells_of(notes)
     jumps = np.diff(notes.pitch).clip(-_WIDEST, _WIDEST) + _WIDEST
@@ -112,9 +115,8 @@ def usual_length(pieces: Sequence[Notes]) -> int:
     usual = int(np.median([len(piece) for piece in pieces])) if len(pieces) else 0
     if usual < 2:
         raise DataError(
-            "music that is compared has notes",
-            got=f"{len(pieces)} pieces of {usual} notes",
-            hint="generate more notes, or look into the files",
+            f"most of {counted(len(pieces), 'piece')} have fewer than 2 notes",
+            hint="generate more notes, or check the files",
         )
     return usual
 

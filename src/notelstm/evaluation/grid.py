@@ -6,7 +6,7 @@ duration: 10 ms to 30 s. The cells at the ends take the tails.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, final
 
 import numpy as np
@@ -109,15 +109,10 @@ def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
 def snap(notes: Notes) -> Notes:
     """The piece as it is measured: onsets and durations on the grid, by onset and pitch.
 
-    The beat map stays; program, drum and track are left out.
+    The beat map and the instruments stay.
     """
     onset = np.rint(notes.start / CELL).astype(np.int64)
     duration = np.maximum(1, np.rint(notes.duration / CELL)).astype(np.int64)
-    snapped = Notes(
-        start=onset * CELL,
-        end=(onset + duration) * CELL,
-        pitch=notes.pitch,
-        velocity=notes.velocity,
-        beats=notes.beats,
-    )
-    return snapped.by_pitch()
+    start = np.multiply(onset, CELL, dtype=np.float64)
+    end = np.multiply(onset + duration, CELL, dtype=np.float64)
+    return replace(notes, start=start, end=end).by_pitch()

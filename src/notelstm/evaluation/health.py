@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from notelstm.errors import DataError
+from notelstm.errors import DataError, counted
 from notelstm.evaluation.features import excerpts, usual_length
 from notelstm.evaluation.grid import snap
 from notelstm.evaluation.symptoms import SYMPTOMS, Symptom
@@ -105,10 +105,15 @@ def diagnose(samples: Sequence[Notes], real: Sequence[Notes]) -> Health:
     """
     notes = usual_length(samples)
     if not real:
-        raise DataError("real pieces draw the line between health and collapse", got="none")
+        raise DataError(
+            "there are no real pieces to compare the samples with",
+            hint="give some that the model was not trained on",
+        )
     shortest = min(map(len, (*samples, *real)))
     if shortest < 2:
-        raise DataError("a piece that is looked at has at least 2 notes", got=f"{shortest}")
+        raise DataError(
+            f"a piece has {counted(shortest, 'note')}, fewer than 2", hint="leave it out"
+        )
     made = [snap(sample[:notes]) for sample in samples]
     true = [snap(excerpt) for excerpt in excerpts(real, notes)]
     return Health(

@@ -7,34 +7,70 @@ number of notes.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from notelstm.batch import columns
 from notelstm.encoders import tracker_of
-from notelstm.errors import DataError, FieldError
+from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import FIRST, FLOOR, GRIDS, cells_of, snap
 from notelstm.evaluation.reliability import Reliability
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.evaluation.spread import Spread
-from notelstm.fields import Field, Role, Rows
-from notelstm.models.known import columns
+from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical
-from notelstm.protocols import Bounds, Density, MeasuredEncoder, NoteEncoder, NoteModel
+from notelstm.protocols import HasLikelihood, NoteEncoder, NoteModel, Prediction
 from notelstm.tree import leaf
 
-__all__ = ["nats_per_note", "score_piece"]
+__all__ = ["MeasuredEncoder", "nats_per_note", "score_piece"]
+
+_log = logging.getLogger(__name__)
+
+_REASONS: Final = 3
+"""How many reasons a warning names."""
 
 _COUNTED_AS: Final[Mapping[Role, Role]] = {"metre": "step", "position": "step", "tempo": "step"}
 """What fields of a beat cost is a part of the step's: together they say when a note begins."""
+
+
+@runtime_checkable
+class MeasuredEncoder(NoteEncoder, Protocol):
+    """An encoder whose units are not those of the measure, and that knows how they go together.
+
+    The measure needs it of encoders with fields other than pitch, step and duration in seconds,
+    velocity and events. What fields of metre, position and tempo cost is added to the step's:
+    together they say when a note begins.
+    """
+
+    def bounds(
+        self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
+    ) -> Mapping[str, Bounds]:
+        """Which interval of each field is the cell in which the note falls.
+
+        For each row the intervals of all cells must divide the values that a field can have, and
+        may depend on the rows before and on the row itself only by what the measure charges for.
+
+        Args:
+            notes: N notes.
+            rows: (N, F) the same, encoded.
+            cells: The cell of each note: pitch, step and duration (s), velocity, by role. A step
+                is counted from the true onset of the note before.
+
+        Returns:
+            The intervals by field name, in the field's unit; the row's own class where a field has
+            no cells.
+        """
+        ...
 
 
 def nats_per_note(
@@ -50,20 +86,36 @@ def nats_per_note(
     Args:
         model: The model as it generates: :attr:`~notelstm.bundle.Bundle.player` of a bundle.
         encoder: Its encoder.
-        pieces: Held-out pieces; those of 25 notes or fewer are passed over.
+        pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
+            the encoder refuses are left out with the reason.
         sigmas: Of point predictions, by field name.
         names: What the pieces are called; None for their numbers.
 
     Raises:
-        DataError: If no piece has more than 25 notes, or there are not as many names as pieces.
+        DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
+            not as many names as pieces.
         FieldError: If a field cannot be measured.
     """
-    scored = [
-        score_piece(model, encoder, piece, sigmas=sigmas, name=name)
-        for name, piece in long_enough(pieces, names)
-    ]
-    # An encoder that merges notes may have left too few of a piece.
-    return all_scored([score for score in scored if score.notes > 0], len(pieces))
+    scored: list[PieceScore] = []
+    refused: dict[str, str] = {}
+    for name, piece in long_enough(pieces, names):
+        try:
+            score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)
+        except EncodingError as error:
+            refused[name] = str(error)
+            continue
+        # An encoder that merges notes may have left too few of a piece.
+        if score.notes > 0:
+            scored.append(score)
+    if refused:
+        _log.warning("%s", _told(refused))
+    return all_scored(scored, len(pieces), refused)
+
+
+def _told(refused: Mapping[str, str]) -> str:
+    """How many pieces the encoder refused, and the first reasons."""
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REASONS])
+    return f"left out: {counted(len(refused), 'piece')} that the encoder refuses: {reasons}"
 
 
 def score_piece(
@@ -88,7 +140,11 @@ def score_piece(
         FieldError: If a field cannot be measured.
     """
     if len(piece) <= FIRST:
-        raise DataError(f"a scored piece has more than {FIRST} notes", got=f"{len(piece)}")
+        raise DataError(
+            f"the piece is too short to be scored: {counted(len(piece), 'note')}",
+            where=name,
+            hint=f"give one of more than {FIRST} notes",
+        )
     notes = snap(piece)
     rows = encoder.encode(notes)
     spread = Spread(sigmas=sigmas or {})
@@ -107,11 +163,11 @@ def score_piece(
             for field in encoder.fields:
                 prediction = spread(field.name, model.predict(field.name, context, known))
                 entries = known[field.name]
-                if not isinstance(prediction, Density):
+                if not isinstance(prediction, HasLikelihood):
                     raise FieldError(
-                        "a scored prediction has a likelihood",
-                        got=type(prediction).__name__,
+                        f"{type(prediction).__name__} has no likelihood to score",
                         where=f"field {field.name!r}",
+                        hint="give the prediction the methods of notelstm.protocols.HasLikelihood",
                     )
                 if bounds:
                     low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
@@ -136,30 +192,32 @@ class _Tally:
         self.reliability: dict[str, Reliability] = {}
 
     def add(
-        self, role: Role, prediction: Density, entries: Tensor, nats: Tensor, chosen: Tensor
+        self, role: Role, prediction: Prediction, entries: Tensor, nats: Tensor, chosen: Tensor
     ) -> None:
         """Count the rows that are chosen, (M,) bool, of one field."""
         total = float(nats[chosen].sum())
         if not math.isfinite(total):
             raise DataError(
-                "scores are finite", got=f"{role}: {total}", hint="the model has diverged; retrain"
+                f"the score of {role} is {total}",
+                hint="train the model again: it has diverged",
             )
         counted = _COUNTED_AS.get(role, role)
         self.nats[counted] = self.nats.get(counted, 0.0) + total
-        if isinstance(prediction, Categorical):
-            said = Reliability.of(Categorical(prediction.logits[chosen]), entries[chosen])
+        log_weights = prediction.log_weights()
+        if log_weights is not None:
+            said = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
             before = self.reliability.get(role, Reliability())
             self.reliability[role] = Reliability.sum((before, said))
 
 
-def _cell_nats(field: Field, prediction: Density, low: Tensor, high: Tensor) -> Tensor:
+def _cell_nats(field: Field, prediction: HasLikelihood, low: Tensor, high: Tensor) -> Tensor:
     """(M,) -ln P of the cells [low, high)."""
     grid = GRIDS.get(field.role)
     cells = field.classes or 1 if grid is None else grid.size
-    return _nats(prediction.mass(field, low, high), cells)
+    return _nats(prediction.interval_prob(field, low, high), cells)
 
 
-def _event_nats(field: Field, prediction: Density, events: Tensor) -> Tensor:
+def _event_nats(field: Field, prediction: HasLikelihood, events: Tensor) -> Tensor:
     """(M,) -ln P of events."""
     return _nats((-prediction.nll(events).double()).exp(), field.classes or 1)
 
@@ -178,9 +236,8 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(
-            "the measure knows pitch, step, duration (in seconds), velocity and events",
-            got=", ".join(unmeasured),
-            hint="give the encoder bounds(), notelstm.protocols.MeasuredEncoder",
+            f"fields that cannot be scored: {', '.join(unmeasured)}",
+            hint="give the encoder bounds(), as in notelstm.evaluation.nats.MeasuredEncoder",
         )
     bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
     decoded = encoder.decode(rows).start
@@ -215,6 +272,6 @@ def _event_rows(encoder: NoteEncoder, rows: Rows) -> tuple[NDArray[np.bool_], in
     wanted = np.zeros(len(rows), dtype=np.bool_)
     for i, row in enumerate(rows):
         # A row belongs to the number of notes begun before it.
-        wanted[i] = tracker.n >= FIRST
+        wanted[i] = tracker.num_notes >= FIRST
         tracker.push(row)
-    return wanted, max(0, tracker.n - FIRST)
+    return wanted, max(0, tracker.num_notes - FIRST)

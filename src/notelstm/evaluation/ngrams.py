@@ -114,7 +114,7 @@ class NGrams:
             ConfigError: If it has no such order.
         """
         if not 1 <= order <= self.order:
-            raise ConfigError(f"an order is 1 to {self.order} here", got=f"{order}")
+            raise ConfigError(f"the order {order} is not 1 to {self.order}")
         return replace(self, tables={role: t[: order - 1] for role, t in self.tables.items()})
 
     def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
@@ -148,10 +148,12 @@ def fit_ngrams(pieces: Iterable[Notes], *, order: int = 4) -> NGrams:
         DataError: If there is no note.
     """
     if not 1 <= order <= _HIGHEST:
-        raise ConfigError(f"an order is 1 to {_HIGHEST}", got=f"{order}")
+        raise ConfigError(f"the order {order} is not 1 to {_HIGHEST}")
     kept = [piece for piece in pieces if len(piece)]
     if not kept:
-        raise DataError("n-grams are counted in pieces that have notes", got="none")
+        raise DataError(
+            "there are no notes to count n-grams in", hint="give pieces that have notes"
+        )
     columns = _gathered(kept)
     index = np.concatenate([np.arange(len(piece)) for piece in kept])
     tables: dict[Role, tuple[Table, ...]] = {}

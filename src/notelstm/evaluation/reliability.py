@@ -55,8 +55,9 @@ class Reliability:
         """
         if prediction.logits.shape[:-1] != target.shape:
             raise ShapeError(
-                "there is a target for each prediction",
-                got=f"{tuple(target.shape)} for {tuple(prediction.logits.shape)}",
+                f"targets of shape {tuple(target.shape)} do not fit logits of shape "
+                f"{tuple(prediction.logits.shape)}",
+                hint="give one target for each prediction",
             )
         p = prediction.logits.double().softmax(-1)  # (M, C)
         own = p.gather(-1, target.unsqueeze(-1))  # (M, 1)

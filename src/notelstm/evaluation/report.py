@@ -43,6 +43,8 @@ class Report:
             "bits_per_second": self.model.bits_per_second,
             "pitch_top1": None if pitch is None else pitch.top1,
             "pitch_top5": None if pitch is None else pitch.top5,
+            "too_short": self.model.too_short,
+            "refused": dict(self.model.refused),
             "calibration": {role: made.to_json() for role, made in reliability.items()},
             "intervals": {k: [e.low, e.high] for k, e in intervals(self.model).items()},
             "baselines": {
@@ -102,16 +104,23 @@ def evaluate(
 
     Args:
         bundle: The model with its parts.
-        pieces: Held-out pieces; those of 25 notes or fewer are passed over.
+        pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
+            the encoder refuses are left out with the reason.
         names: What the pieces are called; None for their numbers.
         training: Pieces to count n-grams in: those that it was trained on; None for no n-grams.
 
     Raises:
-        DataError: If no piece has more than 25 notes, or there are not as many names as pieces.
+        DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
+            not as many names as pieces.
         FieldError: If a field cannot be measured.
     """
     baselines = baselines_of(bundle, training)
     scores = nats_per_note(bundle.player, bundle.encoder, pieces, sigmas=bundle.sigmas, names=names)
+    if scores.refused:
+        # The baselines are scored on the same notes.
+        called = [str(k) for k in range(len(pieces))] if names is None else names
+        kept = [k for k, name in enumerate(called) if name not in scores.refused]
+        pieces, names = [pieces[k] for k in kept], [called[k] for k in kept]
     return Report(
         model=scores,
         baselines={

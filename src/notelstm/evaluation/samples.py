@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from notelstm.errors import DataError
+from notelstm.errors import DataError, counted
 from notelstm.evaluation.health import Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, find_copies
 from notelstm.evaluation.similarity import Similarity, similarity_of
@@ -59,10 +59,8 @@ def evaluate_samples(
         short = [k for k, piece in enumerate(pieces) if len(piece) < 2]
         if short:
             raise DataError(
-                f"a {kind} that is looked at has at least 2 notes",
-                got=f"{len(pieces[short[0]])}",
-                where=f"{kind} {short[0]}",
-                hint="leave it out; a model that writes none wants more training",
+                f"{kind} {short[0]} has {counted(len(pieces[short[0]]), 'note')}, fewer than 2",
+                hint="leave it out; a model that writes no notes needs more training",
             )
     return SampleReport(
         similarity=similarity_of(samples, real),

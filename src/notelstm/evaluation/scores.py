@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import DataError
+from notelstm.errors import DataError, counted
 from notelstm.evaluation.grid import FIRST
 from notelstm.evaluation.reliability import Reliability
 from notelstm.notes import Notes
@@ -72,9 +72,13 @@ class Scores:
 
     Attributes:
         pieces: Each piece's score, in order, for paired comparisons.
+        too_short: How many pieces were left out because they have 25 notes or fewer.
+        refused: The pieces that the encoder refused, by name, and the reason.
     """
 
     pieces: tuple[PieceScore, ...]
+    too_short: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> int:
@@ -138,18 +142,40 @@ def long_enough(
     """
     called = [str(k) for k in range(len(pieces))] if names is None else names
     if len(called) != len(pieces):
-        raise DataError("each piece has a name", got=f"{len(called)} for {len(pieces)} pieces")
+        raise DataError(
+            f"there are {counted(len(called), 'name')} for {counted(len(pieces), 'piece')}",
+            hint="give each piece one name",
+        )
     return ((n, piece) for n, piece in zip(called, pieces, strict=True) if len(piece) > FIRST)
 
 
-def all_scored(scored: Sequence[PieceScore], pieces: int) -> Scores:
+def all_scored(
+    scored: Sequence[PieceScore], pieces: int, refused: Mapping[str, str] | None = None
+) -> Scores:
     """The scores of those of `pieces` pieces that could be scored.
 
+    Args:
+        scored: Their scores.
+        pieces: How many pieces there are.
+        refused: Those that the encoder refused, by name, and the reason.
+
     Raises:
-        DataError: If there is none.
+        DataError: If none could be scored.
     """
-    if not scored:
+    refused = refused or {}
+    too_short = pieces - len(scored) - len(refused)
+    if scored:
+        return Scores(pieces=tuple(scored), too_short=too_short, refused=refused)
+    if refused:
+        name, reason = next(iter(refused.items()))
         raise DataError(
-            f"a scored piece has more than {FIRST} notes", got=f"{pieces} pieces, none of them"
+            f"the encoder refuses {counted(len(refused), 'piece')}, and {too_short:,} of the rest "
+            f"are too short to be scored; the first: {reason}",
+            where=name,
+            hint="give pieces that the model's encoder can represent",
         )
-    return Scores(pieces=tuple(scored))
+    raise DataError(
+        f"no piece is long enough to be scored: {counted(pieces, 'piece')} of {FIRST} notes or "
+        "fewer",
+        hint=f"give pieces of more than {FIRST} notes",
+    )

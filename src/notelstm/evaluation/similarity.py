@@ -14,7 +14,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import DataError
+from notelstm.errors import DataError, counted
 from notelstm.evaluation.features import FEATURES, histograms, usual_length
 from notelstm.notes import Notes
 
@@ -104,9 +104,9 @@ def similarity_of(generated: Sequence[Notes], real: Sequence[Notes]) -> Similari
     """
     if min(len(generated), len(real)) < 2:
         raise DataError(
-            "at least 2 generated pieces are compared with at least 2 real ones",
-            got=f"{len(generated)}, {len(real)}",
-            hint="ask for more samples, or name a folder with more pieces",
+            f"{counted(len(generated), 'sample')} and {counted(len(real), 'real piece')} are too "
+            "few to compare",
+            hint="give at least 2 of each",
         )
     notes = usual_length(generated)
     made = [histograms(piece[:notes]) for piece in generated]

@@ -9,13 +9,13 @@ from typing import final
 import torch
 from torch import Tensor
 
+from notelstm.batch import columns
 from notelstm.errors import FieldError
 from notelstm.evaluation.contexts import contexts
 from notelstm.fields import Rows
-from notelstm.models.known import columns
 from notelstm.models.modes import in_use
-from notelstm.predictions import Normal, Point
-from notelstm.protocols import Context, NoteModel, Prediction
+from notelstm.predictions import Normal
+from notelstm.protocols import Context, HasLikelihood, NoteModel, Prediction
 from notelstm.tree import leaf
 
 __all__ = ["Spread", "fit_sigmas"]
@@ -40,15 +40,15 @@ class Spread:
         Raises:
             FieldError: If a point's field has no sigma.
         """
-        if not isinstance(prediction, Point):
+        if isinstance(prediction, HasLikelihood) or prediction.log_weights() is not None:
             return prediction
         if field not in self.sigmas:
             raise FieldError(
-                "a point prediction is scored with its field's sigma",
-                got=f"none for {field!r}",
-                hint="call fit_sigmas(model, pieces) with training pieces, store it in the bundle",
+                f"the point predictions of the field {field!r} have no sigma",
+                hint="call fit_sigmas(model, pieces) with training pieces, and store the result in "
+                "the bundle",
             )
-        value = prediction.value
+        value = prediction.mode()
         return Normal(value, torch.full_like(value, self.sigmas[field]))
 
 
@@ -92,7 +92,7 @@ def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Te
     known = columns(rows, model.fields)
     predictions = {name: model.predict(name, context, known) for name in known}
     return {
-        name: known[name] - prediction.value
+        name: known[name] - prediction.mode()
         for name, prediction in predictions.items()
-        if isinstance(prediction, Point)
+        if not isinstance(prediction, HasLikelihood) and prediction.log_weights() is None
     }

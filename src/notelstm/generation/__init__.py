@@ -1,13 +1,21 @@
-"""The note loop: a model, a sampler and some noise make music, one row at a time.
+"""Generation: a model, a sampler and noise give new music, one row at a time.
 
-``generate`` is the short way, ``stream`` the same music note by note and without an end;
-``Session`` is the loop itself, for whoever wants to feed notes in, force fields, or take some back.
+``generate`` returns a piece, ``generate_batch`` several, ``stream`` yields notes without an end;
+``Session`` is for interactive use: feed notes, fix fields, undo.
 """
 
-from notelstm.generation.goals import Until
-from notelstm.generation.loop import generate, generate_batch, stream
+from notelstm.generation.api import generate, generate_batch, stream
 from notelstm.generation.noise import NoiseStream
-from notelstm.generation.past import Snapshot
 from notelstm.generation.session import Session
+from notelstm.generation.stopping import StoppingCriterion
+from notelstm.generation.undo import Snapshot
 
-__all__ = ["NoiseStream", "Session", "Snapshot", "Until", "generate", "generate_batch", "stream"]
+__all__ = [
+    "NoiseStream",
+    "Session",
+    "Snapshot",
+    "StoppingCriterion",
+    "generate",
+    "generate_batch",
+    "stream",
+]

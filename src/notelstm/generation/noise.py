@@ -1,4 +1,4 @@
-"""Where chance comes from: one stream of uniforms a sequence."""
+"""Random noise: one stream of uniforms for each sequence."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LaneNoise", "NoiseStream"]
+__all__ = ["BatchNoise", "NoiseStream"]
 
 _BLOCK: Final = 256
 
 
 @final
 class NoiseStream:
-    """The uniforms of one sequence: the same number for each row, forced or not.
+    """The uniforms of one sequence: as many for each row, whether its fields are fixed or not.
 
     Args:
         seed: The seed of the whole batch.
-        lane: The number of the sequence in it; lane 0 alone equals lane 0 of a batch.
+        sequence: Its number in the batch; sequence 0 alone equals sequence 0 of a batch.
         fields: F, fields of a row.
     """
 
-    def __init__(self, seed: int, lane: int, fields: int) -> None:
-        self._seed: Final = np.random.SeedSequence(seed, spawn_key=(lane,))
+    def __init__(self, seed: int, sequence: int, fields: int) -> None:
+        self._seed: Final = np.random.SeedSequence(seed, spawn_key=(sequence,))
         self._fields: Final = fields
         self._rng = np.random.default_rng(self._seed)
         self._next = 0
@@ -45,12 +45,12 @@ class NoiseStream:
 
 
 @final
-class LaneNoise:
+class BatchNoise:
     """The uniforms of B sequences, row by row.
 
     Args:
         seed: The seed.
-        lanes: B.
+        batch_size: B.
         fields: F, fields of a row.
 
     Attributes:
@@ -58,13 +58,13 @@ class LaneNoise:
         at: The row whose uniforms come next; it can be set.
     """
 
-    def __init__(self, seed: int, lanes: int, fields: int) -> None:
+    def __init__(self, seed: int, batch_size: int, fields: int) -> None:
         self.seed: Final = seed
         self.at: int = 0
-        self._streams: Final = [NoiseStream(seed, i, fields) for i in range(lanes)]
+        self._streams: Final = [NoiseStream(seed, i, fields) for i in range(batch_size)]
         self._number = -1
-        self._block: Final[NDArray[np.float64]] = np.empty((lanes, _BLOCK, fields, 2))
-        self._plain: list[list[list[float]]] = []
+        self._block: Final[NDArray[np.float64]] = np.empty((batch_size, _BLOCK, fields, 2))
+        self._floats: list[list[list[float]]] = []
 
     def _next(self) -> int:
         """Which row of the block comes next."""
@@ -72,7 +72,7 @@ class LaneNoise:
         if number != self._number:
             for stream, block in zip(self._streams, self._block, strict=True):
                 stream.block(number, out=block)
-            self._number, self._plain = number, self._block[0].tolist()
+            self._number, self._floats = number, self._block[0].tolist()
         self.at += 1
         return row
 
@@ -81,14 +81,7 @@ class LaneNoise:
         row = self._next()  # it may take the next block
         return self._block[:, row]
 
-    def many(self, rows: int) -> NDArray[np.float64]:
-        """(B, T, F, 2) uniforms of the next T rows, at least 1 and at most so many; as `next`."""
+    def next_floats(self) -> list[list[float]]:
+        """(F, 2) uniforms of the next row of the first sequence, as floats."""
         row = self._next()
-        some = self._block[:, row : row + rows]
-        self.at += some.shape[1] - 1
-        return some
-
-    def plain(self) -> list[list[float]]:
-        """(F, 2) the same of the first lane alone, in plain numbers."""
-        row = self._next()
-        return self._plain[row]
+        return self._floats[row]

@@ -1,35 +1,32 @@
-"""``Session``: a batch of sequences in the making."""
+"""``Session``: generation step by step, with notes fed in, fields fixed, and notes undone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, final
+from typing import Final, cast, final
+
+import torch
+from torch import nn
 
 from notelstm.encoders.rows import as_rows
-from notelstm.errors import ConfigError, EncodingError, FieldError
+from notelstm.encoders.tracker import TrackingEncoder
+from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Rows
-from notelstm.generation.engine import Engine
-from notelstm.generation.goals import LOST, Goal, Limits, Until
-from notelstm.generation.lanes import Lanes, rows_after
-from notelstm.generation.noise import LaneNoise
-from notelstm.generation.parts import (
-    Parts,
-    check_forced,
-    check_parts,
-    check_sampler,
+from notelstm.generation.noise import BatchNoise
+from notelstm.generation.rows import RowSampler, check_fixed
+from notelstm.generation.sequences import Sequences, rows_after
+from notelstm.generation.steps import ModelRunner
+from notelstm.generation.stopping import (
+    STALL_LIMIT,
+    Progress,
+    StoppingCriteria,
+    StoppingCriterion,
 )
-from notelstm.generation.past import Past, Snapshot
+from notelstm.generation.undo import Snapshot, UndoHistory
 from notelstm.notes import Note, Notes
-from notelstm.protocols import (
-    Feedback,
-    NoteEncoder,
-    NoteModel,
-    Precision,
-    Sampler,
-    Tracker,
-    TrackingEncoder,
-)
+from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 from notelstm.sampling.settings import check_whole
+from notelstm.tracker import Tracker
 
 __all__ = ["Session"]
 
@@ -39,32 +36,26 @@ _ROUNDED: Final = 1e-6
 
 @final
 class Session:
-    """A batch of sequences in the making.
+    """Generation of a batch of sequences, row by row.
 
-    On the CPU a lean copy of the model runs, if it offers one
-    (:class:`~notelstm.protocols.LeanModel`), with the weights that it has now. A row costs the same
-    however many came before; so does the memory, if the notes are taken out with :meth:`take`.
+    On the CPU the numpy step of the model runs, if it offers one
+    (:class:`~notelstm.models.numpy_step.HasNumpyStep`), with the current weights. The time per row
+    does not grow with the length of the music; nor does the memory, if :meth:`pop_finished` is
+    called now and then.
 
     Args:
-        model: What predicts; :attr:`~notelstm.bundle.Bundle.player` of a bundle.
-        encoder: What the rows mean.
+        model: The model; :attr:`~notelstm.bundle.Bundle.player` of a bundle.
+        encoder: Its encoder.
         sampler: How to choose.
-        lanes: B, sequences made side by side, each with its own noise.
-        seed: The same seed gives the same music.
-        feedback: What the model reads of a drawn row, None for the row itself.
-        undoable: How many of the last notes :meth:`undo` can take back, with one lane.
-        compiled: Draw and read rows by machine code, with products of this precision: "float32",
-            or "int8", quicker where the processor is made for it, and near. None for none. It needs
-            the extra ``compiled``, a model that has it
-            (:class:`~notelstm.protocols.CompilableStep`), and a sampler without processors but
-            ``ShortestDuration``.
+        batch_size: B, the number of sequences, each with its own noise.
+        seed: The random seed; the same seed gives the same music.
+        input_transform: Maps a sampled row to the row that the model reads; None for the row.
+        max_undo: How many of the last notes :meth:`undo` can undo, with one sequence.
 
     Raises:
-        FieldError: If model and encoder have other fields.
-        ConfigError: If there are no lanes, the seed or `undoable` is negative, or this cannot be
-            compiled.
+        FieldError: If model and encoder have different fields.
+        ConfigError: If `batch_size` is less than 1, or the seed or `max_undo` is negative.
         DataError: If a parameter of the model is NaN or infinite.
-        MissingExtraError: If what compiles is not installed.
     """
 
     def __init__(
@@ -73,45 +64,53 @@ class Session:
         encoder: NoteEncoder,
         sampler: Sampler,
         *,
-        lanes: int = 1,
+        batch_size: int = 1,
         seed: int = 0,
-        feedback: Feedback | None = None,
-        undoable: int = 64,
-        compiled: Precision | None = None,
+        input_transform: InputTransform | None = None,
+        max_undo: int = 64,
     ) -> None:
-        check_whole("lanes", lanes, 1)
-        check_whole("a seed", seed)
-        check_whole("undoable", undoable)
-        check_sampler(sampler)
-        check_parts(model, encoder)
+        check_whole("batch_size", batch_size, 1)
+        check_whole("seed", seed)
+        check_whole("max_undo", max_undo)
+        _check_sampler(sampler)
+        _check_model(model, encoder)
         self._encoder: Final = encoder
-        grammar = isinstance(encoder, TrackingEncoder)
-        fields = {field.name: field for field in encoder.fields}
-        self._parts: Final = Parts(model, sampler, feedback, fields, grammar)
-        self._lanes: Final = Lanes(encoder, lanes)
-        # By how much the session's clock is ahead of that of whoever feeds notes: their times are
-        # rounded to what the encoder can say, and the next ones are measured from the true ones.
+        self._input_transform: Final = input_transform
+        # Trackers of their own have a grammar; with the default any row may follow any other.
+        self._constrained: Final = isinstance(encoder, TrackingEncoder)
+        self._fields: Final = {field.name: field for field in encoder.fields}
+        self._sequences: Final = Sequences(encoder, batch_size)
+        # By how much the session's time is ahead of the time of the notes fed: these are rounded to
+        # the encoder's classes, and the next ones are measured from the true times.
         self._ahead = 0.0
-        self._noise = LaneNoise(seed, lanes, len(fields))
-        self._engine: Final = Engine(self._parts, self._lanes, compiled=compiled)
-        self._past: Final = Past(self._lanes, undoable if lanes == 1 else 0)
+        self._noise = BatchNoise(seed, batch_size, len(self._fields))
+        self._runner: Final = ModelRunner(model, batch_size)
+        self._sample_row: Final = RowSampler(
+            self._fields,
+            model.field_order,
+            self._runner.step,
+            sampler,
+            self._sequences,
+            constrained=self._constrained,
+        )
+        self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
 
     @property
     def trackers(self) -> list[Tracker]:
-        """Each lane's music so far."""
-        return list(self._lanes.trackers)
+        """The tracker of each sequence."""
+        return list(self._sequences.trackers)
 
     def feed(self, music: Rows | Notes | Note) -> None:
-        """Let all lanes read the same, as if it had been drawn.
+        """Append rows or notes to all sequences, as if they had been sampled.
 
         Args:
             music: Rows (T, F); or, for encoders without a tracker of their own, notes that begin
-                where the session stands or later, in seconds. Each is put as near to its time as
-                the encoder can say; the next one is measured from the time that was given, so that
-                notes may be fed as they are played.
+                at the session's time or later, in seconds. Each is rounded as the encoder does; the
+                next one is measured from the given time, so that notes may be fed as they are
+                played.
 
         Raises:
-            EncodingError: If they are not rows of the encoder's fields, or notes it cannot take.
+            EncodingError: If they are not rows of the encoder's fields, or notes it cannot encode.
         """
         if isinstance(music, Note):
             start, end, pitch, velocity = music
@@ -121,200 +120,237 @@ class Session:
         checked = as_rows(rows, self._encoder.fields)
         if not len(checked):
             return
-        before = self._engine.place
-        # Where rows may not fit what was played, the trackers say so before anything has changed.
-        after = self._lanes.after(checked) if self._parts.grammar else None
-        with self._engine.using():
-            self._engine.read(checked)
+        before = self._runner.state
+        # Where rows may not follow the music so far, the trackers raise before anything changes.
+        after = self._sequences.after(checked) if self._constrained else None
+        with self._runner.running():
+            self._runner.read(checked, identical=self._sequences.identical)
         if after is None:
-            self._lanes.add_all(checked)
+            self._sequences.add_to_all(checked)
         else:
-            self._lanes.trackers = after
-        self._past.add(checked, before)
+            self._sequences.trackers = after
+        self._history.add(checked, before)
         if last is not None:
-            self._ahead = self._lanes.trackers[0].clock - last
+            self._ahead = self._sequences.trackers[0].time - last
 
     def _rows_of(self, notes: Notes) -> Rows:
-        """Notes as rows that follow on what was played."""
-        clock = self._lanes.trackers[0].clock - self._ahead
-        if self._parts.grammar or not self._lanes.alike:
+        """Notes as rows that continue the music so far."""
+        time = self._sequences.trackers[0].time - self._ahead
+        if self._constrained or not self._sequences.identical:
             raise EncodingError(
-                "notes are fed to encoders without a tracker of their own, while lanes are alike",
-                got=f"{type(self._encoder).__name__}, {len(self._lanes)} lanes",
+                "notes cannot be fed to sequences that differ or have a tracker of their own",
+                where=f"{type(self._encoder).__name__}, {len(self._sequences)} sequences",
                 hint="feed rows",
             )
-        if len(notes) and notes.start[0] < clock - _ROUNDED:
+        if len(notes) and notes.start[0] < time - _ROUNDED:
             raise EncodingError(
-                f"notes begin where the session stands, at {clock:.6g} s, or later",
-                got=f"{notes.start[0]:.6g} s",
+                f"a note at {notes.start[0]:.6g} s begins before the session's time, {time:.6g} s",
                 where="note 0",
                 hint="feed notes in the order of their onsets",
             )
-        return rows_after(clock, notes, self._encoder)
+        return rows_after(time, notes, self._encoder)
 
-    def next(self, **forced: float) -> Rows:
-        """Draw the next row of each lane and read it.
+    def next(self, **fixed: float) -> Rows:
+        """Sample the next row of each sequence and read it.
 
-        A forced field is not drawn. The free field right before it in the model's order, if it is
-        in classes, is drawn as likely as the model has it once the forced one is known:
-        p(free) p(forced | free). Fields before that are drawn without knowing of what is forced
-        later; fields after it know of it.
+        A fixed field is not sampled. The free field right before it in the model's order, if it is
+        categorical, is sampled from its probability given the fixed one, p(free) p(fixed | free).
+        Fields before that do not depend on it; later fields do.
 
         Args:
-            forced: Entries (class ids or values) by field name, the same in each lane.
+            fixed: Entries (class ids or values) by field name, the same in each sequence.
 
         Returns:
             (B, F) rows.
 
         Raises:
-            FieldError: If a forced field does not exist, or cannot have that entry, ever or next;
-                then nothing has changed.
+            FieldError: If a fixed field does not exist, or cannot have that entry, ever or next;
+                nothing has changed then.
         """
-        check_forced(self._parts.fields, forced)
-        with self._engine.using():
-            return self._draw(forced)
+        check_fixed(self._fields, fixed)
+        with self._runner.running():
+            return self._sample(fixed)
 
-    def _draw(self, forced: dict[str, float]) -> Rows:
-        before, at = self._engine.place, self._noise.at
+    def _sample(self, fixed: dict[str, float]) -> Rows:
+        before, at = self._runner.state, self._noise.at
         try:
-            rows = self._engine.draw(self._noise, forced)
+            rows = self._sample_row(before.context, self._noise, fixed)
         except FieldError:
             self._noise.at = at
             raise
-        self._lanes.add(rows)
-        self._past.add(rows, before)
+        read = rows
+        if self._input_transform is not None:
+            read = self._input_transform(torch.from_numpy(rows), self._encoder.fields).numpy()
+        self._runner.advance(read)
+        self._sequences.add(rows)
+        self._history.add(rows, before)
         return rows
 
-    def take(self) -> list[list[tuple[int, Note]]]:
-        """The notes of each lane that have ended since this was asked last; they are forgotten.
+    def pop_finished(self) -> list[list[tuple[int, Note]]]:
+        """Return the notes that have ended since the last call, and drop them.
 
         Returns:
-            For each lane the notes with their numbers from 0, in the order of their ends; times
-            are on the session's clock.
+            For each sequence the notes with their numbers from 0, in the order of their ends, in
+            the session's time.
         """
-        return self._past.take()
+        return self._history.pop_finished()
 
     def snapshot(self) -> Snapshot:
-        """Where the session stands, to go back to with :meth:`restore` as often as one likes."""
-        trackers = [tracker.copy() for tracker in self._lanes.trackers]
+        """The state of the session; :meth:`restore` returns to it any number of times."""
+        trackers = [tracker.copy() for tracker in self._sequences.trackers]
         return Snapshot(
-            self._engine.place,
+            self._runner.state,
             self._noise.seed,
             self._noise.at,
             trackers,
-            self._lanes.alike,
-            tuple(self._parts.fields.values()),
+            self._sequences.identical,
+            self._encoder.fields,
             self._ahead,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot: from there on the same calls give the same rows.
+        """Return to a snapshot: from there on the same calls give the same rows.
 
         Args:
-            snapshot: Of this session, or of one of the same model, encoder and number of lanes; its
-                seed is gone on with.
+            snapshot: Of this session, or of one with the same model, encoder and batch size; its
+                seed is used from there on.
 
         Raises:
-            ConfigError: If it has another number of lanes, or other fields.
+            ConfigError: If it has another batch size, or other fields.
         """
         if not isinstance(snapshot, Snapshot) or snapshot.fields != self._encoder.fields:
             raise ConfigError(
-                "a snapshot is of a session with the same model and encoder",
-                got="none" if not isinstance(snapshot, Snapshot) else "one with other fields",
+                "the snapshot has other fields than the session"
+                if isinstance(snapshot, Snapshot)
+                else f"{snapshot!r} is not a snapshot",
+                hint="restore a snapshot of a session with the same model and encoder",
             )
-        if len(snapshot.trackers) != len(self._lanes):
+        if len(snapshot.trackers) != len(self._sequences):
             raise ConfigError(
-                f"a snapshot has the session's {len(self._lanes)} lanes",
-                got=f"{len(snapshot.trackers)}",
+                f"the snapshot has {len(snapshot.trackers)} sequences, the session "
+                f"{len(self._sequences)}",
             )
-        self._engine.place = snapshot.place
+        self._runner.state = snapshot.state
         if snapshot.seed != self._noise.seed:
-            self._noise = LaneNoise(snapshot.seed, len(self._lanes), len(self._parts.fields))
+            self._noise = BatchNoise(snapshot.seed, len(self._sequences), len(self._fields))
         self._noise.at = snapshot.noise
-        self._lanes.trackers = [tracker.copy() for tracker in snapshot.trackers]
-        self._lanes.alike = snapshot.alike
+        self._sequences.trackers = [tracker.copy() for tracker in snapshot.trackers]
+        self._sequences.identical = snapshot.identical
         self._ahead = snapshot.ahead
-        self._past.clear()
+        self._history.clear()
 
-    def undo(self, notes: int = 1) -> None:
-        """Take back the last notes, with all rows since the first of them.
+    def undo(self, num_notes: int = 1) -> None:
+        """Undo the last notes, with all rows since the first of them.
 
-        Noise is not taken back, so that other notes come in their place.
+        The noise is not undone, so that other notes come in their place.
 
         Args:
-            notes: How many, drawn or fed.
+            num_notes: How many, sampled or fed.
 
         Raises:
-            ConfigError: If so many cannot be taken back.
+            ConfigError: If so many cannot be undone.
         """
-        check_whole("notes", notes, 1)
-        self._engine.place, rest = self._past.undo(notes)
+        check_whole("num_notes", num_notes, 1)
+        self._runner.state, rest = self._history.undo(num_notes)
         if len(rest):
             self.feed(rest)
 
     def run(
         self,
         *,
-        notes: int | None = None,
+        num_notes: int | None = None,
         seconds: float | None = None,
-        until: Until | None = None,
+        stopping_criterion: StoppingCriterion | None = None,
     ) -> list[Notes]:
-        """Draw until every lane has reached one of its limits.
+        """Sample until every sequence has reached one of its limits.
 
         Args:
-            notes: New notes in each lane, or None for any number.
-            seconds: New seconds in each lane, or None for any length.
-            until: Told of a lane's music before each row, it says whether that lane stops.
+            num_notes: New notes of each sequence, or None for any number.
+            seconds: New seconds of each sequence, or None for any length.
+            stopping_criterion: Called with the tracker of a sequence before each row; returns
+                whether that sequence stops.
 
         Returns:
-            The new notes of each lane; 0 s is the onset of the last note before, if there was one.
+            The new notes of each sequence; 0 s is the onset of the last note before, if there was
+            one.
 
         Raises:
             ConfigError: If no limit is given, or one is negative, infinite or NaN.
         """
-        limits = Limits(notes, seconds, until).checked()
-        if limits == Limits():
-            raise ConfigError("notes, seconds or until is given", got="none of them")
-        done = dict(self.ends(limits))
-        return [done[lane] for lane in range(len(self._lanes))]
+        criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
+        if criteria == StoppingCriteria():
+            raise ConfigError(
+                "no limit is given", hint="give num_notes, seconds or stopping_criterion"
+            )
+        done = dict(self.finished(criteria))
+        return [done[i] for i in range(len(self._sequences))]
 
-    def ends(self, limits: Limits) -> Iterator[tuple[int, Notes]]:
-        """Draw until every lane has reached its end.
+    def finished(self, criteria: StoppingCriteria) -> Iterator[tuple[int, Notes]]:
+        """Sample until every sequence is done.
 
         Args:
-            limits: What ends a lane; at least one.
+            criteria: At least one criterion that ends a sequence.
 
         Returns:
-            Each lane's number and its new notes, as soon as they are played.
+            The number of each sequence and its new notes, as soon as it is done.
         """
-        # With one row a note, and nobody who looks on the way, so many rows are so many notes.
-        rows_are_notes = not self._parts.grammar and limits == Limits(limits.notes)
-        return self._by_rows(limits.notes or 0) if rows_are_notes else self._by_goals(limits)
+        # With one row per note and a number of notes alone, no tracker is needed on the way.
+        by_rows = not self._constrained and criteria == StoppingCriteria(criteria.num_notes)
+        return self._by_rows(criteria.num_notes or 0) if by_rows else self._by_criteria(criteria)
 
     def _by_rows(self, count: int) -> Iterator[tuple[int, Notes]]:
-        with self._engine.using():
-            # (T, B, F); what can be taken back needs to know where the model stood before each row.
-            table = None if self._past.undoable else self._engine.draw_many(self._noise, count)
-            if table is None:
-                table = self._lanes.table([self._draw({}) for _ in range(count)])
-            else:
-                self._lanes.add_many(table)
-        # In one go, since the rows of a lane are far apart.
-        by_lane = table.transpose(1, 0, 2).copy()
-        return ((i, self._encoder.decode(by_lane[i])) for i in range(len(self._lanes)))
+        with self._runner.running():
+            table = self._sequences.table([self._sample({}) for _ in range(count)])  # (T, B, F)
+        # In one go, since the rows of one sequence are far apart.
+        by_sequence = table.transpose(1, 0, 2).copy()
+        return ((i, self._encoder.decode(rows)) for i, rows in enumerate(by_sequence))
 
-    def _by_goals(self, limits: Limits) -> Iterator[tuple[int, Notes]]:
-        going = {i: Goal(limits, tracker) for i, tracker in enumerate(self._lanes.trackers)}
-        drawn = 0
+    def _by_criteria(self, criteria: StoppingCriteria) -> Iterator[tuple[int, Notes]]:
+        running = {i: Progress(criteria, t) for i, t in enumerate(self._sequences.trackers)}
+        num_rows = 0
         while True:
-            for i, goal in list(going.items()):
-                tracker = self._lanes.trackers[i]
-                lost = drawn and drawn % LOST == 0
-                if goal.reached(tracker) or (lost and goal.is_lost(tracker, i)):
-                    del going[i]
-                    yield i, goal.new_notes(tracker)
-            if not going:
+            for i, progress in list(running.items()):
+                tracker = self._sequences.trackers[i]
+                check = num_rows and num_rows % STALL_LIMIT == 0
+                if progress.is_done(tracker) or (check and progress.is_stalled(tracker, i)):
+                    del running[i]
+                    yield i, progress.new_notes(tracker)
+            if not running:
                 return
-            with self._engine.using():
-                self._draw({})
-            drawn += 1
+            with self._runner.running():
+                self._sample({})
+            num_rows += 1
+
+
+def _check_sampler(sampler: object) -> None:
+    """Check that a sampler can be called.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if not callable(sampler) or isinstance(sampler, type):
+        raise ConfigError(
+            f"{sampler!r} is not a sampler object or a function", hint="give an object: Greedy()"
+        )
+
+
+def _check_model(model: NoteModel, encoder: NoteEncoder) -> None:
+    """Check that a model can generate rows of an encoder.
+
+    Raises:
+        FieldError: If model and encoder have different fields.
+        DataError: If a parameter of the model is NaN or infinite.
+    """
+    if model.fields != encoder.fields:
+        names = [", ".join(field.name for field in part.fields) for part in (model, encoder)]
+        raise FieldError(
+            f"the model's fields ({names[0]}) are not the encoder's ({names[1]})",
+            hint="use the encoder that the model was trained with",
+        )
+    for name, parameter in cast(nn.Module, model).named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise DataError(
+                "a parameter of the model is NaN or infinite",
+                where=name,
+                hint="go back to a checkpoint from before the model diverged",
+            )

@@ -1,30 +1,37 @@
-"""Where a model stands, and how it goes on from there by one row."""
+"""Running a model row by row: by its numpy step, or as the torch module."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from notelstm.fields import Rows
-from notelstm.models.lean import map_arrays
-from notelstm.protocols import Context, LeanModel, LeanStep, NoteModel, Prediction, State
+from notelstm.models.modes import in_use
+from notelstm.models.numpy_step import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.protocols import Context, NoteModel, Prediction, State
 from notelstm.tree import index, leaf
 
-__all__ = ["ModuleStep", "Place", "Step", "joined_lanes", "lanes_of", "spread", "step_of"]
+__all__ = ["ModelRunner", "ModelState", "ModuleStep", "repeat", "select"]
 
 T = TypeVar("T")
 
+_FEW: Final = 16
+"""Batch size up to which products are too small to share: threads would wait for each other, and on
+a busy machine for long."""
+_ROWS_AT_ONCE: Final = 1024
+"""Rows of all sequences in one forward pass; more could exhaust the memory."""
 
-class Place(NamedTuple):
-    """Where a model stands, as its step has it; nothing in it is ever changed.
+
+class ModelState(NamedTuple):
+    """The state of a model between two rows; its arrays and tensors are never changed.
 
     Attributes:
-        context: What predicts the next row, (B, ...).
-        state: What the next row meets, (B, ...).
+        context: The context that predicts the next row, (B, ...).
+        state: The state that goes with the next row, (B, ...).
     """
 
     context: Any
@@ -33,26 +40,26 @@ class Place(NamedTuple):
 
 @final
 class ModuleStep:
-    """The model itself, where it has no lean copy: on a GPU, or one of somebody else's.
+    """The torch module, for models without a numpy step, and on a GPU.
 
     Args:
         model: The model.
 
     Attributes:
-        device: Where it is.
+        device: Its device.
     """
 
     def __init__(self, model: NoteModel) -> None:
         self._model: Final = model
-        self.device: torch.device = leaf(model.start(1)[0]).device
+        self.device: torch.device = leaf(model.initial_state(1)[0]).device
 
-    def start(self) -> tuple[Context, State]:
-        """Before the first row, in one lane."""
-        context, state = self._model.start(1)
+    def initial_state(self) -> tuple[Context, State]:
+        """The context and the state before the first row, of one sequence."""
+        context, state = self._model.initial_state(1)
         return index(context, (slice(None), -1)), state
 
     def step(self, rows: Rows, state: State) -> tuple[Context, State]:
-        """Read one row in each lane, (B, F)."""
+        """Read one row of each sequence, (B, F)."""
         return self.read(torch.from_numpy(rows).unsqueeze(1), state)
 
     def read(self, rows: Tensor, state: State) -> tuple[Context, State]:
@@ -65,36 +72,90 @@ class ModuleStep:
         return self._model.predict(field, context, known)
 
 
-Step: TypeAlias = LeanStep | ModuleStep
-"""How a model goes on."""
+Step: TypeAlias = NumpyStep | ModuleStep
 
 
-def step_of(model: NoteModel) -> Step:
-    """The model's lean copy, or the model."""
-    lean = model.lean() if isinstance(model, LeanModel) else None
-    return ModuleStep(model) if lean is None else lean
+@final
+class ModelRunner:
+    """A model with its state in B sequences.
+
+    Args:
+        model: The model; its numpy step runs, if it has one.
+        batch_size: B.
+
+    Attributes:
+        step: The numpy step, or the module.
+        state: The current state; it can be set to an earlier one.
+    """
+
+    def __init__(self, model: NoteModel, batch_size: int) -> None:
+        self._model: Final = model
+        self._batch_size: Final = batch_size
+        with in_use(model):
+            numpy_step = model.numpy_step() if isinstance(model, HasNumpyStep) else None
+            self.step: Final[Step] = ModuleStep(model) if numpy_step is None else numpy_step
+            self.state: ModelState = repeat(ModelState(*self.step.initial_state()), batch_size)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Evaluation mode without gradients, and one thread for a small batch."""
+        threads = torch.get_num_threads()
+        single = threads > 1 and self._batch_size <= _FEW
+        if single:
+            torch.set_num_threads(1)
+        try:
+            if isinstance(self.step, ModuleStep):
+                with in_use(self._model):
+                    yield
+            else:
+                with torch.inference_mode():
+                    yield
+        finally:
+            if single:
+                torch.set_num_threads(threads)
+
+    def advance(self, rows: Rows) -> None:
+        """Read the next row of each sequence, (B, F)."""
+        self.state = ModelState(*self.step.step(rows, self.state.state))
+
+    def read(self, rows: Rows, *, identical: bool) -> None:
+        """Read the same rows (T, F) in every sequence.
+
+        Args:
+            rows: The rows.
+            identical: Whether all sequences have been identical so far, so that one is enough.
+        """
+        if identical:
+            state = self._after(rows, select(self.state, slice(1)), 1)
+            self.state = repeat(state, self._batch_size)
+        else:
+            self.state = self._after(rows, self.state, self._batch_size)
+
+    def _after(self, rows: Rows, state: ModelState, batch_size: int) -> ModelState:
+        """The state after (T, F) rows."""
+        step = self.step
+        if not isinstance(step, ModuleStep):
+            for row in rows:
+                state = ModelState(*step.step(row[None].repeat(batch_size, axis=0), state.state))
+            return state
+        some = max(1, _ROWS_AT_ONCE // batch_size)
+        for first in range(0, len(rows), some):
+            batch = torch.from_numpy(rows[first : first + some]).expand(batch_size, -1, -1)
+            state = ModelState(*step.read(batch, state.state))  # from (B, T, F)
+        return state
 
 
-def lanes_of(tree: T, some: slice) -> T:
-    """Some of the lanes."""
+def select(tree: T, some: slice) -> T:
+    """Some of the sequences of a tree of arrays or tensors."""
     return cast(T, map_arrays(lambda leaf: leaf[some], tree))
 
 
-def joined_lanes(trees: Sequence[T]) -> T:
-    """The lanes of several trees of arrays, one after the other."""
-    first = trees[0]
-    if isinstance(first, tuple):
-        return type(first)(*[joined_lanes(parts) for parts in zip(*trees, strict=True)])
-    arrays: Sequence[Any] = trees
-    return cast(T, np.concatenate(arrays))
-
-
-def spread(tree: T, lanes: int) -> T:
-    """As many lanes like the only one."""
+def repeat(tree: T, batch_size: int) -> T:
+    """The only sequence of a tree, repeated."""
 
     def wide(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
-            return leaf.expand(lanes, *leaf.shape[1:])
-        return leaf.repeat(lanes, axis=0)
+            return leaf.expand(batch_size, *leaf.shape[1:])
+        return leaf.repeat(batch_size, axis=0)
 
     return cast(T, map_arrays(wide, tree))

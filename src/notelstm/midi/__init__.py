@@ -7,7 +7,7 @@ from notelstm.midi.reading import Reader, Source, read_midi, read_midi_with_repo
 from notelstm.midi.report import ReadReport, Repair, TrackInfo
 from notelstm.midi.symusic import SymusicReader
 from notelstm.midi.tolerant import TolerantReader
-from notelstm.midi.writing import midi_bytes, write_midi
+from notelstm.midi.writing import WriteReport, midi_bytes, midi_bytes_with_report, write_midi
 
 __all__ = [
     "PROGRAMS",
@@ -20,8 +20,10 @@ __all__ = [
     "SymusicReader",
     "TolerantReader",
     "TrackInfo",
+    "WriteReport",
     "from_pretty_midi",
     "midi_bytes",
+    "midi_bytes_with_report",
     "program_number",
     "read_midi",
     "read_midi_with_report",

@@ -9,15 +9,18 @@ import re
 from typing import Final, NamedTuple, final
 
 from notelstm.errors import MidiError
-from notelstm.midi.report import MAX_REPAIRS, RepairLog
+from notelstm.midi.report import RepairLog
 
-__all__ = ["END_OF_TRACK", "Chunk", "Layout", "lay_out"]
+__all__ = ["END_OF_TRACK", "Chunk", "Layout", "lay_out", "undo_text_mode"]
 
 END_OF_TRACK: Final = b"\xff\x2f\x00"
 """The meta event that every track chunk ends with."""
 _ASSUMED_DIVISION: Final = 480
 _MOST_CHUNKS: Final = 65535
 _NAME: Final = re.compile(rb"[A-Za-z0-9 ]{4}")
+_HEADER: Final = b"MThd\x00\x00\x00\x06"
+_STREAMED: Final = (0, 0xFFFFFFFF)
+"""Sizes in a RIFF wrapper whose writer did not know them yet."""
 _FRAME_RATES: Final = {24: 24.0, 25: 25.0, 29: 30000 / 1001, 30: 30.0}
 
 
@@ -59,6 +62,34 @@ class _Header(NamedTuple):
     first: int
 
 
+def undo_text_mode(data: bytes, log: RepairLog) -> bytes:
+    """Undo the conversion of a file that was transferred as text, LF to CR LF.
+
+    Args:
+        data: The file.
+        log: Where the repair is noted.
+
+    Returns:
+        The file with each CR LF as LF, if its chunks fit it only then; else the file itself.
+    """
+    if b"\r\n" not in data or data.count(b"\n") != data.count(b"\r\n") or _fits(data):
+        return data
+    undone = data.replace(b"\r\n", b"\n")
+    if not _fits(undone):
+        return data
+    message = f"transferred as text: {len(data) - len(undone)} CR LF are LF again"
+    log.add("text-mode", message, byte=data.find(b"\r\n"))
+    return undone
+
+
+def _fits(data: bytes) -> bool:
+    """Whether the file is a header and chunks whose lengths are all right."""
+    at = 0
+    while _NAME.match(data, at) and at + 8 <= len(data):
+        at += 8 + int.from_bytes(data[at + 4 : at + 8], "big")
+    return at == len(data) and data.startswith(_HEADER)
+
+
 def lay_out(data: bytes, log: RepairLog) -> Layout:
     """Find the track chunks of a file.
 
@@ -89,7 +120,7 @@ def lay_out(data: bytes, log: RepairLog) -> Layout:
             byte=header.at + 8,
         )
     if header.form == 2 and len(chunks) > 1:
-        log.warnings.append("format 2: tracks that follow each other are read as simultaneous")
+        log.warn("format 2: tracks that follow each other are read as simultaneous")
     return Layout(per_beat, per_second, tuple(chunks))
 
 
@@ -97,10 +128,13 @@ def _end_of_riff(data: bytes, log: RepairLog) -> int:
     """Where the MIDI data ends: the end of the file, or of the data chunk of a RIFF wrapper."""
     if data[:4] != b"RIFF" or data[8:12] != b"RMID":
         return len(data)
-    log.warnings.append("wrapped in RIFF (RMID)")
     at = data.find(b"MThd")
     size = int.from_bytes(data[max(at - 4, 0) : max(at, 0)], "little")
     end = at + size + size % 2
+    if at >= 20 and data[at - 8 : at - 4] == b"data" and size in _STREAMED:
+        log.warn("wrapped in RIFF (RMID), without sizes")
+        return len(data)
+    log.warn("wrapped in RIFF (RMID)")
     if at < 20 or data[at - 8 : at - 4] != b"data" or at + size > len(data):
         log.add("riff", "the RIFF wrapper's sizes are wrong and are not used", byte=4)
         return len(data)
@@ -109,12 +143,16 @@ def _end_of_riff(data: bytes, log: RepairLog) -> int:
 
 def _header(data: bytes, end: int, log: RepairLog) -> _Header:
     """Read the header, wherever it is; guess what is missing."""
-    at = data.find(b"MThd\x00\x00\x00\x06", 0, end)
+    at = data.find(_HEADER, 0, end)
     at = data.find(b"MThd", 0, end) if at < 0 else at
     first = data.find(b"MTrk", max(at, 0), end)
     if at < 0 and first < 0:
-        got = f"bytes that start with {data[:8]!r}" if data else "an empty file"
-        raise MidiError("a MIDI file has a header, MThd, or tracks, MTrk", got=got, where=log.where)
+        if not data:
+            raise MidiError("the MIDI file is empty", where=log.where)
+        raise MidiError(
+            f"not a MIDI file: neither MThd nor MTrk in it, it starts with {data[:8]!r}",
+            where=log.where,
+        )
     if at < 0:
         log.add("no-header", f"no header; {_ASSUMED_DIVISION} ticks to a beat assumed", byte=0)
         return _Header(1, None, _ASSUMED_DIVISION, 0, first)
@@ -144,9 +182,13 @@ def _division(header: _Header, log: RepairLog) -> tuple[int | None, float | None
     frames, per_frame = 256 - (division >> 8), division & 0xFF
     if division and per_frame and frames in _FRAME_RATES:
         return None, _FRAME_RATES[frames] * per_frame
-    what = "0 ticks to a beat" if not division else f"{frames} frames of {per_frame} ticks"
-    log.add("division", f"{what}; {_ASSUMED_DIVISION} ticks to a beat assumed", byte=byte)
-    return _ASSUMED_DIVISION, None
+    if not division:
+        message = f"0 ticks to a beat; {_ASSUMED_DIVISION} ticks to a beat assumed"
+        log.add("division", message, byte=byte)
+        return _ASSUMED_DIVISION, None
+    what = f"{frames} frames of {per_frame} ticks do not exist"
+    log.add("division", f"{what}; read as {division} ticks to a beat", byte=byte)
+    return division, None
 
 
 def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
@@ -155,16 +197,20 @@ def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
     finder = _Finder(data, end)
     while at < end and len(chunks) < _MOST_CHUNKS:
         size = int.from_bytes(data[at + 4 : at + 8], "big")
+        if chunks and data.startswith(_HEADER, at):
+            log.add(
+                "second-file", f"another file begins: its {end - at} bytes are left out", byte=at
+            )
+            return chunks
         if data[at : at + 4] == b"MTrk" and at + 8 <= end:
             chunk = _track(data, at, end, len(chunks), log, finder)
             chunks.append(chunk)
             at = chunk.end
         elif _NAME.match(data, at, end) and at + 8 + size <= end:
-            if len(log.warnings) < MAX_REPAIRS:
-                log.warnings.append(f"chunk {data[at : at + 4]!r} at byte {at} is no track")
+            log.warn(f"chunk {data[at : at + 4]!r} at byte {at} is no track")
             at += 8 + size
         else:
-            following = finder.next(b"MTrk", at + 1)
+            following = finder.next_chunk(at + 1)
             following = end if following < 0 else following
             log.add("junk", f"{following - at} bytes are no chunk and are passed over", byte=at)
             at = following
@@ -185,6 +231,11 @@ class _Finder:
         self._end: Final = end
         self._last: dict[bytes, int] = {}
 
+    def next_chunk(self, start: int) -> int:
+        """Where the next track chunk or second header is, from `start` on; -1 for nowhere."""
+        found = [at for at in (self.next(b"MTrk", start), self.next(_HEADER, start)) if at >= 0]
+        return min(found, default=-1)
+
     def next(self, wanted: bytes, start: int) -> int:
         """Where they are next, from `start` on; -1 for nowhere."""
         last = self._last.get(wanted, 0)
@@ -198,12 +249,13 @@ def _track(data: bytes, at: int, end: int, number: int, log: RepairLog, finder: 
     """The track chunk at a byte: its declared length where that can be right."""
     start, size = at + 8, int.from_bytes(data[at + 4 : at + 8], "big")
     stop = start + size
-    boundary = END_OF_TRACK + b"MTrk"
-    inside = finder.next(boundary, start)
-    inside = inside if inside + len(boundary) <= min(stop, end) else -1
+    boundaries = END_OF_TRACK + b"MTrk", END_OF_TRACK + _HEADER
+    found = [(finder.next(boundary, start), len(boundary)) for boundary in boundaries]
+    last = min(stop, end)
+    inside = min((at for at, size in found if 0 <= at <= last - size), default=-1)
     if inside < 0 and (stop == end or (stop < end and _credible(data, start, stop, end))):
         return Chunk(number, start, stop, False)
-    following = finder.next(b"MTrk", start)
+    following = finder.next_chunk(start)
     real = inside + 3 if inside >= 0 else following if following >= 0 else end
     cut = data[real - 3 : real] != END_OF_TRACK
     if stop > end and cut and real == end:

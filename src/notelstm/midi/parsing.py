@@ -8,17 +8,39 @@ Source: Standard MIDI Files 1.0, MIDI Manufacturers Association, 1988.
 from __future__ import annotations
 
 import re
+import unicodedata
 from array import array
-from typing import Final, final
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple, final
+
+import numpy as np
 
 from notelstm.midi.chunks import Chunk
 from notelstm.midi.report import RepairLog
 from notelstm.midi.salvage import Budget, Salvage, data_bytes
 
-__all__ = ["MAX_DELTA", "MOST_METER_POWER", "NAME", "Events", "decode_text", "parse"]
+__all__ = [
+    "ALL_SOUND_OFF",
+    "BANK",
+    "LONG_WAIT",
+    "MOST_METER_POWER",
+    "NAME",
+    "NOTES_OFF",
+    "PART",
+    "RESET",
+    "RESET_CONTROLLERS",
+    "SUSTAIN",
+    "Events",
+    "Wait",
+    "decode_text",
+    "parse",
+    "percussion",
+]
 
-MAX_DELTA: Final = 10_000_000
-"""The longest wait between two events, ticks, that can be meant."""
+LONG_WAIT: Final = 4096
+"""Waits of more ticks are looked at again once it is known how many seconds they are."""
 
 MOST_METER_POWER: Final = 10
 """The largest power of two that can be meant by the lower number of a time signature."""
@@ -26,9 +48,54 @@ MOST_METER_POWER: Final = 10
 NAME: Final = 0xFF
 """The status under which a track's name stands among the events."""
 
+PART: Final = 0xF0
+"""The status of a system exclusive message that makes a channel percussion (1) or not (0)."""
+
+RESET: Final = 0xF7
+"""The status of a GM, XG (0) or GS (1) reset, after which channel 10 alone is percussion."""
+
+BANK: Final = 0
+"""The controller that selects a bank."""
+
+SUSTAIN: Final = 64
+"""The controller of the sustain pedal."""
+
+ALL_SOUND_OFF: Final = 120
+"""The controller that silences a channel, pedal or not."""
+
+RESET_CONTROLLERS: Final = 121
+"""The controller that releases the pedal."""
+
+NOTES_OFF: Final = (ALL_SOUND_OFF, *range(123, 128))
+"""The controllers that end all notes of a channel: the mode messages do it as well."""
+
+_KEPT: Final = frozenset((BANK, SUSTAIN, RESET_CONTROLLERS, *NOTES_OFF))
+_MOST_JUMPS: Final = 8
+_STRAYS: Final = 6
+"""So many note-offs in a row that end nothing are a sign that bytes are misread."""
+
+_KNOWN_METAS: Final = frozenset((*range(8), 9, 0x20, 0x21, 0x2F, 0x51, 0x54, 0x58, 0x59, 0x7F))
+"""The kinds that mido knows."""
+
 _NOTE_ON: Final = re.compile(rb"[\x90-\x9f][\x00-\x7f][\x01-\x7f]")
 _FAR_BACK: Final = 16
+_NEAR_BREAK: Final = 8
+"""A channel message has at most seven bytes."""
 _SHARPS: Final = (*range(8), *range(249, 256))
+
+
+class Wait(NamedTuple):
+    """A long wait.
+
+    Attributes:
+        tick: The tick at which it begins.
+        ticks: How long it is.
+        byte: Where it is in the file.
+    """
+
+    tick: int
+    ticks: int
+    byte: int
 
 
 @final
@@ -37,11 +104,16 @@ class Events:
 
     Attributes:
         ticks: The tick of each event.
-        codes: Each event as ``status << 16 | first << 8 | second``: note-offs, note-ons, sustain
-            pedal, program changes, and names (``NAME << 16``).
+        codes: Each event as ``status << 16 | first << 8 | second``: note-offs, note-ons, program
+            changes, the controllers that bear on notes, names (``NAME << 16``), percussion parts
+            (``PART << 16 | channel << 8 | on``) and resets (``RESET << 16 | gs``).
+        places: The byte at which each event starts.
         names: The names, one for each name event.
         tempos: (tick, microseconds to a beat).
         meters: (tick, upper number, lower number).
+        waits: Waits of more than :data:`LONG_WAIT` ticks.
+        port: The MIDI port that the chunk is for.
+        unknown_metas: Whether there are meta events of a kind that mido does not know.
         tick: The tick of the last event.
         cut: Whether the end of the chunk is missing.
     """
@@ -49,11 +121,37 @@ class Events:
     def __init__(self, *, cut: bool) -> None:
         self.ticks: array[int] = array("q")
         self.codes: array[int] = array("I")
+        self.places: array[int] = array("q")
         self.names: list[str] = []
         self.tempos: list[tuple[int, int]] = []
         self.meters: list[tuple[int, int, int]] = []
+        self.waits: list[Wait] = []
+        self.port: int = 0
+        self.unknown_metas: bool = False
         self.tick: int = 0
         self.cut: bool = cut
+
+    def add(self, code: int, byte: int) -> None:
+        """Keep an event at the current tick."""
+        self.ticks.append(self.tick)
+        self.codes.append(code)
+        self.places.append(byte)
+
+    def shorten(self, waits: Sequence[Wait]) -> None:
+        """Take some of the long waits out, so that what follows comes earlier."""
+        ends = [wait.tick + wait.ticks for wait in waits]
+        shifts = np.cumsum([0, *(wait.ticks for wait in waits)])
+
+        def earlier(tick: int) -> int:
+            return tick - int(shifts[bisect_right(ends, tick)])
+
+        ticks = np.array(self.ticks, dtype=np.int64)
+        ticks -= shifts[np.searchsorted(ends, ticks, side="right")]
+        self.ticks = array("q", ticks.tolist())
+        self.tempos = [(earlier(tick), micros) for tick, micros in self.tempos]
+        self.meters = [(earlier(tick), upper, lower) for tick, upper, lower in self.meters]
+        self.tick = earlier(self.tick)
+        self.waits = []
 
     @property
     def known(self) -> tuple[int, int, int, int, int]:
@@ -63,16 +161,61 @@ class Events:
     def forget(self, known: tuple[int, int, int, int, int]) -> None:
         """Go back to what was known before."""
         events, names, tempos, meters, self.tick = known
-        del self.ticks[events:], self.codes[events:]
+        del self.ticks[events:], self.codes[events:], self.places[events:]
         del self.names[names:], self.tempos[tempos:], self.meters[meters:]
+        while self.waits and self.waits[-1].tick + self.waits[-1].ticks > self.tick:
+            self.waits.pop()
 
 
 def decode_text(text: bytes) -> str:
-    """Text of a MIDI file, which has no stated encoding: UTF-8 if it is that, else Latin-1."""
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
+    """Decode a text of a MIDI file, which has no stated encoding.
+
+    Args:
+        text: The bytes.
+
+    Returns:
+        UTF-16 after a byte-order mark, else UTF-8 if it is that, else Latin-1; without byte-order
+        marks and control characters, which become spaces where they stand between words.
+    """
+    decoded = _decoded(text)
+    if not decoded.isprintable():
+        kept = (" " if unicodedata.category(c) == "Cc" else c for c in decoded if c != "\ufeff")
+        decoded = " ".join("".join(kept).split())
+    return decoded
+
+
+def _decoded(text: bytes) -> str:
+    encodings = ("utf-16", "utf-8") if text[:2] in {b"\xff\xfe", b"\xfe\xff"} else ("utf-8",)
+    for encoding in encodings:
+        try:
+            return text.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return text.decode("latin-1")
+
+
+def percussion(message: bytes) -> int | None:
+    """The code of a system exclusive message that says which channels are percussion.
+
+    Source: Roland SC-88 owner's manual, "use for rhythm part"; Yamaha XG specification 1.26,
+    "part mode"; General MIDI System Level 1, "GM System On".
+    """
+    roland = message[:1] == b"\x41" and message[2:4] == b"\x42\x12"
+    yamaha = message[:1] == b"\x43" and message[1:2] and message[1] & 0xF0 == 0x10
+    if roland and len(message) > 7 and message[4] == 0x40 and message[5] & 0xF0 == 0x10:
+        part = message[5] & 0xF
+        channel = 9 if not part else part - (part < 10)
+        return PART << 16 | channel << 8 | (message[7] > 0) if message[6] == 0x15 else None
+    if roland and message[4:7] in {b"\x40\x00\x7f", b"\x00\x00\x7f"}:
+        return RESET << 16 | 1
+    if yamaha and len(message) > 6 and message[2] == 0x4C:
+        if message[3:6] == b"\x00\x00\x7e":
+            return RESET << 16
+        if message[3] == 8 and message[5] == 7 and message[4] < 16:
+            return PART << 16 | message[4] << 8 | (message[6] > 0)
+    if message[:1] == b"\x7e" and message[2:4] in {b"\x09\x01", b"\x09\x03"}:
+        return RESET << 16
+    return None
 
 
 class _FaultError(Exception):
@@ -98,19 +241,46 @@ def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget) -> Events:
     Raises:
         MidiError: If there is a fault and the policy says to raise.
     """
-    parser = _Parser(data, chunk, log, budget)
-    parser.run()
+    jumps: dict[int, int] = {}
+    while True:
+        parser = _Parser(data, chunk, budget, jumps)
+        parser.run()
+        jump = parser.jump() if len(jumps) < _MOST_JUMPS else None
+        if jump is None:
+            break
+        jumps[jump[0]] = jump[1]
+    for fault in parser.faults:
+        log.add(fault.rule, fault.message, byte=fault.byte, chunk=chunk.number, lost=fault.lost)
     return parser.events
+
+
+class _Fault(NamedTuple):
+    rule: str
+    message: str
+    byte: int
+    lost: int
 
 
 @final
 class _Parser:
-    def __init__(self, data: bytes, chunk: Chunk, log: RepairLog, budget: Budget) -> None:
-        self.data, self.chunk, self.log = data, chunk, log
+    """Reads a chunk once.
+
+    Args:
+        data: The file.
+        chunk: Where the events are.
+        budget: How much searching this file may still cost.
+        jumps: Where an earlier reading went wrong, and where to read on instead.
+    """
+
+    def __init__(self, data: bytes, chunk: Chunk, budget: Budget, jumps: dict[int, int]) -> None:
+        self.data, self.chunk, self.jumps = data, chunk, jumps
+        self.faults: list[_Fault] = []
         self.salvage = Salvage(data, chunk.end, cut=chunk.cut, budget=budget)
         self.events = Events(cut=chunk.cut)
         self.at = chunk.start
         self.end = chunk.end
+        self.line_break = data.find(b"\r\n", chunk.start, chunk.end)
+        self.removed = 0
         self.status = 0
         self.exclusive = False
         self.wait = 0
@@ -124,6 +294,11 @@ class _Parser:
         """Read to the end of the chunk."""
         while self.at < self.end:
             begin = self.at
+            if 0 <= self.line_break < begin + _NEAR_BREAK:
+                self._line_break(begin)
+            if begin in self.jumps:
+                self._jump(begin)
+                continue
             try:
                 if self.ended:
                     self._after_the_end()
@@ -135,16 +310,79 @@ class _Parser:
             self._note("no-end-of-track", "the track has no end of track", self.end)
 
     def _note(self, rule: str, message: str, byte: int, lost: int = 0) -> None:
-        self.log.add(rule, message, byte=byte, chunk=self.chunk.number, lost=lost)
+        self.faults.append(_Fault(rule, message, byte + self.removed, lost))
+
+    def _line_break(self, begin: int) -> None:
+        """Remove each CR LF from the next event without which the events are music only."""
+        if self.line_break < begin:
+            self.line_break = self.data.find(b"\r\n", begin, self.end)
+        while begin <= self.line_break < begin + self._length_ahead(begin):
+            at = self.line_break
+            if self.salvage.better_without(begin, at, self.status):
+                self._note("line-break", "CR LF within an event is passed over", at)
+                self.removed += 2
+                self.data = self.salvage.data = self.data[:at] + self.data[at + 2 :]
+                self.end = self.salvage.end = self.end - 2
+                self.line_break = self.data.find(b"\r\n", at, self.end)
+            else:
+                self.line_break = self.data.find(b"\r\n", at + 1, self.end)
+
+    def _length_ahead(self, begin: int) -> int:
+        """The length of the next event if it is a channel message, 0 if it is not."""
+        if self.ended:
+            return 0
+        data, at = self.data, begin
+        while at < min(begin + 3, self.end - 1) and data[at] > 0x7F:
+            at += 1
+        at += 1
+        status = data[at] if at < self.end else 0xFF
+        at += status > 0x7F
+        status = status if status > 0x7F else self.status
+        if not status:  # no status was given yet
+            return at + 2 - begin
+        return at + data_bytes(status) - begin if 0x80 <= status < 0xF0 else 0
+
+    def _jump(self, begin: int) -> None:
+        """Read on where a reading of before, which went wrong from here on, found music again."""
+        stop = self.jumps[begin]
+        lost = len(_NOTE_ON.findall(self.data, begin, stop))
+        message = f"note-offs that end nothing: misread; reading on at byte {stop + self.removed}"
+        self._note("misread", message, begin, lost)
+        self.at = stop
+
+    def jump(self) -> tuple[int, int] | None:
+        """Where this reading went wrong without a fault, and where to read on instead."""
+        codes = np.array(self.events.codes, dtype=np.int64)
+        kind = codes >> 20
+        on = (kind == 9) & (codes & 0x7F > 0)
+        off = (kind == 8) | ((kind == 9) & ~on)
+        if np.count_nonzero(off) - np.count_nonzero(on) < _STRAYS:
+            return None
+        opened: Counter[int] = Counter()
+        run: list[int] = []
+        for index in np.flatnonzero(on | off).tolist():
+            key = int(codes[index]) >> 8 & 0xF7F
+            if on[index]:
+                opened[key] += 1
+            elif opened[key]:
+                opened[key] -= 1
+                run = []
+            else:
+                run.append(index)
+            if len(run) == _STRAYS:
+                begin = self.events.places[run[0]]
+                there = None
+                if begin not in self.jumps:
+                    there = self.salvage.other_reading(begin, int(codes[run[0]]) >> 16)
+                if there is not None:
+                    return begin, there
+        return None
 
     def _event(self) -> None:
         """Read one event; on a fault nothing of it is kept."""
         data, begin = self.data, self.at
         self.wait = 0
         delta = self._variable()
-        if delta > MAX_DELTA:
-            self._note("absurd-delta", f"a wait of {delta} ticks is passed over", begin)
-            delta = 0
         self.wait = delta
         at = self.at
         if at >= self.end:
@@ -164,16 +402,22 @@ class _Parser:
             self.anchor, self.known, self.since = begin, self.events.known, 0
         if status < 0xF0:
             self.status, self.exclusive = status, False
-            self._channel(status, at, delta)
+            self._channel(status, at, delta, begin)
         elif status == 0xFF:
             self._meta(delta, begin)
         elif status in {0xF0, 0xF7}:
-            self._skip(self._variable(), begin)
+            body = self._skip(self._variable(), begin)
             self.events.tick += delta
             self.exclusive = True
+            code = percussion(body) if status == 0xF0 else None
+            if code is not None:
+                self.events.add(code, begin)
         else:
             self._illegal(status, begin)
             self.events.tick += delta
+        if delta > LONG_WAIT:
+            tick = self.events.tick - delta
+            self.events.waits.append(Wait(tick, delta, begin + self.removed))
 
     def _variable(self) -> int:
         """A variable-length quantity of at most four bytes."""
@@ -193,7 +437,7 @@ class _Parser:
         self.at += size
         return self.data[self.at - size : self.at]
 
-    def _channel(self, status: int, at: int, delta: int) -> None:
+    def _channel(self, status: int, at: int, delta: int, begin: int) -> None:
         """A channel message: what bears on notes is kept."""
         data, events = self.data, self.events
         two = not 0xC0 <= status < 0xE0
@@ -206,10 +450,11 @@ class _Parser:
         self.at = stop
         events.tick = tick = events.tick + delta
         if first < 0x80 and (
-            status < 0xA0 or 0xC0 <= status < 0xD0 or (first == 64 and status & 0xF0 == 0xB0)
+            status < 0xA0 or 0xC0 <= status < 0xD0 or (first in _KEPT and status & 0xF0 == 0xB0)
         ):
             events.ticks.append(tick)
             events.codes.append(status << 16 | first << 8 | second)
+            events.places.append(begin)
 
     def _bad_data(self, status: int, at: int, first: int, second: int) -> tuple[int, int]:
         """Mend data bytes over 127, if the event is otherwise as long as it should be."""
@@ -261,13 +506,15 @@ class _Parser:
                 self._note("time-signature", f"{body.hex() or 'nothing'} is left out", begin)
             else:
                 events.meters.append((events.tick, body[0], 1 << body[1]))
-        elif kind == 0x59:
-            if len(body) < 2 or body[0] not in _SHARPS or body[1] > 1:
-                self._note("key-signature", f"{body.hex() or 'nothing'} is left out", begin)
+        elif kind == 0x59 and (len(body) < 2 or body[0] not in _SHARPS or body[1] > 1):
+            self._note("key-signature", f"{body.hex() or 'nothing'} is left out", begin)
         elif kind == 0x03:
-            events.ticks.append(events.tick)
-            events.codes.append(NAME << 16)
+            events.add(NAME << 16, begin)
             events.names.append(decode_text(body))
+        elif kind == 0x21:
+            events.port = body[0] if body else 0
+        else:
+            events.unknown_metas |= kind not in _KNOWN_METAS
 
     def _after_the_end(self) -> None:
         """Bytes after the end of track: events, or nothing."""

@@ -1,8 +1,8 @@
 """``ReadPolicy``: every choice that reading a MIDI file takes, by name.
 
 A **track** is the notes of one program on one channel of one chunk of the file: what pretty_midi
-calls an instrument. The defaults are pretty_midi's, except that percussion is left out and that
-notes which start together are ordered by pitch.
+calls an instrument. The defaults are pretty_midi's, except that percussion is left out, that notes
+which start together are ordered by pitch, and that tempo changes count in every chunk.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ VelocityZero: TypeAlias = Literal["note-off", "note"]
 Pedal: TypeAlias = Literal["ignore", "extend"]
 """The sustain pedal changes nothing, or it holds notes until it is released."""
 
-Tempos: TypeAlias = Literal["first", "all"]
-"""Tempo changes count in the first chunk only, as the standard has it, or in every chunk."""
+Tempos: TypeAlias = Literal["all", "first"]
+"""Tempo changes count in every chunk, as in players, or in the first chunk only."""
 
 OnError: TypeAlias = Literal["repair", "skip", "raise"]
 """What is broken is mended, its chunk is left out, or it is an error."""
@@ -78,20 +78,23 @@ class ReadPolicy:
         programs: Read only tracks of these General MIDI programs, 0 to 127; empty for any.
         names: Read only tracks whose name matches one of these patterns (``"*piano*"``), in
             upper or lower case; empty for any.
-        drums: Whether percussion, channel 10, is read.
+        drums: Whether percussion is read: channel 10, and channels that GS, XG or GM2 messages
+            make percussion.
         ties: Notes that start together: ``"pitch"`` orders them by pitch, ``"file"`` as the file
             ends them.
         overlaps: Several open notes of one pitch: ``"close-all"``: a note-off ends them all;
             ``"fifo"``: it ends the oldest; ``"merge"``: they are one note, from the first
             note-on to the last note-off.
         zero_length: ``"drop"`` or ``"keep"`` notes that end on the tick they start on.
-        hanging: Notes that no note-off ends: ``"drop"`` them, or ``"end"`` them where their chunk
+        hanging: Notes that nothing ends: ``"drop"`` them, or ``"end"`` them where their chunk
             ends. Where a chunk was cut off, they always end at the cut.
         velocity_zero: What a note-on of velocity 0 is: a ``"note-off"``, or a ``"note"`` of
             velocity 1.
         pedal: ``"ignore"`` the sustain pedal, or ``"extend"`` each note that ends while it is
             down to its release, or to the next note of the same pitch.
-        tempos: Where tempo and metre changes count: the ``"first"`` chunk, or ``"all"``.
+        tempos: Where tempo and metre changes count: in ``"all"`` chunks, as in players and
+            editors, or in the ``"first"`` one only, as in pretty_midi; a file that has them in
+            others too then gets a warning.
         max_seconds: Notes that start later are absurd and are left out; later ends are cut here.
         on_error: ``"repair"`` mends what is broken and says so in the report, ``"skip"`` leaves
             out the chunks in which something is broken, ``"raise"`` stops at the first fault.
@@ -105,7 +108,7 @@ class ReadPolicy:
         >>> ReadPolicy(ties="random")
         Traceback (most recent call last):
         ...
-        notelstm.errors.ConfigError: ties is one of 'pitch', 'file'; got 'random'
+        notelstm.errors.ConfigError: ties cannot be 'random'. Use one of 'pitch', 'file'
     """
 
     tracks: Tracks = "first"
@@ -118,7 +121,7 @@ class ReadPolicy:
     hanging: Hanging = "drop"
     velocity_zero: VelocityZero = "note-off"
     pedal: Pedal = "ignore"
-    tempos: Tempos = "first"
+    tempos: Tempos = "all"
     max_seconds: float = 86400.0
     on_error: OnError = "repair"
 
@@ -128,18 +131,22 @@ class ReadPolicy:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in choices:
                 wanted = ", ".join(repr(choice) for choice in choices)
-                raise ConfigError(f"{name} is one of {wanted}", got=repr(value))
+                raise ConfigError(f"{name} cannot be {value!r}", hint=f"use one of {wanted}")
         object.__setattr__(self, "programs", _tuple_of("programs", self.programs, int))
         object.__setattr__(self, "names", _tuple_of("names", self.names, str))
         if any(isinstance(p, bool) or not 0 <= p <= 127 for p in self.programs):
-            raise ConfigError("programs are 0 to 127", got=repr(self.programs))
+            raise ConfigError(
+                f"programs cannot be {self.programs!r}",
+                hint="use General MIDI program numbers from 0 to 127",
+            )
         if not isinstance(self.drums, bool):
-            raise ConfigError("drums is true or false", got=repr(self.drums))
+            raise ConfigError(f"drums cannot be {self.drums!r}", hint="use true or false")
         seconds = self.max_seconds
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise ConfigError("max_seconds is a number", got=repr(seconds))
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise ConfigError("max_seconds is finite and above 0", got=repr(seconds))
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not (number and math.isfinite(seconds) and seconds > 0):
+            raise ConfigError(
+                f"max_seconds cannot be {seconds!r}", hint="use a finite number above 0"
+            )
 
 
 def _tuple_of(name: str, values: object, kind: type) -> tuple[object, ...]:
@@ -148,4 +155,5 @@ def _tuple_of(name: str, values: object, kind: type) -> tuple[object, ...]:
         items = tuple(values)
         if all(isinstance(item, kind) for item in items):
             return items
-    raise ConfigError(f"{name} is a list of {kind.__name__}", got=repr(values))
+    items_are = {int: "whole numbers", str: "texts"}[kind]
+    raise ConfigError(f"{name} cannot be {values!r}", hint=f"use a list of {items_are}")

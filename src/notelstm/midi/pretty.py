@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import numbers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -13,16 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import MidiError
-from notelstm.midi.parsing import MOST_METER_POWER, decode_text
-from notelstm.midi.pedal import SUSTAIN, extend
+from notelstm.midi.channels import Stream, pedals_of
+from notelstm.midi.chunks import Layout
+from notelstm.midi.pairing import DRUM_CHANNEL, pair
+from notelstm.midi.parsing import (
+    ALL_SOUND_OFF,
+    MOST_METER_POWER,
+    RESET_CONTROLLERS,
+    SUSTAIN,
+    Events,
+    decode_text,
+)
+from notelstm.midi.pedal import Pedal, extend, is_order_needed
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.programs import instruments_of
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
 from notelstm.midi.selection import RawNotes, refuse, select
-from notelstm.midi.ticks import TickMap, fine_resolution
+from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
+from notelstm.midi.tolerant import Track, parse_file, times_of, tracks_of
 from notelstm.notes import BeatMap, Notes
 
 __all__ = ["PrettyMidiReader", "from_pretty_midi", "from_pretty_midi_with_report", "to_pretty_midi"]
+
+_log = logging.getLogger(__name__)
 
 _NAME: Final = "pretty-midi"
 _NO_MEANS: Final = (
@@ -30,7 +44,6 @@ _NO_MEANS: Final = (
     ("overlaps", "merge"),
     ("hanging", "end"),
     ("velocity_zero", "note"),
-    ("tempos", "all"),
     ("on_error", "skip"),
 )
 """What pretty_midi settles for itself, or does not tell."""
@@ -39,7 +52,10 @@ _NO_MEANS: Final = (
 @final
 @dataclass(frozen=True, kw_only=True)
 class PrettyMidiReader:
-    """Reads with pretty_midi: slow, strict, and the reference for what the notes are."""
+    """Reads with pretty_midi: slow, strict, and the reference for what the notes are.
+
+    Files that pretty_midi loads but reads otherwise than players do are refused.
+    """
 
     def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
         """Read.
@@ -65,14 +81,105 @@ class PrettyMidiReader:
             try:
                 midi = PrettyMIDI(io.BytesIO(data))
             except Exception as error:  # it raises a dozen kinds, whatever is wrong with the file
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
                 raise MidiError(
-                    "pretty_midi can read the file",
-                    got=f"{type(error).__name__}: {error}".rstrip(": "),
+                    f"pretty_midi cannot read the file: {reason}",
                     where=where,
                     hint='read it with reader="auto", which repairs what is broken',
                 ) from error
-        log.warnings.extend(str(warning.message) for warning in heard)
+        _check(data, policy, log)
+        for warning in heard:
+            log.warn(str(warning.message))
         return select(_raw(midi, policy, log), policy, log, _NAME)
+
+
+def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> None:
+    """Refuse a file that pretty_midi reads otherwise than the other readers; warn of tempos."""
+    faults = RepairLog("repair", log.where)
+    layout, chunks = parse_file(data, policy, faults)
+    if faults.total:
+        reason = f"it is damaged, {faults.repairs[0].rule}"
+    else:
+        found = _differences(layout, chunks, policy)
+        reason = next((what for there, what in found if there), "")
+    if reason:
+        raise MidiError(
+            f"pretty_midi misreads the file: {reason}",
+            where=log.where,
+            hint='read it with reader="auto"',
+        )
+    times_of(layout, chunks, policy, log)
+
+
+def _differences(
+    layout: Layout, chunks: Sequence[Events], policy: ReadPolicy
+) -> Iterator[tuple[bool, str]]:
+    """What pretty_midi does not do as the other readers do, and whether the file has it."""
+    yield layout.ticks_per_second is not None, "its times are time code"
+    elsewhere = any(events.tempos or events.meters for events in chunks[1:])
+    yield (
+        policy.tempos == "all" and elsewhere,
+        "tempo or metre changes outside of the first chunk",
+    )
+    yield (
+        any(events.unknown_metas for events in chunks),
+        "meta events of an unknown kind, before which it forgets the wait",
+    )
+    tracks = tuple(tracks_of(layout, chunks, policy))
+    yield (
+        not all(_is_by_itself(track, policy) for track in tracks),
+        "programs or the like in another chunk than their notes",
+    )
+    yield (
+        any(track.paired.changed for track in tracks),
+        "a program that changes while a note sounds",
+    )
+    yield (
+        any(track.paired.silenced for track in tracks),
+        "a message that ends all notes of a channel while some sound",
+    )
+    voices = [voice for track in tracks for voice in track.paired.voices]
+    yield (
+        any(voice.drum != (voice.channel == DRUM_CHANNEL) for voice in voices),
+        "percussion on another channel than 10, or none on it",
+    )
+    if policy.pedal == "extend":
+        reason = _pedal_difference(tracks)
+        yield bool(reason), reason
+
+
+def _is_by_itself(track: Track, policy: ReadPolicy) -> bool:
+    """Whether a chunk's notes are the same without what other chunks say of its channels."""
+    if not track.stream.foreign:
+        return True
+    events = track.events
+    alone = Stream(events.ticks, events.codes, range(len(events.ticks)), 0, False)
+    one, two = track.paired, pair(events, alone, policy)
+    return one.voices == two.voices and all(
+        np.array_equal(getattr(one, name), getattr(two, name)) for name in ("voice", "start", "end")
+    )
+
+
+def _pedal_difference(tracks: Sequence[Track]) -> str:
+    """What pretty_midi does not do for pedals, which it keeps by instrument; "" for nothing."""
+    pedals = pedals_of([track.events for track in tracks])
+    reset = (ALL_SOUND_OFF, RESET_CONTROLLERS)
+    for key, pedal in pedals.items():
+        status = 0xB0 | key & 0xF
+        ends, numbers, instruments = [], set(), 0
+        for track in tracks:
+            if track.events.port != key >> 4:
+                continue
+            mine = [n for n, v in enumerate(track.paired.voices) if v.channel == key & 0xF]
+            moves = {code >> 8 & 0x7F for code in track.events.codes if code >> 16 == status}
+            numbers |= moves
+            ends.append(track.paired.end[np.isin(track.paired.voice, mine)])
+            instruments += max(len(mine), bool(moves))
+        if instruments > 1 or not numbers.isdisjoint(reset):
+            return "a pedal that holds several instruments, or is reset"
+        if is_order_needed(np.concatenate(ends), pedal):
+            return "a pedal that is moved as a note ends"
+    return ""
 
 
 def from_pretty_midi(midi: Any, policy: ReadPolicy | None = None) -> Notes:
@@ -123,7 +230,8 @@ def _raw(midi: Any, policy: ReadPolicy, log: RepairLog) -> RawNotes:
         program = instrument.program
         if not isinstance(program, numbers.Integral) or not 0 <= int(program) <= 127:
             raise MidiError(
-                "an instrument of a PrettyMIDI has a program from 0 to 127", got=f"{program!r}"
+                f"an instrument of the PrettyMIDI has the program {program!r}",
+                hint="use a program from 0 to 127",
             )
         block = _block(instrument.notes)  # (N, 4)
         block = _sound(block, str(instrument.name), log)
@@ -132,7 +240,7 @@ def _raw(midi: Any, policy: ReadPolicy, log: RepairLog) -> RawNotes:
             block = block[block[:, 0] < block[:, 1]]
         if len(block):
             moves = [c for c in instrument.control_changes if c.number == SUSTAIN]
-            pedals[len(tracks)] = [c.time for c in moves], [c.value for c in moves]
+            pedals[len(tracks)] = Pedal([c.time for c in moves], [c.value for c in moves])
             tracks.append(
                 TrackInfo(
                     number=len(tracks),
@@ -174,7 +282,8 @@ def _block(notes: Sequence[Any]) -> NDArray[np.float64]:
         return np.array(rows, dtype=np.float64).reshape(-1, 4)
     except (AttributeError, TypeError, ValueError) as error:
         raise MidiError(
-            "a PrettyMIDI's notes have start, end, pitch and velocity", got=str(error)
+            f"a note of the PrettyMIDI cannot be read: {error}",
+            hint="give each note start, end, pitch and velocity",
         ) from error
 
 
@@ -213,8 +322,8 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
 
     Args:
         notes: The piece.
-        program: General MIDI name or number for all notes; None for the notes' own programs, and
-            "Acoustic Grand Piano" where they have none.
+        program: General MIDI name or number for all notes but percussion; None for the notes' own
+            programs, and "Acoustic Grand Piano" where they have none.
 
     Returns:
         The ``PrettyMIDI``: an instrument for each track and program, the tempo and metre map to
@@ -225,8 +334,14 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     """
     from pretty_midi import Instrument, Note, PrettyMIDI, TimeSignature
 
-    beats = notes.beats or BeatMap()
-    resolution = fine_resolution(float(beats.beats_at(notes.seconds)))
+    whole = notes.beats or BeatMap()
+    # At the coarsest resolution, later changes make a file that pretty_midi refuses to read.
+    beats = whole.until(max(notes.seconds, float(whole.seconds_at(LAST_TICK / 480))))
+    late = whole.tempi.size + whole.meter_beats.size - beats.tempi.size - beats.meter_beats.size
+    if late:
+        _log.warning("%d tempo or time signature changes after the end left out", late)
+    end = beats.beats_at(max(notes.seconds, beats.seconds[-1]))
+    resolution = fine_resolution(max(float(end), beats.meter_beats.max(initial=0.0)))
     ticks = TickMap.from_beats(resolution, beats)
     midi = PrettyMIDI(resolution=resolution)
     midi._tick_scales = list(zip(ticks.ticks.tolist(), ticks.scales.tolist(), strict=True))

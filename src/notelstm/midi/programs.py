@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import MidiError
+from notelstm.errors import MidiError, did_you_mean
 from notelstm.notes import Notes
 
 __all__ = ["PROGRAMS", "Instrument", "instruments_of", "program_number"]
@@ -61,10 +61,10 @@ def program_number(program: str | int) -> int:
     folded = [name.casefold() for name in PROGRAMS]
     if isinstance(program, str) and program.casefold() in folded:
         return folded.index(program.casefold())
+    close = did_you_mean(program, PROGRAMS) if isinstance(program, str) else ""
     raise MidiError(
-        "a program is a General MIDI name or 0 to 127",
-        got=repr(program),
-        hint="use one of notelstm.midi.PROGRAMS",
+        f"no General MIDI program is called {program!r}{close}",
+        hint="use a name such as 'Violin', or a number from 0 to 127",
     )
 
 
@@ -87,7 +87,7 @@ def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument,
 
     Args:
         notes: The piece.
-        program: One program for all notes, drums or not; None for the notes' own columns, and
+        program: One program for all notes but percussion; None for the notes' own column, and
             the first program, Acoustic Grand Piano, where they have none.
 
     Returns:
@@ -96,12 +96,11 @@ def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument,
     Raises:
         MidiError: If there is no such program.
     """
-    everything = np.arange(len(notes))
-    if program is not None:
-        number = program_number(program)
-        return (Instrument(number, False, everything),) if len(notes) else ()
     zeros = np.zeros(len(notes), dtype=np.int64)
-    columns = [zeros if c is None else c for c in (notes.track, notes.program, notes.drum)]
+    track, own, drum = (zeros if c is None else c for c in (notes.track, notes.program, notes.drum))
+    if program is not None:
+        own = np.where(drum, own, program_number(program))
+    columns = [track, own, drum]
     groups, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     return tuple(
         Instrument(int(group[1]), bool(group[2]), np.flatnonzero(which.reshape(-1) == number))

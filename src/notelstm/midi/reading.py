@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias, final
 
-from notelstm.errors import MidiError, MissingExtraError, NoNotesError
+from notelstm.errors import MidiError, MidiNotFoundError, MissingExtraError, NoNotesError
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.report import ReadReport
 from notelstm.notes import Notes
@@ -57,7 +57,8 @@ def read_midi(
 
     Raises:
         NoNotesError: If no notes are left under the policy: what is there, and what would read it.
-        MidiError: If there is no such file, or it cannot be read.
+        MidiNotFoundError: If there is no such file.
+        MidiError: If the file cannot be read.
         PluginError: If there is no such reader.
     """
     return read_midi_with_report(source, policy, reader=reader)[0]
@@ -78,7 +79,8 @@ def read_midi_with_report(
 
     Raises:
         NoNotesError: If no notes are left under the policy: what is there, and what would read it.
-        MidiError: If there is no such file, or it cannot be read.
+        MidiNotFoundError: If there is no such file.
+        MidiError: If the file cannot be read.
         PluginError: If there is no such reader.
     """
     policy = ReadPolicy() if policy is None else policy
@@ -94,7 +96,7 @@ def read_midi_with_report(
     except MidiError as error:
         if error.where:
             raise
-        raise type(error)(error.problem, got=error.got, where=where, hint=error.hint) from error
+        raise type(error)(error.problem, where=where, hint=error.hint) from error
 
 
 @final
@@ -131,30 +133,37 @@ def _bytes_of(source: Source) -> tuple[bytes, str]:
         data = _bytes_of_file(source, where)
     else:
         raise MidiError(
-            "MIDI is read from a path, bytes, a binary file object or a PrettyMIDI",
-            got=type(source).__name__,
+            f"cannot read MIDI from {type(source).__name__}",
+            hint="pass a path, bytes, a binary file object or a PrettyMIDI",
         )
     if len(data) > MAX_BYTES:
-        raise MidiError(f"a MIDI file has at most {MAX_BYTES} bytes", got="more", where=where)
+        raise MidiError(
+            f"the file is larger than {MAX_BYTES // 2**20} MiB",
+            where=where,
+            hint="check that it is a MIDI file",
+        )
     return data, where
 
 
 def _bytes_of_path(path: Path) -> bytes:
     # A pipe that nobody writes to would be waited for; what a shell hands over is written to.
     if path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
-        raise MidiError("MIDI is read from a file", got="a pipe", where=str(path))
+        raise MidiError(f"not a file but a named pipe: {path}", hint="pass the path of a file")
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        if isinstance(error, FileNotFoundError):
-            got, hint = "no such file", "check the name"
-        elif isinstance(error, IsADirectoryError):
-            got, hint = "a folder", "name a file in it"
-        else:
-            got, hint = str(error), "check the file and the right to read it"
+    except FileNotFoundError as error:
+        raise MidiNotFoundError(f"no such MIDI file: {path}", hint="check the path") from error
+    except IsADirectoryError as error:
+        raise MidiError(f"not a file but a folder: {path}", hint="name a file in it") from error
+    except OSError as error:
+        reason = error.strerror or "unknown reason"
         raise MidiError(
-            "a MIDI file can be opened and read", got=got, where=str(path), hint=hint
+            f"cannot read the MIDI file {path}: {reason}", hint="check the file's permissions"
+        ) from error
+    except ValueError as error:
+        raise MidiNotFoundError(
+            f"no such MIDI file: {str(path)!r}", hint="remove the null character from the path"
         ) from error
 
 
@@ -162,11 +171,10 @@ def _bytes_of_file(file: Any, where: str) -> bytes:
     try:
         data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a closed file, or text that cannot decode
-        raise MidiError("a file object can be read", got=str(error), where=where) from error
+        raise MidiError(f"cannot read the file object: {error}", where=where) from error
     if not isinstance(data, bytes):
         raise MidiError(
-            "a file object gives bytes",
-            got=type(data).__name__,
+            f"the file object gives {type(data).__name__}, not bytes",
             where=where,
             hint='open the file in binary mode, open(path, "rb")',
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, final
@@ -11,6 +12,8 @@ from notelstm.errors import MidiError
 from notelstm.midi.policy import OnError
 
 __all__ = ["MAX_REPAIRS", "ReadReport", "Repair", "RepairLog", "TrackInfo"]
+
+_LOG: Final = logging.getLogger(__name__)
 
 MAX_REPAIRS: Final = 1000
 """How many repairs a report lists one by one; all of them are counted."""
@@ -124,6 +127,18 @@ class RepairLog:
         self.chunks: set[int | None] = set()
         self.warnings: list[str] = []
 
+    def warn(self, message: str, *, logged: bool = False) -> None:
+        """Note what is odd but not broken.
+
+        Args:
+            message: What was found; only the first :data:`MAX_REPAIRS` are kept.
+            logged: Whether to log it as well, since the notes would surprise without it.
+        """
+        if len(self.warnings) < MAX_REPAIRS:
+            self.warnings.append(message)
+        if logged:
+            _LOG.warning("%s: %s", self.where, message)
+
     def add(
         self,
         rule: str,
@@ -150,8 +165,7 @@ class RepairLog:
             place += [] if chunk is None else [f"chunk {chunk}"]
             place += [] if byte is None else [f"byte {byte}"]
             raise MidiError(
-                'under on_error="raise" a MIDI file is without fault',
-                got=f"{rule}: {message}",
+                f"{rule}: {message}",
                 where=", ".join(place),
                 hint='read it with on_error="repair", which mends this and reports it',
             )

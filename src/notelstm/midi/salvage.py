@@ -11,7 +11,10 @@ _EVENTS: Final = 12
 
 _FEW: Final = 3
 _NEAR: Final = 64
-_LONG_WAIT: Final = 2**21
+_WINDOW: Final = 24
+"""So many events are compared where two readings of the same bytes are possible."""
+_CLEARLY: Final = 8
+"""By so much a reading has to be better than another to replace it."""
 _META_SIZES: Final = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58: 4, 0x59: 2}
 
 
@@ -84,13 +87,55 @@ class Salvage:
         return trial is not None and trial.believed
 
     def goes_on(self, at: int, status: int) -> bool:
-        """Whether events can be read from a byte on, rather than from one a little before it."""
+        """Whether events can be read from a byte on, rather than from one a little before it.
+
+        Values over 127 are passed over, since there is seldom one alone.
+        """
         if at == self.end:
             return True
-        trial = self._try(at, status)
+        trial = self._try(at, status, lenient=True)
         if trial is None or not trial.faultless:
             return False
-        return trial.plain or self.plain(at - _FEW, at + _FEW, status) is None
+        if trial.plain:
+            return True
+        return (
+            trial.bad <= 1 + 2 * trial.matched and self.plain(at - _FEW, at + _FEW, status) is None
+        )
+
+    def better_without(self, begin: int, at: int, status: int) -> bool:
+        """Whether the events from a byte on are music only without the two bytes at another.
+
+        Args:
+            begin: Where the event starts that has the two bytes.
+            at: Where they are.
+            status: The running status, or 0 for none.
+        """
+        stop = min(at + 2 + 16 * _WINDOW, self.end)
+        shorter = self.data[begin:at] + self.data[at + 2 : stop]
+        cut = self.cut or stop < self.end
+        there = self._try(begin, status, events=_WINDOW)
+        gone = self._try(0, status, events=_WINDOW, data=shorter, cut=cut)
+        return there is not None and gone is not None and gone.replaces(there, _CLEARLY)
+
+    def other_reading(self, begin: int, status: int) -> int | None:
+        """The byte a little after another from which the events are music, which they are not now.
+
+        Args:
+            begin: Where the reading starts that makes no sense.
+            status: The running status there.
+
+        Returns:
+            Where to read on, or None if no other reading is clearly better.
+        """
+        now = self._try(begin, status, events=_WINDOW + _CLEARLY)
+        best, place = now, None
+        for at in range(begin + 1, min(begin + 2 * _CLEARLY, self.end)):
+            trial = self._try(at, status, events=_WINDOW)
+            if now is None or best is None or trial is None:
+                return None
+            if trial.replaces(now, _CLEARLY + _FEW) and trial.score > best.score:
+                best, place = trial, at
+        return place
 
     def _phase(self, begin: int, status: int) -> int:
         """Without status bytes every phase of three can be read: where most notes end is right."""
@@ -101,12 +146,26 @@ class Salvage:
                 best, most = phase, trial.matched
         return best
 
-    def _try(self, at: int, status: int) -> _Trial | None:
-        """Read a few events from a byte on, if the budget allows."""
+    def _try(
+        self,
+        at: int,
+        status: int,
+        *,
+        events: int = _EVENTS,
+        lenient: bool = False,
+        data: bytes | None = None,
+        cut: bool = False,
+    ) -> _Trial | None:
+        """Read a few events from a byte of the track or of other data on, if the budget allows."""
         if self.budget.tries <= 0:
             return None
         self.budget.tries -= 1
-        return _Trial(self.data, at, self.end, status, cut=self.cut)
+        trial = _Trial(self.budget.longest_wait, events=events, lenient=lenient)
+        if data is None:
+            trial.run(self.data, at, self.end, status, cut=self.cut)
+        else:
+            trial.run(data, at, len(data), status, cut=cut)
+        return trial
 
 
 @final
@@ -114,27 +173,57 @@ class Budget:
     """How much searching a file may still cost, so that none takes for ever.
 
     Args:
+        longest_wait: The longest wait between two events that can be meant, ticks.
         tries: How many bytes may be tried as the start of an event.
     """
 
-    def __init__(self, tries: int = 200_000) -> None:
+    def __init__(self, longest_wait: float, tries: int = 200_000) -> None:
+        self.longest_wait = longest_wait
         self.tries = tries
 
 
 @final
 class _Trial:
-    """A strict reading of a few events."""
+    """A reading of a few events that stops at the first fault.
 
-    def __init__(self, data: bytes, at: int, end: int, status: int, *, cut: bool) -> None:
-        self.data, self.at, self.end, self.status = data, at, end, status
+    Attributes:
+        faultless: Whether there was none.
+        explicit: Whether the first event gives its status.
+        matched: Note-offs whose note began here.
+        bad: Messages with values over 127, if it is lenient.
+    """
+
+    def __init__(self, longest_wait: float, *, events: int, lenient: bool) -> None:
+        self.data, self.at, self.end, self.status = b"", 0, 0, 0
+        self.faultless = False
         self.explicit = False
-        self._cut = cut
+        self.matched = 0
+        self.bad = 0
+        self._longest_wait = longest_wait
+        self._events = events
+        self._lenient = lenient
+        self._cut = False
         self._messages = 0
         self._running = 0
-        self.matched = 0
+        self._strays = 0
         self._open: set[int] = set()
         self._finished = False
+
+    def run(self, data: bytes, at: int, end: int, status: int, *, cut: bool) -> None:
+        """Read from a byte on."""
+        self.data, self.at, self.end, self.status = data, at, end, status
+        self._cut = cut
         self.faultless = self._run()
+
+    @property
+    def score(self) -> int:
+        """How much this is like music: notes end that have begun, and events give their status."""
+        return self.matched - self._strays + self._messages - self._running
+
+    def replaces(self, other: _Trial, margin: int) -> bool:
+        """Whether this reading is clearly better than another one of about the same bytes."""
+        least = margin if other.faultless else 1
+        return self.faultless and self.score >= other.score + least
 
     @property
     def believed(self) -> bool:
@@ -149,7 +238,7 @@ class _Trial:
 
     def _run(self) -> bool:
         """Whether the next events, or all up to the end of the track, are without fault."""
-        for n in range(_EVENTS):
+        for n in range(self._events):
             if self.at >= self.end:
                 self._finished = True
                 return n > 0
@@ -167,7 +256,7 @@ class _Trial:
     def _event(self, n: int) -> bool:
         """Whether the next event is without fault."""
         wait = self._variable()
-        if wait is None or wait > _LONG_WAIT:
+        if wait is None or wait > self._longest_wait:
             return False
         status = self.data[self.at]
         if status >= 0x80:
@@ -212,7 +301,9 @@ class _Trial:
         two = not 0xC0 <= status < 0xE0
         first, second = self.data[self.at], self.data[self.at + two]
         if first > 0x7F or second > 0x7F:
-            return False
+            if not self._lenient:
+                return False
+            self.bad += 1
         self.at += 1 + two
         if status < 0xA0:
             key = (status & 0xF) << 7 | first
@@ -221,4 +312,6 @@ class _Trial:
             elif key in self._open:
                 self._open.discard(key)
                 self.matched += 1
+            else:
+                self._strays += 1
         return True

@@ -6,17 +6,36 @@ speed: what might be odd is turned away, at the cost of a slower reading, even w
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from notelstm.midi.chunks import END_OF_TRACK
-from notelstm.midi.parsing import decode_text
-from notelstm.midi.salvage import data_bytes
+from notelstm.midi.chunks import END_OF_TRACK, Chunk
+from notelstm.midi.pairing import DRUM_CHANNEL
+from notelstm.midi.parsing import PART, decode_text, parse, percussion
+from notelstm.midi.report import RepairLog
+from notelstm.midi.salvage import Budget, data_bytes
+from notelstm.midi.tempos import Marks
 
-__all__ = ["UnsureError", "healthy_chunks", "screen", "sounding_channels"]
+__all__ = [
+    "Quiet",
+    "UnsureError",
+    "healthy_chunks",
+    "may_steer",
+    "program_changes",
+    "quiet",
+    "screen",
+    "sounding_channels",
+]
 
 _LONG_WAIT: Final = 2**21
+_HEADROOM: Final = 8
+"""How many bytes in front of a line break the event starts that it is in, at most."""
+_WINDOW: Final = 64
 _LOOKED_AT: Final = 50
 _SHARPS: Final = (*range(8), *range(249, 256))
 _MOST_POWER: Final = 6
@@ -67,6 +86,7 @@ def screen(body: bytes) -> str:
     if not rest:
         return name
     numbers = np.frombuffer(rest, dtype=np.uint8)
+    _no_line_breaks(rest, numbers)
     # Whether two bytes over 127 follow each other; it is quicker to ask than to look for them.
     if np.minimum(numbers[1:], numbers[:-1]).max(initial=0) > 0x7F:
         high = numbers > 0x7F
@@ -85,6 +105,107 @@ def screen(body: bytes) -> str:
         if len(chosen) > len(np.unique(chosen)):
             raise UnsureError("a program that may change twice after the first note")
     return name
+
+
+class Quiet(NamedTuple):
+    """A chunk without notes.
+
+    Attributes:
+        marks: Its tempos and metres.
+        channels: The channels that it has programs, pedals or the like for.
+    """
+
+    marks: Marks
+    channels: frozenset[int]
+
+
+@functools.lru_cache(maxsize=16)
+def quiet(body: bytes) -> Quiet:
+    """Read a short chunk without notes event by event; files of one folder often share it.
+
+    Raises:
+        UnsureError: If it is damaged, or says which channels are percussion.
+    """
+    log = RepairLog("repair", "")
+    events = parse(body, Chunk(0, 0, len(body), False), log, Budget(_LONG_WAIT))
+    if log.total:
+        raise UnsureError(log.repairs[0].message)
+    if events.tick >= _LONG_WAIT:
+        raise UnsureError("a wait of more than two million ticks")
+    for code in events.codes:
+        _usual_part(code)
+    statuses = {code >> 16 for code in events.codes}
+    channels = frozenset(status & 0xF for status in statuses if status < PART)
+    return Quiet(Marks(events.tempos, events.meters), channels)
+
+
+def _usual_part(code: int) -> None:
+    """Refuse a message that makes another channel than 10 percussion, or 10 not."""
+    if code >> 16 == PART and (code >> 8 & 0xF == DRUM_CHANNEL) != code & 1:
+        raise UnsureError("percussion on another channel than 10, or none on it")
+
+
+def program_changes(body: bytes, channel: int) -> int:
+    """How often a chunk changes the program of a channel, at most."""
+    status = 0xC0 | channel
+    if status not in body:
+        return 0
+    return len(_PROGRAM[channel].findall(body))
+
+
+def may_steer(body: bytes, channels: Iterable[int], *, pedals: bool) -> bool:
+    """Whether a chunk may have programs, pedals or the like for one of some channels.
+
+    Args:
+        body: The chunk's events.
+        channels: 0 to 15.
+        pedals: Whether pedals matter.
+    """
+    controls = _PEDALS if pedals else _CONTROLS
+    return any(
+        (0xC0 | c in body and _PROGRAM[c].search(body))
+        or (0xB0 | c in body and controls[c].search(body))
+        for c in channels
+    )
+
+
+# A status follows the last byte of a wait, which is below 128; a byte right after a status and its
+# two data bytes is the first one of a wait.
+_STATUS: Final = rb"(?<=[\x00-\x7f])(?<![\x80-\xbf\xe0-\xef][\x00-\x7f][\x00-\x7f])"
+_PROGRAM: Final = tuple(
+    re.compile(_STATUS + re.escape(bytes([0xC0 | c])) + rb"[\x00-\x7f]") for c in range(16)
+)
+_RUN: Final = rb"(?:[\x00-\x7f]{2}[\x80-\xff]{0,3}[\x00-\x7f])*?"
+"""Controllers before the one that is looked for, which has the same status."""
+_CONTROLS, _PEDALS = (
+    tuple(
+        re.compile(_STATUS + re.escape(bytes([0xB0 | c])) + _RUN + numbers + rb"[\x00-\x7f]")
+        for c in range(16)
+    )
+    for numbers in (rb"[\x00\x78-\x7f]", rb"[\x00\x40\x78-\x7f]")
+)
+_PLAIN: Final = re.compile(
+    rb"(?:[\x80-\xff]{0,3}[\x00-\x7f]"
+    rb"(?:[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}|[\xc0-\xdf][\x00-\x7f])){6}"
+)
+"""Six channel messages that all give their status."""
+
+
+def _is_plain(events: bytes) -> bool:
+    """Whether messages that give their status start at one of the first bytes."""
+    return any(_PLAIN.match(events, begin) for begin in range(_HEADROOM + 1))
+
+
+def _no_line_breaks(rest: bytes | memoryview, numbers: NDArray[np.uint8]) -> None:
+    """Refuse events which all give their status only without a CR LF.
+
+    Between events without statuses it could not be told.
+    """
+    for at in np.flatnonzero((numbers[:-1] == 0x0D) & (numbers[1:] == 0x0A)).tolist():
+        begin, stop = max(at - _HEADROOM, 0), at + _WINDOW
+        without = bytes(rest[begin:at]) + bytes(rest[at + 2 : stop])
+        if _is_plain(without) and not _is_plain(bytes(rest[begin:stop])):
+            raise UnsureError("a CR LF that may not be meant")
 
 
 def sounding_channels(body: bytes) -> list[int]:
@@ -121,6 +242,7 @@ def _first_note(body: bytes, names: list[str]) -> int:
         elif status == 0xF0:
             size, start = _variable(body, at)
             at, status = start + size, 0
+            _usual_part(percussion(body[start:at]) or 0)
             if at > len(body):
                 raise UnsureError("a system exclusive message that is longer than its chunk")
         elif not 0x80 <= status < 0xF0:

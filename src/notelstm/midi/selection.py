@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,12 +20,13 @@ from notelstm.notes import BeatMap, Notes
 __all__ = ["RawNotes", "refuse", "select"]
 
 _NAMED_TRACKS: Final = 8
-"""How many tracks an error message tells of."""
+_NAMED_RULES: Final = 3
+"""How many tracks and kinds of repairs an error message lists."""
 
 _READ_BY: Final = {
-    "zero_length": ("have no length", 'zero_length="keep"'),
-    "hanging": ("never end", 'hanging="end"'),
-    "on_error": ("are in damaged chunks", 'on_error="repair"'),
+    "zero_length": ("without length", 'zero_length="keep"'),
+    "hanging": ("that nothing ends", 'hanging="end"'),
+    "on_error": ("in damaged chunks", 'on_error="repair"'),
 }
 """What a reader leaves out, and the setting that reads it."""
 
@@ -81,8 +84,7 @@ def refuse(reader: str, policy: ReadPolicy, cannot: Iterable[tuple[str, object]]
     for name, value in cannot:
         if getattr(policy, name) == value:
             raise MidiError(
-                f"the reader {reader!r} reads only by policies that it can serve",
-                got=f"{name}={value!r}, for which it has no means",
+                f"the reader {reader!r} does not support {name}={value!r}",
                 hint='use reader="auto", which serves every policy',
             )
 
@@ -109,9 +111,10 @@ def select(
     picked = raw
     if len(chosen) < len(raw.tracks):
         picked = raw.at(np.isin(raw.track, [track.number for track in chosen]))
+    size = picked.start.size
     picked = _within(picked, policy.max_seconds, log)
     if not picked.start.size:
-        raise _nothing(raw, policy, log.where)
+        raise _nothing(raw, policy, log, late=int(size))
     notes = _notes(picked, policy.ties)
     everywhere = None in log.chunks
     damaged = [t.number for t in chosen if everywhere or t.chunk in log.chunks]
@@ -201,25 +204,64 @@ def _in_order(raw: RawNotes) -> bool:
     return bool(((start[ties] == start[after]) & (pitch[ties] < pitch[after])).all())
 
 
-def _nothing(raw: RawNotes, policy: ReadPolicy, where: str) -> NoNotesError:
-    """The error for a file without notes to read: what it has, and what would read it."""
+def _nothing(raw: RawNotes, policy: ReadPolicy, log: RepairLog, late: int) -> NoNotesError:
+    """The error for a file without notes to read: what it has, and which policy would read it.
+
+    Args:
+        raw: All notes of the file.
+        policy: Which of them were to be read.
+        log: What was repaired, and what was lost.
+        late: How many of the chosen notes start after `max_seconds`.
+    """
     tracks = raw.tracks
-    told = [
+    found = [
         f"track {t.number} ({t.name or 'no name'}, "
         + ("drums" if t.drum else f"program {t.program}")
-        + f"): {t.notes} notes"
+        + f"): {_count(t.notes, 'note')}"
         for t in tracks[:_NAMED_TRACKS]
     ]
     if len(tracks) > _NAMED_TRACKS:
-        told.append(f"{len(tracks) - _NAMED_TRACKS} tracks more")
-    told += [f"{count} notes that {_READ_BY[name][0]}" for name, count in raw.left_out.items()]
-    fixes = [f"{name}=()" for name in ("programs", "names") if getattr(policy, name)]
-    if not policy.drums and any(track.drum for track in tracks):
-        fixes.append("drums=True")
-    fixes += [_READ_BY[name][1] for name in raw.left_out]
+        found.append(f"{_count(len(tracks) - _NAMED_TRACKS, 'more track')}")
+    found += [f"{_count(n, 'note')} {_READ_BY[name][0]}" for name, n in raw.left_out.items()]
+    if late:
+        found.append(f"{_count(late, 'note')} after max_seconds")
+    if log.total:
+        rules = dict.fromkeys(repair.rule for repair in log.repairs)
+        more = ", ..." if len(rules) > _NAMED_RULES else ""
+        kinds = ", ".join(list(rules)[:_NAMED_RULES]) + more
+        found.append(f"{_count(log.total, 'repair')} ({kinds})")
+    if log.lost > late:
+        found.append(f"{_count(log.lost - late, 'note')} lost to damage")
+    there = bool(tracks or raw.left_out)
+    problem = "no notes that the policy reads" if there else "no notes in the file"
+    fixes = _fixes(raw, policy, late)
     return NoNotesError(
-        "a file has notes that the policy reads",
-        got=f"none; it has {'; '.join(told)}" if told else "a file without notes",
-        where=where,
-        hint=f"read it with {' or '.join(fixes)}" if told and fixes else "leave this file out",
+        f"{problem}; it has {'; '.join(found)}" if found else problem,
+        where=log.where,
+        hint=f"read it with {fixes}" if fixes else "leave this file out",
     )
+
+
+def _fixes(raw: RawNotes, policy: ReadPolicy, late: int) -> str:
+    """The settings with which notes would be read, in words; "" for none."""
+    fixes = [_READ_BY[name][1] for name in raw.left_out]
+    if late:
+        return f"max_seconds={math.ceil(raw.start.max())}"
+    looser: dict[str, Any] = {n: () for n in ("programs", "names") if getattr(policy, n)}
+    if not policy.drums:
+        looser["drums"] = True
+    alone = {
+        name: value
+        for name, value in looser.items()
+        if _choose(raw.tracks, dataclasses.replace(policy, **{name: value}))[0]
+    }
+    together = [f"{name}={value!r}" for name, value in (alone or looser).items()]
+    if alone:
+        return " or ".join(together + fixes)
+    if raw.tracks and _choose(raw.tracks, dataclasses.replace(policy, **looser))[0]:
+        fixes.insert(0, " and ".join(together))
+    return " or ".join(fixes)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

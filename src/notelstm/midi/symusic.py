@@ -1,6 +1,6 @@
 """symusic, the fast reader, held to pretty_midi's notes.
 
-symusic says nothing of what it mends or drops, pairs notes in its own way and does not tell
+symusic does not report what it mends or drops, pairs notes in its own way and does not give
 channels. So each track chunk is given to it alone, followed by a *coda* long after its end: a
 note-off for every pitch, which shows the notes that never end, then a note on each channel, which
 shows the channel and the program that it has at the end. symusic gives ticks; the times are worked
@@ -9,7 +9,6 @@ out here. A file that it cannot be trusted with is refused, for the tolerant rea
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, final
@@ -19,13 +18,22 @@ from numpy.typing import NDArray
 
 from notelstm.errors import MidiError, MissingExtraError
 from notelstm.midi.chunks import END_OF_TRACK
-from notelstm.midi.pedal import SUSTAIN, extend
+from notelstm.midi.parsing import ALL_SOUND_OFF, BANK, NOTES_OFF, RESET_CONTROLLERS, SUSTAIN
+from notelstm.midi.pedal import Pedal, extend, is_order_needed
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
-from notelstm.midi.screening import UnsureError, healthy_chunks, screen, sounding_channels
+from notelstm.midi.screening import (
+    UnsureError,
+    healthy_chunks,
+    may_steer,
+    program_changes,
+    quiet,
+    screen,
+    sounding_channels,
+)
 from notelstm.midi.selection import RawNotes, refuse, select
-from notelstm.midi.ticks import TickMap
-from notelstm.notes import BeatMap, Notes
+from notelstm.midi.tempos import Marks, tempo_maps
+from notelstm.notes import Notes
 
 __all__ = ["SymusicReader"]
 
@@ -33,6 +41,9 @@ _NAME: Final = "symusic"
 _MOST_TICKS: Final = 10_000_000
 _LATE: Final = 2**24
 """How many ticks after the end of a chunk its coda comes."""
+
+_KITS: Final = 120
+"""From this bank on some make a channel percussion or melodic: 120, 121 (GM2), 126, 127 (XG)."""
 
 _SHORT: Final = 1000
 """How many bytes a chunk without notes has at most to be remembered."""
@@ -62,11 +73,20 @@ class _Track(NamedTuple):
     zero_length: int
 
 
-class _Marks(NamedTuple):
-    """Where a chunk sets the tempo and the metre, in ticks."""
+class _Loud(NamedTuple):
+    """A chunk with notes.
 
-    tempos: Sequence[tuple[int, int]]
-    meters: Sequence[tuple[int, int, int]]
+    Attributes:
+        body: Its events.
+        programs: The program at its end of each channel on which it may have notes.
+        tracks: Its tracks, in the order in which their first notes end.
+        steered: Whether it moves pedals or ends all notes of a channel.
+    """
+
+    body: bytes
+    programs: dict[int, int]
+    tracks: list[_Track]
+    steered: bool
 
 
 @final
@@ -91,35 +111,40 @@ class SymusicReader:
             MissingExtraError: If symusic is not installed.
         """
         refuse(_NAME, policy, [("ties", "file"), ("velocity_zero", "note")])
+        log = RepairLog(policy.on_error, where)
         try:
-            raw = _raw(data, policy)
+            raw = _raw(data, policy, log)
         except UnsureError as unsure:
             raise MidiError(
-                "symusic is given only files without fault or oddity",
-                got=str(unsure),
+                f"symusic may misread the file: {unsure}",
                 where=where,
-                hint='read it with reader="auto", which repairs what is broken',
+                hint='read it with reader="auto", which uses the tolerant reader for such files',
             ) from unsure
-        return select(raw, policy, RepairLog(policy.on_error, where), _NAME)
+        return select(raw, policy, log, _NAME)
 
 
-def _raw(data: bytes, policy: ReadPolicy) -> RawNotes:
+def _raw(data: bytes, policy: ReadPolicy, log: RepairLog) -> RawNotes:
     """All notes of a healthy file."""
     resolution, bodies = healthy_chunks(data)
     division = data[12:14]
     tracks: list[_Track] = []
     infos: list[TrackInfo] = []
-    marks: list[_Marks] = []
+    marks: list[Marks] = []
+    loud: list[_Loud] = []
+    steered: set[int] = set()
     zero_length = 0
     for chunk, body in enumerate(bodies):
         channels = sounding_channels(body)
         if not channels and len(body) <= _SHORT:
-            marks.append(_marks_of(division, body))
+            found = quiet(body)
+            marks.append(found.marks)
+            steered |= found.channels
             continue
         name = screen(body)
         score = _score(division, body, channels)
         marks.append(_marks(score))
-        for track in _tracks(score, policy):
+        loud.append(_loud(body, score, policy))
+        for track in loud[-1].tracks:
             zero_length += track.zero_length
             if len(track.start):
                 info = TrackInfo(
@@ -133,17 +158,25 @@ def _raw(data: bytes, policy: ReadPolicy) -> RawNotes:
                 )
                 infos.append(info)
                 tracks.append(track)
-    ticks, beats = _times(resolution, marks if policy.tempos == "all" else marks[:1])
+    _check_channels(loud, steered, pedals=policy.pedal == "extend")
+    ticks, beats = tempo_maps(resolution, marks, policy, log)
     return RawNotes(
         start=ticks.seconds_at(_column([track.start for track in tracks])),
         end=ticks.seconds_at(_column([track.end for track in tracks])),
         pitch=_column([track.pitch for track in tracks]),
         velocity=_column([track.velocity for track in tracks]),
-        track=np.repeat(np.arange(len(infos)), [info.notes for info in infos]),
+        track=_numbers([info.notes for info in infos]),
         tracks=tuple(infos),
         beats=beats,
         left_out={"zero_length": zero_length} if zero_length else {},
     )
+
+
+def _numbers(counts: Sequence[int]) -> NDArray[np.int64]:
+    """The number of each note's track, of which there is often only one."""
+    if len(counts) == 1:
+        return np.zeros(counts[0], dtype=np.int64)
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def _column(parts: Sequence[_Ints]) -> _Ints:
@@ -159,7 +192,8 @@ def _score(division: bytes, body: bytes, channels: Sequence[int]) -> Any:
         from symusic import Score
     except ImportError as error:
         raise MissingExtraError(
-            "the reader 'symusic' needs symusic", got=str(error), hint="run pip install symusic"
+            "the reader 'symusic' needs the package symusic, which is not installed",
+            hint="run pip install symusic",
         ) from error
     coda = b"".join(_CODAS[channel] for channel in channels)
     if coda:
@@ -174,18 +208,66 @@ def _score(division: bytes, body: bytes, channels: Sequence[int]) -> Any:
         raise UnsureError(f"what symusic cannot read: {error}") from error
 
 
-def _tracks(score: Any, policy: ReadPolicy) -> list[_Track]:
-    """The tracks of a chunk, in the order in which their first notes end."""
-    found = []
-    steered = []
+def _check_channels(loud: Sequence[_Loud], steered: set[int], *, pedals: bool) -> None:
+    """Refuse files in which a chunk steers, or may steer, notes of another chunk."""
+    if len(loud) == 1 and not steered:
+        return
+    for number, chunk in enumerate(loud):
+        if not steered.isdisjoint(chunk.programs):
+            raise UnsureError("programs or pedals in another chunk than their notes")
+        others = [*loud[:number], *loud[number + 1 :]]
+        elsewhere = {channel for other in others for channel in other.programs}
+        if may_steer(chunk.body, elsewhere - chunk.programs.keys(), pedals=pedals):
+            raise UnsureError("what may be programs or pedals in another chunk than their notes")
+        for channel in elsewhere & chunk.programs.keys():
+            program = chunk.programs[channel]
+            same = {other.programs.get(channel, program) for other in others}
+            if chunk.steered or same != {program} or program_changes(chunk.body, channel) > 1:
+                raise UnsureError("several chunks on one channel")
+
+
+def _loud(body: bytes, score: Any, policy: ReadPolicy) -> _Loud:
+    """The tracks of a chunk with notes."""
+    found: list[tuple[int, _Track]] = []
+    controls = []
+    programs = {}
     for number, track in enumerate(score.tracks):
-        if len(notes := track.notes) and not _only_coda(notes):
-            played = _track(notes, track, policy)
-            if played.zero_length or len(played.start):
-                found.append((number, played))
-        if policy.pedal == "extend" and len(track.controls):
-            steered.append((number, track.controls))
-    found = _pedalled(found, steered) if steered and found else found
+        if len(notes := track.notes):
+            last = notes[-1]
+            programs[last.velocity - 1] = track.program
+            if not _only_coda(notes):
+                played = _track(notes, track, policy)
+                if played.zero_length or len(played.start):
+                    found.append((number, played))
+        if len(track.controls):
+            controls.append((number, track.controls.numpy()))
+    steered = _check_controls([table for _, table in controls], [track for _, track in found])
+    if policy.pedal == "extend" and controls:
+        steered = True
+        found = _pedalled(found, controls) if found else found
+    return _Loud(body, programs, _in_order(found), steered)
+
+
+def _check_controls(tables: Sequence[Any], tracks: Sequence[_Track]) -> bool:
+    """Refuse a chunk whose controllers do what symusic does not; whether any bear on notes."""
+    steered = False
+    for table in tables:
+        number = table["number"]
+        if number.max() < ALL_SOUND_OFF and number.min() > BANK:
+            continue
+        if ((number == BANK) & (table["value"] >= _KITS)).any():
+            raise UnsureError("banks of percussion")
+        ends = table["time"][np.isin(number, NOTES_OFF)]
+        steered |= bool(ends.size)
+        for track in tracks if ends.size else ():
+            k = np.searchsorted(ends, track.start)
+            if (ends[np.minimum(k, len(ends) - 1)][k < len(ends)] < track.end[k < len(ends)]).any():
+                raise UnsureError("a message that ends all notes of a channel while some sound")
+    return steered
+
+
+def _in_order(found: Sequence[tuple[int, _Track]]) -> list[_Track]:
+    """Tracks in the order in which their first notes end."""
     firsts = {int(track.end.min()): track for _, track in found if len(track.start)}
     silent = [track for _, track in found if not len(track.start)]
     if len(firsts) + len(silent) < len(found):
@@ -251,15 +333,19 @@ def _pedalled(
     """A chunk's only track under its sustain pedal; both with their numbers."""
     if [number for number, _ in found] != [number for number, _ in steered] or len(found) > 1:
         raise UnsureError("pedals of several tracks in one chunk")
-    (number, track), table = found[0], steered[0][1].numpy()
+    (number, track), table = found[0], steered[0][1]
+    if np.isin(table["number"], (ALL_SOUND_OFF, RESET_CONTROLLERS)).any():
+        raise UnsureError("pedals that are reset")
     moved = table["number"] == SUSTAIN
-    pedals = {0: (table["time"][moved], table["value"][moved])}
+    pedal = Pedal(table["time"][moved], table["value"][moved])
+    if is_order_needed(track.end, pedal):
+        raise UnsureError("a pedal that is moved as a note ends")
     group = np.zeros(len(track.start), dtype=np.int64)
-    end = extend(track.start, track.end, track.pitch, group, pedals)
+    end = extend(track.start, track.end, track.pitch, group, {0: pedal})
     return [(number, track._replace(end=end))]
 
 
-def _marks(score: Any) -> _Marks:
+def _marks(score: Any) -> Marks:
     """The tempos and metres of a chunk."""
     tempos = [(t.time, t.mspq) for t in score.tempos]
     meters = [(m.time, m.numerator, m.denominator) for m in score.time_signatures]
@@ -267,31 +353,4 @@ def _marks(score: Any) -> _Marks:
         # symusic does not keep the order of many on one tick, of which the last counts.
         if len({mark[0] for mark in marks}) < len(marks):
             raise UnsureError("several tempos or metres on one tick")
-    return _Marks(tempos, meters)
-
-
-@functools.lru_cache(maxsize=16)
-def _marks_of(division: bytes, body: bytes) -> _Marks:
-    """Those of a short chunk without notes; files of one folder often share it."""
-    screen(body)
-    return _marks(_score(division, body, ()))
-
-
-def _times(resolution: int, marks: Sequence[_Marks]) -> tuple[TickMap, BeatMap]:
-    """The file's tick map and beat map."""
-    tempos = [tempo for chunk in marks for tempo in chunk.tempos]
-    meters = [meter for chunk in marks for meter in chunk.meters]
-    if len(marks) > 1:
-        tempos.sort(key=lambda tempo: tempo[0])
-        meters.sort(key=lambda meter: meter[0])
-    return _maps(resolution, tuple(tempos), tuple(meters))
-
-
-@functools.lru_cache(maxsize=16)
-def _maps(
-    resolution: int, tempos: tuple[tuple[int, int], ...], meters: tuple[tuple[int, int, int], ...]
-) -> tuple[TickMap, BeatMap]:
-    """Files of one folder often share tempo and metre: those of the last few are kept."""
-    ticks = TickMap.from_tempos(resolution, [t for t, _ in tempos], [m for _, m in tempos])
-    columns = list(zip(*meters, strict=True)) or [(), (), ()]
-    return ticks, ticks.beat_map(*columns)
+    return Marks(tempos, meters)

@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from notelstm.notes import BeatMap
 
-__all__ = ["DEFAULT_TEMPO", "TickMap", "fine_resolution"]
+__all__ = ["DEFAULT_TEMPO", "LAST_TICK", "TickMap", "fine_resolution"]
 
 DEFAULT_TEMPO: Final = 500_000
 """Microseconds to a quarter note where a file says nothing: 120 quarter notes per minute."""
 
 _LONGEST_TEMPO: Final = 2**24 - 1
 
-_MOST_TICKS: Final = 10_000_000
-"""pretty_midi refuses files with later ticks."""
+LAST_TICK: Final = 9_999_998
+"""The latest tick that pretty_midi reads, which refuses files of 10,000,000 ticks, less one."""
 
 _RESOLUTIONS: Final = (9600, 4800, 1920, 960)
 
@@ -33,12 +33,12 @@ def fine_resolution(beats: float) -> int:
     """The finest of the common resolutions with which every reader can read a piece.
 
     Args:
-        beats: The length of the piece, quarter notes.
+        beats: The length of the piece, its tempo changes included, quarter notes.
 
     Returns:
         Ticks to a quarter note: 9600 to 960, or 480 where the piece is very long.
     """
-    return next((r for r in _RESOLUTIONS if beats * r < _MOST_TICKS), 480)
+    return next((r for r in _RESOLUTIONS if beats * r <= LAST_TICK), 480)
 
 
 @final

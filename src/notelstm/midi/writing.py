@@ -2,37 +2,110 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, TypeAlias, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from notelstm.errors import ConfigError, MidiError
 from notelstm.files import written_whole
 from notelstm.midi.programs import Instrument, instruments_of
-from notelstm.midi.ticks import TickMap, fine_resolution
+from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import BeatMap, Notes
 
-__all__ = ["midi_bytes", "write_midi"]
+__all__ = ["WriteReport", "midi_bytes", "midi_bytes_with_report", "write_midi"]
 
 WriteOverlaps: TypeAlias = Literal["refuse", "trim"]
 Short: TypeAlias = Literal["refuse", "lengthen"]
+ManyInstruments: TypeAlias = Literal["ports", "refuse"]
 
 _MOST_TICKS: Final = 2**40
 
+_LONGEST_WAIT: Final = 2**28 - 1
+"""Ticks, the most that four bytes can hold."""
+
 _DRUM_CHANNEL: Final = 9
 _MELODIC_CHANNELS: Final = (*range(9), *range(10, 16))
+_MOST_PORTS: Final = 128
+_SLOWEST: Final = 60e6 / (2**24 - 1)
+_FASTEST: Final = 60e6
+
+_log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class WriteReport:
+    """The changes made so that a MIDI file can hold the notes.
+
+    Attributes:
+        notes: Notes in the file.
+        trimmed: Notes that end where the next note of their pitch starts.
+        dropped: Notes that start together with a longer one of their pitch and instrument, and are
+            not in the file.
+        lengthened: Notes that were shorter than a tick and last one tick.
+        left_out: Tempo and time signature changes after the last note that are too late for
+            pretty_midi to read, and are not in the file.
+        ports: MIDI ports that the instruments are spread over; 0 without notes.
+    """
+
+    notes: int
+    trimmed: int = 0
+    dropped: int = 0
+    lengthened: int = 0
+    left_out: int = 0
+    ports: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file differs from the notes by more than rounding to ticks."""
+        return bool(self.trimmed or self.dropped or self.lengthened or self.left_out)
+
+    @override
+    def __str__(self) -> str:
+        """The changes in a line, ``"no changes"`` if there are none."""
+        given = self.notes + self.dropped
+        parts = [
+            f"{count} of {given} notes {what}"
+            for count, what in (
+                (self.trimmed, "end where the next note of their pitch starts"),
+                (self.dropped, "start together with another of their pitch and are left out"),
+                (self.lengthened, "were too short and last one tick"),
+            )
+            if count
+        ]
+        if self.left_out:
+            parts.append(f"{self.left_out} tempo or time signature changes after the end left out")
+        return "; ".join(parts) or "no changes"
 
 
 class _Played(NamedTuple):
-    """(N,) columns of what one instrument plays, in ticks."""
+    """(N,) columns of the notes of one instrument, in ticks, and the counts of what was changed."""
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
     pitch: NDArray[np.int64]
     velocity: NDArray[np.int64]
+    trimmed: int = 0
+    dropped: int = 0
+    lengthened: int = 0
+
+
+class _Place(NamedTuple):
+    """Where an instrument is written.
+
+    Attributes:
+        port: MIDI port, from 0.
+        channel: MIDI channel, from 0.
+    """
+
+    port: int
+    channel: int
 
 
 def write_midi(
@@ -42,26 +115,37 @@ def write_midi(
     program: str | int | None = None,
     overlaps: WriteOverlaps = "trim",
     short: Short = "refuse",
+    many_instruments: ManyInstruments = "ports",
     ticks_per_beat: int | None = None,
     tempo: float | None = None,
-) -> None:
+    text: str = "",
+) -> WriteReport:
     """Write notes as a MIDI file; read again, they are the same within half a tick.
+
+    Where notes have to be changed, a warning says how many.
 
     Args:
         notes: The piece.
         path: Where to write; an existing file is replaced, whole or not at all.
-        program: General MIDI name or number for all notes; None for the notes' own programs and
-            percussion, and "Acoustic Grand Piano" where they have none.
-        overlaps: Notes of one pitch that sound at the same time on one channel, which MIDI cannot
-            tell apart: ``"trim"``, as a key is let go before it is struck again: a note ends where
-            the next one of its pitch starts, and of notes that start together the longest stays;
-            or ``"refuse"`` them.
+        program: General MIDI name or number for all notes but percussion; None for the notes' own
+            programs, and "Acoustic Grand Piano" where they have none.
+        overlaps: Notes of one pitch and instrument that sound at the same time, which MIDI cannot
+            tell apart: ``"trim"`` ends a note where the next one of its pitch starts, and keeps
+            the longest of notes that start together; ``"refuse"`` raises an error.
         short: Notes that start and end on the same tick, which MIDI readers drop: ``"refuse"``
             them, or ``"lengthen"`` them to one tick.
+        many_instruments: More instruments than a MIDI port has channels, which are 15 and one for
+            percussion: ``"ports"`` gives the others the channels of further ports (meta event
+            0x21), so that no two instruments share a channel; ``"refuse"`` raises an error. An
+            instrument is the notes of one track, program and kind (percussion or not).
         ticks_per_beat: Resolution, 1 to 32767; None for the finest that other readers can read,
             9600 for pieces under 500 s at 120 quarter notes per minute.
         tempo: Quarter notes per minute; None for the notes' own tempo and metre map, and 120 where
             they have none.
+        text: A text event at the start of the file.
+
+    Returns:
+        How many notes were changed and how.
 
     Raises:
         MidiError: If notes overlap or are too short and that is refused, or a value cannot be
@@ -69,16 +153,21 @@ def write_midi(
         ConfigError: If a setting cannot have that value.
         OutputError: If the file cannot be written.
     """
-    data = midi_bytes(
+    data, report = midi_bytes_with_report(
         notes,
         program=program,
         overlaps=overlaps,
         short=short,
+        many_instruments=many_instruments,
         ticks_per_beat=ticks_per_beat,
         tempo=tempo,
+        text=text,
     )
     with written_whole(path) as beside:
         beside.write_bytes(data)
+    if report.changed:
+        _log.warning("%s: %s", os.fspath(path), report)
+    return report
 
 
 def midi_bytes(
@@ -87,18 +176,24 @@ def midi_bytes(
     program: str | int | None = None,
     overlaps: WriteOverlaps = "trim",
     short: Short = "refuse",
+    many_instruments: ManyInstruments = "ports",
     ticks_per_beat: int | None = None,
     tempo: float | None = None,
+    text: str = "",
 ) -> bytes:
     """The bytes of the MIDI file that :func:`write_midi` writes.
+
+    Where notes have to be changed, a warning says how many.
 
     Args:
         notes: The piece.
         program: As for :func:`write_midi`.
         overlaps: As for :func:`write_midi`.
         short: As for :func:`write_midi`.
+        many_instruments: As for :func:`write_midi`.
         ticks_per_beat: As for :func:`write_midi`.
         tempo: As for :func:`write_midi`.
+        text: As for :func:`write_midi`.
 
     Returns:
         A Standard MIDI File, format 1: tempo and metre in the first chunk, then a chunk for each
@@ -109,42 +204,149 @@ def midi_bytes(
             held by a MIDI file.
         ConfigError: If a setting cannot have that value.
     """
+    data, report = midi_bytes_with_report(
+        notes,
+        program=program,
+        overlaps=overlaps,
+        short=short,
+        many_instruments=many_instruments,
+        ticks_per_beat=ticks_per_beat,
+        tempo=tempo,
+        text=text,
+    )
+    if report.changed:
+        _log.warning("a MIDI file in memory: %s", report)
+    return data
+
+
+def midi_bytes_with_report(
+    notes: Notes,
+    *,
+    program: str | int | None = None,
+    overlaps: WriteOverlaps = "trim",
+    short: Short = "refuse",
+    many_instruments: ManyInstruments = "ports",
+    ticks_per_beat: int | None = None,
+    tempo: float | None = None,
+    text: str = "",
+) -> tuple[bytes, WriteReport]:
+    """The bytes of a MIDI file, and the changes made to the notes, which are not logged.
+
+    Args:
+        notes: The piece.
+        program: As for :func:`write_midi`.
+        overlaps: As for :func:`write_midi`.
+        short: As for :func:`write_midi`.
+        many_instruments: As for :func:`write_midi`.
+        ticks_per_beat: As for :func:`write_midi`.
+        tempo: As for :func:`write_midi`.
+        text: As for :func:`write_midi`.
+
+    Returns:
+        The file as :func:`midi_bytes` gives it, and how many notes were changed and how.
+
+    Raises:
+        MidiError: If notes overlap or are too short and that is refused, or a value cannot be
+            held by a MIDI file.
+        ConfigError: If a setting cannot have that value.
+    """
     _check_choice("overlaps", overlaps, get_args(WriteOverlaps))
     _check_choice("short", short, get_args(Short))
+    _check_choice("many_instruments", many_instruments, get_args(ManyInstruments))
     beats = _beats_of(notes, tempo)
-    length = float(beats.beats_at(notes.seconds))
+    # Ticks are whole numbers of 64 bits, but a change after the end may be at any time.
+    early = beats.until(max(notes.seconds, float(beats.seconds_at(LAST_TICK))))
     if ticks_per_beat is None:
-        ticks_per_beat = fine_resolution(length)
+        ticks_per_beat = fine_resolution(_length(notes, early))
     if isinstance(ticks_per_beat, bool) or not 1 <= ticks_per_beat <= 32767:
-        raise ConfigError("ticks_per_beat is 1 to 32767", got=repr(ticks_per_beat))
+        raise ConfigError(f"ticks_per_beat {ticks_per_beat!r} is not 1 to 32767")
+    length = float(early.beats_at(notes.seconds))
     if length * ticks_per_beat > _MOST_TICKS:
-        raise MidiError(f"a piece ends within {_MOST_TICKS} ticks", got=f"{length:g} beats")
-    ticks = TickMap.from_beats(ticks_per_beat, beats)
-    chunks = [_conductor(ticks, beats)]
-    melodic = 0
-    for instrument in instruments_of(notes, program):
-        channel = _DRUM_CHANNEL
-        if not instrument.drum:
-            channel = _MELODIC_CHANNELS[melodic % len(_MELODIC_CHANNELS)]
-            melodic += 1
-        played = _fit(notes, instrument, ticks, overlaps, short)
-        chunks.append(_track(played, instrument.program, channel))
+        raise MidiError(
+            f"a piece of {length:g} beats is longer than {_MOST_TICKS} ticks",
+            hint="shorten the piece, or write it with fewer ticks_per_beat",
+        )
+    ticks = TickMap.from_beats(ticks_per_beat, early)
+    last = max(LAST_TICK, int(ticks.ticks_at(notes.seconds)))
+    changes = _conductor(ticks, early)
+    events = [event for event in changes if event[0] <= last]
+    too_late = len(changes) - len(events) + _changes(beats) - _changes(early)
+    instruments = instruments_of(notes, program)
+    places = _places(instruments, many_instruments)
+    fitted = [_fit(notes, instrument, ticks, overlaps, short) for instrument in instruments]
+    ports = 1 + max((place.port for place in places), default=-1)
+    told = [(0, 0, b"\xff\x01" + _sized(text.encode("utf-8", "replace")))] if text else []
+    chunks = [_chunk([*told, *events])]
+    for played, instrument, place in zip(fitted, instruments, places, strict=True):
+        chunks.append(_track(played, instrument.program, place, name_port=ports > 1))
     header = b"MThd" + _number(6, 4) + _number(1, 2) + _number(len(chunks), 2)
-    return header + _number(ticks_per_beat, 2) + b"".join(chunks)
+    report = WriteReport(
+        notes=sum(len(played.start) for played in fitted),
+        trimmed=sum(played.trimmed for played in fitted),
+        dropped=sum(played.dropped for played in fitted),
+        lengthened=sum(played.lengthened for played in fitted),
+        left_out=too_late,
+        ports=ports,
+    )
+    return header + _number(ticks_per_beat, 2) + b"".join(chunks), report
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         wanted = ", ".join(repr(choice) for choice in choices)
-        raise ConfigError(f"{name} is one of {wanted}", got=repr(value))
+        raise ConfigError(f"unknown {name} {value!r}", hint=f"use one of {wanted}")
 
 
 def _beats_of(notes: Notes, tempo: float | None) -> BeatMap:
-    if tempo is None:
-        return notes.beats or BeatMap()
-    if not 4 <= tempo <= 60_000_000:
-        raise ConfigError("tempo is 4 to 60,000,000 quarter notes per minute", got=repr(tempo))
-    return BeatMap(tempi=[tempo])
+    """The tempo map to write."""
+    if tempo is not None:
+        if not 4 <= tempo <= _FASTEST:
+            raise ConfigError(f"tempo {tempo!r} is not 4 to 60,000,000 quarter notes per minute")
+        return BeatMap(tempi=[tempo])
+    beats = notes.beats or BeatMap()
+    bad = np.flatnonzero((beats.tempi < _SLOWEST * (1 - 1e-9)) | (beats.tempi > _FASTEST))
+    if bad.size:
+        raise MidiError(
+            f"a MIDI file cannot hold a tempo of {beats.tempi[bad[0]]:g} quarter notes per minute",
+            where=f"{beats.seconds[bad[0]]:g} s",
+            hint="use tempos from 3.58 to 60,000,000",
+        )
+    return beats
+
+
+def _changes(beats: BeatMap) -> int:
+    """How many tempos and time signatures a map has."""
+    return beats.tempi.size + beats.meter_beats.size
+
+
+def _length(notes: Notes, beats: BeatMap) -> float:
+    """Beats to the last event of the file that comes early enough for pretty_midi."""
+    end = float(beats.beats_at(notes.seconds))
+    changes = np.concatenate([beats.beats_at(beats.seconds), beats.meter_beats])
+    # 480 ticks to a beat is the coarsest resolution that is chosen.
+    return float(changes[changes * 480 <= LAST_TICK].max(initial=end))
+
+
+def _places(instruments: Sequence[Instrument], rule: ManyInstruments) -> list[_Place]:
+    """A channel for each instrument alone; further ports where those of one are used up."""
+    melodic, drums, places = 0, 0, []
+    for instrument in instruments:
+        if instrument.drum:
+            places.append(_Place(drums, _DRUM_CHANNEL))
+            drums += 1
+        else:
+            port, number = divmod(melodic, len(_MELODIC_CHANNELS))
+            places.append(_Place(port, _MELODIC_CHANNELS[number]))
+            melodic += 1
+    ports = 1 + max((place.port for place in places), default=0)
+    most = 1 if rule == "refuse" else _MOST_PORTS
+    if ports > most:
+        raise MidiError(
+            f"{melodic} melodic instruments and {drums} of percussion are more than "
+            f"{'a MIDI port has' if most == 1 else f'{most} MIDI ports have'} channels for",
+            hint='write with many_instruments="ports"' if most == 1 else "use fewer tracks",
+        )
+    return places
 
 
 def _fit(
@@ -160,8 +362,8 @@ def _fit(
     if empty.size and short == "refuse":
         i = int(members[empty[0]])
         raise MidiError(
-            "a note lasts at least one tick",
-            got=f"{notes.end[i] - notes.start[i]:g} s at {ticks.ticks_per_beat} ticks per beat",
+            f"a note of {notes.end[i] - notes.start[i]:g} s is shorter than a tick, "
+            f"at {ticks.ticks_per_beat:g} ticks per beat",
             where=f"note {i}, pitch {notes.pitch[i]}, {notes.start[i]:g} s",
             hint='write with short="lengthen", or make the note longer',
         )
@@ -172,24 +374,31 @@ def _fit(
     same = pitch[1:] == pitch[:-1]
     over = np.flatnonzero(same & (start[1:] < end[:-1]))
     if not over.size:
-        return _Played(start, end, pitch, velocity)
+        return _Played(start, end, pitch, velocity, lengthened=empty.size)
     if overlaps == "refuse":
         i, j = int(members[over[0]]), int(members[over[0] + 1])
         raise MidiError(
-            "notes of one pitch on one channel do not overlap",
-            got=f"pitch {notes.pitch[i]} from {notes.start[i]:g} to {notes.end[i]:g} s and again "
-            f"from {notes.start[j]:g} s",
+            f"two notes of pitch {notes.pitch[i]} overlap on one channel: from {notes.start[i]:g} "
+            f"to {notes.end[i]:g} s and again from {notes.start[j]:g} s",
             where=f"notes {i} and {j}",
             hint='write with overlaps="trim", which ends a note where the next one starts',
         )
     following = np.append(np.where(same, start[1:], np.iinfo(np.int64).max), end[-1:])
-    end = np.minimum(end, following)
-    stays = end > start
-    return _Played(start[stays], end[stays], pitch[stays], velocity[stays])
+    cut = np.minimum(end, following)
+    stays = cut > start
+    return _Played(
+        start[stays],
+        cut[stays],
+        pitch[stays],
+        velocity[stays],
+        trimmed=int(np.count_nonzero((cut < end) & stays)),
+        dropped=int(np.count_nonzero(~stays)),
+        lengthened=int(np.count_nonzero(stays & np.isin(members, instrument.notes[empty]))),
+    )
 
 
-def _conductor(ticks: TickMap, beats: BeatMap) -> bytes:
-    """The first chunk: tempos and time signatures."""
+def _conductor(ticks: TickMap, beats: BeatMap) -> list[tuple[int, int, bytes]]:
+    """The events of the first chunk: tempos and time signatures, in order."""
     micros = np.rint(ticks.scales * ticks.ticks_per_beat * 1e6).astype(np.int64)
     events = [
         (tick, 0, b"\xff\x51\x03" + _number(micro, 3))
@@ -201,26 +410,33 @@ def _conductor(ticks: TickMap, beats: BeatMap) -> bytes:
         power = int(lower).bit_length() - 1
         if upper > 255 or lower != 1 << power:
             raise MidiError(
-                "a MIDI time signature is up to 255 over a power of two", got=f"{upper}/{lower}"
+                f"a MIDI file cannot hold a time signature of {upper}/{lower}",
+                hint="use an upper number up to 255, and a lower one that is a power of two",
             )
         meta = b"\xff\x58\x04" + bytes([upper, power, 24, 8])
         events.append((max(round(beat * ticks.ticks_per_beat), 0), 1, meta))
-    return _chunk(sorted(events))
+    # Stable: of several time signatures on one tick the last counts.
+    return sorted(events, key=lambda event: event[:2])
 
 
-def _track(played: _Played, program: int, channel: int) -> bytes:
+def _track(played: _Played, program: int, place: _Place, *, name_port: bool) -> bytes:
     """One instrument's chunk; on a tick, notes end before others start."""
-    start, end, pitch, velocity = (column.tolist() for column in played)
-    on, off = 0x90 | channel, 0x80 | channel
+    start, end, pitch, velocity = (column.tolist() for column in played[:4])
+    on, off = 0x90 | place.channel, 0x80 | place.channel
     ons = [(t, 2, bytes([on, p, v])) for t, p, v in zip(start, pitch, velocity, strict=True)]
     offs = [(t, 1, bytes([off, p, 64])) for t, p in zip(end, pitch, strict=True)]
-    return _chunk(sorted([(0, 0, bytes([0xC0 | channel, program])), *ons, *offs]))
+    head = [(0, 0, b"\xff\x21\x01" + bytes([place.port]))] if name_port else []
+    head.append((0, 0, bytes([0xC0 | place.channel, program])))
+    return _chunk([*head, *sorted([*ons, *offs])])
 
 
 def _chunk(events: Sequence[tuple[int, int, bytes]]) -> bytes:
     """A track chunk of (tick, rank, message), in order."""
     body, now = bytearray(), 0
     for tick, _, message in events:
+        while tick - now > _LONGEST_WAIT:  # an empty text breaks the wait
+            body += _variable(_LONGEST_WAIT) + b"\xff\x01\x00"
+            now += _LONGEST_WAIT
         body += _variable(tick - now) + message
         now = tick
     body += b"\x00\xff\x2f\x00"
@@ -231,14 +447,15 @@ def _number(value: int, size: int) -> bytes:
     return value.to_bytes(size, "big")
 
 
+def _sized(data: bytes) -> bytes:
+    """The data of a meta event, behind its length."""
+    return _variable(len(data)) + data
+
+
 def _variable(value: int) -> bytes:
     """A variable-length quantity."""
-    if value >= 1 << 28:
-        raise MidiError(
-            "events are less than 2**28 ticks apart",
-            got=f"{value} ticks",
-            hint="write with fewer ticks_per_beat, or remove the silence",
-        )
+    if value > _LONGEST_WAIT:
+        raise MidiError(f"a text of {value} bytes is longer than a MIDI file can hold")
     groups = [value & 0x7F]
     while value := value >> 7:
         groups.append(0x80 | value & 0x7F)

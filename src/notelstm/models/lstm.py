@@ -1,4 +1,4 @@
-"""What the LSTM models share: state and context, with the batch on axis 0, and a time head."""
+"""Parts that the LSTM models share: state and context, with the batch on axis 0, and time heads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = [
     "Hidden",
     "LSTMState",
     "check_sizes",
+    "initial_lstm_state",
     "mixture_head",
     "normal_head",
     "run_lstm",
-    "start_lstm",
 ]
 
 _SHORTEST: Final = 0.02
@@ -28,7 +28,7 @@ _LONGEST: Final = 5.0
 
 
 class Hidden(NamedTuple):
-    """What an LSTM knows before a row.
+    """The context of an LSTM before a row.
 
     Attributes:
         hidden: (B, T, H) the last layer's output.
@@ -38,7 +38,7 @@ class Hidden(NamedTuple):
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM carries from row to row, L layers.
+    """The state of an LSTM with L layers.
 
     Attributes:
         h: (B, L, H) outputs.
@@ -57,13 +57,15 @@ def check_sizes(**sizes: int) -> None:
     """
     for name, size in sizes.items():
         if size < 1:
-            raise ConfigError(f"{name} is at least 1", got=f"{size}")
+            raise ConfigError(f"{name} {size} is less than 1")
 
 
-def start_lstm(begin: Tensor, layers: int, batch: int) -> tuple[Hidden, LSTMState]:
-    """The context `begin` (H,) for each lane, and a state of zeros."""
-    hidden = begin.expand(batch, 1, -1)  # (B, 1, H)
-    zeros = begin.new_zeros(batch, layers, begin.shape[0])
+def initial_lstm_state(
+    initial_context: Tensor, layers: int, batch_size: int
+) -> tuple[Hidden, LSTMState]:
+    """The context (H,) repeated for each sequence, and a state of zeros."""
+    hidden = initial_context.expand(batch_size, 1, -1)  # (B, 1, H)
+    zeros = initial_context.new_zeros(batch_size, layers, initial_context.shape[0])
     return Hidden(hidden), LSTMState(zeros, zeros)
 
 
@@ -78,7 +80,7 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, L
 def mixture_head(output: Tensor, field: Field) -> LogisticMixture:
     """A mixture of times from (..., 3 K + 1) outputs, for a continuous field with a least value."""
     components = output.shape[-1] // 3
-    logits, mean, spread = torch.split(output, [components + 1, components, components], dim=-1)
+    logits, mean, scale = torch.split(output, [components + 1, components, components], dim=-1)
     # Before anything is learned the components cover what is usual, so that they stay apart.
     usual = torch.linspace(
         math.log(_SHORTEST), math.log(_LONGEST), components, dtype=mean.dtype, device=mean.device
@@ -86,7 +88,7 @@ def mixture_head(output: Tensor, field: Field) -> LogisticMixture:
     return LogisticMixture(
         logits,
         mean + usual,
-        functional.softplus(spread) + 1e-3,
+        functional.softplus(scale) + 1e-3,
         origin=field.interval.low,
         high=None if field.high is None else torch.full_like(mean[..., 0], field.high),
     )
@@ -94,9 +96,9 @@ def mixture_head(output: Tensor, field: Field) -> LogisticMixture:
 
 def normal_head(output: Tensor, field: Field) -> Normal:
     """A normal distribution from (..., 2) outputs, censored at the bounds of a continuous field."""
-    mean, spread = output.unbind(-1)
+    mean, scale = output.unbind(-1)
     # A floor under sigma keeps the likelihood of a repeated value from running away.
-    sigma = functional.softplus(spread) + 1e-3
+    sigma = functional.softplus(scale) + 1e-3
     return Normal(
         mean,
         sigma,

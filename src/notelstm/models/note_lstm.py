@@ -11,20 +11,26 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, by_name
-from notelstm.models.lean import is_plain, start_of
-from notelstm.models.lean_hearing import Hearing
-from notelstm.models.lean_note import LeanNote
 from notelstm.models.lstm import (
     Hidden,
     LSTMState,
     check_sizes,
+    initial_lstm_state,
     mixture_head,
     normal_head,
     run_lstm,
-    start_lstm,
 )
-from notelstm.models.note_state import NoteContext, NoteState
-from notelstm.models.sounding import AROUND, FEATURES, Sounding, SoundingClock, features
+from notelstm.models.numpy_note_step import NumpyNote, NumpySounding
+from notelstm.models.numpy_step import initial_arrays, is_float32_on_cpu
+from notelstm.models.sounding import (
+    AROUND,
+    FEATURES,
+    NoteContext,
+    NoteState,
+    Sounding,
+    SoundingClock,
+    features,
+)
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction
 
@@ -40,28 +46,29 @@ class NoteLSTM(nn.Module):
     and the fields of the same row that come earlier in the order. Numbers are predicted as censored
     normals, or as mixtures on a logarithmic scale that know a chord from a short step.
 
-    With `sounding` the model also hears: of each pitch, how long it will still sound and how long
-    ago it was struck, followed exactly through the rows. The LSTM and its heads hear what sounds at
-    the onset before; heads that know the step hear what sounds at the onset to come, those that
-    know the pitch as well hear two octaves around it. What is heard is 2 E wide.
+    With `sounding_features` the model has more inputs: for each pitch, how long it will still sound
+    and how long ago it began, computed exactly from the rows. The LSTM and its heads read them at
+    the onset before; heads that know the step read them at the next onset, heads that also know the
+    pitch read the two octaves around it. A linear layer reduces them to 2 E features.
 
     Args:
         fields: Any fields.
-        order: Their names in the order of prediction; None for the order of the columns.
+        field_order: Their names in the order of prediction; None for the order of the columns.
         hidden: H, the LSTM's units.
         layers: LSTM layers.
         embedding: E, the width of each field's embedding.
         head: Width of the heads' hidden layer, None for `hidden`; 0 for linear heads.
-        sounding: Whether the model hears what is sounding. It makes no difference to fields that
-            do not say it: those without one field each of the roles pitch (in classes), step and
-            duration (in one unit).
-        times: How numbers with a least value are predicted: ``"normal"`` or ``"mixture"``.
+        sounding_features: Whether the model reads the sounding notes. It has no effect unless the
+            fields have one field each of the roles pitch (in classes), step and duration (in one
+            unit).
+        time_distribution: The distribution of numbers with a least value: ``"normal"`` or
+            ``"mixture"``.
         components: K, of each mixture.
         dropout: Share of each LSTM layer's outputs that is dropped in training, at least 0 and
             below 1.
 
     Raises:
-        FieldError: If `order` does not name each field once, or a name cannot be a module's.
+        FieldError: If `field_order` does not name each field once, or a name cannot be a module's.
         ConfigError: If a size is less than 1 (`head`: 0), or `dropout` is not a share.
     """
 
@@ -69,39 +76,44 @@ class NoteLSTM(nn.Module):
         self,
         *,
         fields: Sequence[Field],
-        order: Sequence[str] | None = None,
+        field_order: Sequence[str] | None = None,
         hidden: int = 256,
         layers: int = 1,
         embedding: int = 32,
         head: int | None = None,
-        sounding: bool = False,
-        times: Literal["normal", "mixture"] = "normal",
+        sounding_features: bool = False,
+        time_distribution: Literal["normal", "mixture"] = "normal",
         components: int = 8,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         check_sizes(hidden=hidden, layers=layers, embedding=embedding, components=components)
-        if times not in ("normal", "mixture"):
-            raise ConfigError("times are 'normal' or 'mixture'", got=repr(times))
+        if time_distribution not in ("normal", "mixture"):
+            raise ConfigError(
+                f"unknown time distribution {time_distribution!r}", hint="choose normal or mixture"
+            )
         if head is not None and head < 0:
-            raise ConfigError("head is at least 0, or None", got=f"{head}")
+            raise ConfigError(f"head {head} is less than 0")
         if not 0 <= dropout < 1:
-            raise ConfigError("dropout is at least 0 and less than 1", got=f"{dropout}")
+            raise ConfigError(f"dropout {dropout} is not at least 0 and less than 1")
         self._by_name: Final = _named(fields)
         names = list(self._by_name)
-        if order is not None and sorted(order) != sorted(names):
-            raise FieldError("the order names each field once", got=f"{order}", where=f"{names}")
+        if field_order is not None and sorted(field_order) != sorted(names):
+            raise FieldError(
+                f"the field order {tuple(field_order)} does not name each field once",
+                hint=f"order {', '.join(names)}",
+            )
         self.fields: Final = tuple(fields)
-        self.order: Final = tuple(names if order is None else order)
+        self.field_order: Final = tuple(names if field_order is None else field_order)
         self.config: Final[Mapping[str, Any]] = {
             "fields": self.fields,
-            "order": self.order,
+            "field_order": self.field_order,
             "hidden": hidden,
             "layers": layers,
             "embedding": embedding,
             "head": head,
-            "sounding": sounding,
-            "times": times,
+            "sounding_features": sounding_features,
+            "time_distribution": time_distribution,
             "components": components,
             "dropout": dropout,
         }
@@ -111,70 +123,72 @@ class NoteLSTM(nn.Module):
                 for f in self.fields
             }
         )
-        heard = 2 * embedding  # S; wider ones cost more time than they earn
-        self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding else None
-        self.hear: nn.ModuleDict = nn.ModuleDict()
+        width_of_features = 2 * embedding  # S; wider ones cost more time than they earn
+        self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding_features else None
+        self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
         inputs, known = embedding * len(names), hidden
         if self.clock is not None:
-            for at in {"before": 0, **dict.fromkeys(map(self._place, self.order))}:
+            for at in {"before": 0, **dict.fromkeys(map(self._place, self.field_order))}:
                 pitches = AROUND if at == "around" else self.clock.pitches
-                self.hear[at] = nn.Linear(FEATURES * pitches, heard)
-            inputs, known = inputs + heard, known + heard
+                self.sounding_layers[at] = nn.Linear(FEATURES * pitches, width_of_features)
+            inputs, known = inputs + width_of_features, known + width_of_features
         self.lstm: nn.LSTM = nn.LSTM(
             inputs, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
         self.dropout: nn.Dropout = nn.Dropout(dropout)
         self._mixed: Final = {
-            f.name for f in self.fields if times == "mixture" and f.low is not None
+            f.name for f in self.fields if time_distribution == "mixture" and f.low is not None
         }
         width = hidden if head is None else head
         self.heads: nn.ModuleDict = nn.ModuleDict(
             {
                 name: _head(known + embedding * i, width, self._outputs(name, components))
-                for i, name in enumerate(self.order)
+                for i, name in enumerate(self.field_order)
             }
         )
-        self.begin: nn.Parameter = nn.Parameter(torch.zeros(hidden))
+        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden))
 
     def _outputs(self, field: str, components: int) -> int:
         """How many numbers the head of a field gives."""
         return self._by_name[field].classes or (3 * components + 1 if field in self._mixed else 2)
 
     def _place(self, field: str) -> str:
-        """What the head of a field hears, by the fields it knows: a name in `hear`."""
-        clock, earlier = self._clock, self.order[: self.order.index(field)]
+        """The name in `sounding_layers` of the features that the head of a field reads."""
+        clock, earlier = self._clock, self.field_order[: self.field_order.index(field)]
         if clock.step not in earlier:
             return "before"
         return "around" if clock.pitch in earlier else "there"
 
     @property
     def _clock(self) -> SoundingClock:
-        """The clock of a model that hears."""
+        """The clock of a model with sounding-note features."""
         return cast(SoundingClock, self.clock)
 
-    def start(self, batch: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
+    def initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
         """The trained context before the first row, and a state of zeros and silence."""
-        context, state = start_lstm(self.begin, self.lstm.num_layers, batch)
+        context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
             return context, state
-        silence = self.clock.start(batch)  # (B, P)
+        silence = self.clock.initial_state(batch_size)  # (B, P)
         before = Sounding(*(times.unsqueeze(1) for times in silence))  # (B, 1, P)
-        heard = self._heard("before", before)  # (B, 1, S)
-        return NoteContext(context.hidden, heard, before), NoteState(state, silence)
+        read = self._features("before", before)  # (B, 1, S)
+        return NoteContext(context.hidden, read, before), NoteState(state, silence)
 
-    def _heard(self, at: str, sounding: Sounding) -> Tensor:
-        """(..., S) of what is sounding."""
-        heard: Tensor = self.hear[at](features(sounding).to(self.begin))
-        return heard
+    def _features(self, at: str, sounding: Sounding) -> Tensor:
+        """(..., S) the sounding-note features at a place."""
+        read: Tensor = self.sounding_layers[at](features(sounding).to(self.initial_context))
+        return read
 
-    def _heard_by(self, field: str, context: NoteContext, known: Mapping[str, Tensor]) -> Tensor:
-        """(..., S) what the head of a field hears."""
+    def _features_for(
+        self, field: str, context: NoteContext, known: Mapping[str, Tensor]
+    ) -> Tensor:
+        """(..., S) the features of the head of a field."""
         place, sounding = self._place(field), context.sounding
         if place == "before":
-            return context.heard
+            return context.features
         if place == "around":
             sounding = sounding.around(known[self._clock.pitch].long())
-        return self._heard(place, sounding.later(self._clock.wait(known[self._clock.step])))
+        return self._features(place, sounding.later(self._clock.wait(known[self._clock.step])))
 
     def _embedded(self, name: str, entries: Tensor) -> Tensor:
         """(..., E) from (...) class ids or numbers."""
@@ -182,7 +196,7 @@ class NoteLSTM(nn.Module):
             inputs = entries.long()
         else:
             size = torch.log1p(10 * entries.abs()).unsqueeze(-1)
-            inputs = torch.copysign(size, entries.unsqueeze(-1)).to(self.begin)
+            inputs = torch.copysign(size, entries.unsqueeze(-1)).to(self.initial_context)
         embedded: Tensor = self.embed[name](inputs)
         return embedded
 
@@ -196,20 +210,20 @@ class NoteLSTM(nn.Module):
             context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
         sounding = self._clock.forward(rows, state.sounding)  # (B, T, P)
-        heard = self._heard("before", sounding)  # (B, T, S)
-        context, lstm = run_lstm(self.lstm, torch.cat([*columns, heard], dim=-1), state.lstm)
+        read = self._features("before", sounding)  # (B, T, S)
+        context, lstm = run_lstm(self.lstm, torch.cat([*columns, read], dim=-1), state.lstm)
         last = Sounding(*(times[:, -1] for times in sounding))
         hidden = self.dropout(context.hidden)  # (B, T, H)
-        return NoteContext(hidden, heard, sounding), NoteState(lstm, last)
+        return NoteContext(hidden, read, sounding), NoteState(lstm, last)
 
     def predict(
         self, field: str, context: Hidden | NoteContext, known: Mapping[str, Tensor]
     ) -> Prediction:
         """Predict one field given those that come earlier in the order."""
-        earlier = self.order[: self.order.index(field)]
+        earlier = self.field_order[: self.field_order.index(field)]
         inputs = [context.hidden, *(self._embedded(name, known[name]) for name in earlier)]
         if isinstance(context, NoteContext):
-            inputs.append(self._heard_by(field, context, known))
+            inputs.append(self._features_for(field, context, known))
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
         # Under autocast heads answer in half precision, too coarse for a likelihood.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
@@ -218,23 +232,23 @@ class NoteLSTM(nn.Module):
             return Categorical(output)
         return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
 
-    def lean(self) -> LeanNote | None:
-        """A copy in plain arrays, of float32 numbers on the CPU."""
-        if not is_plain(self):
+    def numpy_step(self) -> NumpyNote | None:
+        """The numpy step, for float32 parameters on the CPU."""
+        if not is_float32_on_cpu(self):
             return None
-        hearing = None
+        sounding = None
         if self.clock is not None:
-            places = {name: self._place(name) for name in self.order}
-            hearing = Hearing(self.clock, self.hear, places)
-        return LeanNote(
+            places = {name: self._place(name) for name in self.field_order}
+            sounding = NumpySounding(self.clock, self.sounding_layers, places)
+        return NumpyNote(
             self.fields,
-            self.order,
+            self.field_order,
             embed=self.embed,
             lstm=self.lstm,
             heads=self.heads,
             mixed=self._mixed,
-            hearing=hearing,
-            start=start_of(self),
+            sounding=sounding,
+            initial=initial_arrays(self),
         )
 
 
@@ -243,9 +257,8 @@ def _named(fields: Sequence[Field]) -> dict[str, Field]:
     taken = [name for name in named if hasattr(nn.ModuleDict, name)]
     if taken:
         raise FieldError(
-            "a NoteLSTM's fields are not named like a method of torch.nn.ModuleDict",
-            got=", ".join(taken),
-            hint="give the fields other names",
+            f"the field name {taken[0]!r} is a method of torch.nn.ModuleDict",
+            hint="give the field another name",
         )
     return named
 

@@ -1,4 +1,4 @@
-"""What is sounding: how long each pitch goes on, and how long ago it was last struck."""
+"""Sounding notes: the time left of each pitch, and the time since its last onset."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.fields import Field, Role
+from notelstm.models.lstm import LSTMState
 
 __all__ = [
     "AROUND",
@@ -18,13 +19,15 @@ __all__ = [
     "FEATURES",
     "LONGEST",
     "SCALE",
+    "NoteContext",
+    "NoteState",
     "Sounding",
     "SoundingClock",
     "features",
 ]
 
 LONGEST: Final = 60_000
-"""Thousandths of a second or beat from which on times are no longer told apart."""
+"""Thousandths of a second or beat above which times are equal."""
 
 AROUND: Final = 49
 """Pitches that :meth:`Sounding.around` gives: two octaves up and down."""
@@ -72,8 +75,34 @@ class Sounding(NamedTuple):
         return Sounding(left.masked_fill(outside, 0), since.masked_fill(outside, LONGEST))
 
 
+class NoteContext(NamedTuple):
+    """The context of a model with sounding-note features.
+
+    Attributes:
+        hidden: (B, T, H) the last layer's output.
+        features: (B, T, S) the features that the LSTM read at the onset before.
+        sounding: (B, T, P) the sounding notes at that onset.
+    """
+
+    hidden: Tensor
+    features: Tensor
+    sounding: Sounding
+
+
+class NoteState(NamedTuple):
+    """The state of a model with sounding-note features.
+
+    Attributes:
+        lstm: The LSTM's state.
+        sounding: (B, P) the sounding notes at the last onset.
+    """
+
+    lstm: LSTMState
+    sounding: Sounding
+
+
 def features(sounding: Sounding) -> Tensor:
-    """What a network reads of each pitch: all 0 of one that has not been heard for a minute.
+    """The inputs of a network for each pitch: all 0 for a pitch without a note for a minute.
 
     Args:
         sounding: P pitches.
@@ -151,9 +180,9 @@ class SoundingClock(nn.Module):
             return None
         return cls(pitch[0], step[0], duration[0])
 
-    def start(self, batch: int) -> Sounding:
+    def initial_state(self, batch_size: int) -> Sounding:
         """Before the first row: (B, P), silence."""
-        left = torch.zeros(batch, self.pitches, dtype=torch.int32, device=self._steps.device)
+        left = torch.zeros(batch_size, self.pitches, dtype=torch.int32, device=self._steps.device)
         return Sounding(left, torch.full_like(left, LONGEST))
 
     def tables(self) -> tuple[list[int], list[int]]:

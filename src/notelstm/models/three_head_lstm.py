@@ -11,10 +11,16 @@ from typing_extensions import override
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field, by_name
-from notelstm.models.lean import is_plain, start_of
-from notelstm.models.lean_three_head import LeanThreeHead
-from notelstm.models.lstm import Hidden, LSTMState, check_sizes, normal_head, run_lstm, start_lstm
-from notelstm.predictions import Categorical, Point
+from notelstm.models.lstm import (
+    Hidden,
+    LSTMState,
+    check_sizes,
+    initial_lstm_state,
+    normal_head,
+    run_lstm,
+)
+from notelstm.models.numpy_step import NumpyThreeHead, initial_arrays, is_float32_on_cpu
+from notelstm.predictions import Categorical, PointEstimate
 from notelstm.protocols import Prediction
 
 __all__ = ["ThreeHeadLSTM"]
@@ -27,7 +33,7 @@ class ThreeHeadLSTM(nn.Module):
     Class ids are divided by the number of classes before the LSTM reads them, as the original
     divides pitch by 128; numbers are read as they are. Parameters are named as in the original
     (``lstm``, ``pitch_linear``, ``step_linear``, ``duration_linear``), so its checkpoints fit;
-    ``begin``, the context before the first note, is new: the original has none.
+    ``initial_context``, the context before the first note, is new: the original has none.
 
     Args:
         fields: One categorical and two continuous fields.
@@ -35,7 +41,7 @@ class ThreeHeadLSTM(nn.Module):
         layers: LSTM layers.
         sigmoid: The original's fault of that name: logits confined to (0, 1), whose values are
             also the weights of the draw.
-        point_times: The original's fault of that name: step and duration are single values. If
+        point_estimates: The original's fault of that name: step and duration are single values. If
             False, each is a normal distribution, censored at the field's bounds.
 
     Raises:
@@ -45,7 +51,7 @@ class ThreeHeadLSTM(nn.Module):
     Example:
         >>> from notelstm.encoders import StepDurationEncoder
         >>> model = ThreeHeadLSTM(fields=StepDurationEncoder().fields)
-        >>> context, state = model.start(batch=2)
+        >>> context, state = model.initial_state(batch_size=2)
         >>> context, state = model(torch.zeros(2, 25, 3), state)
         >>> model.predict("pitch", context, {}).probabilities.shape
         torch.Size([2, 25, 128])
@@ -58,15 +64,15 @@ class ThreeHeadLSTM(nn.Module):
         hidden: int = 128,
         layers: int = 1,
         sigmoid: bool = True,
-        point_times: bool = True,
+        point_estimates: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(hidden=hidden, layers=layers)
         kinds = sorted(field.is_categorical for field in fields)
         if kinds != [False, False, True]:
             raise FieldError(
-                "a ThreeHeadLSTM has one categorical and two continuous fields",
-                got=", ".join(
+                "a ThreeHeadLSTM has one categorical and two continuous fields, not "
+                + ", ".join(
                     f"{f.name} ({'categorical' if f.is_categorical else 'continuous'})"
                     for f in fields
                 ),
@@ -78,28 +84,28 @@ class ThreeHeadLSTM(nn.Module):
             "hidden": hidden,
             "layers": layers,
             "sigmoid": sigmoid,
-            "point_times": point_times,
+            "point_estimates": point_estimates,
         }
         self._by_name: Final = by_name(self.fields)
         self._sigmoid: Final = sigmoid
-        self._point_times: Final = point_times
+        self._point_times: Final = point_estimates
         scale = torch.tensor([1.0 / (field.classes or 1) for field in self.fields])
         self._scale: Tensor
         self.register_buffer("_scale", scale, persistent=False)
         self.lstm: nn.LSTM = nn.LSTM(len(self.fields), hidden, layers, batch_first=True)
         for field in self.fields:
-            outputs = field.classes or (1 if point_times else 2)
+            outputs = field.classes or (1 if point_estimates else 2)
             self.add_module(f"{field.name}_linear", nn.Linear(hidden, outputs))
-        self.begin: nn.Parameter = nn.Parameter(torch.zeros(hidden))
+        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden))
 
     @property
-    def order(self) -> tuple[str, ...]:
+    def field_order(self) -> tuple[str, ...]:
         """The fields as they come: no head depends on another."""
         return tuple(self._by_name)
 
-    def start(self, batch: int) -> tuple[Hidden, LSTMState]:
+    def initial_state(self, batch_size: int) -> tuple[Hidden, LSTMState]:
         """The trained context before the first row, and a state of zeros."""
-        return start_lstm(self.begin, self.lstm.num_layers, batch)
+        return initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
 
     @override
     def forward(self, rows: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
@@ -116,19 +122,19 @@ class ThreeHeadLSTM(nn.Module):
             confined = output.sigmoid()
             return Categorical(confined, weights=confined)
         if self._point_times:
-            return Point(output.squeeze(-1))
+            return PointEstimate(output.squeeze(-1))
         return normal_head(output, spec)
 
-    def lean(self) -> LeanThreeHead | None:
-        """A copy in plain arrays, of float32 numbers on the CPU."""
-        if not is_plain(self):
+    def numpy_step(self) -> NumpyThreeHead | None:
+        """The numpy step, for float32 parameters on the CPU."""
+        if not is_float32_on_cpu(self):
             return None
-        return LeanThreeHead(
+        return NumpyThreeHead(
             self.fields,
             self.lstm,
             self._scale,
             {f.name: cast(nn.Linear, getattr(self, f"{f.name}_linear")) for f in self.fields},
-            start=start_of(self),
+            initial=initial_arrays(self),
             sigmoid=self._sigmoid,
-            point_times=self._point_times,
+            point_estimates=self._point_times,
         )

@@ -1,4 +1,4 @@
-"""The original's way of looking back: each prediction sees the last few rows and nothing else."""
+"""The original's context: each prediction depends on the last few rows and nothing else."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Rows
-from notelstm.models.lean import map_arrays
+from notelstm.models.numpy_step import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import (
     Context,
-    LeanModel,
-    LeanStep,
     NoteModel,
-    PlainPrediction,
     Prediction,
 )
 from notelstm.tree import index, join, leaf, map_tree
 
-__all__ = ["LastRows", "LeanWindowed", "Runs", "Windowed"]
+__all__ = ["LastRows", "NumpyWindowed", "Runs", "Windowed"]
 
 
 class LastRows(NamedTuple):
@@ -57,9 +55,12 @@ class Windowed(nn.Module):
     def __init__(self, model: NoteModel, window: int) -> None:
         super().__init__()
         if window < 1:
-            raise ConfigError("a window holds at least 1 row", got=f"{window}")
+            raise ConfigError(f"window {window} is less than 1")
         if not isinstance(model, nn.Module):
-            raise ConfigError("a model is a torch.nn.Module", got=type(model).__name__)
+            raise ConfigError(
+                f"a {type(model).__name__} is not a torch.nn.Module",
+                hint="build the model before you wrap it",
+            )
         self.model: nn.Module = model
         self.window: int = window
         self.config: Final[Mapping[str, Any]] = {"model": model, "window": window}
@@ -75,15 +76,15 @@ class Windowed(nn.Module):
         return self.inner.fields
 
     @property
-    def order(self) -> tuple[str, ...]:
+    def field_order(self) -> tuple[str, ...]:
         """The inner model's order."""
-        return self.inner.order
+        return self.inner.field_order
 
-    def start(self, batch: int) -> tuple[Context, LastRows]:
+    def initial_state(self, batch_size: int) -> tuple[Context, LastRows]:
         """The inner model's start, and an empty window."""
-        context, _ = self.inner.start(batch)
-        rows = leaf(context).new_zeros(batch, self.window, len(self.fields))
-        filled = torch.zeros(batch, dtype=torch.long, device=rows.device)
+        context, _ = self.inner.initial_state(batch_size)
+        rows = leaf(context).new_zeros(batch_size, self.window, len(self.fields))
+        filled = torch.zeros(batch_size, dtype=torch.long, device=rows.device)
         return context, LastRows(rows, filled)
 
     @override
@@ -109,7 +110,7 @@ class Windowed(nn.Module):
 
     def _last_context(self, windows: Tensor) -> Context:
         """The inner model's context after the last row of each of (M, L, F) windows: (M, ...)."""
-        _, state = self.inner.start(windows.shape[0])
+        _, state = self.inner.initial_state(windows.shape[0])
         context, _ = self.inner.forward(windows, state)
         return index(context, (slice(None), -1))
 
@@ -117,10 +118,10 @@ class Windowed(nn.Module):
         """The inner model's prediction."""
         return self.inner.predict(field, context, known)
 
-    def lean(self) -> LeanWindowed | None:
-        """A copy in plain arrays, if the inner model has one."""
-        inner = self.model.lean() if isinstance(self.model, LeanModel) else None
-        return None if inner is None else LeanWindowed(inner, self.window)
+    def numpy_step(self) -> NumpyWindowed | None:
+        """The numpy step, if the inner model has one."""
+        inner = self.model.numpy_step() if isinstance(self.model, HasNumpyStep) else None
+        return None if inner is None else NumpyWindowed(inner, self.window)
 
 
 class Runs(NamedTuple):
@@ -128,7 +129,7 @@ class Runs(NamedTuple):
 
     Attributes:
         states: Of W runs of the inner model, (B, W, ...); run `k` began with row `k`, `k + W` ...
-        seen: (B,) how many rows came, the same in each lane.
+        seen: (B,) how many rows were read, the same for each sequence.
     """
 
     states: Any
@@ -136,31 +137,31 @@ class Runs(NamedTuple):
 
 
 @final
-class LeanWindowed:
-    """The lean copy of a windowed model.
+class NumpyWindowed:
+    """The numpy step of a windowed model.
 
     The window that ends with a row shares no state with the one before it, since each begins
     afresh; but all windows that will hold a row read it at the same time. So W runs go side by
-    side, each begun one row after the other, and a row costs one step of W lanes, not W steps.
+    side, each begun one row after the other, and a row costs one step of a batch of W, not W steps.
 
     Args:
-        inner: The lean copy of the model inside.
+        inner: The numpy step of the inner model.
         window: W, rows that each run sees.
     """
 
-    def __init__(self, inner: LeanStep, window: int) -> None:
+    def __init__(self, inner: NumpyStep, window: int) -> None:
         self._inner: Final = inner
         self._window: Final = window
-        self._context, self._fresh = inner.start()
+        self._context, self._fresh = inner.initial_state()
 
-    def start(self) -> tuple[Any, Runs]:
-        """Before the first row, in one lane: all runs are fresh."""
+    def initial_state(self) -> tuple[Any, Runs]:
+        """The context and the state before the first row, of one sequence: all runs are fresh."""
         states = map_arrays(lambda array: array[None].repeat(self._window, axis=1), self._fresh)
         return self._context, Runs(states, np.zeros(1, dtype=np.int64))
 
     def step(self, rows: Rows, state: Runs) -> tuple[Any, Runs]:
-        """Read one row in each lane: the oldest run has then seen a window, and begins anew."""
-        lanes, window = len(rows), self._window
+        """Read one row of each sequence; the oldest run has then read a window and restarts."""
+        batch_size, window = len(rows), self._window
         contexts, states = self._inner.step(
             rows.repeat(window, axis=0),
             map_arrays(lambda array: array.reshape(-1, *array.shape[2:]), state.states),
@@ -170,16 +171,20 @@ class LeanWindowed:
         oldest = anew if seen >= window else 0
         context = map_arrays(lambda array: array[oldest::window].copy(), contexts)
         _begin(states, slice(anew, None, window), self._fresh)
-        states = map_arrays(lambda array: array.reshape(lanes, window, *array.shape[1:]), states)
+        states = map_arrays(
+            lambda array: array.reshape(batch_size, window, *array.shape[1:]), states
+        )
         return context, Runs(states, state.seen + 1)
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """The prediction of the model inside."""
         return self._inner.predict(field, context, known)
 
-    def plain(self, field: str, context: Any, known: Mapping[str, float]) -> PlainPrediction:
+    def predict_numpy(
+        self, field: str, context: Any, known: Mapping[str, float]
+    ) -> NumpyPrediction:
         """The prediction of the model inside."""
-        return self._inner.plain(field, context, known)
+        return self._inner.predict_numpy(field, context, known)
 
 
 def _begin(states: Any, runs: slice, fresh: Any) -> None:

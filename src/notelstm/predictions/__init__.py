@@ -1,24 +1,31 @@
-"""What heads say of a field: ``Categorical``, ``Point``, ``Normal`` and ``LogisticMixture``.
+"""Predictions of a field: ``Categorical``, ``PointEstimate``, ``Normal``, ``LogisticMixture``.
 
 All are values: each method returns a new one. Draws use the inverse distribution function of
 uniforms given from outside, so equal predictions and equal noise give equal draws, alone or in a
 batch. Shapes: any leading shape (...), classes last.
-``Plain...`` are the same for one lane, in plain numbers.
+``Numpy...`` are the same for one sequence, in numpy.
 """
 
 from notelstm.predictions.categorical import Categorical
 from notelstm.predictions.logistic_mixture import LogisticMixture
 from notelstm.predictions.normal import Normal
-from notelstm.predictions.plain import PlainCategorical, PlainNormal, PlainOther, PlainPoint
-from notelstm.predictions.point import Point
+from notelstm.predictions.numpy_predictions import (
+    NumpyAdapter,
+    NumpyCategorical,
+    NumpyNormal,
+    NumpyPoint,
+    NumpyPrediction,
+)
+from notelstm.predictions.point import PointEstimate
 
 __all__ = [
     "Categorical",
     "LogisticMixture",
     "Normal",
-    "PlainCategorical",
-    "PlainNormal",
-    "PlainOther",
-    "PlainPoint",
-    "Point",
+    "NumpyAdapter",
+    "NumpyCategorical",
+    "NumpyNormal",
+    "NumpyPoint",
+    "NumpyPrediction",
+    "PointEstimate",
 ]

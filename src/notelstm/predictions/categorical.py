@@ -12,20 +12,20 @@ from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions.checks import drawn, same_shape
-from notelstm.protocols import Legal
+from notelstm.predictions.checks import same_shape, sample_class
+from notelstm.protocols import Allowed, Prediction
 
 __all__ = ["Categorical"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Categorical:
+class Categorical(Prediction):
     """One of C classes.
 
     Attributes:
         logits: (..., C) unnormalised log-probabilities: what is trained and scored.
-        weights: (..., C) non-negative weights for the weighted draw of
+        weights: (..., C) non-negative weights for the weighted sampling of
             :class:`notelstm.sampling.Weighted`, where they differ from the softmax of the logits.
     """
 
@@ -37,9 +37,9 @@ class Categorical:
         """(..., C) the softmax of the logits."""
         return self.logits.softmax(-1)
 
-    def draw(self, noise: Tensor) -> Tensor:
-        """(...) class ids drawn from the softmax, with the first of (..., 2) uniforms."""
-        return drawn(self._shares.cumsum(-1), noise[..., 0])
+    def sample(self, noise: Tensor) -> Tensor:
+        """(...) class ids sampled from the softmax, with the first of (..., 2) uniforms."""
+        return sample_class(self._shares.cumsum(-1), noise[..., 0])
 
     @property
     def _shares(self) -> Tensor:
@@ -47,45 +47,47 @@ class Categorical:
         logits = self.logits.double()
         return (logits - logits.amax(-1, keepdim=True)).exp()
 
-    def draw_weighted(self, noise: Tensor) -> Tensor:
-        """(...) class ids drawn in proportion to `weights`, or to the softmax where there are none.
+    def sample_weighted(self, noise: Tensor) -> Tensor:
+        """(...) class ids sampled in proportion to `weights`, or from the softmax without them.
 
         Weights that are all 0, because a mask left only classes whose weight is too small for
-        float32, say nothing of what is left; the softmax does.
+        float32, do not order what is left; the softmax does.
         """
         if self.weights is None:
-            return self.draw(noise)
+            return self.sample(noise)
         cdf = self.weights.cumsum(-1, dtype=torch.float64)
         some = cdf[..., -1:] > 0
         if not bool(some.all()):
             cdf = torch.where(some, cdf, self._shares.cumsum(-1))
-        return drawn(cdf, noise[..., 0])
+        return sample_class(cdf, noise[..., 0])
 
     def mode(self) -> Tensor:
         """(...) the class with the largest logit."""
         return self.logits.argmax(-1)
 
-    def masked(self, legal: Legal) -> Categorical:
-        """No logit and no weight but those of legal classes.
+    def constrained(self, allowed: Allowed) -> Categorical:
+        """No logit and no weight but those of allowed classes.
 
         Args:
-            legal: (..., C) bool; at least one True in each row where a class was possible before.
+            allowed: (..., C) bool; at least one True in each row where a class was possible before.
 
         Raises:
             ShapeError: If it is an interval, or nothing is left of what was possible.
         """
-        if not isinstance(legal, Tensor):
-            raise ShapeError("a categorical field is confined to classes", got="an interval")
-        if not bool((legal & (self.logits > -math.inf)).any(-1).all()):
+        if not isinstance(allowed, Tensor):
             raise ShapeError(
-                "a mask leaves at least one class that was possible before",
-                got="a row without any",
-                hint="mask with notelstm.sampling.allow_only, which then keeps what was possible",
+                "an interval cannot constrain a categorical prediction",
+                hint="give a mask of its classes, (..., C) bool",
             )
-        weights = None if self.weights is None else self.weights * legal
-        return Categorical(self.logits.masked_fill(~legal, -math.inf), weights)
+        if not bool((allowed & (self.logits > -math.inf)).any(-1).all()):
+            raise ShapeError(
+                "the mask of a row leaves no class that was possible before",
+                hint="use notelstm.sampling.allow_only, which then keeps the possible classes",
+            )
+        weights = None if self.weights is None else self.weights * allowed
+        return Categorical(self.logits.masked_fill(~allowed, -math.inf), weights)
 
-    def tempered(self, temperature: float) -> Categorical:
+    def with_temperature(self, temperature: float) -> Categorical:
         """Logits over `temperature`, relative weights to the power of its inverse."""
         # From a largest logit of 0 and weight of 1 no temperature makes all of them over- or
         # underflow; the quotient of two small numbers needs float64.
@@ -96,6 +98,18 @@ class Categorical:
         largest = self.weights.amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         return Categorical(logits, (self.weights / largest) ** (1 / temperature))
 
+    def log_weights(self) -> Tensor:
+        """(..., C) the logits."""
+        return self.logits
+
+    def add_log_weights(self, log_weights: Tensor) -> Categorical:
+        """The same classes with more or less weight; the weights of weighted sampling as well."""
+        weights = self.weights
+        return Categorical(
+            self.logits + log_weights.to(self.logits),
+            None if weights is None else weights * log_weights.to(weights).exp(),
+        )
+
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the class ids `target` (...)."""
         same_shape("the target", self.logits[..., 0], target)
@@ -103,7 +117,7 @@ class Categorical:
         losses = functional.cross_entropy(flat, target.reshape(-1).long(), reduction="none")
         return losses.reshape(target.shape)
 
-    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+    def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
         """(...) the probability of [low, high): each class is spread evenly over its width.
 
         The first and last class reach out to the infinities.
@@ -112,7 +126,10 @@ class Categorical:
             FieldError: If the classes of `field` have no edges.
         """
         if not field.edges:
-            raise FieldError("classes with a width have edges", where=f"field {field.name!r}")
+            raise FieldError(
+                "the field has no edges, so that its classes have no width",
+                where=f"field {field.name!r}",
+            )
         edges = torch.tensor(field.edges, dtype=torch.float64, device=self.logits.device)
         cdf = self.logits.double().softmax(-1).cumsum(-1)  # (..., C)
         cdf = functional.pad(cdf, (1, 0))  # (..., C + 1): below each edge

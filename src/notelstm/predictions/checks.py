@@ -1,4 +1,4 @@
-"""What predictions share: checks of shapes and intervals, and the draw of a class."""
+"""Helpers of predictions: checks of shapes and intervals, and sampling of a class."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from notelstm.errors import ShapeError
-from notelstm.protocols import Legal
+from notelstm.protocols import Allowed
 
-__all__ = ["bounds", "drawn", "ordered", "same_shape"]
+__all__ = ["bounds", "ordered", "same_shape", "sample_class"]
 
 
 def same_shape(what: str, a: Tensor, b: Tensor) -> None:
@@ -19,21 +19,23 @@ def same_shape(what: str, a: Tensor, b: Tensor) -> None:
     """
     if a.shape != b.shape:
         raise ShapeError(
-            f"{what} has the shape of the prediction, {tuple(a.shape)}",
-            got=f"{tuple(b.shape)}",
-            hint="squeeze or select so that both are equal; nothing is broadcast",
+            f"{what} has shape {tuple(b.shape)}, the prediction has {tuple(a.shape)}",
+            hint="squeeze or index one of them: shapes are not broadcast",
         )
 
 
-def bounds(legal: Legal) -> tuple[Tensor, Tensor]:
-    """The least and the greatest legal value.
+def bounds(allowed: Allowed) -> tuple[Tensor, Tensor]:
+    """The least and the greatest allowed value.
 
     Raises:
         ShapeError: If it is a mask of classes.
     """
-    if isinstance(legal, Tensor):
-        raise ShapeError("a continuous field is confined to an interval", got="a mask of classes")
-    return legal
+    if isinstance(allowed, Tensor):
+        raise ShapeError(
+            "a mask of classes cannot constrain a prediction of numbers",
+            hint="give the least and the greatest value, (...) each",
+        )
+    return allowed
 
 
 def ordered(low: Tensor, high: Tensor) -> None:
@@ -44,20 +46,19 @@ def ordered(low: Tensor, high: Tensor) -> None:
     """
     if bool((low > high).any()):
         raise ShapeError(
-            "an interval leaves at least one value",
-            got="one whose low is above its high",
-            hint="let the processor leave the prediction as it is there",
+            "the interval is empty: its low is above its high",
+            hint="return the prediction unchanged where nothing is left",
         )
 
 
-def drawn(cdf: Tensor, noise: Tensor) -> Tensor:
-    """(...) classes drawn with (...) uniforms.
+def sample_class(cdf: Tensor, noise: Tensor) -> Tensor:
+    """(...) classes sampled with (...) uniforms.
 
     Args:
         cdf: (..., C) float64 sums of the classes' weights up to each, which need not end at 1.
         noise: (...) in [0, 1).
     """
     total = cdf[..., -1]
-    # Rounding must not carry a draw past the last class that has any weight.
+    # Rounding must not carry a sample past the last class that has any weight.
     at = torch.minimum(noise.double() * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cdf.contiguous(), at.unsqueeze(-1), right=True).squeeze(-1)

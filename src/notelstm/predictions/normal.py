@@ -11,23 +11,23 @@ from torch import Tensor
 
 from notelstm.fields import Field
 from notelstm.predictions.checks import bounds, ordered, same_shape
-from notelstm.protocols import Legal
+from notelstm.protocols import Allowed, Prediction
 
 __all__ = ["Normal"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Normal:
-    """A normal distribution, censored where it leaves the legal interval.
+class Normal(Prediction):
+    """A normal distribution, censored where it leaves the allowed interval.
 
     What would fall beyond an end falls on the end itself, so that a step below 0 is a chord.
 
     Attributes:
         mean: (...) in the field's unit.
         sigma: (...) standard deviation, above 0.
-        low: (...) the least legal value, or None.
-        high: (...) the greatest legal value, or None.
+        low: (...) the least allowed value, or None.
+        high: (...) the greatest allowed value, or None.
         cell: Width of the cell around a target whose probability is trained, in the field's unit.
     """
 
@@ -47,7 +47,7 @@ class Normal:
         below: Tensor = torch.special.ndtr(z)
         return below
 
-    def draw(self, noise: Tensor) -> Tensor:
+    def sample(self, noise: Tensor) -> Tensor:
         """(...) by the inverse of the normal distribution function, then censored."""
         tiny = torch.finfo(torch.float64).tiny
         z = torch.special.ndtri(noise[..., 0].double().clamp(tiny, 1 - 1e-16))
@@ -57,9 +57,9 @@ class Normal:
         """(...) the mean, censored."""
         return self._censored(self.mean)
 
-    def masked(self, legal: Legal) -> Normal:
-        """The same distribution with its ends moved in to what is legal."""
-        low, high = bounds(legal)
+    def constrained(self, allowed: Allowed) -> Normal:
+        """The same distribution with its ends moved in to what is allowed."""
+        low, high = bounds(allowed)
         if self.low is not None:
             low = torch.maximum(low, self.low)
         if self.high is not None:
@@ -67,9 +67,22 @@ class Normal:
         ordered(low, high)
         return replace(self, low=low, high=high)
 
-    def tempered(self, temperature: float) -> Normal:
+    def with_temperature(self, temperature: float) -> Normal:
         """The density to the power of 1 / temperature, which is again normal."""
         return replace(self, sigma=self.sigma * math.sqrt(temperature))
+
+    def support(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest possible value, (...) each."""
+        ends = ((self.low, -math.inf), (self.high, math.inf))
+        low, high = (
+            torch.full_like(self.mean, infinite) if end is None else end.to(self.mean)
+            for end, infinite in ends
+        )
+        return low, high
+
+    def shifted(self, by: Tensor) -> Normal:
+        """The same distribution with its mean moved; its ends stay."""
+        return replace(self, mean=self.mean + by.to(self.mean))
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the cell around `target` (...); the cells at the ends hold the tails."""
@@ -83,7 +96,7 @@ class Normal:
         open_high = closed if self.high is None else target + half > self.high
         return -_log_normal_mass(a, b, open_low, open_high).to(self.mean)
 
-    def mass(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
+    def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
         """(...) the probability of [low, high); the ends hold what was censored."""
         upper, lower = self._below(high), self._below(low)
         if self.low is not None:

@@ -1,4 +1,4 @@
-"""``Point``: a single value."""
+"""``PointEstimate``: a single value."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import final
 from torch import Tensor
 
 from notelstm.predictions.checks import bounds, ordered
-from notelstm.protocols import Legal
+from notelstm.protocols import Allowed, Prediction
 
-__all__ = ["Point"]
+__all__ = ["PointEstimate"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Point:
+class PointEstimate(Prediction):
     """A single value, without a word on how sure it is: the original's step and duration.
 
     It has no likelihood; :class:`notelstm.evaluation.Spread` makes a
@@ -27,7 +27,7 @@ class Point:
 
     value: Tensor
 
-    def draw(self, noise: Tensor) -> Tensor:
+    def sample(self, noise: Tensor) -> Tensor:
         """(...) the value, whatever the noise."""
         return self.value
 
@@ -35,12 +35,12 @@ class Point:
         """(...) the value."""
         return self.value
 
-    def masked(self, legal: Legal) -> Point:
-        """The value cut off at the ends of what is legal."""
-        low, high = bounds(legal)
+    def constrained(self, allowed: Allowed) -> PointEstimate:
+        """The value cut off at the ends of what is allowed."""
+        low, high = bounds(allowed)
         ordered(low, high)
-        return Point(self.value.clamp(low.to(self.value), high.to(self.value)))
+        return PointEstimate(self.value.clamp(low.to(self.value), high.to(self.value)))
 
-    def tempered(self, temperature: float) -> Point:
+    def with_temperature(self, temperature: float) -> PointEstimate:
         """The same: a point has no spread."""
         return self

@@ -52,7 +52,7 @@ def fine_tuning(bundle: Bundle, *, epochs: int = 5, gentler: float = 20.0) -> Re
         policy=bundle.policy,
         sampler=bundle.sampler,
         context=bundle.context,
-        feedback=bundle.feedback,
+        input_transform=bundle.input_transform,
         training=replace(
             base.training, epochs=epochs, learning_rate=base.training.learning_rate / gentler
         ),

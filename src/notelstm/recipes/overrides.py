@@ -30,7 +30,7 @@ _KINDS: Final = {
     "encoder": "encoders",
     "model": "models",
     "sampler": "samplers",
-    "feedback": "feedbacks",
+    "input_transform": "input_transforms",
 }
 
 
@@ -150,7 +150,7 @@ def override(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     for key, value in settings.items():
         if key not in known:
             raise _unknown(key, known)
-        if value == "none" and key in ("loss", "feedback"):
+        if value == "none" and key in ("loss", "input_transform"):
             changes[key] = None
         elif key in ("training", "policy"):
             changes[key] = _changed(key, getattr(recipe, key), _table(key, value))

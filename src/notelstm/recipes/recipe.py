@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
+import numpy as np
 import torch
 
 from notelstm.bundle import Bundle, DataCard
 from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data.augmented import with_drums
 from notelstm.data.dataset import Scored
 from notelstm.data.packed import PackedRows
+from notelstm.encoders.instruments import watch_instruments
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -25,6 +28,7 @@ from notelstm.errors import (
     FieldError,
     NotelstmError,
     PluginError,
+    counted,
 )
 from notelstm.evaluation import fit_sigmas, fit_unigram
 from notelstm.fields import Rows
@@ -32,13 +36,16 @@ from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, settings_of
-from notelstm.protocols import Batches, Feedback, NoteEncoder, NoteModel, Sampler, Transform
+from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler, Transform
 from notelstm.training import Callback, Playing, Trainer, TrainingConfig
 
 __all__ = ["Recipe"]
 
 _IN_MEMORY: Final = 1_000_000
 """Notes whose rows are kept in memory; those of more are on the disk."""
+
+_REASONS: Final = 3
+"""How many pieces a warning on refused ones names."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +72,7 @@ class Recipe:
         training: Optimizer, epochs and the rest.
         sampler: How notes are chosen.
         context: Rows that generation and scoring look back on, None for everything.
-        feedback: The note loop's hook, or None.
+        input_transform: The note loop's hook, or None.
     """
 
     name: str
@@ -83,7 +90,7 @@ class Recipe:
     transforms: tuple[Transform, ...] = ()
     training: TrainingConfig = field(default_factory=TrainingConfig)
     context: int | None = None
-    feedback: Feedback | None = None
+    input_transform: InputTransform | None = None
 
     def __post_init__(self) -> None:
         """Check what no part checks by itself.
@@ -141,32 +148,64 @@ class Recipe:
         """
         return list(self._encoded(pieces))
 
-    def _encoded(self, pieces: Sequence[Notes]) -> Iterator[Rows]:
-        for i, piece in enumerate(pieces):
+    def _encoded(
+        self, pieces: Sequence[Notes], refused: list[EncodingError] | None = None
+    ) -> Iterator[Rows]:
+        """The rows of each piece; none of those that go to `refused`, if it is given."""
+        names: Sequence[str] = getattr(pieces, "names", ())
+        for i, piece in enumerate(watch_instruments(pieces, self.encoder)):
             try:
                 yield self.encoder.encode(piece)
             except EncodingError as error:
-                where = f"piece {i}, {error.where}" if error.where else f"piece {i}"
-                raise EncodingError(
-                    error.problem, got=error.got, where=where, hint=error.hint
-                ) from error
+                name = names[i] if i < len(names) else f"piece {i}"
+                where = f"{name}, {error.where}" if error.where else name
+                told = EncodingError(error.problem, got=error.got, where=where, hint=error.hint)
+                if refused is None:
+                    raise told from error
+                refused.append(told)
+                yield np.zeros((0, len(self.encoder.fields)), dtype=np.float32)
 
     def _rows(
         self, pieces: Sequence[Notes], folder: str | os.PathLike[str] | None
     ) -> Sequence[Rows]:
-        """The rows of each piece: of few notes in memory, of many on the disk."""
-        if sum(map(len, pieces)) <= _IN_MEMORY:
-            return self.encode(pieces)
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        return PackedRows.on_disk(self._encoded(pieces), folder)
+        """The rows of each piece: of few notes in memory, of many on the disk.
 
-    def batches(self, rows: Sequence[Rows], *, held_out: bool = False) -> Batches:
+        A piece outside the encoder's domain has no rows, and a warning names the first ones.
+
+        Raises:
+            EncodingError: If all pieces are outside the encoder's domain.
+        """
+        refused: list[EncodingError] = []
+        encoded = self._encoded(pieces, refused)
+        rows: Sequence[Rows]
+        if sum(map(len, pieces)) <= _IN_MEMORY:
+            rows = list(encoded)
+        else:
+            if folder is not None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            rows = PackedRows.on_disk(encoded, folder)
+        if len(refused) == len(pieces):
+            raise refused[0]
+        if refused:
+            reasons = "; ".join(map(str, refused[:_REASONS]))
+            left_out = counted(len(refused), "piece")
+            _log.warning("left out: %s that the encoder refuses: %s", left_out, reasons)
+        return rows
+
+    def batches(
+        self,
+        rows: Sequence[Rows],
+        *,
+        held_out: bool = False,
+        pieces: Sequence[Notes] | None = None,
+    ) -> Batches:
         """Cut rows into batches as the recipe trains on them.
 
         Args:
             rows: Of each piece, (N, F).
             held_out: Whether to leave them as they are: neither shuffled nor transformed.
+            pieces: The pieces that the rows encode, whose percussion is not to be transposed; None
+                if there is none.
 
         Raises:
             DataError: If no piece is long enough for a window.
@@ -175,11 +214,17 @@ class Recipe:
         if self.lanes:
             # Lanes take pieces of any length: a window longer than all of them is only padding.
             window = min(window, max(1, max(map(len, rows), default=0) - 1))
+        drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
+        drums = drums and bool(self.transforms) and not held_out
+        if drums and pieces is not None:
+            rows = with_drums(rows, pieces)
         dataset = SequenceDataset(rows, window=window, scored=self.scored, crossing=self.crossing)
-        if dataset.short and not self.lanes:
+        # Pieces that the encoder refused have no rows and are named before.
+        short = dataset.short - sum(1 for row in rows if not len(row))
+        if short > 0 and not self.lanes:
             _log.warning(
-                "%d of %d pieces are shorter than a window of %d rows and one target",
-                dataset.short,
+                "left out: %s of %d, shorter than a window of %d rows and one target",
+                counted(short, "piece"),
                 len(rows),
                 self.window,
             )
@@ -197,6 +242,7 @@ class Recipe:
             fields=self.encoder.fields,
             transforms=self.transforms,
             seed=self.training.seed,
+            drums=drums,
         )
 
     def train(
@@ -227,7 +273,8 @@ class Recipe:
 
         Raises:
             DataError: If no piece is long enough.
-            EncodingError: If a piece is outside the encoder's domain.
+            EncodingError: If every piece is outside the encoder's domain; if some are, they are
+                left out with a warning.
             ConfigError: If the recipe builds another model than `start` has.
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
@@ -235,12 +282,13 @@ class Recipe:
         if not pieces:
             raise DataError("there are pieces to train on", got="none")
         rows = self._rows(pieces, folder)
+        used = [k for k, row in enumerate(rows) if len(row)]
         model = self.build_model()
         card = replace(
             data or DataCard(),
             fingerprint=_fingerprint(pieces),
-            pieces=len(pieces),
-            notes=sum(map(len, pieces)),
+            pieces=len(used),
+            notes=sum(len(pieces[k]) for k in used),
         )
         if start is not None:
             _take_over(model, start)
@@ -263,12 +311,12 @@ class Recipe:
         held_out = (
             self.batches(self._rows(validation, folder), held_out=True) if validation else None
         )
-        trainer.fit(self.batches(rows), held_out, resume=resume)
+        trainer.fit(self.batches(rows, pieces=pieces), held_out, resume=resume)
         cast(torch.nn.Module, model).to("cpu").eval()
         return replace(
             bundle,
             sigmas=fit_sigmas(bundle.player, rows),
-            unigram=fit_unigram(pieces).to_json(),
+            unigram=fit_unigram(pieces[k] for k in used).to_json(),
         )
 
     def _bundle(self, model: NoteModel, card: DataCard) -> Bundle:
@@ -277,7 +325,7 @@ class Recipe:
             encoder=self.encoder,
             sampler=self.sampler,
             context=self.context,
-            feedback=self.feedback,
+            input_transform=self.input_transform,
             policy=self.policy,
             data=card,
             settings=self.to_json(),
@@ -285,7 +333,7 @@ class Recipe:
 
     def _check_saved(self, bundle: Bundle) -> None:
         """Say before the first step, not after the last, what a bundle cannot carry."""
-        for name in ("model", "encoder", "sampler", "feedback"):
+        for name in ("model", "encoder", "sampler", "input_transform"):
             part = getattr(bundle, name)
             try:
                 if part is not None:
@@ -307,7 +355,7 @@ class Recipe:
             "model": _described(self.model),
             "loss": _described(self.loss),
             "sampler": _described(self.sampler),
-            "feedback": _described(self.feedback),
+            "input_transform": _described(self.input_transform),
             "policy": asdict(self.policy),
             "training": asdict(self.training),
             "window": self.window,
@@ -371,4 +419,9 @@ def _fingerprint(pieces: Sequence[Notes]) -> str:
     for piece in pieces:
         for column in (piece.start, piece.end, piece.pitch, piece.velocity):
             digest.update(column.tobytes())
+        for name in ("program", "drum", "track"):
+            column = getattr(piece, name)
+            # Piano on one track is the same music whether its columns are there or not.
+            if column is not None and column.any():
+                digest.update(name.encode() + column.tobytes())
     return digest.hexdigest()

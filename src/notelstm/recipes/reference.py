@@ -11,7 +11,7 @@ from notelstm.midi.policy import ReadPolicy
 from notelstm.models import ThreeHeadLSTM
 from notelstm.protocols import LossTerm
 from notelstm.recipes.recipe import Recipe
-from notelstm.sampling import RawPitch, ShortestDuration, Weighted
+from notelstm.sampling import MinDuration, RawPitch, Weighted
 from notelstm.training import TrainingConfig
 
 __all__ = ["FAULTS", "reference"]
@@ -19,7 +19,7 @@ __all__ = ["FAULTS", "reference"]
 FAULTS: Final[dict[str, bool]] = {
     "sigmoid": True,
     "last_only": True,
-    "point_times": True,
+    "point_estimates": True,
     "in_order": True,
     "broadcast": False,
     "raw_feedback": False,
@@ -36,7 +36,7 @@ def reference(
     as_printed: bool = False,
     sigmoid: bool = FAULTS["sigmoid"],
     last_only: bool = FAULTS["last_only"],
-    point_times: bool = FAULTS["point_times"],
+    point_estimates: bool = FAULTS["point_estimates"],
     in_order: bool = FAULTS["in_order"],
     broadcast: bool = FAULTS["broadcast"],
     raw_feedback: bool = FAULTS["raw_feedback"],
@@ -51,7 +51,7 @@ def reference(
         as_printed: All faults on, as the article has them; the other arguments do not count.
         sigmoid: Pitch logits are confined to (0, 1), and the draw uses these as weights.
         last_only: One target in each window of 25.
-        point_times: Step and duration are single values; if False, censored normals, trained by
+        point_estimates: Step and duration are single values; if False, censored normals, trained by
             likelihood with all weights 1.
         in_order: Windows come in the order of the files.
         broadcast: Step and duration losses compare every prediction with every target; only of
@@ -59,7 +59,8 @@ def reference(
         raw_feedback: Generation reads drawn pitches without their scaling.
         crossing: Windows run from one piece into the next.
         chord_order: Notes that start together keep the file's order.
-        first_instrument: The first instrument of a file is read, whatever it is.
+        first_instrument: The first instrument of a file is read, whatever it is, and tempo changes
+            count in its first chunk only, as in pretty_midi.
         zero_duration: Drawn notes may have no length.
 
     Returns:
@@ -74,7 +75,7 @@ def reference(
     if as_printed:
         return reference(**dict.fromkeys(FAULTS, True))
     times: LossTerm = AllPairs() if broadcast else PositivePressure()
-    if point_times:
+    if point_estimates:
         loss = CompositeLoss(
             terms={"pitch": (Likelihood(), 0.1), "step": (times, 20.0), "duration": (times, 1.0)}
         )
@@ -83,12 +84,13 @@ def reference(
     return Recipe(
         name="reference",
         encoder=StepDurationEncoder(),
-        model=functools.partial(ThreeHeadLSTM, sigmoid=sigmoid, point_times=point_times),
+        model=functools.partial(ThreeHeadLSTM, sigmoid=sigmoid, point_estimates=point_estimates),
         loss=loss,
         policy=ReadPolicy(
             tracks="instrument-0" if first_instrument else "first",
             drums=first_instrument,
             ties="file" if chord_order else "pitch",
+            tempos="first" if first_instrument else "all",
         ),
         window=25,
         scored="last" if last_only else "every",
@@ -96,7 +98,7 @@ def reference(
         batch=64,
         shuffle=not in_order,
         training=TrainingConfig(epochs=200, optimizer="sgd", learning_rate=0.005),
-        sampler=Weighted(processors=() if zero_duration else (ShortestDuration(),)),
+        sampler=Weighted(processors=() if zero_duration else (MinDuration(),)),
         context=25,
-        feedback=RawPitch() if raw_feedback else None,
+        input_transform=RawPitch() if raw_feedback else None,
     )

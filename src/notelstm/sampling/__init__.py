@@ -1,30 +1,30 @@
 """Samplers choose the next entry; processors change what they choose from."""
 
-from notelstm.sampling.confining import allow_only
-from notelstm.sampling.feedback import RawPitch
-from notelstm.sampling.pitches import Forbid, PitchRange, Scale, TempoRange
-from notelstm.sampling.processors import ShortestDuration, Temperature
-from notelstm.sampling.repetition import NoRepeat, RepetitionPenalty
+from notelstm.sampling.input_transforms import RawPitch
+from notelstm.sampling.masking import allow_only
+from notelstm.sampling.pitches import ForbidValues, PitchRange, Scale, TempoRange
+from notelstm.sampling.polyphony import MaxChordSize, MaxPolyphony
+from notelstm.sampling.processors import MinDuration, Temperature
+from notelstm.sampling.repetition import NoRepeatNGram, RepetitionPenalty
 from notelstm.sampling.samplers import Ancestral, Greedy, Weighted
-from notelstm.sampling.texture import LargestChord, PolyphonyCap
 from notelstm.sampling.timing import GridSnap, NoteDensity
 from notelstm.sampling.truncation import MinP, TopK, TopP
 
 __all__ = [
     "Ancestral",
-    "Forbid",
+    "ForbidValues",
     "Greedy",
     "GridSnap",
-    "LargestChord",
+    "MaxChordSize",
+    "MaxPolyphony",
+    "MinDuration",
     "MinP",
-    "NoRepeat",
+    "NoRepeatNGram",
     "NoteDensity",
     "PitchRange",
-    "PolyphonyCap",
     "RawPitch",
     "RepetitionPenalty",
     "Scale",
-    "ShortestDuration",
     "Temperature",
     "TempoRange",
     "TopK",

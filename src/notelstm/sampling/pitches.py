@@ -1,4 +1,4 @@
-"""Processors that say which values may be drawn: of pitch, of tempo, of any role."""
+"""Processors that limit values: of pitch, of tempo, of any role."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role
-from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, View
-from notelstm.sampling.confining import allowed_in_lanes, check_roles, confine, told
+from notelstm.protocols import Prediction, SamplingContext
+from notelstm.sampling.masking import (
+    check_roles,
+    class_values,
+    constrain_classes,
+    constrain_interval,
+)
 from notelstm.sampling.scales import note_number, pitch_classes
 
-__all__ = ["Forbid", "PitchRange", "Scale", "TempoRange"]
+__all__ = ["ForbidValues", "PitchRange", "Scale", "TempoRange"]
 
 
 @functools.lru_cache(maxsize=64)
 def _between(field: Field, role: Role, low: float, high: float) -> NDArray[np.bool_] | None:
     """(C,) the classes whose value lies between; the nearest one if there is none."""
-    values = told(field, role)
+    values = class_values(field, role)
     if values is None:
         return None
     silent = np.isnan(values)
@@ -39,13 +43,13 @@ def _kept_between(
 ) -> Prediction:
     allowed = _between(field, role, low, high)
     if allowed is not None:
-        return allowed_in_lanes(prediction, allowed)
-    if field.role != role or isinstance(prediction, Categorical):
+        return constrain_classes(prediction, allowed)
+    if field.role != role or field.is_categorical:
         return prediction
     ends = (float(np.clip(end, *field.interval)) for end in (low, high))
     size = prediction.mode()
     least, most = (torch.full_like(size, end, dtype=torch.float32) for end in ends)
-    return confine(prediction, least, most)
+    return constrain_interval(prediction, least, most)
 
 
 @final
@@ -67,9 +71,14 @@ class PitchRange:
     def __post_init__(self) -> None:
         """Check the settings."""
         if note_number(self.low) > note_number(self.high):
-            raise ConfigError("a range goes from low to high", got=f"{self.low} to {self.high}")
+            raise ConfigError(
+                f"the range from {self.low} to {self.high} is empty",
+                hint="give the lower pitch as low",
+            )
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a pitch, confined to the range."""
         low, high = note_number(self.low), note_number(self.high)
         return _kept_between(field, "pitch", prediction, low, high)
@@ -95,17 +104,20 @@ class TempoRange:
         """Check the settings."""
         if not 0 < self.slowest <= self.fastest < float("inf"):
             raise ConfigError(
-                "tempi are above 0, the slowest first", got=f"{self.slowest} to {self.fastest}"
+                f"the tempo range from {self.slowest} to {self.fastest} is empty or not above 0",
+                hint="give the slower tempo as slowest, in quarter notes a minute",
             )
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a tempo, confined to the range."""
         return _kept_between(field, "tempo", prediction, self.slowest, self.fastest)
 
 
 @functools.lru_cache(maxsize=64)
 def _in_scale(field: Field, name: str) -> NDArray[np.bool_] | None:
-    values = told(field, "pitch")
+    values = class_values(field, "pitch")
     if values is None:
         return None
     return np.isnan(values) | np.isin(values % 12, sorted(pitch_classes(name)))
@@ -131,15 +143,17 @@ class Scale:
         """Check the setting."""
         pitch_classes(self.name)
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a pitch class id, confined to the scale."""
         allowed = _in_scale(field, self.name)
-        return prediction if allowed is None else allowed_in_lanes(prediction, allowed)
+        return prediction if allowed is None else constrain_classes(prediction, allowed)
 
 
 @functools.lru_cache(maxsize=64)
 def _not_among(field: Field, role: Role, forbidden: tuple[float, ...]) -> NDArray[np.bool_] | None:
-    values = told(field, role)
+    values = class_values(field, role)
     if values is None:
         return None
     if not field.edges:
@@ -152,11 +166,11 @@ def _not_among(field: Field, role: Role, forbidden: tuple[float, ...]) -> NDArra
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Forbid:
+class ForbidValues:
     """Certain values never: pitches, velocities, durations ...; acts on classes.
 
     Attributes:
-        role: Of the fields that say it. Of events, note-ons are pitches, shifts steps.
+        role: The role of the fields; for events, note-ons are pitches, shifts steps.
         values: What is forbidden, in the field's unit; of classes with a width, those that a value
             lies in.
 
@@ -170,13 +184,18 @@ class Forbid:
     def __post_init__(self) -> None:
         """Check the settings."""
         if isinstance(self.values, str):
-            raise ConfigError("forbidden values are several numbers", got=repr(self.values))
+            raise ConfigError(
+                f"forbidden values {self.values!r} are not a sequence of numbers",
+                hint="give a tuple, (60, 61)",
+            )
         object.__setattr__(self, "values", tuple(map(float, self.values)))
         check_roles([self.role])
         if not np.isfinite(self.values).all():
-            raise ConfigError("forbidden values are finite", got=f"{self.values}")
+            raise ConfigError(f"forbidden values {self.values} are not all finite")
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of classes of the role, without those that are forbidden."""
         allowed = _not_among(field, cast(Role, self.role), self.values)
-        return prediction if allowed is None else allowed_in_lanes(prediction, allowed)
+        return prediction if allowed is None else constrain_classes(prediction, allowed)

@@ -2,7 +2,7 @@
 
 Each processor changes what is predicted of a field, for the sampler to choose from, and never
 removes the last entry that was possible before it. So where two of them leave nothing in common,
-the earlier one wins: give those that must hold first (a scale, a range, a cap on voices), then
+the earlier one wins: give those that must hold first (a scale, a range, a polyphony limit), then
 those that bend what is left (temperature, penalties), then those that cut off what is unlikely.
 """
 
@@ -15,18 +15,17 @@ from typing import final
 import torch
 
 from notelstm.fields import Field
-from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, View
-from notelstm.sampling.confining import allow_only, check_roles, confine
+from notelstm.protocols import Prediction, SamplingContext
+from notelstm.sampling.masking import allow_only, check_roles, constrain_interval
 from notelstm.sampling.settings import check_number
 
-__all__ = ["ShortestDuration", "Temperature", "allow_only"]
+__all__ = ["MinDuration", "Temperature", "allow_only"]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Temperature:
-    """Flatter draws above 1, sharper below.
+    """Flatter predictions above 1, sharper below.
 
     Attributes:
         temperature: From 1e-6 to 1e6; 1 changes nothing. For 0, use the Greedy sampler.
@@ -44,18 +43,20 @@ class Temperature:
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
         # Beyond, float32 cannot tell what is likely from what is masked.
-        check_number("a temperature", self.temperature, 1e-6, 1e6, "use the greedy sampler for 0")
+        check_number("temperature", self.temperature, 1e-6, 1e6, "use the greedy sampler for 0")
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
-        """The prediction of a field of these roles, tempered."""
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """The prediction of a field of these roles with the temperature."""
         if self.temperature == 1 or (self.roles and field.role not in self.roles):
             return prediction
-        return prediction.tempered(self.temperature)
+        return prediction.with_temperature(self.temperature)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ShortestDuration:
+class MinDuration:
     """No note shorter than `seconds`: notes of no length vanish from a MIDI file.
 
     Attributes:
@@ -69,15 +70,16 @@ class ShortestDuration:
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        check_number("a shortest duration", self.seconds, 0, 3600)
+        check_number("min duration", self.seconds, 0, 3600)
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a duration in seconds, cut off below; others as they are."""
         if field.role != "duration" or field.unit != "s":
             return prediction
-        if isinstance(prediction, Categorical):
-            long_enough = torch.tensor(field.values, device=prediction.logits.device)
-            return allow_only(prediction, long_enough >= self.seconds)
+        if field.is_categorical:
+            return allow_only(prediction, torch.tensor(field.values) >= self.seconds)
         size = prediction.mode()
         low = torch.full_like(size, self.seconds)
-        return confine(prediction, low, torch.full_like(size, field.interval.high))
+        return constrain_interval(prediction, low, torch.full_like(size, field.interval.high))

@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Protocol, TypeAlias, final, runtime_checkable
 
 from torch import Tensor
 
+from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, PlainCategorical
-from notelstm.protocols import PlainPrediction, Prediction, Processor, View
+from notelstm.predictions import NumpyPrediction
+from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
+from notelstm.sampling.processors import Temperature
 from notelstm.sampling.settings import as_processors
+from notelstm.sampling.truncation import TopP
 
-__all__ = ["Ancestral", "Greedy", "Weighted"]
+__all__ = ["Ancestral", "Greedy", "HasNumpyChoice", "NumpyChoice", "Weighted", "with_processors"]
 
 
 def _processed(
-    processors: Sequence[Processor], field: Field, prediction: Prediction, views: Sequence[View]
+    processors: Sequence[Processor],
+    field: Field,
+    prediction: Prediction,
+    contexts: Sequence[SamplingContext],
 ) -> Prediction:
     for processor in processors:
-        prediction = processor(field, prediction, views)
+        prediction = processor(field, prediction, contexts)
     return prediction
 
 
-_Choice: TypeAlias = Callable[[PlainPrediction, Sequence[float]], float]
+NumpyChoice: TypeAlias = Callable[
+    [Field, NumpyPrediction, Sequence[float], Mapping[str, float]], float
+]
+"""Chooses the entry of a field of one sequence, given its prediction, two uniforms, and the entries
+of the row that are already fixed."""
 
 
-def _drawn(prediction: PlainPrediction, noise: Sequence[float]) -> float:
-    return prediction.draw(noise)
+@runtime_checkable
+class HasNumpyChoice(Protocol):
+    """A sampler that can choose from numpy predictions, which is quicker for one sequence."""
+
+    def numpy_choice(self) -> NumpyChoice | None:
+        """The same choice for one sequence; None where processors need the tensors."""
+        ...
 
 
-def _likeliest(prediction: PlainPrediction, _noise: Sequence[float]) -> float:
+def _sample(
+    _field: Field, prediction: NumpyPrediction, noise: Sequence[float], _known: Mapping[str, float]
+) -> float:
+    return prediction.sample(noise)
+
+
+def _mode(
+    _field: Field, prediction: NumpyPrediction, _noise: Sequence[float], _known: Mapping[str, float]
+) -> float:
     return prediction.mode()
 
 
-def _drawn_weighted(prediction: PlainPrediction, noise: Sequence[float]) -> float:
-    if isinstance(prediction, PlainCategorical):
-        return prediction.draw_weighted(noise)
-    return prediction.draw(noise)
+def _sample_weighted(
+    _field: Field, prediction: NumpyPrediction, noise: Sequence[float], _known: Mapping[str, float]
+) -> float:
+    return prediction.sample_weighted(noise)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Ancestral:
-    """Draws each field from what is predicted of it, given the fields before.
+    """Samples each field from its prediction, given the earlier fields.
 
     Attributes:
-        processors: Applied in order before the draw.
+        processors: Applied in order before sampling.
 
     Raises:
         ConfigError: If they are not processors.
@@ -60,14 +84,18 @@ class Ancestral:
         object.__setattr__(self, "processors", as_processors(self.processors))
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """(B,) drawn with (B, 2) noise."""
-        return _processed(self.processors, field, prediction, views).draw(noise)
+        """(B,) sampled with (B, 2) noise."""
+        return _processed(self.processors, field, prediction, contexts).sample(noise)
 
-    def lean(self) -> _Choice | None:
-        """The same choice from plain numbers, where there are no processors."""
-        return None if self.processors else _drawn
+    def numpy_choice(self) -> NumpyChoice | None:
+        """The same choice from a numpy prediction, without processors."""
+        return None if self.processors else _sample
 
 
 @final
@@ -89,25 +117,29 @@ class Greedy:
         object.__setattr__(self, "processors", as_processors(self.processors))
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
         """(B,) the modes; the noise is not used."""
-        return _processed(self.processors, field, prediction, views).mode()
+        return _processed(self.processors, field, prediction, contexts).mode()
 
-    def lean(self) -> _Choice | None:
-        """The same choice from plain numbers, where there are no processors."""
-        return None if self.processors else _likeliest
+    def numpy_choice(self) -> NumpyChoice | None:
+        """The same choice from a numpy prediction, without processors."""
+        return None if self.processors else _mode
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Weighted:
-    """The original's draw: classes in proportion to the head's weights, whatever they mean.
+    """The original's sampling: classes in proportion to the head's weights, whatever they mean.
 
     Where a prediction has no weights of its own this is :class:`Ancestral`.
 
     Attributes:
-        processors: Applied in order before the draw.
+        processors: Applied in order before sampling.
 
     Raises:
         ConfigError: If they are not processors.
@@ -120,14 +152,51 @@ class Weighted:
         object.__setattr__(self, "processors", as_processors(self.processors))
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """(B,) drawn with (B, 2) noise."""
-        processed = _processed(self.processors, field, prediction, views)
-        if isinstance(processed, Categorical):
-            return processed.draw_weighted(noise)
-        return processed.draw(noise)
+        """(B,) sampled with (B, 2) noise."""
+        return _processed(self.processors, field, prediction, contexts).sample_weighted(noise)
 
-    def lean(self) -> _Choice | None:
-        """The same choice from plain numbers, where there are no processors."""
-        return None if self.processors else _drawn_weighted
+    def numpy_choice(self) -> NumpyChoice | None:
+        """The same choice from a numpy prediction, without processors."""
+        return None if self.processors else _sample_weighted
+
+
+def with_processors(
+    sampler: Sampler,
+    processors: Sequence[Processor] = (),
+    *,
+    temperature: float | None = None,
+    top_p: float | None = None,
+) -> Sampler:
+    """The same sampler with more processors.
+
+    The temperature comes first and acts on the prediction of the model; then the sampler's own
+    processors; then the new ones; then `top_p`, which so depends only on the entries still allowed.
+
+    Args:
+        sampler: A sampler with the setting `processors`.
+        processors: More processors, in order.
+        temperature: Of a :class:`~notelstm.sampling.Temperature` for all fields; None for none.
+        top_p: Of a :class:`~notelstm.sampling.TopP` for all fields; None for none.
+
+    Raises:
+        ConfigError: If the sampler has no processors, or a setting is out of range.
+    """
+    before = () if temperature in (None, 1) else (Temperature(temperature=temperature),)
+    after = () if top_p is None else (TopP(p=top_p),)
+    new = as_processors(processors)
+    if not (before or new or after):
+        return sampler
+    own = getattr(sampler, "processors", None)
+    if not isinstance(own, tuple) or not dataclasses.is_dataclass(sampler):
+        raise ConfigError(
+            f"a {type(sampler).__name__} has no setting `processors`",
+            hint="give another sampler, such as Ancestral",
+        )
+    made: Sampler = dataclasses.replace(sampler, processors=(*before, *own, *new, *after))
+    return made

@@ -72,9 +72,9 @@ def pitch_classes(name: str) -> frozenset[int]:
             tonic = _semitones(letter, signs)
             return frozenset((tonic + step) % 12 for step in MODES[mode])
     raise ConfigError(
-        "a scale is a tonic and a mode, or twelve digits from C on",
-        got=repr(name),
-        hint=f'"F# minor" or "101011010101"; the modes are {", ".join(MODES)}',
+        f"no such scale: {name!r}",
+        hint='give a tonic and a mode or twelve digits from C on, "F# minor" or "101011010101"; '
+        f"the modes are {', '.join(MODES)}",
     )
 
 
@@ -98,6 +98,7 @@ def note_number(name: str | int) -> int:
         number = 12 * (int(found[3]) + 1) + _semitones(found[1], found[2])
     if not 0 <= number <= 127:
         raise ConfigError(
-            "a pitch is a MIDI note number from 0 to 127, or its name, C-1 to G9", got=repr(name)
+            f"no such pitch: {name!r}",
+            hint="give a MIDI note number from 0 to 127 or a name from C-1 to G9",
         )
     return number

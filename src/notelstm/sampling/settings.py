@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable
-from typing import Final
 
 from notelstm.errors import ConfigError
-from notelstm.protocols import RECALLED, Processor
+from notelstm.protocols import Processor
 
-__all__ = ["MOST_RECALLED", "as_processors", "check_number", "check_whole"]
-
-MOST_RECALLED: Final = RECALLED
-"""The longest memory that a processor can have."""
+__all__ = ["as_processors", "check_number", "check_whole"]
 
 
 def check_whole(
@@ -21,7 +17,7 @@ def check_whole(
     """Refuse what is no whole number in a range.
 
     Args:
-        what: What the setting is, "a cap on voices".
+        what: The name of the setting.
         value: Its value.
         least: The least that it can be.
         most: The greatest, None for no end.
@@ -35,7 +31,7 @@ def check_whole(
     ):
         return
     domain = f", at least {least}" if most is None else f" from {least} to {most}"
-    raise ConfigError(f"{what} is a whole number{domain}", got=f"{value!r}", hint=hint)
+    raise ConfigError(f"{what} {value!r} is not a whole number{domain}", hint=hint)
 
 
 def check_number(what: str, value: object, least: float, most: float, hint: str = "") -> None:
@@ -45,9 +41,7 @@ def check_number(what: str, value: object, least: float, most: float, hint: str 
         ConfigError: If it is none.
     """
     if not isinstance(value, numbers.Real) or not least <= float(value) <= most:
-        raise ConfigError(
-            f"{what} is a number from {least:g} to {most:g}", got=f"{value!r}", hint=hint
-        )
+        raise ConfigError(f"{what} {value!r} is not a number from {least:g} to {most:g}", hint=hint)
 
 
 def as_processors(given: object) -> tuple[Processor, ...]:
@@ -59,8 +53,7 @@ def as_processors(given: object) -> tuple[Processor, ...]:
     several = tuple(given) if isinstance(given, Iterable) else None
     if several is None or not all(map(callable, several)):
         raise ConfigError(
-            "a sampler has processors, in order",
-            got=f"{given!r}",
+            f"{given!r} is not a sequence of processors",
             hint="give a tuple, (Scale(name='D dorian'),)",
         )
     return several

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, Tracker, View
-from notelstm.sampling.confining import allowed_in_lanes, confine, latest, moved, tilted, told
-from notelstm.sampling.settings import MOST_RECALLED, check_number, check_whole
-from notelstm.sampling.texture import step_tracker
+from notelstm.protocols import Prediction, SamplingContext
+from notelstm.sampling.masking import class_values, constrain_classes, constrain_interval
+from notelstm.sampling.settings import check_number, check_whole
+from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["GridSnap", "NoteDensity"]
 
@@ -70,104 +69,115 @@ class GridSnap:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_number("a grid", self.grid, _FINEST, 3600)
+        check_number("grid", self.grid, _FINEST, 3600)
         if self.unit not in ("s", "beat"):
-            raise ConfigError("a grid is in s or beat", got=repr(self.unit))
+            raise ConfigError(f"unknown unit {self.unit!r} of a grid", hint="choose s or beat")
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a step, a position or an event, confined to the grid."""
         if field.role == "event":
-            return self._events(field, prediction, views) if self.unit == "s" else prediction
+            return self._events(field, prediction, contexts) if self.unit == "s" else prediction
         if field.unit != self.unit or field.role not in ("step", "position"):
             return prediction
-        places = [0.0] * len(views)
+        places = [0.0] * len(contexts)
         if field.role == "step":
-            places = [step_tracker(view.tracker).place for view in views]
-        if isinstance(prediction, Categorical):
+            places = [context.tracker.position for context in contexts]
+        if field.is_categorical:
             if not _ascending(field):
                 return prediction
             values = np.array(field.values)
             masks = [_nearest(values, place, self.grid) for place in places]
-            return allowed_in_lanes(prediction, masks)
+            return constrain_classes(prediction, masks)
         mode = prediction.mode()
         place = torch.tensor(places, dtype=torch.float64, device=mode.device)
         # A line before the value could be before what it was confined to.
         number = ((mode.double() + place) / self.grid - _ROUNDING).ceil()
         lines = (number * self.grid - place).clamp(*field.interval).to(mode)
-        return confine(prediction, lines, lines)
+        return constrain_interval(prediction, lines, lines)
 
-    def _events(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
-        waits, note_on = told(field, "step"), told(field, "pitch")
+    def _events(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        waits, note_on = class_values(field, "step"), class_values(field, "pitch")
         if waits is None or note_on is None or np.isnan(waits).all():
             return prediction
         shifts = np.flatnonzero(~np.isnan(waits))
         shifts = shifts[waits[shifts].argsort()]
         cell = waits[shifts[0]]
         masks = []
-        for view in views:
-            clock = view.tracker.clock
+        for context in contexts:
+            clock = context.tracker.time
             off = abs(clock - round(clock / self.grid) * self.grid)
             allowed = np.isnan(note_on) | (off <= cell / 2 + _ROUNDING)
             allowed[shifts] = _nearest(waits[shifts], clock, self.grid)
             allowed[shifts[-1]] = True
             masks.append(allowed)
-        return allowed_in_lanes(prediction, masks)
+        return constrain_classes(prediction, masks)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class NoteDensity:
-    """More notes a second, or fewer, by bending each step according to what was played last.
+    """More or fewer notes per second, by changing each step according to the latest notes.
 
-    The time that the latest notes took is compared with what they take at `rate`. Where they came
-    too fast or too slowly, steps become the rarer the further they are from the one that would
-    make up for it, four mean ones longer at most. Of steps that are numbers the middle is moved
-    towards it, one mean step later at most; single values stay. Of events, note-ons become rarer or
-    likelier.
+    The duration of the latest notes is compared with their duration at `notes_per_second`. Where
+    they came too fast or too slowly, a step becomes less likely the further it is from the one that
+    would make up for it, at most four mean steps longer. For predictions of numbers the centre
+    moves towards it, at most one mean step later; point estimates stay. For events, note-ons become
+    more or less likely.
 
     Attributes:
-        rate: Notes a second, 0.001 to 1000.
+        notes_per_second: Notes a second, 0.001 to 1000.
         strength: How much it bends, from 0, which changes nothing, to 1000.
-        memory: How many of the latest notes count, 1 to 1024.
+        history: How many of the latest notes count, 1 to 1024.
 
     Raises:
         ConfigError: If a setting is out of range.
     """
 
-    rate: float = 4.0
+    notes_per_second: float = 4.0
     strength: float = 4.0
-    memory: int = 16
+    history: int = 16
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_number("a rate", self.rate, 1e-3, 1e3)
-        check_number("a strength", self.strength, 0, 1e3)
-        check_whole("a memory", self.memory, 1, MOST_RECALLED)
+        check_number("notes_per_second", self.notes_per_second, 1e-3, 1e3)
+        check_number("strength", self.strength, 0, 1e3)
+        check_whole("history", self.history, 1, MAX_HISTORY)
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a step or an event, bent towards the rate."""
         if field.role not in ("step", "event") or self.strength == 0:
             return prediction
         # (B,) the time that the latest notes took, as a share of what they should have taken.
-        share = torch.tensor([self._share(view.tracker) for view in views])
+        share = torch.tensor([self._share(context.tracker) for context in contexts])
         pressure = self.strength * share.log()
         if field.role == "event":
-            note_on = told(field, "pitch")
+            note_on = class_values(field, "pitch")
             if note_on is None:
                 return prediction
-            return tilted(prediction, pressure[:, None] * torch.from_numpy(~np.isnan(note_on)))
-        mean = 1 / (self.rate * torch.tensor([step_tracker(view.tracker).pace for view in views]))
-        ahead = ((1 - share) * self.memory).clamp(-_AT_ONCE, _AT_ONCE)  # (B,) mean steps
-        if not isinstance(prediction, Categorical):
+            return prediction.add_log_weights(
+                pressure[:, None] * torch.from_numpy(~np.isnan(note_on))
+            )
+        mean = 1 / (
+            self.notes_per_second
+            * torch.tensor([context.tracker.seconds_per_unit for context in contexts])
+        )
+        ahead = ((1 - share) * self.history).clamp(-_AT_ONCE, _AT_ONCE)  # (B,) mean steps
+        if not field.is_categorical:
             # Where a middle is moved by more, its tail goes much too far.
-            return moved(prediction, ahead.clamp(max=1) * pressure.abs().clamp(max=1) * mean)
+            return prediction.shifted(ahead.clamp(max=1) * pressure.abs().clamp(max=1) * mean)
         wanted = (1 + ahead).clamp(min=0)[:, None] * mean[:, None]
         away = (torch.tensor(field.values) - wanted).abs() / mean[:, None]  # (B, C)
-        return tilted(prediction, -pressure.abs()[:, None] * away)
+        return prediction.add_log_weights(-pressure.abs()[:, None] * away)
 
     def _share(self, tracker: Tracker) -> float:
-        played = latest(tracker, self.memory)
-        took = tracker.clock - played[0][0] if len(played) == self.memory else tracker.clock
+        played = tracker.latest(self.history)
+        took = tracker.time - played[0][0] if len(played) == self.history else tracker.time
         # As if it had gone on at this rate before the start. A chord of all of them takes no time.
-        missing = self.memory - max(len(played), 1)
-        return (took * self.rate + missing + 1) / self.memory
+        missing = self.history - max(len(played), 1)
+        return (took * self.notes_per_second + missing + 1) / self.history

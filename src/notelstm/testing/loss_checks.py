@@ -11,7 +11,7 @@ from torch import Tensor
 
 from notelstm.errors import ShapeError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, Point
+from notelstm.predictions import Categorical, PointEstimate
 from notelstm.protocols import LossTerm, Prediction
 from notelstm.testing.clauses import require, run
 
@@ -64,7 +64,7 @@ def check_loss_term(
         term: The term.
         field: A field that it can be used for.
         make: A prediction from what a head puts out: (S, C) logits of a categorical field, (S,)
-            values of a continuous one. ``Categorical`` or ``Point`` by default.
+            values of a continuous one. ``Categorical`` or ``PointEstimate`` by default.
 
     Raises:
         AssertionError: At the first clause that is broken, with its name.
@@ -75,7 +75,7 @@ def check_loss_term(
         >>> check_loss_term(PositivePressure(), step)
     """
     if make is None:
-        make = Categorical if field.is_categorical else Point
+        make = Categorical if field.is_categorical else PointEstimate
     run("check_loss_term", LOSS_CLAUSES, LossCase(term, field, make))
 
 

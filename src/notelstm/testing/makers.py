@@ -6,6 +6,7 @@ than a hundred short ones.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,13 +44,7 @@ def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
         last[pitch] = i
         kept.append(i)
     chosen = np.array(kept, dtype=np.intp)
-    return Notes(
-        start=notes.start[chosen],
-        end=end[chosen],
-        pitch=notes.pitch[chosen],
-        velocity=notes.velocity[chosen],
-        beats=notes.beats,
-    )
+    return dataclasses.replace(notes[chosen], end=end[chosen])
 
 
 def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float = 3600.0) -> Notes:

@@ -7,8 +7,8 @@ from typing import Final, cast
 
 import numpy as np
 
-from notelstm.fields import Role
-from notelstm.protocols import Bounds, MeasuredEncoder
+from notelstm.evaluation.nats import MeasuredEncoder
+from notelstm.fields import Bounds, Role
 from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import Trip
 

@@ -115,6 +115,22 @@ _SILENT: Final = midi_bytes([(0, _on(60, 80)), (480, _on(60, 0)), (960, _off(60)
 _PEDAL: Final = midi_bytes(
     [(0, _on(60, 80)), (240, b"\xb0\x40\x7f"), (480, _off(60)), (960, b"\xb0\x40\0")]
 )
+_PEDAL_ELSEWHERE: Final = midi_bytes(
+    [(0, b"\xb0\x40\x7f"), (960, b"\xb0\x40\0")], [(0, _on(60, 80)), (480, _off(60))]
+)
+_PEDAL_AFTER: Final = midi_bytes(
+    [(0, _on(60, 80)), (480, _off(60)), (480, b"\xb0\x40\x7f"), (960, b"\xb0\x40\0")]
+)
+_NOTES_OFF: Final = midi_bytes([(0, _on(60, 80)), (480, b"\xb0\x7b\0"), (960, _off(60))])
+_DRUM_PART: Final = midi_bytes(
+    [
+        (0, b"\xf0\x0a\x41\x10\x42\x12\x40\x1a\x15\x01\x10\xf7"),
+        (0, _on(36, 100, 10)),
+        (480, _off(36, 10)),
+        (480, _on(60, 80)),
+        (960, _off(60)),
+    ]
+)
 _LATE_TEMPO: Final = midi_bytes([(0, _on(60, 80)), (960, _off(60))], [(480, _tempo(250_000))])
 
 _PIANO: Final = ((0.0, 0.5, 60, 80), (0.0, 0.5, 64, 90), (0.5, 1.0, 60, 70), (1.0, 1.25, 67, 1))
@@ -147,7 +163,11 @@ FILES: Final[tuple[KnownFile, ...]] = (
     _known("velocity 0", _SILENT, (0.0, 1.0, 60, 80), (0.5, 1.0, 60, 1), velocity_zero="note"),
     _known("pedal", _PEDAL, (0.0, 0.5, 60, 80)),
     _known("pedal", _PEDAL, (0.0, 1.0, 60, 80), pedal="extend"),
-    _known("late tempo", _LATE_TEMPO, (0.0, 1.0, 60, 80)),
     _known("late tempo", _LATE_TEMPO, (0.0, 0.75, 60, 80), tempos="all"),
+    _known("late tempo", _LATE_TEMPO, (0.0, 1.0, 60, 80), tempos="first"),
+    _known("pedal elsewhere", _PEDAL_ELSEWHERE, (0.0, 1.0, 60, 80), pedal="extend"),
+    _known("pedal after", _PEDAL_AFTER, (0.0, 0.5, 60, 80), pedal="extend"),
+    _known("all notes off", _NOTES_OFF, (0.0, 0.5, 60, 80), tracks="all"),
+    _known("drum part", _DRUM_PART, (0.5, 1.0, 60, 80), drums=False),
 )
 """One file for each choice of the policy; where several share a file, the default comes first."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from notelstm import tree
+from notelstm.batch import columns
 from notelstm.fields import Field
-from notelstm.models.known import columns
-from notelstm.protocols import Context, Density, Prediction, State
+from notelstm.protocols import Context, HasLikelihood, Prediction, State
 from notelstm.testing.clauses import require
 from notelstm.testing.prediction_checks import as_numbers
 
@@ -52,13 +52,13 @@ class ModelCase:
         known = self.known(rows)
         return {
             name: as_numbers(model.predict(name, context, known), self.fields[name])
-            for name in self.model.order
+            for name in self.model.field_order
         }
 
     def read(self, rows: Tensor, model: Any = None) -> tuple[Context, State]:
         """The contexts before each of (B, T, F) rows, (B, T, ...), and the state after all."""
         model = self.model if model is None else model
-        context, state = model.start(rows.shape[0])
+        context, state = model.initial_state(rows.shape[0])
         contexts, state = model.forward(rows, state)
         whole: Context = tree.join([context, contexts], axis=1)
         return tree.index(whole, (slice(None), slice(0, -1))), state
@@ -75,15 +75,17 @@ class ModelCase:
         with torch.no_grad():
             context, _ = self.read(self.rows)
             known = self.known(self.rows)
-            return {name: self.model.predict(name, context, known) for name in self.model.order}
+            return {
+                name: self.model.predict(name, context, known) for name in self.model.field_order
+            }
 
     def loss(self, context: Context, rows: Tensor) -> Tensor:
         """The likelihood of the rows where there is one, and the sum of what else is said."""
         known = self.known(rows)
         terms = []
-        for name in self.model.order:
+        for name in self.model.field_order:
             prediction = self.model.predict(name, context, known)
-            if isinstance(prediction, Density):
+            if isinstance(prediction, HasLikelihood):
                 terms.append(prediction.nll(known[name]).double().sum())
             else:
                 terms.append((as_numbers(prediction, self.fields[name]).double() ** 2).sum())

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from notelstm import plugins, tree
 from notelstm.protocols import Context, NoteModel
 from notelstm.testing.clauses import require, run
-from notelstm.testing.lean_checks import LEAN_CLAUSES
 from notelstm.testing.makers import random_rows
 from notelstm.testing.model_case import ModelCase
+from notelstm.testing.numpy_step_checks import NUMPY_STEP_CLAUSES
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, Heads, as_numbers
 
 __all__ = ["MODEL_CLAUSES", "TRAINING_CLAUSES", "check_model"]
@@ -58,7 +58,7 @@ def check_model(
     # Initialisation and dropout draw from the global generator; the caller's tests may as well.
     with torch.random.fork_rng(devices=[]):
         run(_NAME, MODEL_CLAUSES, case)
-        run(_NAME, LEAN_CLAUSES, case)
+        run(_NAME, NUMPY_STEP_CLAUSES, case)
         run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, case.heads))
         run(_NAME, TRAINING_CLAUSES, case)
 
@@ -66,7 +66,7 @@ def check_model(
 def _fields_and_order_agree(case: ModelCase) -> None:
     """A model is a torch module; its order names each of its fields once."""
     require(isinstance(case.model, nn.Module), f"Got {type(case.model).__name__}.")
-    order = tuple(case.model.order)
+    order = tuple(case.model.field_order)
     require(sorted(order) == sorted(case.fields), f"Order {order}, fields {tuple(case.fields)}.")
     require(len(case.fields) == len(case.model.fields), "Two fields have one name.")
 
@@ -74,7 +74,7 @@ def _fields_and_order_agree(case: ModelCase) -> None:
 def _trees_have_the_batch_first(case: ModelCase) -> None:
     """Context and state are named tuples of tensors, batch on axis 0, the context's time on 1."""
     b, t = case.rows.shape[:2]
-    context, state = case.model.start(b)
+    context, state = case.model.initial_state(b)
     contexts, later = case.model.forward(case.rows, state)
     for what, whole, lead in (
         ("The context of start", context, (b, 1)),
@@ -142,9 +142,9 @@ def _fields_to_come_are_unseen(case: ModelCase) -> None:
     """A field is predicted from earlier fields of its row alone, whatever `known` holds besides."""
     context, _ = case.read(case.rows)
     known, other = case.known(case.rows), case.known(case.rows.roll(1, dims=0).flip(1))
-    for i, name in enumerate(case.model.order):
-        earlier = {key: known[key] for key in case.model.order[:i]}
-        later = {key: other[key] for key in case.model.order[i:]}
+    for i, name in enumerate(case.model.field_order):
+        earlier = {key: known[key] for key in case.model.field_order[:i]}
+        later = {key: other[key] for key in case.model.field_order[i:]}
         field = case.fields[name]
         whole = as_numbers(case.model.predict(name, context, known), field)
         for what, given in (("changed", earlier | later), ("left out", earlier)):
@@ -157,7 +157,7 @@ def _cut_anywhere_is_the_whole(case: ModelCase) -> None:
     whole, last = case.read(case.rows)
     want, t = case.said(whole, case.rows), case.rows.shape[1]
     for cuts in ([0, 1, t], [0, t // 2, t], list(range(t + 1))):
-        context, state = case.model.start(case.rows.shape[0])
+        context, state = case.model.initial_state(case.rows.shape[0])
         parts = [context]
         for a, b in pairwise(cuts):
             context, state = case.model.forward(case.rows[:, a:b], state)
@@ -192,7 +192,7 @@ def _clocks_are_whole(case: ModelCase) -> None:
         elif field.role == "step":
             seconds = 20.0 if field.high is None else field.high
             slow[..., j] = seconds
-    _, state = case.model.start(1)
+    _, state = case.model.initial_state(1)
     _, early = case.model.forward(slow.expand(1, 50, -1), state)
     _, late = case.model.forward(slow.expand(1, 150, -1), early)
     for name, tensor in tree.flatten(late).items():
@@ -236,7 +236,7 @@ def _the_start_is_trained(case: ModelCase) -> None:
     """Row 0 is predicted from parameters, and each that decides it gets a gradient from it."""
     rows = case.rows[:1, :1]
     case.model.zero_grad()
-    context, _ = case.model.start(1)
+    context, _ = case.model.initial_state(1)
     loss = case.loss(context, rows)
     require(loss.requires_grad, "Nothing that predicts row 0 can be trained.")
     torch.autograd.backward(loss)
@@ -246,7 +246,7 @@ def _the_start_is_trained(case: ModelCase) -> None:
         with torch.no_grad():
             kept = parameter.clone()
             parameter.add_(torch.randn(parameter.shape, generator=generator))
-            got = case.said(case.model.start(1)[0], rows)
+            got = case.said(case.model.initial_state(1)[0], rows)
             parameter.copy_(kept)
         decides = any(not torch.equal(got[key], want[key]) for key in want)
         trained = parameter.grad is not None and bool(parameter.grad.any())

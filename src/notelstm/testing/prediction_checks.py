@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, LogisticMixture, Normal, Point
-from notelstm.protocols import Density, Prediction
+from notelstm.predictions import Categorical, LogisticMixture, Normal, PointEstimate
+from notelstm.protocols import HasLikelihood, Prediction
 from notelstm.testing.clauses import require
 
 __all__ = ["PREDICTION_CLAUSES", "Heads", "as_numbers", "noise_like", "require_in_domain"]
@@ -46,18 +46,18 @@ def as_numbers(prediction: Prediction, field: Field) -> Tensor:
         return torch.stack([prediction.mean, prediction.sigma], dim=-1)
     if isinstance(prediction, LogisticMixture):
         weights = prediction.logits.log_softmax(-1).clamp_min(-1e4)
-        return torch.cat([weights, prediction.mean, prediction.spread], dim=-1)
-    if isinstance(prediction, Point):
+        return torch.cat([weights, prediction.mean, prediction.scale], dim=-1)
+    if isinstance(prediction, PointEstimate):
         return prediction.value.unsqueeze(-1)
     mode = prediction.mode()
     parts = [mode.float()]
-    if isinstance(prediction, Density):
+    if isinstance(prediction, HasLikelihood):
         targets = [mode]
         if field.classes is not None:
             targets = [torch.full_like(mode, c) for c in range(field.classes)]
         parts += [prediction.nll(target).clamp_max(1e4) for target in targets]
     else:
-        parts += [prediction.draw(mode.new_full((*mode.shape, 2), u)) for u in (0.25, 0.5, 0.75)]
+        parts += [prediction.sample(mode.new_full((*mode.shape, 2), u)) for u in (0.25, 0.5, 0.75)]
     return torch.stack([part.float() for part in parts], dim=-1)
 
 
@@ -90,7 +90,7 @@ def _confined(prediction: Prediction, field: Field) -> Prediction:
         return prediction
     size = prediction.mode()
     low, high = (torch.full_like(size, bound) for bound in field.interval)
-    return prediction.masked((low, high))
+    return prediction.constrained((low, high))
 
 
 def _draws_are_in_the_domain(heads: Heads) -> None:
@@ -100,18 +100,18 @@ def _draws_are_in_the_domain(heads: Heads) -> None:
         confined = _confined(prediction, field)
         size = confined.mode()
         noise = noise_like(size)
-        for drawn in (confined.draw(noise), size):
+        for drawn in (confined.sample(noise), size):
             require(drawn.shape == size.shape, f"{name!r}: shape {tuple(drawn.shape)}.")
             require_in_domain(field, drawn)
-        again = confined.draw(noise)
-        require(torch.equal(confined.draw(noise), again), f"{name!r}: same noise, other draw.")
+        again = confined.sample(noise)
+        require(torch.equal(confined.sample(noise), again), f"{name!r}: same noise, other draw.")
 
 
 def _probabilities_sum_to_one(heads: Heads) -> None:
     """The probabilities of all cells of a field, and of all its classes, sum to 1."""
     for name, prediction in heads.predict().items():
         field = heads.fields[name]
-        if not isinstance(prediction, Density):
+        if not isinstance(prediction, HasLikelihood):
             continue
         size = prediction.mode()
         if field.classes is not None:
@@ -124,7 +124,7 @@ def _probabilities_sum_to_one(heads: Heads) -> None:
                 ends = torch.linspace(field.edges[0] - 1, field.edges[-1] + 1, 150).tolist()
             borders = [float("-inf"), *ends, float("inf")]
             at = [torch.full(size.shape, x, dtype=torch.float64) for x in borders]
-            cells = [prediction.mass(field, a, b) for a, b in pairwise(at)]
+            cells = [prediction.interval_prob(field, a, b) for a, b in pairwise(at)]
             _sums_to_one(f"{name!r}, its cells", torch.stack(cells))
 
 

@@ -11,10 +11,19 @@ from torch import Tensor
 
 from notelstm.fields import Field, Role
 from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, Processor, View
+from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import noise_like, require_in_domain
-from notelstm.testing.trials import FIELDS, LANES, Trial, contents, equal, lane, trials, views
+from notelstm.testing.trials import (
+    FIELDS,
+    LANES,
+    Trial,
+    contents,
+    equal,
+    lane,
+    sampling_contexts,
+    trials,
+)
 
 __all__ = ["PROCESSOR_CLAUSES", "ProcessorCase", "check_processor"]
 
@@ -28,17 +37,17 @@ class ProcessorCase:
         processor: The processor.
         fields: Fields whose predictions it is given.
         roles: The roles that it changes, or None for any.
-        views: A view for each lane.
+        contexts: A context for each lane.
     """
 
     processor: Processor
     fields: Sequence[Field]
     roles: Collection[Role] | None
-    views: Sequence[View]
+    contexts: Sequence[SamplingContext]
 
     def process(self, trial: Trial) -> Prediction:
         """What it makes of a prediction."""
-        return self.processor(trial.field, trial.prediction, self.views)
+        return self.processor(trial.field, trial.prediction, self.contexts)
 
 
 def check_processor(
@@ -46,7 +55,7 @@ def check_processor(
     *,
     fields: Sequence[Field] = FIELDS,
     roles: Collection[Role] | None = None,
-    lanes: Sequence[View] | None = None,
+    lanes: Sequence[SamplingContext] | None = None,
 ) -> None:
     """Check that a processor keeps the contract.
 
@@ -55,16 +64,18 @@ def check_processor(
         fields: Fields whose predictions it is given.
         roles: The roles of the fields that it changes; None for any. All others it must leave
             alone.
-        lanes: 6 views of lanes; by default lanes in which three notes sound.
+        lanes: 6 contexts of lanes; by default lanes in which three notes sound.
 
     Raises:
         AssertionError: At the first clause that is broken, with its name.
 
     Example:
-        >>> from notelstm.sampling import ShortestDuration
-        >>> check_processor(ShortestDuration(), roles={"duration"})
+        >>> from notelstm.sampling import MinDuration
+        >>> check_processor(MinDuration(), roles={"duration"})
     """
-    case = ProcessorCase(processor, fields, roles, views(LANES) if lanes is None else lanes)
+    case = ProcessorCase(
+        processor, fields, roles, sampling_contexts(LANES) if lanes is None else lanes
+    )
     run("check_processor", PROCESSOR_CLAUSES, case)
 
 
@@ -103,7 +114,7 @@ def _nothing_impossible_returns(case: ProcessorCase) -> None:
         if before is not None and after is not None:
             require(not (after & ~before).any(), f"{trial.what}: a class returned.")
         else:
-            require_in_domain(trial.field, got.draw(noise_like(got.mode())))
+            require_in_domain(trial.field, got.sample(noise_like(got.mode())))
 
 
 def _other_roles_are_left_alone(case: ProcessorCase) -> None:
@@ -119,7 +130,7 @@ def _a_lane_is_processed_alone(case: ProcessorCase) -> None:
     for trial in trials(case.fields):
         whole = case.process(trial)
         for i in range(LANES):
-            own = case.views[i : i + 1]
+            own = case.contexts[i : i + 1]
             alone = case.processor(trial.field, lane(trial.prediction, i), own)
             want, got = contents(lane(whole, i)), contents(alone)
             near = len(want) == len(got) and all(

@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,7 @@ def notes(
     velocities: tuple[int, int] = (1, 127),
     overlaps: bool = True,
     beats: SearchStrategy[BeatMap] | None = None,
+    instruments: bool = False,
 ) -> Notes:
     """Pieces with ties, repeated pitches, long rests, extremes; one note, or none.
 
@@ -73,6 +75,7 @@ def notes(
             next of its pitch begins at the latest, and may become as short as `durations` allows.
         beats: Makes each piece's beat map, :func:`beat_maps` say; None for pieces without. Half of
             the pieces with one begin all notes on a quarter of a beat, up to that much earlier.
+        instruments: Whether pieces have programs, percussion and tracks; most of them several.
 
     Returns:
         A strategy for pieces.
@@ -98,6 +101,12 @@ def notes(
     if beat_map is not None and draw(st.booleans()):
         start = beat_map.seconds_at(np.floor(beat_map.beats_at(start) * 4) / 4)
     piece = Notes(start=start, end=start + lengths, pitch=pitch, velocity=velocity, beats=beat_map)
+    if instruments:
+        played = st.tuples(st.integers(0, 127), st.booleans(), st.integers(0, 9))
+        band = draw(st.lists(played, min_size=1, max_size=4))
+        parts = draw(st.lists(st.sampled_from(band), min_size=len(piece), max_size=len(piece)))
+        program, drum, track = np.array(parts, dtype=np.int64).T
+        piece = dataclasses.replace(piece, program=program, drum=drum.astype(bool), track=track)
     if not overlaps:
         piece = without_overlaps(piece, shortest=durations[0])
         assume(len(piece) >= min_notes)
@@ -242,7 +251,7 @@ def masks(classes: int, lanes: int = 1) -> SearchStrategy[Tensor]:
     some = st.one_of(st.integers(0, classes - 1).map(lambda c: {c}), everything)
 
     def table(lanes_legal: list[set[int]]) -> Tensor:
-        return torch.tensor([[c in legal for c in range(classes)] for legal in lanes_legal])
+        return torch.tensor([[c in allowed for c in range(classes)] for allowed in lanes_legal])
 
     return st.lists(some, min_size=lanes, max_size=lanes).map(table)
 

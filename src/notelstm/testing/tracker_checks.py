@@ -7,17 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from notelstm.encoders.tracker import tracker_of
+from notelstm.errors import FieldError
 from notelstm.fields import Field, Interval, Mask, Row, Rows
 from notelstm.notes import Note, Notes
-from notelstm.protocols import (
-    BulkTracker,
-    NoteEncoder,
-    RecallingTracker,
-    StepTracker,
-    Tracker,
-)
+from notelstm.protocols import NoteEncoder
 from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip
+from notelstm.tracker import Tracker
 
 __all__ = ["TRACKER_CLAUSES", "legal_rows_can_be_decoded"]
 
@@ -41,22 +37,29 @@ def _the_tracker_gives_what_decode_gives(trip: Trip) -> None:
     """A tracker that was pushed every row has the notes and the count that ``decode`` gives."""
     tracker = _pushed(trip.encoder, trip.rows)
     _same_notes(tracker.notes(), trip.back)
-    require(tracker.n == len(trip.back), f"n is {tracker.n} for {len(trip.back)} notes.")
+    require(
+        tracker.num_notes == len(trip.back), f"n is {tracker.num_notes} for {len(trip.back)} notes."
+    )
 
 
 def _the_tracker_keeps_time(trip: Trip) -> None:
     """Its clock starts at 0, never goes back, and stands at the onset of each note that begins."""
     tracker = tracker_of(trip.encoder)
-    require(tracker.n == 0 and tracker.clock == 0, f"n {tracker.n}, clock {tracker.clock}.")
+    require(
+        tracker.num_notes == 0 and tracker.time == 0,
+        f"n {tracker.num_notes}, clock {tracker.time}.",
+    )
     for i, row in enumerate(trip.rows):
-        n, clock = tracker.n, tracker.clock
+        n, clock = tracker.num_notes, tracker.time
         tracker.push(row)
-        require(tracker.clock >= clock, f"Row {i}: from {clock} back to {tracker.clock}.")
-        require(tracker.n - n in (0, 1), f"Row {i}: n went from {n} to {tracker.n}.")
-        if tracker.n > n:
+        require(tracker.time >= clock, f"Row {i}: from {clock} back to {tracker.time}.")
+        require(
+            tracker.num_notes - n in (0, 1), f"Row {i}: n went from {n} to {tracker.num_notes}."
+        )
+        if tracker.num_notes > n:
             onset = float(trip.back.start[n])
-            off = abs(tracker.clock - onset)
-            require(off <= EXACT, f"Row {i}: {tracker.clock} at the onset {onset}.")
+            off = abs(tracker.time - onset)
+            require(off <= EXACT, f"Row {i}: {tracker.time} at the onset {onset}.")
 
 
 def _the_tracker_knows_what_sounds(trip: Trip) -> None:
@@ -64,7 +67,7 @@ def _the_tracker_knows_what_sounds(trip: Trip) -> None:
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         tracker.push(row)
-        begun, now = trip.back[: tracker.n], tracker.clock
+        begun, now = trip.back[: tracker.num_notes], tracker.time
         # An event encoder may end a note in a later row at the same time.
         surely = set(begun.pitch[begun.end > now + EXACT].tolist())
         at_most = set(begun.pitch[begun.end >= now - EXACT].tolist())
@@ -73,16 +76,14 @@ def _the_tracker_knows_what_sounds(trip: Trip) -> None:
 
 
 def _the_tracker_recalls_its_latest_notes(trip: Trip) -> None:
-    """If it offers `latest`, these are the notes that ``decode`` gives, at its clock at last."""
+    """`latest` returns the notes that ``decode`` gives, at its clock at last."""
     tracker = tracker_of(trip.encoder)
-    if not isinstance(tracker, RecallingTracker):
-        return
     require(list(tracker.latest(3)) == [], "Notes before the first.")
     for i, row in enumerate(trip.rows):
         tracker.push(row)
-        begun = trip.back[: tracker.n]
+        begun = trip.back[: tracker.num_notes]
         for count in (1, 3, len(trip.rows) + 1):
-            got, some = tracker.latest(count), begun[max(0, tracker.n - count) :]
+            got, some = tracker.latest(count), begun[max(0, tracker.num_notes - count) :]
             pitches = [pitch for _, pitch in got]
             require(pitches == some.pitch.tolist(), f"Row {i}, {count} notes: {got}.")
             onsets = np.array([onset for onset, _ in got])
@@ -90,26 +91,34 @@ def _the_tracker_recalls_its_latest_notes(trip: Trip) -> None:
             require(near, f"Row {i}, {count} notes: {got}.")
 
 
+def _tracks_steps(tracker: Tracker) -> bool:
+    try:
+        tracker.remaining()
+    except FieldError:
+        return False
+    return True
+
+
 def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
-    """If it offers `remaining` and the like, what they say of a step is what the notes do."""
+    """`remaining` and `overlapping`, if implemented, agree with the notes."""
     tracker = tracker_of(trip.encoder)
     steps = [field for field in trip.encoder.fields if field.role == "step"]
-    if not isinstance(tracker, StepTracker) or not steps:
+    if not steps or not _tracks_steps(tracker):
         return
     column = trip.encoder.fields.index(steps[0])
     for i, row in enumerate(trip.rows):
         known = {steps[0].name: float(row[column])}
         require(tracker.overlapping({}) is None, f"Row {i}: it knows a step that is open.")
-        overlapping, clock, before = tracker.overlapping(known), tracker.clock, tracker.n
-        remaining, pace = tracker.remaining(), tracker.pace
+        overlapping, clock, before = tracker.overlapping(known), tracker.time, tracker.num_notes
+        remaining, pace = tracker.remaining(), tracker.seconds_per_unit
         tracker.push(row)
         if before == 0:
             require(not overlapping and not remaining, f"Row {i}: something sounds.")
             continue
         step = steps[0].value_of(known[steps[0].name])
         took = step * pace
-        require(abs(tracker.clock - clock - took) <= EXACT, f"Row {i}: a pace of {pace}.")
-        begun, now = trip.back[:before], tracker.clock
+        require(abs(tracker.time - clock - took) <= EXACT, f"Row {i}: {pace} seconds per unit.")
+        begun, now = trip.back[:before], tracker.time
         surely = set(begun.pitch[begun.end > now + 2 * EXACT].tolist())
         at_most = set(begun.pitch[begun.end > now - EXACT].tolist())
         for what, got in (
@@ -123,21 +132,24 @@ def _copies_go_their_own_way(trip: Trip) -> None:
     """A copy stands where the tracker stood, and neither hears what the other is pushed."""
     half = len(trip.rows) // 2
     tracker = _pushed(trip.encoder, trip.rows[:half])
-    before, n, clock = tracker.notes(), tracker.n, tracker.clock
+    before, n, clock = tracker.notes(), tracker.num_notes, tracker.time
     first, second = tracker.copy(), tracker.copy()
     for row in trip.rows[half:]:
         first.push(row)
-    for row in tracker.closing():
+    for row in tracker.closing_rows():
         second.push(row)
-    second.forget(everything=True)
-    require((tracker.n, tracker.clock) == (n, clock), "The tracker moved when a copy did.")
+    second.pop_finished(include_sounding=True)
+    require((tracker.num_notes, tracker.time) == (n, clock), "The tracker moved when a copy did.")
     require(
         tracker.sounding(clock) == _pushed(trip.encoder, trip.rows[:half]).sounding(clock),
         "It sounds otherwise.",
     )
     _same_notes(tracker.notes(), before)
     _same_notes(first.notes(), trip.back)
-    require(first.n == len(trip.back), f"A copy counts {first.n} of {len(trip.back)} notes.")
+    require(
+        first.num_notes == len(trip.back),
+        f"A copy counts {first.num_notes} of {len(trip.back)} notes.",
+    )
 
 
 def _what_is_forgotten_was_given_out(trip: Trip) -> None:
@@ -147,19 +159,25 @@ def _what_is_forgotten_was_given_out(trip: Trip) -> None:
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         plain.push(row)
-        now = tracker.clock
-        _give(given, tracker.forget() if i % 3 else ())
-        require((tracker.n, now) == (plain.n, plain.clock), f"Row {i}: n or clock changed.")
+        now = tracker.time
+        _give(given, tracker.pop_finished() if i % 3 else ())
+        require(
+            (tracker.num_notes, now) == (plain.num_notes, plain.time),
+            f"Row {i}: n or clock changed.",
+        )
         require(tracker.sounding(now) == plain.sounding(now), f"Row {i}: it sounds otherwise.")
-        require(len(tracker.closing()) == len(plain.closing()), f"Row {i}: it closes otherwise.")
+        require(
+            len(tracker.closing_rows()) == len(plain.closing_rows()),
+            f"Row {i}: it closes otherwise.",
+        )
         kept = len(tracker.notes())
-        require(len(given) + kept == tracker.n, f"Row {i}: {len(given)} out, {kept} kept.")
-    for row in tracker.closing():
+        require(len(given) + kept == tracker.num_notes, f"Row {i}: {len(given)} out, {kept} kept.")
+    for row in tracker.closing_rows():
         tracker.push(row)
-    _give(given, tracker.forget(everything=True))
-    require(sorted(given) == list(range(tracker.n)), f"Given out were {sorted(given)}.")
+    _give(given, tracker.pop_finished(include_sounding=True))
+    require(sorted(given) == list(range(tracker.num_notes)), f"Given out were {sorted(given)}.")
     require(not len(tracker.notes()), "Notes that were given out are still there.")
-    whole = trip.encoder.decode(np.concatenate([trip.rows, plain.closing()]))
+    whole = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
     if given:
         start, end, pitch, velocity = zip(*(given[i] for i in sorted(given)), strict=True)
         _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), whole)
@@ -172,19 +190,20 @@ def _give(given: dict[int, Note], notes: Iterable[tuple[int, Note]]) -> None:
 
 
 def _rows_at_once_are_rows_one_by_one(trip: Trip) -> None:
-    """If it offers `extend`, this leads where one `push` after another leads."""
+    """`extend` has the same result as one `push` after another."""
     tracker = tracker_of(trip.encoder)
-    if not isinstance(tracker, BulkTracker):
-        return
     half = len(trip.rows) // 2
     tracker.extend(trip.rows[:half])
     tracker.extend(trip.rows[half:])
     plain = _pushed(trip.encoder, trip.rows)
-    now = tracker.clock
-    require((tracker.n, now) == (plain.n, plain.clock), f"n {tracker.n}, clock {now}.")
+    now = tracker.time
+    require(
+        (tracker.num_notes, now) == (plain.num_notes, plain.time),
+        f"n {tracker.num_notes}, clock {now}.",
+    )
     require(tracker.sounding(now) == plain.sounding(now), "It sounds otherwise.")
     _same_notes(tracker.notes(), plain.notes())
-    require(list(tracker.forget()) == list(plain.forget()), "It gives out other notes.")
+    require(list(tracker.pop_finished()) == list(plain.pop_finished()), "It gives out other notes.")
 
 
 def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
@@ -197,19 +216,19 @@ def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
         return bool(np.float32(mask.low) <= np.float32(entry) <= np.float32(mask.high))
     require(mask.shape == (field.classes,), f"{field.name!r}: a mask of shape {mask.shape}.")
     require(mask.dtype == np.bool_, f"{field.name!r}: a mask of {mask.dtype}.")
-    require(mask.any(), f"{field.name!r}: nothing is legal.")
+    require(mask.any(), f"{field.name!r}: nothing is allowed.")
     return bool(mask[int(entry)])
 
 
 def _what_was_encoded_is_legal(trip: Trip) -> None:
-    """Every entry of an encoded row is legal, whatever is known of its row already."""
+    """Every entry of an encoded row is allowed, whatever is known of its row already."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         known: dict[str, float] = {}
         for field, entry in zip(trip.encoder.fields, row.tolist(), strict=True):
             for given in ({}, known):
-                legal = _allows(tracker.legal(field, given), field, entry)
-                require(legal, f"Row {i}: {field.name} = {entry:g}, known {given}.")
+                allowed = _allows(tracker.allowed(field, given), field, entry)
+                require(allowed, f"Row {i}: {field.name} = {entry:g}, known {given}.")
             known[field.name] = entry
         tracker.push(row)
 
@@ -218,25 +237,25 @@ def _closing_ends_what_sounds(trip: Trip) -> None:
     """After any number of rows, `closing` gives rows with which everything can be decoded."""
     for k in sorted({len(trip.rows) * q // 4 for q in range(5)}):
         tracker = _pushed(trip.encoder, trip.rows[:k])
-        begun, closing = tracker.n, tracker.closing()
+        begun, closing = tracker.num_notes, tracker.closing_rows()
         require(closing.shape[1:] == trip.rows.shape[1:], f"{k} rows: shape {closing.shape}.")
         require(closing.dtype == np.float32, f"{k} rows: {closing.dtype}.")
         whole = trip.encoder.decode(np.concatenate([trip.rows[:k], closing]))
         require(len(whole) == begun, f"{k} rows: {begun} notes began, {len(whole)} decoded.")
         for row in closing:
             tracker.push(row)
-        require(len(tracker.closing()) == 0, f"{k} rows: closed, it still wants to close.")
+        require(len(tracker.closing_rows()) == 0, f"{k} rows: closed, it still wants to close.")
 
 
 def _drawn(
     field: Field, mask: Mask | None, known: Mapping[str, float], rng: np.random.Generator
 ) -> float:
-    """A random legal entry."""
+    """A random allowed entry."""
     if field.classes is not None:
-        legal = np.ones(field.classes, dtype=bool) if mask is None else mask
-        require(isinstance(legal, np.ndarray), f"{field.name!r} has classes, got an interval.")
-        classes = np.flatnonzero(legal)
-        require(classes.size, f"{field.name!r}: nothing is legal, known {dict(known)}.")
+        allowed = np.ones(field.classes, dtype=bool) if mask is None else mask
+        require(isinstance(allowed, np.ndarray), f"{field.name!r} has classes, got an interval.")
+        classes = np.flatnonzero(allowed)
+        require(classes.size, f"{field.name!r}: nothing is allowed, known {dict(known)}.")
         return float(rng.choice(classes))
     low, high = mask if isinstance(mask, Interval) else field.interval
     low = max(low, high - 2, -1.0) if low == -np.inf else low
@@ -244,22 +263,22 @@ def _drawn(
 
 
 def legal_rows_can_be_decoded(trip: Trip) -> None:
-    """Rows drawn at random from what is legal decode to as many notes as the tracker counts."""
+    """Rows drawn at random from what is allowed decode to as many notes as the tracker counts."""
     rng = np.random.default_rng(0)
     for _ in range(5):
         tracker, rows = tracker_of(trip.encoder), []
         for _ in range(60):
             known: dict[str, float] = {}
             for field in trip.encoder.fields:
-                known[field.name] = _drawn(field, tracker.legal(field, known), known, rng)
+                known[field.name] = _drawn(field, tracker.allowed(field, known), known, rng)
             rows.append(np.array(list(known.values()), dtype=np.float32))
             tracker.push(rows[-1])
-        for row in tracker.closing():
+        for row in tracker.closing_rows():
             rows.append(row)
             tracker.push(row)
         table: Rows = np.stack(rows)
         _same_notes(trip.encoder.decode(table), tracker.notes())
-        require(tracker.n == len(tracker.notes()), f"n is {tracker.n}.")
+        require(tracker.num_notes == len(tracker.notes()), f"n is {tracker.num_notes}.")
 
 
 TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (

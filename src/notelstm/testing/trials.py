@@ -14,10 +14,10 @@ from notelstm.encoders.rows import PITCH
 from notelstm.encoders.step_duration import StepDurationEncoder
 from notelstm.encoders.tracker import RowTracker
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, LogisticMixture, Normal, Point
-from notelstm.protocols import Prediction, View
+from notelstm.predictions import Categorical, LogisticMixture, Normal, PointEstimate
+from notelstm.protocols import Prediction, SamplingContext
 
-__all__ = ["FIELDS", "LANES", "Trial", "contents", "equal", "lane", "trials", "views"]
+__all__ = ["FIELDS", "LANES", "Trial", "contents", "equal", "lane", "sampling_contexts", "trials"]
 
 LANES: Final = 6
 """B, how many lanes each prediction is for."""
@@ -47,14 +47,14 @@ class Trial(NamedTuple):
     what: str
 
 
-def views(count: int) -> list[View]:
+def sampling_contexts(count: int) -> list[SamplingContext]:
     """Lanes in the middle of a piece: a chord sounds."""
     lanes = []
     for i in range(count):
         tracker = RowTracker(StepDurationEncoder())
         for pitch in (60, 64, 67 + i):
             tracker.push(np.array([pitch, 0.0, 1.5], dtype=np.float32))
-        lanes.append(View({}, tracker))
+        lanes.append(SamplingContext({}, tracker))
     return lanes
 
 
@@ -65,23 +65,23 @@ def _predictions(field: Field) -> Iterator[tuple[Prediction, str]]:
         low = field.interval.low if field.low is not None else -1.0
         value = low + 2 * torch.rand(LANES, generator=generator) - 0.5
         ends = tuple(torch.full((LANES,), bound) for bound in field.interval)
-        yield Point(value).masked((ends[0], ends[1])), "a point"
-        yield Normal(value, torch.full((LANES,), 0.5)).masked((ends[0], ends[1])), "a normal"
+        yield PointEstimate(value).constrained((ends[0], ends[1])), "a point"
+        yield Normal(value, torch.full((LANES,), 0.5)).constrained((ends[0], ends[1])), "a normal"
         if field.low is not None:
             logits, mean, spread = torch.randn(3, LANES, 4, generator=generator).unbind(0)
             mixture = LogisticMixture(logits, mean[:, 1:], spread[:, 1:].exp(), origin=field.low)
-            yield mixture.masked((ends[0], ends[1])), "a mixture"
+            yield mixture.constrained((ends[0], ends[1])), "a mixture"
         return
     logits = 3 * torch.randn(LANES, field.classes, generator=generator)
     weights = torch.rand(LANES, field.classes, generator=generator)
     some = torch.rand(LANES, field.classes, generator=generator) < 0.4
     some[:, 0] |= ~some.any(-1)
     yield Categorical(logits), "open"
-    yield Categorical(logits, weights).masked(some), "some classes left"
+    yield Categorical(logits, weights).constrained(some), "some classes left"
     for c in range(min(field.classes, 3)):
         only = torch.zeros(LANES, field.classes, dtype=torch.bool)
         only[:, c] = True
-        yield Categorical(logits, weights).masked(only), f"class {c} left"
+        yield Categorical(logits, weights).constrained(only), f"class {c} left"
 
 
 def trials(fields: Sequence[Field]) -> Iterator[Trial]:
@@ -105,16 +105,16 @@ def lane(prediction: Prediction, i: int) -> Prediction:
         low = None if prediction.low is None else prediction.low[at]
         high = None if prediction.high is None else prediction.high[at]
         logits, mean, spread = (
-            part[at] for part in (prediction.logits, prediction.mean, prediction.spread)
+            part[at] for part in (prediction.logits, prediction.mean, prediction.scale)
         )
-        return replace(prediction, logits=logits, mean=mean, spread=spread, low=low, high=high)
-    assert isinstance(prediction, Point)
-    return Point(prediction.value[at])
+        return replace(prediction, logits=logits, mean=mean, scale=spread, low=low, high=high)
+    assert isinstance(prediction, PointEstimate)
+    return PointEstimate(prediction.value[at])
 
 
 def contents(prediction: Prediction) -> list[Tensor]:
     """Copies of everything in a prediction."""
-    names = ("logits", "weights", "value", "mean", "sigma", "spread", "low", "high")
+    names = ("logits", "weights", "value", "mean", "sigma", "scale", "low", "high")
     found = (getattr(prediction, name, None) for name in names)
     return [tensor.clone() for tensor in found if isinstance(tensor, Tensor)]
 

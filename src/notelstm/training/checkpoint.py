@@ -30,7 +30,7 @@ def take_state(
     sums = None if at.sums is None else processes.add(at.sums.clone())
     carried = {} if at.carried is None else flatten(at.carried)
     rng = torch.get_rng_state()
-    device = leaf(cast(NoteModel, model).start(1)[1]).device
+    device = leaf(cast(NoteModel, model).initial_state(1)[1]).device
     device_rng = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     parts = processes.gathered(({k: v.cpu() for k, v in carried.items()}, rng, device_rng))
     if not parts:
@@ -71,7 +71,7 @@ def put_state(
     at.epoch, at.batch, at.steps = saved["epoch"], saved["batch"], saved["steps"]
     at.rate_scale = saved["rate_scale"]
     named = cast(NoteModel, model)
-    device = leaf(named.start(1)[1]).device
+    device = leaf(named.initial_state(1)[1]).device
     at.carried = _carried(saved["carried"], named, device, processes)
     # What all have added up is counted once.
     sums = saved["sums"]
@@ -92,5 +92,5 @@ def _carried(
     mine = processes.lanes(len(next(iter(saved.values()))))
     if mine.start == mine.stop:
         return None
-    template = model.start(mine.stop - mine.start)[1]
+    template = model.initial_state(mine.stop - mine.start)[1]
     return move(unflatten(template, {k: v[mine] for k, v in saved.items()}), device)

@@ -12,18 +12,32 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeVar, cast, final
+from typing import Final, Protocol, TypeVar, cast, final, runtime_checkable
 
 import torch
 from torch import Tensor, distributed, nn
 
 from notelstm.batch import Batch, share_of
 from notelstm.errors import ConfigError, TrainingError
-from notelstm.protocols import Batches, SharedBatches
+from notelstm.protocols import Batches
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "SharedBatches"]
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class SharedBatches(Batches, Protocol):
+    """Batches of which each of several processes can read its own lanes alone."""
+
+    def share(self, number: int, count: int) -> Batches:
+        """As many batches, each with one process's lanes only; there may be none in them.
+
+        Args:
+            number: Of the process, from 0.
+            count: How many processes there are; together their lanes are those of `self`, in order.
+        """
+
 
 PATIENCE: Final = timedelta(minutes=10)
 """How long a process waits for one that is there but does not answer."""

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from notelstm.batch import Batch, send
+from notelstm.batch import Batch, columns, send
 from notelstm.errors import FieldError
 from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
-from notelstm.models.known import columns
 from notelstm.models.modes import in_use
 from notelstm.protocols import Batches, Context, NoteModel, State
 from notelstm.tree import choose, index, join, leaf, map_tree
@@ -61,7 +60,7 @@ class TrainStep(nn.Module):
             The total and the terms, scalars; and the state after the batch.
         """
         model = cast(NoteModel, self.model)
-        begin, anew = model.start(batch.rows.shape[0])
+        begin, anew = model.initial_state(batch.rows.shape[0])
         if state is None:
             state = anew
         elif bool(batch.fresh.any()):
@@ -111,6 +110,6 @@ def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> di
     """
     step = TrainStep(model, loss)
     with in_use(model):
-        device = leaf(model.start(1)[0]).device
+        device = leaf(model.initial_state(1)[0]).device
         losses, _ = step(next(iter(batches.epoch(0))).move(device), None)
     return {name: float(value) for name, value in losses.terms.items()}

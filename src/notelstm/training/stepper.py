@@ -88,7 +88,7 @@ class Stepper:
         if not count:
             if carries and self.at.carried is None and len(batch.rows):
                 model = cast(NoteModel, self._step.model)
-                self.at.carried = model.start(len(batch.rows))[1]
+                self.at.carried = model.initial_state(len(batch.rows))[1]
             return
         with autocast(self.precision, self._device):
             losses, state = self._step(

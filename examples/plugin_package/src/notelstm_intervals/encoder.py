@@ -13,6 +13,7 @@ from notelstm.encoders.rows import as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
+from notelstm.tracker import Tracker
 
 __all__ = ["IntervalEncoder", "IntervalTracker"]
 
@@ -55,7 +56,7 @@ class IntervalEncoder:
     def __post_init__(self) -> None:
         """Check the setting."""
         if not 0 <= self.anchor <= 127:
-            raise ConfigError("an anchor is a MIDI note, 0 to 127", got=f"{self.anchor}")
+            raise ConfigError(f"the anchor {self.anchor} is not a MIDI note, 0 to 127")
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -81,10 +82,9 @@ class IntervalEncoder:
         if outside.size:
             row = int(outside[0])
             raise EncodingError(
-                "intervals stay within the MIDI notes 0 to 127",
-                got=f"{pitch[row]:g}",
+                f"the intervals lead to pitch {pitch[row]:g}, which is not 0 to 127",
                 where=f"row {row}",
-                hint="confine the draw to what is legal, or repair the row",
+                hint="sample only allowed entries, or repair the row",
             )
         start = np.cumsum(checked[:, 1])
         return Notes(
@@ -100,7 +100,7 @@ class IntervalEncoder:
 
 
 @final
-class IntervalTracker:
+class IntervalTracker(Tracker):
     """Decodes row by row, and knows which intervals stay within the MIDI notes.
 
     Args:
@@ -108,47 +108,43 @@ class IntervalTracker:
     """
 
     def __init__(self, encoder: IntervalEncoder) -> None:
-        self._encoder: Final = encoder
+        super().__init__(encoder.fields)
         self._notes: list[Note] = []
         self._forgotten = 0
         self._open: list[tuple[float, int]] = []
         self._pitch = encoder.anchor
-        self._clock = 0.0
+        self._time = 0.0
 
     @property
-    def n(self) -> int:
+    def num_notes(self) -> int:
         """How many notes have begun."""
         return self._forgotten + len(self._notes)
 
     @property
-    def clock(self) -> float:
+    def time(self) -> float:
         """The onset of the latest note, seconds."""
-        return self._clock
+        return self._time
 
     def push(self, row: Row) -> None:
         """Take in the next note, (4,)."""
         interval, step, duration, loudness = row.tolist()
         self._pitch += int(interval) - _WIDEST
-        self._clock += step
-        self._open = [(end, pitch) for end, pitch in self._open if end > self._clock]
-        end, velocity = self._clock + duration, round(loudness * 127)
+        self._time += step
+        self._open = [(end, pitch) for end, pitch in self._open if end > self._time]
+        end, velocity = self._time + duration, round(loudness * 127)
         self._open.append((end, self._pitch))
-        self._notes.append(Note(self._clock, end, self._pitch, velocity))
+        self._notes.append(Note(self._time, end, self._pitch, velocity))
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
         return {pitch for end, pitch in self._open if end > at}
 
-    def legal(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """The intervals that lead to a MIDI note; of other fields, whatever they can hold."""
         if field.name != "interval":
             return field.interval
         pitch = self._pitch + _INTERVALS
         return (pitch >= 0) & (pitch <= 127)
-
-    def closing(self) -> Rows:
-        """Nothing: every note says when it ends."""
-        return np.zeros((0, len(self._encoder.fields)), dtype=np.float32)
 
     def notes(self) -> Notes:
         """Everything pushed so far and not forgotten."""
@@ -157,7 +153,7 @@ class IntervalTracker:
         start, end, pitch, velocity = zip(*self._notes, strict=True)
         return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
 
-    def forget(self, *, everything: bool = False) -> Sequence[tuple[int, Note]]:
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
         """Give out all notes: each says when it ends."""
         out = list(enumerate(self._notes, self._forgotten))
         self._notes, self._forgotten = [], self._forgotten + len(out)

@@ -6,7 +6,7 @@ import functools
 
 from notelstm.models import NoteLSTM
 from notelstm.recipes import Recipe
-from notelstm.sampling import ShortestDuration
+from notelstm.sampling import MinDuration
 from notelstm.training import TrainingConfig
 from notelstm_intervals.encoder import IntervalEncoder
 from notelstm_intervals.sampling import BestOfTwo, SmallLeaps
@@ -28,9 +28,9 @@ def intervals(*, hidden: int = 128, semitones: int = 12) -> Recipe:
         name="intervals",
         encoder=IntervalEncoder(),
         model=functools.partial(
-            NoteLSTM, order=("step", "interval", "duration", "loudness"), hidden=hidden
+            NoteLSTM, field_order=("step", "interval", "duration", "loudness"), hidden=hidden
         ),
-        sampler=BestOfTwo(processors=(SmallLeaps(semitones=semitones), ShortestDuration())),
+        sampler=BestOfTwo(processors=(SmallLeaps(semitones=semitones), MinDuration())),
         window=64,
         lanes=True,
         batch=16,

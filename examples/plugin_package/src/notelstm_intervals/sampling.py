@@ -11,8 +11,7 @@ from torch import Tensor
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical
-from notelstm.protocols import Prediction, Processor, View
+from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.sampling.processors import allow_only
 
 __all__ = ["BestOfTwo", "SmallLeaps"]
@@ -30,20 +29,25 @@ class BestOfTwo:
     processors: tuple[Processor, ...] = ()
 
     def __call__(
-        self, field: Field, prediction: Prediction, noise: Tensor, views: Sequence[View]
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
     ) -> Tensor:
         """(B,) drawn with (B, 2) noise, one uniform for each draw."""
         for processor in self.processors:
-            prediction = processor(field, prediction, views)
-        first, second = prediction.draw(noise), prediction.draw(noise.flip(-1))
+            prediction = processor(field, prediction, contexts)
+        first, second = prediction.sample(noise), prediction.sample(noise.flip(-1))
         better = _likelihood(prediction, first) >= _likelihood(prediction, second)
         return torch.where(better, first, second)
 
 
 def _likelihood(prediction: Prediction, drawn: Tensor) -> Tensor:
     """(B,) numbers that are larger where a draw is likelier."""
-    if isinstance(prediction, Categorical):
-        return prediction.logits.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+    log_weights = prediction.log_weights()
+    if log_weights is not None:
+        return log_weights.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
     return -(drawn - prediction.mode()).abs()
 
 
@@ -64,11 +68,13 @@ class SmallLeaps:
     def __post_init__(self) -> None:
         """Check the setting."""
         if self.semitones < 0:
-            raise ConfigError("the widest leap is at least 0 semitones", got=f"{self.semitones}")
+            raise ConfigError(f"semitones {self.semitones} is less than 0")
 
-    def __call__(self, field: Field, prediction: Prediction, views: Sequence[View]) -> Prediction:
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
         """The prediction of a field of intervals without wide ones; others as they are."""
-        if field.unit != "semitone" or not isinstance(prediction, Categorical):
+        if field.unit != "semitone":
             return prediction
-        leap = torch.tensor(field.values, device=prediction.logits.device).abs()  # (C,)
+        leap = torch.tensor(field.values).abs()  # (C,)
         return allow_only(prediction, leap <= self.semitones)

@@ -11,26 +11,20 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, final, overload
+from typing import Final, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 from typing_extensions import override
 
-from notelstm.data.cache import cache_folder
-from notelstm.data.corpus.build import (
-    Generation,
-    build_from_files,
-    build_from_pieces,
-    current,
-    is_fresh,
-    is_tidy,
-    tidy,
-)
-from notelstm.data.corpus.columns import READ, Columns, open_columns, text_of, unpack
-from notelstm.data.corpus.report import CorpusReport
+from notelstm.data.cache import SUFFIX, cache_folder, locked, open_pieces
+from notelstm.data.corpus.pool import read_files
+from notelstm.data.corpus.reading import FileToRead
+from notelstm.data.corpus.report import CorpusReport, FileReport
 from notelstm.data.corpus.sources import CorpusFiles, PieceSource, Resolved, resolve
-from notelstm.data.lock import locked, locked_now
+from notelstm.data.folder import nothing_readable
+from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
 from notelstm.errors import DataError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
@@ -42,29 +36,27 @@ _log = logging.getLogger(__name__)
 
 @final
 class Corpus:
-    """Pieces that were read once, and lie as columns in a cache that is mapped into memory.
+    """Pieces that were read once, into a cache file that is mapped into memory.
 
-    Open one with :meth:`open`. It takes no more memory than the pieces that are looked at.
+    Open one with :meth:`open`. It takes no more memory than the pieces in use, and works on when
+    another process makes the cache again.
 
     Attributes:
-        name: What it is called.
-        licence: What one may do with the music, "" if that is not known.
+        name: The name of the corpus.
+        licence: The terms of use of the music, "" if they are not known.
         source: Where the music comes from.
         fingerprint: SHA-256 over the notes of all pieces, in order.
-        folder: Where its columns are.
-        columns: All notes as columns, see :mod:`notelstm.data.corpus.columns`; files that could
-            not be read have an entry in them too.
+        path: The cache file.
     """
 
-    def __init__(self, generation: Generation) -> None:
-        self.folder: Final = generation.folder
-        self.columns: Final[Columns] = generation.columns
-        self._about: Final = dict(generation.about)
-        self.name: Final[str] = self._about["name"]
-        self.licence: Final[str] = self._about["licence"]
-        self.source: Final[str] = self._about["source"]
-        self.fingerprint: Final[str] = self._about["fingerprint"]
-        self._entries: Final = np.flatnonzero(self.columns["status"] == READ)
+    def __init__(self, pieces: PieceFile, labels: Mapping[str, str]) -> None:
+        self.path: Final = pieces.path
+        self.name: Final = labels["name"]
+        self.licence: Final = labels["licence"]
+        self.source: Final = labels["source"]
+        self.fingerprint: Final[str] = pieces.about["fingerprint"]
+        self._pieces: Final = pieces
+        self._entries: Final = np.flatnonzero(pieces.table["read"])
 
     @classmethod
     def open(
@@ -77,11 +69,11 @@ class Corpus:
         workers: int | None = None,
         progress: bool = True,
     ) -> Corpus:
-        """Open a corpus, after reading what is new or changed of it.
+        """Open a corpus, after reading it if it is new or any of its files was changed.
 
-        It may be interrupted at any time and goes on from there the next time; several processes
-        may open the same corpus at once, and one of them reads it. A file that cannot be read is
-        left out and is in the :attr:`report`.
+        It may be interrupted or killed at any time, and leaves the cache as it was. Several
+        processes may open the same corpus at once, and one of them reads it. A file that cannot be
+        read is left out and is in the :attr:`report`.
 
         Args:
             source: A folder, or a list of files, or a part of the kind ``corpora``.
@@ -92,64 +84,48 @@ class Corpus:
             progress: Show a progress bar while files are read.
 
         Raises:
-            DataError: If there is nothing to read.
+            DataNotFoundError: If there is no such folder or file.
+            DataError: If there is nothing to read, or the process runs out of descriptors.
             OutputError: If the cache cannot be written.
             PluginError: If there is no such reader.
         """
         wanted = resolve(source, policy, reader)
         base = cache_folder() if cache is None else Path(cache)
-        home = base / "corpora" / _home(wanted)
-        generation = _whole(home, wanted)
-        lock = base / "locks" / f"{home.name}.lock"
-        if generation is None:
-            with locked(lock):
-                if _whole(home, wanted) is None:
-                    _build(home, wanted, workers, progress)
-                generation = current(home)
-        if generation is None:
-            raise DataError(
-                "a cache that was just built can be opened",
-                got="nothing",
-                where=str(home),
-                hint="open it again; another process may have cleared it",
-            )
-        if not is_tidy(home):
-            with locked_now(lock) as free:
-                if free:
-                    tidy(home)
-        # Names and licences may be given anew without anything being read anew.
-        about = {**generation.about, **_labels(wanted)}
-        corpus = cls(Generation(generation.folder, generation.columns, about))
-        corpus._tell()
+        path = base / "corpora" / _home(wanted) / f"{wanted.state}{SUFFIX}"
+        pieces = open_pieces(path)
+        if pieces is None:
+            with locked(base / "locks" / f"{path.parent.name}.lock"):
+                pieces = open_pieces(path) or _build(path, wanted, workers, progress)
+        # Names and licences may change without anything being read again.
+        corpus = cls(pieces, wanted.labels)
+        rejected = corpus.report.rejected_total
+        if rejected:
+            total = len(corpus.report)
+            _log.warning("%s: %d of %d files cannot be read", corpus.name, rejected, total)
         return corpus
-
-    def _tell(self) -> None:
-        refused = self.report.refused_total
-        if refused:
-            _log.warning("%s: %d of %d files cannot be read", self.name, refused, len(self.report))
 
     @property
     def report(self) -> CorpusReport:
-        """What became of each file, also of those that could not be read."""
-        return CorpusReport(self.columns)
+        """The outcome of reading each file, rejected ones included."""
+        return CorpusReport(self._pieces)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What the pieces are called, in order."""
-        return tuple(text_of(self.columns, "name", int(entry)) for entry in self._entries)
+        """The names of the pieces, in order."""
+        return tuple(self._pieces.names[entry] for entry in self._entries.tolist())
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(P,) how many notes each piece has."""
-        return np.diff(self.columns["note_offsets"])[self._entries]
+        """(P,) the number of notes in each piece."""
+        return self._pieces.table["notes"][self._entries]
 
     @property
     def content_keys(self) -> list[str]:
         """The pieces' :func:`~notelstm.data.splits.content_key`, equal for transpositions."""
-        return [row.tobytes().hex() for row in self.columns["content_key"][self._entries]]
+        return [row.tobytes().hex() for row in self._pieces.table["content_key"][self._entries]]
 
     def __len__(self) -> int:
-        """How many pieces could be read."""
+        """The number of pieces."""
         return len(self._entries)
 
     @overload
@@ -161,12 +137,21 @@ class Corpus:
 
         Raises:
             IndexError: If there is no such piece.
+            DataError: If its notes in the cache were damaged; the cache is removed then.
         """
         if isinstance(piece, slice):
-            return [unpack(self.columns, int(entry)) for entry in self._entries[piece]]
+            return [self[k] for k in range(len(self))[piece]]
         if not -len(self) <= piece < len(self):
             raise IndexError(f"piece {piece} of {len(self)}")
-        return unpack(self.columns, int(self._entries[piece]))
+        try:
+            return self._pieces.notes(int(self._entries[piece]))
+        except DamagedError as error:
+            self.path.unlink(missing_ok=True)
+            raise DataError(
+                f"the cache was damaged: {error}",
+                where=str(self.path),
+                hint="open the corpus again; its files will be read again",
+            ) from error
 
     def __iter__(self) -> Iterator[Notes]:
         """The pieces, in order."""
@@ -176,45 +161,36 @@ class Corpus:
         """The pieces with their names, as a part of the kind ``corpora`` gives them.
 
         Args:
-            limit: How many at most; None for all.
+            limit: The largest number of pieces; None for all.
 
         Raises:
             DataError: If no piece is there.
         """
         if not len(self):
-            reasons = self.report.reasons().most_common(1)
-            found = "".join(f"; {often} times: {rule}" for rule, often in reasons)
-            raise DataError(
-                "a corpus has a MIDI file that can be read",
-                got=f"none of {len(self.report)}{found}",
-                where=self.source,
-                hint="try `notelstm inspect` on one of them, or another policy",
-            )
+            raise nothing_readable(self.report.reasons(), self.source)
         yield from islice(zip(self.names, self, strict=True), limit)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the place of the columns, not what is in them."""
-        return _reopen, (str(self.folder), self._about)
+        """Pickle the path of the cache file, not its content."""
+        labels = {"name": self.name, "licence": self.licence, "source": self.source}
+        return _reopen, (self.path, labels)
 
     @override
     def __repr__(self) -> str:
         """Name and size."""
-        refused = self.report.refused_total
-        notes = f"{len(self)} pieces, {len(self.columns['pitch'])} notes, {refused} files refused"
-        return f"Corpus({self.name!r}, {notes})"
+        rejected = self.report.rejected_total
+        notes = self._pieces.about["notes"]
+        return (
+            f"Corpus({self.name!r}, {len(self)} pieces, {notes} notes, {rejected} files rejected)"
+        )
 
 
-def _reopen(folder: str, about: Mapping[str, Any]) -> Corpus:
-    try:
-        return Corpus(Generation(Path(folder), open_columns(Path(folder)), about))
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(
-            "a corpus stays where it was until it is needed no more",
-            got=str(error),
-            where=folder,
-            hint="open it again",
-        ) from error
+def _reopen(path: Path, labels: Mapping[str, str]) -> Corpus:
+    pieces = open_pieces(path)
+    if pieces is None:
+        raise DataError("the cache of the corpus is gone", where=str(path), hint="open it again")
+    return Corpus(pieces, labels)
 
 
 def _home(wanted: Resolved) -> str:
@@ -227,21 +203,28 @@ def _home(wanted: Resolved) -> str:
     return f"{plain or 'corpus'}-{digest[:16]}"
 
 
-def _labels(wanted: Resolved) -> dict[str, str]:
-    return {"name": wanted.name, "licence": wanted.licence, "source": wanted.source}
-
-
-def _whole(home: Path, wanted: Resolved) -> Generation | None:
-    """The generation in use, if it is of what is wanted as it is now."""
-    generation = current(home)
-    if generation is None or wanted.files is None or is_fresh(generation, wanted.files):
-        return generation
-    return None
-
-
-def _build(home: Path, wanted: Resolved, workers: int | None, progress: bool) -> None:
-    about = {**_labels(wanted), "identity": wanted.identity}
+def _build(path: Path, wanted: Resolved, workers: int | None, progress: bool) -> PieceFile:
+    """Read everything into a new cache file; the caller holds its lock."""
+    total, unit = None, "piece"
     if wanted.files is None:
-        build_from_pieces(home, wanted.pieces(), about, progress=progress)
+        entries = _entries_of_pieces(wanted.pieces())
     else:
-        build_from_files(home, wanted.files, wanted.job, about, workers=workers, progress=progress)
+        files = wanted.files
+        listed = zip(files.names, files.paths, files.states[:, 0].tolist(), strict=True)
+        total, unit = len(files.names), "file"
+        _log.info("%s: %d files to read", wanted.name, total)
+        entries = read_files([FileToRead(*file) for file in listed], wanted.job, workers)
+    title = f"reading {wanted.name}"
+    with tqdm(entries, title, total, unit=unit, disable=not progress) as counted:
+        write_pieces(path, counted, wanted.labels)
+    return PieceFile(path)
+
+
+def _entries_of_pieces(pieces: Iterator[tuple[str, Notes]]) -> Iterator[Entry]:
+    seen = set[str]()
+    for name, notes in pieces:
+        if name in seen:
+            raise DataError(f"two pieces are called {name!r}", hint="give each its own name")
+        seen.add(name)
+        report = FileReport(name=name, notes=len(notes), seconds=notes.seconds)
+        yield entry_of(name, notes, json.dumps(report.to_json()))

@@ -1,4 +1,4 @@
-"""What became of each file of a corpus."""
+"""The outcome of reading each file of a corpus."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from notelstm.data.corpus.columns import REFUSED, Columns, text_of
+from notelstm.data.piece_file import PieceFile
 from notelstm.midi import ReadReport, Repair
 
 __all__ = ["CorpusReport", "FileReport"]
 
 MAX_REPAIRS: Final = 20
-"""How many repairs of a file are kept one by one; all of them are counted."""
+"""The repairs of a file that are listed; all of them are counted."""
 
 
-def _told(repair: Repair) -> str:
-    """A repair on a line: what it was, and where."""
+def _line_of(repair: Repair) -> str:
+    """A repair on a line: its kind and its place."""
     where = f" ({repair.place})" if repair.place else ""
     return f"{repair.rule}: {repair.message}{where}"
 
@@ -29,27 +29,27 @@ def _told(repair: Repair) -> str:
 @final
 @dataclass(frozen=True, kw_only=True)
 class FileReport:
-    """What became of one file.
+    """The outcome of reading one file.
 
     Attributes:
-        name: What it is called in the corpus.
+        name: Its name in the corpus.
         error: Why it could not be read, "" if it could.
-        rule: The rule that it broke, the same for all files with this fault; "" if it was read.
+        problem: The problem in words that all files with it share, "" if it could be read.
         reader: The reader that gave the notes.
-        tracks: How many tracks with notes it has.
-        notes: How many notes were read.
+        tracks: The number of tracks with notes.
+        notes: The number of notes that were read.
         seconds: The last release, seconds from the start of the piece.
         left_out: Notes that the policy left out, by the setting that did it.
-        repairs: What was broken and what was made of it, the first 20 of it.
-        repairs_total: How much was broken.
+        repairs: The first 20 repairs.
+        repairs_total: The number of repairs.
         saved: Notes that come from a damaged chunk or file.
         lost: Notes known to be lost to damage.
-        warnings: What is odd but not broken.
+        warnings: Oddities that are no damage.
     """
 
     name: str
     error: str = ""
-    rule: str = ""
+    problem: str = ""
     reader: str = ""
     tracks: int = 0
     notes: int = 0
@@ -63,7 +63,7 @@ class FileReport:
 
     @classmethod
     def of_read(cls, name: str, report: ReadReport) -> FileReport:
-        """What is kept of the report on a file that was read."""
+        """The summary of the report on a file that was read."""
         return cls(
             name=name,
             reader=report.reader,
@@ -71,7 +71,7 @@ class FileReport:
             notes=report.notes,
             seconds=float(report.seconds),
             left_out=dict(report.left_out),
-            repairs=tuple(map(_told, report.repairs[:MAX_REPAIRS])),
+            repairs=tuple(map(_line_of, report.repairs[:MAX_REPAIRS])),
             repairs_total=report.repairs_total,
             saved=report.saved,
             lost=report.lost,
@@ -79,7 +79,7 @@ class FileReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; what says nothing is left out."""
+        """The report as JSON values, without those that are empty."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value or name == "name"}
 
@@ -92,47 +92,46 @@ class FileReport:
 
 @final
 class CorpusReport:
-    """What became of the files of a corpus, one :class:`FileReport` for each, read when asked for.
+    """The outcome of reading each file of a corpus, one :class:`FileReport` each.
 
     Args:
-        columns: The corpus' columns.
+        pieces: The corpus' cache.
     """
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, pieces: PieceFile) -> None:
+        self._pieces = pieces
 
     def __len__(self) -> int:
-        """How many files there are, read or not."""
-        return len(self._columns["status"])
+        """The number of files, read or rejected."""
+        return len(self._pieces.table)
 
     def __getitem__(self, file: int) -> FileReport:
-        """What became of a file.
+        """The outcome of a file.
 
         Raises:
             IndexError: If there is no such file.
         """
         if not -len(self) <= file < len(self):
             raise IndexError(f"file {file} of {len(self)}")
-        return FileReport.from_json(json.loads(text_of(self._columns, "report", file % len(self))))
+        return FileReport.from_json(json.loads(self._pieces.report(file % len(self))))
 
     def __iter__(self) -> Iterator[FileReport]:
         """The files, by name."""
         return (self[file] for file in range(len(self)))
 
     @property
-    def refused_total(self) -> int:
-        """How many files could not be read."""
-        return int(np.count_nonzero(self._columns["status"] == REFUSED))
+    def rejected_total(self) -> int:
+        """The number of files that could not be read."""
+        return int(np.count_nonzero(self._pieces.table["read"] == 0))
 
-    def refused(self) -> Iterator[FileReport]:
+    def rejected(self) -> Iterator[FileReport]:
         """The files that could not be read."""
-        places = np.flatnonzero(self._columns["status"] == REFUSED)
-        return (self[int(place)] for place in places)
+        return (self[int(k)] for k in np.flatnonzero(self._pieces.table["read"] == 0))
 
     def repaired(self) -> Iterator[FileReport]:
         """The files that had to be repaired."""
         return (file for file in self if file.repairs_total)
 
     def reasons(self) -> Counter[str]:
-        """How many files broke each rule."""
-        return Counter(file.rule for file in self.refused())
+        """The number of rejected files for each problem."""
+        return Counter(file.problem for file in self.rejected())

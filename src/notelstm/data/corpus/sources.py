@@ -1,18 +1,18 @@
-"""What a corpus can be made of."""
+"""Sources of a corpus."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from notelstm._version import __version__
-from notelstm.data.corpus.build import FORMAT
-from notelstm.data.corpus.shards import Job
+from notelstm.data.corpus.reading import Job
 from notelstm.data.folder import Folder
-from notelstm.data.scan import SUFFIXES, FileList, list_files, scan_folder
+from notelstm.data.scan import FileList, list_files, no_midi_files, scan_folder
 from notelstm.errors import DataError, PluginError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
@@ -20,22 +20,25 @@ from notelstm.plugins import describe, find, settings_of
 
 __all__ = ["CorpusFiles", "FolderSource", "PieceSource", "Resolved", "resolve"]
 
+FORMAT: Final = 2
+"""The version of the cache files; one of another version is not used."""
+
 _READING: Final = ("pretty_midi", "symusic")
-"""The packages that readers rest on: another version of them may read other notes."""
+"""The packages that readers rest on; another version of them may read other notes."""
 
 
 @runtime_checkable
 class PieceSource(Protocol):
-    """A :class:`~notelstm.protocols.CorpusSource`, said without torch."""
+    """A :class:`~notelstm.protocols.CorpusSource`, defined without torch."""
 
     @property
     def name(self) -> str:
-        """What files and the command line call it."""
+        """The name in files and on the command line."""
         ...
 
     @property
     def licence(self) -> str:
-        """What one may do with the music."""
+        """The terms of use of the music."""
         ...
 
     @property
@@ -66,13 +69,13 @@ CorpusFiles: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[st
 
 
 class Resolved(NamedTuple):
-    """What a corpus is to be made of.
+    """A source of a corpus, looked up.
 
     Attributes:
-        name: What it is called.
-        licence: What one may do with the music.
+        name: The corpus' name.
+        licence: The terms of use of the music.
         source: Where the music comes from.
-        identity: As JSON values, what the cache is of and how it was read.
+        identity: As JSON values, the source and how it is read.
         job: How files are read.
         files: The files, or None if the source is not made of files.
         pieces: Reads all pieces, if it is not.
@@ -86,9 +89,23 @@ class Resolved(NamedTuple):
     files: FileList | None
     pieces: Callable[[], Iterator[tuple[str, Notes]]]
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The parts that may change without anything being read again."""
+        return {"name": self.name, "licence": self.licence, "source": self.source}
+
+    @property
+    def state(self) -> str:
+        """A digest of the files as they are now; another one when any was changed."""
+        if self.files is None:
+            return "pieces"
+        digest = hashlib.sha256(self.files.states.tobytes())
+        digest.update("\0".join(self.files.names).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:32]
+
 
 def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader: str) -> Resolved:
-    """Find out what a corpus is to be made of.
+    """Look up a source and list its files.
 
     Args:
         source: A folder, a list of files, or a part of the kind ``corpora``. One that is not made
@@ -97,17 +114,18 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
         reader: The reader's name, or ``"auto"``.
 
     Raises:
+        DataNotFoundError: If there is no such folder or file.
         DataError: If there is nothing to read.
         PluginError: If there is no such reader.
     """
     if reader != "auto":
-        find("readers", reader)  # said once, and not of every file
+        find("readers", reader)  # one error, and not one for each file
     if isinstance(source, PieceSource):
         folder = source.folder() if isinstance(source, FolderSource) else source
         if isinstance(folder, Folder):
             return _of_folder(source, folder, policy, reader)
         job = Job(policy=policy or ReadPolicy(), reader=reader)
-        # A source whose music may change under the same settings tells by its edition.
+        # A source whose music may change under the same settings has another edition.
         edition = str(getattr(source, "edition", ""))
         about = {"format": FORMAT, "library": __version__, "edition": edition}
         identity = {**about, "part": _part(source)}
@@ -117,15 +135,17 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
     if isinstance(source, str | os.PathLike):
         plain = Folder(path=source)
         return _of_folder(plain, plain, policy, reader)
-    if isinstance(source, Sequence) and source:
-        files = list_files(source)
-        job = Job(policy=policy or ReadPolicy(), reader=reader)
-        where = f"{len(files.names)} files"
-        return Resolved("files", "", where, _of_files(files.paths, job), job, files, _no_pieces)
-    raise DataError(
-        "a corpus is a folder, a list of files, or a part of the kind corpora",
-        got="an empty list" if isinstance(source, Sequence) else type(source).__name__,
-    )
+    if not isinstance(source, Sequence):
+        raise DataError(
+            f"cannot make a corpus of {type(source).__name__}",
+            hint="give a folder, a list of files, or a part of the kind corpora",
+        )
+    if not source:
+        raise DataError("an empty list of files", hint="list at least one MIDI file")
+    files = list_files(source)
+    job = Job(policy=policy or ReadPolicy(), reader=reader)
+    where = f"{len(files.names)} files"
+    return Resolved("files", "", where, _of_files(files.paths, job), job, files, _no_pieces)
 
 
 def _of_folder(
@@ -133,12 +153,7 @@ def _of_folder(
 ) -> Resolved:
     files = scan_folder(folder.path)
     if not files.names:
-        raise DataError(
-            f"a corpus has files ending in {', '.join(SUFFIXES)}",
-            got="none",
-            where=str(folder.path),
-            hint="name the folder that your MIDI files are in",
-        )
+        raise no_midi_files(folder.path)
     job = Job(policy=policy or folder.policy, reader=reader)
     identity = _of_files(os.path.realpath(folder.path), job)
     return Resolved(given.name, given.licence, given.source, identity, job, files, _no_pieces)
@@ -146,8 +161,8 @@ def _of_folder(
 
 def _of_files(paths: str | tuple[str, ...], job: Job) -> dict[str, Any]:
     packages = {package: _version(package) for package in _READING}
-    how = {"format": FORMAT, "library": __version__, "packages": packages, **job.to_json()}
-    return {**how, "paths": paths}
+    how = {"format": FORMAT, "library": __version__, "packages": packages}
+    return {**how, **dataclasses.asdict(job), "paths": paths}
 
 
 def _no_pieces() -> Iterator[tuple[str, Notes]]:
@@ -162,7 +177,7 @@ def _version(package: str) -> str:
 
 
 def _part(source: PieceSource) -> Any:
-    """What tells a source from others, and its settings from other settings."""
+    """The identity of a source and of its settings."""
     try:
         return describe(source)
     except PluginError:

@@ -1,0 +1,80 @@
+"""Names of the first bundle format, and their names today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["upgrade"]
+
+_KEYS: Final = {"feedback": "input_transform"}
+"""Keys of a description and of a recipe's record."""
+
+_KINDS: Final = {"feedbacks": "input_transforms"}
+"""Kinds of plugins."""
+
+_PARTS: Final = {
+    "forbid": "forbid-values",
+    "largest-chord": "max-chord-size",
+    "no-repeat": "no-repeat-ngram",
+    "polyphony-cap": "max-polyphony",
+    "shortest-duration": "min-duration",
+}
+"""Names of parts."""
+
+_SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "max-polyphony": {"voices": "notes"},
+    "no-repeat-ngram": {"n": "ngram_size", "memory": "history"},
+    "note-density": {"rate": "notes_per_second", "memory": "history"},
+    "note-lstm": {
+        "order": "field_order",
+        "sounding": "sounding_features",
+        "times": "time_distribution",
+    },
+    "repetition-penalty": {"memory": "history"},
+    "three-head-lstm": {"point_times": "point_estimates"},
+    "top-p": {"mass": "p"},
+}
+"""Settings by the part's name today."""
+
+_TENSORS: Final = {"begin": "initial_context", "hear": "sounding_layers"}
+"""First components of the names of a model's tensors."""
+
+
+def upgrade(
+    about: Mapping[str, Any], tensors: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The description and the tensors of a file of format 1, with the names of today.
+
+    Args:
+        about: The description, as JSON.
+        tensors: The model's tensors by name.
+    """
+    renamed = {}
+    for name, tensor in tensors.items():
+        first, dot, rest = name.partition(".")
+        renamed[f"{_TENSORS.get(first, first)}{dot}{rest}"] = tensor
+    return _renamed(about), renamed
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    out: dict[str, Any] = {
+        _KEYS.get(str(key), str(key)): _renamed(item) for key, item in value.items()
+    }
+    if isinstance(out.get("kind"), str):
+        out["kind"] = _KINDS.get(out["kind"], out["kind"])
+    # A part is {"name": ..., "config": settings}; in a recipe's record its settings stand beside
+    # the name.
+    part = out.get("name")
+    if isinstance(part, str):
+        name: str = _PARTS.get(part, part)
+        out["name"], names = name, _SETTINGS.get(name, {})
+        if isinstance(out.get("config"), dict):
+            out["config"] = {names.get(key, key): item for key, item in out["config"].items()}
+        else:
+            out = {names.get(key, key): item for key, item in out.items()}
+    return out

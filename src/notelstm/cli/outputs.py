@@ -1,0 +1,69 @@
+"""The one rule on outputs: what exists is not written over unless ``--overwrite`` says so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import tyro
+from tyro.conf import arg
+
+__all__ = ["Overwrite", "check_folder", "check_outputs", "remove_run"]
+
+Overwrite: TypeAlias = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
+"""The type of the option ``--overwrite`` of every command that writes files."""
+
+
+def check_outputs(paths: Iterable[Path | None], *, overwrite: bool) -> None:
+    """Refuse outputs that exist, before any work is done.
+
+    Args:
+        paths: The files that the command will write; None for those that were not asked for.
+        overwrite: Whether files may be replaced. Folders never are.
+
+    Raises:
+        OutputError: If one of them is a folder, or exists and may not be replaced.
+    """
+    from notelstm.errors import OutputError
+
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder", hint="name a file in it")
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise OutputError(
+                f"{path} exists already", hint="add --overwrite to replace it, or name another file"
+            )
+
+
+def check_folder(path: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that has something in it, before any work is done.
+
+    Args:
+        path: The folder that the command will write files to.
+        overwrite: Whether files in it may be replaced.
+
+    Raises:
+        OutputError: If it is a file, or holds anything and may not be written to.
+    """
+    from notelstm.errors import OutputError
+
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file", hint="name a folder")
+    if not overwrite and path.is_dir() and any(path.iterdir()):
+        raise OutputError(
+            f"the folder {path} is not empty",
+            hint="add --overwrite to replace the files in it, or name another folder",
+        )
+
+
+def remove_run(folder: Path) -> None:
+    """Delete the checkpoints and the log of an earlier run, so that a new one can begin.
+
+    Args:
+        folder: The run folder; it need not exist.
+    """
+    shutil.rmtree(folder, ignore_errors=True)

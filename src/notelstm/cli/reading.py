@@ -1,0 +1,203 @@
+"""The options that say how MIDI files are read, and the line that says what they leave out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final, get_args
+
+import tyro
+from tyro.conf import arg
+
+from notelstm.errors import ConfigError, counted
+from notelstm.midi.policy import (
+    Hanging,
+    OnError,
+    Overlaps,
+    Pedal,
+    Tempos,
+    Ties,
+    Tracks,
+    VelocityZero,
+    ZeroLength,
+)
+
+if TYPE_CHECKING:
+    from notelstm.data.corpus import CorpusReport
+    from notelstm.midi import ReadPolicy, ReadReport
+    from notelstm.midi.report import TrackInfo
+    from notelstm.notes import Notes
+
+__all__ = ["Reading", "for_command_line", "left_out_of_corpus", "left_out_of_file"]
+
+_Flag: TypeAlias = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
+
+
+def _choice(kind: Any) -> Any:
+    """The option of a literal type, with its values in the help."""
+    return arg(metavar="|".join(get_args(kind)), help_behavior_hint="")
+
+
+_READ_BY: Final[Mapping[str, tuple[str, str]]] = {
+    "tracks": ("of other tracks", "--tracks all"),
+    "drums": ("of drums", "--drums"),
+    "programs": ("of other programs", "an empty --programs"),
+    "names": ("of tracks with other names", "an empty --names"),
+    "zero_length": ("without length", "--zero-length keep"),
+    "hanging": ("that never end", "--hanging end"),
+    "on_error": ("in damaged chunks", "--on-error repair"),
+}
+"""By setting of the policy: the notes that it leaves out, and the option that reads them."""
+
+_SHOWN: Final = 8
+"""How many tracks the line names."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How MIDI files are read: each option that is given replaces a setting of the policy.
+
+    Attributes:
+        tracks: Which tracks are read: the first one with notes, all of them merged, or the first
+            instrument of the file, drums or not.
+        programs: Read only tracks of these General MIDI programs, 0 to 127; any if none is given.
+        names: Read only tracks whose names match one of these patterns, such as "*piano*"; any if
+            none is given.
+        drums: Read drums.
+        no_drums: Leave drums out.
+        pedal: Ignore the sustain pedal, or extend the notes that it holds.
+        tempos: Where tempo changes and time signatures count: in every chunk of the file, or only
+            in the first.
+        ties: The order of notes that start together: by pitch, or as the file ends them.
+        overlaps: Several open notes of one pitch: a note-off ends all of them or the oldest
+            (fifo), or they are merged into one.
+        zero_length: Drop or keep notes that end when they start.
+        hanging: Drop notes that never end, or end them where their chunk ends.
+        velocity_zero: A note-on of velocity 0 is a note-off, or a note.
+        max_seconds: Leave out notes that start later than this.
+        on_error: Repair damaged files, skip damaged chunks, or refuse damaged files (raise).
+    """
+
+    tracks: Annotated[Tracks | None, _choice(Tracks)] = None
+    programs: Annotated[tuple[int, ...] | None, arg(metavar="[N ...]", help_behavior_hint="")] = (
+        None
+    )
+    names: Annotated[
+        tuple[str, ...] | None, arg(metavar="[PATTERN ...]", help_behavior_hint="")
+    ] = None
+    drums: _Flag = False
+    no_drums: _Flag = False
+    pedal: Annotated[Pedal | None, _choice(Pedal)] = None
+    tempos: Annotated[Tempos | None, _choice(Tempos)] = None
+    ties: Annotated[Ties | None, _choice(Ties)] = None
+    overlaps: Annotated[Overlaps | None, _choice(Overlaps)] = None
+    zero_length: Annotated[ZeroLength | None, _choice(ZeroLength)] = None
+    hanging: Annotated[Hanging | None, _choice(Hanging)] = None
+    velocity_zero: Annotated[VelocityZero | None, _choice(VelocityZero)] = None
+    max_seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
+    on_error: Annotated[OnError | None, _choice(OnError)] = None
+
+    def policy(self, base: ReadPolicy) -> ReadPolicy:
+        """A policy with the given options in place of its settings.
+
+        Args:
+            base: The policy of the command, or of the bundle.
+
+        Raises:
+            ConfigError: If options contradict each other, or a value is out of range.
+        """
+        if self.drums and self.no_drums:
+            raise ConfigError("--drums and --no-drums contradict each other", hint="give one")
+        given: dict[str, Any] = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if value is not None and name not in ("drums", "no_drums")
+        }
+        if self.drums or self.no_drums:
+            given["drums"] = self.drums
+        return dataclasses.replace(base, **given)
+
+
+def for_command_line(message: str) -> str:
+    """A message of the library without hints for Python, and with options for settings.
+
+    Args:
+        message: The message.
+
+    Example:
+        >>> for_command_line('Read it with zero_length="keep" or drums=True')
+        'Read it with --zero-length keep or --drums'
+    """
+    message = message.replace(", or pass the part itself when you load", "")
+    message = re.sub(r"\bdrums=True\b", "--drums", message)
+    message = re.sub(r"\bdrums=False\b", "--no-drums", message)
+    message = re.sub(r"\b(programs|names)=\(\)", r"an empty --\1", message)
+    settings = "|".join(field.name for field in dataclasses.fields(Reading))
+    return re.sub(
+        rf"\b({settings})=[\"']([\w-]+)[\"']",
+        lambda match: f"--{match[1].replace('_', '-')} {match[2]}",
+        message,
+    )
+
+
+def left_out_of_file(notes: Notes, report: ReadReport) -> str:
+    """A line on the tracks and notes of a file that the policy left out; "" if there are none.
+
+    Args:
+        notes: The notes that were read.
+        report: The report on the file.
+    """
+    import numpy as np
+
+    read = set() if notes.track is None else set(np.unique(notes.track).tolist())
+    unread = [track for track in report.tracks if track.number not in read]
+    parts = []
+    for setting, count in report.left_out.items():
+        drums = [t for t in unread if t.drum] if "drums" in report.left_out else []
+        tracks = drums if setting == "drums" else [t for t in unread if t not in drums]
+        # Where several settings leave out tracks, the report does not say which left out which.
+        known = sum(track.notes for track in tracks) == count
+        parts.append(_part(setting, count, _named(tracks) if known else ""))
+    return _line(sum(report.left_out.values()), parts)
+
+
+def left_out_of_corpus(report: CorpusReport) -> str:
+    """A line on the notes of a corpus that the policy left out; "" if there are none.
+
+    Args:
+        report: What became of the corpus's files.
+    """
+    notes: dict[str, int] = {}
+    files: dict[str, int] = {}
+    for file in report:
+        for setting, count in file.left_out.items():
+            notes[setting] = notes.get(setting, 0) + count
+            files[setting] = files.get(setting, 0) + 1
+    parts = [
+        _part(setting, count, f"in {counted(files[setting], 'file')}")
+        for setting, count in notes.items()
+    ]
+    return _line(sum(notes.values()), parts)
+
+
+def _named(tracks: Sequence[TrackInfo]) -> str:
+    """Tracks by number and name, with their notes."""
+    named = [
+        f"track {t.number}{f' {t.name!r}' if t.name else ''}: {counted(t.notes, 'note')}"
+        for t in tracks[:_SHOWN]
+    ]
+    more = len(tracks) - _SHOWN
+    return ", ".join([*named, f"{more} more"] if more > 0 else named)
+
+
+def _part(setting: str, count: int, where: str = "") -> str:
+    what, option = _READ_BY.get(setting, (f"by {setting}", f"--{setting.replace('_', '-')}"))
+    place = f" ({where})" if where else ""
+    return f"{count:,} {what}{place}, read with {option}"
+
+
+def _line(total: int, parts: Sequence[str]) -> str:
+    return f"left out: {counted(total, 'note')}: {'; '.join(parts)}" if parts else ""

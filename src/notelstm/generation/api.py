@@ -1,0 +1,306 @@
+"""``generate``, ``generate_batch`` and ``stream``: new music from a trained model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from notelstm.bundle import Bundle
+from notelstm.encoders.instruments import watch_instruments
+from notelstm.errors import ConfigError, DataError
+from notelstm.fields import Field
+from notelstm.generation.session import Session
+from notelstm.generation.stopping import (
+    STALL_LIMIT,
+    Progress,
+    StoppingCriteria,
+    StoppingCriterion,
+)
+from notelstm.notes import Note, Notes
+from notelstm.protocols import (
+    HasLikelihood,
+    Prediction,
+    Processor,
+    Sampler,
+    SamplingContext,
+)
+from notelstm.sampling.samplers import with_processors
+from notelstm.sampling.settings import check_whole
+
+__all__ = ["generate", "generate_batch", "stream"]
+
+
+def generate(
+    bundle: Bundle,
+    num_notes: int | None = None,
+    *,
+    seconds: float | None = None,
+    stopping_criterion: StoppingCriterion | None = None,
+    prompt: Notes | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    processors: Sequence[Processor] = (),
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    best_of: int = 1,
+) -> Notes:
+    """Generate one piece.
+
+    Args:
+        bundle: A trained model, from :func:`~notelstm.bundle.load` or from training.
+        num_notes: How many notes; 128 if neither `seconds` nor `stopping_criterion` is given.
+        seconds: How many seconds, counted by onsets.
+        stopping_criterion: Called before each row with the tracker of the sequence, which includes
+            the prompt; returns whether to stop.
+        prompt: Music to continue; None for unconditional generation.
+        temperature: Flattens the predictions above 1, sharpens them below.
+        top_p: Samples from the fewest most likely classes with this total probability.
+        processors: More processors, which run after the bundle's own and before `top_p`.
+        sampler: Replaces the bundle's sampler and its processors; not together with `temperature`,
+            `top_p` or `processors`.
+        seed: The random seed; the same seed gives the same music.
+        best_of: Generate so many pieces and keep the one with the lowest nats per note under the
+            model. Likely music is not better music: it repeats itself more.
+
+    Returns:
+        The new notes, without the prompt; 0 s is the prompt's last onset.
+
+    Raises:
+        ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
+        DataError: If the prompt is shorter than the model's context.
+        EncodingError: If the prompt is outside the encoder's domain.
+
+    Example:
+        >>> import notelstm
+        >>> music = notelstm.generate(notelstm.load(), num_notes=8, temperature=1.1, top_p=0.95)
+        >>> len(music)
+        8
+    """
+    return generate_batch(
+        bundle,
+        num_notes,
+        batch_size=1,
+        seconds=seconds,
+        stopping_criterion=stopping_criterion,
+        prompt=prompt,
+        temperature=temperature,
+        top_p=top_p,
+        processors=processors,
+        sampler=sampler,
+        seed=seed,
+        best_of=best_of,
+    )[0]
+
+
+def generate_batch(
+    bundle: Bundle,
+    num_notes: int | None = None,
+    *,
+    batch_size: int,
+    seconds: float | None = None,
+    stopping_criterion: StoppingCriterion | None = None,
+    prompt: Notes | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    processors: Sequence[Processor] = (),
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    best_of: int = 1,
+) -> list[Notes]:
+    """Generate several pieces at once; the first is the one that :func:`generate` returns.
+
+    Args:
+        bundle: As for :func:`generate`.
+        num_notes: As for :func:`generate`.
+        batch_size: B, how many pieces.
+        seconds: As for :func:`generate`.
+        stopping_criterion: As for :func:`generate`; called for each piece.
+        prompt: As for :func:`generate`, the same for each.
+        temperature: As for :func:`generate`.
+        top_p: As for :func:`generate`.
+        processors: As for :func:`generate`.
+        sampler: As for :func:`generate`.
+        seed: As for :func:`generate`; each piece has its own noise from it.
+        best_of: As for :func:`generate`; so many are generated for each piece.
+
+    Raises:
+        ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
+        DataError: If the prompt is shorter than the model's context.
+        EncodingError: If the prompt is outside the encoder's domain.
+    """
+    check_whole("best_of", best_of, 1)
+    check_whole("batch_size", batch_size, 1)
+    if num_notes is None and seconds is None and stopping_criterion is None:
+        num_notes = 128
+    chosen = _sampler(bundle, sampler, temperature, top_p, processors)
+    if best_of == 1:
+        session = _session(bundle, batch_size, prompt, chosen, seed)
+        return session.run(
+            num_notes=num_notes, seconds=seconds, stopping_criterion=stopping_criterion
+        )
+    measured = _NatsCounter(chosen, batch_size * best_of)
+    session = _session(bundle, batch_size * best_of, prompt, measured, seed)
+    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
+    # A sequence that is done runs on with the others; its later rows do not count.
+    done = {
+        i: (measured.nats[i] / len(new) if len(new) else math.inf, i, new)
+        for i, new in session.finished(criteria)
+    }
+    return [
+        min((done[first + i] for i in range(best_of)), key=lambda piece: piece[:2])[2]
+        for first in range(0, batch_size * best_of, best_of)
+    ]
+
+
+def stream(
+    bundle: Bundle,
+    *,
+    prompt: Notes | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    processors: Sequence[Processor] = (),
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    num_notes: int | None = None,
+    seconds: float | None = None,
+    stopping_criterion: StoppingCriterion | None = None,
+) -> Iterator[Note]:
+    """Generate note by note, without an end unless a limit is given.
+
+    Time and memory per note do not grow with the length of the stream. The notes are those that
+    :func:`generate` returns with the same arguments. Each is yielded as soon as its end is known:
+    with one row per note that is at once; with ends that are events or depend on the tempo, notes
+    come in the order of their ends.
+
+    Args:
+        bundle: As for :func:`generate`.
+        prompt: As for :func:`generate`.
+        temperature: As for :func:`generate`.
+        top_p: As for :func:`generate`.
+        processors: As for :func:`generate`.
+        sampler: As for :func:`generate`.
+        seed: As for :func:`generate`.
+        num_notes: How many notes, None for any number.
+        seconds: How many seconds, counted by onsets; None for any length.
+        stopping_criterion: As for :func:`generate`; the tracker no longer has the notes that were
+            yielded.
+
+    Returns:
+        The new notes, generated on demand; 0 s is the prompt's last onset.
+
+    Raises:
+        ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
+        DataError: If the prompt is shorter than the model's context.
+        EncodingError: If the prompt is outside the encoder's domain.
+    """
+    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
+    chosen = _sampler(bundle, sampler, temperature, top_p, processors)
+    return _streamed(_session(bundle, 1, prompt, chosen, seed), criteria)
+
+
+def _streamed(session: Session, criteria: StoppingCriteria) -> Iterator[Note]:
+    progress = Progress(criteria, session.trackers[0])
+    endless = criteria == StoppingCriteria()
+    num_rows = 0
+    while True:
+        yield from _new(progress, session.pop_finished()[0])
+        tracker = session.trackers[0]
+        if progress.is_done(tracker):
+            break
+        check = not endless and num_rows and num_rows % STALL_LIMIT == 0
+        if check and progress.is_stalled(tracker, 0):
+            break
+        session.next()
+        num_rows += 1
+    tracker.extend(tracker.closing_rows())
+    yield from _new(progress, tracker.pop_finished(include_sounding=True))
+
+
+def _new(progress: Progress, notes: Iterable[tuple[int, Note]]) -> Iterator[Note]:
+    for number, (start, end, pitch, velocity) in notes:
+        if progress.includes(number, start - progress.zero):
+            yield Note(start - progress.zero, end - progress.zero, pitch, velocity)
+
+
+def _sampler(
+    bundle: Bundle,
+    sampler: Sampler | None,
+    temperature: float | None,
+    top_p: float | None,
+    processors: Sequence[Processor],
+) -> Sampler:
+    """The sampler of a call."""
+    if sampler is None:
+        return with_processors(bundle.sampler, processors, temperature=temperature, top_p=top_p)
+    if temperature is not None or top_p is not None or len(processors):
+        raise ConfigError(
+            "sampler is given together with temperature, top_p or processors",
+            hint="give the sampler its processors: Ancestral(processors=(TopP(p=0.95),))",
+        )
+    return sampler
+
+
+def _session(
+    bundle: Bundle, batch_size: int, prompt: Notes | None, sampler: Sampler, seed: int
+) -> Session:
+    """A session that has read the prompt."""
+    if prompt is not None and not isinstance(prompt, Notes):
+        raise ConfigError(f"the prompt {prompt!r} is not Notes", hint="call read_midi(prompt)")
+    session = Session(
+        bundle.player,
+        bundle.encoder,
+        sampler,
+        batch_size=batch_size,
+        seed=seed,
+        input_transform=bundle.input_transform,
+        max_undo=0,
+    )
+    if prompt is not None:
+        (prompt,) = watch_instruments([prompt], bundle.encoder)
+        rows = bundle.encoder.encode(prompt)
+        if bundle.context is not None and len(rows) < bundle.context:
+            raise DataError(
+                f"the prompt has {len(rows)} rows, fewer than the model's context of "
+                f"{bundle.context}",
+                hint="give a longer prompt, or none",
+            )
+        session.feed(rows)
+    return session
+
+
+@final
+class _NatsCounter:
+    """A sampler that also sums the nats of the chosen entries under the model.
+
+    The prediction of the model counts, before any processor. Fields without a likelihood do not
+    count.
+
+    Args:
+        sampler: The sampler.
+        batch_size: B.
+
+    Attributes:
+        nats: (B,) so far.
+    """
+
+    def __init__(self, sampler: Sampler, batch_size: int) -> None:
+        self._sampler = sampler
+        self.nats: NDArray[np.float64] = np.zeros(batch_size)
+
+    def __call__(
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
+    ) -> Tensor:
+        """The choice of the sampler."""
+        chosen = self._sampler(field, prediction, noise, contexts)
+        if isinstance(prediction, HasLikelihood):
+            self.nats += prediction.nll(chosen).double().cpu().numpy()
+        return chosen

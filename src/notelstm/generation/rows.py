@@ -1,0 +1,316 @@
+"""Sampling one row: the loop over its fields.
+
+Entries are represented in one of two ways: as floats, for one sequence with a numpy step and a
+sampler without processors, or as tensors of B sequences. The loop is the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from notelstm.errors import FieldError, ShapeError, did_you_mean
+from notelstm.fields import Field, Interval, Mask, Rows
+from notelstm.generation.noise import BatchNoise
+from notelstm.generation.sequences import SamplingContexts, Sequences
+from notelstm.generation.steps import ModuleStep, Step, repeat, select
+from notelstm.models.numpy_step import NumpyStep
+from notelstm.protocols import Allowed, HasLikelihood, Prediction, Sampler
+from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
+
+__all__ = ["RowSampler", "check_fixed"]
+
+_LARGEST: Final = float(torch.finfo(torch.float32).max)
+"""The greatest number that a row can hold."""
+
+
+@final
+class RowSampler:
+    """Samples the next row of each of B sequences.
+
+    Args:
+        fields: The encoder's fields by name, in the order of the columns.
+        field_order: Their names in the order of prediction.
+        step: The model's step.
+        sampler: The sampler.
+        sequences: The sequences.
+        constrained: Whether trackers limit the entries of the next row; otherwise only the bounds
+            of the fields do.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Field],
+        field_order: Sequence[str],
+        step: Step,
+        sampler: Sampler,
+        sequences: Sequences,
+        *,
+        constrained: bool,
+    ) -> None:
+        self._constrained: Final = constrained
+        self._fields: Final = fields
+        columns = {name: i for i, name in enumerate(fields)}
+        self._order: Final = [(name, fields[name], columns[name]) for name in field_order]
+        self._tensors: Final = _Tensors(fields, step, sampler, sequences)
+        self._floats: _Floats | None = None
+        if len(sequences) == 1 and not isinstance(step, ModuleStep):
+            choose = sampler.numpy_choice() if isinstance(sampler, HasNumpyChoice) else None
+            if choose is not None:
+                self._floats = _Floats(fields, step, choose, sequences)
+
+    def __call__(self, context: Any, noise: BatchNoise, fixed: Mapping[str, float]) -> Rows:
+        """Sample a row of each sequence.
+
+        Args:
+            context: The context of the model, (B, ...).
+            noise: Gives the uniforms of the row.
+            fixed: Entries by field name that are not sampled, the same in each sequence.
+
+        Returns:
+            (B, F).
+
+        Raises:
+            FieldError: If a fixed entry cannot come next.
+        """
+        # Floats or tensors: the loop does not depend on it.
+        values: Any = self._tensors if fixed or self._floats is None else self._floats
+        predict, choose, bounds = values.predict, values.choose, values.bounds
+        uniforms = values.uniforms(noise)
+        given = self._tensors.full(fixed) if fixed else {}
+        entries: dict[str, Any] = {}
+        for name, field, column in self._order:
+            if name in given:
+                entries[name] = given[name]
+                if self._constrained:
+                    _check_allowed(given[name], field, self._tensors.allowed(field, entries))
+                continue
+            prediction = predict(name, context, entries)
+            known = entries
+            if given:
+                prediction = self._reweighted(name, prediction, context, entries, given)
+                known = {**entries, **given}
+            allowed = values.allowed(field, known) if self._constrained else bounds[name]
+            if allowed is not None:
+                prediction = prediction.constrained(allowed)
+            entries[name] = choose(field, prediction, uniforms[column], known)
+        rows: Rows = values.rows(entries)
+        return rows
+
+    def _reweighted(
+        self,
+        name: str,
+        prediction: Prediction,
+        context: Any,
+        known: Mapping[str, Tensor],
+        given: Mapping[str, Tensor],
+    ) -> Prediction:
+        """The prediction of a field, given the fixed entries right after it.
+
+        p(entry) becomes proportional to p(entry) p(fixed | entry), computed for all classes at
+        once. Predictions of numbers stay as they are.
+
+        Args:
+            name: The field.
+            prediction: For (B,) sequences.
+            context: (B, ...).
+            known: (B,) the earlier fields, by name.
+            given: (B,) all fixed fields, by name.
+        """
+        names = [earlier for earlier, *_ in self._order]
+        after = list(itertools.takewhile(given.__contains__, names[names.index(name) + 1 :]))
+        log_weights = prediction.log_weights()
+        if log_weights is None or not after:
+            return prediction
+        costs = []
+        batch_size, classes = log_weights.shape
+        for i in range(batch_size):
+            only = slice(i, i + 1)
+            here = repeat(select(context, only), classes)
+            before = {earlier: entries[only].expand(classes) for earlier, entries in known.items()}
+            before[name] = torch.arange(classes, device=log_weights.device)
+            cost = torch.zeros(classes, dtype=torch.float64, device=log_weights.device)
+            for later in after:
+                entries = given[later][only].expand(classes)
+                later_prediction = self._tensors.predict(later, here, before)
+                if isinstance(later_prediction, HasLikelihood):
+                    cost += later_prediction.nll(entries).double()
+                before[later] = entries
+            costs.append(cost - cost.min())
+        return prediction.add_log_weights(-torch.stack(costs))  # (B, C)
+
+
+@final
+class _Floats:
+    """Entries of one sequence as floats, predicted by the numpy step."""
+
+    def __init__(
+        self,
+        fields: Mapping[str, Field],
+        step: NumpyStep,
+        choose: NumpyChoice,
+        sequences: Sequences,
+    ) -> None:
+        self._sequences: Final = sequences
+        self._columns: Final = tuple(fields)
+        self.predict: Final = step.predict_numpy
+        self.choose: Final = choose
+        self.bounds: Final[dict[str, Interval | None]] = {
+            name: None if field.is_categorical else field.interval for name, field in fields.items()
+        }
+
+    def uniforms(self, noise: BatchNoise) -> Sequence[Sequence[float]]:
+        """(F, 2) uniforms of the next row."""
+        return noise.next_floats()
+
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """The allowed entries of a field."""
+        mask = self._sequences.trackers[0].allowed(field, known)
+        return self.bounds[field.name] if mask is None else mask
+
+    def rows(self, entries: Mapping[str, float]) -> Rows:
+        """(1, F) rows."""
+        return np.array([[entries[name] for name in self._columns]], dtype=np.float32)
+
+
+@final
+class _Tensors:
+    """Entries of B sequences as tensors (B,): class ids (int64) or values (float32)."""
+
+    def __init__(
+        self, fields: Mapping[str, Field], step: Step, sampler: Sampler, sequences: Sequences
+    ) -> None:
+        self._fields: Final = fields
+        self._sampler: Final = sampler
+        self._sequences: Final = sequences
+        self._device: Final = step.device if isinstance(step, ModuleStep) else None
+        self.predict: Final = step.predict
+        self.bounds: Final[dict[str, Allowed | None]] = {
+            name: None if field.is_categorical else self._ends([field.interval] * len(sequences))
+            for name, field in fields.items()
+        }
+
+    def uniforms(self, noise: BatchNoise) -> Sequence[Tensor]:
+        """F tensors (B, 2) with the uniforms of the next row."""
+        return torch.from_numpy(noise.next()).to(self._device).unbind(1)
+
+    def full(self, fixed: Mapping[str, float]) -> dict[str, Tensor]:
+        """(B,) each fixed entry."""
+        size = (len(self._sequences),)
+        return {
+            name: torch.full(size, entry, dtype=self._dtype(name), device=self._device)
+            for name, entry in fixed.items()
+        }
+
+    def choose(
+        self, field: Field, prediction: Prediction, noise: Tensor, known: Mapping[str, Tensor]
+    ) -> Tensor:
+        """(B,) entries that the sampler chooses."""
+        contexts = SamplingContexts(self._sequences, known)
+        chosen = self._sampler(field, prediction, noise, contexts)
+        return _checked(chosen, field, len(contexts)).to(self._dtype(field.name))
+
+    def allowed(self, field: Field, known: Mapping[str, Tensor]) -> Allowed | None:
+        """The allowed entries of a field in all sequences."""
+        contexts = SamplingContexts(self._sequences, known)
+        masks = [context.tracker.allowed(field, context.known) for context in contexts]
+        if not field.is_categorical:
+            return self._ends([field.interval if m is None else m for m in masks])
+        if all(mask is None for mask in masks):
+            return None
+        anything = np.ones(field.classes or 0, dtype=np.bool_)
+        stacked = np.stack([anything if m is None else np.asarray(m) for m in masks])
+        return torch.from_numpy(stacked).to(self._device)
+
+    def rows(self, entries: Mapping[str, Tensor]) -> Rows:
+        """(B, F) rows."""
+        rows: NDArray[np.float32] = np.empty(
+            (len(self._sequences), len(self._fields)), dtype=np.float32
+        )
+        for column, name in enumerate(self._fields):
+            rows[:, column] = entries[name].cpu().numpy()
+        return rows
+
+    def _dtype(self, name: str) -> torch.dtype:
+        return torch.int64 if self._fields[name].is_categorical else torch.float32
+
+    def _ends(self, intervals: Sequence[Mask]) -> tuple[Tensor, Tensor]:
+        ends = np.array(intervals, dtype=np.float32)
+        low, high = torch.from_numpy(ends).to(self._device).unbind(1)
+        return low, high
+
+
+def check_fixed(fields: Mapping[str, Field], fixed: Mapping[str, float]) -> None:
+    """Check fixed entries.
+
+    Raises:
+        FieldError: If a field does not exist, or cannot have that entry.
+    """
+    for name, entry in fixed.items():
+        if name not in fields:
+            raise FieldError(
+                f"the encoder has no field {name!r}{did_you_mean(name, fields)}",
+                hint=f"use {', '.join(fields)}",
+            )
+        field = fields[name]
+        low, high = field.interval if field.classes is None else (0, field.classes - 1)
+        good = isinstance(entry, numbers.Real) and low <= entry <= high and abs(entry) <= _LARGEST
+        if not good or (field.is_categorical and entry != int(entry)):
+            kind = "a class id" if field.is_categorical else "a finite number"
+            raise FieldError(f"{name} {entry!r} is not {kind} from {low:g} to {high:g}")
+
+
+def _check_allowed(entries: Tensor, field: Field, allowed: Allowed | None) -> None:
+    """Check that (B,) fixed entries can come next in every sequence.
+
+    Raises:
+        FieldError: If one cannot.
+    """
+    if allowed is None:
+        return
+    if isinstance(allowed, Tensor):
+        good = allowed[torch.arange(len(entries), device=entries.device), entries]
+    else:
+        good = (allowed[0] <= entries) & (entries <= allowed[1])
+    if not bool(good.all()):
+        raise FieldError(
+            f"{field.name} {float(entries[0]):g} cannot come next",
+            where="" if len(good) == 1 else f"sequence {int((~good).nonzero()[0])}",
+            hint="fix another entry, or the fields before it as well",
+        )
+
+
+def _checked(chosen: object, field: Field, batch_size: int) -> Tensor:
+    """The entries that a sampler returned.
+
+    Raises:
+        ShapeError: If it is not one entry for each sequence.
+        FieldError: If a class id is none of the field's.
+    """
+    if not isinstance(chosen, Tensor) or chosen.shape != (batch_size,):
+        got = (
+            f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
+        )
+        raise ShapeError(
+            f"the sampler returned {got} instead of a tensor of shape {(batch_size,)}",
+            where=f"field {field.name!r}",
+            hint="test the sampler with notelstm.testing.check_sampler",
+        )
+    if field.classes is not None:
+        least, most = (int(end) for end in chosen.aminmax())
+        if not 0 <= least <= most < field.classes:
+            raise FieldError(
+                f"the sampler returned class id {most if least >= 0 else least}, which is not "
+                f"0 to {field.classes - 1}",
+                where=f"field {field.name!r}",
+                hint="test the sampler and its processors with notelstm.testing: check_sampler, "
+                "check_processor",
+            )
+    return chosen

@@ -1,0 +1,152 @@
+"""``Tracker``: row-by-row decoding of one sequence, with its grammar, time and note count."""
+
+from __future__ import annotations
+
+import abc
+import copy
+from collections.abc import Mapping, Sequence, Set
+from typing import Final, Self
+
+import numpy as np
+
+from notelstm.errors import FieldError
+from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.notes import Note, Notes
+
+__all__ = ["MAX_HISTORY", "Tracker"]
+
+MAX_HISTORY: Final = 1024
+"""How many of the latest notes a tracker still lists after it has given them out."""
+
+
+class Tracker(abc.ABC):
+    """Decodes the rows of one sequence as they come.
+
+    The abstract methods are the minimum. The defaults of the others fit an encoder whose rows may
+    follow each other in any order, with one row per note and steps in seconds. ``remaining`` and
+    ``overlapping`` have no default; the processors ``MaxPolyphony`` and ``GridSnap`` need them.
+
+    Args:
+        fields: The encoder's F fields.
+
+    Attributes:
+        fields: The same.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields: Final = tuple(fields)
+
+    @property
+    @abc.abstractmethod
+    def num_notes(self) -> int:
+        """The number of notes that have begun."""
+
+    @property
+    @abc.abstractmethod
+    def time(self) -> float:
+        """Seconds from the start of the piece to the latest row."""
+
+    @abc.abstractmethod
+    def push(self, row: Row) -> None:
+        """Add the next row, (F,).
+
+        Raises:
+            EncodingError: If the row cannot follow those before it.
+        """
+
+    @abc.abstractmethod
+    def sounding(self, at: float) -> Set[int]:
+        """The pitches that sound `at` seconds after the start of the piece."""
+
+    @abc.abstractmethod
+    def notes(self) -> Notes:
+        """The decoded notes that have not been given out by :meth:`pop_finished`."""
+
+    @abc.abstractmethod
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        """Return the notes whose end is known, and drop them.
+
+        This keeps the memory of an endless stream constant. Count, time, sounding pitches and
+        allowed entries do not change.
+
+        Args:
+            include_sounding: Also the notes that still sound, with the ends that :meth:`notes`
+                gives them; the music is over then.
+
+        Returns:
+            Each note with its number, from 0 in the order of onset; in the order of their ends.
+        """
+
+    def extend(self, rows: Rows) -> None:
+        """Add the next rows, (N, F), with the same result as one :meth:`push` after another."""
+        for row in rows:
+            self.push(row)
+
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """The entries of `field` with which the next row can be decoded.
+
+        Args:
+            field: The field about to be sampled.
+            known: The entries of the same row that are already fixed, by field name.
+
+        Returns:
+            None, the default, for every entry that the field can have.
+        """
+        return None
+
+    def closing_rows(self) -> Rows:
+        """The rows that end the sounding notes, (M, F); none by default."""
+        return np.zeros((0, len(self.fields)), dtype=np.float32)
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest notes, in order; the last one begins at :attr:`time`.
+
+        Args:
+            count: How many at most, at least 1; of the notes given out by :meth:`pop_finished` at
+                least the latest :data:`MAX_HISTORY` should be listed. The default lists none of
+                these.
+        """
+        notes = self.notes()[-count:]
+        return list(zip(notes.start.tolist(), notes.pitch.tolist(), strict=True))
+
+    @property
+    def position(self) -> float:
+        """The origin of the next step in its unit: since the start of the piece or the bar line."""
+        return self.time
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """Seconds of a step of 1."""
+        return 1.0
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """The time left, in the step's unit, and the pitch of each note beyond the latest onset.
+
+        Raises:
+            FieldError: If the class does not implement it.
+        """
+        raise self._lacks("remaining")
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound where the next note begins.
+
+        Args:
+            known: The entries of its row that are already fixed, by field name.
+
+        Returns:
+            None where the step is not known.
+
+        Raises:
+            FieldError: If the class does not implement it.
+        """
+        raise self._lacks("overlapping")
+
+    def copy(self) -> Self:
+        """An independent tracker in the same state; the default copies deeply."""
+        return copy.deepcopy(self)
+
+    def _lacks(self, method: str) -> FieldError:
+        return FieldError(
+            f"a {type(self).__name__} has no method {method}(), which processors of steps call",
+            hint=f"implement {method}() of notelstm.tracker.Tracker",
+        )

@@ -1,0 +1,247 @@
+"""The lean step says what the module says, and draws what the tensors draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from notelstm.encoders import (
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+    StepDurationEncoder,
+)
+from notelstm.errors import ShapeError
+from notelstm.fields import Field, Interval
+from notelstm.generation.steps import ModelState, repeat
+from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
+from notelstm.models.numpy_step import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.predictions import (
+    Categorical,
+    Normal,
+    NumpyCategorical,
+    NumpyNormal,
+    NumpyPoint,
+    NumpyPrediction,
+    PointEstimate,
+)
+from notelstm.protocols import NoteEncoder, NoteModel
+from notelstm.sampling import Ancestral, Greedy, MinDuration, Weighted
+from notelstm.testing.makers import random_rows
+from notelstm.testing.prediction_checks import as_numbers
+from notelstm.tree import index
+
+ENCODERS: tuple[NoteEncoder, ...] = (
+    StepDurationEncoder(),
+    LogTimeEncoder(),
+    PerformanceEventEncoder(),
+    BeatEncoder(),
+)
+ORDERS = {3: ("step", "pitch", "duration"), 4: ("step", "pitch", "velocity", "duration")}
+
+
+@st.composite
+def models(draw: st.DrawFn) -> NoteModel:
+    torch.manual_seed(draw(st.integers(0, 99)))
+    model: NoteModel
+    hidden, layers = draw(st.integers(1, 9)), draw(st.integers(1, 2))
+    if draw(st.booleans()):
+        model = ThreeHeadLSTM(
+            fields=StepDurationEncoder().fields,
+            hidden=hidden,
+            layers=layers,
+            sigmoid=draw(st.booleans()),
+            point_estimates=draw(st.booleans()),
+        )
+    else:
+        fields = draw(st.sampled_from(ENCODERS)).fields
+        model = NoteLSTM(
+            fields=fields,
+            field_order=draw(st.sampled_from([None, ORDERS.get(len(fields))])),
+            hidden=hidden,
+            layers=layers,
+            embedding=draw(st.integers(1, 5)),
+            head=draw(st.sampled_from([None, 0, 7])),
+            sounding_features=draw(st.booleans()),
+            time_distribution=draw(st.sampled_from(["normal", "mixture"])),
+            dropout=draw(st.sampled_from([0.0, 0.3])),
+        )
+    for parameter in cast(nn.Module, model).parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return Windowed(model, draw(st.integers(1, 5))) if draw(st.booleans()) else model
+
+
+def lean(model: NoteModel) -> NumpyStep:
+    assert isinstance(model, HasNumpyStep)
+    step = model.numpy_step()
+    assert step is not None
+    return step
+
+
+def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, rows: Tensor) -> None:
+    """What the two say of (B, F) rows."""
+    known: dict[str, Tensor] = {}
+    for name in model.field_order:
+        column, field = {f.name: (i, f) for i, f in enumerate(model.fields)}[name]
+        want = as_numbers(model.predict(name, torch_context, known), field)
+        got = step.predict(name, context, known)
+        torch.testing.assert_close(as_numbers(got, field), want, rtol=1e-5, atol=1e-5)
+        if len(rows) == 1:
+            told = {key: float(entry) for key, entry in known.items()}
+            noise = [0.3, 0.6]
+            plain = step.predict_numpy(name, context, told).sample(noise)
+            assert plain == float(got.sample(torch.tensor([noise], dtype=torch.float64)))
+        known[name] = rows[:, column].long() if field.is_categorical else rows[:, column]
+
+
+@settings(max_examples=60, deadline=None)
+@given(model=models(), seed=st.integers(0, 10**6), lanes=st.sampled_from([1, 2, 3]))
+@torch.no_grad()
+def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, lanes: int) -> None:
+    cast(nn.Module, model).eval()
+    step = lean(model)
+    rows = torch.from_numpy(random_rows(model.fields, (lanes, 16), np.random.default_rng(seed)))
+    contexts, state = model.initial_state(lanes)
+    here, carried = repeat(ModelState(*step.initial_state()), lanes)
+    given = []
+    for i in range(rows.shape[1]):
+        same(model, step, index(contexts, (slice(None), -1)), here, rows[:, i])
+        place = ModelState(here, carried)
+        given.append((place, map_arrays(np.copy, place)))
+        contexts, state = model.forward(rows[:, i : i + 1], state)
+        here, carried = step.step(rows[:, i].numpy(), carried)
+    for trees in given:
+        now, before = (list(leaves(tree)) for tree in trees)
+        for a, b in zip(now, before, strict=True):
+            np.testing.assert_array_equal(a, b, "what was given out was changed")
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, tuple):
+        for part in tree:
+            yield from leaves(part)
+    else:
+        yield tree
+
+
+@torch.no_grad()
+def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
+    for model in (
+        ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4),
+        NoteLSTM(fields=StepDurationEncoder().fields, hidden=4, sounding_features=True),
+    ):
+        step = lean(model)
+        row = random_rows(model.fields, (1,), np.random.default_rng(0))
+
+        def said(step: NumpyStep = step, row: Any = row, model: Any = model) -> list[float]:
+            context, _ = step.step(row, step.initial_state()[1])
+            known = {f.name: float(row[0, i]) for i, f in enumerate(model.fields)}
+            return [step.predict_numpy(name, context, known).sample([0.3, 0.6]) for name in known]
+
+        before = said()
+        for parameter in model.parameters():
+            parameter.normal_()
+        assert said() == before
+        assert model.numpy_step() is not None
+        step = lean(model)
+        assert said(step) != before
+
+
+def test_what_is_not_float32_has_no_lean_step() -> None:
+    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+    assert Windowed(model, 3).numpy_step() is not None
+    assert model.double().numpy_step() is None
+    assert Windowed(model, 3).numpy_step() is None
+    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden=4).half().numpy_step() is None
+
+
+CLASSES = Field.categorical("pitch", "pitch", values=range(7))
+NUMBER = Field.continuous("step", "step", unit="s", low=0.0)
+numbers = st.floats(-30, 30, width=32)
+
+
+@st.composite
+def predictions(draw: st.DrawFn) -> tuple[Field, NumpyPrediction]:
+    kind = draw(st.sampled_from(["classes", "weights", "point", "normal"]))
+    if kind == "point":
+        return NUMBER, NumpyPoint(draw(numbers))
+    if kind == "normal":
+        sigma = draw(st.floats(2**-10, 30, width=32))
+        ends = sorted([draw(numbers), draw(numbers)])
+        low, high = draw(st.sampled_from([(-np.inf, np.inf), (ends[0], np.inf), tuple(ends)]))
+        return NUMBER, NumpyNormal(draw(numbers), sigma, low, high)
+    logits = np.array(draw(st.lists(numbers, min_size=7, max_size=7)), dtype=np.float32)
+    weights = None
+    if kind == "weights":
+        share = st.sampled_from([0.0, 1e-30, 0.25, 1.0]) | st.floats(0, 1, width=32)
+        weights = np.array(draw(st.lists(share, min_size=7, max_size=7)), dtype=np.float32)
+    return CLASSES, NumpyCategorical(logits, weights)
+
+
+def full(plain: NumpyPrediction) -> Any:
+    """The same as tensors, for a batch of one lane."""
+    if isinstance(plain, NumpyCategorical):
+        weights = None if plain.weights is None else torch.from_numpy(plain.weights)[None]
+        return Categorical(torch.from_numpy(plain.logits)[None], weights)
+    if isinstance(plain, NumpyPoint):
+        return PointEstimate(torch.tensor([plain.value]))
+    assert isinstance(plain, NumpyNormal)
+    mean, sigma, *ends = (torch.tensor([number]) for number in plain)
+    low, high = (end if bool(end.isfinite()) else None for end in ends)
+    return Normal(mean, sigma, low=low, high=high)
+
+
+@settings(max_examples=200, deadline=None)
+@given(made=predictions(), seed=st.integers(0, 10**9), confined=st.booleans(), data=st.data())
+def test_numpy_predictions_sample_what_tensors_sample(
+    made: tuple[Field, NumpyPrediction], seed: int, confined: bool, data: st.DataObject
+) -> None:
+    field, plain = made
+    many = full(plain)
+    if confined and field.is_categorical:
+        mask = np.array(data.draw(st.lists(st.booleans(), min_size=7, max_size=7)))
+        mask[data.draw(st.integers(0, 6))] = True
+        plain, many = plain.constrained(mask), many.constrained(torch.from_numpy(mask)[None])
+    elif confined:
+        low = 0.1 if not isinstance(plain, NumpyNormal) else -np.inf
+        ends = torch.tensor([low]), torch.tensor([np.inf])
+        plain, many = plain.constrained(Interval(low, np.inf)), many.constrained(ends)
+    uniforms = np.random.default_rng(seed).random(2)
+    noise = torch.from_numpy(uniforms)[None]
+    for sampler in (Ancestral(), Greedy(), Weighted()):
+        choose = sampler.numpy_choice()
+        assert choose is not None
+        assert choose(field, plain, uniforms.tolist(), {}) == float(sampler(field, many, noise, ()))
+
+
+def test_draws_at_the_ends() -> None:
+    plain = NumpyCategorical(np.array([0, 1, -np.inf], dtype=np.float32))
+    for noise in (0.0, np.nextafter(1, 0), 0.5):
+        want = float(full(plain).sample(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
+        assert plain.sample([noise, 0.0]) == want
+    normal = NumpyNormal(0.0, 1.0)
+    assert normal.sample([0.0, 0.0]) == float(full(normal).sample(torch.zeros(1, 2).double()))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    plain = NumpyCategorical(np.zeros(3, dtype=np.float32))
+    with pytest.raises(ShapeError, match="leaves no class"):
+        plain.constrained(np.zeros(3, dtype=bool))
+    with pytest.raises(ShapeError, match="cannot constrain a categorical"):
+        plain.constrained(Interval(0, 1))
+    with pytest.raises(ShapeError, match="is empty"):
+        NumpyPoint(0.0).constrained(Interval(1, 0))
+    with pytest.raises(ShapeError, match="a mask of classes"):
+        NumpyNormal(0.0, 1.0).constrained(np.ones(3, dtype=bool))
+
+
+def test_processors_need_tensors() -> None:
+    for sampler in (Ancestral, Greedy, Weighted):
+        assert sampler(processors=(MinDuration(),)).numpy_choice() is None
