@@ -32,7 +32,7 @@ def rows() -> dict[str, str]:
     original, small = models["original, as printed"], models["notes"]
     same = "the original model and a small `NoteLSTM`, each trained once on the same notes"
     corpus = figures["corpus"]
-    latency = "a note of the model inside, {} by the clock, ms"
+    latency = "a note of the pretrained model, {} wall time, ms"
     return {
         "Nats per note on MAESTRO's validation split, lower is better: "
         "the pretrained model and the best n-gram": (
@@ -60,7 +60,7 @@ def rows() -> dict[str, str]:
         ),
         "Generating a note with the pretrained model on one core: median, 99th percentile": (
             f"{figures['generation'][latency.format('median')]:.2f} ms, "
-            f"{figures['generation'][latency.format('99th percentile')]:.2f} ms"
+            f"{figures['generation'][latency.format('99th percentile of')]:.2f} ms"
         ),
     }
 
