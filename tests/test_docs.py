@@ -19,7 +19,7 @@ import pytest
 import notelstm
 from notelstm.data.bach import BachChorales
 from notelstm.midi import write_midi
-from notelstm.recipes import expressive, override
+from notelstm.recipes import expressive, with_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,7 +44,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my-midi-files").mkdir()
     for name, notes in pieces:
         write_midi(notes, folder / "my-midi-files" / f"{name}.mid")
-    recipe = override(expressive(hidden=16), {"training": {"epochs": 1}})
+    recipe = with_settings(expressive(hidden=16), {"training": {"epochs": 1}})
     notelstm.save(recipe.train([notes for _, notes in pieces]), folder / "demo" / "demo.notelstm")
     return folder
 

@@ -1,32 +1,40 @@
 """``Bundle``: a trained model in one self-describing file.
 
 The file is a safetensors file: the model's tensors, and one JSON text under the metadata key
-``notelstm`` that names every part and how to build it.
+``notelstm``. The text names every part and its settings, and holds a checksum of itself and of the
+tensors.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from notelstm._version import __version__
 from notelstm.bundle_format_1 import upgrade
-from notelstm.errors import BundleError, NotelstmError, PluginError
+from notelstm.errors import BundleError, BundleNotFoundError, PluginError
 from notelstm.files import written_whole
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models.windowed import Windowed
-from notelstm.plugins import Saved, build, describe
+from notelstm.plugins import Saved, build, describe, missing_parts
 from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
+
+if TYPE_CHECKING:
+    from notelstm.recipes.recipe import Recipe
 
 __all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load", "save"]
 
@@ -38,6 +46,19 @@ PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
 and its licence, which is not the library's."""
 
 _KEY: Final = "notelstm"
+_LONGEST_HEADER: Final = 2**20
+"""Bytes of description and tensor table; those of a real model are some tens of kilobytes."""
+_DEEPEST: Final = 64
+"""Levels of nested lists and mappings in a description."""
+_TOO_DEEP: Final = f"nested more than {_DEEPEST} levels deep"
+_SPARE: Final = 2**24
+"""Numbers that a model may hold beside its tensors: position tables, masks."""
+_LARGEST: Final = 1e9
+"""Larger weights overflow as soon as they are multiplied with each other."""
+_PLACED: Final = ("device", "generator", "pin_memory")
+"""Options of a new tensor that bind it to a device."""
+_HINT: Final = "use a file that `notelstm train` wrote"
+_COPY_HINT: Final = "copy the file again"
 
 
 @final
@@ -123,23 +144,70 @@ class Bundle:
         """The model as it generates and is scored: windowed if it looks back on `context` rows."""
         return self.model if self.context is None else Windowed(self.model, self.context)
 
+    def recipe(self, *, epochs: int = 5, lr_divisor: float = 20.0, **parts: Any) -> Recipe:
+        """The recipe that trained the model, adapted for fine-tuning.
+
+        It is what the bundle records (optimizer, schedule, loss, transforms, batches), with the
+        bundle's own model, encoder, sampler, input transform, context and reading policy. Only the
+        number of epochs, the learning rate and the device, which is ``"auto"``, are changed.
+
+        Args:
+            epochs: Passes over the training set.
+            lr_divisor: Divides the recorded learning rate, above 0; a smaller rate keeps the
+                weights near the trained ones.
+            **parts: Settings of the recipe in place of the recorded ones, such as a loss without
+                an entry point.
+
+        Raises:
+            ConfigError: If the bundle does not record its recipe, or `lr_divisor` is not above 0.
+            PluginError: If a recorded part cannot be rebuilt and is not in `parts`.
+        """
+        # Recipes build bundles, so bundles import them late.
+        from notelstm.recipes.fine_tuning import recorded_recipe
+
+        return recorded_recipe(self, epochs=epochs, lr_divisor=lr_divisor, parts=parts)
+
     def with_sampler(self, sampler: Sampler) -> Bundle:
         """The same bundle with another way of choosing."""
         return replace(self, sampler=sampler)
 
 
-def _saved_or_placeholder(part: object) -> Saved:
-    """A part as JSON; one without an entry point only by what lacks it, to be passed to `load`."""
-    try:
-        return describe(part)
-    except PluginError as error:
-        return {"missing": error.got}
+def _unwrapped(model: object) -> nn.Module:
+    """The model inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``."""
+    module = cast(nn.Module, model)
+    while True:
+        parallel = isinstance(module, nn.DataParallel | DistributedDataParallel)
+        inner = module.module if parallel else getattr(module, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def _state_of(model: object) -> dict[str, tuple[str, Tensor]]:
+    """A model's own names and tensors, by the names that they have in a file.
+
+    A file does not show which modules were compiled.
+    """
+    state = _unwrapped(model).state_dict()
+    return {name.replace("_orig_mod.", ""): (name, tensor) for name, tensor in state.items()}
+
+
+def _checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over a description without its checksum, and over all tensors."""
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) -> None:
     """Write a bundle to one file, whole or not at all.
 
-    A part without an entry point is recorded by name only; whoever loads the file passes it.
+    A part without an entry point is recorded by name only; whoever loads the file passes it. A
+    model that is wrapped by ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel`` is
+    saved as the model inside.
 
     Args:
         bundle: What to write.
@@ -149,18 +217,15 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
 
     Raises:
         OutputError: If the file cannot be written.
-        BundleError: If the settings, sigmas or unigram are not JSON values.
+        BundleError: If the settings, sigmas or unigram are not JSON values, or longer than 1 MB.
     """
     about = {
         "format": FORMAT,
         "version": __version__,
         "parts": {
-            "model": _saved_or_placeholder(bundle.model),
-            "encoder": _saved_or_placeholder(bundle.encoder),
-            "sampler": _saved_or_placeholder(bundle.sampler),
-            "input_transform": None
-            if bundle.input_transform is None
-            else _saved_or_placeholder(bundle.input_transform),
+            name: None if part is None else describe(part, lenient=True)
+            for name in _KINDS
+            for part in [_unwrapped(bundle.model) if name == "model" else getattr(bundle, name)]
         },
         "context": bundle.context,
         "policy": asdict(bundle.policy),
@@ -169,67 +234,33 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
         "data": asdict(bundle.data),
         "settings": dict(bundle.settings),
     }
-    module = cast(nn.Module, bundle.model)
     # Copies, since tensors that share memory are refused by the format.
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in module.state_dict().items()
+        for name, (_, tensor) in _state_of(bundle.model).items()
     }
     if half:
         tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     try:
-        text = json.dumps(about, allow_nan=False, sort_keys=True)
+        # The checksum is taken of the values that a reader gets: lists, not tuples.
+        about = json.loads(json.dumps(about, allow_nan=False))
+        text = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise BundleError(
-            "settings, sigmas and unigram are JSON values",
-            got=str(error),
+            f"settings, sigmas or unigram are not JSON values: {error}",
             hint="use finite numbers, strings, lists and mappings",
         ) from error
+    # A line of the tensor table takes less than 150 bytes and the name.
+    if len(text) + sum(150 + len(name) for name in tensors) > _LONGEST_HEADER:
+        raise BundleError(
+            f"description of {len(text)} bytes, more than a model file may hold",
+            hint="shorten the settings",
+        )
     with written_whole(path) as beside:
         try:
             save_file(tensors, beside, metadata={_KEY: text})
         except SafetensorError as error:
             raise OSError(str(error)) from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The JSON and the tensors of a file."""
-    hint = "use a file that `notelstm train` wrote"
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise BundleError("a bundle is a file", got="none", where=str(path), hint=hint) from error
-    except (SafetensorError, OSError) as error:
-        raise BundleError(
-            "a bundle is a whole safetensors file",
-            got=str(error),
-            where=str(path),
-            hint="copy it again if it was cut off; otherwise " + hint,
-        ) from error
-    if text is None:
-        raise BundleError(
-            "a bundle has notelstm's description",
-            got="another kind of safetensors file",
-            where=str(path),
-            hint=hint,
-        )
-    try:
-        about = json.loads(text)
-        newer = about["format"] > FORMAT
-    except (ValueError, TypeError, KeyError) as error:
-        raise BundleError(
-            "a bundle's description can be read", got=str(error), where=str(path), hint=hint
-        ) from error
-    if newer:
-        raise BundleError(
-            f"this library reads bundles up to format {FORMAT}",
-            got=f"format {about['format']}, written by notelstm {about.get('version')}",
-            where=str(path),
-            hint="run pip install --upgrade notelstm",
-        )
-    return upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
 
 
 def load(
@@ -242,6 +273,9 @@ def load(
 ) -> Bundle:
     """Read a bundle, ready to generate.
 
+    Nothing in the file is trusted: a damaged or crafted file raises BundleError before memory is
+    allocated that its tensors do not account for.
+
     Args:
         path: The file; None for the model that comes with the library, :data:`PRETRAINED`.
         encoder: In place of the saved one; needed if that has no entry point. So for the others.
@@ -250,7 +284,8 @@ def load(
         input_transform: In place of the saved one.
 
     Raises:
-        BundleError: If the file is missing, truncated, foreign, too new, or of another model.
+        BundleNotFoundError: If there is no such file.
+        BundleError: If the file is truncated, damaged, foreign, too new, or of another model.
         PluginError: If the package of a part is not installed.
     """
     file = PRETRAINED if path is None else Path(path)
@@ -262,38 +297,119 @@ def load(
         "input_transform": input_transform,
     }
     try:
-        bundle = _rebuilt(about, given, file)
-    except NotelstmError:
+        # The checksum is of the names in the file, which are older in the first format.
+        named = upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
+        bundle = _rebuilt(named[0], given, named[1])
+        _fill(bundle, named[1])
+        _check_sum(about, tensors)
+    except (BundleError, PluginError) as error:
+        for name, text in vars(error).items():
+            setattr(error, name, _short(text))  # the file may have put anything in there
+        error.where = error.where or str(file)
         raise
-    # What a part may raise that is given settings which are not its own.
-    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    # A part that is given settings which are not its own may raise anything.
+    except Exception as error:
         raise BundleError(
-            "a bundle describes all its parts",
-            got=f"{type(error).__name__}: {error}",
+            f"damaged description of a model: {_short(error)}",
             where=str(file),
-            hint="copy the file again, or load it with the notelstm that wrote it, "
-            f"{about.get('version')}",
+            hint=f"{_COPY_HINT}, or load it with the notelstm that wrote it, "
+            f"{_short(about.get('version'))}",
         ) from error
-    if bundle.model.fields != bundle.encoder.fields:
-        names = [[f.name for f in part.fields] for part in (bundle.model, bundle.encoder)]
-        raise BundleError(
-            "the model's fields are the encoder's",
-            got=f"{names[0]}, {names[1]}",
-            where=str(file),
-            hint="pass the encoder that the model was trained with",
-        )
-    module = cast(nn.Module, bundle.model)
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise BundleError(
-            "the tensors fit the model",
-            got=str(error).splitlines()[-1].strip(),
-            where=str(file),
-            hint="copy the file again, or pass the model that it was saved from",
-        ) from error
-    module.eval()
     return bundle
+
+
+def _short(value: object) -> str:
+    """A value of a file, or an error about one, in a message on one line."""
+    text = f"there is no {value}" if isinstance(value, KeyError) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else text[:500] + "..."
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors of a file, neither of them checked against the other."""
+    try:
+        if not path.exists():
+            raise BundleNotFoundError(f"no such model file: {path}", hint="check the path")
+        if not path.is_file():
+            raise BundleError("a folder or a device, not a model file", where=str(path), hint=_HINT)
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise SafetensorError("no header of a model")
+        with safe_open(path, framework="pt") as opened:
+            text = (opened.metadata() or {}).get(_KEY)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise BundleError(
+            f"truncated, or not a safetensors file: {_short(error)}",
+            where=str(path),
+            hint="copy it again if it was cut off; otherwise " + _HINT,
+        ) from error
+    except BundleError:
+        raise  # one of them is an OSError too
+    except OSError as error:
+        raise BundleError(
+            f"model file that cannot be read: {error.strerror or error}",
+            where=str(path),
+            hint=_HINT,
+        ) from error
+    if text is None:
+        raise BundleError(
+            "a safetensors file without notelstm's description", where=str(path), hint=_HINT
+        )
+    try:
+        about = _parsed(text)
+        version = about["format"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"format {version!r}")
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(
+            f"unreadable description of a model: {_short(error)}", where=str(path), hint=_HINT
+        ) from error
+    if version > FORMAT:
+        raise BundleError(
+            f"format {version}, written by notelstm {_short(about.get('version'))}, is newer than "
+            f"this library, which reads bundles up to format {FORMAT}",
+            where=str(path),
+            hint="run pip install --upgrade notelstm",
+        )
+    return about, tensors
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """A JSON object of finite numbers, whole numbers of 64 bits, and text that can be printed."""
+    try:
+        about = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    if not isinstance(about, dict):
+        raise TypeError("no JSON object")
+    _check_depth(about, _DEEPEST)
+    json.dumps(about, ensure_ascii=False).encode()  # raises ValueError for half a character
+    return about
+
+
+def _whole(digits: str) -> int:
+    number = int(digits) if len(digits) <= 20 else 2**63
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return number
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:20]}, which is not a finite number")
+    return number
+
+
+def _check_depth(value: object, left: int) -> None:
+    if not left:
+        raise ValueError(_TOO_DEEP)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items:
+        if isinstance(item, dict | list):
+            _check_depth(item, left - 1)
 
 
 _KINDS: Final = {
@@ -304,38 +420,135 @@ _KINDS: Final = {
 }
 
 
-def _rebuilt(about: Mapping[str, Any], given: Mapping[str, Any], file: Path) -> Bundle:
+def _rebuilt(
+    about: Mapping[str, Any], given: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Bundle:
     """The bundle that a file describes, its model not yet trained."""
-    parts = {
-        name: _part(name, about["parts"][name], file) if given[name] is None else given[name]
-        for name in _KINDS
-    }
-    context = about["context"]
-    if context is not None and context < 1:
-        raise ValueError(f"context {context}")
-    return Bundle(
+    with _Allowance(tensors):
+        parts = {
+            name: _part(name, about["parts"][name]) if given[name] is None else given[name]
+            for name in _KINDS
+        }
+    context, version = about["context"], about["version"]
+    if context is not None and (type(context) is not int or context < 1):
+        raise ValueError(f"context {context!r}")
+    if not isinstance(version, str):
+        raise TypeError(f"version {version!r}")
+    sigmas = about["sigmas"]
+    if any(type(sigma) not in (int, float) or sigma < 0 for sigma in sigmas.values()):
+        raise ValueError(f"sigmas {sigmas}")
+    # Files that were written before there were counts have none.
+    unigram, settings = about.get("unigram", {}), about["settings"]
+    if not (isinstance(unigram, dict) and isinstance(settings, dict)):
+        raise TypeError("settings or unigram that are not a mapping")
+    bundle = Bundle(
         **parts,
         context=context,
         policy=ReadPolicy(**about["policy"]),
-        sigmas={name: float(sigma) for name, sigma in about["sigmas"].items()},
-        # Files that were written before anybody counted have none.
-        unigram=dict(about.get("unigram", {})),
-        data=DataCard(**about["data"]),
-        settings=dict(about["settings"]),
-        version=str(about["version"]),
+        sigmas={name: float(sigma) for name, sigma in sigmas.items()},
+        unigram=unigram,
+        data=_card(about["data"]),
+        settings=dict(settings),
+        version=version,
     )
+    if bundle.model.fields != bundle.encoder.fields:
+        names = [", ".join(f.name for f in part.fields) for part in (bundle.model, bundle.encoder)]
+        raise BundleError(
+            f"the model's fields ({names[0]}) are not the encoder's ({names[1]})"
+            if names[0] != names[1]
+            else f"the model's fields ({names[0]}) are other than the encoder's of these names",
+            hint="pass the encoder that the model was trained with",
+        )
+    return bundle
 
 
-def _part(name: str, saved: Saved | None, file: Path) -> Any:
+def _part(name: str, saved: Saved | None) -> Any:
     if saved is None and name == "input_transform":
         return None
     if saved is None or saved.get("kind", _KINDS[name]) != _KINDS[name]:
         raise TypeError(f"{name} is {saved}")
-    if "missing" in saved:
+    if missing := missing_parts(saved):
         raise BundleError(
-            f"the {name} has an entry point, or is passed",
-            got=saved["missing"],
-            where=str(file),
+            f"the {name} cannot be rebuilt: {_short(', '.join(missing))} has no entry point",
             hint=f"call load(path, {name}=...)",
         )
     return build(saved)
+
+
+def _card(stored: Mapping[str, Any]) -> DataCard:
+    card = DataCard(**stored)
+    for each in fields(card):
+        value = getattr(card, each.name)
+        if type(value) is not type(each.default) or (isinstance(value, int) and value < 0):
+            raise TypeError(f"{each.name} {value!r} of the data")
+    return card
+
+
+class _Allowance(TorchFunctionMode):
+    """Ends the construction of a model that is much larger than the tensors it is to hold.
+
+    The size of each new tensor is found on the meta device, before memory is allocated for it.
+
+    Args:
+        tensors: The tensors of the file.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._numbers = 2 * sum(tensor.numel() for tensor in tensors.values()) + _SPARE
+        self._calls = 64 * (len(tensors) + 64)
+
+    @override
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        options = kwargs or {}
+        self._calls -= 1
+        if not any(isinstance(value, Tensor) for value in (*args, *options.values())):
+            with torch.device("meta"):
+                planned = func(*args, **{k: v for k, v in options.items() if k not in _PLACED})
+            self._numbers -= planned.numel() if isinstance(planned, Tensor) else 0
+        if self._calls < 0 or self._numbers < 0:
+            raise BundleError(
+                "the settings of the model ask for much more than the tensors that are there",
+                hint=_COPY_HINT,
+            )
+        return func(*args, **options)
+
+
+def _fill(bundle: Bundle, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model the tensors of its file, after comparing names, shapes and kinds of number."""
+    module, state = _unwrapped(bundle.model), _state_of(bundle.model)
+    for name in (*state, *tensors):
+        if name not in tensors:
+            fault = f"there is no {name}"
+        elif name not in state:
+            fault = f"the model has no {_short(name)}"
+        elif tensors[name].shape != state[name][1].shape:
+            there, wanted = tuple(tensors[name].shape), tuple(state[name][1].shape)
+            fault = f"{name} is of size {there}, not {wanted}"
+        elif tensors[name].is_floating_point() != state[name][1].is_floating_point():
+            fault = f"{name} is of {tensors[name].dtype}, not {state[name][1].dtype}"
+        else:
+            continue
+        raise BundleError(
+            f"the tensors do not fit the model: {fault}",
+            hint=f"{_COPY_HINT}, or pass the model that it was saved from",
+        )
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            low, high = (float(end) for end in tensor.float().aminmax())
+            if not (low >= -_LARGEST and high <= _LARGEST):
+                raise BundleError(
+                    f"{name} has numbers that are not finite, or far too large", hint=_COPY_HINT
+                )
+    module.load_state_dict({own: tensors[name] for name, (own, _) in state.items()})
+    module.eval()
+
+
+def _check_sum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Compare the checksum; files that were written before there was one have none."""
+    if "sha256" in about and about["sha256"] != _checksum(about, tensors):
+        raise BundleError(
+            "damaged: the description or a tensor is not what its checksum says", hint=_COPY_HINT
+        )

@@ -37,6 +37,22 @@ _SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Settings by the part's name today."""
 
+_RECORDED: Final = {
+    "encoder": "encoders",
+    "input_transform": "input_transforms",
+    "loss": "losses",
+    "model": "models",
+    "sampler": "samplers",
+}
+"""Kinds of the parts in a recipe's record."""
+
+_TRAINING: Final = {
+    "accumulate": "accumulate_grad_batches",
+    "clip": "max_grad_norm",
+    "warmup": "warmup_steps",
+}
+"""Settings of the training."""
+
 _TENSORS: Final = {"begin": "initial_context", "hear": "sounding_layers"}
 """First components of the names of a model's tensors."""
 
@@ -54,7 +70,35 @@ def upgrade(
     for name, tensor in tensors.items():
         first, dot, rest = name.partition(".")
         renamed[f"{_TENSORS.get(first, first)}{dot}{rest}"] = tensor
-    return _renamed(about), renamed
+    description = _renamed(about)
+    description["settings"] = _record(description["settings"])
+    return description, renamed
+
+
+def _record(settings: Any) -> Any:
+    """The record of a recipe in the form of :meth:`notelstm.recipes.Recipe.to_dict`.
+
+    Format 1 recorded a part as ``{"name": ..., <setting>: ...}``; today's record is that of
+    :func:`notelstm.plugins.describe`. Anything else is returned as it is.
+    """
+    encoder = settings.get("encoder") if isinstance(settings, dict) else None
+    if not isinstance(encoder, dict) or "config" in encoder:
+        return settings
+    record = dict(settings)
+    for key, kind in _RECORDED.items():
+        if record.get(key) is not None:
+            record[key] = _part(kind, record[key])
+    training = record.get("training", {})
+    record["training"] = {_TRAINING.get(key, key): value for key, value in training.items()}
+    record["transforms"] = [_part("transforms", part) for part in record.get("transforms", [])]
+    # Format 1 has no such setting; a recipe for few pieces reduces the batch size today.
+    record["min_steps_per_epoch"] = 50
+    return record
+
+
+def _part(kind: str, old: Mapping[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in old.items() if key != "name"}
+    return {"kind": kind, "name": old["name"], "config": config}
 
 
 def _renamed(value: Any) -> Any:

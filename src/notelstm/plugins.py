@@ -29,7 +29,17 @@ import numpy as np
 from notelstm.errors import ConfigError, PluginError, did_you_mean
 from notelstm.fields import Field
 
-__all__ = ["KINDS", "Plugin", "Saved", "build", "describe", "find", "installed", "settings_of"]
+__all__ = [
+    "KINDS",
+    "Plugin",
+    "Saved",
+    "build",
+    "describe",
+    "find",
+    "installed",
+    "missing_parts",
+    "settings_of",
+]
 
 KINDS: Final = (
     "readers",
@@ -182,8 +192,7 @@ def _plugin_of(target: object) -> Plugin:
         if found:
             return find(plugin.kind, plugin.name)
     raise PluginError(
-        "a part that is saved has an entry point",
-        got=f"{module}.{name}, which has none",
+        f"{module}.{name} has no entry point, so it cannot be saved by name",
         hint='declare it under [project.entry-points."notelstm.<kind>"] and install its package; '
         "or pass checkpoints without it and give the part to load(path, encoder=...)",
     )
@@ -200,8 +209,7 @@ def settings_of(part: object) -> dict[str, Any]:
     if isinstance(part, functools.partial):
         if part.args:
             raise PluginError(
-                "the settings of a partial are given by name",
-                got=", ".join(map(repr, part.args)),
+                "the settings of a partial have no names: " + ", ".join(map(repr, part.args)),
                 where=getattr(part.func, "__qualname__", repr(part.func)),
                 hint="pass them as keywords",
             )
@@ -212,17 +220,21 @@ def settings_of(part: object) -> dict[str, Any]:
     if isinstance(config, Mapping):
         return dict(config)
     raise PluginError(
-        "a part is a frozen dataclass, a function, or has a `config` mapping",
-        got=type(part).__name__,
-        hint="store the keywords it was built with as self.config",
+        f"{type(part).__name__} has no configuration to save",
+        hint="make it a frozen dataclass, or store the keywords it was built with as self.config",
     )
 
 
-def describe(part: object) -> Saved:
+def describe(part: object, *, lenient: bool = False) -> Saved:
     """A part as JSON: its name, where it comes from, and its settings.
 
     A ``functools.partial`` is described too: of a class, a part not yet built; of a function, the
     function with some of its settings.
+
+    Args:
+        part: The part.
+        lenient: Record parts that cannot be rebuilt as ``{"missing": <qualified name>, "config":
+            ...}`` instead of raising; :func:`missing_parts` finds them again.
 
     Raises:
         PluginError: If it, or a part inside it, has no entry point, no configuration, or a setting
@@ -231,20 +243,51 @@ def describe(part: object) -> Saved:
     if isinstance(part, functools.partial):
         target: object = part.func
     else:
-        target = part if inspect.isroutine(part) else type(part)
-    plugin = _plugin_of(target)
+        target = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
+    try:
+        plugin = _plugin_of(target)
+        settings = {} if part is target else settings_of(part)
+    except PluginError:
+        if not lenient:
+            raise
+        return _unsaved(part, target)
     return {
         "kind": plugin.kind,
         "name": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
         "config": {
-            key: _to_json(value, f"{plugin.name}.{key}") for key, value in settings_of(part).items()
+            key: _to_json(value, f"{plugin.name}.{key}", lenient) for key, value in settings.items()
         },
     }
 
 
-def _to_json(value: object, where: str) -> Any:
+def _unsaved(part: object, target: object) -> Saved:
+    """The record of a part that cannot be rebuilt: its name and as many settings as it shows."""
+    name = f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', '?')}"
+    try:
+        settings = {} if part is target else settings_of(part)
+    except PluginError:
+        settings = {}
+    config = {key: _to_json(value, f"{name}.{key}", True) for key, value in settings.items()}
+    return {"missing": name, "config": config}
+
+
+def missing_parts(saved: object) -> list[str]:
+    """The qualified names of the parts in a record that cannot be rebuilt.
+
+    Args:
+        saved: What :func:`describe` gave with ``lenient=True``, or a tree of these.
+    """
+    if isinstance(saved, Mapping):
+        own = [str(saved["missing"])] if "missing" in saved else []
+        return own + [name for value in saved.values() for name in missing_parts(value)]
+    if isinstance(saved, list | tuple):
+        return [name for value in saved for name in missing_parts(value)]
+    return []
+
+
+def _to_json(value: object, where: str, lenient: bool) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     finite = isinstance(value, float) and math.isfinite(value)
@@ -253,17 +296,22 @@ def _to_json(value: object, where: str) -> Any:
     if isinstance(value, Field):
         return {"$field": dataclasses.asdict(value)}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _to_json(item, f"{where}.{key}") for key, item in value.items()}
+        return {key: _to_json(item, f"{where}.{key}", lenient) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_to_json(item, where) for item in value]
+        return [_to_json(item, where, lenient) for item in value]
     foreign = type(value).__module__ not in ("builtins", "numpy") or inspect.isroutine(value)
     if isinstance(value, Mapping) or not foreign:
+        if lenient:
+            # The value of a plain one is in the name, so that records of other settings differ.
+            plain = isinstance(value, float | complex | bytes)
+            name = f"{type(value).__name__} {value!r}" if plain else type(value).__name__
+            return {"$part": {"missing": name, "config": {}}}
         raise PluginError(
-            "a setting is a finite number, text, a field, a part, or a list or mapping of these",
-            got=f"{where} = {value!r}",
-            hint="give the part plain Python values, and None for what is unbounded",
+            f"{where} = {value!r} cannot be saved as JSON",
+            hint="give the part finite numbers, text, fields, parts, or lists and mappings of "
+            "these, and None for an unbounded value",
         )
-    return {"$part": describe(value)}
+    return {"$part": describe(value, lenient=lenient)}
 
 
 def _from_json(value: object) -> Any:
@@ -273,7 +321,7 @@ def _from_json(value: object) -> Any:
         if "$part" in value:
             return build(value["$part"])
         return {key: _from_json(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return tuple(_from_json(item) for item in value)
     return value
 
@@ -290,12 +338,17 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
 
     Args:
         saved: The part as JSON.
-        unbuilt: Give a ``functools.partial`` that still wants keywords, not the part itself.
+        unbuilt: Give a ``functools.partial`` that still takes keywords, not the part itself.
 
     Raises:
         PluginError: If no installed package has the part.
         ConfigError: If the part refuses its settings.
     """
+    if "missing" in saved:
+        raise PluginError(
+            f"{saved['missing']} has no entry point, so it cannot be rebuilt",
+            hint="pass the part itself",
+        )
     kind, name = saved["kind"], saved["name"]
     try:
         plugin = find(kind, name)
@@ -322,6 +375,6 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         return target(**config)
     except TypeError as error:
         raise ConfigError(
-            f"{kind} {name!r} takes these settings: {inspect.signature(target)}",
-            got=str(error),
+            f"{kind} {name!r} does not take these settings: {error}",
+            hint=f"use {inspect.signature(target)}",
         ) from error

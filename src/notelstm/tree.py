@@ -43,12 +43,13 @@ def map_tree(function: Callable[..., Tensor], first: T, *others: T) -> T:
         return cast(T, function(first, *others))
     if isinstance(first, tuple) and hasattr(first, "_fields"):
         if any(type(other) is not type(first) for other in others):
-            raise ShapeError("trees that go together are built alike", got=f"{type(first)}")
+            raise ShapeError(
+                f"trees of different types: {', '.join(type(t).__name__ for t in (first, *others))}"
+            )
         parts = [map_tree(function, *parts) for parts in zip(first, *others, strict=True)]
         return cast(T, type(first)(*parts))
     raise ShapeError(
-        "a tree is a tensor or a named tuple of trees",
-        got=type(first).__name__,
+        f"a {type(first).__name__} is neither a tensor nor a named tuple of trees",
         hint="make Context and State typing.NamedTuple classes of tensors",
     )
 
@@ -71,18 +72,20 @@ def join(trees: Sequence[T], axis: int = 0) -> T:
 
 
 def choose(first: Tensor, a: T, b: T) -> T:
-    """For each lane, `a` where `first` (B,) is True, else `b`; shapes of `a` and `b` are equal."""
+    """`a` where `first` (B,) is True, else `b`, per sequence of the batch; shapes are equal."""
 
     def pick(x: Tensor, y: Tensor) -> Tensor:
         if x.shape != y.shape:
-            raise ShapeError("lanes are chosen from equal shapes", got=f"{x.shape}, {y.shape}")
+            raise ShapeError(
+                f"trees of different shapes to choose from: {tuple(x.shape)}, {tuple(y.shape)}"
+            )
         return torch.where(first.reshape(-1, *[1] * (x.ndim - 1)), x, y)  # (B, 1, ...)
 
     return map_tree(pick, a, b)
 
 
 def detach(tree: T) -> T:
-    """The same values, cut off from the graph they were computed in."""
+    """The same values, detached from the autograd graph."""
     return map_tree(Tensor.detach, tree)
 
 
@@ -109,7 +112,7 @@ def unflatten(template: T, flat: Mapping[str, Tensor], prefix: str = "") -> T:
     """
     if isinstance(template, Tensor):
         if prefix not in flat:
-            raise ShapeError("every tensor of the tree is there", got=f"no {prefix!r}")
+            raise ShapeError(f"the tree has no tensor {prefix!r}")
         return cast(T, flat[prefix])
     named = cast(Any, template)
     parts = [

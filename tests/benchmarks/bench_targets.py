@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from notelstm.recipes import override, reference
+from notelstm.recipes import reference, with_settings
 from notelstm.testing.makers import long_piece
-from notelstm.training import Trainer
-from notelstm.training.callbacks import Event, Run
+from notelstm.training import Callback, Trainer
 
 STEPS: Final = 60
 """Of carried state."""
@@ -88,7 +87,7 @@ def with_pressure(value: Tensor, target: Tensor) -> Tensor:
     return ((target - value) ** 2 + 10 * (-value).clamp_min(0)).mean()
 
 
-class TakeTurns:
+class TakeTurns(Callback):
     """Stops the clock after each step of carried state and lets the original's run."""
 
     def __init__(self, original: Original) -> None:
@@ -96,21 +95,20 @@ class TakeTurns:
         self.began = 0.0
         self.seconds: list[tuple[float, float, float]] = []
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "step":
-            carried = time.perf_counter()
-            self.original.training = 0.0
-            for _ in range(EACH):
-                self.original()
-            original = time.perf_counter()
-            self.seconds.append((carried - self.began, original - carried, self.original.training))
-            self.began = time.perf_counter()
+    def on_step_end(self, trainer: Trainer) -> None:
+        carried = time.perf_counter()
+        self.original.training = 0.0
+        for _ in range(EACH):
+            self.original()
+        original = time.perf_counter()
+        self.seconds.append((carried - self.began, original - carried, self.original.training))
+        self.began = time.perf_counter()
 
 
 def measure() -> NDArray[np.float64]:
     """(steps, 3) targets per second: of carried state, of the original, of its steps alone."""
     torch.manual_seed(0)
-    recipe = override(
+    recipe = with_settings(
         reference(last_only=False),
         {
             "lanes": True,

@@ -22,8 +22,7 @@ from notelstm.encoders import StepDurationEncoder
 from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
 from notelstm.models import ThreeHeadLSTM
 from notelstm.testing.makers import long_piece
-from notelstm.training import JsonLog, Progress, Trainer, TrainingConfig
-from notelstm.training.callbacks import Event, Run
+from notelstm.training import Callback, JSONLogger, Progress, Trainer, TrainingConfig
 
 BATCH: Final = 64
 HIDDEN: Final = 128
@@ -66,7 +65,7 @@ def with_pressure(value: Tensor, target: Tensor) -> Tensor:
     return ((target - value) ** 2 + 10 * (-value).clamp_min(0)).mean()
 
 
-class TakeTurns:
+class TakeTurns(Callback):
     """A callback that stops the clock after each block of the trainer's and lets bare steps run."""
 
     def __init__(self, bare: BareStep) -> None:
@@ -74,13 +73,13 @@ class TakeTurns:
         self.began = 0.0
         self.seconds: list[tuple[float, float]] = []
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "step" and event.step % BLOCK == 0:
-            trainer = time.perf_counter()
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.state.steps % BLOCK == 0:
+            ours = time.perf_counter()
             for number in range(BLOCK):
                 self.bare(number)
             bare = time.perf_counter()
-            self.seconds.append((trainer - self.began, bare - trainer))
+            self.seconds.append((ours - self.began, bare - ours))
             self.began = time.perf_counter()
 
 
@@ -100,7 +99,7 @@ def measure() -> list[tuple[float, float]]:
                 terms={"pitch": (Likelihood(), 0.1), "step": (times, 20.0), "duration": (times, 1)}
             ),
             config=TrainingConfig(epochs=EPOCHS, device="cpu", checkpoint_every=EPOCHS),
-            callbacks=[turns, JsonLog(), Progress()],
+            callbacks=[turns, JSONLogger(), Progress()],
             folder=folder,
         ).fit(batches)
     # The first blocks warm up.

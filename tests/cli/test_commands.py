@@ -19,7 +19,16 @@ from notelstm.midi import read_midi, write_midi
 from notelstm.notes import Notes
 from notelstm.testing.midi_files import FILES
 
-SMALL = ["--set", "model.hidden=8", "window=8", "batch=32", "--epochs", "1"]
+SMALL = [
+    "--recipe",
+    "reference",
+    "--set",
+    "model.hidden=8",
+    "window=8",
+    "batch=32",
+    "--epochs",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,8 @@ def test_settings_given_twice_all_count(folder: Path, tmp_path: Path) -> None:
     argv = ["train", str(folder), "-o", str(path), "--set", "model.hidden=8", "batch=32"]
     assert main([*argv, "--set", "window=9", "--epochs", "1"]) == 0
     settings = json.loads((tmp_path / "m.notelstm.run" / "settings.json").read_text())
-    assert (settings["model"]["hidden"], settings["batch"], settings["window"]) == (8, 32, 9)
+    assert settings["model"]["config"]["hidden"] == 8
+    assert (settings["batch"], settings["window"]) == (32, 9)
 
 
 def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path, model: Path) -> None:
@@ -400,6 +410,10 @@ def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_bytes(folder: Path, tmp_pa
     assert running.returncode == 130, errors.decode()
     assert b"Traceback" not in errors
     assert not (tmp_path / "stopped").exists()
+    kept = tmp_path / "stopped.run" / "interrupted.notelstm"
+    assert f"the model of the last epoch is in {kept}" in errors.decode()
+    assert b"the same command with --resume continues the run" in errors
+    assert main(["generate", str(kept), "-o", str(tmp_path / "x.mid"), "--notes", "9"]) == 0
     for command in (argv("stopped", "--resume"), argv("whole")):
         subprocess.run(command, env=environment, check=True, capture_output=True)
     assert (tmp_path / "stopped").read_bytes() == (tmp_path / "whole").read_bytes()

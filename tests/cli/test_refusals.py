@@ -25,7 +25,15 @@ Failed = Callable[[str], str]
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the commands below name."""
     made = tmp_path_factory.mktemp("place")
-    small = ["--epochs", "1", "--set", "model.hidden=8", "policy.ties=pitch"]
+    small = [
+        "--recipe",
+        "reference",
+        "--epochs",
+        "1",
+        "--set",
+        "model.hidden=8",
+        "policy.ties=pitch",
+    ]
     assert main(["train", str(STUDY), "-o", str(made / "model"), *small]) == 0
     (made / "cut").write_bytes((made / "model").read_bytes()[:3000])
     (made / "study.mid").write_bytes(STUDY.read_bytes())
@@ -61,8 +69,8 @@ def failed(
 
 
 GENERATE = {
-    "generate none -o x.mid": "a bundle is a file; got none (none)",
-    "generate cut -o x.mid": "a bundle is a whole safetensors file",
+    "generate none -o x.mid": "no such model file: none",
+    "generate cut -o x.mid": "truncated, or not a safetensors file",
     "generate study.mid -o x.mid": "use a file that `notelstm train` wrote",
     "generate empty -o x.mid": "a bundle is a whole safetensors file",
     "generate model -o empty": "empty does not end in .mid or .midi or .kar",
@@ -161,8 +169,8 @@ OTHERS = {
     "inspect study.mid --drums --no-drums": "--drums and --no-drums contradict each other",
     "inspect study.mid --programs 128": "128",
     "demo --chorales 0": "at least 1 chorale; got 0",
-    "demo --epochs -1": "at least 0; got -1",
-    "demo --minutes 0": "minutes is above 0; got 0",
+    "demo --epochs -1": "epochs is -1, below 0",
+    "demo --minutes 0": "minutes is 0.0, not a number above 0",
     "demo --chorales 1 --epochs 0 -o study.mid": "study.mid",
 }
 
@@ -294,7 +302,15 @@ def test_notes_that_midi_cannot_hold_are_told(
 ) -> None:
     """The original as printed may draw notes of no length, and a note on top of itself."""
     model = tmp_path / "printed"
-    options = ["--set", "options.as_printed=true", "model.hidden=4", "--epochs", "1"]
+    options = [
+        "--recipe",
+        "reference",
+        "--set",
+        "options.as_printed=true",
+        "model.hidden=4",
+        "--epochs",
+        "1",
+    ]
     assert main(["train", str(STUDY), "-o", str(model), *options]) == 0
     for layer in ("step_linear", "duration_linear"):
         lean(model, layer, 0, -100.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from notelstm import load
 from notelstm.cli import main
 from notelstm.cli.processes import first_talks
 from notelstm.midi import write_midi
@@ -48,7 +49,68 @@ def test_a_run_that_goes_to_its_end_has_nothing_to_say(
     assert [line.partition(" ")[0] for line in err.splitlines()] == ["epoch"]
 
 
-@pytest.mark.parametrize("command", ["early-stop:patience=x", "nothing", "samples:every=0"])
+def test_the_expressive_recipe_is_taken_unless_another_is_named(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--epochs", "1"]) == 0
+    assert load(tmp_path / "a.notelstm").settings["name"] == "expressive"
+    assert "recipe: expressive" in capsys.readouterr().out
+    other = [*arguments, "--epochs", "1", "--recipe", "reference"]
+    other[3] = str(tmp_path / "b.notelstm")
+    assert main(other) == 0
+    assert load(tmp_path / "b.notelstm").settings["name"] == "reference"
+
+
+def test_few_pieces_get_a_smaller_batch_and_it_is_said(
+    arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    small = [*arguments[:4], "--set", "model.hidden=4", "--epochs", "1"]
+    assert main(small) == 0
+    assert "an epoch has only 1 steps of batch 64: training with batch 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--set", "batch=0"],
+        ["--set", "training.device=nonsense"],
+        ["--set", "model.hidden=0"],
+        ["--minutes", "0"],
+        ["--callback", "samples:every=0"],
+        ["--callback", "nothing"],
+    ],
+)
+def test_wrong_settings_are_noticed_before_a_file_is_read(
+    arguments: list[str],
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "notelstm.cli.sources.open_music", lambda *_, **__: pytest.fail("files were read")
+    )
+    before = [arg for arg in arguments if arg != "batch=8"]
+    assert main([*before, *options]) == 1
+    assert capsys.readouterr().err.startswith("notelstm: error: ")
+
+
+def test_progress_is_logged_without_a_terminal(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 4.0
+        return now[0]
+
+    monkeypatch.setattr("notelstm.training.progress.time.monotonic", clock)
+    assert main([*arguments, "--epochs", "3"]) == 0
+    err = capsys.readouterr().err
+    assert "steps/s" in err
+    assert "warning" not in err
+
+
+@pytest.mark.parametrize("command", ["early-stopping:patience=x", "nothing", "samples:every=0"])
 def test_a_callback_that_cannot_be_made_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

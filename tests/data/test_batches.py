@@ -18,7 +18,7 @@ from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.protocols import Batches
-from notelstm.training.processes import SharedBatches
+from notelstm.training.distributed import SharedBatches
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 WINDOWS = st.integers(1, 9)

@@ -25,7 +25,7 @@ from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder, NoteModel
-from notelstm.recipes import expressive, override
+from notelstm.recipes import expressive, with_settings
 from notelstm.sampling import Ancestral
 from notelstm.testing.makers import long_piece
 
@@ -106,7 +106,7 @@ def test_without_counts_there_is_the_uniform_guess_alone() -> None:
 
 
 def test_training_counts_its_pieces() -> None:
-    recipe = override(expressive(), {"model": {"hidden": 4}, "training": {"epochs": 1}})
+    recipe = with_settings(expressive(), {"model": {"hidden": 4}, "training": {"epochs": 1}})
     trained = recipe.train(TRAINING)
     assert trained.unigram == fit_unigram(TRAINING).to_json()
     assert sum(trained.unigram["counts"]["pitch"]) == sum(map(len, TRAINING))

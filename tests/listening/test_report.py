@@ -21,11 +21,11 @@ from notelstm.midi import write_midi
 from notelstm.notes import Notes
 
 SETTINGS = {
-    "epochs": 40,
+    "training": {"epochs": 40},
     "batch": 8,
     "input_transform": None,
-    "encoder": {"name": "log-time", "cell": 0.01},
-    "sampler": {"name": "ancestral", "inner": {"deep": [1, "x"]}},
+    "encoder": {"kind": "encoders", "name": "log-time", "config": {"cell": 0.01}},
+    "sampler": {"missing": "mine.Sampler", "config": {"inner": {"deep": [1, "x"]}}},
 }
 
 
@@ -129,9 +129,10 @@ def test_a_model_that_played_nothing_is_left_out(run: Path) -> None:
 def test_every_setting_is_there(run: Path) -> None:
     details = data(page(run))["details"]
     assert details == {
-        "Recipe and training": {"epochs": "40", "batch": "8", "input_transform": "none"},
+        "Recipe and training": {"batch": "8", "input_transform": "none"},
+        "Training": {"epochs": "40"},
         "Encoder": {"name": "log-time", "cell": "0.01"},
-        "Sampler": {"name": "ancestral", "inner.deep": '[1, "x"]'},
+        "Sampler": {"name": "mine.Sampler", "inner.deep": '[1, "x"]'},
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
+import math
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import cast
 
@@ -14,10 +16,16 @@ from torch import Tensor, nn
 import notelstm
 from notelstm import Bundle, Notes
 from notelstm.bundle import DataCard
-from notelstm.errors import ConfigError
-from notelstm.recipes import FAULTS, Recipe, expressive, fine_tuning, override, reference
-from notelstm.training import Event
-from notelstm.training.callbacks import Run
+from notelstm.data import Transpose, VelocityShift
+from notelstm.encoders import LogTimeEncoder
+from notelstm.errors import ConfigError, PluginError
+from notelstm.losses import CompositeLoss, Likelihood
+from notelstm.midi.policy import ReadPolicy
+from notelstm.models import NoteLSTM
+from notelstm.protocols import Prediction
+from notelstm.recipes import FAULTS, Recipe, expressive, reference, with_settings
+from notelstm.sampling import Greedy, RawPitch, Temperature, TopK
+from notelstm.training import Callback, Trainer, TrainingConfig
 
 SETTINGS = {"model": {"hidden": 8}, "training": {"epochs": 1}, "batch": 4}
 
@@ -45,64 +53,129 @@ def trained(recipe: Recipe, folder: Path) -> Bundle:
     ids=[*FAULTS, "expressive"],
 )
 def test_the_recipe_is_the_model_s_own(recipe: Recipe, tmp_path: Path) -> None:
-    recipe = override(recipe, SETTINGS)
-    tuned = fine_tuning(trained(recipe, tmp_path), epochs=3)
+    recipe = with_settings(recipe, SETTINGS)
+    tuned = trained(recipe, tmp_path).recipe(epochs=3)
     assert tuned.training.learning_rate == recipe.training.learning_rate / 20
     assert tuned.training.epochs == 3
-    assert tuned.build_loss() == recipe.build_loss()
-    same = replace(tuned, training=recipe.training).to_json()
-    before = recipe.to_json()
-    # The model is told in full, not by what differs from its defaults.
-    assert before.pop("model").items() <= same.pop("model").items()
-    assert same == before
+    assert replace(tuned, training=recipe.training) == recipe
 
 
-class Losses:
+UNLIKE_ANY_DEFAULT = Recipe(
+    name="mine",
+    encoder=LogTimeEncoder(cell=0.02, growth=1.1),
+    model=functools.partial(NoteLSTM, hidden=8, embedding=4, head=6, layers=2),
+    loss=CompositeLoss(terms={"pitch": (Likelihood(), 0.5), "step": (Likelihood(), 3.0)}),
+    sampler=Greedy(processors=(Temperature(temperature=0.5), TopK(k=7))),
+    input_transform=RawPitch(),
+    policy=ReadPolicy(tracks="all", drums=True, pedal="extend"),
+    window=9,
+    scored="every",
+    crossing=True,
+    batch=3,
+    min_steps_per_epoch=2,
+    shuffle=False,
+    transforms=(Transpose(low=-1, high=2), VelocityShift(amounts=(-5, 5))),
+    training=TrainingConfig(
+        epochs=1,
+        optimizer="adamw",
+        learning_rate=0.04,
+        schedule="cosine",
+        warmup_steps=3,
+        accumulate_grad_batches=2,
+        weight_decay=0.3,
+        max_grad_norm=0.7,
+        checkpoint_every=4,
+        seed=11,
+        device="cpu",
+    ),
+    context=13,
+)
+
+
+def test_everything_that_was_recorded_is_used_again(tmp_path: Path) -> None:
+    """Without the recipe's name being installed, and with nothing left at a default."""
+    defaults = Recipe(
+        name="", encoder=LogTimeEncoder(), model=NoteLSTM, sampler=Greedy(processors=())
+    )
+    for field in fields(Recipe):
+        own, default = (getattr(r, field.name) for r in (UNLIKE_ANY_DEFAULT, defaults))
+        assert own != default or field.name in ("scored", "lanes"), field.name
+    tuned = trained(UNLIKE_ANY_DEFAULT, tmp_path).recipe(epochs=7, lr_divisor=4)
+    wanted = replace(UNLIKE_ANY_DEFAULT.training, epochs=7, learning_rate=0.01, device="auto")
+    assert tuned == replace(UNLIKE_ANY_DEFAULT, training=wanted)
+
+
+def test_parts_without_an_entry_point_are_passed(tmp_path: Path) -> None:
+    def homemade(prediction: Prediction, target: Tensor) -> Tensor:
+        return Likelihood()(prediction, target) * 2
+
+    terms = dict.fromkeys(("pitch", "step", "duration", "velocity"), (homemade, 1.0))
+    recipe = replace(with_settings(expressive(), SETTINGS), loss=CompositeLoss(terms=terms))
+    old = trained(recipe, tmp_path)
+    with pytest.raises(PluginError, match=r"homemade has no entry point.*or pass loss=\.\.\."):
+        old.recipe()
+    assert old.recipe(loss=recipe.loss).loss == recipe.loss
+
+
+def test_the_pretrained_model_has_its_recipe() -> None:
+    recipe = notelstm.load().recipe(epochs=2)
+    assert (recipe.name, recipe.lanes, recipe.window) == ("expressive", True, 64)
+    assert recipe.training.learning_rate == pytest.approx(0.0012 / 20)
+    assert recipe.training.optimizer == "adamw"
+    assert recipe.transforms == (Transpose(low=-3, high=3),)
+    bundle = notelstm.load()
+    assert isinstance(bundle.model, NoteLSTM)
+    built = recipe.build_model()
+    assert isinstance(built, NoteLSTM)
+    assert dict(built.config) == dict(bundle.model.config)
+
+
+class Losses(Callback):
     """The loss of each epoch."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "epoch":
-            self.seen.append(event.values["loss"])
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        self.seen.append(metrics["loss"])
 
 
 def test_it_begins_with_what_was_learnt(tmp_path: Path) -> None:
-    learnt = override(expressive(), {**SETTINGS, "training": {"epochs": 30}})
+    learnt = with_settings(expressive(), {**SETTINGS, "training": {"epochs": 30}})
     old = trained(learnt, tmp_path)
     before = {name: tensor.clone() for name, tensor in weights(old).items()}
-    unchanged = fine_tuning(old, epochs=0).train([tune(62, 0.25)], start=old)
+    unchanged = old.recipe(epochs=0).train([tune(62, 0.25)], init_from=old)
     assert all(torch.equal(weights(unchanged)[name], before[name]) for name in before)
     tuned, anew = Losses(), Losses()
-    fine_tuning(old, epochs=1).train([tune(62, 0.25)], start=old, callbacks=[tuned])
-    fine_tuning(old, epochs=1).train([tune(62, 0.25)], callbacks=[anew])
+    old.recipe(epochs=1).train([tune(62, 0.25)], init_from=old, callbacks=[tuned])
+    old.recipe(epochs=1).train([tune(62, 0.25)], callbacks=[anew])
     assert tuned.seen[0] < 0.8 * anew.seen[0]
     assert all(torch.equal(weights(old)[name], before[name]) for name in before), "taken, not bent"
 
 
 def test_the_licence_is_carried_on(tmp_path: Path) -> None:
-    old = trained(override(reference(), SETTINGS), tmp_path)
-    recipe = fine_tuning(old, epochs=0)
-    new = recipe.train([tune(62, 0.5)], start=old, data=DataCard(name="new", licence="B")).data
+    old = trained(with_settings(reference(), SETTINGS), tmp_path)
+    recipe = old.recipe(epochs=0)
+    new = recipe.train([tune(62, 0.5)], init_from=old, data=DataCard(name="new", licence="B")).data
     assert (new.name, new.licence) == ("old, then new", "A; B")
     assert (new.pieces, new.notes) == (2, 160)
     assert new.fingerprint != old.data.fingerprint
-    again = recipe.train([tune(62, 0.5)], start=old, data=DataCard(licence="A")).data
+    again = recipe.train([tune(62, 0.5)], init_from=old, data=DataCard(licence="A")).data
     assert (again.name, again.licence) == ("old", "A")
 
 
 def test_the_same_music_again_is_no_more_music(tmp_path: Path) -> None:
-    old = trained(override(reference(), SETTINGS), tmp_path)
-    again = fine_tuning(old, epochs=0).train([tune(60, 0.25)], start=old, data=old.data)
+    old = trained(with_settings(reference(), SETTINGS), tmp_path)
+    again = old.recipe(epochs=0).train([tune(60, 0.25)], init_from=old, data=old.data)
     assert again.data == old.data
 
 
-def test_what_cannot_be_gone_on_with(tmp_path: Path) -> None:
-    old = trained(override(reference(), SETTINGS), tmp_path)
-    with pytest.raises(ConfigError, match="gentler is above 0; got 0"):
-        fine_tuning(old, gentler=0)
-    with pytest.raises(ConfigError, match="by the recipe that trained it; got 'gone'"):
-        fine_tuning(replace(old, settings={"name": "gone"}))
-    with pytest.raises(ConfigError, match="the recipe builds the model that is gone on with"):
-        override(reference(), {"model": {"hidden": 9}}).train([tune(60, 0.25)], start=old)
+def test_a_bundle_that_cannot_be_fine_tuned(tmp_path: Path) -> None:
+    old = trained(with_settings(reference(), SETTINGS), tmp_path)
+    for bad in (0, -1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match=r"lr_divisor is .*, not a number above 0"):
+            old.recipe(lr_divisor=bad)
+    with pytest.raises(ConfigError, match="does not record how its model was trained"):
+        replace(old, settings={"name": "gone"}).recipe()
+    with pytest.raises(ConfigError, match="builds another model than the bundle has"):
+        with_settings(reference(), {"model": {"hidden": 9}}).train([tune(60, 0.25)], init_from=old)

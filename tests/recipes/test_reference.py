@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import pytest
 
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import ThreeHeadLSTM
-from notelstm.recipes import FAULTS, Recipe, reference
+from notelstm.recipes import FAULTS, ModelSpec, Recipe, reference
 from notelstm.sampling import MinDuration, RawPitch, Weighted
 
 OWNERS: dict[str, tuple[str, ...]] = {
@@ -30,14 +29,15 @@ OWNERS: dict[str, tuple[str, ...]] = {
 def flat(recipe: Recipe) -> dict[str, Any]:
     """Every setting under its dotted name; the loss as one."""
     settings: dict[str, Any] = {}
-    for key, value in recipe.to_json().items():
-        if isinstance(value, dict) and key != "loss":
+    for key, value in recipe.to_dict().items():
+        if isinstance(value, dict) and "config" in value and key != "loss":
+            settings |= {f"{key}.{name}": inner for name, inner in value["config"].items()}
+        elif isinstance(value, dict) and key != "loss":
             settings |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
             settings[key] = value
-    # A input_transform has no settings: that it is there at all is what changes.
+    # An input transform has no settings: that it is there at all is what changes.
     settings["input_transform"] = recipe.input_transform
-    settings.pop("input_transform.name", None)
     return settings
 
 
@@ -67,9 +67,9 @@ def test_the_defaults_are_the_table_of_faults() -> None:
 
 
 def settings_of_model(recipe: Recipe) -> dict[str, Any]:
-    assert isinstance(recipe.model, functools.partial)
-    assert recipe.model.func is ThreeHeadLSTM
-    return dict(recipe.model.keywords)
+    assert isinstance(recipe.model, ModelSpec)
+    assert recipe.model.factory is ThreeHeadLSTM
+    return dict(recipe.model.settings)
 
 
 def test_as_printed_turns_every_fault_on() -> None:

@@ -32,7 +32,7 @@ def bundle(chorales: list[Notes]) -> Bundle:
         window=32,
         lanes=True,
         batch=4,
-        training=TrainingConfig(epochs=8, optimizer="adamw", learning_rate=0.01, clip=1.0),
+        training=TrainingConfig(epochs=8, optimizer="adamw", learning_rate=0.01, max_grad_norm=1.0),
     )
     return recipe.train(chorales[:12])
 

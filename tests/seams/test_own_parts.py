@@ -106,10 +106,10 @@ def test_a_run_with_ones_own_parts_is_saved_loaded_and_resumed(tmp_path: Path) -
 
 def test_settings_of_ones_own_parts_are_told_apart() -> None:
     loss = CompositeLoss(terms={"pitch": (plain_term, 1.0)})
-    told = replace(own_recipe(), loss=loss).to_json()
-    assert told["encoder"]["name"].endswith(".PlainEncoder")
-    assert told["sampler"]["name"].endswith(".plain_sampler")
-    assert told["loss"]["terms"]["pitch"][0]["name"].endswith(".plain_term")
+    told = replace(own_recipe(), loss=loss).to_dict()
+    assert told["encoder"]["missing"].endswith(".PlainEncoder")
+    assert told["sampler"]["missing"].endswith(".plain_sampler")
+    assert told["loss"]["config"]["terms"]["pitch"][0]["$part"]["missing"].endswith(".plain_term")
 
 
 def test_targets_of_classes_are_class_ids() -> None:

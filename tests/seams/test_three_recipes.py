@@ -21,7 +21,7 @@ import notelstm
 from notelstm import Ancestral, Bundle, Notes, PerformanceEventEncoder
 from notelstm.data.bach import BachChorales
 from notelstm.models import NoteLSTM
-from notelstm.recipes import Recipe, expressive, override, reference
+from notelstm.recipes import Recipe, expressive, reference, with_settings
 from notelstm.testing import without_overlaps
 from notelstm.training import TrainingConfig
 
@@ -39,7 +39,7 @@ def events(hidden: int = 128) -> Recipe:
         window=64,
         lanes=True,
         batch=16,
-        training=TrainingConfig(optimizer="adamw", learning_rate=0.003, clip=1.0),
+        training=TrainingConfig(optimizer="adamw", learning_rate=0.003, max_grad_norm=1.0),
     )
 
 
@@ -101,7 +101,7 @@ def test_the_way_through_in_a_second(name: str, chorales: list[Notes], tmp_path:
     small: dict[str, Any] = {"model": {"hidden": 32}, "training": {"epochs": 1}}
     if RECIPES[name].lanes:
         small |= {"training": {"epochs": 6}, "batch": 4, "window": 32}
-    recipe = override(RECIPES[name], small)
+    recipe = with_settings(RECIPES[name], small)
     way_through(recipe, chorales[:4], chorales[-2:], tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_trained_on_bach(name: str, chorales: list[Notes], tmp_path: Path) -> No
     pieces, epochs, reached = LEARNT[name]
     # A hundred chorales would be six batches of the expressive recipe's.
     few = {"batch": 16} if RECIPES[name].lanes else {}
-    recipe = override(RECIPES[name], {"training": {"epochs": epochs}, **few})
+    recipe = with_settings(RECIPES[name], {"training": {"epochs": epochs}, **few})
     nats = way_through(recipe, chorales[:pieces], chorales[-8:], tmp_path)
     print(f"{name}: {nats:.3f} nats per note")
     assert nats < reached
@@ -138,7 +138,7 @@ def performances(folder: Path, count: int) -> list[Notes]:
 def test_trained_on_performances(name: str, tmp_path: Path) -> None:
     pieces = performances(Path(os.environ["NOTELSTM_MAESTRO"]), 18)
     epochs = {"reference": 1, "expressive": 5, "events": 4}[name]
-    recipe = override(RECIPES[name], {"training": {"epochs": epochs}})
+    recipe = with_settings(RECIPES[name], {"training": {"epochs": epochs}})
     nats = way_through(recipe, pieces[:16], pieces[16:], tmp_path)
     print(f"{name}: {nats:.3f} nats per note")
     assert nats < {"reference": 15.0, "expressive": 12.5, "events": 17.0}[name]

@@ -30,16 +30,18 @@ from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.testing.makers import long_piece
 from notelstm.training import (
-    BestKept,
+    BestCheckpoint,
+    Callback,
     DivergenceGuard,
-    EarlyStop,
-    Event,
-    JsonLog,
+    EarlyStopping,
+    JSONLogger,
     TimeBudget,
     Trainer,
     TrainingConfig,
     precision,
-    processes,
+)
+from notelstm.training import (
+    distributed as group_of,
 )
 
 Outcome = dict[str, Any]
@@ -110,7 +112,7 @@ def train(
     """One process's part of a run, and what it came to."""
     sizes = {} if batch is None else {"batch": batch}
     model, loss, batches, held_out = KINDS[kind](dropout, **sizes)
-    settings = {"epochs": 3, "learning_rate": 0.02, "clip": 0.5, "schedule": "cosine"}
+    settings = {"epochs": 3, "learning_rate": 0.02, "max_grad_norm": 0.5, "schedule": "cosine"}
     config = TrainingConfig(**{**settings, "device": "cpu", "checkpoint_every": 1, **options})
     trainer = Trainer(model, loss, config=config, callbacks=callbacks, folder=folder)
     history = trainer.fit(batches if shared else Unshared(batches), held_out, resume=resume)
@@ -118,10 +120,10 @@ def train(
         "epochs": [{k: v for k, v in e.items() if "second" not in k} for e in history.epochs],
         "stopped": history.stopped,
         "weights": {k: v.clone() for k, v in model.state_dict().items()},
-        "steps": trainer._at.steps,
+        "steps": trainer.state.steps,
         "callbacks": len(trainer.callbacks),
         "has_folder": trainer.folder is not None,
-        "precision": trainer._stepper.precision,
+        "precision": trainer.precision,
         "rate": trainer.optimizer.param_groups[0]["lr"],
     }
 
@@ -163,26 +165,27 @@ def together(place: Path, count: int, work: Callable[[], Outcome]) -> list[Outco
     return [torch.load(f, weights_only=False) if f.exists() else {"error": "killed"} for f in files]
 
 
-class FirstKept:
+class FirstKept(Callback):
     """Keeps the model of the first epoch and puts it back at the end, whatever came after."""
 
-    def handle(self, event: Event, run: Any) -> None:
-        if event.name == "epoch" and event.epoch == 1:
-            run.keep()
-        elif event.name == "end":
-            run.restore_best()
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        if trainer.state.epoch == 1:
+            trainer.save_best()
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        trainer.load_best()
 
 
 def everywhere(step: int, act: Callable[[Any], object]) -> None:
     """Do something at a step in this process, whether it has callbacks or not."""
-    ends_here = Trainer._ends_here
+    ends_here = Trainer._epoch_ends_here
 
-    def looks(self: Trainer, lost: bool) -> bool:
-        if self._at.steps == step:
+    def looks(self: Trainer, diverged: bool) -> bool:
+        if self.state.steps == step:
             act(self)
-        return ends_here(self, lost)
+        return ends_here(self, diverged)
 
-    Trainer._ends_here = looks  # type: ignore[method-assign]
+    Trainer._epoch_ends_here = looks  # type: ignore[method-assign]
 
 
 def files_of(folder: Path) -> dict[str, Any]:
@@ -206,9 +209,9 @@ def curves(place: Path) -> dict[str, Any]:
     """One process, two and three; an odd last batch leaves one of three without a lane."""
     plans: dict[str, tuple[str, dict[str, Any]]] = {
         "windows": ("windows", {}),
-        "windows, two batches to a step": ("windows", {"accumulate": 2}),
+        "windows, two batches to a step": ("windows", {"accumulate_grad_batches": 2}),
         "lanes": ("lanes", {"optimizer": "adamw", "weight_decay": 0.01}),
-        "lanes, two batches to a step": ("lanes", {"accumulate": 2}),
+        "lanes, two batches to a step": ("lanes", {"accumulate_grad_batches": 2}),
         "lanes, fewer than processes": ("lanes", {"batch": 2}),
         "lanes, half precision": ("lanes", {"precision": "bfloat16"}),
         "lanes, read whole": ("lanes", {"shared": False}),
@@ -238,7 +241,9 @@ def early_stop(place: Path) -> dict[str, Any]:
     """The first process's callbacks stop all, and the best model is everyone's."""
 
     def work() -> Outcome:
-        return train("lanes", [EarlyStop(patience=1, least=1.0), FirstKept()], place / "run")
+        return train(
+            "lanes", [EarlyStopping(patience=1, min_delta=1.0), FirstKept()], place / "run"
+        )
 
     return {"ranks": together(place, 2, work), "best": torch.load(place / "run" / "best.pt")}
 
@@ -270,7 +275,7 @@ def spoil(number: int) -> None:
     def spoils(run: Any) -> None:
         if rank() == number and not done:
             done.append(True)
-            run._stepper.sums.fill_(float("nan"))
+            run._sums.fill_(float("nan"))
 
     everywhere(8, spoils)
 
@@ -281,7 +286,7 @@ def divergence(place: Path) -> dict[str, Any]:
 
     def work() -> Outcome:
         spoil(1)
-        return train("lanes", [DivergenceGuard(), JsonLog()], place / "run")
+        return train("lanes", [DivergenceGuard(), JSONLogger()], place / "run")
 
     def unguarded() -> Outcome:
         spoil(1)
@@ -303,7 +308,7 @@ def interrupted(place: Path, folder: Path, count: int, **options: Any) -> list[O
 
 
 def made() -> list[Any]:
-    return [DivergenceGuard(), BestKept(), EarlyStop(patience=9), JsonLog()]
+    return [DivergenceGuard(), BestCheckpoint(), EarlyStopping(patience=9), JSONLogger()]
 
 
 @scenario
@@ -375,7 +380,7 @@ def one_that_hangs(place: Path) -> dict[str, Any]:
     """A process that is there but does not answer."""
 
     def work() -> Outcome:
-        processes.PATIENCE = timedelta(seconds=1)  # type: ignore[misc]
+        group_of.TIMEOUT = timedelta(seconds=1)  # type: ignore[misc]
         if rank() == 1:
             everywhere(4, lambda run: time.sleep(4))
         return train("lanes")

@@ -18,7 +18,7 @@ from notelstm.encoders import StepDurationEncoder
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import ThreeHeadLSTM
 from notelstm.protocols import Batches
-from notelstm.training import Event, Trainer, TrainingConfig
+from notelstm.training import Callback, Trainer, TrainingConfig
 
 Make = Callable[[], Any]
 
@@ -42,7 +42,7 @@ class Joined:
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
-    return {k: v.clone() for k, v in trainer.step.model.state_dict().items()}
+    return {k: v.clone() for k, v in trainer.module.model.state_dict().items()}
 
 
 @pytest.mark.parametrize("scored", ["last", "every"])
@@ -53,15 +53,15 @@ def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: i
     dataset = SequenceDataset(rows, window=5, scored=scored)
     # The last batch of an epoch is smaller, and so is the last group.
     batches = WindowBatches(dataset=dataset, batch=4)
-    options = {"learning_rate": 0.1, "clip": 0.5, "epochs": 2, "schedule": "cosine"}
+    options = {"learning_rate": 0.1, "max_grad_norm": 0.5, "epochs": 2, "schedule": "cosine"}
 
     def trained(some: Batches, **more: Any) -> tuple[dict[str, Tensor], Any]:
         study = make()
         study.model.dropout = torch.nn.Dropout(0.0)
         trainer = study.trainer(**options, **more)
-        return weights(trainer), (trainer.fit(some).epochs, weights(trainer), trainer._at.steps)
+        return weights(trainer), (trainer.fit(some).epochs, weights(trainer), trainer.state.steps)
 
-    start, (losses, several, steps) = trained(batches, accumulate=count)
+    start, (losses, several, steps) = trained(batches, accumulate_grad_batches=count)
     _, (wanted, one, few) = trained(Joined(batches, count))
     assert steps == few == 2 * -(-batches.steps // count)
     for name, value in one.items():
@@ -74,8 +74,8 @@ def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: i
 def test_lanes_are_carried_from_batch_to_batch_of_a_step(make: Make) -> None:
     study = make()
     seen: list[Any] = []
-    trainer = study.trainer(accumulate=2, epochs=1)
-    trainer.step.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    trainer = study.trainer(accumulate_grad_batches=2, epochs=1)
+    trainer.module.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
     trainer.fit(study.batches)
     assert [state is None for state in seen] == [
         n == 0 or not study.batches.carries for n in range(study.batches.steps)
@@ -96,9 +96,9 @@ def test_what_callbacks_do_is_no_lap(make: Make, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("time.perf_counter", lambda: Clock.now)
 
-    class Slow:
-        def handle(self, event: Event, run: Any) -> None:
-            Clock.now += 1.0 * (event.name == "step")
+    class Slow(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
+            Clock.now += 1.0
 
     study = make()
     values = study.trainer([Slow()], epochs=1).fit(study.batches).epochs[0]
@@ -111,10 +111,10 @@ def test_a_loss_that_is_not_finite_is_noticed_within_some_steps() -> None:
     rows = torch.rand(2000, 3).numpy()
     steps: list[int] = []
 
-    class Breaks:
-        def handle(self, event: Event, run: Any) -> None:
-            steps.append(event.step)
-            if event.name == "step" and event.step == 20:
+    class Breaks(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
+            steps.append(trainer.state.steps)
+            if trainer.state.steps == 20:
                 with torch.no_grad():
                     model.get_parameter("lstm.weight_hh_l0").fill_(math.nan)
 
@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_is_noticed_within_some_steps() -> None:
     )
     batches = WindowBatches(dataset=SequenceDataset([rows], window=4), batch=4)
     assert batches.steps > 400
-    with pytest.raises(RuntimeError, match=r"the loss is finite; got loss nan.*step"):
+    with pytest.raises(RuntimeError, match=r"the run diverged: loss is nan.*step"):
         trainer.fit(batches)
     assert 20 < max(steps) <= 36
 
@@ -135,11 +135,11 @@ def test_a_loss_that_is_not_finite_is_noticed_within_some_steps() -> None:
 def test_weights_that_the_last_step_spoilt_are_noticed(make: Make) -> None:
     study = make()
 
-    class Spoils:
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "step" and event.step == study.batches.steps:
+    class Spoils(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
+            if trainer.state.steps == study.batches.steps:
                 with torch.no_grad():
                     next(study.model.parameters()).fill_(math.inf)
 
-    with pytest.raises(RuntimeError, match="no longer the weights"):
+    with pytest.raises(RuntimeError, match="the weights are not finite"):
         study.trainer([Spoils()]).fit(study.batches)

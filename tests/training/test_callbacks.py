@@ -12,47 +12,42 @@ import pytest
 import torch
 
 from notelstm.errors import ConfigError
-from notelstm.training import BestKept, EarlyStop, Event, JsonLog, Progress
+from notelstm.training import (
+    BestCheckpoint,
+    Callback,
+    EarlyStopping,
+    JSONLogger,
+    Progress,
+    Trainer,
+    TrainerState,
+)
 
 Make = Callable[[], Any]
 
 
-class FakeRun:
-    """A run that notes what is asked of it."""
+class FakeTrainer:
+    """A trainer that notes the requests of a callback."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.epochs = 10
-        self.steps_per_epoch = 5
-        self.precision = "float32"
-        self.stopped = ""
+    def __init__(self, folder: Path | None = None, *, epoch: int = 0) -> None:
+        self.state = TrainerState(epoch=epoch, steps=5 * epoch)
         self.folder = folder
-        self.measured = ("loss", "loss/pitch", "validation")
-        self.precision = "float32"
-        self.stopped = ""
+        self.metric_names = ("loss", "loss/pitch", "validation")
         self.asked: list[str] = []
 
     def stop(self, reason: str, *, now: bool = False) -> None:
         self.asked.append(f"stop{' now' * now}: {reason}")
 
-    def spend(self, share: float) -> None:
-        self.asked.append(f"spent: {share:.2f}")
+    def save_best(self) -> None:
+        self.asked.append("save")
 
-    def hold(self) -> None:
-        self.asked.append("hold")
-
-    def go_back(self, rate: float) -> None:
-        self.asked.append(f"back: {rate:g}")
-
-    def keep(self) -> None:
-        self.asked.append("keep")
-
-    def restore_best(self) -> None:
-        self.asked.append("restore")
+    def load_best(self) -> None:
+        self.asked.append("load")
 
 
-def epochs(callback: Any, values: list[float], run: FakeRun, name: str = "validation") -> None:
-    for number, value in enumerate(values, start=1):
-        callback.handle(Event("epoch", number, 5 * number, {name: value}), run)
+def epochs(callback: Any, values: list[float], run: FakeTrainer, name: str = "validation") -> None:
+    for value in values:
+        run.state.epoch, run.state.steps = run.state.epoch + 1, run.state.steps + 5
+        callback.on_epoch_end(run, {name: value})
 
 
 @pytest.mark.parametrize(
@@ -61,21 +56,22 @@ def epochs(callback: Any, values: list[float], run: FakeRun, name: str = "valida
         ({"patience": 2}, [3.0, 2.0, 2.0, 2.0], 4),
         ({"patience": 2}, [3.0, 4.0, 2.0, 4.0, 3.0], 5),
         ({"patience": 2}, [3.0, 4.0, 2.0, 4.0, 1.0], None),
-        ({"patience": 1, "least": 0.5}, [3.0, 2.4, 2.0], 3),
-        ({"patience": 1, "least": 0.5}, [3.0, 2.4, 1.8], None),
+        ({"patience": 1, "min_delta": 0.5}, [3.0, 2.4, 2.0], 3),
+        ({"patience": 1, "min_delta": 0.5}, [3.0, 2.4, 1.8], None),
     ],
 )
 def test_early_stop(options: Any, values: list[float], stops_after: int | None) -> None:
     for cut in range(len(values)):
         # Saved and loaded in the middle, it knows what it knew.
-        run, callback = FakeRun(), EarlyStop(**options)
+        callback: Any
+        run, callback = FakeTrainer(), EarlyStopping(**options)
         epochs(callback, values[:cut], run)
-        again = EarlyStop(**options)
+        again = EarlyStopping(**options)
         again.load_state_dict(json.loads(json.dumps(callback.state_dict())))
         epochs(again, values[cut:], run)
         assert bool(run.asked) == (stops_after is not None)
     if stops_after is not None:
-        run, callback = FakeRun(), EarlyStop(**options)
+        run, callback = FakeTrainer(), EarlyStopping(**options)
         epochs(callback, values[: stops_after - 1], run)
         assert run.asked == []
         epochs(callback, [values[stops_after - 1]], run)
@@ -83,75 +79,67 @@ def test_early_stop(options: Any, values: list[float], stops_after: int | None) 
         assert run.asked == [f"stop: validation has not fallen for {waited}"]
 
 
-def test_early_stop_may_watch_anything_that_is_there() -> None:
-    run, callback = FakeRun(), EarlyStop(watch="loss/pitch", patience=1)
+def test_early_stop_may_monitor_anything_that_is_there() -> None:
+    run, callback = FakeTrainer(), EarlyStopping(monitor="loss/pitch", patience=1)
     epochs(callback, [1.0, 1.0], run, name="loss/pitch")
     assert len(run.asked) == 1
-    with pytest.raises(ConfigError, match="patience is at least 1"):
-        EarlyStop(patience=0)
+    with pytest.raises(ConfigError, match="patience is 0 epochs, below 1"):
+        EarlyStopping(patience=0)
 
 
-@pytest.mark.parametrize("part", [EarlyStop, BestKept])
+@pytest.mark.parametrize("part", [EarlyStopping, BestCheckpoint])
 def test_what_is_watched_must_be_there_before_the_first_step(make: Make, part: Any) -> None:
-    study, steps = make(), []
-
-    class Listens:
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "step":
-                steps.append(event.step)
-
+    study = make()
     with pytest.raises(ConfigError, match=r"'validation'.*Give a validation set.*loss/pitch"):
-        study.trainer([part(), Listens()]).fit(study.batches)
-    assert not steps
-    study.trainer([part(watch="loss/pitch")], epochs=1).fit(study.batches)
-    study.trainer([part(watch="validation/pitch")], epochs=1).fit(study.batches, study.validation)
+        study.trainer([part()]).check(validation=False)
+    with pytest.raises(ConfigError, match=r"'validation'.*Give a validation set.*loss/pitch"):
+        study.trainer([part()]).fit(study.batches)
+    study.trainer([part(monitor="loss/pitch")], epochs=1).fit(study.batches)
+    study.trainer([part(monitor="validation/pitch")], epochs=1).fit(study.batches, study.validation)
 
 
 def test_the_best_is_kept_and_put_back() -> None:
-    run, callback = FakeRun(), BestKept()
+    run: Any = FakeTrainer()
+    callback = BestCheckpoint()
     epochs(callback, [3.0, 2.0, 2.5, 2.0, 1.0, math.inf], run)
-    assert run.asked == ["keep"] * 3
-    callback.handle(Event("end", 6, 30, {}), run)
-    assert run.asked[-1] == "restore"
-    again = BestKept()
+    assert run.asked == ["save"] * 3
+    callback.on_train_end(run)
+    assert run.asked[-1] == "load"
+    again = BestCheckpoint()
     again.load_state_dict(callback.state_dict())
     epochs(again, [1.0], run)
-    assert run.asked[-1] == "restore"
+    assert run.asked[-1] == "load"
 
 
 def test_a_run_ends_with_its_best_model(make: Make) -> None:
     states: list[dict[str, torch.Tensor]] = []
 
-    class Spoils:
+    class Spoils(Callback):
         """Lets the second epoch be the best."""
 
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "epoch":
-                assert isinstance(event.values, dict)
-                event.values["validation"] = [2.0, 1.0, 3.0][event.epoch - 1]
-                model = study.model.state_dict()
-                states.append({name: value.clone() for name, value in model.items()})
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            metrics["validation"] = [2.0, 1.0, 3.0][trainer.state.epoch - 1]
+            model = study.model.state_dict()
+            states.append({name: value.clone() for name, value in model.items()})
 
     study = make()
-    study.trainer([Spoils(), BestKept()], epochs=3).fit(study.batches, study.validation)
+    study.trainer([Spoils(), BestCheckpoint()], epochs=3).fit(study.batches, study.validation)
     final = study.model.state_dict()
     assert all(torch.equal(final[name], states[1][name]) for name in final)
     assert not all(torch.equal(final[name], states[2][name]) for name in final)
 
 
 def test_the_best_of_before_a_stop_is_put_back_after_it(make: Make, tmp_path: Path) -> None:
-    class Worse:
+    class Worse(Callback):
         """Lets each epoch be worse than the one before."""
 
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "epoch":
-                assert isinstance(event.values, dict)
-                event.values["validation"] = float(event.epoch)
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            metrics["validation"] = float(trainer.state.epoch)
 
     def models(folder: str, *epochs: int) -> dict[str, torch.Tensor]:
         for i, n in enumerate(epochs):
             study = make()
-            trainer = study.trainer([Worse(), BestKept()], tmp_path / folder, epochs=n)
+            trainer = study.trainer([Worse(), BestCheckpoint()], tmp_path / folder, epochs=n)
             trainer.fit(study.batches, study.validation, resume=i > 0)
         model: dict[str, torch.Tensor] = study.model.state_dict()
         return model
@@ -162,7 +150,7 @@ def test_the_best_of_before_a_stop_is_put_back_after_it(make: Make, tmp_path: Pa
 
 def test_a_log_has_one_line_an_epoch(make: Make, tmp_path: Path) -> None:
     study = make()
-    history = study.trainer([JsonLog()], tmp_path, epochs=3).fit(study.batches, study.validation)
+    history = study.trainer([JSONLogger()], tmp_path, epochs=3).fit(study.batches, study.validation)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     n = study.batches.steps
     assert lines == [
@@ -174,7 +162,7 @@ def test_a_log_has_one_line_an_epoch(make: Make, tmp_path: Path) -> None:
 
 def test_a_run_without_a_folder_has_no_log(make: Make) -> None:
     study = make()
-    study.trainer([JsonLog()], epochs=1).fit(study.batches)
+    study.trainer([JSONLogger()], epochs=1).fit(study.batches)
 
 
 @pytest.mark.parametrize(
@@ -185,9 +173,11 @@ def test_a_run_without_a_folder_has_no_log(make: Make) -> None:
 def test_a_log_is_cut_to_where_the_run_stands(tmp_path: Path, tail: str) -> None:
     log = tmp_path / "log.jsonl"
     log.write_bytes(b'{"epoch": 1}\n{"epoch": 2}\n' + tail.encode("latin-1"))
-    callback, run = JsonLog(), FakeRun(tmp_path)
-    callback.handle(Event("start", 2, 10, {}), run)
-    callback.handle(Event("epoch", 3, 15, {"loss": 1.5}), run)
+    callback: Any = JSONLogger()
+    run = FakeTrainer(tmp_path, epoch=2)
+    callback.on_train_start(run)
+    run.state.epoch, run.state.steps = 3, 15
+    callback.on_epoch_end(run, {"loss": 1.5})
     assert log.read_text() == (
         '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "step": 15, "loss": 1.5}\n'
     )
@@ -196,9 +186,11 @@ def test_a_log_is_cut_to_where_the_run_stands(tmp_path: Path, tail: str) -> None
 def test_a_last_line_whose_newline_was_cut_off_is_kept_whole(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"epoch": 1}\n{"epoch": 2}')
-    callback, run = JsonLog(), FakeRun(tmp_path)
-    callback.handle(Event("start", 2, 10, {}), run)
-    callback.handle(Event("epoch", 3, 15, {}), run)
+    callback: Any = JSONLogger()
+    run = FakeTrainer(tmp_path, epoch=2)
+    callback.on_train_start(run)
+    run.state.epoch, run.state.steps = 3, 15
+    callback.on_epoch_end(run, {})
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
 
 

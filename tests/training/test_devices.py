@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from notelstm.losses import CompositeLoss
 from notelstm.protocols import Batches
-from notelstm.recipes import Recipe, expressive, override, reference
+from notelstm.recipes import Recipe, expressive, reference, with_settings
 from notelstm.testing.makers import long_piece
-from notelstm.training import Processes, Trainer, TrainingConfig, TrainStep
-from notelstm.training.stepper import Stepper
-from notelstm.training.throughput import FiniteWatch, Laps
+from notelstm.training import Callback, Trainer, TrainingConfig
 from notelstm.tree import leaf
 
 Make = Callable[[], Any]
@@ -37,10 +36,10 @@ def test_training_goes_the_same_way_on_every_device(
     make: Make, device: str, precision: str
 ) -> None:
     study, plain = make(), make()
-    options = {"epochs": 6, "optimizer": "adamw", "learning_rate": 0.02, "clip": 1.0}
+    options = {"epochs": 6, "optimizer": "adamw", "learning_rate": 0.02, "max_grad_norm": 1.0}
     trainer = study.trainer(**options, device=device, precision=precision)
     history = trainer.fit(study.batches, study.validation)
-    assert {parameter.device.type for parameter in trainer.step.parameters()} == {device}
+    assert {parameter.device.type for parameter in trainer.module.parameters()} == {device}
     wanted = plain.trainer(**options).fit(plain.batches, plain.validation)
     # Each device drops other units.
     ends = [h.epochs[-1]["validation"] for h in (history, wanted)]
@@ -87,35 +86,51 @@ def pieces() -> list[Any]:
 
 @functools.cache
 def recipes() -> tuple[Recipe, ...]:
-    small = override(expressive(hidden=8), {"window": 9, "batch": 3, "training": {"warmup": 2}})
+    small = with_settings(
+        expressive(hidden=8), {"window": 9, "batch": 3, "training": {"warmup_steps": 2}}
+    )
     every = reference(last_only=False, point_estimates=False)
-    return (*(override(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
+    return (*(with_settings(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
+
+
+class EnoughError(Exception):
+    """Ends a run in the middle of an epoch, without reading its losses."""
+
+
+class StopsAfter(Callback):
+    """Raises after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.state.steps == self.steps:
+            raise EnoughError
 
 
 def steps_on_meta(
     recipe: Recipe, loss: CompositeLoss, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Stepper, list[str]]:
-    """Steps on a device without memory: whatever wants to read a number from it is an error."""
+) -> tuple[Trainer, list[str]]:
+    """Two steps on a device without memory: whatever reads a number from it is an error."""
     monkeypatch.setattr("notelstm.batch.send", sent)
     monkeypatch.setattr("notelstm.training.step.send", sent)
-    device = torch.device("meta")
-    step = TrainStep(recipe.build_model(), loss).to(device)
-    stepper = Stepper(step, recipe.training, device, Processes())
+    monkeypatch.setattr("notelstm.training.trainer.pick_device", lambda _: torch.device("meta"))
+    config = replace(recipe.training, accumulate_grad_batches=2)
     batches: Batches = recipe.batches(recipe.encode(pieces()))
-    stream = batches.epoch(0)
-    with Copies() as copies:
-        for _ in range(2):
-            stepper.take([next(stream), next(stream)], batches.carries, 100, Laps())
-    return stepper, copies.seen
+    trainer = Trainer(recipe.build_model(), loss, config=config, callbacks=[StopsAfter(2)])
+    with Copies() as copies, pytest.raises(EnoughError):
+        trainer.fit(batches)
+    return trainer, copies.seen
 
 
 @pytest.mark.parametrize("number", range(3))
 def test_steps_never_wait_for_the_device(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipes()[number]
-    stepper, copies = steps_on_meta(recipe, recipe.build_loss(), monkeypatch)
+    trainer, copies = steps_on_meta(recipe, recipe.build_loss(), monkeypatch)
     assert copies == []
-    assert stepper.sums.device.type == "meta"
-    assert not recipe.lanes or leaf(stepper.at.carried).device.type == "meta"
+    assert trainer.state.sums is not None
+    assert trainer.state.sums.device.type == "meta"
+    assert not recipe.lanes or leaf(trainer.state.carried).device.type == "meta"
 
 
 def reads(prediction: Any, target: Tensor) -> Tensor:
@@ -152,15 +167,22 @@ def test_a_part_that_sends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("number", range(3))
 def test_cuda_says_itself_when_it_is_waited_for(number: int) -> None:
-    recipe, device = recipes()[number], torch.device("cuda")
-    step = TrainStep(recipe.build_model(), recipe.build_loss()).to(device)
-    stepper = Stepper(step, recipe.training, device, Processes())
-    batches, watch = recipe.batches(recipe.encode(pieces())), FiniteWatch()
-    torch.cuda.set_sync_debug_mode("error")
+    recipe = recipes()[number]
+    batches = recipe.batches(recipe.encode(pieces()))
+
+    class Watches(Callback):
+        def on_train_start(self, trainer: Trainer) -> None:
+            torch.cuda.set_sync_debug_mode("error")
+
+        def on_step_end(self, trainer: Trainer) -> None:
+            if trainer.state.steps == trainer.steps_per_epoch:
+                torch.cuda.set_sync_debug_mode("default")
+
+    config = replace(recipe.training, epochs=1, device="cuda")
     try:
-        for batch in batches.epoch(0):
-            stepper.take([batch], batches.carries, 100, Laps())
-            watch.lost(stepper.sums)
+        Trainer(
+            recipe.build_model(), recipe.build_loss(), config=config, callbacks=[Watches()]
+        ).fit(batches)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

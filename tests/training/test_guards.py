@@ -15,12 +15,19 @@ import torch
 from torch import Tensor
 
 from notelstm.errors import ConfigError, TrainingError
-from notelstm.training import BestKept, DivergenceGuard, Event, JsonLog, TimeBudget
+from notelstm.training import (
+    BestCheckpoint,
+    Callback,
+    DivergenceGuard,
+    JSONLogger,
+    TimeBudget,
+    Trainer,
+)
 
 Make = Callable[[], Any]
 
 
-class Clock:
+class Clock(Callback):
     """A second for each step, for budgets only."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, per_step: float = 1.0) -> None:
@@ -29,10 +36,9 @@ class Clock:
         self.rates: list[float] = []
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    def handle(self, event: Event, run: Any) -> None:
-        if event.name == "step":
-            self.now += self.per_step
-            self.rates.append(run.optimizer.param_groups[0]["lr"])
+    def on_step_end(self, trainer: Trainer) -> None:
+        self.now += self.per_step
+        self.rates.append(trainer.optimizer.param_groups[0]["lr"])
 
 
 @pytest.fixture
@@ -59,19 +65,18 @@ def test_the_schedule_fits_the_budget(make: Make, clock: Clock, epochs: int | No
 
 def test_the_rate_rises_within_a_tenth_of_the_budget(make: Make, clock: Clock) -> None:
     study = make()
-    options = {"warmup": 1000, "learning_rate": 0.1, "epochs": None}
+    options = {"warmup_steps": 1000, "learning_rate": 0.1, "epochs": None}
     study.trainer([clock, TimeBudget(minutes=0.5)], **options).fit(study.batches)
     assert clock.rates[:4] == pytest.approx([1e-4, 0.1 / 3, 0.2 / 3, 0.1])
     assert set(clock.rates[4:]) == {0.1}
 
 
 def test_time_is_left_for_validation(make: Make, clock: Clock) -> None:
-    class Measures:
+    class Measures(Callback):
         """Validation takes three seconds."""
 
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "epoch":
-                clock.now += 3
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            clock.now += 3
 
     study = make()
     n = study.batches.steps
@@ -105,7 +110,7 @@ def test_a_resumed_run_has_what_is_left(make: Make, clock: Clock, tmp_path: Path
 
 def test_a_run_without_an_end_is_refused(make: Make) -> None:
     study = make()
-    with pytest.raises(ConfigError, match=r"a run has an end.*TimeBudget"):
+    with pytest.raises(ConfigError, match=r"the run has no end.*TimeBudget"):
         study.trainer(epochs=None).fit(study.batches)
 
 
@@ -116,7 +121,7 @@ def test_a_real_budget(make: Make) -> None:
     assert 0.5 <= time.monotonic() - began < 3
 
 
-class Spoils:
+class Spoils(Callback):
     """Makes the loss no number at some steps, however often they are taken."""
 
     def __init__(self, study: Any, step: int, times: int) -> None:
@@ -124,12 +129,15 @@ class Spoils:
         self.rates: list[float] = []
         self.names: list[str] = []
 
-    def handle(self, event: Event, run: Any) -> None:
-        self.names.append(event.name)
-        if event.name != "step":
-            return
-        self.rates.append(run.optimizer.param_groups[0]["lr"])
-        if event.step == self.step and self.times:
+    def on_divergence(self, trainer: Trainer) -> None:
+        self.names.append("divergence")
+
+    def on_rollback(self, trainer: Trainer) -> None:
+        self.names.append("rollback")
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        self.rates.append(trainer.optimizer.param_groups[0]["lr"])
+        if trainer.state.steps == self.step and self.times:
             self.times -= 1
             with torch.no_grad():
                 self.study.model.lstm.weight_hh_l0.fill_(math.nan)
@@ -153,13 +161,13 @@ def test_a_run_goes_back_and_on_with_a_lower_rate(
     study = make()
     steps = study.batches.steps
     spoils = Spoils(study, steps + 1, times)
-    callbacks = [spoils, DivergenceGuard(factor=0.5), JsonLog(), BestKept()]
+    callbacks = [spoils, DivergenceGuard(lr_factor=0.5), JSONLogger(), BestCheckpoint()]
     trainer = study.trainer(callbacks, tmp_path, epochs=3, **ADAM)
     with caplog.at_level(logging.WARNING):
         history = trainer.fit(study.batches, study.validation)
     assert len(history.epochs) == 3
-    assert caplog.text.count("back to the last good epoch") == times
-    assert spoils.names.count("diverged") == spoils.names.count("back") == times
+    assert caplog.text.count("rolled back to the last good epoch") == times
+    assert spoils.names == ["divergence", "rollback"] * times
     assert spoils.rates[:steps] == [0.01] * steps
     assert spoils.rates[-steps:] == [0.01 * 0.5**times] * steps
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -167,39 +175,38 @@ def test_a_run_goes_back_and_on_with_a_lower_rate(
     # Like a run whose rate was lowered after the first epoch, with nothing left of what was tried.
     other = make()
 
-    class Lowers:
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "epoch" and event.epoch == 1:
-                run._at.rate_scale = 0.5**times
+    class Lowers(Callback):
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            if trainer.state.epoch == 1:
+                trainer.state.rate_scale = 0.5**times
 
-    other.trainer([Lowers(), BestKept()], epochs=3, **ADAM).fit(other.batches, other.validation)
+    lowered = other.trainer([Lowers(), BestCheckpoint()], epochs=3, **ADAM)
+    lowered.fit(other.batches, other.validation)
     assert same(weights(study), weights(other))
 
 
 def test_too_often_is_an_error(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     study = make()
-    with pytest.raises(TrainingError, match="the loss is finite"):
-        study.trainer([Spoils(study, 1, 3), DivergenceGuard(times=2)]).fit(study.batches)
-    assert "too often" in caplog.text
+    with pytest.raises(TrainingError, match="the run diverged: loss is nan"):
+        study.trainer([Spoils(study, 1, 3), DivergenceGuard(max_rollbacks=2)]).fit(study.batches)
+    assert "after 2 rollbacks: giving up" in caplog.text
 
 
 def test_a_loss_that_rises_has_diverged_too(make: Make) -> None:
     study, rates = make(), []
 
-    class Rises:
+    class Rises(Callback):
         """Lets the second epoch look bad once."""
 
         done = False
 
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "epoch":
-                rates.append(run.optimizer.param_groups[0]["lr"])
-                if event.epoch == 2 and not self.done:
-                    self.done = True
-                    assert isinstance(event.values, dict)
-                    event.values["loss"] += 5.0
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            if trainer.state.epoch == 2 and not self.done:
+                self.done = True
+                metrics["loss"] += 5.0
 
-    callbacks = [Rises(), DivergenceGuard(rise=2.0, factor=0.1)]
+    callbacks = [Rises(), DivergenceGuard(max_increase=2.0, lr_factor=0.1)]
     history = study.trainer(callbacks, learning_rate=0.01, epochs=3).fit(study.batches)
     assert len(history.epochs) == 3
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
@@ -208,12 +215,12 @@ def test_a_loss_that_rises_has_diverged_too(make: Make) -> None:
 def test_a_resumed_run_goes_back_as_one_never_stopped(make: Make, tmp_path: Path) -> None:
     steps = make().batches.steps
 
-    class CtrlC:
+    class CtrlC(Callback):
         """Ends the run as Ctrl-C does, in the middle of an epoch."""
 
-        def handle(self, event: Event, run: Any) -> None:
-            if event.name == "step" and event.step == steps + 1:
-                run._interrupt()
+        def on_step_end(self, trainer: Trainer) -> None:
+            if trainer.state.steps == steps + 1:
+                trainer._receive_signal()
 
     def run(folder: str, *, cut: bool) -> dict[str, Tensor]:
         study = make()
@@ -226,7 +233,7 @@ def test_a_resumed_run_goes_back_as_one_never_stopped(make: Make, tmp_path: Path
                 )
         trainer = study.trainer([spoils, DivergenceGuard()], tmp_path / folder, **ADAM)
         trainer.fit(study.batches, resume=cut)
-        assert spoils.names.count("back") == 1
+        assert spoils.names.count("rollback") == 1
         return weights(study)
 
     assert same(run("cut", cut=True), run("whole", cut=False))
@@ -237,9 +244,9 @@ def test_a_resumed_run_goes_back_as_one_never_stopped(make: Make, tmp_path: Path
     [
         (TimeBudget, {"minutes": 0}),
         (TimeBudget, {"minutes": math.nan}),
-        (DivergenceGuard, {"time_distribution": 0}),
-        (DivergenceGuard, {"factor": 1.0}),
-        (DivergenceGuard, {"rise": 0.0}),
+        (DivergenceGuard, {"max_rollbacks": 0}),
+        (DivergenceGuard, {"lr_factor": 1.0}),
+        (DivergenceGuard, {"max_increase": 0.0}),
     ],
 )
 def test_settings_are_checked(part: Any, options: Any) -> None:

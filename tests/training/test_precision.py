@@ -74,5 +74,6 @@ def test_a_resumed_run_has_the_precision_it_was_started_with(
     trained(make(), tmp_path, precision="auto", epochs=1)
     monkeypatch.setattr(precision, "_times", lambda *_: (1.0, 2.0))
     assert same(trained(make(), tmp_path, precision="auto", resume=True), whole)
-    assert json.loads((tmp_path / "settings.json").read_text())["precision"] == "auto"
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["training"]["precision"] == "auto"
     assert torch.load(tmp_path / "last.pt", weights_only=True)["precision"] == "bfloat16"

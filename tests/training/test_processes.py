@@ -18,7 +18,7 @@ from notelstm.cli import main
 from notelstm.errors import ConfigError
 from notelstm.midi import write_midi
 from notelstm.testing.makers import long_piece
-from notelstm.training import Processes
+from notelstm.training import DistributedGroup
 from notelstm.training.config import pick_device
 
 pytestmark = pytest.mark.skipif(
@@ -113,7 +113,7 @@ def test_all_go_back_when_one_diverges(played: Played) -> None:
     assert found["last.pt"]["rate_scale"] == 0.5
     assert len(run["epochs"]) == 3
     assert [rank["error"] for rank in found["unguarded"]] == ["TrainingError"] * 2
-    assert all("loss nan" in rank["said"] for rank in found["unguarded"])
+    assert all("loss is nan" in rank["said"] for rank in found["unguarded"])
 
 
 def test_ctrl_c_to_one_is_heard_by_all_and_the_run_resumes_to_the_same_bits(played: Played) -> None:
@@ -129,9 +129,7 @@ def test_a_lost_process_ends_all_and_the_run_resumes_to_the_same_bits(played: Pl
     first, lost = found["ended"]
     assert lost == {"error": "killed"}
     assert first["error"] == "TrainingError"
-    assert (
-        "all 2 processes of a run go on to its end; got one that does not answer" in first["said"]
-    )
+    assert "one of the 2 processes does not answer" in first["said"]
     assert first["said"].endswith("then start all again and resume")
     assert "GLHF" not in first["said"]
     assert first["after"] < 30
@@ -148,7 +146,7 @@ def test_a_process_that_hangs_is_not_waited_for_for_ever(played: Played) -> None
 
 def test_an_error_of_the_first_ends_the_others(played: Played) -> None:
     first, other = played("a_folder_that_is_taken")["ranks"]
-    assert "a folder of its own" in first["said"]
+    assert "the folder holds a run already" in first["said"]
     assert "Look for the first error of the others" in other["said"]
 
 
@@ -181,9 +179,9 @@ def test_only_a_launcher_makes_several(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    processes = Processes()
-    assert (processes.rank, processes.count) == (rank, count)
-    assert processes.first == (rank == 0)
+    group = DistributedGroup()
+    assert (group.rank, group.world_size) == (rank, count)
+    assert group.is_main_process == (rank == 0)
 
 
 def test_each_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +204,8 @@ def test_each_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MASTER_ADDR", "here")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
-        pytest.raises(ConfigError, match=r"on CPUs, or on CUDA devices; got mps"),
-        Processes().joined(torch.device("mps")),
+        pytest.raises(ConfigError, match="several processes cannot train on mps"),
+        DistributedGroup().initialized(torch.device("mps")),
     ):
         pass
 
@@ -216,12 +214,12 @@ DOOMED = """
 import os, signal, sys
 from notelstm.cli import main
 from notelstm.training import Trainer
-ends_here = Trainer._ends_here
+ends_here = Trainer._epoch_ends_here
 def looks(self, lost):
-    if os.environ["RANK"] == "1" and self._at.steps == 8:
+    if os.environ["RANK"] == "1" and self.state.steps == 8:
         os.kill(os.getpid(), signal.SIGKILL)
     return ends_here(self, lost)
-Trainer._ends_here = looks
+Trainer._epoch_ends_here = looks
 sys.exit(main())
 """
 
@@ -250,21 +248,22 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
         piece = long_piece(generator, count=60, seconds=9)
         write_midi(piece, tmp_path / "midi" / f"{number}.mid")
     (tmp_path / "doomed.py").write_text(DOOMED)
-    common = ["--set", "batch=16", "model.hidden=8", "training.checkpoint_every=1", "--epochs", "3"]
+    settings = ["batch=16", "model.hidden=8", "training.checkpoint_every=1"]
+    common = ["--recipe", "reference", "--set", *settings, "--epochs", "3"]
 
     def arguments(name: str) -> list[str]:
         return ["train", str(tmp_path / "midi"), "-o", str(tmp_path / name), *common]
 
     killed = launched(str(tmp_path / "doomed.py"), *arguments("two.notelstm"))
     assert killed.returncode == 1
-    assert "all 2 processes of a run go on to its end; got one" in killed.stderr
+    assert "one of the 2 processes does not answer" in killed.stderr
     assert "SIGKILL" in killed.stderr
     assert not (tmp_path / "two.notelstm").exists()
 
     resumed = launched("-m", "notelstm", *arguments("two.notelstm"), "--resume")
     assert resumed.returncode == 0, resumed.stderr
     said = [line.partition(" ")[0] for line in resumed.stdout.splitlines()]
-    assert said == ["midi:", "recipe:", "trained", "wrote", "next:"]
+    assert said == ["midi:", "trained", "wrote", "next:"]
 
     assert main(arguments("one.notelstm")) == 0
     one, two = (curve(tmp_path / f"{name}.notelstm") for name in ("one", "two"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -16,17 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.errors import TrainingError
-from notelstm.training import BestKept, EarlyStop, Event, JsonLog, Trainer
-from notelstm.training.callbacks import Run
+from notelstm.training import (
+    BestCheckpoint,
+    Callback,
+    EarlyStopping,
+    JSONLogger,
+    RunFolder,
+    Trainer,
+)
 
 Make = Callable[[], Any]
 OPTIMIZERS = pytest.mark.parametrize(
-    "options", [{}, {"optimizer": "adamw", "weight_decay": 0.01, "clip": 1.0}]
+    "options", [{}, {"optimizer": "adamw", "weight_decay": 0.01, "max_grad_norm": 1.0}]
 )
 
 
 def bits(trainer: Trainer) -> dict[str, Tensor]:
-    return {k: v.clone() for k, v in trainer.step.model.state_dict().items()}
+    return {k: v.clone() for k, v in trainer.module.model.state_dict().items()}
 
 
 def same(a: Any, b: Any) -> bool:
@@ -54,28 +61,28 @@ def log(folder: Path) -> list[dict[str, float]]:
 
 
 def callbacks() -> list[Any]:
-    return [EarlyStop(patience=3), BestKept(), JsonLog()]
+    return [EarlyStopping(patience=3), BestCheckpoint(), JSONLogger()]
 
 
-class StopAfter:
+class StopAfter(Callback):
     """Ends a run in good order after so many epochs."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "epoch" and event.epoch == self.epochs:
-            run.stop("enough")
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        if trainer.state.epoch == self.epochs:
+            trainer.stop("enough")
 
 
-class CtrlC:
+class CtrlC(Callback):
     """Presses Ctrl-C after so many steps."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "step" and event.step == self.step:
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.state.steps == self.step:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -165,25 +172,25 @@ def test_training_in_a_thread_leaves_ctrl_c_to_the_main_one(make: Make) -> None:
     study = make()
     handlers = []
 
-    class Look:
-        def handle(self, event: Event, run: Run) -> None:
+    class Look(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
             handlers.append(signal.getsignal(signal.SIGINT))
 
     trainer = study.trainer([Look()], epochs=1)
     thread = threading.Thread(target=trainer.fit, args=(study.batches,))
     thread.start()
     thread.join()
-    assert len(handlers) == study.batches.steps + 3
+    assert len(handlers) == study.batches.steps
     assert set(handlers) == {signal.default_int_handler}
 
 
 def test_a_run_that_stopped_early_stays_stopped(make: Make, tmp_path: Path) -> None:
     study = make()
-    stop = EarlyStop(patience=1, least=1e9)
+    stop = EarlyStopping(patience=1, min_delta=1e9)
     first = study.trainer([stop], tmp_path).fit(study.batches, study.validation)
     assert len(first.epochs) == 2
     assert "has not fallen for 1 epoch" in first.stopped
-    again = make().trainer([EarlyStop(patience=1, least=1e9)], tmp_path)
+    again = make().trainer([EarlyStopping(patience=1, min_delta=1e9)], tmp_path)
     history = again.fit(study.batches, study.validation, resume=True)
     assert history.epochs == []
     assert "has not fallen" in history.stopped
@@ -194,15 +201,18 @@ def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: P
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     assert len(make().trainer([], tmp_path, epochs=2).fit(study.batches, resume=True).epochs) == 1
     # What is noted is what was asked for last.
-    assert json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["epochs"] == 2
+    assert (
+        json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["training"]["epochs"]
+        == 2
+    )
     for options, said in (
-        ({"learning_rate": 0.1}, "learning_rate: 0.005 became 0.1"),
+        ({"learning_rate": 0.1}, "training.learning_rate: 0.005 became 0.1"),
         ({"optimizer": "adamw"}, "optimizer: 'sgd' became 'adamw'"),
         ({"seed": 3}, "seed: 0 became 3"),
     ):
         with pytest.raises(TrainingError, match=said):
             make().trainer([], tmp_path, **options).fit(study.batches, resume=True)
-    with pytest.raises(TrainingError, match=r"a folder of its own.*Resume it"):
+    with pytest.raises(TrainingError, match=r"holds a run already.*Resume it"):
         make().trainer([], tmp_path).fit(study.batches)
 
 
@@ -224,29 +234,38 @@ def test_settings_of_the_recipe_count_too(make: Make, tmp_path: Path) -> None:
 
 def test_nothing_to_resume(make: Make, tmp_path: Path) -> None:
     study = make()
-    with pytest.raises(TrainingError, match="has a checkpoint; got none"):
+    with pytest.raises(TrainingError, match="no checkpoint to resume from"):
         study.trainer([], tmp_path).fit(study.batches, resume=True)
-    with pytest.raises(TrainingError, match="has a folder"):
+    with pytest.raises(TrainingError, match="no run folder to resume from"):
         study.trainer().fit(study.batches, resume=True)
 
 
 def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path) -> None:
     study = make()
-    study.trainer([EarlyStop(), BestKept()], tmp_path, epochs=1).fit(
+    study.trainer([EarlyStopping(), BestCheckpoint()], tmp_path, epochs=1).fit(
         study.batches, study.validation
     )
     for others, said in (
-        ([], "got none; it had EarlyStop, BestKept"),
-        ([BestKept(), EarlyStop()], "got BestKept, EarlyStop; it had EarlyStop, BestKept"),
+        ([], "callbacks are none; .* with EarlyStopping, BestCheckpoint"),
+        (
+            [BestCheckpoint(), EarlyStopping()],
+            "are BestCheckpoint, EarlyStopping; .* with EarlyStopping, BestCheckpoint",
+        ),
     ):
         with pytest.raises(TrainingError, match=said):
             make().trainer(others, tmp_path).fit(study.batches, study.validation, resume=True)
     other = make()
-    other.model.initial_context = nn.Parameter(torch.zeros(9))
-    with pytest.raises(TrainingError, match=r"of this model.*size mismatch for begin"):
-        other.trainer([EarlyStop(), BestKept()], tmp_path).fit(
+    other.model.begin = nn.Parameter(torch.zeros(9))
+    with pytest.raises(TrainingError, match=r"of another model.*size mismatch for begin"):
+        other.trainer([EarlyStopping(), BestCheckpoint()], tmp_path).fit(
             study.batches, study.validation, resume=True
         )
+
+
+def damage_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def damage_tail(path: Path) -> None:
@@ -265,20 +284,69 @@ def damage_other(path: Path) -> None:
     torch.save({"model": {}}, path)
 
 
-def damage_list(path: Path) -> None:
-    torch.save([1, 2], path)
-
-
-@pytest.mark.parametrize(
-    "damage", [damage_tail, damage_all, damage_empty, damage_other, damage_list]
+DAMAGES = pytest.mark.parametrize(
+    "damage", [damage_bit, damage_tail, damage_all, damage_empty, damage_other]
 )
-def test_damaged_checkpoints_are_refused(
+
+
+@DAMAGES
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    make: Make,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = make()
+    whole = make().trainer(callbacks(), tmp_path / "whole", epochs=4)
+    whole.fit(study.batches, study.validation)
+    folder = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        make().trainer([*callbacks(), CtrlC(2 * study.batches.steps + 2)], folder, epochs=4).fit(
+            study.batches, study.validation
+        )
+    assert checkpoint(folder)["batch"] == 2
+    damage(folder / "last.pt")
+    resumed = make().trainer(callbacks(), folder, epochs=4)
+    history = resumed.fit(study.batches, study.validation, resume=True)
+    assert len(history.epochs) == 2
+    said = [line for line in caplog.messages if line.startswith("damaged checkpoint")]
+    assert len(said) == 1
+    assert re.search(r"damaged checkpoint .*last\.pt: .*the one before it, .*previous\.pt", said[0])
+    assert same(bits(resumed), bits(whole))
+    assert same(checkpoint(folder), checkpoint(tmp_path / "whole"))
+    assert log(folder) == log(tmp_path / "whole")
+
+
+@DAMAGES
+def test_two_damaged_checkpoints_are_both_named(
     make: Make, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
-    damage(tmp_path / "last.pt")
-    with pytest.raises(TrainingError, match="a checkpoint"):
+    for name in ("last.pt", "previous.pt"):
+        damage(tmp_path / name)
+    with pytest.raises(TrainingError, match=r"damaged .*last\.pt.*damaged .*previous\.pt.*anew"):
+        make().trainer([], tmp_path).fit(study.batches, resume=True)
+
+
+def test_a_crash_between_the_renames_loses_nothing(make: Make, tmp_path: Path) -> None:
+    study = make()
+    whole = make().trainer()
+    whole.fit(study.batches)
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    (tmp_path / "last.pt").replace(tmp_path / "previous.pt")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        make().trainer([], tmp_path).fit(study.batches)
+    again = make().trainer([], tmp_path)
+    again.fit(study.batches, resume=True)
+    assert same(bits(again), bits(whole))
+
+
+def test_a_checkpoint_of_something_else_is_refused(make: Make, tmp_path: Path) -> None:
+    study = make()
+    study.trainer([], tmp_path, epochs=1).fit(study.batches)
+    RunFolder(tmp_path).save("last", {"model": {}})
+    with pytest.raises(TrainingError, match="the checkpoint is of another model"):
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 
@@ -294,17 +362,19 @@ def test_damaged_settings_are_refused(make: Make, tmp_path: Path, text: str) -> 
 def test_a_checkpoint_never_runs_code(make: Make, tmp_path: Path) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
-    torch.save({"model": Path("a class of its own")}, tmp_path / "last.pt")
-    with pytest.raises(TrainingError, match="can be read"):
+    for _ in range(2):
+        RunFolder(tmp_path).save("last", {"model": Path("a class of its own")})
+    with pytest.raises(TrainingError, match=r"damaged checkpoint .*Weights only load failed"):
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 
 def test_models_are_kept_every_few_epochs_and_the_best(make: Make, tmp_path: Path) -> None:
     study = make()
-    trainer = study.trainer([BestKept()], tmp_path, checkpoint_every=2, epochs=5)
+    trainer = study.trainer([BestCheckpoint()], tmp_path, checkpoint_every=2, epochs=5)
     trainer.fit(study.batches, study.validation)
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"settings.json", "last.pt", "best.pt", "epoch-0002.pt", "epoch-0004.pt"}
+    models = {"best.pt", "epoch-0002.pt", "epoch-0004.pt"}
+    assert files == {"run.lock", "settings.json", "last.pt", "previous.pt"} | models
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert same(best, bits(trainer))
     assert checkpoint(tmp_path)["epoch"] == 5

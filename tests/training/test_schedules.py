@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from notelstm.training import Event, TrainingConfig
-from notelstm.training.callbacks import Run
+from notelstm.training import Callback, Trainer, TrainingConfig
 
 
 @given(st.integers(0, 300), st.integers(1, 2000))
 def test_a_cosine_rises_then_falls_to_a_hundredth(warmup: int, steps: int) -> None:
-    config = TrainingConfig(learning_rate=0.5, schedule="cosine", warmup=warmup)
+    config = TrainingConfig(learning_rate=0.5, schedule="cosine", warmup_steps=warmup)
     rates = [config.rate(step, steps) for step in range(steps + 1)]
     top = min(warmup, steps // 10)
     assert max(rates) == pytest.approx(0.5)
@@ -32,25 +31,24 @@ def test_a_cosine_rises_then_falls_to_a_hundredth(warmup: int, steps: int) -> No
 def test_without_a_schedule_the_rate_stays() -> None:
     config = TrainingConfig(learning_rate=0.5)
     assert {config.rate(step, 100) for step in (0, 50, 1000)} == {0.5}
-    warm = TrainingConfig(learning_rate=0.5, warmup=4)
+    warm = TrainingConfig(learning_rate=0.5, warmup_steps=4)
     assert [warm.rate(step, 100) for step in range(6)] == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
 
 
-class Rates:
+class Rates(Callback):
     """Notes the learning rate of each step."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
 
-    def handle(self, event: Event, run: Run) -> None:
-        if event.name == "step":
-            self.seen.append(run.optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]
+    def on_step_end(self, trainer: Trainer) -> None:
+        self.seen.append(trainer.optimizer.param_groups[0]["lr"])
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_each_step_has_its_rate(make: Any, schedule: Any) -> None:
     study, rates = make(), Rates()
-    trainer = study.trainer([rates], schedule=schedule, warmup=2, learning_rate=0.1, epochs=6)
+    trainer = study.trainer([rates], schedule=schedule, warmup_steps=2, learning_rate=0.1, epochs=6)
     trainer.fit(study.batches)
     steps = 6 * study.batches.steps
     assert rates.seen == [trainer.config.rate(step, steps) for step in range(steps)]
@@ -66,9 +64,9 @@ def test_half_precision_is_near_and_losses_are_not_halved(make: Any) -> None:
     def trained(precision: str) -> list[dict[str, float]]:
         study = make()
         trainer = study.trainer(precision=precision, epochs=2)
-        trainer.step.model.get_submodule("lstm").register_forward_hook(watch)
+        trainer.module.model.get_submodule("lstm").register_forward_hook(watch)
         losses = trainer.fit(study.batches, study.validation).epochs
-        assert all(p.dtype == torch.float32 for p in trainer.step.parameters())
+        assert all(p.dtype == torch.float32 for p in trainer.module.parameters())
         return [{k: v for k, v in e.items() if "second" not in k} for e in losses]
 
     whole = trained("float32")

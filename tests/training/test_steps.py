@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,8 +19,7 @@ from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.testing.makers import random_rows
-from notelstm.training import Event, Trainer, TrainingConfig, TrainStep, measure_terms
-from notelstm.training.callbacks import Run
+from notelstm.training import Callback, Trainer, TrainingConfig, TrainStep, measure_terms
 
 Make = Callable[[], Any]
 FIELDS = LogTimeEncoder().fields
@@ -106,15 +106,15 @@ def test_cut_lanes_carry_the_state_and_cut_the_gradient() -> None:
 def test_the_terms_that_are_reported_are_the_means_of_hand_computed_ones(make: Make) -> None:
     study = make()
     trainer = study.trainer(epochs=1, learning_rate=1e-12)
-    trainer.step.model.eval()
+    trainer.module.model.eval()
     values = trainer.fit(study.batches).epochs[0]
     # What the trainer saw had dropout; a learning rate of almost 0 leaves the rest as it was.
     torch.manual_seed(0)
-    trainer.step.train()
+    trainer.module.train()
     state, reported, counts = None, [], []
     for batch in study.batches.epoch(0):
         with torch.no_grad():
-            losses, after = trainer.step(batch, state)
+            losses, after = trainer.module(batch, state)
         state = after if study.batches.carries else None
         weighted = {n: study.loss.weights[n] * float(v) for n, v in losses.terms.items()}
         assert float(losses.total) == pytest.approx(sum(weighted.values()))
@@ -199,7 +199,7 @@ def test_validation_changes_nothing_and_is_measured_in_evaluation_mode(make: Mak
         study = make()
         trainer = study.trainer(epochs=3)
         history = trainer.fit(study.batches, study.validation if validation else None)
-        return trainer.step.model.state_dict(), history.epochs
+        return trainer.module.model.state_dict(), history.epochs
 
     with_it, epochs = run(True)
     without, plain = run(False)
@@ -238,16 +238,14 @@ def test_no_epochs_is_nothing(make: Make) -> None:
 def test_clipping_bounds_the_gradient(make: Make) -> None:
     norms: list[float] = []
 
-    class Look:
-        def handle(self, event: Event, run: Run) -> None:
-            if event.name == "step":
-                grads = [p.grad for p in trainer.step.parameters() if p.grad is not None]
-                norms.append(float(torch.stack([g.norm() for g in grads]).norm()))
+    class Look(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
+            grads = [p.grad for p in trainer.parameters if p.grad is not None]
+            norms.append(float(torch.stack([g.norm() for g in grads]).norm()))
 
     for clip in (None, 1e-3):
         study = make()
-        trainer = study.trainer([Look()], epochs=1, clip=clip)
-        trainer.fit(study.batches)
+        study.trainer([Look()], epochs=1, max_grad_norm=clip).fit(study.batches)
     half = len(norms) // 2
     assert min(norms[:half]) > 1e-2
     assert max(norms[half:]) < 1.001e-3
@@ -263,66 +261,100 @@ def test_a_loss_that_is_not_finite_ends_the_run(make: Make, where: str) -> None:
         value: Tensor = term(prediction, target)
         return value * math.inf if broken else value
 
-    class Breaks:
-        def handle(self, event: Event, run: Run) -> None:
+    class Breaks(Callback):
+        def on_step_end(self, trainer: Trainer) -> None:
             nonlocal broken
             last = study.batches.steps
-            broken |= event.step == (last if where == "validation" else last + 1)
+            broken |= trainer.state.steps == (last if where == "validation" else last + 1)
 
     loss = CompositeLoss(terms={**study.loss.terms, name: (breaks, weight)})
     trainer = study._replace(loss=loss).trainer([Breaks()])
     what = "loss" if where == "training" else "validation"
     with pytest.raises(
-        TrainingError, match=rf"the loss is finite; got {what} (inf|nan).*learning_rate"
+        TrainingError, match=rf"the run diverged: {what} is (inf|nan).*learning_rate"
     ):
         trainer.fit(study.batches, study.validation)
 
 
-def test_a_callback_that_breaks_is_not_hidden_and_the_end_is_told(make: Make) -> None:
-    told: list[str] = []
+class Listens(Callback):
+    """Notes each hook that is called, with epoch and step."""
 
-    class Listens:
-        def handle(self, event: Event, run: Run) -> None:
-            told.append(event.name)
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, int]] = []
 
-    class Breaks:
-        def handle(self, event: Event, run: Run) -> None:
-            if event.name == at:
-                raise ZeroDivisionError("mine")
+    def _note(self, name: str, trainer: Trainer) -> None:
+        self.calls.append((name, trainer.state.epoch, trainer.state.steps))
 
-    for at in ("start", "step", "epoch"):
-        told.clear()
-        study = make()
-        with pytest.raises(ZeroDivisionError, match="mine"):
-            study.trainer([Listens(), Breaks()]).fit(study.batches)
-        assert told[0] == "start"
-        assert told[-1] == "end"
-        assert told.count(at) == 1
+    def on_train_start(self, trainer: Trainer) -> None:
+        self._note("start", trainer)
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        self._note("step", trainer)
+
+    def on_validation_step_end(self, trainer: Trainer) -> None:
+        self._note("validation", trainer)
+
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        assert set(trainer.metric_names) < set(metrics)
+        self._note("epoch", trainer)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self._note("end", trainer)
 
 
-def test_callbacks_are_told_everything_in_order(make: Make) -> None:
-    events: list[Event] = []
+@pytest.mark.parametrize("at", ["start", "step", "epoch"])
+def test_a_callback_that_breaks_is_not_hidden_and_the_end_is_called(make: Make, at: str) -> None:
+    def breaks(*_: Any) -> None:
+        raise ZeroDivisionError("mine")
 
-    class Listens:
-        def handle(self, event: Event, run: Run) -> None:
-            assert run.epochs == 2
-            assert run.steps_per_epoch == study.batches.steps
-            assert run.folder is None
-            events.append(event)
+    broken = type("Breaks", (Callback,), {f"on_{_HOOKS[at]}": breaks})()
+    study, listens = make(), Listens()
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        study.trainer([listens, broken]).fit(study.batches)
+    names = [name for name, _, _ in listens.calls]
+    assert (names[0], names[-1]) == ("start", "end")
+    assert names.count(at) == 1
 
-    study = make()
-    study.trainer([Listens()], epochs=2).fit(study.batches)
-    n = study.batches.steps
-    assert [event.name for event in events] == [
+
+_HOOKS = {"start": "train_start", "step": "step_end", "epoch": "epoch_end"}
+
+
+def test_hooks_are_called_in_order(make: Make) -> None:
+    study, listens = make(), Listens()
+    trainer = study.trainer([listens], epochs=2)
+    trainer.fit(study.batches, study.validation)
+    assert trainer.steps_per_epoch == study.batches.steps
+    n, m = study.batches.steps, study.validation.steps
+    assert [name for name, _, _ in listens.calls] == [
         "start",
-        *["step"] * n,
-        "epoch",
-        *["step"] * n,
-        "epoch",
+        *[*["step"] * n, *["validation"] * m, "epoch"] * 2,
         "end",
     ]
-    assert [event.step for event in events if event.name == "step"] == list(range(1, 2 * n + 1))
-    assert [event.epoch for event in events if event.name == "epoch"] == [1, 2]
+    assert [s for name, _, s in listens.calls if name == "step"] == list(range(1, 2 * n + 1))
+    assert [epoch for name, epoch, _ in listens.calls if name == "epoch"] == [1, 2]
+
+
+def test_a_hook_that_is_not_overridden_does_nothing(make: Make) -> None:
+    class Nothing(Callback):
+        pass
+
+    study = make()
+    assert len(study.trainer([Nothing()], epochs=1).fit(study.batches).epochs) == 1
+
+
+def test_only_callbacks_are_callbacks(make: Make) -> None:
+    for other in ("progress", Callback, print, None):
+        with pytest.raises(ConfigError, match="is not a callback"):
+            make().trainer([other])
+
+
+def test_the_loop_is_in_one_function_of_one_screen() -> None:
+    source = inspect.getsource(Trainer.fit)
+    body = source[source.index('"""', source.index('"""') + 3) :]
+    order = ("_fetch(", "_forward(", ".backward(", "clip_grad_norm_(", "optimizer.step(")
+    places = [body.index(part) for part in order]
+    assert places == sorted(places)
+    assert len(body.splitlines()) <= 45
 
 
 def test_devices() -> None:
@@ -339,22 +371,22 @@ def test_devices() -> None:
         with pytest.raises(ConfigError, match=r"'cuda'.*Use device='auto'"):
             trainer("cuda")
     for name in ("gpu", "", "cpu:x"):
-        with pytest.raises(ConfigError, match="the device is there"):
+        with pytest.raises(ConfigError, match="there is no device"):
             trainer(name)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"epochs": -1}, "epochs is at least 0"),
-        ({"checkpoint_every": 0}, "checkpoint_every is at least 1"),
-        ({"weight_decay": -1.0}, "weight_decay is at least 0"),
-        ({"learning_rate": 0.0}, "learning_rate is above 0"),
-        ({"learning_rate": math.nan}, "learning_rate is above 0"),
-        ({"learning_rate": math.inf}, "learning_rate is above 0"),
-        ({"clip": 0.0}, "clip is above 0"),
-        ({"optimizer": "adam"}, "'sgd' or 'adamw'"),
-        ({"seed": -1}, "seed is at least 0"),
+        ({"epochs": -1}, "epochs is -1, below 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every is 0, below 1"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0, below 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0, not a number above 0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0"),
+        ({"optimizer": "adam"}, "optimizer is 'adam', not 'sgd' or 'adamw'"),
+        ({"seed": -1}, "seed is -1, below 0"),
     ],
 )
 def test_settings_are_checked(options: dict[str, Any], said: str) -> None:

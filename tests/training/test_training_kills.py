@@ -25,7 +25,10 @@ from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.testing.makers import long_piece
-from notelstm.training import BestKept, DivergenceGuard, EarlyStop, JsonLog, Trainer, TrainingConfig
+from notelstm.training import (
+    BestCheckpoint, DivergenceGuard, EarlyStopping, JSONLogger, Trainer, TrainingConfig
+)
+from notelstm.training.run_folder import RunFolder
 
 kind, place, kills, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(1)
@@ -35,8 +38,8 @@ tunes = [long_piece(generator, count=n, seconds=n / 8) for n in (140, 90, 120, 6
 
 def study():
     torch.manual_seed(1)
-    common = dict(epochs=6, device="cpu", checkpoint_every=1, schedule="cosine", warmup=3, clip=0.5,
-                  accumulate=2, learning_rate=0.02)
+    common = dict(epochs=6, device="cpu", checkpoint_every=1, schedule="cosine", warmup_steps=3,
+                  max_grad_norm=0.5, accumulate_grad_batches=2, learning_rate=0.02)
     if kind == "windows":
         encoder = StepDurationEncoder()
         rows = [encoder.encode(tune) for tune in tunes]
@@ -59,9 +62,9 @@ def study():
 
 def run(folder):
     model, loss, config, batches, held_out = study()
-    callbacks = [EarlyStop(patience=5), BestKept(), DivergenceGuard(), JsonLog()]
+    callbacks = [EarlyStopping(patience=5), BestCheckpoint(), DivergenceGuard(), JSONLogger()]
     trainer = Trainer(model, loss, config=config, callbacks=callbacks, folder=folder)
-    trainer.fit(batches, held_out, resume=(folder / "last.pt").exists())
+    trainer.fit(batches, held_out, resume=folder.exists() and RunFolder(folder).begun)
     torch.save(model.state_dict(), folder / "end.pt")
 
 def dies_saving(calls):

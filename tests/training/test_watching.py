@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
+import logging
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,47 +16,151 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from notelstm.errors import ConfigError, DataError, MissingExtraError
+from notelstm import Notes
+from notelstm.encoders import LogTimeEncoder
+from notelstm.errors import ConfigError, MissingExtraError
 from notelstm.generation import generate
 from notelstm.midi import read_midi
-from notelstm.recipes import expressive, override
+from notelstm.recipes import expressive, with_settings
 from notelstm.testing.makers import long_piece
-from notelstm.training import JsonLog, Profile, Progress, Report, Samples, TensorBoard
+from notelstm.training import (
+    Callback,
+    JSONLogger,
+    Profile,
+    Progress,
+    Report,
+    Samples,
+    TensorBoard,
+    Trainer,
+)
+from notelstm.training.progress import progress_on_stderr
 
 Make = Callable[[], Any]
 
 
-def test_a_log_gets_a_line_now_and_then(
-    make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def undo_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging as in a program that has not set it up; pytest has, before each test."""
+    monkeypatch.setattr(logging.getLogger("notelstm"), "propagate", False)
+
+
+class Ticks(Callback):
+    """A clock that moves a second with each step, and with each batch of the validation."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        self.now += 1.0
+
+    def on_validation_step_end(self, trainer: Trainer) -> None:
+        self.now += 1.0
+
+
+def test_progress_is_logged_now_and_then(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [0.0]
-
-    class Clock:
-        def handle(self, event: Any, run: Any) -> None:
-            now[0] += 1.0 * (event.name == "step")
-
     study = make()
     n = study.batches.steps
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    study.trainer([Clock(), Progress(seconds=n - 1)], epochs=2).fit(study.batches)
-    out, shown = capsys.readouterr()
-    assert out == ""
-    assert shown.splitlines() == [
+    callbacks = [Ticks(monkeypatch), Progress(seconds=n - 1)]
+    with caplog.at_level(logging.INFO):
+        study.trainer(callbacks, epochs=2).fit(study.batches)
+    assert caplog.messages == [
         f"epoch 1/2, step {n - 1}/{n}: 1 steps/s",
         f"epoch 2/2, step {n - 2}/{n}: 1 steps/s",
     ]
+
+
+def test_no_ten_seconds_pass_without_a_message(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make()
+    clock = Ticks(monkeypatch)
+    times = [0.0]
+    monkeypatch.setattr(
+        logging.getLogger("notelstm.training.progress"),
+        "info",
+        lambda *_: times.append(clock.now),
+    )
+    study.trainer([clock, Progress()], epochs=9).fit(study.batches, study.validation)
+    gaps = [later - sooner for sooner, later in itertools.pairwise([*times, clock.now])]
+    assert clock.now > 40
+    assert max(gaps) <= 10
+
+
+def test_progress_goes_to_the_error_stream_by_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo_logging(monkeypatch)
+    small().train(tunes(), callbacks=[Ticks(monkeypatch)])
+    out, shown = capsys.readouterr()
+    assert out == ""
+    assert "epoch 2/4, step 2/8" in shown
+    assert "steps/s" in shown
+    assert not logging.getLogger("notelstm.training.progress").handlers
+
+
+def test_reading_and_encoding_are_progress_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def slowly() -> Iterator[tuple[str, Notes]]:
+        for number, notes in enumerate(tunes()):
+            now[0] += 11.0
+            yield f"{number}.mid", notes
+
+    def encode(self: LogTimeEncoder, notes: Notes) -> Any:
+        now[0] += 11.0
+        return real(self, notes)
+
+    real = LogTimeEncoder.encode
+    monkeypatch.setattr(LogTimeEncoder, "encode", encode)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    undo_logging(monkeypatch)
+    small().train(slowly())
+    lines = capsys.readouterr().err.splitlines()
+    assert "read 1 pieces" in lines
+    assert "encoded 2 of 3 pieces" in lines
+
+
+def test_a_program_s_own_logging_is_left_alone(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO), progress_on_stderr():
+        assert not logging.getLogger("notelstm.training.progress").handlers
+    with progress_on_stderr(force=True):
+        logging.getLogger("notelstm.training.progress").info("forced")
+    assert "forced" in capsys.readouterr().err
 
 
 def test_a_short_run_adds_nothing_to_a_log(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     study = make()
     study.trainer([Progress()], epochs=1).fit(study.batches)
     assert capsys.readouterr() == ("", "")
-    with pytest.raises(ConfigError, match="seconds"):
+    with pytest.raises(ConfigError, match=r"seconds is -1\.0, below 0"):
         Progress(seconds=-1.0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_notebook_without_ipywidgets_has_a_bar(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook: Any = types.ModuleType("IPython")
+    notebook.get_ipython = lambda: types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "ipywidgets" else find(name)
+    )
+    study = make()
+    study.trainer([Progress()], epochs=2).fit(study.batches)
+    steps = 2 * study.batches.steps
+    assert f"{steps}/{steps}" in capsys.readouterr().err
+
+
 def small() -> Any:
-    return override(expressive(hidden=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
+    return with_settings(expressive(hidden=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
 
 
 def tunes() -> list[Any]:
@@ -77,26 +184,34 @@ def test_samples_are_the_models_and_change_nothing(tmp_path: Path) -> None:
 
 def test_samples_need_a_recipe_and_a_folder(make: Make, tmp_path: Path) -> None:
     study = make()
-    with pytest.raises(ConfigError, match=r"no recipe.*Recipe\.train"):
+    with pytest.raises(ConfigError, match=r"samples need a model.*Recipe\.train"):
         study.trainer([Samples()], tmp_path).fit(study.batches)
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="no run folder"):
         small().train(tunes(), callbacks=[Samples()])
     for options in ({"every": 0}, {"notes": 0}, {"seed": -1}):
-        with pytest.raises(ConfigError, match="is at least"):
+        with pytest.raises(ConfigError, match="below"):
             Samples(**options)
 
 
 def test_a_report_is_there_from_the_start_to_the_end(tmp_path: Path) -> None:
     page, seen = tmp_path / "new" / "page.html", []
 
-    class Reader:
-        def handle(self, event: Any, run: Any) -> None:
-            if event.name != "step":
-                text = page.read_text(encoding="utf-8")
-                told = text.partition('class="lead">')[2].partition(" ")[0]
-                seen.append((event.name, told, "so far" in text, text.count("After epoch ")))
+    class Reader(Callback):
+        def look(self, hook: str) -> None:
+            text = page.read_text(encoding="utf-8")
+            lead = text.partition('class="lead">')[2].partition(" ")[0]
+            seen.append((hook, lead, "so far" in text, text.count("After epoch ")))
 
-    callbacks = [JsonLog(), Samples(every=2, notes=12), Report(path=str(page)), Reader()]
+        def on_train_start(self, trainer: Trainer) -> None:
+            self.look("start")
+
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            self.look("epoch")
+
+        def on_train_end(self, trainer: Trainer) -> None:
+            self.look("end")
+
+    callbacks = [JSONLogger(), Samples(every=2, notes=12), Report(path=str(page)), Reader()]
     small().train(tunes(), folder=tmp_path / "run", callbacks=callbacks)
     assert seen == [
         ("start", "No", False, 0),
@@ -113,9 +228,9 @@ def test_a_report_needs_a_page_and_a_folder_with_a_log(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ends in \.html"):
         Report(path=str(tmp_path / "a.txt"))
     report = Report(path=str(tmp_path / "a.html"))
-    with pytest.raises(ConfigError, match=r"a run with a folder.*Recipe\.train"):
+    with pytest.raises(ConfigError, match="no run folder to report on"):
         small().train(tunes(), callbacks=[report])
-    with pytest.raises(DataError, match=r"log\.jsonl"):
+    with pytest.raises(ConfigError, match=r"no log to read.*JSONLogger"):
         small().train(tunes(), callbacks=[report], folder=tmp_path / "run")
 
 
@@ -158,7 +273,7 @@ def test_curves_go_to_tensorboard(
     assert one.folder == two.folder == str(tmp_path / "tensorboard")
     assert one.scalars == [(name, value, 1) for name, value in first.epochs[0].items()]
     assert two.scalars == [(name, value, 2) for name, value in second.epochs[0].items()]
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="no run folder"):
         study.trainer([TensorBoard()]).fit(study.batches)
 
 
@@ -179,7 +294,7 @@ def test_a_profile_names_the_operations(make: Make, tmp_path: Path, steps: int) 
     text = (tmp_path / "profile.txt").read_text()
     assert text.startswith(f"{min(steps, study.batches.steps - 1)} steps\n")
     assert "aten::" in text
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="no run folder"):
         study.trainer([Profile()]).fit(study.batches)
-    with pytest.raises(ConfigError, match="steps is at least 1"):
+    with pytest.raises(ConfigError, match="steps is 0, below 1"):
         Profile(steps=0)

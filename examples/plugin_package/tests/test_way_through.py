@@ -9,7 +9,7 @@ from notelstm_intervals import BestOfTwo, IntervalEncoder, intervals
 
 import notelstm
 from notelstm import Notes
-from notelstm.recipes import override
+from notelstm.recipes import with_settings
 
 
 def scale(count: int) -> Notes:
@@ -20,7 +20,9 @@ def scale(count: int) -> Notes:
 
 
 def test_trained_saved_loaded_generated(tmp_path: Path) -> None:
-    recipe = override(intervals(hidden=32), {"window": 16, "batch": 4, "training": {"epochs": 20}})
+    recipe = with_settings(
+        intervals(hidden=32), {"window": 16, "batch": 4, "training": {"epochs": 20}}
+    )
     notelstm.save(recipe.train([scale(200), scale(150)]), tmp_path / "model.notelstm")
     bundle = notelstm.load(tmp_path / "model.notelstm")
     assert isinstance(bundle.encoder, IntervalEncoder)

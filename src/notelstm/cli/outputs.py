@@ -65,5 +65,12 @@ def remove_run(folder: Path) -> None:
 
     Args:
         folder: The run folder; it need not exist.
+
+    Raises:
+        TrainingError: If a run is using the folder.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    from notelstm.training.run_folder import exclusive
+
+    if folder.exists():
+        with exclusive(folder):
+            shutil.rmtree(folder, ignore_errors=True)

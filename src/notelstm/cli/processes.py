@@ -24,9 +24,9 @@ def first_talks() -> Iterator[None]:
     if "MASTER_ADDR" not in os.environ:
         yield
         return
-    from notelstm.training.processes import Processes
+    from notelstm.training.distributed import DistributedGroup
 
-    if Processes().first:
+    if DistributedGroup().is_main_process:
         yield
         return
     logging.disable(logging.WARNING)

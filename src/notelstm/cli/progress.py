@@ -7,19 +7,21 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
+from typing_extensions import override
 
 from notelstm.errors import counted
+from notelstm.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from notelstm.training.callbacks import Event, Run
+    from notelstm.training.trainer import Trainer
 
 __all__ = ["EpochLines", "peak_memory"]
 
 
 @final
-class EpochLines:
-    """A callback: a line for each epoch on the error stream, so that a log shows them too."""
+class EpochLines(Callback):
+    """Writes a line for each epoch on the error stream, so that a log shows them too."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -29,22 +31,26 @@ class EpochLines:
         self._precision = ""
         self._laps = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Write the line of an epoch that is done, and why there are no more."""
-        self._precision = run.precision
-        if event.name == "end" and run.stopped:
-            tqdm.write(f"stopped: {run.stopped}", file=sys.stderr)
-        if event.name != "epoch":
-            return
-        speed, seconds = event.values["targets_per_second"], event.values["seconds"]
+    @override
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Write why the run ended before its epochs were done."""
+        self._precision = trainer.precision
+        if trainer.stopped:
+            tqdm.write(f"stopped: {trainer.stopped}", file=sys.stderr)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Write the losses and the speed of the epoch."""
+        speed, seconds = metrics["targets_per_second"], metrics["seconds"]
         self._epochs += 1
         self._targets += speed * seconds
         self._seconds += seconds
         for name in self._laps:
-            self._laps[name] += event.values[f"seconds/{name}"]
-        parts = [_losses(event.values, "loss"), _losses(event.values, "validation")]
+            self._laps[name] += metrics[f"seconds/{name}"]
+        parts = [_losses(metrics, "loss"), _losses(metrics, "validation")]
         shown = ", ".join([*filter(None, parts), f"{speed:,.0f} targets/s", f"{seconds:.1f} s"])
-        number = f"{event.epoch}" if run.epochs is None else f"{event.epoch}/{run.epochs}"
+        epoch, epochs = trainer.state.epoch, trainer.config.epochs
+        number = f"{epoch}" if epochs is None else f"{epoch}/{epochs}"
         # Written around the progress bar, if there is one.
         tqdm.write(f"epoch {number}: {shown}", file=sys.stderr)
 

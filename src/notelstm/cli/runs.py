@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from notelstm.recipes import Recipe
     from notelstm.training import Callback
 
-__all__ = ["chosen_recipe", "run_folder", "run_recipe", "size_of"]
+__all__ = ["all_callbacks", "chosen_recipe", "run_folder", "run_recipe", "size_of"]
 
 
 def chosen_recipe(
@@ -36,20 +36,33 @@ def chosen_recipe(
         PluginError: If there is no such recipe.
         ConfigError: If a setting does not exist or cannot have that value.
     """
-    from notelstm.recipes import fine_tuning, from_toml
-    from notelstm.recipes.overrides import named, override, parse_settings
+    from notelstm.recipes import from_toml, load_recipe, with_settings
+    from notelstm.recipes.overrides import parse_settings
 
     tree = parse_settings(settings)
     if start is not None:
-        recipe = override(fine_tuning(start), tree)
+        recipe = with_settings(start.recipe(), tree)
     else:
-        recipe = from_toml(name, tree) if name.endswith(".toml") else named(name, tree)
+        recipe = from_toml(name, tree) if name.endswith(".toml") else load_recipe(name, tree)
     training: dict[str, Any] = {}
     if epochs is not None:
         training["epochs"] = epochs
     if seed is not None:
         training["seed"] = seed
-    return override(recipe, {"training": training})
+    return with_settings(recipe, {"training": training})
+
+
+def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
+    """The callbacks of every run, and those that the command line chose.
+
+    Args:
+        chosen: The latter.
+        validation: Whether there is a validation set.
+    """
+    from notelstm.training import BestCheckpoint, JSONLogger, Progress
+
+    best = [BestCheckpoint()] if validation else []
+    return [JSONLogger(), Progress(), *best, *chosen]
 
 
 def run_folder(output: Path) -> Path:
@@ -96,22 +109,23 @@ def run_recipe(
 
     from notelstm.bundle import DataCard, save
     from notelstm.cli.progress import EpochLines
-    from notelstm.training import BestKept, JsonLog, Processes, Progress
+    from notelstm.training import DistributedGroup
+    from notelstm.training.progress import progress_on_stderr
 
     lines = EpochLines()
-    best = [BestKept()] if validation else []
     card = DataCard(name=source.name, licence=source.licence)
-    bundle = recipe.train(
-        pieces,
-        validation=validation,
-        folder=run_folder(output),
-        resume=resume,
-        callbacks=[JsonLog(), lines, Progress(), *best, *callbacks],
-        data=card,
-        start=start,
-    )
+    with progress_on_stderr(force=True):
+        bundle = recipe.train(
+            pieces,
+            validation=validation,
+            folder=run_folder(output),
+            resume=resume,
+            callbacks=[lines, *all_callbacks(callbacks, validation=bool(validation))],
+            data=card,
+            init_from=start,
+        )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
-    if Processes().first:
+    if DistributedGroup().is_main_process:
         save(bundle, output, half=half)
     print(f"trained {lines.summary()}")
     return bundle

@@ -30,7 +30,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="MODEL")],
     recipe: Annotated[
-        str | None, arg(metavar="NAME|FILE.toml", help_behavior_hint="(default: reference)")
+        str | None, arg(metavar="NAME|FILE.toml", help_behavior_hint="(default: expressive)")
     ] = None,
     go_on_with: Annotated[
         tuple[Path, ...] | None,
@@ -104,16 +104,23 @@ def train(  # noqa: PLR0913 - each is an option of the command
     from dataclasses import replace
 
     from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe, size_of
+    from notelstm.cli.runs import (
+        all_callbacks,
+        chosen_recipe,
+        run_folder,
+        run_recipe,
+        size_of,
+    )
     from notelstm.cli.sources import open_music
     from notelstm.errors import counted
-    from notelstm.training import Processes
+    from notelstm.recipes.overrides import DEFAULT
+    from notelstm.training import DistributedGroup
 
     # A resumed run writes what it wrote before.
     check_outputs([output, report], overwrite=overwrite or resume)
     start = None if go_on_with is None else _start(go_on_with, recipe)
     settings = [pair for pairs in set for pair in pairs]
-    chosen = chosen_recipe(recipe or "reference", settings, epochs, seed, start)
+    chosen = chosen_recipe(recipe or DEFAULT, settings, epochs, seed, start)
     training: dict[str, Any] = {} if precision is None else {"precision": precision}
     if minutes is not None and epochs is None:
         training["epochs"] = None
@@ -121,6 +128,16 @@ def train(  # noqa: PLR0913 - each is an option of the command
         chosen,
         training=replace(chosen.training, **training),
         policy=reading.policy(chosen.policy),
+    )
+    callbacks = chosen_callbacks(
+        callback, minutes=minutes, profile=profile, report=report, title=output.stem
+    )
+    # Before any file is read: a night's work must not end on a misspelt setting.
+    chosen.check(
+        callbacks=all_callbacks(callbacks, validation=validation > 0),
+        folder=run_folder(output),
+        validation=validation > 0,
+        init_from=start,
     )
     music = open_music(folder, chosen.policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
@@ -140,9 +157,9 @@ def train(  # noqa: PLR0913 - each is an option of the command
     elif validation > 0:
         print("no piece is set aside for validation: the split goes by content, and they are few")
     if recipe is None and start is None:
-        print("recipe: reference, the original with its faults; expressive makes better music")
+        print(f"recipe: {DEFAULT}")
     sys.stdout.flush()
-    if overwrite and not resume and Processes().first:
+    if overwrite and not resume and DistributedGroup().is_main_process:
         remove_run(run_folder(output))
     try:
         bundle = run_recipe(
@@ -156,14 +173,11 @@ def train(  # noqa: PLR0913 - each is an option of the command
             start=start,
             # The share is recorded so that `evaluate --split` finds the same pieces again.
             record={"held_out": validation},
-            callbacks=chosen_callbacks(
-                callback, minutes=minutes, profile=profile, report=report, title=output.stem
-            ),
+            callbacks=callbacks,
         )
     except KeyboardInterrupt:
         print(
-            "notelstm: the same command with --resume continues; with --resume --epochs 1 it "
-            "writes the model as it is",
+            "notelstm: the same command with --resume continues the run",
             file=sys.stderr,
         )
         raise

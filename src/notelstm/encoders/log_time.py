@@ -19,6 +19,8 @@ __all__ = ["LogTimeEncoder"]
 
 _MOST: Final = 1_000_000
 """More cells than that are a slip, and would fill the memory."""
+_MOST_CLASSES: Final = 2**16
+"""No model predicts more classes of a time than that."""
 
 
 @final
@@ -60,6 +62,11 @@ class LogTimeEncoder:
                 f"{self} has no time classes",
                 hint=f"choose 0 < cell <= linear < longest, at most {_MOST} cells, and a growth "
                 "above 1",
+            )
+        if len(self._borders) > _MOST_CLASSES:
+            raise ConfigError(
+                f"{len(self._borders)} time classes are more than {_MOST_CLASSES}",
+                hint="use a larger growth, or a larger cell",
             )
 
     @functools.cached_property

@@ -75,8 +75,8 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _lead(epochs: Sequence[Mapping[str, float]], settings: Mapping[str, Any], running: bool) -> str:
-    """The progress of the run in a sentence."""
-    asked = settings.get("epochs")
+    """Where the run stands."""
+    asked = settings.get("training", {}).get("epochs")
     of = "" if asked is None else f" of {asked}"
     if not epochs:
         more = " yet: reload this page to see the first" if running else ""
@@ -138,7 +138,10 @@ def _details(settings: Mapping[str, Any]) -> Details:
     """The settings as tables: one for each part, and one for the other values."""
     tables: dict[str, dict[str, object]] = {"Recipe and training": {}}
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "config" in value:
+            part = value.get("name", value.get("missing"))
+            tables[name.capitalize()] = dict(_flat({"name": part, **value["config"]}))
+        elif isinstance(value, Mapping):
             tables[name.capitalize()] = dict(_flat(value))
         else:
             tables["Recipe and training"][name] = _as_text(value)

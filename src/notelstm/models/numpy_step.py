@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Final, Protocol, Self, TypeVar, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -81,6 +81,8 @@ class HasNumpyStep(Protocol):
         ...
 
 
+T = TypeVar("T")
+
 Array = NDArray[np.float32]
 """float32 numbers."""
 
@@ -118,6 +120,16 @@ def _sigmoid_of_half(gates: Array) -> None:
     """From tanh(x / 2) to sigmoid(x) = (tanh(x / 2) + 1) / 2, in place."""
     np.multiply(gates, _HALF, gates)
     np.add(gates, _HALF, gates)
+
+
+class _Buffers(dict[int, T]):
+    """Buffers by batch size. A deep copy is empty: its owner makes new ones when needed.
+
+    Buffers are views of each other, which copies of them would no longer be.
+    """
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)()
 
 
 @final
@@ -191,7 +203,7 @@ class NumpyLSTM:
         ]
         self.apart: Final = self._weights[0][:, :apart].transpose(0, 1).flatten(1)
         self._weights[0] = self._weights[0][:, apart:]
-        self._layers: Final[dict[int, list[_Layer]]] = {}  # by batch size
+        self._layers: Final[_Buffers[list[_Layer]]] = _Buffers()
 
     def __call__(self, inputs: Array, state: Any, added: Array | None = None) -> tuple[Array, Any]:
         """Read one row.
@@ -255,6 +267,24 @@ class _Layer:
         return output, cell
 
 
+@final
+class _Linear:
+    """A linear layer as a function of (B, I): (1, I + 1, O) weights, the last row is the bias."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self._weights: Final = weights
+        self._products: Final[_Buffers[_Product]] = _Buffers()
+
+    def __call__(self, inputs: Array) -> Array:
+        product = self._products.get(len(inputs))
+        if product is None:
+            product = self._products[len(inputs)] = _Product(self._weights, len(inputs))
+        np.copyto(product.inputs, inputs)
+        product.run()
+        outputs: Array = product.outputs[0].copy()
+        return outputs
+
+
 def linear_of(weight: Tensor, bias: Tensor | None = None) -> Callable[[Array], Array]:
     """A linear layer as a function of (B, I).
 
@@ -263,19 +293,7 @@ def linear_of(weight: Tensor, bias: Tensor | None = None) -> Callable[[Array], A
         bias: (O,); None for zeros.
     """
     bias = torch.zeros(len(weight)) if bias is None else bias.detach()
-    weights = torch.cat([weight.detach(), bias.unsqueeze(1)], dim=1).t()[None]
-    products: dict[int, _Product] = {}  # by batch size
-
-    def linear(inputs: Array) -> Array:
-        product = products.get(len(inputs))
-        if product is None:
-            product = products[len(inputs)] = _Product(weights, len(inputs))
-        np.copyto(product.inputs, inputs)
-        product.run()
-        outputs: Array = product.outputs[0].copy()
-        return outputs
-
-    return linear
+    return _Linear(torch.cat([weight.detach(), bias.unsqueeze(1)], dim=1).t()[None])
 
 
 def numpy_normal(output: Array, field: Field) -> NumpyNormal:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 from notelstm.data import Transpose
 from notelstm.encoders import LogTimeEncoder
 from notelstm.models import NoteLSTM
+from notelstm.recipes.model_spec import ModelSpec
 from notelstm.recipes.recipe import Recipe
 from notelstm.sampling import Ancestral
 from notelstm.training import TrainingConfig
@@ -14,12 +13,13 @@ from notelstm.training import TrainingConfig
 __all__ = ["expressive"]
 
 
-def expressive(*, hidden: int = 512, layers: int = 1) -> Recipe:
+def expressive(*, hidden: int = 512, layers: int = 1, epochs: int = 20) -> Recipe:
     """Step, pitch, velocity and duration as classes, trained by likelihood at every note.
 
     Args:
         hidden: Units of the LSTM.
         layers: Layers of the LSTM.
+        epochs: Passes over the training set.
 
     Returns:
         A recipe of AdamW over lanes that carry the state through whole pieces, in another key each
@@ -32,29 +32,32 @@ def expressive(*, hidden: int = 512, layers: int = 1) -> Recipe:
     return Recipe(
         name="expressive",
         encoder=LogTimeEncoder(),
-        model=functools.partial(
+        model=ModelSpec(
             NoteLSTM,
-            field_order=("step", "pitch", "velocity", "duration"),
-            hidden=hidden,
-            layers=layers,
-            embedding=48,
-            head=256,
-            sounding_features=True,
-            dropout=0.1,
+            {
+                "field_order": ("step", "pitch", "velocity", "duration"),
+                "hidden": hidden,
+                "layers": layers,
+                "embedding": 48,
+                "head": 256,
+                "sounding_features": True,
+                "dropout": 0.1,
+            },
         ),
         window=64,
         scored="every",
         lanes=True,
         batch=64,
+        min_steps_per_epoch=50,
         transforms=(Transpose(low=-3, high=3),),
         training=TrainingConfig(
-            epochs=20,
+            epochs=epochs,
             optimizer="adamw",
             learning_rate=0.002,
             schedule="cosine",
-            warmup=200,
+            warmup_steps=200,
             weight_decay=0.01,
-            clip=1.0,
+            max_grad_norm=1.0,
             checkpoint_every=1,
         ),
         sampler=Ancestral(),

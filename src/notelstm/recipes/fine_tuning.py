@@ -1,69 +1,61 @@
-"""Going on with a trained model on other pieces."""
+"""Fine-tuning: the recipe that a bundle records, ready to continue training its model."""
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from notelstm.bundle import Bundle
-from notelstm.errors import ConfigError, PluginError
-from notelstm.losses import CompositeLoss
-from notelstm.plugins import build, find, settings_of
+from notelstm.errors import ConfigError
+from notelstm.plugins import missing_parts, settings_of
+from notelstm.recipes.model_spec import ModelSpec
 from notelstm.recipes.recipe import Recipe
 
-__all__ = ["fine_tuning"]
-
-_KEPT = ("window", "scored", "crossing", "lanes", "batch", "shuffle")
+__all__ = ["recorded_recipe"]
 
 
-def fine_tuning(bundle: Bundle, *, epochs: int = 5, gentler: float = 20.0) -> Recipe:
-    """The recipe that a model was trained by, made to go on with it.
-
-    Encoder, model, loss, policy, sampler and batches are the model's own; the learning rate is
-    lower, so that what it knows is bent, not broken.
+def recorded_recipe(
+    bundle: Bundle, *, epochs: int, lr_divisor: float, parts: Mapping[str, Any]
+) -> Recipe:
+    """The recipe of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`.
 
     Args:
-        bundle: The trained model; give it to `Recipe.train` as `start`, too.
-        epochs: How often every target is seen.
-        gentler: By what the recipe's learning rate is divided, above 0.
+        bundle: The trained model.
+        epochs: Passes over the training set.
+        lr_divisor: Divides the recorded learning rate.
+        parts: Settings of the recipe in place of the recorded ones.
 
     Raises:
-        ConfigError: If the recipe is not installed, or `gentler` is not above 0.
+        ConfigError: If the bundle does not record its recipe, or `lr_divisor` is not above 0.
+        PluginError: If a recorded part cannot be rebuilt and is not in `parts`.
     """
-    record = bundle.settings
-    if not gentler > 0:
-        raise ConfigError("gentler is above 0", got=f"{gentler}")
-    try:
-        base: Recipe = find("recipes", str(record.get("name"))).load()()
-    except PluginError as error:
+    if not (lr_divisor > 0 and math.isfinite(lr_divisor)):
+        raise ConfigError(f"lr_divisor is {lr_divisor}, not a number above 0")
+    # A bundle's settings may hold more than the recipe, such as the share that was held out.
+    names = {field.name for field in fields(Recipe)}
+    record = {key: value for key, value in bundle.settings.items() if key in names}
+    if not {"encoder", "model", "sampler", "training"} <= record.keys():
         raise ConfigError(
-            "a model is gone on with by the recipe that trained it",
-            got=f"{record.get('name')!r}, which is not installed",
-            hint="install its package, or build a Recipe of the model's parts and train that",
-        ) from error
-    settings = {k: v for k, v in settings_of(bundle.model).items() if k != "fields"}
-    return replace(
-        base,
-        encoder=bundle.encoder,
-        model=functools.partial(type(bundle.model), **settings),
-        loss=_loss(record.get("loss")),
-        policy=bundle.policy,
-        sampler=bundle.sampler,
-        context=bundle.context,
-        input_transform=bundle.input_transform,
-        training=replace(
-            base.training, epochs=epochs, learning_rate=base.training.learning_rate / gentler
-        ),
-        **{key: record[key] for key in _KEPT if key in record},
+            "the bundle does not record how its model was trained",
+            hint="build a Recipe of its parts, and pass init_from=bundle when you train",
+        )
+    own: dict[str, Any] = {
+        "encoder": bundle.encoder,
+        "sampler": bundle.sampler,
+        "input_transform": bundle.input_transform,
+        "policy": bundle.policy,
+        "context": bundle.context,
+    }
+    if missing_parts(record["model"]):
+        settings = {k: v for k, v in settings_of(bundle.model).items() if k != "fields"}
+        own["model"] = ModelSpec(type(bundle.model), settings)
+    recipe = Recipe.from_dict(record, **{**own, **parts})
+    training = replace(
+        recipe.training,
+        epochs=epochs,
+        learning_rate=recipe.training.learning_rate / lr_divisor,
+        device="auto",
     )
-
-
-def _loss(told: Mapping[str, Any] | None) -> CompositeLoss | None:
-    """A loss as :meth:`Recipe.to_json` tells it."""
-    if told is None:
-        return None
-    settings = {key: value for key, value in told.items() if key != "name"}
-    loss: CompositeLoss = build({"kind": "losses", "name": told["name"], "config": settings})
-    return loss
+    return recipe if "training" in parts else replace(recipe, training=training)

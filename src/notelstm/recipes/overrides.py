@@ -11,20 +11,23 @@ transforms are lists of names, or of tables with a ``name``.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from notelstm.errors import ConfigError, NotelstmError
+from notelstm.errors import ConfigError, ConfigNotFoundError
 from notelstm.plugins import find, settings_of
+from notelstm.recipes.model_spec import ModelSpec
 from notelstm.recipes.recipe import Recipe
-from notelstm.recipes.values import checked, settings_taken
+from notelstm.recipes.values import checked, constructed, settings_taken, unknown_setting
 
-__all__ = ["from_toml", "named", "override", "parse_settings", "part"]
+__all__ = ["from_toml", "load_recipe", "parse_settings", "part", "with_settings"]
+
+DEFAULT: Final = "expressive"
+"""The recipe that is taken where none is named."""
 
 _KINDS: Final = {
     "encoder": "encoders",
@@ -51,7 +54,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError(
-                "a setting is key=value", got=repr(pair), hint="for example training.epochs=2"
+                f"{pair!r} is not a setting", hint="write key=value, such as training.epochs=2"
             )
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -71,55 +74,54 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _twice(pair: str) -> ConfigError:
     return ConfigError(
-        "a setting is given once",
-        got=f"{pair!r} after another of that name",
+        f"{pair!r} is given after another setting of that name",
         hint="leave one out; for a part and its settings, give part.name and part.setting",
     )
 
 
-def named(name: str, settings: Mapping[str, Any]) -> Recipe:
+def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     """An installed recipe by its name, with changes.
 
     Args:
         name: As ``notelstm plugins`` lists it.
-        settings: A tree of settings.
+        settings: A tree of settings; ``options`` are the arguments of the recipe's function.
 
     Raises:
         PluginError: If there is no such recipe.
         ConfigError: If a setting does not exist or cannot have that value.
     """
     make = find("recipes", name).load()
-    rest = dict(settings)
+    rest = dict(settings or {})
     options = _table("options", rest.pop("options", {}))
-    known = settings_taken(make)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise _unknown(f"options.{unknown[0]}", known)
-    chosen = {key: checked(f"options.{key}", known[key], value) for key, value in options.items()}
-    return override(make(**chosen), rest)
+    return with_settings(constructed("options", make, options), rest)
 
 
 def from_toml(path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> Recipe:
-    """A recipe from a TOML file: ``recipe = "reference"`` and what differs from it.
+    """A recipe from a TOML file: ``recipe = "reference"`` and the settings that differ from it.
+
+    A file that names no recipe changes :data:`DEFAULT`.
 
     Args:
         path: The file.
-        settings: A tree of settings that go before those of the file.
+        settings: A tree of settings that take precedence over the file's.
 
     Raises:
+        ConfigNotFoundError: If there is no such file.
         ConfigError: If the file cannot be read, or a setting does not exist.
         PluginError: If there is no such recipe.
     """
     try:
         tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigNotFoundError(f"no such recipe file: {path}", hint="check the path") from error
     except OSError as error:
         raise ConfigError(
-            "a recipe file can be read", got=error.strerror or str(error), where=str(path)
+            f"cannot read the recipe file: {error.strerror or error}", where=str(path)
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("a recipe file is TOML", got=str(error), where=str(path)) from error
-    name = tree.pop("recipe", "reference")
-    return named(name, _merged(tree, settings or {}))
+        raise ConfigError(f"the recipe file is not TOML: {error}", where=str(path)) from error
+    name = str(tree.pop("recipe", DEFAULT))
+    return load_recipe(name, _merged(tree, settings or {}))
 
 
 def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,12 +136,13 @@ def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def override(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """A recipe with some settings changed.
 
     Args:
-        recipe: Where to start.
-        settings: A tree of settings, as :func:`parse_settings` gives it.
+        recipe: The recipe, which stays as it is.
+        settings: A tree of settings, as :func:`parse_settings` gives it. A ``batch`` that is given
+            is kept: it sets ``min_steps_per_epoch`` to 0 unless that is given too.
 
     Raises:
         ConfigError: If a setting does not exist or cannot have that value.
@@ -149,7 +152,7 @@ def override(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     changes: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in known:
-            raise _unknown(key, known)
+            raise unknown_setting(key, known)
         if value == "none" and key in ("loss", "input_transform"):
             changes[key] = None
         elif key in ("training", "policy"):
@@ -162,22 +165,15 @@ def override(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             changes[key] = _part(key, getattr(recipe, key), value)
         else:
             changes[key] = checked(key, known[key], value)
+    if "batch" in changes:
+        changes.setdefault("min_steps_per_epoch", 0)
     return dataclasses.replace(recipe, **changes)
-
-
-def _unknown(key: str, known: Iterable[str]) -> ConfigError:
-    names = ", ".join(known)
-    return ConfigError(
-        "a setting exists",
-        got=repr(key),
-        hint=f"use one of: {names}" if names else f"leave it out: {key} has no settings",
-    )
 
 
 def _table(key: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"{key} has settings of its own", got=repr(value), hint=f"give {key}.<setting>"
+            f"{key} is {value!r}, not a table of settings", hint=f"give {key}.<setting>"
         )
     return value
 
@@ -187,7 +183,7 @@ def _reweighted(recipe: Recipe, value: object) -> Any:
     terms = dict(loss.terms)
     for name, weight in _table("loss", value).items():
         if name not in terms:
-            raise _unknown(f"loss.{name}", terms)
+            raise unknown_setting(f"loss.{name}", terms)
         terms[name] = (terms[name][0], float(checked(f"loss.{name}", float, weight)))
     return dataclasses.replace(loss, terms=terms)
 
@@ -199,40 +195,42 @@ def _part(key: str, old: Any, value: object) -> Any:
         named_part = find(_KINDS[key], str(changes.pop("name"))).load()
         return _changed(key, named_part, changes)
     if old is None:
-        raise ConfigError(f"there is a {key} to change", got="none", hint=f"give {key}.name")
+        raise ConfigError(f"the recipe has no {key} to change", hint=f"give {key}.name")
     return _changed(key, old, changes)
 
 
 def _changed(key: str, old: Any, changes: Mapping[str, Any]) -> Any:
-    """A part, or what builds it, with other settings, each of which it must take."""
-    unbuilt = inspect.isclass(old) or inspect.isfunction(old)
-    is_model = key == "model"
-    if inspect.isfunction(old) and not is_model:
+    """A part, or its class or function, with other settings, each of which it must take."""
+    if key == "model":
+        return _changed_model(ModelSpec.of(old), changes)
+    if inspect.isfunction(old):
         if changes:
-            raise _unknown(f"{key}.{next(iter(changes))}", ())
+            raise unknown_setting(f"{key}.{next(iter(changes))}", ())
         return old
-    target: Any = type(old)
-    if unbuilt or isinstance(old, functools.partial):
-        target = old if unbuilt else old.func
+    unbuilt = inspect.isclass(old)
+    settings = {} if unbuilt else settings_of(old)
+    new = {name: _built(name, value) for name, value in changes.items()}
+    target: Any = old if unbuilt else type(old)
+    return target(**_checked(key, target, new, settings))
+
+
+def _changed_model(old: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:
+    new = {name: _built(name, value) for name, value in changes.items()}
+    return ModelSpec(old.factory, _checked("model", old.factory, new, old.settings))
+
+
+def _checked(
+    key: str, target: Any, new: Mapping[str, Any], old: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The old settings with the new ones laid over them, which must exist and be of their type."""
     known = settings_taken(target)
-    if is_model:
+    if key == "model":
         # The encoder decides on these.
         known.pop("fields", None)
-    settings = {} if unbuilt else settings_of(old)
-    for name, new in changes.items():
+    for name in new:
         if name not in known:
-            raise _unknown(f"{key}.{name}", known)
-        settings[name] = checked(f"{key}.{name}", known[name], _built(name, new))
-    if is_model:
-        return functools.partial(target, **settings)
-    try:
-        return target(**settings)
-    except NotelstmError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{key} takes these settings: {inspect.signature(target)}", got=str(error)
-        ) from error
+            raise unknown_setting(f"{key}.{name}", known)
+    return {**old, **{name: checked(f"{key}.{name}", known[name], v) for name, v in new.items()}}
 
 
 def _built(setting: str, value: object) -> object:
@@ -245,7 +243,7 @@ def _built(setting: str, value: object) -> object:
 def _listed(kind: str, value: object) -> tuple[Any, ...]:
     """Parts of one kind, given as names or as tables with a name."""
     if not isinstance(value, list):
-        raise ConfigError(f"{kind} are a list", got=repr(value), hint='for example ["transpose"]')
+        raise ConfigError(f"{kind} is {value!r}, not a list", hint='write a list: ["transpose"]')
     return tuple(_listed_part(kind, item) for item in value)
 
 
@@ -262,8 +260,8 @@ def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
         ConfigError: If a setting does not exist or cannot have that value.
 
     Example:
-        >>> part("callbacks", "early-stop", ["patience=3"])
-        EarlyStop(patience=3, least=0.0, watch='validation')
+        >>> part("callbacks", "early-stopping", ["patience=3"])
+        EarlyStopping(patience=3, least=0.0, watch='validation')
     """
     return _changed(f"{kind}.{name}", find(kind, name).load(), parse_settings(settings))
 
@@ -271,6 +269,6 @@ def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
 def _listed_part(kind: str, item: object) -> Any:
     table = {"name": item} if isinstance(item, str) else dict(_table(kind, item))
     if "name" not in table:
-        raise ConfigError(f"each of the {kind} has a name", got=repr(item))
+        raise ConfigError(f"one of the {kind} has no name: {item!r}", hint="give its name")
     name = str(table.pop("name"))
     return _changed(f"{kind}.{name}", find(kind, name).load(), table)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
-import math
+import numbers
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
 import numpy as np
 import torch
 
-from notelstm.bundle import Bundle, DataCard
+from notelstm.bundle import Bundle, DataCard, save
 from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
 from notelstm.data.augmented import with_drums
 from notelstm.data.dataset import Scored
@@ -35,9 +34,13 @@ from notelstm.fields import Rows
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
-from notelstm.plugins import describe, settings_of
+from notelstm.plugins import build, describe, missing_parts
 from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler, Transform
-from notelstm.training import Callback, Playing, Trainer, TrainingConfig
+from notelstm.recipes.model_spec import ModelSpec
+from notelstm.recipes.pieces import as_pieces
+from notelstm.recipes.values import checked, constructed, settings_taken, unknown_setting
+from notelstm.training import Callback, Progress, Trainer, TrainingConfig
+from notelstm.training.progress import ProgressLog, progress_on_stderr
 
 __all__ = ["Recipe"]
 
@@ -50,6 +53,13 @@ _REASONS: Final = 3
 _log = logging.getLogger(__name__)
 
 
+_VALUES: Final = {"policy": ReadPolicy, "training": TrainingConfig}
+"""Settings of a recipe that are plain values, not parts."""
+
+_KINDS: Final = ("encoder", "model", "sampler", "loss", "input_transform")
+"""Settings of a recipe that are a part."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -58,8 +68,8 @@ class Recipe:
     Attributes:
         name: What it is called.
         encoder: Notes to rows.
-        model: Builds the model, called with ``fields=``: a model's class, or a
-            ``functools.partial`` of it with settings.
+        model: The model: its class, or a ``functools.partial`` of it with settings, called with
+            ``fields=``; stored as a :class:`~notelstm.recipes.ModelSpec`.
         loss: What to bring down; None for the likelihood of every field.
         policy: How MIDI files are read.
         window: T, rows that a batch shows of a piece at once.
@@ -67,6 +77,8 @@ class Recipe:
         crossing: Whether windows may run from one piece into the next.
         lanes: Whether the state is carried from batch to batch; needs scored ``"every"``.
         batch: B, windows or lanes in a batch.
+        min_steps_per_epoch: Steps that an epoch should have at least: of few pieces, the batch is
+            made smaller until it does, and a warning says so. 0 to keep `batch` as it is.
         shuffle: Whether each epoch has an order of its own.
         transforms: How training pieces are changed anew in each epoch, one after the other.
         training: Optimizer, epochs and the rest.
@@ -86,6 +98,7 @@ class Recipe:
     crossing: bool = False
     lanes: bool = False
     batch: int = 64
+    min_steps_per_epoch: int = 0
     shuffle: bool = True
     transforms: tuple[Transform, ...] = ()
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -96,12 +109,26 @@ class Recipe:
         """Check what no part checks by itself.
 
         Raises:
-            ConfigError: If lanes are asked for without scoring every row, or context is below 1.
+            ConfigError: If a setting is out of range, or lanes are asked for without scoring every
+                row.
         """
+        object.__setattr__(self, "model", ModelSpec.of(self.model))
+        object.__setattr__(self, "transforms", tuple(self.transforms))
+        for name in ("window", "batch", "context", "min_steps_per_epoch"):
+            value, least = getattr(self, name), 0 if name == "min_steps_per_epoch" else 1
+            if name == "context" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise ConfigError(f"{name} is {value!r}, not a whole number")
+            if value < least:
+                raise ConfigError(f"{name} is {value}, below {least}")
+        if self.scored not in ("last", "every"):
+            raise ConfigError(f"scored is {self.scored!r}, not 'last' or 'every'")
         if self.lanes and self.scored != "every":
-            raise ConfigError("lanes score every row", got=f"scored={self.scored!r}")
-        if self.context is not None and self.context < 1:
-            raise ConfigError("a context is at least 1 row, or none", got=f"{self.context}")
+            raise ConfigError(
+                f"lanes with scored={self.scored!r}",
+                hint="set scored to 'every', or lanes to false",
+            )
 
     def build_model(self) -> NoteModel:
         """An untrained model, initialised from the training seed.
@@ -116,11 +143,8 @@ class Recipe:
         except NotelstmError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                "a model can be built from its settings",
-                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                where=f"{_described(self.model)}",
-            ) from error
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ConfigError(f"the model cannot be built: {why}", where=f"{self.model}") from error
 
     def build_loss(self) -> CompositeLoss:
         """The loss.
@@ -133,50 +157,54 @@ class Recipe:
             unknown = [name for name in self.loss.terms if name not in names]
             if unknown:
                 raise FieldError(
-                    "a loss has terms of the encoder's fields",
-                    got=f"{', '.join(unknown)}; the fields are {', '.join(names)}",
-                    hint="give a loss of these fields, or none for the likelihood of each",
+                    f"the loss has terms of fields that the encoder lacks: {', '.join(unknown)}",
+                    hint=f"give terms of {', '.join(names)}, or no loss for the likelihood of each",
                 )
             return self.loss
         return CompositeLoss.for_fields(self.encoder.fields)
 
-    def encode(self, pieces: Sequence[Notes]) -> list[Rows]:
+    def encode(self, pieces: Iterable[Notes]) -> list[Rows]:
         """The rows of each piece, (N, F) each.
 
         Raises:
             EncodingError: If a piece is outside the encoder's domain: which one and why.
         """
-        return list(self._encoded(pieces))
+        return list(self._encoded(pieces, None))
 
     def _encoded(
-        self, pieces: Sequence[Notes], refused: list[EncodingError] | None = None
+        self,
+        pieces: Iterable[Notes],
+        total: int | None,
+        rejected: list[EncodingError] | None = None,
     ) -> Iterator[Rows]:
-        """The rows of each piece; none of those that go to `refused`, if it is given."""
+        """The rows of each piece; no rows for those added to `rejected`, if it is given."""
         names: Sequence[str] = getattr(pieces, "names", ())
+        log = ProgressLog()
         for i, piece in enumerate(watch_instruments(pieces, self.encoder)):
+            log.counted("encoded", i, total)
             try:
                 yield self.encoder.encode(piece)
             except EncodingError as error:
                 name = names[i] if i < len(names) else f"piece {i}"
                 where = f"{name}, {error.where}" if error.where else name
-                told = EncodingError(error.problem, got=error.got, where=where, hint=error.hint)
-                if refused is None:
-                    raise told from error
-                refused.append(told)
+                located = EncodingError(error.problem, where=where, hint=error.hint)
+                if rejected is None:
+                    raise located from error
+                rejected.append(located)
                 yield np.zeros((0, len(self.encoder.fields)), dtype=np.float32)
 
     def _rows(
         self, pieces: Sequence[Notes], folder: str | os.PathLike[str] | None
     ) -> Sequence[Rows]:
-        """The rows of each piece: of few notes in memory, of many on the disk.
+        """The rows of each piece: of few notes in memory, of many on disk.
 
         A piece outside the encoder's domain has no rows, and a warning names the first ones.
 
         Raises:
             EncodingError: If all pieces are outside the encoder's domain.
         """
-        refused: list[EncodingError] = []
-        encoded = self._encoded(pieces, refused)
+        rejected: list[EncodingError] = []
+        encoded = self._encoded(pieces, len(pieces), rejected)
         rows: Sequence[Rows]
         if sum(map(len, pieces)) <= _IN_MEMORY:
             rows = list(encoded)
@@ -184,12 +212,12 @@ class Recipe:
             if folder is not None:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             rows = PackedRows.on_disk(encoded, folder)
-        if len(refused) == len(pieces):
-            raise refused[0]
-        if refused:
-            reasons = "; ".join(map(str, refused[:_REASONS]))
-            left_out = counted(len(refused), "piece")
-            _log.warning("left out: %s that the encoder refuses: %s", left_out, reasons)
+        if len(rejected) == len(pieces):
+            raise rejected[0]
+        if rejected:
+            reasons = "; ".join(map(str, rejected[:_REASONS]))
+            left_out = counted(len(rejected), "piece")
+            _log.warning("left out: %s that the encoder rejects: %s", left_out, reasons)
         return rows
 
     def batches(
@@ -200,6 +228,9 @@ class Recipe:
         pieces: Sequence[Notes] | None = None,
     ) -> Batches:
         """Cut rows into batches as the recipe trains on them.
+
+        Where an epoch would have fewer steps than `min_steps_per_epoch`, the batches are smaller
+        than `batch`, and a warning says so.
 
         Args:
             rows: Of each piece, (N, F).
@@ -228,14 +259,10 @@ class Recipe:
                 len(rows),
                 self.window,
             )
-        kind = LaneBatches if self.lanes else WindowBatches
-        batches = kind(
-            dataset=dataset,
-            batch=self.batch,
-            shuffle=self.shuffle and not held_out,
-            seed=self.training.seed,
-        )
-        if held_out or not self.transforms:
+        if held_out:
+            return self._cut(dataset, self.batch, shuffle=False)
+        batches = self._cut(dataset, self._batch_size(dataset), shuffle=self.shuffle)
+        if not self.transforms:
             return batches
         return Augmented(
             batches=batches,
@@ -245,176 +272,285 @@ class Recipe:
             drums=drums,
         )
 
+    def _cut(
+        self, dataset: SequenceDataset, batch: int, *, shuffle: bool
+    ) -> LaneBatches | WindowBatches:
+        kind = LaneBatches if self.lanes else WindowBatches
+        return kind(dataset=dataset, batch=batch, shuffle=shuffle, seed=self.training.seed)
+
+    def _batch_size(self, dataset: SequenceDataset) -> int:
+        """`batch`, or the largest half, quarter ... of it that gives an epoch enough steps."""
+
+        def steps(size: int) -> int:
+            num_batches = self._cut(dataset, size, shuffle=False).steps
+            return -(-num_batches // self.training.accumulate_grad_batches)
+
+        size = self.batch
+        while size > 1 and steps(size) < self.min_steps_per_epoch:
+            size //= 2
+        if size < self.batch:
+            _log.warning(
+                "an epoch has only %d steps of batch %d: training with batch %d, %d steps an epoch",
+                steps(self.batch),
+                self.batch,
+                size,
+                steps(size),
+            )
+        return size
+
     def train(
         self,
-        pieces: Sequence[Notes],
+        pieces: Iterable[Notes] | Iterable[tuple[str, Notes]],
         *,
-        validation: Sequence[Notes] = (),
+        validation: Iterable[Notes] | Iterable[tuple[str, Notes]] = (),
         folder: str | os.PathLike[str] | None = None,
         resume: bool = False,
         callbacks: Sequence[Callback] = (),
         data: DataCard | None = None,
-        start: Bundle | None = None,
+        init_from: Bundle | None = None,
     ) -> Bundle:
         """Train a model on pieces.
 
+        Progress is shown as a bar in a terminal or notebook, otherwise logged at least every 10
+        seconds, on the error stream unless the program has set up logging; give a
+        :class:`~notelstm.training.Progress` among the callbacks to change that.
+
         Args:
-            pieces: Training pieces.
-            validation: Held-out pieces whose loss is measured after each epoch.
-            folder: The run folder; None to keep no checkpoints.
-            resume: Go on with the run in `folder`.
-            callbacks: What happens beside training.
+            pieces: Training pieces, or pairs of a name and a piece: a list, a
+                :class:`~notelstm.data.Corpus`, ``Folder(...).pieces()`` or any other iterable.
+            validation: Held-out pieces, in the same forms, whose loss is measured after each epoch.
+            folder: The run folder; None to keep no checkpoints. After Ctrl-C it also has the model
+                as it was then, ``interrupted.notelstm``: that of the last epoch, or with
+                :class:`~notelstm.training.BestCheckpoint` that of the best epoch.
+            resume: Continue the run in `folder`.
+            callbacks: Callbacks of the trainer.
             data: Name and licence of the pieces; counts and fingerprint are filled in here.
-            start: A trained model to go on with, and the recipe is what
-                :func:`~notelstm.recipes.fine_tuning` made of it; None to begin anew.
+            init_from: A trained model whose weights are the initial ones; the recipe is then
+                the one of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`. None to train
+                from scratch.
 
         Returns:
             The trained model with all its parts, ready to be saved.
 
         Raises:
-            DataError: If no piece is long enough.
+            DataError: If there are no pieces, or none is long enough.
             EncodingError: If every piece is outside the encoder's domain; if some are, they are
                 left out with a warning.
-            ConfigError: If the recipe builds another model than `start` has.
+            ConfigError: If the recipe builds another model than `init_from` has, or a callback
+                cannot work in this run; before any piece is read.
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
         """
-        if not pieces:
-            raise DataError("there are pieces to train on", got="none")
-        rows = self._rows(pieces, folder)
-        used = [k for k, row in enumerate(rows) if len(row)]
-        model = self.build_model()
-        card = replace(
-            data or DataCard(),
-            fingerprint=_fingerprint(pieces),
-            pieces=len(used),
-            notes=sum(len(pieces[k]) for k in used),
+        trainer, bundle = self._prepared(callbacks, folder, init_from)
+        has_validation = not (isinstance(validation, Sized) and len(validation) == 0)
+        trainer.check(validation=has_validation)
+        self._warn_of_missing_parts()
+        with progress_on_stderr():
+            pieces = as_pieces(pieces)
+            if not len(pieces):
+                raise DataError(
+                    "there are no pieces to train on", hint="check the folder or the list"
+                )
+            rows = self._rows(pieces, folder)
+            used = [k for k, row in enumerate(rows) if len(row)]
+            card = replace(
+                data or DataCard(),
+                fingerprint=_fingerprint(pieces),
+                pieces=len(used),
+                notes=sum(len(pieces[k]) for k in used),
+            )
+            held_out = as_pieces(validation) if has_validation else ()
+            held_out_batches = (
+                self.batches(self._rows(held_out, folder), held_out=True) if len(held_out) else None
+            )
+            try:
+                batches = self.batches(rows, pieces=pieces)
+                trainer.fit(batches, held_out_batches, resume=resume, data=asdict(card))
+            except KeyboardInterrupt:
+                if not trainer.interrupted:  # a second one, that does not wait for anything
+                    raise
+        cast(torch.nn.Module, bundle.model).to("cpu").eval()
+        bundle = replace(
+            bundle,
+            data=card if init_from is None else card.after(init_from.data),
+            sigmas=fit_sigmas(bundle.player, rows),
+            unigram=fit_unigram(pieces[k] for k in used).to_json(),
         )
-        if start is not None:
-            _take_over(model, start)
-            card = card.after(start.data)
-        bundle = self._bundle(model, card)
-        self._check_saved(bundle)
-        for callback in callbacks:
-            if isinstance(callback, Playing):
-                callback.play_with(bundle)
-        # The trainer notes its own configuration, in which only `epochs` may change.
-        record = self.to_json()
+        if trainer.folder is not None:
+            _save_if(trainer.interrupted, bundle, trainer.folder / "interrupted.notelstm")
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        return bundle
+
+    def check(
+        self,
+        *,
+        callbacks: Sequence[Callback] = (),
+        folder: str | os.PathLike[str] | None = None,
+        validation: bool = False,
+        init_from: Bundle | None = None,
+    ) -> None:
+        """Check everything that :meth:`train` checks before it reads a piece.
+
+        Args:
+            callbacks: Callbacks of the trainer.
+            folder: The run folder.
+            validation: Whether there is a validation set.
+            init_from: A trained model whose weights are the initial ones.
+
+        Raises:
+            ConfigError: If the model cannot be built, the device does not exist, or a callback
+                cannot work in this run.
+            FieldError: If model, loss and encoder do not fit each other.
+        """
+        self._prepared(callbacks, folder, init_from)[0].check(validation=validation)
+
+    def _prepared(
+        self,
+        callbacks: Sequence[Callback],
+        folder: str | os.PathLike[str] | None,
+        init_from: Bundle | None,
+    ) -> tuple[Trainer, Bundle]:
+        """The trainer, and the bundle whose model it trains."""
+        if not any(isinstance(callback, Progress) for callback in callbacks):
+            callbacks = [*callbacks, Progress()]
+        model = self.build_model()
+        if init_from is not None:
+            _initialize(model, init_from)
         trainer = Trainer(
             model,
             self.build_loss(),
             config=self.training,
             callbacks=callbacks,
             folder=folder,
-            settings={k: v for k, v in record.items() if k != "training"} | {"data": asdict(card)},
+            settings=self.to_dict(),
         )
-        held_out = (
-            self.batches(self._rows(validation, folder), held_out=True) if validation else None
-        )
-        trainer.fit(self.batches(rows, pieces=pieces), held_out, resume=resume)
-        cast(torch.nn.Module, model).to("cpu").eval()
-        return replace(
-            bundle,
-            sigmas=fit_sigmas(bundle.player, rows),
-            unigram=fit_unigram(pieces[k] for k in used).to_json(),
-        )
-
-    def _bundle(self, model: NoteModel, card: DataCard) -> Bundle:
-        return Bundle(
+        bundle = Bundle(
             model=model,
             encoder=self.encoder,
             sampler=self.sampler,
             context=self.context,
             input_transform=self.input_transform,
             policy=self.policy,
-            data=card,
-            settings=self.to_json(),
+            settings=self.to_dict(),
         )
+        for callback in trainer.callbacks:
+            callback.on_bundle_ready(bundle)
+        return trainer, bundle
 
-    def _check_saved(self, bundle: Bundle) -> None:
-        """Say before the first step, not after the last, what a bundle cannot carry."""
-        for name in ("model", "encoder", "sampler", "input_transform"):
-            part = getattr(bundle, name)
-            try:
-                if part is not None:
-                    describe(part)
-            except PluginError as error:
+    def _warn_of_missing_parts(self) -> None:
+        """Name the parts that a bundle cannot carry, before the first step."""
+        for name, saved in self.to_dict().items():
+            for missing in missing_parts(saved):
+                loaded = name in ("model", "encoder", "sampler", "input_transform")
                 _log.warning(
-                    "the %s cannot be rebuilt from a bundle (%s); pass it when you load: "
-                    "load(path, %s=...)",
+                    "the %s cannot be rebuilt from a bundle: %s has no entry point; pass it to %s",
                     name,
-                    error.got,
-                    name,
+                    missing,
+                    f"load(path, {name}=...)" if loaded else f"bundle.recipe({name}=...)",
                 )
 
-    def to_json(self) -> dict[str, Any]:
-        """Every setting as JSON, for the record and for resuming."""
-        return {
-            "name": self.name,
-            "encoder": _described(self.encoder),
-            "model": _described(self.model),
-            "loss": _described(self.loss),
-            "sampler": _described(self.sampler),
-            "input_transform": _described(self.input_transform),
-            "policy": asdict(self.policy),
-            "training": asdict(self.training),
-            "window": self.window,
-            "scored": self.scored,
-            "crossing": self.crossing,
-            "lanes": self.lanes,
-            "batch": self.batch,
-            "shuffle": self.shuffle,
-            "transforms": _described(self.transforms),
-            "context": self.context,
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON values, for bundles and run folders; :meth:`from_dict` inverts it.
+
+        A part without an entry point is recorded by its qualified name and its settings only.
+        """
+        record: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, ModelSpec):
+                value = value.partial
+            if item.name in _VALUES:
+                record[item.name] = {key: _plain(v) for key, v in asdict(value).items()}
+            elif item.name == "transforms":
+                record[item.name] = [describe(part, lenient=True) for part in value]
+            elif item.name in _KINDS and value is not None:
+                record[item.name] = describe(value, lenient=True)
+            else:
+                record[item.name] = value
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], **parts: Any) -> Recipe:
+        """The recipe that :meth:`to_dict` recorded.
+
+        Args:
+            record: Its record.
+            **parts: Settings of the recipe in place of the recorded ones; needed for parts that
+                have no entry point.
+
+        Raises:
+            ConfigError: If a setting does not exist, is missing, or cannot have its value.
+            PluginError: If a part cannot be rebuilt and is not in `parts`.
+
+        Example:
+            >>> from notelstm.recipes import expressive
+            >>> recipe = expressive(hidden=32)
+            >>> Recipe.from_dict(recipe.to_dict()) == recipe
+            True
+        """
+        known = settings_taken(cls)
+        for name in (*record, *parts):
+            if name not in known:
+                raise unknown_setting(name, known)
+        settings = {
+            name: _from_record(name, value, known[name])
+            for name, value in record.items()
+            if name not in parts
         }
+        recipe: Recipe = constructed("recipe", cls, {**settings, **parts})
+        return recipe
 
 
-def _take_over(model: NoteModel, start: Bundle) -> None:
-    """Give an untrained model what another has learnt."""
+def _plain(value: Any) -> Any:
+    """A plain setting as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_record(name: str, value: Any, hint: Any) -> Any:
+    """One setting of a recipe from its record."""
     try:
-        learnt = cast(torch.nn.Module, start.model).state_dict()
-        cast(torch.nn.Module, model).load_state_dict(learnt)
+        if name in _VALUES:
+            return constructed(name, _VALUES[name], value)
+        if name == "transforms":
+            return tuple(build(part) for part in value)
+        if name == "model":
+            return ModelSpec.of(build(value, unbuilt=True))
+        if name in _KINDS:
+            optional = name in ("loss", "input_transform")
+            return None if value is None and optional else build(value)
+    except PluginError as error:
+        error.hint = f"{error.hint}; or pass {name}=..." if error.hint else f"pass {name}=..."
+        raise
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"the record of the {name} is damaged: {error!r}") from error
+    return checked(name, hint, value)
+
+
+def _initialize(model: NoteModel, bundle: Bundle) -> None:
+    """Copy the weights of a trained model into an untrained one."""
+    try:
+        weights = cast(torch.nn.Module, bundle.model).state_dict()
+        cast(torch.nn.Module, model).load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
-            "the recipe builds the model that is gone on with",
-            got=str(error).splitlines()[-1].strip(),
-            hint="use notelstm.recipes.fine_tuning(bundle)",
+            "the recipe builds another model than the bundle has: "
+            + str(error).splitlines()[-1].strip(),
+            hint="use the recipe of bundle.recipe()",
         ) from error
 
 
-def _described(part: object) -> Any:
-    """A part as its name and settings, the same in each process; without an entry point, its class.
-
-    A run is resumed with the settings it was started with, so no memory address may get in.
-    """
-    if isinstance(part, Mapping):
-        return {str(key): _described(value) for key, value in part.items()}
-    if isinstance(part, list | tuple):
-        return [_described(item) for item in part]
-    if isinstance(part, float) and not math.isfinite(part):
-        return repr(part)
-    if part is None or isinstance(part, bool | int | float | str):
-        return part
-    try:
-        saved = describe(part)
-    except PluginError:
-        return _told(part)
-    return {"name": saved["name"], **saved["config"]}
-
-
-def _told(part: object) -> dict[str, Any]:
-    """What can be said of a part without an entry point."""
-    target = part.func if isinstance(part, functools.partial) else part
-    named = target if hasattr(target, "__qualname__") else type(target)
-    try:
-        settings = settings_of(part)
-    except PluginError:
-        settings = {}
-    return {"name": f"{named.__module__}.{named.__qualname__}", **_described(settings)}
+def _save_if(interrupted: bool, bundle: Bundle, path: Path) -> None:
+    """Write the model of an interrupted run; remove that of an earlier interruption otherwise."""
+    if interrupted:
+        save(bundle, path)
+        _log.warning("the model of the last epoch is in %s", path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fingerprint(pieces: Sequence[Notes]) -> str:
-    """SHA-256 over what the pieces say."""
+    """SHA-256 over the notes of the pieces."""
     digest = hashlib.sha256()
     for piece in pieces:
         for column in (piece.start, piece.end, piece.pitch, piece.velocity):

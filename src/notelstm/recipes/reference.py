@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Final
 
 from notelstm.encoders import StepDurationEncoder
@@ -10,6 +9,7 @@ from notelstm.losses import AllPairs, CompositeLoss, Likelihood, PositivePressur
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models import ThreeHeadLSTM
 from notelstm.protocols import LossTerm
+from notelstm.recipes.model_spec import ModelSpec
 from notelstm.recipes.recipe import Recipe
 from notelstm.sampling import MinDuration, RawPitch, Weighted
 from notelstm.training import TrainingConfig
@@ -34,6 +34,7 @@ FAULTS: Final[dict[str, bool]] = {
 def reference(
     *,
     as_printed: bool = False,
+    epochs: int = 200,
     sigmoid: bool = FAULTS["sigmoid"],
     last_only: bool = FAULTS["last_only"],
     point_estimates: bool = FAULTS["point_estimates"],
@@ -48,7 +49,8 @@ def reference(
     """The original design: pitch, step and duration, windows of 25, an LSTM with three heads.
 
     Args:
-        as_printed: All faults on, as the article has them; the other arguments do not count.
+        as_printed: All faults on, as the article has them, whatever the other switches are.
+        epochs: Passes over the training set.
         sigmoid: Pitch logits are confined to (0, 1), and the draw uses these as weights.
         last_only: One target in each window of 25.
         point_estimates: Step and duration are single values; if False, censored normals, trained by
@@ -73,7 +75,7 @@ def reference(
         True
     """
     if as_printed:
-        return reference(**dict.fromkeys(FAULTS, True))
+        return reference(epochs=epochs, **dict.fromkeys(FAULTS, True))
     times: LossTerm = AllPairs() if broadcast else PositivePressure()
     if point_estimates:
         loss = CompositeLoss(
@@ -84,7 +86,7 @@ def reference(
     return Recipe(
         name="reference",
         encoder=StepDurationEncoder(),
-        model=functools.partial(ThreeHeadLSTM, sigmoid=sigmoid, point_estimates=point_estimates),
+        model=ModelSpec(ThreeHeadLSTM, {"sigmoid": sigmoid, "point_estimates": point_estimates}),
         loss=loss,
         policy=ReadPolicy(
             tracks="instrument-0" if first_instrument else "first",
@@ -97,7 +99,7 @@ def reference(
         crossing=crossing,
         batch=64,
         shuffle=not in_order,
-        training=TrainingConfig(epochs=200, optimizer="sgd", learning_rate=0.005),
+        training=TrainingConfig(epochs=epochs, optimizer="sgd", learning_rate=0.005),
         sampler=Weighted(processors=() if zero_duration else (MinDuration(),)),
         context=25,
         input_transform=RawPitch() if raw_feedback else None,

@@ -1,15 +1,15 @@
-"""Whether a value read from a file or the command line is one that a setting can have."""
+"""Type checks of settings that come from a file or the command line."""
 
 from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from notelstm.errors import ConfigError
+from notelstm.errors import ConfigError, NotelstmError, did_you_mean
 
-__all__ = ["checked", "settings_taken"]
+__all__ = ["checked", "constructed", "settings_taken", "unknown_setting"]
 
 _NAMES: Final[dict[object, str]] = {
     bool: "true or false",
@@ -23,7 +23,7 @@ _NAMES: Final[dict[object, str]] = {
 
 
 def settings_taken(target: Any) -> dict[str, Any]:
-    """The settings that a part, or what makes it, takes, and the type of each.
+    """The settings of a part or of the function that makes it, and the type of each.
 
     Args:
         target: A class, a function or a dataclass.
@@ -42,24 +42,67 @@ def checked(key: str, hint: Any, value: object) -> Any:
     """The value, if a setting of that type can have it; the text ``none`` where it may be None.
 
     Args:
-        key: What the setting is called.
+        key: The setting's name.
         hint: Its type.
-        value: What TOML gave.
+        value: The value as read from TOML or JSON.
 
     Raises:
         ConfigError: If the value is of another type.
 
     Example:
-        >>> checked("training.clip", float | None, 1)
+        >>> checked("training.max_grad_norm", float | None, 1)
         1
-        >>> checked("training.clip", float | None, "none") is None
+        >>> checked("training.max_grad_norm", float | None, "none") is None
         True
     """
     if value == "none" and not _accepts(hint, value) and _accepts(hint, None):
         return None
     if not _accepts(hint, value):
-        raise ConfigError(f"{key} is {_said(hint)}", got=repr(value))
+        raise ConfigError(f"{key} is {value!r}, not {_in_words(hint)}")
     return value
+
+
+def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
+    """The error for a setting that does not exist, with the closest one that does.
+
+    Args:
+        key: The setting, with the names that lead to it: ``training.epoch``.
+        known: The last names that exist there.
+    """
+    names = list(known)
+    before, dot, last = key.rpartition(".")
+    similar = did_you_mean(last, names)
+    if similar:
+        similar = similar.replace("'", f"'{before}{dot}", 1)
+        return ConfigError(f"unknown setting {key!r}{similar}")
+    hint = f"use one of: {', '.join(names)}" if names else f"leave it out: {before} has no settings"
+    return ConfigError(f"unknown setting {key!r}", hint=hint)
+
+
+def constructed(key: str, target: Any, settings: Mapping[str, Any]) -> Any:
+    """A part from settings, each of which it must take and be able to have.
+
+    Args:
+        key: The part's name in messages.
+        target: A class or function.
+        settings: By name.
+
+    Raises:
+        ConfigError: If a setting does not exist or cannot have that value.
+    """
+    known = settings_taken(target)
+    for name, value in settings.items():
+        if name not in known:
+            raise unknown_setting(f"{key}.{name}", known)
+        checked(f"{key}.{name}", known[name], value)
+    try:
+        return target(**settings)
+    except NotelstmError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{key} does not take these settings: {error}", hint=f"use {inspect.signature(target)}"
+        ) from error
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -85,7 +128,7 @@ def _accepts(hint: Any, value: object) -> bool:
     return not isinstance(value, Mapping) or kind in (object, Any)
 
 
-def _said(hint: Any) -> str:
+def _in_words(hint: Any) -> str:
     """A type in words: ``a number or none``."""
     words: list[str] = []
     for one in _alternatives(hint):

@@ -1,167 +1,141 @@
-"""Callbacks: what happens beside the training loop.
+"""Callbacks: the base class with its hooks, the log, early stopping and the best checkpoint.
 
-A callback is told of each event and may ask the run to stop. One that remembers anything has
-``state_dict`` and ``load_state_dict`` too, and a resumed run gives it back what it knew. Of several
-processes, only the first one has callbacks.
+In a distributed run, only the main process has callbacks; the others follow its requests.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, final, runtime_checkable
+from typing import TYPE_CHECKING, Any, final
+
+from typing_extensions import override
 
 from notelstm.errors import ConfigError, OutputError
 from notelstm.files import written_whole
 
-__all__ = [
-    "BestKept",
-    "Callback",
-    "EarlyStop",
-    "Event",
-    "EventName",
-    "JsonLog",
-    "Run",
-    "Stateful",
-]
+if TYPE_CHECKING:
+    from notelstm.bundle import Bundle
+    from notelstm.training.trainer import Trainer
 
-EventName: TypeAlias = Literal["start", "step", "epoch", "diverged", "back", "end"]
-"""``start`` before the first step, ``step`` and ``epoch`` after each of these, ``end`` at last.
-``diverged`` when a loss is no longer finite; ``back`` when the run went back to a good state."""
+__all__ = ["BestCheckpoint", "Callback", "EarlyStopping", "JSONLogger", "has_state"]
 
 
-class Event(NamedTuple):
-    """Something that happened in a run.
+class Callback:
+    """Base class of callbacks; each hook does nothing unless it is overridden.
 
-    Attributes:
-        name: What.
-        epoch: Epochs finished so far.
-        step: Steps taken so far, in all epochs.
-        values: At ``epoch``: ``loss`` and ``loss/<field>``, ``validation`` and
-            ``validation/<field>`` where there is a validation set, each the mean over targets;
-            ``seconds`` and ``targets_per_second``; ``seconds/data``, ``seconds/forward``,
-            ``seconds/backward`` and ``seconds/optimizer``.
+    A hook may read the trainer (``trainer.state``, ``trainer.optimizer``, ``trainer.module`` ...)
+    and direct it with :meth:`Trainer.stop <notelstm.training.Trainer.stop>`,
+    :meth:`~notelstm.training.Trainer.save_best`, :meth:`~notelstm.training.Trainer.rollback` and
+    the like.
+
+    Example:
+        >>> class StopAtLoss(Callback):
+        ...     def on_epoch_end(self, trainer, metrics):
+        ...         if metrics["loss"] < 1.0:
+        ...             trainer.stop("the loss is below 1")
     """
 
-    name: EventName
-    epoch: int
-    step: int
-    values: Mapping[str, float]
+    def check(self, trainer: Trainer) -> None:
+        """Raise :class:`~notelstm.errors.ConfigError` if the callback cannot work in this run.
 
+        Called before any data are read; ``trainer.metric_names`` and ``trainer.folder`` are known.
+        A callback that ends runs by the clock sets ``trainer.time_fraction`` here.
+        """
 
-class Run(Protocol):
-    """What a callback may do to the run that called it."""
+    def on_bundle_ready(self, bundle: Bundle) -> None:
+        """Called by :meth:`Recipe.train <notelstm.recipes.Recipe.train>` before the run starts.
 
-    @property
-    def epochs(self) -> int | None:
-        """Epochs asked for; None if only the time says when it ends."""
-        ...
+        Args:
+            bundle: The model that is trained, with its parts.
+        """
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in an epoch."""
-        ...
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Called before the first step, after a checkpoint was loaded."""
 
-    @property
-    def measured(self) -> Sequence[str]:
-        """The names of the losses that every epoch has."""
-        ...
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Called after each optimizer step."""
 
-    @property
-    def precision(self) -> str:
-        """In what matrix products are computed."""
-        ...
+    def on_validation_step_end(self, trainer: Trainer) -> None:
+        """Called after each batch of the validation set."""
 
-    @property
-    def stopped(self) -> str:
-        """Why the run ends before its epochs are done, "" if it does not."""
-        ...
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Called after each epoch and its validation.
 
-    @property
-    def folder(self) -> Path | None:
-        """The run's folder, if it has one."""
-        ...
+        Args:
+            trainer: The trainer; ``trainer.state.epoch`` counts the epochs that are finished.
+            metrics: ``loss`` and ``loss/<field>``, ``validation`` and ``validation/<field>`` where
+                there is a validation set, each the mean over targets; ``seconds``,
+                ``targets_per_second``, and ``seconds/data``, ``seconds/forward``,
+                ``seconds/backward``, ``seconds/optimizer``.
+        """
 
-    def stop(self, reason: str, *, now: bool = False) -> None:
-        """End the run in good order: after the current epoch, or the epoch too after this step."""
-        ...
+    def on_divergence(self, trainer: Trainer) -> None:
+        """Called when a loss or a weight is no longer finite; without a rollback the run ends."""
 
-    def spend(self, share: float) -> None:
-        """Say what share of the run's time is spent, 0 to 1; the learning rate follows it."""
-        ...
+    def on_rollback(self, trainer: Trainer) -> None:
+        """Called after the run went back to its last snapshot."""
 
-    def hold(self) -> None:
-        """Hold on to the state after each good epoch, for :meth:`go_back`."""
-        ...
-
-    def go_back(self, rate: float) -> None:
-        """Go back to the last good state, with every learning rate to come times `rate`."""
-        ...
-
-    def keep(self) -> None:
-        """Keep the model as it is now as the best so far."""
-        ...
-
-    def restore_best(self) -> None:
-        """Put the best model back in place, if one was kept."""
-        ...
-
-
-class Callback(Protocol):
-    """Is told of every event of a run."""
-
-    def handle(self, event: Event, run: Run) -> None:
-        """React to an event."""
-        ...
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """A callback that remembers; its memory is saved with every checkpoint."""
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Called at the end of the run, also when it is interrupted or fails."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it knows, as tensors and plain numbers, strings, lists and dicts."""
-        ...
+        """The state that a resumed run gives back: tensors, numbers, strings, lists and dicts."""
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        ...
+        """Restore what :meth:`state_dict` returned."""
+
+
+def has_state(callback: Callback) -> bool:
+    """Whether a callback overrides :meth:`Callback.state_dict`."""
+    return type(callback).state_dict is not Callback.state_dict
 
 
 @final
-class JsonLog:
-    """One line of JSON for each epoch, in ``log.jsonl`` of the run folder.
+class JSONLogger(Callback):
+    """Writes one line of JSON for each epoch to ``log.jsonl`` in the run folder.
 
-    A run that is resumed, or goes back, takes back the lines of epochs that it will do again.
+    A run that is resumed or rolled back drops the lines of epochs that it repeats.
     """
 
     def __init__(self) -> None:
         self.config: Mapping[str, Any] = {}
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Cut the log to where the run stands, or add a line."""
-        if run.folder is None:
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Cut the log to the epochs that are finished."""
+        if trainer.folder is None:
             return
-        path = run.folder / "log.jsonl"
-        if event.name in ("start", "back"):
-            kept = "".join(line + "\n" for line in _lines_until(path, event.epoch))
-            with written_whole(path) as beside:
-                beside.write_text(kept, encoding="utf-8")
-        elif event.name == "epoch":
-            line = {"epoch": event.epoch, "step": event.step, **event.values}
-            try:
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line, allow_nan=False) + "\n")
-            except OSError as error:
-                raise OutputError(
-                    "the log can be written",
-                    got=error.strerror or str(error),
-                    where=str(path),
-                    hint="free some space, then resume the run",
-                ) from error
+        path = trainer.folder / "log.jsonl"
+        kept = "".join(line + "\n" for line in _lines_until(path, trainer.state.epoch))
+        with written_whole(path) as beside:
+            beside.write_text(kept, encoding="utf-8")
+
+    @override
+    def on_rollback(self, trainer: Trainer) -> None:
+        """Cut the log to the epochs that are finished."""
+        self.on_train_start(trainer)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Add a line."""
+        if trainer.folder is None:
+            return
+        path = trainer.folder / "log.jsonl"
+        line = {"epoch": trainer.state.epoch, "step": trainer.state.steps, **metrics}
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the log: {error.strerror or error}",
+                where=str(path),
+                hint="free some space, then resume the run",
+            ) from error
 
 
 def _lines_until(path: Path, epoch: int) -> list[str]:
@@ -181,92 +155,107 @@ def _lines_until(path: Path, epoch: int) -> list[str]:
 
 @final
 @dataclass(kw_only=True)
-class EarlyStop:
-    """Stops a run whose validation loss no longer falls.
+class EarlyStopping(Callback):
+    """Stops a run when a metric has stopped falling.
 
     Attributes:
-        patience: Epochs without a new best before it stops.
-        least: How much lower than the best a loss must be to count as new best.
-        watch: The value to look at.
+        patience: Epochs without a new best before the run stops.
+        min_delta: How far below the best a value must be to count as a new best.
+        monitor: The metric.
     """
 
     patience: int = 5
-    least: float = 0.0
-    watch: str = "validation"
+    min_delta: float = 0.0
+    monitor: str = "validation"
 
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.patience < 1:
-            raise ConfigError("patience is at least 1 epoch", got=f"{self.patience}")
+            raise ConfigError(f"patience is {self.patience} epochs, below 1")
         self._best = math.inf
         self._waited = 0
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Compare each epoch's value with the best."""
-        if event.name == "start":
-            _check_watched(self.watch, run)
-            self._stop_if_due(run)
-        if event.name != "epoch":
-            return
-        if event.values[self.watch] < self._best - self.least:
-            self._best, self._waited = event.values[self.watch], 0
+    @override
+    def check(self, trainer: Trainer) -> None:
+        """Check that the metric exists."""
+        _check_monitor(self.monitor, trainer)
+
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Stop again if the run that is resumed was stopped."""
+        self._stop_if_due(trainer)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Compare the metric with the best value."""
+        if metrics[self.monitor] < self._best - self.min_delta:
+            self._best, self._waited = metrics[self.monitor], 0
             return
         self._waited += 1
-        self._stop_if_due(run)
+        self._stop_if_due(trainer)
 
-    def _stop_if_due(self, run: Run) -> None:
-        # At the start too: a run that was stopped stays stopped when it is resumed.
+    def _stop_if_due(self, trainer: Trainer) -> None:
         if self._waited >= self.patience:
             epochs = "epoch" if self._waited == 1 else "epochs"
-            run.stop(f"{self.watch} has not fallen for {self._waited} {epochs}")
+            trainer.stop(f"{self.monitor} has not fallen for {self._waited} {epochs}")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """The best value, and the epochs since."""
         return {"best": self._best, "waited": self._waited}
 
+    @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """Restore the best value, and the epochs since."""
         self._best, self._waited = state["best"], state["waited"]
 
 
 @final
 @dataclass(kw_only=True)
-class BestKept:
-    """Keeps the model of the best epoch, and puts it back at the end.
+class BestCheckpoint(Callback):
+    """Keeps the weights of the best epoch, and loads them at the end.
 
     Attributes:
-        watch: The value to look at; lower is better.
+        monitor: The metric; lower is better.
     """
 
-    watch: str = "validation"
+    monitor: str = "validation"
 
     def __post_init__(self) -> None:
-        """Nothing is known yet."""
+        """Start without a best value."""
         self._best = math.inf
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Keep a new best; at the end put the best back."""
-        if event.name == "start":
-            _check_watched(self.watch, run)
-        elif event.name == "epoch" and event.values[self.watch] < self._best:
-            self._best = event.values[self.watch]
-            run.keep()
-        elif event.name == "end":
-            run.restore_best()
+    @override
+    def check(self, trainer: Trainer) -> None:
+        """Check that the metric exists."""
+        _check_monitor(self.monitor, trainer)
 
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Keep the weights if the metric is the lowest so far."""
+        if metrics[self.monitor] < self._best:
+            self._best = metrics[self.monitor]
+            trainer.save_best()
+
+    @override
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Load the best weights."""
+        trainer.load_best()
+
+    @override
     def state_dict(self) -> dict[str, Any]:
         """The best value."""
         return {"best": self._best}
 
+    @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """Restore the best value."""
         self._best = state["best"]
 
 
-def _check_watched(name: str, run: Run) -> None:
-    if name not in run.measured:
+def _check_monitor(name: str, trainer: Trainer) -> None:
+    if name not in trainer.metric_names:
         raise ConfigError(
-            "the watched value is there",
-            got=f"{name!r}",
-            hint="give a validation set, or watch one of " + ", ".join(run.measured),
+            f"there is no metric {name!r} to monitor",
+            hint="give a validation set, or monitor one of " + ", ".join(trainer.metric_names),
         )

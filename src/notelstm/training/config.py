@@ -1,4 +1,4 @@
-"""How a model is trained, and on which device."""
+"""The configuration of the trainer, and the choice of the device."""
 
 from __future__ import annotations
 
@@ -15,34 +15,33 @@ from notelstm.errors import ConfigError
 
 __all__ = ["TrainingConfig", "pick_device"]
 
-_LEAST: Final = 0.01
-"""The share of its highest to which a cosine lets the learning rate fall."""
+_MIN_LR_FACTOR: Final = 0.01
+"""The fraction of its highest to which a cosine lowers the learning rate."""
 
-_WARM: Final = 0.1
-"""The share of a run in which it may rise."""
+_MAX_WARMUP: Final = 0.1
+"""The longest warm-up of a run by the clock, as a fraction of it."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a model is trained.
+    """The configuration of a :class:`~notelstm.training.Trainer`.
 
     Attributes:
-        epochs: How often every target is seen; None for as often as a time budget allows.
+        epochs: Passes over the training set; None for as many as a time budget allows.
         optimizer: ``"sgd"``, the original's, or ``"adamw"``.
         learning_rate: Above 0; the highest, where there is a schedule.
         schedule: ``"constant"``, or ``"cosine"``: the learning rate falls along half a cosine to a
             hundredth of its highest at the run's end.
-        warmup: Steps in which the learning rate rises from 0; at most a tenth of the run.
-        accumulate: Batches to a step. Their gradients are added up so that every target counts
-            alike: with a loss that is a mean over targets, k batches are one that is k times as
-            large.
+        warmup_steps: Steps in which the learning rate rises from 0; at most a tenth of the run.
+        accumulate_grad_batches: Batches to a step. Their gradients are weighted by the number of
+            targets: k batches equal one that is k times as large.
         weight_decay: At least 0.
-        clip: Largest norm of the gradient, None for any.
+        max_grad_norm: Norm to which the gradient is clipped, None for no clipping.
         checkpoint_every: Epochs between checkpoints; there is always one at the end.
-        seed: Of initialisation and dropout.
-        precision: ``"float32"``, ``"bfloat16"`` for matrix products in half precision, faster on
-            machines that have them in hardware, or ``"auto"`` for the faster one, found out before
+        seed: Seed of initialisation and dropout.
+        precision: ``"float32"``; ``"bfloat16"`` for matrix products in half precision, faster on
+            hardware that supports it; or ``"auto"`` for the faster of the two, measured before
             the first step. Weights and losses stay in float32.
         device: ``"auto"`` (CUDA, else MPS, else CPU) or a torch device.
 
@@ -54,10 +53,10 @@ class TrainingConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.005
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: int = 0
-    accumulate: int = 1
+    warmup_steps: int = 0
+    accumulate_grad_batches: int = 1
     weight_decay: float = 0.0
-    clip: float | None = None
+    max_grad_norm: float | None = None
     checkpoint_every: int = 10
     seed: int = 0
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -68,47 +67,49 @@ class TrainingConfig:
         for name, value, least in (
             ("epochs", 0 if self.epochs is None else self.epochs, 0),
             ("checkpoint_every", self.checkpoint_every, 1),
-            ("warmup", self.warmup, 0),
-            ("accumulate", self.accumulate, 1),
+            ("warmup_steps", self.warmup_steps, 0),
+            ("accumulate_grad_batches", self.accumulate_grad_batches, 1),
             ("weight_decay", self.weight_decay, 0),
             ("seed", self.seed, 0),
         ):
             if not value >= least:
-                raise ConfigError(f"{name} is at least {least}", got=f"{value}")
+                raise ConfigError(f"{name} is {value}, below {least}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError("learning_rate is above 0", got=f"{self.learning_rate}")
-        if self.clip is not None and not self.clip > 0:
-            raise ConfigError("clip is above 0, or None", got=f"{self.clip}")
+            raise ConfigError(f"learning_rate is {self.learning_rate}, not a number above 0")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ConfigError(f"max_grad_norm is {self.max_grad_norm}, not above 0 or None")
         for name, choice, choices in (
             ("optimizer", self.optimizer, ("sgd", "adamw")),
             ("schedule", self.schedule, ("constant", "cosine")),
             ("precision", self.precision, ("float32", "bfloat16", "auto")),
         ):
             if choice not in choices:
-                raise ConfigError(f"{name} is {' or '.join(map(repr, choices))}", got=repr(choice))
+                raise ConfigError(f"{name} is {choice!r}, not {' or '.join(map(repr, choices))}")
 
-    def rate(self, step: int, steps: int | None, spent: float = 0.0) -> float:
+    def rate(self, step: int, num_steps: int | None, time_fraction: float = 0.0) -> float:
         """The learning rate of one step of a run.
 
         Args:
-            step: Which, from 0 on.
-            steps: Steps in the whole run; None if only the time says how many.
-            spent: Share of the run's time that is spent, where there is a time budget. Whichever
-                is nearer to the end, steps or time, decides.
+            step: The number of the step, from 0.
+            num_steps: Steps in the whole run; None for a run by the clock.
+            time_fraction: Fraction of the time budget that is used, 0 without one. The schedule
+                follows whichever is nearer to the end, steps or time.
 
         Source:
             I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
             ICLR 2017 (the cosine).
         """
-        warmup = self.warmup if steps is None else min(self.warmup, steps // 10)
-        risen = 1.0 if step >= warmup else max((step + 1) / warmup, spent / _WARM)
+        warmup = self.warmup_steps
+        if num_steps is not None:
+            warmup = min(warmup, num_steps // 10)
+        risen = 1.0 if step >= warmup else max((step + 1) / warmup, time_fraction / _MAX_WARMUP)
         if risen < 1:
             return self.learning_rate * risen
         if self.schedule == "constant":
             return self.learning_rate
-        done = 0.0 if steps is None else (step - warmup) / max(1, steps - warmup)
-        fallen = (1 + math.cos(math.pi * min(1.0, max(done, spent)))) / 2
-        return self.learning_rate * (_LEAST + (1 - _LEAST) * fallen)
+        done = 0.0 if num_steps is None else (step - warmup) / max(1, num_steps - warmup)
+        fallen = (1 + math.cos(math.pi * min(1.0, max(done, time_fraction)))) / 2
+        return self.learning_rate * (_MIN_LR_FACTOR + (1 - _MIN_LR_FACTOR) * fallen)
 
     def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer for these parameters."""
@@ -120,7 +121,7 @@ class TrainingConfig:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; ``"auto"`` is the fastest there is.
+    """The device of that name; ``"auto"`` is the fastest one available.
 
     Of several processes on a machine, each takes a CUDA device of its own for ``"auto"`` and
     ``"cuda"``. They cannot share Apple's, and take the CPU instead.
@@ -139,8 +140,7 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
-            "the device is there",
-            got=f"{name!r}: {str(error).splitlines()[0]}",
+            f"there is no device {name!r}: {str(error).splitlines()[0]}",
             hint="use device='auto' or 'cpu', and no more processes than devices",
         ) from error
     return device

@@ -1,4 +1,4 @@
-"""Callbacks that keep a run within bounds: of time, and of what is still learning."""
+"""Callbacks that limit a run: a time budget, and rollbacks of runs that diverge."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
+
+from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.training.callbacks import Event, Run
+from notelstm.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from notelstm.training.trainer import Trainer
 
 __all__ = ["DivergenceGuard", "TimeBudget"]
 
@@ -19,16 +24,15 @@ _log = logging.getLogger(__name__)
 
 @final
 @dataclass(kw_only=True)
-class TimeBudget:
+class TimeBudget(Callback):
     """Ends a run after some minutes; a falling learning rate is at its lowest by then.
 
-    The epoch that is under way is cut short, measured on the validation set and kept like any
-    other. Where the epochs end first, nothing changes. A resumed run has what is left of the time.
-    Such a run follows the clock: it does not come out the same twice.
+    The current epoch is cut short, validated and kept like any other. Where the epochs end first,
+    nothing changes. A resumed run has the rest of the time. Such a run depends on the clock and is
+    not reproducible.
 
     Attributes:
-        minutes: Above 0; time is left for measuring the last epoch on the validation set if
-            another one was measured before.
+        minutes: Above 0. From the second epoch on, the time of a validation is set aside.
     """
 
     minutes: float
@@ -36,98 +40,124 @@ class TimeBudget:
     def __post_init__(self) -> None:
         """Check the settings."""
         if not (math.isfinite(self.minutes) and self.minutes > 0):
-            raise ConfigError("minutes is above 0", got=f"{self.minutes}")
+            raise ConfigError(f"minutes is {self.minutes}, not a number above 0")
         self._before = 0.0
         self._began = self._stepped = time.monotonic()
-        self._kept = 0.0
+        self._reserved = 0.0
 
     @property
     def _used(self) -> float:
-        """Seconds, those before the run was resumed among them."""
+        """Seconds, including those before the run was resumed."""
         return self._before + time.monotonic() - self._began
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Tell the run how much of its time is spent."""
-        if event.name == "start":
-            self._began = time.monotonic()
-        if event.name == "epoch":
-            self._kept = time.monotonic() - self._stepped
-        if event.name == "step":
-            self._stepped = time.monotonic()
-        if event.name in ("start", "step", "epoch"):
-            share = self._used / max(60 * self.minutes - self._kept, 1e-9)
-            run.spend(min(1.0, share))
-            if share >= 1:
-                run.stop(f"its {self.minutes:g} minutes are over", now=True)
+    @override
+    def check(self, trainer: Trainer) -> None:
+        """Declare that the run ends by the clock."""
+        trainer.time_fraction = 0.0
 
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+        self._update(trainer)
+
+    @override
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Update the fraction of the time that is used."""
+        self._stepped = time.monotonic()
+        self._update(trainer)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Measure how long the validation took."""
+        self._reserved = time.monotonic() - self._stepped
+        self._update(trainer)
+
+    def _update(self, trainer: Trainer) -> None:
+        fraction = self._used / max(60 * self.minutes - self._reserved, 1e-9)
+        trainer.time_fraction = min(1.0, fraction)
+        if fraction >= 1:
+            trainer.stop(f"its {self.minutes:g} minutes are over", now=True)
+
+    @override
     def state_dict(self) -> dict[str, Any]:
         """The seconds used."""
         return {"used": self._used}
 
+    @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """Restore the seconds used."""
         self._before, self._began = state["used"], time.monotonic()
 
 
 @final
 @dataclass(kw_only=True)
-class DivergenceGuard:
-    """Takes a run that diverges back to its last good epoch and lowers the learning rate.
+class DivergenceGuard(Callback):
+    """Rolls a run that diverges back to its last good epoch and lowers the learning rate.
 
     Attributes:
-        times: How often at most; then the run ends with an error.
-        factor: What the learning rate is multiplied by each time, above 0 and below 1.
-        rise: How far above the lowest loss so far an epoch's loss has diverged; None if only
-            a loss that is not finite has.
+        max_rollbacks: Rollbacks after which a divergence ends the run with an error.
+        lr_factor: Factor on the learning rate at each rollback, above 0 and below 1.
+        max_increase: An epoch's loss this far above the lowest so far counts as a divergence; None
+            if only a loss that is not finite does.
     """
 
-    times: int = 3
-    factor: float = 0.5
-    rise: float | None = None
+    max_rollbacks: int = 3
+    lr_factor: float = 0.5
+    max_increase: float | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.times < 1:
-            raise ConfigError("times is at least 1", got=f"{self.times}")
-        if not 0 < self.factor < 1:
-            raise ConfigError("factor is above 0 and below 1", got=f"{self.factor}")
-        if self.rise is not None and not self.rise > 0:
-            raise ConfigError("rise is above 0, or None", got=f"{self.rise}")
-        self._done = 0
+        if self.max_rollbacks < 1:
+            raise ConfigError(f"max_rollbacks is {self.max_rollbacks}, below 1")
+        if not 0 < self.lr_factor < 1:
+            raise ConfigError(f"lr_factor is {self.lr_factor}, not between 0 and 1")
+        if self.max_increase is not None and not self.max_increase > 0:
+            raise ConfigError(f"max_increase is {self.max_increase}, not above 0 or None")
+        self._rollbacks = 0
         self._lowest = math.inf
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Look at each epoch's loss, and go back where it has to be."""
-        if event.name == "start":
-            run.hold()
-        elif event.name == "diverged":
-            self._go_back("a loss is not finite", event, run)
-        elif event.name == "epoch":
-            loss = event.values["loss"]
-            if self.rise is not None and loss > self._lowest + self.rise:
-                self._go_back(f"the loss rose from {self._lowest:.4g} to {loss:.4g}", event, run)
-            self._lowest = min(self._lowest, loss)
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Have the trainer take snapshots."""
+        trainer.snapshot()
 
-    def _go_back(self, why: str, event: Event, run: Run) -> None:
-        if self._done == self.times:
-            _log.warning("%s at step %d, for time %d: too often", why, event.step, self.times + 1)
+    @override
+    def on_divergence(self, trainer: Trainer) -> None:
+        """Roll back."""
+        self._roll_back("a loss is not finite", trainer)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Roll back if the loss rose too far."""
+        loss = metrics["loss"]
+        if self.max_increase is not None and loss > self._lowest + self.max_increase:
+            self._roll_back(f"the loss rose from {self._lowest:.4g} to {loss:.4g}", trainer)
+        self._lowest = min(self._lowest, loss)
+
+    def _roll_back(self, why: str, trainer: Trainer) -> None:
+        step = trainer.state.steps
+        if self._rollbacks == self.max_rollbacks:
+            _log.warning("%s at step %d, after %d rollbacks: giving up", why, step, self._rollbacks)
             return
-        self._done += 1
+        self._rollbacks += 1
         _log.warning(
-            "%s at step %d: back to the last good epoch, with the learning rate times %g "
-            "(time %d of at most %d)",
+            "%s at step %d: rolled back to the last good epoch, learning rate times %g "
+            "(rollback %d of at most %d)",
             why,
-            event.step,
-            self.factor,
-            self._done,
-            self.times,
+            step,
+            self.lr_factor,
+            self._rollbacks,
+            self.max_rollbacks,
         )
-        run.go_back(self.factor)
+        trainer.rollback(self.lr_factor)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """How often it has gone back, and the lowest loss."""
-        return {"done": self._done, "lowest": self._lowest}
+        """The number of rollbacks, and the lowest loss."""
+        return {"rollbacks": self._rollbacks, "lowest": self._lowest}
 
+    @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self._done, self._lowest = state["done"], state["lowest"]
+        """Restore the number of rollbacks, and the lowest loss."""
+        self._rollbacks, self._lowest = state["rollbacks"], state["lowest"]

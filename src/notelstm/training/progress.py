@@ -1,91 +1,185 @@
-"""``Progress``: a bar where someone looks, a line now and then where nobody does."""
+"""``Progress``: a bar in terminals and notebooks, log messages elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import logging
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-from tqdm.auto import tqdm
+from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.training.callbacks import Event, Run
+from notelstm.training.callbacks import Callback
 
-__all__ = ["Progress"]
+if TYPE_CHECKING:
+    from notelstm.training.trainer import Trainer
+
+__all__ = ["INTERVAL", "Progress", "ProgressLog", "progress_on_stderr"]
+
+INTERVAL: Final = 10.0
+"""Seconds between two messages, unless a :class:`Progress` is given others."""
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def progress_on_stderr(*, force: bool = False) -> Iterator[None]:
+    """Show progress messages on the error stream where the program has not set up logging.
+
+    Args:
+        force: Show them whatever the program has set up.
+
+    Yields:
+        Nothing.
+    """
+    if _log.hasHandlers() and not force:
+        yield
+        return
+    handler = logging.StreamHandler()
+    before = _log.level, _log.propagate
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+    try:
+        yield
+    finally:
+        _log.setLevel(before[0])
+        _log.propagate = before[1]
+        _log.removeHandler(handler)
+
+
+@final
+class ProgressLog:
+    """Logs messages of progress, at least some seconds apart.
+
+    Args:
+        seconds: Between two messages.
+    """
+
+    def __init__(self, seconds: float = INTERVAL) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for a message; if so, the interval starts again."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+    def counted(self, what: str, done: int, total: int | None = None) -> None:
+        """Log ``<what> <done> of <total> pieces`` if it is time to."""
+        if self.due():
+            _log.info(
+                "%s %s pieces", what, f"{done:,}" if total is None else f"{done:,} of {total:,}"
+            )
 
 
 @final
 @dataclass(kw_only=True)
-class Progress:
-    """Shows how far a run is: epochs done, the last losses, steps per second.
+class Progress(Callback):
+    """Shows the progress of a run: epochs done, the last losses, steps per second.
 
     Attributes:
-        bar: Whether to draw a bar; None for a bar in terminals and notebooks, and lines elsewhere,
-            where a bar would fill a log.
-        seconds: At least so long between two lines.
+        bar: Whether to draw a bar. None draws one in terminals and notebooks, and logs messages
+            elsewhere.
+        seconds: At least so long between two messages.
     """
 
     bar: bool | None = None
-    seconds: float = 60.0
+    seconds: float = INTERVAL
 
     def __post_init__(self) -> None:
         """Check the settings."""
         if not self.seconds >= 0:
-            raise ConfigError("seconds is at least 0", got=f"{self.seconds}")
-        self._shown: tqdm[Any] | None = None
-        self._drawn = False
+            raise ConfigError(f"seconds is {self.seconds}, below 0")
+        self._bar: Any = None
+        self._interval = ProgressLog(self.seconds)
         self._since = (0.0, 0)
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Draw the bar, or write a line when it is time."""
-        if event.name == "start":
-            self._begin(event, run)
-        elif self._drawn and self._shown is not None:
-            self._draw(self._shown, event, run)
-        elif event.name == "step":
-            self._write_if_due(event, run)
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Draw the bar."""
+        self._interval = ProgressLog(self.seconds)
+        self._since = (time.monotonic(), trainer.state.steps)
+        drawn = sys.stderr.isatty() or _in_notebook() if self.bar is None else self.bar
+        if drawn:
+            epochs = trainer.config.epochs
+            total = None if epochs is None else epochs * trainer.steps_per_epoch
+            start = trainer.state.steps
+            self._bar = _bar_class()(total=total, initial=start, unit="step", mininterval=0.5)
 
-    def _begin(self, event: Event, run: Run) -> None:
-        self._drawn = _watched() if self.bar is None else self.bar
-        self._since = (time.monotonic(), event.step)
-        if self._drawn:
-            total = None if run.epochs is None else run.epochs * run.steps_per_epoch
-            self._shown = tqdm(total=total, initial=event.step, unit="step", mininterval=0.5)
+    @override
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Advance the bar, or log a message if it is time to."""
+        if self._bar is not None:
+            self._bar.update()
+        elif self._interval.due():
+            _log.info("%s", self._message(trainer))
 
-    def _draw(self, bar: tqdm[Any], event: Event, run: Run) -> None:
-        if event.name == "step":
-            bar.update()
-        elif event.name == "epoch":
-            shown = {k: f"{v:.4g}" for k, v in event.values.items() if "second" not in k}
-            bar.set_description(f"epoch {_of(event.epoch, run.epochs)}", refresh=False)
-            bar.set_postfix(shown, refresh=True)
-        elif event.name == "back":
-            bar.n = event.step
-            bar.refresh()
-        elif event.name == "end":
-            bar.close()
-            self._shown = None
+    @override
+    def on_validation_step_end(self, trainer: Trainer) -> None:
+        """Log a message if it is time to."""
+        if self._bar is None and self._interval.due():
+            _log.info("epoch %s: validating", _of(trainer.state.epoch, trainer.config.epochs))
 
-    def _write_if_due(self, event: Event, run: Run) -> None:
-        now = time.monotonic()
-        then, step = self._since
-        if now - then < self.seconds:
-            return
-        self._since = (now, event.step)
-        in_epoch = event.step - event.epoch * run.steps_per_epoch
-        speed = (event.step - step) / max(now - then, 1e-9)
-        tqdm.write(
-            f"epoch {_of(event.epoch + 1, run.epochs)}, "
-            f"step {_of(in_epoch, run.steps_per_epoch)}: {speed:.3g} steps/s",
-            file=sys.stderr,
-        )
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Show the losses beside the bar."""
+        if self._bar is not None:
+            shown = {name: f"{metrics[name]:.4g}" for name in trainer.metric_names}
+            epoch = _of(trainer.state.epoch, trainer.config.epochs)
+            self._bar.set_description(f"epoch {epoch}", refresh=False)
+            self._bar.set_postfix(shown, refresh=True)
+
+    @override
+    def on_rollback(self, trainer: Trainer) -> None:
+        """Move the bar back."""
+        self._since = (time.monotonic(), trainer.state.steps)
+        if self._bar is not None:
+            self._bar.n = trainer.state.steps
+            self._bar.refresh()
+
+    @override
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _message(self, trainer: Trainer) -> str:
+        (then, step), now = self._since, time.monotonic()
+        state = trainer.state
+        self._since = (now, state.steps)
+        speed = (state.steps - step) / max(now - then, 1e-9)
+        in_epoch = state.steps - state.epoch * trainer.steps_per_epoch
+        epoch = _of(state.epoch + 1, trainer.config.epochs)
+        return f"epoch {epoch}, step {_of(in_epoch, trainer.steps_per_epoch)}: {speed:.3g} steps/s"
 
 
-def _of(number: int, most: int | None) -> str:
-    return f"{number}" if most is None else f"{number}/{most}"
+def _of(number: int, total: int | None) -> str:
+    return f"{number}" if total is None else f"{number}/{total}"
 
 
-def _watched() -> bool:
-    """Whether the error stream is a terminal, or a notebook draws bars."""
-    return sys.stderr.isatty() or "notebook" in tqdm.__mro__[1].__module__
+def _in_notebook() -> bool:
+    """Whether the program runs in the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
+
+
+def _bar_class() -> Any:
+    """Tqdm's bar: a widget in notebooks that have ipywidgets, text everywhere else."""
+    if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as notebook_bar
+
+        return notebook_bar
+    from tqdm.std import tqdm as text_bar
+
+    return text_bar

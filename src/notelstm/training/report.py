@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, final
+
+from typing_extensions import override
 
 from notelstm.errors import ConfigError
 from notelstm.listening.page import check_page_path
 from notelstm.listening.report import save_report
-from notelstm.training.callbacks import Event, Run
+from notelstm.training.callbacks import Callback, JSONLogger
+
+if TYPE_CHECKING:
+    from notelstm.training.trainer import Trainer
 
 __all__ = ["Report"]
 
 
 @final
 @dataclass(kw_only=True)
-class Report:
+class Report(Callback):
     """Writes a page at the start, after each epoch and at the end: curves, samples, settings.
 
     It reads the files that the callbacks before it wrote to the run folder.
@@ -34,12 +40,32 @@ class Report:
         """Check the path."""
         check_page_path(self.path)
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Write the page."""
-        if event.name not in ("start", "epoch", "end"):
-            return
-        if run.folder is None:
+    @override
+    def check(self, trainer: Trainer) -> None:
+        """Check that there are a run folder and a log."""
+        if trainer.folder is None:
+            raise ConfigError("there is no run folder to report on", hint="train with folder=...")
+        before = trainer.callbacks[: trainer.callbacks.index(self)]
+        if not any(isinstance(callback, JSONLogger) for callback in before):
             raise ConfigError(
-                "a report needs a run with a folder", hint="train with Recipe.train(folder=...)"
+                "the report has no log to read", hint="add the callback JSONLogger() before it"
             )
-        save_report(run.folder, self.path, title=self.title, running=event.name != "end")
+
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Write the page."""
+        self._write(trainer, running=True)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Write the page."""
+        self._write(trainer, running=True)
+
+    @override
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Write the page."""
+        self._write(trainer, running=False)
+
+    def _write(self, trainer: Trainer, *, running: bool) -> None:
+        folder = cast(Path, trainer.folder)
+        save_report(folder, self.path, title=self.title, running=running)

@@ -1,36 +1,33 @@
-"""``Samples``: music from a model that is still learning."""
+"""``Samples``: music from the model while it is trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, final
+
+from typing_extensions import override
 
 from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError
 from notelstm.generation import generate
 from notelstm.midi import write_midi
-from notelstm.training.callbacks import Event, Run
+from notelstm.training.callbacks import Callback
 
-__all__ = ["Playing", "Samples"]
+if TYPE_CHECKING:
+    from notelstm.training.trainer import Trainer
 
-
-@runtime_checkable
-class Playing(Protocol):
-    """A callback that plays the model; a recipe gives it what that takes, before the run starts."""
-
-    def play_with(self, bundle: Bundle) -> None:
-        """Take the model that is trained, with its parts."""
-        ...
+__all__ = ["Samples"]
 
 
 @final
 @dataclass(kw_only=True)
-class Samples:
-    """Writes ``samples/epoch-0001.mid`` and so on into the run folder; the training is unchanged.
+class Samples(Callback):
+    """Writes ``samples/epoch-0001.mid`` and so on into the run folder; training is unaffected.
 
     Attributes:
         every: Epochs between two samples.
-        notes: How many notes.
+        notes: Number of notes.
         seed: Each sample is made from the same noise, so that only the model differs.
     """
 
@@ -46,23 +43,33 @@ class Samples:
             ("seed", self.seed, 0),
         ):
             if value < least:
-                raise ConfigError(f"{name} is at least {least}", got=f"{value}")
+                raise ConfigError(f"{name} is {value}, below {least}")
         self._bundle: Bundle | None = None
 
-    def play_with(self, bundle: Bundle) -> None:
+    @override
+    def on_bundle_ready(self, bundle: Bundle) -> None:
         """Take the model that is trained, with its parts."""
         self._bundle = bundle
 
-    def handle(self, event: Event, run: Run) -> None:
-        """Write a sample after each so many epochs."""
-        if self._bundle is None or run.folder is None:
+    @override
+    def check(self, trainer: Trainer) -> None:
+        """Check that there are a model to generate with and a run folder."""
+        if trainer.folder is None:
             raise ConfigError(
-                "samples are of a recipe's model, and have a run folder to be written to",
-                got="no folder" if run.folder is None else "no recipe",
-                hint="train with Recipe.train(folder=...), or call play_with(bundle)",
+                "there is no run folder to write samples to", hint="train with folder=..."
             )
-        if event.name == "epoch" and event.epoch % self.every == 0:
-            music = generate(self._bundle, self.notes, seed=self.seed)
-            path = run.folder / "samples" / f"epoch-{event.epoch:04d}.mid"
-            # What is drawn early on need not be what MIDI can hold.
+        if self._bundle is None:
+            raise ConfigError(
+                "samples need a model with its encoder and sampler",
+                hint="train with Recipe.train, or call on_bundle_ready(bundle) first",
+            )
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Write a sample."""
+        epoch = trainer.state.epoch
+        if epoch % self.every == 0:
+            music = generate(cast(Bundle, self._bundle), self.notes, seed=self.seed)
+            path = cast(Path, trainer.folder) / "samples" / f"epoch-{epoch:04d}.mid"
+            # Notes of an early epoch may be shorter than MIDI can hold.
             write_midi(music, path, short="lengthen")

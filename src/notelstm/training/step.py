@@ -43,8 +43,7 @@ class TrainStep(nn.Module):
         strange = [name for name in loss.terms if name not in names]
         if strange:
             raise FieldError(
-                "the terms of a loss are of the model's fields",
-                got=", ".join(strange),
+                f"the loss has terms of fields that the model lacks: {', '.join(strange)}",
                 hint=f"use {', '.join(names)}",
             )
 

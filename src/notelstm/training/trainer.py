@@ -1,36 +1,36 @@
-"""``Trainer``: the loop, from top to bottom."""
+"""``Trainer``: the training loop, in :meth:`Trainer.fit`."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from notelstm.batch import Batch
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss
 from notelstm.protocols import Batches, NoteModel
-from notelstm.training.callbacks import Callback, Event, EventName
+from notelstm.training.callbacks import Callback
+from notelstm.training.checkpoints import Checkpoints
 from notelstm.training.config import TrainingConfig, pick_device
-from notelstm.training.keeper import Keeper
-from notelstm.training.position import Position
-from notelstm.training.precision import faster_precision
-from notelstm.training.processes import Processes
-from notelstm.training.run_folder import RunFolder
-from notelstm.training.signals import ctrl_c_waits
+from notelstm.training.distributed import DistributedGroup
+from notelstm.training.meters import DivergenceMonitor, LossMeter, StepTimer
+from notelstm.training.precision import Precision, autocast, faster_precision
+from notelstm.training.run_folder import RunFolder, exclusive
+from notelstm.training.signals import defer_interrupts
+from notelstm.training.state import TrainerControl, TrainerState
 from notelstm.training.step import TrainStep
-from notelstm.training.stepper import Stepper
-from notelstm.training.throughput import FiniteWatch, Laps
-from notelstm.training.wishes import Wishes
+from notelstm.tree import detach
 
 __all__ = ["History", "Trainer"]
 
@@ -38,10 +38,10 @@ _log = logging.getLogger(__name__)
 
 
 class History(NamedTuple):
-    """How a run went.
+    """The course of a run.
 
     Attributes:
-        epochs: The values of each epoch that was done in this process, oldest first.
+        epochs: The metrics of each epoch that was done in this process, oldest first.
         stopped: Why it ended before all epochs were done, "" if it did not.
     """
 
@@ -53,21 +53,31 @@ class History(NamedTuple):
 class Trainer:
     """Trains a model on batches.
 
-    Started by ``torchrun``, each process trains on its lanes of the same batches, and the steps are
-    those of one process; the first one has the callbacks and the run folder.
+    Started by ``torchrun``, each process trains on its sequences of the same batches, and the steps
+    equal those of one process; the main process has the callbacks and the run folder.
 
     Args:
         model: A ``torch.nn.Module``; it is moved to the device and trained in place.
-        loss: What to bring down.
-        config: How.
-        callbacks: What happens beside it: objects with a ``handle(event, run)``.
-        folder: The run folder for checkpoints and log; None to keep nothing.
+        loss: The loss to minimise.
+        config: Optimizer, schedule, number of epochs and the like.
+        callbacks: Objects of subclasses of :class:`~notelstm.training.Callback`.
+        folder: The run folder for checkpoints and log, made when the run starts; None for none.
         settings: More settings, as JSON, that a resumed run must share.
 
+    Attributes:
+        config: The configuration.
+        callbacks: The callbacks, in the order in which they are called.
+        device: The device that trains.
+        module: Model and loss as one module.
+        optimizer: The optimizer.
+        state: The position of the run.
+        precision: The precision of matrix products.
+        steps_per_epoch: Optimizer steps in an epoch, known when the run has started.
+        metric_names: The losses that each epoch's metrics have.
+
     Raises:
-        ConfigError: If there is no such device here, or a callback cannot be told of events.
-        FieldError: If the loss has a term of a field that the model has not.
-        OutputError: If the run folder cannot be made.
+        ConfigError: If the device does not exist, or a callback is not a ``Callback``.
+        FieldError: If the loss has a term of a field that the model lacks.
 
     Example:
         >>> import numpy as np
@@ -98,271 +108,363 @@ class Trainer:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         for callback in callbacks:
-            if not callable(getattr(callback, "handle", None)):
+            if not isinstance(callback, Callback):
                 raise ConfigError(
-                    "a callback has handle(event, run)",
-                    got=repr(callback),
-                    hint="make it an object of a class with that method",
+                    f"{callback!r} is not a callback",
+                    hint="give objects of subclasses of notelstm.training.Callback",
                 )
-        self._processes: Final = Processes()
-        first = self._processes.first
+        self._group: Final = DistributedGroup()
         self.config: Final = config
-        self.callbacks: Final = tuple(callbacks) if first else ()
+        is_main = self._group.is_main_process
+        self.callbacks: Final = tuple(callbacks) if is_main else ()
+        self.folder: Final = Path(folder) if is_main and folder is not None else None
         self.device: Final = pick_device(config.device)
-        self.step: Final = TrainStep(model, loss).to(self.device)
-        self._stepper: Final = Stepper(self.step, config, self.device, self._processes)
-        self._run_folder: Final = RunFolder(folder) if first and folder is not None else None
-        self._keeper: Final = Keeper(
-            self.step.model,
-            self._stepper,
-            processes=self._processes,
-            callbacks=self.callbacks,
-            folder=self._run_folder,
-        )
-        self._settings: Final = {**asdict(config), **(settings or {})}
-        self._asked: Wishes = Wishes()
-        self._fault = ""
+        self.module: Final = TrainStep(model, loss).to(self.device)
+        self.parameters: Final[list[nn.Parameter]] = list(self.module.parameters())
+        self.optimizer: Final[torch.optim.Optimizer] = config.build_optimizer(self.parameters)
+        self.state: Final = TrainerState()
+        self.precision: Precision = "float32"
         self.steps_per_epoch: int = 0
-        self.measured: tuple[str, ...] = ()
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer."""
-        return self._stepper.optimizer
-
-    @property
-    def epochs(self) -> int | None:
-        """Epochs asked for; None if only the time says when it ends."""
-        return self.config.epochs
-
-    @property
-    def precision(self) -> str:
-        """In what matrix products are computed."""
-        return self._stepper.precision
-
-    @property
-    def stopped(self) -> str:
-        """Why the run ends before its epochs are done, "" if it does not."""
-        return self._asked.stop
-
-    @property
-    def folder(self) -> Path | None:
-        """The run's folder, if it has one."""
-        return None if self._run_folder is None else self._run_folder.path
-
-    def stop(self, reason: str, *, now: bool = False) -> None:
-        """End the run after the current epoch, or the epoch too after this step."""
-        self._asked.stop = reason
-        self._asked.now |= now
-
-    def spend(self, share: float) -> None:
-        """Say what share of the run's time is spent."""
-        self._asked.spent = share
-
-    def hold(self) -> None:
-        """Hold on to the state after each good epoch."""
-        self._asked.hold = True
-
-    def go_back(self, rate: float) -> None:
-        """Go back to the last good state that was held, and on with a lower learning rate."""
-        self._asked.back = rate
-
-    def keep(self) -> None:
-        """Keep the model as it is now as the best so far."""
-        self._keeper.keep_best()
-
-    def restore_best(self) -> None:
-        """Put the best model back in place, if one was kept."""
-        self._keeper.restore_best()
+        self.metric_names: tuple[str, ...] = ()
+        self._checkpoints = self._checkpoints_in(None)
+        self._settings: Final = {"training": asdict(config), **(settings or {})}
+        self._meter: Final = LossMeter(loss, self.device)
+        self._control = TrainerControl()
+        self._divergence = ""
 
     def fit(
-        self, batches: Batches, validation: Batches | None = None, *, resume: bool = False
+        self,
+        batches: Batches,
+        validation: Batches | None = None,
+        *,
+        resume: bool = False,
+        data: Mapping[str, Any] | None = None,
     ) -> History:
         """Train until all epochs are done, a callback stops the run, or Ctrl-C does.
 
         Args:
             batches: The training set.
             validation: A held-out set, whose losses are measured after each epoch.
-            resume: Go on from the run folder's newest checkpoint, as if never stopped.
+            resume: Continue from the run folder's newest checkpoint, bit for bit.
+            data: A description of the training set, as JSON, that a resumed run must share.
 
         Returns:
-            The values of each epoch.
+            The metrics of each epoch.
 
         Raises:
             TrainingError: If the run cannot be resumed, the loss is no longer finite, or another
                 process of the run is lost.
+            OutputError: If the run folder cannot be written to.
             KeyboardInterrupt: After Ctrl-C, once the step is done and a checkpoint is written.
         """
-        batches = self._processes.shared(batches)
-        validation = None if validation is None else self._processes.shared(validation)
-        self.steps_per_epoch = -(-batches.steps // self.config.accumulate)
-        names = self._stepper.tally.names
-        self.measured = (*names("loss"), *(names("validation") if validation else ()))
         history: list[dict[str, float]] = []
-        with self._processes.joined(self.device):
-            self._begin(batches, resume)
-            try:
-                self._tell("start")
-                self._check_end()
-                self._hold_on()
-                with ctrl_c_waits(self._interrupt):
-                    while not self._finished:
-                        history += self._next_epoch(batches, validation)
-                    self._keeper.save()
-            finally:
-                if self._asked.interrupted:
-                    where = "" if self.folder is None else f" in {self.folder}"
-                    _log.warning("interrupted; the run%s can be resumed", where)
-                self._notify("end")
-            self._share_model()
-        if self._asked.interrupted:
-            raise KeyboardInterrupt
+        self.check(validation=validation is not None)
+        batches = self._group.shard(batches)
+        validation = None if validation is None else self._group.shard(validation)
+        with self._running(batches, resume, data):
+            while not self._finished:
+                self.module.train()
+                timer, monitor, num_targets = StepTimer(), DivergenceMonitor(), 0
+                for group in self._fetch(batches):
+                    timer.lap("data")
+                    self._set_learning_rate()
+                    self.optimizer.zero_grad()
+                    targets = [_num_targets(batch) for batch in group]
+                    for batch, count in zip(group, targets, strict=True):
+                        loss = self._forward(batch, count, sum(targets), batches.carries)
+                        timer.lap("forward")
+                        if loss is not None:
+                            loss.backward()  # type: ignore[no-untyped-call]
+                        timer.lap("backward")
+                    self._group.average_gradients(self.parameters, sum(targets))
+                    if self.config.max_grad_norm is not None:
+                        nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+                    self.optimizer.step()
+                    self.state.advance(len(group))
+                    timer.lap("optimizer")
+                    num_targets += sum(targets)
+                    self._call(lambda callback: callback.on_step_end(self))
+                    if self._epoch_ends_here(monitor.diverged(self._sums)):
+                        break
+                    timer.resume()
+                history += self._end_epoch(timer, num_targets, validation)
         return History(history, self.stopped)
 
-    def _begin(self, batches: Batches, resume: bool) -> None:
-        """Start anew or where the newest checkpoint stands."""
-        self._asked, self._fault = Wishes(), ""
-        self._keeper.forget()
-        # Each process drops other units.
-        torch.manual_seed(self.config.seed + self._processes.rank)
-        if self._run_folder is not None:
-            self._run_folder.begin(self._settings, resume=resume)
-        self._share_model()
-        stepper = self._stepper
-        if resume:
-            self._keeper.load()
-        elif self.config.precision != "auto":
-            stepper.precision = self.config.precision
-        elif self._processes.first:
-            batch = next(iter(batches.epoch(0))).move(self.device)
-            stepper.precision = faster_precision(self.step, self.config, batch)
-        stepper.precision = self._processes.told(stepper.precision)
+    # The parts of a step.
 
-    def _share_model(self) -> None:
-        """Give all processes the first one's model."""
-        self._processes.share(self.step.state_dict().values())
-
-    def _interrupt(self) -> None:
-        self._asked.heard = True
-
-    @property
-    def _at(self) -> Position:
-        """Where the run stands."""
-        return self._stepper.at
-
-    @property
-    def _finished(self) -> bool:
-        done = self.config.epochs is not None and self._at.epoch >= self.config.epochs
-        return done or self._asked.interrupted or bool(self._asked.stop)
-
-    def _check_end(self) -> None:
-        if self.config.epochs is None and self._asked.spent is None:
-            raise ConfigError(
-                "a run has an end",
-                got="epochs None, and no time budget",
-                hint="give epochs, or the callback TimeBudget(minutes=...)",
-            )
-
-    def _next_epoch(self, batches: Batches, validation: Batches | None) -> list[dict[str, float]]:
-        """Train an epoch to its end; its values, unless Ctrl-C or a divergence came before."""
-        values = self._train_epoch(batches)
-        if values and validation is not None:
-            values |= self._means("validation", self._stepper.measure(validation))
-        if self._fault:
-            self._tell("diverged")
-            if self._asked.back is None:
-                raise self._diverged()
-            return self._return(self._asked.back)
-        if not values:
-            return []
-        self._tell("epoch", values)
-        if self._asked.back is not None:
-            return self._return(self._asked.back)
-        self._hold_on()
-        if self._at.epoch % self.config.checkpoint_every == 0:
-            self._keeper.save(f"epoch-{self._at.epoch:04d}")
-        return [values]
-
-    def _train_epoch(self, batches: Batches) -> dict[str, float]:
-        """Go on with the current epoch to its end; nothing if it does not get there."""
-        began, targets, laps, watch = time.perf_counter(), 0, Laps(), FiniteWatch()
-        epochs = self.config.epochs
-        steps = None if epochs is None else epochs * self.steps_per_epoch
-        self.step.train()
-        for group in self._groups(batches):
-            laps.end("data")
-            targets += self._stepper.take(group, batches.carries, steps, laps)
-            self._notify("step")
-            if self._ends_here(watch.lost(self._stepper.sums)):
-                break
-            laps.begin()
-        values = self._means("loss", self._stepper.sums)
-        self._check_weights()
-        if self._fault or self._asked.interrupted:
-            return {}
-        seconds = max(time.perf_counter() - began, 1e-9)
-        targets = int(self._processes.add(torch.tensor(targets)))
-        self._at.next_epoch()
-        return {
-            **values,
-            "seconds": seconds,
-            "targets_per_second": targets / seconds,
-            **{f"seconds/{lap}": spent for lap, spent in laps.seconds.items()},
-        }
-
-    def _groups(self, batches: Batches) -> Iterator[list[Batch]]:
+    def _fetch(self, batches: Batches) -> Iterator[list[Batch]]:
         """The batches of each step that is left of the current epoch."""
-        stream = batches.epoch(self._at.epoch, self._at.batch)
-        while group := list(itertools.islice(stream, self.config.accumulate)):
+        stream = batches.epoch(self.state.epoch, self.state.batch)
+        while group := list(itertools.islice(stream, self.config.accumulate_grad_batches)):
             yield group
 
-    def _ends_here(self, lost: bool) -> bool:
+    def _set_learning_rate(self) -> None:
+        epochs = self.config.epochs
+        num_steps = None if epochs is None else epochs * self.steps_per_epoch
+        rate = self.config.rate(self.state.steps, num_steps, self.state.time_fraction or 0.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self.state.rate_scale
+
+    def _forward(self, batch: Batch, count: int, targets: int, carries: bool) -> Tensor | None:
+        """The loss of a batch, weighted by its part of the step's targets; None without targets.
+
+        Nothing here reads a number that the device has computed, so it is never waited for.
+        """
+        if not count:
+            if carries and self.state.carried is None and len(batch.rows):
+                model = cast(NoteModel, self.module.model)
+                self.state.carried = model.initial_state(len(batch.rows))[1]
+            return None
+        with autocast(self.precision, self.device):
+            losses, carried = self.module(
+                batch.move(self.device), self.state.carried if carries else None
+            )
+        self.state.carried = detach(carried) if carries else None
+        self._meter.add(self._sums, losses, count)
+        return cast(Tensor, losses.total if count == targets else losses.total * (count / targets))
+
+    @property
+    def _sums(self) -> Tensor:
+        """(K + 2,) the sums of this process in this epoch."""
+        if self.state.sums is None:
+            self.state.sums = self._meter.zeros()
+        return self.state.sums
+
+    def _epoch_ends_here(self, diverged: bool) -> bool:
         """Whether the epoch ends after this step, whichever process has the reason."""
-        lost = self._asked.agree_on_urgent(lost, self._processes)
-        self._at.spent = self._asked.spent
-        return lost or self._asked.interrupted or self._asked.now
+        diverged = self._control.synchronize_step(diverged, self._group)
+        self.state.time_fraction = self._control.time_fraction
+        return diverged or self._control.interrupted or self._control.stop_now
+
+    # The end of an epoch.
+
+    def _end_epoch(
+        self, timer: StepTimer, num_targets: int, validation: Batches | None
+    ) -> list[dict[str, float]]:
+        """Validate, call the callbacks, save; the metrics, unless the epoch is to be repeated."""
+        metrics = self._epoch_metrics(timer, num_targets)
+        if metrics and validation is not None:
+            metrics |= self._means("validation", self.evaluate(validation))
+        if self._divergence:
+            self._tell(lambda callback: callback.on_divergence(self))
+            if self._control.rollback_factor is None:
+                raise self._diverged()
+            return self._rolled_back(self._control.rollback_factor)
+        if not metrics:
+            return []
+        self._tell(lambda callback: callback.on_epoch_end(self, metrics))
+        if self._control.rollback_factor is not None:
+            return self._rolled_back(self._control.rollback_factor)
+        self._take_snapshot()
+        if self.state.epoch % self.config.checkpoint_every == 0:
+            self._checkpoints.save(f"epoch-{self.state.epoch:04d}")
+        return [metrics]
+
+    def _epoch_metrics(self, timer: StepTimer, num_targets: int) -> dict[str, float]:
+        """The losses and times of the epoch; nothing if it was not finished."""
+        losses = self._means("loss", self._sums)
+        # A loss is finite before the step that spoils the weights.
+        if not all(bool(weights.isfinite().all()) for weights in self.parameters):
+            self._divergence = self._divergence or "the weights are not finite"
+        if self._divergence or self._control.interrupted:
+            return {}
+        seconds = timer.total
+        num_targets = int(self._group.all_reduce_sum(torch.tensor(num_targets)))
+        self.state.next_epoch()
+        return {
+            **losses,
+            "seconds": seconds,
+            "targets_per_second": num_targets / seconds,
+            **{f"seconds/{part}": spent for part, spent in timer.seconds.items()},
+        }
+
+    @torch.no_grad()
+    def evaluate(self, batches: Batches) -> Tensor:
+        """(K + 2,) the sums of this process over held-out batches, in evaluation mode.
+
+        Args:
+            batches: This process's sequences.
+        """
+        self.module.eval()
+        sums, carried = self._meter.zeros(), None
+        for batch in batches.epoch(0):
+            if count := _num_targets(batch):
+                with autocast(self.precision, self.device):
+                    losses, after = self.module(batch.move(self.device), carried)
+                carried = after if batches.carries else None
+                self._meter.add(sums, losses, count)
+            self._call(lambda callback: callback.on_validation_step_end(self))
+        return sums
 
     def _means(self, prefix: str, sums: Tensor) -> dict[str, float]:
-        """The average over all targets of what was added up, by name."""
-        values = self._stepper.tally.means(prefix, sums, self._processes)
+        """The averages over all targets of all processes, by name."""
+        values = self._meter.means(prefix, sums, self._group)
         if not all(map(math.isfinite, values.values())):
-            self._fault = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            self._divergence = ", ".join(f"{name} is {value:g}" for name, value in values.items())
         return values
-
-    def _check_weights(self) -> None:
-        """The last step's loss was finite before the step; the next one's cannot be after it."""
-        if not all(bool(weights.isfinite().all()) for weights in self._stepper.parameters):
-            self._fault = self._fault or "loss finite, but no longer the weights"
 
     def _diverged(self) -> TrainingError:
         return TrainingError(
-            "the loss is finite",
-            got=self._fault,
-            where=f"step {self._at.steps}",
-            hint="lower learning_rate, set clip, add the callback DivergenceGuard, "
+            f"the run diverged: {self._divergence}",
+            where=f"step {self.state.steps}",
+            hint="lower learning_rate, set max_grad_norm, add the callback DivergenceGuard, "
             "or go back to an earlier checkpoint",
         )
 
-    def _tell(self, name: EventName, values: Mapping[str, float] | None = None) -> None:
-        """Tell the callbacks of an event, and all processes what they asked for."""
-        self._notify(name, values)
-        self._asked.agree(self._processes)
-        self._at.spent = self._asked.spent
-
-    def _notify(self, name: EventName, values: Mapping[str, float] | None = None) -> None:
-        event = Event(name, self._at.epoch, self._at.steps, values or {})
-        for callback in self.callbacks:
-            callback.handle(event, self)
-
-    def _hold_on(self) -> None:
-        if self._asked.hold:
-            self._keeper.hold()
-
-    def _return(self, rate: float) -> list[dict[str, float]]:
-        """Go back to the last good state, and on with a lower learning rate."""
-        scale = self._at.rate_scale * rate
-        self._keeper.go_back()
-        self._at.rate_scale = scale
-        self._asked.back, self._fault = None, ""
-        self._tell("back")
+    def _rolled_back(self, lr_factor: float) -> list[dict[str, float]]:
+        """Restore the last snapshot and lower the learning rate; no metrics."""
+        scale = self.state.rate_scale * lr_factor
+        self._checkpoints.rollback()
+        self.state.rate_scale = scale
+        self._control.rollback_factor, self._divergence = None, ""
+        self._tell(lambda callback: callback.on_rollback(self))
         return []
+
+    def _take_snapshot(self) -> None:
+        if self._control.snapshots:
+            self._checkpoints.snapshot()
+
+    # The beginning and the end of a run.
+
+    def check(self, *, validation: bool) -> None:
+        """Check the run before any data are read; :meth:`fit` does so too.
+
+        Args:
+            validation: Whether there is a validation set.
+
+        Raises:
+            ConfigError: If the run has no end, or a callback cannot work in it.
+        """
+        self.metric_names = self._meter.names("loss")
+        if validation:
+            self.metric_names += self._meter.names("validation")
+        for callback in self.callbacks:
+            callback.check(self)
+        endless = self.config.epochs is None and self.time_fraction is None
+        if endless and self._group.is_main_process:
+            raise ConfigError(
+                "the run has no end: epochs is None and there is no time budget",
+                hint="set epochs, or add the callback TimeBudget(minutes=...)",
+            )
+
+    @contextlib.contextmanager
+    def _running(
+        self, batches: Batches, resume: bool, data: Mapping[str, Any] | None
+    ) -> Iterator[None]:
+        """Everything around the loop: the processes, the checkpoints, the signals."""
+        self.steps_per_epoch = -(-batches.steps // self.config.accumulate_grad_batches)
+        with self._group.initialized(self.device), exclusive(self.folder):
+            self._start(batches, resume, data)
+            try:
+                self._tell(lambda callback: callback.on_train_start(self))
+                self._take_snapshot()
+                with defer_interrupts(self._receive_signal):
+                    yield
+                    self._checkpoints.save()
+            finally:
+                if self._control.interrupted:
+                    where = "" if self.folder is None else f" in {self.folder}"
+                    _log.warning("interrupted; the run%s can be resumed", where)
+                self._call(lambda callback: callback.on_train_end(self))
+            self._broadcast_model()
+        if self._control.interrupted:
+            raise KeyboardInterrupt
+
+    def _start(self, batches: Batches, resume: bool, data: Mapping[str, Any] | None) -> None:
+        """Start a new run, or load the newest checkpoint."""
+        self._control, self._divergence = TrainerControl(), ""
+        # Each process drops other units.
+        torch.manual_seed(self.config.seed + self._group.rank)
+        run_folder = None if self.folder is None else RunFolder(self.folder)
+        self._checkpoints = self._checkpoints_in(run_folder)
+        if run_folder is not None:
+            settings = self._settings if data is None else {**self._settings, "data": data}
+            run_folder.begin(settings, resume=resume)
+        self._broadcast_model()
+        if resume:
+            self._checkpoints.load()
+        elif self.config.precision != "auto":
+            self.precision = self.config.precision
+        elif self._group.is_main_process:
+            batch = next(iter(batches.epoch(0))).move(self.device)
+            self.precision = faster_precision(self.module, self.config, batch)
+        self.precision = self._group.broadcast_object(self.precision)
+
+    def _checkpoints_in(self, folder: RunFolder | None) -> Checkpoints:
+        return Checkpoints(
+            self.module.model, self, group=self._group, callbacks=self.callbacks, folder=folder
+        )
+
+    def _broadcast_model(self) -> None:
+        """Give all processes the main process's model."""
+        self._group.broadcast_parameters(self.module.state_dict().values())
+
+    def _receive_signal(self) -> None:
+        self._control.signal_received = True
+
+    @property
+    def _finished(self) -> bool:
+        done = self.config.epochs is not None and self.state.epoch >= self.config.epochs
+        return done or self._control.interrupted or bool(self._control.stop_reason)
+
+    def _tell(self, hook: Callable[[Callback], None]) -> None:
+        """Call a hook, and give all processes the requests that it made."""
+        self._call(hook)
+        self._control.synchronize(self._group)
+        self.state.time_fraction = self._control.time_fraction
+
+    def _call(self, hook: Callable[[Callback], None]) -> None:
+        """Call a hook of each callback."""
+        for callback in self.callbacks:
+            hook(callback)
+
+    # Requests of callbacks.
+
+    @property
+    def stopped(self) -> str:
+        """Why the run ends before its epochs are done, "" if it does not."""
+        return self._control.stop_reason
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C, or another request to end, ended the run after a step."""
+        return self._control.interrupted
+
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """End the run after the current epoch.
+
+        Args:
+            reason: Shown to the user, such as ``"validation has not fallen for 3 epochs"``.
+            now: End the epoch, too, after this step.
+        """
+        self._control.stop_reason = reason
+        self._control.stop_now |= now
+
+    @property
+    def time_fraction(self) -> float | None:
+        """Fraction of the time budget that is used, 0 to 1; the learning rate follows it."""
+        return self._control.time_fraction
+
+    @time_fraction.setter
+    def time_fraction(self, fraction: float) -> None:
+        self._control.time_fraction = fraction
+
+    def snapshot(self) -> None:
+        """Keep the state in memory now and after each good epoch, for :meth:`rollback`."""
+        self._control.snapshots = True
+
+    def rollback(self, lr_factor: float) -> None:
+        """Go back to the last snapshot, and multiply all learning rates to come by `lr_factor`."""
+        self._control.rollback_factor = lr_factor
+
+    def save_best(self) -> None:
+        """Keep the current weights as the best so far."""
+        self._checkpoints.save_best()
+
+    def load_best(self) -> None:
+        """Load the best weights, if some were kept."""
+        self._checkpoints.load_best()
+
+
+def _num_targets(batch: Batch) -> int:
+    return int(np.count_nonzero(batch.scored.numpy()))

@@ -34,5 +34,7 @@ def intervals(*, hidden: int = 128, semitones: int = 12) -> Recipe:
         window=64,
         lanes=True,
         batch=16,
-        training=TrainingConfig(epochs=20, optimizer="adamw", learning_rate=0.003, clip=1.0),
+        training=TrainingConfig(
+            epochs=20, optimizer="adamw", learning_rate=0.003, max_grad_norm=1.0
+        ),
     )

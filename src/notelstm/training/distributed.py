@@ -1,7 +1,7 @@
-"""The processes of a run: one, or several that ``torchrun`` has started.
+"""``DistributedGroup``: the processes of a run, one or several that ``torchrun`` has started.
 
-Each process reads and trains on its own lanes of every batch. Gradients are added up over all of
-them, so that a step is the one that a single process would take.
+Each process reads and trains on its own sequences of every batch. Gradients are summed over all of
+them, so that a step equals the one of a single process.
 """
 
 from __future__ import annotations
@@ -21,54 +21,55 @@ from notelstm.batch import Batch, share_of
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.protocols import Batches
 
-__all__ = ["Processes", "SharedBatches"]
+__all__ = ["DistributedGroup", "SharedBatches"]
 
 T = TypeVar("T")
 
 
 @runtime_checkable
 class SharedBatches(Batches, Protocol):
-    """Batches of which each of several processes can read its own lanes alone."""
+    """Batches that can be divided among processes without reading all of them in each."""
 
     def share(self, number: int, count: int) -> Batches:
-        """As many batches, each with one process's lanes only; there may be none in them.
+        """The same number of batches, each with the sequences of one process only, maybe none.
 
         Args:
-            number: Of the process, from 0.
-            count: How many processes there are; together their lanes are those of `self`, in order.
+            number: The number of the process, from 0.
+            count: The number of processes; together their sequences are those of `self`, in order.
         """
+        ...
 
 
-PATIENCE: Final = timedelta(minutes=10)
-"""How long a process waits for one that is there but does not answer."""
+TIMEOUT: Final = timedelta(minutes=10)
+"""How long a process waits for one that is alive but does not answer."""
 
 
 @final
-class Processes:
+class DistributedGroup:
     """The processes of a run, as one of them sees them.
 
     Attributes:
-        rank: The number of this one.
-        count: How many there are.
+        rank: The number of this process, from 0.
+        world_size: The number of processes.
     """
 
     def __init__(self) -> None:
         # A cluster may set a rank for any program; only a launcher says where to meet.
         launched = os.environ if "MASTER_ADDR" in os.environ else {}
         self.rank: int = int(launched.get("RANK", "0"))
-        self.count: int = int(launched.get("WORLD_SIZE", "1"))
+        self.world_size: int = int(launched.get("WORLD_SIZE", "1"))
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that writes and talks."""
+    def is_main_process(self) -> bool:
+        """Whether this is the process that has the callbacks and writes files."""
         return self.rank == 0
 
     @contextlib.contextmanager
-    def joined(self, device: torch.device) -> Iterator[None]:
-        """Where the processes can exchange anything.
+    def initialized(self, device: torch.device) -> Iterator[None]:
+        """Initialise communication between the processes.
 
         Args:
-            device: Where gradients are.
+            device: The device of the gradients.
 
         Yields:
             Nothing.
@@ -77,47 +78,46 @@ class Processes:
             ConfigError: If processes cannot exchange what is on such a device.
             TrainingError: If not all of them come.
         """
-        if self.count == 1 or distributed.is_initialized():
+        if self.world_size == 1 or distributed.is_initialized():
             yield
             return
         if device.type not in ("cpu", "cuda"):
             raise ConfigError(
-                "several processes train on CPUs, or on CUDA devices",
-                got=device.type,
+                f"several processes cannot train on {device.type}, only on CPUs or CUDA devices",
                 hint="set training.device to cpu, or start one process",
             )
         with self._lost():
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            distributed.init_process_group(backend, timeout=PATIENCE)
+            distributed.init_process_group(backend, timeout=TIMEOUT)
         try:
             yield
         finally:
             distributed.destroy_process_group()
 
-    def shared(self, batches: Batches) -> Batches:
-        """The same batches, each with this process's lanes only."""
-        if self.count == 1:
+    def shard(self, batches: Batches) -> Batches:
+        """The same batches, each with this process's sequences only."""
+        if self.world_size == 1:
             return batches
         if isinstance(batches, SharedBatches):
-            return batches.share(self.rank, self.count)
+            return batches.share(self.rank, self.world_size)
         return _Sliced(batches, self)
 
-    def lanes(self, count: int) -> slice:
-        """Which of so many lanes are this process's; there may be none."""
-        return share_of(count, self.rank, self.count)
+    def shard_slice(self, size: int) -> slice:
+        """The sequences of a batch of that size that are this process's; there may be none."""
+        return share_of(size, self.rank, self.world_size)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give all processes the first one's values, in place."""
-        if self.count > 1:
+    def broadcast_parameters(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with the main process's, in every process."""
+        if self.world_size > 1:
             with self._lost():
                 for tensor in tensors:
                     distributed.broadcast(tensor, src=0)
 
-    def add(self, values: Tensor) -> Tensor:
-        """Add up a tensor over all processes, in place."""
-        if self.count > 1:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum a tensor over all processes, in place."""
+        if self.world_size > 1:
             with self._lost():
                 distributed.all_reduce(values)
         return values
@@ -126,9 +126,9 @@ class Processes:
         """Make gradients those of the mean over the targets of all processes.
 
         Args:
-            parameters: With gradients of the mean over this process's targets; one without has
-                had no part in it, which counts as 0.
-            targets: How many this process has; there may be none.
+            parameters: With gradients of the mean over this process's targets; one without a
+                gradient counts as 0.
+            targets: Number of this process's targets, which may be 0.
         """
         gradients = []
         for parameter in parameters:
@@ -136,47 +136,46 @@ class Processes:
                 # Also with one process, so that any number of them takes the same step.
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-        if self.count == 1:
+        if self.world_size == 1:
             return
         mine = nn.utils.parameters_to_vector(gradients) * targets
-        together = self.add(torch.cat([mine, mine.new_full((1,), targets)]))
+        together = self.all_reduce_sum(torch.cat([mine, mine.new_full((1,), targets)]))
         mean = together[:-1] / together[-1].clamp_min(1)
         nn.utils.vector_to_parameters(mean, gradients)
 
-    def told(self, value: T) -> T:
-        """What the first process has, in all of them."""
-        if self.count == 1:
+    def broadcast_object(self, value: T) -> T:
+        """The main process's value, in every process."""
+        if self.world_size == 1:
             return value
         box = [value]
         with self._lost():
             distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def gathered(self, value: T) -> list[T]:
-        """What each process has, in the first one; an empty list in the others."""
-        if self.count == 1:
+    def gather_object(self, value: T) -> list[T]:
+        """The value of each process, in the main one; an empty list in the others."""
+        if self.world_size == 1:
             return [value]
-        boxes = cast(list[T], [None] * self.count if self.first else None)
+        boxes = cast(list[T], [None] * self.world_size if self.is_main_process else None)
         with self._lost():
             distributed.gather_object(value, boxes, dst=0)
-        return boxes if self.first else []
+        return boxes if self.is_main_process else []
 
     @contextlib.contextmanager
     def _lost(self) -> Iterator[None]:
-        """Say what it means when an exchange fails."""
+        """Turn a failed exchange into an error that names its cause."""
         try:
             yield
         except RuntimeError as error:
             raise TrainingError(
-                f"all {self.count} processes of a run go on to its end",
-                got=f"one that does not answer: {_first_sentence(error)}",
+                f"one of the {self.world_size} processes does not answer: {_first_sentence(error)}",
                 where=f"process {self.rank}",
                 hint="look for the first error of the others, then start all again and resume",
             ) from error
 
 
 def _first_sentence(error: RuntimeError) -> str:
-    """What torch says, without the place in its source and without its advice."""
+    """Torch's message without the line of its source and without its advice."""
     text = re.sub(r"^\[[^]]*\.\w+:\d+\] ", "", str(error).splitlines()[0])
     return text.partition(". ")[0]
 
@@ -184,10 +183,10 @@ def _first_sentence(error: RuntimeError) -> str:
 @final
 @dataclass(frozen=True)
 class _Sliced:
-    """A process's lanes of batches that can only be read whole."""
+    """A process's sequences of batches that can only be read whole."""
 
     batches: Batches
-    processes: Processes
+    group: DistributedGroup
 
     @property
     def steps(self) -> int:
@@ -202,5 +201,5 @@ class _Sliced:
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
         for batch in self.batches.epoch(number, first):
-            mine = self.processes.lanes(len(batch.rows))
+            mine = self.group.shard_slice(len(batch.rows))
             yield Batch(*(part[mine] for part in batch))

@@ -1,0 +1,112 @@
+"""The state of a run: its position in the data, and the requests that change its course."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from notelstm.protocols import State
+from notelstm.training.distributed import DistributedGroup
+
+__all__ = ["TrainerControl", "TrainerState"]
+
+
+@final
+@dataclass(kw_only=True)
+class TrainerState:
+    """The position of a run; model, optimizer and random generators are not part of it.
+
+    Attributes:
+        epoch: Epochs finished.
+        batch: Batches of the current epoch that are done.
+        steps: Optimizer steps taken, in all epochs.
+        time_fraction: Fraction of the time budget that is used; None without a budget.
+        rate_scale: Factor on the learning rate, below 1 after rollbacks.
+        carried: The model's state after the last batch, of this process's sequences.
+        sums: (K + 2,) of this process in this epoch: loss and K terms, each times its targets, and
+            the number of targets; float64 where the device has it.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    steps: int = 0
+    time_fraction: float | None = None
+    rate_scale: float = 1.0
+    carried: State | None = None
+    sums: Tensor | None = None
+
+    def advance(self, num_batches: int) -> None:
+        """Count a step of so many batches."""
+        self.batch += num_batches
+        self.steps += 1
+
+    def next_epoch(self) -> None:
+        """Move to the start of the next epoch."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.carried = self.sums = None
+
+
+@final
+@dataclass(kw_only=True)
+class TrainerControl:
+    """Requests of callbacks and signals; in a distributed run, all processes agree on them.
+
+    Attributes:
+        stop_reason: Why the run ends after the current epoch, "" if it does not.
+        stop_now: Whether the epoch ends too, after the current step.
+        time_fraction: Fraction of the time budget that is used; None without a budget.
+        snapshots: Whether the state is kept in memory after each good epoch.
+        rollback_factor: Factor on the learning rate of a requested rollback; None without one.
+        signal_received: Whether this process received an interrupt.
+        interrupted: Whether any process did.
+    """
+
+    stop_reason: str = ""
+    stop_now: bool = False
+    time_fraction: float | None = None
+    snapshots: bool = False
+    rollback_factor: float | None = None
+    signal_received: bool = False
+    interrupted: bool = False
+
+    def synchronize(self, group: DistributedGroup) -> None:
+        """Give every process the main process's requests; all processes call this."""
+        requests = (
+            self.stop_reason,
+            self.stop_now,
+            self.time_fraction,
+            self.snapshots,
+            self.rollback_factor,
+        )
+        (
+            self.stop_reason,
+            self.stop_now,
+            self.time_fraction,
+            self.snapshots,
+            self.rollback_factor,
+        ) = group.broadcast_object(requests)
+        self.interrupted = bool(group.all_reduce_sum(torch.tensor(int(self.signal_received))))
+
+    def synchronize_step(self, diverged: bool, group: DistributedGroup) -> bool:
+        """Exchange the requests that take effect after a step; all processes call this.
+
+        Args:
+            diverged: Whether this process has seen a loss that is not finite.
+            group: The processes of the run.
+
+        Returns:
+            Whether any process has.
+        """
+        if group.world_size == 1:
+            self.interrupted = self.signal_received
+            return diverged
+        mine = self if group.is_main_process else TrainerControl()
+        fraction = mine.time_fraction
+        asked = (diverged, self.signal_received, mine.stop_now, fraction is not None, fraction or 0)
+        *flags, spent = group.all_reduce_sum(torch.tensor(asked, dtype=torch.float64)).tolist()
+        any_diverged, self.interrupted, self.stop_now, timed = map(bool, flags)
+        self.time_fraction = spent if timed else None
+        return any_diverged
