@@ -44,7 +44,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my-midi-files").mkdir()
     for name, notes in pieces:
         write_midi(notes, folder / "my-midi-files" / f"{name}.mid")
-    recipe = with_settings(expressive(hidden=16), {"training": {"epochs": 1}})
+    recipe = with_settings(expressive(hidden_size=16), {"training": {"epochs": 1}})
     notelstm.save(recipe.train([notes for _, notes in pieces]), folder / "demo" / "demo.notelstm")
     return folder
 

@@ -20,7 +20,7 @@ from notelstm._version import __version__
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle, load, save
-    from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+    from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
     from notelstm.encoders import (
         BeatEncoder,
         LogTimeEncoder,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from notelstm.losses import CompositeLoss
     from notelstm.midi import ReadPolicy, read_midi, read_midi_with_report, write_midi
     from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-    from notelstm.notes import BeatMap, Notes
+    from notelstm.notes import TempoMap, Notes
     from notelstm.protocols import NoteEncoder, NoteModel, Processor, Sampler
     from notelstm.recipes import Recipe, reference
     from notelstm.sampling import Ancestral, Greedy, Weighted
@@ -67,12 +67,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Ancestral",
     "BeatEncoder",
-    "BeatMap",
+    "TempoMap",
     "Bundle",
     "CompositeLoss",
     "Field",
     "Greedy",
-    "LaneBatches",
+    "StatefulBatches",
     "LogTimeEncoder",
     "NoteEncoder",
     "NoteLSTM",

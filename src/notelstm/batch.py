@@ -14,7 +14,7 @@ from torch import Tensor
 
 from notelstm.fields import Field
 
-__all__ = ["Batch", "columns", "send", "share_of"]
+__all__ = ["Batch", "columns", "send", "shard_slice"]
 
 
 class Batch(NamedTuple):
@@ -31,8 +31,8 @@ class Batch(NamedTuple):
     """
 
     rows: Tensor
-    scored: Tensor
-    fresh: Tensor
+    target_mask: Tensor
+    reset_state: Tensor
 
     def move(self, device: torch.device | str) -> Batch:
         """The batch with its rows on `device`; the flags stay on the CPU."""
@@ -48,7 +48,7 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device)
 
 
-def share_of(lanes: int, number: int, count: int) -> slice:
+def shard_slice(lanes: int, number: int, count: int) -> slice:
     """Which of a batch's lanes are one of several processes'; there may be none.
 
     Args:

@@ -27,7 +27,7 @@ from typing_extensions import override
 from notelstm._version import __version__
 from notelstm.bundle_format_1 import upgrade
 from notelstm.errors import BundleError, BundleNotFoundError, PluginError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models.windowed import Windowed
 from notelstm.plugins import Saved, build, describe, missing_parts
@@ -75,7 +75,7 @@ class DataCard:
     """
 
     name: str = ""
-    licence: str = ""
+    license: str = ""
     fingerprint: str = ""
     pieces: int = 0
     notes: int = 0
@@ -87,10 +87,10 @@ class DataCard:
         """
         if self.fingerprint and self.fingerprint == earlier.fingerprint:
             return earlier
-        licences = [card.licence for card in (earlier, self) if card.licence]
+        licences = [card.license for card in (earlier, self) if card.license]
         return DataCard(
             name=", then ".join(card.name for card in (earlier, self) if card.name),
-            licence="; ".join(dict.fromkeys(licences)),
+            license="; ".join(dict.fromkeys(licences)),
             fingerprint=self.fingerprint,
             pieces=earlier.pieces + self.pieces,
             notes=earlier.notes + self.notes,
@@ -121,9 +121,9 @@ class Bundle:
     model: NoteModel
     encoder: NoteEncoder
     sampler: Sampler
-    context: int | None = None
+    context_length: int | None = None
     input_transform: InputTransform | None = None
-    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    read_policy: ReadPolicy = field(default_factory=ReadPolicy)
     sigmas: Mapping[str, float] = field(default_factory=dict)
     unigram: Mapping[str, Any] = field(default_factory=dict)
     data: DataCard = field(default_factory=DataCard)
@@ -137,12 +137,12 @@ class Bundle:
             f"{name}={type(getattr(self, name)).__name__}"
             for name in ("model", "encoder", "sampler")
         )
-        return f"Bundle({parts}, context={self.context}, data={self.data.name or None!r})"
+        return f"Bundle({parts}, context={self.context_length}, data={self.data.name or None!r})"
 
     @property
-    def player(self) -> NoteModel:
+    def generation_model(self) -> NoteModel:
         """The model as it generates and is scored: windowed if it looks back on `context` rows."""
-        return self.model if self.context is None else Windowed(self.model, self.context)
+        return self.model if self.context_length is None else Windowed(self.model, self.context_length)
 
     def recipe(self, *, epochs: int = 5, lr_divisor: float = 20.0, **parts: Any) -> Recipe:
         """The recipe that trained the model, adapted for fine-tuning.
@@ -202,7 +202,7 @@ def _checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) -> None:
+def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
     """Write a bundle to one file, whole or not at all.
 
     A part without an entry point is recorded by name only; whoever loads the file passes it. A
@@ -227,8 +227,8 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
             for name in _KINDS
             for part in [_unwrapped(bundle.model) if name == "model" else getattr(bundle, name)]
         },
-        "context": bundle.context,
-        "policy": asdict(bundle.policy),
+        "context": bundle.context_length,
+        "policy": asdict(bundle.read_policy),
         "sigmas": dict(bundle.sigmas),
         "unigram": dict(bundle.unigram),
         "data": asdict(bundle.data),
@@ -239,7 +239,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, (_, tensor) in _state_of(bundle.model).items()
     }
-    if half:
+    if half_precision:
         tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     try:
         # The checksum is taken of the values that a reader gets: lists, not tuples.
@@ -256,7 +256,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half: bool = False) ->
             f"description of {len(text)} bytes, more than a model file may hold",
             hint="shorten the settings",
         )
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         try:
             save_file(tensors, beside, metadata={_KEY: text})
         except SafetensorError as error:
@@ -443,8 +443,8 @@ def _rebuilt(
         raise TypeError("settings or unigram that are not a mapping")
     bundle = Bundle(
         **parts,
-        context=context,
-        policy=ReadPolicy(**about["policy"]),
+        context_length=context,
+        read_policy=ReadPolicy(**about["policy"]),
         sigmas={name: float(sigma) for name, sigma in sigmas.items()},
         unigram=unigram,
         data=_card(about["data"]),

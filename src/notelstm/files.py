@@ -14,7 +14,7 @@ from typing import Final
 
 from notelstm.errors import NotelstmError, OutputError
 
-__all__ = ["BAD_HEADER", "displayable", "is_sealed", "out_of_resources", "seal", "written_whole"]
+__all__ = ["BAD_HEADER", "displayable", "is_sealed", "out_of_resources", "seal", "atomic_write"]
 
 BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
 """Errors of numpy, besides ValueError, for a damaged header of an array's file."""
@@ -39,7 +39,7 @@ def displayable(text: str) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it is renamed to `path`.
 
     Whoever reads `path` meanwhile, or after a crash, finds the old file or the new one, never a

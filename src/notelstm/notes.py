@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from notelstm.errors import NotesError
 
-__all__ = ["DEFAULT_VELOCITY", "BeatMap", "Note", "Notes"]
+__all__ = ["DEFAULT_VELOCITY", "TempoMap", "Note", "Notes"]
 
 DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note that was made without one."""
@@ -109,7 +109,7 @@ def _check_range(name: str, values: NDArray[Any], low: float, high: float) -> No
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
-class BeatMap:
+class TempoMap:
     """A tempo and metre map: which beat sounds at which second.
 
     Beats are quarter notes. Each tempo holds from its second to the next one's, the last for ever.
@@ -133,8 +133,8 @@ class BeatMap:
     """
 
     seconds: NDArray[np.float64]
-    tempi: NDArray[np.float64]
-    meter_beats: NDArray[np.float64]
+    tempos: NDArray[np.float64]
+    time_signature_beats: NDArray[np.float64]
     numerators: NDArray[np.int64]
     denominators: NDArray[np.int64]
 
@@ -160,9 +160,9 @@ class BeatMap:
         ascend = (self.seconds[1:] > self.seconds[:-1]).all() and np.isfinite(self.seconds).all()
         if k == 0 or self.seconds[0] != 0 or not ascend:
             raise NotesError(f"the times of a beat map do not ascend from 0 s: {self.seconds}")
-        if not (np.isfinite(self.tempi).all() and (self.tempi > 0).all()):
-            raise NotesError(f"tempi are not finite and above 0: {self.tempi}")
-        metres = self.meter_beats
+        if not (np.isfinite(self.tempos).all() and (self.tempos > 0).all()):
+            raise NotesError(f"tempi are not finite and above 0: {self.tempos}")
+        metres = self.time_signature_beats
         later = (metres[:1] >= 0).all() and (metres[1:] >= metres[:-1]).all()
         if not (later and np.isfinite(metres).all()):
             raise NotesError(f"the beats of metres do not ascend from 0 or later: {metres}")
@@ -174,23 +174,23 @@ class BeatMap:
     @property
     def _knots(self) -> NDArray[np.float64]:
         """(K,) the beat at which each tempo starts."""
-        gaps = np.diff(self.seconds) * self.tempi[:-1] / 60
+        gaps = np.diff(self.seconds) * self.tempos[:-1] / 60
         return np.concatenate([[0.0], np.cumsum(gaps)])
 
     def beats_at(self, seconds: ArrayLike) -> NDArray[np.float64]:
         """Quarter notes since the start of the piece at each second."""
         at = np.asarray(seconds, dtype=np.float64)
         k = np.maximum(np.searchsorted(self.seconds, at, side="right") - 1, 0)
-        return np.asarray(self._knots[k] + (at - self.seconds[k]) * self.tempi[k] / 60)
+        return np.asarray(self._knots[k] + (at - self.seconds[k]) * self.tempos[k] / 60)
 
     def seconds_at(self, beats: ArrayLike) -> NDArray[np.float64]:
         """The inverse of :meth:`beats_at`."""
         at = np.asarray(beats, dtype=np.float64)
         knots = self._knots
         k = np.maximum(np.searchsorted(knots, at, side="right") - 1, 0)
-        return np.asarray(self.seconds[k] + (at - knots[k]) * 60 / self.tempi[k])
+        return np.asarray(self.seconds[k] + (at - knots[k]) * 60 / self.tempos[k])
 
-    def shifted(self, seconds: float) -> BeatMap:
+    def shifted(self, seconds: float) -> TempoMap:
         """The same beats, later by `seconds` (earlier if negative).
 
         Bars are counted as before. The first tempo is drawn out backwards, or what comes before
@@ -198,7 +198,7 @@ class BeatMap:
         """
         at = -seconds
         k = max(int(np.searchsorted(self.seconds, at, side="right")) - 1, 0)
-        lines = self.meter_beats - self.beats_at(at)
+        lines = self.time_signature_beats - self.beats_at(at)
         begun = int(np.count_nonzero(lines < 0))
         first = max(begun - 1, 0)
         if begun:
@@ -207,27 +207,27 @@ class BeatMap:
             lines[first] = max((lines[first] + 1e-9) % bar - 1e-9, 0.0)
             lost = begun < lines.size and lines[first] >= lines[begun]
             first += bool(lost)
-        return BeatMap(
+        return TempoMap(
             seconds=np.append(0.0, self.seconds[k + 1 :] - at),
-            tempi=self.tempi[k:],
+            tempi=self.tempos[k:],
             meter_beats=lines[first:],
             numerators=self.numerators[first:],
             denominators=self.denominators[first:],
         )
 
-    def until(self, seconds: float) -> BeatMap:
+    def until(self, seconds: float) -> TempoMap:
         """The same map without the tempos and metres that start at `seconds` or later."""
         tempos = self.seconds < max(seconds - _ROUNDED, _ROUNDED)
-        metres = self.meter_beats < self.beats_at(seconds) - _ROUNDED
-        return BeatMap(
+        metres = self.time_signature_beats < self.beats_at(seconds) - _ROUNDED
+        return TempoMap(
             seconds=self.seconds[tempos],
-            tempi=self.tempi[tempos],
-            meter_beats=self.meter_beats[metres],
+            tempi=self.tempos[tempos],
+            meter_beats=self.time_signature_beats[metres],
             numerators=self.numerators[metres],
             denominators=self.denominators[metres],
         )
 
-    def followed_by(self, other: BeatMap, seconds: float) -> BeatMap:
+    def followed_by(self, other: TempoMap, seconds: float) -> TempoMap:
         """This map until `seconds`, and another one from there on.
 
         Where the other map states the metre that is already in force, with a bar line within a
@@ -240,17 +240,17 @@ class BeatMap:
         if seconds <= _ROUNDED:
             return other
         before = self.until(seconds)
-        lines = other.meter_beats + before.beats_at(seconds)
+        lines = other.time_signature_beats + before.beats_at(seconds)
         first = 0
-        if lines.size and before.meter_beats.size:
+        if lines.size and before.time_signature_beats.size:
             was = before.numerators[-1], before.denominators[-1]
             if was == (other.numerators[0], other.denominators[0]):
-                bars = (lines[0] - before.meter_beats[-1]) * was[1] / (4 * was[0])
+                bars = (lines[0] - before.time_signature_beats[-1]) * was[1] / (4 * was[0])
                 first = int(abs(bars - round(bars)) * 4 * was[0] / was[1] < 1 / 16)
-        return BeatMap(
+        return TempoMap(
             seconds=np.append(before.seconds, other.seconds + seconds),
-            tempi=np.append(before.tempi, other.tempi),
-            meter_beats=np.append(before.meter_beats, lines[first:]),
+            tempi=np.append(before.tempos, other.tempos),
+            meter_beats=np.append(before.time_signature_beats, lines[first:]),
             numerators=np.append(before.numerators, other.numerators[first:]),
             denominators=np.append(before.denominators, other.denominators[first:]),
         )
@@ -262,7 +262,7 @@ class BeatMap:
             bars: How many, at least 0. An upbeat before the first bar line does not count; without
                 a time signature bars are 4/4. A bar that a change of metre cuts short counts.
         """
-        metres = [*zip(self.meter_beats.tolist(), self.numerators, self.denominators, strict=True)]
+        metres = [*zip(self.time_signature_beats.tolist(), self.numerators, self.denominators, strict=True)]
         lengths = [4 * float(upper) / float(lower) for _, upper, lower in metres] or [4.0]
         starts = [float(start) for start, _, _ in metres] or [0.0]
         # Before the first metre its bars are counted backwards.
@@ -282,7 +282,7 @@ class BeatMap:
     @override
     def __eq__(self, other: object) -> bool:
         """Equal columns."""
-        if not isinstance(other, BeatMap):
+        if not isinstance(other, TempoMap):
             return NotImplemented
         names = ("seconds", "tempi", "meter_beats", "numerators", "denominators")
         return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in names)
@@ -290,7 +290,7 @@ class BeatMap:
     @override
     def __hash__(self) -> int:
         """Hash of the tempo columns, consistent with equality."""
-        return hash((_bytes(self.seconds), _bytes(self.tempi)))
+        return hash((_bytes(self.seconds), _bytes(self.tempos)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and unpickled maps are read-only too."""
@@ -334,7 +334,7 @@ class Notes:
     program: NDArray[np.int64] | None
     drum: NDArray[np.bool_] | None
     track: NDArray[np.int64] | None
-    beats: BeatMap | None
+    tempo_map: TempoMap | None
 
     def __init__(
         self,
@@ -346,7 +346,7 @@ class Notes:
         program: ArrayLike | None = None,
         drum: ArrayLike | None = None,
         track: ArrayLike | None = None,
-        beats: BeatMap | None = None,
+        beats: TempoMap | None = None,
     ) -> None:
         n = _length("start", start)
         given = {
@@ -399,7 +399,7 @@ class Notes:
         program: NDArray[np.int64] | None = None,
         drum: NDArray[np.bool_] | None = None,
         track: NDArray[np.int64] | None = None,
-        beats: BeatMap | None = None,
+        beats: TempoMap | None = None,
     ) -> Notes:
         """A piece of columns that were checked where they were made: looking again takes time.
 
@@ -429,7 +429,7 @@ class Notes:
         return cls(start=(), end=(), pitch=(), velocity=())
 
     @classmethod
-    def join(cls, parts: Iterable[Notes], *, gap: float = 0.0) -> Notes:
+    def concatenate(cls, parts: Iterable[Notes], *, gap: float = 0.0) -> Notes:
         """Play several pieces one after the other.
 
         Args:
@@ -446,10 +446,10 @@ class Notes:
         for part in parts:
             pieces.append(part.shifted(offset))
             if beats is None:
-                beats = pieces[-1].beats
-            elif part.beats is not None:
-                beats = beats.followed_by(part.beats, offset)
-            offset += part.seconds + gap
+                beats = pieces[-1].tempo_map
+            elif part.tempo_map is not None:
+                beats = beats.followed_by(part.tempo_map, offset)
+            offset += part.end_time + gap
         return cls._merged(pieces, beats)
 
     @classmethod
@@ -464,10 +464,10 @@ class Notes:
             that only some pieces have is filled up for the others: program 0, no percussion,
             track 0.
         """
-        return cls._merged(parts, next((p.beats for p in parts if p.beats is not None), None))
+        return cls._merged(parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None))
 
     @classmethod
-    def _merged(cls, parts: Sequence[Notes], beats: BeatMap | None) -> Notes:
+    def _merged(cls, parts: Sequence[Notes], beats: TempoMap | None) -> Notes:
         if not parts:
             return cls.empty()
 
@@ -510,20 +510,20 @@ class Notes:
             whole = isinstance(value, int | np.integer) or name == "seconds"
             if value is not None and not (whole and 0 < value < np.inf):
                 raise NotesError(f"{value!r} {name} cannot be taken from a piece's start")
-        if bars is not None and self.beats is None:
+        if bars is not None and self.tempo_map is None:
             raise NotesError(
                 "bars cannot be counted in a piece without a beat map",
                 hint="give the piece beats=BeatMap(...), or say how many notes or seconds",
             )
         cut = np.inf if seconds is None else float(seconds)
-        if bars is not None and self.beats is not None:
-            cut = min(cut, self.beats.seconds_of_bars(bars))
+        if bars is not None and self.tempo_map is not None:
+            cut = min(cut, self.tempo_map.seconds_of_bars(bars))
         count = int(np.searchsorted(self.start, cut - _ROUNDED))
         count = count if notes is None else min(count, notes)
         if count == len(self):
             return self
         kept, end = self[:count], min(cut, float(self.start[count]))
-        return kept._with(beats=self.beats and self.beats.until(end))
+        return kept._with(beats=self.tempo_map and self.tempo_map.until(end))
 
     def continued(self, continuation: Notes) -> Notes:
         """The piece and its continuation in one, with this piece's tempo map and instruments.
@@ -558,9 +558,9 @@ class Notes:
         later = continuation._with(
             start=continuation.start + last, end=continuation.end + last, beats=None, **missing
         )
-        beats = self.beats
-        if continuation.beats is not None:
-            beats = (beats or BeatMap()).followed_by(continuation.beats, last)
+        beats = self.tempo_map
+        if continuation.tempo_map is not None:
+            beats = (beats or TempoMap()).followed_by(continuation.tempo_map, last)
         return self._merged([self, later], beats)
 
     @property
@@ -574,13 +574,13 @@ class Notes:
         return np.diff(self.start, prepend=self.start[:1])
 
     @property
-    def seconds(self) -> float:
+    def end_time(self) -> float:
         """The last release, seconds from the start of the piece; 0 without notes."""
         return float(self.end.max()) if len(self) else 0.0
 
     def shifted(self, seconds: float) -> Notes:
         """The same notes, later by `seconds` (earlier if negative), and their beat map."""
-        beats = self.beats and self.beats.shifted(seconds)
+        beats = self.tempo_map and self.tempo_map.shifted(seconds)
         return self._with(start=self.start + seconds, end=self.end + seconds, beats=beats)
 
     def by_pitch(self) -> Notes:
@@ -607,7 +607,7 @@ class Notes:
         """Equal columns, optional ones included."""
         if not isinstance(other, Notes):
             return NotImplemented
-        if self.beats != other.beats:
+        if self.tempo_map != other.tempo_map:
             return False
         columns = [n for n in self.__dataclass_fields__ if n != "beats"]
         return all(_same(getattr(self, n), getattr(other, n)) for n in columns)
@@ -627,7 +627,7 @@ class Notes:
         if not len(self):
             return "Notes(0 notes)"
         low, high = self.pitch.min(), self.pitch.max()
-        return f"Notes({len(self)} notes, {self.seconds:.2f} s, pitch {low} to {high})"
+        return f"Notes({len(self)} notes, {self.end_time:.2f} s, pitch {low} to {high})"
 
 
 def _same(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> bool:

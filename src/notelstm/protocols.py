@@ -334,12 +334,12 @@ class Batches(Protocol):
     """A training set, cut into batches."""
 
     @property
-    def steps(self) -> int:
+    def num_batches(self) -> int:
         """Batches in an epoch."""
         ...
 
     @property
-    def carries(self) -> bool:
+    def stateful(self) -> bool:
         """Whether a lane's state is carried from batch to batch."""
         ...
 
@@ -356,7 +356,7 @@ class Batches(Protocol):
 class Transform(Protocol):
     """Changes pieces on their way to training; a plugin of the kind ``transforms``."""
 
-    def choose(
+    def sample_params(
         self,
         fields: Sequence[Field],
         low: NDArray[np.float32],
@@ -405,7 +405,7 @@ class CorpusSource(Protocol):
         ...
 
     @property
-    def licence(self) -> str:
+    def license(self) -> str:
         """What one may do with the music; it is shown, and stored with what is trained on it."""
         ...
 

@@ -81,12 +81,12 @@ def reopen(folder: str, cache: str, count: int) -> dict[str, float]:
 
 def batches(folder: str, cache: str, count: int) -> dict[str, float]:
     """Batches of mapped rows: memory, and batches a second plain, augmented, and from memory."""
-    from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+    from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
     from notelstm.data.augmented import Augmented
     from notelstm.data.corpus import Corpus
     from notelstm.data.encoding import encode_corpus
     from notelstm.data.packed import PackedRows
-    from notelstm.data.transforms import Stretch, Transpose, VelocityShift
+    from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
     from notelstm.encoders import LogTimeEncoder
 
     corpus = Corpus.open(files_of(folder, count), cache=cache, progress=False)
@@ -105,21 +105,21 @@ def batches(folder: str, cache: str, count: int) -> dict[str, float]:
         raise AssertionError
 
     before = own_memory()
-    windows = WindowBatches(dataset=SequenceDataset(rows, window=25), batch=64)
+    windows = WindowBatches(dataset=SequenceDataset(rows, sequence_length=25), batch_size=64)
     stretch = min(256, int(rows.lengths.max()) - 1)
-    lanes = LaneBatches(dataset=SequenceDataset(rows, window=stretch, scored="every"), batch=64)
+    lanes = StatefulBatches(dataset=SequenceDataset(rows, sequence_length=stretch, targets="every"), batch_size=64)
     fast = rate(windows)
     rate(lanes)
     grown = own_memory() - before
-    every = (Transpose(), Stretch(), VelocityShift())
+    every = (Transpose(), TimeStretch(), VelocityShift())
     changed = rate(Augmented(batches=windows, fields=encoder.fields, transforms=every))
-    held = SequenceDataset(PackedRows.join(rows), window=25)
+    held = SequenceDataset(PackedRows.join(rows), sequence_length=25)
     return {
         "encode s": took,
         "training MiB": grown,
         "batches/s": fast,
         "augmented": changed,
-        "from memory": rate(WindowBatches(dataset=held, batch=64)),
+        "from memory": rate(WindowBatches(dataset=held, batch_size=64)),
     }
 
 

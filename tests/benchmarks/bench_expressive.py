@@ -34,7 +34,7 @@ class BareStep:
         self.names = [f.name for f in recipe.encoder.fields]
         self.clip = recipe.training.max_grad_norm or 0.0
         self.optimizer = recipe.training.build_optimizer(self.model.parameters())
-        self.state = self.model.initial_state(recipe.batch)[1]
+        self.state = self.model.initial_state(recipe.batch_size)[1]
         self.ready = []
         for rows, _, _ in batches:
             targets = rows[:, 1:].flatten(0, 1)
@@ -79,9 +79,9 @@ class TakeTurns(Callback):
 def rows_for(recipe: Recipe) -> list[Rows]:
     """Rows for so many steps, one piece a lane, so that every row of every batch is scored."""
     generator = np.random.default_rng(0)
-    count = recipe.window * STEPS + 1
+    count = recipe.sequence_length * STEPS + 1
     piece = long_piece(generator, count=count, seconds=count / 8)
-    return [recipe.encoder.encode(piece)] * recipe.batch
+    return [recipe.encoder.encode(piece)] * recipe.batch_size
 
 
 def measure(recipe: Recipe) -> list[tuple[float, float]]:

@@ -130,10 +130,10 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
 def ours(model: ThreeHeadLSTM, window: NDArray[np.float32], way: Way) -> Callable[[int], None]:
     """The same from the same window, decoded to notes."""
     bundle = Bundle(
-        model=model, encoder=StepDurationEncoder(), sampler=Weighted(), context=way.context
+        model=model, encoder=StepDurationEncoder(), sampler=Weighted(), context_length=way.context
     )
     session = Session(
-        bundle.player,
+        bundle.generation_model,
         bundle.encoder,
         bundle.sampler,
         batch_size=way.lanes,
@@ -228,7 +228,7 @@ def growth(notes: int = 100_000) -> float:
     """Bytes by which a stream grows from its first tenth to its end."""
     encoder = StepDurationEncoder()
     torch.manual_seed(0)
-    model = ThreeHeadLSTM(fields=encoder.fields, hidden=16, point_estimates=False)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=16, point_estimates=False)
     playing = stream(Bundle(model=model, encoder=encoder, sampler=Weighted()))
     for _ in itertools.islice(playing, notes // 10):
         pass

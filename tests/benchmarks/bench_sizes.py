@@ -41,7 +41,7 @@ class Corpus:
         self.model, self.loss = recipe.build_model(), recipe.build_loss()
         self.config = replace(recipe.training, epochs=1, device="cpu")
         self.all: Batches = recipe.batches(rows)
-        self.carries, self.steps = self.all.carries, steps
+        self.carries, self.steps = self.all.stateful, steps
         self.stream = itertools.chain.from_iterable(map(self.all.epoch, itertools.count()))
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
@@ -76,7 +76,7 @@ def measure(recipe: Recipe) -> list[list[float]]:
 
 def figures() -> dict[str, float]:
     """Targets a second on each size of corpus."""
-    small = with_settings(expressive(hidden=128), {"window": 128, "batch": 64})
+    small = with_settings(expressive(hidden_size=128), {"window": 128, "batch": 64})
     return {
         f"{recipe.name}: {size:,} pieces, targets/s": float(speed)
         for recipe in (with_settings(reference(), {"shuffle": True}), small)
@@ -85,7 +85,7 @@ def figures() -> dict[str, float]:
 
 
 def test_a_larger_corpus_is_not_slower() -> None:
-    small = with_settings(expressive(hidden=128), {"window": 128, "batch": 64})
+    small = with_settings(expressive(hidden_size=128), {"window": 128, "batch": 64})
     for recipe in (with_settings(reference(), {"shuffle": True}), small):
         speeds = np.array(measure(recipe))
         ratios = np.median(speeds / speeds[:, :1], axis=0)

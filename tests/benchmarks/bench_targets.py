@@ -127,7 +127,7 @@ def measure() -> NDArray[np.float64]:
         recipe.build_model(), recipe.build_loss(), config=recipe.training, callbacks=[turns]
     )
     trainer.fit(batches)
-    scored = [int(batch.scored.sum()) for batch in itertools.islice(batches.epoch(0), STEPS)]
+    scored = [int(batch.target_mask.sum()) for batch in itertools.islice(batches.epoch(0), STEPS)]
     seconds = np.array(turns.seconds)
     targets = np.stack([scored, [64 * EACH] * STEPS, [64 * EACH] * STEPS], axis=1)
     # The first steps warm up.

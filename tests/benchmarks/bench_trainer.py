@@ -88,13 +88,13 @@ def measure() -> list[tuple[float, float]]:
     torch.manual_seed(0)
     encoder = StepDurationEncoder()
     piece = long_piece(np.random.default_rng(0), count=BATCH * STEPS + 25, seconds=900)
-    batches = WindowBatches(dataset=SequenceDataset([encoder.encode(piece)]), batch=BATCH)
+    batches = WindowBatches(dataset=SequenceDataset([encoder.encode(piece)]), batch_size=BATCH)
     bare = BareStep([batch for batch, _ in zip(batches.epoch(0), range(BLOCK), strict=False)])
     turns = TakeTurns(bare)
     times = PositivePressure()
     with tempfile.TemporaryDirectory() as folder:
         Trainer(
-            ThreeHeadLSTM(fields=encoder.fields, hidden=HIDDEN),
+            ThreeHeadLSTM(fields=encoder.fields, hidden_size=HIDDEN),
             CompositeLoss(
                 terms={"pitch": (Likelihood(), 0.1), "step": (times, 20.0), "duration": (times, 1)}
             ),

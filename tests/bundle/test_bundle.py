@@ -58,35 +58,35 @@ SAMPLERS: list[Sampler] = [
 def models(encoder: NoteEncoder) -> Iterator[NoteModel]:
     torch.manual_seed(0)
     fields = encoder.fields
-    yield NoteLSTM(fields=fields, hidden=8, embedding=4, dropout=0.1)
+    yield NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4, dropout=0.1)
     yield NoteLSTM(
-        fields=fields, field_order=[f.name for f in fields[::-1]], hidden=6, embedding=3, layers=2
+        fields=fields, field_order=[f.name for f in fields[::-1]], hidden_size=6, embedding_dim=3, num_layers=2
     )
     yield NoteLSTM(
         fields=fields,
-        hidden=6,
-        embedding=3,
-        head=0,
+        hidden_size=6,
+        embedding_dim=3,
+        head_size=0,
         sounding_features=True,
         time_distribution="mixture",
-        components=2,
+        num_components=2,
     )
     if isinstance(encoder, StepDurationEncoder):
-        yield ThreeHeadLSTM(fields=fields, hidden=8)
-        yield ThreeHeadLSTM(fields=fields, hidden=8, layers=2, sigmoid=False, point_estimates=False)
+        yield ThreeHeadLSTM(fields=fields, hidden_size=8)
+        yield ThreeHeadLSTM(fields=fields, hidden_size=8, num_layers=2, sigmoid=False, point_estimates=False)
 
 
 def tiny(**changes: Any) -> Bundle:
     encoder = StepDurationEncoder()
     torch.manual_seed(0)
     plain = Bundle(
-        model=ThreeHeadLSTM(fields=encoder.fields, hidden=4),
+        model=ThreeHeadLSTM(fields=encoder.fields, hidden_size=4),
         encoder=encoder,
         sampler=SAMPLERS[2],
-        context=5,
+        context_length=5,
         input_transform=RawPitch(),
         sigmas={"step": 0.5, "duration": 0.25},
-        data=DataCard(name="few", licence="MIT", fingerprint="ab", pieces=3, notes=99),
+        data=DataCard(name="few", license="MIT", fingerprint="ab", pieces=3, notes=99),
         settings={"recipe": "reference", "window": 5},
     )
     return replace(plain, **changes)
@@ -131,14 +131,14 @@ def test_a_loaded_bundle_plays_what_the_saved_one_played(
                 model=model,
                 encoder=encoder,
                 sampler=sampler,
-                context=context,
+                context_length=context,
                 input_transform=input_transform,
             )
             save(before, path)
             after = load(path)
             assert after.encoder == encoder
             assert after.sampler == sampler
-            assert after.context == context
+            assert after.context_length == context
             assert after.input_transform == input_transform
             assert type(after.model) is type(model)
             assert after.model.field_order == model.field_order
@@ -165,10 +165,10 @@ def test_everything_else_comes_back_too(file: Path) -> None:
 def test_half_precision_halves_the_file_and_hardly_changes_the_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     fields = LogTimeEncoder().fields
-    model = NoteLSTM(fields=fields, hidden=64, embedding=8, sounding_features=True).eval()
+    model = NoteLSTM(fields=fields, hidden_size=64, embedding_dim=8, sounding_features=True).eval()
     bundle = Bundle(model=model, encoder=LogTimeEncoder(), sampler=Ancestral())
     for half in (False, True):
-        save(bundle, tmp_path / str(half), half=half)
+        save(bundle, tmp_path / str(half), half_precision=half)
     whole, halved = ((tmp_path / str(half)).stat().st_size for half in (False, True))
     assert halved < 0.55 * whole
     loaded = cast(NoteLSTM, load(tmp_path / "True").model)
@@ -193,11 +193,11 @@ def test_the_first_format_is_read_for_ever() -> None:
     np.testing.assert_allclose(notes.end, wanted["end"], atol=1e-4)
     assert bundle.sampler == Weighted(processors=(Temperature(temperature=0.5), MinDuration()))
     assert bundle.input_transform == RawPitch()
-    policy = ReadPolicy(tracks="instrument-0", ties="file", programs=(0, 1), tempos="first")
-    assert bundle.policy == policy
+    policy = ReadPolicy(tracks="instrument-0", simultaneous_order="file", programs=(0, 1), tempos="first")
+    assert bundle.read_policy == policy
     assert bundle.sigmas == {"step": 0.25, "duration": 0.5}
     assert bundle.data == DataCard(
-        name="none", licence="MIT", fingerprint="0" * 64, pieces=1, notes=2
+        name="none", license="MIT", fingerprint="0" * 64, pieces=1, notes=2
     )
     assert bundle.settings["list"] == [1, "a"]
     assert bundle.unigram == {}
@@ -279,7 +279,7 @@ def test_any_damage_to_the_description_is_one_clear_error(file: Path) -> None:
                 complaints.append(str(error))
             else:
                 # What was damaged did not matter, or was as good as what it replaced.
-                assert loaded.player.fields == loaded.encoder.fields
+                assert loaded.generation_model.fields == loaded.encoder.fields
     assert len(complaints) > 80
     assert not any("\n" in complaint for complaint in complaints)
 
@@ -340,8 +340,8 @@ def test_another_encoder_is_refused(file: Path) -> None:
 def test_tensors_of_another_model(file: Path) -> None:
     fields = StepDurationEncoder().fields
     for model, said in (
-        (ThreeHeadLSTM(fields=fields, hidden=5), r"begin is of size \(4,\), not \(5,\)"),
-        (NoteLSTM(fields=fields, hidden=4), "there is no embed.pitch.weight"),
+        (ThreeHeadLSTM(fields=fields, hidden_size=5), r"begin is of size \(4,\), not \(5,\)"),
+        (NoteLSTM(fields=fields, hidden_size=4), "there is no embed.pitch.weight"),
     ):
         with pytest.raises(BundleError, match=f"tensors do not fit the model: {said}.*Copy"):
             load(file, model=model)
@@ -403,7 +403,7 @@ class OwnModel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+        self.inner = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4)
         self.tied = self.inner.initial_context
 
     fields = property(lambda self: self.inner.fields)
@@ -478,7 +478,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
             save(tiny(), path)
     made = tmp_path / "new" / "folders" / "model"
     save(tiny(), made)
-    assert load(made).context == 5
+    assert load(made).context_length == 5
 
 
 def test_others_may_read_a_bundle(file: Path) -> None:

@@ -35,15 +35,15 @@ def bundle(*, three_heads: bool = False) -> Bundle:
     if three_heads:
         encoder = StepDurationEncoder()
         return Bundle(
-            model=ThreeHeadLSTM(fields=encoder.fields, hidden=4),
+            model=ThreeHeadLSTM(fields=encoder.fields, hidden_size=4),
             encoder=encoder,
             sampler=Weighted(processors=(Temperature(temperature=0.8), MinDuration())),
             sigmas={"step": 0.5},
-            context=5,
+            context_length=5,
         )
     coarse = LogTimeEncoder(cell=0.05, linear=0.1, growth=2.0, longest=1.0)
     return Bundle(
-        model=NoteLSTM(fields=coarse.fields, hidden=4, embedding=2, sounding_features=True),
+        model=NoteLSTM(fields=coarse.fields, hidden_size=4, embedding_dim=2, sounding_features=True),
         encoder=coarse,
         sampler=Ancestral(),
         unigram={"counts": {"pitch": [1, 2]}, "repeats": {"pitch": 1}, "pairs": 2},
@@ -454,7 +454,7 @@ class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.inner = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+        self.inner = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4)
         self.rates = [float(rate) for rate in torch.linspace(0, 1, 4)]
         self.noise = torch.rand(3, generator=torch.Generator().manual_seed(1))
 
@@ -474,7 +474,7 @@ def test_constructors_of_models_may_do_what_they_like(file: Path) -> None:
 
 def wrapped(kind: str) -> tuple[ThreeHeadLSTM, Any]:
     torch.manual_seed(1)
-    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4)
     if kind == "compiled":
         return model, torch.compile(model, backend="eager")
     if kind == "compiled part":

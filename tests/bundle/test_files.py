@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from notelstm.errors import OutputError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         assert beside.parent == path.parent
         beside.write_text("whole")
         assert not path.exists()
     assert path.read_text() == "whole"
-    with written_whole(str(path)) as beside:
+    with atomic_write(str(path)) as beside:
         beside.write_text("newer")
         assert path.read_text() == "whole"
     assert path.read_text() == "newer"
@@ -34,7 +34,7 @@ def test_what_went_wrong_leaves_the_old_file_and_nothing_else(
     path.write_text("old")
 
     def write_half() -> None:
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("half")
             raise error
 
@@ -48,21 +48,21 @@ def test_errors_of_the_system_say_which_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     full = OSError(errno.ENOSPC, "No space left on device")
     said = r"No space left on device \(.*file\.txt\)"
-    with pytest.raises(OutputError, match=said), written_whole(path):
+    with pytest.raises(OutputError, match=said), atomic_write(path):
         raise full
     mine = OutputError("rule", got="mine")
-    with pytest.raises(OutputError, match="mine"), written_whole(path):
+    with pytest.raises(OutputError, match="mine"), atomic_write(path):
         raise mine
     assert not list(tmp_path.iterdir())
     path.mkdir()
-    with pytest.raises(OutputError, match=r"can be written"), written_whole(path) as beside:
+    with pytest.raises(OutputError, match=r"can be written"), atomic_write(path) as beside:
         beside.write_text("in the way of a folder")
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
-    with written_whole(path) as first, written_whole(path) as second:
+    with atomic_write(path) as first, atomic_write(path) as second:
         assert first != second
         first.write_text("first")
         second.write_text("second")
@@ -71,7 +71,7 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 
 def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    with written_whole(tmp_path / "file") as beside:
+    with atomic_write(tmp_path / "file") as beside:
         beside.unlink()
         beside.touch(mode=0o600)
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "file")]

@@ -19,7 +19,7 @@ from notelstm.testing.makers import long_piece
 def test_it_is_small_whole_and_says_where_it_comes_from() -> None:
     assert PRETRAINED.stat().st_size <= 8 * 2**20
     bundle = notelstm.load()
-    assert "CC BY-NC-SA 4.0" in bundle.data.licence
+    assert "CC BY-NC-SA 4.0" in bundle.data.license
     assert bundle.data.pieces == 967
     assert bundle.settings["name"] == "expressive"
     assert all(bool(torch.isfinite(p).all()) for p in cast(nn.Module, bundle.model).parameters())
@@ -52,7 +52,7 @@ def test_it_plays_piano_and_knows_music_from_noise() -> None:
     assert 0.02 < float(np.median(music.duration)) < 2
     noise = long_piece(np.random.default_rng(0), count=150, seconds=30)
     own, other = (
-        nats_per_note(bundle.player, bundle.encoder, [piece]).total for piece in (music, noise)
+        nats_per_note(bundle.generation_model, bundle.encoder, [piece]).total for piece in (music, noise)
     )
     assert own is not None
     assert other is not None

@@ -16,7 +16,7 @@ from notelstm.cli import main
 from notelstm.encoders import BeatEncoder, LogTimeEncoder
 from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.models import NoteLSTM
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.sampling import Ancestral
 
@@ -24,8 +24,8 @@ ALL = ReadPolicy(tracks="all", drums=True)
 
 
 def bundle(encoder: NoteEncoder) -> Bundle:
-    model = NoteLSTM(fields=encoder.fields, hidden=8).eval()
-    return Bundle(model=model, encoder=encoder, sampler=Ancestral(), policy=ALL)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8).eval()
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral(), read_policy=ALL)
 
 
 @pytest.fixture(scope="module", params=[LogTimeEncoder(), BeatEncoder()], ids=["seconds", "beats"])
@@ -38,7 +38,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Violin and bass in 3/4 with a drum; slower from the third bar (3 s) on, 8 bars in all."""
-    beats = BeatMap(
+    beats = TempoMap(
         seconds=[0, 3], tempi=[120, 60], meter_beats=[0], numerators=[3], denominators=[4]
     )
     beat = np.repeat(np.arange(24), 3)
@@ -83,11 +83,11 @@ def test_the_prompt_is_in_the_output_as_it_was(
     wanted = prompt[prompt.start < prompt.start[-1]]
     for name in ("start", "end", "pitch", "velocity", "program", "drum", "track"):
         np.testing.assert_array_equal(getattr(before, name), getattr(wanted, name))
-    assert whole.beats is not None
-    assert prompt.beats is not None
+    assert whole.tempo_map is not None
+    assert prompt.tempo_map is not None
     at = np.linspace(0, prompt.start[-1], 50)
-    np.testing.assert_allclose(whole.beats.beats_at(at), prompt.beats.beats_at(at), atol=1e-3)
-    assert (whole.beats.numerators[0], whole.beats.denominators[0]) == (3, 4)
+    np.testing.assert_allclose(whole.tempo_map.beats_at(at), prompt.tempo_map.beats_at(at), atol=1e-3)
+    assert (whole.tempo_map.numerators[0], whole.tempo_map.denominators[0]) == (3, 4)
 
 
 def test_a_program_is_that_of_all_notes_but_percussion(
@@ -132,8 +132,8 @@ def test_the_beginning_of_a_prompt(
     assert prompt.program is not None
     np.testing.assert_array_equal(before.program, prompt.program[prompt.start < last])
     assert len(whole) <= count + 20
-    assert whole.beats is not None
-    np.testing.assert_allclose(whole.beats.tempi, tempos)
+    assert whole.tempo_map is not None
+    np.testing.assert_allclose(whole.tempo_map.tempos, tempos)
 
 
 def test_only_what_is_new(
@@ -151,13 +151,13 @@ def test_only_what_is_new(
     later = alone[alone.start > 1e-3].by_pitch()
     np.testing.assert_allclose(np.sort(later.start), np.sort(after.start - last), atol=1e-3)
     assert sorted(later.pitch.tolist()) == sorted(after.pitch.tolist())
-    assert alone.beats is not None
-    assert both.beats is not None
-    at = np.linspace(0, alone.seconds, 50)
-    since = both.beats.beats_at(last + at) - both.beats.beats_at(last)
-    np.testing.assert_allclose(alone.beats.beats_at(at), since, rtol=1e-4, atol=1e-3)
+    assert alone.tempo_map is not None
+    assert both.tempo_map is not None
+    at = np.linspace(0, alone.end_time, 50)
+    since = both.tempo_map.beats_at(last + at) - both.tempo_map.beats_at(last)
+    np.testing.assert_allclose(alone.tempo_map.beats_at(at), since, rtol=1e-4, atol=1e-3)
     if "seconds" in request.node.name:
-        assert alone.beats.numerators.tolist() == [3], "the metre goes on"
+        assert alone.tempo_map.numerators.tolist() == [3], "the metre goes on"
     data = json.loads(page.read_text("utf-8").partition('id="data">')[2].partition("</script>")[0])
     assert data["samples"][0]["prompt_notes"] == 0
 

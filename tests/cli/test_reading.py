@@ -17,7 +17,7 @@ from notelstm.cli import main
 from notelstm.cli.reading import Reading, for_command_line
 from notelstm.errors import ConfigError
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 SMALL = ["--epochs", "1", "--recipe", "reference", "--set", "model.hidden=4", "batch=16"]
 COUNTS = {"melody": 60, "bass": 40, "drums": 30}
@@ -144,7 +144,7 @@ def test_the_options_are_kept_with_the_model(
     argv = ["train", str(folder), "-o", str(path), *SMALL]
     assert main([*argv, "--tracks", "all", "--no-drums", "--pedal", "extend"]) == 0
     bundle = load(path)
-    assert (bundle.policy.tracks, bundle.policy.pedal) == ("all", "extend")
+    assert (bundle.read_policy.tracks, bundle.read_policy.pedal) == ("all", "extend")
     assert bundle.data.notes == 300
     # The model's own policy is the default; options replace single settings of it.
     (line,) = said(capsys, "evaluate", str(path), str(folder))
@@ -209,7 +209,7 @@ def test_pieces_too_short_are_counted_aloud(
 
 
 def in_metre(numerator: int, denominator: int) -> Notes:
-    beats = BeatMap(
+    beats = TempoMap(
         seconds=[0.0],
         tempi=[120.0],
         meter_beats=[0.0],

@@ -17,7 +17,7 @@ from notelstm.sampling import Ancestral, GridSnap
 
 
 def bundle(encoder: NoteEncoder) -> Bundle:
-    model = NoteLSTM(fields=encoder.fields, hidden=4)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=4)
     return Bundle(model=model, encoder=encoder, sampler=Ancestral())
 
 

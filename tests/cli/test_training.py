@@ -66,7 +66,7 @@ def test_few_pieces_get_a_smaller_batch_and_it_is_said(
 ) -> None:
     small = [*arguments[:4], "--set", "model.hidden=4", "--epochs", "1"]
     assert main(small) == 0
-    assert "an epoch has only 1 steps of batch 64: training with batch 1" in caplog.text
+    assert "too few steps per epoch: 1 with batch 64; training with batch 1" in caplog.text
 
 
 @pytest.mark.parametrize(

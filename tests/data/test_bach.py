@@ -20,7 +20,7 @@ from notelstm.data.bach import BachChorales
 from notelstm.data.musicxml import notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.midi import read_midi, write_midi
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.protocols import CorpusSource
 
 FEW = ("bwv2.6", "bwv26.6", "bwv66.6", "bwv104.6", "bwv269", "bwv299", "bwv437")
@@ -81,15 +81,15 @@ def test_a_tempo_change_and_the_second_measure_of_every_part() -> None:
     short = ["<attributes><divisions>1</divisions></attributes>" + note("C3", 3), note("D3", 4)]
     notes = notes_of_score(score(upper, short), "x")
     assert columns(notes) == [(0, 3, 48), (0, 4, 72), (4, 6, 50), (4, 6, 74)]
-    assert notes.beats == BeatMap(
+    assert notes.tempo_map == TempoMap(
         seconds=[0, 4], tempi=[60, 120], meter_beats=[0], numerators=[4], denominators=[4]
     )
 
 
 def test_bars_are_counted_from_the_end_of_an_upbeat() -> None:
     notes = notes_of_score(score([START + note("C4", 2), note("D4", 8)]), "x")
-    assert notes.beats is not None
-    assert notes.beats.meter_beats.tolist() == [1.0]
+    assert notes.tempo_map is not None
+    assert notes.tempo_map.time_signature_beats.tolist() == [1.0]
 
 
 def test_voices_that_meet_on_a_pitch() -> None:
@@ -126,7 +126,7 @@ def test_chorales_only_in_catalogue_order_and_limited(few: Path) -> None:
     assert [name for name, _ in corpus.pieces()] == list(FEW)
     assert [name for name, _ in corpus.pieces(limit=2)] == list(FEW[:2])
     assert "music21" in corpus.source
-    assert "not for commercial" in corpus.licence
+    assert "not for commercial" in corpus.license
 
 
 def test_music21_reads_the_same_notes(few: Path) -> None:
@@ -142,8 +142,8 @@ def test_music21_reads_the_same_notes(few: Path) -> None:
             for pitch in item.pitches
             if not item.duration.isGrace
         }
-        assert notes.beats is not None
-        onsets = np.round(notes.beats.beats_at(notes.start), 4).tolist()
+        assert notes.tempo_map is not None
+        onsets = np.round(notes.tempo_map.beats_at(notes.start), 4).tolist()
         ours = list(zip(onsets, notes.pitch.tolist(), strict=True))
         assert len(ours) == len(set(ours)), name
         assert set(ours) == theirs, name
@@ -196,7 +196,7 @@ def test_damaged_scores_are_named(few: Path) -> None:
 
 
 def pieces() -> Iterator[tuple[str, Notes]]:
-    beats = BeatMap(tempi=[90.0], meter_beats=[0, 4], numerators=[3, 4], denominators=[4, 4])
+    beats = TempoMap(tempi=[90.0], meter_beats=[0, 4], numerators=[3, 4], denominators=[4, 4])
     yield "ä/ 1", Notes(start=[0, 1], end=[1, 2.5], pitch=[60, 62], velocity=[1, 127], beats=beats)
     yield "none", Notes.empty()
     yield "two", Notes(start=[0.1], end=[0.3], pitch=[127])

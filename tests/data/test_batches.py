@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.batch import Batch
-from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.protocols import Batches
-from notelstm.training.distributed import SharedBatches
+from notelstm.training.distributed import ShardableBatches
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 WINDOWS = st.integers(1, 9)
@@ -34,13 +34,13 @@ def numbered(lengths: list[int]) -> list[Rows]:
 
 
 def windows(lengths: list[int], window: int, batch: int, **options: Any) -> WindowBatches:
-    data = SequenceDataset(numbered(lengths), window=window, scored="every")
-    return WindowBatches(dataset=data, batch=batch, **options)
+    data = SequenceDataset(numbered(lengths), sequence_length=window, targets="every")
+    return WindowBatches(dataset=data, batch_size=batch, **options)
 
 
-def lanes(lengths: list[int], window: int, batch: int, **options: Any) -> LaneBatches:
-    data = SequenceDataset(numbered(lengths), window=window, scored="every")
-    return LaneBatches(dataset=data, batch=batch, **options)
+def lanes(lengths: list[int], window: int, batch: int, **options: Any) -> StatefulBatches:
+    data = SequenceDataset(numbered(lengths), sequence_length=window, targets="every")
+    return StatefulBatches(dataset=data, batch_size=batch, **options)
 
 
 Make = Callable[..., Batches]
@@ -48,7 +48,7 @@ KINDS = pytest.mark.parametrize("make", [windows, lanes])
 
 
 def targets(batches: list[Batch]) -> Counter[tuple[int, int]]:
-    rows = [row for batch in batches for row in batch.rows[batch.scored].tolist()]
+    rows = [row for batch in batches for row in batch.rows[batch.target_mask].tolist()]
     return Counter((int(piece), int(row)) for piece, row in rows)
 
 
@@ -65,16 +65,16 @@ def test_an_epoch_of_windows_is_every_window_once(
     lengths: list[int], window: int, batch: int
 ) -> None:
     lengths = [*lengths, window + 1]
-    data = SequenceDataset(numbered(lengths), window=window)
+    data = SequenceDataset(numbered(lengths), sequence_length=window)
     for shuffle in (False, True):
-        made = WindowBatches(dataset=data, batch=batch, shuffle=shuffle)
+        made = WindowBatches(dataset=data, batch_size=batch, shuffle=shuffle)
         epoch = list(made.epoch(3))
-        assert len(epoch) == made.steps
+        assert len(epoch) == made.num_batches
         assert all(len(b.rows) == batch for b in epoch[:-1])
         assert targets(epoch) == Counter(
             (piece + 1, row) for piece, n in enumerate(lengths) for row in range(window, n)
         )
-        assert all(bool(b.fresh.all()) for b in epoch)
+        assert all(bool(b.reset_state.all()) for b in epoch)
         if not shuffle:
             rows = torch.cat([b.rows for b in epoch])
             assert torch.equal(rows, data[range(len(data))].rows)
@@ -85,7 +85,7 @@ def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, ba
     lengths = [*lengths, window + 1]
     made = lanes(lengths, window, batch)
     epoch = list(made.epoch(2))
-    assert len(epoch) == made.steps
+    assert len(epoch) == made.num_batches
     assert targets(epoch) == Counter(
         (piece + 1, row) for piece, n in enumerate(lengths) for row in range(n)
     )
@@ -93,16 +93,16 @@ def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, ba
         assert b.rows.shape == (batch, window + 1, 2)
         # Padding: rows of zeros, which are no piece's, are never scored, and nothing follows them.
         there = b.rows[:, :, 0] > 0
-        assert not torch.any(b.scored & ~there)
+        assert not torch.any(b.target_mask & ~there)
         assert torch.all(there[:, 1:] <= there[:, :-1])
         # A lane scores its first row where, and only where, a piece begins.
         begins = there[:, 0] & (b.rows[:, 0, 1] == 0)
-        assert torch.equal(b.scored[:, 0], begins)
-        assert torch.equal(b.scored[:, 1:], there[:, 1:])
+        assert torch.equal(b.target_mask[:, 0], begins)
+        assert torch.equal(b.target_mask[:, 1:], there[:, 1:])
         if step == 0:
-            assert bool(b.fresh.all())
+            assert bool(b.reset_state.all())
         else:
-            assert torch.equal(b.fresh, begins)
+            assert torch.equal(b.reset_state, begins)
 
 
 @given(LENGTHS, WINDOWS, SIZES)
@@ -111,7 +111,7 @@ def test_a_lane_that_goes_on_begins_with_the_row_it_ended_with(
 ) -> None:
     epoch = list(lanes([*lengths, window + 1], window, batch).epoch(0))
     for before, after in itertools.pairwise(epoch):
-        on = ~after.fresh & (after.rows[:, 0, 0] > 0)
+        on = ~after.reset_state & (after.rows[:, 0, 0] > 0)
         assert torch.equal(after.rows[on, 0], before.rows[on, -1])
         pieces, rows = after.rows[..., 0], after.rows[..., 1]
         there = pieces > 0
@@ -149,10 +149,10 @@ def test_epochs_are_the_same_each_time_and_differ_by_number_and_seed(
 
 def test_more_lanes_than_stretches() -> None:
     made = lanes([6, 3], 4, 64)
-    assert made.steps == 1
+    assert made.num_batches == 1
     (only,) = made.epoch(0)
     assert only.rows.shape == (64, 5, 2)
-    assert int(only.scored.sum()) == 9
+    assert int(only.target_mask.sum()) == 9
 
 
 def test_short_pieces_are_read_in_lanes_too() -> None:
@@ -165,19 +165,19 @@ def test_short_pieces_are_read_in_lanes_too() -> None:
 @KINDS
 def test_carrying_is_what_lanes_do(make: Make) -> None:
     made = make([20], 4, 2)
-    assert made.carries == (make is lanes)
+    assert made.stateful == (make is lanes)
 
 
 def test_settings_are_checked() -> None:
-    every = SequenceDataset(numbered([9]), window=2, scored="every")
-    for kind in (WindowBatches, LaneBatches):
+    every = SequenceDataset(numbered([9]), sequence_length=2, targets="every")
+    for kind in (WindowBatches, StatefulBatches):
         with pytest.raises(ConfigError, match="batch 0 is below 1"):
             kind(dataset=every, batch=0)
         with pytest.raises(ConfigError, match="seed"):
             kind(dataset=every, seed=-1)
-    last = SequenceDataset(numbered([9]), window=2)
+    last = SequenceDataset(numbered([9]), sequence_length=2)
     with pytest.raises(ConfigError, match="scored='every'"):
-        LaneBatches(dataset=last)
+        StatefulBatches(dataset=last)
 
 
 @KINDS
@@ -186,10 +186,10 @@ def test_the_shares_of_processes_are_the_batches_that_one_reads(
     make: Make, lengths: list[int], window: int, batch: int, count: int, shuffle: bool
 ) -> None:
     whole = make([*lengths, window + 1], window, batch, shuffle=shuffle)
-    assert isinstance(whole, SharedBatches)
-    shares = [whole.share(number, count) for number in range(count)]
-    assert {share.steps for share in shares} == {whole.steps}
-    for first in (0, whole.steps // 2):
+    assert isinstance(whole, ShardableBatches)
+    shares = [whole.shard(number, count) for number in range(count)]
+    assert {share.num_batches for share in shares} == {whole.num_batches}
+    for first in (0, whole.num_batches // 2):
         epochs = zip(*(share.epoch(2, first) for share in shares), strict=True)
         joined = [Batch(*map(torch.cat, zip(*parts, strict=True))) for parts in epochs]
         assert same(joined, list(whole.epoch(2, first)))
@@ -199,7 +199,7 @@ def test_a_share_of_lanes_is_pieces_that_follow_each_other() -> None:
     """A process that trains on a part of the lanes reads few pieces that another one reads too."""
     whole = lanes([9] * 40, 4, 8)
     read = [
-        {int(piece) for batch, pieces in whole.share(n, 4).numbered_epoch(1) for piece in pieces}
+        {int(piece) for batch, pieces in whole.shard(n, 4).numbered_epoch(1) for piece in pieces}
         for n in range(4)
     ]
     assert set.union(*read) == set(range(40))

@@ -28,7 +28,7 @@ from notelstm.data.folder import Folder
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
 from notelstm.errors import DataError, DataNotFoundError, OutputError
 from notelstm.midi import ReadPolicy, read_midi, write_midi
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.testing import strategies
 
 NAMES = ["A.MID", "b/c/d.kar", "b/x.midi", "b/ünï ☃.mid", "z.mid"]
@@ -93,7 +93,7 @@ def test_a_folder_a_list_a_file_or_a_part(root: Path, tmp_path: Path) -> None:
     assert listed.names == ("z.mid", "b/c/d.kar")
     assert [n.pitch[0] for n in listed] == [64, 61]
     assert opened(root / "z.mid", tmp_path).names == ("z.mid",)
-    part = opened(Folder(path=root, licence="mine"), tmp_path)
+    part = opened(Folder(path=root, license="mine"), tmp_path)
     assert (part.name, part.licence, part.source) == ("my music", "mine", str(root))
     assert part.path == whole.path, "a licence is no reason to read anything again"
     with pytest.raises(DataError, match="cannot make a corpus of int"):
@@ -145,7 +145,7 @@ class Songs:
     source: ClassVar[str] = "this test"
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        beats = BeatMap(
+        beats = TempoMap(
             seconds=[0, 1.5], tempi=[60, 90], meter_beats=[0], numerators=[3], denominators=[4]
         )
         whole = tune(50)
@@ -168,7 +168,7 @@ class Songs:
 def test_a_source_that_is_not_made_of_files(tmp_path: Path) -> None:
     corpus = opened(Songs(), tmp_path)
     assert list(corpus.pieces()) == list(Songs().pieces())
-    assert corpus[0].beats is not None
+    assert corpus[0].tempo_map is not None
     assert corpus[1].program is None
     assert (corpus.licence, corpus.source) == ("free", "this test")
     assert opened(Songs(), tmp_path).path == corpus.path

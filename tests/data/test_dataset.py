@@ -22,7 +22,7 @@ from torch.utils.data import (
 
 from notelstm.batch import Batch
 from notelstm.data import SequenceDataset
-from notelstm.data.dataset import Scored
+from notelstm.data.dataset import Targets
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
 
@@ -43,7 +43,7 @@ def everything(dataset: SequenceDataset) -> Batch:
 
 def targets(batch: Batch) -> Counter[tuple[int, int]]:
     """How often each (piece, row) is a target."""
-    return Counter((int(p), int(r)) for p, r in batch.rows[batch.scored].tolist())
+    return Counter((int(p), int(r)) for p, r in batch.rows[batch.target_mask].tolist())
 
 
 @given(LENGTHS, st.integers(1, 12))
@@ -52,9 +52,9 @@ def test_last_scored_windows_are_all_there_and_never_cross_a_piece(
 ) -> None:
     if max(lengths) <= window:
         with pytest.raises(DataError):
-            SequenceDataset(numbered(lengths), window=window)
+            SequenceDataset(numbered(lengths), sequence_length=window)
         return
-    dataset = SequenceDataset(numbered(lengths), window=window)
+    dataset = SequenceDataset(numbered(lengths), sequence_length=window)
     batch = everything(dataset)
     assert len(dataset) == sum(max(0, n - window) for n in lengths)
     assert dataset.short == sum(n <= window for n in lengths)
@@ -64,7 +64,7 @@ def test_last_scored_windows_are_all_there_and_never_cross_a_piece(
     assert targets(batch) == Counter(
         (piece, row) for piece, n in enumerate(lengths) for row in range(window, n)
     )
-    assert torch.all(batch.fresh)
+    assert torch.all(batch.reset_state)
 
 
 @given(LENGTHS, st.integers(1, 12))
@@ -72,7 +72,7 @@ def test_every_row_is_a_target_once_but_for_the_overlap_at_a_pieces_end(
     lengths: list[int], window: int
 ) -> None:
     lengths = [*lengths, window + 1]
-    batch = everything(SequenceDataset(numbered(lengths), window=window, scored="every"))
+    batch = everything(SequenceDataset(numbered(lengths), sequence_length=window, targets="every"))
     pieces, rows = batch.rows.unbind(-1)
     assert torch.all(pieces == pieces[:, :1])
     assert torch.all(rows.diff(dim=1) == 1)
@@ -93,7 +93,7 @@ def test_crossing_windows_run_through_everything(lengths: list[int], window: int
     total = sum(lengths)
     if total <= window:
         return
-    dataset = SequenceDataset(numbered(lengths), window=window, crossing=True)
+    dataset = SequenceDataset(numbered(lengths), sequence_length=window, cross_piece_boundaries=True)
     assert len(dataset) == total - window
     joined = np.concatenate(numbered(lengths))
     for i in (0, len(dataset) - 1):
@@ -102,8 +102,8 @@ def test_crossing_windows_run_through_everything(lengths: list[int], window: int
 
 
 @pytest.mark.parametrize("scored", ["last", "every"])
-def test_one_fetch_of_many_is_many_fetches_of_one(scored: Scored) -> None:
-    dataset = SequenceDataset(numbered([30, 3, 17]), window=5, scored=scored)
+def test_one_fetch_of_many_is_many_fetches_of_one(scored: Targets) -> None:
+    dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5, targets=scored)
     for order in (range(len(dataset)), torch.randperm(len(dataset)), [2, 2, -1]):
         many = dataset[order]
         ones = [dataset[int(i)] for i in order]
@@ -112,7 +112,7 @@ def test_one_fetch_of_many_is_many_fetches_of_one(scored: Scored) -> None:
 
 
 def test_windows_outside_are_index_errors() -> None:
-    dataset = SequenceDataset(numbered([10]), window=5)
+    dataset = SequenceDataset(numbered([10]), sequence_length=5)
     assert len(dataset) == 5
     for index in (5, -6):
         with pytest.raises(IndexError, match="of 5"):
@@ -120,7 +120,7 @@ def test_windows_outside_are_index_errors() -> None:
 
 
 def test_last_windows_are_the_last_rows_of_each_piece() -> None:
-    dataset = SequenceDataset(numbered([8, 2, 5, 9]), window=5)
+    dataset = SequenceDataset(numbered([8, 2, 5, 9]), sequence_length=5)
     for piece, n in ((0, 8), (2, 5), (3, 9), (-1, 9), (-2, 5)):
         window = dataset.last_window(piece)
         assert set(window[:, 0].tolist()) == {piece % 4}
@@ -137,19 +137,19 @@ def test_last_windows_are_the_last_rows_of_each_piece() -> None:
 def test_no_window_at_all_is_an_error_that_says_why(lengths: list[int], crossing: bool) -> None:
     pieces = numbered(lengths)
     with pytest.raises(DataError, match=rf"no piece has more than 5 rows.*of {len(lengths)} has"):
-        SequenceDataset(pieces, window=5, crossing=crossing)
+        SequenceDataset(pieces, sequence_length=5, cross_piece_boundaries=crossing)
 
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="window 0 is below 1"):
-        SequenceDataset(numbered([9]), window=0)
+        SequenceDataset(numbered([9]), sequence_length=0)
     with pytest.raises(ConfigError, match="'first'"):
-        SequenceDataset(numbered([9]), window=2, scored="first")  # type: ignore[arg-type]
+        SequenceDataset(numbered([9]), sequence_length=2, targets="first")  # type: ignore[arg-type]
 
 
 def test_pieces_of_other_widths_are_an_error() -> None:
     with pytest.raises(DataError, match="columns"):
-        SequenceDataset([np.zeros((9, 2), np.float32), np.zeros((9, 3), np.float32)], window=2)
+        SequenceDataset([np.zeros((9, 2), np.float32), np.zeros((9, 3), np.float32)], sequence_length=2)
 
 
 CHEAP = pytest.mark.parametrize("context", [None, "fork"])
@@ -168,8 +168,8 @@ def same(batch: Batch, wanted: Batch) -> None:
 @ON_ONE_CORE
 @pytest.mark.parametrize("context", [None, "fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("scored", ["last", "every"])
-def test_a_plain_loader_gives_batches(context: str | None, scored: Scored) -> None:
-    dataset = SequenceDataset(numbered([30, 3, 17]), window=5, scored=scored)
+def test_a_plain_loader_gives_batches(context: str | None, scored: Targets) -> None:
+    dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5, targets=scored)
     workers = 2 if context == "fork" else 1 if context else 0
     data: Dataset[Batch] = dataset
     if scored == "every" and workers == 1:
@@ -185,8 +185,8 @@ def test_a_plain_loader_gives_batches(context: str | None, scored: Scored) -> No
 @ON_ONE_CORE
 @CHEAP
 def test_parts_and_unions_of_data_sets(context: str | None) -> None:
-    dataset = SequenceDataset(numbered([30, 3, 17]), window=5)
-    other = SequenceDataset(numbered([12]), window=5)
+    dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5)
+    other = SequenceDataset(numbered([12]), sequence_length=5)
     workers = 2 if context else 0
 
     def batches(data: Any, **keywords: Any) -> list[Batch]:
@@ -217,7 +217,7 @@ def test_parts_and_unions_of_data_sets(context: str | None) -> None:
 
 
 def test_a_list_of_numbers_is_a_batch_and_no_number_may_be_wrong() -> None:
-    dataset = SequenceDataset(numbered([10]), window=5)
+    dataset = SequenceDataset(numbered([10]), sequence_length=5)
     assert dataset[[1, -1]].rows.shape == (2, 6, 2)
     assert dataset[torch.tensor(2)].rows.shape == (6, 2)
     assert dataset[np.int64(2)].rows.shape == (6, 2)
@@ -229,7 +229,7 @@ def test_a_list_of_numbers_is_a_batch_and_no_number_may_be_wrong() -> None:
 @ON_ONE_CORE
 @CHEAP
 def test_the_quick_loader_gives_every_window_once(context: str | None) -> None:
-    dataset = SequenceDataset(numbered([30, 3, 17]), window=5)
+    dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5)
     loader = dataset.loader(8)
     if context:
         loader = DataLoader(
@@ -246,7 +246,7 @@ def test_the_quick_loader_gives_every_window_once(context: str | None) -> None:
 
 
 def test_a_shuffled_loader_has_its_own_generator() -> None:
-    dataset = SequenceDataset(numbered([30, 3, 17]), window=5)
+    dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5)
 
     def order(seed: int) -> list[list[float]]:
         loader = dataset.loader(8, shuffle=True, generator=torch.Generator().manual_seed(seed))
@@ -257,7 +257,7 @@ def test_a_shuffled_loader_has_its_own_generator() -> None:
 
 
 def test_a_pickle_holds_the_rows_once_and_no_windows() -> None:
-    dataset = SequenceDataset(numbered([5000, 5000]), window=100)
+    dataset = SequenceDataset(numbered([5000, 5000]), sequence_length=100)
     size = len(pickle.dumps(dataset))
     assert size < 3 * dataset.rows.numel() * 4
     again = pickle.loads(pickle.dumps(dataset))

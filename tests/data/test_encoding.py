@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import Encoded, encode_corpus
 from notelstm.data.packed import PackedRows
@@ -100,7 +100,7 @@ def test_pieces_outside_the_domain_have_no_rows(
     assert "2 of 5 pieces cannot be encoded" in caplog.text
     assert "2.mid is left out: 90 notes are too many" in caplog.text
     assert made.folder is None
-    dataset = SequenceDataset(made.rows, window=10)
+    dataset = SequenceDataset(made.rows, sequence_length=10)
     assert dataset.short == 3
     with pytest.raises(DataError, match=r"no piece of the corpus can be encoded: 40 notes"):
         encoded(corpus, Choosy(most=1))
@@ -166,8 +166,8 @@ def test_mapped_rows_train_like_rows_in_memory(corpus: Corpus) -> None:
     held = [StepDurationEncoder().encode(notes) for notes in corpus]
     for scored in ("last", "every"):
         for crossing in (False, True):
-            one = SequenceDataset(mapped, window=9, scored=scored, crossing=crossing)
-            two = SequenceDataset(held, window=9, scored=scored, crossing=crossing)
+            one = SequenceDataset(mapped, sequence_length=9, targets=scored, cross_piece_boundaries=crossing)
+            two = SequenceDataset(held, sequence_length=9, targets=scored, cross_piece_boundaries=crossing)
             for a, b in zip(one[range(len(one))], two[range(len(two))], strict=True):
                 assert torch.equal(a, b)
             assert torch.equal(one.last_window(), two.last_window())
@@ -178,8 +178,8 @@ def test_some_pieces_of_a_file_are_a_training_set(corpus: Corpus) -> None:
     chosen = mapped.select([4, 0])
     held = [StepDurationEncoder().encode(corpus[k]) for k in (4, 0)]
     for a, b in zip(
-        LaneBatches(dataset=SequenceDataset(chosen, window=9, scored="every"), batch=3).epoch(1),
-        LaneBatches(dataset=SequenceDataset(held, window=9, scored="every"), batch=3).epoch(1),
+        StatefulBatches(dataset=SequenceDataset(chosen, sequence_length=9, targets="every"), batch_size=3).epoch(1),
+        StatefulBatches(dataset=SequenceDataset(held, sequence_length=9, targets="every"), batch_size=3).epoch(1),
         strict=True,
     ):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -188,7 +188,7 @@ def test_some_pieces_of_a_file_are_a_training_set(corpus: Corpus) -> None:
 
 
 def test_a_pickled_data_set_is_its_place(corpus: Corpus) -> None:
-    dataset = SequenceDataset(encoded(corpus, StepDurationEncoder()).rows, window=5)
+    dataset = SequenceDataset(encoded(corpus, StepDurationEncoder()).rows, sequence_length=5)
     batch = dataset[[0, 3]]
     data = pickle.dumps(dataset)
     assert len(data) < 3000
@@ -286,6 +286,6 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
 
 def test_batches_of_mapped_rows_need_no_list_of_windows(corpus: Corpus) -> None:
     rows = encoded(corpus, StepDurationEncoder()).rows
-    made = WindowBatches(dataset=SequenceDataset(rows, window=9), batch=16)
-    assert made.steps == -(-sum(max(0, n - 9) for n in SIZES) // 16)
+    made = WindowBatches(dataset=SequenceDataset(rows, sequence_length=9), batch_size=16)
+    assert made.num_batches == -(-sum(max(0, n - 9) for n in SIZES) // 16)
     assert sum(len(batch.rows) for batch in made.epoch(0)) == len(made.dataset)

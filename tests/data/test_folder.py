@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_all_midi_files_at_any_depth_by_name(root: Path) -> None:
-    corpus: CorpusSource = Folder(path=root, licence="mine")
+    corpus: CorpusSource = Folder(path=root, license="mine")
     pieces = list(corpus.pieces())
     assert [name for name, _ in pieces] == NAMES
     assert [notes.pitch[0] for _, notes in pieces] == [60, 61, 62, 63, 64]

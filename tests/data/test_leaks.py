@@ -59,7 +59,7 @@ def test_long_passages_are_found(seed: int) -> None:
         None,
     )
     assert leak.share > 0.9
-    edited = Notes.join([tune(seed + 50, 150), whole[:150], tune(seed + 60, 100)])
+    edited = Notes.concatenate([tune(seed + 50, 150), whole[:150], tune(seed + 60, 100)])
     (leak,) = find_shared([("whole", whole)], [("edited", edited)])
     assert 0.2 <= leak.share < 0.7
 
@@ -119,7 +119,7 @@ def test_a_split_by_content_has_no_copies_on_two_sides() -> None:
 
 
 def test_without_passages_only_whole_pieces_are_compared() -> None:
-    parts = Notes.merge([tune(0), tune(1).shifted(tune(0).seconds)])
+    parts = Notes.merge([tune(0), tune(1).shifted(tune(0).end_time)])
     pieces = [("a", tune(0)), ("b", changed(tune(0), up=3)), ("c", parts)]
     named = {(leak.left, leak.right) for leak in find_duplicates(pieces)}
     assert named == {("a", "b"), ("a", "c"), ("b", "c")}

@@ -125,14 +125,14 @@ def test_it_is_fetched_once_and_unpacked(server: Server, tmp_path: Path) -> None
     assert server.asked == [None]
     assert left(tmp_path) == [f".maestro-v{VERSION}.lock", f"maestro-v{VERSION}"]
     assert corpus.split(NAMES) == Split(train=(0,), test=(1,))
-    assert "CC BY-NC-SA" in corpus.licence
+    assert "CC BY-NC-SA" in corpus.license
     assert corpus.source.endswith(f"/v{VERSION}/maestro-v{VERSION}-midi.zip")
 
 
 def test_a_corpus_of_it_is_cached_with_its_licence(server: Server, tmp_path: Path) -> None:
     opened = Corpus.open(corpus_of(server), workers=0, progress=False)
     assert (opened.name, opened.names) == ("maestro", NAMES)
-    assert opened.licence == MaestroCorpus.licence
+    assert opened.licence == MaestroCorpus.license
     assert opened.path.is_relative_to(tmp_path / "cache")
 
 

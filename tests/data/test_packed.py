@@ -62,6 +62,6 @@ def test_a_recipe_trains_alike_from_memory_and_disk(
     assert not isinstance(in_memory, PackedRows)
     assert isinstance(on_disk.rows.base, np.memmap)
     for crossing in (False, True):
-        one, two = (SequenceDataset(rows, crossing=crossing) for rows in (in_memory, on_disk))
+        one, two = (SequenceDataset(rows, cross_piece_boundaries=crossing) for rows in (in_memory, on_disk))
         assert len(one) == len(two)
         np.testing.assert_array_equal(one.packed.rows, two.packed.rows)

@@ -43,7 +43,7 @@ def test_the_numbers_are_those_of_all_notes(folder: Path, tmp_path: Path) -> Non
     summary, pieces = summary_of(folder, tmp_path)
     assert (summary.files, summary.pieces, summary.refused, summary.repaired) == (8, 8, 0, 0)
     assert summary.notes == sum(map(len, pieces))
-    assert summary.seconds == pytest.approx(sum(n.seconds for n in pieces))
+    assert summary.seconds == pytest.approx(sum(n.end_time for n in pieces))
     for found, values, unit in (
         (summary.pitch, np.concatenate([n.pitch for n in pieces]), 1),
         (summary.velocity, np.concatenate([n.velocity for n in pieces]), 1),

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.batch import Batch
-from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
 from notelstm.data.augmented import Augmented, NumberedBatches, with_drums
 from notelstm.data.packed import PackedRows
-from notelstm.data.transforms import Stretch, Transpose, VelocityShift
+from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
@@ -27,7 +27,7 @@ from notelstm.protocols import Batches, NoteEncoder, Transform
 from notelstm.testing import strategies
 
 ENCODERS: list[NoteEncoder] = [StepDurationEncoder(), LogTimeEncoder()]
-ALL: tuple[Transform, ...] = (Transpose(low=-5, high=5), Stretch(), VelocityShift())
+ALL: tuple[Transform, ...] = (Transpose(low=-5, high=5), TimeStretch(), VelocityShift())
 
 
 def tune(seed: int, n: int = 60, low: int = 40, high: int = 90) -> Notes:
@@ -42,12 +42,12 @@ def tune(seed: int, n: int = 60, low: int = 40, high: int = 90) -> Notes:
 
 
 def lanes(rows: list[Any], **options: Any) -> NumberedBatches:
-    data = SequenceDataset(rows, window=8, scored="every")
-    return LaneBatches(dataset=data, batch=4, **options)
+    data = SequenceDataset(rows, sequence_length=8, targets="every")
+    return StatefulBatches(dataset=data, batch_size=4, **options)
 
 
 def windows(rows: list[Any], **options: Any) -> NumberedBatches:
-    return WindowBatches(dataset=SequenceDataset(rows, window=8), batch=16, **options)
+    return WindowBatches(dataset=SequenceDataset(rows, sequence_length=8), batch_size=16, **options)
 
 
 KINDS = pytest.mark.parametrize("make", [windows, lanes])
@@ -79,7 +79,7 @@ def test_transposing_moves_all_pitches_alike_and_stays_on_the_scale(
     transform = Transpose(low=-reach, high=reach)
     low, high = extremes(encoder, notes)
     rng = np.random.default_rng(seed)
-    (choice,) = transform.choose(encoder.fields, low, high, rng).tolist()
+    (choice,) = transform.sample_params(encoder.fields, low, high, rng).tolist()
     moved = apply(transform, encoder, notes, choice)
     plain = encoder.decode(encoder.encode(notes))
     assert moved.pitch.tolist() == (plain.pitch + choice - reach).tolist()
@@ -93,18 +93,18 @@ def test_transposing_uses_all_the_room_and_no_more() -> None:
     low, high = low.repeat(500, axis=0).astype(np.float32), high.repeat(500, axis=0)
     high = high.astype(np.float32)
     rng = np.random.default_rng(1)
-    shifts = Transpose(low=-12, high=12).choose(fields, low, high, rng).reshape(3, 500) - 12
+    shifts = Transpose(low=-12, high=12).sample_params(fields, low, high, rng).reshape(3, 500) - 12
     assert set(shifts[0]) == set(range(-12, 6))
     assert set(shifts[1]) == set(range(6))
     piano = Transpose(low=-12, high=12, lowest=21, highest=108)
-    shifts = piano.choose(fields, low, high, rng).reshape(3, 500) - 12
+    shifts = piano.sample_params(fields, low, high, rng).reshape(3, 500) - 12
     assert set(shifts[0]) == set(range(-9, 1)), "a piece that is off the keyboard moves towards it"
     assert set(shifts[2]) == {-2, -1, 0}
 
 
 @pytest.mark.parametrize("choice", range(3))
 def test_stretching_multiplies_seconds(choice: int) -> None:
-    transform, notes = Stretch(factors=(0.8, 1, 1.25)), tune(0)
+    transform, notes = TimeStretch(factors=(0.8, 1, 1.25)), tune(0)
     slow = apply(transform, StepDurationEncoder(), notes, choice)
     np.testing.assert_allclose(slow.step[1:], notes.step[1:] * transform.factors[choice], rtol=1e-5)
     np.testing.assert_allclose(slow.duration, notes.duration * transform.factors[choice], rtol=1e-5)
@@ -113,7 +113,7 @@ def test_stretching_multiplies_seconds(choice: int) -> None:
 
 @pytest.mark.parametrize("choice", range(3))
 def test_stretched_classes_are_those_that_the_time_falls_into(choice: int) -> None:
-    transform, encoder = Stretch(factors=(0.8, 1, 1.25)), LogTimeEncoder()
+    transform, encoder = TimeStretch(factors=(0.8, 1, 1.25)), LogTimeEncoder()
     rows = encoder.encode(tune(0, 500))
     changed = transform.apply(encoder.fields, torch.from_numpy(rows)[None], torch.tensor([choice]))[
         0
@@ -145,7 +145,7 @@ def test_classes_without_edges_become_the_nearest_value() -> None:
     field = Field.categorical("duration", "duration", values=[4.0, 1.0, 2.0], unit="s")
     step = Field.continuous("step", "step", unit="s", low=0.0, high=3.0)
     rows = torch.tensor([[[0.0, 1.0], [1, 2], [2, 3]]])
-    out = Stretch(factors=(1.8,)).apply((field, step), rows, torch.tensor([0]))
+    out = TimeStretch(factors=(1.8,)).apply((field, step), rows, torch.tensor([0]))
     assert out[0, :, 0].tolist() == [0, 2, 0]
     assert out[0, :, 1].tolist() == pytest.approx([1.8, 3, 3]), "bounds of the field are kept"
     assert rows[0, :, 0].tolist() == [0, 1, 2], "the rows given stay as they are"
@@ -161,7 +161,7 @@ def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
         for (plain, pieces), batch in zip(
             made.batches.numbered_epoch(number), made.epoch(number), strict=True
         ):
-            assert torch.equal(batch.scored, plain.scored)
+            assert torch.equal(batch.target_mask, plain.target_mask)
             assert torch.equal(batch.rows[..., 1:], plain.rows[..., 1:])
             moved = (batch.rows - plain.rows)[..., 0]
             for lane, piece in enumerate(pieces.tolist()):
@@ -239,7 +239,7 @@ def test_epochs_differ_are_repeatable_and_can_be_taken_up(make: Make) -> None:
     assert not same(rows(made, 0), rows(made, 1))
     other = augmented(make, LogTimeEncoder(), *ALL, seed=1)
     assert not same(rows(made, 1), rows(other, 1))
-    assert (made.steps, made.carries) == (made.batches.steps, made.batches.carries)
+    assert (made.num_batches, made.stateful) == (made.batches.num_batches, made.batches.stateful)
 
 
 @KINDS
@@ -281,7 +281,7 @@ def test_fields_that_cannot_be_changed_are_named() -> None:
         Augmented(
             batches=windows([np.zeros((30, 1), np.float32)]),
             fields=(beat,),
-            transforms=(Stretch(),),
+            transforms=(TimeStretch(),),
         )
 
 
@@ -291,9 +291,9 @@ def test_fields_that_cannot_be_changed_are_named() -> None:
         lambda: Transpose(low=1),
         lambda: Transpose(high=-1),
         lambda: Transpose(lowest=100, highest=99),
-        lambda: Stretch(factors=()),
-        lambda: Stretch(factors=(1.0, 0.0)),
-        lambda: Stretch(factors=(float("nan"),)),
+        lambda: TimeStretch(factors=()),
+        lambda: TimeStretch(factors=(1.0, 0.0)),
+        lambda: TimeStretch(factors=(float("nan"),)),
         lambda: VelocityShift(amounts=()),
         lambda: VelocityShift(amounts=(127,)),
         lambda: augmented(windows, StepDurationEncoder(), Transpose(), Transpose(low=-1)),
@@ -317,8 +317,8 @@ def test_a_batch_costs_little(make: Make) -> None:
     """Far less than a training step, which takes milliseconds at these sizes."""
     encoder = LogTimeEncoder()
     rows = [encoder.encode(tune(k, 2000)) for k in range(20)]
-    data = SequenceDataset(rows, window=25, scored="every")
-    plain: Any = WindowBatches if make is windows else LaneBatches
+    data = SequenceDataset(rows, sequence_length=25, targets="every")
+    plain: Any = WindowBatches if make is windows else StatefulBatches
     batches = plain(dataset=data, batch=64)
     made = Augmented(batches=batches, fields=encoder.fields, transforms=ALL)
 
@@ -326,7 +326,7 @@ def test_a_batch_costs_little(make: Make) -> None:
         began = time.process_time()
         for _ in epochs.epoch(0):
             pass
-        return (time.process_time() - began) / epochs.steps
+        return (time.process_time() - began) / epochs.num_batches
 
     extra = min(seconds(made) for _ in range(5)) - min(seconds(batches) for _ in range(5))
     assert extra < 1e-3

@@ -15,10 +15,10 @@ from notelstm.encoders import BeatEncoder
 from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Row
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.testing import strategies
 
-SMALL = BeatEncoder(per_beat=1, longest=8.0, metres=("3/4", "4/4", "2/2", "2/4"))
+SMALL = BeatEncoder(per_beat=1, longest=8.0, time_signatures=("3/4", "4/4", "2/2", "2/4"))
 NAMES = ("metre", "step", "position")
 
 
@@ -27,12 +27,12 @@ def values_of(encoder: BeatEncoder, notes: Notes) -> list[list[object]]:
     told: list[list[object]] = []
     for row in encoder.encode(notes).tolist():
         metre, *values = (f.value_of(x) for f, x in zip(encoder.fields, row, strict=True))
-        told.append([encoder.metres[int(metre)], *values])
+        told.append([encoder.time_signatures[int(metre)], *values])
     return told
 
 
 def test_a_pick_up_a_tempo_change_and_a_metre_change_by_hand() -> None:
-    beats = BeatMap(
+    beats = TempoMap(
         seconds=[0.0, 2.0],
         tempi=[60.0, 120.0],
         meter_beats=[1.0, 4.0],
@@ -60,7 +60,7 @@ def test_a_pick_up_a_tempo_change_and_a_metre_change_by_hand() -> None:
     late = 0.125
     wanted = start - start[0] + np.where(start > 2, late, 0)
     assert np.allclose(back.start, wanted)
-    assert back.beats == BeatMap(
+    assert back.tempo_map == TempoMap(
         seconds=[0.0, 1.75],
         tempi=[60.0, 120.0],
         meter_beats=[0.5, 3.5],
@@ -73,13 +73,13 @@ def test_on_the_beat_everything_comes_back_whatever_the_tempo() -> None:
     """Beats never drift: after an hour every onset is still in its own cell."""
     rng = np.random.default_rng(0)
     at = np.cumsum(rng.integers(0, 20, size=5000)) / 12
-    beats = BeatMap(tempi=[97.3], meter_beats=[0], numerators=[5], denominators=[8])
+    beats = TempoMap(tempi=[97.3], meter_beats=[0], numerators=[5], denominators=[8])
     notes = Notes(start=beats.seconds_at(at), end=beats.seconds_at(at + 0.5), pitch=60, beats=beats)
     encoder = BeatEncoder()
     rows = encoder.encode(notes)
     back = encoder.decode(rows)
-    assert back.beats is not None
-    assert np.allclose(back.beats.beats_at(back.start), at - at[0], atol=1e-6)
+    assert back.tempo_map is not None
+    assert np.allclose(back.tempo_map.beats_at(back.start), at - at[0], atol=1e-6)
     places = [encoder.fields[2].value_of(row[2]) for row in rows]
     assert np.allclose(places, at % 2.5)
     assert np.array_equal(encoder.encode(back), rows)
@@ -93,8 +93,8 @@ def test_on_the_beat_everything_comes_back_whatever_the_tempo() -> None:
 def test_of_long_rests_whole_bars_are_left_out(piece: Notes) -> None:
     encoder = BeatEncoder()
     rows = encoder.encode(piece)
-    assert piece.beats is not None
-    at = np.rint(piece.beats.beats_at(piece.start) * 12)
+    assert piece.tempo_map is not None
+    at = np.rint(piece.tempo_map.beats_at(piece.start) * 12)
     short = np.diff(at, prepend=at[0]) - rows[:, 1]
     bars = encoder.bars[rows[:, 0].astype(int)]
     assert np.all((short == 0) | (np.diff(at, prepend=at[0]) > 16 * 12))
@@ -109,22 +109,22 @@ def test_of_long_rests_whole_bars_are_left_out(piece: Notes) -> None:
 )
 def test_bars_and_tempi_are_the_map_s(piece: Notes, later: float) -> None:
     encoder = BeatEncoder()
-    beats, rows = piece.beats, encoder.encode(piece)
+    beats, rows = piece.tempo_map, encoder.encode(piece)
     assert beats is not None
     at = np.rint(beats.beats_at(piece.start) * 12) / 12
-    starts = np.rint(beats.meter_beats * 12) / 12
+    starts = np.rint(beats.time_signature_beats * 12) / 12
     for i, row in enumerate(rows):
         _, _, place, tempo = (f.value_of(x) for f, x in zip(encoder.fields, row[:4], strict=False))
         true = 60 * 1e7 * (beats.beats_at(beats.seconds_at(at[i]) + 1e-7) - at[i])
         assert abs(tempo / true - 1) < 0.0147
         k = max(int(np.searchsorted(starts, at[i], side="right")) - 1, 0)
         told = f"{beats.numerators[k]}/{beats.denominators[k]}" if starts.size else "4/4"
-        assert encoder.metres[int(row[0])] == told
+        assert encoder.time_signatures[int(row[0])] == told
         if np.unique(beats.numerators).size == beats.numerators.size:
             start = starts[k] if starts.size else 0.0
             assert place == pytest.approx((at[i] - start) % (encoder.bars[int(row[0])] / 12))
     # Where the piece begins makes no difference, unless it moves between the cells.
-    shift = round(later) * 60 / beats.tempi[0]
+    shift = round(later) * 60 / beats.tempos[0]
     if starts.size:
         assert np.array_equal(encoder.encode(piece.shifted(shift)), rows)
 
@@ -187,7 +187,7 @@ def completions(possible: set[tuple[int, ...]], name: str, known: Mapping[str, i
 
 
 def test_positions_that_contradict_the_step_are_refused() -> None:
-    rows = SMALL.encode(Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=60, beats=BeatMap(tempi=[60])))
+    rows = SMALL.encode(Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=60, beats=TempoMap(tempi=[60])))
     for row, column, entry in ((1, 2, 2), (2, 1, 2), (2, 0, 0), (0, 2, 4)):
         bad = rows.copy()
         bad[row, column] = entry
@@ -199,7 +199,7 @@ def test_positions_that_contradict_the_step_are_refused() -> None:
 
 
 def test_sounding_is_told_in_the_tempo_at_hand() -> None:
-    beats = BeatMap(tempi=[60])
+    beats = TempoMap(tempi=[60])
     notes = Notes(start=[0, 1], end=[4, 2], pitch=[60, 64], beats=beats)
     tracker = pushed(list(SMALL.encode(notes)))
     assert tracker.time == pytest.approx(1)
@@ -214,11 +214,11 @@ def test_sounding_is_told_in_the_tempo_at_hand() -> None:
 
 
 def test_several_tempi_at_one_onset_the_last_counts() -> None:
-    rows = SMALL.encode(Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, beats=BeatMap(tempi=[60])))
+    rows = SMALL.encode(Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, beats=TempoMap(tempi=[60])))
     rows[1, 3] += 24
     back = SMALL.decode(rows)
     assert back.start.tolist() == [0, 0, 0.5]
-    assert back.beats == BeatMap(
+    assert back.tempo_map == TempoMap(
         seconds=[0, 0.5], tempi=[120, 60], meter_beats=[0], numerators=[4], denominators=[4]
     )
 
@@ -227,9 +227,9 @@ def test_a_first_metre_without_a_bar_line_is_lost() -> None:
     rows = np.zeros((2, 7), dtype=np.float32)
     rows[0, :3] = (1, 0, 1)
     rows[1, :3] = (0, 2, 1)
-    beats = SMALL.decode(rows).beats
+    beats = SMALL.decode(rows).tempo_map
     assert beats is not None
-    assert beats.meter_beats.tolist() == [1]
+    assert beats.time_signature_beats.tolist() == [1]
     assert beats.numerators.tolist() == [3]
 
 
@@ -238,18 +238,18 @@ def test_what_is_outside_the_domain_says_what_to_do() -> None:
     with pytest.raises(EncodingError, match=r"no tempo and metre map.*encoder in seconds"):
         BeatEncoder().encode(no_map)
     assert BeatEncoder().encode(Notes.empty()).shape == (0, 7)
-    fast = BeatMap(seconds=[0, 1], tempi=[60, 500])
+    fast = TempoMap(seconds=[0, 1], tempi=[60, 500])
     notes = Notes(start=[0, 0.5, 1], end=2, pitch=60, beats=fast)
     with pytest.raises(EncodingError, match=r"tempo 500 is not 15 to 480.*\(note 2\)"):
         BeatEncoder().encode(notes)
     assert len(BeatEncoder().encode(notes[:2])) == 2
-    odd = BeatMap(meter_beats=[0, 4], numerators=[4, 11], denominators=[4, 8])
+    odd = TempoMap(meter_beats=[0, 4], numerators=[4, 11], denominators=[4, 8])
     notes = Notes(start=[0, 2], end=3, pitch=60, beats=odd)
     with pytest.raises(
         EncodingError, match=r"metre 11/8 is not one of .*2/4,.*\(note 1\).*metres="
     ):
         BeatEncoder().encode(notes)
-    assert len(BeatEncoder(metres=("4/4", "11/8")).encode(notes)) == 2
+    assert len(BeatEncoder(time_signatures=("4/4", "11/8")).encode(notes)) == 2
 
 
 @pytest.mark.parametrize(

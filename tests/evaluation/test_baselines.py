@@ -25,7 +25,7 @@ from notelstm.evaluation import (
     score_baseline,
 )
 from notelstm.evaluation.baselines import NOVELTY, Places
-from notelstm.evaluation.grid import GRIDS, cells_of, places_of, snap
+from notelstm.evaluation.grid import GRIDS, cells_of, places_of, quantize
 from notelstm.evaluation.ngrams import _CLASSES, _contexts
 from notelstm.fields import Role
 from notelstm.notes import Notes
@@ -62,7 +62,7 @@ def every_place(baseline: Baseline, role: Role, history: NDArray[np.int64]) -> N
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("role", ROLES)
 def test_probabilities_of_all_cells_sum_to_one(name: str, role: Role) -> None:
-    seen = places_of(snap(TRAINING[0]))[role]
+    seen = places_of(quantize(TRAINING[0]))[role]
     rng = np.random.default_rng(0)
     never = rng.integers(0, GRIDS[role].size, 5)
     for history in (seen[:0], seen[:1], seen[50:53], seen[200:210], never):
@@ -79,7 +79,7 @@ def slow_4_gram(role: Role, history: list[int], place: int) -> float:
             return p
         after: Counter[int] = Counter()
         for notes in TRAINING:
-            at = places_of(snap(notes))[role].tolist()
+            at = places_of(quantize(notes))[role].tolist()
             for i in range(depth, len(at)):
                 known = [_CLASSES[role][x] for x in at[i - depth : i]]
                 wanted = [_CLASSES[role][x] for x in history[len(history) - depth :]]
@@ -93,7 +93,7 @@ def slow_4_gram(role: Role, history: list[int], place: int) -> float:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_n_grams_are_those_of_the_definition(role: Role) -> None:
-    at = places_of(snap(TRAINING[3]))[role][:60].copy()
+    at = places_of(quantize(TRAINING[3]))[role][:60].copy()
     at[30:33] = (at[30:33] + 1) % GRIDS[role].size
     got = NGRAMS.probabilities({role: at})[role]
     for i in (0, 1, 2, 3, 10, 30, 31, 32, 33, 34, 59):
@@ -170,7 +170,7 @@ def test_the_last_note_repeated_by_hand() -> None:
 def test_the_notes_scored_are_those_of_a_model() -> None:
     """A baseline that knows the piece pays for nothing but what comes before note 25."""
     notes = piece(40, 5)
-    cells = cells_of(snap(notes))
+    cells = cells_of(quantize(notes))
 
     class Oracle:
         def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:

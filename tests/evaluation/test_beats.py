@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.encoders import BeatEncoder
-from notelstm.evaluation import nats_per_note, score_piece, snap
+from notelstm.evaluation import nats_per_note, score_piece, quantize
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
 from notelstm.evaluation.nats import MeasuredEncoder
 from notelstm.fields import Bounds, Role
 from notelstm.models import NoteLSTM
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.protocols import HasLikelihood, NoteModel
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index
 
 ENCODER = BeatEncoder()
-BEATS = BeatMap(
+BEATS = TempoMap(
     seconds=[0, 2.2, 3.1],
     tempi=[60, 97, 131],
     meter_beats=[1, 7],
@@ -46,7 +46,7 @@ def piece(count: int, seed: int = 0) -> Notes:
 
 def chained(order: Sequence[str] | None = None) -> NoteModel:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=ENCODER.fields, hidden=8, embedding=4, field_order=order)
+    model = NoteLSTM(fields=ENCODER.fields, hidden_size=8, embedding_dim=4, field_order=order)
     with torch.no_grad():
         for name, parameter in cast(nn.Module, model).named_parameters():
             if "linear.weight" in name or "heads" in name:
@@ -92,7 +92,7 @@ def test_probabilities_of_all_cells_sum_to_one_after_random_histories(
     model = chained(order)
     cast(nn.Module, model).eval()
     for seed in range(2):
-        notes = snap(piece(40, seed))
+        notes = quantize(piece(40, seed))
         for at in (26, 39):
             for field in ENCODER.fields:
                 p = probabilities(model, notes, field.role, at)
@@ -106,7 +106,7 @@ def test_the_scorer_gives_the_same_probabilities(order: Sequence[str] | None) ->
     """One note is scored; it is put in other cells, by hand, through the front door."""
     model = chained(order)
     cast(nn.Module, model).eval()
-    notes = snap(piece(26, seed=5))
+    notes = quantize(piece(26, seed=5))
     cells = cells_of(notes)
     assert cells.step[25] > 0
     for step, duration in ((cells.step[25], 7), (3, 1), (40, 333), (700, 60)):
@@ -114,12 +114,12 @@ def test_the_scorer_gives_the_same_probabilities(order: Sequence[str] | None) ->
         columns["start"][25] = notes.start[24] + step * CELL
         columns["end"][25] = columns["start"][25] + duration * CELL
         moved = replace(notes, **columns)
-        rows = ENCODER.encode(snap(moved))
+        rows = ENCODER.encode(quantize(moved))
         got = score_piece(model, ENCODER, moved).nats
 
         def p(role: Role, cell: int, here: Notes = moved) -> float:
             first = GRIDS[role].first if role in GRIDS else 0
-            return float(probabilities(model, snap(here), role, 25)[cell - first])
+            return float(probabilities(model, quantize(here), role, 25)[cell - first])
 
         when = [p("step", step)]
         when += [p(r, int(rows[25, k])) for k, r in ((0, "metre"), (2, "position"), (3, "tempo"))]  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ class Uniform(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = NoteLSTM(fields=ENCODER.fields, hidden=2, embedding=1)
+        self.inner = NoteLSTM(fields=ENCODER.fields, hidden_size=2, embedding_dim=1)
         self.fields, self.field_order = self.inner.fields, self.inner.field_order
         self.initial_state, self.forward = self.inner.initial_state, self.inner.forward
         for parameter in self.parameters():
@@ -144,7 +144,7 @@ class Uniform(nn.Module):
 def test_what_a_guess_costs_by_hand() -> None:
     """At 120 a minute a cell of 10 ms is 0.02 beats, 0.24 of a class."""
     start = np.arange(30) * 0.5
-    notes = Notes(start=start, end=start + 0.25, pitch=60, beats=BeatMap(tempi=[120]))
+    notes = Notes(start=start, end=start + 0.25, pitch=60, beats=TempoMap(tempi=[120]))
     scores = nats_per_note(cast(NoteModel, Uniform()), ENCODER, [notes])
     sizes = {field.role: math.log(field.classes or 0) for field in ENCODER.fields}
     share = -math.log(0.24)
@@ -165,11 +165,11 @@ def test_a_step_is_counted_from_the_cell_of_the_note_before_at_its_tempo(
     knots = np.unique(at)
     tempo = np.resize(tempi, len(knots))
     seconds = np.append(0.0, np.cumsum(np.diff(knots) * 60 / tempo[:-1]))
-    beats = BeatMap(seconds=seconds, tempi=tempo)
+    beats = TempoMap(seconds=seconds, tempi=tempo)
     start = beats.seconds_at(at)
     if len(tempi) == 1:
         start = np.sort(start + rng.uniform(0, 0.2, size=61))
-    notes = snap(Notes(start=start, end=start + 0.2, pitch=60, beats=beats))
+    notes = quantize(Notes(start=start, end=start + 0.2, pitch=60, beats=beats))
     rows = ENCODER.encode(notes)
     assert np.unique(rows[:, 3]).size == len(tempi)
     bounds = ENCODER.bounds(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from notelstm.errors import DataError
-from notelstm.evaluation import similarity_of, snap
+from notelstm.evaluation import similarity_of, quantize
 from notelstm.evaluation.features import (
     FEATURES,
     excerpts,
@@ -73,7 +73,7 @@ def test_histograms_sum_to_one_and_polyphony_is_what_a_slow_count_gives(piece: N
     for histogram in histograms(piece).values():
         assert histogram.min() >= 0
         assert histogram.sum() == pytest.approx(1)
-    notes = snap(piece)
+    notes = quantize(piece)
     start, end = (np.rint(times * 100) for times in (notes.start, notes.end))
     slow = [int(((start <= at) & (end > at)).sum()) for at in start]
     assert sounding_at_onsets(notes).tolist() == slow
@@ -151,7 +151,7 @@ def test_pieces_that_are_all_one_are_near_each_other() -> None:
 
 
 def test_of_longer_pieces_the_beginning_counts() -> None:
-    longer = [Notes.join([piece, scattered(k, pitch=(0, 3))]) for k, piece in enumerate(REAL)]
+    longer = [Notes.concatenate([piece, scattered(k, pitch=(0, 3))]) for k, piece in enumerate(REAL)]
     assert similarity_of(REAL, longer) == similarity_of(REAL, REAL)
 
 

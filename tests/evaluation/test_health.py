@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import DataError
-from notelstm.evaluation import diagnose, snap
+from notelstm.evaluation import diagnose, quantize
 from notelstm.evaluation.symptoms import SYMPTOMS
 from notelstm.notes import Notes
 
@@ -65,8 +65,8 @@ def test_what_is_like_real_music_is_healthy() -> None:
     healthy = diagnose([music(1000 + seed) for seed in range(20)], REAL)
     assert (healthy.notes, healthy.excerpts) == (COUNT, 75)
     # One in 75 is beyond all excerpts by chance, for each of seven symptoms.
-    assert len(healthy.ill) <= 4
-    assert diagnose(REAL, REAL).ill == ()
+    assert len(healthy.flagged) <= 4
+    assert diagnose(REAL, REAL).flagged == ()
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -74,8 +74,8 @@ def test_each_collapse_has_its_symptom(name: str) -> None:
     samples = [REAL[3][:COUNT], collapsed()[name], REAL[4][COUNT : 2 * COUNT]]
     found = diagnose(samples, REAL)
     named = {made.symptom.name: made for made in found.diagnoses}
-    assert named[name].ill == (1,)
-    assert 1 in found.ill
+    assert named[name].flagged == (1,)
+    assert 1 in found.flagged
     said = named[name].sentence
     assert said.startswith("the music ")
     assert f"in 1 of 3 samples: {named[name].values[1]:.4g} " in said
@@ -86,17 +86,17 @@ def test_each_collapse_has_its_symptom(name: str) -> None:
 
 def test_the_line_is_the_extreme_of_real_excerpts() -> None:
     found = diagnose([music(1000)], REAL)
-    parts = [snap(piece[k * COUNT : (k + 1) * COUNT]) for piece in REAL for k in range(3)]
+    parts = [quantize(piece[k * COUNT : (k + 1) * COUNT]) for piece in REAL for k in range(3)]
     for made in found.diagnoses:
         values = [made.symptom.measure(part) for part in parts]
         assert made.limit == (max if made.symptom.side == "most" else min)(values)
-        assert made.values == (made.symptom.measure(snap(music(1000))),)
-        if not made.ill:
+        assert made.values == (made.symptom.measure(quantize(music(1000))),)
+        if not made.flagged:
             assert "To fix" not in made.sentence
 
 
 def test_measures_by_hand() -> None:
-    notes = snap(
+    notes = quantize(
         Notes(
             start=[1.0, 1.0, 1.05, 1.5, 6.0, 6.2],
             end=[2.0, 1.01, 1.1, 1.6, 6.1, 7.0],
@@ -131,7 +131,7 @@ def slow_loop(pitch: list[int]) -> int:
 @given(st.lists(st.integers(60, 62), min_size=2, max_size=40))
 def test_loops_are_those_of_a_slow_search(pitch: list[int]) -> None:
     start = np.arange(len(pitch)) * 0.1
-    notes = snap(Notes(start=start, end=start + 0.05, pitch=pitch))
+    notes = quantize(Notes(start=start, end=start + 0.05, pitch=pitch))
     assert MEASURES["loop"](notes) == slow_loop(pitch)
     runs = "".join(map(chr, pitch))
     longest = max(k for k in range(1, len(pitch) + 1) for p in (60, 61, 62) if chr(p) * k in runs)
@@ -157,4 +157,4 @@ def test_performances_are_healthy_beside_performances() -> None:
     pieces = [read_midi(file) for file in files]
     found = diagnose([piece[:500] for piece in pieces[:10]], pieces[10:])
     assert found.excerpts > 200
-    assert len(found.ill) <= 2
+    assert len(found.flagged) <= 2

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import DataError, FieldError, counted
-from notelstm.evaluation import PieceScore, Scores, Spread, nats_per_note, score_piece, snap
+from notelstm.evaluation import PieceScore, Scores, PointToNormal, nats_per_note, score_piece, quantize
 from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
 from notelstm.fields import Field, Rows
@@ -46,12 +46,12 @@ def louder(model: NoteModel, by: float) -> NoteModel:
 def three_heads(**options: bool) -> tuple[NoteModel, NoteEncoder]:
     torch.manual_seed(0)
     encoder = StepDurationEncoder()
-    return louder(ThreeHeadLSTM(fields=encoder.fields, hidden=8, **options), 3), encoder
+    return louder(ThreeHeadLSTM(fields=encoder.fields, hidden_size=8, **options), 3), encoder
 
 
 def chained(encoder: NoteEncoder, **options: Any) -> tuple[NoteModel, NoteEncoder]:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, **options)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4, **options)
     return louder(model, 3), encoder
 
 
@@ -82,7 +82,7 @@ def all_cells(
     ((_, everything),) = contexts(model, rows)
     decoded = encoder.decode(rows.numpy())
     astray = decoded.start[at - 1] - (notes.start[at - 1] - notes.start[0])
-    spread = Spread(sigmas=SIGMAS)
+    spread = PointToNormal(sigmas=SIGMAS)
     for field in encoder.fields:
         grid = GRIDS[field.role]
         n = grid.size
@@ -102,7 +102,7 @@ def test_probabilities_of_all_cells_sum_to_one_after_random_histories(name: str)
     model, encoder = MODELS[name]()
     cast(nn.Module, model).eval()
     for seed in range(3):
-        notes = snap(piece(40, seed))
+        notes = quantize(piece(40, seed))
         for at in (26, 39):
             for field, p in all_cells(model, encoder, notes, at):
                 assert torch.all(p >= 0), field.name
@@ -114,7 +114,7 @@ def test_probabilities_of_all_cells_sum_to_one_after_random_histories(name: str)
 def test_the_scorer_gives_the_same_probabilities_cell_by_cell(name: str) -> None:
     """One note is scored; it is put in other cells, by hand, through the front door."""
     model, encoder = MODELS[name]()
-    notes = snap(piece(26, seed=5))[:26]
+    notes = quantize(piece(26, seed=5))[:26]
     cells = cells_of(notes)
     wanted = {field.role: p for field, p in all_cells(model, encoder, notes, 25)}
 
@@ -223,7 +223,7 @@ def test_a_normal_by_hand() -> None:
     mixed = [(1 - 1e-9) * p + 1e-9 / 3000 for p in durations]
     assert score.nats["duration"] == pytest.approx(-sum(map(math.log, mixed)), rel=1e-5)
     assert Scores(pieces=(score,)).total is None
-    assert Scores(pieces=(score,)).psd == pytest.approx(sum(score.nats.values()) / 3)
+    assert Scores(pieces=(score,)).pitch_step_duration == pytest.approx(sum(score.nats.values()) / 3)
 
 
 def test_a_coarse_class_shares_its_probability_among_its_cells() -> None:
@@ -246,7 +246,7 @@ def test_a_step_is_counted_from_where_the_note_before_was_decoded() -> None:
     """What rounding left over is known to the model's reader, and is no surprise."""
     encoder = LogTimeEncoder(cell=0.01, linear=0.02, growth=3.0, longest=30.0)
     step = encoder.fields[1]
-    notes = snap(piece(120, seed=3))
+    notes = quantize(piece(120, seed=3))
     rows = encoder.encode(notes)
     decoded = encoder.decode(rows).start
     true = notes.start - notes.start[0]
@@ -276,7 +276,7 @@ def test_events_by_hand() -> None:
     encoder = PerformanceEventEncoder()
     start = np.arange(28) * 0.1
     notes = Notes(start=start, end=start + 0.05, pitch=np.arange(28) + 40, velocity=64)
-    rows = encoder.encode(snap(notes))[:, 0].astype(int)
+    rows = encoder.encode(quantize(notes))[:, 0].astype(int)
     logits = np.random.default_rng(0).normal(size=388).astype(np.float32)
     nll = np.log(np.exp(logits.astype(float)).sum()) - logits
     after = int(np.flatnonzero(rows < 128)[24]) + 1
@@ -287,7 +287,7 @@ def test_events_by_hand() -> None:
     assert score.nats == {"event": pytest.approx(nll[rows[after:]].sum(), rel=1e-6)}
     scores = Scores(pieces=(score,))
     assert scores.total == pytest.approx(nll[rows[after:]].sum() / 3, rel=1e-6)
-    assert scores.psd is None
+    assert scores.pitch_step_duration is None
     assert scores.to_json() == {
         "pitch": None,
         "step": None,
@@ -301,7 +301,7 @@ def test_events_by_hand() -> None:
 
 def test_events_and_notes_are_counted_by_the_same_arithmetic() -> None:
     """Uniform models: as many nats as choices, times rows, over the same notes."""
-    pieces = [snap(piece(n, seed)) for seed, n in enumerate((30, 60, 26))]
+    pieces = [quantize(piece(n, seed)) for seed, n in enumerate((30, 60, 26))]
     event = PerformanceEventEncoder()
     by_event = nats_per_note(table(event), event, pieces)
     by_note = nats_per_note(table(LogTimeEncoder()), LogTimeEncoder(), pieces)
@@ -325,7 +325,7 @@ def test_windowed_and_carried_are_scored_as_they_play(name: str) -> None:
     short = score_piece(cast(NoteModel, Windowed(model, 2)), encoder, notes, sigmas=SIGMAS)
     assert short.nats["pitch"] != pytest.approx(carried.nats["pitch"], rel=1e-5)
     # By hand: each row from the two before it, alone.
-    snapped = snap(notes)
+    snapped = quantize(notes)
     rows = torch.from_numpy(encoder.encode(snapped))
     total = 0.0
     with torch.no_grad():
@@ -407,7 +407,7 @@ def test_pieces_are_snapped_first() -> None:
     notes = piece(50)
     rng = np.random.default_rng(0)
     off = rng.uniform(-0.004, 0.004, size=len(notes))
-    snapped = snap(notes)
+    snapped = quantize(notes)
     moved = Notes(
         start=np.maximum(0, snapped.start + off),
         end=snapped.end + off,
@@ -417,9 +417,9 @@ def test_pieces_are_snapped_first() -> None:
     assert score_piece(model, encoder, moved) == score_piece(model, encoder, notes)
     # A chord is read from the lowest pitch up, whatever order it is stored in.
     chord = Notes(start=[0.001, 0.0], end=[1.0, 1.0], pitch=[60, 64])
-    assert snap(chord).pitch.tolist() == [60, 64]
-    assert snap(chord).start.tolist() == [0.0, 0.0]
-    assert snap(Notes(start=[0.5], end=[0.5], pitch=[60])).end.tolist() == [0.51]
+    assert quantize(chord).pitch.tolist() == [60, 64]
+    assert quantize(chord).start.tolist() == [0.0, 0.0]
+    assert quantize(Notes(start=[0.5], end=[0.5], pitch=[60])).end.tolist() == [0.51]
 
 
 def test_scores_add_up_over_pieces() -> None:
@@ -524,6 +524,6 @@ def test_scoring_leaves_the_model_as_it_was(name: str, training: bool) -> None:
 def test_dropout_sleeps_while_scoring() -> None:
     encoder = LogTimeEncoder()
     torch.manual_seed(0)
-    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, dropout=0.5).train()
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4, dropout=0.5).train()
     first = score_piece(model, encoder, piece(40))
     assert first == score_piece(model, encoder, piece(40))

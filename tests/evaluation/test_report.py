@@ -19,7 +19,7 @@ from notelstm.evaluation import (
     fit_unigram,
     nats_per_note,
     score_baseline,
-    snap,
+    quantize,
 )
 from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -37,15 +37,15 @@ def bundle(encoder: NoteEncoder) -> Bundle:
     fields = encoder.fields
     points = any(not field.is_categorical for field in fields)
     model: NoteModel = (
-        ThreeHeadLSTM(fields=fields, hidden=4)
+        ThreeHeadLSTM(fields=fields, hidden_size=4)
         if points
-        else NoteLSTM(fields=fields, hidden=4, embedding=2)
+        else NoteLSTM(fields=fields, hidden_size=4, embedding_dim=2)
     )
     return Bundle(
         model=model,
         encoder=encoder,
         sampler=Ancestral(),
-        context=10 if points else None,
+        context_length=10 if points else None,
         sigmas={"step": 0.3, "duration": 0.3} if points else {},
         unigram=fit_unigram(TRAINING).to_json(),
     )
@@ -64,7 +64,7 @@ def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: 
     model = bundle(encoder)
     names = ["a", "b", "c", "d"]
     report = evaluate(model, PIECES, names=names, training=TRAINING)
-    scores = nats_per_note(model.player, encoder, PIECES, sigmas=model.sigmas, names=names)
+    scores = nats_per_note(model.generation_model, encoder, PIECES, sigmas=model.sigmas, names=names)
     assert report.model == scores
     made = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert {f for f in ("psd", "total") if made[f] is not None} == figures
@@ -74,7 +74,7 @@ def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: 
     assert [piece["name"] for piece in made["pieces"]] == names
     assert [piece["total"] is None for piece in made["pieces"]] == ["total" not in figures] * 4
     assert list(made["baselines"]) == ["uniform", "unigram", "repeat-last", "bigram", "4-gram"]
-    last = snap(PIECES[0]).start
+    last = quantize(PIECES[0]).start
     assert scores.pieces[0].seconds == pytest.approx(last[-1] - last[24])
     for name, baseline in baselines_of(model, TRAINING).items():
         alone = score_baseline(baseline, PIECES, names=names)

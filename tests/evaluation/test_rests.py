@@ -11,10 +11,10 @@ import torch
 
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import FieldError
-from notelstm.evaluation import score_piece, snap
+from notelstm.evaluation import score_piece, quantize
 from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 
 def with_a_rest(seconds: float) -> Notes:
@@ -26,7 +26,7 @@ def with_a_rest(seconds: float) -> Notes:
 @pytest.mark.parametrize("encoder", [LogTimeEncoder(), LogTimeEncoder(longest=8.0)], ids=str)
 def test_notes_after_a_long_rest_are_scored_where_they_are(encoder: LogTimeEncoder) -> None:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=encoder.fields, hidden=8)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8)
     short, long = (score_piece(model, encoder, with_a_rest(s)).nats for s in (0.0, 200.0))
     # The rest alone costs more, up to the floor of 28.7 nats.
     assert short["step"] - 1 < long["step"] < short["step"] + 30
@@ -50,11 +50,11 @@ class InBeats:
 
 
 def test_steps_that_are_not_seconds_are_not_measured_as_if_they_were() -> None:
-    model = NoteLSTM(fields=InBeats().fields, hidden=8)
+    model = NoteLSTM(fields=InBeats().fields, hidden_size=8)
     with pytest.raises(FieldError, match=r"cannot be scored: step \(step, beat\)"):
         score_piece(model, InBeats(), with_a_rest(0.0))
 
 
 def test_the_beat_map_stays_on_the_grid() -> None:
-    beats = BeatMap(tempi=[90.0])
-    assert snap(Notes(start=[0.004], end=[1], pitch=[60], beats=beats)).beats is beats
+    beats = TempoMap(tempi=[90.0])
+    assert quantize(Notes(start=[0.004], end=[1], pitch=[60], beats=beats)).tempo_map is beats

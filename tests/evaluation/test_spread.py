@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
-from notelstm.evaluation import Spread, fit_sigmas
+from notelstm.evaluation import PointToNormal, fit_sigmas
 from notelstm.fields import Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.predictions import Categorical, Normal, PointEstimate
@@ -22,7 +22,7 @@ FIELDS = StepDurationEncoder().fields
 
 def model() -> ThreeHeadLSTM:
     torch.manual_seed(0)
-    return ThreeHeadLSTM(fields=FIELDS, hidden=6)
+    return ThreeHeadLSTM(fields=FIELDS, hidden_size=6)
 
 
 def rows(*lengths: int) -> list[Rows]:
@@ -81,7 +81,7 @@ def test_long_pieces_are_read_in_chunks() -> None:
 
 def test_no_points_no_sigmas(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = LogTimeEncoder()
-    classes = NoteLSTM(fields=encoder.fields, hidden=4, embedding=2)
+    classes = NoteLSTM(fields=encoder.fields, hidden_size=4, embedding_dim=2)
     piece = random_rows(encoder.fields, (40,), np.random.default_rng(0))
     asked, predict = [], classes.predict
 
@@ -115,7 +115,7 @@ def test_fitting_leaves_the_model_in_its_mode() -> None:
 
 
 def test_only_points_are_spread() -> None:
-    spread = Spread(sigmas={"step": 0.25})
+    spread = PointToNormal(sigmas={"step": 0.25})
     normal = spread("step", PointEstimate(torch.tensor([0.5, -1.0])))
     assert isinstance(normal, Normal)
     assert normal.mean.tolist() == [0.5, -1.0]

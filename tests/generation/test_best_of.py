@@ -24,7 +24,7 @@ PROMPT = long_piece(np.random.default_rng(0), count=20, seconds=5)
 
 def chained(encoder: NoteEncoder) -> Bundle:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return Bundle(model=model, encoder=encoder, sampler=Ancestral())
@@ -75,7 +75,7 @@ def test_what_processors_bend_does_not_count() -> None:
 
 @pytest.mark.parametrize("limits", [{"num_notes": 20}, {"seconds": 2.0}])
 def test_any_model_and_limit(limits: dict[str, Any]) -> None:
-    three = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=8)
+    three = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=8)
     with torch.no_grad():
         for name in ("step", "duration"):
             three.get_submodule(f"{name}_linear").bias.fill_(0.1)  # type: ignore[operator]

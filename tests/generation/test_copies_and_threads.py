@@ -52,9 +52,9 @@ def noisy() -> Noisy:
     torch.manual_seed(0)
     model = NoteLSTM(
         fields=LogTimeEncoder().fields,
-        hidden=8,
-        embedding=4,
-        layers=2,
+        hidden_size=8,
+        embedding_dim=4,
+        num_layers=2,
         dropout=0.8,
         sounding_features=True,
     )
@@ -66,17 +66,17 @@ def noisy() -> Noisy:
 
 def three_heads(**options: Any) -> ThreeHeadLSTM:
     torch.manual_seed(0)
-    return ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=8, **options)
+    return ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=8, **options)
 
 
 def note_lstm(encoder: NoteEncoder, **options: Any) -> NoteLSTM:
     torch.manual_seed(0)
-    return NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, **options)
+    return NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4, **options)
 
 
 SESSIONS: dict[str, Callable[[int, int], Session]] = {
     "pretrained": lambda seed, lanes: Session(
-        notelstm.load().player,
+        notelstm.load().generation_model,
         notelstm.load().encoder,
         notelstm.load().sampler,
         seed=seed,

@@ -32,7 +32,7 @@ PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
 def reference(**options: Any) -> Bundle:
     encoder = StepDurationEncoder()
     torch.manual_seed(0)
-    model = ThreeHeadLSTM(fields=encoder.fields, hidden=8)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=8)
     with torch.no_grad():
         for name in ("step", "duration"):
             cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
@@ -43,7 +43,7 @@ def reference(**options: Any) -> Bundle:
 def chained(encoder: NoteEncoder | None = None, **options: Any) -> Bundle:
     encoder = LogTimeEncoder() if encoder is None else encoder
     torch.manual_seed(0)
-    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, dropout=0.2)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4, dropout=0.2)
     return Bundle(model=model, encoder=encoder, **{"sampler": Ancestral(), **options})
 
 
@@ -57,8 +57,8 @@ def hearing() -> Bundle:
     model = NoteLSTM(
         fields=encoder.fields,
         field_order=("step", "pitch", "duration"),
-        hidden=8,
-        embedding=4,
+        hidden_size=8,
+        embedding_dim=4,
         sounding_features=True,
         time_distribution="mixture",
     )

@@ -25,13 +25,13 @@ from notelstm.sampling import Ancestral, Greedy, Scale
 
 def bundle(encoder: NoteEncoder) -> Bundle:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=encoder.fields, hidden=8, embedding=4).eval()
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4).eval()
     return Bundle(model=model, encoder=encoder, sampler=Ancestral())
 
 
 def session(encoder: NoteEncoder, **settings: Any) -> Session:
     made = bundle(encoder)
-    return Session(made.player, encoder, made.sampler, **settings)
+    return Session(made.generation_model, encoder, made.sampler, **settings)
 
 
 OFF, SHIFT = 128, 300

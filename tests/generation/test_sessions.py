@@ -24,7 +24,7 @@ from notelstm.fields import Field
 from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
 from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
-from notelstm.notes import BeatMap, Note, Notes
+from notelstm.notes import TempoMap, Note, Notes
 from notelstm.protocols import NoteEncoder, Prediction, SamplingContext
 from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Weighted
 from notelstm.testing.makers import long_piece
@@ -32,7 +32,7 @@ from notelstm.tracker import Tracker
 
 PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
 IN_BEATS = Notes(
-    start=PROMPT.start, end=PROMPT.end, pitch=PROMPT.pitch, beats=BeatMap(tempi=[100.0])
+    start=PROMPT.start, end=PROMPT.end, pitch=PROMPT.pitch, beats=TempoMap(tempi=[100.0])
 )
 
 
@@ -47,12 +47,12 @@ def chained(encoder: NoteEncoder | None = None, **options: Any) -> Bundle:
 def reference() -> Bundle:
     encoder = StepDurationEncoder()
     torch.manual_seed(0)
-    model = ThreeHeadLSTM(fields=encoder.fields, hidden=8)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=8)
     with torch.no_grad():
         for name in ("step", "duration"):
             cast(nn.Linear, model.get_submodule(f"{name}_linear")).bias.fill_(0.1)
     return Bundle(
-        model=model, encoder=encoder, sampler=Weighted(), context=25, input_transform=RawPitch()
+        model=model, encoder=encoder, sampler=Weighted(), context_length=25, input_transform=RawPitch()
     )
 
 
@@ -83,7 +83,7 @@ def prompt_of(bundle: Bundle) -> Notes:
 
 def session_of(bundle: Bundle, **options: Any) -> Session:
     return Session(
-        bundle.player,
+        bundle.generation_model,
         bundle.encoder,
         bundle.sampler,
         input_transform=bundle.input_transform,
@@ -209,7 +209,7 @@ def test_few_lanes_run_on_one_thread(lanes: int, threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        session = Session(bundle.player, bundle.encoder, sampler, batch_size=lanes)
+        session = Session(bundle.generation_model, bundle.encoder, sampler, batch_size=lanes)
         session.next()
         assert torch.get_num_threads() == 2
         with pytest.raises(InterruptedError):
@@ -379,7 +379,7 @@ def test_a_field_right_before_a_forced_one_knows_of_it(lanes: int) -> None:
         Field.categorical("duration", "duration", values=range(5), unit="s"),
     )
     torch.manual_seed(3)
-    model = NoteLSTM(fields=fields, hidden=6, embedding=3)
+    model = NoteLSTM(fields=fields, hidden_size=6, embedding_dim=3)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.8)
 

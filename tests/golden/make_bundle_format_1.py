@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     encoder = StepDurationEncoder()
     torch.manual_seed(1)
-    model = ThreeHeadLSTM(fields=encoder.fields, hidden=8)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=8)
     with torch.no_grad():
         for name in ("step", "duration"):
             head = model.get_submodule(f"{name}_linear")
@@ -33,11 +33,11 @@ def main() -> None:
         model=model,
         encoder=encoder,
         sampler=Weighted(processors=(Temperature(temperature=0.5), MinDuration())),
-        context=5,
+        context_length=5,
         input_transform=RawPitch(),
-        policy=ReadPolicy(tracks="instrument-0", ties="file", programs=(0, 1)),
+        read_policy=ReadPolicy(tracks="instrument-0", simultaneous_order="file", programs=(0, 1)),
         sigmas={"step": 0.25, "duration": 0.5},
-        data=DataCard(name="none", licence="MIT", fingerprint="0" * 64, pieces=1, notes=2),
+        data=DataCard(name="none", license="MIT", fingerprint="0" * 64, pieces=1, notes=2),
         settings={"recipe": "reference", "hidden": 8, "nothing": None, "list": [1, "a"]},
     )
     save(bundle, HERE / "bundle-format-1.notelstm")

@@ -66,12 +66,12 @@ def gold(request: pytest.FixtureRequest) -> Golden:
 
 @pytest.fixture(scope="module")
 def notes(gold: Golden) -> Notes:
-    return read_midi(gold.midi, ReadPolicy(tracks="instrument-0", ties="file"))
+    return read_midi(gold.midi, ReadPolicy(tracks="instrument-0", simultaneous_order="file"))
 
 
 @pytest.fixture(scope="module")
 def dataset(notes: Notes) -> SequenceDataset:
-    return SequenceDataset([StepDurationEncoder().encode(notes)], window=25)
+    return SequenceDataset([StepDurationEncoder().encode(notes)], sequence_length=25)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def first_batch(dataset: SequenceDataset) -> Batch:
-    return next(WindowBatches(dataset=dataset, batch=64, shuffle=False).epoch(0))
+    return next(WindowBatches(dataset=dataset, batch_size=64, shuffle=False).epoch(0))
 
 
 def close(got: object, wanted: object) -> None:

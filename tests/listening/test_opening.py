@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from notelstm.errors import ConfigError
 from notelstm.listening import trim_opening
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.testing.strategies import notes as pieces
 
 
@@ -66,10 +66,10 @@ def test_the_settings() -> None:
 
 
 def test_the_tempo_map_moves_along() -> None:
-    beats = BeatMap(seconds=[0, 12], tempi=[60, 90])
+    beats = TempoMap(seconds=[0, 12], tempi=[60, 90])
     notes = piece(0.0, 11.0)
     mapped = Notes(start=notes.start, end=notes.end, pitch=notes.pitch, beats=beats)
-    assert trim_opening(mapped).beats == beats.shifted(-11)
+    assert trim_opening(mapped).tempo_map == beats.shifted(-11)
 
 
 @given(notes=pieces(), max_wait=st.floats(0.01, 10))

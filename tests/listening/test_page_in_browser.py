@@ -166,7 +166,7 @@ def test_seeking(opened: Chrome) -> None:
     middle = position(opened)
     assert 2 < middle < 4
     press(opened, "\ue014")
-    assert position(opened) == pytest.approx(min(middle + 5, TUNE.seconds), abs=0.01)
+    assert position(opened) == pytest.approx(min(middle + 5, TUNE.end_time), abs=0.01)
     press(opened, "\ue012")
     press(opened, "\ue011")
     assert position(opened) == 0

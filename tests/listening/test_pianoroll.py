@@ -21,12 +21,12 @@ from matplotlib.path import Path as Outline
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, OutputError
 from notelstm.listening import piano_roll, pitch_name, save_piano_roll
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
-BEATS = BeatMap(tempi=[60], meter_beats=[1, 7], numerators=[3, 4], denominators=[4, 4])
+BEATS = TempoMap(tempi=[60], meter_beats=[1, 7], numerators=[3, 4], denominators=[4, 4])
 
 
-def tune(beats: BeatMap | None = None) -> Notes:
+def tune(beats: TempoMap | None = None) -> Notes:
     return Notes(
         start=[0, 1, 2, 3, 8],
         end=[1, 2, 3, 5, 12],
@@ -117,13 +117,13 @@ def test_bars_follow_upbeat_and_metre() -> None:
 
 
 def test_bars_of_four_where_no_metre_is_known() -> None:
-    assert drawn(tune(BeatMap(tempi=[120])), grid="bars").get_xticks().tolist() == [
+    assert drawn(tune(TempoMap(tempi=[120])), grid="bars").get_xticks().tolist() == [
         0, 2, 4, 6, 8, 10,
     ]  # fmt: skip
 
 
 def test_many_bars_are_numbered_sparsely() -> None:
-    long = Notes(start=[0], end=[400], pitch=[60], beats=BeatMap(tempi=[120]))
+    long = Notes(start=[0], end=[400], pitch=[60], beats=TempoMap(tempi=[120]))
     labels = [label.get_text() for label in drawn(long, grid="bars").get_xticklabels()]
     assert labels[:3] == ["1", "10", "19"]
     assert len(labels) <= 24

@@ -62,7 +62,7 @@ def test_strings_are_stiff() -> None:
 def test_any_piece_is_finite_and_below_full_scale(notes: Notes) -> None:
     sound = synthesize(notes, rate=8_000)
     assert np.isfinite(sound).all()
-    assert (level(sound.sum(axis=0), 0, notes.seconds + 2) > 0) == bool(len(notes))
+    assert (level(sound.sum(axis=0), 0, notes.end_time + 2) > 0) == bool(len(notes))
     assert np.abs(sound).max() <= 0.951
 
 

@@ -24,7 +24,7 @@ def check(notes: Notes, want: dict[str, Any]) -> None:
         assert len(notes) >= want["at_least"]
     if "seconds" in want:
         low, high = want["seconds"]
-        assert low <= notes.seconds <= high
+        assert low <= notes.end_time <= high
     for name in ("velocity", "program"):
         if name in want:
             column = getattr(notes, name)

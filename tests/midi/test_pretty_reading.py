@@ -23,13 +23,13 @@ from notelstm.midi import (
     read_midi_with_report,
     to_pretty_midi,
 )
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # A digest of the notes, (N, 3) float64, since MAESTRO itself is not ours to copy.
 ORIGINAL_FILE = "2018/MIDI-Unprocessed_Chamber3_MID--AUDIO_10_R3_2018_wav--1.midi"
 ORIGINAL_NOTES = "42be58646129a7ccc8978a5b2d2f0126f82366c7d7cd652c53eef2fcd7b73099"
-ORIGINAL = ReadPolicy(tracks="instrument-0", ties="file")
+ORIGINAL = ReadPolicy(tracks="instrument-0", simultaneous_order="file")
 
 
 def as_original(notes: Notes) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -76,14 +76,14 @@ def band() -> pretty_midi.PrettyMIDI:
         (ReadPolicy(drums=True, names=("kit",)), [60, 72]),
         (ReadPolicy(programs=(40,)), [100, 112]),
         (ReadPolicy(names=("*SOLO*", "nobody")), [100, 112]),
-        (ReadPolicy(tracks="instrument-0", ties="file"), [72, 60]),
+        (ReadPolicy(tracks="instrument-0", simultaneous_order="file"), [72, 60]),
     ],
 )
 def test_policies_choose_tracks(
     band: pretty_midi.PrettyMIDI, policy: ReadPolicy, pitches: list[int]
 ) -> None:
     assert from_pretty_midi(band, policy).pitch.tolist() == pitches
-    if policy.ties == "pitch":
+    if policy.simultaneous_order == "pitch":
         file = io.BytesIO()
         band.write(file)
         assert read_midi(file.getvalue(), policy, reader="pretty-midi").pitch.tolist() == pitches
@@ -205,17 +205,17 @@ def test_to_pretty_midi_and_back_keeps_everything() -> None:
         program=[0, 0, 0],
         drum=[False, False, True],
         track=[0, 0, 1],
-        beats=BeatMap(
+        beats=TempoMap(
             seconds=[0, 1.0], tempi=[100, 50], meter_beats=[0], numerators=[3], denominators=[8]
         ),
     )
     again = from_pretty_midi(to_pretty_midi(notes), ReadPolicy(tracks="all", drums=True))
     for name in ("start", "end", "pitch", "velocity", "program", "drum", "track"):
         np.testing.assert_array_equal(getattr(again, name), getattr(notes, name))
-    assert again.beats is not None
-    np.testing.assert_allclose(again.beats.tempi, [100, 50], rtol=1e-5)
-    np.testing.assert_allclose(again.beats.seconds, [0, 1], atol=1e-4)
-    assert again.beats.numerators.tolist() == [3]
+    assert again.tempo_map is not None
+    np.testing.assert_allclose(again.tempo_map.tempos, [100, 50], rtol=1e-5)
+    np.testing.assert_allclose(again.tempo_map.seconds, [0, 1], atol=1e-4)
+    assert again.tempo_map.numerators.tolist() == [3]
     solo = to_pretty_midi(notes, program="Violin")
     assert [(i.program, i.is_drum, len(i.notes)) for i in solo.instruments] == [
         (40, False, 2),

@@ -120,8 +120,8 @@ def test_tempo_changes_count_in_the_first_chunk_or_in_all(smf: Smf) -> None:
     first, _ = read_midi_with_report(data, ReadPolicy(tempos="first"))
     everywhere, _ = read_midi_with_report(data)
     assert (first.end[0], everywhere.end[0]) == (0.5, 1.0)
-    assert everywhere.beats is not None
-    assert everywhere.beats.tempi.tolist() == pytest.approx([60.0])
+    assert everywhere.tempo_map is not None
+    assert everywhere.tempo_map.tempos.tolist() == pytest.approx([60.0])
 
 
 def test_notes_that_start_absurdly_late_are_lost(smf: Smf) -> None:

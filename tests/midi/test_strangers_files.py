@@ -182,7 +182,7 @@ def test_bytes_that_came_in_are_found_by_note_offs_that_end_nothing(smf: Smf) ->
         body += b"".join(events[22:])
         notes, report = read_midi_with_report(smf(body), ALL, reader="tolerant")
         assert len(notes) >= 38
-        assert 19 <= notes.seconds <= 21
+        assert 19 <= notes.end_time <= 21
         assert "misread" in {repair.rule for repair in report.repairs}
 
 
@@ -222,8 +222,8 @@ def test_tempos_that_change_nothing_are_no_warning(smf: Smf) -> None:
 
 
 def test_as_printed_keeps_the_reading_of_pretty_midi() -> None:
-    assert reference(as_printed=True).policy.tempos == "first"
-    assert reference().policy.tempos == "all"
+    assert reference(as_printed=True).read_policy.tempos == "first"
+    assert reference().read_policy.tempos == "all"
 
 
 def test_of_tempos_on_one_tick_the_last_in_the_file_counts(smf: Smf) -> None:

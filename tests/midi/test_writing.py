@@ -25,7 +25,7 @@ from notelstm.midi import (
     to_pretty_midi,
     write_midi,
 )
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 ALL = ReadPolicy(tracks="all", drums=True)
 INSTRUMENTS = st.one_of(
@@ -34,10 +34,10 @@ INSTRUMENTS = st.one_of(
 )
 
 
-def beat_maps() -> st.SearchStrategy[BeatMap | None]:
+def beat_maps() -> st.SearchStrategy[TempoMap | None]:
     changes = st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(20, 300)), min_size=1, max_size=4)
     return st.none() | changes.map(
-        lambda pairs: BeatMap(
+        lambda pairs: TempoMap(
             seconds=np.cumsum([0.0] + [gap for gap, _ in pairs[1:]]),
             tempi=[tempo for _, tempo in pairs],
             meter_beats=[0.0, 8.0],
@@ -95,7 +95,7 @@ def test_read_again_within_half_a_tick(notes: Notes) -> None:
     resolution = 9600
     again = read_midi(midi_bytes(notes, ticks_per_beat=resolution), ALL)
     wanted, got = in_order(notes), in_order(again)
-    slowest = 120.0 if notes.beats is None else float(notes.beats.tempi.min())
+    slowest = 120.0 if notes.tempo_map is None else float(notes.tempo_map.tempos.min())
     half_tick = 60 / slowest / resolution / 2 * 1.0001
     for name in ("pitch", "velocity", "program", "drum"):
         np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name))
@@ -107,13 +107,13 @@ def test_read_again_within_half_a_tick(notes: Notes) -> None:
 
 @given(pieces())
 def test_the_beat_map_is_read_again(notes: Notes) -> None:
-    got, wanted = read_midi(midi_bytes(notes), ALL).beats, notes.beats or BeatMap()
+    got, wanted = read_midi(midi_bytes(notes), ALL).tempo_map, notes.tempo_map or TempoMap()
     assert got is not None
     at = np.linspace(0, wanted.seconds[-1] + 60, 50)
     np.testing.assert_allclose(got.beats_at(at), wanted.beats_at(at), rtol=2e-4, atol=0.01)
     np.testing.assert_array_equal(got.numerators, wanted.numerators)
     np.testing.assert_array_equal(got.denominators, wanted.denominators)
-    np.testing.assert_allclose(got.meter_beats, wanted.meter_beats, atol=0.01)
+    np.testing.assert_allclose(got.time_signature_beats, wanted.time_signature_beats, atol=0.01)
 
 
 @given(st.lists(st.tuples(st.integers(60, 62), st.floats(0, 3), st.floats(0, 3)), min_size=1))
@@ -257,8 +257,8 @@ def test_changes_after_the_last_note_do_not_make_a_file_too_long(
     notes: Notes, changes: list[tuple[float, float]], resolution: int
 ) -> None:
     """pretty_midi refuses files of more than ten million ticks."""
-    seconds = np.unique(np.append(0.0, notes.seconds + np.cumsum([gap for gap, _ in changes])))
-    beats = BeatMap(
+    seconds = np.unique(np.append(0.0, notes.end_time + np.cumsum([gap for gap, _ in changes])))
+    beats = TempoMap(
         seconds=seconds,
         tempi=[120.0, *(tempo for _, tempo in changes)][: len(seconds)],
         meter_beats=[0.0, *sorted(gap for gap, _ in changes)],
@@ -271,11 +271,11 @@ def test_changes_after_the_last_note_do_not_make_a_file_too_long(
     again = read_midi(data, ALL, reader="pretty-midi")
     assert len(again) == len(notes)
     np.testing.assert_allclose(in_order(again).start, in_order(notes).start, rtol=0, atol=0.006)
-    assert again.beats is not None
+    assert again.tempo_map is not None
     if not report.left_out:
         at = np.linspace(0, seconds[-1] + 60, 50)
-        np.testing.assert_allclose(again.beats.beats_at(at), beats.beats_at(at), rtol=2e-3)
-    late = int(np.count_nonzero(beats.meter_beats > 10_500_000))
+        np.testing.assert_allclose(again.tempo_map.beats_at(at), beats.beats_at(at), rtol=2e-3)
+    late = int(np.count_nonzero(beats.time_signature_beats > 10_500_000))
     assert report.left_out >= late
 
 
@@ -283,7 +283,7 @@ def test_changes_after_the_last_note_do_not_make_a_file_too_long(
 def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
     late: float, left_out: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    beats = BeatMap(
+    beats = TempoMap(
         seconds=[0.0, 1.0, late, late * 2],
         tempi=[120.0, 60.0, 50.0, 70.0],
         meter_beats=[0.0, late],
@@ -296,21 +296,21 @@ def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
     pretty_midi.PrettyMIDI(io.BytesIO(file.getvalue()))
     again = read_midi(file.getvalue(), reader="pretty-midi")
     np.testing.assert_allclose(again.start, notes.start, atol=1e-3)
-    assert again.beats is not None
-    assert len(again.beats.tempi) + len(again.beats.numerators) == 6 - left_out
+    assert again.tempo_map is not None
+    assert len(again.tempo_map.tempos) + len(again.tempo_map.numerators) == 6 - left_out
     assert (f"{left_out} tempo or time signature changes" in caplog.text) == bool(left_out)
 
 
 def test_a_change_that_pretty_midi_could_not_read_is_left_out_and_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    beats = BeatMap(seconds=[0.0, 100.0, 1e6, 1e300], tempi=[120.0, 90.0, 60.0, 70.0])
+    beats = TempoMap(seconds=[0.0, 100.0, 1e6, 1e300], tempi=[120.0, 90.0, 60.0, 70.0])
     notes = Notes(start=[0.0], end=[1.0], pitch=[60], beats=beats)
     data = midi_bytes(notes)
     pretty_midi.PrettyMIDI(io.BytesIO(data))
-    again = read_midi(data, reader="pretty-midi").beats
+    again = read_midi(data, reader="pretty-midi").tempo_map
     assert again is not None
-    np.testing.assert_allclose(again.tempi, [120.0, 90.0], rtol=1e-5)
+    np.testing.assert_allclose(again.tempos, [120.0, 90.0], rtol=1e-5)
     assert "2 tempo or time signature changes after the end left out" in caplog.text
 
 
@@ -406,10 +406,10 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_what_a_file_cannot_hold_is_refused() -> None:
-    metre = BeatMap(meter_beats=[0.0], numerators=[4], denominators=[3])
+    metre = TempoMap(meter_beats=[0.0], numerators=[4], denominators=[3])
     with pytest.raises(MidiError, match="power of two"):
         midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], beats=metre))
-    slow = BeatMap(tempi=[3.0])
+    slow = TempoMap(tempi=[3.0])
     with pytest.raises(MidiError, match="tempo of 3 quarter notes"):
         midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], beats=slow))
     with pytest.raises(MidiError, match="ticks"):
@@ -419,14 +419,14 @@ def test_what_a_file_cannot_hold_is_refused() -> None:
 @given(pieces(), st.floats(10, 400))
 def test_a_tempo_of_ones_own(notes: Notes, tempo: float) -> None:
     again = read_midi(midi_bytes(notes, tempo=tempo), ALL)
-    assert again.beats is not None
-    assert again.beats.tempi == pytest.approx([tempo], rel=1e-5)
+    assert again.tempo_map is not None
+    assert again.tempo_map.tempos == pytest.approx([tempo], rel=1e-5)
     np.testing.assert_allclose(in_order(again).start, in_order(notes).start, rtol=0, atol=0.01)
 
 
 def test_long_pieces_are_written_so_that_every_reader_takes_them() -> None:
     notes = Notes(start=[0.0, 3600.0], end=[1.0, 3601.0], pitch=[60, 60])
-    assert read_midi(midi_bytes(notes), reader="pretty-midi").seconds == pytest.approx(3601.0)
+    assert read_midi(midi_bytes(notes), reader="pretty-midi").end_time == pytest.approx(3601.0)
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_name_that_torch_needs_is_refused() -> None:
 
 def test_a_number_is_not_taken_for_its_opposite() -> None:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=(UP,), hidden=8)
+    model = NoteLSTM(fields=(UP,), hidden_size=8)
     rows = torch.tensor([[[2.0]], [[-2.0]]])
     hidden = model(rows, model.initial_state(2)[1])[0].hidden
     assert not torch.allclose(hidden[0], hidden[1])
@@ -40,7 +40,7 @@ def test_a_number_is_not_taken_for_its_opposite() -> None:
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_a_model_of_another_precision_reads_float32_rows(kind: torch.dtype) -> None:
-    model = NoteLSTM(fields=(UP, TWO), hidden=8).to(kind)
+    model = NoteLSTM(fields=(UP, TWO), hidden_size=8).to(kind)
     context, _ = model(torch.ones(1, 3, 2), model.initial_state(1)[1])
     assert context.hidden.dtype == kind
     prediction = model.predict("two", context, {"up": torch.ones(1, 3)})

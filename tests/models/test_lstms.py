@@ -46,7 +46,7 @@ def test_parameters_have_the_originals_names_and_shapes() -> None:
 
 def test_class_ids_are_scaled_and_numbers_are_not() -> None:
     torch.manual_seed(0)
-    model = ThreeHeadLSTM(fields=FIELDS, hidden=4)
+    model = ThreeHeadLSTM(fields=FIELDS, hidden_size=4)
     some = rows(FIELDS, 2, 5)
     context, _ = model(some, model.initial_state(2)[1])
     scaled = some.clone()
@@ -60,7 +60,7 @@ def test_class_ids_are_scaled_and_numbers_are_not() -> None:
 def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_estimates: bool) -> None:
     torch.manual_seed(0)
     model = ThreeHeadLSTM(
-        fields=FIELDS, hidden=4, layers=layers, sigmoid=sigmoid, point_estimates=point_estimates
+        fields=FIELDS, hidden_size=4, num_layers=layers, sigmoid=sigmoid, point_estimates=point_estimates
     )
     context = Hidden(torch.randn(2, 3, 4))
     pitch = model.predict("pitch", context, {})
@@ -101,7 +101,7 @@ def test_fields_may_have_other_names_and_another_order() -> None:
         Field.categorical("key", "pitch", values=range(60, 72)),
         Field.continuous("length", "duration", unit="s", low=0.0, high=4.0),
     )
-    model = ThreeHeadLSTM(fields=fields, hidden=4, point_estimates=False)
+    model = ThreeHeadLSTM(fields=fields, hidden_size=4, point_estimates=False)
     assert model.field_order == ("wait", "key", "length")
     context, _ = model(rows(fields, 1, 2), model.initial_state(1)[1])
     key = model.predict("key", context, {})
@@ -128,7 +128,7 @@ def test_fields_that_do_not_fit_say_what_does(fields: tuple[Field, ...]) -> None
 def test_a_chain_knows_the_fields_before_and_no_others() -> None:
     torch.manual_seed(0)
     order = ("step", "pitch", "velocity", "duration")
-    model = NoteLSTM(fields=CLASSES, field_order=order, hidden=8, embedding=4)
+    model = NoteLSTM(fields=CLASSES, field_order=order, hidden_size=8, embedding_dim=4)
     context = Hidden(torch.randn(3, 8))
     some = rows(CLASSES, 3)
     known = {field.name: some[:, i] for i, field in enumerate(CLASSES)}
@@ -149,7 +149,7 @@ def test_a_chain_knows_the_fields_before_and_no_others() -> None:
 
 def test_numbers_are_read_by_their_logarithm_and_predicted_as_normals() -> None:
     torch.manual_seed(0)
-    model = NoteLSTM(fields=FIELDS, hidden=8, embedding=4)
+    model = NoteLSTM(fields=FIELDS, hidden_size=8, embedding_dim=4)
     context = Hidden(torch.randn(1, 8))
     said = []
     for step in (0.0, 0.001, 60.0, 1e9):
@@ -168,10 +168,10 @@ def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
     capped = Field.continuous("capped", "other", unit="s", low=-1.0, high=4.0)
     model = NoteLSTM(
         fields=(*FIELDS, late, capped),
-        hidden=8,
-        embedding=4,
+        hidden_size=8,
+        embedding_dim=4,
         time_distribution="mixture",
-        components=5,
+        num_components=5,
     )
     context = Hidden(torch.randn(2, 3, 8))
     known = {field.name: torch.ones(2, 3) for field in model.fields}
@@ -191,7 +191,7 @@ def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
 
 
 def test_dropout_wakes_in_training_only() -> None:
-    model = NoteLSTM(fields=CLASSES, hidden=64, embedding=4, dropout=0.5)
+    model = NoteLSTM(fields=CLASSES, hidden_size=64, embedding_dim=4, dropout=0.5)
     some = rows(CLASSES, 1, 6)
 
     def hidden() -> Tensor:
@@ -205,7 +205,7 @@ def test_dropout_wakes_in_training_only() -> None:
 
 @pytest.mark.parametrize(("head", "width"), [(None, 8), (5, 5), (0, None)])
 def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: int | None) -> None:
-    model = NoteLSTM(fields=CLASSES, hidden=8, embedding=4, head=head)
+    model = NoteLSTM(fields=CLASSES, hidden_size=8, embedding_dim=4, head_size=head)
     last = model.heads["velocity"]
     if width is None:
         assert isinstance(last, nn.Linear)

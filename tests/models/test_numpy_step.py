@@ -1,4 +1,4 @@
-"""The lean step says what the module says, and draws what the tensors draw."""
+"""The numpy step predicts what the module predicts, and samples what the tensors sample."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def models(draw: st.DrawFn) -> NoteModel:
     if draw(st.booleans()):
         model = ThreeHeadLSTM(
             fields=StepDurationEncoder().fields,
-            hidden=hidden,
-            layers=layers,
+            hidden_size=hidden,
+            num_layers=layers,
             sigmoid=draw(st.booleans()),
             point_estimates=draw(st.booleans()),
         )
@@ -65,10 +65,10 @@ def models(draw: st.DrawFn) -> NoteModel:
         model = NoteLSTM(
             fields=fields,
             field_order=draw(st.sampled_from([None, ORDERS.get(len(fields))])),
-            hidden=hidden,
-            layers=layers,
-            embedding=draw(st.integers(1, 5)),
-            head=draw(st.sampled_from([None, 0, 7])),
+            hidden_size=hidden,
+            num_layers=layers,
+            embedding_dim=draw(st.integers(1, 5)),
+            head_size=draw(st.sampled_from([None, 0, 7])),
             sounding_features=draw(st.booleans()),
             time_distribution=draw(st.sampled_from(["normal", "mixture"])),
             dropout=draw(st.sampled_from([0.0, 0.3])),
@@ -78,7 +78,7 @@ def models(draw: st.DrawFn) -> NoteModel:
     return Windowed(model, draw(st.integers(1, 5))) if draw(st.booleans()) else model
 
 
-def lean(model: NoteModel) -> NumpyStep:
+def numpy_step_of(model: NoteModel) -> NumpyStep:
     assert isinstance(model, HasNumpyStep)
     step = model.numpy_step()
     assert step is not None
@@ -106,7 +106,7 @@ def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, ro
 @torch.no_grad()
 def test_the_lean_step_says_what_the_module_says(model: NoteModel, seed: int, lanes: int) -> None:
     cast(nn.Module, model).eval()
-    step = lean(model)
+    step = numpy_step_of(model)
     rows = torch.from_numpy(random_rows(model.fields, (lanes, 16), np.random.default_rng(seed)))
     contexts, state = model.initial_state(lanes)
     here, carried = repeat(ModelState(*step.initial_state()), lanes)
@@ -134,10 +134,10 @@ def leaves(tree: Any) -> Iterator[Any]:
 @torch.no_grad()
 def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
     for model in (
-        ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4),
-        NoteLSTM(fields=StepDurationEncoder().fields, hidden=4, sounding_features=True),
+        ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4),
+        NoteLSTM(fields=StepDurationEncoder().fields, hidden_size=4, sounding_features=True),
     ):
-        step = lean(model)
+        step = numpy_step_of(model)
         row = random_rows(model.fields, (1,), np.random.default_rng(0))
 
         def said(step: NumpyStep = step, row: Any = row, model: Any = model) -> list[float]:
@@ -150,16 +150,16 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
             parameter.normal_()
         assert said() == before
         assert model.numpy_step() is not None
-        step = lean(model)
+        step = numpy_step_of(model)
         assert said(step) != before
 
 
 def test_what_is_not_float32_has_no_lean_step() -> None:
-    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden=4)
+    model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4)
     assert Windowed(model, 3).numpy_step() is not None
     assert model.double().numpy_step() is None
     assert Windowed(model, 3).numpy_step() is None
-    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden=4).half().numpy_step() is None
+    assert NoteLSTM(fields=LogTimeEncoder().fields, hidden_size=4).half().numpy_step() is None
 
 
 CLASSES = Field.categorical("pitch", "pitch", values=range(7))

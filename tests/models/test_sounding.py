@@ -141,7 +141,7 @@ def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
 
 def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
     torch.manual_seed(0)
-    return NoteLSTM(fields=fields, hidden=8, embedding=4, sounding_features=True, **settings).eval()
+    return NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4, sounding_features=True, **settings).eval()
 
 
 @given(st.sets(st.integers(1, 23), max_size=5))
@@ -245,7 +245,7 @@ def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
     assert isinstance(context, Hidden)
     assert isinstance(state, LSTMState)
     assert model.config["sounding_features"] is True
-    deaf = NoteLSTM(fields=fields, hidden=8, embedding=4)
+    deaf = NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4)
     assert deaf.state_dict().keys() == model.state_dict().keys()
 
 

@@ -24,7 +24,7 @@ FIELDS = LogTimeEncoder().fields
 
 def inner() -> NoteLSTM:
     torch.manual_seed(0)
-    return NoteLSTM(fields=FIELDS, hidden=5, embedding=3).eval()
+    return NoteLSTM(fields=FIELDS, hidden_size=5, embedding_dim=3).eval()
 
 
 @torch.no_grad()

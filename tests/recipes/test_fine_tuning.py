@@ -42,7 +42,7 @@ def weights(bundle: Bundle) -> dict[str, Tensor]:
 
 def trained(recipe: Recipe, folder: Path) -> Bundle:
     """Trained, written and read again."""
-    bundle = recipe.train([tune(60, 0.25)], data=DataCard(name="old", licence="A"))
+    bundle = recipe.train([tune(60, 0.25)], data=DataCard(name="old", license="A"))
     notelstm.save(bundle, folder / "model")
     return notelstm.load(folder / "model")
 
@@ -63,15 +63,15 @@ def test_the_recipe_is_the_model_s_own(recipe: Recipe, tmp_path: Path) -> None:
 UNLIKE_ANY_DEFAULT = Recipe(
     name="mine",
     encoder=LogTimeEncoder(cell=0.02, growth=1.1),
-    model=functools.partial(NoteLSTM, hidden=8, embedding=4, head=6, layers=2),
+    model=functools.partial(NoteLSTM, hidden_size=8, embedding_dim=4, head_size=6, num_layers=2),
     loss=CompositeLoss(terms={"pitch": (Likelihood(), 0.5), "step": (Likelihood(), 3.0)}),
     sampler=Greedy(processors=(Temperature(temperature=0.5), TopK(k=7))),
     input_transform=RawPitch(),
-    policy=ReadPolicy(tracks="all", drums=True, pedal="extend"),
-    window=9,
-    scored="every",
-    crossing=True,
-    batch=3,
+    read_policy=ReadPolicy(tracks="all", drums=True, pedal="extend"),
+    sequence_length=9,
+    targets="every",
+    cross_piece_boundaries=True,
+    batch_size=3,
     min_steps_per_epoch=2,
     shuffle=False,
     transforms=(Transpose(low=-1, high=2), VelocityShift(amounts=(-5, 5))),
@@ -88,7 +88,7 @@ UNLIKE_ANY_DEFAULT = Recipe(
         seed=11,
         device="cpu",
     ),
-    context=13,
+    context_length=13,
 )
 
 
@@ -119,7 +119,7 @@ def test_parts_without_an_entry_point_are_passed(tmp_path: Path) -> None:
 
 def test_the_pretrained_model_has_its_recipe() -> None:
     recipe = notelstm.load().recipe(epochs=2)
-    assert (recipe.name, recipe.lanes, recipe.window) == ("expressive", True, 64)
+    assert (recipe.name, recipe.stateful, recipe.sequence_length) == ("expressive", True, 64)
     assert recipe.training.learning_rate == pytest.approx(0.0012 / 20)
     assert recipe.training.optimizer == "adamw"
     assert recipe.transforms == (Transpose(low=-3, high=3),)
@@ -156,12 +156,12 @@ def test_it_begins_with_what_was_learnt(tmp_path: Path) -> None:
 def test_the_licence_is_carried_on(tmp_path: Path) -> None:
     old = trained(with_settings(reference(), SETTINGS), tmp_path)
     recipe = old.recipe(epochs=0)
-    new = recipe.train([tune(62, 0.5)], init_from=old, data=DataCard(name="new", licence="B")).data
-    assert (new.name, new.licence) == ("old, then new", "A; B")
+    new = recipe.train([tune(62, 0.5)], init_from=old, data=DataCard(name="new", license="B")).data
+    assert (new.name, new.license) == ("old, then new", "A; B")
     assert (new.pieces, new.notes) == (2, 160)
     assert new.fingerprint != old.data.fingerprint
-    again = recipe.train([tune(62, 0.5)], init_from=old, data=DataCard(licence="A")).data
-    assert (again.name, again.licence) == ("old", "A")
+    again = recipe.train([tune(62, 0.5)], init_from=old, data=DataCard(license="A")).data
+    assert (again.name, again.license) == ("old", "A")
 
 
 def test_the_same_music_again_is_no_more_music(tmp_path: Path) -> None:

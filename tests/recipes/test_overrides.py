@@ -220,7 +220,7 @@ def test_a_recipe_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TOML)
     recipe = from_toml(path)
-    assert (recipe.name, recipe.window, recipe.training.epochs) == ("expressive", 32, 3)
+    assert (recipe.name, recipe.sequence_length, recipe.training.epochs) == ("expressive", 32, 3)
     assert recipe.sampler == Greedy(processors=(MinDuration(seconds=0.05),))
     assert recipe.training.optimizer == expressive().training.optimizer
 
@@ -244,7 +244,7 @@ def test_settings_go_before_those_of_the_file(tmp_path: Path) -> None:
 def test_a_file_without_a_recipe_changes_the_expressive_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("window = 10")
-    assert (from_toml(path).name, from_toml(path).window) == ("expressive", 10)
+    assert (from_toml(path).name, from_toml(path).sequence_length) == ("expressive", 10)
 
 
 @pytest.mark.parametrize(

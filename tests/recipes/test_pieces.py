@@ -41,7 +41,7 @@ def tunes(count: int = 3, notes: int = 40) -> list[Notes]:
 
 def small(**training: Any) -> Recipe:
     settings = {"training": {"epochs": 1, "device": "cpu", **training}, "window": 8, "batch": 2}
-    return with_settings(expressive(hidden=8), settings)
+    return with_settings(expressive(hidden_size=8), settings)
 
 
 def weights(bundle: notelstm.Bundle) -> torch.Tensor:
@@ -149,31 +149,31 @@ def test_few_pieces_are_trained_on_with_smaller_batches(
     count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     pieces = tunes(count, notes=300)
-    recipe = expressive(hidden=8)
+    recipe = expressive(hidden_size=8)
     rows = recipe.encode(pieces)
     with caplog.at_level(logging.WARNING):
         batches = recipe.batches(rows)
     [message] = caplog.messages
     size = next(iter(batches.epoch(0))).rows.shape[0]
     assert size < 64
-    assert f"training with batch {size}, {batches.steps} steps an epoch" in message
-    assert batches.steps >= 50 or size == 1
+    assert f"training with batch {size} (steps per epoch: {batches.num_batches})" in message
+    assert batches.num_batches >= 50 or size == 1
     if size > 1:
         twice = with_settings(recipe, {"batch": 2 * size})
-        assert twice.batches(rows).steps < 50, "no smaller than it has to be"
+        assert twice.batches(rows).num_batches < 50, "no smaller than it has to be"
 
 
 def test_many_pieces_keep_the_batch(caplog: pytest.LogCaptureFixture) -> None:
-    recipe = with_settings(expressive(hidden=8), {"batch": 2, "min_steps_per_epoch": 50})
+    recipe = with_settings(expressive(hidden_size=8), {"batch": 2, "min_steps_per_epoch": 50})
     batches = recipe.batches(recipe.encode(tunes(20, notes=400)))
-    assert batches.steps >= 50
+    assert batches.num_batches >= 50
     assert next(iter(batches.epoch(0))).rows.shape[0] == 2
     assert not caplog.messages
 
 
 def test_a_batch_that_was_asked_for_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     pieces = tunes(4, notes=100)
-    for recipe in (with_settings(expressive(hidden=8), {"batch": 64}), reference()):
+    for recipe in (with_settings(expressive(hidden_size=8), {"batch": 64}), reference()):
         rows = recipe.encode(pieces)
         assert next(iter(recipe.batches(rows).epoch(0))).rows.shape[0] == 64
     assert not caplog.messages
@@ -181,10 +181,10 @@ def test_a_batch_that_was_asked_for_is_kept(caplog: pytest.LogCaptureFixture) ->
 
 def test_batches_to_a_step_count_as_one_step() -> None:
     recipe = with_settings(
-        expressive(hidden=8), {"training": {"accumulate_grad_batches": 4}, "window": 8}
+        expressive(hidden_size=8), {"training": {"accumulate_grad_batches": 4}, "window": 8}
     )
     batches = recipe.batches(recipe.encode(tunes(8, notes=600)))
-    assert batches.steps >= 4 * 49
+    assert batches.num_batches >= 4 * 49
 
 
 def test_four_files_learn_something() -> None:
@@ -192,7 +192,7 @@ def test_four_files_learn_something() -> None:
     pieces = tunes(4, notes=100)
     losses = Losses(), Losses()
     for recipe, seen in zip(
-        (expressive(hidden=16, epochs=3), with_settings(expressive(hidden=16, epochs=3), BIG)),
+        (expressive(hidden_size=16, epochs=3), with_settings(expressive(hidden_size=16, epochs=3), BIG)),
         losses,
         strict=True,
     ):
@@ -238,7 +238,7 @@ def test_ctrl_c_leaves_a_model_that_can_be_used(
 ) -> None:
     place = tmp_path / "run"
     recipe = small(epochs=3)
-    steps = recipe.batches(recipe.encode(tunes())).steps
+    steps = recipe.batches(recipe.encode(tunes())).num_batches
     with pytest.raises(KeyboardInterrupt):
         recipe.train(tunes(), folder=place, callbacks=[CtrlC(steps + 1)])
     path = place / "interrupted.notelstm"
@@ -259,7 +259,7 @@ def test_ctrl_c_leaves_a_model_that_can_be_used(
 @pytest.mark.usefixtures("_interrupts")
 def test_with_a_validation_set_it_is_the_best_model(tmp_path: Path) -> None:
     recipe = small(epochs=3)
-    steps = recipe.batches(recipe.encode(tunes())).steps
+    steps = recipe.batches(recipe.encode(tunes())).num_batches
     with pytest.raises(KeyboardInterrupt):
         recipe.train(
             tunes(),

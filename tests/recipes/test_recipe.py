@@ -45,11 +45,11 @@ def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> N
     turned = {} if fault == "none" else {fault: not FAULTS[fault]}
     recipe = tiny(reference(**turned))
     data = GOLDEN.read_bytes()
-    pieces = [notelstm.read_midi(data, recipe.policy), notelstm.read_midi(data, recipe.policy)]
-    bundle = recipe.train(pieces, data=DataCard(name="study", licence="CC0"))
-    assert (bundle.data.name, bundle.data.licence) == ("study", "CC0")
+    pieces = [notelstm.read_midi(data, recipe.read_policy), notelstm.read_midi(data, recipe.read_policy)]
+    bundle = recipe.train(pieces, data=DataCard(name="study", license="CC0"))
+    assert (bundle.data.name, bundle.data.license) == ("study", "CC0")
     assert (bundle.data.pieces, bundle.data.notes) == (2, 2 * 768)
-    assert (bundle.policy, bundle.context) == (recipe.policy, 25)
+    assert (bundle.read_policy, bundle.context_length) == (recipe.read_policy, 25)
     assert set(bundle.sigmas) == (set() if fault == "point_estimates" else {"step", "duration"})
     notelstm.save(bundle, tmp_path / "model.notelstm")
     loaded = notelstm.load(tmp_path / "model.notelstm")
@@ -174,7 +174,7 @@ class Picky:
     def encode(self, notes: Notes) -> NDArray[np.float32]:
         high = np.flatnonzero(notes.pitch > 70)
         if high.size:
-            raise EncodingError("pitches are low", got="a high one", where=f"note {high[0]}")
+            raise EncodingError("a pitch is above 70", where=f"note {high[0]}")
         return StepDurationEncoder().encode(notes)
 
     def decode(self, rows: NDArray[np.float32]) -> Notes:
@@ -222,7 +222,7 @@ def test_a_recipe_of_functions_and_classes() -> None:
     recipe = Recipe(
         name="mine",
         encoder=StepDurationEncoder(),
-        model=functools.partial(notelstm.NoteLSTM, hidden=4),
+        model=functools.partial(notelstm.NoteLSTM, hidden_size=4),
         sampler=Ancestral(),
     )
     assert isinstance(recipe.build_model(), notelstm.NoteLSTM)
@@ -238,7 +238,7 @@ def test_training_pieces_are_transformed_and_held_out_ones_are_not() -> None:
     column = [field.name for field in recipe.encoder.fields].index("pitch")
 
     def pitches(batches: Batches, number: int) -> Tensor:
-        parts = [batch.rows[..., column][batch.scored] for batch in batches.epoch(number)]
+        parts = [batch.rows[..., column][batch.target_mask] for batch in batches.epoch(number)]
         return torch.cat(parts)
 
     plain = replace(recipe, transforms=()).batches(rows)

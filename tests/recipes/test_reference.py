@@ -76,11 +76,11 @@ def test_as_printed_turns_every_fault_on() -> None:
     printed = reference(as_printed=True)
     assert not differences(printed, reference(**dict.fromkeys(FAULTS, True)))
     assert settings_of_model(printed) == {"sigmoid": True, "point_estimates": True}
-    assert (printed.scored, printed.shuffle, printed.crossing) == ("last", False, True)
+    assert (printed.targets, printed.shuffle, printed.cross_piece_boundaries) == ("last", False, True)
     assert printed.input_transform == RawPitch()
     assert printed.sampler == Weighted()
-    assert (printed.policy.tracks, printed.policy.ties) == ("instrument-0", "file")
-    assert printed.policy.drums
+    assert (printed.read_policy.tracks, printed.read_policy.simultaneous_order) == ("instrument-0", "file")
+    assert printed.read_policy.drums
     terms = printed.build_loss().terms
     assert (terms["step"], terms["duration"]) == ((AllPairs(), 20.0), (AllPairs(), 1.0))
 
@@ -93,12 +93,12 @@ def test_without_any_fault_it_is_a_likelihood_model() -> None:
     whole = reference(**dict.fromkeys(FAULTS, False))
     assert settings_of_model(whole) == {"sigmoid": False, "point_estimates": False}
     assert set(whole.build_loss().terms.values()) == {(Likelihood(), 1.0)}
-    assert (whole.scored, whole.shuffle, whole.crossing) == ("every", True, False)
+    assert (whole.targets, whole.shuffle, whole.cross_piece_boundaries) == ("every", True, False)
 
 
 def test_the_settings_of_the_article() -> None:
     recipe = reference()
-    assert (recipe.window, recipe.context, recipe.batch) == (25, 25, 64)
+    assert (recipe.sequence_length, recipe.context_length, recipe.batch_size) == (25, 25, 64)
     assert recipe.training.epochs == 200
     assert (recipe.training.optimizer, recipe.training.learning_rate) == ("sgd", 0.005)
     assert recipe.build_loss().terms == {

@@ -14,7 +14,7 @@ from hypothesis.strategies import SearchStrategy
 
 from notelstm import plugins
 from notelstm.bundle_format_1 import upgrade
-from notelstm.data import Stretch, Transpose, VelocityShift
+from notelstm.data import TimeStretch, Transpose, VelocityShift
 from notelstm.encoders import (
     BeatEncoder,
     LogTimeEncoder,
@@ -30,10 +30,10 @@ from notelstm.recipes import FAULTS, ModelSpec, Recipe, expressive, reference
 from notelstm.sampling import (
     Ancestral,
     Greedy,
+    MinDuration,
     MinP,
     RawPitch,
     Scale,
-    MinDuration,
     Temperature,
     TopK,
     TopP,
@@ -55,7 +55,7 @@ models: SearchStrategy[Any] = st.one_of(
     st.sampled_from([NoteLSTM, ThreeHeadLSTM]),
     st.builds(
         lambda hidden, order, sounding: functools.partial(
-            NoteLSTM, hidden=hidden, field_order=order, sounding_features=sounding
+            NoteLSTM, hidden_size=hidden, field_order=order, sounding_features=sounding
         ),
         counts,
         st.permutations(["step", "pitch", "velocity", "duration"]),
@@ -97,7 +97,7 @@ transforms: SearchStrategy[Any] = st.lists(
     st.one_of(
         st.builds(Transpose, low=st.integers(-12, 0), high=st.integers(0, 12)),
         st.builds(VelocityShift, amounts=st.lists(st.integers(-20, 20), min_size=1).map(tuple)),
-        st.builds(Stretch),
+        st.builds(TimeStretch),
     ),
     max_size=3,
 )
@@ -107,7 +107,7 @@ policies = st.builds(
     programs=st.lists(st.integers(0, 127), max_size=3),
     names=st.lists(st.text(max_size=5), max_size=3),
     drums=st.booleans(),
-    ties=st.sampled_from(get_args(policy.Ties)),
+    ties=st.sampled_from(get_args(policy.SimultaneousOrder)),
     overlaps=st.sampled_from(get_args(policy.Overlaps)),
     zero_length=st.sampled_from(get_args(policy.ZeroLength)),
     hanging=st.sampled_from(get_args(policy.Hanging)),
@@ -150,7 +150,7 @@ PARTS: dict[str, SearchStrategy[Any]] = {
     "context": st.none() | counts,
 }
 recipes = st.builds(
-    lambda parts, how: Recipe(**parts, scored=how[0], lanes=how[1]),
+    lambda parts, how: Recipe(**parts, targets=how[0], stateful=how[1]),
     st.fixed_dictionaries(PARTS),
     st.sampled_from([("every", True), ("every", False), ("last", False)]),
 )
@@ -202,7 +202,7 @@ def test_built_in_recipes_round_trip(recipe: Recipe) -> None:
 def test_the_three_ways_to_give_a_model_are_one() -> None:
     recipe = expressive()
     given_as = (
-        functools.partial(NoteLSTM, hidden=8, field_order=["step", "pitch"]),
+        functools.partial(NoteLSTM, hidden_size=8, field_order=["step", "pitch"]),
         ModelSpec(NoteLSTM, {"hidden": 8, "field_order": ("step", "pitch")}),
     )
     one, other = (replace(recipe, model=model) for model in given_as)
@@ -211,7 +211,7 @@ def test_the_three_ways_to_give_a_model_are_one() -> None:
     assert replace(recipe, model=NoteLSTM).model == ModelSpec(NoteLSTM)
     assert replace(recipe, model=NoteLSTM) != replace(recipe, model=ThreeHeadLSTM)
     with pytest.raises(PluginError, match="have no names: "):
-        replace(recipe, model=functools.partial(cast(Any, NoteLSTM), StepDurationEncoder().fields))
+        replace(recipe, model=functools.partial(NoteLSTM, StepDurationEncoder().fields))  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="'note-lstm' does not build a model"):
         replace(recipe, model="note-lstm")  # type: ignore[arg-type]
 

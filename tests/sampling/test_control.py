@@ -20,7 +20,7 @@ from notelstm.encoders import (
 )
 from notelstm.generation import Session
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.protocols import NoteEncoder, NoteModel, Processor
 from notelstm.sampling import (
     Ancestral,
@@ -152,7 +152,7 @@ def test_under_the_cap(name: str, voices: int) -> None:
 @pytest.mark.parametrize("name", ["step first", "beats", "numbers"])
 def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name: str) -> None:
     start = np.arange(8) * 0.1
-    prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, beats=BeatMap())
+    prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, beats=TempoMap())
     encoder, model = player(name)
     cap = MaxPolyphony(notes=2)
     (notes,) = played(name, cap, batch_size=1, prompt=prompt)
@@ -193,9 +193,9 @@ def test_on_the_grid(name: str) -> None:
     def off(notes: Notes) -> NDArray[np.float64]:
         at = notes.start
         if name == "beats":
-            assert notes.beats is not None
-            line = notes.beats.meter_beats[0]
-            at = notes.beats.beats_at(at) - line
+            assert notes.tempo_map is not None
+            line = notes.tempo_map.time_signature_beats[0]
+            at = notes.tempo_map.beats_at(at) - line
         return np.asarray(np.abs(at - np.rint(at / grid) * grid))
 
     processors: tuple[Processor, ...] = (snap,)
@@ -262,11 +262,11 @@ def test_density_comes_near_what_is_asked(name: str) -> None:
 
 def test_tempi_in_range() -> None:
     for notes in played("beats", TempoRange(slowest=90, fastest=110)):
-        assert notes.beats is not None
-        assert np.all((notes.beats.tempi >= 90) & (notes.beats.tempi <= 110))
+        assert notes.tempo_map is not None
+        assert np.all((notes.tempo_map.tempos >= 90) & (notes.tempo_map.tempos <= 110))
     for notes in played("beats", TempoRange(slowest=96, fastest=96), notes=20):
-        assert notes.beats is not None
-        assert np.allclose(notes.beats.tempi, 96, rtol=0.015)
+        assert notes.tempo_map is not None
+        assert np.allclose(notes.tempo_map.tempos, 96, rtol=0.015)
 
 
 @EVERY_PLAYER

@@ -27,11 +27,11 @@ def bundle(chorales: list[Notes]) -> Bundle:
     recipe = Recipe(
         name="beats",
         encoder=BeatEncoder(),
-        model=functools.partial(NoteLSTM, hidden=64, embedding=16),
+        model=functools.partial(NoteLSTM, hidden_size=64, embedding_dim=16),
         sampler=Ancestral(),
-        window=32,
-        lanes=True,
-        batch=4,
+        sequence_length=32,
+        stateful=True,
+        batch_size=4,
         training=TrainingConfig(epochs=8, optimizer="adamw", learning_rate=0.01, max_grad_norm=1.0),
     )
     return recipe.train(chorales[:12])
@@ -43,31 +43,31 @@ def test_it_is_saved_loaded_and_scored(
     notelstm.save(bundle, tmp_path / "beats.notelstm")
     loaded = notelstm.load(tmp_path / "beats.notelstm")
     assert loaded.encoder.fields == bundle.encoder.fields
-    scores = notelstm.nats_per_note(loaded.player, loaded.encoder, chorales[12:])
-    assert scores.psd is not None
+    scores = notelstm.nats_per_note(loaded.generation_model, loaded.encoder, chorales[12:])
+    assert scores.pitch_step_duration is not None
     # A guess costs 20.9.
-    assert scores.psd < 12
+    assert scores.pitch_step_duration < 12
 
 
 def test_what_it_writes_has_bars_and_a_tempo(bundle: Bundle, tmp_path: Path) -> None:
     music = notelstm.generate(bundle, 100, seed=1)
     assert len(music) == 100
-    assert music.beats is not None
-    cells = music.beats.beats_at(music.start) * 12
+    assert music.tempo_map is not None
+    cells = music.tempo_map.beats_at(music.start) * 12
     assert np.allclose(cells, np.rint(cells), atol=1e-6)
     notelstm.write_midi(music, tmp_path / "out.mid")
     back = notelstm.read_midi(tmp_path / "out.mid")
-    assert back.beats is not None
+    assert back.tempo_map is not None
     for column in ("meter_beats", "numerators", "denominators"):
-        wanted = getattr(music.beats, column)
-        assert getattr(back.beats, column).tolist() == pytest.approx(wanted.tolist()), column
-    assert np.allclose(back.beats.tempi[:1], music.beats.tempi[:1], rtol=1e-4)
+        wanted = getattr(music.tempo_map, column)
+        assert getattr(back.tempo_map, column).tolist() == pytest.approx(wanted.tolist()), column
+    assert np.allclose(back.tempo_map.tempos[:1], music.tempo_map.tempos[:1], rtol=1e-4)
 
 
 def test_it_goes_on_in_the_bar_where_the_prompt_ends(bundle: Bundle, chorales: list[Notes]) -> None:
     """What is new is encoded as it was drawn: in the metre, and at the places, of the whole."""
     prompt = chorales[12][:41]
-    session = notelstm.Session(bundle.player, bundle.encoder, Ancestral(), seed=1)
+    session = notelstm.Session(bundle.generation_model, bundle.encoder, Ancestral(), seed=1)
     session.feed(bundle.encoder.encode(prompt))
     drawn = np.concatenate([session.next() for _ in range(60)])
     music = notelstm.generate(bundle, 60, prompt=prompt, seed=1)
@@ -80,5 +80,5 @@ def test_a_prompt_without_beats_is_told_what_it_lacks(bundle: Bundle) -> None:
     bare = Notes(start=[0, 1], end=[1, 2], pitch=60)
     with pytest.raises(notelstm.NotelstmError, match="tempo and metre map"):
         notelstm.generate(bundle, 5, prompt=bare)
-    with_one = replace(bare, beats=notelstm.BeatMap())
+    with_one = replace(bare, beats=notelstm.TempoMap())
     assert len(notelstm.generate(bundle, 5, prompt=with_one)) == 5

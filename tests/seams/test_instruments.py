@@ -16,7 +16,7 @@ from notelstm.data import Corpus, Folder, encode_corpus, find_duplicates
 from notelstm.data.splits import content_key
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder
 from notelstm.encoders.instruments import watch_instruments
-from notelstm.evaluation.grid import snap
+from notelstm.evaluation.grid import quantize
 from notelstm.fields import Field, Rows
 from notelstm.generation import Session, generate
 from notelstm.midi import ReadPolicy, write_midi
@@ -68,13 +68,13 @@ def same_instruments(a: Notes, b: Notes) -> bool:
 
 
 def bundle(encoder: LogTimeEncoder | Orchestral) -> Bundle:
-    model = NoteLSTM(fields=encoder.fields, hidden=4).eval()
+    model = NoteLSTM(fields=encoder.fields, hidden_size=4).eval()
     return Bundle(model=model, encoder=encoder, sampler=Ancestral())
 
 
 def test_fed_notes_keep_their_instruments(caplog: pytest.LogCaptureFixture) -> None:
     made, piece = bundle(Orchestral()), orchestra()
-    session = Session(made.player, made.encoder, made.sampler, batch_size=2)
+    session = Session(made.generation_model, made.encoder, made.sampler, batch_size=2)
     for part in (piece[:10], piece[10:], piece[:0]):
         session.feed(part)
     for tracker in session.trackers:
@@ -90,7 +90,7 @@ def test_fed_notes_keep_their_instruments(caplog: pytest.LogCaptureFixture) -> N
 @given(strategies.notes(instruments=True))
 def test_the_grid_of_the_evaluation_keeps_instruments(piece: Notes) -> None:
     marked = replace(piece, track=np.arange(len(piece)))
-    snapped = snap(marked)
+    snapped = quantize(marked)
     assert snapped.track is not None
     for name in ("pitch", "velocity", "program", "drum"):
         column = getattr(piece, name)
@@ -100,7 +100,7 @@ def test_the_grid_of_the_evaluation_keeps_instruments(piece: Notes) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fingerprint_tells_instruments(name: str) -> None:
-    recipe, piece = expressive(hidden=4), orchestra(100)
+    recipe, piece = expressive(hidden_size=4), orchestra(100)
     recipe = replace(recipe, training=replace(recipe.training, epochs=0))
     recipe = replace(recipe, transforms=(), batch=4)
     plain = replace(piece, program=None, drum=None, track=None)
@@ -120,7 +120,7 @@ def test_one_warning_for_each_run_of_an_encoder_without_instruments(
     piano = replace(piano, program=np.full(60, 7), drum=np.zeros(60, np.bool_))
     said = "LogTimeEncoder does not encode instruments: in {} of {} pieces"
     generate(bundle(LogTimeEncoder()), 3, prompt=piano)
-    recipe = replace(expressive(hidden=4), transforms=())
+    recipe = replace(expressive(hidden_size=4), transforms=())
     recipe.encode([piano, piano])
     assert caplog.text == ""
     generate(bundle(LogTimeEncoder()), 3, prompt=orchestra())
@@ -174,7 +174,7 @@ def test_a_key_of_the_content_counts_percussion_as_it_is() -> None:
 
 
 def test_a_recipe_transposes_all_but_percussion() -> None:
-    recipe = expressive(hidden=4)
+    recipe = expressive(hidden_size=4)
     recipe = replace(recipe, encoder=LogTimeEncoder(), lanes=True, shuffle=False, batch=1)
     piece = orchestra(100)
     rows = [recipe.encoder.encode(piece)]

@@ -34,16 +34,16 @@ def events(hidden: int = 128) -> Recipe:
     return Recipe(
         name="events",
         encoder=PerformanceEventEncoder(),
-        model=functools.partial(NoteLSTM, hidden=hidden, embedding=64),
+        model=functools.partial(NoteLSTM, hidden_size=hidden, embedding_dim=64),
         sampler=Ancestral(),
-        window=64,
-        lanes=True,
-        batch=16,
+        sequence_length=64,
+        stateful=True,
+        batch_size=16,
         training=TrainingConfig(optimizer="adamw", learning_rate=0.003, max_grad_norm=1.0),
     )
 
 
-RECIPES = {"reference": reference(), "expressive": expressive(hidden=128), "events": events()}
+RECIPES = {"reference": reference(), "expressive": expressive(hidden_size=128), "events": events()}
 
 
 def guess(bundle: Bundle, pieces: list[Notes]) -> float:
@@ -81,10 +81,10 @@ def way_through(recipe: Recipe, train: list[Notes], held_out: list[Notes], folde
     assert notelstm.generate(loaded, 20, seed=5) == one
     check_played(loaded, held_out[0][:40], folder / "out.mid")
 
-    scores = notelstm.nats_per_note(loaded.player, loaded.encoder, held_out, sigmas=loaded.sigmas)
+    scores = notelstm.nats_per_note(loaded.generation_model, loaded.encoder, held_out, sigmas=loaded.sigmas)
     # An event encoder plays notes of one pitch and moment as one.
     assert scores.notes == pytest.approx(sum(len(p) - 25 for p in held_out), rel=0.01)
-    nats = scores.psd if scores.psd is not None else scores.total
+    nats = scores.pitch_step_duration if scores.pitch_step_duration is not None else scores.total
     assert nats is not None
     assert 0 < nats < guess(loaded, held_out)
     return nats
@@ -99,7 +99,7 @@ def chorales() -> list[Notes]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_way_through_in_a_second(name: str, chorales: list[Notes], tmp_path: Path) -> None:
     small: dict[str, Any] = {"model": {"hidden": 32}, "training": {"epochs": 1}}
-    if RECIPES[name].lanes:
+    if RECIPES[name].stateful:
         small |= {"training": {"epochs": 6}, "batch": 4, "window": 32}
     recipe = with_settings(RECIPES[name], small)
     way_through(recipe, chorales[:4], chorales[-2:], tmp_path)
@@ -115,7 +115,7 @@ LEARNT = {"reference": (50, 4, 13.0), "expressive": (100, 8, 8.0), "events": (10
 def test_trained_on_bach(name: str, chorales: list[Notes], tmp_path: Path) -> None:
     pieces, epochs, reached = LEARNT[name]
     # A hundred chorales would be six batches of the expressive recipe's.
-    few = {"batch": 16} if RECIPES[name].lanes else {}
+    few = {"batch": 16} if RECIPES[name].stateful else {}
     recipe = with_settings(RECIPES[name], {"training": {"epochs": epochs}, **few})
     nats = way_through(recipe, chorales[:pieces], chorales[-8:], tmp_path)
     print(f"{name}: {nats:.3f} nats per note")

@@ -16,7 +16,7 @@ from notelstm.encoders import BeatEncoder, LogTimeEncoder, StepDurationEncoder
 from notelstm.encoders.tracker import RowTracker
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
-from notelstm.notes import BeatMap, Note, Notes
+from notelstm.notes import TempoMap, Note, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
@@ -359,7 +359,7 @@ OUTSIDE = {"values": [4 * k + 5 for k in range(32)]}
 
 IN_BEATS = {
     "pieces": strategies.notes(
-        min_notes=1, longest_rest=4.0, durations=(0.1, 4.0), beats=st.just(BeatMap(tempi=[60]))
+        min_notes=1, longest_rest=4.0, durations=(0.1, 4.0), beats=st.just(TempoMap(tempi=[60]))
     ),
     "onset_tolerance": 1 / 24,
     "duration_tolerance": 1 / 24,

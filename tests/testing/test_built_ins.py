@@ -22,7 +22,7 @@ from notelstm.encoders.tracker import TrackingEncoder
 from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.predictions import Normal, PointEstimate
 from notelstm.protocols import Processor, Sampler, SamplingContext
 from notelstm.sampling import (
@@ -98,14 +98,14 @@ def written(piece: Notes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
     Times are in twelfths of a beat, and each tempo holds from an onset to the next.
     """
-    assert piece.beats is not None
-    at = np.rint(piece.beats.beats_at(piece.start) * 12) / 12
-    length = np.rint(np.diff(piece.beats.beats_at([piece.start, piece.end]), axis=0)[0] * 12) / 12
+    assert piece.tempo_map is not None
+    at = np.rint(piece.tempo_map.beats_at(piece.start) * 12) / 12
+    length = np.rint(np.diff(piece.tempo_map.beats_at([piece.start, piece.end]), axis=0)[0] * 12) / 12
     knots = np.unique(at)
-    ahead = piece.beats.beats_at(piece.beats.seconds_at(knots) + 1e-7) - knots
+    ahead = piece.tempo_map.beats_at(piece.tempo_map.seconds_at(knots) + 1e-7) - knots
     tempi = ahead * 60 / 1e-7
     seconds = np.append(0.0, np.cumsum(np.diff(knots) * 60 / tempi[:-1]))
-    heard = BeatMap(seconds=seconds, tempi=tempi)
+    heard = TempoMap(seconds=seconds, tempi=tempi)
     begin = at - knots[0]
     return heard.seconds_at(begin), heard.seconds_at(begin + np.maximum(length, 1 / 12))
 
@@ -138,15 +138,15 @@ def test_beat_encoder() -> None:
             durations=(0.005, 3.9),
             beats=strategies.beat_maps(tempi=(20, 240)),
         ),
-        hour=replace(long, beats=BeatMap(seconds=[0, 1000], tempi=[48.5, 44])),
+        hour=replace(long, beats=TempoMap(seconds=[0, 1000], tempi=[48.5, 44])),
         refuses=[
             Notes(start=[0], end=[1], pitch=[60]),
-            Notes(start=[0, 1], end=[1, 2], pitch=60, beats=BeatMap(tempi=[14])),
+            Notes(start=[0, 1], end=[1, 2], pitch=60, beats=TempoMap(tempi=[14])),
             Notes(
                 start=[0],
                 end=[1],
                 pitch=60,
-                beats=BeatMap(meter_beats=[0], numerators=[13], denominators=[4]),
+                beats=TempoMap(meter_beats=[0], numerators=[13], denominators=[4]),
             ),
         ],
     )
@@ -177,7 +177,7 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     torch.manual_seed(0)
     check_model(
         ThreeHeadLSTM(
-            fields=STEP_DURATION, hidden=16, layers=layers, sigmoid=faults, point_estimates=faults
+            fields=STEP_DURATION, hidden_size=16, num_layers=layers, sigmoid=faults, point_estimates=faults
         )
     )
 
@@ -209,13 +209,13 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
 )
 def test_note_lstm(fields: tuple[Field, ...], settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    check_model(NoteLSTM(fields=fields, hidden=16, embedding=4, **settings))
+    check_model(NoteLSTM(fields=fields, hidden_size=16, embedding_dim=4, **settings))
 
 
 @pytest.mark.parametrize("window", [1, 5, 25])
 def test_windowed(window: int) -> None:
     torch.manual_seed(0)
-    model = Windowed(ThreeHeadLSTM(fields=STEP_DURATION, hidden=16), window)
+    model = Windowed(ThreeHeadLSTM(fields=STEP_DURATION, hidden_size=16), window)
     # It is saved as its inner model, so it has no entry point.
     check_model(model, entry_point=False)
 
@@ -273,7 +273,7 @@ IN_BARS = Notes(
     start=[0, 0, 0.5, 0.5, 1, 1.25, 1.25, 2],
     end=[1, 1, 1, 2, 3, 3, 3, 3],
     pitch=[60, 64, 60, 67, 62, 64, 72, 60],
-    beats=BeatMap(tempi=[100], meter_beats=[1], numerators=[3], denominators=[4]),
+    beats=TempoMap(tempi=[100], meter_beats=[1], numerators=[3], denominators=[4]),
 )
 PROCESSORS: list[tuple[Processor, set[Role]]] = [
     (TopK(k=1), set()),

@@ -14,7 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 
 from notelstm.fields import Field, Rows
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.testing import strategies
 from notelstm.testing.makers import long_piece, random_rows, without_overlaps
 
@@ -47,31 +47,31 @@ KINDS: dict[str, Callable[[Notes], bool]] = {
 }
 
 
-def tempi_change(beats: BeatMap) -> NDArray[np.float64]:
+def tempi_change(beats: TempoMap) -> NDArray[np.float64]:
     """The seconds at which another tempo begins."""
-    return np.asarray(beats.seconds[1:][np.diff(beats.tempi) != 0])
+    return np.asarray(beats.seconds[1:][np.diff(beats.tempos) != 0])
 
 
-def off_quarters(piece: Notes, beats: BeatMap) -> NDArray[np.float64]:
+def off_quarters(piece: Notes, beats: TempoMap) -> NDArray[np.float64]:
     """(N,) how far each onset is from a quarter of a beat, in beats."""
     at = beats.beats_at(piece.start) * 4
     return np.asarray(np.abs(at - np.rint(at)) / 4)
 
 
-def metres_change_by(beats: BeatMap) -> NDArray[np.float64]:
+def metres_change_by(beats: TempoMap) -> NDArray[np.float64]:
     """Bars from each metre to another that follows it."""
     changes = np.diff(beats.numerators / beats.denominators + beats.numerators) != 0
-    bars = np.diff(beats.meter_beats) * beats.denominators[:-1] / (4 * beats.numerators[:-1])
+    bars = np.diff(beats.time_signature_beats) * beats.denominators[:-1] / (4 * beats.numerators[:-1])
     return np.asarray(bars[changes])
 
 
-def mapped(holds: Callable[[Notes, BeatMap], object]) -> Callable[[Notes], bool]:
+def mapped(holds: Callable[[Notes, TempoMap], object]) -> Callable[[Notes], bool]:
     """A kind of piece that has notes and a beat map."""
-    return lambda n: n.beats is not None and len(n) > 0 and bool(holds(n, n.beats))
+    return lambda n: n.tempo_map is not None and len(n) > 0 and bool(holds(n, n.tempo_map))
 
 
 BEATS: dict[str, Callable[[Notes], bool]] = {
-    "one tempo": mapped(lambda n, b: b.tempi.size == 1),
+    "one tempo": mapped(lambda n, b: b.tempos.size == 1),
     "a tempo change on an onset": mapped(lambda n, b: np.isin(n.start, tempi_change(b)).any()),
     "a tempo change between onsets": mapped(
         lambda n, b: any(
@@ -81,22 +81,22 @@ BEATS: dict[str, Callable[[Notes], bool]] = {
     "a tempo change within a note": mapped(
         lambda n, b: any(((n.start < at) & (at < n.end)).any() for at in tempi_change(b))
     ),
-    "no metre": mapped(lambda n, b: b.meter_beats.size == 0),
+    "no metre": mapped(lambda n, b: b.time_signature_beats.size == 0),
     "a metre change at a bar line": mapped(
         lambda n, b: (np.abs(metres_change_by(b) % 1) < 1e-9).any()
     ),
     "a metre change within a bar": mapped(lambda n, b: (metres_change_by(b) % 1 > 0.01).any()),
     "a metre change between onsets": mapped(
         lambda n, b: (
-            (b.meter_beats[1:] > b.beats_at(n.start[0]))
-            & (b.meter_beats[1:] < b.beats_at(n.start[-1]))
+            (b.time_signature_beats[1:] > b.beats_at(n.start[0]))
+            & (b.time_signature_beats[1:] < b.beats_at(n.start[-1]))
         ).any()
     ),
     "a metre stated again": mapped(
         lambda n, b: ((np.diff(b.numerators) == 0) & (np.diff(b.denominators) == 0)).any()
     ),
     "a pick-up": mapped(
-        lambda n, b: b.meter_beats.size > 0 and b.beats_at(n.start[0]) < b.meter_beats[0]
+        lambda n, b: b.time_signature_beats.size > 0 and b.beats_at(n.start[0]) < b.time_signature_beats[0]
     ),
     "onsets on the beat": mapped(
         lambda n, b: np.unique(n.start).size > 2 and not (off_quarters(n, b) > 1e-6).any()
@@ -128,7 +128,7 @@ def test_notes_with_beats_are_of_every_kind() -> None:
     assert seen(beaten, BEATS) == set(BEATS)
     assert seen(strategies.notes(), BEATS) == set()
     waltz = strategies.beat_maps(tempi=(50, 50), metres=[(3, 4)])
-    other = mapped(lambda n, b: (b.tempi != 50).any() or (b.numerators != 3).any())
+    other = mapped(lambda n, b: (b.tempos != 50).any() or (b.numerators != 3).any())
     assert seen(strategies.notes(beats=waltz), {"other": other, **BEATS}) == {
         "one tempo",
         "no metre",

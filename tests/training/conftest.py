@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -45,10 +45,10 @@ def windows() -> Study:
     pieces = [encoder.encode(long_piece(rng, count=n, seconds=n / 8)) for n in (60, 40, 50)]
     torch.manual_seed(1)
     return Study(
-        ThreeHeadLSTM(fields=encoder.fields, hidden=8),
+        ThreeHeadLSTM(fields=encoder.fields, hidden_size=8),
         CompositeLoss.for_fields(encoder.fields, continuous=PositivePressure()),
-        WindowBatches(dataset=SequenceDataset(pieces[:2], window=10), batch=16),
-        WindowBatches(dataset=SequenceDataset(pieces[2:], window=10), batch=16),
+        WindowBatches(dataset=SequenceDataset(pieces[:2], sequence_length=10), batch_size=16),
+        WindowBatches(dataset=SequenceDataset(pieces[2:], sequence_length=10), batch_size=16),
     )
 
 
@@ -59,12 +59,12 @@ def lanes() -> Study:
     pieces = [encoder.encode(long_piece(rng, count=n, seconds=n / 8)) for n in (60, 40, 50)]
     torch.manual_seed(1)
 
-    def batches(some: Any) -> LaneBatches:
-        data = SequenceDataset(some, window=7, scored="every")
-        return LaneBatches(dataset=data, batch=3)
+    def batches(some: Any) -> StatefulBatches:
+        data = SequenceDataset(some, sequence_length=7, targets="every")
+        return StatefulBatches(dataset=data, batch_size=3)
 
     return Study(
-        NoteLSTM(fields=encoder.fields, hidden=8, embedding=4, dropout=0.3),
+        NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4, dropout=0.3),
         CompositeLoss.for_fields(encoder.fields),
         batches(pieces[:2]),
         batches(pieces[2:]),

@@ -24,7 +24,7 @@ import torch
 from torch import distributed
 
 from notelstm.batch import Batch
-from notelstm.data import Augmented, LaneBatches, SequenceDataset, Transpose, WindowBatches
+from notelstm.data import Augmented, StatefulBatches, SequenceDataset, Transpose, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.losses import CompositeLoss, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
@@ -52,10 +52,10 @@ def windows(dropout: float, batch: int = 16) -> tuple[Any, Any, Any, Any]:
     encoder = StepDurationEncoder()
     generator = np.random.default_rng(0)
     rows = [encoder.encode(long_piece(generator, count=n, seconds=n / 8)) for n in (43, 42, 30)]
-    batches = WindowBatches(dataset=SequenceDataset(rows[:2], window=10), batch=batch)
-    held_out = WindowBatches(dataset=SequenceDataset(rows[2:], window=10), batch=batch)
+    batches = WindowBatches(dataset=SequenceDataset(rows[:2], sequence_length=10), batch_size=batch)
+    held_out = WindowBatches(dataset=SequenceDataset(rows[2:], sequence_length=10), batch_size=batch)
     torch.manual_seed(1)
-    model = ThreeHeadLSTM(fields=encoder.fields, hidden=8)
+    model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=8)
     loss = CompositeLoss.for_fields(encoder.fields, continuous=PositivePressure())
     return model, loss, batches, held_out
 
@@ -66,13 +66,13 @@ def lanes(dropout: float, batch: int = 3) -> tuple[Any, Any, Any, Any]:
     generator = np.random.default_rng(0)
     rows = [encoder.encode(long_piece(generator, count=n, seconds=n / 8)) for n in (60, 40, 50)]
 
-    def made(some: Any) -> LaneBatches:
-        return LaneBatches(dataset=SequenceDataset(some, window=7, scored="every"), batch=batch)
+    def made(some: Any) -> StatefulBatches:
+        return StatefulBatches(dataset=SequenceDataset(some, sequence_length=7, targets="every"), batch_size=batch)
 
     changed = Augmented(batches=made(rows[:2]), fields=encoder.fields, transforms=(Transpose(),))
     torch.manual_seed(1)
     model = NoteLSTM(
-        fields=encoder.fields, hidden=8, embedding=4, sounding_features=True, dropout=dropout
+        fields=encoder.fields, hidden_size=8, embedding_dim=4, sounding_features=True, dropout=dropout
     )
     return model, CompositeLoss.for_fields(encoder.fields), changed, made(rows[2:])
 

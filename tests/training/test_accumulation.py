@@ -33,7 +33,7 @@ class Joined:
 
     @property
     def steps(self) -> int:
-        return -(-self.batches.steps // self.count)
+        return -(-self.batches.num_batches // self.count)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         stream = self.batches.epoch(number, first * self.count)
@@ -50,9 +50,9 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: int) -> None:
     study = make()
     rows = [torch.rand(n, len(study.model.fields)).round().numpy() for n in (47, 33)]
-    dataset = SequenceDataset(rows, window=5, scored=scored)
+    dataset = SequenceDataset(rows, sequence_length=5, targets=scored)
     # The last batch of an epoch is smaller, and so is the last group.
-    batches = WindowBatches(dataset=dataset, batch=4)
+    batches = WindowBatches(dataset=dataset, batch_size=4)
     options = {"learning_rate": 0.1, "max_grad_norm": 0.5, "epochs": 2, "schedule": "cosine"}
 
     def trained(some: Batches, **more: Any) -> tuple[dict[str, Tensor], Any]:
@@ -63,7 +63,7 @@ def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: i
 
     start, (losses, several, steps) = trained(batches, accumulate_grad_batches=count)
     _, (wanted, one, few) = trained(Joined(batches, count))
-    assert steps == few == 2 * -(-batches.steps // count)
+    assert steps == few == 2 * -(-batches.num_batches // count)
     for name, value in one.items():
         torch.testing.assert_close(several[name], value, rtol=1e-4, atol=1e-6)
     assert any(not torch.equal(several[name], start[name]) for name in start)
@@ -118,15 +118,15 @@ def test_a_loss_that_is_not_finite_is_noticed_within_some_steps() -> None:
                 with torch.no_grad():
                     model.get_parameter("lstm.weight_hh_l0").fill_(math.nan)
 
-    model = ThreeHeadLSTM(fields=fields, hidden=2)
+    model = ThreeHeadLSTM(fields=fields, hidden_size=2)
     trainer = Trainer(
         model,
         CompositeLoss.for_fields(fields, continuous=PositivePressure()),
         config=TrainingConfig(epochs=2, device="cpu"),
         callbacks=[Breaks()],
     )
-    batches = WindowBatches(dataset=SequenceDataset([rows], window=4), batch=4)
-    assert batches.steps > 400
+    batches = WindowBatches(dataset=SequenceDataset([rows], sequence_length=4), batch_size=4)
+    assert batches.num_batches > 400
     with pytest.raises(RuntimeError, match=r"the run diverged: loss is nan.*step"):
         trainer.fit(batches)
     assert 20 < max(steps) <= 36

@@ -87,7 +87,7 @@ def pieces() -> list[Any]:
 @functools.cache
 def recipes() -> tuple[Recipe, ...]:
     small = with_settings(
-        expressive(hidden=8), {"window": 9, "batch": 3, "training": {"warmup_steps": 2}}
+        expressive(hidden_size=8), {"window": 9, "batch": 3, "training": {"warmup_steps": 2}}
     )
     every = reference(last_only=False, point_estimates=False)
     return (*(with_settings(recipe, {"batch": 2}) for recipe in (reference(), every)), small)
@@ -130,7 +130,7 @@ def test_steps_never_wait_for_the_device(number: int, monkeypatch: pytest.Monkey
     assert copies == []
     assert trainer.state.sums is not None
     assert trainer.state.sums.device.type == "meta"
-    assert not recipe.lanes or leaf(trainer.state.carried).device.type == "meta"
+    assert not recipe.stateful or leaf(trainer.state.carried).device.type == "meta"
 
 
 def reads(prediction: Any, target: Tensor) -> Tensor:

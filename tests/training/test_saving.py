@@ -171,12 +171,12 @@ def resumed(folder: Path, *, resume: bool = True) -> None:
     fields = StepDurationEncoder().fields
     rows = np.random.default_rng(0).random((400, 3)).astype(np.float32)
     Trainer(
-        ThreeHeadLSTM(fields=fields, hidden=4),
+        ThreeHeadLSTM(fields=fields, hidden_size=4),
         CompositeLoss.for_fields(fields, continuous=PositivePressure()),
         config=TrainingConfig(epochs=1, device="cpu", checkpoint_every=100_000),
         callbacks=[JSONLogger()],
         folder=folder,
-    ).fit(WindowBatches(dataset=SequenceDataset([rows], window=4), batch=16), resume=resume)
+    ).fit(WindowBatches(dataset=SequenceDataset([rows], sequence_length=4), batch_size=16), resume=resume)
 
 
 def test_a_second_run_in_a_folder_is_refused_while_the_first_lives(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.batch import Batch
-from notelstm.data import LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import StatefulBatches, SequenceDataset, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss, Likelihood, PositivePressure
@@ -28,7 +28,7 @@ LOSS = CompositeLoss.for_fields(FIELDS)
 
 def chained() -> NoteLSTM:
     torch.manual_seed(0)
-    return NoteLSTM(fields=FIELDS, hidden=8, embedding=4).double()
+    return NoteLSTM(fields=FIELDS, hidden_size=8, embedding_dim=4).double()
 
 
 def pieces(*lengths: int) -> list[Any]:
@@ -56,11 +56,11 @@ def _at(context: Any) -> Any:
 def lane_losses(model: NoteLSTM, data: list[Any], window: int, lanes: int) -> Iterator[Tensor]:
     """The sum over each batch of lanes."""
     step = TrainStep(model, LOSS)
-    dataset = SequenceDataset(data, window=window, scored="every")
+    dataset = SequenceDataset(data, sequence_length=window, targets="every")
     state = None
-    for batch in LaneBatches(dataset=dataset, batch=lanes).epoch(0):
+    for batch in StatefulBatches(dataset=dataset, batch_size=lanes).epoch(0):
         losses, state = step(batch._replace(rows=batch.rows.double()), state)
-        yield losses.total * int(batch.scored.sum())
+        yield losses.total * int(batch.target_mask.sum())
         state = type(state)(*(tensor.detach() for tensor in state))
 
 
@@ -130,9 +130,9 @@ def test_the_terms_that_are_reported_are_the_means_of_hand_computed_ones(make: M
 def test_a_term_of_the_reference_by_hand() -> None:
     fields = StepDurationEncoder().fields
     torch.manual_seed(0)
-    model = ThreeHeadLSTM(fields=fields, hidden=4)
+    model = ThreeHeadLSTM(fields=fields, hidden_size=4)
     rows = random_rows(fields, (12,), np.random.default_rng(0))
-    batches = WindowBatches(dataset=SequenceDataset([rows], window=5), batch=3, shuffle=False)
+    batches = WindowBatches(dataset=SequenceDataset([rows], sequence_length=5), batch_size=3, shuffle=False)
     loss = CompositeLoss(
         terms={
             "pitch": (Likelihood(), 0.5),
@@ -167,12 +167,12 @@ def test_heads_see_scored_rows_only() -> None:
     """Rows that are not scored, padding above all, have no part in any term."""
     model = chained()
     step = TrainStep(model, LOSS)
-    (batch,) = LaneBatches(
-        dataset=SequenceDataset(pieces(3, 6), window=5, scored="every"), batch=2
+    (batch,) = StatefulBatches(
+        dataset=SequenceDataset(pieces(3, 6), sequence_length=5, targets="every"), batch_size=2
     ).epoch(0)
-    assert not bool(batch.scored.all())
+    assert not bool(batch.target_mask.all())
     plain, _ = step(batch._replace(rows=batch.rows.double()), None)
-    other = torch.where(batch.scored.unsqueeze(-1), batch.rows, torch.tensor(1.0))
+    other = torch.where(batch.target_mask.unsqueeze(-1), batch.rows, torch.tensor(1.0))
     changed, _ = step(batch._replace(rows=other.double()), None)
     assert torch.equal(plain.total, changed.total)
 
@@ -363,7 +363,7 @@ def test_devices() -> None:
     def trainer(device: str) -> Trainer:
         loss = CompositeLoss.for_fields(fields, continuous=PositivePressure())
         config = TrainingConfig(device=device)
-        return Trainer(ThreeHeadLSTM(fields=fields, hidden=2), loss, config=config)
+        return Trainer(ThreeHeadLSTM(fields=fields, hidden_size=2), loss, config=config)
 
     assert trainer("cpu").device.type == "cpu"
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():

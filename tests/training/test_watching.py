@@ -120,8 +120,8 @@ def test_reading_and_encoding_are_progress_too(
     undo_logging(monkeypatch)
     small().train(slowly())
     lines = capsys.readouterr().err.splitlines()
-    assert "read 1 pieces" in lines
-    assert "encoded 2 of 3 pieces" in lines
+    assert "pieces read: 1" in lines
+    assert "pieces encoded: 2 of 3" in lines
 
 
 def test_a_program_s_own_logging_is_left_alone(
@@ -160,7 +160,7 @@ def test_a_notebook_without_ipywidgets_has_a_bar(
 
 
 def small() -> Any:
-    return with_settings(expressive(hidden=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
+    return with_settings(expressive(hidden_size=8), {"training": {"epochs": 4}, "window": 8, "batch": 2})
 
 
 def tunes() -> list[Any]:

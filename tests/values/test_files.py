@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from notelstm.errors import OutputError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 
 
 def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "ünïcode ♫.txt"
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("all of it")
         assert not path.exists()
     assert path.read_text() == "all of it"
@@ -25,7 +25,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) ->
     path.write_text("old")
 
     def fail() -> None:
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("half of")
             raise KeyError
 
@@ -36,7 +36,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) ->
 
 
 def test_a_folder_in_the_way_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write the file"), written_whole(tmp_path) as x:
+    with pytest.raises(OutputError, match="cannot write the file"), atomic_write(tmp_path) as x:
         x.write_text("")
 
 
@@ -45,7 +45,7 @@ def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with (
         pytest.raises(OutputError, match="not a file but a device or a pipe"),
-        written_whole(pipe) as beside,
+        atomic_write(pipe) as beside,
     ):
         beside.write_text("")
     assert pipe.is_fifo()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import NotesError
-from notelstm.notes import DEFAULT_VELOCITY, BeatMap, Notes
+from notelstm.notes import DEFAULT_VELOCITY, TempoMap, Notes
 from notelstm.testing import strategies
 
 
@@ -53,7 +53,7 @@ def test_columns_are_read_only(piece: Notes) -> None:
     "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
 def test_copies_are_read_only_too(copied: Callable[[Any], Any]) -> None:
-    piece = Notes(start=[0], end=[1], pitch=[60], beats=BeatMap())
+    piece = Notes(start=[0], end=[1], pitch=[60], beats=TempoMap())
     again = copied(piece)
     assert again == piece
     assert hash(again) == hash(piece)
@@ -66,8 +66,8 @@ def test_what_is_equal_hashes_alike() -> None:
     plus, minus = (Notes(start=[x], end=[1], pitch=[60]) for x in (0.0, -0.0))
     assert plus == minus
     assert hash(plus) == hash(minus)
-    assert BeatMap(seconds=[-0.0]) == BeatMap()
-    assert hash(BeatMap(seconds=[-0.0])) == hash(BeatMap())
+    assert TempoMap(seconds=[-0.0]) == TempoMap()
+    assert hash(TempoMap(seconds=[-0.0])) == hash(TempoMap())
 
 
 def test_a_column_is_a_copy_of_what_was_given() -> None:
@@ -84,9 +84,9 @@ def test_steps_and_durations_add_up(piece: Notes) -> None:
     assert np.allclose(piece.start + piece.duration, piece.end)
     if len(piece):
         assert piece.step[0] == 0
-        assert piece.seconds == piece.end.max()
+        assert piece.end_time == piece.end.max()
     else:
-        assert piece.seconds == 0
+        assert piece.end_time == 0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_defaults() -> None:
     piece = Notes(start=[0], end=[1], pitch=[60.0])
     assert piece.velocity.tolist() == [DEFAULT_VELOCITY]
     assert piece.pitch.dtype == np.int64
-    unread = (piece.program, piece.drum, piece.track, piece.beats)
+    unread = (piece.program, piece.drum, piece.track, piece.tempo_map)
     assert all(column is None for column in unread)
     assert len(Notes.empty()) == 0
     assert repr(Notes.empty()) == "Notes(0 notes)"
@@ -150,11 +150,11 @@ def test_slicing_keeps_times_and_columns(piece: Notes, at: slice) -> None:
 
 
 def test_indexing_by_mask_and_numbers() -> None:
-    beats = BeatMap()
+    beats = TempoMap()
     piece = Notes(start=[0, 1, 2], end=[3, 3, 3], pitch=[60, 61, 62], beats=beats)
     assert piece[np.array([True, False, True])].pitch.tolist() == [60, 62]
     assert piece[np.array([1, 0])].pitch.tolist() == [60, 61]
-    assert piece[1:].beats is beats
+    assert piece[1:].tempo_map is beats
 
 
 @given(strategies.notes(max_notes=6), strategies.notes(max_notes=6))
@@ -168,27 +168,27 @@ def test_merging_keeps_every_note(a: Notes, b: Notes) -> None:
 
 @given(strategies.notes(max_notes=6), strategies.notes(max_notes=6), st.floats(0, 5))
 def test_joining_plays_one_after_the_other(a: Notes, b: Notes, gap: float) -> None:
-    both = Notes.join([a, b], gap=gap)
+    both = Notes.concatenate([a, b], gap=gap)
     assert len(both) == len(a) + len(b)
     assert np.array_equal(both.pitch[: len(a)], a.pitch)
-    assert np.allclose(both.start[len(a) :], b.start + a.seconds + gap)
+    assert np.allclose(both.start[len(a) :], b.start + a.end_time + gap)
     assert np.allclose(both.duration[len(a) :], b.duration)
 
 
 def test_joined_beat_maps_follow_one_another() -> None:
-    slow = Notes(start=[0], end=[4], pitch=[60], beats=BeatMap(tempi=[60]))
-    fast = Notes(start=[0], end=[1], pitch=[62], beats=BeatMap(seconds=[0, 1], tempi=[90, 120]))
+    slow = Notes(start=[0], end=[4], pitch=[60], beats=TempoMap(tempi=[60]))
+    fast = Notes(start=[0], end=[1], pitch=[62], beats=TempoMap(seconds=[0, 1], tempi=[90, 120]))
     plain = Notes(start=[0], end=[2], pitch=[64])
-    joined = Notes.join([slow, fast, plain, slow], gap=1.0)
-    assert joined.beats == BeatMap(seconds=[0, 5, 6, 10], tempi=[60, 90, 120, 60])
-    assert Notes.join([plain, plain]).beats is None
+    joined = Notes.concatenate([slow, fast, plain, slow], gap=1.0)
+    assert joined.tempo_map == TempoMap(seconds=[0, 5, 6, 10], tempi=[60, 90, 120, 60])
+    assert Notes.concatenate([plain, plain]).tempo_map is None
 
 
 @given(st.lists(strategies.notes(max_notes=6, instruments=True), min_size=1, max_size=3))
 def test_instruments_and_tempo_are_merged_too(parts: list[Notes]) -> None:
     """A column that a piece does not have is filled up: piano, no percussion, track 0."""
-    both = Notes.merge([*parts, Notes(start=[0], end=[1], pitch=[60], beats=BeatMap(tempi=[90]))])
-    assert both.beats == BeatMap(tempi=[90])
+    both = Notes.merge([*parts, Notes(start=[0], end=[1], pitch=[60], beats=TempoMap(tempi=[90]))])
+    assert both.tempo_map == TempoMap(tempi=[90])
     for name in ("program", "drum", "track"):
         columns = [getattr(p, name) for p in parts if getattr(p, name) is not None]
         if not columns:
@@ -206,8 +206,8 @@ def test_instruments_and_tempo_are_merged_too(parts: list[Notes]) -> None:
 )
 def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars: int) -> None:
     assert piece.first() is piece
-    assert piece.beats is not None
-    cut = piece.beats.seconds_of_bars(bars)
+    assert piece.tempo_map is not None
+    cut = piece.tempo_map.seconds_of_bars(bars)
     few, short = piece.first(notes=notes), piece.first(seconds=seconds)
     some = piece.first(bars=bars)
     assert few.start.tolist() == piece.start[:notes].tolist()
@@ -222,18 +222,18 @@ def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars
     shortest = min(len(few), len(short), len(some))
     assert len(piece.first(notes=notes, seconds=seconds, bars=bars)) == shortest
     for part in (few, short, some):
-        assert part.beats is not None
+        assert part.tempo_map is not None
         if len(part) < len(piece):
-            assert (part.beats.seconds[1:] < piece.start[len(part)]).all()
+            assert (part.tempo_map.seconds[1:] < piece.start[len(part)]).all()
         at = np.linspace(0, part.start.max(initial=0.0), 20)
-        np.testing.assert_allclose(part.beats.beats_at(at), piece.beats.beats_at(at), atol=1e-4)
+        np.testing.assert_allclose(part.tempo_map.beats_at(at), piece.tempo_map.beats_at(at), atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"notes": 0}, {"notes": 1.5}, {"seconds": 0.0}, {"seconds": np.nan}, {"bars": -1}]
 )
 def test_a_beginning_of_no_length_is_refused(wrong: dict[str, Any]) -> None:
-    piece = Notes(start=[0], end=[1], pitch=[60], beats=BeatMap())
+    piece = Notes(start=[0], end=[1], pitch=[60], beats=TempoMap())
     with pytest.raises(NotesError, match="cannot be taken from"):
         piece.first(**wrong)
 
@@ -249,7 +249,7 @@ def test_bars_need_a_beat_map() -> None:
 )
 def test_a_continuation_keeps_tempo_and_instruments(prompt: Notes, new: Notes) -> None:
     whole = prompt.continued(new)
-    assert whole.beats == prompt.beats
+    assert whole.tempo_map == prompt.tempo_map
     assert whole[: len(prompt)] == prompt
     np.testing.assert_array_equal(whole.start[len(prompt) :], new.start + prompt.start[-1])
     instruments = [
@@ -278,8 +278,8 @@ def test_a_continuation_keeps_what_it_has() -> None:
     plain = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62]).continued(new[:0])
     assert plain.program is not None, "an empty continuation that has programs"
     assert Notes.empty().continued(new) == new
-    faster = Notes(start=[0.5], end=[1], pitch=[64], beats=BeatMap(tempi=[90]))
-    assert prompt.continued(faster).beats == BeatMap(seconds=[0, 1], tempi=[120, 90])
+    faster = Notes(start=[0.5], end=[1], pitch=[64], beats=TempoMap(tempi=[90]))
+    assert prompt.continued(faster).tempo_map == TempoMap(seconds=[0, 1], tempi=[120, 90])
 
 
 @given(strategies.notes(), st.floats(0, 100))
@@ -290,13 +290,13 @@ def test_shifting(piece: Notes, seconds: float) -> None:
 
 
 def test_shifting_takes_the_beats_along() -> None:
-    piece = Notes(start=[1], end=[2], pitch=[60], beats=BeatMap(seconds=[0, 1], tempi=[60, 120]))
-    assert piece.shifted(1).beats == BeatMap(seconds=[0, 2], tempi=[60, 120])
-    assert piece.shifted(-1).beats == BeatMap(tempi=[120])
+    piece = Notes(start=[1], end=[2], pitch=[60], beats=TempoMap(seconds=[0, 1], tempi=[60, 120]))
+    assert piece.shifted(1).tempo_map == TempoMap(seconds=[0, 2], tempi=[60, 120])
+    assert piece.shifted(-1).tempo_map == TempoMap(tempi=[120])
 
 
 def test_shifting_before_the_start_is_refused() -> None:
-    piece = Notes(start=[1], end=[2], pitch=[60], beats=BeatMap())
+    piece = Notes(start=[1], end=[2], pitch=[60], beats=TempoMap())
     with pytest.raises(NotesError, match="start -1 is not at least 0"):
         piece.shifted(-2)
 
@@ -331,7 +331,7 @@ def test_equality_looks_at_every_column() -> None:
         {"track": [0]},
         {"drum": [False]},
         {"program": [0]},
-        {"beats": BeatMap()},
+        {"beats": TempoMap()},
     ):
         assert Notes(**{**given, **change}) != base, change
 
@@ -343,6 +343,6 @@ def test_unchecked_columns_are_kept_and_cannot_be_changed() -> None:
     assert notes == Notes(start=start, end=end, pitch=pitch, velocity=velocity)
     assert notes.start is start
     assert notes.track is None
-    assert notes.beats is None
+    assert notes.tempo_map is None
     with pytest.raises(ValueError, match="read-only"):
         pitch[0] = 61

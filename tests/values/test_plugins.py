@@ -201,7 +201,7 @@ def test_a_built_in_is_rebuilt_alike(part: object) -> None:
 
 def test_a_model_is_rebuilt_from_its_config() -> None:
     model = NoteLSTM(
-        fields=StepDurationEncoder().fields, hidden=8, field_order=("step", "pitch", "duration")
+        fields=StepDurationEncoder().fields, hidden_size=8, field_order=("step", "pitch", "duration")
     )
     rebuilt = plugins.build(json.loads(json.dumps(plugins.describe(model))))
     assert isinstance(rebuilt, NoteLSTM)
@@ -257,7 +257,7 @@ def test_numpy_numbers_are_saved_as_plain_ones(install: Install) -> None:
 
 
 def test_a_part_not_yet_built_is_saved_and_stays_unbuilt() -> None:
-    unbuilt = functools.partial(NoteLSTM, hidden=16)
+    unbuilt = functools.partial(NoteLSTM, hidden_size=16)
     saved = json.loads(json.dumps(plugins.describe(unbuilt)))
     rebuilt = plugins.build(saved, unbuilt=True)
     assert isinstance(rebuilt, functools.partial)

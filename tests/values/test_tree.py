@@ -88,5 +88,5 @@ def test_a_batch_moves_its_rows_and_keeps_its_flags() -> None:
     batch = Batch(torch.zeros(2, 3, 1), torch.ones(2, 3).bool(), torch.ones(2).bool())
     moved = batch.move("meta")
     assert moved.rows.device.type == "meta"
-    assert moved.scored is batch.scored
-    assert moved.fresh is batch.fresh
+    assert moved.target_mask is batch.target_mask
+    assert moved.reset_state is batch.reset_state

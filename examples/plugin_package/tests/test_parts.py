@@ -32,7 +32,7 @@ def test_the_processor_keeps_its_contract() -> None:
 
 def test_a_model_of_these_fields_keeps_its_contract() -> None:
     torch.manual_seed(0)
-    check_model(NoteLSTM(fields=FIELDS, hidden=16, embedding=4))
+    check_model(NoteLSTM(fields=FIELDS, hidden_size=16, embedding_dim=4))
 
 
 def test_intervals_out_of_range_are_refused() -> None:

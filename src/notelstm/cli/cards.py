@@ -23,14 +23,14 @@ def card_of(bundle: Bundle) -> Details:
     parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     model = {
         "trained on": card.name or "unknown",
-        "licence of the data": card.licence or "unknown",
+        "licence of the data": card.license or "unknown",
         "pieces": f"{card.pieces:,}",
         "notes": f"{card.notes:,}",
         "model": describe(bundle.model)["name"],
         "parameters": f"{parameters:,}",
         "encoder": describe(bundle.encoder)["name"],
         "sampler": describe(bundle.sampler)["name"],
-        "notes looked back on": "all" if bundle.context is None else bundle.context,
+        "notes looked back on": "all" if bundle.context_length is None else bundle.context_length,
         "written by": f"notelstm {bundle.version}",
     }
     plain = {

@@ -88,7 +88,7 @@ def evaluate(
     *model, folder = what
     bundle = load(*model)
     count = _count(samples, samples_from)
-    policy = reading.policy(bundle.policy)
+    policy = reading.policy(bundle.read_policy)
     music = _music(folder, bundle, policy)
     names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
     if samples_from is not None:

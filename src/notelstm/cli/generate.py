@@ -95,7 +95,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     if program is not None:
         number = program_number(int(program) if program.isdecimal() else program)
     bundle = load(model)
-    start = prompting.read(reading.policy(bundle.policy))
+    start = prompting.read(reading.policy(bundle.read_policy))
     sampler = steering.steered(bundle)
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     made = generate_batch(
@@ -114,7 +114,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             where="the pretrained model" if model is None else str(model),
             hint="try another --seed or --temperature, or train it longer",
         )
-    drawn = {"seed": seed, **steering.told()}
+    drawn = {"seed": seed, **steering.changed_settings()}
     pieces = [_piece(new, start, number, only_new=prompting.only_new) for new in made]
     origin = {"model": "pretrained" if model is None else model.name, **drawn}
     for k, piece in enumerate(pieces, start=1):
@@ -199,7 +199,7 @@ def _write(piece: _Piece, path: Path, origin: Mapping[str, object]) -> None:
     if piece.prompt_notes:
         plural = "" if piece.prompt_notes == 1 else "s"
         counts = f"{piece.prompt_notes} note{plural} of the prompt, {counts}"
-    print(f"wrote {path}: {counts}, {piece.notes.seconds:.1f} s")
+    print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s")
 
 
 def _draw(piece: _Piece, path: Path) -> None:

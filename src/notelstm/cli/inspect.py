@@ -77,8 +77,8 @@ def inspect(
         print(told.rstrip())
     if left_out:
         print(f"  {left_out}")
-    if notes.beats is not None:
-        tempi = notes.beats.tempi
+    if notes.tempo_map is not None:
+        tempi = notes.tempo_map.tempos
         print(f"  tempo: {tempi.min():.4g} to {tempi.max():.4g} quarter notes a minute")
     if len(held):
         share = f"{len(held):,} of {counted(len(notes), 'note')}"

@@ -18,7 +18,7 @@ from notelstm.midi.policy import (
     Overlaps,
     Pedal,
     Tempos,
-    Ties,
+    SimultaneousOrder,
     Tracks,
     VelocityZero,
     ZeroLength,
@@ -92,7 +92,7 @@ class Reading:
     no_drums: _Flag = False
     pedal: Annotated[Pedal | None, _choice(Pedal)] = None
     tempos: Annotated[Tempos | None, _choice(Tempos)] = None
-    ties: Annotated[Ties | None, _choice(Ties)] = None
+    ties: Annotated[SimultaneousOrder | None, _choice(SimultaneousOrder)] = None
     overlaps: Annotated[Overlaps | None, _choice(Overlaps)] = None
     zero_length: Annotated[ZeroLength | None, _choice(ZeroLength)] = None
     hanging: Annotated[Hanging | None, _choice(Hanging)] = None

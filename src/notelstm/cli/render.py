@@ -72,7 +72,7 @@ def render(
         from notelstm.listening import save_piano_roll
 
         save_piano_roll(notes, output, title=path.stem)
-    print(f"wrote {output}: {counted(len(notes), 'note')}, {notes.seconds:.1f} s")
+    print(f"wrote {output}: {counted(len(notes), 'note')}, {notes.end_time:.1f} s")
     left_out = left_out_of_file(notes, report)
     if left_out:
         print(left_out)

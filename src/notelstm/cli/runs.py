@@ -113,7 +113,7 @@ def run_recipe(
     from notelstm.training.progress import progress_on_stderr
 
     lines = EpochLines()
-    card = DataCard(name=source.name, licence=source.licence)
+    card = DataCard(name=source.name, license=source.licence)
     with progress_on_stderr(force=True):
         bundle = recipe.train(
             pieces,
@@ -126,7 +126,7 @@ def run_recipe(
         )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
     if DistributedGroup().is_main_process:
-        save(bundle, output, half=half)
+        save(bundle, output, half_precision=half)
     print(f"trained {lines.summary()}")
     return bundle
 

@@ -64,7 +64,7 @@ class Steering:
     density: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None
     grid: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
 
-    def told(self) -> dict[str, object]:
+    def changed_settings(self) -> dict[str, object]:
         """The options that differ from their defaults, by name."""
         given = dataclasses.asdict(self)
         plain = dataclasses.asdict(Steering())

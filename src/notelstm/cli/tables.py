@@ -57,7 +57,7 @@ def sample_lines(report: SampleReport) -> list[str]:
         "0 not at all:",
         *_aligned(rows),
         "",
-        f"degenerate: {len(health.ill):,} of {counted(alike.generated, 'sample')}, beyond all of "
+        f"degenerate: {len(health.flagged):,} of {counted(alike.generated, 'sample')}, beyond all of "
         f"{counted(health.excerpts, 'real excerpt')}:",
         *(f"  {made.symptom.name:<12} {made.sentence}" for made in health.diagnoses),
         "",

@@ -127,7 +127,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     chosen = replace(
         chosen,
         training=replace(chosen.training, **training),
-        policy=reading.policy(chosen.policy),
+        policy=reading.policy(chosen.read_policy),
     )
     callbacks = chosen_callbacks(
         callback, minutes=minutes, profile=profile, report=report, title=output.stem
@@ -139,7 +139,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
         validation=validation > 0,
         init_from=start,
     )
-    music = open_music(folder, chosen.policy, share=validation, limit=max_files)
+    music = open_music(folder, chosen.read_policy, share=validation, limit=max_files)
     pieces = music.side("train", max_files)
     held_out: Sequence[Notes] = ()
     if validation > 0 and music.split.validation:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from notelstm.data.augmented import Augmented
     from notelstm.data.bach import BachChorales
-    from notelstm.data.batches import LaneBatches, WindowBatches
+    from notelstm.data.batches import StatefulBatches, WindowBatches
     from notelstm.data.caches import clear_caches, list_caches
     from notelstm.data.corpus import Corpus, CorpusReport, FileReport
     from notelstm.data.dataset import SequenceDataset
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         split_by_table,
     )
     from notelstm.data.summary import summarise
-    from notelstm.data.transforms import Stretch, Transpose, VelocityShift
+    from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
 
 # Reading a corpus needs no torch, and a process that only reads should not wait for it.
 _HOMES = {
@@ -61,12 +61,12 @@ __all__ = [
     "CorpusReport",
     "FileReport",
     "Folder",
-    "LaneBatches",
+    "StatefulBatches",
     "MaestroCorpus",
     "PackedRows",
     "SequenceDataset",
     "Split",
-    "Stretch",
+    "TimeStretch",
     "Transpose",
     "VelocityShift",
     "WindowBatches",

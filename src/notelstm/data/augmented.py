@@ -32,12 +32,12 @@ class NumberedBatches(Protocol):
         ...
 
     @property
-    def steps(self) -> int:
+    def num_batches(self) -> int:
         """Batches in an epoch."""
         ...
 
     @property
-    def carries(self) -> bool:
+    def stateful(self) -> bool:
         """Whether a lane's state is carried from batch to batch."""
         ...
 
@@ -45,7 +45,7 @@ class NumberedBatches(Protocol):
         """The batches of an epoch, and of each batch (B,) the numbers of the pieces in it."""
         ...
 
-    def share(self, number: int, count: int) -> NumberedBatches:
+    def shard(self, number: int, count: int) -> NumberedBatches:
         """As many batches, each with the lanes of one of several processes only."""
         ...
 
@@ -88,18 +88,18 @@ class Augmented:
         self._choices(0)
 
     @property
-    def steps(self) -> int:
+    def num_batches(self) -> int:
         """Batches in an epoch."""
-        return self.batches.steps
+        return self.batches.num_batches
 
     @property
-    def carries(self) -> bool:
+    def stateful(self) -> bool:
         """Whether a lane's state is carried from batch to batch."""
-        return self.batches.carries
+        return self.batches.stateful
 
-    def share(self, number: int, count: int) -> Augmented:
+    def shard(self, number: int, count: int) -> Augmented:
         """One process's lanes, changed as all are."""
-        return replace(self, batches=self.batches.share(number, count))
+        return replace(self, batches=self.batches.shard(number, count))
 
     @functools.cached_property
     def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -116,7 +116,7 @@ class Augmented:
         chosen = []
         for place, transform in enumerate(self.transforms):
             rng = np.random.default_rng([self.seed, number, place])
-            chosen.append(torch.from_numpy(transform.choose(self.fields, low, high, rng)))
+            chosen.append(torch.from_numpy(transform.sample_params(self.fields, low, high, rng)))
         return chosen
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:

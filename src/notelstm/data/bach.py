@@ -52,7 +52,7 @@ class BachChorales:
     """
 
     name: ClassVar[str] = "bach"
-    licence: ClassVar[str] = (
+    license: ClassVar[str] = (
         "music in the public domain; encodings under the terms of music21's corpus/license.txt, "
         "some not for commercial use"
     )

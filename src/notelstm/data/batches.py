@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from notelstm.batch import Batch, share_of
+from notelstm.batch import Batch, shard_slice
 from notelstm.data.dataset import SequenceDataset, Windows
 from notelstm.data.shuffle import Shuffle
 from notelstm.errors import ConfigError
 
-__all__ = ["LaneBatches", "WindowBatches"]
+__all__ = ["StatefulBatches", "WindowBatches"]
 
 _BLOCK: Final = 1024
 """The number of batches whose order is computed at once."""
@@ -49,26 +49,26 @@ class WindowBatches:
     """
 
     dataset: SequenceDataset
-    batch: int = 64
+    batch_size: int = 64
     shuffle: bool = True
     seed: int = 0
     shared: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check(self.batch, self.seed, self.shared)
+        _check(self.batch_size, self.seed, self.shared)
 
     @property
-    def steps(self) -> int:
+    def num_batches(self) -> int:
         """Batches in an epoch."""
-        return -(-len(self.dataset) // self.batch)
+        return -(-len(self.dataset) // self.batch_size)
 
     @property
-    def carries(self) -> bool:
+    def stateful(self) -> bool:
         """False: each window starts with a new state."""
         return False
 
-    def share(self, number: int, count: int) -> WindowBatches:
+    def shard(self, number: int, count: int) -> WindowBatches:
         """The part of each batch that one process reads."""
         return replace(self, shared=(number, count))
 
@@ -80,20 +80,20 @@ class WindowBatches:
         """Like :meth:`epoch`, and of each batch (B,) the numbers of the pieces in it."""
         n = len(self.dataset)
         shuffle = Shuffle(n, [self.seed, number])
-        block = self.batch * _BLOCK
-        for start in range(first * self.batch, n, block):
+        block = self.batch_size * _BLOCK
+        for start in range(first * self.batch_size, n, block):
             stop = min(n, start + block)
             order = shuffle(start, stop) if self.shuffle else np.arange(start, stop)
             found = self.dataset.find(torch.from_numpy(order))
-            for parts in zip(*(torch.split(part, self.batch) for part in found), strict=True):
-                mine = share_of(len(parts[0]), *self.shared)
+            for parts in zip(*(torch.split(part, self.batch_size) for part in found), strict=True):
+                mine = shard_slice(len(parts[0]), *self.shared)
                 windows = Windows(*(part[mine] for part in parts))
                 yield self.dataset.read(windows), windows.piece
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LaneBatches:
+class StatefulBatches:
     """Pieces read from beginning to end, B at a time, with the state carried between batches.
 
     The pieces, in a new order each epoch, are cut into stretches of T rows and laid out in B lanes
@@ -115,14 +115,14 @@ class LaneBatches:
     """
 
     dataset: SequenceDataset
-    batch: int = 64
+    batch_size: int = 64
     shuffle: bool = True
     seed: int = 0
     shared: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check(self.batch, self.seed, self.shared)
+        _check(self.batch_size, self.seed, self.shared)
         if self.dataset.scored != "every":
             raise ConfigError(
                 f"the data set has scored={self.dataset.scored!r}, and lanes score every row",
@@ -136,12 +136,12 @@ class LaneBatches:
         return np.where(lengths > 0, np.maximum(1, -(-(lengths - 1) // self.dataset.window)), 0)
 
     @property
-    def steps(self) -> int:
+    def num_batches(self) -> int:
         """Batches in an epoch."""
-        return -(-int(self._stretches.sum()) // self.batch)
+        return -(-int(self._stretches.sum()) // self.batch_size)
 
     @property
-    def carries(self) -> bool:
+    def stateful(self) -> bool:
         """True: a lane continues where it stopped."""
         return True
 
@@ -158,7 +158,7 @@ class LaneBatches:
         size = np.minimum(packed.lengths[piece] - skipped, self.dataset.window + 1)
         return start, size, k, piece
 
-    def share(self, number: int, count: int) -> LaneBatches:
+    def shard(self, number: int, count: int) -> StatefulBatches:
         """The lanes of one process: consecutive pieces, whole but at both ends."""
         return replace(self, shared=(number, count))
 
@@ -169,11 +169,11 @@ class LaneBatches:
     def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
         """Like :meth:`epoch`, and of each batch (B,) the numbers of the pieces in it."""
         plan = self._plan(number)
-        steps = self.steps
-        padding = steps * self.batch - len(plan[0])
-        mine = share_of(self.batch, *self.shared)
+        steps = self.num_batches
+        padding = steps * self.batch_size - len(plan[0])
+        mine = shard_slice(self.batch_size, *self.shared)
         lanes = [
-            torch.from_numpy(np.pad(column, (0, padding)).reshape(self.batch, steps)[mine])
+            torch.from_numpy(np.pad(column, (0, padding)).reshape(self.batch_size, steps)[mine])
             for column in plan
         ]
         places = torch.arange(self.dataset.window + 1)

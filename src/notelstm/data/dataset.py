@@ -24,9 +24,9 @@ from notelstm.data.packed import PackedRows
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
 
-__all__ = ["Scored", "SequenceDataset", "Windows"]
+__all__ = ["Targets", "SequenceDataset", "Windows"]
 
-Scored: TypeAlias = Literal["last", "every"]
+Targets: TypeAlias = Literal["last", "every"]
 """Which rows of a window are targets: only the last, or every one after the first."""
 
 
@@ -89,29 +89,29 @@ class SequenceDataset(Dataset[Batch]):
         self,
         pieces: Sequence[Rows],
         *,
-        window: int = 25,
-        scored: Scored = "last",
-        crossing: bool = False,
+        sequence_length: int = 25,
+        targets: Targets = "last",
+        cross_piece_boundaries: bool = False,
     ) -> None:
-        if window < 1:
-            raise ConfigError(f"window {window} is below 1")
-        if scored not in ("last", "every"):
-            raise ConfigError(f"scored is {scored!r}", hint="use 'last' or 'every'")
+        if sequence_length < 1:
+            raise ConfigError(f"window {sequence_length} is below 1")
+        if targets not in ("last", "every"):
+            raise ConfigError(f"scored is {targets!r}", hint="use 'last' or 'every'")
         packed = pieces if isinstance(pieces, PackedRows) else PackedRows.join(pieces)
-        if crossing:
+        if cross_piece_boundaries:
             packed = packed.as_one()
-        self.window: Final = window
-        self.scored: Final = scored
+        self.window: Final = sequence_length
+        self.scored: Final = targets
         self.packed: Final = packed
-        self.short: int = int(np.count_nonzero(packed.lengths <= window))
+        self.short: int = int(np.count_nonzero(packed.lengths <= sequence_length))
         if self.short == len(packed):
             longest = max(map(len, pieces), default=0)
             raise DataError(
-                f"no piece has more than {window} rows, one window and its target: "
+                f"no piece has more than {sequence_length} rows, one window and its target: "
                 f"the longest of {len(pieces)} has {longest}",
                 hint="give longer pieces, or use a smaller window",
             )
-        counts = _windows_in(packed.lengths, window, scored)
+        counts = _windows_in(packed.lengths, sequence_length, targets)
         self._ends: Final = torch.from_numpy(np.cumsum(counts))
         self._firsts: Final = self._ends - torch.from_numpy(counts)
 
@@ -208,7 +208,7 @@ class SequenceDataset(Dataset[Batch]):
         return torch.from_numpy(rows[len(rows) - self.window :])
 
 
-def _windows_in(lengths: NDArray[np.int64], window: int, scored: Scored) -> NDArray[np.int64]:
+def _windows_in(lengths: NDArray[np.int64], window: int, scored: Targets) -> NDArray[np.int64]:
     """(P,) the number of windows in each piece."""
     if scored == "last":
         return np.maximum(lengths - window, 0)

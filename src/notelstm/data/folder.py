@@ -36,7 +36,7 @@ class Folder:
 
     path: str | os.PathLike[str]
     policy: ReadPolicy = field(default_factory=ReadPolicy)
-    licence: str = ""
+    license: str = ""
 
     @property
     def name(self) -> str:

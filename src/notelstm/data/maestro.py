@@ -61,7 +61,7 @@ class MaestroCorpus:
     """
 
     name: ClassVar[str] = "maestro"
-    licence: ClassVar[str] = "CC BY-NC-SA 4.0 (not for commercial use), by Google LLC"
+    license: ClassVar[str] = "CC BY-NC-SA 4.0 (not for commercial use), by Google LLC"
 
     version: str = "2.0.0"
     path: str | os.PathLike[str] | None = None
@@ -96,7 +96,7 @@ class MaestroCorpus:
             DataError: If it does not exist, or cannot be downloaded.
             OutputError: If it cannot be written.
         """
-        return Folder(path=self._folder(), policy=self.policy, licence=self.licence)
+        return Folder(path=self._folder(), policy=self.policy, license=self.license)
 
     def _folder(self) -> Path:
         if self.path is None:

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from notelstm.errors import DataError
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 __all__ = ["notes_of_score", "open_score"]
 
@@ -148,7 +148,7 @@ def notes_of_score(score: Element, name: str) -> Notes:
     return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, beats=beats)
 
 
-def _beat_map(voice: _Voice, ends: list[int]) -> BeatMap:
+def _beat_map(voice: _Voice, ends: list[int]) -> TempoMap:
     """The tempi and metres that a score's first voice gives."""
     meters = dict(voice.meters)
     first = meters.get(0)
@@ -160,7 +160,7 @@ def _beat_map(voice: _Voice, ends: list[int]) -> BeatMap:
     seconds = [0.0]
     for before, after in pairwise(knots):
         seconds.append(seconds[-1] + (after - before) / TICKS * 60 / tempi[before])
-    return BeatMap(
+    return TempoMap(
         seconds=seconds,
         tempi=[tempi[knot] for knot in knots],
         meter_beats=[tick / TICKS for tick in sorted(meters)],

@@ -39,8 +39,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.data.splits import content_key
-from notelstm.files import is_sealed, seal, written_whole
-from notelstm.notes import BeatMap, Notes
+from notelstm.files import is_sealed, seal, atomic_write
+from notelstm.notes import TempoMap, Notes
 
 __all__ = ["DamagedError", "Entry", "PieceFile", "entry_of", "write_pieces"]
 
@@ -123,7 +123,7 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
         notes: Its notes.
         report: Its report, JSON.
     """
-    beats = notes.beats
+    beats = notes.tempo_map
     blocks = []
     for column, dtype, _ in _COLUMNS:
         values = getattr(beats if column in _MAP_COLUMNS else notes, column, None)
@@ -137,7 +137,7 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
         counts=(
             len(notes),
             0 if beats is None else len(beats.seconds),
-            0 if beats is None else len(beats.meter_beats),
+            0 if beats is None else len(beats.time_signature_beats),
         ),
         optional=sum((getattr(notes, n) is not None) << k for k, n in enumerate(_OPTIONAL)),
         content_key=bytes.fromhex(content_key(notes)),
@@ -168,7 +168,7 @@ def write_pieces(path: Path, entries: Iterable[Entry], about: Mapping[str, Any])
     reports: list[bytes] = []
     fingerprint = hashlib.sha256()
     hint = "free some space, or set NOTELSTM_CACHE to another disk"
-    with written_whole(path, hint=hint) as beside:
+    with atomic_write(path, hint=hint) as beside:
         with beside.open("wb") as file:
             file.write(MAGIC)
             for entry in entries:
@@ -272,7 +272,7 @@ class PieceFile:
                 columns[name] = np.frombuffer(record, dtype, int(row[count]), offset)
                 offset += columns[name].nbytes
         tempo_map = {name: columns.pop(name) for name in _MAP_COLUMNS if name in columns}
-        return Notes(**columns, beats=BeatMap(**tempo_map) if has["beats"] else None)
+        return Notes(**columns, beats=TempoMap(**tempo_map) if has["beats"] else None)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

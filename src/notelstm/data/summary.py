@@ -78,7 +78,7 @@ class CorpusSummary:
     """
 
     name: str
-    licence: str
+    license: str
     source: str
     fingerprint: str
     files: int
@@ -110,14 +110,14 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         worst: How many of the worst files, and of the shortest pieces, to name.
         passages: Name pieces that share long passages, too, not only copies and transpositions.
     """
-    tally = _Tally()
+    tally = _Counter()
     for notes in corpus:
         tally.add(notes)
     lengths = corpus.lengths
     order = np.argsort(lengths, kind="stable")[:worst].tolist()
     return CorpusSummary(
         name=corpus.name,
-        licence=corpus.licence,
+        license=corpus.licence,
         source=corpus.source,
         fingerprint=corpus.fingerprint,
         files=len(corpus.report),
@@ -162,7 +162,7 @@ def _cells(times: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.bincount(np.minimum(np.rint(times / CELL), last).astype(np.int64), minlength=last + 1)
 
 
-class _Tally:
+class _Counter:
     """Counts of all notes so far; its size does not depend on how many they are."""
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class _Tally:
         self.velocity += np.bincount(notes.velocity, minlength=128)
         self.step += _cells(notes.step[1:])
         self.duration += _cells(notes.duration)
-        self.seconds += notes.seconds
+        self.seconds += notes.end_time
 
 
 def _of_whole(unit: str, counts: NDArray[np.int64]) -> Distribution:

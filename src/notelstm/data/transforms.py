@@ -24,7 +24,7 @@ from torch import Tensor
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
 
-__all__ = ["Stretch", "Transpose", "VelocityShift"]
+__all__ = ["TimeStretch", "Transpose", "VelocityShift"]
 
 
 @final
@@ -62,7 +62,7 @@ class Transpose:
                 hint="use MIDI note numbers from 0 to 127, the lowest first",
             )
 
-    def choose(
+    def sample_params(
         self,
         fields: Sequence[Field],
         low: NDArray[np.float32],
@@ -89,7 +89,7 @@ class Transpose:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class TimeStretch:
     """Each piece slower or faster: its steps and durations times a factor.
 
     Times that are classes become the class that the stretched time falls into. What is lost by that
@@ -111,7 +111,7 @@ class Stretch:
         if not self.factors or not all(0 < factor < np.inf for factor in self.factors):
             raise ConfigError(f"factors {self.factors} are not finite numbers above 0")
 
-    def choose(
+    def sample_params(
         self,
         fields: Sequence[Field],
         low: NDArray[np.float32],
@@ -147,7 +147,7 @@ class VelocityShift:
         if not self.amounts or not all(-126 <= amount <= 126 for amount in self.amounts):
             raise ConfigError(f"amounts {self.amounts} are not numbers from -126 to 126")
 
-    def choose(
+    def sample_params(
         self,
         fields: Sequence[Field],
         low: NDArray[np.float32],

@@ -14,11 +14,11 @@ from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Bounds, Field, Role, Rows
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
-__all__ = ["METRES", "BeatEncoder"]
+__all__ = ["TIME_SIGNATURES", "BeatEncoder"]
 
-METRES: Final = (
+TIME_SIGNATURES: Final = (
     *("2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"),
     *("3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8"),
 )
@@ -99,11 +99,11 @@ class BeatEncoder:
 
     per_beat: int = 12
     longest: float = 16.0
-    metres: tuple[str, ...] = METRES
+    time_signatures: tuple[str, ...] = TIME_SIGNATURES
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        object.__setattr__(self, "metres", tuple(self.metres))
+        object.__setattr__(self, "metres", tuple(self.time_signatures))
         cells = self.longest * self.per_beat
         if not (self.per_beat >= 1 and 1 <= cells <= _MOST and cells == int(cells)):
             raise ConfigError(
@@ -111,7 +111,7 @@ class BeatEncoder:
                 f"{_MOST} whole cells",
                 hint="choose another per_beat or longest",
             )
-        for metre in self.metres:
+        for metre in self.time_signatures:
             upper, _, lower = metre.partition("/")
             if not (upper.isdecimal() and lower.isdecimal() and int(upper) and int(lower)):
                 raise ConfigError(f"{metre!r} is not a metre", hint='give a fraction such as "3/4"')
@@ -121,9 +121,9 @@ class BeatEncoder:
                     "quarter note",
                     hint="choose another per_beat, or leave the metre out",
                 )
-        if not self.metres or len(set(self.metres)) < len(self.metres):
+        if not self.time_signatures or len(set(self.time_signatures)) < len(self.time_signatures):
             raise ConfigError(
-                f"the metres {self.metres} are empty or repeat one", hint="give each metre once"
+                f"the metres {self.time_signatures} are empty or repeat one", hint="give each metre once"
             )
         if cells < 2 * self.bars.max():
             raise ConfigError(
@@ -135,7 +135,7 @@ class BeatEncoder:
     @functools.cached_property
     def signatures(self) -> NDArray[np.int64]:
         """(M, 2) the numbers of each metre's time signature."""
-        return np.array([metre.split("/") for metre in self.metres], dtype=np.int64)
+        return np.array([metre.split("/") for metre in self.time_signatures], dtype=np.int64)
 
     @functools.cached_property
     def bars(self) -> NDArray[np.int64]:
@@ -156,7 +156,7 @@ class BeatEncoder:
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
         """Metre, step, position in the bar (beats), tempo (121), pitch, duration, velocity."""
-        metres, longest = len(self.metres), round(self.longest * self.per_beat)
+        metres, longest = len(self.time_signatures), round(self.longest * self.per_beat)
         return (
             Field.categorical(
                 "metre", "metre", values=range(metres), edges=[k - 0.5 for k in range(metres + 1)]
@@ -195,21 +195,21 @@ class BeatEncoder:
         return rows
 
     def _places(
-        self, beats: BeatMap, at: NDArray[np.float64]
+        self, beats: TempoMap, at: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """(N,) the metre in which each cell lies, and its cells from the bar line."""
         starts, names = [0.0], ["4/4"]
-        if beats.meter_beats.size:
-            starts = np.rint(beats.meter_beats * self.per_beat).tolist()
+        if beats.time_signature_beats.size:
+            starts = np.rint(beats.time_signature_beats * self.per_beat).tolist()
             signatures = zip(beats.numerators, beats.denominators, strict=True)
             names = [f"{upper}/{lower}" for upper, lower in signatures]
         here = np.maximum(np.searchsorted(starts, at, side="right") - 1, 0)
-        class_of = {metre: k for k, metre in enumerate(self.metres)}
+        class_of = {metre: k for k, metre in enumerate(self.time_signatures)}
         metre = np.array([class_of.get(name, -1) for name in names])[here]
         if metre.min() < 0:
             i = int(metre.argmin())
             raise EncodingError(
-                f"metre {names[here[i]]} is not one of the encoder's, {', '.join(self.metres)}",
+                f"metre {names[here[i]]} is not one of the encoder's, {', '.join(self.time_signatures)}",
                 where=f"note {i}",
                 hint="create the encoder with metres=(...) that include it",
             )
@@ -218,11 +218,11 @@ class BeatEncoder:
         first = np.maximum.accumulate(np.where(new, np.arange(len(at)), 0))
         return metre, (at - np.array(starts)[here[first]]) % self.bars[metre]
 
-    def _tempi(self, beats: BeatMap, at: NDArray[np.float64]) -> NDArray[np.intp]:
+    def _tempi(self, beats: TempoMap, at: NDArray[np.float64]) -> NDArray[np.intp]:
         """(N,) the class of the tempo in force at each cell."""
         knots = beats.beats_at(beats.seconds) * self.per_beat
         here = np.maximum(np.searchsorted(knots, at + _ON_TIME, side="right") - 1, 0)
-        tempo, (low, *borders, high) = beats.tempi[here], _TEMPO.edges
+        tempo, (low, *borders, high) = beats.tempos[here], _TEMPO.edges
         bad = np.flatnonzero((tempo < low) | (tempo > high))
         if bad.size:
             raise EncodingError(
@@ -280,12 +280,12 @@ def _own_classes(field: Field, ids: NDArray[np.int64]) -> Bounds:
     return edges[ids], edges[ids + 1]
 
 
-def _map_of(notes: Notes) -> BeatMap:
-    if notes.beats is None:
+def _map_of(notes: Notes) -> TempoMap:
+    if notes.tempo_map is None:
         raise EncodingError(
             "the notes have no tempo and metre map",
             where="notes.beats",
             hint="read them from a file that has one, give Notes(beats=BeatMap(...)), "
             "or use an encoder in seconds",
         )
-    return notes.beats
+    return notes.tempo_map

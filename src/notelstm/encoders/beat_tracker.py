@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
-from notelstm.notes import BeatMap, Note, Notes
+from notelstm.notes import TempoMap, Note, Notes
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["BeatTracker"]
@@ -239,7 +239,7 @@ class BeatTracker(Tracker):
         metre: NDArray[np.int64],
         position: NDArray[np.int64],
         tempo: NDArray[np.float64],
-    ) -> BeatMap:
+    ) -> TempoMap:
         changes = np.flatnonzero(np.diff(tempo)) + 1
         knots, tempi = np.append(0, at[changes]), np.append(tempo[0], tempo[changes])
         last = np.append(np.diff(knots) > 0, True)
@@ -250,7 +250,7 @@ class BeatTracker(Tracker):
         lines[0] %= self._lengths[metre[0]]
         if len(lines) > 1 and lines[0] >= lines[1]:
             lines, signatures = lines[1:], signatures[1:]
-        return BeatMap(
+        return TempoMap(
             seconds=np.append(0.0, seconds),
             tempi=tempi,
             meter_beats=lines / self._per_beat,

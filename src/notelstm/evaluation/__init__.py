@@ -9,7 +9,7 @@ from notelstm.evaluation.baselines import (
     score_baseline,
 )
 from notelstm.evaluation.comparison import Comparison, Estimate, compare, intervals
-from notelstm.evaluation.grid import snap
+from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, find_copies
 from notelstm.evaluation.nats import nats_per_note, score_piece
@@ -20,7 +20,7 @@ from notelstm.evaluation.report import Report, baselines_of, evaluate
 from notelstm.evaluation.samples import SampleReport, evaluate_samples
 from notelstm.evaluation.scores import FIGURES, PieceScore, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
-from notelstm.evaluation.spread import Spread, fit_sigmas
+from notelstm.evaluation.spread import PointToNormal, fit_sigmas
 
 __all__ = [
     "FIGURES",
@@ -40,7 +40,7 @@ __all__ = [
     "SampleReport",
     "Scores",
     "Similarity",
-    "Spread",
+    "PointToNormal",
     "Uniform",
     "Unigram",
     "baselines_of",
@@ -58,5 +58,5 @@ __all__ = [
     "score_baseline",
     "score_piece",
     "similarity_of",
-    "snap",
+    "quantize",
 ]

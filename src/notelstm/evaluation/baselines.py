@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import DataError
-from notelstm.evaluation.grid import FIRST, FLOOR, GRIDS, places_of, snap
+from notelstm.evaluation.grid import FIRST, UNIFORM_MIXIN, GRIDS, places_of, quantize
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.fields import Role
 from notelstm.notes import Notes
@@ -65,9 +65,9 @@ def score_baseline(
     """
     scored = []
     for name, piece in long_enough(pieces, names):
-        notes = snap(piece)
+        notes = quantize(piece)
         nats: dict[str, float] = {
-            role: float(-np.log((1 - FLOOR) * p[FIRST:] + FLOOR / GRIDS[role].size).sum())
+            role: float(-np.log((1 - UNIFORM_MIXIN) * p[FIRST:] + UNIFORM_MIXIN / GRIDS[role].size).sum())
             for role, p in baseline.probabilities(places_of(notes)).items()
         }
         seconds = float(notes.start[-1] - notes.start[FIRST - 1])
@@ -179,7 +179,7 @@ def fit_unigram(pieces: Iterable[Notes]) -> Unigram:
     repeats = dict.fromkeys(GRIDS, 0)
     pairs = 0
     for piece in pieces:
-        for role, at in places_of(snap(piece)).items():
+        for role, at in places_of(quantize(piece)).items():
             counts[role] += np.bincount(at, minlength=GRIDS[role].size)
             repeats[role] += int((at[1:] == at[:-1]).sum())
         pairs += max(0, len(piece) - 1)

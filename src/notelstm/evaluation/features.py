@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import DataError, counted
-from notelstm.evaluation.grid import GRIDS, cells_of, snap
+from notelstm.evaluation.grid import GRIDS, cells_of, quantize
 from notelstm.notes import Notes
 
 __all__ = ["FEATURES", "bin_names", "excerpts", "histograms", "sounding_at_onsets", "usual_length"]
@@ -46,7 +46,7 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
             f"a piece has {counted(len(piece), 'note')}, fewer than the 2 that features need",
             hint="leave it out",
         )
-    notes = snap(piece)
+    notes = quantize(piece)
     cells = cells_of(notes)
     jumps = np.diff(notes.pitch).clip(-_WIDEST, _WIDEST) + _WIDEST
     sounding = sounding_at_onsets(notes).clip(1, _MOST) - 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from notelstm.fields import Role
 from notelstm.notes import Notes
 
-__all__ = ["CELL", "FIRST", "FLOOR", "GRIDS", "Cells", "Grid", "cells_of", "places_of", "snap"]
+__all__ = ["CELL", "FIRST", "UNIFORM_MIXIN", "GRIDS", "Cells", "Grid", "cells_of", "places_of", "quantize"]
 
 CELL: Final = 0.01
 """Seconds in a cell of time."""
@@ -23,7 +23,7 @@ CELL: Final = 0.01
 FIRST: Final = 25
 """The first note of a piece that is scored, so that every model has as much context."""
 
-FLOOR: Final = 1e-9
+UNIFORM_MIXIN: Final = 1e-9
 """The share of the uniform distribution in every probability, so that no score is infinite."""
 
 _LONGEST: Final = 3000
@@ -106,7 +106,7 @@ def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
     return {role: grid.places(getattr(cells, role)) for role, grid in GRIDS.items()}
 
 
-def snap(notes: Notes) -> Notes:
+def quantize(notes: Notes) -> Notes:
     """The piece as it is measured: onsets and durations on the grid, by onset and pitch.
 
     The beat map and the instruments stay.

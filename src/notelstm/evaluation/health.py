@@ -13,7 +13,7 @@ from typing import Any, final
 
 from notelstm.errors import DataError, counted
 from notelstm.evaluation.features import excerpts, usual_length
-from notelstm.evaluation.grid import snap
+from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.symptoms import SYMPTOMS, Symptom
 from notelstm.notes import Notes
 
@@ -35,7 +35,7 @@ class Diagnosis:
     symptom: Symptom
     limit: float
     values: tuple[float, ...]
-    ill: tuple[int, ...]
+    flagged: tuple[int, ...]
 
     @property
     def sentence(self) -> str:
@@ -43,10 +43,10 @@ class Diagnosis:
         extreme = max(self.values) if self.symptom.side == "most" else min(self.values)
         found = f"{extreme:.4g} {self.symptom.unit} at {self.symptom.side}"
         line = f"real music {self.limit:.4g}"
-        if not self.ill:
+        if not self.flagged:
             return f"{found}, {line}"
         return (
-            f"the music {self.symptom.means} in {len(self.ill)} of {len(self.values)} samples: "
+            f"the music {self.symptom.means} in {len(self.flagged)} of {len(self.values)} samples: "
             f"{found}, {line}. To fix: {self.symptom.advice}"
         )
 
@@ -57,7 +57,7 @@ class Diagnosis:
             "bad": self.symptom.side,
             "limit": self.limit,
             "values": list(self.values),
-            "ill": list(self.ill),
+            "ill": list(self.flagged),
             "sentence": self.sentence,
         }
 
@@ -78,14 +78,14 @@ class Health:
     excerpts: int
 
     @property
-    def ill(self) -> tuple[int, ...]:
+    def flagged(self) -> tuple[int, ...]:
         """The numbers of the samples that have any symptom."""
-        return tuple(sorted({k for diagnosis in self.diagnoses for k in diagnosis.ill}))
+        return tuple(sorted({k for diagnosis in self.diagnoses for k in diagnosis.flagged}))
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values, symptoms by name."""
         return {
-            "ill": list(self.ill),
+            "ill": list(self.flagged),
             "symptoms": {made.symptom.name: made.to_json() for made in self.diagnoses},
             "notes": self.notes,
             "excerpts": self.excerpts,
@@ -114,8 +114,8 @@ def diagnose(samples: Sequence[Notes], real: Sequence[Notes]) -> Health:
         raise DataError(
             f"a piece has {counted(shortest, 'note')}, fewer than 2", hint="leave it out"
         )
-    made = [snap(sample[:notes]) for sample in samples]
-    true = [snap(excerpt) for excerpt in excerpts(real, notes)]
+    made = [quantize(sample[:notes]) for sample in samples]
+    true = [quantize(excerpt) for excerpt in excerpts(real, notes)]
     return Health(
         diagnoses=tuple(_diagnosis(symptom, made, true) for symptom in SYMPTOMS),
         notes=notes,
@@ -132,4 +132,4 @@ def _diagnosis(symptom: Symptom, samples: Sequence[Notes], real: Sequence[Notes]
     else:
         limit = min(normal)
         ill = tuple(k for k, value in enumerate(values) if value < limit)
-    return Diagnosis(symptom=symptom, limit=limit, values=values, ill=ill)
+    return Diagnosis(symptom=symptom, limit=limit, values=values, flagged=ill)

@@ -21,10 +21,10 @@ from notelstm.batch import columns
 from notelstm.encoders import tracker_of
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.contexts import contexts
-from notelstm.evaluation.grid import FIRST, FLOOR, GRIDS, cells_of, snap
+from notelstm.evaluation.grid import FIRST, UNIFORM_MIXIN, GRIDS, cells_of, quantize
 from notelstm.evaluation.reliability import Reliability
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
-from notelstm.evaluation.spread import Spread
+from notelstm.evaluation.spread import PointToNormal
 from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
@@ -108,11 +108,11 @@ def nats_per_note(
         if score.notes > 0:
             scored.append(score)
     if refused:
-        _log.warning("%s", _told(refused))
+        _log.warning("%s", _to_context(refused))
     return all_scored(scored, len(pieces), refused)
 
 
-def _told(refused: Mapping[str, str]) -> str:
+def _to_context(refused: Mapping[str, str]) -> str:
     """How many pieces the encoder refused, and the first reasons."""
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REASONS])
     return f"left out: {counted(len(refused), 'piece')} that the encoder refuses: {reasons}"
@@ -145,16 +145,16 @@ def score_piece(
             where=name,
             hint=f"give one of more than {FIRST} notes",
         )
-    notes = snap(piece)
+    notes = quantize(piece)
     rows = encoder.encode(notes)
-    spread = Spread(sigmas=sigmas or {})
+    spread = PointToNormal(sigmas=sigmas or {})
     bounds: Mapping[str, Bounds] = {}
     if any(field.role == "event" for field in encoder.fields):
         wanted, count = _event_rows(encoder, rows)
     else:
         wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
         bounds = _bounds(encoder, notes, rows)
-    tally = _Tally()
+    tally = _Sums()
     with in_use(model):
         for here, context in contexts(model, torch.from_numpy(rows)):
             device = leaf(context).device
@@ -184,7 +184,7 @@ def score_piece(
     )
 
 
-class _Tally:
+class _Sums:
     """Sums by role, so that a long piece takes no more memory than a short one."""
 
     def __init__(self) -> None:
@@ -224,7 +224,7 @@ def _event_nats(field: Field, prediction: HasLikelihood, events: Tensor) -> Tens
 
 def _nats(probability: Tensor, cells: int) -> Tensor:
     """-ln P, mixed with a little of the uniform distribution so that none is infinite."""
-    return -torch.log((1 - FLOOR) * probability + FLOOR / cells)
+    return -torch.log((1 - UNIFORM_MIXIN) * probability + UNIFORM_MIXIN / cells)
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, DataError
 from notelstm.evaluation.baselines import NOVELTY, Places, Unigram, fit_unigram
-from notelstm.evaluation.grid import GRIDS, places_of, snap
+from notelstm.evaluation.grid import GRIDS, places_of, quantize
 from notelstm.fields import Role
 from notelstm.notes import Notes
 
@@ -174,6 +174,6 @@ def _gathered(pieces: Iterable[Notes]) -> dict[Role, NDArray[np.int16]]:
     """By role, the places of all notes, one piece after the other."""
     parts: dict[Role, list[NDArray[np.int16]]] = {role: [] for role in GRIDS}
     for piece in pieces:
-        for role, at in places_of(snap(piece)).items():
+        for role, at in places_of(quantize(piece)).items():
             parts[role].append(at.astype(np.int16))
     return {role: np.concatenate(columns) for role, columns in parts.items()}

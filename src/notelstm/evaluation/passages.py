@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from notelstm.evaluation.grid import CELL, snap
+from notelstm.evaluation.grid import CELL, quantize
 from notelstm.notes import Notes
 
 __all__ = ["SHORTEST", "Passage", "longest_shared"]
@@ -122,7 +122,7 @@ class _Line(NamedTuple):
 
 
 def _line_of(piece: Notes) -> _Line:
-    notes = snap(piece)
+    notes = quantize(piece)
     cells = np.rint(notes.start / CELL).astype(np.int64)
     # The first note begins a chord, whatever its onset.
     begins = np.diff(cells, prepend=-_CHORD - 1) > _CHORD

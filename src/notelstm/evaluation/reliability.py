@@ -40,7 +40,7 @@ class Reliability:
     counts: tuple[float, ...] = (0.0,) * BINS
     confidence: tuple[float, ...] = (0.0,) * BINS
     correct: tuple[float, ...] = (0.0,) * BINS
-    among_five: float = 0.0
+    top5: float = 0.0
 
     @classmethod
     def of(cls, prediction: Categorical, target: Tensor) -> Reliability:
@@ -88,7 +88,7 @@ class Reliability:
                 counts=_added(total.counts, part.counts),
                 confidence=_added(total.confidence, part.confidence),
                 correct=_added(total.correct, part.correct),
-                among_five=total.among_five + part.among_five,
+                among_five=total.top5 + part.top5,
             )
         return total
 
@@ -105,7 +105,7 @@ class Reliability:
     @property
     def top5(self) -> float:
         """How often the right class was among the five most likely, 0 to 1."""
-        return self.among_five / self.count
+        return self.top5 / self.count
 
     @property
     def error(self) -> float:

@@ -115,7 +115,7 @@ def evaluate(
         FieldError: If a field cannot be measured.
     """
     baselines = baselines_of(bundle, training)
-    scores = nats_per_note(bundle.player, bundle.encoder, pieces, sigmas=bundle.sigmas, names=names)
+    scores = nats_per_note(bundle.generation_model, bundle.encoder, pieces, sigmas=bundle.sigmas, names=names)
     if scores.refused:
         # The baselines are scored on the same notes.
         called = [str(k) for k in range(len(pieces))] if names is None else names

@@ -96,7 +96,7 @@ class Scores:
         return None if None in sums else np.array(sums, dtype=np.float64)
 
     @property
-    def psd(self) -> float | None:
+    def pitch_step_duration(self) -> float | None:
         """Pitch, step and duration together."""
         return self.of("psd")
 

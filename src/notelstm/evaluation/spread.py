@@ -18,14 +18,14 @@ from notelstm.predictions import Normal
 from notelstm.protocols import Context, HasLikelihood, NoteModel, Prediction
 from notelstm.tree import leaf
 
-__all__ = ["Spread", "fit_sigmas"]
+__all__ = ["PointToNormal", "fit_sigmas"]
 
 _SMALLEST: float = 1e-3
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class PointToNormal:
     """Turns a point into a normal distribution; leaves other predictions as they are.
 
     Attributes:

@@ -252,7 +252,7 @@ def _session(
     if prompt is not None and not isinstance(prompt, Notes):
         raise ConfigError(f"the prompt {prompt!r} is not Notes", hint="call read_midi(prompt)")
     session = Session(
-        bundle.player,
+        bundle.generation_model,
         bundle.encoder,
         sampler,
         batch_size=batch_size,
@@ -263,10 +263,10 @@ def _session(
     if prompt is not None:
         (prompt,) = watch_instruments([prompt], bundle.encoder)
         rows = bundle.encoder.encode(prompt)
-        if bundle.context is not None and len(rows) < bundle.context:
+        if bundle.context_length is not None and len(rows) < bundle.context_length:
             raise DataError(
                 f"the prompt has {len(rows)} rows, fewer than the model's context of "
-                f"{bundle.context}",
+                f"{bundle.context_length}",
                 hint="give a longer prompt, or none",
             )
         session.feed(rows)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from notelstm.errors import ConfigError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 from notelstm.listening.soundfont import play_soundfont
 from notelstm.listening.synthesis import synthesize
 from notelstm.notes import Notes
@@ -54,7 +54,7 @@ def save_audio(
         audio = synthesize(notes, rate=rate)
     else:
         audio = play_soundfont(notes, soundfont, rate=rate)
-    with written_whole(path) as beside, wave.open(str(beside), "wb") as file:
+    with atomic_write(path) as beside, wave.open(str(beside), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(rate)

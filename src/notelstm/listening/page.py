@@ -18,7 +18,7 @@ import numpy as np
 
 from notelstm._version import __version__
 from notelstm.errors import ConfigError
-from notelstm.files import displayable, written_whole
+from notelstm.files import displayable, atomic_write
 from notelstm.listening.chart import Chart
 from notelstm.listening.piano import PIANO
 from notelstm.midi import midi_bytes
@@ -105,7 +105,7 @@ def save_page(
     """
     check_page_path(path)
     page = page_html(samples, title=title, lead=lead, charts=charts, details=details)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(page, encoding="utf-8")
 
 
@@ -215,7 +215,7 @@ def _sample(sample: Sample) -> dict[str, Any]:
     return {
         "title": sample.title,
         "prompt_notes": int(pitched[: sample.prompt_notes].sum()),
-        "seconds": round(notes.seconds, 4),
+        "seconds": round(notes.end_time, 4),
         "start": np.round(notes.start, 4).tolist(),
         "duration": np.round(notes.duration, 4).tolist(),
         "pitch": notes.pitch.tolist(),

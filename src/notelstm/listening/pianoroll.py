@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, did_you_mean
-from notelstm.files import displayable, written_whole
-from notelstm.notes import BeatMap, Notes
+from notelstm.files import displayable, atomic_write
+from notelstm.notes import TempoMap, Notes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,11 +82,11 @@ def piano_roll(
     if prompt_notes < 0:
         raise ConfigError(f"negative prompt length {prompt_notes}", hint="use 0 for no prompt")
     low, high = _pitch_range(notes)
-    end = max(notes.seconds, 1e-3)
+    end = max(notes.end_time, 1e-3)
     ax.set_xlim(0, end)
     ax.set_ylim(low - 0.5, high + 0.5)
     _draw_keys(ax, low, high)
-    _draw_time(ax, notes.beats, end, grid)
+    _draw_time(ax, notes.tempo_map, end, grid)
     first = notes[:prompt_notes]
     if len(first):
         _draw_border(
@@ -129,7 +129,7 @@ def save_piano_roll(
     from matplotlib.figure import Figure
 
     low, high = _pitch_range(notes)
-    width = float(np.clip(notes.seconds / 4, 9, 24))
+    width = float(np.clip(notes.end_time / 4, 9, 24))
     height = float(np.clip((high - low) / 11, 3, 6))
     # Not pyplot, which needs closing, may need a window system, and is not thread-safe.
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
@@ -138,7 +138,7 @@ def save_piano_roll(
     if title:
         # The file name may contain $, which is no formula.
         figure.suptitle(displayable(title), fontsize=11, parse_math=False)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         figure.savefig(beside, format=suffix[1:])
 
 
@@ -198,7 +198,7 @@ def _draw_keys(ax: Axes, low: int, high: int) -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_time(ax: Axes, beats: BeatMap | None, end: float, grid: Grid) -> None:
+def _draw_time(ax: Axes, beats: TempoMap | None, end: float, grid: Grid) -> None:
     if grid == "bars":
         if beats is None:
             raise NotesError(
@@ -217,15 +217,15 @@ def _draw_time(ax: Axes, beats: BeatMap | None, end: float, grid: Grid) -> None:
     ax.set_xlabel("bar" if grid == "bars" else "seconds")
 
 
-def _bars(beats: BeatMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _bars(beats: TempoMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The numbers of the bars up to `end`, and the second at which each begins.
 
     An upbeat is before bar 1. Without a time signature, a bar is four quarter notes.
     """
     last = float(beats.beats_at(end))
-    changes = beats.meter_beats if beats.meter_beats.size else np.zeros(1)
+    changes = beats.time_signature_beats if beats.time_signature_beats.size else np.zeros(1)
     lengths = (
-        beats.numerators * 4.0 / beats.denominators if beats.meter_beats.size else np.full(1, 4.0)
+        beats.numerators * 4.0 / beats.denominators if beats.time_signature_beats.size else np.full(1, 4.0)
     )
     borders = np.append(changes, max(last, float(changes[-1])))
     starts = [

@@ -84,7 +84,7 @@ def _play(synth: Any, notes: Notes, path: str | os.PathLike[str], rate: int) -> 
     if font < 0:
         raise ConfigError(f"not a sound font: {path}", hint="name an .sf2 or .sf3 file")
     channels = _channels(synth, font, notes)
-    size = round((notes.seconds + _TAIL) * rate)
+    size = round((notes.end_time + _TAIL) * rate)
     at = np.rint(np.concatenate([notes.end, notes.start]) * rate).astype(np.int64)
     # At the same sample, note-offs come before note-ons.
     order = np.argsort(at, kind="stable")

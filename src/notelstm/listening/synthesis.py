@@ -45,7 +45,7 @@ def synthesize(notes: Notes, *, rate: int = 44_100, reverb: float = PIANO["rever
     if not 0 <= reverb <= 1:
         raise ConfigError(f"reverb {reverb} is out of range", hint="use a level from 0 to 1")
     pitched = notes if notes.drum is None else notes[~notes.drum]
-    size = round((notes.seconds + PIANO["release"] + PIANO["reverb_seconds"]) * rate)
+    size = round((notes.end_time + PIANO["release"] + PIANO["reverb_seconds"]) * rate)
     dry = np.zeros((2, size), dtype=np.float32)
     order = np.argsort(pitched.pitch, kind="stable")
     string: _String | None = None
@@ -77,9 +77,9 @@ def check_length(notes: Notes, rate: int) -> None:
         raise ConfigError(
             f"a sample rate of {rate} Hz is out of range", hint=f"use {low} to {high} Hz"
         )
-    if notes.seconds > _LONGEST:
+    if notes.end_time > _LONGEST:
         raise NotesError(
-            f"the piece lasts {notes.seconds / 3600:.1f} hours, the limit is four hours",
+            f"the piece lasts {notes.end_time / 3600:.1f} hours, the limit is four hours",
             hint="render a part of it",
         )
 

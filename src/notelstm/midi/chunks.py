@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, final
 from notelstm.errors import MidiError
 from notelstm.midi.report import RepairLog
 
-__all__ = ["END_OF_TRACK", "Chunk", "Layout", "lay_out", "undo_text_mode"]
+__all__ = ["END_OF_TRACK", "Chunk", "Layout", "find_chunks", "undo_text_mode"]
 
 END_OF_TRACK: Final = b"\xff\x2f\x00"
 """The meta event that every track chunk ends with."""
@@ -90,7 +90,7 @@ def _fits(data: bytes) -> bool:
     return at == len(data) and data.startswith(_HEADER)
 
 
-def lay_out(data: bytes, log: RepairLog) -> Layout:
+def find_chunks(data: bytes, log: RepairLog) -> Layout:
     """Find the track chunks of a file.
 
     Args:

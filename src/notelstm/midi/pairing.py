@@ -14,7 +14,7 @@ from notelstm.midi.channels import FOREIGN, Stream
 from notelstm.midi.parsing import BANK, NAME, NOTES_OFF, PART, RESET, Events
 from notelstm.midi.policy import ReadPolicy
 
-__all__ = ["DRUM_CHANNEL", "Paired", "Voice", "join_overlapping", "pair"]
+__all__ = ["DRUM_CHANNEL", "Paired", "Voice", "join_overlapping", "match_note_offs"]
 
 DRUM_CHANNEL: Final = 9
 """Where General MIDI has percussion, counted from 0."""
@@ -67,7 +67,7 @@ class Paired(NamedTuple):
     shared: frozenset[int]
 
 
-def pair(events: Events, stream: Stream, policy: ReadPolicy) -> Paired:
+def match_note_offs(events: Events, stream: Stream, policy: ReadPolicy) -> Paired:
     """Find the note-off of every note-on.
 
     A note's program is the one that its channel has when it begins. If several chunks give a

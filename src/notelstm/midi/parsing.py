@@ -459,7 +459,7 @@ class _Parser:
     def _bad_data(self, status: int, at: int, first: int, second: int) -> tuple[int, int]:
         """Mend data bytes over 127, if the event is otherwise as long as it should be."""
         after = at + data_bytes(status)
-        if after > self.end or not self.salvage.goes_on(after, status):
+        if after > self.end or not self.salvage.parses_from(after, status):
             raise _FaultError("data-byte", f"data byte {max(first, second)}", at)
         if first > 0x7F:
             lost = int(status & 0xF0 == 0x90 and second > 0)

@@ -21,7 +21,7 @@ __all__ = [
     "Pedal",
     "ReadPolicy",
     "Tempos",
-    "Ties",
+    "SimultaneousOrder",
     "Tracks",
     "VelocityZero",
     "ZeroLength",
@@ -30,7 +30,7 @@ __all__ = [
 Tracks: TypeAlias = Literal["first", "all", "instrument-0"]
 """The first track that has notes; all of them, merged; the file's first instrument, whatever."""
 
-Ties: TypeAlias = Literal["pitch", "file"]
+SimultaneousOrder: TypeAlias = Literal["pitch", "file"]
 """Notes that start together go by pitch, or in the order in which the file ends them."""
 
 Overlaps: TypeAlias = Literal["close-all", "fifo", "merge"]
@@ -56,7 +56,7 @@ OnError: TypeAlias = Literal["repair", "skip", "raise"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "tracks": get_args(Tracks),
-    "ties": get_args(Ties),
+    "ties": get_args(SimultaneousOrder),
     "overlaps": get_args(Overlaps),
     "zero_length": get_args(ZeroLength),
     "hanging": get_args(Hanging),
@@ -115,7 +115,7 @@ class ReadPolicy:
     programs: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     drums: bool = False
-    ties: Ties = "pitch"
+    simultaneous_order: SimultaneousOrder = "pitch"
     overlaps: Overlaps = "close-all"
     zero_length: ZeroLength = "drop"
     hanging: Hanging = "drop"

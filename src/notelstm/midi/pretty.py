@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from notelstm.errors import MidiError
 from notelstm.midi.channels import Stream, pedals_of
 from notelstm.midi.chunks import Layout
-from notelstm.midi.pairing import DRUM_CHANNEL, pair
+from notelstm.midi.pairing import DRUM_CHANNEL, match_note_offs
 from notelstm.midi.parsing import (
     ALL_SOUND_OFF,
     MOST_METER_POWER,
@@ -32,7 +32,7 @@ from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
 from notelstm.midi.selection import RawNotes, refuse, select
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.midi.tolerant import Track, parse_file, times_of, tracks_of
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 __all__ = ["PrettyMidiReader", "from_pretty_midi", "from_pretty_midi_with_report", "to_pretty_midi"]
 
@@ -154,7 +154,7 @@ def _is_by_itself(track: Track, policy: ReadPolicy) -> bool:
         return True
     events = track.events
     alone = Stream(events.ticks, events.codes, range(len(events.ticks)), 0, False)
-    one, two = track.paired, pair(events, alone, policy)
+    one, two = track.paired, match_note_offs(events, alone, policy)
     return one.voices == two.voices and all(
         np.array_equal(getattr(one, name), getattr(two, name)) for name in ("voice", "start", "end")
     )
@@ -303,12 +303,12 @@ def _sound(block: NDArray[np.float64], name: str, log: RepairLog) -> NDArray[np.
     return block
 
 
-def _beats(midi: Any) -> BeatMap:
+def _beats(midi: Any) -> TempoMap:
     seconds, tempi = midi.get_tempo_changes()
     last = np.append(np.diff(seconds) > 0, True)
     most = 1 << MOST_METER_POWER
     meters = [m for m in midi.time_signature_changes if m.denominator <= most]
-    return BeatMap(
+    return TempoMap(
         seconds=seconds[last],
         tempi=tempi[last],
         meter_beats=[midi.time_to_tick(m.time) / midi.resolution for m in meters],
@@ -334,20 +334,20 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     """
     from pretty_midi import Instrument, Note, PrettyMIDI, TimeSignature
 
-    whole = notes.beats or BeatMap()
+    whole = notes.tempo_map or TempoMap()
     # At the coarsest resolution, later changes make a file that pretty_midi refuses to read.
-    beats = whole.until(max(notes.seconds, float(whole.seconds_at(LAST_TICK / 480))))
-    late = whole.tempi.size + whole.meter_beats.size - beats.tempi.size - beats.meter_beats.size
+    beats = whole.until(max(notes.end_time, float(whole.seconds_at(LAST_TICK / 480))))
+    late = whole.tempos.size + whole.time_signature_beats.size - beats.tempos.size - beats.time_signature_beats.size
     if late:
         _log.warning("%d tempo or time signature changes after the end left out", late)
-    end = beats.beats_at(max(notes.seconds, beats.seconds[-1]))
-    resolution = fine_resolution(max(float(end), beats.meter_beats.max(initial=0.0)))
+    end = beats.beats_at(max(notes.end_time, beats.seconds[-1]))
+    resolution = fine_resolution(max(float(end), beats.time_signature_beats.max(initial=0.0)))
     ticks = TickMap.from_beats(resolution, beats)
     midi = PrettyMIDI(resolution=resolution)
     midi._tick_scales = list(zip(ticks.ticks.tolist(), ticks.scales.tolist(), strict=True))
-    midi._update_tick_to_time(int(ticks.ticks_at(notes.seconds)))
+    midi._update_tick_to_time(int(ticks.ticks_at(notes.end_time)))
     for beat, upper, lower in zip(
-        beats.meter_beats, beats.numerators, beats.denominators, strict=True
+        beats.time_signature_beats, beats.numerators, beats.denominators, strict=True
     ):
         at = float(ticks.seconds_at(round(float(beat) * resolution)))
         midi.time_signature_changes.append(TimeSignature(int(upper), int(lower), at))

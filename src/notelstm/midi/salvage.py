@@ -86,7 +86,7 @@ class Salvage:
         trial = self._try(at, status)
         return trial is not None and trial.believed
 
-    def goes_on(self, at: int, status: int) -> bool:
+    def parses_from(self, at: int, status: int) -> bool:
         """Whether events can be read from a byte on, rather than from one a little before it.
 
         Values over 127 are passed over, since there is seldom one alone.

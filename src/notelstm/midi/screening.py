@@ -23,7 +23,7 @@ from notelstm.midi.tempos import Marks
 
 __all__ = [
     "Quiet",
-    "UnsureError",
+    "NeedsTolerantReader",
     "healthy_chunks",
     "may_steer",
     "program_changes",
@@ -42,7 +42,7 @@ _MOST_POWER: Final = 6
 """symusic holds the lower number of a metre in a signed byte."""
 
 
-class UnsureError(Exception):
+class NeedsTolerantReader(Exception):
     """The file is not plainly healthy: why."""
 
 
@@ -54,14 +54,14 @@ def healthy_chunks(data: bytes) -> tuple[int, list[bytes]]:
     """
     form, count, resolution = (int.from_bytes(data[i : i + 2], "big") for i in (8, 10, 12))
     if data[:8] != b"MThd\0\0\0\6" or form > 1 or not 0 < resolution < 0x8000:
-        raise UnsureError("an unusual header")
+        raise NeedsTolerantReader("an unusual header")
     at, bodies = 14, []
     while data[at : at + 4] == b"MTrk":
         stop = at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")
         bodies.append(data[at + 8 : stop])
         at = stop
     if at != len(data) or len(bodies) != count or (form == 0 and count > 1):
-        raise UnsureError("chunks that do not fit the file")
+        raise NeedsTolerantReader("chunks that do not fit the file")
     return resolution, bodies
 
 
@@ -81,7 +81,7 @@ def screen(body: bytes) -> str:
     first = _first_note(body, names)
     rest = _without_metas(body, first, names)
     if len(names) > 1:
-        raise UnsureError("several names")
+        raise NeedsTolerantReader("several names")
     name = names[0] if names else ""
     if not rest:
         return name
@@ -92,18 +92,18 @@ def screen(body: bytes) -> str:
         high = numbers > 0x7F
         pairs = high[1:] & high[:-1]
         if (pairs[1:] & pairs[:-1]).any():
-            raise UnsureError("a wait of more than two million ticks")
+            raise NeedsTolerantReader("a wait of more than two million ticks")
         leading = numbers[:-1][pairs]
         if ((leading >= 0xA0) & (leading < 0xF0)).any():
-            raise UnsureError("data bytes over 127 of pressure or pitch bend")
+            raise NeedsTolerantReader("data bytes over 127 of pressure or pitch bend")
     if numbers.max() >= 0xF0:
-        raise UnsureError(
+        raise NeedsTolerantReader(
             "messages that no file may hold, or system exclusive ones among the notes"
         )
     if (numbers ^ 0xC0).min() < 0x10:
         chosen = numbers[numbers & 0xF0 == 0xC0]
         if len(chosen) > len(np.unique(chosen)):
-            raise UnsureError("a program that may change twice after the first note")
+            raise NeedsTolerantReader("a program that may change twice after the first note")
     return name
 
 
@@ -129,9 +129,9 @@ def quiet(body: bytes) -> Quiet:
     log = RepairLog("repair", "")
     events = parse(body, Chunk(0, 0, len(body), False), log, Budget(_LONG_WAIT))
     if log.total:
-        raise UnsureError(log.repairs[0].message)
+        raise NeedsTolerantReader(log.repairs[0].message)
     if events.tick >= _LONG_WAIT:
-        raise UnsureError("a wait of more than two million ticks")
+        raise NeedsTolerantReader("a wait of more than two million ticks")
     for code in events.codes:
         _usual_part(code)
     statuses = {code >> 16 for code in events.codes}
@@ -142,7 +142,7 @@ def quiet(body: bytes) -> Quiet:
 def _usual_part(code: int) -> None:
     """Refuse a message that makes another channel than 10 percussion, or 10 not."""
     if code >> 16 == PART and (code >> 8 & 0xF == DRUM_CHANNEL) != code & 1:
-        raise UnsureError("percussion on another channel than 10, or none on it")
+        raise NeedsTolerantReader("percussion on another channel than 10, or none on it")
 
 
 def program_changes(body: bytes, channel: int) -> int:
@@ -205,7 +205,7 @@ def _no_line_breaks(rest: bytes | memoryview, numbers: NDArray[np.uint8]) -> Non
         begin, stop = max(at - _HEADROOM, 0), at + _WINDOW
         without = bytes(rest[begin:at]) + bytes(rest[at + 2 : stop])
         if _is_plain(without) and not _is_plain(bytes(rest[begin:stop])):
-            raise UnsureError("a CR LF that may not be meant")
+            raise NeedsTolerantReader("a CR LF that may not be meant")
 
 
 def sounding_channels(body: bytes) -> list[int]:
@@ -232,7 +232,7 @@ def _first_note(body: bytes, names: list[str]) -> int:
         begin = at
         wait, at = (body[at], at + 1) if body[at] < 0x80 else _variable(body, at)
         if wait >= _LONG_WAIT or at >= len(body):
-            raise UnsureError("a wait of more than two million ticks, or for nothing")
+            raise NeedsTolerantReader("a wait of more than two million ticks, or for nothing")
         if body[at] > 0x7F:
             status = body[at]
             at += 1
@@ -244,18 +244,18 @@ def _first_note(body: bytes, names: list[str]) -> int:
             at, status = start + size, 0
             _usual_part(percussion(body[start:at]) or 0)
             if at > len(body):
-                raise UnsureError("a system exclusive message that is longer than its chunk")
+                raise NeedsTolerantReader("a system exclusive message that is longer than its chunk")
         elif not 0x80 <= status < 0xF0:
-            raise UnsureError("an event without a status, or of a kind that no file may hold")
+            raise NeedsTolerantReader("an event without a status, or of a kind that no file may hold")
         elif status & 0xF0 == 0x90 or seen > _LOOKED_AT:
             return begin
         else:
             stop = at + data_bytes(status)
             if max(body[at:stop], default=0xFF) > 0x7F:
-                raise UnsureError("data bytes over 127")
+                raise NeedsTolerantReader("data bytes over 127")
             at = stop
     if body[-3:] != END_OF_TRACK:
-        raise UnsureError("no end of track")
+        raise NeedsTolerantReader("no end of track")
     return len(body)
 
 
@@ -269,7 +269,7 @@ def _without_metas(body: bytes, first: int, names: list[str]) -> bytes | memoryv
         after = _meta(body, at + 1, names)
         at = body.find(0xFF, after)
     if after != len(body) or body[-3:] != END_OF_TRACK:
-        raise UnsureError("no end of track")
+        raise NeedsTolerantReader("no end of track")
     return rest[0] if len(rest) == 1 else b"".join(rest)
 
 
@@ -278,9 +278,9 @@ def _meta(body: bytes, at: int, names: list[str]) -> int:
     size, start = _variable(body, at + 1)
     stop = start + size
     if body[at] > 0x7F or stop > len(body) or not _sound_meta(body[at], body[start:stop]):
-        raise UnsureError("meta events that are odd")
+        raise NeedsTolerantReader("meta events that are odd")
     if body[at] == 0x2F and stop != len(body):
-        raise UnsureError("an early end of track")
+        raise NeedsTolerantReader("an early end of track")
     if body[at] == 0x03:
         names.append(decode_text(body[start:stop]))
     return stop
@@ -304,4 +304,4 @@ def _variable(body: bytes, at: int) -> tuple[int, int]:
         value = value << 7 | body[here] & 0x7F
         if body[here] < 0x80:
             return value, here + 1
-    raise UnsureError("a number that does not end")
+    raise NeedsTolerantReader("a number that does not end")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import MidiError, NoNotesError
-from notelstm.midi.policy import ReadPolicy, Ties
+from notelstm.midi.policy import ReadPolicy, SimultaneousOrder
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 __all__ = ["RawNotes", "refuse", "select"]
 
@@ -53,7 +53,7 @@ class RawNotes:
     velocity: NDArray[np.integer]
     track: NDArray[np.int64]
     tracks: tuple[TrackInfo, ...]
-    beats: BeatMap | None
+    beats: TempoMap | None
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def at(self, index: NDArray[Any]) -> RawNotes:
@@ -115,7 +115,7 @@ def select(
     picked = _within(picked, policy.max_seconds, log)
     if not picked.start.size:
         raise _nothing(raw, policy, log, late=int(size))
-    notes = _notes(picked, policy.ties)
+    notes = _notes(picked, policy.simultaneous_order)
     everywhere = None in log.chunks
     damaged = [t.number for t in chosen if everywhere or t.chunk in log.chunks]
     report = ReadReport(
@@ -123,7 +123,7 @@ def select(
         reader=reader,
         tracks=raw.tracks,
         notes=len(notes),
-        seconds=notes.seconds,
+        seconds=notes.end_time,
         left_out={**raw.left_out, **left_out},
         repairs=tuple(log.repairs),
         repairs_total=log.total,
@@ -175,7 +175,7 @@ def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
     return kept
 
 
-def _notes(raw: RawNotes, ties: Ties) -> Notes:
+def _notes(raw: RawNotes, ties: SimultaneousOrder) -> Notes:
     """The notes in order, with the columns that their tracks give."""
     if ties == "file":
         raw = raw.at(np.argsort(raw.start, kind="stable"))

@@ -23,7 +23,7 @@ from notelstm.midi.pedal import Pedal, extend, is_order_needed
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
 from notelstm.midi.screening import (
-    UnsureError,
+    NeedsTolerantReader,
     healthy_chunks,
     may_steer,
     program_changes,
@@ -114,7 +114,7 @@ class SymusicReader:
         log = RepairLog(policy.on_error, where)
         try:
             raw = _raw(data, policy, log)
-        except UnsureError as unsure:
+        except NeedsTolerantReader as unsure:
             raise MidiError(
                 f"symusic may misread the file: {unsure}",
                 where=where,
@@ -205,7 +205,7 @@ def _score(division: bytes, body: bytes, channels: Sequence[int]) -> Any:
     try:
         return Score.from_midi(b"".join((head, events, coda)))
     except Exception as error:  # whatever it raises, the tolerant reader can say more of it
-        raise UnsureError(f"what symusic cannot read: {error}") from error
+        raise NeedsTolerantReader(f"what symusic cannot read: {error}") from error
 
 
 def _check_channels(loud: Sequence[_Loud], steered: set[int], *, pedals: bool) -> None:
@@ -214,16 +214,16 @@ def _check_channels(loud: Sequence[_Loud], steered: set[int], *, pedals: bool) -
         return
     for number, chunk in enumerate(loud):
         if not steered.isdisjoint(chunk.programs):
-            raise UnsureError("programs or pedals in another chunk than their notes")
+            raise NeedsTolerantReader("programs or pedals in another chunk than their notes")
         others = [*loud[:number], *loud[number + 1 :]]
         elsewhere = {channel for other in others for channel in other.programs}
         if may_steer(chunk.body, elsewhere - chunk.programs.keys(), pedals=pedals):
-            raise UnsureError("what may be programs or pedals in another chunk than their notes")
+            raise NeedsTolerantReader("what may be programs or pedals in another chunk than their notes")
         for channel in elsewhere & chunk.programs.keys():
             program = chunk.programs[channel]
             same = {other.programs.get(channel, program) for other in others}
             if chunk.steered or same != {program} or program_changes(chunk.body, channel) > 1:
-                raise UnsureError("several chunks on one channel")
+                raise NeedsTolerantReader("several chunks on one channel")
 
 
 def _loud(body: bytes, score: Any, policy: ReadPolicy) -> _Loud:
@@ -256,13 +256,13 @@ def _check_controls(tables: Sequence[Any], tracks: Sequence[_Track]) -> bool:
         if number.max() < ALL_SOUND_OFF and number.min() > BANK:
             continue
         if ((number == BANK) & (table["value"] >= _KITS)).any():
-            raise UnsureError("banks of percussion")
+            raise NeedsTolerantReader("banks of percussion")
         ends = table["time"][np.isin(number, NOTES_OFF)]
         steered |= bool(ends.size)
         for track in tracks if ends.size else ():
             k = np.searchsorted(ends, track.start)
             if (ends[np.minimum(k, len(ends) - 1)][k < len(ends)] < track.end[k < len(ends)]).any():
-                raise UnsureError("a message that ends all notes of a channel while some sound")
+                raise NeedsTolerantReader("a message that ends all notes of a channel while some sound")
     return steered
 
 
@@ -271,7 +271,7 @@ def _in_order(found: Sequence[tuple[int, _Track]]) -> list[_Track]:
     firsts = {int(track.end.min()): track for _, track in found if len(track.start)}
     silent = [track for _, track in found if not len(track.start)]
     if len(firsts) + len(silent) < len(found):
-        raise UnsureError("several tracks in one chunk whose order cannot be told")
+        raise NeedsTolerantReader("several tracks in one chunk whose order cannot be told")
     return silent + [firsts[tick] for tick in sorted(firsts)]
 
 
@@ -286,22 +286,22 @@ def _track(table: Any, track: Any, policy: ReadPolicy) -> _Track:
     start, pitch, velocity = (table[name][:-1] for name in ("time", "pitch", "velocity"))
     end = start + table["duration"][:-1]
     if table["time"][-1] < _LATE or table["duration"][-1] != 1:
-        raise UnsureError("programs that change after the first note")
+        raise NeedsTolerantReader("programs that change after the first note")
     if len(start) and not (start[0] >= 0 and start[-1] <= end.max() <= _MOST_TICKS):
-        raise UnsureError("notes that never end, or too late")
+        raise NeedsTolerantReader("notes that never end, or too late")
     channel = int(table["velocity"][-1]) - 1
     zero_length = int(np.count_nonzero(end == start))
     overlapping = _overlapping(start, end, pitch, points=zero_length > 0)
     if overlapping.size:
         if zero_length or policy.overlaps == "merge":
-            raise UnsureError("overlapping notes of one pitch")
+            raise NeedsTolerantReader("overlapping notes of one pitch")
         if policy.overlaps == "close-all":
             # The first note-off after the start is some note's own end: all notes do end. Of those
             # on one tick with a note-on it would matter which came first.
             voice = pitch.astype(np.int64) << 32
             offs = np.sort(voice | end)
             if np.isin((voice | start)[np.isin(pitch, overlapping)], offs).any():
-                raise UnsureError("overlapping notes of one pitch, one begins as another ends")
+                raise NeedsTolerantReader("overlapping notes of one pitch, one begins as another ends")
             end = (offs[np.searchsorted(offs, voice | start, side="right")] & _LATE - 1).astype(
                 np.int32
             )
@@ -332,14 +332,14 @@ def _pedalled(
 ) -> list[tuple[int, _Track]]:
     """A chunk's only track under its sustain pedal; both with their numbers."""
     if [number for number, _ in found] != [number for number, _ in steered] or len(found) > 1:
-        raise UnsureError("pedals of several tracks in one chunk")
+        raise NeedsTolerantReader("pedals of several tracks in one chunk")
     (number, track), table = found[0], steered[0][1]
     if np.isin(table["number"], (ALL_SOUND_OFF, RESET_CONTROLLERS)).any():
-        raise UnsureError("pedals that are reset")
+        raise NeedsTolerantReader("pedals that are reset")
     moved = table["number"] == SUSTAIN
     pedal = Pedal(table["time"][moved], table["value"][moved])
     if is_order_needed(track.end, pedal):
-        raise UnsureError("a pedal that is moved as a note ends")
+        raise NeedsTolerantReader("a pedal that is moved as a note ends")
     group = np.zeros(len(track.start), dtype=np.int64)
     end = extend(track.start, track.end, track.pitch, group, {0: pedal})
     return [(number, track._replace(end=end))]
@@ -352,5 +352,5 @@ def _marks(score: Any) -> Marks:
     for marks in (tempos, meters):
         # symusic does not keep the order of many on one tick, of which the last counts.
         if len({mark[0] for mark in marks}) < len(marks):
-            raise UnsureError("several tempos or metres on one tick")
+            raise NeedsTolerantReader("several tempos or metres on one tick")
     return Marks(tempos, meters)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.report import RepairLog
 from notelstm.midi.ticks import TickMap
-from notelstm.notes import BeatMap
+from notelstm.notes import TempoMap
 
 __all__ = ["Marks", "tempo_maps"]
 
@@ -28,7 +28,7 @@ class Marks(NamedTuple):
 
 def tempo_maps(
     resolution: float, chunks: Sequence[Marks], policy: ReadPolicy, log: RepairLog
-) -> tuple[TickMap, BeatMap]:
+) -> tuple[TickMap, TempoMap]:
     """Merge the tempos and metres of the chunks that the policy counts.
 
     Args:
@@ -51,7 +51,7 @@ def tempo_maps(
     return ticks, beats
 
 
-def _merged(resolution: float, chunks: Sequence[Marks]) -> tuple[TickMap, BeatMap]:
+def _merged(resolution: float, chunks: Sequence[Marks]) -> tuple[TickMap, TempoMap]:
     tempos = [tempo for chunk in chunks for tempo in chunk.tempos]
     meters = [meter for chunk in chunks for meter in chunk.meters]
     if len(chunks) > 1:
@@ -63,7 +63,7 @@ def _merged(resolution: float, chunks: Sequence[Marks]) -> tuple[TickMap, BeatMa
 @functools.lru_cache(maxsize=16)
 def _maps(
     resolution: float, tempos: tuple[tuple[int, int], ...], meters: tuple[tuple[int, int, int], ...]
-) -> tuple[TickMap, BeatMap]:
+) -> tuple[TickMap, TempoMap]:
     """Files of one folder often share tempo and metre: those of the last few are kept."""
     ticks = TickMap.from_tempos(resolution, [t for t, _ in tempos], [m for _, m in tempos])
     columns = list(zip(*meters, strict=True)) or [(), (), ()]

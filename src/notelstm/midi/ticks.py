@@ -9,7 +9,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from notelstm.notes import BeatMap
+from notelstm.notes import TempoMap
 
 __all__ = ["DEFAULT_TEMPO", "LAST_TICK", "TickMap", "fine_resolution"]
 
@@ -88,14 +88,14 @@ class TickMap:
         )
 
     @classmethod
-    def from_beats(cls, ticks_per_beat: int, beats: BeatMap) -> TickMap:
+    def from_beats(cls, ticks_per_beat: int, beats: TempoMap) -> TickMap:
         """The nearest map that a file can hold: whole ticks, whole microseconds.
 
         Args:
             ticks_per_beat: The division of the file to be written.
             beats: The tempo map to come near to.
         """
-        micros = np.clip(np.rint(6e7 / beats.tempi), 1, _LONGEST_TEMPO)
+        micros = np.clip(np.rint(6e7 / beats.tempos), 1, _LONGEST_TEMPO)
         ticks, second = [0], 0.0
         for at, micro in zip(beats.seconds[1:].tolist(), micros.tolist(), strict=False):
             scale = _scale(micro, ticks_per_beat)
@@ -124,7 +124,7 @@ class TickMap:
         meter_ticks: Sequence[int] = (),
         numerators: Sequence[int] = (),
         denominators: Sequence[int] = (),
-    ) -> BeatMap:
+    ) -> TempoMap:
         """The same map in seconds and beats, with time signatures.
 
         Args:
@@ -134,7 +134,7 @@ class TickMap:
         """
         # Very high resolutions can set two tempos within one float64 second: the later counts.
         keep = np.append(np.diff(self.seconds) > 0, True)
-        return BeatMap(
+        return TempoMap(
             seconds=self.seconds[keep],
             tempi=60.0 / (self.scales[keep] * self.ticks_per_beat),
             meter_beats=np.asarray(meter_ticks, dtype=np.float64) / self.ticks_per_beat,

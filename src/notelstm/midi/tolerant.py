@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.midi.channels import Stream, merge, pedals_of
-from notelstm.midi.chunks import Chunk, Layout, lay_out, undo_text_mode
-from notelstm.midi.pairing import Paired, Voice, pair
+from notelstm.midi.chunks import Chunk, Layout, find_chunks, undo_text_mode
+from notelstm.midi.pairing import Paired, Voice, match_note_offs
 from notelstm.midi.parsing import Events, parse
 from notelstm.midi.pedal import extend
 from notelstm.midi.policy import ReadPolicy
@@ -20,7 +20,7 @@ from notelstm.midi.salvage import Budget
 from notelstm.midi.selection import RawNotes, select
 from notelstm.midi.tempos import Marks, tempo_maps
 from notelstm.midi.ticks import TickMap
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 __all__ = ["TolerantReader", "Track", "parse_file", "times_of", "tracks_of"]
 
@@ -88,7 +88,7 @@ def parse_file(
         MidiError: If this is no MIDI file, or it is broken and the policy says to raise.
     """
     data = undo_text_mode(data, log)
-    layout = lay_out(data, log)
+    layout = find_chunks(data, log)
     longest = max(policy.max_seconds, _DAY)
     budget = Budget(longest * 2 * _resolution(layout))
     chunks = tuple(parse(data, chunk, log, budget) for chunk in layout.chunks)
@@ -105,7 +105,7 @@ def tracks_of(layout: Layout, chunks: Sequence[Events], policy: ReadPolicy) -> I
         policy: How to read it.
     """
     for chunk, events, stream in zip(layout.chunks, chunks, merge(chunks), strict=True):
-        yield Track(chunk, events, stream, pair(events, stream, policy))
+        yield Track(chunk, events, stream, match_note_offs(events, stream, policy))
 
 
 def _resolution(layout: Layout) -> float:
@@ -123,7 +123,7 @@ def _marks(layout: Layout, chunks: Sequence[Events]) -> list[Marks]:
 
 def times_of(
     layout: Layout, chunks: Sequence[Events], policy: ReadPolicy, log: RepairLog
-) -> tuple[TickMap, BeatMap]:
+) -> tuple[TickMap, TempoMap]:
     """Find the tick map and the beat map of a file.
 
     Args:
@@ -160,7 +160,7 @@ def _pass_over_waits(
 def _gather(
     chunks: Sequence[Track],
     ticks: TickMap,
-    beats: BeatMap,
+    beats: TempoMap,
     policy: ReadPolicy,
     log: RepairLog,
 ) -> RawNotes:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, MidiError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 from notelstm.midi.programs import Instrument, instruments_of
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 
 __all__ = ["WriteReport", "midi_bytes", "midi_bytes_with_report", "write_midi"]
 
@@ -163,7 +163,7 @@ def write_midi(
         tempo=tempo,
         text=text,
     )
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(data)
     if report.changed:
         _log.warning("%s: %s", os.fspath(path), report)
@@ -255,19 +255,19 @@ def midi_bytes_with_report(
     _check_choice("many_instruments", many_instruments, get_args(ManyInstruments))
     beats = _beats_of(notes, tempo)
     # Ticks are whole numbers of 64 bits, but a change after the end may be at any time.
-    early = beats.until(max(notes.seconds, float(beats.seconds_at(LAST_TICK))))
+    early = beats.until(max(notes.end_time, float(beats.seconds_at(LAST_TICK))))
     if ticks_per_beat is None:
         ticks_per_beat = fine_resolution(_length(notes, early))
     if isinstance(ticks_per_beat, bool) or not 1 <= ticks_per_beat <= 32767:
         raise ConfigError(f"ticks_per_beat {ticks_per_beat!r} is not 1 to 32767")
-    length = float(early.beats_at(notes.seconds))
+    length = float(early.beats_at(notes.end_time))
     if length * ticks_per_beat > _MOST_TICKS:
         raise MidiError(
             f"a piece of {length:g} beats is longer than {_MOST_TICKS} ticks",
             hint="shorten the piece, or write it with fewer ticks_per_beat",
         )
     ticks = TickMap.from_beats(ticks_per_beat, early)
-    last = max(LAST_TICK, int(ticks.ticks_at(notes.seconds)))
+    last = max(LAST_TICK, int(ticks.ticks_at(notes.end_time)))
     changes = _conductor(ticks, early)
     events = [event for event in changes if event[0] <= last]
     too_late = len(changes) - len(events) + _changes(beats) - _changes(early)
@@ -297,32 +297,32 @@ def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ConfigError(f"unknown {name} {value!r}", hint=f"use one of {wanted}")
 
 
-def _beats_of(notes: Notes, tempo: float | None) -> BeatMap:
+def _beats_of(notes: Notes, tempo: float | None) -> TempoMap:
     """The tempo map to write."""
     if tempo is not None:
         if not 4 <= tempo <= _FASTEST:
             raise ConfigError(f"tempo {tempo!r} is not 4 to 60,000,000 quarter notes per minute")
-        return BeatMap(tempi=[tempo])
-    beats = notes.beats or BeatMap()
-    bad = np.flatnonzero((beats.tempi < _SLOWEST * (1 - 1e-9)) | (beats.tempi > _FASTEST))
+        return TempoMap(tempi=[tempo])
+    beats = notes.tempo_map or TempoMap()
+    bad = np.flatnonzero((beats.tempos < _SLOWEST * (1 - 1e-9)) | (beats.tempos > _FASTEST))
     if bad.size:
         raise MidiError(
-            f"a MIDI file cannot hold a tempo of {beats.tempi[bad[0]]:g} quarter notes per minute",
+            f"a MIDI file cannot hold a tempo of {beats.tempos[bad[0]]:g} quarter notes per minute",
             where=f"{beats.seconds[bad[0]]:g} s",
             hint="use tempos from 3.58 to 60,000,000",
         )
     return beats
 
 
-def _changes(beats: BeatMap) -> int:
+def _changes(beats: TempoMap) -> int:
     """How many tempos and time signatures a map has."""
-    return beats.tempi.size + beats.meter_beats.size
+    return beats.tempos.size + beats.time_signature_beats.size
 
 
-def _length(notes: Notes, beats: BeatMap) -> float:
+def _length(notes: Notes, beats: TempoMap) -> float:
     """Beats to the last event of the file that comes early enough for pretty_midi."""
-    end = float(beats.beats_at(notes.seconds))
-    changes = np.concatenate([beats.beats_at(beats.seconds), beats.meter_beats])
+    end = float(beats.beats_at(notes.end_time))
+    changes = np.concatenate([beats.beats_at(beats.seconds), beats.time_signature_beats])
     # 480 ticks to a beat is the coarsest resolution that is chosen.
     return float(changes[changes * 480 <= LAST_TICK].max(initial=end))
 
@@ -397,7 +397,7 @@ def _fit(
     )
 
 
-def _conductor(ticks: TickMap, beats: BeatMap) -> list[tuple[int, int, bytes]]:
+def _conductor(ticks: TickMap, beats: TempoMap) -> list[tuple[int, int, bytes]]:
     """The events of the first chunk: tempos and time signatures, in order."""
     micros = np.rint(ticks.scales * ticks.ticks_per_beat * 1e6).astype(np.int64)
     events = [
@@ -405,7 +405,7 @@ def _conductor(ticks: TickMap, beats: BeatMap) -> list[tuple[int, int, bytes]]:
         for tick, micro in zip(ticks.ticks.tolist(), micros.tolist(), strict=True)
     ]
     for beat, upper, lower in zip(
-        beats.meter_beats.tolist(), beats.numerators, beats.denominators, strict=True
+        beats.time_signature_beats.tolist(), beats.numerators, beats.denominators, strict=True
     ):
         power = int(lower).bit_length() - 1
         if upper > 255 or lower != 1 << power:

@@ -77,23 +77,23 @@ class NoteLSTM(nn.Module):
         *,
         fields: Sequence[Field],
         field_order: Sequence[str] | None = None,
-        hidden: int = 256,
-        layers: int = 1,
-        embedding: int = 32,
-        head: int | None = None,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        embedding_dim: int = 32,
+        head_size: int | None = None,
         sounding_features: bool = False,
         time_distribution: Literal["normal", "mixture"] = "normal",
-        components: int = 8,
+        num_components: int = 8,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_sizes(hidden=hidden, layers=layers, embedding=embedding, components=components)
+        check_sizes(hidden=hidden_size, layers=num_layers, embedding=embedding_dim, components=num_components)
         if time_distribution not in ("normal", "mixture"):
             raise ConfigError(
                 f"unknown time distribution {time_distribution!r}", hint="choose normal or mixture"
             )
-        if head is not None and head < 0:
-            raise ConfigError(f"head {head} is less than 0")
+        if head_size is not None and head_size < 0:
+            raise ConfigError(f"head {head_size} is less than 0")
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout {dropout} is not at least 0 and less than 1")
         self._by_name: Final = _named(fields)
@@ -108,45 +108,45 @@ class NoteLSTM(nn.Module):
         self.config: Final[Mapping[str, Any]] = {
             "fields": self.fields,
             "field_order": self.field_order,
-            "hidden": hidden,
-            "layers": layers,
-            "embedding": embedding,
-            "head": head,
+            "hidden": hidden_size,
+            "layers": num_layers,
+            "embedding": embedding_dim,
+            "head": head_size,
             "sounding_features": sounding_features,
             "time_distribution": time_distribution,
-            "components": components,
+            "components": num_components,
             "dropout": dropout,
         }
         self.embed: nn.ModuleDict = nn.ModuleDict(
             {
-                f.name: nn.Embedding(f.classes, embedding) if f.classes else nn.Linear(1, embedding)
+                f.name: nn.Embedding(f.classes, embedding_dim) if f.classes else nn.Linear(1, embedding_dim)
                 for f in self.fields
             }
         )
-        width_of_features = 2 * embedding  # S; wider ones cost more time than they earn
+        width_of_features = 2 * embedding_dim  # S; wider ones cost more time than they earn
         self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding_features else None
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
-        inputs, known = embedding * len(names), hidden
+        inputs, known = embedding_dim * len(names), hidden_size
         if self.clock is not None:
             for at in {"before": 0, **dict.fromkeys(map(self._place, self.field_order))}:
                 pitches = AROUND if at == "around" else self.clock.pitches
                 self.sounding_layers[at] = nn.Linear(FEATURES * pitches, width_of_features)
             inputs, known = inputs + width_of_features, known + width_of_features
         self.lstm: nn.LSTM = nn.LSTM(
-            inputs, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
+            inputs, hidden_size, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
         )
         self.dropout: nn.Dropout = nn.Dropout(dropout)
         self._mixed: Final = {
             f.name for f in self.fields if time_distribution == "mixture" and f.low is not None
         }
-        width = hidden if head is None else head
+        width = hidden_size if head_size is None else head_size
         self.heads: nn.ModuleDict = nn.ModuleDict(
             {
-                name: _head(known + embedding * i, width, self._outputs(name, components))
+                name: _head(known + embedding_dim * i, width, self._outputs(name, num_components))
                 for i, name in enumerate(self.field_order)
             }
         )
-        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden))
+        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
 
     def _outputs(self, field: str, components: int) -> int:
         """How many numbers the head of a field gives."""

@@ -336,7 +336,7 @@ class NumpyThreeHead:
         self._lstm: Final = NumpyLSTM(lstm, scale)
         self._initial: Final = initial
         self._sigmoid: Final = sigmoid
-        self._point_times: Final = point_estimates
+        self._point_estimates: Final = point_estimates
         # All heads read the same, so they are one layer; half of a logit goes into its tanh.
         halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
         pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
@@ -366,7 +366,9 @@ class NumpyThreeHead:
         output = self._head_outputs(context)[:, first:end]  # (B, C), 1 or 2
         if not spec.is_categorical:
             number = torch.from_numpy(output)
-            return PointEstimate(number[:, 0]) if self._point_times else normal_head(number, spec)
+            return (
+                PointEstimate(number[:, 0]) if self._point_estimates else normal_head(number, spec)
+            )
         if not self._sigmoid:
             return Categorical(torch.from_numpy(output))
         confined = torch.from_numpy(_sigmoid(output))
@@ -381,7 +383,7 @@ class NumpyThreeHead:
         if here is not context:
             output = self._head_outputs(context)  # (1, ...)
         if not spec.is_categorical:
-            if self._point_times:
+            if self._point_estimates:
                 return NumpyPoint(output.item(first))
             return numpy_normal(output[0, first:end], spec)
         if not self._sigmoid:

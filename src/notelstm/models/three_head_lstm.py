@@ -61,13 +61,13 @@ class ThreeHeadLSTM(nn.Module):
         self,
         *,
         fields: Sequence[Field],
-        hidden: int = 128,
-        layers: int = 1,
+        hidden_size: int = 128,
+        num_layers: int = 1,
         sigmoid: bool = True,
         point_estimates: bool = True,
     ) -> None:
         super().__init__()
-        check_sizes(hidden=hidden, layers=layers)
+        check_sizes(hidden=hidden_size, layers=num_layers)
         kinds = sorted(field.is_categorical for field in fields)
         if kinds != [False, False, True]:
             raise FieldError(
@@ -81,22 +81,22 @@ class ThreeHeadLSTM(nn.Module):
         self.fields: Final = tuple(fields)
         self.config: Final[Mapping[str, Any]] = {
             "fields": self.fields,
-            "hidden": hidden,
-            "layers": layers,
+            "hidden": hidden_size,
+            "layers": num_layers,
             "sigmoid": sigmoid,
             "point_estimates": point_estimates,
         }
         self._by_name: Final = by_name(self.fields)
         self._sigmoid: Final = sigmoid
-        self._point_times: Final = point_estimates
+        self._point_estimates: Final = point_estimates
         scale = torch.tensor([1.0 / (field.classes or 1) for field in self.fields])
         self._scale: Tensor
         self.register_buffer("_scale", scale, persistent=False)
-        self.lstm: nn.LSTM = nn.LSTM(len(self.fields), hidden, layers, batch_first=True)
+        self.lstm: nn.LSTM = nn.LSTM(len(self.fields), hidden_size, num_layers, batch_first=True)
         for field in self.fields:
             outputs = field.classes or (1 if point_estimates else 2)
-            self.add_module(f"{field.name}_linear", nn.Linear(hidden, outputs))
-        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden))
+            self.add_module(f"{field.name}_linear", nn.Linear(hidden_size, outputs))
+        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
 
     @property
     def field_order(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class ThreeHeadLSTM(nn.Module):
                 return Categorical(output)
             confined = output.sigmoid()
             return Categorical(confined, weights=confined)
-        if self._point_times:
+        if self._point_estimates:
             return PointEstimate(output.squeeze(-1))
         return normal_head(output, spec)
 
@@ -136,5 +136,5 @@ class ThreeHeadLSTM(nn.Module):
             {f.name: cast(nn.Linear, getattr(self, f"{f.name}_linear")) for f in self.fields},
             initial=initial_arrays(self),
             sigmoid=self._sigmoid,
-            point_estimates=self._point_times,
+            point_estimates=self._point_estimates,
         )

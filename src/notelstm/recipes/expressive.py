@@ -13,7 +13,7 @@ from notelstm.training import TrainingConfig
 __all__ = ["expressive"]
 
 
-def expressive(*, hidden: int = 512, layers: int = 1, epochs: int = 20) -> Recipe:
+def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20) -> Recipe:
     """Step, pitch, velocity and duration as classes, trained by likelihood at every note.
 
     Args:
@@ -36,18 +36,18 @@ def expressive(*, hidden: int = 512, layers: int = 1, epochs: int = 20) -> Recip
             NoteLSTM,
             {
                 "field_order": ("step", "pitch", "velocity", "duration"),
-                "hidden": hidden,
-                "layers": layers,
+                "hidden": hidden_size,
+                "layers": num_layers,
                 "embedding": 48,
                 "head": 256,
                 "sounding_features": True,
                 "dropout": 0.1,
             },
         ),
-        window=64,
-        scored="every",
-        lanes=True,
-        batch=64,
+        sequence_length=64,
+        targets="every",
+        stateful=True,
+        batch_size=64,
         min_steps_per_epoch=50,
         transforms=(Transpose(low=-3, high=3),),
         training=TrainingConfig(

@@ -45,8 +45,8 @@ def recorded_recipe(
         "encoder": bundle.encoder,
         "sampler": bundle.sampler,
         "input_transform": bundle.input_transform,
-        "policy": bundle.policy,
-        "context": bundle.context,
+        "policy": bundle.read_policy,
+        "context": bundle.context_length,
     }
     if missing_parts(record["model"]):
         settings = {k: v for k, v in settings_of(bundle.model).items() if k != "fields"}

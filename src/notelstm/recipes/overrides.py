@@ -261,7 +261,7 @@ def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
 
     Example:
         >>> part("callbacks", "early-stopping", ["patience=3"])
-        EarlyStopping(patience=3, least=0.0, watch='validation')
+        EarlyStopping(patience=3, min_delta=0.0, monitor='validation')
     """
     return _changed(f"{kind}.{name}", find(kind, name).load(), parse_settings(settings))
 

@@ -1,4 +1,4 @@
-"""``Recipe``: one choice of parts, and the way from pieces to a trained bundle."""
+"""``Recipe``: one choice of parts, which trains a bundle on pieces."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from notelstm.bundle import Bundle, DataCard, save
-from notelstm.data import Augmented, LaneBatches, SequenceDataset, WindowBatches
+from notelstm.data import Augmented, StatefulBatches, SequenceDataset, WindowBatches
 from notelstm.data.augmented import with_drums
-from notelstm.data.dataset import Scored
+from notelstm.data.dataset import Targets
 from notelstm.data.packed import PackedRows
 from notelstm.encoders.instruments import watch_instruments
 from notelstm.errors import (
@@ -63,28 +63,28 @@ _KINDS: Final = ("encoder", "model", "sampler", "loss", "input_transform")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One choice of parts.
+    """One choice of parts, from reading MIDI files to sampling notes.
 
     Attributes:
-        name: What it is called.
-        encoder: Notes to rows.
+        name: The recipe's name, for the record.
+        encoder: Encodes notes as rows.
         model: The model: its class, or a ``functools.partial`` of it with settings, called with
             ``fields=``; stored as a :class:`~notelstm.recipes.ModelSpec`.
-        loss: What to bring down; None for the likelihood of every field.
+        loss: The loss; None for the likelihood of every field.
         policy: How MIDI files are read.
-        window: T, rows that a batch shows of a piece at once.
+        window: T, rows of a sequence in a batch.
         scored: ``"last"`` scores the row after each window, ``"every"`` each row.
         crossing: Whether windows may run from one piece into the next.
         lanes: Whether the state is carried from batch to batch; needs scored ``"every"``.
-        batch: B, windows or lanes in a batch.
-        min_steps_per_epoch: Steps that an epoch should have at least: of few pieces, the batch is
-            made smaller until it does, and a warning says so. 0 to keep `batch` as it is.
-        shuffle: Whether each epoch has an order of its own.
-        transforms: How training pieces are changed anew in each epoch, one after the other.
-        training: Optimizer, epochs and the rest.
-        sampler: How notes are chosen.
-        context: Rows that generation and scoring look back on, None for everything.
-        input_transform: The note loop's hook, or None.
+        batch: B, sequences in a batch.
+        min_steps_per_epoch: Steps below which an epoch of few pieces gets a smaller batch, with a
+            warning. 0 to keep `batch` as it is.
+        shuffle: Whether each epoch has another order.
+        transforms: Augmentations of the training pieces, drawn again in each epoch.
+        training: Optimizer, schedule, epochs and the like.
+        sampler: Samples the fields of a note.
+        context: Rows that generation and scoring look back on, None for all.
+        input_transform: Transforms sampled rows before they are fed back, or None.
     """
 
     name: str
@@ -92,21 +92,21 @@ class Recipe:
     model: Callable[..., NoteModel]
     sampler: Sampler
     loss: CompositeLoss | None = None
-    policy: ReadPolicy = field(default_factory=ReadPolicy)
-    window: int = 25
-    scored: Scored = "every"
-    crossing: bool = False
-    lanes: bool = False
-    batch: int = 64
+    read_policy: ReadPolicy = field(default_factory=ReadPolicy)
+    sequence_length: int = 25
+    targets: Targets = "every"
+    cross_piece_boundaries: bool = False
+    stateful: bool = False
+    batch_size: int = 64
     min_steps_per_epoch: int = 0
     shuffle: bool = True
     transforms: tuple[Transform, ...] = ()
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    context: int | None = None
+    context_length: int | None = None
     input_transform: InputTransform | None = None
 
     def __post_init__(self) -> None:
-        """Check what no part checks by itself.
+        """Check the settings that no part checks by itself.
 
         Raises:
             ConfigError: If a setting is out of range, or lanes are asked for without scoring every
@@ -122,11 +122,11 @@ class Recipe:
                 raise ConfigError(f"{name} is {value!r}, not a whole number")
             if value < least:
                 raise ConfigError(f"{name} is {value}, below {least}")
-        if self.scored not in ("last", "every"):
-            raise ConfigError(f"scored is {self.scored!r}, not 'last' or 'every'")
-        if self.lanes and self.scored != "every":
+        if self.targets not in ("last", "every"):
+            raise ConfigError(f"scored is {self.targets!r}, not 'last' or 'every'")
+        if self.stateful and self.targets != "every":
             raise ConfigError(
-                f"lanes with scored={self.scored!r}",
+                f"lanes with scored={self.targets!r}",
                 hint="set scored to 'every', or lanes to false",
             )
 
@@ -241,26 +241,26 @@ class Recipe:
         Raises:
             DataError: If no piece is long enough for a window.
         """
-        window = self.window
-        if self.lanes:
+        window = self.sequence_length
+        if self.stateful:
             # Lanes take pieces of any length: a window longer than all of them is only padding.
             window = min(window, max(1, max(map(len, rows), default=0) - 1))
         drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
         drums = drums and bool(self.transforms) and not held_out
         if drums and pieces is not None:
             rows = with_drums(rows, pieces)
-        dataset = SequenceDataset(rows, window=window, scored=self.scored, crossing=self.crossing)
+        dataset = SequenceDataset(rows, sequence_length=window, targets=self.targets, cross_piece_boundaries=self.cross_piece_boundaries)
         # Pieces that the encoder refused have no rows and are named before.
         short = dataset.short - sum(1 for row in rows if not len(row))
-        if short > 0 and not self.lanes:
+        if short > 0 and not self.stateful:
             _log.warning(
                 "left out: %s of %d, shorter than a window of %d rows and one target",
                 counted(short, "piece"),
                 len(rows),
-                self.window,
+                self.sequence_length,
             )
         if held_out:
-            return self._cut(dataset, self.batch, shuffle=False)
+            return self._cut(dataset, self.batch_size, shuffle=False)
         batches = self._cut(dataset, self._batch_size(dataset), shuffle=self.shuffle)
         if not self.transforms:
             return batches
@@ -274,25 +274,26 @@ class Recipe:
 
     def _cut(
         self, dataset: SequenceDataset, batch: int, *, shuffle: bool
-    ) -> LaneBatches | WindowBatches:
-        kind = LaneBatches if self.lanes else WindowBatches
+    ) -> StatefulBatches | WindowBatches:
+        kind = StatefulBatches if self.stateful else WindowBatches
         return kind(dataset=dataset, batch=batch, shuffle=shuffle, seed=self.training.seed)
 
     def _batch_size(self, dataset: SequenceDataset) -> int:
         """`batch`, or the largest half, quarter ... of it that gives an epoch enough steps."""
 
         def steps(size: int) -> int:
-            num_batches = self._cut(dataset, size, shuffle=False).steps
+            num_batches = self._cut(dataset, size, shuffle=False).num_batches
             return -(-num_batches // self.training.accumulate_grad_batches)
 
-        size = self.batch
+        size = self.batch_size
         while size > 1 and steps(size) < self.min_steps_per_epoch:
             size //= 2
-        if size < self.batch:
+        if size < self.batch_size:
             _log.warning(
-                "an epoch has only %d steps of batch %d: training with batch %d, %d steps an epoch",
-                steps(self.batch),
-                self.batch,
+                "too few steps per epoch: %d with batch %d; "
+                "training with batch %d (steps per epoch: %d)",
+                steps(self.batch_size),
+                self.batch_size,
                 size,
                 steps(size),
             )
@@ -373,7 +374,7 @@ class Recipe:
         bundle = replace(
             bundle,
             data=card if init_from is None else card.after(init_from.data),
-            sigmas=fit_sigmas(bundle.player, rows),
+            sigmas=fit_sigmas(bundle.generation_model, rows),
             unigram=fit_unigram(pieces[k] for k in used).to_json(),
         )
         if trainer.folder is not None:
@@ -429,9 +430,9 @@ class Recipe:
             model=model,
             encoder=self.encoder,
             sampler=self.sampler,
-            context=self.context,
+            context_length=self.context_length,
             input_transform=self.input_transform,
-            policy=self.policy,
+            read_policy=self.read_policy,
             settings=self.to_dict(),
         )
         for callback in trainer.callbacks:

@@ -57,7 +57,7 @@ def reference(
             likelihood with all weights 1.
         in_order: Windows come in the order of the files.
         broadcast: Step and duration losses compare every prediction with every target; only of
-            point times.
+            point estimates.
         raw_feedback: Generation reads drawn pitches without their scaling.
         crossing: Windows run from one piece into the next.
         chord_order: Notes that start together keep the file's order.
@@ -88,19 +88,19 @@ def reference(
         encoder=StepDurationEncoder(),
         model=ModelSpec(ThreeHeadLSTM, {"sigmoid": sigmoid, "point_estimates": point_estimates}),
         loss=loss,
-        policy=ReadPolicy(
+        read_policy=ReadPolicy(
             tracks="instrument-0" if first_instrument else "first",
             drums=first_instrument,
-            ties="file" if chord_order else "pitch",
+            simultaneous_order="file" if chord_order else "pitch",
             tempos="first" if first_instrument else "all",
         ),
-        window=25,
-        scored="last" if last_only else "every",
-        crossing=crossing,
-        batch=64,
+        sequence_length=25,
+        targets="last" if last_only else "every",
+        cross_piece_boundaries=crossing,
+        batch_size=64,
         shuffle=not in_order,
         training=TrainingConfig(epochs=epochs, optimizer="sgd", learning_rate=0.005),
         sampler=Weighted(processors=() if zero_duration else (MinDuration(),)),
-        context=25,
+        context_length=25,
         input_transform=RawPitch() if raw_feedback else None,
     )

@@ -21,7 +21,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from notelstm.fields import Event, Field, Rows
-from notelstm.notes import BeatMap, Notes
+from notelstm.notes import TempoMap, Notes
 from notelstm.testing.makers import without_overlaps
 
 __all__ = ["beat_maps", "fields", "logits", "masks", "notes", "rows_for", "uniforms"]
@@ -57,7 +57,7 @@ def notes(
     pitches: tuple[int, int] = (0, 127),
     velocities: tuple[int, int] = (1, 127),
     overlaps: bool = True,
-    beats: SearchStrategy[BeatMap] | None = None,
+    beats: SearchStrategy[TempoMap] | None = None,
     instruments: bool = False,
 ) -> Notes:
     """Pieces with ties, repeated pitches, long rests, extremes; one note, or none.
@@ -119,7 +119,7 @@ def beat_maps(
     *,
     tempi: tuple[float, float] = (20.0, 300.0),
     metres: Sequence[tuple[int, int]] = ((4, 4), (3, 4), (2, 2), (6, 8), (5, 8)),
-) -> BeatMap:
+) -> TempoMap:
     """Beat maps with tempo changes on and off the beat, metre changes, pick-ups, or none of them.
 
     Args:
@@ -138,7 +138,7 @@ def beat_maps(
     for upper, lower in signatures[:-1]:
         bars = 4 * upper / lower * draw(st.integers(1, 3))
         starts.append(starts[-1] + draw(st.sampled_from([bars, bars, bars + 0.5, 0.3])))
-    return BeatMap(
+    return TempoMap(
         seconds=np.cumsum([0.0, *gaps]),
         tempi=draw(st.lists(tempo, min_size=len(gaps) + 1, max_size=len(gaps) + 1)),
         meter_beats=starts,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, OutputError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
@@ -112,7 +112,7 @@ class JSONLogger(Callback):
             return
         path = trainer.folder / "log.jsonl"
         kept = "".join(line + "\n" for line in _lines_until(path, trainer.state.epoch))
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(kept, encoding="utf-8")
 
     @override

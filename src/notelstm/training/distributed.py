@@ -17,20 +17,20 @@ from typing import Final, Protocol, TypeVar, cast, final, runtime_checkable
 import torch
 from torch import Tensor, distributed, nn
 
-from notelstm.batch import Batch, share_of
+from notelstm.batch import Batch, shard_slice
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.protocols import Batches
 
-__all__ = ["DistributedGroup", "SharedBatches"]
+__all__ = ["DistributedGroup", "ShardableBatches"]
 
 T = TypeVar("T")
 
 
 @runtime_checkable
-class SharedBatches(Batches, Protocol):
+class ShardableBatches(Batches, Protocol):
     """Batches that can be divided among processes without reading all of them in each."""
 
-    def share(self, number: int, count: int) -> Batches:
+    def shard(self, number: int, count: int) -> Batches:
         """The same number of batches, each with the sequences of one process only, maybe none.
 
         Args:
@@ -100,13 +100,13 @@ class DistributedGroup:
         """The same batches, each with this process's sequences only."""
         if self.world_size == 1:
             return batches
-        if isinstance(batches, SharedBatches):
-            return batches.share(self.rank, self.world_size)
+        if isinstance(batches, ShardableBatches):
+            return batches.shard(self.rank, self.world_size)
         return _Sliced(batches, self)
 
     def shard_slice(self, size: int) -> slice:
         """The sequences of a batch of that size that are this process's; there may be none."""
-        return share_of(size, self.rank, self.world_size)
+        return shard_slice(size, self.rank, self.world_size)
 
     def broadcast_parameters(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors with the main process's, in every process."""
@@ -189,14 +189,14 @@ class _Sliced:
     group: DistributedGroup
 
     @property
-    def steps(self) -> int:
+    def num_batches(self) -> int:
         """Batches in an epoch."""
-        return self.batches.steps
+        return self.batches.num_batches
 
     @property
-    def carries(self) -> bool:
+    def stateful(self) -> bool:
         """Whether a lane's state is carried from batch to batch."""
-        return self.batches.carries
+        return self.batches.stateful
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""

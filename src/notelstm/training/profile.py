@@ -10,7 +10,7 @@ import torch
 from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 from notelstm.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Profile(Callback):
     def _write(self, folder: Path) -> None:
         self._profiler.stop()
         profiler, self._profiler, self._done = self._profiler, None, True
-        with written_whole(folder / "profile.txt") as beside:
+        with atomic_write(folder / "profile.txt") as beside:
             beside.write_text(_table(profiler, self._seen - self._first), encoding="utf-8")
 
 

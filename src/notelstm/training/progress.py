@@ -74,11 +74,10 @@ class ProgressLog:
         return True
 
     def counted(self, what: str, done: int, total: int | None = None) -> None:
-        """Log ``<what> <done> of <total> pieces`` if it is time to."""
+        """Log ``pieces <what>: <done> of <total>`` if it is time to."""
         if self.due():
-            _log.info(
-                "%s %s pieces", what, f"{done:,}" if total is None else f"{done:,} of {total:,}"
-            )
+            of = "" if total is None else f" of {total:,}"
+            _log.info("pieces %s: %s%s", what, f"{done:,}", of)
 
 
 @final

@@ -29,7 +29,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from notelstm.errors import OutputError, TrainingError
-from notelstm.files import written_whole
+from notelstm.files import atomic_write
 
 __all__ = ["RunFolder", "exclusive"]
 
@@ -141,7 +141,7 @@ class RunFolder:
             OutputError: If it cannot be written; what was there before is still there.
         """
         path = self.path / f"{name}.pt"
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             try:
                 torch.save(dict(state), beside)
             except RuntimeError as error:
@@ -275,7 +275,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 

@@ -62,15 +62,15 @@ class TrainStep(nn.Module):
         begin, anew = model.initial_state(batch.rows.shape[0])
         if state is None:
             state = anew
-        elif bool(batch.fresh.any()):
-            state = choose(send(batch.fresh, batch.rows.device), anew, state)
+        elif bool(batch.reset_state.any()):
+            state = choose(send(batch.reset_state, batch.rows.device), anew, state)
         after, state = model.forward(batch.rows[:, :-1], state)
-        if _last_only(batch.scored):
+        if _last_only(batch.target_mask):
             context = index(after, (slice(None), -1))
             targets = batch.rows[:, -1]  # (S, F)
         else:
-            context = _scored_contexts(begin, after, batch.scored)
-            targets = batch.rows.flatten(0, 1)[_places(batch.scored, batch.rows.device)]
+            context = _scored_contexts(begin, after, batch.target_mask)
+            targets = batch.rows.flatten(0, 1)[_places(batch.target_mask, batch.rows.device)]
         known = columns(targets, self._fields)
         predictions = {name: model.predict(name, context, known) for name in self.loss.terms}
         return self.loss(predictions, known), state

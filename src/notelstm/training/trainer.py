@@ -171,7 +171,7 @@ class Trainer:
                     self.optimizer.zero_grad()
                     targets = [_num_targets(batch) for batch in group]
                     for batch, count in zip(group, targets, strict=True):
-                        loss = self._forward(batch, count, sum(targets), batches.carries)
+                        loss = self._forward(batch, count, sum(targets), batches.stateful)
                         timer.lap("forward")
                         if loss is not None:
                             loss.backward()  # type: ignore[no-untyped-call]
@@ -291,7 +291,7 @@ class Trainer:
             if count := _num_targets(batch):
                 with autocast(self.precision, self.device):
                     losses, after = self.module(batch.move(self.device), carried)
-                carried = after if batches.carries else None
+                carried = after if batches.stateful else None
                 self._meter.add(sums, losses, count)
             self._call(lambda callback: callback.on_validation_step_end(self))
         return sums
@@ -352,7 +352,7 @@ class Trainer:
         self, batches: Batches, resume: bool, data: Mapping[str, Any] | None
     ) -> Iterator[None]:
         """Everything around the loop: the processes, the checkpoints, the signals."""
-        self.steps_per_epoch = -(-batches.steps // self.config.accumulate_grad_batches)
+        self.steps_per_epoch = -(-batches.num_batches // self.config.accumulate_grad_batches)
         with self._group.initialized(self.device), exclusive(self.folder):
             self._start(batches, resume, data)
             try:
@@ -467,4 +467,4 @@ class Trainer:
 
 
 def _num_targets(batch: Batch) -> int:
-    return int(np.count_nonzero(batch.scored.numpy()))
+    return int(np.count_nonzero(batch.target_mask.numpy()))

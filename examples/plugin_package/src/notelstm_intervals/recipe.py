@@ -28,12 +28,12 @@ def intervals(*, hidden: int = 128, semitones: int = 12) -> Recipe:
         name="intervals",
         encoder=IntervalEncoder(),
         model=functools.partial(
-            NoteLSTM, field_order=("step", "interval", "duration", "loudness"), hidden=hidden
+            NoteLSTM, field_order=("step", "interval", "duration", "loudness"), hidden_size=hidden
         ),
         sampler=BestOfTwo(processors=(SmallLeaps(semitones=semitones), MinDuration())),
-        window=64,
-        lanes=True,
-        batch=16,
+        sequence_length=64,
+        stateful=True,
+        batch_size=16,
         training=TrainingConfig(
             epochs=20, optimizer="adamw", learning_rate=0.003, max_grad_norm=1.0
         ),

@@ -226,5 +226,5 @@ def _entries_of_pieces(pieces: Iterator[tuple[str, Notes]]) -> Iterator[Entry]:
         if name in seen:
             raise DataError(f"two pieces are called {name!r}", hint="give each its own name")
         seen.add(name)
-        report = FileReport(name=name, notes=len(notes), seconds=notes.seconds)
+        report = FileReport(name=name, notes=len(notes), seconds=notes.end_time)
         yield entry_of(name, notes, json.dumps(report.to_json()))

@@ -37,7 +37,7 @@ class PieceSource(Protocol):
         ...
 
     @property
-    def licence(self) -> str:
+    def license(self) -> str:
         """The terms of use of the music."""
         ...
 
@@ -130,7 +130,7 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
         about = {"format": FORMAT, "library": __version__, "edition": edition}
         identity = {**about, "part": _part(source)}
         return Resolved(
-            source.name, source.licence, source.source, identity, job, None, source.pieces
+            source.name, source.license, source.source, identity, job, None, source.pieces
         )
     if isinstance(source, str | os.PathLike):
         plain = Folder(path=source)
@@ -156,7 +156,7 @@ def _of_folder(
         raise no_midi_files(folder.path)
     job = Job(policy=policy or folder.policy, reader=reader)
     identity = _of_files(os.path.realpath(folder.path), job)
-    return Resolved(given.name, given.licence, given.source, identity, job, files, _no_pieces)
+    return Resolved(given.name, given.license, given.source, identity, job, files, _no_pieces)
 
 
 def _of_files(paths: str | tuple[str, ...], job: Job) -> dict[str, Any]:
