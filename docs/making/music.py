@@ -39,9 +39,9 @@ def make(page: Path, folder: Path) -> None:
     processors = (Scale(name="A minor pentatonic"), MaxPolyphony(notes=4))
     pentatonic = generate(bundle, seconds=25, processors=processors, seed=11, **_SETTINGS)
     samples = [
-        Sample(notes=names["music"], title="Unconditional: the output of the code below"),
+        Sample(notes=names["music"], title="Unconditional: the code below"),
         Sample(notes=continued, title="Continuation of a prelude", prompt_notes=len(prompt)),
-        Sample(notes=pentatonic, title="Controlled: A minor pentatonic, four notes at once"),
+        Sample(notes=pentatonic, title="In A minor pentatonic"),
     ]
     page_text = page_html(samples, title="Music by notelstm", layout="compact")
     player = frame(page_text, "Player with three generated pieces")
