@@ -1,4 +1,4 @@
-"""How the documentation is built: offline, from the sources, a warning is an error."""
+"""Sphinx configuration. The build needs no network, and its warnings are errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from notelstm import __version__
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
-from making import make_all, tables  # noqa: E402  # it lies beside this file
+from making import make_all, tables  # noqa: E402  # the package is beside this file
 
 project = "notelstm"
 author = "The notelstm founders"
@@ -32,7 +32,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-# What scripts have made, or the build makes, is included where it is talked about.
+# Generated files are included by the pages that discuss them.
 exclude_patterns = ["_build", "_made", "_templates", "measured"]
 templates_path = ["_templates"]
 
@@ -52,27 +52,26 @@ copybutton_only_copy_prompt_lines = False
 
 autodoc_member_order = "bysource"
 autosummary_generate = True
-# All modules get a page; what a page shows is still the module's __all__.
+# Every module gets a page, which shows the names in its __all__.
 autosummary_ignore_module_all = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Source", "notes_style")]
 maximum_signature_line_length = 80
 
-# Where a signature is shown as it is written, a short name can stand for either of two classes.
+# In a signature shown as written, a short name can refer to either of two classes.
 suppress_warnings = ["ref.python"]
 nitpicky = True
 nitpick_ignore_regex = [
-    # The build needs no network, so there are no inventories of other projects to link to.
+    # There are no links to other projects, since their inventories need a network.
     (
         r"py:.*",
         r"(collections|contextlib|enum|hypothesis|importlib|matplotlib|np|numpy|os|pathlib|torch"
         r"|tyro|types|typing|xml)\..*",
     ),
-    # The same, where a signature is shown as it is written because one of its names is imported
-    # for type checkers only.
+    # The same in signatures shown as written, because a name is imported for type checkers only.
     (r"py:class", r"Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor"),
-    # Type variables are not documented: they say nothing by themselves.
+    # Type variables are not documented.
     (r"py:class", r"notelstm\..*\.T"),
 ]
 
@@ -89,8 +88,8 @@ def _returns(
     return [("", "", GoogleDocstring(lines, self._config).lines())] if lines else []
 
 
-# Types stand in signatures alone; what comes before a colon in a docstring is prose. Napoleon has
-# no setting that says so.
+# Types are in signatures only; text before a colon in a docstring is prose. Napoleon has no setting
+# for this.
 GoogleDocstring._consume_inline_attribute = _inline  # type: ignore[method-assign]
 GoogleDocstring._consume_returns_section = _returns  # type: ignore[method-assign]
 
@@ -98,10 +97,10 @@ GoogleDocstring._consume_returns_section = _returns  # type: ignore[method-assig
 def _readable_signature(
     app: Sphinx, what: str, name: str, found: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str]:
-    """Signatures that can be read, and that Sphinx can parse."""
+    """A signature that is readable and that Sphinx can parse."""
     if signature and "tyro" in signature:
-        return "(...)", ""  # the options of a command; its --help has them in full
-    # A default that is made anew each time.
+        return "(...)", ""  # a command; its --help describes the options
+    # The default of a field with a factory.
     return signature and signature.replace("<factory>", "..."), returns
 
 
@@ -125,12 +124,12 @@ def _find_home(
 
 
 def _make(app: Sphinx, config: Config) -> None:
-    """Music, pictures and tables, before Sphinx looks for them."""
+    """Generate music, pictures and tables before Sphinx reads the pages."""
     make_all(DOCS)
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect the handlers."""
     app.connect("config-inited", _make, priority=1)
     app.connect("autodoc-process-signature", _readable_signature)
     app.connect("missing-reference", _find_home)

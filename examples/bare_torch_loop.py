@@ -1,6 +1,6 @@
-"""The library's data and model in a training loop of one's own: plain PyTorch.
+"""The library's dataset and model in a plain PyTorch training loop.
 
-The original design: windows of 25 notes, the next one to be predicted. The piece is made up here.
+The original design: windows of 25 notes, and the next note as the target. The piece is synthetic.
 """
 
 import numpy as np
@@ -18,12 +18,12 @@ dataset = SequenceDataset([encoder.encode(piece)], sequence_length=25, targets="
 model = ThreeHeadLSTM(fields=encoder.fields)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.005)
 
-# Model and loss as one module: what a loop, an accelerator or a compiler can wrap.
+# Model and loss as one module, which can be wrapped by a compiler or DistributedDataParallel.
 step = TrainStep(model, reference().build_loss())
 for epoch in range(3):
     total = 0.0
     for batch in dataset.loader(64, shuffle=True):
-        losses, _ = step(batch, None)  # None: every window starts afresh
+        losses, _ = step(batch, None)  # None: each window starts from the initial state
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()

@@ -1,6 +1,6 @@
-"""The library's data and model in PyTorch Lightning's trainer; `bare_torch_loop.py` is plain torch.
+"""The library's dataset and model in PyTorch Lightning; `bare_torch_loop.py` is plain PyTorch.
 
-The original design: windows of 25 notes, the next one to be predicted. The piece is made up here.
+The original design: windows of 25 notes, and the next note as the target. The piece is synthetic.
 Needs `pip install 'notelstm[lightning]'`.
 """
 
@@ -19,19 +19,19 @@ from notelstm.training import TrainStep
 
 
 class LightningStep(lightning.LightningModule):
-    """Model and loss as Lightning wants them."""
+    """Model and loss as a Lightning module."""
 
     def __init__(self, step: TrainStep) -> None:
         super().__init__()
         self.step = step
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
-        loss: Tensor = self.step(batch, None)[0].total  # None: every window starts afresh
+        loss: Tensor = self.step(batch, None)[0].total  # None: start from the initial state
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
         return loss
 
     def transfer_batch_to_device(self, batch: Batch, device: Any, number: int) -> Batch:
-        return batch.move(device)  # its flags stay on the CPU
+        return batch.move(device)  # moves the rows; flags stay on the CPU
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.005)
@@ -40,7 +40,7 @@ class LightningStep(lightning.LightningModule):
         print(f"epoch {self.current_epoch + 1}: loss {self.trainer.callback_metrics['loss']:.4f}")
 
 
-# What Lightning says about the machine and its own products, and its use of an older torch.
+# Silence tips and device information, and a deprecation warning of PyTorch.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
 
@@ -52,7 +52,7 @@ dataset = SequenceDataset([encoder.encode(piece)], sequence_length=25, targets="
 step = LightningStep(TrainStep(ThreeHeadLSTM(fields=encoder.fields), reference().build_loss()))
 trainer = lightning.Trainer(
     max_epochs=3,
-    # Nothing is left behind, and a log is not filled with bars.
+    # Write no files and no progress bars.
     logger=False,
     enable_checkpointing=False,
     enable_progress_bar=False,

@@ -1,7 +1,7 @@
-"""The same model trained on three ways of writing notes down, compared by one measure.
+"""The same model with three encoders, compared by one measure.
 
-Nothing but the encoder changes: the model builds its inputs and heads from the encoder's fields,
-and the measure does not depend on them. So short a training does not say which is best. Needs the
+Only the encoder changes: the model builds its inputs and heads from the encoder's fields, and nats
+per note do not depend on them. So short a training does not show which encoder is best. Needs the
 extra ``bach``.
 """
 
@@ -36,13 +36,13 @@ recipe = Recipe(
 encoders: list[NoteEncoder] = [
     StepDurationEncoder(),  # a pitch, and two numbers in seconds
     LogTimeEncoder(),  # four classes
-    PerformanceEventEncoder(),  # note-on, note-off, wait, velocity: several rows a note
+    PerformanceEventEncoder(),  # note-on, note-off, wait, velocity: several rows per note
 ]
 for encoder in encoders:
     rows = encoder.encode(pieces[0])
     bundle = replace(recipe, encoder=encoder).train(pieces[:12])
     scores = nats_per_note(bundle.generation_model, encoder, pieces[12:])
-    nats = {"without velocity": scores.pitch_step_duration, "with": scores.total}
+    nats = {"without velocity": scores.pitch_step_duration, "with velocity": scores.total}
     figures = ", ".join(f"{name} {n:.2f}" for name, n in nats.items() if n is not None)
     print(f"{type(encoder).__name__}: {len(rows)} rows of {len(encoder.fields)} for 181 notes")
-    print(f"  nats per note: {figures}; it plays {generate(bundle, 50, seed=1)}")
+    print(f"  nats per note: {figures}; sample: {generate(bundle, num_notes=50, seed=1)}")

@@ -1,8 +1,9 @@
-"""A sampler and a processor of one's own, used without registering anything.
+"""A processor and a sampler of your own, used without registration.
 
-A processor changes the prediction of a field; a sampler chooses an entry. Plain functions are
-enough. A frozen dataclass can have settings, and with an entry point in its package's
-``pyproject.toml`` it is found by name: see ``plugin_package``. Needs the extra ``testing``.
+A processor changes the predicted distribution of a field before a value is sampled from it; a
+sampler chooses the value. Plain functions suffice. A frozen dataclass can have settings, and with
+an entry point in the ``pyproject.toml`` of its package it is found by name: see ``plugin_package``.
+Needs the extra ``testing``.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from notelstm.testing import check_processor, check_sampler
 def white_keys(
     field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
 ) -> Prediction:
-    """A processor: fields are known by their role, not by their name."""
+    """A processor that allows the white keys only; it finds the field by its role."""
     if field.role != "pitch":
         return prediction
     return allow_only(
@@ -30,10 +31,10 @@ def white_keys(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loyal:
-    """A sampler: the likeliest, but now and then a draw. All chance comes from the noise."""
+class EpsilonGreedy:
+    """A sampler that returns the most likely value, or samples with probability `epsilon`."""
 
-    share: float = 0.5
+    epsilon: float = 0.5
 
     def __call__(
         self,
@@ -42,17 +43,17 @@ class Loyal:
         noise: Tensor,
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        # What is below the share, stretched, is uniform again.
-        again = torch.stack([noise[:, 0] / self.share % 1, noise[:, 1]], dim=1)
-        drawn = prediction.sample(again)
-        return torch.where(noise[:, 0] < self.share, drawn, prediction.mode())
+        # All randomness comes from the noise. Values below epsilon, rescaled, are uniform again.
+        rescaled = torch.stack([noise[:, 0] / self.epsilon % 1, noise[:, 1]], dim=1)
+        sampled = prediction.sample(rescaled)
+        return torch.where(noise[:, 0] < self.epsilon, sampled, prediction.mode())
 
 
-# One line each says whether a part keeps its contract.
+# Check that the parts satisfy their protocols.
 check_processor(white_keys, roles={"pitch"})
-check_sampler(Loyal())
+check_sampler(EpsilonGreedy())
 
 bundle = load()
-print("as it is:  ", *generate(bundle, 24, seed=7).pitch)
-print("white keys:", *generate(bundle, 24, seed=7, processors=[white_keys]).pitch)
-print("loyal:     ", *generate(bundle, 24, seed=7, sampler=Loyal()).pitch)
+print("unchanged:     ", *generate(bundle, num_notes=24, seed=7).pitch)
+print("white keys:    ", *generate(bundle, num_notes=24, seed=7, processors=[white_keys]).pitch)
+print("epsilon-greedy:", *generate(bundle, num_notes=24, seed=7, sampler=EpsilonGreedy()).pitch)

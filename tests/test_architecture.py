@@ -22,7 +22,7 @@ PACKAGE = Path(notelstm.__file__).parent
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
     frozenset({"notes", "fields", "tree", "files"}),
-    frozenset({"batch_size", "tracker", "bundle_format_1"}),
+    frozenset({"batch", "tracker", "_bundle_format_1"}),
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),
     frozenset({"midi", "encoders", "models", "losses", "sampling"}),

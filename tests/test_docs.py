@@ -23,6 +23,8 @@ from notelstm.recipes import expressive, with_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+VIRTUAL_ENVIRONMENT = ("python3 -m venv .venv", ". .venv/bin/activate")
+"""Commands of the installation that are not pip's."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -102,7 +104,7 @@ def test_commands_exist() -> None:
             for word in words[1:]:
                 if word.startswith("-"):
                     assert re.search(rf"(^|[\s,|]){word}\b", help_of[words[0]]), f"{page}: {line}"
-        else:
+        elif line not in VIRTUAL_ENVIRONMENT:
             assert (program, words[0]) == ("pip", "install"), f"{page}: {line}"
             extras = re.findall(r"\[(.*)\]", line)
             for extra in ",".join(extras).split(","):
@@ -136,7 +138,50 @@ def test_every_dependency_has_its_reason() -> None:
         assert re.search(rf"^\| `{extra}` \|", page, re.MULTILINE), extra
 
 
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[2:]:
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
+
+sys.meta_path.insert(0, Blocker())
+sys.path.insert(0, sys.argv[1])
+import making, notelstm
+for info in pkgutil.walk_packages(notelstm.__path__, "notelstm."):
+    if info.name != "notelstm.__main__":
+        importlib.import_module(info.name)
+"""
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=\[; ]", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+@pytest.mark.timeout(300)
+def test_the_site_needs_the_extra_docs_alone() -> None:
+    """Every module that the site documents can be imported without the other extras."""
+    import tomllib
+    from importlib.metadata import packages_distributions
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    every = distributions([line for lines in extras.values() for line in lines]) - {"notelstm"}
+    others = every - distributions(extras["docs"])
+    blocked = [
+        module
+        for module, owners in packages_distributions().items()
+        if {owner.lower().replace("_", "-") for owner in owners} & others
+    ]
+    assert "music21" in blocked
+    subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, str(ROOT / "docs"), *blocked], check=True, timeout=280
+    )
+
+
 def test_links_in_the_readme_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", prose):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -154,13 +154,25 @@ def test_a_link_that_leads_nowhere_is_found(site: Path, pages: dict[Path, Page])
         "https://",
     ):
         assert broken(index, link, pages), link
-    for link in ("tutorial.html#train", "#where-to-go", "https://example.com/a", "_static/new.wav"):
+    for link in (
+        "tutorial.html#train",
+        "#documentation",
+        "https://example.com/a",
+        "_static/new.wav",
+    ):
         assert not broken(index, link, pages), link
 
 
 def test_every_page_is_in_the_menu(site: Path, pages: dict[Path, Page]) -> None:
     written = {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")} - {"index.html"}
     assert written <= pages[site / "index.html"].links
+
+
+def test_every_command_is_in_the_reference(site: Path, pages: dict[Path, Page]) -> None:
+    from notelstm.cli import _COMMANDS
+
+    assert "train" in _COMMANDS
+    assert {f"notelstm-{name}" for name in _COMMANDS} <= pages[site / "cli.html"].ids
 
 
 def open_page(chrome: Chrome, path: Path, width: int) -> None:
@@ -277,7 +289,7 @@ def test_benchmarks_become_tables() -> None:
             },
         }
     )
-    for line in ("## Plain", "| a | 0.12 |", "| b | 1,234 |", "Measured on processor: one."):
+    for line in ("## Plain", "| a | 0.12 |", "| b | 1,234 |", "Machine: processor: one."):
         assert line in table.splitlines(), table
     for line in ("|  | x | y |", "| a | 1 | 22.2 |", "| b |  | 3 |"):
         assert line in table.splitlines(), table

@@ -1,7 +1,7 @@
-"""What the build of the documentation makes by itself: music, pictures, tables, the notebook's run.
+"""Files that the documentation build generates: music, pictures, tables, the executed notebook.
 
-All of it lies in ``docs/_made``, of which nothing is committed. What has been made is kept until
-something that it was made of changes: the library, an example, a page, the script that makes it.
+They are in ``docs/_made``, none of which is committed. A folder there is kept until one of its
+sources changes: the library, an example, a page, or the script that makes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import notelstm
-from making import gallery, music, notebook, tables
+from making import commands, gallery, music, notebook, tables
 
 __all__ = ["make_all"]
 
@@ -21,10 +21,10 @@ _LIBRARY = Path(notelstm.__file__).parent
 
 
 def make_all(docs: Path) -> None:
-    """Make what is missing or out of date.
+    """Make the folders that are missing or out of date.
 
     Args:
-        docs: The folder of the documentation; the examples lie beside it.
+        docs: The folder of the documentation; the examples are beside it.
     """
     made, examples = docs / "_made", docs.parent / "examples"
     library = [path for path in _LIBRARY.rglob("*.*") if "__pycache__" not in path.parts]
@@ -35,15 +35,16 @@ def make_all(docs: Path) -> None:
         "examples": (lambda to: gallery.run(examples, to), scripts),
         "notebook": (lambda to: notebook.make(examples / "first_session.ipynb", to), scripts),
         "tables": (lambda to: tables.make(docs / "measured", to), measured),
+        "commands": (commands.make, []),
     }
     for name, (make, sources) in todo.items():
         _keep(made / name, make, [*_HERE.glob("*.py"), *library, *sources])
-    # Text is put together in a moment, from what was made above.
+    # The text of the gallery takes milliseconds, so it is written each time.
     gallery.write(examples, made / "examples", made / "gallery.md")
 
 
 def _keep(folder: Path, make: Callable[[Path], None], sources: Iterable[Path]) -> None:
-    """Make a folder, unless it has been made of the very same sources."""
+    """Make a folder unless it was made from exactly these sources."""
     digest, stamp = hashlib.sha256(), folder.with_suffix(".made-of")
     for path in sorted(sources):
         digest.update(path.name.encode() + path.read_bytes())

@@ -1,4 +1,4 @@
-"""A player's page inside a page of the site."""
+"""A player page embedded in a page of the site."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import html
 
 __all__ = ["frame"]
 
-# As high as what is in it. A frame that brings its page along may be asked how high that is, one
-# that names a file may not where the site is opened from the disk.
+# The frame takes the height of its content. Scripts may read that height in a ``srcdoc`` frame, but
+# not in one that names a file if the site is opened from disk.
 _FIT = "this.style.height = this.contentDocument.body.offsetHeight + 'px'"
 
 
@@ -16,7 +16,7 @@ def frame(page: str, title: str) -> str:
 
     Args:
         page: The page's HTML.
-        title: What is in it, for those who cannot see it.
+        title: A description for screen readers.
     """
     inside = f'class="player" title="{html.escape(title)}" onload="{_FIT}"'
     return f'```{{raw}} html\n<iframe {inside} srcdoc="{html.escape(page)}"></iframe>\n```'

@@ -1,4 +1,4 @@
-"""The gallery: each example's own words, its code, and what the quick ones make."""
+"""The gallery: docstring and code of each example, and the output of the quick ones."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from making.frames import frame
 __all__ = ["run", "write"]
 
 TITLES = {
-    "train_and_play": "Train and play",
-    "steer_by_key": "Steer by key",
+    "train_and_play": "Train and generate",
+    "steer_by_key": "Control the key",
     "fine_tune_on_bach": "Fine-tune on one composer",
     "compare_models": "Compare models",
     "swap_the_encoder": "Swap the encoder",
     "write_a_sampler": "Write a sampler",
-    "bare_torch_loop": "A training loop of one's own",
-    "lightning_loop": "The same in Lightning",
+    "bare_torch_loop": "Plain PyTorch training loop",
+    "lightning_loop": "PyTorch Lightning training loop",
 }
-"""In the order of the gallery; what is not here comes after them, by its name."""
+"""Titles in the order of the gallery; other examples follow in the order of their names."""
 
 QUICK = ("steer_by_key",)
-"""Those that take a few seconds: they are run, and what they make is shown."""
+"""Examples that take a few seconds: the build runs them and shows their output."""
 
 
 def run(examples: Path, folder: Path) -> None:
@@ -32,7 +32,7 @@ def run(examples: Path, folder: Path) -> None:
 
     Args:
         examples: Their folder.
-        folder: Where they run; all that they write stays there.
+        folder: The folder to run them in, which receives their output.
     """
     for name in QUICK:
         script = (examples / f"{name}.py").resolve()
@@ -40,12 +40,12 @@ def run(examples: Path, folder: Path) -> None:
 
 
 def write(examples: Path, made: Path, page: Path) -> None:
-    """Write the gallery's text.
+    """Write the text of the gallery.
 
     Args:
         examples: The folder of examples.
-        made: What :func:`run` has made.
-        page: Where to.
+        made: The folder that :func:`run` wrote to.
+        page: The file to write.
     """
     scripts = {path.stem: path for path in sorted(examples.glob("*.py"))}
     names = [*TITLES, *(name for name in scripts if name not in TITLES)]

@@ -1,4 +1,4 @@
-"""A notebook as a page: it is run, and its cells and what they give become Markdown."""
+"""A notebook as a page: it is executed, and its cells and their output become Markdown."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["make"]
 
 
 def make(path: Path, folder: Path) -> None:
-    """Run a notebook and write it as ``page.md``, with its pictures beside it.
+    """Execute a notebook and write it as ``page.md``, with its pictures beside it.
 
     Args:
         path: The notebook.
-        folder: Where to, and where it runs.
+        folder: The folder to write to and to run it in.
     """
     book = nbformat.read(path, as_version=4)
     client = NotebookClient(book, timeout=120, resources={"metadata": {"path": str(folder)}})
-    # What a cell raises comes as an error; the kernel's own remarks are of no use here.
+    # An exception in a cell is raised here; the kernel's own log lines are discarded.
     client.execute(stderr=subprocess.DEVNULL)
     blocks: list[str] = []
     for cell in book.cells:
@@ -37,7 +37,7 @@ def make(path: Path, folder: Path) -> None:
 
 
 def _shown(output: Any, folder: Path, name: str) -> str:
-    """What a cell gave: a player, a picture, or text."""
+    """One output of a cell: a player, a picture, or text."""
     if output.output_type == "stream":
         return f"```text\n{output.text}```" if output.name == "stdout" else ""
     data = output.data
@@ -45,6 +45,6 @@ def _shown(output: Any, folder: Path, name: str) -> str:
         return f"```{{raw}} html\n{data['text/html']}\n```"
     if "image/png" in data:
         (folder / f"{name}.png").write_bytes(base64.b64decode(data["image/png"]))
-        picture = f"/_made/{folder.name}/{name}.png\n:alt: What the cell above draws\n:class: roll"
+        picture = f"/_made/{folder.name}/{name}.png\n:alt: Output of the cell above\n:class: roll"
         return f"```{{image}} {picture}\n```"
     return f"```text\n{data['text/plain']}\n```"

@@ -1,4 +1,4 @@
-"""Tables and figures: of the installed parts, and of what the scripts in ``measured`` found."""
+"""Tables and figures: the built-in parts, and the results of the scripts in ``measured``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from notelstm.plugins import KINDS, installed
 
 __all__ = ["figures", "make"]
 
-# A docstring is not Markdown: its references become plain names here.
+# Docstrings are not Markdown: their references become plain names.
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?(\w+)`")
 
 
@@ -18,44 +18,38 @@ def make(measured: Path, folder: Path) -> None:
     """Write ``parts.md`` and ``benchmarks.md``.
 
     Args:
-        measured: The folder of the scripts and of what they found.
-        folder: Where to.
+        measured: The folder of the scripts and their results.
+        folder: The folder to write to.
     """
     (folder / "parts.md").write_text(_parts(), encoding="utf-8")
-    # Until somebody with a quiet machine has measured, there is no such table.
+    # The table exists once somebody has measured on an idle machine.
     table, missing = measured / "benchmarks.md", "Not measured yet on this version.\n"
     text = table.read_text(encoding="utf-8") if table.exists() else missing
     (folder / "benchmarks.md").write_text(text, encoding="utf-8")
 
 
 def _parts() -> str:
-    """All built-in parts by kind; those of other packages in this environment are not ours."""
+    """All built-in parts by kind, without those of other installed packages."""
     lines = []
     for kind in KINDS:
-        lines += [f"## {kind.capitalize()}", "", "| name | what it is |", "|---|---|"]
+        lines += [f"## {kind.capitalize()}", "", "| name | description |", "|---|---|"]
         for plugin in installed(kind):
             if plugin.distribution == "notelstm":
                 target = plugin.entry_point.value.replace(":", ".")
-                what = _ROLE.sub(r"`\1`", plugin.summary).replace("|", "\\|")
-                lines.append(f"| {{py:obj}}`{plugin.name} <{target}>` | {what} |")
+                summary = _ROLE.sub(r"`\1`", plugin.summary).replace("|", "\\|")
+                lines.append(f"| {{py:obj}}`{plugin.name} <{target}>` | {summary} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def figures(measured: Path) -> dict[str, str]:
-    """Figures that pages name, as they were measured.
+    """Measured figures that pages refer to by name.
 
     Args:
-        measured: The folder of what the scripts found.
+        measured: The folder of the results.
     """
     rows = json.loads((measured / "models.json").read_text(encoding="utf-8"))["rows"]
-    shipped = json.loads((measured / "pretrained.json").read_text(encoding="utf-8"))
-    ngram = shipped["baselines"]["4-gram"]
     return {
-        "original_psd": f"{rows['original, as printed']['psd']:.1f}",
-        "notes_psd": f"{rows['notes']['psd']:.1f}",
-        "shipped_total": f"{shipped['total']:.1f}",
-        "ngram_total": f"{ngram['total']:.1f}",
-        "pieces": f"{ngram['difference']['pieces']}",
-        "better": f"{ngram['difference']['better']['total']}",
+        "original_nats": f"{rows['original, as printed']['pitch_step_duration']:.1f}",
+        "notes_nats": f"{rows['notes']['pitch_step_duration']:.1f}",
     }

@@ -1,12 +1,11 @@
-"""Run the benchmarks, and write down what they found and on which machine.
+"""Run the benchmarks and record their figures together with the machine.
 
     NOTELSTM_MAESTRO=MAESTRO_FOLDER python docs/measured/benchmarks.py [NAME ...]
 
-asks each script ``bench_NAME.py`` of ``tests/benchmarks`` for its figures, in a process of its own,
-and puts them into ``benchmarks.json`` beside this script and as tables into ``benchmarks.md``.
-Without names, all are run; with names, the figures of the others stay as they were, with the day
-and the machine that they are from. ``--table`` writes the tables again without measuring. A quiet
-machine takes about half an hour.
+runs each script ``bench_NAME.py`` of ``tests/benchmarks`` in a process of its own, and writes the
+figures to ``benchmarks.json`` beside this script and, as tables, to ``benchmarks.md``. Without
+names, it runs all; with names, the figures of the others keep their date and machine. ``--table``
+rewrites the tables without measuring. It takes about half an hour on an idle machine.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ PACKAGES = ("notelstm", "torch", "numpy", "pretty_midi", "symusic")
 
 
 def names() -> list[str]:
-    """The benchmarks there are."""
+    """The names of all benchmarks."""
     return sorted(path.stem.removeprefix("bench_") for path in SCRIPTS.glob("bench_*.py"))
 
 
@@ -42,22 +41,22 @@ def script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where what it defines looks itself up
+    sys.modules[path.stem] = module  # dataclasses look up their module there
     spec.loader.exec_module(module)
     return module
 
 
 def measured(name: str) -> dict[str, Any]:
-    """What a benchmark says in a process of its own, one thread for its arithmetic."""
+    """The figures of a benchmark, run in a process of its own with one thread."""
     command = [sys.executable, __file__, "--figures", name]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """The machine and the versions that the figures were measured with."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -67,13 +66,13 @@ def machine() -> dict[str, str]:
         "processor": f"{model}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES),
-        "day": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processes that wanted a core": f"{os.getloadavg()[0]:.1f} at the beginning",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "load average": f"{os.getloadavg()[0]:.1f} at the start",
     }
 
 
 def figure(value: float | None) -> str:
-    """A number as one reads it."""
+    """A number with about three significant digits."""
     if value is None:
         return ""
     if abs(value) >= 100 or value == int(value):
@@ -82,31 +81,31 @@ def figure(value: float | None) -> str:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """Everything as Markdown."""
+    """All results as Markdown, a section per benchmark."""
     blocks: list[str] = []
-    for name, told in results.items():
-        where = "; ".join(f"{key}: {value}" for key, value in told["machine"].items())
-        table = "\n".join("| " + " | ".join(row) + " |" for row in rows(told["figures"]))
-        blocks += [f"## {name.capitalize()}", told["what"], table, f"Measured on {where}."]
+    for name, result in results.items():
+        machine = "; ".join(f"{key}: {value}" for key, value in result["machine"].items())
+        table = "\n".join("| " + " | ".join(row) + " |" for row in rows(result["figures"]))
+        blocks += [f"## {name.capitalize()}", result["what"], table, f"Machine: {machine}."]
     return "\n\n".join(blocks) + "\n"
 
 
 def rows(figures: dict[str, float]) -> list[list[str]]:
-    """A table's rows; where names are ``thing: figure``, each thing has a column."""
-    things = list(dict.fromkeys(name.rpartition(": ")[0] for name in figures))
-    lines = list(dict.fromkeys(name.rpartition(": ")[2] for name in figures))
-    found = [
-        [line, *(figure(figures.get(f"{thing}: {line}" if thing else line)) for thing in things)]
-        for line in lines
+    """The rows of a table; names of the form ``subject: figure`` give a column per subject."""
+    subjects = list(dict.fromkeys(name.rpartition(": ")[0] for name in figures))
+    labels = list(dict.fromkeys(name.rpartition(": ")[2] for name in figures))
+    body = [
+        [label, *(figure(figures.get(f"{s}: {label}" if s else label)) for s in subjects)]
+        for label in labels
     ]
-    head = ["", *(thing or "figure" for thing in things)]
-    return [head, ["---"] * len(head), *found]
+    head = ["", *(subject or "figure" for subject in subjects)]
+    return [head, ["---"] * len(head), *body]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names()))
-    parser.add_argument("--table", action="store_true", help="write the tables again and stop")
+    parser.add_argument("--table", action="store_true", help="rewrite the tables and exit")
     parser.add_argument("--figures", metavar="NAME", help="print a benchmark's figures as JSON")
     args = parser.parse_args()
     if args.figures:

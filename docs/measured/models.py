@@ -1,12 +1,11 @@
-"""Measure what each idea is worth: recipes and baselines trained on the same notes.
+"""Measure the ablations: recipes and baselines trained on the same notes.
 
     python docs/measured/models.py MAESTRO_FOLDER
 
-trains every row of the table on the same training pieces, once through, scores it in nats per note
-on the validation split, and puts the figures into ``models.json`` beside this
-script and the table of the docs into ``models.md``. Rows that are in the file already are not
-measured again, so that it can be stopped and gone on with. ``--table`` writes the table again
-without measuring.
+trains every row of the table for one epoch on the same pieces, scores it in nats per note on the
+validation split, and writes the figures to ``models.json`` beside this script and the table to
+``models.md``. Rows that are already in the file are not measured again, so an interrupted run can
+be continued. ``--table`` rewrites the table without measuring.
 """
 
 from __future__ import annotations
@@ -42,19 +41,24 @@ from notelstm.recipes import FAULTS, Recipe, expressive, reference, with_setting
 
 RESULTS = Path(__file__).with_name("models.json")
 TABLE = RESULTS.with_suffix(".md")
-FIGURES = {"pitch": "pitch", "step": "step", "duration": "duration", "psd": "P+S+D"}
+FIGURES = {
+    "pitch": "pitch",
+    "step": "step",
+    "duration": "duration",
+    "pitch_step_duration": "P+S+D",
+}
 MORE = {"velocity": "velocity", "total": "total"}
 
 
 def small(**model: Any) -> Recipe:
-    """The expressive recipe at a size that learns in minutes, with another model's settings."""
+    """The expressive recipe at a size that trains in minutes, with other model settings."""
     settings = {"hidden_size": 256, "embedding_dim": 32, "head_size": 128, **model}
-    lanes = {"sequence_length": 256, "batch_size": 16}
-    return with_settings(expressive(), {"model": settings, "transforms": "none", **lanes})
+    batches = {"sequence_length": 256, "batch_size": 16}
+    return with_settings(expressive(), {"model": settings, "transforms": "none", **batches})
 
 
 def recipes() -> dict[str, Recipe]:
-    """The rows that are trained, by their name in the table."""
+    """The rows that are trained, by their names in the table."""
     full = small()
     events = functools.partial(NoteLSTM, hidden_size=256, embedding_dim=64, head_size=128)
     mixtures = functools.partial(
@@ -69,22 +73,24 @@ def recipes() -> dict[str, Recipe]:
         "original, as printed": reference(as_printed=True),
         "original, repaired": reference(**dict.fromkeys(FAULTS, False)),
         "events": replace(full, encoder=PerformanceEventEncoder(), model=events),
-        "notes, times as mixtures": replace(full, encoder=StepDurationEncoder(), model=mixtures),
+        "notes, mixture times": replace(full, encoder=StepDurationEncoder(), model=mixtures),
         "notes": full,
-        "notes, none of the ideas below": small(
-            sounding_features=False, head=0, field_order=["step", "pitch", "duration", "velocity"]
+        "notes, none of the features below": small(
+            sounding_features=False,
+            head_size=0,
+            field_order=["step", "pitch", "duration", "velocity"],
         ),
-        "notes, hears nothing": small(sounding_features=False),
-        "notes, linear heads": small(head=0),
+        "notes, without sounding-note features": small(sounding_features=False),
+        "notes, linear heads": small(head_size=0),
         "notes, velocity last": small(field_order=["step", "pitch", "duration", "velocity"]),
         "notes, pitch first": small(field_order=["pitch", "step", "velocity", "duration"]),
-        "notes, stretches of 32 in 128 lanes": replace(full, window=32, batch=128),
-        "notes, in three keys up and down": replace(full, transforms=expressive().transforms),
+        "notes, 128 sequences of 32 rows": replace(full, sequence_length=32, batch_size=128),
+        "notes, transposed by up to 3 semitones": replace(full, transforms=expressive().transforms),
     }
 
 
 def trained(recipe: Recipe, train: Sequence[Notes], valid: Sequence[Notes]) -> dict[str, Any]:
-    """Train once through the pieces, and score."""
+    """Train for one epoch, then score."""
     recipe = replace(recipe, training=replace(recipe.training, epochs=1))
     began = time.process_time()
     bundle = recipe.train(train)
@@ -100,10 +106,10 @@ def trained(recipe: Recipe, train: Sequence[Notes], valid: Sequence[Notes]) -> d
 
 
 def baselines(train: Sequence[Notes]) -> dict[str, Callable[[], Baseline]]:
-    """The rows that are counted, by their name in the table."""
+    """The baselines, by their names in the table."""
     return {
-        "uniform guess": Uniform,
-        "repeat the last note": lambda: RepeatLast(unigram=fit_unigram(train)),
+        "uniform": Uniform,
+        "repeat-last": lambda: RepeatLast(unigram=fit_unigram(train)),
         "unigram": lambda: fit_unigram(train),
         "bigram": lambda: fit_ngrams(train, order=2),
         "4-gram": lambda: fit_ngrams(train, order=4),
@@ -111,7 +117,7 @@ def baselines(train: Sequence[Notes]) -> dict[str, Callable[[], Baseline]]:
 
 
 def counted(make: Callable[[], Baseline], valid: Sequence[Notes]) -> dict[str, Any]:
-    """Count in the pieces, and score."""
+    """Fit a baseline, then score it."""
     began = time.process_time()
     baseline = make()
     seconds = time.process_time() - began
@@ -120,7 +126,7 @@ def counted(make: Callable[[], Baseline], valid: Sequence[Notes]) -> dict[str, A
 
 
 def pieces_of(folder: Path, split: str) -> list[Notes]:
-    """The pieces of one side of MAESTRO's own split, in the order of their names."""
+    """The pieces of one part of MAESTRO's own split, in the order of their names."""
     table = next(folder.glob("maestro-v*.csv"))
     with table.open(encoding="utf-8", newline="") as file:
         named = {row["midi_filename"] for row in csv.DictReader(file) if row["split"] == split}
@@ -144,7 +150,7 @@ def main() -> None:
     parser.add_argument("maestro", type=Path, nargs="?", help="the MAESTRO v2.0.0 folder")
     parser.add_argument("--train", type=int, default=330, help="training pieces")
     parser.add_argument("--validation", type=int, help="validation pieces (default: all)")
-    parser.add_argument("--table", action="store_true", help="write the table and stop")
+    parser.add_argument("--table", action="store_true", help="rewrite the table and exit")
     args = parser.parse_args()
     if args.table:
         TABLE.write_text(table(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
@@ -169,7 +175,7 @@ def main() -> None:
         name: functools.partial(counted, make, valid) for name, make in baselines(train).items()
     }
     measure |= {n: functools.partial(trained, r, train, valid) for n, r in recipes().items()}
-    measure["the model that comes with notelstm"] = shipped
+    measure["the pretrained model"] = pretrained
     for name, figures in measure.items():
         if name not in results["rows"]:
             results["rows"][name] = row = figures()
@@ -179,11 +185,11 @@ def main() -> None:
     TABLE.write_text(table(results), encoding="utf-8")
 
 
-def shipped() -> dict[str, Any]:
-    """The model that comes with the library, as measured by ``pretrained.py`` on the same split."""
-    told = json.loads(RESULTS.with_name("pretrained.json").read_text(encoding="utf-8"))
+def pretrained() -> dict[str, Any]:
+    """The pretrained model, as measured by ``pretrained.py`` on the same split."""
+    scores = json.loads(RESULTS.with_name("pretrained.json").read_text(encoding="utf-8"))
     parameters = sum(p.numel() for p in cast(nn.Module, load().model).parameters())
-    figures = {key: told[key] for key in (*FIGURES, *MORE, "notes", "trained")}
+    figures = {key: scores[key] for key in (*FIGURES, *MORE, "notes", "trained")}
     return {**figures, "parameters": parameters, "seconds": None}
 
 

@@ -2,7 +2,7 @@
 
     python docs/measured/odd_midi.py FOLDER
 
-writes the table of ``midi.md``, between its two marks, again.
+replaces the table of ``midi.md``, between its two marks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POLICY = ReadPolicy(tracks="all", drums=True)
 
 
 def answer(reader: Reader, data: bytes) -> str:
-    """How many notes a reader finds, or that it finds none or refuses."""
+    """The number of notes that a reader finds, ``no notes`` or ``refused``."""
     try:
         return str(len(reader.read(data, POLICY, "")[0]))
     except NoNotesError:
@@ -30,7 +30,7 @@ def answer(reader: Reader, data: bytes) -> str:
 
 
 def remark(data: bytes) -> str:
-    """What was repaired, or why nothing can be read."""
+    """The repairs, or the reason why the file cannot be read."""
     try:
         _, report = TolerantReader().read(data, POLICY, "")
     except NoNotesError:
@@ -40,8 +40,8 @@ def remark(data: bytes) -> str:
     rules: dict[str, list[str]] = {}
     for repair in report.repairs:
         rules.setdefault(repair.rule, []).append(str(repair.byte))
-    told = [f"{rule} at byte {', '.join(bytes_)}" for rule, bytes_ in rules.items()]
-    return "; ".join([*told, *report.warnings])
+    repairs = [f"{rule} at byte {', '.join(bytes_)}" for rule, bytes_ in rules.items()]
+    return "; ".join([*repairs, *report.warnings])
 
 
 def main() -> None:

@@ -3,9 +3,8 @@
     python docs/measured/original.py MAESTRO_FOLDER
 
 trains every variant for the same number of steps with three seeds, scores it in nats per note on
-validation pieces, lets it write some music, and puts the figures into ``original.json`` beside
-this script, and the table of the docs into ``original.md``. ``--table`` writes the table again
-without measuring.
+validation pieces, generates samples, and writes the figures to ``original.json`` beside this script
+and the table to ``original.md``. ``--table`` rewrites the table without measuring.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ SAMPLES, SAMPLE_NOTES = 16, 128
 
 
 def variants() -> dict[str, Recipe]:
-    """None of the faults, each alone, the design with its bugs repaired, and as printed."""
+    """The design as printed and with its bugs repaired, each fault alone, and none of them."""
     none = dict.fromkeys(FAULTS, False)
     alone = {f"only {name}": reference(**{**none, name: True}) for name in FAULTS}
-    # All pairs of predictions and targets can be compared only where predictions are points.
-    alone["only broadcast, of point_estimates"] = reference(
+    # All pairs of predictions and targets can be compared only for point estimates.
+    alone["only broadcast, with point_estimates"] = reference(
         **{**none, "broadcast": True, "point_estimates": True}
     )
     del alone["only broadcast"]
@@ -60,19 +59,19 @@ def variants() -> dict[str, Recipe]:
 
 @dataclass(frozen=True)
 class Exactly:
-    """As many epochs as it takes, cut off after `steps`, as one epoch."""
+    """One epoch of exactly `num_batches` batches, repeated or cut off as needed."""
 
     batches: Batches
-    steps: int
-    carries: bool = False
+    num_batches: int
+    stateful: bool = False
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:  # only one
         epochs = (self.batches.epoch(k) for k in itertools.count())
-        return itertools.islice(itertools.chain.from_iterable(epochs), first, self.steps)
+        return itertools.islice(itertools.chain.from_iterable(epochs), first, self.num_batches)
 
 
 def files_of(folder: Path, split: str, count: int) -> list[Path]:
-    """The first files of a split, by MAESTRO's own table."""
+    """The first files of one part of MAESTRO's own split."""
     table = next(folder.glob("maestro-v*.csv"))
     with table.open(encoding="utf-8", newline="") as file:
         names = [row["midi_filename"] for row in csv.DictReader(file) if row["split"] == split]
@@ -81,19 +80,19 @@ def files_of(folder: Path, split: str, count: int) -> list[Path]:
 
 @functools.cache
 def read(file: Path, policy: ReadPolicy) -> Notes:
-    """Each file is read once for each policy, not once for each run."""
+    """A cached piece: each file is read once per policy, not once per run."""
     return read_midi(file, policy)
 
 
-def shares(pitches: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(128,) how often each pitch is played."""
+def frequencies(pitches: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(128,) the relative frequency of each pitch."""
     return np.bincount(pitches, minlength=128) / max(1, len(pitches))
 
 
 def measure(
     recipe: Recipe, train: list[Path], valid: list[Notes], steps: int, seed: int
 ) -> dict[str, Any]:
-    """Train one variant with one seed, score it, and look at what it writes."""
+    """Train one variant with one seed, score it, and measure its samples."""
     recipe = replace(recipe, training=replace(recipe.training, epochs=1, seed=seed))
     rows = recipe.encode([read(file, recipe.read_policy) for file in train])
     model = recipe.build_model()
@@ -110,14 +109,14 @@ def measure(
     )
     sigmas = fit_sigmas(bundle.generation_model, rows, limit=20_000)
     scores = nats_per_note(bundle.generation_model, bundle.encoder, valid, sigmas=sigmas)
-    written = generate_batch(bundle, SAMPLE_NOTES, batch_size=SAMPLES, prompt=valid[0], seed=seed)
-    pitches = np.concatenate([piece.pitch for piece in written])
-    durations = np.concatenate([piece.duration for piece in written])
-    onsets = np.concatenate([piece.step[1:] for piece in written])
+    samples = generate_batch(bundle, SAMPLE_NOTES, batch_size=SAMPLES, prompt=valid[0], seed=seed)
+    pitches = np.concatenate([piece.pitch for piece in samples])
+    durations = np.concatenate([piece.duration for piece in samples])
+    onsets = np.concatenate([piece.step[1:] for piece in samples])
     data = np.concatenate([piece.pitch for piece in valid])
     return {
         **scores.to_json(),
-        "overlap": float(np.minimum(shares(pitches), shares(data)).sum()),
+        "overlap": float(np.minimum(frequencies(pitches), frequencies(data)).sum()),
         "vanish": float((durations < 0.001).mean()),
         "chords": float((onsets < 0.001).mean()),
         "seconds": seconds,
@@ -130,9 +129,14 @@ def mean_and_range(values: list[float]) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The figures as Markdown: means over the seeds, ± half the range."""
-    columns = {"pitch": "pitch", "step": "step", "duration": "duration", "psd": "P+S+D"}
-    shown = {"overlap": "pitch overlap", "chords": "chords", "vanish": "no length"}
+    """The figures as Markdown: mean over the seeds ± half the range."""
+    columns = {
+        "pitch": "pitch",
+        "step": "step",
+        "duration": "duration",
+        "pitch_step_duration": "P+S+D",
+    }
+    shown = {"overlap": "pitch overlap", "chords": "chords", "vanish": "zero length"}
     lines = [
         "| faults | " + " | ".join([*columns.values(), *shown.values()]) + " |",
         "|---|" + "---|" * (len(columns) + len(shown)),
@@ -152,7 +156,7 @@ def main() -> None:
     parser.add_argument("--notes", type=int, default=1000, help="notes of each validation piece")
     parser.add_argument("--steps", type=int, default=3000, help="training steps of each run")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--table", action="store_true", help="print the table and stop")
+    parser.add_argument("--table", action="store_true", help="rewrite the table and exit")
     args = parser.parse_args()
     if args.table:
         TABLE.write_text(table(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
@@ -176,7 +180,10 @@ def main() -> None:
         runs = [measure(recipe, train, valid, args.steps, seed) for seed in range(args.seeds)]
         results["variants"][name] = runs
         print(
-            name, [f"{run['psd']:.3f}" for run in runs], f"{runs[0]['seconds']:.0f} s", flush=True
+            name,
+            [f"{run['pitch_step_duration']:.3f}" for run in runs],
+            f"{runs[0]['seconds']:.0f} s",
+            flush=True,
         )
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     TABLE.write_text(table(results), encoding="utf-8")

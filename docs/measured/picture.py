@@ -1,8 +1,8 @@
-"""Draw the picture of the README: what its three lines write, light or dark as the reader is.
+"""Draw the picture of the README: the piano roll of its example, in a light and a dark theme.
 
     python docs/measured/picture.py
 
-writes ``docs/_static/music.svg``. It is here to be seen where this site is not, so it is committed.
+writes ``docs/_static/music.svg``, which is committed because the README needs it without a build.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ STYLE = """
 """
 
 
-def drawing(notes: Notes, told: str) -> str:
-    """The piece as bars: time to the right, pitch upwards."""
+def drawing(notes: Notes, title: str) -> str:
+    """An SVG piano roll: one bar per note, time to the right, pitch upwards."""
     low, high = int(notes.pitch.min()), int(notes.pitch.max())
     row = (HEIGHT - 2 * EDGE) / (high - low + 1)
     second = (WIDTH - 2 * EDGE) / notes.end_time
@@ -40,7 +40,7 @@ def drawing(notes: Notes, told: str) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-            f"<title>{told}</title>",
+            f"<title>{title}</title>",
             f"<style>{STYLE}</style>",
             *bars,
             "</svg>\n",
@@ -49,9 +49,9 @@ def drawing(notes: Notes, told: str) -> str:
 
 
 def main() -> None:
-    music = generate(load(), 256, seed=4)
-    told = f"Piano roll: {len(music)} notes that notelstm has written"
-    PICTURE.write_text(drawing(music, told), encoding="utf-8")
+    music = generate(load(), num_notes=256, seed=4)
+    title = f"Piano roll of {len(music)} generated notes"
+    PICTURE.write_text(drawing(music, title), encoding="utf-8")
 
 
 if __name__ == "__main__":

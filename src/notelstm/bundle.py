@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
+from notelstm._bundle_format_1 import upgrade
 from notelstm._version import __version__
-from notelstm.bundle_format_1 import upgrade
 from notelstm.errors import BundleError, BundleNotFoundError, PluginError
 from notelstm.files import atomic_write
 from notelstm.midi.policy import ReadPolicy

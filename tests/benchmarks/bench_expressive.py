@@ -1,4 +1,4 @@
-"""The trainer beside the bare torch step, with the expressive recipe.
+"""Time of a training step, compared with bare PyTorch: the expressive recipe.
 
 Run it as a file, or with pytest's ``-s``. Steps take turns in one process, so that whatever else
 the machine does falls on both sides; the figure is the median of the ratios of neighbouring steps.

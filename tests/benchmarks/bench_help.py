@@ -1,4 +1,4 @@
-"""How long a user waits for help, beside a Python that does nothing.
+"""Time until the command line prints its help, compared with an empty Python script.
 
 Run it with ``make bench``. The least of five turns counts: a busy machine adds time, it takes none.
 """

@@ -1,4 +1,4 @@
-"""Reading MAESTRO: the fast reader against pretty_midi, in one run, on one core.
+"""Reading MAESTRO: symusic compared with pretty_midi, in one run, on one core.
 
 A block of files is read by one reader and then by the other, `ROUNDS` times, as a folder is read.
 The best time of each reader counts, so that other load affects neither. The fast one reads a block

@@ -1,4 +1,4 @@
-"""Notes a second against the size of the corpus: steps of training on 1 to 1,000 pieces.
+"""Training targets per second for corpora of 1 to 1,000 pieces.
 
 The pieces lie in a file that is mapped into memory. Corpora take turns in one process, a few steps
 each, so that whatever else the machine does falls on all; the figures are medians of ratios to the

@@ -1,4 +1,4 @@
-"""Scored targets per second: carried state and every position, beside the original's loop.
+"""Training targets per second, compared with the original training loop.
 
 Both train an LSTM of 128 units on pitch, step and duration with the same losses and optimizer; the
 lanes are as the expressive recipe has them. The original's is a plain torch loop: windows of 25

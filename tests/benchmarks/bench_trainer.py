@@ -1,4 +1,4 @@
-"""The trainer beside the bare torch step, at the reference's sizes.
+"""Time of a training step, compared with bare PyTorch: the reference recipe.
 
 Run it as a file, or with pytest's ``-s``. Blocks of a few steps take turns in one process, so that
 whatever else the machine does falls on both sides; the figure is the median of the ratios of

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from notelstm import plugins
-from notelstm.bundle_format_1 import _PARTS, _SETTINGS, upgrade
+from notelstm._bundle_format_1 import _PARTS, _SETTINGS, upgrade
 
 KIND_OF = {"note-lstm": "models", "three-head-lstm": "models"}
 

@@ -129,11 +129,13 @@ def test_generating_with_and_without_a_prompt(
 def test_figures_as_json(folder: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(model), str(folder), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    keys = {"pitch", "step", "duration", "psd", "velocity", "total", "notes"}
+    keys = {"pitch", "step", "duration", "pitch_step_duration", "velocity", "total", "notes"}
     assert keys < figures.keys()
     assert figures["notes"] == 3 * 55
     assert figures["velocity"] is None
-    assert figures["psd"] == pytest.approx(figures["pitch"] + figures["step"] + figures["duration"])
+    assert figures["pitch_step_duration"] == pytest.approx(
+        figures["pitch"] + figures["step"] + figures["duration"]
+    )
 
 
 def test_figures_stand_beside_what_they_are_compared_with(
@@ -146,15 +148,17 @@ def test_figures_stand_beside_what_they_are_compared_with(
     assert 0 <= figures["pitch_top1"] < figures["pitch_top5"] < 1
     assert list(figures["calibration"]) == ["pitch"]
     assert figures["bits_per_second"] is None
-    low, high = figures["intervals"]["psd"]
-    assert low <= figures["psd"] <= high
+    low, high = figures["intervals"]["pitch_step_duration"]
+    assert low <= figures["pitch_step_duration"] <= high
     assert sorted(piece["name"] for piece in figures["pieces"]) == [
         f"inner/piece {k}.mid" for k in range(3)
     ]
     uniform = figures["baselines"]["uniform"]
     assert uniform["notes"] == figures["notes"]
-    difference = uniform["difference"]["differences"]["psd"]
-    assert difference["value"] == pytest.approx(figures["psd"] - uniform["psd"])
+    difference = uniform["difference"]["differences"]["pitch_step_duration"]
+    assert difference["value"] == pytest.approx(
+        figures["pitch_step_duration"] - uniform["pitch_step_duration"]
+    )
     argv = ["evaluate", str(model), str(folder), "--train", str(folder)]
     assert main([*argv, "--json"]) == 0
     more = json.loads(capsys.readouterr().out.splitlines()[-1])["baselines"]

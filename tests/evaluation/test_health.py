@@ -48,8 +48,8 @@ def collapsed() -> dict[str, Notes]:
     one = whole.pitch.copy()
     one[60:110] = 60
     late = whole.start + np.where(np.arange(COUNT) < 100, 0, 60.0)
-    heap = whole.start.copy()
-    heap[80:140] = heap[80]
+    cluster = whole.start.copy()
+    cluster[80:140] = cluster[80]
     return {
         "few pitches": changed(pitch=np.resize([60, 62, 62, 60, 60, 60, 60, 60, 62], COUNT)[some]),
         "any pitch": changed(pitch=rng.permutation(128).repeat(2)[:COUNT]),
@@ -57,7 +57,7 @@ def collapsed() -> dict[str, Notes]:
         "one note": changed(pitch=one),
         "silence": changed(end=whole.start + 0.01),
         "rest": changed(start=late, end=late + whole.duration),
-        "heap": changed(start=np.sort(heap), end=np.sort(heap) + whole.duration),
+        "cluster": changed(start=np.sort(cluster), end=np.sort(cluster) + whole.duration),
     }
 
 
@@ -81,7 +81,7 @@ def test_each_collapse_has_its_symptom(name: str) -> None:
     assert f"in 1 of 3 samples: {named[name].values[1]:.4g} " in said
     assert f"real music {named[name].limit:.4g}. To fix: {named[name].symptom.advice}" in said
     made = json.loads(json.dumps(found.to_json()))["symptoms"][name]
-    assert (made["ill"], made["sentence"], made["limit"]) == ([1], said, named[name].limit)
+    assert (made["flagged"], made["sentence"], made["limit"]) == ([1], said, named[name].limit)
 
 
 def test_the_line_is_the_extreme_of_real_excerpts() -> None:
@@ -106,7 +106,7 @@ def test_measures_by_hand() -> None:
     # Silence from 2 to 6 and from 6.1 to 6.2, of 6 seconds.
     assert MEASURES["silence"](notes) == pytest.approx(4.1 / 6)
     assert MEASURES["rest"](notes) == pytest.approx(4)
-    assert MEASURES["heap"](notes) == 3
+    assert MEASURES["cluster"](notes) == 3
     assert MEASURES["one note"](notes) == 3
     entropy = -(1 / 3 * np.log(1 / 3) + 2 / 3 * np.log(2 / 3))
     assert MEASURES["few pitches"](notes) == pytest.approx(entropy)

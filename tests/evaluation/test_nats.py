@@ -302,7 +302,7 @@ def test_events_by_hand() -> None:
         "step": None,
         "duration": None,
         "velocity": None,
-        "psd": None,
+        "pitch_step_duration": None,
         "total": scores.total,
         "notes": 3,
     }
@@ -447,7 +447,7 @@ def test_scores_add_up_over_pieces() -> None:
         "step": 1.0,
         "duration": 0.5,
         "velocity": 0.25,
-        "psd": 2.5,
+        "pitch_step_duration": 2.5,
         "total": 2.75,
         "notes": 40,
     }

@@ -54,9 +54,13 @@ def bundle(encoder: NoteEncoder) -> Bundle:
 @pytest.mark.parametrize(
     ("encoder", "figures", "judged"),
     [
-        (LogTimeEncoder(), {"psd", "total"}, {"pitch", "step", "duration", "velocity"}),
+        (
+            LogTimeEncoder(),
+            {"pitch_step_duration", "total"},
+            {"pitch", "step", "duration", "velocity"},
+        ),
         (PerformanceEventEncoder(), {"total"}, {"event"}),
-        (StepDurationEncoder(), {"psd"}, {"pitch"}),
+        (StepDurationEncoder(), {"pitch_step_duration"}, {"pitch"}),
     ],
     ids=["classes", "events", "points"],
 )
@@ -69,7 +73,7 @@ def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: 
     )
     assert report.model == scores
     made = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert {f for f in ("psd", "total") if made[f] is not None} == figures
+    assert {f for f in ("pitch_step_duration", "total") if made[f] is not None} == figures
     assert set(made["calibration"]) == judged
     assert (made["pitch_top1"] is None) == ("pitch" not in judged)
     assert (made["bits_per_second"] is None) == ("total" not in figures)

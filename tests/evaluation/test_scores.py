@@ -35,13 +35,18 @@ NOTE = {"pitch": 3.0, "step": 3.0, "duration": 3.0, "velocity": 2.0}
 
 def test_figures_are_sums_of_roles() -> None:
     one = PieceScore(notes=10, nats={"pitch": 30, "step": 20, "duration": 10, "velocity": 5})
-    assert [one.of(f) for f in ("psd", "total", "pitch", "event")] == [60, 65, 30, None]
-    assert one.to_json()["psd"] == 6.0
+    assert [one.of(f) for f in ("pitch_step_duration", "total", "pitch", "event")] == [
+        60,
+        65,
+        30,
+        None,
+    ]
+    assert one.to_json()["pitch_step_duration"] == 6.0
     silent = PieceScore(notes=10, nats={"pitch": 30.0})
     assert Scores(pieces=(one, silent)).of("step") is None
     assert Scores(pieces=(one, silent)).of("pitch") == 3.0
     events = PieceScore(notes=10, nats={"event": 100.0}, seconds=4.0)
-    assert (events.of("total"), events.of("psd")) == (100.0, None)
+    assert (events.of("total"), events.of("pitch_step_duration")) == (100.0, None)
     both = Scores(pieces=(events, events))
     assert both.bits_per_second == pytest.approx(200 / math.log(2) / 8)
     assert Scores(pieces=(silent,)).bits_per_second is None
@@ -66,7 +71,7 @@ def test_intervals_are_of_the_figures_that_there_are() -> None:
         "pitch",
         "step",
         "duration",
-        "psd",
+        "pitch_step_duration",
         "velocity",
         "total",
     ]
@@ -108,10 +113,10 @@ def test_pieces_are_paired_by_name() -> None:
     shuffled = Scores(pieces=a.pieces[:2:-1])
     found = compare(a, shuffled)
     assert found.pieces == 37
-    assert found.differences["psd"].value == pytest.approx(0, abs=1e-12)
+    assert found.differences["pitch_step_duration"].value == pytest.approx(0, abs=1e-12)
     # One has no velocity: what both have is compared.
     without = compare(a, scores({"pitch": 3.0, "step": 3.0, "duration": 3.0}))
-    assert list(without.differences) == ["pitch", "step", "duration", "psd"]
+    assert list(without.differences) == ["pitch", "step", "duration", "pitch_step_duration"]
     with pytest.raises(DataError, match="1 piece in common"):
         compare(a, Scores(pieces=a.pieces[:1]))
     with pytest.raises(DataError, match="2 pieces with 1 different name "):

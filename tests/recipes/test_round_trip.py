@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from notelstm import plugins
-from notelstm.bundle_format_1 import upgrade
+from notelstm._bundle_format_1 import upgrade
 from notelstm.data import TimeStretch, Transpose, VelocityShift
 from notelstm.encoders import (
     BeatEncoder,

@@ -71,7 +71,7 @@ def _against(report: Report) -> list[str]:
     """Whether the model is surely better than the best of its baselines."""
     from notelstm.evaluation import compare
 
-    figure = "psd" if report.model.total is None else "total"
+    figure = "pitch_step_duration" if report.model.total is None else "total"
     costs = {name: scores.of(figure) for name, scores in report.baselines.items()}
     best = min(costs, key=lambda name: costs[name] or 0.0)
     if len(report.model.pieces) < 2 or report.model.of(figure) is None:

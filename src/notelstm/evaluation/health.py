@@ -57,7 +57,7 @@ class Diagnosis:
             "bad": self.symptom.side,
             "limit": self.limit,
             "values": list(self.values),
-            "ill": list(self.flagged),
+            "flagged": list(self.flagged),
             "sentence": self.sentence,
         }
 
@@ -85,7 +85,7 @@ class Health:
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values, symptoms by name."""
         return {
-            "ill": list(self.flagged),
+            "flagged": list(self.flagged),
             "symptoms": {made.symptom.name: made.to_json() for made in self.diagnoses},
             "notes": self.notes,
             "excerpts": self.excerpts,

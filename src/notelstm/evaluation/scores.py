@@ -17,11 +17,11 @@ from notelstm.notes import Notes
 
 __all__ = ["FIGURES", "PieceScore", "Scores", "all_scored", "long_enough"]
 
-FIGURES: Final = ("pitch", "step", "duration", "psd", "velocity", "total")
+FIGURES: Final = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "total")
 """The names of the figures: four roles, pitch, step and duration together, and all of a note."""
 
 _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "psd": ("pitch", "step", "duration"),
+    "pitch_step_duration": ("pitch", "step", "duration"),
     "total": ("pitch", "step", "duration", "velocity"),
 }
 
@@ -98,7 +98,7 @@ class Scores:
     @property
     def pitch_step_duration(self) -> float | None:
         """Pitch, step and duration together."""
-        return self.of("psd")
+        return self.of("pitch_step_duration")
 
     @property
     def total(self) -> float | None:

@@ -85,7 +85,7 @@ def _rest(notes: Notes) -> float:
     return float(_gaps(notes).max())
 
 
-def _heap(notes: Notes) -> float:
+def _cluster(notes: Notes) -> float:
     """The most notes that begin within 0.1 s."""
     last = np.searchsorted(notes.start, notes.start + _TOGETHER, side="right")
     return float((last - np.arange(len(notes))).max())
@@ -147,9 +147,9 @@ SYMPTOMS: Final = (
         "pieces with long gaps among those trained on",
     ),
     Symptom(
-        name="heap",
+        name="cluster",
         unit="notes in 0.1 s",
-        measure=_heap,
+        measure=_cluster,
         side="most",
         means="piles notes up at one moment",
         advice="look at the nats of step: the model does not move on in time; predict steps as "
