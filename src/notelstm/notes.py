@@ -1,4 +1,4 @@
-"""``Notes``: one piece of music as columns, and ``BeatMap``: its tempo and time signature.
+"""``Notes``: one piece of music as columns, and ``TempoMap``: its tempo and time signature.
 
 Conventions: times are seconds (float64) from the start of the piece, pitches are MIDI note numbers
 (0 to 127, 60 is middle C), velocities are MIDI velocities (1 to 127). Notes are sorted by start;
@@ -126,7 +126,7 @@ class TempoMap:
         NotesError: If the columns do not describe a map.
 
     Example:
-        >>> beats = BeatMap(seconds=[0.0, 2.0], tempos=[120.0, 60.0])
+        >>> beats = TempoMap(seconds=[0.0, 2.0], tempos=[120.0, 60.0])
         >>> beats.beats_at([1.0, 3.0]).tolist()
         [2.0, 5.0]
         >>> beats.seconds_at([2.0, 5.0]).tolist()
@@ -507,7 +507,7 @@ class Notes:
             notes: How many notes, at least 1.
             seconds: Notes that start before this time from the start of the piece, above 0.
             bars: Notes that start in so many bars from the start of the piece, at least 1, by
-                :meth:`BeatMap.seconds_of_bars`.
+                :meth:`TempoMap.seconds_of_bars`.
 
         Returns:
             Those notes with their whole durations, and the tempo map without changes after the cut.
@@ -516,7 +516,7 @@ class Notes:
             NotesError: If a length is not positive, or bars are counted without a tempo map.
 
         Example:
-            >>> piece = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[60, 62, 64], beats=BeatMap())
+            >>> piece = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[60, 62, 64], tempo_map=TempoMap())
             >>> piece.first(seconds=1.5).pitch.tolist(), piece.first(bars=1).pitch.tolist()
             ([60, 62], [60, 62])
         """
@@ -527,7 +527,7 @@ class Notes:
         if bars is not None and self.tempo_map is None:
             raise NotesError(
                 "bars cannot be counted in a piece without a tempo map",
-                hint="give the piece beats=BeatMap(...), or say how many notes or seconds",
+                hint="give the piece tempo_map=TempoMap(...), or say how many notes or seconds",
             )
         cut = np.inf if seconds is None else float(seconds)
         if bars is not None and self.tempo_map is not None:
@@ -570,7 +570,7 @@ class Notes:
             columns = dict(zip(names, instruments[counts.argmax()].tolist(), strict=True))
         missing = {k: v for k, v in columns.items() if getattr(continuation, k) is None}
         later = continuation._with(
-            start=continuation.start + last, end=continuation.end + last, beats=None, **missing
+            start=continuation.start + last, end=continuation.end + last, tempo_map=None, **missing
         )
         beats = self.tempo_map
         if continuation.tempo_map is not None:

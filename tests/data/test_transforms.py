@@ -307,7 +307,7 @@ def test_settings_are_checked(wrong: Callable[[], object]) -> None:
 
 def test_transforms_are_parts() -> None:
     names = {plugin.name for plugin in installed("transforms")}
-    assert {"transpose", "stretch", "velocity-shift"} <= names
+    assert {"transpose", "time-stretch", "velocity-shift"} <= names
     for transform in ALL:
         assert build(describe(transform)) == transform
 

@@ -55,7 +55,7 @@ def goes_on(one: Session, other: Session) -> None:
             either.undo(1)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_forced_entry_that_cannot_come_next(batch_size: int) -> None:
     tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):
@@ -73,7 +73,7 @@ def test_a_forced_entry_that_no_row_holds() -> None:
     goes_on(tried, plain)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_fed_rows_that_do_not_fit(batch_size: int) -> None:
     tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):

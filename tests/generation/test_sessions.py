@@ -199,7 +199,7 @@ def test_a_snapshot_can_be_saved_and_gone_back_to_elsewhere(make: Make) -> None:
     assert other.trackers[0].notes() == session.trackers[0].notes()
 
 
-@pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (16, 1), (17, 2)])
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (16, 1), (17, 2)])
 def test_few_lanes_run_on_one_thread(batch_size: int, threads: int) -> None:
     bundle = chained()
     seen = []
@@ -374,7 +374,7 @@ def chi_square(counts: Any, shares: Any) -> float:
     return float((((counts - expected) ** 2)[some] / expected[some]).sum())
 
 
-@pytest.mark.parametrize("lanes", [1, 400])
+@pytest.mark.parametrize("batch_size", [1, 400])
 def test_a_field_right_before_a_forced_one_knows_of_it(batch_size: int) -> None:
     """The share of each class is p(free) p(forced | free), summed by brute force."""
     fields = (

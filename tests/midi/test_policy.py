@@ -17,7 +17,7 @@ from notelstm.midi.report import MAX_REPAIRS, RepairLog
     "wrong",
     [
         {"tracks": "second"},
-        {"ties": None},
+        {"simultaneous_order": None},
         {"overlaps": ["fifo"]},
         {"zero_length": "KEEP"},
         {"velocity_zero": 0},

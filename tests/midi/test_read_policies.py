@@ -73,7 +73,7 @@ ONE_OFF = on(0, velocity=10) + on(10, velocity=20) + off(10)
         (on(0, 64) + on(0, 60) + off(9, 64) + off(0), {}, [(0, 9, 60, 64), (0, 9, 64, 64)]),
         (
             on(0, 64) + on(0, 60) + off(9, 64) + off(0),
-            {"ties": "file"},
+            {"simultaneous_order": "file"},
             [(0, 9, 64, 64), (0, 9, 60, 64)],
         ),
         (on(0) + pedal(5, 64) + off(5) + pedal(20, 63), {}, [(0, 10, 60, 64)]),

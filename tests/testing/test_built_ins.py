@@ -193,13 +193,16 @@ def test_three_head_lstm(layers: int, faults: bool) -> None:
     [
         (STEP_DURATION, {}),
         (LOG_TIME, {"field_order": ORDER, "dropout": 0.5}),
-        (EVENTS, {"layers": 2}),
+        (EVENTS, {"num_layers": 2}),
         (BEATS, {}),
-        (STEP_DURATION, {"sounding_features": True, "head": 0, "dropout": 0.5, "layers": 2}),
-        (STEP_DURATION, {"time_distribution": "mixture", "components": 3}),
-        (LOG_TIME, {"sounding_features": True, "head": 5, "field_order": ORDER}),
+        (
+            STEP_DURATION,
+            {"sounding_features": True, "head_size": 0, "dropout": 0.5, "num_layers": 2},
+        ),
+        (STEP_DURATION, {"time_distribution": "mixture", "num_components": 3}),
+        (LOG_TIME, {"sounding_features": True, "head_size": 5, "field_order": ORDER}),
         (LOG_TIME, {"sounding_features": True}),
-        (EVENTS, {"sounding_features": True, "head": 0}),
+        (EVENTS, {"sounding_features": True, "head_size": 0}),
     ],
     ids=[
         "step-duration",

@@ -152,7 +152,7 @@ def test_a_log_has_one_line_an_epoch(make: Make, tmp_path: Path) -> None:
     study = make()
     history = study.trainer([JSONLogger()], tmp_path, epochs=3).fit(study.batches, study.validation)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    n = study.batches.steps
+    n = study.batches.num_batches
     assert lines == [
         {"epoch": i + 1, "step": (i + 1) * n, **values} for i, values in enumerate(history.epochs)
     ]
@@ -199,7 +199,7 @@ def test_progress_counts_steps_and_shows_losses(
 ) -> None:
     study = make()
     study.trainer([Progress(bar=True)], tmp_path, epochs=2).fit(study.batches, study.validation)
-    steps = 2 * study.batches.steps
+    steps = 2 * study.batches.num_batches
     out, shown = capsys.readouterr()
     assert out == ""
     assert f"{steps}/{steps}" in shown
@@ -208,5 +208,5 @@ def test_progress_counts_steps_and_shows_losses(
     assert "validation=" in shown
     study = make()
     study.trainer([Progress(bar=True)], tmp_path, epochs=3).fit(study.batches, resume=True)
-    done = 3 * study.batches.steps
+    done = 3 * study.batches.num_batches
     assert f"{done}/{done}" in capsys.readouterr().err

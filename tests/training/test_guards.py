@@ -59,7 +59,7 @@ def test_the_schedule_fits_the_budget(make: Make, clock: Clock, epochs: int | No
     assert clock.rates == pytest.approx(wanted, rel=1e-6)
     assert clock.rates[-1] < 0.0012
     # The epoch that was cut short is one like the others.
-    assert len(history.epochs) == math.ceil(21 / study.batches.steps)
+    assert len(history.epochs) == math.ceil(21 / study.batches.num_batches)
     assert math.isfinite(history.epochs[-1]["validation"])
 
 
@@ -79,7 +79,7 @@ def test_time_is_left_for_validation(make: Make, clock: Clock) -> None:
             clock.now += 3
 
     study = make()
-    n = study.batches.steps
+    n = study.batches.num_batches
     budget = TimeBudget(minutes=(2 * n + 11) / 60)
     study.trainer([clock, Measures(), budget], epochs=None).fit(study.batches)
     assert clock.now == 100 + 2 * n + 11
@@ -90,7 +90,7 @@ def test_epochs_that_end_before_the_budget_end_the_run(make: Make, clock: Clock)
     study = make()
     trainer = study.trainer([clock, TimeBudget(minutes=60)], schedule="cosine", epochs=2)
     assert trainer.fit(study.batches).stopped == ""
-    assert len(clock.rates) == 2 * study.batches.steps
+    assert len(clock.rates) == 2 * study.batches.num_batches
     assert clock.rates[-1] < 0.1 * clock.rates[0]
 
 
@@ -159,7 +159,7 @@ def test_a_run_goes_back_and_on_with_a_lower_rate(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, times: int
 ) -> None:
     study = make()
-    steps = study.batches.steps
+    steps = study.batches.num_batches
     spoils = Spoils(study, steps + 1, times)
     callbacks = [spoils, DivergenceGuard(lr_factor=0.5), JSONLogger(), BestCheckpoint()]
     trainer = study.trainer(callbacks, tmp_path, epochs=3, **ADAM)
@@ -213,7 +213,7 @@ def test_a_loss_that_rises_has_diverged_too(make: Make) -> None:
 
 
 def test_a_resumed_run_goes_back_as_one_never_stopped(make: Make, tmp_path: Path) -> None:
-    steps = make().batches.steps
+    steps = make().batches.num_batches
 
     class CtrlC(Callback):
         """Ends the run as Ctrl-C does, in the middle of an epoch."""

@@ -123,7 +123,7 @@ def test_a_stop_in_good_order_can_be_resumed(make: Make, tmp_path: Path) -> None
 @OPTIMIZERS
 def test_ctrl_c_anywhere_in_an_epoch(make: Make, options: dict[str, Any], tmp_path: Path) -> None:
     study = make()
-    per_epoch = study.batches.steps
+    per_epoch = study.batches.num_batches
     whole = make().trainer(callbacks(), tmp_path / "whole", epochs=2, **options)
     whole.fit(study.batches, study.validation)
     for step in (1, per_epoch - 1, per_epoch, per_epoch + 1):
@@ -180,7 +180,7 @@ def test_training_in_a_thread_leaves_ctrl_c_to_the_main_one(make: Make) -> None:
     thread = threading.Thread(target=trainer.fit, args=(study.batches,))
     thread.start()
     thread.join()
-    assert len(handlers) == study.batches.steps
+    assert len(handlers) == study.batches.num_batches
     assert set(handlers) == {signal.default_int_handler}
 
 
@@ -301,9 +301,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     whole.fit(study.batches, study.validation)
     folder = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        make().trainer([*callbacks(), CtrlC(2 * study.batches.steps + 2)], folder, epochs=4).fit(
-            study.batches, study.validation
-        )
+        make().trainer(
+            [*callbacks(), CtrlC(2 * study.batches.num_batches + 2)], folder, epochs=4
+        ).fit(study.batches, study.validation)
     assert checkpoint(folder)["batch_size"] == 2
     damage(folder / "last.pt")
     resumed = make().trainer(callbacks(), folder, epochs=4)

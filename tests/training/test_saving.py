@@ -225,7 +225,7 @@ def test_one_process_cannot_run_twice_in_a_folder_either(
             found.append(trainer.state.steps)
 
     study.trainer([Again()], tmp_path, epochs=1).fit(study.batches)
-    assert len(found) == study.batches.steps
+    assert len(found) == study.batches.num_batches
     # A run that ends with an error gives the folder back.
     with pytest.raises(TrainingError, match="holds a run already"):
         make().trainer([], tmp_path).fit(study.batches)

@@ -50,7 +50,7 @@ def test_each_step_has_its_rate(make: Any, schedule: Any) -> None:
     study, rates = make(), Rates()
     trainer = study.trainer([rates], schedule=schedule, warmup_steps=2, learning_rate=0.1, epochs=6)
     trainer.fit(study.batches)
-    steps = 6 * study.batches.steps
+    steps = 6 * study.batches.num_batches
     assert rates.seen == [trainer.config.rate(step, steps) for step in range(steps)]
     assert len(set(rates.seen)) == (2 if schedule == "constant" else steps - 1)
 

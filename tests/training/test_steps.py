@@ -115,7 +115,7 @@ def test_the_terms_that_are_reported_are_the_means_of_hand_computed_ones(make: M
     for batch in study.batches.epoch(0):
         with torch.no_grad():
             losses, after = trainer.module(batch, state)
-        state = after if study.batches.carries else None
+        state = after if study.batches.stateful else None
         weighted = {n: study.loss.weights[n] * float(v) for n, v in losses.terms.items()}
         assert float(losses.total) == pytest.approx(sum(weighted.values()))
         reported.append([float(losses.total), *(float(v) for v in losses.terms.values())])
@@ -266,7 +266,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(make: Make, where: str) -> None:
     class Breaks(Callback):
         def on_step_end(self, trainer: Trainer) -> None:
             nonlocal broken
-            last = study.batches.steps
+            last = study.batches.num_batches
             broken |= trainer.state.steps == (last if where == "validation" else last + 1)
 
     loss = CompositeLoss(terms={**study.loss.terms, name: (breaks, weight)})
@@ -325,8 +325,8 @@ def test_hooks_are_called_in_order(make: Make) -> None:
     study, listens = make(), Listens()
     trainer = study.trainer([listens], epochs=2)
     trainer.fit(study.batches, study.validation)
-    assert trainer.steps_per_epoch == study.batches.steps
-    n, m = study.batches.steps, study.validation.steps
+    assert trainer.steps_per_epoch == study.batches.num_batches
+    n, m = study.batches.num_batches, study.validation.steps
     assert [name for name, _, _ in listens.calls] == [
         "start",
         *[*["step"] * n, *["validation"] * m, "epoch"] * 2,

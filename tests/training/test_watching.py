@@ -61,7 +61,7 @@ def test_progress_is_logged_now_and_then(
     make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make()
-    n = study.batches.steps
+    n = study.batches.num_batches
     callbacks = [Ticks(monkeypatch), Progress(seconds=n - 1)]
     with caplog.at_level(logging.INFO):
         study.trainer(callbacks, epochs=2).fit(study.batches)
@@ -155,7 +155,7 @@ def test_a_notebook_without_ipywidgets_has_a_bar(
     )
     study = make()
     study.trainer([Progress()], epochs=2).fit(study.batches)
-    steps = 2 * study.batches.steps
+    steps = 2 * study.batches.num_batches
     assert f"{steps}/{steps}" in capsys.readouterr().err
 
 
@@ -295,7 +295,7 @@ def test_a_profile_names_the_operations(make: Make, tmp_path: Path, steps: int) 
     part = Profile(after=1, steps=steps)
     study.trainer([part], tmp_path, epochs=1).fit(study.batches)
     text = (tmp_path / "profile.txt").read_text()
-    assert text.startswith(f"{min(steps, study.batches.steps - 1)} steps\n")
+    assert text.startswith(f"{min(steps, study.batches.num_batches - 1)} steps\n")
     assert "aten::" in text
     with pytest.raises(ConfigError, match="no run folder"):
         study.trainer([Profile()]).fit(study.batches)

@@ -1,4 +1,4 @@
-"""BeatMap: seconds to beats and back."""
+"""TempoMap: seconds to beats and back."""
 
 from __future__ import annotations
 

@@ -339,7 +339,7 @@ def test_equality_looks_at_every_column() -> None:
         {"track": [0]},
         {"drum": [False]},
         {"program": [0]},
-        {"beats": TempoMap()},
+        {"tempo_map": TempoMap()},
     ):
         assert Notes(**{**given, **change}) != base, change
 

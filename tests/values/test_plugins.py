@@ -263,8 +263,8 @@ def test_a_part_not_yet_built_is_saved_and_stays_unbuilt() -> None:
     saved = json.loads(json.dumps(plugins.describe(unbuilt)))
     rebuilt = plugins.build(saved, unbuilt=True)
     assert isinstance(rebuilt, functools.partial)
-    assert (rebuilt.func, rebuilt.keywords) == (NoteLSTM, {"hidden": 16})
-    assert rebuilt(fields=StepDurationEncoder().fields).config["hidden"] == 16
+    assert (rebuilt.func, rebuilt.keywords) == (NoteLSTM, {"hidden_size": 16})
+    assert rebuilt(fields=StepDurationEncoder().fields).config["hidden_size"] == 16
 
 
 def test_what_cannot_be_saved_says_why(install: Install) -> None:

@@ -50,7 +50,7 @@ _HOMES = {
         "split_by_table",
     ),
     "summary": ("summarise",),
-    "transforms": ("Stretch", "Transpose", "VelocityShift"),
+    "transforms": ("TimeStretch", "Transpose", "VelocityShift"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

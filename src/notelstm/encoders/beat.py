@@ -90,8 +90,8 @@ class BeatEncoder:
         a row a note as in Hsiao, Liu, Yeh and Yang, "Compound Word Transformer", 2021.
 
     Example:
-        >>> beats = BeatMap(meter_beats=[1.0], numerators=[3], denominators=[4])
-        >>> notes = Notes(start=[0, 0.5], end=[0.5, 1], pitch=[60, 64], beats=beats)
+        >>> beats = TempoMap(time_signature_beats=[1.0], numerators=[3], denominators=[4])
+        >>> notes = Notes(start=[0, 0.5], end=[0.5, 1], pitch=[60, 64], tempo_map=beats)
         >>> encoder = BeatEncoder(time_signatures=("3/4",))
         >>> encoder.encode(notes)[:, 1:3].tolist()  # the first note is on the third beat
         [[0.0, 24.0], [12.0, 0.0]]
@@ -299,7 +299,7 @@ def _map_of(notes: Notes) -> TempoMap:
         raise EncodingError(
             "the notes have no tempo and time signature map",
             where="notes.beats",
-            hint="read them from a file that has one, give Notes(beats=BeatMap(...)), "
+            hint="read them from a file that has one, give Notes(tempo_map=TempoMap(...)), "
             "or use an encoder in seconds",
         )
     return notes.tempo_map

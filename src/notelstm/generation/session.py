@@ -44,7 +44,7 @@ class Session:
     called now and then.
 
     Args:
-        model: The model; :attr:`~notelstm.bundle.Bundle.player` of a bundle.
+        model: The model; :attr:`~notelstm.bundle.Bundle.generation_model` of a bundle.
         encoder: Its encoder.
         sampler: How to choose.
         batch_size: B, the number of sequences, each with its own noise.

@@ -89,16 +89,16 @@ class NoteLSTM(nn.Module):
         super().__init__()
         check_sizes(
             hidden_size=hidden_size,
-            layers=num_layers,
+            num_layers=num_layers,
             embedding_dim=embedding_dim,
-            components=num_components,
+            num_components=num_components,
         )
         if time_distribution not in ("normal", "mixture"):
             raise ConfigError(
                 f"unknown time distribution {time_distribution!r}", hint="choose normal or mixture"
             )
         if head_size is not None and head_size < 0:
-            raise ConfigError(f"head {head_size} is less than 0")
+            raise ConfigError(f"head_size {head_size} is less than 0")
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout {dropout} is not at least 0 and less than 1")
         self._by_name: Final = _named(fields)
@@ -113,13 +113,13 @@ class NoteLSTM(nn.Module):
         self.config: Final[Mapping[str, Any]] = {
             "fields": self.fields,
             "field_order": self.field_order,
-            "hidden": hidden_size,
-            "layers": num_layers,
-            "embedding": embedding_dim,
-            "head": head_size,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
+            "embedding_dim": embedding_dim,
+            "head_size": head_size,
             "sounding_features": sounding_features,
             "time_distribution": time_distribution,
-            "components": num_components,
+            "num_components": num_components,
             "dropout": dropout,
         }
         self.embed: nn.ModuleDict = nn.ModuleDict(

@@ -81,8 +81,8 @@ class ThreeHeadLSTM(nn.Module):
         self.fields: Final = tuple(fields)
         self.config: Final[Mapping[str, Any]] = {
             "fields": self.fields,
-            "hidden": hidden_size,
-            "layers": num_layers,
+            "hidden_size": hidden_size,
+            "num_layers": num_layers,
             "sigmoid": sigmoid,
             "point_estimates": point_estimates,
         }
