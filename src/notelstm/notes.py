@@ -516,7 +516,7 @@ class Notes:
             NotesError: If a length is not positive, or bars are counted without a tempo map.
 
         Example:
-            >>> piece = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[60, 62, 64], tempo_map=TempoMap())
+            >>> piece = Notes(start=[0, 1, 2], end=3, pitch=[60, 62, 64], tempo_map=TempoMap())
             >>> piece.first(seconds=1.5).pitch.tolist(), piece.first(bars=1).pitch.tolist()
             ([60, 62], [60, 62])
         """

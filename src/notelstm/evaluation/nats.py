@@ -88,7 +88,8 @@ def nats_per_note(
     """Score a model on held-out pieces.
 
     Args:
-        model: The model as it generates: :attr:`~notelstm.bundle.Bundle.generation_model` of a bundle.
+        model: The model as it generates: :attr:`~notelstm.bundle.Bundle.generation_model` of a
+            bundle.
         encoder: Its encoder.
         pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
             the encoder refuses are left out with the reason.
