@@ -100,10 +100,9 @@ class NotelstmError(Exception):
         pitch 130 is not 0 to 127 (row 4). Clip it
     """
 
-    def __init__(self, problem: str, *, got: str = "", where: str = "", hint: str = "") -> None:
+    def __init__(self, problem: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(problem)
         self.problem = problem
-        self.got = got
         self.where = where
         self.hint = hint
 
@@ -111,8 +110,6 @@ class NotelstmError(Exception):
     def __str__(self) -> str:
         """The whole message on one line."""
         text = self.problem
-        if self.got:
-            text += f"; got {self.got}"
         if self.where:
             text += f" ({self.where})"
         if self.hint:
@@ -123,13 +120,11 @@ class NotelstmError(Exception):
     @override
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the keyword arguments, so that errors cross process boundaries whole."""
-        return _rebuild, (type(self), self.problem, self.got, self.where, self.hint)
+        return _rebuild, (type(self), self.problem, self.where, self.hint)
 
 
-def _rebuild(
-    kind: type[NotelstmError], problem: str, got: str, where: str, hint: str
-) -> NotelstmError:
-    return kind(problem, got=got, where=where, hint=hint)
+def _rebuild(kind: type[NotelstmError], problem: str, where: str, hint: str) -> NotelstmError:
+    return kind(problem, where=where, hint=hint)
 
 
 class NotesError(NotelstmError, ValueError):

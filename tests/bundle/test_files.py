@@ -50,7 +50,7 @@ def test_errors_of_the_system_say_which_file(tmp_path: Path) -> None:
     said = r"No space left on device \(.*file\.txt\)"
     with pytest.raises(OutputError, match=said), atomic_write(path):
         raise full
-    mine = OutputError("rule", got="mine")
+    mine = OutputError("mine")
     with pytest.raises(OutputError, match="mine"), atomic_write(path):
         raise mine
     assert not list(tmp_path.iterdir())

@@ -47,13 +47,13 @@ def test_all_names_every_error() -> None:
 def test_an_error_is_a_builtin_too_and_survives_a_pickle(
     kind: type[errors.NotelstmError],
 ) -> None:
-    error = kind("a rule", got="this", where="there", hint="that")
+    error = kind("a problem", where="there", hint="that")
     builtin = [b for b in kind.__mro__ if b.__module__ == "builtins"]
     assert builtin[0] is not Exception or kind is errors.NotelstmError
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is kind
-    assert (back.problem, back.got, back.where, back.hint) == ("a rule", "this", "there", "that")
-    assert str(back) == str(error) == "a rule; got this (there). That"
+    assert (back.problem, back.where, back.hint) == ("a problem", "there", "that")
+    assert str(back) == str(error) == "a problem (there). That"
 
 
 def test_the_message_leaves_out_what_is_not_known() -> None:

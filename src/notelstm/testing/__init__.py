@@ -17,7 +17,6 @@ from notelstm.errors import MissingExtraError
 if find_spec("hypothesis") is None:
     raise MissingExtraError(
         "notelstm.testing needs hypothesis",
-        got="no such package",
         hint="run pip install 'notelstm[testing]'",
     )
 
