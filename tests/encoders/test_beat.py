@@ -23,12 +23,12 @@ NAMES = ("time_signature", "step", "position")
 
 
 def values_of(encoder: BeatEncoder, notes: Notes) -> list[list[object]]:
-    """What each row says, in the fields' units; the time signature as its time signature."""
-    told: list[list[object]] = []
+    """The values of each row in the fields' units, with the name of the time signature."""
+    decoded: list[list[object]] = []
     for row in encoder.encode(notes).tolist():
         time_signature, *values = (f.value_of(x) for f, x in zip(encoder.fields, row, strict=True))
-        told.append([encoder.time_signatures[int(time_signature)], *values])
-    return told
+        decoded.append([encoder.time_signatures[int(time_signature)], *values])
+    return decoded
 
 
 def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
@@ -42,8 +42,8 @@ def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
     start = beats.seconds_at([0.5, 1.0, 1.0, 2.25, 4.0, 7.5, 8.0])
     end = beats.seconds_at([1.0, 2.0, 1.5, 4.25, 7.0, 8.0, 8.01])
     notes = Notes(start=start, end=end, pitch=np.arange(60, 67), velocity=66, tempo_map=beats)
-    told = values_of(BeatEncoder(), notes)
-    assert [row[:4] for row in told] == [
+    values = values_of(BeatEncoder(), notes)
+    assert [row[:4] for row in values] == [
         ["3/4", 0.0, 2.5, 60.0],
         ["3/4", 0.5, 0.0, 60.0],
         ["3/4", 0.0, 0.0, 60.0],
@@ -52,11 +52,11 @@ def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
         ["2/2", 3.5, 3.5, 120.0],
         ["2/2", 0.5, 0.0, 120.0],
     ]
-    assert [row[5] for row in told] == [0.5, 1.0, 0.5, 2.0, 3.0, 0.5, 1 / 12]
+    assert [row[5] for row in values] == [0.5, 1.0, 0.5, 2.0, 3.0, 0.5, 1 / 12]
     back = BeatEncoder().decode(BeatEncoder().encode(notes))
     assert back.pitch.tolist() == notes.pitch.tolist()
     assert set(back.velocity.tolist()) == {66}
-    # The tempo of beat 2 is heard from the onset at 2.25 on; all counts from the first note.
+    # The tempo of beat 2 counts from the onset at 2.25 on; all counts from the first note.
     late = 0.125
     wanted = start - start[0] + np.where(start > 2, late, 0)
     assert np.allclose(back.start, wanted)
@@ -120,8 +120,8 @@ def test_bars_and_tempi_are_the_map_s(piece: Notes, later: float) -> None:
         true = 60 * 1e7 * (beats.beats_at(beats.seconds_at(at[i]) + 1e-7) - at[i])
         assert abs(tempo / true - 1) < 0.0147
         k = max(int(np.searchsorted(starts, at[i], side="right")) - 1, 0)
-        told = f"{beats.numerators[k]}/{beats.denominators[k]}" if starts.size else "4/4"
-        assert encoder.time_signatures[int(row[0])] == told
+        signature = f"{beats.numerators[k]}/{beats.denominators[k]}" if starts.size else "4/4"
+        assert encoder.time_signatures[int(row[0])] == signature
         if np.unique(beats.numerators).size == beats.numerators.size:
             start = starts[k] if starts.size else 0.0
             assert place == pytest.approx((at[i] - start) % (encoder.bars[int(row[0])] / 12))

@@ -1,4 +1,4 @@
-"""The best of several: by what the model itself says of what was drawn."""
+"""The best of several: by the likelihood under the model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_likeliest_is_kept() -> None:
     assert np.diff(np.sort(nats)).min() > 1e-3
     best = generate(bundle, 12, prompt=PROMPT, seed=3, best_of=6)
     assert best == several[int(np.argmin(nats))]
-    # Of each piece of a batch, the best of lanes of its own.
+    # Of each piece of a batch, the best of sequences of its own.
     pair = generate_batch(bundle, 12, batch_size=2, prompt=PROMPT, seed=3, best_of=3)
     assert pair == [several[int(np.argmin(nats[:3]))], several[3 + int(np.argmin(nats[3:]))]]
 

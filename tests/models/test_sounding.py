@@ -1,4 +1,4 @@
-"""What is sounding, against a list of notes; and a model that hears it."""
+"""What is sounding, against a list of notes; and a model with these features."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
     assert float(seen.max()) <= 1
 
 
-def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
+def with_sounding(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
     torch.manual_seed(0)
     return NoteLSTM(
         fields=fields, hidden_size=8, embedding_dim=4, sounding_features=True, **settings
@@ -151,7 +151,7 @@ def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
 @given(st.sets(st.integers(1, 23), max_size=5))
 @torch.no_grad()
 def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
-    model = hearing(CLASSES, field_order=ORDER, layers=2)
+    model = with_sounding(CLASSES, field_order=ORDER, num_layers=2)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 24), np.random.default_rng(0)))
     whole, last = model(rows, model.initial_state(2)[1])
     _, state = model.initial_state(2)
@@ -167,7 +167,7 @@ def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
         assert torch.equal(got, want)
 
 
-def said(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> Tensor:
+def outputs_of(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> Tensor:
     given = {name: torch.tensor([entry]) for name, entry in known.items()}
     prediction = model.predict(field, context, given)
     if isinstance(prediction, Normal):
@@ -177,7 +177,7 @@ def said(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> T
 
 
 def context_of(model: NoteLSTM, left: int) -> NoteContext:
-    """One in which key 2 was struck a second ago and goes on for so many milliseconds."""
+    """One in which key 2 began a second ago and sounds for so many milliseconds more."""
     silence = clock_of(model.fields).initial_state(1)
     sounding = Sounding(silence.left.clone(), silence.since.clone())
     sounding.left[0, 2] = left
@@ -193,34 +193,36 @@ OTHER_NAMES = (
 
 
 @torch.no_grad()
-def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
-    model = hearing(OTHER_NAMES, field_order=("wait", "key", "length"))
+def test_heads_after_the_step_read_the_notes_that_sound_then() -> None:
+    model = with_sounding(OTHER_NAMES, field_order=("wait", "key", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("length", {"key": 4})):
         for wait, differs in ((0.0, True), (0.299, True), (0.3, False), (2.0, False)):
-            pair = [said(model, field, c, wait=wait, **known) for c in (silent, sounds)]
+            pair = [outputs_of(model, field, c, wait=wait, **known) for c in (silent, sounds)]
             assert torch.equal(*pair) != differs, (field, wait)
-    # The head before the step hears what the LSTM heard, and nothing else.
-    assert torch.equal(said(model, "wait", silent), said(model, "wait", sounds))
-    heard = sounds._replace(features=torch.zeros(1, 8))
-    assert not torch.allclose(said(model, "wait", heard), said(model, "wait", sounds))
+    # The head before the step reads the features of the LSTM, and nothing else.
+    assert torch.equal(outputs_of(model, "wait", silent), outputs_of(model, "wait", sounds))
+    other = sounds._replace(features=torch.zeros(1, 8))
+    assert not torch.allclose(outputs_of(model, "wait", other), outputs_of(model, "wait", sounds))
 
 
 @torch.no_grad()
-def test_heads_before_the_step_hear_the_onset_before() -> None:
-    model = hearing(OTHER_NAMES, field_order=("key", "wait", "length"))
+def test_heads_before_the_step_read_the_onset_before() -> None:
+    model = with_sounding(OTHER_NAMES, field_order=("key", "wait", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("wait", {"key": 4})):
-        assert torch.equal(said(model, field, silent, **known), said(model, field, sounds, **known))
+        assert torch.equal(
+            outputs_of(model, field, silent, **known), outputs_of(model, field, sounds, **known)
+        )
     assert not torch.allclose(
-        said(model, "length", silent, key=4, wait=0.1),
-        said(model, "length", sounds, key=4, wait=0.1),
+        outputs_of(model, "length", silent, key=4, wait=0.1),
+        outputs_of(model, "length", sounds, key=4, wait=0.1),
     )
 
 
 @torch.no_grad()
 def test_the_lstm_hears() -> None:
-    model = hearing(TIMES)
+    model = with_sounding(TIMES)
     rows = in_seconds([(60, 0, 500), (64, 100, 500)])
     _, state = model.initial_state(1)
     assert isinstance(state, NoteState)
@@ -244,7 +246,7 @@ def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
     fields: tuple[Field, ...],
 ) -> None:
     assert SoundingClock.of(fields) is None
-    model = hearing(fields)
+    model = with_sounding(fields)
     context, state = model.initial_state(2)
     assert isinstance(context, Hidden)
     assert isinstance(state, LSTMState)
@@ -254,7 +256,7 @@ def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
 
 
 def test_half_precision_harms_neither_clocks_nor_losses() -> None:
-    model = hearing(CLASSES, field_order=ORDER)
+    model = with_sounding(CLASSES, field_order=ORDER)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 9), np.random.default_rng(0)))
     _, before = model.initial_state(2)
     plain, after = model(rows, before)

@@ -5,10 +5,9 @@
 """
 
 from notelstm.generation.api import generate, generate_batch, stream
-from notelstm.generation.noise import NoiseStream
-from notelstm.generation.session import Session
-from notelstm.generation.stopping import StoppingCriterion
-from notelstm.generation.undo import Snapshot
+from notelstm.generation.rows import NoiseStream
+from notelstm.generation.sequences import StoppingCriterion
+from notelstm.generation.session import Session, Snapshot
 
 __all__ = [
     "NoiseStream",

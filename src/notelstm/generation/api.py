@@ -11,26 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.instruments import watch_instruments
+from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
+from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion
 from notelstm.generation.session import Session
-from notelstm.generation.stopping import (
-    STALL_LIMIT,
-    Progress,
-    StoppingCriteria,
-    StoppingCriterion,
-)
 from notelstm.notes import Note, Notes
-from notelstm.protocols import (
-    HasLikelihood,
-    Prediction,
-    Processor,
-    Sampler,
-    SamplingContext,
-)
+from notelstm.protocols import HasLikelihood, Prediction, Processor, Sampler, SamplingContext
+from notelstm.sampling.masking import check_whole
 from notelstm.sampling.samplers import with_processors
-from notelstm.sampling.settings import check_whole
 
 __all__ = ["generate", "generate_batch", "stream"]
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from notelstm.fields import Rows
-from notelstm.models.modes import in_use
-from notelstm.models.numpy_step import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.models.inference import HasNumpyStep, NumpyStep, in_use, map_arrays
 from notelstm.protocols import Context, NoteModel, Prediction, State
 from notelstm.tree import index, leaf
 

@@ -1,29 +1,39 @@
-"""Parts that the LSTM models share: state and context, with the batch on axis 0, and time heads."""
+"""Parts that the LSTM models share, as torch modules and in numpy."""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Self, TypeVar, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import LogisticMixture, Normal
+from notelstm.models.inference import Array
+from notelstm.predictions import LogisticMixture, Normal, NumpyNormal
 
 __all__ = [
     "Hidden",
     "LSTMState",
+    "NumpyLSTM",
     "check_sizes",
     "initial_lstm_state",
+    "linear_of",
     "mixture_head",
     "normal_head",
+    "numpy_normal",
     "run_lstm",
+    "sigmoid_of_half",
 ]
 
 _SHORTEST: Final = 0.02
+
+
 _LONGEST: Final = 5.0
 
 
@@ -104,4 +114,212 @@ def normal_head(output: Tensor, field: Field) -> Normal:
         sigma,
         low=None if field.low is None else mean.new_tensor(field.low),
         high=None if field.high is None else mean.new_tensor(field.high),
+    )
+
+
+T = TypeVar("T")
+
+
+_HALF: Final = np.array(0.5, dtype=np.float32)
+
+
+_SMALL: Final = 100_000
+"""Weights so few that numpy, as it comes today, multiplies by them on one thread whatever it is
+set to, and with less overhead than torch."""
+
+
+_LINE: Final = 16
+"""Numbers in a line of the processor's cache: rows of weights that begin with one are read in half
+the time."""
+
+
+def sigmoid_of_half(gates: Array) -> None:
+    """From tanh(x / 2) to sigmoid(x) = (tanh(x / 2) + 1) / 2, in place."""
+    np.multiply(gates, _HALF, gates)
+    np.add(gates, _HALF, gates)
+
+
+class _Buffers(dict[int, T]):
+    """Buffers by batch size. A deep copy is empty: its owner makes new ones when needed.
+
+    Buffers are views of each other, which copies of them would no longer be.
+    """
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)()
+
+
+@final
+class _Product:
+    """Products of B vectors with G matrices, in preallocated memory.
+
+    Products are torch's, which keeps to ``torch.set_num_threads`` and is quicker with matrices than
+    numpy's; small ones and all else are numpy's, which is quicker with little.
+
+    Args:
+        weights: (G, I + 1, O), of which the last row is added.
+        batch_size: B.
+
+    Attributes:
+        inputs: (B, I), to be written to.
+        outputs: (G, B, O), written to by `run`.
+        run: Multiplies.
+    """
+
+    def __init__(self, weights: Tensor, batch_size: int) -> None:
+        matrices, reads, size = weights.shape
+        wide = -(-matrices * size // _LINE) * _LINE
+        with torch.inference_mode(mode=False):  # what is made in that mode cannot be used outside
+            left = torch.ones(batch_size, reads)
+            flat, right = torch.empty(batch_size * wide), weights.detach()
+            out = flat[: matrices * batch_size * size].view(matrices, batch_size, size)
+            run: Callable[[], object]
+            if batch_size > 1:  # several products are quicker for a batch, one is for one
+                right = right.clone(memory_format=torch.contiguous_format)
+                left_of_each = left.expand(matrices, batch_size, reads)
+                run = functools.partial(torch.bmm, left_of_each, right, out=out)
+            else:
+                right = right.transpose(0, 1).reshape(reads, matrices * size)
+                right = functional.pad(right, (0, wide - matrices * size)).contiguous()
+                run = functools.partial(torch.mm, left, right, out=flat[None])
+                if right.numel() < _SMALL:
+                    run = functools.partial(left[0].numpy().dot, right.numpy(), flat.numpy())
+        self.inputs: Final[Array] = left.numpy()[:, :-1]
+        self.outputs: Final[Array] = out.numpy()
+        self.run: Final = run
+
+
+def _gate_weights(lstm: nn.LSTM, layer: int, scale: Tensor | None) -> Tensor:
+    """(4, I + H + 1, H) weights of the gates: in, kept, out, new; with halves for the sigmoids."""
+    w, u, a, b = (
+        getattr(lstm, f"{name}_l{layer}").detach()
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    w = w if scale is None else w * scale
+    i, f, g, o = torch.cat([w, u, (a + b).unsqueeze(1)], dim=1).chunk(4)
+    # With halves for the sigmoids one tanh serves all gates.
+    return torch.stack([i / 2, f / 2, o / 2, g]).transpose(1, 2)
+
+
+@final
+class NumpyLSTM:
+    """A batch-first LSTM, row by row.
+
+    Args:
+        lstm: The module; its weights are copied.
+        scale: (I,) what inputs are multiplied by first, None for 1.
+        apart: How many of the inputs, the first ones, are not given but what they add to the gates.
+
+    Attributes:
+        apart: (apart, 4 H) what they are multiplied by for that.
+    """
+
+    def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None, apart: int = 0) -> None:
+        self._weights: Final = [
+            _gate_weights(lstm, k, None if k else scale) for k in range(lstm.num_layers)
+        ]
+        self.apart: Final = self._weights[0][:, :apart].transpose(0, 1).flatten(1)
+        self._weights[0] = self._weights[0][:, apart:]
+        self._layers: Final[_Buffers[list[_Layer]]] = _Buffers()
+
+    def __call__(self, inputs: Array, state: Any, added: Array | None = None) -> tuple[Array, Any]:
+        """Read one row.
+
+        Args:
+            inputs: (B, I).
+            state: An LSTMState of arrays (B, L, H), which are left as they are.
+            added: (B, 4 H) what the inputs that are not given add to the first layer's gates.
+
+        Returns:
+            (B, H) the last layer's output, and the state after the row.
+        """
+        h, c = state
+        layers = self._layers.get(len(h))
+        if layers is None:
+            layers = [_Layer(weights, len(h)) for weights in self._weights]
+            self._layers[len(h)] = layers
+        if len(layers) == 1:
+            output, cell = layers[0](inputs, h[:, 0], c[:, 0], added)
+            return output, LSTMState(output[:, None], cell[:, None])  # type: ignore[arg-type]
+        hs, cs = [], []
+        for k, layer in enumerate(layers):
+            inputs, cell = layer(inputs, h[:, k], c[:, k], None if k else added)
+            hs.append(inputs)
+            cs.append(cell)
+        return inputs, LSTMState(np.stack(hs, axis=1), np.stack(cs, axis=1))  # type: ignore[arg-type]
+
+
+@final
+class _Layer:
+    """One layer for B sequences: (4, I + H + 1, H) weights."""
+
+    def __init__(self, weights: Tensor, batch_size: int) -> None:
+        product = _Product(weights, batch_size)
+        hidden = weights.shape[-1]
+        self._inputs: Final = product.inputs[:, :-hidden]
+        self._before: Final = product.inputs[:, -hidden:]
+        self._multiply: Final = product.run
+        self._gates: Final = product.outputs  # (4, B, H)
+        self._sums: Final = self._gates.transpose(1, 0, 2)
+        self._opened: Final = self._gates[:3]
+        self._in, self._kept, self._out, self._new = self._gates
+
+    def __call__(
+        self, inputs: Array, h: Array, c: Array, added: Array | None
+    ) -> tuple[Array, Array]:
+        """From (B, I), and (B, H) outputs and cells, to new outputs and cells."""
+        np.copyto(self._inputs, inputs)
+        np.copyto(self._before, h)
+        self._multiply()
+        if added is not None:
+            np.add(self._sums, added.reshape(self._sums.shape), self._sums)
+        gates, new = self._gates, self._new
+        np.tanh(gates, gates)
+        sigmoid_of_half(self._opened)
+        np.multiply(new, self._in, new)
+        cell: Array = self._kept * c
+        np.add(cell, new, cell)
+        output: Array = np.tanh(cell)
+        np.multiply(output, self._out, output)
+        return output, cell
+
+
+@final
+class _Linear:
+    """A linear layer as a function of (B, I): (1, I + 1, O) weights, the last row is the bias."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self._weights: Final = weights
+        self._products: Final[_Buffers[_Product]] = _Buffers()
+
+    def __call__(self, inputs: Array) -> Array:
+        product = self._products.get(len(inputs))
+        if product is None:
+            product = self._products[len(inputs)] = _Product(self._weights, len(inputs))
+        np.copyto(product.inputs, inputs)
+        product.run()
+        outputs: Array = product.outputs[0].copy()
+        return outputs
+
+
+def linear_of(weight: Tensor, bias: Tensor | None = None) -> Callable[[Array], Array]:
+    """A linear layer as a function of (B, I).
+
+    Args:
+        weight: (O, I); it is copied.
+        bias: (O,); None for zeros.
+    """
+    bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+    return _Linear(torch.cat([weight.detach(), bias.unsqueeze(1)], dim=1).t()[None])
+
+
+def numpy_normal(output: Array, field: Field) -> NumpyNormal:
+    """A normal distribution from the (2,) outputs of a head."""
+    head = normal_head(torch.from_numpy(output), field)
+    low, high = (None if end is None else float(end) for end in (head.low, head.high))
+    return NumpyNormal(
+        float(head.mean),
+        float(head.sigma),
+        -np.inf if low is None else low,
+        np.inf if high is None else high,
     )

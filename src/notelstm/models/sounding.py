@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final, NamedTuple, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
-from notelstm.fields import Field, Role
-from notelstm.models.lstm import LSTMState
+from notelstm.fields import Field, Role, Rows
+from notelstm.models.inference import Array
+from notelstm.models.lstm import LSTMState, linear_of
 
 __all__ = [
     "AROUND",
@@ -21,6 +24,7 @@ __all__ = [
     "SCALE",
     "NoteContext",
     "NoteState",
+    "NumpySounding",
     "Sounding",
     "SoundingClock",
     "features",
@@ -29,14 +33,18 @@ __all__ = [
 LONGEST: Final = 60_000
 """Thousandths of a second or beat above which times are equal."""
 
+
 AROUND: Final = 49
 """Pitches that :meth:`Sounding.around` gives: two octaves up and down."""
+
 
 FEATURES: Final = 4
 """Numbers that :func:`features` gives for each pitch."""
 
+
 SCALE: Final = 50.0
 """Thousandths below which the logarithmic scale of :func:`features` is linear."""
+
 
 CHORD: Final = 100.0
 """Thousandths by which the other scale of :func:`features` has fallen by half."""
@@ -227,3 +235,112 @@ def _thousandths(values: Tensor) -> Tensor:
 def _times(table: Tensor, entries: Tensor) -> Tensor:
     """(...) thousandths of (...) class ids, or of numbers where the table is empty."""
     return table[entries.long()] if len(table) else _thousandths(entries.double())
+
+
+_Times = NDArray[np.int32]
+
+
+_REACH: Final = AROUND // 2
+
+
+_NEAR: Final = np.arange(AROUND)
+
+
+_TIMES: Final = np.arange(LONGEST + 1, dtype=np.float32)
+"""Every time in thousandths; features are looked up, not computed."""
+
+
+class _Request(NamedTuple):
+    """The latest request: several heads share the features of one row."""
+
+    context: Any
+    place: str
+    step: bytes
+    pitch: bytes
+    features: Array
+
+
+@final
+class NumpySounding:
+    """The sounding-note features of one model in numpy.
+
+    Args:
+        clock: The module that tracks sounding notes.
+        num_layers: The linear layers of the features, by place.
+        place_of: The place of the head of each field.
+    """
+
+    def __init__(
+        self, clock: SoundingClock, layers: nn.ModuleDict, place_of: Mapping[str, str]
+    ) -> None:
+        self._clock: Final = clock
+        self._place_of: Final = dict(place_of)
+        self._layers: Final[dict[str, Callable[[Array], Array]]] = {
+            place: linear_of(cast(Tensor, layer.weight), cast(Tensor, layer.bias))
+            for place, layer in layers.items()
+        }
+        # (thousandths of each class, or none), for the step and the duration
+        self._steps, self._durations = (np.array(t, dtype=np.int32) for t in clock.tables())
+        whole = math.log1p(LONGEST / SCALE)
+        longer = np.log1p(_TIMES / np.float32(SCALE)) / np.float32(whole)
+        self._longer: Final = longer.astype(np.float32)
+        self._lately: Final = (1 - longer).astype(np.float32)
+        width = LONGEST + LONGEST / CHORD * _TIMES
+        self._just: Final = ((LONGEST - _TIMES) / width).astype(np.float32)
+        self._last: _Request | None = None
+
+    def after(self, rows: Rows, before: Any) -> Any:
+        """The sounding notes at the onset of rows (B, F), their own included; (B, P)."""
+        pitch, step, duration = (rows[:, i] for i in self._clock.columns)
+        left, since = _later(before, _numpy_thousandths(self._steps, step))
+        at = np.arange(len(rows)), pitch.astype(np.intp)
+        left[at] = np.maximum(left[at], _numpy_thousandths(self._durations, duration))
+        since[at] = 0
+        return Sounding(left, since)  # type: ignore[arg-type]
+
+    def features(self, place: str, sounding: Any) -> Array:
+        """(B, S) the features at a place."""
+        left, since = sounding
+        parts = (left > 0, self._longer[left], self._lately[since], self._just[since])
+        return self._layers[place](np.concatenate(parts, axis=1, dtype=np.float32))
+
+    def features_for(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
+        """(B, S) the features of the head of a field."""
+        place, clock = self._place_of[field], self._clock
+        if place == "before":
+            features: Array = context.features
+            return features
+        step = known[clock.step]
+        pitch = known[clock.pitch] if place == "around" else step[:0]
+        request = _Request(context, place, step.tobytes(), pitch.tobytes(), context.features)
+        last = self._last
+        if last is None or context is not last.context or request[1:4] != last[1:4]:
+            left, since = _later(context.sounding, _numpy_thousandths(self._steps, step))
+            if place == "around":
+                left, since = _around(left, pitch, 0), _around(since, pitch, LONGEST)
+            last = self._last = request._replace(features=self.features(place, (left, since)))
+        return last.features
+
+
+def _later(sounding: Any, wait: _Times) -> tuple[_Times, _Times]:
+    """After a wait of (B,) thousandths."""
+    left, since = sounding
+    by = wait[:, None]
+    return np.maximum(left - by, 0), np.minimum(since + by, LONGEST)
+
+
+def _around(times: _Times, pitch: NDArray[Any], silence: int) -> _Times:
+    """(B, AROUND) of (B, P) times."""
+    padded = np.full((len(times), times.shape[1] + AROUND), silence, dtype=np.int32)
+    padded[:, _REACH : _REACH + times.shape[1]] = times
+    at = pitch.astype(np.intp)[:, None] + _NEAR
+    near: _Times = padded[np.arange(len(times))[:, None], at]
+    return near
+
+
+def _numpy_thousandths(table: _Times, entries: NDArray[Any]) -> _Times:
+    """(B,) the time of class ids or numbers."""
+    if len(table):
+        return np.asarray(table[entries.astype(np.intp)])
+    whole = np.rint(entries.astype(np.float64) * 1000)
+    return np.clip(whole, 0, LONGEST).astype(np.int32)

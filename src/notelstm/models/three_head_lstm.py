@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import FieldError
-from notelstm.fields import Field, by_name
+from notelstm.fields import Field, Rows, by_name
+from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
     LSTMState,
+    NumpyLSTM,
     check_sizes,
     initial_lstm_state,
+    linear_of,
     normal_head,
+    numpy_normal,
     run_lstm,
+    sigmoid_of_half,
 )
-from notelstm.models.numpy_step import NumpyThreeHead, initial_arrays, is_float32_on_cpu
-from notelstm.predictions import Categorical, PointEstimate
+from notelstm.predictions import (
+    Categorical,
+    NumpyCategorical,
+    NumpyPoint,
+    NumpyPrediction,
+    PointEstimate,
+)
 from notelstm.protocols import Prediction
 
-__all__ = ["ThreeHeadLSTM"]
+__all__ = ["NumpyThreeHead", "ThreeHeadLSTM"]
 
 
 @final
@@ -138,3 +149,102 @@ class ThreeHeadLSTM(nn.Module):
             sigmoid=self._sigmoid,
             point_estimates=self._point_estimates,
         )
+
+
+@final
+class NumpyThreeHead:
+    """The numpy step of a :class:`~notelstm.models.ThreeHeadLSTM`.
+
+    Args:
+        fields: Its fields.
+        lstm: Its LSTM.
+        scale: (F,) what rows are multiplied by.
+        heads: Its heads by field name.
+        initial: Its context and state before the first row.
+        sigmoid: Whether its logits are squashed to (0, 1).
+        point_estimates: Whether step and duration are point estimates.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        lstm: nn.LSTM,
+        scale: Tensor,
+        heads: Mapping[str, nn.Linear],
+        *,
+        initial: tuple[Any, Any],
+        sigmoid: bool,
+        point_estimates: bool,
+    ) -> None:
+        self._lstm: Final = NumpyLSTM(lstm, scale)
+        self._initial: Final = initial
+        self._sigmoid: Final = sigmoid
+        self._point_estimates: Final = point_estimates
+        # All heads read the same, so they are one layer; half of a logit goes into its tanh.
+        halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
+        pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
+        weight = torch.cat([head.weight * k for head, k in pairs]).detach()
+        bias = torch.cat([head.bias * k for head, k in pairs]).detach()
+        self._heads: Final = linear_of(weight, bias)
+        self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
+        first = 0
+        for field in fields:
+            end = first + heads[field.name].out_features
+            self._outputs[field.name] = (field, first, end)
+            first = end
+        self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
+
+    def initial_state(self) -> tuple[Any, Any]:
+        """The context and the state before the first row, of one sequence."""
+        return self._initial
+
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        """Read one row of each sequence."""
+        hidden, state = self._lstm(rows, state)
+        return Hidden(hidden), state  # type: ignore[arg-type]
+
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
+        """Predict one field; `known` is ignored."""
+        spec, first, end = self._outputs[field]
+        output = self._head_outputs(context)[:, first:end]  # (B, C), 1 or 2
+        if not spec.is_categorical:
+            number = torch.from_numpy(output)
+            return (
+                PointEstimate(number[:, 0]) if self._point_estimates else normal_head(number, spec)
+            )
+        if not self._sigmoid:
+            return Categorical(torch.from_numpy(output))
+        confined = torch.from_numpy(_sigmoid(output))
+        return Categorical(confined, confined)
+
+    def predict_numpy(
+        self, field: str, context: Any, known: Mapping[str, float]
+    ) -> NumpyPrediction:
+        """The same for one sequence."""
+        spec, first, end = self._outputs[field]
+        here, output = self._last
+        if here is not context:
+            output = self._head_outputs(context)  # (1, ...)
+        if not spec.is_categorical:
+            if self._point_estimates:
+                return NumpyPoint(output.item(first))
+            return numpy_normal(output[0, first:end], spec)
+        if not self._sigmoid:
+            return NumpyCategorical(output[0, first:end])
+        confined = _sigmoid(output[0, first:end])
+        return NumpyCategorical(confined, confined)
+
+    def _head_outputs(self, context: Any) -> Array:
+        """(B, ...) the outputs of all heads."""
+        here, output = self._last
+        if here is not context:
+            output = self._heads(context.hidden)
+            self._last = (context, output)
+        return output
+
+
+def _sigmoid(half: Array) -> Array:
+    """The sigmoid of twice a number."""
+    confined: Array = np.tanh(half)
+    sigmoid_of_half(confined)
+    return confined

@@ -13,13 +13,9 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Rows
-from notelstm.models.numpy_step import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.models.inference import HasNumpyStep, NumpyStep, map_arrays
 from notelstm.predictions import NumpyPrediction
-from notelstm.protocols import (
-    Context,
-    NoteModel,
-    Prediction,
-)
+from notelstm.protocols import Context, NoteModel, Prediction
 from notelstm.tree import index, join, leaf, map_tree
 
 __all__ = ["LastRows", "NumpyWindowed", "Runs", "Windowed"]

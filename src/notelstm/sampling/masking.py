@@ -1,4 +1,4 @@
-"""Helpers of processors: masks of classes, intervals of numbers, the value of each class.
+"""Helpers of processors: masks of classes, intervals of numbers, checks of settings.
 
 Processors depend on the role of a field and on the values of its classes, so one processor serves
 rows of notes and rows of events.
@@ -7,7 +7,8 @@ rows of notes and rows of events.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, get_args
 
 import numpy as np
@@ -17,11 +18,14 @@ from torch import Tensor
 
 from notelstm.errors import ConfigError, did_you_mean
 from notelstm.fields import EventType, Field, Role
-from notelstm.protocols import Prediction
+from notelstm.protocols import Prediction, Processor
 
 __all__ = [
     "allow_only",
+    "as_processors",
+    "check_number",
     "check_roles",
+    "check_whole",
     "class_values",
     "constrain_classes",
     "constrain_interval",
@@ -107,3 +111,51 @@ def check_roles(roles: Sequence[str]) -> None:
             f"unknown role {unknown[0]!r}{did_you_mean(str(unknown[0]), get_args(Role))}",
             hint=f"choose among {', '.join(get_args(Role))}",
         )
+
+
+def check_whole(
+    what: str, value: object, least: int = 0, most: int | None = None, hint: str = ""
+) -> None:
+    """Refuse what is no whole number in a range.
+
+    Args:
+        what: The name of the setting.
+        value: Its value.
+        least: The least that it can be.
+        most: The greatest, None for no end.
+        hint: What to do instead.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if isinstance(value, numbers.Integral) and least <= int(value) <= (
+        int(value) if most is None else most
+    ):
+        return
+    domain = f", at least {least}" if most is None else f" from {least} to {most}"
+    raise ConfigError(f"{what} {value!r} is not a whole number{domain}", hint=hint)
+
+
+def check_number(what: str, value: object, least: float, most: float, hint: str = "") -> None:
+    """Refuse what is no number in a range; the arguments are those of :func:`check_whole`.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not isinstance(value, numbers.Real) or not least <= float(value) <= most:
+        raise ConfigError(f"{what} {value!r} is not a number from {least:g} to {most:g}", hint=hint)
+
+
+def as_processors(given: object) -> tuple[Processor, ...]:
+    """The processors of a sampler.
+
+    Raises:
+        ConfigError: If they are not several things that can be called.
+    """
+    several = tuple(given) if isinstance(given, Iterable) else None
+    if several is None or not all(map(callable, several)):
+        raise ConfigError(
+            f"{given!r} is not a sequence of processors",
+            hint="give a tuple, (Scale(name='D dorian'),)",
+        )
+    return several

@@ -11,8 +11,12 @@ import torch
 
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import class_values, constrain_classes, constrain_interval
-from notelstm.sampling.settings import check_whole
+from notelstm.sampling.masking import (
+    check_whole,
+    class_values,
+    constrain_classes,
+    constrain_interval,
+)
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["MaxChordSize", "MaxPolyphony"]

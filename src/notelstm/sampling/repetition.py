@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import class_values, constrain_classes
-from notelstm.sampling.settings import check_number, check_whole
+from notelstm.sampling.masking import check_number, check_whole, class_values, constrain_classes
 from notelstm.tracker import MAX_HISTORY
 
 __all__ = ["NoRepeatNGram", "RepetitionPenalty"]

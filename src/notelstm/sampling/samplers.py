@@ -1,4 +1,4 @@
-"""Samplers: each applies its processors in order, then chooses."""
+"""Samplers, which apply their processors in order and then choose, and the input transform."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
-from notelstm.sampling.processors import Temperature
-from notelstm.sampling.settings import as_processors
-from notelstm.sampling.truncation import TopP
+from notelstm.sampling.masking import as_processors
+from notelstm.sampling.processors import Temperature, TopP
 
-__all__ = ["Ancestral", "Greedy", "HasNumpyChoice", "NumpyChoice", "Weighted", "with_processors"]
+__all__ = [
+    "Ancestral",
+    "Greedy",
+    "HasNumpyChoice",
+    "NumpyChoice",
+    "RawPitch",
+    "Weighted",
+    "with_processors",
+]
 
 
 def _processed(
@@ -200,3 +207,18 @@ def with_processors(
         )
     made: Sampler = dataclasses.replace(sampler, processors=(*before, *own, *new, *after))
     return made
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RawPitch:
+    """The original's ``raw-feedback`` fault: sampled pitches are read without their scaling.
+
+    In training the model reads pitch / 128; here it reads the pitch number itself, far outside
+    the range it was trained on.
+    """
+
+    def __call__(self, rows: Tensor, fields: Sequence[Field]) -> Tensor:
+        """Multiply the pitch columns of (B, F) rows by their number of classes."""
+        scale = [f.classes or 1 if f.role == "pitch" else 1 for f in fields]
+        return rows * rows.new_tensor(scale)

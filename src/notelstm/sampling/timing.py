@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import class_values, constrain_classes, constrain_interval
-from notelstm.sampling.settings import check_number, check_whole
+from notelstm.sampling.masking import (
+    check_number,
+    check_whole,
+    class_values,
+    constrain_classes,
+    constrain_interval,
+)
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["GridSnap", "NoteDensity"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from notelstm import tree
 from notelstm.generation.steps import ModelState, repeat
-from notelstm.models.numpy_step import HasNumpyStep, NumpyStep
+from notelstm.models.inference import HasNumpyStep, NumpyStep
 from notelstm.protocols import Prediction
 from notelstm.testing.clauses import require
 from notelstm.testing.model_case import ModelCase

@@ -12,7 +12,7 @@ from torch import Tensor
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, Processor, SamplingContext
-from notelstm.sampling.processors import allow_only
+from notelstm.sampling import allow_only
 
 __all__ = ["BestOfTwo", "SmallLeaps"]
 
