@@ -1,4 +1,4 @@
-"""Samplers choose the next entry; processors change what they choose from."""
+"""Samplers, which choose the next entry, and processors, which change predictions before that."""
 
 from notelstm.sampling.masking import allow_only
 from notelstm.sampling.pitches import ForbidValues, PitchRange, Scale, TempoRange

@@ -39,10 +39,10 @@ _EVENT_OF: Final[Mapping[Role, EventType]] = {
 
 
 def allow_only(prediction: Prediction, allowed: Tensor) -> Prediction:
-    """Keep the allowed classes; where none of them was possible, keep every class.
+    """Limit a prediction to the allowed classes, unless none of them is possible.
 
     Args:
-        prediction: (B, C); a prediction of numbers is returned unchanged.
+        prediction: For (B,) sequences; a prediction of numbers is returned unchanged.
         allowed: (B, C) or (C,) bool.
     """
     log_weights = prediction.log_weights()
@@ -60,18 +60,18 @@ def constrain_classes(
 
     Args:
         prediction: For (B,) sequences.
-        allowed: (C,) for all sequences, or one for each of them.
+        allowed: (C,) for all sequences, or (C,) for each.
     """
     return allow_only(prediction, torch.from_numpy(np.array(allowed)))
 
 
 def constrain_interval(prediction: Prediction, low: Tensor, high: Tensor) -> Prediction:
-    """Keep values from `low` to `high`; where none of them was possible, the nearest possible one.
+    """Limit values to [low, high], or to the nearest possible value if none of them is possible.
 
     Args:
-        prediction: Of numbers, for (B,) sequences.
-        low: (B,) the least.
-        high: (B,) the greatest, not below `low`.
+        prediction: A prediction of numbers for (B,) sequences.
+        low: (B,) the minimum.
+        high: (B,) the maximum, not below `low`.
     """
     support = prediction.support()
     if support is not None:
@@ -85,11 +85,11 @@ def class_values(field: Field, role: Role) -> NDArray[np.float64] | None:
     """The value of each class of a field for a role, in the unit of the field.
 
     Args:
-        field: A field of that role, or of events.
-        role: Of a shift, ``"step"``; of a note-on, ``"pitch"``.
+        field: A field of the role, or of events.
+        role: ``"step"`` for the seconds of shifts, ``"pitch"`` for the pitches of note-ons.
 
     Returns:
-        (C,), NaN for a class without such a value; None for numbers and for other roles.
+        (C,), NaN for classes without such a value; None for numbers and for other roles.
     """
     if field.role == role and field.values:
         return np.array(field.values)
@@ -103,7 +103,7 @@ def check_roles(roles: Sequence[str]) -> None:
     """Check names of roles.
 
     Raises:
-        ConfigError: If one of `roles` is no role of a field.
+        ConfigError: If one of them does not exist.
     """
     unknown = [role for role in roles if role not in get_args(Role)]
     if unknown:
@@ -114,48 +114,42 @@ def check_roles(roles: Sequence[str]) -> None:
 
 
 def check_whole(
-    what: str, value: object, least: int = 0, most: int | None = None, hint: str = ""
+    name: str, value: object, low: int = 0, high: int | None = None, hint: str = ""
 ) -> None:
-    """Refuse what is no whole number in a range.
-
-    Args:
-        what: The name of the setting.
-        value: Its value.
-        least: The least that it can be.
-        most: The greatest, None for no end.
-        hint: What to do instead.
+    """Check that the setting `name` is a whole number from `low` to `high`, None for no maximum.
 
     Raises:
-        ConfigError: If it is none.
+        ConfigError: If it is not.
     """
-    if isinstance(value, numbers.Integral) and least <= int(value) <= (
-        int(value) if most is None else most
+    if (
+        not isinstance(value, numbers.Integral)
+        or value < low
+        or (high is not None and value > high)
     ):
-        return
-    domain = f", at least {least}" if most is None else f" from {least} to {most}"
-    raise ConfigError(f"{what} {value!r} is not a whole number{domain}", hint=hint)
+        domain = f", at least {low}" if high is None else f" from {low} to {high}"
+        raise ConfigError(f"{name} {value!r} is not a whole number{domain}", hint=hint)
 
 
-def check_number(what: str, value: object, least: float, most: float, hint: str = "") -> None:
-    """Refuse what is no number in a range; the arguments are those of :func:`check_whole`.
-
-    Raises:
-        ConfigError: If it is none.
-    """
-    if not isinstance(value, numbers.Real) or not least <= float(value) <= most:
-        raise ConfigError(f"{what} {value!r} is not a number from {least:g} to {most:g}", hint=hint)
-
-
-def as_processors(given: object) -> tuple[Processor, ...]:
-    """The processors of a sampler.
+def check_number(name: str, value: object, low: float, high: float, hint: str = "") -> None:
+    """Check that the setting `name` is a number from `low` to `high`.
 
     Raises:
-        ConfigError: If they are not several things that can be called.
+        ConfigError: If it is not.
     """
-    several = tuple(given) if isinstance(given, Iterable) else None
+    if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
+        raise ConfigError(f"{name} {value!r} is not a number from {low:g} to {high:g}", hint=hint)
+
+
+def as_processors(processors: object) -> tuple[Processor, ...]:
+    """The processors of a sampler as a tuple.
+
+    Raises:
+        ConfigError: If they are not an iterable of callables.
+    """
+    several = tuple(processors) if isinstance(processors, Iterable) else None
     if several is None or not all(map(callable, several)):
         raise ConfigError(
-            f"{given!r} is not a sequence of processors",
+            f"{processors!r} is not a sequence of processors",
             hint="give a tuple, (Scale(name='D dorian'),)",
         )
     return several

@@ -37,7 +37,7 @@ class Temperature:
 
     Attributes:
         temperature: From 1e-6 to 1e6; 1 changes nothing. For 0, use the Greedy sampler.
-        roles: The roles of the fields that it changes; none for all.
+        roles: The roles of the fields that it changes, empty for all.
 
     Raises:
         ConfigError: If it is out of range, or a role does not exist.
@@ -50,13 +50,13 @@ class Temperature:
         """Check the settings."""
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
-        # Beyond, float32 cannot tell what is likely from what is masked.
+        # Beyond this range, float32 does not distinguish unlikely from masked classes.
         check_number("temperature", self.temperature, 1e-6, 1e6, "use the greedy sampler for 0")
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a field of these roles with the temperature."""
+        """Apply the temperature to fields of these roles."""
         if self.temperature == 1 or (self.roles and field.role not in self.roles):
             return prediction
         return prediction.with_temperature(self.temperature)
@@ -65,10 +65,10 @@ class Temperature:
 @final
 @dataclass(frozen=True, kw_only=True)
 class MinDuration:
-    """No note shorter than `seconds`: notes of no length vanish from a MIDI file.
+    """A minimum duration; notes of zero duration would be lost in a MIDI file.
 
     Attributes:
-        seconds: The least duration, from 0 to 3600.
+        seconds: The minimum, from 0 to 3600.
 
     Raises:
         ConfigError: If it is out of range.
@@ -83,14 +83,14 @@ class MinDuration:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a duration in seconds, cut off below; others as they are."""
+        """Limit the durations of fields in seconds."""
         if field.role != "duration" or field.unit != "s":
             return prediction
         if field.is_categorical:
             return allow_only(prediction, torch.tensor(field.values) >= self.seconds)
-        size = prediction.mode()
-        low = torch.full_like(size, self.seconds)
-        return constrain_interval(prediction, low, torch.full_like(size, field.interval.high))
+        mode = prediction.mode()
+        low = torch.full_like(mode, self.seconds)
+        return constrain_interval(prediction, low, torch.full_like(mode, field.interval.high))
 
 
 def _log_weights(prediction: Prediction, field: Field, roles: tuple[str, ...]) -> Tensor | None:
@@ -105,10 +105,10 @@ class TopK:
 
     Attributes:
         k: At least 1.
-        roles: The roles of the fields that it changes; none for all.
+        roles: The roles of the fields that it changes, empty for all.
 
     Raises:
-        ConfigError: If `k` is no whole number of at least 1, or a role does not exist.
+        ConfigError: If `k` is not a whole number of at least 1, or a role does not exist.
     """
 
     k: int = 10
@@ -123,7 +123,7 @@ class TopK:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of classes without those less likely than the k-th."""
+        """Remove the classes that are less likely than the k-th."""
         logits = _log_weights(prediction, field, self.roles)
         if logits is None:
             return prediction
@@ -134,11 +134,11 @@ class TopK:
 @final
 @dataclass(frozen=True, kw_only=True)
 class TopP:
-    """Samples from the fewest most likely classes that have a total probability of `p`.
+    """Samples from the fewest most likely classes with a total probability of `p`.
 
     Attributes:
-        p: Above 0, up to 1, which changes nothing; the likeliest class always stays.
-        roles: The roles of the fields that it changes; none for all.
+        p: Above 0, up to 1, which changes nothing; the most likely class always stays.
+        roles: The roles of the fields that it changes, empty for all.
 
     Raises:
         ConfigError: If `p` is out of range, or a role does not exist.
@@ -160,27 +160,27 @@ class TopP:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of classes without those that more than `p` is likelier than."""
-        # A probability of 1 is all of it, which rounding must not take for a little less.
+        """Remove the least likely classes, beyond a total probability of `p`."""
+        # Rounding of the cumulative sum must not remove classes at p = 1.
         logits = None if self.p == 1 else _log_weights(prediction, field, self.roles)
         if logits is None:
             return prediction
-        # By logits, as the mode is chosen: probabilities may be equal where these are not.
+        # Sorted by logits, as the mode is chosen: probabilities may be equal where logits are not.
         classes = logits.argsort(dim=-1, descending=True, stable=True)
         ordered = logits.double().softmax(-1).gather(-1, classes)  # (B, C)
-        likelier = ordered.cumsum(-1) - ordered  # (B, C)
-        kept = torch.zeros_like(likelier, dtype=torch.bool)
-        return allow_only(prediction, kept.scatter(-1, classes, likelier < self.p))
+        above = ordered.cumsum(-1) - ordered  # (B, C)
+        kept = torch.zeros_like(above, dtype=torch.bool)
+        return allow_only(prediction, kept.scatter(-1, classes, above < self.p))
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class MinP:
-    """Samples from the classes that are at least `ratio` times as likely as the likeliest.
+    """Samples from the classes that are at least `ratio` times as likely as the most likely.
 
     Attributes:
-        ratio: From 0, which changes nothing, to 1, which leaves the likeliest.
-        roles: The roles of the fields that it changes; none for all.
+        ratio: From 0, which changes nothing, to 1, which keeps the most likely class.
+        roles: The roles of the fields that it changes, empty for all.
 
     Raises:
         ConfigError: If `ratio` is out of range, or a role does not exist.
@@ -203,7 +203,7 @@ class MinP:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of classes without those much rarer than the likeliest."""
+        """Remove the classes that are less than `ratio` times as likely as the most likely."""
         logits = None if self.ratio == 0 else _log_weights(prediction, field, self.roles)
         if logits is None:
             return prediction
