@@ -232,7 +232,7 @@ def test_a_prompt_is_gone_on_from(make: Make) -> None:
 def test_a_window_forgets_what_came_before() -> None:
     bundle = reference()
     assert generate(bundle, 10, prompt=PROMPT) == generate(bundle, 10, prompt=PROMPT[-26:])
-    carried = reference(context=None)
+    carried = reference(context_length=None)
     assert generate(carried, 10, prompt=PROMPT) != generate(carried, 10, prompt=PROMPT[-26:])
     with pytest.raises(DataError, match="24 rows, fewer than the model's context of 25"):
         generate(bundle, 10, prompt=PROMPT[:24])

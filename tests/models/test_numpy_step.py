@@ -236,7 +236,7 @@ def test_draws_at_the_ends() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     plain = NumpyCategorical(np.zeros(3, dtype=np.float32))
-    with pytest.raises(ShapeError, match="leaves no class"):
+    with pytest.raises(ShapeError, match="leaves no possible class"):
         plain.constrained(np.zeros(3, dtype=bool))
     with pytest.raises(ShapeError, match="cannot constrain a categorical"):
         plain.constrained(Interval(0, 1))

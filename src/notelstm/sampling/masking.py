@@ -7,6 +7,7 @@ rows of notes and rows of events.
 from __future__ import annotations
 
 import functools
+import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, get_args
@@ -121,11 +122,8 @@ def check_whole(
     Raises:
         ConfigError: If it is not.
     """
-    if (
-        not isinstance(value, numbers.Integral)
-        or value < low
-        or (high is not None and value > high)
-    ):
+    most = math.inf if high is None else high
+    if not isinstance(value, numbers.Integral) or not low <= int(value) <= most:
         domain = f", at least {low}" if high is None else f" from {low} to {high}"
         raise ConfigError(f"{name} {value!r} is not a whole number{domain}", hint=hint)
 
