@@ -397,7 +397,7 @@ class Transform(Protocol):
 class CorpusSource(Protocol):
     """A source of pieces; a plugin of the kind ``corpora``.
 
-    The attribute ``size``, a line on the amount of music that ``notelstm corpora`` shows, is optional.
+    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
     """
 
     @property

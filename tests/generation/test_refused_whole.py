@@ -60,7 +60,7 @@ def test_a_fixed_entry_that_cannot_come_next(batch_size: int) -> None:
     tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):
         one.run(num_notes=3)
-    with pytest.raises(FieldError, match=r"event .* cannot come next.* Fix another"):
+    with pytest.raises(FieldError, match=r"event .* is not allowed here.* Fix another"):
         tried.next(event=OFF + silent_in(tried))
     goes_on(tried, plain)
 

@@ -24,7 +24,7 @@ from notelstm.models.sounding import (
     NoteState,
     Sounding,
     SoundingClock,
-    features,
+    sounding_features,
 )
 from notelstm.predictions import Categorical, Normal
 from notelstm.testing.makers import random_rows
@@ -131,9 +131,9 @@ def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int)
 
 def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
     silence = clock_of(TIMES).initial_state(1)
-    assert bool((features(silence) == 0).all())
+    assert bool((sounding_features(silence) == 0).all())
     times = torch.tensor([0, 1, 30, 500, 5000, LONGEST], dtype=torch.int32)
-    seen = features(Sounding(times, times)).view(4, len(times))
+    seen = sounding_features(Sounding(times, times)).view(4, len(times))
     assert seen[0].tolist() == [0, 1, 1, 1, 1, 1]
     assert bool((seen[1].diff() > 0).all())
     assert bool((seen[2:, :-1].diff() < 0).all())

@@ -1,7 +1,7 @@
-"""Generation: a model, a sampler and noise give new music, one row at a time.
+"""Generation of music, row by row.
 
-``generate`` returns a piece, ``generate_batch`` several, ``stream`` yields notes without an end;
-``Session`` is for interactive use: feed notes, fix fields, undo.
+``generate`` returns a piece, ``generate_batch`` several, and ``stream`` yields notes without an
+end. ``Session`` is for interactive use: feed notes, fix fields, undo.
 """
 
 from notelstm.generation.api import generate, generate_batch, stream

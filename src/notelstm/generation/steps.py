@@ -1,4 +1,4 @@
-"""Running a model row by row: by its numpy step, or as the torch module."""
+"""Running a model row by row, by its numpy step or as a torch module."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ __all__ = ["ModelRunner", "ModelState", "ModuleStep", "repeat", "select"]
 
 T = TypeVar("T")
 
-_FEW: Final = 16
-"""Batch size up to which products are too small to share: threads would wait for each other, and on
-a busy machine for long."""
+_SMALL_BATCH: Final = 16
+"""Batch size up to which products are too small for several threads."""
 _ROWS_AT_ONCE: Final = 1024
-"""Rows of all sequences in one forward pass; more could exhaust the memory."""
+"""Maximum number of rows of all sequences in one forward pass, to limit the memory."""
 
 
 class ModelState(NamedTuple):
-    """The state of a model between two rows; its arrays and tensors are never changed.
+    """The state of a model between two rows; its arrays and tensors are not changed in place.
 
     Attributes:
         context: The context that predicts the next row, (B, ...).
-        state: The state that goes with the next row, (B, ...).
+        state: The state with which the next row is read, (B, ...).
     """
 
     context: Any
@@ -62,7 +61,7 @@ class ModuleStep:
         return self.read(torch.from_numpy(rows).unsqueeze(1), state)
 
     def read(self, rows: Tensor, state: State) -> tuple[Context, State]:
-        """Read (B, T, F) rows: the context and the state after the last."""
+        """Read (B, T, F) rows, and return the context and the state after the last."""
         context, state = self._model.forward(rows.to(self.device), state)
         return index(context, (slice(None), -1)), state
 
@@ -76,15 +75,15 @@ Step: TypeAlias = NumpyStep | ModuleStep
 
 @final
 class ModelRunner:
-    """A model with its state in B sequences.
+    """A model and its state for B sequences.
 
     Args:
-        model: The model; its numpy step runs, if it has one.
+        model: The model.
         batch_size: B.
 
     Attributes:
-        step: The numpy step, or the module.
-        state: The current state; it can be set to an earlier one.
+        step: The numpy step of the model, or the module.
+        state: The current state; it can be set.
     """
 
     def __init__(self, model: NoteModel, batch_size: int) -> None:
@@ -97,9 +96,9 @@ class ModelRunner:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Evaluation mode without gradients, and one thread for a small batch."""
+        """Inference mode, with one thread for a small batch."""
         threads = torch.get_num_threads()
-        single = threads > 1 and self._batch_size <= _FEW
+        single = threads > 1 and self._batch_size <= _SMALL_BATCH
         if single:
             torch.set_num_threads(1)
         try:
@@ -118,12 +117,7 @@ class ModelRunner:
         self.state = ModelState(*self.step.step(rows, self.state.state))
 
     def read(self, rows: Rows, *, identical: bool) -> None:
-        """Read the same rows (T, F) in every sequence.
-
-        Args:
-            rows: The rows.
-            identical: Whether all sequences have been identical so far, so that one is enough.
-        """
+        """Read the same rows (T, F) in every sequence; once, if all are `identical` so far."""
         if identical:
             state = self._after(rows, select(self.state, slice(1)), 1)
             self.state = repeat(state, self._batch_size)
@@ -137,24 +131,24 @@ class ModelRunner:
             for row in rows:
                 state = ModelState(*step.step(row[None].repeat(batch_size, axis=0), state.state))
             return state
-        some = max(1, _ROWS_AT_ONCE // batch_size)
-        for first in range(0, len(rows), some):
-            batch = torch.from_numpy(rows[first : first + some]).expand(batch_size, -1, -1)
+        count = max(1, _ROWS_AT_ONCE // batch_size)
+        for first in range(0, len(rows), count):
+            batch = torch.from_numpy(rows[first : first + count]).expand(batch_size, -1, -1)
             state = ModelState(*step.read(batch, state.state))  # from (B, T, F)
         return state
 
 
-def select(tree: T, some: slice) -> T:
-    """Some of the sequences of a tree of arrays or tensors."""
-    return cast(T, map_arrays(lambda leaf: leaf[some], tree))
+def select(tree: T, sequences: slice) -> T:
+    """Select sequences of a tree of arrays or tensors."""
+    return cast(T, map_arrays(lambda leaf: leaf[sequences], tree))
 
 
 def repeat(tree: T, batch_size: int) -> T:
-    """The only sequence of a tree, repeated."""
+    """Repeat the only sequence of a tree."""
 
-    def wide(leaf: Any) -> Any:
+    def repeated(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
             return leaf.expand(batch_size, *leaf.shape[1:])
         return leaf.repeat(batch_size, axis=0)
 
-    return cast(T, map_arrays(wide, tree))
+    return cast(T, map_arrays(repeated, tree))

@@ -35,26 +35,20 @@ _LOCK: Final = threading.Lock()
 
 
 _USERS: Final[WeakKeyDictionary[nn.Module, int]] = WeakKeyDictionary()
-"""How many uses of each module are under way, in all threads."""
+"""Number of current users of each module, in all threads."""
 
 
 _MODES: Final[WeakKeyDictionary[nn.Module, bool]] = WeakKeyDictionary()
-"""The mode that each module in use had before its first use, and gets back after the last."""
+"""The mode of each module in use before its first user, restored after the last."""
 
 
 @contextlib.contextmanager
 def in_use(model: NoteModel) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each module is in the mode it was in.
+    """Evaluation mode without gradients; afterwards, the mode of each module is restored.
 
     Several threads may use one model, or models that share modules, at the same time.
-
-    Args:
-        model: The model.
-
-    Yields:
-        Nothing.
     """
-    # A wrapper's mode need not be that of the model inside, so one flag for all is not enough.
+    # The mode of a wrapper may differ from that of the model inside, so each module has its own.
     modules = list(cast(nn.Module, model).modules())
     with _LOCK:
         for module in modules:
@@ -75,10 +69,10 @@ def in_use(model: NoteModel) -> Iterator[None]:
 
 
 class NumpyStep(Protocol):
-    """A model for B sequences in numpy; its predictions agree with the module's to 1e-5.
+    """A model for B sequences in numpy; its predictions agree with those of the module to 1e-5.
 
-    It has contexts and states of its own: named tuples of arrays with the batch on axis 0, which
-    it never changes after it has returned them.
+    Contexts and states are named tuples of arrays with the batch on axis 0, which are not changed
+    in place.
     """
 
     def initial_state(self) -> tuple[Any, Any]:
@@ -94,31 +88,31 @@ class NumpyStep(Protocol):
         ...
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field, (B,), given at least the earlier fields in the order, (B,) each."""
+        """Predict one field, given at least the fields that come earlier in the order, (B,) each."""
         ...
 
     def predict_numpy(
         self, field: str, context: Any, known: Mapping[str, float]
     ) -> NumpyPrediction:
-        """The same for one sequence, B = 1, as a numpy prediction."""
+        """Predict one field of a single sequence."""
         ...
 
 
 @runtime_checkable
 class HasNumpyStep(Protocol):
-    """A model that offers a numpy step."""
+    """A model with a numpy step."""
 
     def numpy_step(self) -> NumpyStep | None:
-        """A step with a copy of the current weights; None if there is none, on a GPU for one."""
+        """A step with a copy of the current weights; None if there is none, as on a GPU."""
         ...
 
 
 Array = NDArray[np.float32]
-"""float32 numbers."""
+"""An array of float32 numbers."""
 
 
 def is_float32_on_cpu(module: nn.Module) -> bool:
-    """Whether all parameters are float32 numbers on the CPU."""
+    """Whether all parameters are float32 tensors on the CPU."""
     return all(p.dtype == torch.float32 and p.device.type == "cpu" for p in module.parameters())
 
 

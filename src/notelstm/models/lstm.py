@@ -31,10 +31,10 @@ __all__ = [
     "sigmoid_of_half",
 ]
 
-_SHORTEST: Final = 0.02
+_SHORT: Final = 0.02
 
 
-_LONGEST: Final = 5.0
+_LONG: Final = 5.0
 
 
 class Hidden(NamedTuple):
@@ -60,7 +60,7 @@ class LSTMState(NamedTuple):
 
 
 def check_sizes(**sizes: int) -> None:
-    """Check settings that count something.
+    """Check that sizes are positive.
 
     Raises:
         ConfigError: If one is less than 1.
@@ -73,31 +73,31 @@ def check_sizes(**sizes: int) -> None:
 def initial_lstm_state(
     initial_context: Tensor, layers: int, batch_size: int
 ) -> tuple[Hidden, LSTMState]:
-    """The context (H,) repeated for each sequence, and a state of zeros."""
+    """The initial context (H,), repeated for each sequence, and a state of zeros."""
     hidden = initial_context.expand(batch_size, 1, -1)  # (B, 1, H)
     zeros = initial_context.new_zeros(batch_size, layers, initial_context.shape[0])
     return Hidden(hidden), LSTMState(zeros, zeros)
 
 
 def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, LSTMState]:
-    """Run a batch-first LSTM over (B, T, I) inputs; torch wants the layers of a state first."""
-    h, c = (part.transpose(0, 1).contiguous() for part in state)  # (L, B, H)
+    """Run a batch-first LSTM over (B, T, I) inputs, from a state with the batch first."""
+    h, c = (part.transpose(0, 1).contiguous() for part in state)  # (L, B, H), as torch has it
     output, last = lstm(inputs, (h, c))  # (B, T, H)
-    # Under autocast the state comes out in half precision; what is carried has one type throughout.
+    # Under autocast, the new state has half precision; the state keeps its type.
     return Hidden(output), LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
 
 
 def mixture_head(output: Tensor, field: Field) -> LogisticMixture:
-    """A mixture of times from (..., 3 K + 1) outputs, for a continuous field with a least value."""
+    """A mixture of times from (..., 3 K + 1) outputs, for a continuous field with a minimum."""
     components = output.shape[-1] // 3
     logits, mean, scale = torch.split(output, [components + 1, components, components], dim=-1)
-    # Before anything is learned the components cover what is usual, so that they stay apart.
-    usual = torch.linspace(
-        math.log(_SHORTEST), math.log(_LONGEST), components, dtype=mean.dtype, device=mean.device
+    # The initial centres cover the usual times, so that the components stay apart in training.
+    centres = torch.linspace(
+        math.log(_SHORT), math.log(_LONG), components, dtype=mean.dtype, device=mean.device
     )
     return LogisticMixture(
         logits,
-        mean + usual,
+        mean + centres,
         functional.softplus(scale) + 1e-3,
         origin=field.interval.low,
         high=None if field.high is None else torch.full_like(mean[..., 0], field.high),
@@ -107,7 +107,7 @@ def mixture_head(output: Tensor, field: Field) -> LogisticMixture:
 def normal_head(output: Tensor, field: Field) -> Normal:
     """A normal distribution from (..., 2) outputs, censored at the bounds of a continuous field."""
     mean, scale = output.unbind(-1)
-    # A floor under sigma keeps the likelihood of a repeated value from running away.
+    # Without a minimum of sigma, the likelihood of a repeated value would be unbounded.
     sigma = functional.softplus(scale) + 1e-3
     return Normal(
         mean,
@@ -124,13 +124,11 @@ _HALF: Final = np.array(0.5, dtype=np.float32)
 
 
 _SMALL: Final = 100_000
-"""Weights so few that numpy, as it comes today, multiplies by them on one thread whatever it is
-set to, and with less overhead than torch."""
+"""Number of weights below which numpy multiplies on one thread, with less overhead than torch."""
 
 
 _LINE: Final = 16
-"""Numbers in a line of the processor's cache: rows of weights that begin with one are read in half
-the time."""
+"""Numbers in a cache line; rows of weights that are aligned to one are read in half the time."""
 
 
 def sigmoid_of_half(gates: Array) -> None:
@@ -140,10 +138,7 @@ def sigmoid_of_half(gates: Array) -> None:
 
 
 class _Buffers(dict[int, T]):
-    """Buffers by batch size. A deep copy is empty: its owner makes new ones when needed.
-
-    Buffers are views of each other, which copies of them would no longer be.
-    """
+    """Buffers by batch size. Deep copies are empty, since copied buffers would not share memory."""
 
     def __deepcopy__(self, memo: object) -> Self:
         return type(self)()
@@ -153,28 +148,28 @@ class _Buffers(dict[int, T]):
 class _Product:
     """Products of B vectors with G matrices, in preallocated memory.
 
-    Products are torch's, which keeps to ``torch.set_num_threads`` and is quicker with matrices than
-    numpy's; small ones and all else are numpy's, which is quicker with little.
+    Large products run in torch, which respects ``torch.set_num_threads``; small ones run in numpy,
+    which has less overhead.
 
     Args:
-        weights: (G, I + 1, O), of which the last row is added.
+        weights: (G, I + 1, O), with the biases as the last row.
         batch_size: B.
 
     Attributes:
-        inputs: (B, I), to be written to.
-        outputs: (G, B, O), written to by `run`.
-        run: Multiplies.
+        inputs: (B, I), written by the caller.
+        outputs: (G, B, O), written by `run`.
+        run: Computes the outputs.
     """
 
     def __init__(self, weights: Tensor, batch_size: int) -> None:
         matrices, reads, size = weights.shape
         wide = -(-matrices * size // _LINE) * _LINE
-        with torch.inference_mode(mode=False):  # what is made in that mode cannot be used outside
+        with torch.inference_mode(mode=False):  # inference tensors cannot be used outside of it
             left = torch.ones(batch_size, reads)
             flat, right = torch.empty(batch_size * wide), weights.detach()
             out = flat[: matrices * batch_size * size].view(matrices, batch_size, size)
             run: Callable[[], object]
-            if batch_size > 1:  # several products are quicker for a batch, one is for one
+            if batch_size > 1:  # G products are faster for a batch, a single one for one sequence
                 right = right.clone(memory_format=torch.contiguous_format)
                 left_of_each = left.expand(matrices, batch_size, reads)
                 run = functools.partial(torch.bmm, left_of_each, right, out=out)
@@ -190,14 +185,14 @@ class _Product:
 
 
 def _gate_weights(lstm: nn.LSTM, layer: int, scale: Tensor | None) -> Tensor:
-    """(4, I + H + 1, H) weights of the gates: in, kept, out, new; with halves for the sigmoids."""
+    """(4, I + H + 1, H) weights of the input, forget, output and cell gates, sigmoids halved."""
     w, u, a, b = (
         getattr(lstm, f"{name}_l{layer}").detach()
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
     w = w if scale is None else w * scale
     i, f, g, o = torch.cat([w, u, (a + b).unsqueeze(1)], dim=1).chunk(4)
-    # With halves for the sigmoids one tanh serves all gates.
+    # sigmoid(x) = (tanh(x / 2) + 1) / 2, so that one tanh serves all gates.
     return torch.stack([i / 2, f / 2, o / 2, g]).transpose(1, 2)
 
 
@@ -207,19 +202,20 @@ class NumpyLSTM:
 
     Args:
         lstm: The module; its weights are copied.
-        scale: (I,) what inputs are multiplied by first, None for 1.
-        apart: How many of the inputs, the first ones, are not given but what they add to the gates.
+        scale: (I,) factors of the inputs, None for 1.
+        num_external: Number of the first inputs that the caller multiplies by `external_weights`.
 
     Attributes:
-        apart: (apart, 4 H) what they are multiplied by for that.
+        external_weights: (num_external, 4 H) their weights.
     """
 
-    def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None, apart: int = 0) -> None:
+    def __init__(self, lstm: nn.LSTM, scale: Tensor | None = None, num_external: int = 0) -> None:
         self._weights: Final = [
             _gate_weights(lstm, k, None if k else scale) for k in range(lstm.num_layers)
         ]
-        self.apart: Final = self._weights[0][:, :apart].transpose(0, 1).flatten(1)
-        self._weights[0] = self._weights[0][:, apart:]
+        external = self._weights[0][:, :num_external]
+        self.external_weights: Final = external.transpose(0, 1).flatten(1)
+        self._weights[0] = self._weights[0][:, num_external:]
         self._layers: Final[_Buffers[list[_Layer]]] = _Buffers()
 
     def __call__(self, inputs: Array, state: Any, added: Array | None = None) -> tuple[Array, Any]:
@@ -227,11 +223,11 @@ class NumpyLSTM:
 
         Args:
             inputs: (B, I).
-            state: An LSTMState of arrays (B, L, H), which are left as they are.
-            added: (B, 4 H) what the inputs that are not given add to the first layer's gates.
+            state: An LSTMState of arrays (B, L, H), not changed in place.
+            added: (B, 4 H) the contribution of the external inputs to the gates of the first layer.
 
         Returns:
-            (B, H) the last layer's output, and the state after the row.
+            (B, H) the output of the last layer, and the new state.
         """
         h, c = state
         layers = self._layers.get(len(h))
@@ -257,27 +253,27 @@ class _Layer:
         product = _Product(weights, batch_size)
         hidden = weights.shape[-1]
         self._inputs: Final = product.inputs[:, :-hidden]
-        self._before: Final = product.inputs[:, -hidden:]
+        self._previous: Final = product.inputs[:, -hidden:]
         self._multiply: Final = product.run
         self._gates: Final = product.outputs  # (4, B, H)
         self._sums: Final = self._gates.transpose(1, 0, 2)
-        self._opened: Final = self._gates[:3]
-        self._in, self._kept, self._out, self._new = self._gates
+        self._sigmoids: Final = self._gates[:3]
+        self._in, self._forget, self._out, self._new = self._gates
 
     def __call__(
         self, inputs: Array, h: Array, c: Array, added: Array | None
     ) -> tuple[Array, Array]:
-        """From (B, I), and (B, H) outputs and cells, to new outputs and cells."""
+        """New outputs and cells (B, H) from inputs (B, I) and the previous outputs and cells."""
         np.copyto(self._inputs, inputs)
-        np.copyto(self._before, h)
+        np.copyto(self._previous, h)
         self._multiply()
         if added is not None:
             np.add(self._sums, added.reshape(self._sums.shape), self._sums)
         gates, new = self._gates, self._new
         np.tanh(gates, gates)
-        sigmoid_of_half(self._opened)
+        sigmoid_of_half(self._sigmoids)
         np.multiply(new, self._in, new)
-        cell: Array = self._kept * c
+        cell: Array = self._forget * c
         np.add(cell, new, cell)
         output: Array = np.tanh(cell)
         np.multiply(output, self._out, output)

@@ -1,4 +1,4 @@
-"""A likelihood model of any encoder's fields, each predicted from those before it."""
+"""``NoteLSTM``: a likelihood model of any fields, each predicted given those before it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from notelstm.models.sounding import (
     NumpySounding,
     Sounding,
     SoundingClock,
-    features,
+    sounding_features,
 )
 from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import Prediction
@@ -48,35 +48,36 @@ __all__ = ["NoteLSTM", "NumpyNote"]
 class NoteLSTM(nn.Module):
     """An LSTM with chained heads: p(a), p(b | a), p(c | a, b) and so on, for any fields.
 
-    Class ids are embedded; numbers enter as ``log1p(10 |x|)`` with their sign, which tells
-    milliseconds apart and keeps minutes small. Each head is a small network over the LSTM's output
+    Class ids are embedded. Numbers are scaled to ``sign(x) log1p(10 |x|)``, which resolves
+    milliseconds and keeps minutes small. Each head is a small network over the output of the LSTM
     and the fields of the same row that come earlier in the order. Numbers are predicted as censored
-    normals, or as mixtures on a logarithmic scale that know a chord from a short step.
+    normal distributions, or as mixtures on a logarithmic scale with an atom for chords.
 
-    With `sounding_features` the model has more inputs: for each pitch, how long it will still sound
-    and how long ago it began, computed exactly from the rows. The LSTM and its heads read them at
-    the onset before; heads that know the step read them at the next onset, heads that also know the
-    pitch read the two octaves around it. A linear layer reduces them to 2 E features.
+    With `sounding_features`, further inputs are the time that each pitch will still sound and the
+    time since its last onset, computed from the rows. The LSTM and its heads read them at the
+    previous onset. Heads after the step read them at the next onset, and heads after the pitch read
+    the two octaves around it. A linear layer reduces them to 2 E features.
 
     Args:
         fields: Any fields.
-        field_order: Their names in the order of prediction; None for the order of the columns.
-        hidden_size: H, the LSTM's units.
-        num_layers: LSTM layers.
-        embedding_dim: E, the width of each field's embedding.
-        head: Width of the heads' hidden layer, None for `hidden`; 0 for linear heads.
-        sounding_features: Whether the model reads the sounding notes. It has no effect unless the
-            fields have one field each of the roles pitch (in classes), step and duration (in one
-            unit).
-        time_distribution: The distribution of numbers with a least value: ``"normal"`` or
+        field_order: The names of the fields in the order of prediction; None for the order of the
+            columns.
+        hidden_size: H, the number of LSTM units.
+        num_layers: Number of LSTM layers.
+        embedding_dim: E, the size of the embedding of each field.
+        head_size: Size of the hidden layer of each head, None for `hidden_size`; 0 for linear
+            heads.
+        sounding_features: Whether the model has features of the sounding notes, which need exactly
+            one field each of the roles pitch (in classes), step and duration (in the same unit).
+        time_distribution: The distribution of numbers with a minimum: ``"normal"`` or
             ``"mixture"``.
-        num_components: K, of each mixture.
-        dropout: Share of each LSTM layer's outputs that is dropped in training, at least 0 and
-            below 1.
+        num_components: K, the number of components of each mixture.
+        dropout: The dropout probability of the outputs of each LSTM layer, at least 0 and below 1.
 
     Raises:
-        FieldError: If `field_order` does not name each field once, or a name cannot be a module's.
-        ConfigError: If a size is less than 1 (`head`: 0), or `dropout` is not a share.
+        FieldError: If `field_order` does not name each field once, or a name cannot be that of a
+            module.
+        ConfigError: If a size is less than 1 (`head_size`: 0), or `dropout` is out of range.
     """
 
     def __init__(
@@ -137,17 +138,17 @@ class NoteLSTM(nn.Module):
                 for f in self.fields
             }
         )
-        width_of_features = 2 * embedding_dim  # S; wider ones cost more time than they earn
+        feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
         self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding_features else None
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
-        inputs, known = embedding_dim * len(names), hidden_size
+        input_size, context_size = embedding_dim * len(names), hidden_size
         if self.clock is not None:
             for at in {"before": 0, **dict.fromkeys(map(self._place, self.field_order))}:
                 pitches = AROUND if at == "around" else self.clock.pitches
-                self.sounding_layers[at] = nn.Linear(FEATURES * pitches, width_of_features)
-            inputs, known = inputs + width_of_features, known + width_of_features
+                self.sounding_layers[at] = nn.Linear(FEATURES * pitches, feature_size)
+            input_size, context_size = input_size + feature_size, context_size + feature_size
         self.lstm: nn.LSTM = nn.LSTM(
-            inputs,
+            input_size,
             hidden_size,
             num_layers,
             batch_first=True,
@@ -160,18 +161,20 @@ class NoteLSTM(nn.Module):
         width = hidden_size if head_size is None else head_size
         self.heads: nn.ModuleDict = nn.ModuleDict(
             {
-                name: _head(known + embedding_dim * i, width, self._outputs(name, num_components))
+                name: _head(
+                    context_size + embedding_dim * i, width, self._outputs(name, num_components)
+                )
                 for i, name in enumerate(self.field_order)
             }
         )
         self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
 
     def _outputs(self, field: str, components: int) -> int:
-        """How many numbers the head of a field gives."""
+        """The number of outputs of the head of a field."""
         return self._by_name[field].classes or (3 * components + 1 if field in self._mixed else 2)
 
     def _place(self, field: str) -> str:
-        """The name in `sounding_layers` of the features that the head of a field reads."""
+        """The key in `sounding_layers` of the features of the head of a field."""
         clock, earlier = self._clock, self.field_order[: self.field_order.index(field)]
         if clock.step not in earlier:
             return "before"
@@ -183,19 +186,20 @@ class NoteLSTM(nn.Module):
         return cast(SoundingClock, self.clock)
 
     def initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
-        """The trained context before the first row, and a state of zeros and silence."""
+        """The trained initial context, and a state of zeros and silence."""
         context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
             return context, state
         silence = self.clock.initial_state(batch_size)  # (B, P)
         before = Sounding(*(times.unsqueeze(1) for times in silence))  # (B, 1, P)
-        read = self._features("before", before)  # (B, 1, S)
-        return NoteContext(context.hidden, read, before), NoteState(state, silence)
+        features = self._features("before", before)  # (B, 1, S)
+        return NoteContext(context.hidden, features, before), NoteState(state, silence)
 
     def _features(self, at: str, sounding: Sounding) -> Tensor:
-        """(..., S) the sounding-note features at a place."""
-        read: Tensor = self.sounding_layers[at](features(sounding).to(self.initial_context))
-        return read
+        """(..., S) the sounding-note features by their key."""
+        layer = self.sounding_layers[at]
+        reduced: Tensor = layer(sounding_features(sounding).to(self.initial_context))
+        return reduced
 
     def _features_for(
         self, field: str, context: NoteContext, known: Mapping[str, Tensor]
@@ -228,22 +232,22 @@ class NoteLSTM(nn.Module):
             context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
         sounding = self._clock.forward(rows, state.sounding)  # (B, T, P)
-        read = self._features("before", sounding)  # (B, T, S)
-        context, lstm = run_lstm(self.lstm, torch.cat([*columns, read], dim=-1), state.lstm)
+        features = self._features("before", sounding)  # (B, T, S)
+        context, lstm = run_lstm(self.lstm, torch.cat([*columns, features], dim=-1), state.lstm)
         last = Sounding(*(times[:, -1] for times in sounding))
         hidden = self.dropout(context.hidden)  # (B, T, H)
-        return NoteContext(hidden, read, sounding), NoteState(lstm, last)
+        return NoteContext(hidden, features, sounding), NoteState(lstm, last)
 
     def predict(
         self, field: str, context: Hidden | NoteContext, known: Mapping[str, Tensor]
     ) -> Prediction:
-        """Predict one field given those that come earlier in the order."""
+        """Predict one field, given those that come earlier in the order."""
         earlier = self.field_order[: self.field_order.index(field)]
         inputs = [context.hidden, *(self._embedded(name, known[name]) for name in earlier)]
         if isinstance(context, NoteContext):
             inputs.append(self._features_for(field, context, known))
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
-        # Under autocast heads answer in half precision, too coarse for a likelihood.
+        # Under autocast, outputs have half precision, which is too coarse for a likelihood.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         spec = self._by_name[field]
         if spec.is_categorical:
@@ -251,7 +255,7 @@ class NoteLSTM(nn.Module):
         return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
 
     def numpy_step(self) -> NumpyNote | None:
-        """The numpy step, for float32 parameters on the CPU."""
+        """The numpy step, if the parameters are float32 tensors on the CPU."""
         if not is_float32_on_cpu(self):
             return None
         sounding = None
@@ -298,20 +302,20 @@ class NumpyNote:
     """The numpy step of a :class:`~notelstm.models.NoteLSTM`.
 
     Args:
-        fields: Its fields.
-        order: Their names in the order of prediction.
-        embed: Its embeddings by field name.
-        lstm: Its LSTM.
-        heads: Its heads by field name.
+        fields: The fields.
+        field_order: Their names in the order of prediction.
+        embed: The embeddings by field name.
+        lstm: The LSTM.
+        heads: The heads by field name.
         mixed: The fields that are predicted as mixtures.
-        sounding: Its sounding-note features, None if it has none.
-        initial: Its context and state before the first row.
+        sounding: The sounding-note features, or None.
+        initial: The initial context and state.
     """
 
     def __init__(
         self,
         fields: Sequence[Field],
-        order: Sequence[str],
+        field_order: Sequence[str],
         *,
         embed: nn.ModuleDict,
         lstm: nn.LSTM,
@@ -321,25 +325,25 @@ class NumpyNote:
         initial: tuple[Any, Any],
     ) -> None:
         self._initial: Final = initial
-        self._lstm: Final = NumpyLSTM(lstm, apart=sum(map(_size, embed.values())))
+        self._lstm: Final = NumpyLSTM(lstm, num_external=sum(map(_size, embed.values())))
         names = [field.name for field in fields]
-        weights = self._lstm.apart.chunk(len(names))  # (E, 4 H) each
+        weights = self._lstm.external_weights.chunk(len(names))  # (E, 4 H) each
         self._inputs: Final = [
             _input_contribution(embed[n], w.t()) for n, w in zip(names, weights, strict=True)
         ]
-        first = [_first(heads[name]) for name in order]
-        read = lstm.hidden_size
-        # All heads read the LSTM's output, so that part of them is one layer.
+        first = [_first(heads[name]) for name in field_order]
+        hidden_size = lstm.hidden_size
+        # The first layers of all heads are one layer over the output of the LSTM.
         self._all: Final = linear_of(
-            torch.cat([layer.weight[:, :read] for layer in first]),
+            torch.cat([layer.weight[:, :hidden_size] for layer in first]),
             torch.cat([layer.bias for layer in first]),
         )
         self._heads: Final[dict[str, _Head]] = {}
         at = 0
-        for i, (name, layer) in enumerate(zip(order, first, strict=True)):
-            earlier = {known: embed[known] for known in order[:i]}
+        for i, (name, layer) in enumerate(zip(field_order, first, strict=True)):
+            earlier = {known: embed[known] for known in field_order[:i]}
             part = slice(at, at + layer.out_features)
-            self._heads[name] = _Head(heads[name], layer.weight[:, read:], earlier, part)
+            self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
             at += layer.out_features
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
         self._fields: Final = {field.name: field for field in fields}
@@ -351,7 +355,7 @@ class NumpyNote:
         return self._initial
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        """Read one row of each sequence."""
+        """Read one row of each sequence, (B, F)."""
         added = self._inputs[0](rows[:, 0])  # (B, 4 H)
         for i, inputs in enumerate(self._inputs[1:], 1):
             np.add(added, inputs(rows[:, i]), added)
@@ -364,7 +368,7 @@ class NumpyNote:
         return NoteContext(hidden, features, sounding), NoteState(lstm, sounding)  # type: ignore[arg-type]
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field given those that come earlier in the order."""
+        """Predict one field, given those that come earlier in the order."""
         inputs = {name: known[name].numpy() for name in self._heads[field].earlier}
         output = torch.from_numpy(self._head_logits(field, context, inputs))
         spec = self._fields[field]
@@ -375,7 +379,7 @@ class NumpyNote:
     def predict_numpy(
         self, field: str, context: Any, known: Mapping[str, float]
     ) -> NumpyPrediction:
-        """The same for one sequence."""
+        """Predict one field of a single sequence."""
         earlier = self._heads[field].earlier
         inputs = {name: np.array([known[name]], dtype=np.float32) for name in earlier}
         output = self._head_logits(field, context, inputs)
@@ -398,13 +402,13 @@ class NumpyNote:
 
 @final
 class _Head:
-    """The head of one field, where the LSTM's output has been multiplied already.
+    """The head of one field, after the product of its first layer with the output of the LSTM.
 
     Args:
         head: The module.
-        weight: (O, E ... E + S) of its first layer, for its inputs beside the output.
+        weight: (O, E + ... + E + S) the weights of the other inputs of its first layer.
         earlier: The embeddings of the earlier fields, by name.
-        part: Which of the products are its own.
+        part: The columns of the product that belong to the head.
     """
 
     def __init__(
@@ -430,18 +434,18 @@ class _Head:
             np.add(output, self._features(features), output)
         if self._last is None:
             return output
-        curve = torch.erf(torch.from_numpy(output)).numpy()
-        np.add(curve, _ONE, curve)
-        np.multiply(output, curve, output)
+        gate = torch.erf(torch.from_numpy(output)).numpy()
+        np.add(gate, _ONE, gate)
+        np.multiply(output, gate, output)
         return self._last(output)
 
 
 def _first(head: nn.Module) -> nn.Linear:
-    """A head's first layer; over the root of 2, if a GELU comes after it."""
+    """The first layer of a head, divided by the root of 2 if a GELU follows."""
     if isinstance(head, nn.Linear):
         return head
     layer = copy.deepcopy(cast(nn.Linear, head.get_submodule("0")))
-    # gelu(x) is x (1 + erf(x / root of 2)) / 2, so that both layers around it take a root of 2.
+    # gelu(x) = x (1 + erf(x / sqrt(2))) / 2, so that both layers around it take a root of 2.
     with torch.no_grad():
         layer.weight.mul_(_ROOT)
         layer.bias.mul_(_ROOT)
@@ -454,7 +458,7 @@ def _after_gelu(head: nn.Module) -> Callable[[Array], Array]:
 
 
 def _size(module: nn.Module) -> int:
-    """E, of an embedding."""
+    """E, the size of an embedding."""
     weight = cast(Tensor, module.weight)  # (C, E), or (E, 1) of a linear layer
     return weight.shape[1] if isinstance(module, nn.Embedding) else weight.shape[0]
 
@@ -464,7 +468,7 @@ def _input_contribution(module: nn.Module, weight: Tensor) -> Callable[[NDArray[
 
     Args:
         module: Their embedding.
-        weight: (O, E) of the layer.
+        weight: (O, E) the weights of the layer.
     """
     if isinstance(module, nn.Embedding):
         table: Array = (module.weight @ weight.t()).detach().numpy()

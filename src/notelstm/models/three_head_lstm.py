@@ -1,4 +1,4 @@
-"""The original's model: one LSTM, three linear heads."""
+"""``ThreeHeadLSTM``: the model of the original, one LSTM with three linear heads."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ __all__ = ["NumpyThreeHead", "ThreeHeadLSTM"]
 
 @final
 class ThreeHeadLSTM(nn.Module):
-    """An LSTM whose output feeds three linear layers: one field of classes, two of numbers.
+    """An LSTM with three linear heads, for one categorical and two continuous fields.
 
-    Class ids are divided by the number of classes before the LSTM reads them, as the original
-    divides pitch by 128; numbers are read as they are. Parameters are named as in the original
-    (``lstm``, ``pitch_linear``, ``step_linear``, ``duration_linear``), so its checkpoints fit;
-    ``initial_context``, the context before the first note, is new: the original has none.
+    Class ids are divided by the number of classes, as the original divides pitch by 128; numbers
+    are not scaled. Parameters have the names of the original (``lstm``, ``pitch_linear``,
+    ``step_linear``, ``duration_linear``), so that its checkpoints fit. The original has no
+    ``initial_context``, the context before the first note.
 
     Args:
         fields: One categorical and two continuous fields.
-        hidden_size: H, the LSTM's units.
-        num_layers: LSTM layers.
-        sigmoid: The original's fault of that name: logits confined to (0, 1), whose values are
-            also the weights of the draw.
-        point_estimates: The original's fault of that name: step and duration are single values. If
-            False, each is a normal distribution, censored at the field's bounds.
+        hidden_size: H, the number of LSTM units.
+        num_layers: Number of LSTM layers.
+        sigmoid: A fault of the original: a sigmoid of the logits, which is also used as the weights
+            of sampling.
+        point_estimates: A fault of the original: step and duration are point estimates. If False,
+            they are normal distributions, censored at the bounds of the field.
 
     Raises:
-        FieldError: If the fields do not fit.
+        FieldError: If the fields are not one categorical and two continuous ones.
         ConfigError: If a size is less than 1.
 
     Example:
@@ -87,7 +87,7 @@ class ThreeHeadLSTM(nn.Module):
                     f"{f.name} ({'categorical' if f.is_categorical else 'continuous'})"
                     for f in fields
                 ),
-                hint="encode with StepDurationEncoder, or build a NoteLSTM, which fits any fields",
+                hint="encode with StepDurationEncoder, or build a NoteLSTM, which takes any fields",
             )
         self.fields: Final = tuple(fields)
         self.config: Final[Mapping[str, Any]] = {
@@ -111,11 +111,11 @@ class ThreeHeadLSTM(nn.Module):
 
     @property
     def field_order(self) -> tuple[str, ...]:
-        """The fields as they come: no head depends on another."""
+        """The names of the fields in order; heads do not depend on each other."""
         return tuple(self._by_name)
 
     def initial_state(self, batch_size: int) -> tuple[Hidden, LSTMState]:
-        """The trained context before the first row, and a state of zeros."""
+        """The trained initial context, and a state of zeros."""
         return initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
 
     @override
@@ -124,20 +124,20 @@ class ThreeHeadLSTM(nn.Module):
         return run_lstm(self.lstm, rows * self._scale, state)
 
     def predict(self, field: str, context: Hidden, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field; `known` is ignored, the heads do not depend on each other."""
+        """Predict one field; `known` is not used."""
         output = getattr(self, f"{field}_linear")(context.hidden)  # (..., C), 1 or 2
         spec = self._by_name[field]
         if spec.is_categorical:
             if not self._sigmoid:
                 return Categorical(output)
-            confined = output.sigmoid()
-            return Categorical(confined, weights=confined)
+            squashed = output.sigmoid()
+            return Categorical(squashed, weights=squashed)
         if self._point_estimates:
             return PointEstimate(output.squeeze(-1))
         return normal_head(output, spec)
 
     def numpy_step(self) -> NumpyThreeHead | None:
-        """The numpy step, for float32 parameters on the CPU."""
+        """The numpy step, if the parameters are float32 tensors on the CPU."""
         if not is_float32_on_cpu(self):
             return None
         return NumpyThreeHead(
@@ -156,13 +156,13 @@ class NumpyThreeHead:
     """The numpy step of a :class:`~notelstm.models.ThreeHeadLSTM`.
 
     Args:
-        fields: Its fields.
-        lstm: Its LSTM.
-        scale: (F,) what rows are multiplied by.
-        heads: Its heads by field name.
-        initial: Its context and state before the first row.
-        sigmoid: Whether its logits are squashed to (0, 1).
-        point_estimates: Whether step and duration are point estimates.
+        fields: The fields.
+        lstm: The LSTM.
+        scale: (F,) factors of the rows.
+        heads: The heads by field name.
+        initial: The initial context and state.
+        sigmoid: As in the model.
+        point_estimates: As in the model.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class NumpyThreeHead:
         self._initial: Final = initial
         self._sigmoid: Final = sigmoid
         self._point_estimates: Final = point_estimates
-        # All heads read the same, so they are one layer; half of a logit goes into its tanh.
+        # The heads are one layer; sigmoids are computed from half of the logits.
         halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
         pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
         weight = torch.cat([head.weight * k for head, k in pairs]).detach()
@@ -199,12 +199,12 @@ class NumpyThreeHead:
         return self._initial
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        """Read one row of each sequence."""
+        """Read one row of each sequence, (B, F)."""
         hidden, state = self._lstm(rows, state)
         return Hidden(hidden), state  # type: ignore[arg-type]
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field; `known` is ignored."""
+        """Predict one field; `known` is not used."""
         spec, first, end = self._outputs[field]
         output = self._head_outputs(context)[:, first:end]  # (B, C), 1 or 2
         if not spec.is_categorical:
@@ -214,13 +214,13 @@ class NumpyThreeHead:
             )
         if not self._sigmoid:
             return Categorical(torch.from_numpy(output))
-        confined = torch.from_numpy(_sigmoid(output))
-        return Categorical(confined, confined)
+        squashed = torch.from_numpy(_sigmoid(output))
+        return Categorical(squashed, squashed)
 
     def predict_numpy(
         self, field: str, context: Any, known: Mapping[str, float]
     ) -> NumpyPrediction:
-        """The same for one sequence."""
+        """Predict one field of a single sequence."""
         spec, first, end = self._outputs[field]
         here, output = self._last
         if here is not context:
@@ -231,8 +231,8 @@ class NumpyThreeHead:
             return numpy_normal(output[0, first:end], spec)
         if not self._sigmoid:
             return NumpyCategorical(output[0, first:end])
-        confined = _sigmoid(output[0, first:end])
-        return NumpyCategorical(confined, confined)
+        squashed = _sigmoid(output[0, first:end])
+        return NumpyCategorical(squashed, squashed)
 
     def _head_outputs(self, context: Any) -> Array:
         """(B, ...) the outputs of all heads."""
@@ -245,6 +245,6 @@ class NumpyThreeHead:
 
 def _sigmoid(half: Array) -> Array:
     """The sigmoid of twice a number."""
-    confined: Array = np.tanh(half)
-    sigmoid_of_half(confined)
-    return confined
+    squashed: Array = np.tanh(half)
+    sigmoid_of_half(squashed)
+    return squashed

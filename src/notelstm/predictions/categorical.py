@@ -128,7 +128,7 @@ class Categorical(Prediction):
         return self.logits
 
     def add_log_weights(self, log_weights: Tensor) -> Categorical:
-        """The same prediction with numbers added to the logits, and to the logarithms of `weights`."""
+        """The same prediction with numbers added to the logits and to the log of `weights`."""
         weights = self.weights
         return Categorical(
             self.logits + log_weights.to(self.logits),
