@@ -92,8 +92,8 @@ class Field:
             ``"MIDI note"`` ...
         classes: Number of classes of a categorical column, None for a continuous one.
         values: The decoded value of each class, in `unit`; ``decode`` uses the same numbers.
-        edges: ``classes + 1`` ascending borders of ordered classes, in `unit`. When scored, the first
-            and last class include the tails beyond the outer borders.
+        edges: ``classes + 1`` ascending borders of ordered classes, in `unit`. The scorer extends
+            the first and last class beyond the outer borders.
         events: The event of each class of an event column.
         low: The minimum of a continuous column, None for no bound.
         high: The maximum of a continuous column, None for no bound.

@@ -1,4 +1,4 @@
-"""The tracker of ``BeatEncoder``: decoding in beats, row by row."""
+"""``BeatTracker``: the tracker of ``BeatEncoder``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import EncodingError
-from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.fields import Field, Mask, Row
 from notelstm.notes import Note, Notes, TempoMap
 from notelstm.tracker import MAX_HISTORY, Tracker
 
@@ -19,14 +19,14 @@ __all__ = ["BeatTracker"]
 
 @final
 class BeatTracker(Tracker):
-    """Decodes rows in beats, with the positions that a step leads to.
+    """Decodes rows in beats, and limits them to consistent steps and positions.
 
     Args:
-        fields: Those of the encoder: time signature, step, position, tempo, pitch, duration,
+        fields: The fields of the encoder: time signature, step, position, tempo, pitch, duration,
             velocity.
-        per_beat: Cells in a quarter note; times are counted in them.
-        bars: (M,) cells in a bar of each time signature.
-        signatures: (M, 2) the numbers of each time signature's time signature.
+        per_beat: Cells per quarter note.
+        bars: (M,) cells per bar of each time signature.
+        signatures: (M, 2) the numerator and the denominator of each time signature.
     """
 
     def __init__(
@@ -43,23 +43,23 @@ class BeatTracker(Tracker):
         self._bars: Final = bars
         self._lengths: Final[list[int]] = bars.tolist()
         self._steps: Final = np.arange(fields[1].classes or 0)
-        self._places: Final = np.arange(fields[2].classes or 0)
+        self._positions: Final = np.arange(fields[2].classes or 0)
         self._tempos: Final = fields[3].values
         self._velocities: Final = fields[6].values
         self._rows: list[list[int]] = []
         self._at: list[int] = []
-        self._played: list[tuple[float, int]] = []
+        self._latest: list[tuple[float, int]] = []
         self._time = 0.0
-        self._n = 0
-        self._forgotten = False
+        self._num_notes = 0
+        self._dropped = False
         # (end in cells, number, onset in seconds, pitch, velocity)
         self._open: list[tuple[int, int, float, int, int]] = []
         self._done: list[tuple[int, Note]] = []
 
     @property
     def num_notes(self) -> int:
-        """How many notes have begun."""
-        return self._n
+        """The number of notes that have begun."""
+        return self._num_notes
 
     @property
     def time(self) -> float:
@@ -67,13 +67,13 @@ class BeatTracker(Tracker):
         return self._time
 
     def push(self, row: Row) -> None:
-        """Take in the next note, (7,).
+        """Add the next note, (7,).
 
         Raises:
-            EncodingError: If its position is not one that time signature and step lead to.
+            EncodingError: If its position does not follow from time signature and step.
         """
         ids = [int(entry) for entry in row.tolist()]
-        time_signature, step, position, tempo, pitch, duration, loud = ids
+        time_signature, step, position, tempo, pitch, duration, velocity_class = ids
         if not self._fits(time_signature, step, position):
             raise EncodingError(
                 f"position {position} of a bar of {self._lengths[time_signature]} cells does not "
@@ -82,20 +82,20 @@ class BeatTracker(Tracker):
                 hint="sample only allowed entries, or repair the row",
             )
         at = self._at[-1] + step if self._rows else step
-        # What ends by now ends in the tempo of the note before.
+        # Notes that end by this onset end in the tempo of the previous note.
         self._done += [self._ended(note) for note in self._open if note[0] <= at]
         self._open = [note for note in self._open if note[0] > at]
-        since = self._rows[-1][3] if self._rows else tempo
-        self._time += step * 60 / (self._tempos[since] * self._per_beat)
+        previous = self._rows[-1][3] if self._rows else tempo
+        self._time += step * 60 / (self._tempos[previous] * self._per_beat)
         self._rows.append(ids)
         self._at.append(at)
-        self._played.append((self._time, pitch))
-        velocity = int(self._velocities[loud])
-        self._open.append((at + duration + 1, self._n, self._time, pitch, velocity))
-        self._n += 1
+        self._latest.append((self._time, pitch))
+        velocity = int(self._velocities[velocity_class])
+        self._open.append((at + duration + 1, self._num_notes, self._time, pitch, velocity))
+        self._num_notes += 1
 
     def _ended(self, note: tuple[int, int, float, int, int]) -> tuple[int, Note]:
-        """The number of a note that goes on, and the note as it ends in the tempo of the latest."""
+        """The number of a sounding note, and the note with its end in the current tempo."""
         end, number, start, pitch, velocity = note
         left = (end - self._at[-1]) / self._per_beat * self.seconds_per_unit
         return number, Note(start, self._time + left, pitch, velocity)
@@ -119,7 +119,7 @@ class BeatTracker(Tracker):
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         """Onset (s) and pitch of the latest `count` notes, in order."""
-        return self._played[-count:]
+        return self._latest[-count:]
 
     @property
     def position(self) -> float:
@@ -128,22 +128,22 @@ class BeatTracker(Tracker):
 
     @property
     def seconds_per_unit(self) -> float:
-        """Seconds of a beat in the tempo of the latest note; of the middle one before the first."""
+        """Seconds per beat in the tempo of the latest note, or else in the middle tempo."""
         return 60 / self._tempos[self._rows[-1][3] if self._rows else len(self._tempos) // 2]
 
     def remaining(self) -> Sequence[tuple[float, int]]:
-        """How many beats longer each note lasts that sounds beyond the latest onset."""
+        """The beats left and the pitch of each note that sounds beyond the latest onset."""
         return [((note[0] - self._at[-1]) / self._per_beat, note[3]) for note in self._open]
 
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        """The pitches that still sound after the step that is known; None if none is."""
+        """The pitches that still sound after the fixed step; None if no step is fixed."""
         if "step" not in known:
             return None
         at = self._at[-1] + int(known["step"]) if self._at else 0
         return {pitch for end, _, _, pitch, _ in self._open if end > at}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """Consistent values of time signature, step and position; anything for other fields."""
+        """The consistent time signatures, steps and positions; None for other fields."""
         time_signature, step, position = (
             known.get(name) for name in ("time_signature", "step", "position")
         )
@@ -183,35 +183,31 @@ class BeatTracker(Tracker):
     def _allowed_positions(self, time_signature: float | None, step: float | None) -> Mask:
         longest = self._bars.max() if time_signature is None else self._lengths[int(time_signature)]
         if not self._rows:
-            return self._places < longest
+            return self._positions < longest
         last, _, before, *_ = self._rows[-1]
-        continues = self._places < self._lengths[last]
+        continues = self._positions < self._lengths[last]
         if step is not None:
-            continues = self._places == (before + step) % self._lengths[last]
+            continues = self._positions == (before + step) % self._lengths[last]
         if time_signature == last:
             return continues
         if time_signature is None:
             longest = np.delete(self._bars, last).max(initial=0)
-        changes = self._places < (longest if step is None else min(longest, step))
+        changes = self._positions < (longest if step is None else min(longest, step))
         return changes if time_signature is not None else continues | changes
 
-    def closing_rows(self) -> Rows:
-        """No rows: the end of each note is known."""
-        return np.zeros((0, 7), dtype=np.float32)
-
     def notes(self) -> Notes:
-        """Everything pushed and not forgotten; with its tempo map unless something was."""
+        """The notes that have not been returned, with a tempo map if none have."""
         if not self._rows:
             return Notes.empty()
-        if self._forgotten:
-            kept = sorted([*self._done, *map(self._ended, self._open)])
-            if not kept:
+        if self._dropped:
+            notes = sorted([*self._done, *map(self._ended, self._open)])
+            if not notes:
                 return Notes.empty()
-            start, end, pitch, velocity = zip(*(note for _, note in kept), strict=True)
+            start, end, pitch, velocity = zip(*(note for _, note in notes), strict=True)
             return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
         at = np.array(self._at)
         time_signature, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
-        beats = self._beat_map(at, time_signature, position, np.array(self._tempos)[tempo])
+        beats = self._tempo_map(at, time_signature, position, np.array(self._tempos)[tempo])
         return Notes(
             start=beats.seconds_at(at / self._per_beat),
             end=beats.seconds_at((at + duration + 1) / self._per_beat),
@@ -221,22 +217,22 @@ class BeatTracker(Tracker):
         )
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
-        """Give out the notes that have ended, or all of them; what sounds goes on."""
-        out = self._done
+        """Return the notes that have ended, or all of them, and drop them."""
+        finished = self._done
         if include_sounding:
-            out, self._open = [*out, *map(self._ended, self._open)], []
-        self._done, self._forgotten = [], True
-        del self._rows[:-1], self._at[:-1], self._played[:-MAX_HISTORY]
-        return out
+            finished, self._open = [*finished, *map(self._ended, self._open)], []
+        self._done, self._dropped = [], True
+        del self._rows[:-1], self._at[:-1], self._latest[:-MAX_HISTORY]
+        return finished
 
     def copy(self) -> BeatTracker:
-        """Another tracker that stands where this one does."""
-        twin = copy.copy(self)
-        for name in ("_rows", "_at", "_played", "_open", "_done"):
-            setattr(twin, name, [*getattr(self, name)])
-        return twin
+        """An independent tracker in the same state."""
+        other = copy.copy(self)
+        for name in ("_rows", "_at", "_latest", "_open", "_done"):
+            setattr(other, name, [*getattr(self, name)])
+        return other
 
-    def _beat_map(
+    def _tempo_map(
         self,
         at: NDArray[np.int64],
         time_signature: NDArray[np.int64],

@@ -37,18 +37,14 @@ VELOCITY: Final = Field.categorical(
 
 
 def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
-    """Check that numbers can be rows of these fields.
-
-    Args:
-        rows: (N, F) numbers.
-        fields: The F fields.
+    """Check that numbers (N, F) are rows of the F fields.
 
     Returns:
         (N, F) float32.
 
     Raises:
         EncodingError: If the shape differs, a number is not finite, a class does not exist, or a
-            value is out of bounds: which row and why.
+            value is out of bounds; it names the row and the reason.
     """
     array = np.asarray(rows, dtype=np.float32)
     if array.ndim != 2 or array.shape[1] != len(fields):
@@ -58,7 +54,7 @@ def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
             hint="give one column for each field",
         )
     for column, field in zip(array.T.copy(), fields, strict=True):
-        if _well(column, field):
+        if _is_valid(column, field):
             continue
         if field.classes is not None:
             bad = ~((column >= 0) & (column < field.classes) & (column == np.floor(column)))
@@ -77,8 +73,8 @@ def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
     return array
 
 
-def _well(column: NDArray[np.float32], field: Field) -> bool:
-    """Whether all entries can be, looked at with as little ado as possible."""
+def _is_valid(column: NDArray[np.float32], field: Field) -> bool:
+    """Whether all entries are valid, without the arrays that find the invalid ones."""
     if not len(column):
         return True
     low, high = field.interval if field.classes is None else (0, field.classes - 1)
@@ -92,22 +88,19 @@ _log = logging.getLogger(__name__)
 
 
 def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
-    """Pieces on their way to an encoder, unchanged; a warning after the last if they lose parts.
+    """Yield the pieces, and warn after the last if the encoder loses their instruments.
 
-    Where pieces have several programs or percussion, and the encoder decodes notes without
-    programs, its rows do not tell these instruments apart. The warning says of how many pieces.
+    It does so if pieces have percussion or several programs, and the encoder decodes notes without
+    programs. The warning has the number of such pieces.
 
     Args:
         pieces: The pieces.
-        encoder: The encoder that they are about to be encoded with.
-
-    Returns:
-        The same pieces, one at a time.
+        encoder: The encoder that will encode them.
     """
     count = affected = 0
     for piece in pieces:
         count += 1
-        affected += _has_instruments(piece) and not _kept(piece, encoder)
+        affected += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
         yield piece
     if affected:
         _log.warning(
@@ -126,11 +119,11 @@ def _has_instruments(piece: Notes) -> bool:
     return bool(several) or bool(np.any(drum if drum is not None else False))
 
 
-def _kept(piece: Notes, encoder: NoteEncoder) -> bool:
-    """Whether a note comes back with its program or as percussion."""
+def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
+    """Whether the first note is decoded with its program or as percussion."""
     try:
-        back = encoder.decode(encoder.encode(piece[:1]))
+        decoded = encoder.decode(encoder.encode(piece[:1]))
     except EncodingError:
-        # The piece as a whole is refused aloud.
+        # Encoding the piece raises as well.
         return True
-    return back.program is not None or back.drum is not None
+    return decoded.program is not None or decoded.drum is not None

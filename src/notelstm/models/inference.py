@@ -88,7 +88,7 @@ class NumpyStep(Protocol):
         ...
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field, given at least the fields that come earlier in the order, (B,) each."""
+        """Predict one field, given at least those that come earlier in the order, (B,) each."""
         ...
 
     def predict_numpy(
