@@ -22,8 +22,8 @@ from notelstm.encoders import (
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field
 from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
-from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.models.inference import ModuleStep
 from notelstm.notes import Note, Notes, TempoMap
 from notelstm.protocols import NoteEncoder, Prediction, SamplingContext
 from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Weighted

@@ -20,9 +20,8 @@ from notelstm.encoders import (
 )
 from notelstm.errors import ShapeError
 from notelstm.fields import Field, Interval
-from notelstm.generation.steps import ModelState, repeat
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.models.inference import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, map_arrays, repeat
 from notelstm.predictions import (
     Categorical,
     Normal,

@@ -34,16 +34,11 @@ _ROUNDING: Final = 1e-6
 """Tolerance in cells for tempos that begin on a note."""
 
 
-def _tempo(k: NDArray[np.float64]) -> tuple[float, ...]:
-    """Quarter notes per minute, `k` classes above the middle."""
-    return tuple((_MIDDLE_TEMPO * 2 ** (k / _PER_DOUBLING)).tolist())
-
-
 _TEMPO: Final = Field.categorical(
     "tempo",
     "tempo",
-    values=_tempo(np.arange(-_SLOWER, _FASTER + 1.0)),
-    edges=_tempo(np.arange(-_SLOWER - 0.5, _FASTER + 1)),
+    values=(_MIDDLE_TEMPO * 2 ** (np.arange(-_SLOWER, _FASTER + 1.0) / _PER_DOUBLING)).tolist(),
+    edges=(_MIDDLE_TEMPO * 2 ** (np.arange(-_SLOWER - 0.5, _FASTER + 1) / _PER_DOUBLING)).tolist(),
     unit="quarter notes per minute",
 )
 
@@ -295,6 +290,7 @@ def _tempo_map(notes: Notes) -> TempoMap:
     if notes.tempo_map is None:
         raise EncodingError(
             "the notes have no tempo map",
+            where="notes.tempo_map",
             hint="read them from a file that has one, give Notes(tempo_map=TempoMap(...)), "
             "or use an encoder in seconds",
         )

@@ -59,7 +59,7 @@ class LogTimeEncoder:
         if not (ordered and 1 < self.growth < math.inf):
             raise ConfigError(
                 f"{self} has no time classes",
-                hint=f"choose 0 < cell <= linear < longest <= {_MAX_CELLS} cells and growth above 1",
+                hint=f"choose 0 < cell <= linear < longest <= {_MAX_CELLS} cells, growth above 1",
             )
         if len(self._borders) > _MAX_CLASSES:
             raise ConfigError(

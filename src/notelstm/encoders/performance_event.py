@@ -26,17 +26,14 @@ _LONGEST: Final = 86_400
 """Seconds, which limit the number of shifts."""
 
 
-def _events() -> tuple[Event, ...]:
-    kinds: list[tuple[EventType, list[float]]] = [
-        ("note-on", [float(pitch) for pitch in range(128)]),
-        ("note-off", [float(pitch) for pitch in range(128)]),
-        ("shift", [(k + 1) * _CELL for k in range(_SHIFTS)]),
-        ("velocity", [4.0 * k + 2 for k in range(32)]),
-    ]
-    return tuple(Event(kind, value) for kind, values in kinds for value in values)
-
-
-_FIELD: Final = Field.of_events("event", _events())
+_TYPES: Final[Sequence[EventType]] = (
+    *(["note-on"] * 128),
+    *(["note-off"] * 128),
+    *(["shift"] * _SHIFTS),
+    *(["velocity"] * 32),
+)
+_VALUES: Final = (*range(128), *range(128), *(np.arange(1, _SHIFTS + 1) * _CELL), *range(2, 130, 4))
+_FIELD: Final = Field.of_events("event", [*map(Event, _TYPES, _VALUES)])
 
 
 @final

@@ -19,8 +19,7 @@ from torch import Tensor
 from notelstm.errors import FieldError, ShapeError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows
 from notelstm.generation.sequences import SamplingContexts, Sequences
-from notelstm.generation.steps import ModuleStep, Step, repeat, select
-from notelstm.models.inference import NumpyStep
+from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
 from notelstm.protocols import Allowed, HasLikelihood, Prediction, Sampler
 from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
 

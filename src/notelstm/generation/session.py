@@ -23,7 +23,7 @@ from notelstm.generation.sequences import (
     StoppingCriterion,
     rows_after,
 )
-from notelstm.generation.steps import ModelRunner, ModelState
+from notelstm.models.inference import ModelRunner, ModelState
 from notelstm.notes import Note, Notes
 from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 from notelstm.sampling.masking import check_whole

@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 _SHORT: Final = 0.02
-
-
 _LONG: Final = 5.0
 
 
@@ -118,15 +116,9 @@ def normal_head(output: Tensor, field: Field) -> Normal:
 
 
 T = TypeVar("T")
-
-
 _HALF: Final = np.array(0.5, dtype=np.float32)
-
-
 _SMALL: Final = 100_000
 """Number of weights below which numpy multiplies on one thread, with less overhead than torch."""
-
-
 _LINE: Final = 16
 """Numbers in a cache line; rows of weights that are aligned to one are read in half the time."""
 

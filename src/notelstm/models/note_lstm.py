@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast, final
 
 import numpy as np
@@ -143,7 +143,7 @@ class NoteLSTM(nn.Module):
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
         input_size, context_size = embedding_dim * len(names), hidden_size
         if self.clock is not None:
-            for at in {"before": 0, **dict.fromkeys(map(self._place, self.field_order))}:
+            for at in {"before": 0, **dict.fromkeys(map(self._feature_key, self.field_order))}:
                 pitches = AROUND if at == "around" else self.clock.pitches
                 self.sounding_layers[at] = nn.Linear(FEATURES * pitches, feature_size)
             input_size, context_size = input_size + feature_size, context_size + feature_size
@@ -155,9 +155,6 @@ class NoteLSTM(nn.Module):
             dropout=dropout if num_layers > 1 else 0.0,
         )
         self.dropout: nn.Dropout = nn.Dropout(dropout)
-        self._mixed: Final = {
-            f.name for f in self.fields if time_distribution == "mixture" and f.low is not None
-        }
         width = hidden_size if head_size is None else head_size
         self.heads: nn.ModuleDict = nn.ModuleDict(
             {
@@ -171,14 +168,11 @@ class NoteLSTM(nn.Module):
 
     def _outputs(self, field: str, components: int) -> int:
         """The number of outputs of the head of a field."""
-        return self._by_name[field].classes or (3 * components + 1 if field in self._mixed else 2)
+        mixture = _is_mixture(self.config["time_distribution"], self._by_name[field])
+        return self._by_name[field].classes or (3 * components + 1 if mixture else 2)
 
-    def _place(self, field: str) -> str:
-        """The key in `sounding_layers` of the features of the head of a field."""
-        clock, earlier = self._clock, self.field_order[: self.field_order.index(field)]
-        if clock.step not in earlier:
-            return "before"
-        return "around" if clock.pitch in earlier else "there"
+    def _feature_key(self, field: str) -> str:
+        return _feature_key(self._clock, self.field_order, field)
 
     @property
     def _clock(self) -> SoundingClock:
@@ -205,12 +199,12 @@ class NoteLSTM(nn.Module):
         self, field: str, context: NoteContext, known: Mapping[str, Tensor]
     ) -> Tensor:
         """(..., S) the features of the head of a field."""
-        place, sounding = self._place(field), context.sounding
-        if place == "before":
+        key, sounding = self._feature_key(field), context.sounding
+        if key == "before":
             return context.features
-        if place == "around":
+        if key == "around":
             sounding = sounding.around(known[self._clock.pitch].long())
-        return self._features(place, sounding.later(self._clock.wait(known[self._clock.step])))
+        return self._features(key, sounding.later(self._clock.wait(known[self._clock.step])))
 
     def _embedded(self, name: str, entries: Tensor) -> Tensor:
         """(..., E) from (...) class ids or numbers."""
@@ -249,29 +243,11 @@ class NoteLSTM(nn.Module):
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
         # Under autocast, outputs have half precision, which is too coarse for a likelihood.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
-        spec = self._by_name[field]
-        if spec.is_categorical:
-            return Categorical(output)
-        return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
+        return _prediction(self.config["time_distribution"], self._by_name[field], output)
 
     def numpy_step(self) -> NumpyNote | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
-        if not is_float32_on_cpu(self):
-            return None
-        sounding = None
-        if self.clock is not None:
-            places = {name: self._place(name) for name in self.field_order}
-            sounding = NumpySounding(self.clock, self.sounding_layers, places)
-        return NumpyNote(
-            self.fields,
-            self.field_order,
-            embed=self.embed,
-            lstm=self.lstm,
-            heads=self.heads,
-            mixed=self._mixed,
-            sounding=sounding,
-            initial=initial_arrays(self),
-        )
+        return NumpyNote(self) if is_float32_on_cpu(self) else None
 
 
 def _named(fields: Sequence[Field]) -> dict[str, Field]:
@@ -285,6 +261,28 @@ def _named(fields: Sequence[Field]) -> dict[str, Field]:
     return named
 
 
+def _feature_key(clock: SoundingClock, field_order: Sequence[str], field: str) -> str:
+    """The key in `sounding_layers` of the features of the head of a field."""
+    earlier = field_order[: field_order.index(field)]
+    if clock.step not in earlier:
+        return "before"
+    return "around" if clock.pitch in earlier else "there"
+
+
+def _is_mixture(time_distribution: str, field: Field) -> bool:
+    """Whether a continuous field is predicted as a mixture."""
+    return time_distribution == "mixture" and field.low is not None
+
+
+def _prediction(time_distribution: str, field: Field, output: Tensor) -> Prediction:
+    """The prediction of a field from the (..., C) output of its head."""
+    if field.is_categorical:
+        return Categorical(output)
+    if _is_mixture(time_distribution, field):
+        return mixture_head(output, field)
+    return normal_head(output, field)
+
+
 def _head(inputs: int, width: int, outputs: int) -> nn.Module:
     if not width:
         return nn.Linear(inputs, outputs)
@@ -292,8 +290,6 @@ def _head(inputs: int, width: int, outputs: int) -> nn.Module:
 
 
 _ROOT: Final = math.sqrt(0.5)
-
-
 _ONE: Final = np.array(1.0, dtype=np.float32)
 
 
@@ -302,37 +298,20 @@ class NumpyNote:
     """The numpy step of a :class:`~notelstm.models.NoteLSTM`.
 
     Args:
-        fields: The fields.
-        field_order: Their names in the order of prediction.
-        embed: The embeddings by field name.
-        lstm: The LSTM.
-        heads: The heads by field name.
-        mixed: The fields that are predicted as mixtures.
-        sounding: The sounding-note features, or None.
-        initial: The initial context and state.
+        model: The model; its weights are copied.
     """
 
-    def __init__(
-        self,
-        fields: Sequence[Field],
-        field_order: Sequence[str],
-        *,
-        embed: nn.ModuleDict,
-        lstm: nn.LSTM,
-        heads: nn.ModuleDict,
-        mixed: Set[str],
-        sounding: NumpySounding | None,
-        initial: tuple[Any, Any],
-    ) -> None:
-        self._initial: Final = initial
-        self._lstm: Final = NumpyLSTM(lstm, num_external=sum(map(_size, embed.values())))
-        names = [field.name for field in fields]
+    def __init__(self, model: NoteLSTM) -> None:
+        embed, heads, field_order = model.embed, model.heads, model.field_order
+        self._initial: Final = initial_arrays(model)
+        self._lstm: Final = NumpyLSTM(model.lstm, num_external=sum(map(_size, embed.values())))
+        names = [field.name for field in model.fields]
         weights = self._lstm.external_weights.chunk(len(names))  # (E, 4 H) each
         self._inputs: Final = [
             _input_contribution(embed[n], w.t()) for n, w in zip(names, weights, strict=True)
         ]
         first = [_first(heads[name]) for name in field_order]
-        hidden_size = lstm.hidden_size
+        hidden_size = model.lstm.hidden_size
         # The first layers of all heads are one layer over the output of the LSTM.
         self._all: Final = linear_of(
             torch.cat([layer.weight[:, :hidden_size] for layer in first]),
@@ -346,9 +325,12 @@ class NumpyNote:
             self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
             at += layer.out_features
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
-        self._fields: Final = {field.name: field for field in fields}
-        self._mixed: Final = mixed
-        self._sounding: Final = sounding
+        self._fields: Final = by_name(model.fields)
+        self._times: Final[str] = model.config["time_distribution"]
+        self._sounding: NumpySounding | None = None
+        if model.clock is not None:
+            keys = {name: _feature_key(model.clock, field_order, name) for name in field_order}
+            self._sounding = NumpySounding(model.clock, model.sounding_layers, keys)
 
     def initial_state(self) -> tuple[Any, Any]:
         """The context and the state before the first row, of one sequence."""
@@ -371,10 +353,7 @@ class NumpyNote:
         """Predict one field, given those that come earlier in the order."""
         inputs = {name: known[name].numpy() for name in self._heads[field].earlier}
         output = torch.from_numpy(self._head_logits(field, context, inputs))
-        spec = self._fields[field]
-        if spec.is_categorical:
-            return Categorical(output)
-        return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
+        return _prediction(self._times, self._fields[field], output)
 
     def predict_numpy(
         self, field: str, context: Any, known: Mapping[str, float]
@@ -386,7 +365,7 @@ class NumpyNote:
         spec = self._fields[field]
         if spec.is_categorical:
             return NumpyCategorical(output[0])
-        if field in self._mixed:
+        if _is_mixture(self._times, spec):
             return NumpyAdapter(mixture_head(torch.from_numpy(output), spec))
         return numpy_normal(output[0], spec)
 

@@ -32,20 +32,12 @@ __all__ = [
 
 LONGEST: Final = 60_000
 """Thousandths of a second or beat, to which longer times are clipped."""
-
-
 AROUND: Final = 49
 """Number of pitches in :meth:`Sounding.around`: two octaves up and down."""
-
-
 FEATURES: Final = 4
 """Number of features of each pitch."""
-
-
 SCALE: Final = 50.0
 """Thousandths below which the logarithmic scale of the features is linear."""
-
-
 CHORD: Final = 100.0
 """Thousandths at which the scale for chords has fallen by half."""
 
@@ -234,14 +226,8 @@ def _times(table: Tensor, entries: Tensor) -> Tensor:
 
 
 _Times = NDArray[np.int32]
-
-
 _REACH: Final = AROUND // 2
-
-
 _NEAR: Final = np.arange(AROUND)
-
-
 _TIMES: Final = np.arange(LONGEST + 1, dtype=np.float32)
 """All times in thousandths, for tables of features."""
 

@@ -100,9 +100,8 @@ class ThreeHeadLSTM(nn.Module):
         self._by_name: Final = by_name(self.fields)
         self._sigmoid: Final = sigmoid
         self._point_estimates: Final = point_estimates
-        scale = torch.tensor([1.0 / (field.classes or 1) for field in self.fields])
         self._scale: Tensor
-        self.register_buffer("_scale", scale, persistent=False)
+        self.register_buffer("_scale", _scale(self.fields), persistent=False)
         self.lstm: nn.LSTM = nn.LSTM(len(self.fields), hidden_size, num_layers, batch_first=True)
         for field in self.fields:
             outputs = field.classes or (1 if point_estimates else 2)
@@ -138,17 +137,12 @@ class ThreeHeadLSTM(nn.Module):
 
     def numpy_step(self) -> NumpyThreeHead | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
-        if not is_float32_on_cpu(self):
-            return None
-        return NumpyThreeHead(
-            self.fields,
-            self.lstm,
-            self._scale,
-            {f.name: cast(nn.Linear, getattr(self, f"{f.name}_linear")) for f in self.fields},
-            initial=initial_arrays(self),
-            sigmoid=self._sigmoid,
-            point_estimates=self._point_estimates,
-        )
+        return NumpyThreeHead(self) if is_float32_on_cpu(self) else None
+
+
+def _scale(fields: Sequence[Field]) -> Tensor:
+    """(F,) factors of the rows."""
+    return torch.tensor([1.0 / (field.classes or 1) for field in fields])
 
 
 @final
@@ -156,42 +150,25 @@ class NumpyThreeHead:
     """The numpy step of a :class:`~notelstm.models.ThreeHeadLSTM`.
 
     Args:
-        fields: The fields.
-        lstm: The LSTM.
-        scale: (F,) factors of the rows.
-        heads: The heads by field name.
-        initial: The initial context and state.
-        sigmoid: As in the model.
-        point_estimates: As in the model.
+        model: The model; its weights are copied.
     """
 
-    def __init__(
-        self,
-        fields: Sequence[Field],
-        lstm: nn.LSTM,
-        scale: Tensor,
-        heads: Mapping[str, nn.Linear],
-        *,
-        initial: tuple[Any, Any],
-        sigmoid: bool,
-        point_estimates: bool,
-    ) -> None:
-        self._lstm: Final = NumpyLSTM(lstm, scale)
-        self._initial: Final = initial
-        self._sigmoid: Final = sigmoid
-        self._point_estimates: Final = point_estimates
+    def __init__(self, model: ThreeHeadLSTM) -> None:
+        self._lstm: Final = NumpyLSTM(model.lstm, _scale(model.fields))
+        self._initial: Final = initial_arrays(model)
+        self._sigmoid: Final[bool] = model.config["sigmoid"]
+        self._point_estimates: Final[bool] = model.config["point_estimates"]
         # The heads are one layer; sigmoids are computed from half of the logits.
-        halves = [0.5 if f.is_categorical and sigmoid else 1.0 for f in fields]
-        pairs = list(zip((heads[f.name] for f in fields), halves, strict=True))
-        weight = torch.cat([head.weight * k for head, k in pairs]).detach()
-        bias = torch.cat([head.bias * k for head, k in pairs]).detach()
-        self._heads: Final = linear_of(weight, bias)
+        weights, biases, first = [], [], 0
         self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
-        first = 0
-        for field in fields:
-            end = first + heads[field.name].out_features
-            self._outputs[field.name] = (field, first, end)
-            first = end
+        for field in model.fields:
+            head = cast(nn.Linear, model.get_submodule(f"{field.name}_linear"))
+            factor = 0.5 if field.is_categorical and self._sigmoid else 1.0
+            weights.append(head.weight * factor)
+            biases.append(head.bias * factor)
+            self._outputs[field.name] = (field, first, first + head.out_features)
+            first += head.out_features
+        self._heads: Final = linear_of(torch.cat(weights), torch.cat(biases))
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
 
     def initial_state(self) -> tuple[Any, Any]:
