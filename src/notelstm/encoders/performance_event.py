@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, final, get_args
 
 import numpy as np
 
@@ -26,12 +26,8 @@ _LONGEST: Final = 86_400
 """Seconds, which limit the number of shifts."""
 
 
-_TYPES: Final[Sequence[EventType]] = (
-    *(["note-on"] * 128),
-    *(["note-off"] * 128),
-    *(["shift"] * _SHIFTS),
-    *(["velocity"] * 32),
-)
+# In the order of the literal: note-on, note-off, shift, velocity.
+_TYPES: Final = np.repeat(get_args(EventType), [128, 128, _SHIFTS, 32]).tolist()
 _VALUES: Final = (*range(128), *range(128), *(np.arange(1, _SHIFTS + 1) * _CELL), *range(2, 130, 4))
 _FIELD: Final = Field.of_events("event", [*map(Event, _TYPES, _VALUES)])
 
