@@ -1,4 +1,4 @@
-"""BeatEncoder: by hand, its grammar by brute force, and its settings."""
+"""BeatEncoder: examples, its allowed entries by brute force, and its settings."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
     )
 
 
-def test_on_the_beat_everything_comes_back_whatever_the_tempo() -> None:
+def test_pieces_on_the_grid_round_trip_at_any_tempo() -> None:
     """Beats never drift: after an hour every onset is still in its own cell."""
     rng = np.random.default_rng(0)
     at = np.cumsum(rng.integers(0, 20, size=5000)) / 12
@@ -153,10 +153,10 @@ def can_follow(rows: list[Row]) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("before", [None, (0, 2), (1, 3), (2, 0), (3, 1)])
-def test_legal_allows_just_what_can_be_decoded_in_every_order(
+def test_allowed_entries_are_those_that_can_be_decoded_in_every_order(
     before: tuple[int, int] | None,
 ) -> None:
-    """For each field, known or not are the others: what some completion of can be pushed."""
+    """For each field, given any of the others: the entries with a completion that can be pushed."""
     rows = []
     if before is not None:
         rows = [np.array([before[0], 0, before[1], 0, 60, 0, 0], dtype=np.float32)]
@@ -202,7 +202,7 @@ def test_positions_that_contradict_the_step_are_refused() -> None:
             SMALL.decode(bad)
 
 
-def test_sounding_is_told_in_the_tempo_at_hand() -> None:
+def test_sounding_uses_the_current_tempo() -> None:
     beats = TempoMap(tempos=[60])
     notes = Notes(start=[0, 1], end=[4, 2], pitch=[60, 64], tempo_map=beats)
     tracker = pushed(list(SMALL.encode(notes)))
@@ -217,7 +217,7 @@ def test_sounding_is_told_in_the_tempo_at_hand() -> None:
     assert set(SMALL.tracker().sounding(0)) == set()
 
 
-def test_several_tempi_at_one_onset_the_last_counts() -> None:
+def test_of_several_tempos_at_one_onset_the_last_counts() -> None:
     rows = SMALL.encode(
         Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, tempo_map=TempoMap(tempos=[60]))
     )

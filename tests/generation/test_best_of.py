@@ -32,7 +32,7 @@ def chained(encoder: NoteEncoder) -> Bundle:
 
 @torch.no_grad()
 def nats_a_note(bundle: Bundle, new: Notes, prompt: Notes) -> float:
-    """What a model with one row a note says of new notes after a prompt, in one go."""
+    """The nats of new notes after a prompt, for a model with one row per note, in one pass."""
     rows = torch.from_numpy(bundle.encoder.encode(prompt))[None]
     # The first step is counted from the prompt's last onset, which the new notes call 0 s.
     whole = Notes.merge([prompt, new.shifted(float(prompt.start[-1]))])

@@ -1,4 +1,4 @@
-"""A deep copy of a session continues like the original; threads share a model undisturbed."""
+"""A deep copy of a session continues like the original; threads can share a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from notelstm.sampling import Ancestral, NoRepeatNGram, RawPitch, Temperature, W
 
 
 class Noisy(nn.Module):
-    """A model without a numpy step, whose dropout shows in which mode it runs."""
+    """A model without a numpy step, whose results depend on its mode by dropout."""
 
     def __init__(self, inner: NoteLSTM) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The note loop."""
+"""``generate`` and ``generate_batch``."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ Make = Callable[[], Bundle]
 
 @BUNDLES
 @pytest.mark.parametrize("prompt", [None, PROMPT], ids=["unconditional", "prompt"])
-def test_a_lane_in_a_batch_is_the_sequence_alone(make: Make, prompt: Notes | None) -> None:
+def test_a_sequence_of_a_batch_equals_the_sequence_alone(make: Make, prompt: Notes | None) -> None:
     bundle = make()
     alone = generate(bundle, 80, prompt=prompt, seed=7)
     for size in (1, 3):
@@ -141,7 +141,7 @@ def test_the_articles_loop_written_plainly(raw: bool) -> None:
     np.testing.assert_allclose(played.end, ends, atol=1e-4)
 
 
-def test_raw_feedback_is_heard() -> None:
+def test_raw_feedback_changes_the_music() -> None:
     plain = generate(reference(), 50, prompt=PROMPT, seed=11)
     raw = generate(reference(input_transform=RawPitch()), 50, prompt=PROMPT, seed=11)
     assert plain.pitch[0] == raw.pitch[0]
@@ -151,7 +151,7 @@ def test_raw_feedback_is_heard() -> None:
 @BUNDLES
 @pytest.mark.parametrize("context_length", [None, 4])
 @torch.no_grad()
-def test_what_is_carried_is_what_a_fresh_look_at_everything_gives(
+def test_the_carried_state_equals_reading_all_rows_again(
     make: Make, context_length: int | None
 ) -> None:
     bundle = make()
@@ -262,7 +262,7 @@ def test_events_close_what_the_prompt_left_open() -> None:
 
 
 class EndedOnly:
-    """A tracker that keeps quiet about notes that have not ended."""
+    """A tracker whose notes do not include those that have not ended."""
 
     def __init__(self) -> None:
         self.inner = PerformanceEventEncoder().tracker()
@@ -394,7 +394,7 @@ def test_a_plain_function_is_a_sampler() -> None:
 
 
 class Stubborn(nn.Module):
-    """Says the same thing for ever, and has no parameters."""
+    """Predicts the same distribution for each row, and has no parameters."""
 
     def __init__(self, encoder: NoteEncoder, entry: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a session refuses changes nothing of it; what is fed as it is played is taken."""
+"""A session is unchanged after an error; notes can be fed as they are played."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_fed_rows_that_do_not_fit(batch_size: int) -> None:
 
 @pytest.mark.parametrize("encoder", [StepDurationEncoder(), LogTimeEncoder()])
 def test_notes_are_fed_as_they_are_played(encoder: NoteEncoder) -> None:
-    """Chords one note at a time, at once after rests of any length."""
+    """Chords, note by note, with rests of any length between them."""
     for rest in np.linspace(0.01, 15.9, 40):
         playing = session(encoder)
         for start in (0.1, 0.1, 0.1 + rest, 0.1 + rest, 0.12 + rest):

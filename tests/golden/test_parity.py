@@ -1,4 +1,4 @@
-"""The reference design, number by number, through the seams that users have.
+"""The reference design, number by number, through the public API.
 
 ``study.npz`` holds the original's arithmetic on ``study.mid``, a small file beside it.
 ``original.npz`` holds the same on a MAESTRO file; it is met where the folder that holds it

@@ -1,4 +1,4 @@
-"""What is particular to each LSTM; what all models share is in the contract checks."""
+"""Properties of each LSTM model beyond the contract checks."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_each_fault_has_its_switch(num_layers: int, sigmoid: bool, point_estimat
 
 
 def test_the_sigmoid_cannot_say_more_than_its_floor() -> None:
-    """The original's pitch loss stops at ln(1 + 127 / e), whatever it learns."""
+    """The minimum of the original's pitch loss is ln(1 + 127 / e)."""
     confined = torch.zeros(1, 128)
     confined[0, 60] = 1.0
     best = functional.cross_entropy(confined, torch.tensor([60]))

@@ -1,4 +1,4 @@
-"""The numpy step predicts what the module predicts, and samples what the tensors sample."""
+"""The numpy step has the predictions of the module and the samples of the tensors."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_numpy_predictions_sample_what_tensors_sample(
         assert choose(field, plain, uniforms.tolist(), {}) == float(sampler(field, many, noise, ()))
 
 
-def test_draws_at_the_ends() -> None:
+def test_samples_at_the_ends() -> None:
     plain = NumpyCategorical(np.array([0, 1, -np.inf], dtype=np.float32))
     for noise in (0.0, np.nextafter(1, 0), 0.5):
         want = float(full(plain).sample(torch.tensor([[noise, 0.0]], dtype=torch.float64)))

@@ -1,4 +1,4 @@
-"""What is sounding, against a list of notes; and a model with these features."""
+"""Sounding notes, compared with a list of notes, and a model with their features."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def music(most: int = 12) -> st.SearchStrategy[Music]:
 
 
 def naive(notes: Music, pitches: int = 128) -> tuple[list[list[int]], list[list[int]]]:
-    """Time left and time since, (T, P) each, from a list of everything played so far."""
+    """Time left and time since, (T, P) each, from a list of all notes so far."""
     now, played = 0, []
     left, since = [], []
     for key, step, duration in notes:
@@ -65,7 +65,7 @@ def in_seconds(notes: Music) -> Tensor:
 
 
 def in_classes(rows: Tensor) -> Music:
-    """What rows of the log-time encoder stand for."""
+    """The values of rows of the log-time encoder."""
     return [
         (int(p), round(1000 * CLASSES[1].value_of(s)), round(1000 * CLASSES[2].value_of(d)))
         for p, s, d, _ in rows.tolist()
@@ -177,7 +177,7 @@ def outputs_of(model: NoteLSTM, field: str, context: NoteContext, **known: float
 
 
 def context_of(model: NoteLSTM, left: int) -> NoteContext:
-    """One in which key 2 began a second ago and sounds for so many milliseconds more."""
+    """A context in which key 2 began a second ago and sounds for so many milliseconds more."""
     silence = clock_of(model.fields).initial_state(1)
     sounding = Sounding(silence.left.clone(), silence.since.clone())
     sounding.left[0, 2] = left
@@ -221,7 +221,7 @@ def test_heads_before_the_step_read_the_onset_before() -> None:
 
 
 @torch.no_grad()
-def test_the_lstm_hears() -> None:
+def test_the_lstm_reads_the_features() -> None:
     model = with_sounding(TIMES)
     rows = in_seconds([(60, 0, 500), (64, 100, 500)])
     _, state = model.initial_state(1)
@@ -242,7 +242,7 @@ def test_the_lstm_hears() -> None:
     ],
     ids=["events", "no duration", "two pitches", "two units", "pitch a number", "no values"],
 )
-def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
+def test_fields_without_sounding_notes_give_a_model_without_features(
     fields: tuple[Field, ...],
 ) -> None:
     assert SoundingClock.of(fields) is None
@@ -251,8 +251,8 @@ def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
     assert isinstance(context, Hidden)
     assert isinstance(state, LSTMState)
     assert model.config["sounding_features"] is True
-    deaf = NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4)
-    assert deaf.state_dict().keys() == model.state_dict().keys()
+    plain = NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4)
+    assert plain.state_dict().keys() == model.state_dict().keys()
 
 
 def test_half_precision_harms_neither_clocks_nor_losses() -> None:

@@ -43,7 +43,7 @@ D_DORIAN = {2, 4, 5, 7, 9, 11, 0}
 
 
 def random_model(encoder: NoteEncoder, kind: Any = NoteLSTM, **settings: Any) -> NoteModel:
-    """It says something else at each note, but nothing that was learnt; chords are common."""
+    """A random model, whose predictions vary from note to note; chords are common."""
     torch.manual_seed(1)
     model = kind(fields=encoder.fields, hidden_size=8, **settings)
     with torch.no_grad():
@@ -115,7 +115,7 @@ def pitches(music: Sequence[Notes]) -> set[int]:
 
 
 def most_voices(notes: Notes) -> int:
-    """Pitches that sound together, where they do for more than a microsecond."""
+    """The number of pitches that sound together for more than a microsecond."""
     return max(
         np.unique(notes.pitch[(notes.start <= at + 1e-6) & (notes.end > at + 2e-6)]).size
         for at in notes.start

@@ -1,4 +1,4 @@
-"""Each processor by hand and by properties: what it keeps, leaves alone and refuses."""
+"""Each processor by examples and properties."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def sequence(*rows: tuple[float, float, float], **known: float) -> SamplingConte
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3))
 @example(torch.arange(36.0).reshape(3, 12) * 2e-38, torch.ones(3, 12, dtype=torch.bool))
-def test_all_of_the_mass_drops_nothing_and_a_tiny_one_keeps_the_mode(
+def test_top_p_of_1_drops_nothing_and_a_tiny_one_keeps_the_mode(
     logits: Tensor, allowed: Tensor
 ) -> None:
     prediction = Categorical(logits).constrained(allowed)
@@ -279,7 +279,7 @@ def test_masks_with_something_in_common_commute(chain: list[Processor], allowed:
     assert torch.equal(prediction.logits > -torch.inf, wanted)
 
 
-def test_of_masks_with_nothing_in_common_the_first_holds() -> None:
+def test_of_masks_with_nothing_in_common_the_first_wins() -> None:
     black, white = PitchRange(low=61, high=61), Scale(name="C major")
 
     def chain(*processors: Processor) -> set[int]:
@@ -493,7 +493,7 @@ def test_bad_settings_are_refused(make: Any, settings: dict[str, Any], words: st
         make(**settings)
 
 
-def test_what_changes_nothing_returns_what_it_was_given() -> None:
+def test_processors_without_effect_return_the_prediction_unchanged() -> None:
     prediction = even(PITCH)
     idle: tuple[Processor, ...] = (
         Temperature(temperature=1.0),

@@ -39,7 +39,7 @@ def noise(batch_size: int = SAMPLES, seed: int = 0) -> Tensor:
 
 
 def shares(sampler: Ancestral | Weighted, prediction: Categorical) -> Tensor:
-    """How often each class is sampled."""
+    """The relative frequency of each class."""
     batch_size = Categorical(
         prediction.logits.expand(SAMPLES, -1),
         None if prediction.weights is None else prediction.weights.expand(SAMPLES, -1),
@@ -91,7 +91,7 @@ def test_greedy_takes_the_mode_whatever_the_noise() -> None:
     assert Greedy()(STEP, bounded, torch.zeros(1, 2), []).item() == 0
 
 
-def test_points_and_normals_are_drawn_by_all() -> None:
+def test_all_samplers_sample_points_and_normals() -> None:
     batch_size = noise()
     for sampler in (Ancestral(), Weighted()):
         same = sampler(STEP, PointEstimate(torch.full((SAMPLES,), 0.3)), batch_size, [])
@@ -104,7 +104,7 @@ def test_points_and_normals_are_drawn_by_all() -> None:
 
 @dataclass(frozen=True)
 class Notes:
-    """A link of a chain that notes when it was asked."""
+    """A processor that records its calls."""
 
     name: str
     asked: list[str]

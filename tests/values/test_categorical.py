@@ -31,7 +31,7 @@ def chi_square(counts: Tensor, probabilities: Tensor) -> float:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_draws_match_the_probabilities(weighted: bool) -> None:
+def test_samples_match_the_probabilities(weighted: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(C, generator=generator)
     weights = torch.rand(C, generator=generator) + 0.1

@@ -100,7 +100,7 @@ def test_nll_is_minus_the_log_of_the_cell(prediction: LogisticMixture, target: f
         assert nll == pytest.approx(-math.log(wanted), rel=1e-4, abs=1e-6)
 
 
-def test_draws_match_the_distribution() -> None:
+def test_samples_match_the_distribution() -> None:
     n = 200_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
     alone = example(high=one(2.0))
@@ -121,7 +121,7 @@ def test_draws_match_the_distribution() -> None:
 
 
 @given(mixtures)
-def test_the_ends_of_the_noise_are_finite_and_legal(prediction: LogisticMixture) -> None:
+def test_the_ends_of_the_noise_are_finite_and_allowed(prediction: LogisticMixture) -> None:
     for first in (0.0, 0.5, LAST):
         for second in (0.0, 1e-300, LAST, 1 - 2**-53):
             sampled = prediction.sample(torch.tensor([[first, second]], dtype=torch.float64))

@@ -28,7 +28,7 @@ def mass(prediction: Normal, low: float, high: float) -> float:
     return float(prediction.interval_prob(STEP, one(low), one(high)))
 
 
-def test_draws_match_the_distribution() -> None:
+def test_samples_match_the_distribution() -> None:
     n = 200_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
     sampled = Normal(torch.full((n,), 2.0), torch.full((n,), 0.5)).sample(noise)

@@ -103,19 +103,8 @@ def generate_batch(
 ) -> list[Notes]:
     """Generate several pieces at once; the first is the one that :func:`generate` returns.
 
-    Args:
-        bundle: As for :func:`generate`.
-        num_notes: As for :func:`generate`.
-        batch_size: B, the number of pieces.
-        seconds: As for :func:`generate`.
-        stopping_criterion: As for :func:`generate`; called for each piece.
-        prompt: As for :func:`generate`, the same for each piece.
-        temperature: As for :func:`generate`.
-        top_p: As for :func:`generate`.
-        processors: As for :func:`generate`.
-        sampler: As for :func:`generate`.
-        seed: As for :func:`generate`; each piece has its own noise.
-        best_of: As for :func:`generate`, for each piece.
+    `batch_size`, B, is the number of pieces. The other arguments are those of :func:`generate`; the
+    prompt is the same for all pieces, the noise differs, and `best_of` counts for each piece.
 
     Raises:
         ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
@@ -166,18 +155,9 @@ def stream(
     immediately; if ends are events or depend on the tempo, notes are yielded in the order of their
     ends.
 
-    Args:
-        bundle: As for :func:`generate`.
-        prompt: As for :func:`generate`.
-        temperature: As for :func:`generate`.
-        top_p: As for :func:`generate`.
-        processors: As for :func:`generate`.
-        sampler: As for :func:`generate`.
-        seed: As for :func:`generate`.
-        num_notes: Number of notes, None for no limit.
-        seconds: Length in seconds, by onsets; None for no limit.
-        stopping_criterion: As for :func:`generate`; the tracker does not have the notes that have
-            been yielded.
+    The arguments are those of :func:`generate`, but without `num_notes`, `seconds` and
+    `stopping_criterion` there is no limit. The tracker that a stopping criterion gets does not have
+    the notes that have been yielded.
 
     Returns:
         The new notes, generated on demand; 0 s is the prompt's last onset.
