@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.encoders import BeatEncoder
-from notelstm.encoders.beat_tracker import BeatTracker
+from notelstm.encoders.beat import BeatTracker
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Row
 from notelstm.notes import Notes, TempoMap

@@ -21,9 +21,9 @@ __all__ = [
     "Hidden",
     "LSTMState",
     "NumpyLSTM",
+    "NumpyLinear",
     "check_sizes",
     "initial_lstm_state",
-    "linear_of",
     "mixture_head",
     "normal_head",
     "numpy_normal",
@@ -273,14 +273,22 @@ class _Layer:
 
 
 @final
-class _Linear:
-    """A linear layer as a function of (B, I): (1, I + 1, O) weights, the last row is the bias."""
+class NumpyLinear:
+    """A linear layer as a function of (B, I).
 
-    def __init__(self, weights: Tensor) -> None:
-        self._weights: Final = weights
+    Args:
+        weight: (O, I); it is copied.
+        bias: (O,); None for zeros.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+        rows = torch.cat([weight.detach(), bias.unsqueeze(1)], dim=1).t()  # (I + 1, O)
+        self._weights: Final = rows[None]
         self._products: Final[_Buffers[_Product]] = _Buffers()
 
     def __call__(self, inputs: Array) -> Array:
+        """(B, O) from (B, I)."""
         product = self._products.get(len(inputs))
         if product is None:
             product = self._products[len(inputs)] = _Product(self._weights, len(inputs))
@@ -288,17 +296,6 @@ class _Linear:
         product.run()
         outputs: Array = product.outputs[0].copy()
         return outputs
-
-
-def linear_of(weight: Tensor, bias: Tensor | None = None) -> Callable[[Array], Array]:
-    """A linear layer as a function of (B, I).
-
-    Args:
-        weight: (O, I); it is copied.
-        bias: (O,); None for zeros.
-    """
-    bias = torch.zeros(len(weight)) if bias is None else bias.detach()
-    return _Linear(torch.cat([weight.detach(), bias.unsqueeze(1)], dim=1).t()[None])
 
 
 def numpy_normal(output: Array, field: Field) -> NumpyNormal:

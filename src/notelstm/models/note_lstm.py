@@ -19,10 +19,10 @@ from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
     LSTMState,
+    NumpyLinear,
     NumpyLSTM,
     check_sizes,
     initial_lstm_state,
-    linear_of,
     mixture_head,
     normal_head,
     numpy_normal,
@@ -41,7 +41,7 @@ from notelstm.models.sounding import (
 from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import Prediction
 
-__all__ = ["NoteLSTM", "NumpyNote"]
+__all__ = ["NoteLSTM", "NumpyNoteLSTM"]
 
 
 @final
@@ -245,9 +245,9 @@ class NoteLSTM(nn.Module):
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         return _prediction(self.config["time_distribution"], self._by_name[field], output)
 
-    def numpy_step(self) -> NumpyNote | None:
+    def numpy_step(self) -> NumpyNoteLSTM | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
-        return NumpyNote(self) if is_float32_on_cpu(self) else None
+        return NumpyNoteLSTM(self) if is_float32_on_cpu(self) else None
 
 
 def _named(fields: Sequence[Field]) -> dict[str, Field]:
@@ -294,7 +294,7 @@ _ONE: Final = np.array(1.0, dtype=np.float32)
 
 
 @final
-class NumpyNote:
+class NumpyNoteLSTM:
     """The numpy step of a :class:`~notelstm.models.NoteLSTM`.
 
     Args:
@@ -313,7 +313,7 @@ class NumpyNote:
         first = [_first(heads[name]) for name in field_order]
         hidden_size = model.lstm.hidden_size
         # The first layers of all heads are one layer over the output of the LSTM.
-        self._all: Final = linear_of(
+        self._all: Final = NumpyLinear(
             torch.cat([layer.weight[:, :hidden_size] for layer in first]),
             torch.cat([layer.bias for layer in first]),
         )
@@ -400,7 +400,7 @@ class _Head:
             size = _size(module)
             self.earlier[name] = _input_contribution(module, weight[:, :size])
             weight = weight[:, size:]
-        self._features: Final = linear_of(weight)
+        self._features: Final = NumpyLinear(weight)
 
     def __call__(
         self, sums: Array, known: Mapping[str, NDArray[Any]], features: Array | None
@@ -433,7 +433,7 @@ def _first(head: nn.Module) -> nn.Linear:
 
 def _after_gelu(head: nn.Module) -> Callable[[Array], Array]:
     layer = cast(nn.Linear, head.get_submodule("2"))
-    return linear_of(layer.weight * _ROOT, layer.bias)
+    return NumpyLinear(layer.weight * _ROOT, layer.bias)
 
 
 def _size(module: nn.Module) -> int:

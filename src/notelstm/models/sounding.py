@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from notelstm.fields import Field, Role, Rows
 from notelstm.models.inference import Array
-from notelstm.models.lstm import LSTMState, linear_of
+from notelstm.models.lstm import LSTMState, NumpyLinear
 
 __all__ = [
     "AROUND",
@@ -258,7 +258,7 @@ class NumpySounding:
         self._clock: Final = clock
         self._place_of: Final = dict(place_of)
         self._layers: Final[dict[str, Callable[[Array], Array]]] = {
-            place: linear_of(cast(Tensor, layer.weight), cast(Tensor, layer.bias))
+            place: NumpyLinear(cast(Tensor, layer.weight), cast(Tensor, layer.bias))
             for place, layer in layers.items()
         }
         self._steps, self._durations = (np.array(t, dtype=np.int32) for t in clock.tables())

@@ -16,10 +16,10 @@ from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
     LSTMState,
+    NumpyLinear,
     NumpyLSTM,
     check_sizes,
     initial_lstm_state,
-    linear_of,
     normal_head,
     numpy_normal,
     run_lstm,
@@ -34,7 +34,7 @@ from notelstm.predictions import (
 )
 from notelstm.protocols import Prediction
 
-__all__ = ["NumpyThreeHead", "ThreeHeadLSTM"]
+__all__ = ["NumpyThreeHeadLSTM", "ThreeHeadLSTM"]
 
 
 @final
@@ -135,9 +135,9 @@ class ThreeHeadLSTM(nn.Module):
             return PointEstimate(output.squeeze(-1))
         return normal_head(output, spec)
 
-    def numpy_step(self) -> NumpyThreeHead | None:
+    def numpy_step(self) -> NumpyThreeHeadLSTM | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
-        return NumpyThreeHead(self) if is_float32_on_cpu(self) else None
+        return NumpyThreeHeadLSTM(self) if is_float32_on_cpu(self) else None
 
 
 def _scale(fields: Sequence[Field]) -> Tensor:
@@ -146,7 +146,7 @@ def _scale(fields: Sequence[Field]) -> Tensor:
 
 
 @final
-class NumpyThreeHead:
+class NumpyThreeHeadLSTM:
     """The numpy step of a :class:`~notelstm.models.ThreeHeadLSTM`.
 
     Args:
@@ -168,7 +168,7 @@ class NumpyThreeHead:
             biases.append(head.bias * factor)
             self._outputs[field.name] = (field, first, first + head.out_features)
             first += head.out_features
-        self._heads: Final = linear_of(torch.cat(weights), torch.cat(biases))
+        self._heads: Final = NumpyLinear(torch.cat(weights), torch.cat(biases))
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
 
     def initial_state(self) -> tuple[Any, Any]:

@@ -14,18 +14,18 @@ from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field
 from notelstm.protocols import Allowed, Prediction
 
-__all__ = ["Categorical", "same_shape", "sample_class"]
+__all__ = ["Categorical", "check_target", "sample_class"]
 
 
-def same_shape(what: str, a: Tensor, b: Tensor) -> None:
+def check_target(target: Tensor, prediction: Tensor) -> None:
     """Check that a target has the shape (...) of its prediction.
 
     Raises:
         ShapeError: If it has another shape.
     """
-    if a.shape != b.shape:
+    if target.shape != prediction.shape:
         raise ShapeError(
-            f"{what} has shape {tuple(b.shape)}, the prediction has {tuple(a.shape)}",
+            f"the target has shape {tuple(target.shape)}, the prediction {tuple(prediction.shape)}",
             hint="squeeze or index one of them: shapes are not broadcast",
         )
 
@@ -137,7 +137,7 @@ class Categorical(Prediction):
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the class ids `target` (...)."""
-        same_shape("the target", self.logits[..., 0], target)
+        check_target(target, self.logits[..., 0])
         flat = self.logits.reshape(-1, self.logits.shape[-1])
         losses = functional.cross_entropy(flat, target.reshape(-1).long(), reduction="none")
         return losses.reshape(target.shape)

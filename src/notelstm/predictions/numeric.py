@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from notelstm.errors import ShapeError
 from notelstm.fields import Field
-from notelstm.predictions.categorical import same_shape, sample_class
+from notelstm.predictions.categorical import check_target, sample_class
 from notelstm.protocols import Allowed, Prediction
 
 __all__ = ["LogisticMixture", "Normal", "PointEstimate"]
@@ -58,6 +58,13 @@ def _clipped(value: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
     if low is not None:
         value = torch.maximum(value, low.to(value))
     return value if high is None else torch.minimum(value, high.to(value))
+
+
+def _censored_cdf(below: Tensor, x: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
+    """The probability of less than `x`, with values beyond the ends moved to them."""
+    if low is not None:
+        below = torch.where(x <= low, 0.0, below)
+    return below if high is None else torch.where(x > high, 1.0, below)
 
 
 @final
@@ -116,8 +123,7 @@ class Normal(Prediction):
 
     def _below(self, x: Tensor) -> Tensor:
         z = (x.double() - self.mean.double()) / self.sigma.double()
-        below: Tensor = torch.special.ndtr(z)
-        return below
+        return _censored_cdf(torch.special.ndtr(z), x, self.low, self.high)
 
     def sample(self, noise: Tensor) -> Tensor:
         """(...) by the inverse of the normal distribution function, then censored."""
@@ -149,7 +155,7 @@ class Normal(Prediction):
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the cell around `target` (...); the cells at the ends hold the tails."""
-        same_shape("the target", self.mean, target)
+        check_target(target, self.mean)
         half = self.cell / 2
         a = (target - half - self.mean) / self.sigma
         b = (target + half - self.mean) / self.sigma
@@ -160,15 +166,8 @@ class Normal(Prediction):
         return -_log_normal_mass(a, b, open_low, open_high).to(self.mean)
 
     def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
-        """(...) the probability of [low, high); the ends hold what was censored."""
-        upper, lower = self._below(high), self._below(low)
-        if self.low is not None:
-            upper = torch.where(high <= self.low, torch.zeros_like(upper), upper)
-            lower = torch.where(low <= self.low, torch.zeros_like(lower), lower)
-        if self.high is not None:
-            upper = torch.where(high > self.high, torch.ones_like(upper), upper)
-            lower = torch.where(low > self.high, torch.ones_like(lower), lower)
-        return (upper - lower).clamp_min(0)
+        """(...) the probability of [low, high); the ends include the censored values."""
+        return (self._below(high) - self._below(low)).clamp_min(0)
 
 
 def _log_normal_mass(a: Tensor, b: Tensor, open_low: Tensor, open_high: Tensor) -> Tensor:
@@ -265,7 +264,7 @@ class LogisticMixture(Prediction):
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the cell around `target` (...); the cells at the ends hold the tails."""
-        same_shape("the target", self.mean[..., 0], target)
+        check_target(target, self.mean[..., 0])
         begin = target.to(self.mean) - self.cell / 2
         low = self.origin if self.low is None else self.low
         open_low = (begin < low).unsqueeze(-1)
@@ -284,17 +283,16 @@ class LogisticMixture(Prediction):
         return -parts.logsumexp(-1)
 
     def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
-        """(...) the probability of [low, high); the ends hold what was censored."""
-        return (self._below(high.double()) - self._below(low.double())).clamp_min(0)
+        """(...) the probability of [low, high); the ends include the censored values."""
+        return (self._below(high) - self._below(low)).clamp_min(0)
 
     def _below(self, x: Tensor) -> Tensor:
         """(...) the probability (float64) of less than `x`."""
-        distance = (x - self.origin).clamp_min(0).unsqueeze(-1) + self.offset
+        distance = (x.double() - self.origin).clamp_min(0).unsqueeze(-1) + self.offset
         inside = torch.sigmoid((distance.log() - self.mean.double()) / self.scale.double())
         parts = torch.cat([torch.ones_like(inside[..., :1]), inside], dim=-1)
         below = (self.logits.double().softmax(-1) * parts).sum(-1)
-        below = torch.where(x <= (self.origin if self.low is None else self.low), 0.0, below)
-        return below if self.high is None else torch.where(x > self.high, 1.0, below)
+        return _censored_cdf(below, x, *self.support())
 
 
 def _log_logistic_mass(a: Tensor, width: Tensor, open_low: Tensor, open_high: Tensor) -> Tensor:

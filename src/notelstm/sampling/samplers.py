@@ -171,8 +171,8 @@ def with_processors(
             f"a {type(sampler).__name__} has no setting `processors`",
             hint="use another sampler, such as Ancestral",
         )
-    made: Sampler = dataclasses.replace(sampler, processors=(*first, *own, *new, *last))
-    return made
+    changed: Sampler = dataclasses.replace(sampler, processors=(*first, *own, *new, *last))
+    return changed
 
 
 @final
