@@ -60,7 +60,9 @@ def _clipped(value: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
     return value if high is None else torch.minimum(value, high.to(value))
 
 
-def _censored_cdf(below: Tensor, x: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
+def _censored_cdf(
+    below: Tensor, x: Tensor, low: Tensor | float | None, high: Tensor | None
+) -> Tensor:
     """The probability of less than `x`, with values beyond the ends moved to them."""
     if low is not None:
         below = torch.where(x <= low, 0.0, below)
@@ -292,7 +294,7 @@ class LogisticMixture(Prediction):
         inside = torch.sigmoid((distance.log() - self.mean.double()) / self.scale.double())
         parts = torch.cat([torch.ones_like(inside[..., :1]), inside], dim=-1)
         below = (self.logits.double().softmax(-1) * parts).sum(-1)
-        return _censored_cdf(below, x, *self.support())
+        return _censored_cdf(below, x, self.origin if self.low is None else self.low, self.high)
 
 
 def _log_logistic_mass(a: Tensor, width: Tensor, open_low: Tensor, open_high: Tensor) -> Tensor:
