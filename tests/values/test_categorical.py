@@ -161,7 +161,7 @@ def test_nll_has_any_leading_shape_and_no_other() -> None:
     flat = Categorical(logits.flatten(0, 1)).nll(target.flatten())
     assert torch.equal(Categorical(logits).nll(target).flatten(), flat)
     for wrong in (target[0], target[:, :1], target.unsqueeze(-1), torch.tensor(0)):
-        with pytest.raises(ShapeError, match="the prediction has"):
+        with pytest.raises(ShapeError, match="the target has shape"):
             Categorical(logits).nll(wrong)
 
 
