@@ -1,7 +1,7 @@
-"""``Batch``: what a model is trained on, one tensor and two flags.
+"""``Batch``: the input of a training step, one tensor of rows and two masks.
 
-Shape legend of the whole library: N notes, B batch (lanes), T steps of time, F fields, H hidden
-units, C classes, S scored positions.
+Shape legend of the whole library: N notes, B batch size (sequences), T time steps, F fields,
+H hidden units, C classes, S positions with a target.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ __all__ = ["Batch", "columns", "send", "shard_slice"]
 
 
 class Batch(NamedTuple):
-    """Rows of B lanes: the inputs are ``rows[:, :-1]``, the targets all of ``rows``.
+    """Rows of B sequences: ``rows[:, :-1]`` are the inputs, all of ``rows`` can be targets.
 
-    Row 0 of a lane that goes on with a piece was the last row of that lane's batch before: it is
-    an input here and was a target there.
+    If a sequence continues its piece from the previous batch, row 0 is the last row of that batch:
+    it was a target there and is an input here.
 
     Attributes:
         rows: (B, T + 1, F) float32.
-        targets: (B, T + 1) bool, kept on the CPU: which rows count as targets. Row 0 only where
-            fresh.
-        fresh: (B,) bool, kept on the CPU: this lane starts a new piece, its state starts anew.
+        target_mask: (B, T + 1) bool, on the CPU: the rows that are targets; row 0 only where
+            `reset_state` is True.
+        reset_state: (B,) bool, on the CPU: whether the sequence begins a new piece, from the
+            initial state.
     """
 
     rows: Tensor
@@ -35,27 +36,21 @@ class Batch(NamedTuple):
     reset_state: Tensor
 
     def move(self, device: torch.device | str) -> Batch:
-        """The batch with its rows on `device`; the flags stay on the CPU."""
+        """The batch with its rows on `device`; the masks stay on the CPU."""
         return self._replace(rows=send(self.rows, device))
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor of the CPU's on a device, without waiting for what CUDA is still doing."""
+    """Copy a CPU tensor to a device, asynchronously for CUDA."""
     if torch.device(device).type == "cuda":
-        # Only from pinned memory does a copy go its way alone.
+        # Copies are asynchronous only from pinned memory.
         return tensor.pin_memory().to(device, non_blocking=True)
-    # Elsewhere it is waited for: on Apple's devices, a copy that is not can read freed memory.
+    # Elsewhere they block: on Apple's devices, an asynchronous copy can read freed memory.
     return tensor.to(device)
 
 
 def shard_slice(batch_size: int, rank: int, world_size: int) -> slice:
-    """The sequences of a batch that one of several processes has; there may be none.
-
-    Args:
-        batch_size: B.
-        rank: The number of the process, from 0.
-        world_size: The number of processes.
-    """
+    """The sequences of a batch of `batch_size` that process `rank` of `world_size` trains on."""
     return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
 
 

@@ -33,30 +33,29 @@ __all__ = [
 Role: TypeAlias = Literal[
     "pitch", "step", "duration", "velocity", "time_signature", "position", "tempo", "event", "other"
 ]
-"""The meaning of a column; ``event`` columns take several rows per note, ``other`` columns have a
-meaning without a name here (an interval, for one), which only their encoder can decode."""
+"""The meaning of a column. A note takes several rows of an ``event`` column; only its encoder can
+decode an ``other`` column, such as an interval."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity"]
-"""What a class of an event field does."""
+"""The kind of event of a class."""
 
 Rows: TypeAlias = NDArray[np.float32]
-"""(N, F) an encoder's numbers: class ids (exact in float32) and continuous values, unscaled."""
+"""(N, F) the numbers of an encoder: class ids (exact in float32) and unscaled values."""
 
 Row: TypeAlias = NDArray[np.float32]
 """(F,) one row of :data:`Rows`."""
 
 
 Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""(N,) the begin and (N,) the end of an interval for each note, the end excluded; infinite where it
-is open."""
+"""(N,) the begin and (N,) the excluded end of an interval for each note; infinite if it is open."""
 
 
 class Interval(NamedTuple):
-    """The values that a continuous field may take next, both ends included.
+    """The allowed values of a continuous field, both ends included.
 
     Attributes:
-        low: The least, or negative infinity.
-        high: The greatest, or infinity.
+        low: The minimum, or negative infinity.
+        high: The maximum, or infinity.
     """
 
     low: float
@@ -64,11 +63,11 @@ class Interval(NamedTuple):
 
 
 Mask: TypeAlias = NDArray[np.bool_] | Interval
-"""What may come next: (C,) True for each allowed class, or an interval of a continuous field."""
+"""The allowed entries of a field: (C,) bool for classes, an interval for a continuous field."""
 
 
 class Event(NamedTuple):
-    """What one class of an event field does.
+    """The event of one class of an event field.
 
     Attributes:
         type: The kind of event.
@@ -82,7 +81,7 @@ class Event(NamedTuple):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """What one column of an encoder's rows means.
+    """The meaning of one column of an encoder's rows.
 
     Build one with :meth:`categorical`, :meth:`continuous` or :meth:`of_events`.
 
@@ -92,12 +91,12 @@ class Field:
         unit: Unit of `values`, of `edges` and of a continuous column: ``"s"``, ``"beat"``,
             ``"MIDI note"`` ...
         classes: Number of classes of a categorical column, None for a continuous one.
-        values: What each class decodes to, in `unit`; the very numbers that ``decode`` uses.
-        edges: ``classes + 1`` ascending borders of the classes in `unit`, for ordered classes. The
-            first and last class take the tails beyond the outer borders when they are scored.
-        events: What each class of an event column does.
-        low: The least value a continuous column may take, None where there is no bound.
-        high: The greatest value a continuous column may take, None where there is no bound.
+        values: The decoded value of each class, in `unit`; ``decode`` uses the same numbers.
+        edges: ``classes + 1`` ascending borders of ordered classes, in `unit`. The scorer extends
+            the first and last class beyond the outer borders.
+        events: The event of each class of an event column.
+        low: The minimum of a continuous column, None for no bound.
+        high: The maximum of a continuous column, None for no bound.
     """
 
     name: str
@@ -111,13 +110,13 @@ class Field:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        """Check that the parts agree with each other.
+        """Check that the settings are consistent.
 
         Raises:
-            FieldError: If the name or role is none, sizes differ, a number is not finite, or edges
-                do not ascend.
+            FieldError: If the name or role is invalid, sizes differ, a number is not finite, or
+                edges do not ascend.
         """
-        # JSON gives lists back, numpy numbers are no JSON; a Field read must equal the one written.
+        # JSON has lists and no numpy numbers; a Field read from it must equal the one written.
         object.__setattr__(self, "values", tuple(map(float, self.values)))
         object.__setattr__(self, "edges", tuple(map(float, self.edges)))
         events = tuple(Event(kind, float(value)) for kind, value in self.events)
@@ -213,22 +212,22 @@ class Field:
 
     @property
     def interval(self) -> Interval:
-        """What a continuous column may hold at any time, whatever came before."""
+        """The bounds of a continuous column, infinite where there is none."""
         return Interval(
             float("-inf") if self.low is None else self.low,
             float("inf") if self.high is None else self.high,
         )
 
     def value_of(self, entry: float) -> float:
-        """What one entry of the column stands for, in `unit`: its class's value, or itself."""
+        """The value of an entry in `unit`: that of its class, or the entry itself."""
         return self.values[int(entry)] if self.is_categorical else float(entry)
 
 
 def by_name(fields: Sequence[Field]) -> dict[str, Field]:
-    """The fields of one encoder or model under their names, in order.
+    """The fields of an encoder or model by name, in order.
 
     Raises:
-        FieldError: If there are none, or two have one name.
+        FieldError: If there are none, or two have the same name.
 
     Example:
         >>> list(by_name([Field.continuous("step", "step", unit="s", low=0.0)]))

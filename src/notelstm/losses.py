@@ -1,7 +1,7 @@
 """``CompositeLoss`` and its terms.
 
-A term compares a prediction of S positions with what came and returns their mean, a scalar. Shapes
-must be equal; only :class:`AllPairs` compares everything with everything, and it says so.
+A term is a scalar, the mean of a loss over S positions. Predictions and targets must have the same
+shape; :class:`AllPairs` alone broadcasts them, on purpose.
 """
 
 from __future__ import annotations
@@ -21,23 +21,15 @@ __all__ = ["AllPairs", "CompositeLoss", "Likelihood", "Losses", "PositivePressur
 
 
 class Losses(NamedTuple):
-    """What a :class:`CompositeLoss` gives.
+    """The values of a :class:`CompositeLoss`.
 
     Attributes:
-        total: The weighted sum, a scalar to go backward from.
-        terms: Each field's term before its weight, scalars.
+        total: The weighted sum, a scalar.
+        terms: The unweighted term of each field, scalars.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
-
-
-def _check_shapes(predicted: Tensor, target: Tensor) -> None:
-    if predicted.shape != target.shape:
-        raise ShapeError(
-            f"the prediction has shape {tuple(predicted.shape)}, the target {tuple(target.shape)}",
-            hint="squeeze the prediction, or use AllPairs to compare all with all",
-        )
 
 
 @final
@@ -60,22 +52,28 @@ class Likelihood:
         return prediction.nll(target).mean()
 
 
-def _value(prediction: Prediction) -> Tensor:
+def _point_estimate(prediction: Prediction, target: Tensor) -> Tensor:
     if isinstance(prediction, HasLikelihood):
         raise FieldError(
             f"a squared error needs a point estimate, not a {type(prediction).__name__}",
             hint="use Likelihood for distributions",
         )
-    return prediction.mode()
+    value = prediction.mode()
+    if value.shape != target.shape:
+        raise ShapeError(
+            f"the prediction has shape {tuple(value.shape)}, the target {tuple(target.shape)}",
+            hint="squeeze the prediction, or use AllPairs to compare all with all",
+        )
+    return value
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PositivePressure:
-    """Squared error plus a push away from negative values: ``(y - p)^2 + pressure max(-p, 0)``.
+    """Squared error plus a penalty of negative predictions: ``(y - p)^2 + pressure max(-p, 0)``.
 
     Attributes:
-        pressure: Weight of the push; 0 for a plain squared error.
+        pressure: Weight of the penalty; 0 for a plain squared error.
 
     Source:
         TensorFlow's tutorial "Generate music with an RNN" (``mse_with_positive_pressure``).
@@ -90,18 +88,17 @@ class PositivePressure:
             FieldError: If the prediction is not a point.
             ShapeError: If the shapes differ.
         """
-        value = _value(prediction)
-        _check_shapes(value, target)
+        value = _point_estimate(prediction, target)
         return ((target - value) ** 2 + self.pressure * (-value).clamp_min(0)).mean()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class AllPairs:
-    """:class:`PositivePressure` of every prediction against every target, (S, S): a fault kept.
+    """:class:`PositivePressure` of every prediction against every target, (S, S).
 
-    This is what the original computes where (S, 1) predictions meet (S,) labels: it trains the head
-    towards the batch's mean.
+    This reproduces a fault of the original, in which (S, 1) predictions and (S,) labels broadcast:
+    the head is trained towards the mean of the batch.
 
     Attributes:
         pressure: As of :class:`PositivePressure`.
@@ -116,8 +113,7 @@ class AllPairs:
             FieldError: If the prediction is not a point.
             ShapeError: If the shapes differ.
         """
-        value = _value(prediction)
-        _check_shapes(value, target)
+        value = _point_estimate(prediction, target)
         pairs = (target[None, :] - value[:, None]) ** 2  # (S, S)
         return (pairs + self.pressure * (-value[:, None]).clamp_min(0)).mean()
 
@@ -125,10 +121,10 @@ class AllPairs:
 @final
 @dataclass(frozen=True, kw_only=True)
 class CompositeLoss:
-    """A weighted sum of named terms, one for each field.
+    """A weighted sum of terms, one for each field.
 
     Attributes:
-        terms: By field name, the term and its weight (at least 0).
+        terms: The term of each field and its weight (at least 0), by field name.
 
     Raises:
         ConfigError: If there is no term, or a weight is negative or not finite.
@@ -159,8 +155,8 @@ class CompositeLoss:
 
         Args:
             fields: The model's fields.
-            continuous: The term of continuous fields; None for :class:`Likelihood`, which
-                categorical fields have.
+            continuous: The term of continuous fields, None for :class:`Likelihood`; categorical
+                fields have :class:`Likelihood`.
         """
         term = Likelihood() if continuous is None else continuous
         return cls(
@@ -169,7 +165,7 @@ class CompositeLoss:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Each field's weight."""
+        """The weight of each field."""
         return {name: weight for name, (_, weight) in self.terms.items()}
 
     def __call__(
@@ -178,8 +174,8 @@ class CompositeLoss:
         """The weighted sum and each term.
 
         Args:
-            predictions: By field name, of (S,) positions.
-            targets: By field name, (S,).
+            predictions: The prediction of each field for (S,) positions, by field name.
+            targets: (S,) each, by field name.
         """
         values = {
             name: term(predictions[name], targets[name]) for name, (term, _) in self.terms.items()
@@ -191,14 +187,14 @@ class CompositeLoss:
         return Losses(total, values)
 
     def balanced(self, measured: Mapping[str, float]) -> CompositeLoss:
-        """The same terms with weights that bring the measured values to the same size.
+        """The same terms with weights that make the measured weighted terms equal.
 
-        The original's author does this by hand: run once, look, choose weights. The weighted terms
-        come out equal, and the weights keep their sum.
+        The sum of the weights stays. The author of the original chooses such weights by hand after
+        a first run.
 
         Args:
-            measured: Each field's term, as `Losses.terms` or
-                :func:`notelstm.training.measure_terms` gives it.
+            measured: The term of each field, from `Losses.terms` or
+                :func:`notelstm.training.measure_terms`.
 
         Raises:
             ConfigError: If a term is missing, 0 or not finite.

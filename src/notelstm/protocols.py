@@ -1,9 +1,9 @@
 """The protocols (extension points) of the library: the methods that a part must have.
 
-A class need not inherit from a protocol; it needs its methods. Only :class:`Prediction` has
-defaults, for classes that do inherit. Two extension points are base classes with defaults:
-:class:`notelstm.tracker.Tracker` and the callbacks of training. Importing this module does not
-import torch. Shapes use the legend of :mod:`notelstm.batch`.
+A class need not inherit from a protocol. Only :class:`Prediction` has default methods, for classes
+that do inherit. Two extension points are base classes: :class:`notelstm.tracker.Tracker` and the
+callbacks of training. This module does not import torch at run time. Shapes use the legend of
+:mod:`notelstm.batch`.
 """
 
 from __future__ import annotations
@@ -49,18 +49,17 @@ State: TypeAlias = Any
 """The state that a model carries from row to row: a named tuple of tensors, batch on axis 0."""
 
 Allowed: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
-"""The allowed entries of a field: (..., C) bool of a categorical one, or the least and the greatest
-value, (...) each, of a continuous one."""
+"""The allowed entries of a field: (..., C) bool if it is categorical, the minimum and the maximum,
+(...) each, if it is continuous."""
 
 
 class NoteEncoder(Protocol):
     """Turns a piece into rows of numbers and back.
 
-    An encoder with one row per note, with its pitch and with step and duration in seconds, needs no
-    more than this. Others also have a method ``tracker()``, which returns a
-    :class:`notelstm.tracker.Tracker` at the start of a piece. Encoders whose units are not those of
-    the scorer have a method ``bounds()``, see
-    :class:`notelstm.evaluation.nats.MeasuredEncoder`.
+    These methods are enough for an encoder with one row per note and fields for pitch, step and
+    duration in seconds. Other encoders also have a method ``tracker()``, which returns a
+    :class:`notelstm.tracker.Tracker` at the start of a piece. If an encoder has other units than
+    the scorer, it has a method ``bounds()``: see :class:`notelstm.evaluation.nats.MeasuredEncoder`.
     """
 
     @property
@@ -78,7 +77,7 @@ class NoteEncoder(Protocol):
             (N, F) float32; event encoders give more rows than notes.
 
         Raises:
-            EncodingError: If a note is outside the domain: which one and why.
+            EncodingError: If a note is outside the domain; it names the note and the reason.
         """
         ...
 
@@ -89,21 +88,21 @@ class NoteEncoder(Protocol):
             rows: (N, F) float32.
 
         Returns:
-            The notes; velocity 100 where the fields have none.
+            The notes, with velocity 100 if the encoder has no such field.
 
         Raises:
-            EncodingError: If a row cannot be a note: which one and why.
+            EncodingError: If a row cannot be decoded; it names the row and the reason.
         """
         ...
 
 
 class Prediction(Protocol):
-    """The predicted distribution of one field, or a single value.
+    """The predicted distribution of one field, or a point estimate.
 
-    The first four methods are the minimum. The others have defaults for a class that inherits from
-    this one: a prediction of numbers, without weights. Samplers, processors and scorers call these
-    methods and never look at the class, so a prediction of your own can be steered, truncated and,
-    with :class:`HasLikelihood`, scored.
+    The first four methods are required. The defaults of the others are for a prediction of numbers
+    without weights. Samplers, processors and scorers call these methods and do not check the class,
+    so that your own predictions can be constrained, truncated and, with :class:`HasLikelihood`,
+    scored.
     """
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -122,20 +121,15 @@ class Prediction(Protocol):
         ...
 
     def constrained(self, allowed: Allowed) -> Self:
-        """The same prediction, limited to the allowed classes or values.
-
-        Args:
-            allowed: (..., C) bool of a categorical field, or the least and the greatest value,
-                (...) each, of a continuous one.
-        """
+        """The same prediction, limited to the allowed classes or values."""
         ...
 
     def with_temperature(self, temperature: float) -> Self:
-        """The same prediction, flatter above temperature 1, sharper below."""
+        """The same prediction, flatter above temperature 1 and sharper below."""
         ...
 
     def log_weights(self) -> Tensor | None:
-        """(..., C) unnormalised log-probability of each class, -inf for an impossible one.
+        """(..., C) unnormalised log-probability of each class, -inf for impossible classes.
 
         Returns:
             None for a prediction of numbers.
@@ -149,7 +143,7 @@ class Prediction(Protocol):
             log_weights: (..., C) finite numbers.
 
         Returns:
-            The prediction itself where it is one of numbers.
+            The prediction itself if it is one of numbers.
 
         Raises:
             FieldError: If the class has log-weights and no implementation of this method.
@@ -162,7 +156,7 @@ class Prediction(Protocol):
         )
 
     def sample_weighted(self, noise: Tensor) -> Tensor:
-        """Sample in proportion to weights of its own, where they differ from the probabilities.
+        """Sample in proportion to separate weights, if the prediction has any.
 
         Args:
             noise: (..., 2) uniforms in [0, 1).
@@ -170,10 +164,10 @@ class Prediction(Protocol):
         return self.sample(noise)
 
     def support(self) -> tuple[Tensor, Tensor] | None:
-        """The least and the greatest possible value, (...) each.
+        """The minimum and the maximum possible value, (...) each.
 
         Returns:
-            None for classes, and for a single value.
+            None for classes and for a point estimate.
         """
         return None
 
@@ -184,7 +178,7 @@ class Prediction(Protocol):
             by: (...) in the unit of the field.
 
         Returns:
-            The prediction itself where it is one of classes, or a single value.
+            The prediction itself if it is one of classes or a point estimate.
         """
         return self
 
@@ -205,13 +199,20 @@ class HasLikelihood(Protocol):
 class NoteModel(Protocol):
     """A ``torch.nn.Module`` that predicts each row from those before it.
 
-    A model is built as ``Model(fields=..., **settings)`` and offers the very keywords it was built
-    with as its `config`, so that it can be saved.
+    A model is built as ``Model(fields=..., **settings)`` and has these keywords as its attribute
+    `config`, so that it can be saved.
+
+    The state has a fixed size: the shapes and types of its tensors depend on the batch size alone,
+    not on the number of rows read. So the time and memory per row stay constant, a state can be
+    carried from batch to batch and saved in a checkpoint, and sequences with different numbers of
+    rows can be selected and joined along the batch axis. A model with a limited context, such as a
+    causal transformer, keeps its last rows or keys in a ring buffer of fixed length, and their
+    number as a tensor (B,).
     """
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The columns of the rows it reads and predicts."""
+        """The columns of the rows."""
         ...
 
     @property
@@ -226,7 +227,7 @@ class NoteModel(Protocol):
             batch_size: B, the number of sequences.
 
         Returns:
-            The context that predicts row 0, (B, 1, ...), and the state to read it with, (B, ...).
+            The context that predicts row 0, (B, 1, ...), and the state before it, (B, ...).
         """
         ...
 
@@ -238,7 +239,7 @@ class NoteModel(Protocol):
             state: From :meth:`initial_state` or the previous forward, (B, ...).
 
         Returns:
-            The contexts that predict the row after each, (B, T, ...), and the state after all.
+            The contexts that predict the row after each, (B, T, ...), and the state after the last.
         """
         ...
 
@@ -246,16 +247,16 @@ class NoteModel(Protocol):
         """Predict one field of one row.
 
         Args:
-            field: The field's name.
-            context: Of any leading shape.
-            known: The earlier fields of the same row in `field_order`, of the same leading shape:
-                the true ones in training, the sampled or fixed ones in generation.
+            field: The name of the field.
+            context: Contexts of any leading shape.
+            known: The entries of the fields of the same row that come earlier in `field_order`, of
+                the same leading shape: targets in training, sampled or fixed ones in generation.
         """
         ...
 
 
 class LossTerm(Protocol):
-    """A distance between a prediction and its target."""
+    """A loss of a prediction, given its target."""
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
         """The loss, averaged over positions.
@@ -268,7 +269,7 @@ class LossTerm(Protocol):
             A scalar.
 
         Raises:
-            ShapeError: If the shapes differ; a term never broadcasts silently.
+            ShapeError: If the shapes differ; terms do not broadcast.
         """
         ...
 
@@ -286,7 +287,7 @@ class SamplingContext(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Chooses the entry of a field. A plain function is a sampler, too."""
+    """Chooses the entry of a field. A sampler can be a function."""
 
     def __call__(
         self,
@@ -299,9 +300,9 @@ class Sampler(Protocol):
 
         Args:
             field: The field.
-            prediction: For (B,) sequences, already limited to the allowed entries.
-            noise: (B, 2) uniforms in [0, 1), from the sequence's own stream.
-            contexts: One for each sequence, made on access.
+            prediction: For (B,) sequences, constrained to the allowed entries.
+            noise: (B, 2) uniforms in [0, 1), from a separate stream for each sequence.
+            contexts: The context of each sequence, created on access.
 
         Returns:
             (B,) class ids or values.
@@ -310,7 +311,7 @@ class Sampler(Protocol):
 
 
 class Processor(Protocol):
-    """Changes a prediction before sampling. A plain function is a processor, too."""
+    """Changes a prediction before sampling. A processor can be a function."""
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
@@ -331,7 +332,7 @@ class InputTransform(Protocol):
 
 
 class Batches(Protocol):
-    """A training set, cut into batches."""
+    """A training set in batches."""
 
     @property
     def num_batches(self) -> int:
@@ -340,21 +341,21 @@ class Batches(Protocol):
 
     @property
     def stateful(self) -> bool:
-        """Whether a lane's state is carried from batch to batch."""
+        """Whether each sequence continues in the next batch, with its state."""
         ...
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch; the same ones each time it is asked.
+        """The batches of an epoch, the same ones at each call.
 
         Args:
             number: The epoch, from 0.
-            first: The batch to begin with, so that an epoch can be resumed.
+            first: The first batch, to resume an epoch.
         """
         ...
 
 
 class Transform(Protocol):
-    """Changes pieces on their way to training; a plugin of the kind ``transforms``."""
+    """Augments pieces for training; a plugin of the kind ``transforms``."""
 
     def sample_params(
         self,
@@ -363,29 +364,29 @@ class Transform(Protocol):
         high: NDArray[np.float32],
         generator: np.random.Generator,
     ) -> NDArray[np.int64]:
-        """Choose how each piece is changed for an epoch.
+        """Sample the parameter of each piece for an epoch.
 
         Args:
-            fields: What the F columns mean.
-            low: (P, F) the least entry of each column in each piece.
-            high: (P, F) the greatest.
-            generator: Where chance comes from.
+            fields: The F columns.
+            low: (P, F) the minimum of each column in each piece.
+            high: (P, F) the maximum.
+            generator: The source of randomness.
 
         Returns:
-            (P,) numbers that :meth:`apply` understands.
+            (P,) parameters for :meth:`apply`.
 
         Raises:
-            FieldError: If rows of these fields cannot be changed so.
+            FieldError: If the transform does not apply to these fields.
         """
         ...
 
     def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """Change a batch; rows of zeros, which fill lanes up, may become any rows of the fields.
+        """Transform a batch; the result for padding rows of zeros does not matter.
 
         Args:
-            fields: What the F columns mean.
-            rows: (B, T + 1, F); they stay as they are.
-            choices: (B,) what was chosen for the piece that each lane is in.
+            fields: The F columns.
+            rows: (B, T + 1, F), not changed in place.
+            choices: (B,) the parameter of the piece of each sequence.
 
         Returns:
             (B, T + 1, F) float32.
@@ -394,36 +395,36 @@ class Transform(Protocol):
 
 
 class CorpusSource(Protocol):
-    """Where pieces of music come from; a plugin of the kind ``corpora``.
+    """A source of pieces; a plugin of the kind ``corpora``.
 
-    It may also have a ``size``, a line on how much music it is, which ``notelstm corpora`` shows.
+    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
     """
 
     @property
     def name(self) -> str:
-        """What files and the command line call it."""
+        """The name in files and on the command line."""
         ...
 
     @property
     def license(self) -> str:
-        """What one may do with the music; it is shown, and stored with what is trained on it."""
+        """The license of the music; it is shown, and stored in bundles trained on it."""
         ...
 
     @property
     def source(self) -> str:
-        """Where the music comes from: a package, an address, a folder."""
+        """The origin of the music: a package, a URL, a folder."""
         ...
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """Fetch the music if need be, and read it.
+        """Read the pieces, after downloading them if necessary.
 
         Args:
-            limit: How many pieces at most; None for all.
+            limit: Maximum number of pieces, None for all.
 
         Returns:
-            Each piece's name, the same one each time, and its notes.
+            The name of each piece, the same at each call, and its notes.
 
         Raises:
-            DataError: If no piece is there.
+            DataError: If there are no pieces.
         """
         ...

@@ -16,15 +16,15 @@ from notelstm.notes import Note, Notes
 __all__ = ["MAX_HISTORY", "Tracker"]
 
 MAX_HISTORY: Final = 1024
-"""How many of the latest notes a tracker still lists after it has given them out."""
+"""Number of the latest notes that a tracker still lists after it has returned them."""
 
 
 class Tracker(abc.ABC):
-    """Decodes the rows of one sequence as they come.
+    """Decodes the rows of one sequence one by one.
 
-    The abstract methods are the minimum. The defaults of the others fit an encoder whose rows may
-    follow each other in any order, with one row per note and steps in seconds. ``remaining`` and
-    ``overlapping`` have no default; the processors ``MaxPolyphony`` and ``GridSnap`` need them.
+    The abstract methods are required. The defaults of the others are for an encoder with one row
+    per note and steps in seconds, whose rows may come in any order. ``remaining`` and
+    ``overlapping`` have no default; the processor ``MaxPolyphony`` needs them.
 
     Args:
         fields: The encoder's F fields.
@@ -60,7 +60,7 @@ class Tracker(abc.ABC):
 
     @abc.abstractmethod
     def notes(self) -> Notes:
-        """The decoded notes that have not been given out by :meth:`pop_finished`."""
+        """The decoded notes that :meth:`pop_finished` has not returned."""
 
     @abc.abstractmethod
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
@@ -70,8 +70,8 @@ class Tracker(abc.ABC):
         allowed entries do not change.
 
         Args:
-            include_sounding: Also the notes that still sound, with the ends that :meth:`notes`
-                gives them; the music is over then.
+            include_sounding: Also return the notes that still sound, with their ends as in
+                :meth:`notes`; no rows may follow.
 
         Returns:
             Each note with its number, from 0 in the order of onset; in the order of their ends.
@@ -90,7 +90,7 @@ class Tracker(abc.ABC):
             known: The entries of the same row that are already fixed, by field name.
 
         Returns:
-            None, the default, for every entry that the field can have.
+            None, the default, if all entries of the field are allowed.
         """
         return None
 
@@ -102,9 +102,9 @@ class Tracker(abc.ABC):
         """Onset (s) and pitch of the latest notes, in order; the last one begins at :attr:`time`.
 
         Args:
-            count: How many at most, at least 1; of the notes given out by :meth:`pop_finished` at
-                least the latest :data:`MAX_HISTORY` should be listed. The default lists none of
-                these.
+            count: Maximum number, at least 1. Implementations should still list the latest
+                :data:`MAX_HISTORY` of the notes that :meth:`pop_finished` has returned; the
+                default lists none of them.
         """
         notes = self.notes()[-count:]
         return list(zip(notes.start.tolist(), notes.pitch.tolist(), strict=True))
@@ -134,7 +134,7 @@ class Tracker(abc.ABC):
             known: The entries of its row that are already fixed, by field name.
 
         Returns:
-            None where the step is not known.
+            None if the step is not fixed.
 
         Raises:
             FieldError: If the class does not implement it.
@@ -147,6 +147,6 @@ class Tracker(abc.ABC):
 
     def _lacks(self, method: str) -> FieldError:
         return FieldError(
-            f"a {type(self).__name__} has no method {method}(), which processors of steps call",
+            f"a {type(self).__name__} has no method {method}(), which a processor calls",
             hint=f"implement {method}() of notelstm.tracker.Tracker",
         )

@@ -1,4 +1,4 @@
-"""BeatEncoder: by hand, its grammar by brute force, and its settings."""
+"""BeatEncoder: examples, its allowed entries by brute force, and its settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.encoders import BeatEncoder
-from notelstm.encoders.beat_tracker import BeatTracker
+from notelstm.encoders.beat import BeatTracker
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Row
 from notelstm.notes import Notes, TempoMap
@@ -23,12 +23,12 @@ NAMES = ("time_signature", "step", "position")
 
 
 def values_of(encoder: BeatEncoder, notes: Notes) -> list[list[object]]:
-    """What each row says, in the fields' units; the time signature as its time signature."""
-    told: list[list[object]] = []
+    """The values of each row in the fields' units, with the name of the time signature."""
+    decoded: list[list[object]] = []
     for row in encoder.encode(notes).tolist():
         time_signature, *values = (f.value_of(x) for f, x in zip(encoder.fields, row, strict=True))
-        told.append([encoder.time_signatures[int(time_signature)], *values])
-    return told
+        decoded.append([encoder.time_signatures[int(time_signature)], *values])
+    return decoded
 
 
 def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
@@ -42,8 +42,8 @@ def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
     start = beats.seconds_at([0.5, 1.0, 1.0, 2.25, 4.0, 7.5, 8.0])
     end = beats.seconds_at([1.0, 2.0, 1.5, 4.25, 7.0, 8.0, 8.01])
     notes = Notes(start=start, end=end, pitch=np.arange(60, 67), velocity=66, tempo_map=beats)
-    told = values_of(BeatEncoder(), notes)
-    assert [row[:4] for row in told] == [
+    values = values_of(BeatEncoder(), notes)
+    assert [row[:4] for row in values] == [
         ["3/4", 0.0, 2.5, 60.0],
         ["3/4", 0.5, 0.0, 60.0],
         ["3/4", 0.0, 0.0, 60.0],
@@ -52,11 +52,11 @@ def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
         ["2/2", 3.5, 3.5, 120.0],
         ["2/2", 0.5, 0.0, 120.0],
     ]
-    assert [row[5] for row in told] == [0.5, 1.0, 0.5, 2.0, 3.0, 0.5, 1 / 12]
+    assert [row[5] for row in values] == [0.5, 1.0, 0.5, 2.0, 3.0, 0.5, 1 / 12]
     back = BeatEncoder().decode(BeatEncoder().encode(notes))
     assert back.pitch.tolist() == notes.pitch.tolist()
     assert set(back.velocity.tolist()) == {66}
-    # The tempo of beat 2 is heard from the onset at 2.25 on; all counts from the first note.
+    # The tempo of beat 2 counts from the onset at 2.25 on; all counts from the first note.
     late = 0.125
     wanted = start - start[0] + np.where(start > 2, late, 0)
     assert np.allclose(back.start, wanted)
@@ -69,7 +69,7 @@ def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
     )
 
 
-def test_on_the_beat_everything_comes_back_whatever_the_tempo() -> None:
+def test_pieces_on_the_grid_round_trip_at_any_tempo() -> None:
     """Beats never drift: after an hour every onset is still in its own cell."""
     rng = np.random.default_rng(0)
     at = np.cumsum(rng.integers(0, 20, size=5000)) / 12
@@ -120,8 +120,8 @@ def test_bars_and_tempi_are_the_map_s(piece: Notes, later: float) -> None:
         true = 60 * 1e7 * (beats.beats_at(beats.seconds_at(at[i]) + 1e-7) - at[i])
         assert abs(tempo / true - 1) < 0.0147
         k = max(int(np.searchsorted(starts, at[i], side="right")) - 1, 0)
-        told = f"{beats.numerators[k]}/{beats.denominators[k]}" if starts.size else "4/4"
-        assert encoder.time_signatures[int(row[0])] == told
+        signature = f"{beats.numerators[k]}/{beats.denominators[k]}" if starts.size else "4/4"
+        assert encoder.time_signatures[int(row[0])] == signature
         if np.unique(beats.numerators).size == beats.numerators.size:
             start = starts[k] if starts.size else 0.0
             assert place == pytest.approx((at[i] - start) % (encoder.bars[int(row[0])] / 12))
@@ -153,10 +153,10 @@ def can_follow(rows: list[Row]) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("before", [None, (0, 2), (1, 3), (2, 0), (3, 1)])
-def test_legal_allows_just_what_can_be_decoded_in_every_order(
+def test_allowed_entries_are_those_that_can_be_decoded_in_every_order(
     before: tuple[int, int] | None,
 ) -> None:
-    """For each field, known or not are the others: what some completion of can be pushed."""
+    """For each field, given any of the others: the entries with a completion that can be pushed."""
     rows = []
     if before is not None:
         rows = [np.array([before[0], 0, before[1], 0, 60, 0, 0], dtype=np.float32)]
@@ -202,7 +202,7 @@ def test_positions_that_contradict_the_step_are_refused() -> None:
             SMALL.decode(bad)
 
 
-def test_sounding_is_told_in_the_tempo_at_hand() -> None:
+def test_sounding_uses_the_current_tempo() -> None:
     beats = TempoMap(tempos=[60])
     notes = Notes(start=[0, 1], end=[4, 2], pitch=[60, 64], tempo_map=beats)
     tracker = pushed(list(SMALL.encode(notes)))
@@ -217,7 +217,7 @@ def test_sounding_is_told_in_the_tempo_at_hand() -> None:
     assert set(SMALL.tracker().sounding(0)) == set()
 
 
-def test_several_tempi_at_one_onset_the_last_counts() -> None:
+def test_of_several_tempos_at_one_onset_the_last_counts() -> None:
     rows = SMALL.encode(
         Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, tempo_map=TempoMap(tempos=[60]))
     )
@@ -245,7 +245,7 @@ def test_a_first_time_signature_without_a_bar_line_is_lost() -> None:
 
 def test_what_is_outside_the_domain_says_what_to_do() -> None:
     no_map = Notes(start=[0], end=[1], pitch=60)
-    with pytest.raises(EncodingError, match=r"no tempo and time signature map.*encoder in seconds"):
+    with pytest.raises(EncodingError, match=r"no tempo map.*encoder in seconds"):
         BeatEncoder().encode(no_map)
     assert BeatEncoder().encode(Notes.empty()).shape == (0, 7)
     fast = TempoMap(seconds=[0, 1], tempos=[60, 500])

@@ -1,4 +1,4 @@
-"""LogTimeEncoder: its stated bound on onsets, near its longest step too."""
+"""LogTimeEncoder: the error bound of onsets, also near the longest step."""
 
 from __future__ import annotations
 

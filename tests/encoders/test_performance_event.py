@@ -1,4 +1,4 @@
-"""PerformanceEventEncoder: how long a piece may be."""
+"""PerformanceEventEncoder: the maximum length of a piece."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best of several: by what the model itself says of what was drawn."""
+"""The best of several: by the likelihood under the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def chained(encoder: NoteEncoder) -> Bundle:
 
 @torch.no_grad()
 def nats_a_note(bundle: Bundle, new: Notes, prompt: Notes) -> float:
-    """What a model with one row a note says of new notes after a prompt, in one go."""
+    """The nats of new notes after a prompt, for a model with one row per note, in one pass."""
     rows = torch.from_numpy(bundle.encoder.encode(prompt))[None]
     # The first step is counted from the prompt's last onset, which the new notes call 0 s.
     whole = Notes.merge([prompt, new.shifted(float(prompt.start[-1]))])
@@ -59,7 +59,7 @@ def test_the_likeliest_is_kept() -> None:
     assert np.diff(np.sort(nats)).min() > 1e-3
     best = generate(bundle, 12, prompt=PROMPT, seed=3, best_of=6)
     assert best == several[int(np.argmin(nats))]
-    # Of each piece of a batch, the best of lanes of its own.
+    # Of each piece of a batch, the best of sequences of its own.
     pair = generate_batch(bundle, 12, batch_size=2, prompt=PROMPT, seed=3, best_of=3)
     assert pair == [several[int(np.argmin(nats[:3]))], several[3 + int(np.argmin(nats[3:]))]]
 

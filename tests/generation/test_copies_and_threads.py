@@ -1,4 +1,4 @@
-"""A deep copy of a session continues like the original; threads share a model undisturbed."""
+"""A deep copy of a session continues like the original; threads can share a model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from notelstm.encoders import (
 )
 from notelstm.generation import Session
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.models.modes import in_use
+from notelstm.models.inference import in_use
 from notelstm.protocols import NoteEncoder, NoteModel, Prediction
 from notelstm.sampling import Ancestral, NoRepeatNGram, RawPitch, Temperature, Weighted
 
 
 class Noisy(nn.Module):
-    """A model without a numpy step, whose dropout shows in which mode it runs."""
+    """A model without a numpy step, whose results depend on its mode by dropout."""
 
     def __init__(self, inner: NoteLSTM) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ SESSIONS: dict[str, Callable[[int, int], Session]] = {
         input_transform=RawPitch(),
     ),
     "window": lambda seed, batch_size: Session(
-        Windowed(three_heads(layers=2, point_times=False), 4),
+        Windowed(three_heads(num_layers=2, point_estimates=False), 4),
         StepDurationEncoder(),
         Ancestral(),
         seed=seed,
         batch_size=batch_size,
     ),
     "sounding, processors": lambda seed, batch_size: Session(
-        note_lstm(LogTimeEncoder(), sounding_features=True, times="mixture"),
+        note_lstm(LogTimeEncoder(), sounding_features=True, time_distribution="mixture"),
         LogTimeEncoder(),
         Ancestral(processors=(Temperature(temperature=0.9), NoRepeatNGram(ngram_size=2))),
         seed=seed,
@@ -112,7 +112,7 @@ SESSIONS: dict[str, Callable[[int, int], Session]] = {
         batch_size=batch_size,
     ),
     "beats": lambda seed, batch_size: Session(
-        note_lstm(BeatEncoder(), head=0),
+        note_lstm(BeatEncoder(), head_size=0),
         BeatEncoder(),
         Ancestral(),
         seed=seed,
@@ -124,7 +124,7 @@ SESSIONS: dict[str, Callable[[int, int], Session]] = {
 }
 
 
-def drawn(session: Session, rows: int) -> list[list[list[float]]]:
+def sampled(session: Session, rows: int) -> list[list[list[float]]]:
     return [session.next().tolist() for _ in range(rows)]
 
 
@@ -140,12 +140,12 @@ def test_a_deep_copy_continues_like_the_original(
     kind: str, seed: int, batch_size: int, before: int, turns: list[bool]
 ) -> None:
     session = SESSIONS[kind](seed, batch_size)
-    drawn(session, before)
+    sampled(session, before)
     copied = copy.deepcopy(session)
     # In any order of turns, so that one would show in the other.
     rows: dict[bool, list[Any]] = {False: [], True: []}
     for turn in (*turns, *(not turn for turn in turns)):
-        rows[turn] += drawn(copied if turn else session, 3)
+        rows[turn] += sampled(copied if turn else session, 3)
     assert rows[True] == rows[False]
     assert copied.pop_finished() == session.pop_finished()
     assert [t.num_notes for t in copied.trackers] == [t.num_notes for t in session.trackers]
@@ -160,27 +160,27 @@ def test_a_deep_copy_can_undo_feed_and_restore_too() -> None:
     for each in (session, copied):
         each.undo(7)
         each.run(num_notes=5)
-    assert drawn(copied, 5) == drawn(session, 5)
+    assert sampled(copied, 5) == sampled(session, 5)
     shifted = notelstm.Notes(
         start=music.start + 3600, end=music.end + 3600, pitch=music.pitch, velocity=music.velocity
     )
     for each in (session, copied):
         each.feed(shifted)
-    assert drawn(copied, 5) == drawn(session, 5)
+    assert sampled(copied, 5) == sampled(session, 5)
     for each in (session, copied):
         each.restore(snapshot)
-    assert drawn(copied, 5) == drawn(session, 5)
+    assert sampled(copied, 5) == sampled(session, 5)
 
 
 def test_a_deep_copy_keeps_the_weights_that_the_session_began_with() -> None:
     model = three_heads()
     session = Session(model, StepDurationEncoder(), Weighted())
-    drawn(session, 3)
+    sampled(session, 3)
     with torch.no_grad():
         for weights in model.parameters():
             weights.add_(1)
     copied = copy.deepcopy(session)
-    assert drawn(copied, 20) == drawn(session, 20)
+    assert sampled(copied, 20) == sampled(session, 20)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def quick_turns() -> Iterator[None]:
 def test_threads_share_a_model_in_training_mode(shared: str) -> None:
     model = noisy()
     wanted = {
-        seed: drawn(Session(model, LogTimeEncoder(), Ancestral(), seed=seed), 30)
+        seed: sampled(Session(model, LogTimeEncoder(), Ancestral(), seed=seed), 30)
         for seed in range(4)
     }
     modes = {}
@@ -208,7 +208,7 @@ def test_threads_share_a_model_in_training_mode(shared: str) -> None:
 
     def play(seed: int) -> None:
         mine: NoteModel = model if shared == "model" else Noisy(model.inner)
-        found[seed] = drawn(Session(mine, LogTimeEncoder(), Ancestral(), seed=seed), 30)
+        found[seed] = sampled(Session(mine, LogTimeEncoder(), Ancestral(), seed=seed), 30)
 
     threads = [threading.Thread(target=play, args=(seed,)) for seed in wanted]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""The note loop."""
+"""``generate`` and ``generate_batch``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def events() -> Bundle:
     return chained(PerformanceEventEncoder())
 
 
-def hearing() -> Bundle:
+def with_sounding() -> Bundle:
     encoder = StepDurationEncoder()
     torch.manual_seed(0)
     model = NoteLSTM(
@@ -65,13 +65,13 @@ def hearing() -> Bundle:
     return Bundle(model=model, encoder=encoder, sampler=Ancestral(processors=(MinDuration(),)))
 
 
-BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, hearing])
+BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, with_sounding])
 Make = Callable[[], Bundle]
 
 
 @BUNDLES
-@pytest.mark.parametrize("prompt", [None, PROMPT], ids=["from nothing", "prompt"])
-def test_a_lane_in_a_batch_is_the_lane_alone(make: Make, prompt: Notes | None) -> None:
+@pytest.mark.parametrize("prompt", [None, PROMPT], ids=["unconditional", "prompt"])
+def test_a_sequence_of_a_batch_equals_the_sequence_alone(make: Make, prompt: Notes | None) -> None:
     bundle = make()
     alone = generate(bundle, 80, prompt=prompt, seed=7)
     for size in (1, 3):
@@ -81,7 +81,7 @@ def test_a_lane_in_a_batch_is_the_lane_alone(make: Make, prompt: Notes | None) -
         np.testing.assert_allclose(batch_size[0].start, alone.start, atol=1e-4)
         np.testing.assert_allclose(batch_size[0].end, alone.end, atol=1e-4)
     assert batch_size[1] != batch_size[0]
-    # Lane 1 of a batch of 3 is lane 1 of a batch of 2.
+    # Sequence 1 of a batch of 3 is sequence 1 of a batch of 2.
     two = generate_batch(bundle, 80, batch_size=2, prompt=prompt, seed=7)
     np.testing.assert_array_equal(two[1].pitch, batch_size[1].pitch)
 
@@ -101,7 +101,7 @@ def test_a_seed_is_a_piece(make: Make) -> None:
 
 
 def uniforms(count: int, fields: int, seed: int) -> np.ndarray[Any, Any]:
-    """The noise of a lane alone, (count, F, 2)."""
+    """The noise of a sequence alone, (count, F, 2)."""
     stream = NoiseStream(seed, 0, fields)
     blocks = [stream.block(i) for i in range(count // 64 + 1)]
     return np.concatenate(blocks)[:count]
@@ -141,7 +141,7 @@ def test_the_articles_loop_written_plainly(raw: bool) -> None:
     np.testing.assert_allclose(played.end, ends, atol=1e-4)
 
 
-def test_raw_feedback_is_heard() -> None:
+def test_raw_feedback_changes_the_music() -> None:
     plain = generate(reference(), 50, prompt=PROMPT, seed=11)
     raw = generate(reference(input_transform=RawPitch()), 50, prompt=PROMPT, seed=11)
     assert plain.pitch[0] == raw.pitch[0]
@@ -151,20 +151,22 @@ def test_raw_feedback_is_heard() -> None:
 @BUNDLES
 @pytest.mark.parametrize("context_length", [None, 4])
 @torch.no_grad()
-def test_what_is_carried_is_what_a_fresh_look_at_everything_gives(
-    make: Make, context: int | None
+def test_the_carried_state_equals_reading_all_rows_again(
+    make: Make, context_length: int | None
 ) -> None:
     bundle = make()
-    model = bundle.model if context is None else Windowed(bundle.model, context)
+    model = bundle.model
+    if context_length is not None:
+        model = Windowed(bundle.model, context_length)
     cast(nn.Module, model).eval()
     session = Session(model, bundle.encoder, Greedy(), seed=3)
     rows = bundle.encoder.encode(PROMPT)[:30]
     session.feed(rows)
-    drawn = np.concatenate([session.next() for _ in range(30)])
-    everything = np.concatenate([rows, drawn])
+    sampled = np.concatenate([session.next() for _ in range(30)])
+    everything = np.concatenate([rows, sampled])
     # Each row again from all rows before it, or the last few of them, in one go.
     for at in range(len(rows), len(everything)):
-        past = everything[:at] if context is None else everything[at - context : at]
+        past = everything[at - (context_length or at) : at]
         state = bundle.model.initial_state(1)[1]
         after, _ = bundle.model.forward(torch.from_numpy(past)[None], state)
         last = index(after, (slice(None), -1))
@@ -230,7 +232,7 @@ def test_a_prompt_is_gone_on_from(make: Make) -> None:
 def test_a_window_forgets_what_came_before() -> None:
     bundle = reference()
     assert generate(bundle, 10, prompt=PROMPT) == generate(bundle, 10, prompt=PROMPT[-26:])
-    carried = reference(context=None)
+    carried = reference(context_length=None)
     assert generate(carried, 10, prompt=PROMPT) != generate(carried, 10, prompt=PROMPT[-26:])
     with pytest.raises(DataError, match="24 rows, fewer than the model's context of 25"):
         generate(bundle, 10, prompt=PROMPT[:24])
@@ -260,7 +262,7 @@ def test_events_close_what_the_prompt_left_open() -> None:
 
 
 class EndedOnly:
-    """A tracker that keeps quiet about notes that have not ended."""
+    """A tracker whose notes do not include those that have not ended."""
 
     def __init__(self) -> None:
         self.inner = PerformanceEventEncoder().tracker()
@@ -277,7 +279,7 @@ class EndedOnly:
 
 
 class EndedOnlyEncoder:
-    """Events whose tracker has to be told of every end."""
+    """Events whose tracker needs every note-off."""
 
     fields = PerformanceEventEncoder().fields
     encode = PerformanceEventEncoder().encode
@@ -293,22 +295,22 @@ def test_notes_are_ended_by_the_trackers_closing_rows() -> None:
         assert generate(bundle, 20, seed=seed) == generate(events(), 20, seed=seed)
 
 
-def test_a_forced_field_is_what_was_asked_for_and_the_noise_goes_on() -> None:
+def test_a_fixed_field_is_what_was_asked_for_and_the_noise_goes_on() -> None:
     bundle = chained()
-    free, forced = (
+    free, fixed = (
         Session(bundle.model, bundle.encoder, Ancestral(), batch_size=2) for _ in range(2)
     )
     a = free.next()
-    b = forced.next(velocity=float(a[0, 3]), pitch=float(a[0, 0]))
+    b = fixed.next(velocity=float(a[0, 3]), pitch=float(a[0, 0]))
     assert np.all(b[:, 3] == a[0, 3])
     assert np.all(b[:, 0] == a[0, 0])
-    # Lane 0 was forced to what it would have drawn: nothing else changes, then or later.
+    # Sequence 0 has the entries that it would have sampled: nothing else changes, then or later.
     np.testing.assert_array_equal(a[0], b[0])
     for _ in range(70):
-        np.testing.assert_array_equal(free.next()[0], forced.next()[0])
+        np.testing.assert_array_equal(free.next()[0], fixed.next()[0])
 
 
-def test_later_fields_know_what_was_forced() -> None:
+def test_later_fields_depend_on_fixed_ones() -> None:
     bundle = chained()
     sessions = [Session(bundle.model, bundle.encoder, Ancestral()) for _ in range(2)]
     low, high = (
@@ -319,7 +321,7 @@ def test_later_fields_know_what_was_forced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("forced", "said"),
+    ("fixed", "message"),
     [
         ({"pitch": 128}, "pitch 128 is not a class id from 0 to 127"),
         ({"pitch": -1}, "is not a class id"),
@@ -329,11 +331,11 @@ def test_later_fields_know_what_was_forced() -> None:
         ({"loudness": 1}, "no field 'loudness'.*pitch, step, duration"),
     ],
 )
-def test_forced_entries_are_checked(forced: dict[str, float], said: str) -> None:
+def test_fixed_entries_are_checked(fixed: dict[str, float], message: str) -> None:
     bundle = reference()
     session = Session(bundle.model, bundle.encoder, bundle.sampler)
-    with pytest.raises(FieldError, match=said):
-        session.next(**forced)
+    with pytest.raises(FieldError, match=message):
+        session.next(**fixed)
 
 
 def test_the_shortest_duration_keeps_notes_from_vanishing() -> None:
@@ -392,7 +394,7 @@ def test_a_plain_function_is_a_sampler() -> None:
 
 
 class Stubborn(nn.Module):
-    """Says the same thing for ever, and has no parameters."""
+    """Predicts the same distribution for each row, and has no parameters."""
 
     def __init__(self, encoder: NoteEncoder, entry: int) -> None:
         super().__init__()

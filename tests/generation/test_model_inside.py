@@ -1,4 +1,4 @@
-"""The model that comes along, under control: every note of thousands keeps to what was asked."""
+"""The pretrained model with processors: all of its notes satisfy the constraints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def played(*processors: Processor) -> list[Notes]:
 
 
 def most_voices(notes: Notes) -> int:
-    """The most pitches that sound at once; a note that ends as another begins is over."""
+    """The maximum polyphony; a note that ends at an onset does not count."""
     most = 0
     for onset in notes.start:
         sounds = (notes.start <= onset) & (notes.end > onset + 1e-6)
@@ -43,7 +43,7 @@ def most_voices(notes: Notes) -> int:
 
 
 def shares(made: list[Notes]) -> tuple[float, float, float]:
-    """Of all notes the share in scale and in range, of all pieces the share under the cap."""
+    """The share of notes in scale and in range, and of pieces within the polyphony limit."""
     pitch = np.concatenate([notes.pitch for notes in made])
     return (
         float(np.isin(pitch % 12, D_DORIAN).mean()),

@@ -1,4 +1,4 @@
-"""What a session refuses changes nothing of it; what is fed as it is played is taken."""
+"""A session is unchanged after an error; notes can be fed as they are played."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ OFF, SHIFT = 128, 300
 
 
 def silent_in(one: Session) -> int:
-    """A pitch that sounds in no lane."""
-    heard = [tracker.sounding(tracker.time) for tracker in one.trackers]
-    return next(pitch for pitch in range(128) if not any(pitch in some for some in heard))
+    """A pitch that sounds in no sequence."""
+    sounding = [tracker.sounding(tracker.time) for tracker in one.trackers]
+    return next(pitch for pitch in range(128) if not any(pitch in some for some in sounding))
 
 
 def goes_on(one: Session, other: Session) -> None:
-    """Both stand at the same place and draw the same."""
+    """Both are at the same position and sample the same rows."""
     for _ in range(8):
         np.testing.assert_array_equal(one.next(), other.next())
     for ours, theirs in zip(one.trackers, other.trackers, strict=True):
@@ -56,16 +56,16 @@ def goes_on(one: Session, other: Session) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_forced_entry_that_cannot_come_next(batch_size: int) -> None:
+def test_a_fixed_entry_that_cannot_come_next(batch_size: int) -> None:
     tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):
         one.run(num_notes=3)
-    with pytest.raises(FieldError, match=r"event .* cannot come next.* Fix another"):
+    with pytest.raises(FieldError, match=r"event .* is not allowed here.* Fix another"):
         tried.next(event=OFF + silent_in(tried))
     goes_on(tried, plain)
 
 
-def test_a_forced_entry_that_no_row_holds() -> None:
+def test_a_fixed_entry_that_no_row_holds() -> None:
     tried, plain = (session(StepDurationEncoder()) for _ in range(2))
     for entries in ({"step": np.inf}, {"duration": 1e39}, {"step": np.nan}, {"pitch": "C4"}):
         with pytest.raises(FieldError, match=r"is not a class id|is not a finite number"):
@@ -90,7 +90,7 @@ def test_fed_rows_that_do_not_fit(batch_size: int) -> None:
 
 @pytest.mark.parametrize("encoder", [StepDurationEncoder(), LogTimeEncoder()])
 def test_notes_are_fed_as_they_are_played(encoder: NoteEncoder) -> None:
-    """Chords one note at a time, at once after rests of any length."""
+    """Chords, note by note, with rests of any length between them."""
     for rest in np.linspace(0.01, 15.9, 40):
         playing = session(encoder)
         for start in (0.1, 0.1, 0.1 + rest, 0.1 + rest, 0.12 + rest):
@@ -115,7 +115,7 @@ def test_a_snapshot_is_of_its_seed_and_fields() -> None:
 
 
 class Wild:
-    """A sampler that draws what there is not."""
+    """A sampler that returns classes that do not exist."""
 
     def __call__(self, field: Any, prediction: Any, noise: Any, contexts: Any) -> Any:
         return torch.full((len(contexts),), 999)

@@ -1,4 +1,4 @@
-"""Streams, snapshots, notes taken back and fed in; forced fields; one lane in plain numbers."""
+"""Streams, snapshots, notes undone and fed; fixed fields; one sequence in plain numbers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from notelstm.encoders import (
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field
 from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
-from notelstm.generation.steps import ModuleStep
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.models.inference import ModuleStep
 from notelstm.notes import Note, Notes, TempoMap
 from notelstm.protocols import NoteEncoder, Prediction, SamplingContext
 from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Weighted
@@ -148,16 +148,16 @@ def test_notes_of_one_row_come_at_once_and_in_order() -> None:
 def test_until_says_stop(make: Make) -> None:
     bundle = make()
     first = prompt_of(bundle)
-    heard: list[tuple[int, float]] = []
+    seen: list[tuple[int, float]] = []
 
     def until(tracker: Tracker) -> bool:
-        heard.append((tracker.num_notes, tracker.time))
+        seen.append((tracker.num_notes, tracker.time))
         return tracker.num_notes >= len(first) + 7
 
     notes = generate(bundle, stopping_criterion=until, prompt=first)
     before = bundle.encoder.encode(first)
     assert len(notes) == 7
-    assert heard[0][0] == len(bundle.encoder.decode(before))
+    assert seen[0][0] == len(bundle.encoder.decode(before))
     played = [Note(*note) for note in zip(*columns(notes), strict=True)]
     same(played, generate(bundle, 7, prompt=first))
     same(list(stream(bundle, stopping_criterion=until, prompt=first)), notes)
@@ -200,7 +200,7 @@ def test_a_snapshot_can_be_saved_and_gone_back_to_elsewhere(make: Make) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (16, 1), (17, 2)])
-def test_few_lanes_run_on_one_thread(batch_size: int, threads: int) -> None:
+def test_few_sequence_run_on_one_thread(batch_size: int, threads: int) -> None:
     bundle = chained()
     seen = []
 
@@ -232,12 +232,12 @@ def test_notes_are_taken_back(make: Make, count: int) -> None:
     session, plain = session_of(bundle, max_undo=20), session_of(bundle, max_undo=20)
     session.feed(rows)
     plain.feed(rows)
-    drawn: list[Any] = []
+    sampled: list[Any] = []
     while session.trackers[0].num_notes < 120:
-        drawn.append(session.next())
+        sampled.append(session.next())
     # Another session plays on up to the first of the notes that are taken back.
     n = session.trackers[0].num_notes
-    for row in drawn:
+    for row in sampled:
         after = plain.trackers[0].copy()
         after.push(row[0])
         if after.num_notes > n - count:
@@ -375,8 +375,8 @@ def chi_square(counts: Any, shares: Any) -> float:
 
 
 @pytest.mark.parametrize("batch_size", [1, 400])
-def test_a_field_right_before_a_forced_one_knows_of_it(batch_size: int) -> None:
-    """The share of each class is p(free) p(forced | free), summed by brute force."""
+def test_a_field_right_before_a_fixed_one_knows_of_it(batch_size: int) -> None:
+    """The share of each class is p(free) p(fixed | free), summed by brute force."""
     fields = (
         Field.categorical("pitch", "pitch", values=range(3)),
         Field.categorical("step", "step", values=range(4), unit="s"),
@@ -408,16 +408,16 @@ def test_a_field_right_before_a_forced_one_knows_of_it(batch_size: int) -> None:
         # Only the field right before knows.
         ({"duration": 4.0}, 0, joint.sum((1, 2))),
     ]
-    for forced, column, shares in cases:
+    for fixed, column, shares in cases:
         session = Session(
             model, cast(NoteEncoder, Small()), Ancestral(), batch_size=batch_size, max_undo=0
         )
         start = session.snapshot()
-        drawn = []
+        sampled = []
         for i in range(2000 // batch_size):
             session.restore(start)
             session._noise.at = i
-            drawn.append(session.next(**forced)[:, column])
-        counts = np.bincount(np.concatenate(drawn).astype(int), minlength=len(shares))
+            sampled.append(session.next(**fixed)[:, column])
+        counts = np.bincount(np.concatenate(sampled).astype(int), minlength=len(shares))
         # 99.9 % of chi-square with 3 degrees of freedom lie below 16.3.
-        assert chi_square(counts, shares / shares.sum()) < 16.3, forced
+        assert chi_square(counts, shares / shares.sum()) < 16.3, fixed

@@ -1,4 +1,4 @@
-"""The reference design, number by number, through the seams that users have.
+"""The reference design, number by number, through the public API.
 
 ``study.npz`` holds the original's arithmetic on ``study.mid``, a small file beside it.
 ``original.npz`` holds the same on a MAESTRO file; it is met where the folder that holds it
@@ -157,7 +157,7 @@ def test_outputs_are_the_originals(
         close(point.value.detach(), gold.numbers[f"out.{name}"][:, 0])
 
 
-def test_the_draw_is_in_proportion_to_the_originals_weights(
+def test_the_sample_is_in_proportion_to_the_originals_weights(
     gold: Golden, model: ThreeHeadLSTM, dataset: SequenceDataset
 ) -> None:
     pitch = model.predict("pitch", contexts(model, dataset), {})
@@ -166,7 +166,7 @@ def test_the_draw_is_in_proportion_to_the_originals_weights(
     weights = pitch.weights[0].detach().double()
     wanted = gold.numbers["sampling_probabilities_row0"]
     close(weights / weights.sum(), wanted)
-    # The draw itself: uniforms just beside each border of the distribution, both sides of it.
+    # Sampling itself: uniforms just beside each border of the distribution, both sides of it.
     borders = np.cumsum(wanted)[:-1]
     for shift, shifted in ((-1e-5, 0), (1e-5, 1)):
         noise = torch.from_numpy(np.stack([borders + shift] * 2, axis=1))  # (127, 2)

@@ -1,4 +1,4 @@
-"""Models meet fields of any name and sign."""
+"""Models with fields of any name and sign."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to each LSTM; what all models share is in the contract checks."""
+"""Properties of each LSTM model beyond the contract checks."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def test_class_ids_are_scaled_and_numbers_are_not() -> None:
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("sigmoid", [True, False])
 @pytest.mark.parametrize("point_estimates", [True, False])
-def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_estimates: bool) -> None:
+def test_each_fault_has_its_switch(num_layers: int, sigmoid: bool, point_estimates: bool) -> None:
     torch.manual_seed(0)
     model = ThreeHeadLSTM(
         fields=FIELDS,
         hidden_size=4,
-        num_layers=layers,
+        num_layers=num_layers,
         sigmoid=sigmoid,
         point_estimates=point_estimates,
     )
@@ -92,7 +92,7 @@ def test_each_fault_has_its_switch(layers: int, sigmoid: bool, point_estimates: 
 
 
 def test_the_sigmoid_cannot_say_more_than_its_floor() -> None:
-    """The original's pitch loss stops at ln(1 + 127 / e), whatever it learns."""
+    """The minimum of the original's pitch loss is ln(1 + 127 / e)."""
     confined = torch.zeros(1, 128)
     confined[0, 60] = 1.0
     best = functional.cross_entropy(confined, torch.tensor([60]))
@@ -155,15 +155,15 @@ def test_numbers_are_read_by_their_logarithm_and_predicted_as_normals() -> None:
     torch.manual_seed(0)
     model = NoteLSTM(fields=FIELDS, hidden_size=8, embedding_dim=4)
     context = Hidden(torch.randn(1, 8))
-    said = []
+    means = []
     for step in (0.0, 0.001, 60.0, 1e9):
         known = {"pitch": torch.tensor([60.0]), "step": torch.tensor([step])}
         normal = model.predict("duration", context, known)
         assert isinstance(normal, Normal)
         assert bool(torch.isfinite(normal.mean).all())
         assert normal.low is not None
-        said.append(float(normal.mean.detach()))
-    assert len(set(said)) == 4
+        means.append(float(normal.mean.detach()))
+    assert len(set(means)) == 4
 
 
 def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
@@ -208,8 +208,10 @@ def test_dropout_wakes_in_training_only() -> None:
 
 
 @pytest.mark.parametrize(("head_size", "width"), [(None, 8), (5, 5), (0, None)])
-def test_heads_have_a_hidden_layer_of_their_own_width(head: int | None, width: int | None) -> None:
-    model = NoteLSTM(fields=CLASSES, hidden_size=8, embedding_dim=4, head_size=head)
+def test_heads_have_a_hidden_layer_of_their_own_width(
+    head_size: int | None, width: int | None
+) -> None:
+    model = NoteLSTM(fields=CLASSES, hidden_size=8, embedding_dim=4, head_size=head_size)
     last = model.heads["velocity"]
     if width is None:
         assert isinstance(last, nn.Linear)
@@ -227,21 +229,21 @@ def test_an_order_names_each_field_once(order: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "means"),
     [
-        ({"hidden_size": 0}, "hidden 0 is less than 1"),
-        ({"num_layers": 0}, "layers 0 is less than 1"),
-        ({"embedding_dim": -1}, "embedding -1 is less than 1"),
-        ({"num_components": 0}, "components 0 is less than 1"),
+        ({"hidden_size": 0}, "hidden_size 0 is less than 1"),
+        ({"num_layers": 0}, "num_layers 0 is less than 1"),
+        ({"embedding_dim": -1}, "embedding_dim -1 is less than 1"),
+        ({"num_components": 0}, "num_components 0 is less than 1"),
         ({"time_distribution": "point"}, "unknown time distribution 'point'"),
-        ({"head_size": -1}, "head -1 is less than 0"),
+        ({"head_size": -1}, "head_size -1 is less than 0"),
         ({"dropout": 1.0}, "dropout 1.0 is not at least 0"),
         ({"dropout": math.nan}, "dropout nan is not"),
     ],
 )
-def test_sizes_are_checked(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_sizes_are_checked(options: dict[str, Any], means: str) -> None:
+    with pytest.raises(ConfigError, match=means):
         NoteLSTM(fields=CLASSES, **options)
     if options.keys() <= {"hidden_size", "num_layers"}:
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=means):
             ThreeHeadLSTM(fields=FIELDS, **options)

@@ -1,4 +1,4 @@
-"""The numpy step predicts what the module predicts, and samples what the tensors sample."""
+"""The numpy step has the predictions of the module and the samples of the tensors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from notelstm.encoders import (
 )
 from notelstm.errors import ShapeError
 from notelstm.fields import Field, Interval
-from notelstm.generation.steps import ModelState, repeat
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.models.numpy_step import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, map_arrays, repeat
 from notelstm.predictions import (
     Categorical,
     Normal,
@@ -86,7 +85,7 @@ def numpy_step_of(model: NoteModel) -> NumpyStep:
 
 
 def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, rows: Tensor) -> None:
-    """What the two say of (B, F) rows."""
+    """The predictions of both agree, given (B, F) rows."""
     known: dict[str, Tensor] = {}
     for name in model.field_order:
         column, field = {f.name: (i, f) for i, f in enumerate(model.fields)}[name]
@@ -94,9 +93,9 @@ def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, ro
         got = step.predict(name, context, known)
         torch.testing.assert_close(as_numbers(got, field), want, rtol=1e-5, atol=1e-5)
         if len(rows) == 1:
-            told = {key: float(entry) for key, entry in known.items()}
+            floats = {key: float(entry) for key, entry in known.items()}
             noise = [0.3, 0.6]
-            plain = step.predict_numpy(name, context, told).sample(noise)
+            plain = step.predict_numpy(name, context, floats).sample(noise)
             assert plain == float(got.sample(torch.tensor([noise], dtype=torch.float64)))
         known[name] = rows[:, column].long() if field.is_categorical else rows[:, column]
 
@@ -144,18 +143,18 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
         step = numpy_step_of(model)
         row = random_rows(model.fields, (1,), np.random.default_rng(0))
 
-        def said(step: NumpyStep = step, row: Any = row, model: Any = model) -> list[float]:
+        def outputs(step: NumpyStep = step, row: Any = row, model: Any = model) -> list[float]:
             context, _ = step.step(row, step.initial_state()[1])
             known = {f.name: float(row[0, i]) for i, f in enumerate(model.fields)}
             return [step.predict_numpy(name, context, known).sample([0.3, 0.6]) for name in known]
 
-        before = said()
+        before = outputs()
         for parameter in model.parameters():
             parameter.normal_()
-        assert said() == before
+        assert outputs() == before
         assert model.numpy_step() is not None
         step = numpy_step_of(model)
-        assert said(step) != before
+        assert outputs(step) != before
 
 
 def test_what_is_not_float32_has_no_lean_step() -> None:
@@ -190,7 +189,7 @@ def predictions(draw: st.DrawFn) -> tuple[Field, NumpyPrediction]:
 
 
 def full(plain: NumpyPrediction) -> Any:
-    """The same as tensors, for a batch of one lane."""
+    """The same as tensors, for a batch of one sequence."""
     if isinstance(plain, NumpyCategorical):
         weights = None if plain.weights is None else torch.from_numpy(plain.weights)[None]
         return Categorical(torch.from_numpy(plain.logits)[None], weights)
@@ -225,7 +224,7 @@ def test_numpy_predictions_sample_what_tensors_sample(
         assert choose(field, plain, uniforms.tolist(), {}) == float(sampler(field, many, noise, ()))
 
 
-def test_draws_at_the_ends() -> None:
+def test_samples_at_the_ends() -> None:
     plain = NumpyCategorical(np.array([0, 1, -np.inf], dtype=np.float32))
     for noise in (0.0, np.nextafter(1, 0), 0.5):
         want = float(full(plain).sample(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
@@ -236,7 +235,7 @@ def test_draws_at_the_ends() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     plain = NumpyCategorical(np.zeros(3, dtype=np.float32))
-    with pytest.raises(ShapeError, match="leaves no class"):
+    with pytest.raises(ShapeError, match="leaves no possible class"):
         plain.constrained(np.zeros(3, dtype=bool))
     with pytest.raises(ShapeError, match="cannot constrain a categorical"):
         plain.constrained(Interval(0, 1))

@@ -1,4 +1,4 @@
-"""What is sounding, against a list of notes; and a model that hears it."""
+"""Sounding notes, compared with a list of notes, and a model with their features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from notelstm.models.sounding import (
     NoteState,
     Sounding,
     SoundingClock,
-    features,
+    sounding_features,
 )
 from notelstm.predictions import Categorical, Normal
 from notelstm.testing.makers import random_rows
@@ -45,7 +45,7 @@ def music(most: int = 12) -> st.SearchStrategy[Music]:
 
 
 def naive(notes: Music, pitches: int = 128) -> tuple[list[list[int]], list[list[int]]]:
-    """Time left and time since, (T, P) each, from a list of everything played so far."""
+    """Time left and time since, (T, P) each, from a list of all notes so far."""
     now, played = 0, []
     left, since = [], []
     for key, step, duration in notes:
@@ -65,7 +65,7 @@ def in_seconds(notes: Music) -> Tensor:
 
 
 def in_classes(rows: Tensor) -> Music:
-    """What rows of the log-time encoder stand for."""
+    """The values of rows of the log-time encoder."""
     return [
         (int(p), round(1000 * CLASSES[1].value_of(s)), round(1000 * CLASSES[2].value_of(d)))
         for p, s, d, _ in rows.tolist()
@@ -131,9 +131,9 @@ def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int)
 
 def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
     silence = clock_of(TIMES).initial_state(1)
-    assert bool((features(silence) == 0).all())
+    assert bool((sounding_features(silence) == 0).all())
     times = torch.tensor([0, 1, 30, 500, 5000, LONGEST], dtype=torch.int32)
-    seen = features(Sounding(times, times)).view(4, len(times))
+    seen = sounding_features(Sounding(times, times)).view(4, len(times))
     assert seen[0].tolist() == [0, 1, 1, 1, 1, 1]
     assert bool((seen[1].diff() > 0).all())
     assert bool((seen[2:, :-1].diff() < 0).all())
@@ -141,7 +141,7 @@ def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
     assert float(seen.max()) <= 1
 
 
-def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
+def with_sounding(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
     torch.manual_seed(0)
     return NoteLSTM(
         fields=fields, hidden_size=8, embedding_dim=4, sounding_features=True, **settings
@@ -151,7 +151,7 @@ def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
 @given(st.sets(st.integers(1, 23), max_size=5))
 @torch.no_grad()
 def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
-    model = hearing(CLASSES, field_order=ORDER, layers=2)
+    model = with_sounding(CLASSES, field_order=ORDER, num_layers=2)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 24), np.random.default_rng(0)))
     whole, last = model(rows, model.initial_state(2)[1])
     _, state = model.initial_state(2)
@@ -167,7 +167,7 @@ def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
         assert torch.equal(got, want)
 
 
-def said(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> Tensor:
+def outputs_of(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> Tensor:
     given = {name: torch.tensor([entry]) for name, entry in known.items()}
     prediction = model.predict(field, context, given)
     if isinstance(prediction, Normal):
@@ -177,7 +177,7 @@ def said(model: NoteLSTM, field: str, context: NoteContext, **known: float) -> T
 
 
 def context_of(model: NoteLSTM, left: int) -> NoteContext:
-    """One in which key 2 was struck a second ago and goes on for so many milliseconds."""
+    """A context in which key 2 began a second ago and sounds for so many milliseconds more."""
     silence = clock_of(model.fields).initial_state(1)
     sounding = Sounding(silence.left.clone(), silence.since.clone())
     sounding.left[0, 2] = left
@@ -193,34 +193,36 @@ OTHER_NAMES = (
 
 
 @torch.no_grad()
-def test_heads_that_know_the_step_hear_what_sounds_then() -> None:
-    model = hearing(OTHER_NAMES, field_order=("wait", "key", "length"))
+def test_heads_after_the_step_read_the_notes_that_sound_then() -> None:
+    model = with_sounding(OTHER_NAMES, field_order=("wait", "key", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("length", {"key": 4})):
         for wait, differs in ((0.0, True), (0.299, True), (0.3, False), (2.0, False)):
-            pair = [said(model, field, c, wait=wait, **known) for c in (silent, sounds)]
+            pair = [outputs_of(model, field, c, wait=wait, **known) for c in (silent, sounds)]
             assert torch.equal(*pair) != differs, (field, wait)
-    # The head before the step hears what the LSTM heard, and nothing else.
-    assert torch.equal(said(model, "wait", silent), said(model, "wait", sounds))
-    heard = sounds._replace(features=torch.zeros(1, 8))
-    assert not torch.allclose(said(model, "wait", heard), said(model, "wait", sounds))
+    # The head before the step reads the features of the LSTM, and nothing else.
+    assert torch.equal(outputs_of(model, "wait", silent), outputs_of(model, "wait", sounds))
+    other = sounds._replace(features=torch.zeros(1, 8))
+    assert not torch.allclose(outputs_of(model, "wait", other), outputs_of(model, "wait", sounds))
 
 
 @torch.no_grad()
-def test_heads_before_the_step_hear_the_onset_before() -> None:
-    model = hearing(OTHER_NAMES, field_order=("key", "wait", "length"))
+def test_heads_before_the_step_read_the_onset_before() -> None:
+    model = with_sounding(OTHER_NAMES, field_order=("key", "wait", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("wait", {"key": 4})):
-        assert torch.equal(said(model, field, silent, **known), said(model, field, sounds, **known))
+        assert torch.equal(
+            outputs_of(model, field, silent, **known), outputs_of(model, field, sounds, **known)
+        )
     assert not torch.allclose(
-        said(model, "length", silent, key=4, wait=0.1),
-        said(model, "length", sounds, key=4, wait=0.1),
+        outputs_of(model, "length", silent, key=4, wait=0.1),
+        outputs_of(model, "length", sounds, key=4, wait=0.1),
     )
 
 
 @torch.no_grad()
-def test_the_lstm_hears() -> None:
-    model = hearing(TIMES)
+def test_the_lstm_reads_the_features() -> None:
+    model = with_sounding(TIMES)
     rows = in_seconds([(60, 0, 500), (64, 100, 500)])
     _, state = model.initial_state(1)
     assert isinstance(state, NoteState)
@@ -240,21 +242,21 @@ def test_the_lstm_hears() -> None:
     ],
     ids=["events", "no duration", "two pitches", "two units", "pitch a number", "no values"],
 )
-def test_fields_that_do_not_say_what_sounds_make_a_model_that_does_not_hear(
+def test_fields_without_sounding_notes_give_a_model_without_features(
     fields: tuple[Field, ...],
 ) -> None:
     assert SoundingClock.of(fields) is None
-    model = hearing(fields)
+    model = with_sounding(fields)
     context, state = model.initial_state(2)
     assert isinstance(context, Hidden)
     assert isinstance(state, LSTMState)
     assert model.config["sounding_features"] is True
-    deaf = NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4)
-    assert deaf.state_dict().keys() == model.state_dict().keys()
+    plain = NoteLSTM(fields=fields, hidden_size=8, embedding_dim=4)
+    assert plain.state_dict().keys() == model.state_dict().keys()
 
 
 def test_half_precision_harms_neither_clocks_nor_losses() -> None:
-    model = hearing(CLASSES, field_order=ORDER)
+    model = with_sounding(CLASSES, field_order=ORDER)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 9), np.random.default_rng(0)))
     _, before = model.initial_state(2)
     plain, after = model(rows, before)

@@ -1,4 +1,4 @@
-"""Looking back on a few rows and no further."""
+"""``Windowed``: predictions from the last few rows alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def inner() -> NoteLSTM:
 
 @torch.no_grad()
 def by_hand(model: NoteLSTM, rows: Tensor, window: int) -> Tensor:
-    """(B, T, H) each row's window, alone."""
+    """(B, T, H) the context of the window of each row, computed alone."""
     last = []
     for t in range(rows.shape[1]):
         some = rows[:, max(0, t + 1 - window) : t + 1]
@@ -63,7 +63,7 @@ def test_each_context_comes_from_its_window_alone_however_rows_arrive(
 
 
 @torch.no_grad()
-def test_lanes_may_have_seen_more_or_fewer_rows() -> None:
+def test_sequences_may_have_read_different_numbers_of_rows() -> None:
     model = inner()
     player = Windowed(model, 4)
     rows = torch.from_numpy(random_rows(FIELDS, (2, 5), np.random.default_rng(0)))

@@ -1,4 +1,4 @@
-"""Processors hold over generated notes: every encoder, random models, many lanes."""
+"""Processors hold over generated notes: every encoder, random models, many sequences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ D_DORIAN = {2, 4, 5, 7, 9, 11, 0}
 
 
 def random_model(encoder: NoteEncoder, kind: Any = NoteLSTM, **settings: Any) -> NoteModel:
-    """It says something else at each note, but nothing that was learnt; chords are common."""
+    """A random model, whose predictions vary from note to note; chords are common."""
     torch.manual_seed(1)
     model = kind(fields=encoder.fields, hidden_size=8, **settings)
     with torch.no_grad():
@@ -96,7 +96,7 @@ def played(
     batch_size: int = 4,
     prompt: Notes | None = None,
 ) -> list[Notes]:
-    """What lanes of a random model play, from the beginning (with the prompt, if there is one)."""
+    """The music of a random model, from the beginning, with the prompt if there is one."""
     encoder, model = player(name)
     if name == "events":
         # At random it plays some thousand rows for as many notes.
@@ -115,7 +115,7 @@ def pitches(music: Sequence[Notes]) -> set[int]:
 
 
 def most_voices(notes: Notes) -> int:
-    """Pitches that sound together, where they do for more than a microsecond."""
+    """The number of pitches that sound together for more than a microsecond."""
     return max(
         np.unique(notes.pitch[(notes.start <= at + 1e-6) & (notes.end > at + 2e-6)]).size
         for at in notes.start
@@ -150,7 +150,7 @@ def test_under_the_cap(name: str, voices: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["step first", "beats", "numbers"])
-def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_forced_steps(name: str) -> None:
+def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_fixed_steps(name: str) -> None:
     start = np.arange(8) * 0.1
     prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, tempo_map=TempoMap())
     encoder, model = player(name)
@@ -210,11 +210,11 @@ def test_on_the_grid(name: str) -> None:
         if step is not None and step.edges and step.unit == "s":
             # Half the way to the next class; a chord stays where its first note is.
             steps = np.diff(notes.start, prepend=0.0)
-            drawn = np.searchsorted(step.edges, steps, side="right") - 1
+            classes = np.searchsorted(step.edges, steps, side="right") - 1
             first = np.maximum.accumulate(np.where(steps > 1e-6, np.arange(len(notes)), 0))
             gaps = np.diff(step.values)
             gaps = np.maximum(np.append(gaps, 0), np.append(0, gaps))
-            allowed = gaps[drawn][first] / 2 + 1e-4
+            allowed = gaps[classes][first] / 2 + 1e-4
         assert np.all(off(notes) <= allowed)
 
 
@@ -224,11 +224,11 @@ def test_no_runs_come_back(name: str, n: int) -> None:
     few = PitchRange(low=60, high=69 if n > 1 else 127)
     history = 50
     for notes in played(name, few, NoRepeatNGram(ngram_size=n, history=history), notes=90):
-        heard = notes.pitch.tolist()
-        for i in range(n, len(heard)):
-            before = heard[max(0, i - history) : i]
+        pitches = notes.pitch.tolist()
+        for i in range(n, len(pitches)):
+            before = pitches[max(0, i - history) : i]
             runs = [before[k : k + n] for k in range(len(before) - n + 1)]
-            assert heard[i - n + 1 : i + 1] not in runs
+            assert pitches[i - n + 1 : i + 1] not in runs
 
 
 @EVERY_PLAYER
@@ -236,9 +236,9 @@ def test_played_pitches_are_rarer_by_the_penalty(name: str) -> None:
     def share(*processors: Processor) -> float:
         back = total = 0
         for notes in played(name, PitchRange(low=60, high=71), *processors):
-            heard = notes.pitch.tolist()
-            back += sum(heard[i] in heard[max(0, i - 4) : i] for i in range(1, len(heard)))
-            total += len(heard)
+            pitches = notes.pitch.tolist()
+            back += sum(pitches[i] in pitches[max(0, i - 4) : i] for i in range(1, len(pitches)))
+            total += len(pitches)
         return back / total
 
     assert share(RepetitionPenalty(penalty=1e4, history=4)) < 0.25 * share()
@@ -255,7 +255,7 @@ def test_density_comes_near_what_is_asked(name: str) -> None:
     for factor in (0.4, 2.5):
         rate = free * factor
         steered = density(played(name, NoteDensity(notes_per_second=rate)))
-        # What is said in numbers can be moved, but it stays as wide as it is.
+        # Distributions of numbers are moved, but their width stays.
         left = 0.9 if name in ("numbers", "mixtures") else 0.5
         assert abs(np.log(steered / rate)) < left * abs(np.log(factor)), (free, rate, steered)
 
@@ -310,7 +310,7 @@ def test_all_of_them_at_once(name: str) -> None:
         lambda: NoteDensity(notes_per_second=3.0),
     ],
 )
-def test_a_lane_plays_in_a_batch_what_it_plays_alone(make: Callable[[], Processor]) -> None:
+def test_a_sequence_plays_in_a_batch_what_it_plays_alone(make: Callable[[], Processor]) -> None:
     for name in ("step first", "events", "beats"):
         alone = played(name, make(), batch_size=1, notes=40)[0]
         in_batch = played(name, make(), batch_size=3, notes=40)[0]

@@ -1,4 +1,4 @@
-"""Each processor by hand and by properties: what it keeps, leaves alone and refuses."""
+"""Each processor by examples and properties."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from notelstm.sampling import (
     TopK,
     TopP,
 )
-from notelstm.sampling.scales import MODES, note_number, pitch_classes
+from notelstm.sampling.pitches import MODES, note_number, pitch_classes
 from notelstm.testing import strategies
 from notelstm.tracker import Tracker
 
@@ -49,7 +49,7 @@ EVENT = PerformanceEventEncoder().fields[0]
 def kept(
     processor: Processor, field: Field, prediction: Prediction, *contexts: SamplingContext
 ) -> Tensor:
-    """(B, C) which classes can still be drawn."""
+    """(B, C) the classes that can still be sampled."""
     got = processor(field, prediction, contexts)
     assert isinstance(got, Categorical)
     return got.logits > -torch.inf
@@ -60,12 +60,12 @@ def even(field: Field) -> Categorical:
 
 
 def left(processor: Processor, field: Field, *contexts: SamplingContext) -> list[int]:
-    """The classes that one lane can still draw, when all were alike."""
+    """The classes that one sequence can still sample, from equal weights."""
     return [int(c) for c in kept(processor, field, even(field), *contexts)[0].nonzero()]
 
 
 def sequence(*rows: tuple[float, float, float], **known: float) -> SamplingContext:
-    """A lane that played pitch, step and duration of each row."""
+    """A sequence with the pitch, step and duration of each row."""
     tracker = RowTracker(StepDurationEncoder())
     for row in rows:
         tracker.push(np.array(row, dtype=np.float32))
@@ -77,10 +77,10 @@ def sequence(*rows: tuple[float, float, float], **known: float) -> SamplingConte
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3))
 @example(torch.arange(36.0).reshape(3, 12) * 2e-38, torch.ones(3, 12, dtype=torch.bool))
-def test_all_of_the_mass_drops_nothing_and_a_tiny_one_keeps_the_mode(
-    logits: Tensor, legal: Tensor
+def test_top_p_of_1_drops_nothing_and_a_tiny_one_keeps_the_mode(
+    logits: Tensor, allowed: Tensor
 ) -> None:
-    prediction = Categorical(logits).constrained(legal)
+    prediction = Categorical(logits).constrained(allowed)
     assert TopP(p=1.0)(PITCH, prediction, ()) is prediction
     for tiny in (5e-324, 1e-9):
         alone = kept(TopP(p=tiny), PITCH, prediction)
@@ -89,21 +89,21 @@ def test_all_of_the_mass_drops_nothing_and_a_tiny_one_keeps_the_mode(
 
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3), st.floats(0.01, 0.99))
-def test_top_p_keeps_the_fewest_classes_that_have_the_mass(
-    logits: Tensor, legal: Tensor, mass: float
+def test_top_p_keeps_the_fewest_classes_with_the_probability(
+    logits: Tensor, allowed: Tensor, p: float
 ) -> None:
-    prediction = Categorical(logits).constrained(legal)
-    p = prediction.logits.double().softmax(-1)
-    for here, some in zip(kept(TopP(p=mass), PITCH, prediction), p, strict=True):
-        assert float(some[here].sum()) >= mass - 1e-9
+    prediction = Categorical(logits).constrained(allowed)
+    probs = prediction.logits.double().softmax(-1)
+    for here, some in zip(kept(TopP(p=p), PITCH, prediction), probs, strict=True):
+        assert float(some[here].sum()) >= p - 1e-9
         fewer = float(some[here].sum() - some[here].min())
-        assert fewer < mass + 1e-9
+        assert fewer < p + 1e-9
         assert float(some[here].min()) >= float(some[~here].max() if (~here).any() else 0)
 
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3), st.integers(1, 20))
-def test_top_k_keeps_k_classes_or_ties(logits: Tensor, legal: Tensor, k: int) -> None:
-    prediction = Categorical(logits).constrained(legal)
+def test_top_k_keeps_k_classes_or_ties(logits: Tensor, allowed: Tensor, k: int) -> None:
+    prediction = Categorical(logits).constrained(allowed)
     for here, some in zip(kept(TopK(k=k), PITCH, prediction), prediction.logits, strict=True):
         possible = int((some > -torch.inf).sum())
         assert here.sum() >= min(k, possible)
@@ -112,8 +112,8 @@ def test_top_k_keeps_k_classes_or_ties(logits: Tensor, legal: Tensor, k: int) ->
 
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3), st.floats(0.0, 1.0))
-def test_min_p_keeps_what_is_not_much_rarer(logits: Tensor, legal: Tensor, ratio: float) -> None:
-    prediction = Categorical(logits).constrained(legal)
+def test_min_p_keeps_what_is_not_much_rarer(logits: Tensor, allowed: Tensor, ratio: float) -> None:
+    prediction = Categorical(logits).constrained(allowed)
     p = prediction.logits.double().softmax(-1)
     relative = p / p.amax(-1, keepdim=True)
     here = kept(MinP(ratio=ratio), PITCH, prediction)
@@ -266,20 +266,20 @@ def test_numbers_are_confined_to_a_range_and_to_the_nearest_end_of_what_was_poss
     ),
     strategies.masks(128, 2),
 )
-def test_masks_with_something_in_common_commute(chain: list[Processor], legal: Tensor) -> None:
-    common = legal & (torch.arange(128) == 62)
-    legal = legal | ~common.any(-1, keepdim=True) & (torch.arange(128) == 62)
-    prediction: Prediction = Categorical(torch.zeros(2, 128)).constrained(legal)
+def test_masks_with_something_in_common_commute(chain: list[Processor], allowed: Tensor) -> None:
+    common = allowed & (torch.arange(128) == 62)
+    allowed = allowed | ~common.any(-1, keepdim=True) & (torch.arange(128) == 62)
+    prediction: Prediction = Categorical(torch.zeros(2, 128)).constrained(allowed)
     for processor in chain:
         prediction = processor(PITCH, prediction, ())
     assert isinstance(prediction, Categorical)
     pitches = [p in pitch_classes("G major") for p in np.arange(128) % 12]
-    wanted = legal & torch.tensor(pitches) & (torch.arange(128) >= 40) & (torch.arange(128) <= 80)
+    wanted = allowed & torch.tensor(pitches) & (torch.arange(128) >= 40) & (torch.arange(128) <= 80)
     wanted &= torch.arange(128) != 67
     assert torch.equal(prediction.logits > -torch.inf, wanted)
 
 
-def test_of_masks_with_nothing_in_common_the_first_holds() -> None:
+def test_of_masks_with_nothing_in_common_the_first_wins() -> None:
     black, white = PitchRange(low=61, high=61), Scale(name="C major")
 
     def chain(*processors: Processor) -> set[int]:
@@ -493,7 +493,7 @@ def test_bad_settings_are_refused(make: Any, settings: dict[str, Any], words: st
         make(**settings)
 
 
-def test_what_changes_nothing_returns_what_it_was_given() -> None:
+def test_processors_without_effect_return_the_prediction_unchanged() -> None:
     prediction = even(PITCH)
     idle: tuple[Processor, ...] = (
         Temperature(temperature=1.0),

@@ -1,4 +1,4 @@
-"""Samplers and processors: what each draws, statistics and edges."""
+"""Samplers and processors: their samples, statistics and edges."""
 
 from __future__ import annotations
 
@@ -16,42 +16,49 @@ from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import Categorical, Normal, PointEstimate
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Temperature, Weighted
-from notelstm.sampling.processors import allow_only
+from notelstm.sampling import (
+    Ancestral,
+    Greedy,
+    MinDuration,
+    RawPitch,
+    Temperature,
+    Weighted,
+    allow_only,
+)
 from notelstm.testing import strategies
 
 PITCH, STEP, DURATION = StepDurationEncoder().fields
 CLASSES = LogTimeEncoder().fields
-DRAWS = 20_000
+SAMPLES = 20_000
 
 
-def noise(batch_size: int = DRAWS, seed: int = 0) -> Tensor:
+def noise(batch_size: int = SAMPLES, seed: int = 0) -> Tensor:
     return torch.rand(
         batch_size, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
 
 
 def shares(sampler: Ancestral | Weighted, prediction: Categorical) -> Tensor:
-    """How often each class is drawn."""
+    """The relative frequency of each class."""
     batch_size = Categorical(
-        prediction.logits.expand(DRAWS, -1),
-        None if prediction.weights is None else prediction.weights.expand(DRAWS, -1),
+        prediction.logits.expand(SAMPLES, -1),
+        None if prediction.weights is None else prediction.weights.expand(SAMPLES, -1),
     )
-    drawn = sampler(PITCH, batch_size, noise(), [])
-    return torch.bincount(drawn, minlength=prediction.logits.shape[-1]).double() / DRAWS
+    sampled = sampler(PITCH, batch_size, noise(), [])
+    return torch.bincount(sampled, minlength=prediction.logits.shape[-1]).double() / SAMPLES
 
 
 def near(got: Tensor, wanted: Tensor) -> bool:
     """Within four standard deviations of a binomial."""
     wanted = wanted.double()
-    return bool(((got - wanted).abs() <= 4 * (wanted * (1 - wanted) / DRAWS).sqrt() + 1e-9).all())
+    return bool(((got - wanted).abs() <= 4 * (wanted * (1 - wanted) / SAMPLES).sqrt() + 1e-9).all())
 
 
 LOGITS = torch.tensor([0.0, 1.0, -1.0, 2.0, -math.inf])
 WEIGHTS = torch.tensor([0.5, 0.1, 0.4, 0.2, 0.0])
 
 
-def test_ancestral_draws_from_the_softmax_and_weighted_from_the_weights() -> None:
+def test_ancestral_sample_from_the_softmax_and_weighted_from_the_weights() -> None:
     both = Categorical(LOGITS, WEIGHTS)
     assert near(shares(Ancestral(), both), LOGITS.softmax(-1))
     assert near(shares(Weighted(), both), WEIGHTS / WEIGHTS.sum())
@@ -84,20 +91,20 @@ def test_greedy_takes_the_mode_whatever_the_noise() -> None:
     assert Greedy()(STEP, bounded, torch.zeros(1, 2), []).item() == 0
 
 
-def test_points_and_normals_are_drawn_by_all() -> None:
+def test_all_samplers_sample_points_and_normals() -> None:
     batch_size = noise()
     for sampler in (Ancestral(), Weighted()):
-        same = sampler(STEP, PointEstimate(torch.full((DRAWS,), 0.3)), batch_size, [])
+        same = sampler(STEP, PointEstimate(torch.full((SAMPLES,), 0.3)), batch_size, [])
         assert torch.all(same == 0.3)
-        normal = Normal(torch.full((DRAWS,), 2.0), torch.full((DRAWS,), 0.5))
-        drawn = sampler(STEP, normal, batch_size, [])
-        assert float(drawn.mean()) == pytest.approx(2.0, abs=0.02)
-        assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
+        normal = Normal(torch.full((SAMPLES,), 2.0), torch.full((SAMPLES,), 0.5))
+        sampled = sampler(STEP, normal, batch_size, [])
+        assert float(sampled.mean()) == pytest.approx(2.0, abs=0.02)
+        assert float(sampled.std()) == pytest.approx(0.5, abs=0.02)
 
 
 @dataclass(frozen=True)
 class Notes:
-    """A link of a chain that notes when it was asked."""
+    """A processor that records its calls."""
 
     name: str
     asked: list[str]
@@ -134,8 +141,8 @@ def test_short_durations_are_cut_off() -> None:
     link = MinDuration(seconds=0.25)
     for prediction in (PointEstimate(torch.tensor([-1.0, 0.1, 0.25, 2.0])),):
         assert link(DURATION, prediction, []).mode().tolist() == [0.25, 0.25, 0.25, 2.0]
-    drawn = link(DURATION, Normal(torch.zeros(DRAWS), torch.ones(DRAWS)), []).sample(noise())
-    assert float(drawn.min()) == 0.25
+    sampled = link(DURATION, Normal(torch.zeros(SAMPLES), torch.ones(SAMPLES)), []).sample(noise())
+    assert float(sampled.min()) == 0.25
     duration = CLASSES[2]
     classes = Categorical(torch.zeros(1, duration.classes or 0))
     kept = link(duration, classes, [])

@@ -15,7 +15,7 @@ from notelstm.bundle import Bundle
 from notelstm.data import Corpus, Folder, encode_corpus, find_duplicates
 from notelstm.data.splits import content_key
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder
-from notelstm.encoders.instruments import watch_instruments
+from notelstm.encoders.rows import watch_instruments
 from notelstm.evaluation.grid import quantize
 from notelstm.fields import Field, Rows
 from notelstm.generation import Session, generate

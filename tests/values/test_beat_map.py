@@ -35,7 +35,7 @@ def test_beats_are_the_integral_of_the_tempo(beats: TempoMap, at: float) -> None
     assert beats.beats_at(at) == pytest.approx(total)
 
 
-def test_the_default_is_120_for_ever() -> None:
+def test_the_default_is_120() -> None:
     assert TempoMap().beats_at([0, 1, 3600]).tolist() == [0, 2, 7200]
 
 

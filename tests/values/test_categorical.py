@@ -1,4 +1,4 @@
-"""Categorical: draws match probabilities, masks hold, probabilities sum to 1."""
+"""Categorical: samples match probabilities, masks hold, probabilities sum to 1."""
 
 from __future__ import annotations
 
@@ -31,42 +31,42 @@ def chi_square(counts: Tensor, probabilities: Tensor) -> float:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_draws_match_the_probabilities(weighted: bool) -> None:
+def test_samples_match_the_probabilities(weighted: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(C, generator=generator)
     weights = torch.rand(C, generator=generator) + 0.1
     n = 100_000
     noise = torch.rand(n, 2, generator=generator)
     prediction = Categorical(logits.expand(n, C), weights.expand(n, C))
-    drawn = prediction.sample_weighted(noise) if weighted else prediction.sample(noise)
+    sampled = prediction.sample_weighted(noise) if weighted else prediction.sample(noise)
     wanted = weights / weights.sum() if weighted else logits.softmax(-1)
-    # 5 degrees of freedom: above 25.7 once in 10,000 fair draws; the generator is fixed.
-    assert chi_square(drawn.bincount(minlength=C).double(), wanted.double()) < 25.7
+    # 5 degrees of freedom: above 25.7 once in 10,000 fair samples; the generator is fixed.
+    assert chi_square(sampled.bincount(minlength=C).double(), wanted.double()) < 25.7
 
 
 @given(strategies.logits(C, B), strategies.masks(C, B), strategies.uniforms(B))
-def test_a_draw_is_legal_and_has_a_chance(logits: Tensor, legal: Tensor, noise: Tensor) -> None:
-    prediction = Categorical(logits, logits.sigmoid()).constrained(legal)
-    for drawn in (prediction.sample(noise), prediction.sample_weighted(noise), prediction.mode()):
-        assert drawn.shape == (B,)
-        assert drawn.dtype == torch.int64
-        assert legal.gather(1, drawn[:, None]).all()
+def test_a_sample_is_allowed_and_possible(logits: Tensor, allowed: Tensor, noise: Tensor) -> None:
+    prediction = Categorical(logits, logits.sigmoid()).constrained(allowed)
+    for sampled in (prediction.sample(noise), prediction.sample_weighted(noise), prediction.mode()):
+        assert sampled.shape == (B,)
+        assert sampled.dtype == torch.int64
+        assert allowed.gather(1, sampled[:, None]).all()
     chance = prediction.probabilities.gather(1, prediction.sample(noise)[:, None])
     assert (chance > 0).all()
 
 
 @given(strategies.logits(C, B), strategies.uniforms(B))
-def test_draws_use_the_first_uniform_and_each_lane_its_own(logits: Tensor, noise: Tensor) -> None:
-    drawn = Categorical(logits).sample(noise)
+def test_samples_use_the_first_uniform_of_their_own_sequence(logits: Tensor, noise: Tensor) -> None:
+    sampled = Categorical(logits).sample(noise)
     other = noise.clone()
     other[:, 1] = 0
-    assert torch.equal(drawn, Categorical(logits).sample(other))
+    assert torch.equal(sampled, Categorical(logits).sample(other))
     for i in range(B):
-        assert Categorical(logits[i : i + 1]).sample(noise[i : i + 1]) == drawn[i]
+        assert Categorical(logits[i : i + 1]).sample(noise[i : i + 1]) == sampled[i]
 
 
 @given(strategies.logits(C), st.floats(0, LAST, width=32), st.floats(0, LAST, width=32))
-def test_a_draw_is_the_inverse_distribution_function(logits: Tensor, a: float, b: float) -> None:
+def test_a_sample_is_the_inverse_distribution_function(logits: Tensor, a: float, b: float) -> None:
     low, high = Categorical(logits.expand(2, C)).sample(noise_at(min(a, b), max(a, b)))
     assert low <= high
 
@@ -79,7 +79,7 @@ def test_the_ends_of_the_noise() -> None:
     assert Categorical(logits).sample(noise_at(1, 1)).tolist() == [2, 0]
 
 
-def test_weights_decide_the_weighted_draw_alone() -> None:
+def test_weights_decide_the_weighted_sample_alone() -> None:
     prediction = Categorical(torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     assert prediction.sample(noise_at(0.5)).item() == 0
     assert prediction.sample_weighted(noise_at(0.5)).item() == 1
@@ -87,10 +87,10 @@ def test_weights_decide_the_weighted_draw_alone() -> None:
     assert Categorical(prediction.logits).sample_weighted(noise_at(0.5)).item() == 0
 
 
-def test_weights_that_are_all_0_leave_the_draw_to_the_softmax() -> None:
+def test_weights_that_are_all_0_leave_the_sample_to_the_softmax() -> None:
     prediction = Categorical(torch.tensor([[0.0, 5.0, 9.0]]), torch.tensor([[0.0, 0.0, 1.0]]))
-    legal = torch.tensor([[True, True, False]])
-    assert prediction.constrained(legal).sample_weighted(noise_at(0.5)).item() == 1
+    allowed = torch.tensor([[True, True, False]])
+    assert prediction.constrained(allowed).sample_weighted(noise_at(0.5)).item() == 1
 
 
 @given(strategies.logits(C, B), st.floats(1e-3, 1e3))
@@ -125,7 +125,7 @@ def test_no_temperature_is_too_low(temperature: float) -> None:
 def test_masks_that_leave_nothing_together_are_refused() -> None:
     first = Categorical(torch.zeros(1, 3)).constrained(torch.tensor([[True, True, False]]))
     assert first.constrained(torch.tensor([[False, True, True]])).sample(noise_at(0.0)).item() == 1
-    with pytest.raises(ShapeError, match=r"possible before.*allow_only"):
+    with pytest.raises(ShapeError, match=r"no possible class.*allow_only"):
         first.constrained(torch.tensor([[False, False, True]]))
 
 
@@ -161,7 +161,7 @@ def test_nll_has_any_leading_shape_and_no_other() -> None:
     flat = Categorical(logits.flatten(0, 1)).nll(target.flatten())
     assert torch.equal(Categorical(logits).nll(target).flatten(), flat)
     for wrong in (target[0], target[:, :1], target.unsqueeze(-1), torch.tensor(0)):
-        with pytest.raises(ShapeError, match="the prediction has"):
+        with pytest.raises(ShapeError, match="the target has shape"):
             Categorical(logits).nll(wrong)
 
 
@@ -169,7 +169,7 @@ def test_masks_of_the_wrong_kind_are_refused() -> None:
     prediction = Categorical(torch.zeros(2, 3))
     with pytest.raises(ShapeError, match="cannot constrain a categorical"):
         prediction.constrained((torch.zeros(2), torch.ones(2)))
-    with pytest.raises(ShapeError, match="leaves no class"):
+    with pytest.raises(ShapeError, match="leaves no possible class"):
         prediction.constrained(torch.tensor([[True, True, True], [False, False, False]]))
 
 

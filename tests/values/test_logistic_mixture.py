@@ -1,4 +1,4 @@
-"""LogisticMixture: its atom, its ends, its cells, its draws, and gradients far out."""
+"""LogisticMixture: its atom, its ends, its cells, its samples, and gradients far out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def example(**options: Any) -> LogisticMixture:
     )
 
 
-def mass(prediction: LogisticMixture, low: float, high: float) -> float:
+def prob(prediction: LogisticMixture, low: float, high: float) -> float:
     return float(prediction.interval_prob(STEP, one(low), one(high)))
 
 
@@ -62,13 +62,13 @@ def test_it_has_a_likelihood() -> None:
 @given(mixtures)
 def test_cells_sum_to_1_by_brute_force(prediction: LogisticMixture) -> None:
     borders = [-math.inf, *[k / 20 - 2 for k in range(1000)], math.inf]
-    cells = [mass(prediction, left, right) for left, right in pairwise(borders)]
+    cells = [prob(prediction, left, right) for left, right in pairwise(borders)]
     assert min(cells) >= 0
     assert sum(cells) == pytest.approx(1, abs=1e-9)
     low = prediction.origin if prediction.low is None else float(prediction.low)
-    assert mass(prediction, -math.inf, low) == 0
+    assert prob(prediction, -math.inf, low) == 0
     if prediction.high is not None:
-        assert mass(prediction, float(prediction.high) + 1e-9, math.inf) == 0
+        assert prob(prediction, float(prediction.high) + 1e-9, math.inf) == 0
 
 
 @given(mixtures)
@@ -94,43 +94,43 @@ def test_nll_is_minus_the_log_of_the_cell(prediction: LogisticMixture, target: f
     low = prediction.origin if prediction.low is None else float(prediction.low)
     high = math.inf if prediction.high is None else float(prediction.high)
     a, b = target - 0.005, target + 0.005
-    wanted = mass(prediction, -math.inf if a < low else a, math.inf if b > high else b)
+    wanted = prob(prediction, -math.inf if a < low else a, math.inf if b > high else b)
     if wanted > 1e-10:  # below, a difference of distribution functions has few digits left
         nll = float(prediction.nll(one(target)))
         assert nll == pytest.approx(-math.log(wanted), rel=1e-4, abs=1e-6)
 
 
-def test_draws_match_the_distribution() -> None:
+def test_samples_match_the_distribution() -> None:
     n = 200_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
     alone = example(high=one(2.0))
-    drawn = LogisticMixture(
+    sampled = LogisticMixture(
         alone.logits.float().expand(n, 3),
         alone.mean.float().expand(n, 2),
         alone.scale.float().expand(n, 2),
         high=torch.full((n,), 2.0),
     ).sample(noise)
-    assert drawn.dtype == torch.float32
+    assert sampled.dtype == torch.float32
     # The atom, and what the first component has below it.
-    chords = float((drawn == 0).double().mean())
+    chords = float((sampled == 0).double().mean())
     assert chords == pytest.approx(0.25 + 0.5 / (1 + 11**2.5), abs=0.003)
-    assert float((drawn == 2).double().mean()) == pytest.approx(mass(alone, 2.0, 3.0), abs=0.001)
+    assert float((sampled == 2).double().mean()) == pytest.approx(prob(alone, 2.0, 3.0), abs=0.001)
     for x in (0.01, 0.05, 0.1, 0.2, 0.5, 0.9, 1.0, 1.2, 1.9):
-        below = float((drawn < x).double().mean())
-        assert below == pytest.approx(mass(alone, -math.inf, x), abs=0.004), x
+        below = float((sampled < x).double().mean())
+        assert below == pytest.approx(prob(alone, -math.inf, x), abs=0.004), x
 
 
 @given(mixtures)
-def test_the_ends_of_the_noise_are_finite_and_legal(prediction: LogisticMixture) -> None:
+def test_the_ends_of_the_noise_are_finite_and_allowed(prediction: LogisticMixture) -> None:
     for first in (0.0, 0.5, LAST):
         for second in (0.0, 1e-300, LAST, 1 - 2**-53):
-            drawn = prediction.sample(torch.tensor([[first, second]], dtype=torch.float64))
-            assert bool(torch.isfinite(drawn))
-            assert float(drawn) >= prediction.origin
+            sampled = prediction.sample(torch.tensor([[first, second]], dtype=torch.float64))
+            assert bool(torch.isfinite(sampled))
+            assert float(sampled) >= prediction.origin
             if prediction.low is not None:
-                assert drawn >= prediction.low
+                assert sampled >= prediction.low
             if prediction.high is not None:
-                assert drawn <= prediction.high
+                assert sampled <= prediction.high
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_masking_moves_the_ends_in_and_never_out() -> None:
     narrow = prediction.constrained((one(0.05), one(5.0)))
     assert (narrow.low, narrow.high) == (one(0.05), one(1.0))
     assert prediction.constrained((one(-math.inf), one(math.inf))).low == one(0.0)
-    assert mass(narrow, -math.inf, 0.06) > 0.25
+    assert prob(narrow, -math.inf, 0.06) > 0.25
     noise = torch.tensor([[0.0, 0.5]])
     assert float(narrow.sample(noise)) == 0.05
     only = narrow.constrained((one(0.3), one(0.3)))
@@ -240,10 +240,10 @@ def test_it_finds_chords_and_a_pulse() -> None:
         optimizer.step()
     with torch.no_grad():
         atom = fitted().logits.softmax(-1)[0, 0]
-        drawn = fitted().sample(torch.rand(512, 2, generator=generator))
+        sampled = fitted().sample(torch.rand(512, 2, generator=generator))
     assert float(atom) == pytest.approx(0.5, abs=0.01)
-    assert float((drawn == 0).float().mean()) == pytest.approx(0.5, abs=0.07)
-    assert float(drawn[drawn > 0].median()) == pytest.approx(0.25, abs=0.02)
+    assert float((sampled == 0).float().mean()) == pytest.approx(0.5, abs=0.07)
+    assert float(sampled[sampled > 0].median()) == pytest.approx(0.25, abs=0.02)
 
 
 def test_shapes_are_not_broadcast() -> None:

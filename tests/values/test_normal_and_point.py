@@ -1,4 +1,4 @@
-"""Normal and PointEstimate: draws, ends, likelihoods that are accurate far out."""
+"""Normal and PointEstimate: samples, ends, likelihoods that are accurate far out."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def mass(prediction: Normal, low: float, high: float) -> float:
     return float(prediction.interval_prob(STEP, one(low), one(high)))
 
 
-def test_draws_match_the_distribution() -> None:
+def test_samples_match_the_distribution() -> None:
     n = 200_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
-    drawn = Normal(torch.full((n,), 2.0), torch.full((n,), 0.5)).sample(noise)
-    assert drawn.dtype == torch.float32
-    assert drawn.mean() == pytest.approx(2.0, abs=0.005)
-    assert drawn.std() == pytest.approx(0.5, abs=0.005)
+    sampled = Normal(torch.full((n,), 2.0), torch.full((n,), 0.5)).sample(noise)
+    assert sampled.dtype == torch.float32
+    assert sampled.mean() == pytest.approx(2.0, abs=0.005)
+    assert sampled.std() == pytest.approx(0.5, abs=0.005)
     for z in (-2.0, -1.0, 0.0, 1.0, 2.0):
-        below = float((drawn < 2 + 0.5 * z).double().mean())
+        below = float((sampled < 2 + 0.5 * z).double().mean())
         assert below == pytest.approx(0.5 * math.erfc(-z / math.sqrt(2)), abs=0.004)
 
 
@@ -44,18 +44,18 @@ def test_what_falls_beyond_an_end_falls_on_it() -> None:
     n = 100_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
     prediction = Normal(torch.zeros(n), torch.ones(n), low=torch.zeros(n), high=torch.ones(n))
-    drawn = prediction.sample(noise)
-    assert drawn.min() == 0
-    assert drawn.max() == 1
-    assert float((drawn == 0).double().mean()) == pytest.approx(0.5, abs=0.01)
-    assert float((drawn == 1).double().mean()) == pytest.approx(0.1587, abs=0.01)
+    sampled = prediction.sample(noise)
+    assert sampled.min() == 0
+    assert sampled.max() == 1
+    assert float((sampled == 0).double().mean()) == pytest.approx(0.5, abs=0.01)
+    assert float((sampled == 1).double().mean()) == pytest.approx(0.1587, abs=0.01)
 
 
 def test_the_ends_of_the_noise_are_finite() -> None:
-    drawn = Normal(torch.zeros(2), torch.ones(2)).sample(torch.tensor([[0.0, 0.0], [LAST, 0.0]]))
-    assert torch.isfinite(drawn).all()
-    assert drawn[0] < -5
-    assert drawn[1] > 5
+    sampled = Normal(torch.zeros(2), torch.ones(2)).sample(torch.tensor([[0.0, 0.0], [LAST, 0.0]]))
+    assert torch.isfinite(sampled).all()
+    assert sampled[0] < -5
+    assert sampled[1] > 5
 
 
 @given(

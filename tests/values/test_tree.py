@@ -46,7 +46,7 @@ def test_index_and_join_are_inverse() -> None:
     assert tree.join([whole.rows, whole.rows], axis=1).shape == (3, 8, 5)
 
 
-def test_choose_picks_lane_by_lane() -> None:
+def test_choose_picks_per_sequence() -> None:
     first = torch.tensor([True, False, True])
     picked: Node = tree.choose(first, make(0), make(100))
     assert picked.inner.clock.tolist() == [0, 101, 2]

@@ -44,9 +44,9 @@ def test_intervals_out_of_range_are_refused() -> None:
 def test_the_sampler_prefers_what_is_likely() -> None:
     coin = Categorical(torch.tensor([0.0, np.log(3.0)]).expand(4000, 2))
     noise = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0))
-    drawn = BestOfTwo()(FIELDS[0], coin, noise, [])
-    # Class 0, a quarter, is kept only where both draws give it.
-    assert float((drawn == 0).float().mean()) == pytest.approx(1 / 16, abs=0.015)
+    sampled = BestOfTwo()(FIELDS[0], coin, noise, [])
+    # Class 0, a quarter, is kept only if both samples are 0.
+    assert float((sampled == 0).float().mean()) == pytest.approx(1 / 16, abs=0.015)
 
 
 def test_the_processor_rules_out_wide_leaps() -> None:
@@ -67,7 +67,7 @@ def test_every_part_has_an_entry_point() -> None:
         (kind, plugin.name): plugin.load().__name__
         for kind in plugins.KINDS
         for plugin in plugins.installed(kind)
-        # Other packages' parts are none of this package's business.
+        # The parts of other packages do not matter here.
         if plugin.distribution == "notelstm-intervals"
     }
     assert found == {

@@ -1,4 +1,4 @@
-"""A prediction of a plugin is steered, truncated, trained and scored like the library's own."""
+"""A prediction of a plugin is constrained, truncated, trained and scored like the built-in ones."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Hidden(NamedTuple):
 class MixtureModel(nn.Module):
     """A recurrent model whose heads all predict mixtures."""
 
-    def __init__(self, *, fields: Any, hidden: int = 12) -> None:
+    def __init__(self, *, fields: Any, hidden_size: int = 12) -> None:
         super().__init__()
         self.fields = tuple(fields)
         self.field_order = tuple(by_name(fields))
-        self.config = {"fields": self.fields, "hidden_size": hidden}
-        self.inputs = nn.ModuleDict({f.name: nn.Embedding(f.classes, hidden) for f in fields})
-        self.rnn = nn.GRU(hidden, hidden, batch_first=True)
-        self.heads = nn.ModuleDict({f.name: MixtureHead(hidden, f.classes, 3) for f in fields})
-        self.initial_context = nn.Parameter(torch.zeros(hidden))
+        self.config = {"fields": self.fields, "hidden_size": hidden_size}
+        self.inputs = nn.ModuleDict({f.name: nn.Embedding(f.classes, hidden_size) for f in fields})
+        self.rnn = nn.GRU(hidden_size, hidden_size, batch_first=True)
+        self.heads = nn.ModuleDict({f.name: MixtureHead(hidden_size, f.classes, 3) for f in fields})
+        self.initial_context = nn.Parameter(torch.zeros(hidden_size))
 
     def initial_state(self, batch_size: int) -> tuple[Hidden, Hidden]:
         context = self.initial_context.expand(batch_size, 1, -1)
@@ -120,7 +120,7 @@ def test_top_p_truncates_it() -> None:
         assert float(before[kept].sum()) >= 0.5 > float(before[kept].sum() - before[kept].min())
 
 
-def test_note_density_bends_it() -> None:
+def test_note_density_steers_it() -> None:
     prediction, seen = mixture(classes=STEP.classes or 0), contexts()
     values = torch.tensor(STEP.values)
 
@@ -147,13 +147,13 @@ def test_a_temperature_is_a_power_of_the_probabilities() -> None:
     torch.testing.assert_close(weights, (mixture().log_weights() / 2).softmax(-1))
 
 
-def test_where_nothing_allowed_is_left_everything_stays() -> None:
+def test_if_no_allowed_class_is_possible_all_classes_stay() -> None:
     only = torch.zeros(128, dtype=torch.bool)
     only[60] = True
-    confined = mixture().constrained(only.expand(2, -1))
+    constrained = mixture().constrained(only.expand(2, -1))
     other = torch.zeros(128, dtype=torch.bool)
     other[61] = True
-    assert allow_only(confined, other).mode().tolist() == [60, 60]
+    assert allow_only(constrained, other).mode().tolist() == [60, 60]
 
 
 def test_it_generates_within_a_scale() -> None:

@@ -1,4 +1,4 @@
-"""The whole way: train, save, load by name, generate, write."""
+"""Train, save, load by name, generate, write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def scale(count: int) -> Notes:
 
 def test_trained_saved_loaded_generated(tmp_path: Path) -> None:
     recipe = with_settings(
-        intervals(hidden=32), {"sequence_length": 16, "batch_size": 4, "training": {"epochs": 20}}
+        intervals(hidden_size=32),
+        {"sequence_length": 16, "batch_size": 4, "training": {"epochs": 20}},
     )
     notelstm.save(recipe.train([scale(200), scale(150)]), tmp_path / "model.notelstm")
     bundle = notelstm.load(tmp_path / "model.notelstm")
@@ -32,7 +33,7 @@ def test_trained_saved_loaded_generated(tmp_path: Path) -> None:
     assert len(music) == 60
     leaps = np.abs(np.diff(music.pitch))
     assert leaps.max() <= 12
-    # It has learnt that scales go by whole tones.
+    # It has learned that the scale has steps of a whole tone.
     assert float(np.mean(leaps == 2)) > 0.8
     notelstm.write_midi(music, tmp_path / "out.mid")
     assert len(notelstm.read_midi(tmp_path / "out.mid")) > 50

@@ -1,4 +1,4 @@
-"""Encoders: pieces to rows of numbers and back, one file each."""
+"""Encoders: pieces to rows of numbers and back."""
 
 from notelstm.encoders.beat import BeatEncoder
 from notelstm.encoders.log_time import LogTimeEncoder

@@ -1,22 +1,23 @@
-"""``BeatEncoder``: seven classes a note, with times in beats."""
+"""``BeatEncoder``: seven classes per note, with times in beats."""
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError, EncodingError
-from notelstm.fields import Bounds, Field, Role, Rows
-from notelstm.notes import Notes, TempoMap
+from notelstm.fields import Bounds, Field, Mask, Role, Row, Rows
+from notelstm.notes import Note, Notes, TempoMap
+from notelstm.tracker import MAX_HISTORY, Tracker
 
-__all__ = ["TIME_SIGNATURES", "BeatEncoder"]
+__all__ = ["TIME_SIGNATURES", "BeatEncoder", "BeatTracker"]
 
 TIME_SIGNATURES: Final = (
     *("2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"),
@@ -24,60 +25,52 @@ TIME_SIGNATURES: Final = (
 )
 """The default time signatures of a :class:`BeatEncoder`."""
 
-_MOST: Final = 100_000
-"""More cells than that are a slip, and would fill the memory."""
-_MIDDLE: Final = 120.0
+_MAX_CELLS: Final = 100_000
+"""Limits the memory of wrong settings."""
+_MIDDLE_TEMPO: Final = 120.0
 _PER_DOUBLING: Final = 24
 _SLOWER: Final = 3 * _PER_DOUBLING
 _FASTER: Final = 2 * _PER_DOUBLING
-_ON_TIME: Final = 1e-6
-"""Cells by which a tempo that begins on a note may be off, as float64 has it."""
-
-
-def _tempo(k: NDArray[np.float64]) -> tuple[float, ...]:
-    """Quarter notes a minute, `k` classes above the middle."""
-    return tuple((_MIDDLE * 2 ** (k / _PER_DOUBLING)).tolist())
+_ROUNDING: Final = 1e-6
+"""Tolerance in cells for tempos that begin on a note."""
 
 
 _TEMPO: Final = Field.categorical(
     "tempo",
     "tempo",
-    values=_tempo(np.arange(-_SLOWER, _FASTER + 1.0)),
-    edges=_tempo(np.arange(-_SLOWER - 0.5, _FASTER + 1)),
-    unit="quarter notes a minute",
+    values=(_MIDDLE_TEMPO * 2 ** (np.arange(-_SLOWER, _FASTER + 1.0) / _PER_DOUBLING)).tolist(),
+    edges=(_MIDDLE_TEMPO * 2 ** (np.arange(-_SLOWER - 0.5, _FASTER + 1) / _PER_DOUBLING)).tolist(),
+    unit="quarter notes per minute",
 )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class BeatEncoder:
-    """One row a note, as it is written down: in beats and bars, for pieces with a tempo map.
+    """One row per note in beats and bars, for pieces with a tempo map.
 
-    A row holds the time signature in which the note begins, the step from the previous note, the
-    position in the bar, the tempo from here on, pitch, duration and velocity. Beats are quarter
-    notes, counted in cells, `per_beat` in each. The step alone determines when a note begins, so
-    that a model's step can be scored as any other; the position follows from it and is an input
-    for the model, as is the time signature. The tracker's ``allowed`` keeps them consistent
-    whatever the order of prediction: within a time signature a position is the one that the step
-    leads to, and another time signature begins after the previous note.
+    A row has the time signature at the onset of the note, the step from the previous note, the
+    position in the bar, the tempo from the onset, pitch, duration and velocity. Times are counted
+    in cells, of which a quarter note has `per_beat`. The step alone determines the onset; position
+    and time signature are inputs of the model. The tracker keeps the three consistent in any order
+    of prediction: without a change of time signature, the position follows from the step, and a new
+    time signature begins after the previous note.
 
-    Keeps pitch exactly, onsets (from the first note) and durations within half a cell, which never
-    adds up in beats, velocity within 2, tempo within 1.5 % at every note, time signature and bar
-    lines at every note. Seconds follow from these: between two onsets time runs at the tempo of
-    the first, so onsets drift by up to 1.5 % of the time passed, and by what a tempo change between
-    two onsets makes, in force from the later one on; of several at one onset the last
-    counts. A note longer than `longest` becomes `longest`, a shorter one than half a cell a cell;
-    of a longer rest whole bars are left out. Bars of one time signature are counted on where it is
-    stated again; before the first time signature they are counted backwards, and a map without any
-    has bars of 4/4. A first time signature none of whose bar lines comes before the next time
-    signature is lost. Does not keep program, drums, track, and the silence before the first note.
+    Pitches, time signatures and bar lines are exact. Onsets (from the first note) and durations are
+    within half a cell, which does not accumulate in beats; velocities are within 2, tempos within
+    1.5 % at every note. Between two onsets, the decoded tempo is that of the first, so that onsets
+    in seconds drift by up to 1.5 % of the time, and a tempo change between onsets is moved to the
+    next one. Notes longer than `longest` become `longest`, and those shorter than half a cell
+    become one cell; longer rests lose whole bars. Bars are counted from the first statement of
+    their time signature, backwards before the first one; without any, they are 4/4. A first time
+    signature without a bar line before the next one is lost, as are program, drums, track and the
+    silence before the first note.
 
-    Its domain is every piece with a tempo map whose tempos at the notes are 15 to 480 quarter
-    notes a minute, and whose time signatures are among `time_signatures`; a piece without notes
-    needs no map.
+    The domain is pieces with a tempo map, with tempos of 15 to 480 quarter notes per minute at the
+    notes and the given time signatures, and pieces without notes.
 
     Attributes:
-        per_beat: Cells in a quarter note; a bar of each time signature has a whole number of them.
+        per_beat: Cells per quarter note; a bar of each time signature has a whole number of them.
         longest: The longest step and duration in quarter notes, at least two bars of any time
             signature.
         time_signatures: The time signatures that have a class, such as ``"6/8"``.
@@ -87,7 +80,7 @@ class BeatEncoder:
 
     Source:
         Positions, tempos and bars as in Huang and Yang, "Pop Music Transformer", 2020 (REMI), and
-        a row a note as in Hsiao, Liu, Yeh and Yang, "Compound Word Transformer", 2021.
+        one row per note as in Hsiao, Liu, Yeh and Yang, "Compound Word Transformer", 2021.
 
     Example:
         >>> beats = TempoMap(time_signature_beats=[1.0], numerators=[3], denominators=[4])
@@ -95,7 +88,7 @@ class BeatEncoder:
         >>> encoder = BeatEncoder(time_signatures=("3/4",))
         >>> encoder.encode(notes)[:, 1:3].tolist()  # the first note is on the third beat
         [[0.0, 24.0], [12.0, 0.0]]
-        >>> encoder.decode(encoder.encode(notes)).beats == beats
+        >>> encoder.decode(encoder.encode(notes)).tempo_map == beats
         True
     """
 
@@ -107,10 +100,10 @@ class BeatEncoder:
         """Check the settings."""
         object.__setattr__(self, "time_signatures", tuple(self.time_signatures))
         cells = self.longest * self.per_beat
-        if not (self.per_beat >= 1 and 1 <= cells <= _MOST and cells == int(cells)):
+        if not (self.per_beat >= 1 and 1 <= cells <= _MAX_CELLS and cells == int(cells)):
             raise ConfigError(
                 f"{self.per_beat} cells per beat and {self.longest:g} beats do not give 1 to "
-                f"{_MOST} whole cells",
+                f"{_MAX_CELLS} whole cells",
                 hint="choose another per_beat or longest",
             )
         for time_signature in self.time_signatures:
@@ -140,7 +133,7 @@ class BeatEncoder:
 
     @functools.cached_property
     def signatures(self) -> NDArray[np.int64]:
-        """(M, 2) the numbers of each time signature's time signature."""
+        """(M, 2) the numerator and the denominator of each time signature."""
         return np.array(
             [time_signature.split("/") for time_signature in self.time_signatures], dtype=np.int64
         )
@@ -151,7 +144,7 @@ class BeatEncoder:
         return np.asarray(4 * self.signatures[:, 0] * self.per_beat // self.signatures[:, 1])
 
     def _cells(self, name: str, role: Role, first: int, count: int) -> Field:
-        """A field of a class for each number of cells from `first` on."""
+        """A field with a class for each number of cells from `first`."""
         cells = np.arange(first, first + count)
         return Field.categorical(
             name,
@@ -163,14 +156,14 @@ class BeatEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Metre, step, position in the bar (beats), tempo (121), pitch, duration, velocity."""
-        time_signatures, longest = len(self.time_signatures), round(self.longest * self.per_beat)
+        """Time signature, step, position in the bar (beats), tempo, pitch, duration, velocity."""
+        num_signatures, longest = len(self.time_signatures), round(self.longest * self.per_beat)
         return (
             Field.categorical(
                 "time_signature",
                 "time_signature",
-                values=range(time_signatures),
-                edges=[k - 0.5 for k in range(time_signatures + 1)],
+                values=range(num_signatures),
+                edges=[k - 0.5 for k in range(num_signatures + 1)],
             ),
             self._cells("step", "step", 0, longest + 1),
             self._cells("position", "position", 0, int(self.bars.max())),
@@ -189,15 +182,15 @@ class BeatEncoder:
         """
         if not len(notes):
             return np.zeros((0, 7), dtype=np.float32)
-        beats = _map_of(notes)
+        beats = _tempo_map(notes)
         begin, end = (beats.beats_at(at) * self.per_beat for at in (notes.start, notes.end))
         at = np.rint(begin)
-        time_signature, position = self._places(beats, at)
+        time_signature, position = self._positions(beats, at)
         longest = round(self.longest * self.per_beat)
         bar, step = self.bars[time_signature], np.diff(at, prepend=at[:1])
         rows = np.zeros((len(notes), 7), dtype=np.float32)
         rows[:, 0] = time_signature
-        # Left out of a rest are whole bars, so that the position still follows from the step.
+        # Long rests lose whole bars, so that the position still follows from the step.
         rows[:, 1] = step - np.maximum(0, np.ceil((step - longest) / bar)) * bar
         rows[:, 2] = position
         rows[:, 3] = self._tempos(beats, at)
@@ -206,10 +199,10 @@ class BeatEncoder:
         rows[:, 6] = notes.velocity // 4
         return rows
 
-    def _places(
+    def _positions(
         self, beats: TempoMap, at: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """(N,) the time signature in which each cell lies, and its cells from the bar line."""
+        """(N,) the class of the time signature at each cell, and the cells since the bar line."""
         starts, names = [0.0], ["4/4"]
         if beats.time_signature_beats.size:
             starts = np.rint(beats.time_signature_beats * self.per_beat).tolist()
@@ -226,20 +219,20 @@ class BeatEncoder:
                 where=f"note {i}",
                 hint="create the encoder with time_signatures=(...) that include it",
             )
-        # Bars are counted on within a time signature, from where its first note finds them.
+        # Bars are counted from the first statement of a time signature.
         new = np.diff(time_signature, prepend=-1) != 0
         first = np.maximum.accumulate(np.where(new, np.arange(len(at)), 0))
         return time_signature, (at - np.array(starts)[here[first]]) % self.bars[time_signature]
 
     def _tempos(self, beats: TempoMap, at: NDArray[np.float64]) -> NDArray[np.intp]:
-        """(N,) the class of the tempo in force at each cell."""
+        """(N,) the class of the tempo at each cell."""
         knots = beats.beats_at(beats.seconds) * self.per_beat
-        here = np.maximum(np.searchsorted(knots, at + _ON_TIME, side="right") - 1, 0)
+        here = np.maximum(np.searchsorted(knots, at + _ROUNDING, side="right") - 1, 0)
         tempo, (low, *borders, high) = beats.tempos[here], _TEMPO.edges
         bad = np.flatnonzero((tempo < low) | (tempo > high))
         if bad.size:
             raise EncodingError(
-                f"tempo {tempo[bad[0]]:g} is not 15 to 480 quarter notes a minute",
+                f"tempo {tempo[bad[0]]:g} is not 15 to 480 quarter notes per minute",
                 where=f"note {bad[0]}",
                 hint="halve or double the note values, or use an encoder in seconds",
             )
@@ -249,7 +242,7 @@ class BeatEncoder:
         """Notes from (N, 7) class ids, with a tempo map; the first starts at its own step.
 
         Raises:
-            EncodingError: If a class does not exist, or a position is not where the step leads.
+            EncodingError: If a class does not exist, or a position does not follow from the step.
         """
         tracker = self.tracker()
         for row in as_rows(rows, self.fields):
@@ -265,22 +258,25 @@ class BeatEncoder:
     def bounds(
         self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
     ) -> Mapping[str, Bounds]:
-        """The cells in beats, from the past and the tempo class of the previous row.
+        """Convert the cells to beats, by the tempo of the previous row.
 
-        A step is counted from the cell in which the note before was put. Of time signature,
-        position and tempo the row's own class is asked for: their cost is a part of when the note
-        begins.
+        Steps are measured from the decoded onset of the previous note. The cells of time signature,
+        position and tempo are the classes of the row: their cost is a part of the cost of the
+        onset.
         """
         ids = rows.astype(np.int64)
-        tempo = np.array(_TEMPO.values)[ids[:, 3]] / 60  # beats a second
-        begin = _map_of(notes).beats_at(notes.start)
-        astray = begin - np.rint(begin * self.per_beat) / self.per_beat
-        before = np.maximum(np.arange(len(ids)) - 1, 0)
-        steps = tuple(end * tempo[before] + astray[before] for end in cells["step"])
+        tempo = np.array(_TEMPO.values)[ids[:, 3]] / 60  # beats per second
+        begin = _tempo_map(notes).beats_at(notes.start)
+        error = begin - np.rint(begin * self.per_beat) / self.per_beat
+        previous = np.maximum(np.arange(len(ids)) - 1, 0)
+        steps = tuple(end * tempo[previous] + error[previous] for end in cells["step"])
         lengths = tuple(end * tempo for end in cells["duration"])
-        bounds = {field.name: _own_classes(field, ids[:, k]) for k, field in enumerate(self.fields)}
+        own = {}
+        for field, classes in zip(self.fields, ids.T, strict=True):
+            edges = np.array(field.edges)
+            own[field.name] = (edges[classes], edges[classes + 1])
         return {
-            **bounds,
+            **own,
             "step": (steps[0], steps[1]),
             "duration": (lengths[0], lengths[1]),
             "pitch": cells["pitch"],
@@ -288,18 +284,253 @@ class BeatEncoder:
         }
 
 
-def _own_classes(field: Field, ids: NDArray[np.int64]) -> Bounds:
-    """(N,) where the classes begin and end."""
-    edges = np.array(field.edges)
-    return edges[ids], edges[ids + 1]
-
-
-def _map_of(notes: Notes) -> TempoMap:
+def _tempo_map(notes: Notes) -> TempoMap:
     if notes.tempo_map is None:
         raise EncodingError(
-            "the notes have no tempo and time signature map",
-            where="notes.beats",
+            "the notes have no tempo map",
+            where="notes.tempo_map",
             hint="read them from a file that has one, give Notes(tempo_map=TempoMap(...)), "
             "or use an encoder in seconds",
         )
     return notes.tempo_map
+
+
+@final
+class BeatTracker(Tracker):
+    """Decodes rows in beats, and limits them to consistent steps and positions.
+
+    Args:
+        fields: The fields of the encoder: time signature, step, position, tempo, pitch, duration,
+            velocity.
+        per_beat: Cells per quarter note.
+        bars: (M,) cells per bar of each time signature.
+        signatures: (M, 2) the numerator and the denominator of each time signature.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        *,
+        per_beat: int,
+        bars: NDArray[np.int64],
+        signatures: NDArray[np.int64],
+    ) -> None:
+        super().__init__(fields)
+        self._per_beat: Final = per_beat
+        self._signatures: Final = signatures
+        self._bars: Final = bars
+        self._lengths: Final[list[int]] = bars.tolist()
+        self._steps: Final = np.arange(fields[1].classes or 0)
+        self._positions: Final = np.arange(fields[2].classes or 0)
+        self._tempos: Final = fields[3].values
+        self._velocities: Final = fields[6].values
+        self._rows: list[list[int]] = []
+        self._at: list[int] = []
+        self._latest: list[tuple[float, int]] = []
+        self._time = 0.0
+        self._num_notes = 0
+        self._dropped = False
+        # (end in cells, number, onset in seconds, pitch, velocity)
+        self._open: list[tuple[int, int, float, int, int]] = []
+        self._done: list[tuple[int, Note]] = []
+
+    @property
+    def num_notes(self) -> int:
+        """The number of notes that have begun."""
+        return self._num_notes
+
+    @property
+    def time(self) -> float:
+        """The onset of the latest note, seconds."""
+        return self._time
+
+    def push(self, row: Row) -> None:
+        """Add the next note, (7,).
+
+        Raises:
+            EncodingError: If its position does not follow from time signature and step.
+        """
+        ids = [int(entry) for entry in row.tolist()]
+        time_signature, step, position, tempo, pitch, duration, velocity_class = ids
+        if not self._fits(time_signature, step, position):
+            raise EncodingError(
+                f"position {position} of a bar of {self._lengths[time_signature]} cells does not "
+                f"follow from a step of {step} cells",
+                where=f"row {self.num_notes}",
+                hint="sample only allowed entries, or repair the row",
+            )
+        at = self._at[-1] + step if self._rows else step
+        # Notes that end by this onset end in the tempo of the previous note.
+        self._done += [self._ended(note) for note in self._open if note[0] <= at]
+        self._open = [note for note in self._open if note[0] > at]
+        previous = self._rows[-1][3] if self._rows else tempo
+        self._time += step * 60 / (self._tempos[previous] * self._per_beat)
+        self._rows.append(ids)
+        self._at.append(at)
+        self._latest.append((self._time, pitch))
+        velocity = int(self._velocities[velocity_class])
+        self._open.append((at + duration + 1, self._num_notes, self._time, pitch, velocity))
+        self._num_notes += 1
+
+    def _ended(self, note: tuple[int, int, float, int, int]) -> tuple[int, Note]:
+        """The number of a sounding note, and the note with its end in the current tempo."""
+        end, number, start, pitch, velocity = note
+        left = (end - self._at[-1]) / self._per_beat * self.seconds_per_unit
+        return number, Note(start, self._time + left, pitch, velocity)
+
+    def _fits(self, time_signature: int, step: int, position: int) -> bool:
+        bar = self._lengths[time_signature]
+        if not self._rows:
+            return position < bar
+        last, _, place, *_ = self._rows[-1]
+        if time_signature == last:
+            return position == (place + step) % bar
+        return position < min(bar, step)
+
+    def sounding(self, at: float) -> Set[int]:
+        """The pitches that sound `at` seconds after the start, at or after the latest onset."""
+        if not self._rows:
+            return set()
+        tempo = self._tempos[self._rows[-1][3]]
+        now = self._at[-1] + (at - self._time) * tempo * self._per_beat / 60
+        return {pitch for end, _, _, pitch, _ in self._open if end > now}
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest `count` notes, in order."""
+        return self._latest[-count:]
+
+    @property
+    def position(self) -> float:
+        """Beats from the bar line to the latest note."""
+        return self._rows[-1][2] / self._per_beat if self._rows else 0.0
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """Seconds per beat in the tempo of the latest note, or else in the middle tempo."""
+        return 60 / self._tempos[self._rows[-1][3] if self._rows else len(self._tempos) // 2]
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """The beats left and the pitch of each note that sounds beyond the latest onset."""
+        return [((note[0] - self._at[-1]) / self._per_beat, note[3]) for note in self._open]
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound after the fixed step; None if no step is fixed."""
+        if "step" not in known:
+            return None
+        at = self._at[-1] + int(known["step"]) if self._at else 0
+        return {pitch for end, _, _, pitch, _ in self._open if end > at}
+
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """The consistent time signatures, steps and positions; None for other fields."""
+        time_signature, step, position = (
+            known.get(name) for name in ("time_signature", "step", "position")
+        )
+        if field.role == "time_signature":
+            return self._allowed_time_signatures(step, position)
+        if field.role == "step":
+            return self._allowed_steps(time_signature, position)
+        if field.role == "position":
+            return self._allowed_positions(time_signature, step)
+        return None
+
+    def _allowed_time_signatures(self, step: float | None, position: float | None) -> Mask:
+        place = 0 if position is None else position
+        allowed = self._bars > place
+        if self._rows and step is not None:
+            last, _, before, *_ = self._rows[-1]
+            allowed &= step > place
+            allowed[last] = position is None or position == (before + step) % self._lengths[last]
+        return allowed
+
+    def _allowed_steps(self, time_signature: float | None, position: float | None) -> Mask:
+        if not self._rows:
+            return self._steps >= 0
+        last, _, before, *_ = self._rows[-1]
+        place = 0 if position is None else position
+        continues = self._steps >= 0
+        if position is not None:
+            continues = (before + self._steps) % self._lengths[last] == position
+        if time_signature == last:
+            return continues
+        changes = self._steps > place
+        if time_signature is not None:
+            return changes
+        others = np.delete(self._bars, last)
+        return continues | changes if np.any(others > place) else continues
+
+    def _allowed_positions(self, time_signature: float | None, step: float | None) -> Mask:
+        longest = self._bars.max() if time_signature is None else self._lengths[int(time_signature)]
+        if not self._rows:
+            return self._positions < longest
+        last, _, before, *_ = self._rows[-1]
+        continues = self._positions < self._lengths[last]
+        if step is not None:
+            continues = self._positions == (before + step) % self._lengths[last]
+        if time_signature == last:
+            return continues
+        if time_signature is None:
+            longest = np.delete(self._bars, last).max(initial=0)
+        changes = self._positions < (longest if step is None else min(longest, step))
+        return changes if time_signature is not None else continues | changes
+
+    def notes(self) -> Notes:
+        """The notes that have not been returned, with a tempo map if none have."""
+        if not self._rows:
+            return Notes.empty()
+        if self._dropped:
+            notes = sorted([*self._done, *map(self._ended, self._open)])
+            if not notes:
+                return Notes.empty()
+            start, end, pitch, velocity = zip(*(note for _, note in notes), strict=True)
+            return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+        at = np.array(self._at)
+        time_signature, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
+        beats = self._tempo_map(at, time_signature, position, np.array(self._tempos)[tempo])
+        return Notes(
+            start=beats.seconds_at(at / self._per_beat),
+            end=beats.seconds_at((at + duration + 1) / self._per_beat),
+            pitch=pitch,
+            velocity=np.array(self._velocities)[velocity],
+            tempo_map=beats,
+        )
+
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        """Return the notes that have ended, or all of them, and drop them."""
+        finished = self._done
+        if include_sounding:
+            finished, self._open = [*finished, *map(self._ended, self._open)], []
+        self._done, self._dropped = [], True
+        del self._rows[:-1], self._at[:-1], self._latest[:-MAX_HISTORY]
+        return finished
+
+    def copy(self) -> BeatTracker:
+        """An independent tracker in the same state."""
+        other = copy.copy(self)
+        for name in ("_rows", "_at", "_latest", "_open", "_done"):
+            setattr(other, name, [*getattr(self, name)])
+        return other
+
+    def _tempo_map(
+        self,
+        at: NDArray[np.int64],
+        time_signature: NDArray[np.int64],
+        position: NDArray[np.int64],
+        tempo: NDArray[np.float64],
+    ) -> TempoMap:
+        changes = np.flatnonzero(np.diff(tempo)) + 1
+        knots, tempos = np.append(0, at[changes]), np.append(tempo[0], tempo[changes])
+        last = np.append(np.diff(knots) > 0, True)
+        knots, tempos = knots[last], tempos[last]
+        seconds = np.cumsum(np.diff(knots) * 60 / (tempos[:-1] * self._per_beat))
+        runs = np.append(0, np.flatnonzero(np.diff(time_signature)) + 1)
+        lines, signatures = at[runs] - position[runs], self._signatures[time_signature[runs]]
+        lines[0] %= self._lengths[time_signature[0]]
+        if len(lines) > 1 and lines[0] >= lines[1]:
+            lines, signatures = lines[1:], signatures[1:]
+        return TempoMap(
+            seconds=np.append(0.0, seconds),
+            tempos=tempos,
+            time_signature_beats=lines / self._per_beat,
+            numerators=signatures[:, 0],
+            denominators=signatures[:, 1],
+        )

@@ -1,4 +1,4 @@
-"""Four classes a note: pitch, step, velocity and duration, times in bins that grow."""
+"""``LogTimeEncoder``: pitch, step, duration and velocity as classes, with logarithmic times."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ from notelstm.notes import Notes
 
 __all__ = ["LogTimeEncoder"]
 
-_MOST: Final = 1_000_000
-"""More cells than that are a slip, and would fill the memory."""
-_MOST_CLASSES: Final = 2**16
-"""No model predicts more classes of a time than that."""
+_MAX_CELLS: Final = 1_000_000
+"""Limits the memory of wrong settings."""
+_MAX_CLASSES: Final = 2**16
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class LogTimeEncoder:
-    """One row a note: pitch, step, duration and velocity as classes, times in growing bins.
+    """One row per note: pitch, step, duration and velocity as classes, with logarithmic times.
 
-    Times are counted in cells of `cell` seconds. Up to `linear` seconds every cell is a class of
-    its own; above, classes grow by the factor `growth`, up to a last one that is `longest` alone.
-    Each step is measured from the onsets as they will be decoded, so rounding never adds up: an
-    onset is off by at most half of the widest step class passed, half a cell where no step is
-    longer than `linear`, if of each rest above `longest` no more than that is counted.
+    Times are counted in cells of `cell` seconds. Up to `linear` seconds, every cell is a class;
+    above, classes grow by the factor `growth`, up to a last class of the cell `longest` alone.
+    Steps are measured from the onsets as they will be decoded, so that rounding does not
+    accumulate: the error of an onset is at most half of the widest step class so far, or half a
+    cell if no step is longer than `linear`, apart from the excess of rests over `longest`.
 
-    Keeps pitch exactly, onsets (from the first note) and durations within half their class,
-    velocity within 2. A rest or a note longer than `longest` becomes `longest`; a note shorter
-    than half a cell becomes one cell. Does not keep program, drums, track, beats, and the silence
-    before the first note. Its domain is every piece.
+    Pitches are exact, durations are within half of their class, velocities within 2. Rests and
+    notes longer than `longest` become `longest`; notes shorter than half a cell become one cell.
+    Program, drums, track, tempo map and the silence before the first note are lost. The domain is
+    all pieces.
 
     Attributes:
         cell: Width of the finest class, seconds.
-        linear: Seconds up to which every cell has a class of its own.
-        growth: Ratio of a class's border to the one before, above `linear`.
+        linear: Seconds up to which every cell is a class.
+        growth: Ratio of consecutive class borders above `linear`.
         longest: The longest step and duration, seconds.
 
     Raises:
@@ -56,16 +55,15 @@ class LogTimeEncoder:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        ordered = 0 < self.cell <= self.linear < self.longest <= _MOST * self.cell
+        ordered = 0 < self.cell <= self.linear < self.longest <= _MAX_CELLS * self.cell
         if not (ordered and 1 < self.growth < math.inf):
             raise ConfigError(
                 f"{self} has no time classes",
-                hint=f"choose 0 < cell <= linear < longest, at most {_MOST} cells, and a growth "
-                "above 1",
+                hint=f"choose 0 < cell <= linear < longest <= {_MAX_CELLS} cells, growth above 1",
             )
-        if len(self._borders) > _MOST_CLASSES:
+        if len(self._borders) > _MAX_CLASSES:
             raise ConfigError(
-                f"{len(self._borders)} time classes are more than {_MOST_CLASSES}",
+                f"{len(self._borders)} time classes are more than {_MAX_CLASSES}",
                 hint="use a larger growth, or a larger cell",
             )
 
@@ -77,11 +75,11 @@ class LogTimeEncoder:
         while borders[-1] < last:
             grown = max(borders[-1] + 1, round(borders[-1] * self.growth))
             borders.append(min(grown, last))
-        # The last cell is a class of its own: a rest cut off there leaves nothing to catch up with.
+        # With the last cell as a class, a rest clipped to it has no rounding error.
         return np.array([*borders, last + 1])
 
     def _times(self, name: str, role: Role, first: int) -> Field:
-        """A field of time classes whose first cell is `first`."""
+        """A field of the time classes from cell `first`."""
         borders = self._borders[first:]
         centres = (borders[:-1] + borders[1:] - 1) / 2
         return Field.categorical(
@@ -94,7 +92,7 @@ class LogTimeEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Pitch (128), step, duration (seconds in growing classes) and velocity (32)."""
+        """Pitch (128 classes), step and duration (seconds), and velocity (32 classes)."""
         return (
             PITCH,
             self._times("step", "step", 0),
@@ -114,20 +112,20 @@ class LogTimeEncoder:
         return rows
 
     def _step_classes(self, start: NDArray[np.float64]) -> list[int]:
-        """(N,) the class of each step, measured from where the note before will be decoded."""
+        """(N,) the class of each step, measured from the decoded onset of the previous note."""
         if not start.size:
             return []
         class_of = np.repeat(np.arange(len(self._borders) - 1), np.diff(self._borders)).tolist()
         centre = ((self._borders[:-1] + self._borders[1:] - 1) / 2).tolist()
-        classes, clock, last = [], 0.0, len(class_of) - 1
-        before, given_up = 0.0, 0.0
+        classes, decoded, last = [], 0.0, len(class_of) - 1
+        previous, excess = 0.0, 0.0
         for onset in ((start - start[0]) / self.cell).tolist():
-            # What a rest has above `longest` is given up, not caught up with by later notes.
-            given_up += max(0.0, onset - before - last)
-            before = onset
-            wanted = onset - given_up - clock
-            k = class_of[round(min(max(0.0, wanted), last))]
-            clock += centre[k]
+            # The excess of a rest over `longest` is lost; later notes do not make up for it.
+            excess += max(0.0, onset - previous - last)
+            previous = onset
+            step = onset - excess - decoded
+            k = class_of[round(min(max(0.0, step), last))]
+            decoded += centre[k]
             classes.append(k)
         return classes
 

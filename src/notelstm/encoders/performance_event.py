@@ -1,11 +1,11 @@
-"""One event a row: note-on, note-off, time shift and velocity, 388 classes in one field."""
+"""``PerformanceEventEncoder``: note-on, note-off, time-shift and velocity events."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, final, get_args
 
 import numpy as np
 
@@ -23,33 +23,26 @@ _OFF: Final = 128
 _SHIFT: Final = 256
 _VELOCITY: Final = _SHIFT + _SHIFTS
 _LONGEST: Final = 86_400
-"""Seconds; a longer wait would fill the memory with rows."""
+"""Seconds, which limit the number of shifts."""
 
 
-def _events() -> tuple[Event, ...]:
-    kinds: list[tuple[EventType, list[float]]] = [
-        ("note-on", [float(pitch) for pitch in range(128)]),
-        ("note-off", [float(pitch) for pitch in range(128)]),
-        ("shift", [(k + 1) * _CELL for k in range(_SHIFTS)]),
-        ("velocity", [4.0 * k + 2 for k in range(32)]),
-    ]
-    return tuple(Event(kind, value) for kind, values in kinds for value in values)
-
-
-_FIELD: Final = Field.of_events("event", _events())
+# In the order of the literal: note-on, note-off, shift, velocity.
+_TYPES: Final = np.repeat(get_args(EventType), [128, 128, _SHIFTS, 32]).tolist()
+_VALUES: Final = (*range(128), *range(128), *(np.arange(1, _SHIFTS + 1) * _CELL), *range(2, 130, 4))
+_FIELD: Final = Field.of_events("event", [*map(Event, _TYPES, _VALUES)])
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PerformanceEventEncoder:
-    """Several rows a note: 128 note-ons, 128 note-offs, 100 time shifts, 32 velocities.
+    """Several rows per note: 128 note-ons, 128 note-offs, 100 time shifts, 32 velocities.
 
-    Times are on a grid of 10 ms, so onsets (from the first note) and ends are off by at most 5 ms
-    and never drift; velocity is off by at most 2. A velocity stands only where it changes. A pitch
-    sounds once at a time: a note still sounding ends where the next of its pitch begins, and of
-    several notes of one pitch in one cell the last is kept. Does not keep program, drums, track,
-    beats, and the silence before the first note. Its domain is every piece that lasts at most a
-    day from its first onset: a wait takes a row a second.
+    Times are on a grid of 10 ms, so that the error of onsets (from the first note) and ends is at
+    most 5 ms and does not accumulate; that of velocities is at most 2. There is a velocity event
+    where the velocity changes. Notes of one pitch do not overlap: a note ends where the next one of
+    its pitch begins, and of several that begin in one cell, the last is kept. Program, drums,
+    track, tempo map and the silence before the first note are lost. The domain is pieces of at most
+    a day from the first onset.
 
     Source:
         Oore, Simon, Dieleman, Eck and Simonyan, "This time with feeling: learning expressive
@@ -62,7 +55,7 @@ class PerformanceEventEncoder:
         return (_FIELD,)
 
     def encode(self, notes: Notes) -> Rows:
-        """(M, 1) float32 event ids, about 4.5 a note.
+        """(M, 1) float32 event ids, about 4.5 per note.
 
         Raises:
             EncodingError: If the piece lasts longer than a day.
@@ -89,12 +82,12 @@ class PerformanceEventEncoder:
         return np.array(ids, dtype=np.float32)[:, None]
 
     def decode(self, rows: Rows) -> Notes:
-        """Notes from (M, 1) event ids; what still sounds at the end stops there.
+        """Notes from (M, 1) event ids; notes that still sound end there.
 
         Raises:
-            EncodingError: If an event cannot follow those before it: a note-on without a velocity
-                or of a pitch that sounds, a note-off of one that does not or in the same cell, a
-                velocity after a velocity, a shift after one that is not the longest.
+            EncodingError: If an event is not allowed: a note-on without a velocity or of a sounding
+                pitch, a note-off of a silent pitch or in the cell of its onset, a velocity after a
+                velocity, a shift after one that is not the longest.
         """
         tracker = self.tracker()
         for row in as_rows(rows, self.fields):
@@ -115,7 +108,7 @@ def _check_length(notes: Notes) -> None:
             f"the note ends {seconds[i]:.6g} s after the first onset, later than a day, "
             f"{_LONGEST:,} s",
             where=f"note {i}",
-            hint="cut the piece, or leave out the notes that come absurdly late",
+            hint="cut the piece, or leave out its last notes",
         )
 
 
@@ -124,7 +117,7 @@ def _points(
     off: np.ndarray[tuple[int], np.dtype[np.int64]],
     notes: Notes,
 ) -> list[tuple[int, int, int, int]]:
-    """(cell, 0 for off or 1 for on, pitch, velocity class), each pitch once at a time."""
+    """(cell, 0 for off or 1 for on, pitch, velocity class), without overlaps of a pitch."""
     following: dict[int, int] = {}
     points: list[tuple[int, int, int, int]] = []
     for i in range(len(notes) - 1, -1, -1):
@@ -141,7 +134,7 @@ def _points(
 
 @final
 class EventTracker(Tracker):
-    """Decodes events one by one, with the events that can come next."""
+    """Decodes events, and limits them to those that can be decoded."""
 
     def __init__(self) -> None:
         super().__init__((_FIELD,))
@@ -150,28 +143,28 @@ class EventTracker(Tracker):
         self._after_velocity = False
         self._after_short_shift = False
         self._open: dict[int, int] = {}
-        # By number: (start cell, end cell or -1, pitch, velocity) in order of onset.
+        # (start cell, end cell or -1, pitch, velocity) by number, in the order of onset.
         self._notes: dict[int, tuple[int, int, int, int]] = {}
         self._ended: list[int] = []
-        self._played: list[tuple[float, int]] = []
-        self._n = 0
+        self._latest: list[tuple[float, int]] = []
+        self._num_notes = 0
         self._rows = 0
 
     @property
     def num_notes(self) -> int:
-        """How many notes have begun."""
-        return self._n
+        """The number of notes that have begun."""
+        return self._num_notes
 
     @property
     def time(self) -> float:
-        """Seconds from the start of the piece to now."""
+        """Seconds from the start of the piece to the latest event."""
         return self._cells * _CELL
 
     def push(self, row: Row) -> None:
-        """Take in the next event, (1,).
+        """Add the next event, (1,).
 
         Raises:
-            EncodingError: If it cannot follow those before it.
+            EncodingError: If it is not allowed.
         """
         event = int(row[0])
         mask = self.allowed(_FIELD, {})
@@ -199,26 +192,26 @@ class EventTracker(Tracker):
             self._ended.append(i)
         else:
             assert self._velocity is not None
-            self._open[event] = self._n
-            self._notes[self._n] = (self._cells, -1, event, self._velocity)
-            self._played.append((self.time, event))
-            self._n += 1
+            self._open[event] = self._num_notes
+            self._notes[self._num_notes] = (self._cells, -1, event, self._velocity)
+            self._latest.append((self.time, event))
+            self._num_notes += 1
 
     def sounding(self, at: float) -> Set[int]:
-        """The pitches that sound at or after the clock, none of them ended yet."""
+        """The pitches whose notes have not ended."""
         return set(self._open)
 
     def latest(self, count: int) -> Sequence[tuple[float, int]]:
         """Onset (s) and pitch of the latest `count` notes, in order."""
-        return self._played[-count:]
+        return self._latest[-count:]
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """(388,) True for each event that can come next."""
+        """(388,) bool, the events that can be decoded."""
         mask = np.zeros(_VELOCITY + 32, dtype=np.bool_)
         mask[:_OFF] = self._velocity is not None
         if self._open:
             mask[list(self._open)] = False
-        # A wait is spelled one way; so are velocities, or a model could go on for ever with them.
+        # Waits and velocities have one spelling, or a model could repeat them without an end.
         mask[_SHIFT:_VELOCITY] = not self._after_short_shift
         mask[_VELOCITY:] = not self._after_velocity
         for pitch, i in self._open.items():
@@ -226,16 +219,16 @@ class EventTracker(Tracker):
         return mask
 
     def closing_rows(self) -> Rows:
-        """The events that end what still sounds, (M, 1): now, or a cell later if it just began."""
+        """The events (M, 1) that end the sounding notes, a cell later if they have just begun."""
         ids: list[int] = []
-        fresh = [p for p, i in self._open.items() if self._notes[i][0] == self._cells]
-        ids += [_OFF + pitch for pitch in sorted(set(self._open) - set(fresh))]
-        if fresh:
-            ids += [_SHIFT, *(_OFF + pitch for pitch in sorted(fresh))]
+        new = [p for p, i in self._open.items() if self._notes[i][0] == self._cells]
+        ids += [_OFF + pitch for pitch in sorted(set(self._open) - set(new))]
+        if new:
+            ids += [_SHIFT, *(_OFF + pitch for pitch in sorted(new))]
         return np.array(ids, dtype=np.float32).reshape(-1, 1)
 
     def notes(self) -> Notes:
-        """Everything pushed and not forgotten; what still sounds ends now, or after one cell."""
+        """The notes that have not been returned; sounding ones end now, after at least one cell."""
         if not self._notes:
             return Notes.empty()
         start, end, pitch, velocity = np.array([*self._notes.values()]).T
@@ -243,7 +236,7 @@ class EventTracker(Tracker):
         return Notes(start=start * _CELL, end=end * _CELL, pitch=pitch, velocity=velocity)
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
-        """Give out the notes that have ended, or all of them; what sounds goes on."""
+        """Return the notes that have ended, or all of them, and drop them."""
         numbers = [*self._ended, *self._open.values()] if include_sounding else self._ended
         out = []
         for number in numbers:
@@ -254,12 +247,12 @@ class EventTracker(Tracker):
             self._open = {}
         self._ended = []
         self._notes = {i: self._notes[i] for i in self._open.values()}
-        del self._played[:-MAX_HISTORY]
+        del self._latest[:-MAX_HISTORY]
         return out
 
     def copy(self) -> EventTracker:
-        """Another tracker that stands where this one does."""
-        twin = copy.copy(self)
-        twin._open, twin._notes = {**self._open}, {**self._notes}
-        twin._ended, twin._played = [*self._ended], [*self._played]
-        return twin
+        """An independent tracker in the same state."""
+        other = copy.copy(self)
+        other._open, other._notes = {**self._open}, {**self._notes}
+        other._ended, other._latest = [*self._ended], [*self._latest]
+        return other

@@ -1,4 +1,4 @@
-"""The original's encoding: pitch, step and duration, times in seconds."""
+"""``StepDurationEncoder``: the pitch, step and duration of the original, times in seconds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _FIELDS: Final = (
 @final
 @dataclass(frozen=True, kw_only=True)
 class StepDurationEncoder:
-    """One row a note: pitch class id, step and duration in seconds; the original's three numbers.
+    """One row per note: the class id of the pitch, step and duration in seconds.
 
-    Keeps pitch exactly; onsets, counted from the first note, to 6e-8 of the time passed (0.2 ms in
-    an hour: float32 steps summed in float64); durations to 6e-8 of themselves. Does not keep
-    velocity (decodes to 100), program, drums, track, beats, and the silence before the first note.
-    Its domain is every piece.
+    Pitches are exact. Onsets, from the first note, have a relative error of 6e-8 (0.2 ms in an
+    hour: float32 steps summed in float64), as do durations. Velocity (decoded as 100), program,
+    drums, track, tempo map and the silence before the first note are lost. The domain is all
+    pieces.
 
     Source:
         The article's ``pitch, step, duration`` rows, after TensorFlow's tutorial "Generate music
@@ -53,7 +53,7 @@ class StepDurationEncoder:
         """Notes from (N, 3) rows; the first starts at its own step.
 
         Raises:
-            EncodingError: If a pitch is not 0 to 127, or a time is negative or not finite.
+            EncodingError: If a pitch is not from 0 to 127, or a time is negative or not finite.
         """
         pitch, step, duration = as_rows(rows, self.fields).T.astype(np.float64)
         start = np.add.accumulate(step)

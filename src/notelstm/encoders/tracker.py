@@ -1,4 +1,4 @@
-"""The tracker that serves every encoder of one row a note."""
+"""``RowTracker``: the default tracker, for encoders with one row per note."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["RowTracker", "TrackingEncoder", "tracker_of"]
 
-_TOUCHING: Final = 1e-6
-"""Seconds by which a note may seem to outlast the onset that it ends at, as float64 has it."""
+_ROUNDING: Final = 1e-6
+"""Tolerance in seconds for notes that end at an onset, for rounding."""
 
 
 @runtime_checkable
 class TrackingEncoder(NoteEncoder, Protocol):
-    """An encoder with a tracker of its own, which decodes row by row."""
+    """An encoder with its own tracker."""
 
     def tracker(self) -> Tracker:
         """A tracker at the start of a piece."""
@@ -34,22 +34,22 @@ def tracker_of(encoder: NoteEncoder) -> Tracker:
     """The encoder's own tracker, or a :class:`RowTracker`, at the start of a piece.
 
     Raises:
-        FieldError: If the encoder has neither a tracker nor the fields that a RowTracker needs.
+        FieldError: If the encoder has neither a tracker nor the fields of a RowTracker.
     """
     return encoder.tracker() if isinstance(encoder, TrackingEncoder) else RowTracker(encoder)
 
 
 @final
 class RowTracker(Tracker):
-    """Decodes row by row for an encoder of one row a note.
+    """Decodes the rows of an encoder with one row per note.
 
-    It needs a field of each of the roles pitch, step and duration, the latter two in seconds.
+    The encoder must have one field each for pitch, step and duration, with times in seconds.
 
     Args:
-        encoder: The encoder whose rows are pushed.
+        encoder: The encoder of the rows.
 
     Raises:
-        FieldError: If a field is missing; such an encoder needs a tracker of its own.
+        FieldError: If a field is missing; such an encoder needs its own tracker.
     """
 
     def __init__(self, encoder: NoteEncoder) -> None:
@@ -58,22 +58,22 @@ class RowTracker(Tracker):
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
-        loud = [i for i, field in enumerate(self.fields) if field.role == "velocity"]
-        self._velocity: Final = loud[0] if len(loud) == 1 else None
+        velocity = [i for i, field in enumerate(self.fields) if field.role == "velocity"]
+        self._velocity: Final = velocity[0] if len(velocity) == 1 else None
         self._rows: list[Rows] = []
-        # The latest end of each pitch: however many notes overlap, it takes the same memory.
+        # The latest end of each pitch, so that overlaps take no more memory.
         self._open: dict[int, float] = {}
         self._unlisted: list[tuple[NDArray[np.float64], ...]] = []
-        self._played: list[Note] = []
-        self._forgotten = 0
-        self._before = 0.0
-        self._n = 0
+        self._latest: list[Note] = []
+        self._num_returned = 0
+        self._origin = 0.0
+        self._num_notes = 0
         self._time = 0.0
 
     @property
     def num_notes(self) -> int:
-        """How many notes have begun."""
-        return self._n
+        """The number of notes that have begun."""
+        return self._num_notes
 
     @property
     def time(self) -> float:
@@ -81,7 +81,7 @@ class RowTracker(Tracker):
         return self._time
 
     def push(self, row: Row) -> None:
-        """Take in the next note, (F,)."""
+        """Add the next note, (F,)."""
         rows = np.array(row, dtype=np.float32)[None]
         entries, fields = rows[0].tolist(), self.fields
         start = self._time + fields[self._step].value_of(entries[self._step])
@@ -91,14 +91,14 @@ class RowTracker(Tracker):
         if self._velocity is not None:
             velocity = int(fields[self._velocity].value_of(entries[self._velocity]))
         self._listed.append(Note(start, end, pitch, velocity))
-        self._take_in(rows, start, [(pitch, end)])
+        self._add(rows, start, [(pitch, end)])
 
     def extend(self, rows: Rows) -> None:
-        """Take in the next notes, (N, F)."""
+        """Add the next notes, (N, F)."""
         rows = np.array(rows, dtype=np.float32)
         if not len(rows):
             return
-        # As the sum of one step after another has it, to the last digit.
+        # Equal to the sum of one step after another, bit for bit.
         start = np.cumsum(np.append(self._time, self._values(self._step, rows)))[1:]
         end = start + self._values(self._duration, rows)
         pitch = self._values(self._pitch, rows)
@@ -106,35 +106,35 @@ class RowTracker(Tracker):
         if self._velocity is not None:
             velocity = self._values(self._velocity, rows)
         self._unlisted.append((start, end, pitch, velocity))
-        clock = float(start[-1])
-        late = end > clock
+        time = float(start[-1])
+        sounding = end > time
         last = np.zeros(128)
-        np.maximum.at(last, pitch[late].astype(np.intp), end[late])
-        sounding = np.flatnonzero(last)
-        ends = zip(sounding.tolist(), last[sounding].tolist(), strict=True)
-        self._take_in(rows, clock, ends)
+        np.maximum.at(last, pitch[sounding].astype(np.intp), end[sounding])
+        pitches = np.flatnonzero(last)
+        ends = zip(pitches.tolist(), last[pitches].tolist(), strict=True)
+        self._add(rows, time, ends)
 
     def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
-        """(N,) what the entries of a column stand for."""
+        """(N,) the values of a column."""
         field, entries = self.fields[column], rows[:, column].astype(np.float64)
         return np.array(field.values)[entries.astype(np.intp)] if field.values else entries
 
-    def _take_in(self, rows: Rows, clock: float, ends: Iterable[tuple[int, float]]) -> None:
+    def _add(self, rows: Rows, time: float, ends: Iterable[tuple[int, float]]) -> None:
         self._rows.append(rows)
-        self._n += len(rows)
-        self._time = clock
-        self._open = {pitch: end for pitch, end in self._open.items() if end > clock}
+        self._num_notes += len(rows)
+        self._time = time
+        self._open = {pitch: end for pitch, end in self._open.items() if end > time}
         for pitch, end in ends:
             self._open[pitch] = max(end, self._open.get(pitch, end))
 
     @property
     def _listed(self) -> list[Note]:
-        """The latest notes one by one, made when looked at."""
-        for start, end, *whole in self._unlisted:
-            pitch, velocity = (column.astype(np.int64).tolist() for column in whole)
-            self._played += map(Note, start.tolist(), end.tolist(), pitch, velocity)
+        """The latest notes one by one, created on access."""
+        for start, end, *integers in self._unlisted:
+            pitch, velocity = (column.astype(np.int64).tolist() for column in integers)
+            self._latest += map(Note, start.tolist(), end.tolist(), pitch, velocity)
         self._unlisted = []
-        return self._played
+        return self._latest
 
     def sounding(self, at: float) -> Set[int]:
         """The pitches that sound `at` seconds after the start, at or after the latest onset."""
@@ -144,58 +144,44 @@ class RowTracker(Tracker):
         """Onset (s) and pitch of the latest `count` notes, in order."""
         return [(note.start, note.pitch) for note in self._listed[-count:]]
 
-    @property
-    def position(self) -> float:
-        """The onset of the latest note, seconds."""
-        return self._time
-
-    @property
-    def seconds_per_unit(self) -> float:
-        """1: steps are in seconds."""
-        return 1.0
-
     def remaining(self) -> Sequence[tuple[float, int]]:
-        """How many seconds longer each pitch lasts that sounds beyond the latest onset."""
+        """The seconds left and the pitch of each note that sounds beyond the latest onset."""
         left = ((end - self._time, pitch) for pitch, end in self._open.items())
         return [(seconds, pitch) for seconds, pitch in left if seconds > 0]
 
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        """The pitches that still sound after the step that is known; None if none is."""
+        """The pitches that still sound after the fixed step; None if no step is fixed."""
         field = self.fields[self._step]
         if field.name not in known:
             return None
         at = self._time + field.value_of(known[field.name])
-        return {pitch for pitch, end in self._open.items() if end > at + _TOUCHING}
+        return {pitch for pitch, end in self._open.items() if end > at + _ROUNDING}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """Whatever the field can hold: with one row a note, any row can follow any other."""
+        """All entries of the field: rows may come in any order."""
         return None if field.is_categorical else field.interval
 
-    def closing_rows(self) -> Rows:
-        """No rows: the end of each note is known."""
-        return np.zeros((0, len(self.fields)), dtype=np.float32)
-
     def notes(self) -> Notes:
-        """Everything pushed so far and not forgotten, decoded."""
+        """The decoded notes that have not been returned."""
         rows = np.concatenate(self._rows) if self._rows else self.closing_rows()
         notes = self._encoder.decode(rows)
-        return notes.shifted(self._before) if self._before else notes
+        return notes.shifted(self._origin) if self._origin else notes
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
-        """Return all notes: the end of each is known."""
-        played = self._listed
-        first = len(played) - (self._n - self._forgotten)
-        out = list(enumerate(played[first:], self._forgotten))
-        self._rows, self._forgotten, self._before = [], self._n, self._time
-        del played[:-MAX_HISTORY]
-        return out
+        """Return all notes, and drop them: the end of each is known."""
+        latest = self._listed
+        first = len(latest) - (self._num_notes - self._num_returned)
+        finished = list(enumerate(latest[first:], self._num_returned))
+        self._rows, self._num_returned, self._origin = [], self._num_notes, self._time
+        del latest[:-MAX_HISTORY]
+        return finished
 
     def copy(self) -> RowTracker:
-        """Another tracker that stands where this one does."""
-        twin = copy.copy(self)
-        twin._rows, twin._open, twin._played = [*self._rows], {**self._open}, [*self._played]
-        twin._unlisted = [*self._unlisted]
-        return twin
+        """An independent tracker in the same state."""
+        other = copy.copy(self)
+        other._rows, other._open, other._latest = [*self._rows], {**self._open}, [*self._latest]
+        other._unlisted = [*self._unlisted]
+        return other
 
 
 def _column(encoder: NoteEncoder, role: Role) -> int:
@@ -206,6 +192,6 @@ def _column(encoder: NoteEncoder, role: Role) -> int:
             "the fields are not one each for pitch, step (s) and duration (s): "
             + ", ".join(f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields),
             where=type(encoder).__name__,
-            hint="give the encoder a tracker() of its own",
+            hint="give the encoder its own method tracker()",
         )
     return found[0]

@@ -26,7 +26,7 @@ from notelstm.evaluation.reliability import Reliability
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.evaluation.spread import PointToNormal
 from notelstm.fields import Bounds, Field, Role, Rows
-from notelstm.models.modes import in_use
+from notelstm.models.inference import in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical
 from notelstm.protocols import HasLikelihood, NoteEncoder, NoteModel, Prediction

@@ -13,7 +13,7 @@ from notelstm.batch import columns
 from notelstm.errors import FieldError
 from notelstm.evaluation.contexts import contexts
 from notelstm.fields import Rows
-from notelstm.models.modes import in_use
+from notelstm.models.inference import in_use
 from notelstm.predictions import Normal
 from notelstm.protocols import Context, HasLikelihood, NoteModel, Prediction
 from notelstm.tree import leaf

@@ -1,14 +1,13 @@
-"""Generation: a model, a sampler and noise give new music, one row at a time.
+"""Generation of music, row by row.
 
-``generate`` returns a piece, ``generate_batch`` several, ``stream`` yields notes without an end;
-``Session`` is for interactive use: feed notes, fix fields, undo.
+``generate`` returns a piece, ``generate_batch`` several, and ``stream`` yields notes without an
+end. ``Session`` is for interactive use: feed notes, fix fields, undo.
 """
 
 from notelstm.generation.api import generate, generate_batch, stream
-from notelstm.generation.noise import NoiseStream
-from notelstm.generation.session import Session
-from notelstm.generation.stopping import StoppingCriterion
-from notelstm.generation.undo import Snapshot
+from notelstm.generation.rows import NoiseStream
+from notelstm.generation.sequences import StoppingCriterion
+from notelstm.generation.session import Session, Snapshot
 
 __all__ = [
     "NoiseStream",

@@ -11,26 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.instruments import watch_instruments
+from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
+from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion
 from notelstm.generation.session import Session
-from notelstm.generation.stopping import (
-    STALL_LIMIT,
-    Progress,
-    StoppingCriteria,
-    StoppingCriterion,
-)
 from notelstm.notes import Note, Notes
-from notelstm.protocols import (
-    HasLikelihood,
-    Prediction,
-    Processor,
-    Sampler,
-    SamplingContext,
-)
+from notelstm.protocols import HasLikelihood, Prediction, Processor, Sampler, SamplingContext
+from notelstm.sampling.masking import check_whole
 from notelstm.sampling.samplers import with_processors
-from notelstm.sampling.settings import check_whole
 
 __all__ = ["generate", "generate_batch", "stream"]
 
@@ -53,19 +42,19 @@ def generate(
 
     Args:
         bundle: A trained model, from :func:`~notelstm.bundle.load` or from training.
-        num_notes: How many notes; 128 if neither `seconds` nor `stopping_criterion` is given.
-        seconds: How many seconds, counted by onsets.
+        num_notes: Number of notes; 128 if neither `seconds` nor `stopping_criterion` is given.
+        seconds: Length in seconds, by onsets.
         stopping_criterion: Called before each row with the tracker of the sequence, which includes
             the prompt; returns whether to stop.
         prompt: Music to continue; None for unconditional generation.
-        temperature: Flattens the predictions above 1, sharpens them below.
+        temperature: Makes predictions flatter above 1, sharper below.
         top_p: Samples from the fewest most likely classes with this total probability.
-        processors: More processors, which run after the bundle's own and before `top_p`.
+        processors: More processors, which run after those of the bundle and before `top_p`.
         sampler: Replaces the bundle's sampler and its processors; not together with `temperature`,
             `top_p` or `processors`.
-        seed: The random seed; the same seed gives the same music.
-        best_of: Generate so many pieces and keep the one with the lowest nats per note under the
-            model. Likely music is not better music: it repeats itself more.
+        seed: The random seed; equal seeds give equal music.
+        best_of: Number of pieces to generate, of which the one with the lowest nats per note under
+            the model is returned. Likely music is more repetitive, not better.
 
     Returns:
         The new notes, without the prompt; 0 s is the prompt's last onset.
@@ -114,19 +103,8 @@ def generate_batch(
 ) -> list[Notes]:
     """Generate several pieces at once; the first is the one that :func:`generate` returns.
 
-    Args:
-        bundle: As for :func:`generate`.
-        num_notes: As for :func:`generate`.
-        batch_size: B, how many pieces.
-        seconds: As for :func:`generate`.
-        stopping_criterion: As for :func:`generate`; called for each piece.
-        prompt: As for :func:`generate`, the same for each.
-        temperature: As for :func:`generate`.
-        top_p: As for :func:`generate`.
-        processors: As for :func:`generate`.
-        sampler: As for :func:`generate`.
-        seed: As for :func:`generate`; each piece has its own noise from it.
-        best_of: As for :func:`generate`; so many are generated for each piece.
+    `batch_size`, B, is the number of pieces. The other arguments are those of :func:`generate`; the
+    prompt is the same for all pieces, the noise differs, and `best_of` counts for each piece.
 
     Raises:
         ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
@@ -146,7 +124,7 @@ def generate_batch(
     measured = _NatsCounter(chosen, batch_size * best_of)
     session = _session(bundle, batch_size * best_of, prompt, measured, seed)
     criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
-    # A sequence that is done runs on with the others; its later rows do not count.
+    # A finished sequence runs on with the others; its later rows do not count.
     done = {
         i: (measured.nats[i] / len(new) if len(new) else math.inf, i, new)
         for i, new in session.finished(criteria)
@@ -172,23 +150,14 @@ def stream(
 ) -> Iterator[Note]:
     """Generate note by note, without an end unless a limit is given.
 
-    Time and memory per note do not grow with the length of the stream. The notes are those that
-    :func:`generate` returns with the same arguments. Each is yielded as soon as its end is known:
-    with one row per note that is at once; with ends that are events or depend on the tempo, notes
-    come in the order of their ends.
+    Time and memory per note are constant. The notes are those that :func:`generate` returns with
+    the same arguments. Each is yielded as soon as its end is known: with one row per note that is
+    immediately; if ends are events or depend on the tempo, notes are yielded in the order of their
+    ends.
 
-    Args:
-        bundle: As for :func:`generate`.
-        prompt: As for :func:`generate`.
-        temperature: As for :func:`generate`.
-        top_p: As for :func:`generate`.
-        processors: As for :func:`generate`.
-        sampler: As for :func:`generate`.
-        seed: As for :func:`generate`.
-        num_notes: How many notes, None for any number.
-        seconds: How many seconds, counted by onsets; None for any length.
-        stopping_criterion: As for :func:`generate`; the tracker no longer has the notes that were
-            yielded.
+    The arguments are those of :func:`generate`, but without `num_notes`, `seconds` and
+    `stopping_criterion` there is no limit. The tracker that a stopping criterion gets does not have
+    the notes that have been yielded.
 
     Returns:
         The new notes, generated on demand; 0 s is the prompt's last onset.
@@ -234,7 +203,7 @@ def _sampler(
     top_p: float | None,
     processors: Sequence[Processor],
 ) -> Sampler:
-    """The sampler of a call."""
+    """The sampler for the arguments of a call."""
     if sampler is None:
         return with_processors(bundle.sampler, processors, temperature=temperature, top_p=top_p)
     if temperature is not None or top_p is not None or len(processors):
@@ -267,7 +236,7 @@ def _session(
             raise DataError(
                 f"the prompt has {len(rows)} rows, fewer than the model's context of "
                 f"{bundle.context_length}",
-                hint="give a longer prompt, or none",
+                hint="give a longer prompt, or leave it out",
             )
         session.feed(rows)
     return session
@@ -275,17 +244,16 @@ def _session(
 
 @final
 class _NatsCounter:
-    """A sampler that also sums the nats of the chosen entries under the model.
+    """A sampler that adds up the nats of the chosen entries under the model, before processors.
 
-    The prediction of the model counts, before any processor. Fields without a likelihood do not
-    count.
+    Fields without a likelihood do not count.
 
     Args:
         sampler: The sampler.
         batch_size: B.
 
     Attributes:
-        nats: (B,) so far.
+        nats: (B,) the sums.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int) -> None:
@@ -299,7 +267,7 @@ class _NatsCounter:
         noise: Tensor,
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """The choice of the sampler."""
+        """Choose an entry with the sampler."""
         chosen = self._sampler(field, prediction, noise, contexts)
         if isinstance(prediction, HasLikelihood):
             self.nats += prediction.nll(chosen).double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Sampling one row: the loop over its fields.
+"""Sampling one row: its noise, and the loop over its fields.
 
 Entries are represented in one of two ways: as floats, for one sequence with a numpy step and a
 sampler without processors, or as tensors of B sequences. The loop is the same.
@@ -18,14 +18,90 @@ from torch import Tensor
 
 from notelstm.errors import FieldError, ShapeError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows
-from notelstm.generation.noise import BatchNoise
 from notelstm.generation.sequences import SamplingContexts, Sequences
-from notelstm.generation.steps import ModuleStep, Step, repeat, select
-from notelstm.models.numpy_step import NumpyStep
+from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
 from notelstm.protocols import Allowed, HasLikelihood, Prediction, Sampler
 from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
 
-__all__ = ["RowSampler", "check_fixed"]
+__all__ = ["BatchNoise", "NoiseStream", "RowSampler", "check_fixed"]
+
+_BLOCK: Final = 256
+
+
+@final
+class NoiseStream:
+    """The uniforms of one sequence, two for each field of a row, even if the field is fixed.
+
+    Args:
+        seed: The seed of the batch.
+        sequence: The number of the sequence; sequence 0 alone equals sequence 0 of a batch.
+        fields: F, the number of fields.
+    """
+
+    def __init__(self, seed: int, sequence: int, fields: int) -> None:
+        self._seed: Final = np.random.SeedSequence(seed, spawn_key=(sequence,))
+        self._fields: Final = fields
+        self._rng = np.random.default_rng(self._seed)
+        self._next = 0
+
+    def block(self, number: int, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """The uniforms of 256 rows, (256, F, 2) in [0, 1).
+
+        Args:
+            number: The number of the block, from 0.
+            out: The array for the result; None for a new one.
+        """
+        shape = (_BLOCK, self._fields, 2)
+        if number != self._next:
+            # A uniform takes one step of the generator.
+            bits = np.random.PCG64(self._seed).advance(number * int(np.prod(shape)))
+            self._rng = np.random.Generator(bits)
+        self._next = number + 1
+        return self._rng.random(shape, out=out)
+
+
+@final
+class BatchNoise:
+    """The uniforms of B sequences, row by row.
+
+    Args:
+        seed: The seed.
+        batch_size: B.
+        fields: F, the number of fields.
+
+    Attributes:
+        seed: The seed.
+        at: The number of the next row; it can be set.
+    """
+
+    def __init__(self, seed: int, batch_size: int, fields: int) -> None:
+        self.seed: Final = seed
+        self.at: int = 0
+        self._streams: Final = [NoiseStream(seed, i, fields) for i in range(batch_size)]
+        self._number = -1
+        self._block: Final[NDArray[np.float64]] = np.empty((batch_size, _BLOCK, fields, 2))
+        self._floats: list[list[list[float]]] = []
+
+    def _next(self) -> int:
+        """Advance by a row, and return its index in the block."""
+        number, row = divmod(self.at, _BLOCK)
+        if number != self._number:
+            for stream, block in zip(self._streams, self._block, strict=True):
+                stream.block(number, out=block)
+            self._number, self._floats = number, self._block[0].tolist()
+        self.at += 1
+        return row
+
+    def next(self) -> NDArray[np.float64]:
+        """(B, F, 2) uniforms of the next row, valid until the next call."""
+        row = self._next()  # this may replace the block
+        return self._block[:, row]
+
+    def next_floats(self) -> list[list[float]]:
+        """(F, 2) uniforms of the next row of the first sequence, as floats."""
+        row = self._next()
+        return self._floats[row]
+
 
 _LARGEST: Final = float(torch.finfo(torch.float32).max)
 """The greatest number that a row can hold."""
@@ -71,16 +147,15 @@ class RowSampler:
 
         Args:
             context: The context of the model, (B, ...).
-            noise: Gives the uniforms of the row.
-            fixed: Entries by field name that are not sampled, the same in each sequence.
+            noise: The source of the uniforms.
+            fixed: Entries that are not sampled, by field name, the same in each sequence.
 
         Returns:
             (B, F).
 
         Raises:
-            FieldError: If a fixed entry cannot come next.
+            FieldError: If a fixed entry is not allowed.
         """
-        # Floats or tensors: the loop does not depend on it.
         values: Any = self._tensors if fixed or self._floats is None else self._floats
         predict, choose, bounds = values.predict, values.choose, values.bounds
         uniforms = values.uniforms(noise)
@@ -112,10 +187,10 @@ class RowSampler:
         known: Mapping[str, Tensor],
         given: Mapping[str, Tensor],
     ) -> Prediction:
-        """The prediction of a field, given the fixed entries right after it.
+        """The prediction of a field, given the fixed entries of the fields right after it.
 
-        p(entry) becomes proportional to p(entry) p(fixed | entry), computed for all classes at
-        once. Predictions of numbers stay as they are.
+        p(entry) becomes proportional to p(entry) p(fixed | entry), which takes one prediction for
+        all classes. Predictions of numbers do not change.
 
         Args:
             name: The field.
@@ -212,7 +287,7 @@ class _Tensors:
     def choose(
         self, field: Field, prediction: Prediction, noise: Tensor, known: Mapping[str, Tensor]
     ) -> Tensor:
-        """(B,) entries that the sampler chooses."""
+        """(B,) entries chosen by the sampler."""
         contexts = SamplingContexts(self._sequences, known)
         chosen = self._sampler(field, prediction, noise, contexts)
         return _checked(chosen, field, len(contexts)).to(self._dtype(field.name))
@@ -225,8 +300,8 @@ class _Tensors:
             return self._ends([field.interval if m is None else m for m in masks])
         if all(mask is None for mask in masks):
             return None
-        anything = np.ones(field.classes or 0, dtype=np.bool_)
-        stacked = np.stack([anything if m is None else np.asarray(m) for m in masks])
+        all_allowed = np.ones(field.classes or 0, dtype=np.bool_)
+        stacked = np.stack([all_allowed if m is None else np.asarray(m) for m in masks])
         return torch.from_numpy(stacked).to(self._device)
 
     def rows(self, entries: Mapping[str, Tensor]) -> Rows:
@@ -251,7 +326,7 @@ def check_fixed(fields: Mapping[str, Field], fixed: Mapping[str, float]) -> None
     """Check fixed entries.
 
     Raises:
-        FieldError: If a field does not exist, or cannot have that entry.
+        FieldError: If a field does not exist, or an entry is outside its range.
     """
     for name, entry in fixed.items():
         if name not in fields:
@@ -261,28 +336,28 @@ def check_fixed(fields: Mapping[str, Field], fixed: Mapping[str, float]) -> None
             )
         field = fields[name]
         low, high = field.interval if field.classes is None else (0, field.classes - 1)
-        good = isinstance(entry, numbers.Real) and low <= entry <= high and abs(entry) <= _LARGEST
-        if not good or (field.is_categorical and entry != int(entry)):
+        valid = isinstance(entry, numbers.Real) and low <= entry <= high and abs(entry) <= _LARGEST
+        if not valid or (field.is_categorical and entry != int(entry)):
             kind = "a class id" if field.is_categorical else "a finite number"
             raise FieldError(f"{name} {entry!r} is not {kind} from {low:g} to {high:g}")
 
 
 def _check_allowed(entries: Tensor, field: Field, allowed: Allowed | None) -> None:
-    """Check that (B,) fixed entries can come next in every sequence.
+    """Check that (B,) fixed entries are allowed in every sequence.
 
     Raises:
-        FieldError: If one cannot.
+        FieldError: If one is not.
     """
     if allowed is None:
         return
     if isinstance(allowed, Tensor):
-        good = allowed[torch.arange(len(entries), device=entries.device), entries]
+        ok = allowed[torch.arange(len(entries), device=entries.device), entries]
     else:
-        good = (allowed[0] <= entries) & (entries <= allowed[1])
-    if not bool(good.all()):
+        ok = (allowed[0] <= entries) & (entries <= allowed[1])
+    if not bool(ok.all()):
         raise FieldError(
-            f"{field.name} {float(entries[0]):g} cannot come next",
-            where="" if len(good) == 1 else f"sequence {int((~good).nonzero()[0])}",
+            f"{field.name} {float(entries[0]):g} is not allowed here",
+            where="" if len(ok) == 1 else f"sequence {int((~ok).nonzero()[0])}",
             hint="fix another entry, or the fields before it as well",
         )
 
@@ -291,15 +366,15 @@ def _checked(chosen: object, field: Field, batch_size: int) -> Tensor:
     """The entries that a sampler returned.
 
     Raises:
-        ShapeError: If it is not one entry for each sequence.
-        FieldError: If a class id is none of the field's.
+        ShapeError: If there is not one entry for each sequence.
+        FieldError: If a class id does not exist.
     """
     if not isinstance(chosen, Tensor) or chosen.shape != (batch_size,):
-        got = (
-            f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
-        )
+        returned = type(chosen).__name__
+        if isinstance(chosen, Tensor):
+            returned = f"shape {tuple(chosen.shape)}"
         raise ShapeError(
-            f"the sampler returned {got} instead of a tensor of shape {(batch_size,)}",
+            f"the sampler returned {returned} instead of a tensor of shape {(batch_size,)}",
             where=f"field {field.name!r}",
             hint="test the sampler with notelstm.testing.check_sampler",
         )

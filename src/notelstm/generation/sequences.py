@@ -1,10 +1,13 @@
-"""The notes of each sequence so far, and the contexts that samplers and processors read."""
+"""The sequences of a batch: their trackers, the contexts of samplers, and stopping criteria."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Final, final, overload
+import logging
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +15,30 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.encoders import tracker_of
+from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder, SamplingContext
 from notelstm.tracker import Tracker
 
-__all__ = ["SamplingContexts", "Sequences", "rows_after"]
+__all__ = [
+    "STALL_LIMIT",
+    "Progress",
+    "SamplingContexts",
+    "Sequences",
+    "StoppingCriteria",
+    "StoppingCriterion",
+    "rows_after",
+]
 
 _PENDING: Final = 1024
-"""Rows that may wait for their trackers, so that they do not fill the memory."""
+"""Maximum number of rows that are pending."""
 
 
 def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
-    """Rows (N, F) of notes that continue music which stands at `time`, in seconds."""
-    # An anchor note at `time` makes the encoder measure the first step from there; a note that was
-    # rounded to a later time must not make the next one begin before it.
+    """Rows (N, F) of notes that continue music whose time is `time`, in seconds."""
+    # The encoder measures the first step from an anchor note at `time`. Notes that were rounded to
+    # a later time may end after the next one begins, so onsets are at least `time`.
     start = np.maximum(notes.start, time)
     anchor = Notes(start=[time], end=[time], pitch=[0], velocity=[1])
     moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
@@ -35,14 +47,14 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
 
 @final
 class Sequences:
-    """B trackers, which receive their rows on access.
+    """The trackers of B sequences, which receive pending rows on access.
 
     Args:
         encoder: The encoder of the rows.
         batch_size: B.
 
     Attributes:
-        identical: Whether all sequences are the same so far.
+        identical: Whether all sequences have the same rows so far.
     """
 
     def __init__(self, encoder: NoteEncoder, batch_size: int) -> None:
@@ -80,7 +92,7 @@ class Sequences:
 
     def table(self, rows: Sequence[Rows]) -> NDArray[np.float32]:
         """(T, B, F) from T rows (B, F) of each sequence."""
-        # Much quicker than np.stack.
+        # Much faster than np.stack.
         joined: NDArray[np.float32] = np.concatenate([self._none, *rows])
         return joined.reshape(-1, len(self), joined.shape[1])
 
@@ -92,15 +104,15 @@ class Sequences:
             self._flush()
 
     def after(self, rows: Rows) -> list[Tracker]:
-        """The trackers after the same rows (T, F) in every sequence; the current ones stay.
+        """Copies of the trackers, extended by the same rows (T, F).
 
         Raises:
-            EncodingError: If a row cannot follow the music so far.
+            EncodingError: If a row is not allowed.
         """
-        tried = [tracker.copy() for tracker in self.trackers[: 1 if self.identical else None]]
-        for tracker in tried:
+        copies = [tracker.copy() for tracker in self.trackers[: 1 if self.identical else None]]
+        for tracker in copies:
             tracker.extend(rows)
-        return _copies(tried[0], len(self)) if self.identical else tried
+        return _copies(copies[0], len(self)) if self.identical else copies
 
     def add_to_all(self, rows: Rows) -> None:
         """Add the same rows (T, F) to every sequence."""
@@ -117,11 +129,11 @@ def _copies(tracker: Tracker, batch_size: int) -> list[Tracker]:
 
 @final
 class SamplingContexts(Sequence[SamplingContext]):
-    """The context of each sequence, made on access.
+    """The context of each sequence, created on access.
 
     Args:
         sequences: The sequences.
-        known: (B,) the entries of the row that are fixed so far, by field name.
+        known: (B,) the entries of the current row so far, by field name.
     """
 
     def __init__(self, sequences: Sequences, known: Mapping[str, Tensor]) -> None:
@@ -142,3 +154,132 @@ class SamplingContexts(Sequence[SamplingContext]):
             return [self[i] for i in range(*index.indices(len(self)))]
         known = {name: float(entries[index]) for name, entries in self._known.items()}
         return SamplingContext(known, self._sequences.trackers[index])
+
+
+_log = logging.getLogger(__name__)
+
+STALL_LIMIT: Final = 512
+"""A sequence is stopped if it has made no progress in this number of rows."""
+_TOO_DENSE: Final = 1000
+"""Rows per second of music that are no progress towards a length in seconds."""
+
+StoppingCriterion: TypeAlias = Callable[[Tracker], bool]
+"""Returns whether to stop, given the tracker of a sequence, which includes the prompt."""
+
+
+class StoppingCriteria(NamedTuple):
+    """Stopping criteria of new music; the first one that is met ends it.
+
+    Attributes:
+        num_notes: Number of new notes.
+        seconds: Length of the new music, seconds.
+        criterion: A function of the tracker.
+    """
+
+    num_notes: int | None = None
+    seconds: float | None = None
+    criterion: StoppingCriterion | None = None
+
+    def checked(self) -> StoppingCriteria:
+        """The same criteria, validated.
+
+        Raises:
+            ConfigError: If a number is negative, infinite or NaN, `num_notes` is not whole, or the
+                criterion is not callable.
+        """
+        for name, value in (("num_notes", self.num_notes), ("seconds", self.seconds)):
+            if value is None:
+                continue
+            if not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+                raise ConfigError(f"{name} {value!r} is not a finite number of at least 0")
+            if name == "num_notes" and value != int(value):
+                raise ConfigError(f"num_notes {value!r} is not a whole number")
+        if self.criterion is not None and not callable(self.criterion):
+            raise ConfigError(
+                f"stopping_criterion {self.criterion!r} is not a function",
+                hint="give a function of the tracker that returns True or False",
+            )
+        return self
+
+
+@final
+class Progress:
+    """The progress of one sequence towards its stopping criteria.
+
+    Args:
+        criteria: The criteria.
+        tracker: The tracker of the sequence, before the new music.
+
+    Attributes:
+        first: The number of notes before the new music.
+        zero: The onset of the last of them, seconds; 0 if there are none.
+    """
+
+    def __init__(self, criteria: StoppingCriteria, tracker: Tracker) -> None:
+        self._criteria: Final = criteria
+        self.first: Final = tracker.num_notes
+        self.zero: Final = float(tracker.latest(1)[0][0]) if tracker.num_notes else 0.0
+        self._time: Final = tracker.time
+        self._mark = (tracker.num_notes, tracker.time)
+
+    def is_done(self, tracker: Tracker) -> bool:
+        """Whether a criterion is met."""
+        num_notes, seconds, criterion = self._criteria
+        return (
+            (num_notes is not None and tracker.num_notes - self.first >= num_notes)
+            or (seconds is not None and tracker.time - self._time >= seconds)
+            or (criterion is not None and bool(criterion(tracker)))
+        )
+
+    def includes(self, number: int, start: float) -> bool:
+        """Whether a note is new and within the limits.
+
+        Args:
+            number: The number of the note in the sequence, from 0.
+            start: Its onset, seconds after `zero`.
+        """
+        num_notes, seconds, _ = self._criteria
+        new = number - self.first
+        return (
+            new >= 0
+            and (num_notes is None or new < num_notes)
+            and (seconds is None or start < seconds)
+        )
+
+    def _num_included(self, start: NDArray[np.float64]) -> int:
+        """The number of new notes within the limits, from their onsets (N,)."""
+        num_notes, seconds, _ = self._criteria
+        count = len(start) if seconds is None else int(np.searchsorted(start, seconds))
+        return count if num_notes is None else min(count, int(num_notes))
+
+    def new_notes(self, tracker: Tracker) -> Notes:
+        """The new notes; 0 s is `zero`."""
+        closing = tracker.closing_rows()
+        if len(closing):
+            tracker = tracker.copy()
+            tracker.extend(closing)
+        new = tracker.notes()
+        count = tracker.num_notes - self.first
+        if count < len(new):
+            new = new[len(new) - count :]
+        if self.zero:
+            new = new.shifted(-self.zero)
+        included = self._num_included(new.start)
+        return new if included == len(new) else new[:included]
+
+    def is_stalled(self, tracker: Tracker, sequence: int) -> bool:
+        """Whether the sequence has made no progress since the last call, which is logged."""
+        (num_notes, time), self._mark = self._mark, (tracker.num_notes, tracker.time)
+        by_notes = self._criteria.num_notes is not None or self._criteria.criterion is not None
+        by_time = self._criteria.seconds is not None or self._criteria.criterion is not None
+        progress = by_notes and tracker.num_notes > num_notes
+        progress |= by_time and tracker.time - time > STALL_LIMIT / _TOO_DENSE
+        if not progress:
+            _log.warning(
+                "sequence %d stops short after %d notes: no notes or no time in the last %d rows; "
+                "train the model longer, or sample with another temperature or seed",
+                sequence,
+                tracker.num_notes,
+                STALL_LIMIT,
+            )
+        return not progress

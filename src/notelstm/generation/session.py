@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, cast, final
 
 import torch
@@ -11,46 +13,163 @@ from torch import nn
 from notelstm.encoders.rows import as_rows
 from notelstm.encoders.tracker import TrackingEncoder
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
-from notelstm.fields import Rows
-from notelstm.generation.noise import BatchNoise
-from notelstm.generation.rows import RowSampler, check_fixed
-from notelstm.generation.sequences import Sequences, rows_after
-from notelstm.generation.steps import ModelRunner
-from notelstm.generation.stopping import (
+from notelstm.fields import Field, Rows
+from notelstm.generation.rows import BatchNoise, RowSampler, check_fixed
+from notelstm.generation.sequences import (
     STALL_LIMIT,
     Progress,
+    Sequences,
     StoppingCriteria,
     StoppingCriterion,
+    rows_after,
 )
-from notelstm.generation.undo import Snapshot, UndoHistory
+from notelstm.models.inference import ModelRunner, ModelState
 from notelstm.notes import Note, Notes
 from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
-from notelstm.sampling.settings import check_whole
+from notelstm.sampling.masking import check_whole
 from notelstm.tracker import Tracker
 
-__all__ = ["Session"]
+__all__ = ["Session", "Snapshot", "UndoHistory"]
+
+_ROWS_PER_NOTE: Final = 32
+"""Maximum number of rows that are kept for each note that can be undone."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The state of a session, which a session with the same parts can restore.
+
+    Attributes:
+        state: The state of the model.
+        seed: The random seed.
+        noise: The number of the next row of noise.
+        trackers: The tracker of each sequence.
+        identical: Whether all sequences have the same rows.
+        fields: The fields of the session.
+        ahead: The time of the session, less that of the notes fed, seconds.
+    """
+
+    state: ModelState
+    seed: int
+    noise: int
+    trackers: Sequence[Tracker]
+    identical: bool
+    fields: tuple[Field, ...]
+    ahead: float
+
+
+@final
+class UndoHistory:
+    """The last rows of one sequence, with the state of the model before each.
+
+    Args:
+        sequences: The sequences, a single one if `max_undo` is not 0.
+        max_undo: The number of notes that can be undone.
+
+    Attributes:
+        max_undo: The same.
+    """
+
+    def __init__(self, sequences: Sequences, max_undo: int) -> None:
+        self._sequences: Final = sequences
+        self.max_undo: Final = max_undo
+        self._returned: set[int] = set()
+        self.clear()
+
+    def clear(self) -> None:
+        """Clear the history: rows before this call cannot be undone."""
+        self._steps: deque[tuple[Rows, ModelState]] = deque()
+        # The tracker before the first of the steps.
+        self._base: Tracker = self._sequences.trackers[0].copy()
+        self._returned.clear()
+
+    def add(self, rows: Rows, before: ModelState) -> None:
+        """Record that rows (T, F) were read by a model in the state `before`."""
+        if not self.max_undo:
+            return
+        self._steps.append((rows, before))
+        # Access flushes the trackers, so old rows are dropped now and then.
+        if len(self._steps) % self.max_undo == 0:
+            self._drop_old(self._sequences.trackers[0].num_notes)
+
+    def _drop_old(self, num_notes: int) -> None:
+        kept = self.max_undo
+        while len(self._steps) > kept and (
+            num_notes - self._base.num_notes > kept or len(self._steps) > kept * _ROWS_PER_NOTE
+        ):
+            rows, _ = self._steps[0]
+            before = self._base.copy() if len(rows) > 1 else None
+            self._base.extend(rows)
+            if before is not None and num_notes - self._base.num_notes < kept:
+                self._base = before
+                return
+            self._steps.popleft()
+
+    def undo(self, num_notes: int) -> tuple[ModelState, Rows]:
+        """Undo the last notes.
+
+        Returns:
+            The state of the model before the step in which the first of the notes began, and the
+            rows (T, F) of that step before the note, which must be read again.
+
+        Raises:
+            ConfigError: If the history is too short.
+        """
+        begun: list[tuple[int, int, int]] = []
+        tracker = self._base.copy()
+        for i, (rows, _) in enumerate(self._steps):
+            for j, row in enumerate(rows):
+                number = tracker.num_notes
+                tracker.push(row)
+                begun += [(i, j, number)] * (tracker.num_notes - number)
+        if num_notes > len(begun):
+            raise ConfigError(
+                f"{num_notes} notes cannot be undone, only the last {len(begun)}",
+                hint="create the Session with a larger max_undo, or take a snapshot before",
+            )
+        step, row_number, left = begun[-num_notes]
+        rows, state = self._steps[step]
+        while len(self._steps) > step:
+            self._steps.pop()
+        tracker = self._base.copy()
+        for earlier, _ in self._steps:
+            tracker.extend(earlier)
+        self._sequences.trackers = [tracker]
+        self._returned = {number for number in self._returned if number < left}
+        return state, rows[:row_number]
+
+    def pop_finished(self) -> list[list[tuple[int, Note]]]:
+        """The finished notes of each sequence that have not been returned before."""
+        out = [list(tracker.pop_finished()) for tracker in self._sequences.trackers]
+        if self.max_undo:
+            # A note that the base has finished, too, cannot be undone and returned again.
+            out[0] = [(number, note) for number, note in out[0] if number not in self._returned]
+            self._returned.update(number for number, _ in out[0])
+            self._returned.difference_update(number for number, _ in self._base.pop_finished())
+        return out
+
 
 _ROUNDED: Final = 1e-6
-"""Seconds that float64 may be off."""
+"""Tolerance of times in seconds, for rounding."""
 
 
 @final
 class Session:
     """Generation of a batch of sequences, row by row.
 
-    On the CPU the numpy step of the model runs, if it offers one
-    (:class:`~notelstm.models.numpy_step.HasNumpyStep`), with the current weights. The time per row
-    does not grow with the length of the music; nor does the memory, if :meth:`pop_finished` is
-    called now and then.
+    On the CPU, the session runs the numpy step of the model, if it has one
+    (:class:`~notelstm.models.inference.HasNumpyStep`), with a copy of the current weights. The time
+    per row is constant, and so is the memory if :meth:`pop_finished` is called now and then.
 
     Args:
         model: The model; :attr:`~notelstm.bundle.Bundle.generation_model` of a bundle.
         encoder: Its encoder.
-        sampler: How to choose.
+        sampler: The sampler.
         batch_size: B, the number of sequences, each with its own noise.
-        seed: The random seed; the same seed gives the same music.
-        input_transform: Maps a sampled row to the row that the model reads; None for the row.
-        max_undo: How many of the last notes :meth:`undo` can undo, with one sequence.
+        seed: The random seed; equal seeds give equal music.
+        input_transform: Maps sampled rows to the rows that the model reads; None for the same rows.
+        max_undo: The number of notes that :meth:`undo` can undo, if there is one sequence.
 
     Raises:
         FieldError: If model and encoder have different fields.
@@ -76,12 +195,12 @@ class Session:
         _check_model(model, encoder)
         self._encoder: Final = encoder
         self._input_transform: Final = input_transform
-        # Trackers of their own have a grammar; with the default any row may follow any other.
+        # Only an encoder's own tracker limits the rows that may come next.
         self._constrained: Final = isinstance(encoder, TrackingEncoder)
         self._fields: Final = {field.name: field for field in encoder.fields}
         self._sequences: Final = Sequences(encoder, batch_size)
-        # By how much the session's time is ahead of the time of the notes fed: these are rounded to
-        # the encoder's classes, and the next ones are measured from the true times.
+        # The time of the session, less that of the notes fed: notes are rounded to the encoder's
+        # classes, and the next ones are measured from the exact times.
         self._ahead = 0.0
         self._noise = BatchNoise(seed, batch_size, len(self._fields))
         self._runner: Final = ModelRunner(model, batch_size)
@@ -104,13 +223,12 @@ class Session:
         """Append rows or notes to all sequences, as if they had been sampled.
 
         Args:
-            music: Rows (T, F); or, for encoders without a tracker of their own, notes that begin
-                at the session's time or later, in seconds. Each is rounded as the encoder does; the
-                next one is measured from the given time, so that notes may be fed as they are
-                played.
+            music: Rows (T, F), or, if the encoder has no tracker of its own, notes that begin at
+                the time of the session or later, in seconds. Notes are rounded by the encoder; the
+                next ones are measured from the given times, so that rounding does not accumulate.
 
         Raises:
-            EncodingError: If they are not rows of the encoder's fields, or notes it cannot encode.
+            EncodingError: If rows do not fit the fields, or notes cannot be encoded.
         """
         if isinstance(music, Note):
             start, end, pitch, velocity = music
@@ -121,7 +239,7 @@ class Session:
         if not len(checked):
             return
         before = self._runner.state
-        # Where rows may not follow the music so far, the trackers raise before anything changes.
+        # If a row is not allowed, the trackers raise before the state of the session changes.
         after = self._sequences.after(checked) if self._constrained else None
         with self._runner.running():
             self._runner.read(checked, identical=self._sequences.identical)
@@ -134,7 +252,7 @@ class Session:
             self._ahead = self._sequences.trackers[0].time - last
 
     def _rows_of(self, notes: Notes) -> Rows:
-        """Notes as rows that continue the music so far."""
+        """Encode notes as rows that continue the music so far."""
         time = self._sequences.trackers[0].time - self._ahead
         if self._constrained or not self._sequences.identical:
             raise EncodingError(
@@ -151,11 +269,11 @@ class Session:
         return rows_after(time, notes, self._encoder)
 
     def next(self, **fixed: float) -> Rows:
-        """Sample the next row of each sequence and read it.
+        """Sample the next row of each sequence, and read it.
 
-        A fixed field is not sampled. The free field right before it in the model's order, if it is
-        categorical, is sampled from its probability given the fixed one, p(free) p(fixed | free).
-        Fields before that do not depend on it; later fields do.
+        Fixed fields are not sampled. The free field right before a fixed one in the order of
+        prediction, if it is categorical, is sampled given the fixed one, from
+        p(free) p(fixed | free). Fields before that do not depend on the fixed one; later fields do.
 
         Args:
             fixed: Entries (class ids or values) by field name, the same in each sequence.
@@ -164,8 +282,8 @@ class Session:
             (B, F) rows.
 
         Raises:
-            FieldError: If a fixed field does not exist, or cannot have that entry, ever or next;
-                nothing has changed then.
+            FieldError: If a fixed field does not exist, or its entry is not allowed; the session
+                is then unchanged.
         """
         check_fixed(self._fields, fixed)
         with self._runner.running():
@@ -190,13 +308,13 @@ class Session:
         """Return the notes that have ended since the last call, and drop them.
 
         Returns:
-            For each sequence the notes with their numbers from 0, in the order of their ends, in
-            the session's time.
+            The notes of each sequence with their numbers from 0, in the order of their ends, in
+            seconds since the start of the session.
         """
         return self._history.pop_finished()
 
     def snapshot(self) -> Snapshot:
-        """The state of the session; :meth:`restore` returns to it any number of times."""
+        """The state of the session, which :meth:`restore` can restore any number of times."""
         trackers = [tracker.copy() for tracker in self._sequences.trackers]
         return Snapshot(
             self._runner.state,
@@ -209,14 +327,14 @@ class Session:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Return to a snapshot: from there on the same calls give the same rows.
+        """Restore a snapshot: from there, the same calls give the same rows.
 
         Args:
-            snapshot: Of this session, or of one with the same model, encoder and batch size; its
-                seed is used from there on.
+            snapshot: A snapshot of this session, or of one with the same model, encoder and batch
+                size, whose seed replaces that of this session.
 
         Raises:
-            ConfigError: If it has another batch size, or other fields.
+            ConfigError: If the batch size or the fields differ.
         """
         if not isinstance(snapshot, Snapshot) or snapshot.fields != self._encoder.fields:
             raise ConfigError(
@@ -242,13 +360,13 @@ class Session:
     def undo(self, num_notes: int = 1) -> None:
         """Undo the last notes, with all rows since the first of them.
 
-        The noise is not undone, so that other notes come in their place.
+        The noise is not undone, so that the next notes differ.
 
         Args:
-            num_notes: How many, sampled or fed.
+            num_notes: The number of notes, sampled or fed.
 
         Raises:
-            ConfigError: If so many cannot be undone.
+            ConfigError: If there are fewer notes to undo.
         """
         check_whole("num_notes", num_notes, 1)
         self._runner.state, rest = self._history.undo(num_notes)
@@ -262,16 +380,16 @@ class Session:
         seconds: float | None = None,
         stopping_criterion: StoppingCriterion | None = None,
     ) -> list[Notes]:
-        """Sample until every sequence has reached one of its limits.
+        """Sample until every sequence has met a stopping criterion.
 
         Args:
-            num_notes: New notes of each sequence, or None for any number.
-            seconds: New seconds of each sequence, or None for any length.
+            num_notes: Number of new notes of each sequence, None for no limit.
+            seconds: Length of the new music of each sequence, None for no limit.
             stopping_criterion: Called with the tracker of a sequence before each row; returns
-                whether that sequence stops.
+                whether to stop.
 
         Returns:
-            The new notes of each sequence; 0 s is the onset of the last note before, if there was
+            The new notes of each sequence; 0 s is the onset of the last note before, if there is
             one.
 
         Raises:
@@ -286,22 +404,19 @@ class Session:
         return [done[i] for i in range(len(self._sequences))]
 
     def finished(self, criteria: StoppingCriteria) -> Iterator[tuple[int, Notes]]:
-        """Sample until every sequence is done.
-
-        Args:
-            criteria: At least one criterion that ends a sequence.
+        """Sample until every sequence has met one of `criteria`.
 
         Returns:
             The number of each sequence and its new notes, as soon as it is done.
         """
-        # With one row per note and a number of notes alone, no tracker is needed on the way.
+        # With one row per note and a number of notes alone, no tracker is needed.
         by_rows = not self._constrained and criteria == StoppingCriteria(criteria.num_notes)
         return self._by_rows(criteria.num_notes or 0) if by_rows else self._by_criteria(criteria)
 
     def _by_rows(self, count: int) -> Iterator[tuple[int, Notes]]:
         with self._runner.running():
             table = self._sequences.table([self._sample({}) for _ in range(count)])  # (T, B, F)
-        # In one go, since the rows of one sequence are far apart.
+        # Copied, since the rows of one sequence are far apart in memory.
         by_sequence = table.transpose(1, 0, 2).copy()
         return ((i, self._encoder.decode(rows)) for i, rows in enumerate(by_sequence))
 
@@ -323,11 +438,6 @@ class Session:
 
 
 def _check_sampler(sampler: object) -> None:
-    """Check that a sampler can be called.
-
-    Raises:
-        ConfigError: If it cannot.
-    """
     if not callable(sampler) or isinstance(sampler, type):
         raise ConfigError(
             f"{sampler!r} is not a sampler object or a function", hint="give an object: Greedy()"
@@ -335,12 +445,6 @@ def _check_sampler(sampler: object) -> None:
 
 
 def _check_model(model: NoteModel, encoder: NoteEncoder) -> None:
-    """Check that a model can generate rows of an encoder.
-
-    Raises:
-        FieldError: If model and encoder have different fields.
-        DataError: If a parameter of the model is NaN or infinite.
-    """
     if model.fields != encoder.fields:
         names = [", ".join(field.name for field in part.fields) for part in (model, encoder)]
         raise FieldError(
@@ -352,5 +456,5 @@ def _check_model(model: NoteModel, encoder: NoteEncoder) -> None:
             raise DataError(
                 "a parameter of the model is NaN or infinite",
                 where=name,
-                hint="go back to a checkpoint from before the model diverged",
+                hint="load a checkpoint from before the model diverged",
             )

@@ -1,75 +1,83 @@
-"""A likelihood model of any encoder's fields, each predicted from those before it."""
+"""``NoteLSTM``: a likelihood model of any fields, each predicted given those before it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field, by_name
+from notelstm.fields import Field, Rows, by_name
+from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
     LSTMState,
+    NumpyLinear,
+    NumpyLSTM,
     check_sizes,
     initial_lstm_state,
     mixture_head,
     normal_head,
+    numpy_normal,
     run_lstm,
 )
-from notelstm.models.numpy_note_step import NumpyNote, NumpySounding
-from notelstm.models.numpy_step import initial_arrays, is_float32_on_cpu
 from notelstm.models.sounding import (
     AROUND,
     FEATURES,
     NoteContext,
     NoteState,
+    NumpySounding,
     Sounding,
     SoundingClock,
-    features,
+    sounding_features,
 )
-from notelstm.predictions import Categorical
+from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import Prediction
 
-__all__ = ["NoteLSTM"]
+__all__ = ["NoteLSTM", "NumpyNoteLSTM"]
 
 
 @final
 class NoteLSTM(nn.Module):
     """An LSTM with chained heads: p(a), p(b | a), p(c | a, b) and so on, for any fields.
 
-    Class ids are embedded; numbers enter as ``log1p(10 |x|)`` with their sign, which tells
-    milliseconds apart and keeps minutes small. Each head is a small network over the LSTM's output
+    Class ids are embedded. Numbers are scaled to ``sign(x) log1p(10 |x|)``, which resolves
+    milliseconds and keeps minutes small. Each head is a small network over the output of the LSTM
     and the fields of the same row that come earlier in the order. Numbers are predicted as censored
-    normals, or as mixtures on a logarithmic scale that know a chord from a short step.
+    normal distributions, or as mixtures on a logarithmic scale with an atom for chords.
 
-    With `sounding_features` the model has more inputs: for each pitch, how long it will still sound
-    and how long ago it began, computed exactly from the rows. The LSTM and its heads read them at
-    the onset before; heads that know the step read them at the next onset, heads that also know the
-    pitch read the two octaves around it. A linear layer reduces them to 2 E features.
+    With `sounding_features`, further inputs are the time that each pitch will still sound and the
+    time since its last onset, computed from the rows. The LSTM and its heads read them at the
+    previous onset. Heads after the step read them at the next onset, and heads after the pitch read
+    the two octaves around it. A linear layer reduces them to 2 E features.
 
     Args:
         fields: Any fields.
-        field_order: Their names in the order of prediction; None for the order of the columns.
-        hidden_size: H, the LSTM's units.
-        num_layers: LSTM layers.
-        embedding_dim: E, the width of each field's embedding.
-        head: Width of the heads' hidden layer, None for `hidden`; 0 for linear heads.
-        sounding_features: Whether the model reads the sounding notes. It has no effect unless the
-            fields have one field each of the roles pitch (in classes), step and duration (in one
-            unit).
-        time_distribution: The distribution of numbers with a least value: ``"normal"`` or
+        field_order: The names of the fields in the order of prediction; None for the order of the
+            columns.
+        hidden_size: H, the number of LSTM units.
+        num_layers: Number of LSTM layers.
+        embedding_dim: E, the size of the embedding of each field.
+        head_size: Size of the hidden layer of each head, None for `hidden_size`; 0 for linear
+            heads.
+        sounding_features: Whether the model has features of the sounding notes, which need exactly
+            one field each of the roles pitch (in classes), step and duration (in the same unit).
+        time_distribution: The distribution of numbers with a minimum: ``"normal"`` or
             ``"mixture"``.
-        num_components: K, of each mixture.
-        dropout: Share of each LSTM layer's outputs that is dropped in training, at least 0 and
-            below 1.
+        num_components: K, the number of components of each mixture.
+        dropout: The dropout probability of the outputs of each LSTM layer, at least 0 and below 1.
 
     Raises:
-        FieldError: If `field_order` does not name each field once, or a name cannot be a module's.
-        ConfigError: If a size is less than 1 (`head`: 0), or `dropout` is not a share.
+        FieldError: If `field_order` does not name each field once, or a name cannot be that of a
+            module.
+        ConfigError: If a size is less than 1 (`head_size`: 0), or `dropout` is out of range.
     """
 
     def __init__(
@@ -130,45 +138,41 @@ class NoteLSTM(nn.Module):
                 for f in self.fields
             }
         )
-        width_of_features = 2 * embedding_dim  # S; wider ones cost more time than they earn
+        feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
         self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding_features else None
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
-        inputs, known = embedding_dim * len(names), hidden_size
+        input_size, context_size = embedding_dim * len(names), hidden_size
         if self.clock is not None:
-            for at in {"before": 0, **dict.fromkeys(map(self._place, self.field_order))}:
+            for at in {"before": 0, **dict.fromkeys(map(self._feature_key, self.field_order))}:
                 pitches = AROUND if at == "around" else self.clock.pitches
-                self.sounding_layers[at] = nn.Linear(FEATURES * pitches, width_of_features)
-            inputs, known = inputs + width_of_features, known + width_of_features
+                self.sounding_layers[at] = nn.Linear(FEATURES * pitches, feature_size)
+            input_size, context_size = input_size + feature_size, context_size + feature_size
         self.lstm: nn.LSTM = nn.LSTM(
-            inputs,
+            input_size,
             hidden_size,
             num_layers,
             batch_first=True,
             dropout=dropout if num_layers > 1 else 0.0,
         )
         self.dropout: nn.Dropout = nn.Dropout(dropout)
-        self._mixed: Final = {
-            f.name for f in self.fields if time_distribution == "mixture" and f.low is not None
-        }
         width = hidden_size if head_size is None else head_size
         self.heads: nn.ModuleDict = nn.ModuleDict(
             {
-                name: _head(known + embedding_dim * i, width, self._outputs(name, num_components))
+                name: _head(
+                    context_size + embedding_dim * i, width, self._outputs(name, num_components)
+                )
                 for i, name in enumerate(self.field_order)
             }
         )
         self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
 
     def _outputs(self, field: str, components: int) -> int:
-        """How many numbers the head of a field gives."""
-        return self._by_name[field].classes or (3 * components + 1 if field in self._mixed else 2)
+        """The number of outputs of the head of a field."""
+        mixture = _is_mixture(self.config["time_distribution"], self._by_name[field])
+        return self._by_name[field].classes or (3 * components + 1 if mixture else 2)
 
-    def _place(self, field: str) -> str:
-        """The name in `sounding_layers` of the features that the head of a field reads."""
-        clock, earlier = self._clock, self.field_order[: self.field_order.index(field)]
-        if clock.step not in earlier:
-            return "before"
-        return "around" if clock.pitch in earlier else "there"
+    def _feature_key(self, field: str) -> str:
+        return _feature_key(self._clock, self.field_order, field)
 
     @property
     def _clock(self) -> SoundingClock:
@@ -176,30 +180,31 @@ class NoteLSTM(nn.Module):
         return cast(SoundingClock, self.clock)
 
     def initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
-        """The trained context before the first row, and a state of zeros and silence."""
+        """The trained initial context, and a state of zeros and silence."""
         context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
             return context, state
         silence = self.clock.initial_state(batch_size)  # (B, P)
         before = Sounding(*(times.unsqueeze(1) for times in silence))  # (B, 1, P)
-        read = self._features("before", before)  # (B, 1, S)
-        return NoteContext(context.hidden, read, before), NoteState(state, silence)
+        features = self._features("before", before)  # (B, 1, S)
+        return NoteContext(context.hidden, features, before), NoteState(state, silence)
 
     def _features(self, at: str, sounding: Sounding) -> Tensor:
-        """(..., S) the sounding-note features at a place."""
-        read: Tensor = self.sounding_layers[at](features(sounding).to(self.initial_context))
-        return read
+        """(..., S) the sounding-note features by their key."""
+        layer = self.sounding_layers[at]
+        reduced: Tensor = layer(sounding_features(sounding).to(self.initial_context))
+        return reduced
 
     def _features_for(
         self, field: str, context: NoteContext, known: Mapping[str, Tensor]
     ) -> Tensor:
         """(..., S) the features of the head of a field."""
-        place, sounding = self._place(field), context.sounding
-        if place == "before":
+        key, sounding = self._feature_key(field), context.sounding
+        if key == "before":
             return context.features
-        if place == "around":
+        if key == "around":
             sounding = sounding.around(known[self._clock.pitch].long())
-        return self._features(place, sounding.later(self._clock.wait(known[self._clock.step])))
+        return self._features(key, sounding.later(self._clock.wait(known[self._clock.step])))
 
     def _embedded(self, name: str, entries: Tensor) -> Tensor:
         """(..., E) from (...) class ids or numbers."""
@@ -221,46 +226,28 @@ class NoteLSTM(nn.Module):
             context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
         sounding = self._clock.forward(rows, state.sounding)  # (B, T, P)
-        read = self._features("before", sounding)  # (B, T, S)
-        context, lstm = run_lstm(self.lstm, torch.cat([*columns, read], dim=-1), state.lstm)
+        features = self._features("before", sounding)  # (B, T, S)
+        context, lstm = run_lstm(self.lstm, torch.cat([*columns, features], dim=-1), state.lstm)
         last = Sounding(*(times[:, -1] for times in sounding))
         hidden = self.dropout(context.hidden)  # (B, T, H)
-        return NoteContext(hidden, read, sounding), NoteState(lstm, last)
+        return NoteContext(hidden, features, sounding), NoteState(lstm, last)
 
     def predict(
         self, field: str, context: Hidden | NoteContext, known: Mapping[str, Tensor]
     ) -> Prediction:
-        """Predict one field given those that come earlier in the order."""
+        """Predict one field, given those that come earlier in the order."""
         earlier = self.field_order[: self.field_order.index(field)]
         inputs = [context.hidden, *(self._embedded(name, known[name]) for name in earlier)]
         if isinstance(context, NoteContext):
             inputs.append(self._features_for(field, context, known))
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
-        # Under autocast heads answer in half precision, too coarse for a likelihood.
+        # Under autocast, outputs have half precision, which is too coarse for a likelihood.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
-        spec = self._by_name[field]
-        if spec.is_categorical:
-            return Categorical(output)
-        return mixture_head(output, spec) if field in self._mixed else normal_head(output, spec)
+        return _prediction(self.config["time_distribution"], self._by_name[field], output)
 
-    def numpy_step(self) -> NumpyNote | None:
-        """The numpy step, for float32 parameters on the CPU."""
-        if not is_float32_on_cpu(self):
-            return None
-        sounding = None
-        if self.clock is not None:
-            places = {name: self._place(name) for name in self.field_order}
-            sounding = NumpySounding(self.clock, self.sounding_layers, places)
-        return NumpyNote(
-            self.fields,
-            self.field_order,
-            embed=self.embed,
-            lstm=self.lstm,
-            heads=self.heads,
-            mixed=self._mixed,
-            sounding=sounding,
-            initial=initial_arrays(self),
-        )
+    def numpy_step(self) -> NumpyNoteLSTM | None:
+        """The numpy step, if the parameters are float32 tensors on the CPU."""
+        return NumpyNoteLSTM(self) if is_float32_on_cpu(self) else None
 
 
 def _named(fields: Sequence[Field]) -> dict[str, Field]:
@@ -274,7 +261,204 @@ def _named(fields: Sequence[Field]) -> dict[str, Field]:
     return named
 
 
+def _feature_key(clock: SoundingClock, field_order: Sequence[str], field: str) -> str:
+    """The key in `sounding_layers` of the features of the head of a field."""
+    earlier = field_order[: field_order.index(field)]
+    if clock.step not in earlier:
+        return "before"
+    return "around" if clock.pitch in earlier else "there"
+
+
+def _is_mixture(time_distribution: str, field: Field) -> bool:
+    """Whether a continuous field is predicted as a mixture."""
+    return time_distribution == "mixture" and field.low is not None
+
+
+def _prediction(time_distribution: str, field: Field, output: Tensor) -> Prediction:
+    """The prediction of a field from the (..., C) output of its head."""
+    if field.is_categorical:
+        return Categorical(output)
+    if _is_mixture(time_distribution, field):
+        return mixture_head(output, field)
+    return normal_head(output, field)
+
+
 def _head(inputs: int, width: int, outputs: int) -> nn.Module:
     if not width:
         return nn.Linear(inputs, outputs)
     return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
+
+
+_ROOT: Final = math.sqrt(0.5)
+_ONE: Final = np.array(1.0, dtype=np.float32)
+
+
+@final
+class NumpyNoteLSTM:
+    """The numpy step of a :class:`~notelstm.models.NoteLSTM`.
+
+    Args:
+        model: The model; its weights are copied.
+    """
+
+    def __init__(self, model: NoteLSTM) -> None:
+        embed, heads, field_order = model.embed, model.heads, model.field_order
+        self._initial: Final = initial_arrays(model)
+        self._lstm: Final = NumpyLSTM(model.lstm, num_external=sum(map(_size, embed.values())))
+        names = [field.name for field in model.fields]
+        weights = self._lstm.external_weights.chunk(len(names))  # (E, 4 H) each
+        self._inputs: Final = [
+            _input_contribution(embed[n], w.t()) for n, w in zip(names, weights, strict=True)
+        ]
+        first = [_first(heads[name]) for name in field_order]
+        hidden_size = model.lstm.hidden_size
+        # The first layers of all heads are one layer over the output of the LSTM.
+        self._all: Final = NumpyLinear(
+            torch.cat([layer.weight[:, :hidden_size] for layer in first]),
+            torch.cat([layer.bias for layer in first]),
+        )
+        self._heads: Final[dict[str, _Head]] = {}
+        at = 0
+        for i, (name, layer) in enumerate(zip(field_order, first, strict=True)):
+            earlier = {known: embed[known] for known in field_order[:i]}
+            part = slice(at, at + layer.out_features)
+            self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
+            at += layer.out_features
+        self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
+        self._fields: Final = by_name(model.fields)
+        self._times: Final[str] = model.config["time_distribution"]
+        self._sounding: NumpySounding | None = None
+        if model.clock is not None:
+            keys = {name: _feature_key(model.clock, field_order, name) for name in field_order}
+            self._sounding = NumpySounding(model.clock, model.sounding_layers, keys)
+
+    def initial_state(self) -> tuple[Any, Any]:
+        """The context and the state before the first row, of one sequence."""
+        return self._initial
+
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        """Read one row of each sequence, (B, F)."""
+        added = self._inputs[0](rows[:, 0])  # (B, 4 H)
+        for i, inputs in enumerate(self._inputs[1:], 1):
+            np.add(added, inputs(rows[:, i]), added)
+        if self._sounding is None:
+            hidden, state = self._lstm(rows[:, :0], state, added)
+            return Hidden(hidden), state  # type: ignore[arg-type]
+        sounding = self._sounding.after(rows, state.sounding)
+        features = self._sounding.features("before", sounding)
+        hidden, lstm = self._lstm(features, state.lstm, added)
+        return NoteContext(hidden, features, sounding), NoteState(lstm, sounding)  # type: ignore[arg-type]
+
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
+        """Predict one field, given those that come earlier in the order."""
+        inputs = {name: known[name].numpy() for name in self._heads[field].earlier}
+        output = torch.from_numpy(self._head_logits(field, context, inputs))
+        return _prediction(self._times, self._fields[field], output)
+
+    def predict_numpy(
+        self, field: str, context: Any, known: Mapping[str, float]
+    ) -> NumpyPrediction:
+        """Predict one field of a single sequence."""
+        earlier = self._heads[field].earlier
+        inputs = {name: np.array([known[name]], dtype=np.float32) for name in earlier}
+        output = self._head_logits(field, context, inputs)
+        spec = self._fields[field]
+        if spec.is_categorical:
+            return NumpyCategorical(output[0])
+        if _is_mixture(self._times, spec):
+            return NumpyAdapter(mixture_head(torch.from_numpy(output), spec))
+        return numpy_normal(output[0], spec)
+
+    def _head_logits(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
+        """(B, C) the logits of the head of a field, given (B,) entries."""
+        here, sums = self._last
+        if here is not context:
+            sums = self._all(context.hidden)
+            self._last = (context, sums)
+        features = self._sounding.features_for(field, context, known) if self._sounding else None
+        return self._heads[field](sums, known, features)
+
+
+@final
+class _Head:
+    """The head of one field, after the product of its first layer with the output of the LSTM.
+
+    Args:
+        head: The module.
+        weight: (O, E + ... + E + S) the weights of the other inputs of its first layer.
+        earlier: The embeddings of the earlier fields, by name.
+        part: The columns of the product that belong to the head.
+    """
+
+    def __init__(
+        self, head: nn.Module, weight: Tensor, earlier: Mapping[str, nn.Module], part: slice
+    ) -> None:
+        self._part: Final = part
+        self._last: Final = None if isinstance(head, nn.Linear) else _after_gelu(head)
+        self.earlier: Final[dict[str, Callable[[NDArray[Any]], Array]]] = {}
+        for name, module in earlier.items():
+            size = _size(module)
+            self.earlier[name] = _input_contribution(module, weight[:, :size])
+            weight = weight[:, size:]
+        self._features: Final = NumpyLinear(weight)
+
+    def __call__(
+        self, sums: Array, known: Mapping[str, NDArray[Any]], features: Array | None
+    ) -> Array:
+        """(B, C) from the products, (B,) entries, and (B, S) features."""
+        output = sums[:, self._part].copy()
+        for name, inputs in self.earlier.items():
+            np.add(output, inputs(known[name]), output)
+        if features is not None:
+            np.add(output, self._features(features), output)
+        if self._last is None:
+            return output
+        gate = torch.erf(torch.from_numpy(output)).numpy()
+        np.add(gate, _ONE, gate)
+        np.multiply(output, gate, output)
+        return self._last(output)
+
+
+def _first(head: nn.Module) -> nn.Linear:
+    """The first layer of a head, divided by the root of 2 if a GELU follows."""
+    if isinstance(head, nn.Linear):
+        return head
+    layer = copy.deepcopy(cast(nn.Linear, head.get_submodule("0")))
+    # gelu(x) = x (1 + erf(x / sqrt(2))) / 2, so that both layers around it take a root of 2.
+    with torch.no_grad():
+        layer.weight.mul_(_ROOT)
+        layer.bias.mul_(_ROOT)
+    return layer
+
+
+def _after_gelu(head: nn.Module) -> Callable[[Array], Array]:
+    layer = cast(nn.Linear, head.get_submodule("2"))
+    return NumpyLinear(layer.weight * _ROOT, layer.bias)
+
+
+def _size(module: nn.Module) -> int:
+    """E, the size of an embedding."""
+    weight = cast(Tensor, module.weight)  # (C, E), or (E, 1) of a linear layer
+    return weight.shape[1] if isinstance(module, nn.Embedding) else weight.shape[0]
+
+
+def _input_contribution(module: nn.Module, weight: Tensor) -> Callable[[NDArray[Any]], Array]:
+    """The contribution of (B,) class ids or numbers to a layer: (B, O).
+
+    Args:
+        module: Their embedding.
+        weight: (O, E) the weights of the layer.
+    """
+    if isinstance(module, nn.Embedding):
+        table: Array = (module.weight @ weight.t()).detach().numpy()
+        return lambda entries: table[entries.astype(np.intp)]
+    layer = cast(nn.Linear, module)
+    slope: Array = (weight @ layer.weight).t().detach().numpy()  # (1, O)
+    rest: Array = (weight @ layer.bias).detach().numpy()
+
+    def number(entries: NDArray[Any]) -> Array:
+        size = np.copysign(np.log1p(10 * np.abs(entries)), entries).astype(np.float32)
+        contribution: Array = size[:, None] * slope + rest
+        return contribution
+
+    return number

@@ -1,51 +1,62 @@
-"""The original's model: one LSTM, three linear heads."""
+"""``ThreeHeadLSTM``: the model of the original, one LSTM with three linear heads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import FieldError
-from notelstm.fields import Field, by_name
+from notelstm.fields import Field, Rows, by_name
+from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
     LSTMState,
+    NumpyLinear,
+    NumpyLSTM,
     check_sizes,
     initial_lstm_state,
     normal_head,
+    numpy_normal,
     run_lstm,
+    sigmoid_of_half,
 )
-from notelstm.models.numpy_step import NumpyThreeHead, initial_arrays, is_float32_on_cpu
-from notelstm.predictions import Categorical, PointEstimate
+from notelstm.predictions import (
+    Categorical,
+    NumpyCategorical,
+    NumpyPoint,
+    NumpyPrediction,
+    PointEstimate,
+)
 from notelstm.protocols import Prediction
 
-__all__ = ["ThreeHeadLSTM"]
+__all__ = ["NumpyThreeHeadLSTM", "ThreeHeadLSTM"]
 
 
 @final
 class ThreeHeadLSTM(nn.Module):
-    """An LSTM whose output feeds three linear layers: one field of classes, two of numbers.
+    """An LSTM with three linear heads, for one categorical and two continuous fields.
 
-    Class ids are divided by the number of classes before the LSTM reads them, as the original
-    divides pitch by 128; numbers are read as they are. Parameters are named as in the original
-    (``lstm``, ``pitch_linear``, ``step_linear``, ``duration_linear``), so its checkpoints fit;
-    ``initial_context``, the context before the first note, is new: the original has none.
+    Class ids are divided by the number of classes, as the original divides pitch by 128; numbers
+    are not scaled. Parameters have the names of the original (``lstm``, ``pitch_linear``,
+    ``step_linear``, ``duration_linear``), so that its checkpoints fit. The original has no
+    ``initial_context``, the context before the first note.
 
     Args:
         fields: One categorical and two continuous fields.
-        hidden_size: H, the LSTM's units.
-        num_layers: LSTM layers.
-        sigmoid: The original's fault of that name: logits confined to (0, 1), whose values are
-            also the weights of the draw.
-        point_estimates: The original's fault of that name: step and duration are single values. If
-            False, each is a normal distribution, censored at the field's bounds.
+        hidden_size: H, the number of LSTM units.
+        num_layers: Number of LSTM layers.
+        sigmoid: A fault of the original: a sigmoid of the logits, which is also used as the weights
+            of sampling.
+        point_estimates: A fault of the original: step and duration are point estimates. If False,
+            they are normal distributions, censored at the bounds of the field.
 
     Raises:
-        FieldError: If the fields do not fit.
+        FieldError: If the fields are not one categorical and two continuous ones.
         ConfigError: If a size is less than 1.
 
     Example:
@@ -76,7 +87,7 @@ class ThreeHeadLSTM(nn.Module):
                     f"{f.name} ({'categorical' if f.is_categorical else 'continuous'})"
                     for f in fields
                 ),
-                hint="encode with StepDurationEncoder, or build a NoteLSTM, which fits any fields",
+                hint="encode with StepDurationEncoder, or build a NoteLSTM, which takes any fields",
             )
         self.fields: Final = tuple(fields)
         self.config: Final[Mapping[str, Any]] = {
@@ -89,9 +100,8 @@ class ThreeHeadLSTM(nn.Module):
         self._by_name: Final = by_name(self.fields)
         self._sigmoid: Final = sigmoid
         self._point_estimates: Final = point_estimates
-        scale = torch.tensor([1.0 / (field.classes or 1) for field in self.fields])
         self._scale: Tensor
-        self.register_buffer("_scale", scale, persistent=False)
+        self.register_buffer("_scale", _scale(self.fields), persistent=False)
         self.lstm: nn.LSTM = nn.LSTM(len(self.fields), hidden_size, num_layers, batch_first=True)
         for field in self.fields:
             outputs = field.classes or (1 if point_estimates else 2)
@@ -100,11 +110,11 @@ class ThreeHeadLSTM(nn.Module):
 
     @property
     def field_order(self) -> tuple[str, ...]:
-        """The fields as they come: no head depends on another."""
+        """The names of the fields in order; heads do not depend on each other."""
         return tuple(self._by_name)
 
     def initial_state(self, batch_size: int) -> tuple[Hidden, LSTMState]:
-        """The trained context before the first row, and a state of zeros."""
+        """The trained initial context, and a state of zeros."""
         return initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
 
     @override
@@ -113,28 +123,105 @@ class ThreeHeadLSTM(nn.Module):
         return run_lstm(self.lstm, rows * self._scale, state)
 
     def predict(self, field: str, context: Hidden, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field; `known` is ignored, the heads do not depend on each other."""
+        """Predict one field; `known` is not used."""
         output = getattr(self, f"{field}_linear")(context.hidden)  # (..., C), 1 or 2
         spec = self._by_name[field]
         if spec.is_categorical:
             if not self._sigmoid:
                 return Categorical(output)
-            confined = output.sigmoid()
-            return Categorical(confined, weights=confined)
+            squashed = output.sigmoid()
+            return Categorical(squashed, weights=squashed)
         if self._point_estimates:
             return PointEstimate(output.squeeze(-1))
         return normal_head(output, spec)
 
-    def numpy_step(self) -> NumpyThreeHead | None:
-        """The numpy step, for float32 parameters on the CPU."""
-        if not is_float32_on_cpu(self):
-            return None
-        return NumpyThreeHead(
-            self.fields,
-            self.lstm,
-            self._scale,
-            {f.name: cast(nn.Linear, getattr(self, f"{f.name}_linear")) for f in self.fields},
-            initial=initial_arrays(self),
-            sigmoid=self._sigmoid,
-            point_estimates=self._point_estimates,
-        )
+    def numpy_step(self) -> NumpyThreeHeadLSTM | None:
+        """The numpy step, if the parameters are float32 tensors on the CPU."""
+        return NumpyThreeHeadLSTM(self) if is_float32_on_cpu(self) else None
+
+
+def _scale(fields: Sequence[Field]) -> Tensor:
+    """(F,) factors of the rows."""
+    return torch.tensor([1.0 / (field.classes or 1) for field in fields])
+
+
+@final
+class NumpyThreeHeadLSTM:
+    """The numpy step of a :class:`~notelstm.models.ThreeHeadLSTM`.
+
+    Args:
+        model: The model; its weights are copied.
+    """
+
+    def __init__(self, model: ThreeHeadLSTM) -> None:
+        self._lstm: Final = NumpyLSTM(model.lstm, _scale(model.fields))
+        self._initial: Final = initial_arrays(model)
+        self._sigmoid: Final[bool] = model.config["sigmoid"]
+        self._point_estimates: Final[bool] = model.config["point_estimates"]
+        # The heads are one layer; sigmoids are computed from half of the logits.
+        weights, biases, first = [], [], 0
+        self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
+        for field in model.fields:
+            head = cast(nn.Linear, model.get_submodule(f"{field.name}_linear"))
+            factor = 0.5 if field.is_categorical and self._sigmoid else 1.0
+            weights.append(head.weight * factor)
+            biases.append(head.bias * factor)
+            self._outputs[field.name] = (field, first, first + head.out_features)
+            first += head.out_features
+        self._heads: Final = NumpyLinear(torch.cat(weights), torch.cat(biases))
+        self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
+
+    def initial_state(self) -> tuple[Any, Any]:
+        """The context and the state before the first row, of one sequence."""
+        return self._initial
+
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        """Read one row of each sequence, (B, F)."""
+        hidden, state = self._lstm(rows, state)
+        return Hidden(hidden), state  # type: ignore[arg-type]
+
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
+        """Predict one field; `known` is not used."""
+        spec, first, end = self._outputs[field]
+        output = self._head_outputs(context)[:, first:end]  # (B, C), 1 or 2
+        if not spec.is_categorical:
+            number = torch.from_numpy(output)
+            return (
+                PointEstimate(number[:, 0]) if self._point_estimates else normal_head(number, spec)
+            )
+        if not self._sigmoid:
+            return Categorical(torch.from_numpy(output))
+        squashed = torch.from_numpy(_sigmoid(output))
+        return Categorical(squashed, squashed)
+
+    def predict_numpy(
+        self, field: str, context: Any, known: Mapping[str, float]
+    ) -> NumpyPrediction:
+        """Predict one field of a single sequence."""
+        spec, first, end = self._outputs[field]
+        here, output = self._last
+        if here is not context:
+            output = self._head_outputs(context)  # (1, ...)
+        if not spec.is_categorical:
+            if self._point_estimates:
+                return NumpyPoint(output.item(first))
+            return numpy_normal(output[0, first:end], spec)
+        if not self._sigmoid:
+            return NumpyCategorical(output[0, first:end])
+        squashed = _sigmoid(output[0, first:end])
+        return NumpyCategorical(squashed, squashed)
+
+    def _head_outputs(self, context: Any) -> Array:
+        """(B, ...) the outputs of all heads."""
+        here, output = self._last
+        if here is not context:
+            output = self._heads(context.hidden)
+            self._last = (context, output)
+        return output
+
+
+def _sigmoid(half: Array) -> Array:
+    """The sigmoid of twice a number."""
+    squashed: Array = np.tanh(half)
+    sigmoid_of_half(squashed)
+    return squashed

@@ -1,14 +1,13 @@
 """Predictions of a field: ``Categorical``, ``PointEstimate``, ``Normal``, ``LogisticMixture``.
 
-All are values: each method returns a new one. Draws use the inverse distribution function of
-uniforms given from outside, so equal predictions and equal noise give equal draws, alone or in a
-batch. Shapes: any leading shape (...), classes last.
-``Numpy...`` are the same for one sequence, in numpy.
+Predictions are immutable. They sample by the inverse distribution function of uniforms that the
+caller gives, so that equal predictions and equal noise give equal samples, alone or in a batch.
+Shapes are any leading shape (...), with classes last. The ``Numpy...`` classes are the same for one
+sequence in numpy.
 """
 
 from notelstm.predictions.categorical import Categorical
-from notelstm.predictions.logistic_mixture import LogisticMixture
-from notelstm.predictions.normal import Normal
+from notelstm.predictions.numeric import LogisticMixture, Normal, PointEstimate
 from notelstm.predictions.numpy_predictions import (
     NumpyAdapter,
     NumpyCategorical,
@@ -16,7 +15,6 @@ from notelstm.predictions.numpy_predictions import (
     NumpyPoint,
     NumpyPrediction,
 )
-from notelstm.predictions.point import PointEstimate
 
 __all__ = [
     "Categorical",

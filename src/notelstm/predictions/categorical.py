@@ -12,10 +12,35 @@ from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions.checks import same_shape, sample_class
 from notelstm.protocols import Allowed, Prediction
 
-__all__ = ["Categorical"]
+__all__ = ["Categorical", "check_target", "sample_class"]
+
+
+def check_target(target: Tensor, prediction: Tensor) -> None:
+    """Check that a target has the shape (...) of its prediction.
+
+    Raises:
+        ShapeError: If it has another shape.
+    """
+    if target.shape != prediction.shape:
+        raise ShapeError(
+            f"the target has shape {tuple(target.shape)}, the prediction {tuple(prediction.shape)}",
+            hint="squeeze or index one of them: shapes are not broadcast",
+        )
+
+
+def sample_class(cdf: Tensor, noise: Tensor) -> Tensor:
+    """(...) classes sampled with (...) uniforms.
+
+    Args:
+        cdf: (..., C) float64 cumulative weights of the classes, not normalised.
+        noise: (...) in [0, 1).
+    """
+    total = cdf[..., -1]
+    # Rounding must not select a class beyond the last one with a weight.
+    at = torch.minimum(noise.double() * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cdf.contiguous(), at.unsqueeze(-1), right=True).squeeze(-1)
 
 
 @final
@@ -24,9 +49,9 @@ class Categorical(Prediction):
     """One of C classes.
 
     Attributes:
-        logits: (..., C) unnormalised log-probabilities: what is trained and scored.
-        weights: (..., C) non-negative weights for the weighted sampling of
-            :class:`notelstm.sampling.Weighted`, where they differ from the softmax of the logits.
+        logits: (..., C) unnormalised log-probabilities, which are trained and scored.
+        weights: (..., C) non-negative weights that :class:`notelstm.sampling.Weighted` samples
+            with, None for the softmax of the logits.
     """
 
     logits: Tensor
@@ -39,26 +64,26 @@ class Categorical(Prediction):
 
     def sample(self, noise: Tensor) -> Tensor:
         """(...) class ids sampled from the softmax, with the first of (..., 2) uniforms."""
-        return sample_class(self._shares.cumsum(-1), noise[..., 0])
+        return sample_class(self._exponentials.cumsum(-1), noise[..., 0])
 
     @property
-    def _shares(self) -> Tensor:
-        """(..., C) float64 what the softmax is proportional to."""
+    def _exponentials(self) -> Tensor:
+        """(..., C) float64 exponentials of the logits, not normalised."""
         logits = self.logits.double()
         return (logits - logits.amax(-1, keepdim=True)).exp()
 
     def sample_weighted(self, noise: Tensor) -> Tensor:
         """(...) class ids sampled in proportion to `weights`, or from the softmax without them.
 
-        Weights that are all 0, because a mask left only classes whose weight is too small for
-        float32, do not order what is left; the softmax does.
+        If all weights are 0, because a mask left only classes with weights that underflow in
+        float32, the softmax is used.
         """
         if self.weights is None:
             return self.sample(noise)
         cdf = self.weights.cumsum(-1, dtype=torch.float64)
         some = cdf[..., -1:] > 0
         if not bool(some.all()):
-            cdf = torch.where(some, cdf, self._shares.cumsum(-1))
+            cdf = torch.where(some, cdf, self._exponentials.cumsum(-1))
         return sample_class(cdf, noise[..., 0])
 
     def mode(self) -> Tensor:
@@ -66,13 +91,13 @@ class Categorical(Prediction):
         return self.logits.argmax(-1)
 
     def constrained(self, allowed: Allowed) -> Categorical:
-        """No logit and no weight but those of allowed classes.
+        """The same prediction without the classes that are not allowed.
 
         Args:
-            allowed: (..., C) bool; at least one True in each row where a class was possible before.
+            allowed: (..., C) bool, with at least one class of each row that was possible before.
 
         Raises:
-            ShapeError: If it is an interval, or nothing is left of what was possible.
+            ShapeError: If it is an interval, or leaves no possible class.
         """
         if not isinstance(allowed, Tensor):
             raise ShapeError(
@@ -81,16 +106,16 @@ class Categorical(Prediction):
             )
         if not bool((allowed & (self.logits > -math.inf)).any(-1).all()):
             raise ShapeError(
-                "the mask of a row leaves no class that was possible before",
-                hint="use notelstm.sampling.allow_only, which then keeps the possible classes",
+                "the mask of a row leaves no possible class",
+                hint="use notelstm.sampling.allow_only, which then keeps all possible classes",
             )
         weights = None if self.weights is None else self.weights * allowed
         return Categorical(self.logits.masked_fill(~allowed, -math.inf), weights)
 
     def with_temperature(self, temperature: float) -> Categorical:
-        """Logits over `temperature`, relative weights to the power of its inverse."""
-        # From a largest logit of 0 and weight of 1 no temperature makes all of them over- or
-        # underflow; the quotient of two small numbers needs float64.
+        """Logits divided by `temperature`, weights to the power of its inverse."""
+        # With a maximum logit of 0 and a maximum weight of 1, no temperature makes all of them
+        # overflow or underflow; the quotient of two small numbers needs float64.
         top = self.logits.amax(-1, keepdim=True)
         logits = ((self.logits - top).double() / temperature).to(self.logits)
         if self.weights is None:
@@ -103,7 +128,7 @@ class Categorical(Prediction):
         return self.logits
 
     def add_log_weights(self, log_weights: Tensor) -> Categorical:
-        """The same classes with more or less weight; the weights of weighted sampling as well."""
+        """The same prediction with numbers added to the logits and to the log of `weights`."""
         weights = self.weights
         return Categorical(
             self.logits + log_weights.to(self.logits),
@@ -112,23 +137,24 @@ class Categorical(Prediction):
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the class ids `target` (...)."""
-        same_shape("the target", self.logits[..., 0], target)
+        check_target(target, self.logits[..., 0])
         flat = self.logits.reshape(-1, self.logits.shape[-1])
         losses = functional.cross_entropy(flat, target.reshape(-1).long(), reduction="none")
         return losses.reshape(target.shape)
 
     def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
-        """(...) the probability of [low, high): each class is spread evenly over its width.
+        """(...) the probability of [low, high), with each class uniform over its width.
 
-        The first and last class reach out to the infinities.
+        The first and last class extend to infinity.
 
         Raises:
             FieldError: If the classes of `field` have no edges.
         """
         if not field.edges:
             raise FieldError(
-                "the field has no edges, so that its classes have no width",
+                "the field has no edges",
                 where=f"field {field.name!r}",
+                hint="give the field edges, so that its classes have widths",
             )
         edges = torch.tensor(field.edges, dtype=torch.float64, device=self.logits.device)
         cdf = self.logits.double().softmax(-1).cumsum(-1)  # (..., C)

@@ -1,4 +1,4 @@
-"""Predictions of one sequence in numpy: they sample exactly what the tensors would sample."""
+"""Predictions for one sequence in numpy, with the same samples as those of tensors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ _TINY: Final = torch.finfo(torch.float64).tiny
 
 
 def _sampled(cdf: NDArray[np.float64], total: float, noise: float) -> int:
-    """A class sampled from (C,) sums of weights, the last of which is `total`."""
+    """A class sampled from (C,) cumulative weights, the last of which is `total`."""
     at = noise * total
-    # Rounding must not carry a sample past the last class that has any weight.
+    # Rounding must not select a class beyond the last one with a weight.
     return int(cdf.searchsorted(at if at < total else math.nextafter(total, 0.0), "right"))
 
 
-@functools.lru_cache(maxsize=256)  # the ends of what is allowed come again and again
-def _end(value: float) -> float:
-    return _single(value)
-
-
 def _single(value: float) -> float:
-    """The nearest number that float32 holds, which is what rows hold."""
+    """The nearest float32 number; rows are float32."""
     return float(np.float32(value))
+
+
+_end = functools.lru_cache(maxsize=256)(_single)
+"""Cached, since the ends of allowed intervals repeat."""
 
 
 def _ends(allowed: Mask) -> Interval:
@@ -48,14 +47,14 @@ def _ends(allowed: Mask) -> Interval:
 
 
 class NumpyPrediction(Protocol):
-    """The predicted distribution of one field of one sequence, in numpy: quick to sample from."""
+    """The predicted distribution of one field for one sequence, in numpy."""
 
     def sample(self, noise: Sequence[float]) -> float:
-        """The class id or value that the :class:`Prediction` samples with the same two uniforms."""
+        """Sample a class id or value with two uniforms, as :meth:`Prediction.sample` does."""
         ...
 
     def sample_weighted(self, noise: Sequence[float]) -> float:
-        """The same by the weights of the prediction, where it has weights of its own."""
+        """Sample in proportion to separate weights, if the prediction has any."""
         ...
 
     def mode(self) -> float:
@@ -80,14 +79,14 @@ class NumpyCategorical(NamedTuple):
     weights: NDArray[np.float32] | None = None
 
     def sample(self, noise: Sequence[float]) -> float:
-        """A class id from the softmax, with the first of two uniforms."""
+        """A class id from the softmax."""
         logits = self.logits.astype(np.float64)
         logits -= logits.max()
         cdf = np.add.accumulate(np.exp(logits, logits))
         return _sampled(cdf, cdf.item(-1), noise[0])
 
     def sample_weighted(self, noise: Sequence[float]) -> float:
-        """A class id in proportion to the weights, or from the softmax where there are none."""
+        """A class id in proportion to the weights, or from the softmax without them."""
         if self.weights is None:
             return self.sample(noise)
         cdf = np.add.accumulate(self.weights.astype(np.float64))
@@ -99,10 +98,10 @@ class NumpyCategorical(NamedTuple):
         return int(self.logits.argmax())
 
     def constrained(self, allowed: Mask) -> NumpyCategorical:
-        """No logit and no weight but those of allowed classes.
+        """The same prediction without the classes that are not allowed.
 
         Raises:
-            ShapeError: If it is an interval, or nothing is left of what was possible.
+            ShapeError: If it is an interval, or leaves no possible class.
         """
         if isinstance(allowed, Interval):
             raise ShapeError(
@@ -110,7 +109,7 @@ class NumpyCategorical(NamedTuple):
             )
         logits = np.where(allowed, self.logits, np.float32(-math.inf))
         if logits.max() == -math.inf:
-            raise ShapeError("the mask leaves no class that was possible before")
+            raise ShapeError("the mask leaves no possible class")
         return NumpyCategorical(logits, None if self.weights is None else self.weights * allowed)
 
 
@@ -119,17 +118,17 @@ class NumpyPoint(NamedTuple):
     """A single value; see :class:`~notelstm.predictions.PointEstimate`.
 
     Attributes:
-        value: In the field's unit, as float32 has it.
+        value: In the field's unit, a float32 number.
     """
 
     value: float
 
     def sample(self, noise: Sequence[float]) -> float:
-        """The value, whatever the noise."""
+        """The value; the noise is not used."""
         return self.value
 
     def sample_weighted(self, noise: Sequence[float]) -> float:
-        """The same: there are no weights."""
+        """A sample: there are no separate weights."""
         return self.sample(noise)
 
     def mode(self) -> float:
@@ -137,7 +136,7 @@ class NumpyPoint(NamedTuple):
         return self.value
 
     def constrained(self, allowed: Mask) -> NumpyPoint:
-        """The value cut off at the ends of what is allowed."""
+        """The value clipped to the allowed interval."""
         low, high = _ends(allowed)
         value = self.value
         if low <= value <= high:
@@ -150,10 +149,10 @@ class NumpyNormal(NamedTuple):
     """A censored normal distribution; see :class:`~notelstm.predictions.Normal`.
 
     Attributes:
-        mean: In the field's unit, as float32 has it.
-        sigma: Standard deviation, above 0, as float32 has it.
-        low: The least allowed value.
-        high: The greatest allowed value.
+        mean: In the field's unit, a float32 number.
+        sigma: Standard deviation, above 0, a float32 number.
+        low: The minimum.
+        high: The maximum.
     """
 
     mean: float
@@ -170,7 +169,7 @@ class NumpyNormal(NamedTuple):
         return self._censored(self.mean + float(torch.special.ndtri(at)) * self.sigma)
 
     def sample_weighted(self, noise: Sequence[float]) -> float:
-        """The same: there are no weights."""
+        """A sample: there are no separate weights."""
         return self.sample(noise)
 
     def mode(self) -> float:
@@ -178,17 +177,17 @@ class NumpyNormal(NamedTuple):
         return self._censored(self.mean)
 
     def constrained(self, allowed: Mask) -> NumpyNormal:
-        """The same distribution with its ends moved in to what is allowed."""
+        """The same distribution, censored at the ends of the allowed interval as well."""
         low, high = _ends(allowed)
         return self._replace(low=max(low, self.low), high=min(high, self.high))
 
 
 @final
 class NumpyAdapter(NamedTuple):
-    """An adapter of any other prediction.
+    """An adapter for any other prediction.
 
     Attributes:
-        prediction: Of one sequence, (1,).
+        prediction: A prediction for one sequence, (1,).
     """
 
     prediction: Prediction
@@ -206,10 +205,10 @@ class NumpyAdapter(NamedTuple):
         return float(self.prediction.mode())
 
     def constrained(self, allowed: Mask) -> NumpyAdapter:
-        """The prediction confined to what is allowed."""
-        confined: Allowed
+        """The prediction, limited to the allowed entries."""
+        tensors: Allowed
         if isinstance(allowed, Interval):
-            confined = (torch.tensor([allowed.low]), torch.tensor([allowed.high]))
+            tensors = (torch.tensor([allowed.low]), torch.tensor([allowed.high]))
         else:
-            confined = torch.from_numpy(allowed)[None]
-        return NumpyAdapter(self.prediction.constrained(confined))
+            tensors = torch.from_numpy(allowed)[None]
+        return NumpyAdapter(self.prediction.constrained(tensors))

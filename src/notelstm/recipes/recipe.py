@@ -19,7 +19,7 @@ from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBat
 from notelstm.data.augmented import with_drums
 from notelstm.data.dataset import Targets
 from notelstm.data.packed import PackedRows
-from notelstm.encoders.instruments import watch_instruments
+from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import (
     ConfigError,
     DataError,

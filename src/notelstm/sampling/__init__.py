@@ -1,14 +1,12 @@
-"""Samplers choose the next entry; processors change what they choose from."""
+"""Samplers, which choose the next entry, and processors, which change predictions before that."""
 
-from notelstm.sampling.input_transforms import RawPitch
 from notelstm.sampling.masking import allow_only
 from notelstm.sampling.pitches import ForbidValues, PitchRange, Scale, TempoRange
 from notelstm.sampling.polyphony import MaxChordSize, MaxPolyphony
-from notelstm.sampling.processors import MinDuration, Temperature
+from notelstm.sampling.processors import MinDuration, MinP, Temperature, TopK, TopP
 from notelstm.sampling.repetition import NoRepeatNGram, RepetitionPenalty
-from notelstm.sampling.samplers import Ancestral, Greedy, Weighted
+from notelstm.sampling.samplers import Ancestral, Greedy, RawPitch, Weighted
 from notelstm.sampling.timing import GridSnap, NoteDensity
-from notelstm.sampling.truncation import MinP, TopK, TopP
 
 __all__ = [
     "Ancestral",

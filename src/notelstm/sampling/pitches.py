@@ -1,11 +1,13 @@
-"""Processors that limit values: of pitch, of tempo, of any role."""
+"""Processors that limit pitches, tempos and other values, and scales by name."""
 
 from __future__ import annotations
 
 import functools
+import numbers
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast, final
+from typing import Final, cast, final
 
 import numpy as np
 import torch
@@ -20,25 +22,125 @@ from notelstm.sampling.masking import (
     constrain_classes,
     constrain_interval,
 )
-from notelstm.sampling.scales import note_number, pitch_classes
 
-__all__ = ["ForbidValues", "PitchRange", "Scale", "TempoRange"]
+__all__ = [
+    "MODES",
+    "ForbidValues",
+    "PitchRange",
+    "Scale",
+    "TempoRange",
+    "note_number",
+    "pitch_classes",
+]
+
+MODES: Final[dict[str, tuple[int, ...]]] = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "ionian": (0, 2, 4, 5, 7, 9, 11),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "phrygian": (0, 1, 3, 5, 7, 8, 10),
+    "lydian": (0, 2, 4, 6, 7, 9, 11),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+    "aeolian": (0, 2, 3, 5, 7, 8, 10),
+    "locrian": (0, 1, 3, 5, 6, 8, 10),
+    "natural minor": (0, 2, 3, 5, 7, 8, 10),
+    "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
+    "melodic minor": (0, 2, 3, 5, 7, 9, 11),
+    "pentatonic": (0, 2, 4, 7, 9),
+    "major pentatonic": (0, 2, 4, 7, 9),
+    "minor pentatonic": (0, 3, 5, 7, 10),
+    "blues": (0, 3, 5, 6, 7, 10),
+    "major blues": (0, 2, 3, 4, 7, 9),
+    "whole tone": (0, 2, 4, 6, 8, 10),
+    "octatonic": (0, 2, 3, 5, 6, 8, 9, 11),
+    "chromatic": tuple(range(12)),
+}
+"""Semitones above the tonic by the name of the mode; melodic minor is the ascending form."""
+
+_LETTERS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+_SIGNS: Final = {"#": 1, "♯": 1, "b": -1, "♭": -1}
+_TONIC: Final = r"([A-Ga-g])(##|bb|[#b♯♭])?"
+_SCALE: Final = re.compile(rf"{_TONIC}(m)?(?:[ _-]+(.+))?")
+_NOTE: Final = re.compile(rf"{_TONIC}(-?\d+)")
+
+
+def _semitones(letter: str, signs: str | None) -> int:
+    return _LETTERS[letter.lower()] + sum(_SIGNS[sign] for sign in signs or "")
+
+
+def pitch_classes(name: str) -> frozenset[int]:
+    """The pitch classes of a scale, 0 for C to 11 for B.
+
+    Args:
+        name: A tonic and one of :data:`MODES`, such as ``"D dorian"``; a tonic alone is major, with
+            an ``m`` minor. Or twelve digits from C, 1 for each note of the scale.
+
+    Raises:
+        ConfigError: If there is no such scale.
+
+    Example:
+        >>> sorted(pitch_classes("F# minor"))
+        [1, 2, 4, 6, 8, 9, 11]
+        >>> sorted(pitch_classes("100010010000"))
+        [0, 4, 7]
+    """
+    text = name.strip() if isinstance(name, str) else ""
+    if re.fullmatch("[01]{12}", text) and "1" in text:
+        return frozenset(k for k, digit in enumerate(text) if digit == "1")
+    found = _SCALE.fullmatch("c chromatic" if text.lower() == "chromatic" else text)
+    if found is not None:
+        letter, signs, minor, mode = found.groups()
+        mode = "minor" if minor else re.sub("[ _-]+", " ", mode or "major").strip().lower()
+        if mode in MODES and not (minor and found[4]):
+            tonic = _semitones(letter, signs)
+            return frozenset((tonic + step) % 12 for step in MODES[mode])
+    raise ConfigError(
+        f"no such scale: {name!r}",
+        hint='give a tonic and a mode or twelve digits from C, "F# minor" or "101011010101"; '
+        f"the modes are {', '.join(MODES)}",
+    )
+
+
+def note_number(name: str | int) -> int:
+    """The MIDI note number of a name such as ``"C4"`` (60), ``"F#2"``, ``"Bb-1"``, or of a number.
+
+    Raises:
+        ConfigError: If it is neither, or is not from 0 to 127.
+
+    Example:
+        >>> note_number("A0"), note_number("C8"), note_number(60)
+        (21, 108, 60)
+    """
+    number = -1
+    if not isinstance(name, str):
+        # A float from an array or from JSON may be whole.
+        number = int(name) if isinstance(name, numbers.Real) and name % 1 == 0 else -1
+    elif name.strip().isdecimal():
+        number = int(name)
+    elif (found := _NOTE.fullmatch(name.strip())) is not None:
+        number = 12 * (int(found[3]) + 1) + _semitones(found[1], found[2])
+    if not 0 <= number <= 127:
+        raise ConfigError(
+            f"no such pitch: {name!r}",
+            hint="give a MIDI note number from 0 to 127 or a name from C-1 to G9",
+        )
+    return number
 
 
 @functools.lru_cache(maxsize=64)
 def _between(field: Field, role: Role, low: float, high: float) -> NDArray[np.bool_] | None:
-    """(C,) the classes whose value lies between; the nearest one if there is none."""
+    """(C,) the classes with a value in [low, high], or else the nearest one."""
     values = class_values(field, role)
     if values is None:
         return None
-    silent = np.isnan(values)
+    without = np.isnan(values)
     inside = (values >= low) & (values <= high)
-    if not inside.any() and not silent.all():
+    if not inside.any() and not without.all():
         inside[np.nanargmin(np.abs(values - (low + high) / 2))] = True
-    return silent | inside
+    return without | inside
 
 
-def _kept_between(
+def _limited(
     field: Field, role: Role, prediction: Prediction, low: float, high: float
 ) -> Prediction:
     allowed = _between(field, role, low, high)
@@ -46,23 +148,25 @@ def _kept_between(
         return constrain_classes(prediction, allowed)
     if field.role != role or field.is_categorical:
         return prediction
-    ends = (float(np.clip(end, *field.interval)) for end in (low, high))
-    size = prediction.mode()
-    least, most = (torch.full_like(size, end, dtype=torch.float32) for end in ends)
-    return constrain_interval(prediction, least, most)
+    mode = prediction.mode()
+    ends = (
+        torch.full_like(mode, float(np.clip(end, *field.interval)), dtype=torch.float32)
+        for end in (low, high)
+    )
+    return constrain_interval(prediction, *ends)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PitchRange:
-    """No note below `low` or above `high`; of events, it acts on note-ons.
+    """Limits pitches to a range; for events, it acts on note-ons.
 
     Attributes:
         low: The lowest pitch, a MIDI note number or a name such as ``"C2"``.
-        high: The highest.
+        high: The highest pitch.
 
     Raises:
-        ConfigError: If one is no pitch, or `low` is above `high`.
+        ConfigError: If one is not a pitch, or `low` is above `high`.
     """
 
     low: int | str = 0
@@ -79,19 +183,20 @@ class PitchRange:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a pitch, confined to the range."""
+        """Limit a pitch to the range."""
         low, high = note_number(self.low), note_number(self.high)
-        return _kept_between(field, "pitch", prediction, low, high)
+        return _limited(field, "pitch", prediction, low, high)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class TempoRange:
-    """No tempo outside a range, for encoders that have one; a narrow range sets the tempo.
+    """Limits the tempo, for encoders that have one; a narrow range sets it.
 
     Attributes:
-        slowest: Quarter notes a minute, above 0.
-        fastest: The same, at least `slowest`. Where no class lies between, the nearest one is kept.
+        slowest: Quarter notes per minute, above 0.
+        fastest: Quarter notes per minute, at least `slowest`. If no class is in the range, the
+            nearest one is allowed.
 
     Raises:
         ConfigError: If the range is empty.
@@ -105,14 +210,14 @@ class TempoRange:
         if not 0 < self.slowest <= self.fastest < float("inf"):
             raise ConfigError(
                 f"the tempo range from {self.slowest} to {self.fastest} is empty or not above 0",
-                hint="give the slower tempo as slowest, in quarter notes a minute",
+                hint="give the slower tempo as slowest, in quarter notes per minute",
             )
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a tempo, confined to the range."""
-        return _kept_between(field, "tempo", prediction, self.slowest, self.fastest)
+        """Limit a tempo to the range."""
+        return _limited(field, "tempo", prediction, self.slowest, self.fastest)
 
 
 @functools.lru_cache(maxsize=64)
@@ -126,12 +231,12 @@ def _in_scale(field: Field, name: str) -> NDArray[np.bool_] | None:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """No note outside a scale; of events, it acts on note-ons.
+    """Limits pitches to a scale; for events, it acts on note-ons.
 
     Attributes:
-        name: A tonic and a mode, ``"D dorian"``, ``"F# minor"``, ``"Eb major pentatonic"``,
-            ``"A blues"``; or twelve digits from C on, 1 for each note of the scale. See
-            :func:`~notelstm.sampling.scales.pitch_classes`.
+        name: A tonic and a mode, such as ``"D dorian"``, ``"F# minor"``,
+            ``"Eb major pentatonic"`` or ``"A blues"``, or twelve digits from C, 1 for each note of
+            the scale. See :func:`~notelstm.sampling.pitches.pitch_classes`.
 
     Raises:
         ConfigError: If there is no such scale.
@@ -146,7 +251,7 @@ class Scale:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a pitch class id, confined to the scale."""
+        """Limit a pitch to the scale."""
         allowed = _in_scale(field, self.name)
         return prediction if allowed is None else constrain_classes(prediction, allowed)
 
@@ -167,12 +272,11 @@ def _not_among(field: Field, role: Role, forbidden: tuple[float, ...]) -> NDArra
 @final
 @dataclass(frozen=True, kw_only=True)
 class ForbidValues:
-    """Certain values never: pitches, velocities, durations ...; acts on classes.
+    """Forbids values of classes: pitches, velocities, durations ...
 
     Attributes:
-        role: The role of the fields; for events, note-ons are pitches, shifts steps.
-        values: What is forbidden, in the field's unit; of classes with a width, those that a value
-            lies in.
+        role: The role of the fields; for events, note-ons are pitches and shifts are steps.
+        values: The forbidden values, in the field's unit; each forbids the class that it is in.
 
     Raises:
         ConfigError: If there is no such role, or a value is not finite.
@@ -196,6 +300,6 @@ class ForbidValues:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of classes of the role, without those that are forbidden."""
+        """Remove the forbidden classes."""
         allowed = _not_among(field, cast(Role, self.role), self.values)
         return prediction if allowed is None else constrain_classes(prediction, allowed)

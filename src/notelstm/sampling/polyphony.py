@@ -1,4 +1,4 @@
-"""Processors of polyphony: how many notes sound together, how many begin together."""
+"""Processors of polyphony: the number of notes that sound or begin at the same time."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ import torch
 
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import class_values, constrain_classes, constrain_interval
-from notelstm.sampling.settings import check_whole
+from notelstm.sampling.masking import (
+    check_whole,
+    class_values,
+    constrain_classes,
+    constrain_interval,
+)
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["MaxChordSize", "MaxPolyphony"]
 
-_TOGETHER: Final = 1e-6
-"""Times nearer than this are the same, as float64 has it."""
-_APART: Final = 1e-3
-"""The least step that is none, where steps are numbers."""
+_ROUNDING: Final = 1e-6
+"""Times that differ by less are equal up to rounding."""
+_MIN_STEP: Final = 1e-3
+"""The minimum step between two chords, for continuous steps."""
 
 
 def _steps_from(field: Field, prediction: Prediction, least: Sequence[float]) -> Prediction:
-    """The prediction of a step, limited to the least value and above in each sequence."""
+    """Limit a step to at least `least` in each sequence."""
     if field.is_categorical:
         values = np.array(field.values)
-        return constrain_classes(prediction, [values >= low - _TOGETHER for low in least])
-    size = prediction.mode()
-    low = torch.tensor(least, dtype=size.dtype, device=size.device)
-    # A float32 just below would let a note begin before another one ends.
-    low = torch.where(low.double() < size.new_tensor(least, dtype=torch.float64), _above(low), low)
+        return constrain_classes(prediction, [values >= low - _ROUNDING for low in least])
+    mode = prediction.mode()
+    low = torch.tensor(least, dtype=mode.dtype, device=mode.device)
+    # Rounded down to float32, a note could begin before another one ends.
+    above = torch.nextafter(low, torch.full_like(low, torch.inf))
+    low = torch.where(low.double() < mode.new_tensor(least, dtype=torch.float64), above, low)
     low = low.clamp(*field.interval)
-    return constrain_interval(prediction, low, torch.full_like(size, field.interval.high))
-
-
-def _above(value: torch.Tensor) -> torch.Tensor:
-    return torch.nextafter(value, torch.full_like(value, torch.inf))
+    return constrain_interval(prediction, low, torch.full_like(mode, field.interval.high))
 
 
 def _note_ons(field: Field, prediction: Prediction, full: Sequence[bool]) -> Prediction:
-    """The prediction of an event, without note-ons in full sequences."""
+    """Remove note-ons from the events of full sequences."""
     values = class_values(field, "pitch")
     if values is None or not any(full):
         return prediction
@@ -51,19 +52,19 @@ def _note_ons(field: Field, prediction: Prediction, full: Sequence[bool]) -> Pre
 @final
 @dataclass(frozen=True, kw_only=True)
 class MaxPolyphony:
-    """Never more than so many pitches at once.
+    """Limits the number of pitches that sound at the same time.
 
-    A step is limited to those after which fewer pitches still sound, so that the next note can have
-    any pitch. If the step is fixed, and so many pitches sound at the next onset, the pitch is
-    limited to those that sound already. Of events, note-ons wait for a note-off. For the
-    limit to hold in every case there must be a step as long as the longest duration: the
-    encoders of the library have it, in the order of their own fields.
+    Steps are limited to those after which fewer pitches sound, so that the next note can have any
+    pitch. If the step is fixed and too short for that, the pitch is limited to those that sound
+    already. For events, a note-on must wait for a note-off. The limit always holds if the longest
+    step is as long as the longest duration and steps come before pitches, as in the encoders of the
+    library.
 
     Attributes:
-        notes: 1 to 128; 1 makes a melody.
+        notes: 1 to 128; 1 for a melody.
 
     Raises:
-        ConfigError: If it is no whole number of these.
+        ConfigError: If it is out of range or not a whole number.
     """
 
     notes: int = 4
@@ -75,7 +76,7 @@ class MaxPolyphony:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a step, a pitch or an event, confined to what the cap has room for."""
+        """Limit a step, a pitch or an event."""
         if field.role == "event":
             sounding = [context.tracker.sounding(context.tracker.time) for context in contexts]
             return _note_ons(field, prediction, [len(s) >= self.notes for s in sounding])
@@ -88,7 +89,7 @@ class MaxPolyphony:
         return prediction
 
     def _free_after(self, context: SamplingContext) -> float:
-        """The least step after which another pitch may sound."""
+        """The minimum step after which another pitch may sound."""
         left: dict[int, float] = {}
         for remaining, pitch in context.tracker.remaining():
             left[pitch] = max(remaining, left.get(pitch, 0.0))
@@ -113,16 +114,16 @@ class MaxPolyphony:
 @final
 @dataclass(frozen=True, kw_only=True)
 class MaxChordSize:
-    """Never more than so many notes that begin together.
+    """Limits the number of notes that begin at the same time.
 
-    When the chord is full, the next step is not 0; of events, a shift comes before the next
-    note-on. Steps that are numbers are a millisecond or more then.
+    After a full chord, the next step is not 0, and at least a millisecond for continuous steps; for
+    events, a shift must come before the next note-on.
 
     Attributes:
         notes: 1 to 1024; 1 allows no chords.
 
     Raises:
-        ConfigError: If it is no whole number of these.
+        ConfigError: If it is out of range or not a whole number.
     """
 
     notes: int = 6
@@ -134,7 +135,7 @@ class MaxChordSize:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a step or an event, confined to what the chord has room for."""
+        """Limit a step or an event."""
         if field.role not in ("step", "event"):
             return prediction
         full = [self._is_full(context.tracker) for context in contexts]
@@ -142,11 +143,11 @@ class MaxChordSize:
             return _note_ons(field, prediction, full)
         if not any(full):
             return prediction
-        apart = _APART
+        step = _MIN_STEP
         if field.is_categorical:
-            apart = min((value for value in field.values if value > 0), default=0.0)
-        return _steps_from(field, prediction, [apart * is_full for is_full in full])
+            step = min((value for value in field.values if value > 0), default=0.0)
+        return _steps_from(field, prediction, [step * is_full for is_full in full])
 
     def _is_full(self, tracker: Tracker) -> bool:
-        played = tracker.latest(self.notes)
-        return len(played) == self.notes and tracker.time - played[0][0] < _TOGETHER
+        latest = tracker.latest(self.notes)
+        return len(latest) == self.notes and tracker.time - latest[0][0] < _ROUNDING

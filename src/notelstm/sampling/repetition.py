@@ -1,4 +1,4 @@
-"""Processors against repetition of pitches."""
+"""Processors against repeated pitches."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import class_values, constrain_classes
-from notelstm.sampling.settings import check_number, check_whole
+from notelstm.sampling.masking import check_number, check_whole, class_values, constrain_classes
 from notelstm.tracker import MAX_HISTORY
 
 __all__ = ["NoRepeatNGram", "RepetitionPenalty"]
@@ -27,11 +26,11 @@ def _pitches(context: SamplingContext, count: int) -> NDArray[np.int64]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class NoRepeatNGram:
-    """No sequence of `ngram_size` pitches that occurred before; for events, it acts on note-ons.
+    """Forbids sequences of `ngram_size` pitches that occurred before; for events, on note-ons.
 
     Attributes:
-        ngram_size: How many, 1 to 1024: with 1 no pitch comes back.
-        history: How many of the latest notes count, 1 to 1024; never less than `ngram_size`.
+        ngram_size: 1 to 1024; with 1, no pitch is repeated.
+        history: Number of the latest notes that count, 1 to 1024, at least `ngram_size`.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -48,30 +47,30 @@ class NoRepeatNGram:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a pitch class id, without those that would repeat."""
+        """Remove the pitches that would repeat a sequence."""
         values = class_values(field, "pitch")
         if values is None:
             return prediction
         return constrain_classes(prediction, [~np.isin(values, self._ends(v)) for v in contexts])
 
     def _ends(self, context: SamplingContext) -> NDArray[np.int64]:
-        """The pitches that followed the latest pitches before."""
-        played = _pitches(context, max(self.history, self.ngram_size))
-        if len(played) < self.ngram_size:
-            return played[:0]
-        runs = np.lib.stride_tricks.sliding_window_view(played, self.ngram_size)  # (N - n + 1, n)
-        last = played[len(played) - self.ngram_size + 1 :]
+        """The pitches that followed earlier occurrences of the latest pitches."""
+        latest = _pitches(context, max(self.history, self.ngram_size))
+        if len(latest) < self.ngram_size:
+            return latest[:0]
+        runs = np.lib.stride_tricks.sliding_window_view(latest, self.ngram_size)  # (N - n + 1, n)
+        last = latest[len(latest) - self.ngram_size + 1 :]
         return np.asarray(runs[(runs[:, :-1] == last).all(axis=1), -1])
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class RepetitionPenalty:
-    """The latest pitches are `penalty` times less likely, relative to the others.
+    """Makes the latest pitches `penalty` times less likely, relative to the others.
 
     Attributes:
-        penalty: From 1e-6 to 1e6; 1 changes nothing, below 1 pitches come back more.
-        history: How many of the latest notes count, 1 to 1024.
+        penalty: From 1e-6 to 1e6; 1 changes nothing, numbers below 1 favour repetition.
+        history: Number of the latest notes that count, 1 to 1024.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -88,13 +87,13 @@ class RepetitionPenalty:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a pitch class id, the latest ones less likely."""
+        """Reduce the log-weights of the latest pitches."""
         values = class_values(field, "pitch")
         if values is None or self.penalty == 1:
             return prediction
-        played = np.stack(
+        latest = np.stack(
             [np.isin(values, _pitches(context, self.history)) for context in contexts]
         )
         return prediction.add_log_weights(
-            torch.from_numpy(played) * -math.log(self.penalty)
+            torch.from_numpy(latest) * -math.log(self.penalty)
         )  # (B, C)

@@ -1,34 +1,32 @@
-"""Samplers: each applies its processors in order, then chooses."""
+"""Samplers, which apply their processors in order and then choose, and the input transform."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, final, runtime_checkable
+from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
 from torch import Tensor
+from typing_extensions import override
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
-from notelstm.sampling.processors import Temperature
-from notelstm.sampling.settings import as_processors
-from notelstm.sampling.truncation import TopP
+from notelstm.sampling.masking import as_processors
+from notelstm.sampling.processors import Temperature, TopP
 
-__all__ = ["Ancestral", "Greedy", "HasNumpyChoice", "NumpyChoice", "Weighted", "with_processors"]
-
-
-def _processed(
-    processors: Sequence[Processor],
-    field: Field,
-    prediction: Prediction,
-    contexts: Sequence[SamplingContext],
-) -> Prediction:
-    for processor in processors:
-        prediction = processor(field, prediction, contexts)
-    return prediction
+__all__ = [
+    "Ancestral",
+    "Greedy",
+    "HasNumpyChoice",
+    "NumpyChoice",
+    "RawPitch",
+    "Weighted",
+    "with_processors",
+]
 
 
 NumpyChoice: TypeAlias = Callable[
@@ -40,34 +38,57 @@ of the row that are already fixed."""
 
 @runtime_checkable
 class HasNumpyChoice(Protocol):
-    """A sampler that can choose from numpy predictions, which is quicker for one sequence."""
+    """A sampler that can choose from numpy predictions, which is faster for one sequence."""
 
     def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice for one sequence; None where processors need the tensors."""
+        """The same choice for one sequence; None if processors need tensors."""
         ...
 
 
-def _sample(
-    _field: Field, prediction: NumpyPrediction, noise: Sequence[float], _known: Mapping[str, float]
-) -> float:
-    return prediction.sample(noise)
+@dataclass(frozen=True, kw_only=True)
+class _ProcessingSampler(abc.ABC):
+    """Applies processors, then chooses."""
 
+    processors: tuple[Processor, ...] = ()
 
-def _mode(
-    _field: Field, prediction: NumpyPrediction, _noise: Sequence[float], _known: Mapping[str, float]
-) -> float:
-    return prediction.mode()
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        object.__setattr__(self, "processors", as_processors(self.processors))
 
+    def __call__(
+        self,
+        field: Field,
+        prediction: Prediction,
+        noise: Tensor,
+        contexts: Sequence[SamplingContext],
+    ) -> Tensor:
+        """(B,) entries, chosen with (B, 2) noise."""
+        for processor in self.processors:
+            prediction = processor(field, prediction, contexts)
+        chosen: Tensor = self._choose(prediction, noise)
+        return chosen
 
-def _sample_weighted(
-    _field: Field, prediction: NumpyPrediction, noise: Sequence[float], _known: Mapping[str, float]
-) -> float:
-    return prediction.sample_weighted(noise)
+    def numpy_choice(self) -> NumpyChoice | None:
+        """The same choice from a numpy prediction; None with processors."""
+        return None if self.processors else self._choose_numpy
+
+    def _choose_numpy(
+        self,
+        _field: Field,
+        prediction: NumpyPrediction,
+        noise: Sequence[float],
+        _known: Mapping[str, float],
+    ) -> float:
+        return float(self._choose(prediction, noise))
+
+    @abc.abstractmethod
+    def _choose(self, prediction: Any, noise: Any) -> Any:
+        """Choose from a prediction of tensors or a numpy prediction."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Ancestral:
+class Ancestral(_ProcessingSampler):
     """Samples each field from its prediction, given the earlier fields.
 
     Attributes:
@@ -77,31 +98,15 @@ class Ancestral:
         ConfigError: If they are not processors.
     """
 
-    processors: tuple[Processor, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the setting."""
-        object.__setattr__(self, "processors", as_processors(self.processors))
-
-    def __call__(
-        self,
-        field: Field,
-        prediction: Prediction,
-        noise: Tensor,
-        contexts: Sequence[SamplingContext],
-    ) -> Tensor:
-        """(B,) sampled with (B, 2) noise."""
-        return _processed(self.processors, field, prediction, contexts).sample(noise)
-
-    def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice from a numpy prediction, without processors."""
-        return None if self.processors else _sample
+    @override
+    def _choose(self, prediction: Any, noise: Any) -> Any:
+        return prediction.sample(noise)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Greedy:
-    """Takes the most likely entry; no randomness.
+class Greedy(_ProcessingSampler):
+    """Chooses the most likely entry, without randomness.
 
     Attributes:
         processors: Applied in order before the choice.
@@ -110,33 +115,17 @@ class Greedy:
         ConfigError: If they are not processors.
     """
 
-    processors: tuple[Processor, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the setting."""
-        object.__setattr__(self, "processors", as_processors(self.processors))
-
-    def __call__(
-        self,
-        field: Field,
-        prediction: Prediction,
-        noise: Tensor,
-        contexts: Sequence[SamplingContext],
-    ) -> Tensor:
-        """(B,) the modes; the noise is not used."""
-        return _processed(self.processors, field, prediction, contexts).mode()
-
-    def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice from a numpy prediction, without processors."""
-        return None if self.processors else _mode
+    @override
+    def _choose(self, prediction: Any, noise: Any) -> Any:
+        return prediction.mode()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Weighted:
-    """The original's sampling: classes in proportion to the head's weights, whatever they mean.
+class Weighted(_ProcessingSampler):
+    """Samples classes in proportion to the weights of a head, as the original does.
 
-    Where a prediction has no weights of its own this is :class:`Ancestral`.
+    If a prediction has no separate weights, this is :class:`Ancestral`.
 
     Attributes:
         processors: Applied in order before sampling.
@@ -145,25 +134,9 @@ class Weighted:
         ConfigError: If they are not processors.
     """
 
-    processors: tuple[Processor, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the setting."""
-        object.__setattr__(self, "processors", as_processors(self.processors))
-
-    def __call__(
-        self,
-        field: Field,
-        prediction: Prediction,
-        noise: Tensor,
-        contexts: Sequence[SamplingContext],
-    ) -> Tensor:
-        """(B,) sampled with (B, 2) noise."""
-        return _processed(self.processors, field, prediction, contexts).sample_weighted(noise)
-
-    def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice from a numpy prediction, without processors."""
-        return None if self.processors else _sample_weighted
+    @override
+    def _choose(self, prediction: Any, noise: Any) -> Any:
+        return prediction.sample_weighted(noise)
 
 
 def with_processors(
@@ -175,28 +148,43 @@ def with_processors(
 ) -> Sampler:
     """The same sampler with more processors.
 
-    The temperature comes first and acts on the prediction of the model; then the sampler's own
-    processors; then the new ones; then `top_p`, which so depends only on the entries still allowed.
+    The order is the temperature, the processors of the sampler, the new ones, and `top_p`, which
+    thus depends only on entries that are still allowed.
 
     Args:
         sampler: A sampler with the setting `processors`.
         processors: More processors, in order.
-        temperature: Of a :class:`~notelstm.sampling.Temperature` for all fields; None for none.
-        top_p: Of a :class:`~notelstm.sampling.TopP` for all fields; None for none.
+        temperature: For a :class:`~notelstm.sampling.Temperature` of all fields, or None.
+        top_p: For a :class:`~notelstm.sampling.TopP` of all fields, or None.
 
     Raises:
         ConfigError: If the sampler has no processors, or a setting is out of range.
     """
-    before = () if temperature in (None, 1) else (Temperature(temperature=temperature),)
-    after = () if top_p is None else (TopP(p=top_p),)
+    first = () if temperature in (None, 1) else (Temperature(temperature=temperature),)
+    last = () if top_p is None else (TopP(p=top_p),)
     new = as_processors(processors)
-    if not (before or new or after):
+    if not (first or new or last):
         return sampler
     own = getattr(sampler, "processors", None)
     if not isinstance(own, tuple) or not dataclasses.is_dataclass(sampler):
         raise ConfigError(
             f"a {type(sampler).__name__} has no setting `processors`",
-            hint="give another sampler, such as Ancestral",
+            hint="use another sampler, such as Ancestral",
         )
-    made: Sampler = dataclasses.replace(sampler, processors=(*before, *own, *new, *after))
-    return made
+    changed: Sampler = dataclasses.replace(sampler, processors=(*first, *own, *new, *last))
+    return changed
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RawPitch:
+    """The ``raw-feedback`` fault of the original: the model reads sampled pitches unscaled.
+
+    It is trained on pitch / 128, but reads the pitch number in generation, far outside the range of
+    its training.
+    """
+
+    def __call__(self, rows: Tensor, fields: Sequence[Field]) -> Tensor:
+        """Multiply the pitch columns of (B, F) rows by their number of classes."""
+        scale = [f.classes or 1 if f.role == "pitch" else 1 for f in fields]
+        return rows * rows.new_tensor(scale)

@@ -1,4 +1,4 @@
-"""Processors of time: onsets on a grid, and how many notes there are in a second."""
+"""Processors of time: onsets on a grid, and the number of notes per second."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ from numpy.typing import NDArray
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import class_values, constrain_classes, constrain_interval
-from notelstm.sampling.settings import check_number, check_whole
+from notelstm.sampling.masking import (
+    check_number,
+    check_whole,
+    class_values,
+    constrain_classes,
+    constrain_interval,
+)
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["GridSnap", "NoteDensity"]
 
 _ROUNDING: Final = 1e-6
 _FINEST: Final = 1e-3
-_AT_ONCE: Final = 4.0
-"""Mean steps by which one step makes up for those before; it takes several to make up for more."""
+_MAX_CORRECTION: Final = 4.0
+"""Mean steps by which one step compensates for those before."""
 
 
-def _nearest(values: NDArray[np.float64], place: float, grid: float) -> NDArray[np.bool_]:
-    """(C,) 0, and the ascending values that are nearest to a line, counted from `place`."""
-    first = math.ceil((values[0] + place) / grid - _ROUNDING)
-    last = max(first, math.floor((values[-1] + place) / grid + _ROUNDING))
-    lines = np.arange(first, last + 1) * grid - place
+def _nearest(values: NDArray[np.float64], origin: float, grid: float) -> NDArray[np.bool_]:
+    """(C,) 0 and, of ascending values, those nearest to a grid line, for a step from `origin`."""
+    first = math.ceil((values[0] + origin) / grid - _ROUNDING)
+    last = max(first, math.floor((values[-1] + origin) / grid + _ROUNDING))
+    lines = np.arange(first, last + 1) * grid - origin
     middles = (values[1:] + values[:-1]) / 2
-    # A class may have put the note before beside its line: its chord stays with it.
+    # The previous note may be off its line, since it was rounded to a class; chords stay together.
     allowed: NDArray[np.bool_] = values == 0
     allowed[np.searchsorted(middles, lines - _ROUNDING)] = True
     return allowed
@@ -47,21 +52,21 @@ def _ascending(field: Field) -> bool:
 @final
 @dataclass(frozen=True, kw_only=True)
 class GridSnap:
-    """Onsets on a grid, as near as the encoder's classes allow.
+    """Quantizes onsets to a grid, as closely as the encoder's classes allow.
 
-    A step is confined to 0 and the classes nearest to a line of the grid, seen from where the note
-    before was put, so what they are off does not add up; a step that is a number becomes the one
-    that leads to the first line at or after its most likely value. In beats lines are counted from
-    bar lines, which holds where a bar has a whole number of them, and positions are confined too.
-    Of events, note-ons come at the cells nearest to lines, and so do note-offs that follow another
-    wait than the longest.
+    Steps are limited to 0 and the classes nearest to a grid line, measured from the onset of the
+    previous note, so that errors do not accumulate. A continuous step is set to the one that leads
+    to the first line at or after its most likely value. In beats, lines are counted from bar lines,
+    and positions are limited as well; a bar should have a whole number of lines. For events,
+    note-ons are limited to the times nearest to lines, as are note-offs, unless they follow the
+    longest shift.
 
     Attributes:
-        grid: From line to line, 0.001 to 3600.
-        unit: Of the grid: ``"s"`` or ``"beat"``. Fields in another unit stay as they are.
+        grid: Distance between lines, 0.001 to 3600.
+        unit: The unit of the grid, ``"s"`` or ``"beat"``; fields in other units do not change.
 
     Raises:
-        ConfigError: If the grid is too fine or the unit another.
+        ConfigError: If the grid is out of range or the unit does not exist.
     """
 
     grid: float = 0.125
@@ -76,25 +81,25 @@ class GridSnap:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a step, a position or an event, confined to the grid."""
+        """Limit a step, a position or an event to the grid."""
         if field.role == "event":
             return self._events(field, prediction, contexts) if self.unit == "s" else prediction
         if field.unit != self.unit or field.role not in ("step", "position"):
             return prediction
-        places = [0.0] * len(contexts)
+        origins = [0.0] * len(contexts)
         if field.role == "step":
-            places = [context.tracker.position for context in contexts]
+            origins = [context.tracker.position for context in contexts]
         if field.is_categorical:
             if not _ascending(field):
                 return prediction
             values = np.array(field.values)
-            masks = [_nearest(values, place, self.grid) for place in places]
+            masks = [_nearest(values, origin, self.grid) for origin in origins]
             return constrain_classes(prediction, masks)
         mode = prediction.mode()
-        place = torch.tensor(places, dtype=torch.float64, device=mode.device)
-        # A line before the value could be before what it was confined to.
-        number = ((mode.double() + place) / self.grid - _ROUNDING).ceil()
-        lines = (number * self.grid - place).clamp(*field.interval).to(mode)
+        origin = torch.tensor(origins, dtype=torch.float64, device=mode.device)
+        # A line before the mode could be below the minimum that another processor has set.
+        number = ((mode.double() + origin) / self.grid - _ROUNDING).ceil()
+        lines = (number * self.grid - origin).clamp(*field.interval).to(mode)
         return constrain_interval(prediction, lines, lines)
 
     def _events(
@@ -120,18 +125,18 @@ class GridSnap:
 @final
 @dataclass(frozen=True, kw_only=True)
 class NoteDensity:
-    """More or fewer notes per second, by changing each step according to the latest notes.
+    """Steers the number of notes per second by the latest notes.
 
-    The duration of the latest notes is compared with their duration at `notes_per_second`. Where
-    they came too fast or too slowly, a step becomes less likely the further it is from the one that
-    would make up for it, at most four mean steps longer. For predictions of numbers the centre
-    moves towards it, at most one mean step later; point estimates stay. For events, note-ons become
+    The time that the latest notes took is compared with their time at `notes_per_second`. If they
+    were too fast or too slow, steps become less likely the further they are from the one that
+    compensates, at most four mean steps longer. The centre of a prediction of numbers moves towards
+    that step, by at most one mean step; point estimates do not change. For events, note-ons become
     more or less likely.
 
     Attributes:
-        notes_per_second: Notes a second, 0.001 to 1000.
-        strength: How much it bends, from 0, which changes nothing, to 1000.
-        history: How many of the latest notes count, 1 to 1024.
+        notes_per_second: The target, 0.001 to 1000.
+        strength: Strength of the correction, from 0, which changes nothing, to 1000.
+        history: Number of the latest notes that count, 1 to 1024.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -150,10 +155,10 @@ class NoteDensity:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a step or an event, bent towards the rate."""
+        """Steer a step or an event towards the target."""
         if field.role not in ("step", "event") or self.strength == 0:
             return prediction
-        # (B,) the time that the latest notes took, as a share of what they should have taken.
+        # (B,) the time of the latest notes, relative to their time at the target.
         share = torch.tensor([self._share(context.tracker) for context in contexts])
         pressure = self.strength * share.log()
         if field.role == "event":
@@ -167,17 +172,19 @@ class NoteDensity:
             self.notes_per_second
             * torch.tensor([context.tracker.seconds_per_unit for context in contexts])
         )
-        ahead = ((1 - share) * self.history).clamp(-_AT_ONCE, _AT_ONCE)  # (B,) mean steps
+        ahead = ((1 - share) * self.history).clamp(
+            -_MAX_CORRECTION, _MAX_CORRECTION
+        )  # (B,) mean steps
         if not field.is_categorical:
-            # Where a middle is moved by more, its tail goes much too far.
+            # A larger shift would move the tail much too far.
             return prediction.shifted(ahead.clamp(max=1) * pressure.abs().clamp(max=1) * mean)
-        wanted = (1 + ahead).clamp(min=0)[:, None] * mean[:, None]
-        away = (torch.tensor(field.values) - wanted).abs() / mean[:, None]  # (B, C)
+        target = (1 + ahead).clamp(min=0)[:, None] * mean[:, None]
+        away = (torch.tensor(field.values) - target).abs() / mean[:, None]  # (B, C)
         return prediction.add_log_weights(-pressure.abs()[:, None] * away)
 
     def _share(self, tracker: Tracker) -> float:
-        played = tracker.latest(self.history)
-        took = tracker.time - played[0][0] if len(played) == self.history else tracker.time
-        # As if it had gone on at this rate before the start. A chord of all of them takes no time.
-        missing = self.history - max(len(played), 1)
-        return (took * self.notes_per_second + missing + 1) / self.history
+        latest = tracker.latest(self.history)
+        time = tracker.time - latest[0][0] if len(latest) == self.history else tracker.time
+        # Before the start, notes count as if at the target; + 1, since a chord takes no time.
+        missing = self.history - max(len(latest), 1)
+        return (time * self.notes_per_second + missing + 1) / self.history

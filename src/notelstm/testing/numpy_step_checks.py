@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm import tree
-from notelstm.generation.steps import ModelState, repeat
-from notelstm.models.numpy_step import HasNumpyStep, NumpyStep
+from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, repeat
 from notelstm.protocols import Prediction
 from notelstm.testing.clauses import require
 from notelstm.testing.model_case import ModelCase

@@ -13,7 +13,7 @@ from notelstm.batch import Batch, columns, send
 from notelstm.errors import FieldError
 from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
-from notelstm.models.modes import in_use
+from notelstm.models.inference import in_use
 from notelstm.protocols import Batches, Context, NoteModel, State
 from notelstm.tree import choose, index, join, leaf, map_tree
 

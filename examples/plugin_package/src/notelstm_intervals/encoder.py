@@ -1,4 +1,4 @@
-"""Notes as the interval to the note before, step, duration and loudness."""
+"""Notes as the interval from the previous note, step, duration and loudness."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _FIELDS: Final = (
 @final
 @dataclass(frozen=True, kw_only=True)
 class IntervalEncoder:
-    """One row a note: interval to the note before, step, duration and loudness.
+    """One row per note: the interval from the previous note, step, duration and loudness.
 
-    A melody and its transposition differ in one number only, the first interval, which is measured
-    from the anchor. Keeps pitch and velocity exactly; onsets, counted from the first note, to 6e-8
-    of the time passed; durations to 6e-8 of themselves. Does not keep program, drums, track, beats,
-    and the silence before the first note. Its domain is every piece.
+    A melody and its transposition differ in the first interval alone, which is measured from the
+    anchor. Pitches and velocities are exact; onsets, from the first note, and durations have a
+    relative error of 6e-8. Program, drums, track, tempo map and the silence before the first note
+    are lost. The domain is all pieces.
 
     Attributes:
-        anchor: The MIDI note that the first interval is measured from, 0 to 127.
+        anchor: The MIDI note before the first interval, 0 to 127.
 
     Raises:
         ConfigError: If the anchor is not a MIDI note.
@@ -56,7 +56,7 @@ class IntervalEncoder:
     def __post_init__(self) -> None:
         """Check the setting."""
         if not 0 <= self.anchor <= 127:
-            raise ConfigError(f"the anchor {self.anchor} is not a MIDI note, 0 to 127")
+            raise ConfigError(f"the anchor {self.anchor} is not a MIDI note from 0 to 127")
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -73,8 +73,7 @@ class IntervalEncoder:
         """Notes from (N, 4) rows; the first starts at its own step.
 
         Raises:
-            EncodingError: If an entry is outside its field, or an interval leads out of the 128
-                MIDI notes.
+            EncodingError: If an entry is outside its field, or a pitch is not a MIDI note.
         """
         checked = as_rows(rows, self.fields).astype(np.float64)
         pitch = self.anchor + np.cumsum(checked[:, 0] - _WIDEST)
@@ -101,24 +100,24 @@ class IntervalEncoder:
 
 @final
 class IntervalTracker(Tracker):
-    """Decodes row by row, and knows which intervals stay within the MIDI notes.
+    """Decodes rows, and limits intervals to those that stay within the MIDI notes.
 
     Args:
-        encoder: The encoder whose rows are pushed.
+        encoder: The encoder of the rows.
     """
 
     def __init__(self, encoder: IntervalEncoder) -> None:
         super().__init__(encoder.fields)
         self._notes: list[Note] = []
-        self._forgotten = 0
+        self._num_returned = 0
         self._open: list[tuple[float, int]] = []
         self._pitch = encoder.anchor
         self._time = 0.0
 
     @property
     def num_notes(self) -> int:
-        """How many notes have begun."""
-        return self._forgotten + len(self._notes)
+        """The number of notes that have begun."""
+        return self._num_returned + len(self._notes)
 
     @property
     def time(self) -> float:
@@ -126,7 +125,7 @@ class IntervalTracker(Tracker):
         return self._time
 
     def push(self, row: Row) -> None:
-        """Take in the next note, (4,)."""
+        """Add the next note, (4,)."""
         interval, step, duration, loudness = row.tolist()
         self._pitch += int(interval) - _WIDEST
         self._time += step
@@ -140,27 +139,27 @@ class IntervalTracker(Tracker):
         return {pitch for end, pitch in self._open if end > at}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """The intervals that lead to a MIDI note; of other fields, whatever they can hold."""
+        """The intervals that lead to a MIDI note; all values of other fields."""
         if field.name != "interval":
             return field.interval
         pitch = self._pitch + _INTERVALS
         return (pitch >= 0) & (pitch <= 127)
 
     def notes(self) -> Notes:
-        """Everything pushed so far and not forgotten."""
+        """The notes that have not been returned."""
         if not self._notes:
             return Notes.empty()
         start, end, pitch, velocity = zip(*self._notes, strict=True)
         return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
-        """Give out all notes: each says when it ends."""
-        out = list(enumerate(self._notes, self._forgotten))
-        self._notes, self._forgotten = [], self._forgotten + len(out)
-        return out
+        """Return all notes, and drop them: the end of each is known."""
+        finished = list(enumerate(self._notes, self._num_returned))
+        self._notes, self._num_returned = [], self._num_returned + len(finished)
+        return finished
 
     def copy(self) -> IntervalTracker:
-        """Another tracker that stands where this one does."""
-        twin = copy.copy(self)
-        twin._notes, twin._open = [*self._notes], [*self._open]
-        return twin
+        """An independent tracker in the same state."""
+        other = copy.copy(self)
+        other._notes, other._open = [*self._notes], [*self._open]
+        return other

@@ -1,4 +1,4 @@
-"""A prediction of its own: a mixture of several categorical distributions."""
+"""A prediction: a mixture of categorical distributions."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["CategoricalMixture", "MixtureHead"]
 class CategoricalMixture(Prediction):
     """A mixture of K categorical distributions over the same C classes.
 
-    It inherits from :class:`notelstm.protocols.Prediction`, so that `support` and `shifted`, which
-    are for numbers, have their defaults. With `log_weights` and `add_log_weights` every processor
-    can steer it; with `nll` and `interval_prob` it can be trained and scored.
+    It inherits the defaults of `support` and `shifted`, which are for numbers, from
+    :class:`notelstm.protocols.Prediction`. With `log_weights` and `add_log_weights` it works with
+    all processors; with `nll` and `interval_prob` it can be trained and scored.
 
     Attributes:
         log_shares: (..., K) log-probability of each component.
@@ -36,15 +36,15 @@ class CategoricalMixture(Prediction):
     log_probs: Tensor
 
     def log_weights(self) -> Tensor:
-        """(..., C) log-probability of each class: a sum over the components."""
+        """(..., C) log-probability of each class, summed over the components."""
         return torch.logsumexp(self.log_shares.unsqueeze(-1) + self.log_probs, dim=-2)
 
     def add_log_weights(self, log_weights: Tensor) -> CategoricalMixture:
-        """Each component reweighted, and the components by how much of their weight is left."""
+        """Reweight each component, and the components by their remaining weights."""
         joint = self.log_probs + log_weights.to(self.log_probs).unsqueeze(-2)  # (..., K, C)
         total = joint.logsumexp(-1)  # (..., K)
         shares = (self.log_shares + total).log_softmax(-1)
-        # A component without any class left has no share, whatever its classes are.
+        # A component without a possible class has a share of 0.
         probs = joint - total.masked_fill(total == -math.inf, 0.0).unsqueeze(-1)
         return CategoricalMixture(shares, probs)
 
@@ -60,12 +60,14 @@ class CategoricalMixture(Prediction):
         """The mixture limited to the allowed classes.
 
         Raises:
-            ShapeError: If it is an interval, or leaves no class that was possible.
+            ShapeError: If it is an interval, or leaves no possible class.
         """
         if not isinstance(allowed, Tensor):
-            raise ShapeError("an interval cannot constrain a mixture of classes")
+            raise ShapeError(
+                "an interval cannot constrain a mixture of classes", hint="give a mask"
+            )
         if not bool((allowed & (self.log_weights() > -math.inf)).any(-1).all()):
-            raise ShapeError("the mask of a row leaves no class that was possible before")
+            raise ShapeError("the mask of a row leaves no possible class")
         zeros = torch.zeros_like(self.log_probs[..., 0, :])
         return self.add_log_weights(zeros.masked_fill(~allowed, -math.inf))
 
@@ -79,7 +81,7 @@ class CategoricalMixture(Prediction):
         return Categorical(self.log_weights()).nll(target)
 
     def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
-        """(...) the probability of [low, high), each class spread evenly over its width."""
+        """(...) the probability of [low, high), with each class uniform over its width."""
         return Categorical(self.log_weights()).interval_prob(field, low, high)
 
 

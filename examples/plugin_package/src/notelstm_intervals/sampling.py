@@ -12,7 +12,7 @@ from torch import Tensor
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, Processor, SamplingContext
-from notelstm.sampling.processors import allow_only
+from notelstm.sampling import allow_only
 
 __all__ = ["BestOfTwo", "SmallLeaps"]
 
@@ -20,10 +20,10 @@ __all__ = ["BestOfTwo", "SmallLeaps"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class BestOfTwo:
-    """Draws twice and keeps the likelier draw: fewer surprises, without ruling any of them out.
+    """Samples twice and keeps the more likely entry.
 
     Attributes:
-        processors: Applied in order before the draws.
+        processors: Applied in order before sampling.
     """
 
     processors: tuple[Processor, ...] = ()
@@ -35,7 +35,7 @@ class BestOfTwo:
         noise: Tensor,
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """(B,) drawn with (B, 2) noise, one uniform for each draw."""
+        """(B,) entries sampled with (B, 2) noise, one uniform for each of the two samples."""
         for processor in self.processors:
             prediction = processor(field, prediction, contexts)
         first, second = prediction.sample(noise), prediction.sample(noise.flip(-1))
@@ -43,18 +43,18 @@ class BestOfTwo:
         return torch.where(better, first, second)
 
 
-def _likelihood(prediction: Prediction, drawn: Tensor) -> Tensor:
-    """(B,) numbers that are larger where a draw is likelier."""
+def _likelihood(prediction: Prediction, entries: Tensor) -> Tensor:
+    """(B,) numbers that increase with the likelihood of (B,) entries."""
     log_weights = prediction.log_weights()
     if log_weights is not None:
-        return log_weights.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
-    return -(drawn - prediction.mode()).abs()
+        return log_weights.gather(-1, entries.unsqueeze(-1)).squeeze(-1)
+    return -(entries - prediction.mode()).abs()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class SmallLeaps:
-    """No leap wider than `semitones`, where any smaller one is possible.
+    """Limits leaps to `semitones`, if one of these intervals is possible.
 
     Attributes:
         semitones: The widest interval, at least 0.
@@ -73,7 +73,7 @@ class SmallLeaps:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The prediction of a field of intervals without wide ones; others as they are."""
+        """Limit the fields of intervals."""
         if field.unit != "semitone":
             return prediction
         leap = torch.tensor(field.values).abs()  # (C,)
