@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from notelstm.data import bach, cache
-from notelstm.data.bach import BachChorales
-from notelstm.data.musicxml import notes_of_score, open_score
+from notelstm.data.bach import BachChorales, notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.midi import read_midi, write_midi
 from notelstm.notes import Notes, TempoMap

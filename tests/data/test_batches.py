@@ -171,7 +171,7 @@ def test_carrying_is_what_lanes_do(make: Make) -> None:
 def test_settings_are_checked() -> None:
     every = SequenceDataset(numbered([9]), sequence_length=2, targets="every")
     for kind in (WindowBatches, StatefulBatches):
-        with pytest.raises(ConfigError, match="batch 0 is below 1"):
+        with pytest.raises(ConfigError, match="batch_size 0 is below 1"):
             kind(dataset=every, batch_size=0)
         with pytest.raises(ConfigError, match="seed"):
             kind(dataset=every, seed=-1)

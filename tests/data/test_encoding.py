@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
+from notelstm.data.batches import Shuffle
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import Encoded, encode_corpus
 from notelstm.data.packed import PackedRows
-from notelstm.data.shuffle import Shuffle
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import DataError, EncodingError, OutputError
 from notelstm.fields import Field, Rows

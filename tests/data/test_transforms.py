@@ -15,9 +15,15 @@ from hypothesis import strategies as st
 
 from notelstm.batch import Batch
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
-from notelstm.data.augmented import Augmented, NumberedBatches, with_drums
 from notelstm.data.packed import PackedRows
-from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
+from notelstm.data.transforms import (
+    Augmented,
+    NumberedBatches,
+    TimeStretch,
+    Transpose,
+    VelocityShift,
+    with_drums,
+)
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
@@ -319,7 +325,7 @@ def test_a_batch_costs_little(make: Make) -> None:
     rows = [encoder.encode(tune(k, 2000)) for k in range(20)]
     data = SequenceDataset(rows, sequence_length=25, targets="every")
     plain: Any = WindowBatches if make is windows else StatefulBatches
-    batches = plain(dataset=data, batch=64)
+    batches = plain(dataset=data, batch_size=64)
     made = Augmented(batches=batches, fields=encoder.fields, transforms=ALL)
 
     def seconds(epochs: Batches) -> float:

@@ -1,4 +1,4 @@
-"""``ReadReport``: what reading a MIDI file found, mended and left out."""
+"""``ReadReport``: the tracks, repairs, losses and warnings of a MIDI file that was read."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["MAX_REPAIRS", "ReadReport", "Repair", "RepairLog", "TrackInfo"]
 _LOG: Final = logging.getLogger(__name__)
 
 MAX_REPAIRS: Final = 1000
-"""How many repairs a report lists one by one; all of them are counted."""
+"""The repairs that a report lists; all are counted."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """One thing that was broken.
+    """One repaired fault.
 
     Attributes:
-        rule: The kind of fault, ``"truncated-track"`` say.
-        message: What was found and what was made of it.
-        byte: Where in the file, from 0, or None where that is not known.
-        chunk: In which track chunk of the file, from 0, or None where it is in none.
+        rule: The kind of fault, for example ``"truncated-track"``.
+        message: The fault and its repair.
+        byte: The position in the file, from 0, or None where it is not known.
+        chunk: The track chunk of the file, from 0, or None outside of them.
     """
 
     rule: str
@@ -38,7 +38,7 @@ class Repair:
 
     @property
     def place(self) -> str:
-        """Where it was, in words; "" where that is not known."""
+        """The position in words, "" where it is not known."""
         chunk = [] if self.chunk is None else [f"track chunk {self.chunk}"]
         byte = [] if self.byte is None else [f"byte {self.byte}"]
         return ", ".join(chunk + byte)
@@ -50,13 +50,13 @@ class TrackInfo:
     """One track of a file, read or not.
 
     Attributes:
-        number: Its place among the file's tracks, from 0: what ``Notes.track`` refers to.
+        number: Its number among the file's tracks, from 0, as in ``Notes.track``.
         name: Its name, or "".
         program: Its General MIDI program, 0 to 127.
         drum: Whether it is percussion.
-        notes: How many notes it has.
-        chunk: The track chunk that it is in, from 0, or None where the reader does not know.
-        channel: Its MIDI channel, 0 to 15, or None where the reader does not know.
+        notes: Its number of notes.
+        chunk: Its track chunk, from 0, or None if the reader does not give it.
+        channel: Its MIDI channel, 0 to 15, or None if the reader does not give it.
     """
 
     number: int
@@ -71,20 +71,20 @@ class TrackInfo:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReadReport:
-    """What reading one file found, mended and left out.
+    """The outcome of reading one file.
 
     Attributes:
-        source: The file's path, or what else was read.
-        reader: The reader that gave the notes.
+        source: The file's path, or another description of the source.
+        reader: The name of the reader.
         tracks: All tracks that have notes, read or not.
-        notes: How many notes were given back.
+        notes: The number of notes that were read.
         seconds: The last release, seconds from the start of the piece.
-        left_out: Notes that the policy left out, by the setting that did it.
-        repairs: What was broken, the first :data:`MAX_REPAIRS` of it.
-        repairs_total: How much was broken.
-        saved: Notes given back from damaged chunks, or all where the damage is outside of them.
+        left_out: The number of notes that the policy left out, by setting.
+        repairs: The first :data:`MAX_REPAIRS` repairs.
+        repairs_total: The number of repairs.
+        saved: Notes read from damaged chunks, or all where the damage is outside of them.
         lost: Notes known to be lost to damage.
-        warnings: What is odd but not broken.
+        warnings: Oddities that are no damage.
     """
 
     source: str
@@ -111,7 +111,7 @@ class ReadReport:
 
 @final
 class RepairLog:
-    """Collects repairs while a file is read; under ``on_error="raise"`` the first one is an error.
+    """Collects the repairs of a file; under ``on_error="raise"`` the first one is an error.
 
     Args:
         on_error: The policy's setting.
@@ -128,11 +128,11 @@ class RepairLog:
         self.warnings: list[str] = []
 
     def warn(self, message: str, *, logged: bool = False) -> None:
-        """Note what is odd but not broken.
+        """Add a warning; only the first :data:`MAX_REPAIRS` are kept.
 
         Args:
-            message: What was found; only the first :data:`MAX_REPAIRS` are kept.
-            logged: Whether to log it as well, since the notes would surprise without it.
+            message: The oddity.
+            logged: Whether to log it as well.
         """
         if len(self.warnings) < MAX_REPAIRS:
             self.warnings.append(message)
@@ -148,14 +148,14 @@ class RepairLog:
         chunk: int | None = None,
         lost: int = 0,
     ) -> None:
-        """Note a fault and what was made of it.
+        """Add a repair.
 
         Args:
             rule: The kind of fault.
-            message: What was found and what was made of it.
-            byte: Where in the file.
-            chunk: In which track chunk; under ``on_error="skip"`` it is left out.
-            lost: How many notes could not be saved.
+            message: The fault and its repair.
+            byte: The position in the file.
+            chunk: The track chunk, which ``on_error="skip"`` leaves out.
+            lost: The number of lost notes.
 
         Raises:
             MidiError: Under ``on_error="raise"``.
@@ -167,7 +167,7 @@ class RepairLog:
             raise MidiError(
                 f"{rule}: {message}",
                 where=", ".join(place),
-                hint='read it with on_error="repair", which mends this and reports it',
+                hint='read it with on_error="repair", which repairs and reports it',
             )
         self.total += 1
         self.lost += lost

@@ -1,4 +1,4 @@
-"""From everything a file holds to the notes that the policy reads: shared by all readers."""
+"""Selection of notes by a policy, shared by all readers."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import MidiError, NoNotesError
+from notelstm.errors import MidiError, NoNotesError, counted
 from notelstm.midi.policy import ReadPolicy, SimultaneousOrder
 from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
 from notelstm.notes import Notes, TempoMap
 
 __all__ = ["RawNotes", "refuse", "select"]
 
-_NAMED_TRACKS: Final = 8
-_NAMED_RULES: Final = 3
-"""How many tracks and kinds of repairs an error message lists."""
+_LISTED_TRACKS: Final = 8
+_LISTED_RULES: Final = 3
+"""The tracks and kinds of repairs that an error message lists."""
 
 _READ_BY: Final = {
     "zero_length": ("without length", 'zero_length="keep"'),
-    "hanging": ("that nothing ends", 'hanging="end"'),
+    "hanging": ("without an end", 'hanging="end"'),
     "on_error": ("in damaged chunks", 'on_error="repair"'),
 }
-"""What a reader leaves out, and the setting that reads it."""
+"""The notes that a reader leaves out, and the setting that reads them."""
+
+
+_COLUMNS: Final = ("start", "end", "pitch", "velocity", "track")
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawNotes:
-    """All notes of a file, in the order in which its tracks end them; whoever makes it checks it.
+    """All notes of a file, in the order in which its tracks end them, checked by the reader.
 
     Attributes:
         start: (N,) seconds, at least 0.
@@ -42,9 +45,9 @@ class RawNotes:
         pitch: (N,) 0 to 127.
         velocity: (N,) 1 to 127.
         track: (N,) number of each note's track.
-        tracks: What the tracks are; each has notes.
-        beats: The tempo and time signature map.
-        left_out: Notes that the reader left out, by the setting that did it.
+        tracks: The tracks, each with notes.
+        tempo_map: The tempo and time signature map.
+        left_out: The number of notes that the reader left out, by setting.
     """
 
     start: NDArray[np.float64]
@@ -53,59 +56,48 @@ class RawNotes:
     velocity: NDArray[np.integer]
     track: NDArray[np.int64]
     tracks: tuple[TrackInfo, ...]
-    beats: TempoMap | None
+    tempo_map: TempoMap | None
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def at(self, index: NDArray[Any]) -> RawNotes:
         """Some of the notes, by mask or numbers, and the same tracks."""
-        return RawNotes(
-            start=self.start[index],
-            end=self.end[index],
-            pitch=self.pitch[index],
-            velocity=self.velocity[index],
-            track=self.track[index],
-            tracks=self.tracks,
-            beats=self.beats,
-            left_out=self.left_out,
-        )
+        columns = {name: getattr(self, name)[index] for name in _COLUMNS}
+        return dataclasses.replace(self, **columns)
 
 
-def refuse(reader: str, policy: ReadPolicy, cannot: Iterable[tuple[str, object]]) -> None:
-    """Refuse a policy that a reader cannot serve.
+def refuse(reader: str, policy: ReadPolicy, unsupported: Iterable[tuple[str, object]]) -> None:
+    """Refuse a policy that a reader does not support.
 
     Args:
         reader: The reader's name.
         policy: The policy.
-        cannot: The settings, name and value, that the reader has no means for.
+        unsupported: Names and values of settings.
 
     Raises:
         MidiError: If the policy has one of these settings.
     """
-    for name, value in cannot:
+    for name, value in unsupported:
         if getattr(policy, name) == value:
             raise MidiError(
                 f"the reader {reader!r} does not support {name}={value!r}",
-                hint='use reader="auto", which serves every policy',
+                hint='use reader="auto", which supports every policy',
             )
 
 
 def select(
     raw: RawNotes, policy: ReadPolicy, log: RepairLog, reader: str
 ) -> tuple[Notes, ReadReport]:
-    """Choose, order and check notes.
+    """Select, order and check notes.
 
     Args:
         raw: All notes of the file.
-        policy: Which of them to read.
-        log: What was repaired so far.
+        policy: The notes to read.
+        log: The repairs so far.
         reader: The reader's name, for the report.
 
-    Returns:
-        The notes and the report.
-
     Raises:
-        NoNotesError: If nothing is left: what was there and which setting would find notes.
-        MidiError: If a time is absurd and the policy says to raise.
+        NoNotesError: If no notes are left; it lists the tracks and the settings to read them.
+        MidiError: If a time is absurd, under ``on_error="raise"``.
     """
     chosen, left_out = _choose(raw.tracks, policy)
     picked = raw
@@ -114,7 +106,7 @@ def select(
     size = picked.start.size
     picked = _within(picked, policy.max_seconds, log)
     if not picked.start.size:
-        raise _nothing(raw, policy, log, late=int(size))
+        raise _no_notes(raw, policy, log, late=int(size))
     notes = _notes(picked, policy.simultaneous_order)
     everywhere = None in log.chunks
     damaged = [t.number for t in chosen if everywhere or t.chunk in log.chunks]
@@ -137,7 +129,7 @@ def select(
 def _choose(
     tracks: Sequence[TrackInfo], policy: ReadPolicy
 ) -> tuple[Sequence[TrackInfo], dict[str, int]]:
-    """The tracks that the policy reads, and how many notes each setting leaves out."""
+    """The tracks that the policy reads, and the number of notes that each setting leaves out."""
     left = list(tracks)
     left_out: dict[str, int] = {}
 
@@ -160,14 +152,14 @@ def _named(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
-    """The notes that start by `max_seconds`, their ends cut there."""
+    """The notes that start by `max_seconds`, and end there at the latest."""
     if not raw.end.size or raw.end.max() <= max_seconds:
         return raw
     keep = raw.start <= max_seconds
     lost = int(keep.size - np.count_nonzero(keep))
     log.add(
         "absurd-time",
-        f"{lost} notes start after {max_seconds:g} s and are left out; later ends are cut there",
+        f"{lost} notes after {max_seconds:g} s are left out; earlier ones end there at the latest",
         lost=lost,
     )
     kept = raw.at(keep)
@@ -175,12 +167,12 @@ def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
     return kept
 
 
-def _notes(raw: RawNotes, ties: SimultaneousOrder) -> Notes:
-    """The notes in order, with the columns that their tracks give."""
-    if ties == "file":
+def _notes(raw: RawNotes, order: SimultaneousOrder) -> Notes:
+    """The notes in order, with the programs and percussion of their tracks."""
+    if order == "file":
         raw = raw.at(np.argsort(raw.start, kind="stable"))
     elif not _in_order(raw):
-        # Velocity, end and track settle what start and pitch leave open: one order for all readers.
+        # Velocity, end and track make the order the same for all readers.
         raw = raw.at(np.lexsort((raw.track, raw.velocity, raw.end, raw.pitch, raw.start)))
     programs = np.array([track.program for track in raw.tracks], dtype=np.int64)
     drums = np.array([track.drum for track in raw.tracks], dtype=np.bool_)
@@ -192,48 +184,41 @@ def _notes(raw: RawNotes, ties: SimultaneousOrder) -> Notes:
         program=programs[raw.track],
         drum=drums[raw.track],
         track=raw.track,
-        tempo_map=raw.beats,
+        tempo_map=raw.tempo_map,
     )
 
 
 def _in_order(raw: RawNotes) -> bool:
-    """Whether the notes are sorted by start and pitch, with no two alike in both."""
+    """Whether the notes are sorted by start and pitch, with no two equal in both."""
     start, pitch = raw.start, raw.pitch
-    ties = (start[1:] <= start[:-1]).nonzero()[0]
-    after = ties + 1
-    return bool(((start[ties] == start[after]) & (pitch[ties] < pitch[after])).all())
+    same = (start[1:] <= start[:-1]).nonzero()[0]
+    after = same + 1
+    return bool(((start[same] == start[after]) & (pitch[same] < pitch[after])).all())
 
 
-def _nothing(raw: RawNotes, policy: ReadPolicy, log: RepairLog, late: int) -> NoNotesError:
-    """The error for a file without notes to read: what it has, and which policy would read it.
-
-    Args:
-        raw: All notes of the file.
-        policy: Which of them were to be read.
-        log: What was repaired, and what was lost.
-        late: How many of the chosen notes start after `max_seconds`.
-    """
+def _no_notes(raw: RawNotes, policy: ReadPolicy, log: RepairLog, late: int) -> NoNotesError:
+    """The error for a file without notes to read, of which `late` start after `max_seconds`."""
     tracks = raw.tracks
     found = [
         f"track {t.number} ({t.name or 'no name'}, "
         + ("drums" if t.drum else f"program {t.program}")
-        + f"): {_count(t.notes, 'note')}"
-        for t in tracks[:_NAMED_TRACKS]
+        + f"): {counted(t.notes, 'note')}"
+        for t in tracks[:_LISTED_TRACKS]
     ]
-    if len(tracks) > _NAMED_TRACKS:
-        found.append(f"{_count(len(tracks) - _NAMED_TRACKS, 'more track')}")
-    found += [f"{_count(n, 'note')} {_READ_BY[name][0]}" for name, n in raw.left_out.items()]
+    if len(tracks) > _LISTED_TRACKS:
+        found.append(f"{counted(len(tracks) - _LISTED_TRACKS, 'more track')}")
+    found += [f"{counted(n, 'note')} {_READ_BY[name][0]}" for name, n in raw.left_out.items()]
     if late:
-        found.append(f"{_count(late, 'note')} after max_seconds")
+        found.append(f"{counted(late, 'note')} after max_seconds")
     if log.total:
         rules = dict.fromkeys(repair.rule for repair in log.repairs)
-        more = ", ..." if len(rules) > _NAMED_RULES else ""
-        kinds = ", ".join(list(rules)[:_NAMED_RULES]) + more
-        found.append(f"{_count(log.total, 'repair')} ({kinds})")
+        more = ", ..." if len(rules) > _LISTED_RULES else ""
+        kinds = ", ".join(list(rules)[:_LISTED_RULES]) + more
+        found.append(f"{counted(log.total, 'repair')} ({kinds})")
     if log.lost > late:
-        found.append(f"{_count(log.lost - late, 'note')} lost to damage")
-    there = bool(tracks or raw.left_out)
-    problem = "no notes that the policy reads" if there else "no notes in the file"
+        found.append(f"{counted(log.lost - late, 'note')} lost to damage")
+    has_notes = bool(tracks or raw.left_out)
+    problem = "no notes that the policy reads" if has_notes else "no notes in the file"
     fixes = _fixes(raw, policy, late)
     return NoNotesError(
         f"{problem}; it has {'; '.join(found)}" if found else problem,
@@ -243,7 +228,7 @@ def _nothing(raw: RawNotes, policy: ReadPolicy, log: RepairLog, late: int) -> No
 
 
 def _fixes(raw: RawNotes, policy: ReadPolicy, late: int) -> str:
-    """The settings with which notes would be read, in words; "" for none."""
+    """The settings that would read notes, in words; "" for none."""
     fixes = [_READ_BY[name][1] for name in raw.left_out]
     if late:
         return f"max_seconds={math.ceil(raw.start.max())}"
@@ -261,7 +246,3 @@ def _fixes(raw: RawNotes, policy: ReadPolicy, late: int) -> str:
     if raw.tracks and _choose(raw.tracks, dataclasses.replace(policy, **looser))[0]:
         fixes.insert(0, " and ".join(together))
     return " or ".join(fixes)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -19,8 +19,7 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from notelstm.data.cache import SUFFIX, cache_folder, locked, open_pieces
-from notelstm.data.corpus.pool import read_files
-from notelstm.data.corpus.reading import FileToRead
+from notelstm.data.corpus.reading import FileToRead, read_files
 from notelstm.data.corpus.report import CorpusReport, FileReport
 from notelstm.data.corpus.sources import CorpusFiles, PieceSource, Resolved, resolve
 from notelstm.data.folder import nothing_readable

@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkabl
 
 from notelstm._version import __version__
 from notelstm.data.corpus.reading import Job
-from notelstm.data.folder import Folder
-from notelstm.data.scan import FileList, list_files, no_midi_files, scan_folder
+from notelstm.data.folder import FileList, Folder, list_files, no_midi_files, scan_folder
 from notelstm.errors import DataError, PluginError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
