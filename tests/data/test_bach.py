@@ -241,4 +241,4 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     (tmp_path / "file").touch()
     monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path / "file"))
     assert len(cache.cached_pieces("x", pieces)) == 3
-    assert "nothing is cached" in caplog.text
+    assert "are not cached" in caplog.text

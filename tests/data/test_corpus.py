@@ -438,7 +438,7 @@ def test_a_byte_that_flips_on_the_disk_is_noticed_when_it_is_read(
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     again = opened(root, tmp_path)
     assert again[1] == truth[1]
-    with pytest.raises(DataError, match=r"the cache was damaged.*Open the corpus again"):
+    with pytest.raises(DataError, match=r"the cache is damaged.*Open the corpus again"):
         again[0]
     assert list(opened(root, tmp_path)) == truth
 

@@ -268,8 +268,9 @@ for make in (few, many):
     before = own()
     rows = make()
     for kind, scored in ((WindowBatches, "last"), (StatefulBatches, "every")):
-        batches = kind(dataset=SequenceDataset(rows, sequence_length=25, targets=scored),
-        batch_size=64) for step, batch in enumerate(batches.epoch(0)):
+        dataset = SequenceDataset(rows, sequence_length=25, targets=scored)
+        batches = kind(dataset=dataset, batch_size=64)
+        for step, batch in enumerate(batches.epoch(0)):
             assert batch.rows.shape[1:] == (26, 4)
             if step == 2000:
                 break

@@ -24,7 +24,7 @@ from notelstm.notes import Notes, TempoMap
 __all__ = ["BachChorales", "notes_of_score", "open_score"]
 
 READING: Final = 1
-"""The version of the notes that are made of the scores; notes of another one are not used."""
+"""The version of the conversion of scores; cached notes of another version are not used."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class BachChorales:
     The four voices become one piece. Tied notes are one note, grace notes are left out, repeats
     are played once. The tempo is the score's, or 96 quarter notes a minute; the velocity is 80.
     Where two voices meet on a pitch there is one note; where a voice enters on a pitch that
-    another still holds, that note ends and a new one begins, as on a keyboard.
+    another still holds, that note ends and a new one starts, as on a keyboard.
 
-    The scores are read where the package lies, all of them the first time, which takes a few
-    seconds; the notes are cached in :func:`~notelstm.data.cache.cache_folder`.
+    All scores are read the first time, which takes a few seconds; the notes are cached in
+    :func:`~notelstm.data.cache.cache_folder`.
 
     Attributes:
         name: The name in files and on the command line.
@@ -65,7 +65,7 @@ class BachChorales:
 
     @property
     def edition(self) -> str:
-        """The version of music21 and of the way it is read.
+        """The versions of music21 and of the conversion.
 
         Raises:
             MissingExtraError: If music21 is not installed.
@@ -92,11 +92,11 @@ class BachChorales:
 
 
 def _folder() -> Path:
-    """Where music21 has the scores."""
+    """music21's folder of scores."""
     spec = importlib.util.find_spec("music21")
     if spec is None or spec.origin is None:
         raise MissingExtraError(
-            "music21, which brings the Bach chorales, is not installed",
+            "music21, which has the Bach chorales, is not installed",
             hint="run pip install 'notelstm[bach]'",
         )
     return Path(spec.origin).parent / "corpus" / "bach"
@@ -114,7 +114,7 @@ def _chorales(folder: Path) -> Iterator[tuple[str, Notes]]:
     _log.info("reading %d scores, once; their notes are cached", len(found))
     for path in found:
         score = open_score(path)
-        # The folder holds arias and whole cantata movements too: chorales are for four voices.
+        # The folder also has arias and cantata movements; chorales have four voices.
         if len(score.findall("part")) == len("SATB"):
             yield path.stem, notes_of_score(score, path.stem)
 
@@ -124,25 +124,19 @@ def _catalogue_number(path: Path) -> tuple[list[int], str]:
 
 
 TEMPO: Final = 96.0
-"""Quarter notes per minute of a score that gives no tempo."""
+"""Quarter notes per minute of a score without a tempo."""
 
 VELOCITY: Final = 80
-"""The MIDI velocity of every note: the scores give none."""
+"""The MIDI velocity of every note; the scores have none."""
 
 TICKS: Final = 10080
-"""Ticks in a quarter note; every division that the scores use is a part of it."""
+"""Ticks per quarter note, a multiple of every division in the scores."""
 
 _SEMITONES: Final = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 def open_score(path: Path) -> Element:
-    """Open a compressed MusicXML score (``.mxl``).
-
-    Args:
-        path: The file.
-
-    Returns:
-        The root of the score.
+    """The root of a compressed MusicXML score (``.mxl``).
 
     Raises:
         DataError: If the file is not one.
@@ -166,7 +160,7 @@ def _damaged(name: str, error: Exception) -> DataError:
 
 @dataclass
 class _Voice:
-    """One part of a score while it is read; times are ticks from its start."""
+    """One part of a score; times are ticks from its start."""
 
     divisions: int = 1
     notes: list[tuple[int, int, int]] = field(default_factory=list)
@@ -175,7 +169,7 @@ class _Voice:
     time_signatures: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def read(self, measure: Element, start: int) -> int:
-        """Take in the measure that begins at `start`; its end."""
+        """Read the measure that starts at `start`; its end."""
         now = onset = end = start
         for element in measure:
             length = int(element.findtext("duration") or 0) * TICKS // self.divisions
@@ -221,11 +215,7 @@ class _Voice:
 
 
 def notes_of_score(score: Element, name: str) -> Notes:
-    """All voices of a score as one piece.
-
-    Tied notes are one note, grace notes are left out, repeats are played once. Where two voices
-    meet on a pitch there is one note; where a voice enters on a pitch that another still holds,
-    that note ends and a new one begins.
+    """All voices of a MusicXML score as one piece, as :class:`BachChorales` describes.
 
     Args:
         score: The root of the score; times, ties, tempos and time signatures are read,
@@ -233,8 +223,7 @@ def notes_of_score(score: Element, name: str) -> Notes:
         name: Its name in messages.
 
     Returns:
-        The notes, sorted by start and pitch, with a tempo map that counts bars from the end of an
-        upbeat.
+        The notes, sorted by start and pitch, with a tempo map whose bars start after an upbeat.
 
     Raises:
         DataError: If the score cannot be read.
@@ -247,20 +236,20 @@ def notes_of_score(score: Element, name: str) -> Notes:
             ends.append(max(read))
     except (ValueError, KeyError) as error:
         raise _damaged(name, error) from error
-    beats = _beat_map(voices[0], ends)
+    tempo_map = _tempo_map(voices[0], ends)
     merged = _merged([note for voice in voices for note in voice.notes])
     columns = np.array(sorted(merged), dtype=np.float64).reshape(-1, 3)
     start, pitch, end = columns.T
-    start, end = beats.seconds_at(start / TICKS), beats.seconds_at(end / TICKS)
-    return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, tempo_map=beats)
+    start, end = tempo_map.seconds_at(start / TICKS), tempo_map.seconds_at(end / TICKS)
+    return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, tempo_map=tempo_map)
 
 
-def _beat_map(voice: _Voice, ends: list[int]) -> TempoMap:
-    """The tempos and time signatures that a score's first voice gives."""
+def _tempo_map(voice: _Voice, ends: list[int]) -> TempoMap:
+    """The tempos and time signatures of a score's first voice."""
     time_signatures = dict(voice.time_signatures)
     first = time_signatures.get(0)
     if first is not None and len(ends) > 1 and ends[1] < 4 * TICKS * first[0] // first[1]:
-        # An upbeat: bars are counted from the end of it.
+        # Bars are counted from the end of an upbeat.
         time_signatures.setdefault(ends[1], time_signatures.pop(0))
     tempos = {0: TEMPO, **voice.tempos}
     knots = sorted(tempos)

@@ -1,4 +1,4 @@
-"""The cache folder: where it is, its locks, and pieces that took long to read."""
+"""The cache folder: its locks, cached pieces, and its contents."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """The folder for files that can be made again; it need not exist yet.
+    """The folder for files that can be recomputed; it need not exist yet.
 
-    The environment variable ``NOTELSTM_CACHE`` names it; otherwise it is in the platform's place
-    for caches.
+    It is the environment variable ``NOTELSTM_CACHE``, or else the platform's cache folder.
     """
     named = os.environ.get("NOTELSTM_CACHE")
     return Path(named) if named else platformdirs.user_cache_path("notelstm", appauthor=False)
@@ -47,10 +46,10 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock between processes, which ends with its owner.
+    """Hold a lock between processes, which is released if its owner dies.
 
     Args:
-        path: The lock file; it is made if it is missing, and stays.
+        path: The lock file; it is created if missing, and not removed.
         wait: Wait for another owner to release it.
 
     Yields:
@@ -81,17 +80,17 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def open_pieces(path: Path) -> PieceFile | None:
-    """Open a file of pieces; None if there is none, or it is damaged and has to be made again.
+    """Open a file of pieces; None if it does not exist or is damaged.
 
     Raises:
-        DataError: If there is one and it cannot be opened, which is no reason to make it again.
+        DataError: If it exists and cannot be opened.
     """
     try:
         return PieceFile(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (DamagedError, IsADirectoryError) as error:
-        _log.warning("%s is damaged (%s) and is made again", path, error)
+        _log.warning("%s is damaged (%s) and is rebuilt", path, error)
         return None
     except OSError as error:
         raise DataError(
@@ -104,17 +103,14 @@ def open_pieces(path: Path) -> PieceFile | None:
 def cached_pieces(
     name: str, read: Callable[[], Iterable[tuple[str, Notes]]]
 ) -> Sequence[tuple[str, Notes]]:
-    """Pieces from the cache, read and put there first if they are not.
+    """Pieces with their names from the cache, which is filled first if it has none.
 
-    Several processes may do this at once. A damaged file is made again, and a folder that cannot
-    be written to costs only time; both are logged.
+    Several processes may do this at the same time. A damaged file is rebuilt, and without write
+    access the pieces are read again each time; both are logged.
 
     Args:
         name: Source and version, the name of a folder in the cache.
         read: Reads the pieces, each with its name.
-
-    Returns:
-        The pieces with their names.
     """
     base = cache_folder()
     path = base / "pieces" / name / f"all{SUFFIX}"
@@ -128,21 +124,21 @@ def cached_pieces(
         with locked(base / "locks" / f"{name}.lock"):
             write_pieces(path, entries, {})
     except OutputError as error:
-        _log.warning("nothing is cached for the next time: %s", error)
+        _log.warning("the pieces are not cached: %s", error)
     return pieces
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cached:
-    """An item in the cache folder; all of it can be made again.
+    """An item in the cache folder.
 
     Attributes:
         name: Its name there.
         kind: ``"corpora"`` (notes), ``"encoded"`` (rows), ``"downloads"`` or ``"pieces"``.
-        source: What it was made of, "" if that is not known.
+        source: Where it comes from, "" if that is not known.
         bytes: Its size.
-        path: Where it is.
+        path: Its path.
     """
 
     name: str
@@ -152,12 +148,12 @@ class Cached:
     path: str
 
     def to_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """The item as JSON values."""
         return asdict(self)
 
 
 def list_caches(cache: str | os.PathLike[str] | None = None) -> list[Cached]:
-    """Everything in the cache folder, the largest first.
+    """The items in the cache folder, the largest first.
 
     Args:
         cache: The folder; None for :func:`~notelstm.data.cache.cache_folder`.
@@ -165,7 +161,7 @@ def list_caches(cache: str | os.PathLike[str] | None = None) -> list[Cached]:
     base = cache_folder() if cache is None else Path(cache)
     found = [
         Cached(name=path.name, kind=kind, source=_source(path), bytes=_size(path), path=str(path))
-        for kind, path in _things(base)
+        for kind, path in _items(base)
     ]
     return sorted(found, key=lambda cached: (-cached.bytes, cached.name))
 
@@ -173,7 +169,7 @@ def list_caches(cache: str | os.PathLike[str] | None = None) -> list[Cached]:
 def clear_caches(
     names: Iterable[str] | None = None, cache: str | os.PathLike[str] | None = None
 ) -> list[Cached]:
-    """Remove items from the cache folder; one that is being made at the moment stays.
+    """Remove items from the cache folder, except those that another process is writing.
 
     Args:
         names: The names of the items to remove; None for everything.
@@ -203,19 +199,19 @@ def clear_caches(
 
 
 def _locks_of(base: Path, cached: Cached) -> list[Path]:
-    """The locks of whoever may be making it; an unfinished item is named after the finished one."""
+    """The locks of processes that may be writing it; the name of an unfinished item is longer."""
     folder = base / ("downloads" if cached.kind == "downloads" else "locks")
     name = cached.name.lstrip(".")
-    there = [
+    held = [
         lock
         for lock in sorted(folder.glob("*.lock"))
         if name.startswith(lock.name.lstrip(".").removesuffix(".lock"))
     ]
-    # A process that begins to make it now must wait as well.
-    return there or [folder / f"{'.' if cached.kind == 'downloads' else ''}{name}.lock"]
+    # A process that starts to write it now must wait too.
+    return held or [folder / f"{'.' if cached.kind == 'downloads' else ''}{name}.lock"]
 
 
-def _things(base: Path) -> Iterator[tuple[str, Path]]:
+def _items(base: Path) -> Iterator[tuple[str, Path]]:
     for kind in ("corpora", "encoded", "downloads", "pieces"):
         folder = base / kind
         if folder.is_dir():
@@ -232,7 +228,7 @@ def _source(path: Path) -> str:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; one that vanishes meanwhile counts nothing."""
+    """Bytes of a file, or of all files in a folder; files that vanish meanwhile are ignored."""
     total = 0
     for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
         try:

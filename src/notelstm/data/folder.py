@@ -1,9 +1,10 @@
-"""``Folder``: the MIDI files of a folder as a corpus."""
+"""``Folder``: the MIDI files of a folder as a corpus, and lists of MIDI files."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "midi_files",
     "no_midi_files",
     "nothing_readable",
+    "reason_of",
     "scan_folder",
 ]
 
@@ -38,13 +40,12 @@ _log = logging.getLogger(__name__)
 class Folder:
     """The MIDI files of a folder and the folders in it.
 
-    A file that cannot be read is logged as a warning and left out; repairs of the others are logged
-    too.
+    A file that cannot be read is logged as a warning and left out; repairs of others are logged.
 
     Args:
         path: The folder, or a single MIDI file.
         policy: How to read the files.
-        license: The terms of use of the music, as far as you know.
+        license: The terms of use of the music, if known.
     """
 
     path: str | os.PathLike[str]
@@ -80,18 +81,7 @@ class Folder:
     def pieces_with_reports(
         self, limit: int | None = None
     ) -> Iterator[tuple[str, Notes, ReadReport]]:
-        """Like :meth:`pieces`, with the report on each file.
-
-        Args:
-            limit: The largest number of pieces; None for all. Rejected files do not count.
-
-        Yields:
-            The file's path within the folder, its notes, and the report.
-
-        Raises:
-            DataNotFoundError: If there is no such folder.
-            DataError: If no file in it can be read.
-        """
+        """Like :meth:`pieces`, with the report on each file."""
         root = Path(self.path)
         read, reasons = 0, Counter[str]()
         for path in midi_files(root):
@@ -102,7 +92,7 @@ class Folder:
                 notes, report = read_midi_with_report(path, self.policy)
             except MidiError as error:
                 _log.warning("left out: %s", error)
-                reasons[error.problem] += 1
+                reasons[reason_of(error)] += 1
                 continue
             if not report.healthy:
                 _log.info("%s: %d repairs", name, report.repairs_total)
@@ -112,12 +102,22 @@ class Folder:
             raise nothing_readable(reasons, self.source) if reasons else no_midi_files(self.path)
 
 
+def reason_of(error: MidiError) -> str:
+    """The problem of a file without its details, which follow a colon or semicolon.
+
+    Example:
+        >>> reason_of(MidiError("no notes that the policy reads; it has track 0: 9 notes"))
+        'no notes that the policy reads'
+    """
+    return re.split("[:;] ", error.problem, maxsplit=1)[0]
+
+
 def nothing_readable(reasons: Counter[str], source: str) -> DataError:
-    """The error for a corpus none of whose files can be read.
+    """The error for a corpus without readable files.
 
     Args:
         reasons: The number of files for each problem.
-        source: Where the files are.
+        source: The source of the files.
     """
     if not reasons:
         return DataError("there are no pieces", where=source)
@@ -133,31 +133,22 @@ def nothing_readable(reasons: Counter[str], source: str) -> DataError:
 
 
 def midi_files(root: Path) -> list[Path]:
-    """The MIDI files of a folder and the folders in it, by their names, links followed once.
-
-    Args:
-        root: A folder, or a single file, whatever its name.
-
-    Raises:
-        DataNotFoundError: If there is nothing of that name.
-    """
+    """The paths of :func:`scan_folder`."""
     return [Path(path) for path in scan_folder(root).paths]
 
 
 SUFFIXES: Final = (".mid", ".midi", ".kar", ".rmi")
-"""Suffixes of MIDI files, in upper or lower case."""
-
-_log = logging.getLogger(__name__)
+"""The suffixes of MIDI files, in upper or lower case."""
 
 
 class FileList(NamedTuple):
-    """Files by name, with the state that tells a changed file from an unchanged one.
+    """Files by name, with the state by which a changed file is recognised.
 
     Attributes:
         names: Their names in the corpus, ``/`` between folders, ascending by folder.
-        paths: Where each is.
-        states: (F, 3) bytes; when the content was last changed, and when anything about the file
-            was, its rights for example, both in nanoseconds.
+        paths: Their paths.
+        states: (F, 3) size in bytes, and the times of the last change of content and of metadata
+            in nanoseconds.
     """
 
     names: tuple[str, ...]
@@ -169,10 +160,10 @@ def scan_folder(root: str | os.PathLike[str]) -> FileList:
     """The MIDI files of a folder and the folders in it, links followed once.
 
     Args:
-        root: A folder, or a single file, whatever its name.
+        root: A folder, or a single file with any suffix.
 
     Raises:
-        DataNotFoundError: If there is nothing of that name.
+        DataNotFoundError: If it does not exist.
         DataError: If it is neither a folder nor a regular file, or the process runs out of
             descriptors.
     """
@@ -186,16 +177,16 @@ def scan_folder(root: str | os.PathLike[str]) -> FileList:
 
 
 def list_files(paths: Sequence[str | os.PathLike[str]]) -> FileList:
-    """Named files, in the order given; each is called by its path below their common folder.
+    """Files in the given order, named by their paths below their common folder.
 
     Args:
-        paths: The files, whatever their suffixes.
+        paths: The files, with any suffixes.
 
     Raises:
         DataNotFoundError: If one does not exist.
         DataError: If one is listed twice, or is no regular file.
     """
-    # Names first: a null character would be an error of the functions that follow.
+    # States first: a null character would be an error of the functions below.
     states = [_state_of(os.fspath(path)) for path in paths]
     whole = [os.path.abspath(os.fspath(path)) for path in paths]
     seen = set[str]()
@@ -247,7 +238,7 @@ def _walk(folder: str, prefix: str, visited: set[str]) -> Iterator[tuple[str, st
             if entry.is_dir():
                 below.append((f"{prefix}{entry.name}/", _entries(entry.path, visited)))
             elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                # On Windows the state that a directory lists lacks some of it.
+                # On Windows the entry's own state is incomplete.
                 state = entry.stat() if os.name != "nt" else os.stat(entry.path)
                 yield prefix + entry.name, entry.path, state
         except OSError as error:
@@ -258,7 +249,7 @@ def _entries(folder: str, visited: set[str]) -> Iterator[os.DirEntry[str]]:
     """The entries of a folder that was not visited before, by name."""
     real = os.path.realpath(folder)
     if real in visited:
-        return iter(())  # a link that leads back would be walked for ever
+        return iter(())  # a link to a folder above would never end
     visited.add(real)
     try:
         with os.scandir(folder) as entries:
@@ -269,7 +260,7 @@ def _entries(folder: str, visited: set[str]) -> Iterator[os.DirEntry[str]]:
 
 
 def _leave_out(error: OSError) -> None:
-    """Log what cannot be read; but without descriptors, everything would be left out."""
+    """Log a file that cannot be read; without descriptors, all would be left out."""
     if out_of_resources(error):
         raise DataError(
             f"cannot list the corpus: {error.strerror}",

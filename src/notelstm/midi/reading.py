@@ -153,7 +153,9 @@ def _bytes_of_path(path: Path) -> bytes:
     except OSError as error:
         reason = error.strerror or "unknown reason"
         raise MidiError(
-            f"cannot read the MIDI file {path}: {reason}", hint="check the file's permissions"
+            f"cannot read the file: {reason}",
+            where=str(path),
+            hint="check the file's permissions",
         ) from error
     except ValueError as error:
         raise MidiNotFoundError(

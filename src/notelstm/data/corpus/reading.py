@@ -1,9 +1,9 @@
 """Reading many files, in a pool of processes or in this one.
 
-The processes are plain child processes, each fed through a pipe by a thread. Unlike those of
+The workers are plain child processes, each fed through a pipe by a thread. Unlike those of
 :mod:`multiprocessing`, they do not import the caller's ``__main__``, so a script or a notebook
-needs no ``if __name__ == "__main__"``; they inherit none of the caller's locks and threads; and one
-that crashes or hangs costs the file it was reading, not the pool.
+needs no ``if __name__ == "__main__"``; they inherit no locks and threads; and after a crash or a
+hang only the current file is lost, not the pool.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, final
 
 from notelstm.data.corpus.report import FileReport
+from notelstm.data.folder import reason_of
 from notelstm.data.piece_file import Entry, entry_of
 from notelstm.errors import DataError, MidiError
 from notelstm.files import out_of_resources
@@ -36,20 +37,20 @@ from notelstm.midi.reading import MAX_BYTES
 __all__ = ["FileToRead", "Job", "WorkerPool", "read_file", "read_files", "rejected_entry", "serve"]
 
 SECONDS_A_FILE: Final = 60.0
-"""The time a worker may take over a file before it is ended and the file rejected."""
+"""The time after which a worker is killed and its file rejected."""
 
 FILES_A_WORKER: Final = 32
-"""A worker takes a quarter of a second to start, longer than reading a few files here."""
+"""Files per worker, at least: starting one takes a quarter of a second."""
 
 CHUNK_BYTES: Final = 1 << 20
 CHUNK_FILES: Final = 128
-"""Limits of the files that are sent to a worker at once."""
+"""Limits of one chunk of files for a worker."""
 
 COMMAND: Final = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from notelstm.data.corpus.reading import serve; serve()"
 )
-"""The program of a worker. The caller's module path comes first through the pipe."""
+"""The program of a worker. The pipe starts with the caller's module path."""
 
 
 def read_files(files: Sequence[FileToRead], job: Job, workers: int | None) -> Iterator[Entry]:
@@ -58,7 +59,7 @@ def read_files(files: Sequence[FileToRead], job: Job, workers: int | None) -> It
     Args:
         files: The files.
         job: How they are read.
-        workers: Processes; 0 to read in this one; None for as many as are worth it.
+        workers: Processes; 0 to read in this one; None for a suitable number.
 
     Raises:
         DataError: If the processes cannot be started, or run out of descriptors or memory.
@@ -112,7 +113,7 @@ class WorkerPool:
         threading.Thread(target=self._end_hanging, daemon=True).start()
 
     def read(self, chunks: Sequence[list[FileToRead]]) -> Iterator[Entry]:
-        """The entries of all files, in order; a few chunks at a time are read ahead."""
+        """The entries of all files, in order; a few chunks are read ahead."""
         waiting: deque[Future[list[Entry]]] = deque()
         for chunk in chunks:
             waiting.append(self._threads.submit(self._read, chunk))
@@ -131,7 +132,7 @@ class WorkerPool:
             _end(worker)
 
     def _read(self, files: list[FileToRead]) -> list[Entry]:
-        """The entries of a chunk; whenever its process ends, another one reads the rest."""
+        """The entries of a chunk; if its process ends, another one reads the rest."""
         entries: list[Entry] = []
         while len(entries) < len(files):
             rest = files[len(entries) :]
@@ -232,7 +233,7 @@ def serve() -> None:
     The input holds the :class:`Job`, then lists of files; the output one entry for each, or the
     error that ends the reading. All are pickled.
     """
-    # Ctrl-C reaches every process of a terminal; the caller decides what happens then.
+    # Ctrl-C reaches every process of a terminal; only the caller handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output that a reader prints must not be taken for an answer
@@ -243,7 +244,7 @@ def serve() -> None:
 
     job: Job = pickle.load(sys.stdin.buffer)
     send("ready")
-    # The end of the input comes when the caller is done, or was killed.
+    # The input ends when the caller is done or killed.
     with contextlib.suppress(EOFError):
         while True:
             for file in pickle.load(sys.stdin.buffer):
@@ -277,7 +278,7 @@ class Job:
     """How files are read.
 
     Attributes:
-        policy: The choices of reading.
+        policy: The policy.
         reader: The reader's name, or ``"auto"``.
     """
 
@@ -286,14 +287,14 @@ class Job:
 
 
 def read_file(file: FileToRead, job: Job) -> Entry:
-    """Read a file; one that cannot be read becomes an entry with the reason.
+    """Read a file; the entry of one that cannot be read has the reason.
 
     Args:
         file: The file.
         job: How it is read.
 
     Raises:
-        DataError: If the process runs out of descriptors or memory, which is no fault of the file.
+        DataError: If the process runs out of descriptors or memory.
     """
     try:
         with open(file.path, "rb") as opened:
@@ -302,7 +303,7 @@ def read_file(file: FileToRead, job: Job) -> Entry:
         named.name = file.path
         notes, report = read_midi_with_report(named, job.policy, reader=job.reader)
     except MidiError as error:
-        return rejected_entry(file, error.problem, str(error))
+        return rejected_entry(file, reason_of(error), str(error))
     except OSError as error:
         if out_of_resources(error):
             raise DataError(
@@ -311,7 +312,7 @@ def read_file(file: FileToRead, job: Job) -> Entry:
                 hint="close other files, or raise the limit with ulimit -n",
             ) from error
         return rejected_entry(file, f"cannot read the file: {error.strerror or error}")
-    except Exception as error:  # a reader may be another's, and one file must not stop the rest
+    except Exception as error:  # one failure of a plugin must not stop the rest
         _log.exception("%s: the reader failed", file.path)
         problem = f"the reader failed with {type(error).__name__}"
         return rejected_entry(file, problem, f"{problem}: {error} ({file.path})")
@@ -324,7 +325,7 @@ def rejected_entry(file: FileToRead, problem: str, error: str = "") -> Entry:
 
     Args:
         file: The file.
-        problem: The problem, in words that all files with it share.
+        problem: The problem, without details of the file.
         error: The whole message; ``""`` for the problem and the path.
     """
     error = error or f"{problem} ({file.path})"
