@@ -275,13 +275,13 @@ def declared(size: int) -> bytes:
 
 
 ODD = {
-    "a dot": (zipped((".", b"x")), "land in its folder"),
-    "two dots": (zipped(("a/../b", b"x")), "land in its folder"),
-    "a slash": (zipped(("/", b"")), "land in its folder"),
-    "no name": (zipped(("NAME", b"x")).replace(b"NAME", b"\0AME"), "land in its folder"),
-    "two slashes": (zipped(("a//b", b"x")), "land in its folder"),
-    "a stream": (zipped(("a.mid:b", b"x")), "land in its folder"),
-    "a long name": (zipped(("é" * 200, b"x")), "land in its folder"),
+    "a dot": (zipped((".", b"x")), "outside of the folder"),
+    "two dots": (zipped(("a/../b", b"x")), "outside of the folder"),
+    "a slash": (zipped(("/", b"")), "outside of the folder"),
+    "no name": (zipped(("NAME", b"x")).replace(b"NAME", b"\0AME"), "outside of the folder"),
+    "two slashes": (zipped(("a//b", b"x")), "outside of the folder"),
+    "a stream": (zipped(("a.mid:b", b"x")), "outside of the folder"),
+    "a long name": (zipped(("é" * 200, b"x")), "outside of the folder"),
     "a link": (zipped((of_mode("a", 0o120777), b"/etc")), "link or a device"),
     "a device": (zipped((of_mode("a", 0o20666), b"")), "link or a device"),
     "a pipe": (zipped((of_mode("a", 0o10666), b"")), "link or a device"),

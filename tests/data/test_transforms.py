@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from notelstm.batch import Batch
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
+from notelstm.data.batches import NumberedBatches
 from notelstm.data.packed import PackedRows
 from notelstm.data.transforms import (
     Augmented,
-    NumberedBatches,
     TimeStretch,
     Transpose,
     VelocityShift,

@@ -17,15 +17,27 @@ from notelstm.batch import Batch, shard_slice
 from notelstm.data.dataset import SequenceDataset, Windows
 from notelstm.errors import ConfigError
 
-__all__ = ["Shuffle", "StatefulBatches", "WindowBatches"]
+__all__ = ["NumberedBatches", "Shuffle", "StatefulBatches", "WindowBatches"]
 
 _BLOCK: Final = 1024
 """The number of batches whose order is computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batches(ABC):
-    """The settings of both kinds of batches."""
+class NumberedBatches(ABC):
+    """Batches of a data set, with the numbers of their pieces.
+
+    Attributes:
+        dataset: The pieces.
+        batch_size: B.
+        shuffle: Use a new order each epoch.
+        seed: The random seed of the orders.
+        shared: The number of the share of each batch that is read, from 0, and the number of
+            shares.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
 
     dataset: SequenceDataset
     batch_size: int = 64
@@ -43,6 +55,16 @@ class _Batches(ABC):
         if not 0 <= rank < world_size:
             raise ConfigError(f"no share {rank} of {world_size}", hint="count shares from 0")
 
+    @property
+    @abstractmethod
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    @abstractmethod
+    def stateful(self) -> bool:
+        """Whether the state is carried from batch to batch."""
+
     def shard(self, rank: int, world_size: int) -> Self:
         """As many batches, each with the part of one of several processes."""
         return replace(self, shared=(rank, world_size))
@@ -58,27 +80,21 @@ class _Batches(ABC):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class WindowBatches(_Batches):
+class WindowBatches(NumberedBatches):
     """Batches of independent windows; no state is carried between them.
 
-    Attributes:
-        dataset: The windows.
-        batch_size: B, windows in a batch; the last batch of an epoch may be smaller.
-        shuffle: Use a new order each epoch; False, the original's ``in-order``, keeps their order.
-        seed: The random seed of the orders.
-        shared: The number of the share of each batch that is read, from 0, and the number of
-            shares.
-
-    Raises:
-        ConfigError: If a setting is out of range.
+    The last batch of an epoch may be smaller. Without `shuffle`, windows keep their order, as in
+    the original's ``in-order``.
     """
 
     @property
+    @override
     def num_batches(self) -> int:
         """Batches in an epoch."""
         return -(-len(self.dataset) // self.batch_size)
 
     @property
+    @override
     def stateful(self) -> bool:
         """False: each window starts with a new state."""
         return False
@@ -101,7 +117,7 @@ class WindowBatches(_Batches):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class StatefulBatches(_Batches):
+class StatefulBatches(NumberedBatches):
     """Pieces from beginning to end, B at a time, with the state carried between batches.
 
     The pieces, in a new order each epoch, are cut into segments of T rows, which form B streams of
@@ -109,16 +125,7 @@ class StatefulBatches(_Batches):
     which may be in the middle of a piece. Every row of every piece, short ones too, is a target
     once.
 
-    Attributes:
-        dataset: The pieces, and the length T of a segment (its `sequence_length`).
-        batch_size: B, streams.
-        shuffle: Use a new order each epoch.
-        seed: The random seed of the orders.
-        shared: The number of the share of each batch that is read, from 0, and the number of
-            shares.
-
-    Raises:
-        ConfigError: If the data set's targets are not ``"every"``, or a setting is out of range.
+    T is the data set's `sequence_length`; its targets must be ``"every"``.
     """
 
     @override
@@ -139,11 +146,13 @@ class StatefulBatches(_Batches):
         )
 
     @property
+    @override
     def num_batches(self) -> int:
         """Batches in an epoch."""
         return -(-int(self._segments.sum()) // self.batch_size)
 
     @property
+    @override
     def stateful(self) -> bool:
         """True: each batch continues the streams of the one before."""
         return True

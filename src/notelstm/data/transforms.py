@@ -14,7 +14,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.batch import Batch
-from notelstm.data.dataset import SequenceDataset
+from notelstm.data.batches import NumberedBatches
 from notelstm.data.packed import PackedRows
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows
@@ -32,7 +32,6 @@ from notelstm.protocols import Transform
 
 __all__ = [
     "Augmented",
-    "NumberedBatches",
     "TimeStretch",
     "Transpose",
     "VelocityShift",
@@ -252,33 +251,6 @@ def _table(field: Field, sign: str, amounts: tuple[float, ...]) -> Tensor:
         borders = (ascending[1:] + ascending[:-1]) / 2
     classes = order[np.searchsorted(borders, wanted, side="right")]
     return torch.from_numpy(classes.astype(np.float32))
-
-
-class NumberedBatches(Protocol):
-    """Batches with the number of the piece of each sequence."""
-
-    @property
-    def dataset(self) -> SequenceDataset:
-        """The pieces."""
-        ...
-
-    @property
-    def num_batches(self) -> int:
-        """Batches in an epoch."""
-        ...
-
-    @property
-    def stateful(self) -> bool:
-        """Whether the state is carried from batch to batch."""
-        ...
-
-    def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
-        """The batches of an epoch, each with (B,) the numbers of its pieces."""
-        ...
-
-    def shard(self, rank: int, world_size: int) -> NumberedBatches:
-        """As many batches, each with the part of one of several processes."""
-        ...
 
 
 @final
