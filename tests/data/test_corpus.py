@@ -383,7 +383,7 @@ def test_a_file_of_pieces_keeps_them(
 
 
 @pytest.mark.parametrize("damage", ["", "short", "cut", "longer", "zeros"])
-def test_a_damaged_cache_is_made_again(
+def test_a_damaged_cache_is_rebuilt(
     root: Path, tmp_path: Path, reads: list[str], caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     corpus = opened(root, tmp_path)
@@ -402,7 +402,7 @@ def test_a_damaged_cache_is_made_again(
     assert list(opened(root, tmp_path)) == truth
     assert reads == NAMES
     assert path.read_bytes() == whole
-    assert "made again" in caplog.text
+    assert "rebuilt" in caplog.text
 
 
 def test_a_folder_in_the_place_of_a_cache(root: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from notelstm.midi.chunks import Chunk
 from notelstm.midi.report import RepairLog
-from notelstm.midi.salvage import Budget, Salvage, data_bytes
+from notelstm.midi.salvage import Budget, Salvage
 
 __all__ = [
     "ALL_SOUND_OFF",
@@ -39,6 +39,7 @@ __all__ = [
     "Events",
     "Wait",
     "columns_of",
+    "data_bytes",
     "decode_text",
     "parse",
     "percussion",
@@ -241,6 +242,13 @@ def percussion(message: bytes) -> int | None:
     return None
 
 
+def data_bytes(status: int) -> int:
+    """The number of data bytes after a status byte other than sysex and meta events."""
+    if status < 0xF0:
+        return 1 if 0xC0 <= status < 0xE0 else 2
+    return {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
+
+
 class _FaultError(Exception):
     """Bytes that cannot be an event."""
 
@@ -249,14 +257,14 @@ class _FaultError(Exception):
         self.rule, self.message, self.byte = rule, message, byte
 
 
-def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget) -> Events:
+def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget | None = None) -> Events:
     """Parse the events of a track chunk.
 
     Args:
         data: The file.
         chunk: The chunk.
         log: Receives the faults.
-        budget: The limit of the search for events after faults.
+        budget: The limit of the search for events after faults; None for the default one.
 
     Raises:
         MidiError: If there is a fault, under ``on_error="raise"``.
@@ -288,11 +296,13 @@ class _Parser:
     Args:
         data: The file.
         chunk: The chunk.
-        budget: The limit of the search for events after faults.
+        budget: The limit of the search for events after faults, or None.
         jumps: The bytes where an earlier pass went wrong, and where to continue instead.
     """
 
-    def __init__(self, data: bytes, chunk: Chunk, budget: Budget, jumps: dict[int, int]) -> None:
+    def __init__(
+        self, data: bytes, chunk: Chunk, budget: Budget | None, jumps: dict[int, int]
+    ) -> None:
         self.data, self.chunk, self.jumps = data, chunk, jumps
         self.faults: list[_Fault] = []
         self.budget = budget
@@ -313,7 +323,8 @@ class _Parser:
     @cached_property
     def salvage(self) -> Salvage:
         """The search for events after faults; healthy chunks need none."""
-        return Salvage(self.data, self.end, cut=self.chunk.cut, budget=self.budget)
+        budget = self.budget or Budget()
+        return Salvage(self.data, self.end, cut=self.chunk.cut, budget=budget)
 
     def run(self) -> None:
         """Parse to the end of the chunk."""

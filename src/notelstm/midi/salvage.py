@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-__all__ = ["Budget", "Salvage", "data_bytes"]
+__all__ = ["Budget", "Salvage"]
 
 _EVENTS: Final = 12
 """The events that are parsed in a trial, or fewer up to the end of the track."""
@@ -16,13 +16,6 @@ _WINDOW: Final = 24
 _CLEARLY: Final = 8
 """The difference of the scores of two trials from which one replaces the other."""
 _META_SIZES: Final = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58: 4, 0x59: 2}
-
-
-def data_bytes(status: int) -> int:
-    """The number of data bytes after a status byte other than sysex and meta events."""
-    if status < 0xF0:
-        return 1 if 0xC0 <= status < 0xE0 else 2
-    return {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
 
 
 @final
@@ -152,7 +145,7 @@ class Budget:
         tries: The number of bytes that may be tried as the start of an event.
     """
 
-    def __init__(self, longest_wait: float, tries: int = 200_000) -> None:
+    def __init__(self, longest_wait: float = 2.0**21, tries: int = 200_000) -> None:
         self.longest_wait = longest_wait
         self.tries = tries
 

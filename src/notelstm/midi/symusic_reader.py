@@ -33,15 +33,14 @@ from notelstm.midi.parsing import (
     RESET_CONTROLLERS,
     SHARPS,
     SUSTAIN,
+    data_bytes,
     decode_text,
     parse,
     percussion,
 )
 from notelstm.midi.pedal import Pedal, extend, is_order_needed
 from notelstm.midi.policy import ReadPolicy
-from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
-from notelstm.midi.salvage import Budget, data_bytes
-from notelstm.midi.selection import RawNotes, refuse, select
+from notelstm.midi.report import RawNotes, ReadReport, RepairLog, TrackInfo, refuse, select
 from notelstm.midi.ticks import Marks, merge_marks
 from notelstm.notes import Notes
 
@@ -253,7 +252,7 @@ def _may_have_notes(body: bytes, status: int) -> bool:
 def _parse_without_notes(body: bytes) -> tuple[Marks, frozenset[int]]:
     """The marks of a chunk without notes, and the channels of its programs and controllers."""
     log = RepairLog("repair", "")
-    events = parse(body, Chunk(0, 0, len(body), False), log, Budget(_LONG_WAIT))
+    events = parse(body, Chunk(0, 0, len(body), False), log)
     if log.total:
         raise _UnsureError(f"a fault: {log.repairs[0].message}")
     if events.tick >= _LONG_WAIT:

@@ -13,9 +13,8 @@ from notelstm.midi.pairing import MergedEvents, Paired, match_note_offs, merge_c
 from notelstm.midi.parsing import Events, parse
 from notelstm.midi.pedal import extend, pedals_of
 from notelstm.midi.policy import ReadPolicy
-from notelstm.midi.report import ReadReport, RepairLog, TrackInfo
+from notelstm.midi.report import RawNotes, ReadReport, RepairLog, TrackInfo, select
 from notelstm.midi.salvage import Budget
-from notelstm.midi.selection import RawNotes, select
 from notelstm.midi.ticks import Marks, TickMap, merge_marks
 from notelstm.notes import Notes, TempoMap
 
