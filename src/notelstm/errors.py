@@ -17,7 +17,7 @@
    │   └── ConfigNotFoundError          no such recipe file, also a FileNotFoundError
    ├── BundleError       (ValueError)   a model file that is truncated, foreign or too new
    │   └── BundleNotFoundError          no such model file, also a FileNotFoundError
-   ├── TrainingError     (RuntimeError) a run that cannot start, go on or be resumed
+   ├── TrainingError     (RuntimeError) a run that cannot start, continue or be resumed
    ├── OutputError       (OSError)      a result that could not be written
    └── MissingExtraError (ImportError)  an optional package that is not installed
 
@@ -88,12 +88,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class NotelstmError(Exception):
-    """The root of the tree: catch this to catch everything the library raises on purpose.
+    """The base class of all errors that the library raises on purpose.
 
     Args:
         problem: What is wrong, without a full stop.
         where: The file, row, column or part in question, unless `problem` names it.
-        hint: What the reader of the message can do, as an imperative without a full stop.
+        hint: A way to solve it, as an imperative without a full stop.
 
     Example:
         >>> print(NotelstmError("pitch 130 is not 0 to 127", where="row 4", hint="clip it"))
@@ -152,7 +152,7 @@ class FieldError(NotelstmError, ValueError):
 
 
 class ShapeError(NotelstmError, ValueError):
-    """Tensors whose shapes do not match; nothing here is broadcast in silence."""
+    """Tensors whose shapes do not match; they are not broadcast silently."""
 
 
 class DataError(NotelstmError, ValueError):
@@ -184,7 +184,7 @@ class BundleNotFoundError(BundleError, FileNotFoundError):
 
 
 class TrainingError(NotelstmError, RuntimeError):
-    """A training run that cannot start, go on or be resumed."""
+    """A training run that cannot start, continue or be resumed."""
 
 
 class OutputError(NotelstmError, OSError):

@@ -1,4 +1,4 @@
-"""Files: writing them whole or not at all, and noticing when one was changed."""
+"""Files: atomic writes, and seals that show later changes."""
 
 from __future__ import annotations
 
@@ -40,33 +40,32 @@ def displayable(text: str) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator[Path]:
-    """Give a path beside `path` to write to; on success it is renamed to `path`.
+    """Give a temporary path beside `path`, which is renamed to `path` on success.
 
-    Whoever reads `path` meanwhile, or after a crash, finds the old file or the new one, never a
-    part of it.
+    Other processes see the old file or the new one, never a part of it, even after a crash.
 
     Args:
-        path: The file to write; its folder is made if it is missing.
-        hint: The advice of the error if it cannot be written.
+        path: The file to write; its folder is created if missing.
+        hint: The hint of the error if it cannot be written.
 
     Yields:
         A path in the same folder.
 
     Raises:
-        OutputError: If the file cannot be written: no space, no permission, a folder, a device or a
-            pipe in the way.
+        OutputError: If the file cannot be written: no space, no permission, or `path` is a folder,
+            a device or a pipe.
     """
     final = Path(path)
     beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
     if final.exists() and not (final.is_file() or final.is_dir()):
-        # Renaming onto a device would put a file in its place: for root, in that of /dev/null.
+        # Renaming would replace a device, for root even /dev/null.
         raise OutputError("not a file but a device or a pipe", where=str(final), hint="name a file")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         beside.touch()
         mode = beside.stat().st_mode
         yield beside
-        # Some writers make files that only their owner can read; the umask decides, not they.
+        # Some writers create files that only their owner can read; the umask shall apply.
         beside.chmod(mode)
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
@@ -85,16 +84,16 @@ def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator
 
 
 def seal(path: Path, checksum: int) -> None:
-    """Record in a file's modification time that its content was found to match its checksum.
+    """Record in a file's modification time that its content matches its checksum.
 
-    The time keeps its second; the fraction of the second becomes a function of the checksum. Any
-    later write sets another time, so that a large file need be read only once to be trusted.
+    The fraction of the second becomes a function of the checksum. Any later write changes it, so
+    a large file needs to be read only once to be checked.
 
     Args:
         path: The file.
         checksum: A checksum of its content, at least 0.
     """
-    # A file system without write access or without fractions costs a check each time, no more.
+    # Without write access or fractions of seconds, the file is checked each time.
     with contextlib.suppress(OSError):
         second = path.stat().st_mtime_ns // 10**9
         changed = second * 10**9 + _fraction(checksum)
@@ -116,5 +115,5 @@ def _fraction(checksum: int) -> int:
 
 
 def out_of_resources(error: OSError) -> bool:
-    """Whether the process ran out of descriptors or memory, which is no fault of any file."""
+    """Whether the process ran out of descriptors or memory."""
     return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

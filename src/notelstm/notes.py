@@ -1,13 +1,13 @@
-"""``Notes``: one piece of music as columns, and ``TempoMap``: its tempo and time signature.
+"""``Notes``: one piece of music, one array per attribute; and ``TempoMap``, its tempos.
 
 Conventions: times are seconds (float64) from the start of the piece, pitches are MIDI note numbers
 (0 to 127, 60 is middle C), velocities are MIDI velocities (1 to 127). Notes are sorted by start;
-notes that start together keep the order they were given in.
+notes that start together keep their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self, final
 
@@ -20,20 +20,20 @@ from notelstm.errors import NotesError
 __all__ = ["DEFAULT_VELOCITY", "Note", "Notes", "TempoMap"]
 
 DEFAULT_VELOCITY: Final = 100
-"""The MIDI velocity of a note that was made without one."""
+"""The MIDI velocity of a note without one."""
 
 _OPTIONAL: Final = ("program", "drum", "track")
 _ROUNDED: Final = 1e-6
-"""Seconds or beats within which two times are the same."""
+"""Seconds or beats within which two times are equal."""
 _RANGES: Final = {"pitch": (0, 127), "velocity": (1, 127), "program": (0, 127)}
 
 
 class Note(NamedTuple):
-    """One note, where notes come one at a time.
+    """One note.
 
     Attributes:
         start: Onset, seconds.
-        end: When it stops, seconds.
+        end: Release, seconds.
         pitch: MIDI note number.
         velocity: MIDI velocity.
     """
@@ -64,10 +64,10 @@ def _column(
         bad = array[~np.isin(array, (0, 1))][0]
         raise NotesError(f"{name} {bad} is neither true nor false")
     if name in _RANGES:
-        # Before it is widened: a reader's bytes are looked at eight times as fast.
+        # Before the conversion, because bytes are checked eight times as fast.
         _check_range(name, np.atleast_1d(array), *_RANGES[name])
     if array.dtype != dtype or array.flags.writeable or array.base is not None:
-        # Whoever gave a column may change it later; one that nobody can write to is kept.
+        # The caller may change a writable column later; a read-only one is not copied.
         array = np.array(array, dtype=dtype)
     if array.ndim == 0:
         array = np.full(length, array[()])
@@ -80,23 +80,23 @@ def _column(
 
 
 def _length(name: str, values: ArrayLike) -> int:
-    """How many values a column has, one for a single number."""
+    """The number of values of a column, 1 for a single number."""
     try:
         return int(np.size(np.asarray(values)))
     except (TypeError, ValueError, RuntimeError) as error:
         raise NotesError(f"{name} is not an array of numbers: {error}") from error
 
 
-def _take(part: object, state: dict[str, Any]) -> None:
-    """Fill in a copied or unpickled part; numpy forgets that an array is read-only."""
-    for name, value in state.items():
-        if isinstance(value, np.ndarray):
-            value.setflags(write=False)
-        object.__setattr__(part, name, value)
+def _set_read_only(part: object, columns: Mapping[str, object]) -> None:
+    """Set attributes of a frozen object, arrays read-only, which numpy's copies are not."""
+    for name, column in columns.items():
+        if isinstance(column, np.ndarray):
+            column.setflags(write=False)
+        object.__setattr__(part, name, column)
 
 
 def _bytes(column: NDArray[Any]) -> bytes:
-    """What is hashed of a column: -0.0 equals 0.0, so it must hash alike."""
+    """The bytes to hash of a column, the same for -0.0 as for 0.0."""
     return (column + 0).tobytes()
 
 
@@ -110,20 +110,20 @@ def _check_range(name: str, values: NDArray[Any], low: float, high: float) -> No
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TempoMap:
-    """A tempo and time signature map: which beat sounds at which second.
+    """A tempo and time signature map, which converts between seconds and beats.
 
-    Beats are quarter notes. Each tempo holds from its second to the next one's, the last for ever.
+    Beats are quarter notes. Each tempo holds until the next one starts.
 
     Args:
-        seconds: (K,) where each tempo starts, ascending, the first 0.
+        seconds: (K,) start of each tempo, ascending, the first 0.
         tempos: (K,) quarter notes per minute, above 0.
         time_signature_beats: (M,) start of each time signature, quarter notes from the start of the
             piece.
-        numerators: (M,) upper number of each time signature.
-        denominators: (M,) lower number of each time signature.
+        numerators: (M,) numerator of each time signature.
+        denominators: (M,) denominator of each time signature.
 
     Raises:
-        NotesError: If the columns do not describe a map.
+        NotesError: If the columns are not a valid map.
 
     Example:
         >>> beats = TempoMap(seconds=[0.0, 2.0], tempos=[120.0, 60.0])
@@ -149,34 +149,34 @@ class TempoMap:
         denominators: ArrayLike = (),
     ) -> None:
         k, m = _length("seconds", seconds), _length("time_signature_beats", time_signature_beats)
-        columns = {
-            "seconds": _column("seconds", seconds, np.float64, k, "tempo"),
-            "tempos": _column("tempos", tempos, np.float64, k, "tempo"),
-            "time_signature_beats": _column(
-                "time_signature_beats", time_signature_beats, np.float64, m, "time_signature"
-            ),
-            "numerators": _column("numerators", numerators, np.int64, m, "time_signature"),
-            "denominators": _column("denominators", denominators, np.int64, m, "time_signature"),
+        given: dict[str, tuple[ArrayLike, type, int, str]] = {
+            "seconds": (seconds, np.float64, k, "tempo"),
+            "tempos": (tempos, np.float64, k, "tempo"),
+            "time_signature_beats": (time_signature_beats, np.float64, m, "time signature"),
+            "numerators": (numerators, np.int64, m, "time signature"),
+            "denominators": (denominators, np.int64, m, "time signature"),
         }
-        for name, column in columns.items():
-            object.__setattr__(self, name, column)
+        _set_read_only(self, {name: _column(name, *column) for name, column in given.items()})
         ascend = (self.seconds[1:] > self.seconds[:-1]).all() and np.isfinite(self.seconds).all()
         if k == 0 or self.seconds[0] != 0 or not ascend:
             raise NotesError(f"the times of a tempo map do not ascend from 0 s: {self.seconds}")
         if not (np.isfinite(self.tempos).all() and (self.tempos > 0).all()):
             raise NotesError(f"tempos are not finite and above 0: {self.tempos}")
-        time_signatures = self.time_signature_beats
-        later = (time_signatures[:1] >= 0).all() and (
-            time_signatures[1:] >= time_signatures[:-1]
-        ).all()
-        if not (later and np.isfinite(time_signatures).all()):
+        starts = self.time_signature_beats
+        ascend = (starts[:1] >= 0).all() and (starts[1:] >= starts[:-1]).all()
+        if not (ascend and np.isfinite(starts).all()):
             raise NotesError(
-                f"the beats of time_signatures do not ascend from 0 or later: {time_signatures}"
+                f"the starts of time signatures do not ascend from 0 or later: {starts}"
             )
         if m and not ((self.numerators > 0).all() and (self.denominators > 0).all()):
             raise NotesError(
                 f"time signatures are not above 0: {self.numerators}/{self.denominators}"
             )
+
+    @property
+    def num_changes(self) -> int:
+        """The number of tempos and time signatures."""
+        return self.tempos.size + self.time_signature_beats.size
 
     @property
     def _knots(self) -> NDArray[np.float64]:
@@ -200,8 +200,8 @@ class TempoMap:
     def shifted(self, seconds: float) -> TempoMap:
         """The same beats, later by `seconds` (earlier if negative).
 
-        Bars are counted as before. The first tempo is drawn out backwards, or what comes before
-        0 s is cut off; of a time signature that is cut, a last part without a bar line is lost.
+        Bars are counted as before. The first tempo is extended to 0 s, or everything before 0 s is
+        cut off, including a time signature without a later bar line.
         """
         at = -seconds
         k = max(int(np.searchsorted(self.seconds, at, side="right")) - 1, 0)
@@ -210,7 +210,7 @@ class TempoMap:
         first = max(begun - 1, 0)
         if begun:
             bar = 4 * self.numerators[first] / self.denominators[first]
-            # A line that rounding left just before 0 is at 0, not at the end of a bar.
+            # A line rounded to just before 0 is at 0, not at the end of a bar.
             lines[first] = max((lines[first] + 1e-9) % bar - 1e-9, 0.0)
             lost = begun < lines.size and lines[first] >= lines[begun]
             first += bool(lost)
@@ -225,20 +225,20 @@ class TempoMap:
     def until(self, seconds: float) -> TempoMap:
         """The same map without the tempos and time signatures that start at `seconds` or later."""
         tempos = self.seconds < max(seconds - _ROUNDED, _ROUNDED)
-        time_signatures = self.time_signature_beats < self.beats_at(seconds) - _ROUNDED
+        signatures = self.time_signature_beats < self.beats_at(seconds) - _ROUNDED
         return TempoMap(
             seconds=self.seconds[tempos],
             tempos=self.tempos[tempos],
-            time_signature_beats=self.time_signature_beats[time_signatures],
-            numerators=self.numerators[time_signatures],
-            denominators=self.denominators[time_signatures],
+            time_signature_beats=self.time_signature_beats[signatures],
+            numerators=self.numerators[signatures],
+            denominators=self.denominators[signatures],
         )
 
     def followed_by(self, other: TempoMap, seconds: float) -> TempoMap:
-        """This map until `seconds`, and another one from there on.
+        """This map until `seconds`, then another one.
 
-        Where the other map states the time signature that is already in force, with a bar line
-        within a sixteenth of a beat of one of this map's, bars are counted on.
+        If the other map starts with the current time signature, with a bar line within a sixteenth
+        of a beat of one of this map's, bars are counted without a break.
 
         Args:
             other: The map whose 0 s is at `seconds`.
@@ -266,17 +266,12 @@ class TempoMap:
         """Seconds from the start of the piece to the end of a number of bars.
 
         Args:
-            bars: How many, at least 0. An upbeat before the first bar line does not count; without
-                a time signature bars are 4/4. A bar that a change of time signature cuts short
-                counts.
+            bars: The number of bars, at least 0. An upbeat before the first bar line does not
+                count; a bar that is cut short by a new time signature does. Without a time
+                signature, bars are 4/4.
         """
-        time_signatures = [
-            *zip(
-                self.time_signature_beats.tolist(), self.numerators, self.denominators, strict=True
-            )
-        ]
-        lengths = [4 * float(upper) / float(lower) for _, upper, lower in time_signatures] or [4.0]
-        starts = [float(start) for start, _, _ in time_signatures] or [0.0]
+        lengths = (4 * self.numerators / self.denominators).tolist() or [4.0]
+        starts = self.time_signature_beats.tolist() or [0.0]
         # Before the first time signature its bars are counted backwards.
         line, left = starts[0] % lengths[0], bars
         if line > lengths[0] - _ROUNDED:
@@ -306,25 +301,25 @@ class TempoMap:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and unpickled maps are read-only too."""
-        _take(self, state)
+        _set_read_only(self, state)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Notes:
-    """One piece of music: a column for each property, a place for each note.
+    """One piece of music: one array per attribute, one entry per note.
 
-    The columns are read-only arrays; every method returns new ``Notes``.
+    The arrays are read-only; every method returns new ``Notes``.
 
     Args:
         start: (N,) onset of each note, seconds, at least 0.
         end: (N,) release of each note, seconds, at least its start.
         pitch: (N,) MIDI note numbers, 0 to 127.
         velocity: (N,) MIDI velocities, 1 to 127, or one for all.
-        program: (N,) General MIDI programs, 0 to 127, or None where not read.
-        drum: (N,) True for percussion, or None where not read.
-        track: (N,) number of the track that each note came from, or None where not read.
-        tempo_map: The piece's tempo and time signature map, or None where it is unknown.
+        program: (N,) General MIDI programs, 0 to 127, or None if not known.
+        drum: (N,) True for percussion, or None if not known.
+        track: (N,) number of each note's track, or None if not known.
+        tempo_map: The piece's tempo and time signature map, or None if not known.
 
     Raises:
         NotesError: If a column has another length, a value is out of range, or times are not
@@ -379,11 +374,7 @@ class Notes:
         if (onsets[1:] < onsets[:-1]).any():
             order = np.argsort(onsets, kind="stable")
             columns = {k: None if c is None else c[order] for k, c in columns.items()}
-        for name, column in columns.items():
-            if column is not None:
-                column.setflags(write=False)
-            object.__setattr__(self, name, column)
-        object.__setattr__(self, "tempo_map", tempo_map)
+        _set_read_only(self, {**columns, "tempo_map": tempo_map})
         self._validate()
 
     def _validate(self) -> None:
@@ -413,11 +404,12 @@ class Notes:
         track: NDArray[np.int64] | None = None,
         tempo_map: TempoMap | None = None,
     ) -> Notes:
-        """A piece of columns that were checked where they were made: looking again takes time.
+        """A piece of valid arrays, without the time that checks and copies take.
+
+        The arrays become read-only, and must not be changed through other views.
 
         Args:
-            start: (N,) onsets, seconds, ascending, at least 0. It becomes read-only, and nobody
-                may change it under another name; so it is with every column.
+            start: (N,) onsets, seconds, ascending, at least 0.
             end: (N,) releases, seconds, none before its start, finite.
             pitch: (N,) MIDI note numbers, 0 to 127.
             velocity: (N,) MIDI velocities, 1 to 127.
@@ -427,12 +419,8 @@ class Notes:
             tempo_map: The tempo and time signature map, or None.
         """
         notes = cls.__new__(cls)
-        columns = (start, end, pitch, velocity, program, drum, track)
-        for name, column in zip(cls.__dataclass_fields__, columns, strict=False):
-            if column is not None:
-                column.setflags(write=False)
-            object.__setattr__(notes, name, column)
-        object.__setattr__(notes, "tempo_map", tempo_map)
+        columns = (start, end, pitch, velocity, program, drum, track, tempo_map)
+        _set_read_only(notes, dict(zip(cls.__dataclass_fields__, columns, strict=True)))
         return notes
 
     @classmethod
@@ -442,16 +430,16 @@ class Notes:
 
     @classmethod
     def concatenate(cls, parts: Iterable[Notes], *, gap: float = 0.0) -> Notes:
-        """Play several pieces one after the other.
+        """Concatenate pieces in time.
 
         Args:
             parts: The pieces, in order.
             gap: Seconds of silence between the last release of one and the start of the next.
 
         Returns:
-            All their notes. An optional column that only some pieces have is filled up as in
-            :meth:`merge`. The tempo maps follow one another; a piece without one goes on with the
-            tempo before it.
+            All their notes. An optional column that only some pieces have is filled as in
+            :meth:`merge`. The tempo maps are concatenated; a piece without one keeps the tempo
+            before it.
         """
         pieces: list[Notes] = []
         offset, beats = 0.0, None
@@ -466,15 +454,14 @@ class Notes:
 
     @classmethod
     def merge(cls, parts: Sequence[Notes]) -> Notes:
-        """Play several pieces at the same time: all their notes, sorted by start.
+        """Overlay pieces: all their notes, sorted by start.
 
         Args:
             parts: The pieces; on equal starts the earlier piece comes first.
 
         Returns:
             All their notes, with the tempo map of the first piece that has one. An optional column
-            that only some pieces have is filled up for the others: program 0, no percussion,
-            track 0.
+            that only some pieces have is filled for the others: program 0, no percussion, track 0.
         """
         return cls._merged(
             parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None)
@@ -501,16 +488,16 @@ class Notes:
     def first(
         self, *, notes: int | None = None, seconds: float | None = None, bars: int | None = None
     ) -> Notes:
-        """The beginning of the piece; of several lengths the shortest counts.
+        """The beginning of the piece; of several limits the shortest counts.
 
         Args:
-            notes: How many notes, at least 1.
+            notes: The number of notes, at least 1.
             seconds: Notes that start before this time from the start of the piece, above 0.
-            bars: Notes that start in so many bars from the start of the piece, at least 1, by
+            bars: Notes that start in this many bars from the start of the piece, at least 1, by
                 :meth:`TempoMap.seconds_of_bars`.
 
         Returns:
-            Those notes with their whole durations, and the tempo map without changes after the cut.
+            Those notes with their full durations, and the tempo map without changes after the cut.
 
         Raises:
             NotesError: If a length is not positive, or bars are counted without a tempo map.
@@ -527,7 +514,7 @@ class Notes:
         if bars is not None and self.tempo_map is None:
             raise NotesError(
                 "bars cannot be counted in a piece without a tempo map",
-                hint="give the piece tempo_map=TempoMap(...), or say how many notes or seconds",
+                hint="give the piece tempo_map=TempoMap(...), or use notes or seconds",
             )
         cut = np.inf if seconds is None else float(seconds)
         if bars is not None and self.tempo_map is not None:
@@ -537,14 +524,14 @@ class Notes:
         if count == len(self):
             return self
         kept, end = self[:count], min(cut, float(self.start[count]))
-        return kept._with(beats=self.tempo_map and self.tempo_map.until(end))
+        return kept._with(tempo_map=self.tempo_map and self.tempo_map.until(end))
 
     def continued(self, continuation: Notes) -> Notes:
-        """The piece and its continuation in one, with this piece's tempo map and instruments.
+        """Append a continuation, with this piece's tempo map and instruments.
 
-        Where the continuation has no program, drum or track column, its notes are given to the
-        instrument (track, program, percussion or not) that plays most notes of this piece. Where it
-        has a tempo map of its own, that holds from this piece's last onset on.
+        Where the continuation has no program, drum or track column, its notes get the instrument
+        (track, program, percussion or not) with the most notes in this piece. A tempo map of the
+        continuation holds from this piece's last onset on.
 
         Args:
             continuation: New notes whose 0 s is this piece's last onset, as
@@ -579,7 +566,7 @@ class Notes:
 
     @property
     def duration(self) -> NDArray[np.float64]:
-        """(N,) seconds from each note's start to its end."""
+        """(N,) duration of each note, seconds."""
         return np.asarray(self.end - self.start)
 
     @property
@@ -606,11 +593,11 @@ class Notes:
         return type(self)(**{**columns, **changes})
 
     def __len__(self) -> int:
-        """How many notes there are."""
+        """The number of notes."""
         return int(self.start.size)
 
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Notes:
-        """Some of the notes, by slice, mask or numbers; times and tempo map stay as they are."""
+        """Some of the notes, by slice, mask or numbers; times and tempo map do not change."""
         columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
         beats = columns.pop("tempo_map")
         picked: dict[str, Any] = {k: None if c is None else c[index] for k, c in columns.items()}
@@ -633,11 +620,11 @@ class Notes:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and unpickled pieces are read-only too."""
-        _take(self, state)
+        _set_read_only(self, state)
 
     @override
     def __repr__(self) -> str:
-        """Size, length and pitch range, for a prompt or a log."""
+        """Size, length and pitch range."""
         if not len(self):
             return "Notes(0 notes)"
         low, high = self.pitch.min(), self.pitch.max()

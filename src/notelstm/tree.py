@@ -1,7 +1,7 @@
 """Named tuples of tensors, treated as one: contexts and states of models.
 
-A tree is a tensor, or a named tuple of trees, with the batch on axis 0 of every tensor. Parts that
-carry a model's state give it no meaning; they use these functions.
+A tree is a tensor, or a named tuple of trees, with the batch on axis 0 of every tensor. Code that
+carries a model's state uses these functions and does not depend on its content.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def map_tree(function: Callable[..., Tensor], first: T, *others: T) -> T:
 
 
 def leaf(tree: Tree) -> Tensor:
-    """One of its tensors, to ask for the device, the type, or the leading shape of all."""
+    """One of its tensors, for the device, the type or the leading shape of all."""
     while not isinstance(tree, Tensor):
         tree = tree[0]
     return tree

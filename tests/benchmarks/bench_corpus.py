@@ -82,11 +82,10 @@ def reopen(folder: str, cache: str, count: int) -> dict[str, float]:
 def batches(folder: str, cache: str, count: int) -> dict[str, float]:
     """Batches of mapped rows: memory, and batches a second plain, augmented, and from memory."""
     from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
-    from notelstm.data.augmented import Augmented
     from notelstm.data.corpus import Corpus
     from notelstm.data.encoding import encode_corpus
     from notelstm.data.packed import PackedRows
-    from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
+    from notelstm.data.transforms import Augmented, TimeStretch, Transpose, VelocityShift
     from notelstm.encoders import LogTimeEncoder
 
     corpus = Corpus.open(files_of(folder, count), cache=cache, progress=False)

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from notelstm.data import bach, cache
-from notelstm.data.bach import BachChorales
-from notelstm.data.musicxml import notes_of_score, open_score
+from notelstm.data.bach import BachChorales, notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.midi import read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
@@ -242,4 +241,4 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     (tmp_path / "file").touch()
     monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path / "file"))
     assert len(cache.cached_pieces("x", pieces)) == 3
-    assert "nothing is cached" in caplog.text
+    assert "are not cached" in caplog.text

@@ -1,4 +1,4 @@
-"""Epochs of windows and of lanes."""
+"""Epochs of windows and of streams."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def windows(lengths: list[int], window: int, batch: int, **options: Any) -> Wind
     return WindowBatches(dataset=data, batch_size=batch, **options)
 
 
-def batch_size(lengths: list[int], window: int, batch: int, **options: Any) -> StatefulBatches:
+def streams(lengths: list[int], window: int, batch: int, **options: Any) -> StatefulBatches:
     data = SequenceDataset(numbered(lengths), sequence_length=window, targets="every")
     return StatefulBatches(dataset=data, batch_size=batch, **options)
 
 
 Make = Callable[..., Batches]
-KINDS = pytest.mark.parametrize("make", [windows, batch_size])
+KINDS = pytest.mark.parametrize("make", [windows, streams])
 
 
 def targets(batches: list[Batch]) -> Counter[tuple[int, int]]:
@@ -81,9 +81,9 @@ def test_an_epoch_of_windows_is_every_window_once(
 
 
 @given(LENGTHS, WINDOWS, SIZES)
-def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, batch: int) -> None:
+def test_an_epoch_of_streams_is_every_row_once(lengths: list[int], window: int, batch: int) -> None:
     lengths = [*lengths, window + 1]
-    made = batch_size(lengths, window, batch)
+    made = streams(lengths, window, batch)
     epoch = list(made.epoch(2))
     assert len(epoch) == made.num_batches
     assert targets(epoch) == Counter(
@@ -95,7 +95,7 @@ def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, ba
         there = b.rows[:, :, 0] > 0
         assert not torch.any(b.target_mask & ~there)
         assert torch.all(there[:, 1:] <= there[:, :-1])
-        # A lane scores its first row where, and only where, a piece begins.
+        # The first row of a stream is a target where, and only where, a piece begins.
         begins = there[:, 0] & (b.rows[:, 0, 1] == 0)
         assert torch.equal(b.target_mask[:, 0], begins)
         assert torch.equal(b.target_mask[:, 1:], there[:, 1:])
@@ -109,7 +109,7 @@ def test_an_epoch_of_lanes_is_every_row_once(lengths: list[int], window: int, ba
 def test_a_lane_that_goes_on_begins_with_the_row_it_ended_with(
     lengths: list[int], window: int, batch: int
 ) -> None:
-    epoch = list(batch_size([*lengths, window + 1], window, batch).epoch(0))
+    epoch = list(streams([*lengths, window + 1], window, batch).epoch(0))
     for before, after in itertools.pairwise(epoch):
         on = ~after.reset_state & (after.rows[:, 0, 0] > 0)
         assert torch.equal(after.rows[on, 0], before.rows[on, -1])
@@ -147,31 +147,31 @@ def test_epochs_are_the_same_each_time_and_differ_by_number_and_seed(
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_more_lanes_than_stretches() -> None:
-    made = batch_size([6, 3], 4, 64)
+def test_more_streams_than_segments() -> None:
+    made = streams([6, 3], 4, 64)
     assert made.num_batches == 1
     (only,) = made.epoch(0)
     assert only.rows.shape == (64, 5, 2)
     assert int(only.target_mask.sum()) == 9
 
 
-def test_short_pieces_are_read_in_lanes_too() -> None:
-    (only,) = batch_size([1, 2, 6], 5, 3).epoch(0)
+def test_short_pieces_are_read_in_streams_too() -> None:
+    (only,) = streams([1, 2, 6], 5, 3).epoch(0)
     assert targets([only]) == Counter(
         (piece, row) for piece, n in ((1, 1), (2, 2), (3, 6)) for row in range(n)
     )
 
 
 @KINDS
-def test_carrying_is_what_lanes_do(make: Make) -> None:
+def test_only_streams_are_stateful(make: Make) -> None:
     made = make([20], 4, 2)
-    assert made.stateful == (make is batch_size)
+    assert made.stateful == (make is streams)
 
 
 def test_settings_are_checked() -> None:
     every = SequenceDataset(numbered([9]), sequence_length=2, targets="every")
     for kind in (WindowBatches, StatefulBatches):
-        with pytest.raises(ConfigError, match="batch 0 is below 1"):
+        with pytest.raises(ConfigError, match="batch_size 0 is below 1"):
             kind(dataset=every, batch_size=0)
         with pytest.raises(ConfigError, match="seed"):
             kind(dataset=every, seed=-1)
@@ -195,9 +195,9 @@ def test_the_shares_of_processes_are_the_batches_that_one_reads(
         assert same(joined, list(whole.epoch(2, first)))
 
 
-def test_a_share_of_lanes_is_pieces_that_follow_each_other() -> None:
-    """A process that trains on a part of the lanes reads few pieces that another one reads too."""
-    whole = batch_size([9] * 40, 4, 8)
+def test_a_share_of_streams_is_consecutive_pieces() -> None:
+    """Processes that train on parts of the streams share few pieces."""
+    whole = streams([9] * 40, 4, 8)
     read = [
         {int(piece) for batch, pieces in whole.shard(n, 4).numbered_epoch(1) for piece in pieces}
         for n in range(4)

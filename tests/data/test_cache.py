@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from notelstm.data import cache
-from notelstm.data.cache import cache_folder, cached_pieces, locked
-from notelstm.data.caches import clear_caches, list_caches
+from notelstm.data.cache import cache_folder, cached_pieces, clear_caches, list_caches, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import encode_corpus
 from notelstm.encoders import StepDurationEncoder

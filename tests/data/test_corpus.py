@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.data.cache import locked
-from notelstm.data.corpus import Corpus, pool, reading
+from notelstm.data.corpus import Corpus, reading
 from notelstm.data.corpus.reading import FileToRead, Job
 from notelstm.data.folder import Folder
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
 from notelstm.errors import DataError, DataNotFoundError, OutputError
-from notelstm.midi import ReadPolicy, read_midi, write_midi
+from notelstm.midi import ReadPolicy, midi_bytes, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
 from notelstm.testing import strategies
 
@@ -58,7 +58,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(file.name)
         return real(file, job)
 
-    monkeypatch.setattr(pool, "read_file", noted)
+    monkeypatch.setattr(reading, "read_file", noted)
     return names
 
 
@@ -224,6 +224,17 @@ def test_bad_files_are_in_the_report(root: Path, tmp_path: Path) -> None:
     assert [notes.pitch[0] for notes in corpus] == [60, 61, 62, 63, 64]
 
 
+def test_reasons_are_counted_without_the_details_of_a_file(root: Path, tmp_path: Path) -> None:
+    for k in range(3):
+        (root / f"junk {k}.mid").write_bytes(bytes([k]) * 20)
+        drums = midi_bytes(Notes(start=range(k + 1), end=9, pitch=[36] * (k + 1), drum=True))
+        (root / f"drums {k}.mid").write_bytes(drums)
+    assert opened(root, tmp_path).report.reasons() == {
+        "not a MIDI file": 3,
+        "no notes that the policy reads": 3,
+    }
+
+
 @pytest.mark.skipif(not hasattr(os, "link"), reason="files are linked, to make many of them")
 def test_opening_takes_time_that_grows_with_the_files_and_no_faster(
     root: Path, tmp_path: Path
@@ -372,7 +383,7 @@ def test_a_file_of_pieces_keeps_them(
 
 
 @pytest.mark.parametrize("damage", ["", "short", "cut", "longer", "zeros"])
-def test_a_damaged_cache_is_made_again(
+def test_a_damaged_cache_is_rebuilt(
     root: Path, tmp_path: Path, reads: list[str], caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     corpus = opened(root, tmp_path)
@@ -391,7 +402,7 @@ def test_a_damaged_cache_is_made_again(
     assert list(opened(root, tmp_path)) == truth
     assert reads == NAMES
     assert path.read_bytes() == whole
-    assert "made again" in caplog.text
+    assert "rebuilt" in caplog.text
 
 
 def test_a_folder_in_the_place_of_a_cache(root: Path, tmp_path: Path) -> None:
@@ -438,7 +449,7 @@ def test_a_byte_that_flips_on_the_disk_is_noticed_when_it_is_read(
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     again = opened(root, tmp_path)
     assert again[1] == truth[1]
-    with pytest.raises(DataError, match=r"the cache was damaged.*Open the corpus again"):
+    with pytest.raises(DataError, match=r"the cache is damaged.*Open the corpus again"):
         again[0]
     assert list(opened(root, tmp_path)) == truth
 
@@ -545,7 +556,7 @@ def test_an_interrupted_build_leaves_the_cache_as_it_was(
 
 def worker_that(does: str) -> str:
     """A worker that does something when it comes to the file x.midi."""
-    return pool.COMMAND.replace(
+    return reading.COMMAND.replace(
         "serve()",
         "from notelstm.data.corpus import reading; real = reading.read_midi_with_report; "
         f"bad = lambda s, *a, **k: ({does}) if 'x.midi' in s.name else real(s, *a, **k); "
@@ -556,7 +567,7 @@ def worker_that(does: str) -> str:
 def test_a_file_that_ends_its_reader_is_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "COMMAND", worker_that("__import__('os')._exit(7)"))
+    monkeypatch.setattr(reading, "COMMAND", worker_that("__import__('os')._exit(7)"))
     corpus = opened(root, tmp_path, workers=2)
     (file,) = corpus.report.rejected()
     assert file.name == "b/x.midi"
@@ -567,8 +578,8 @@ def test_a_file_that_ends_its_reader_is_refused(
 def test_a_file_that_takes_for_ever_is_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "SECONDS_A_FILE", 0.5)
-    monkeypatch.setattr(pool, "COMMAND", worker_that("__import__('time').sleep(99)"))
+    monkeypatch.setattr(reading, "SECONDS_A_FILE", 0.5)
+    monkeypatch.setattr(reading, "COMMAND", worker_that("__import__('time').sleep(99)"))
     corpus = opened(root, tmp_path, workers=1)
     (file,) = corpus.report.rejected()
     assert file.name == "b/x.midi"
@@ -578,7 +589,7 @@ def test_a_file_that_takes_for_ever_is_refused(
 def test_a_reader_that_fails_is_no_end(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "COMMAND", worker_that("1 / 0"))
+    monkeypatch.setattr(reading, "COMMAND", worker_that("1 / 0"))
     (file,) = opened(root, tmp_path, workers=1).report.rejected()
     assert "ZeroDivisionError" in file.error
 
@@ -586,7 +597,7 @@ def test_a_reader_that_fails_is_no_end(
 def test_workers_that_cannot_start_blame_no_file(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "COMMAND", "raise SystemExit(3)")
+    monkeypatch.setattr(reading, "COMMAND", "raise SystemExit(3)")
     with pytest.raises(DataError, match="code 3"):
         opened(root, tmp_path, workers=2)
 

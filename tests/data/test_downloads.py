@@ -275,19 +275,19 @@ def declared(size: int) -> bytes:
 
 
 ODD = {
-    "a dot": (zipped((".", b"x")), "land in its folder"),
-    "two dots": (zipped(("a/../b", b"x")), "land in its folder"),
-    "a slash": (zipped(("/", b"")), "land in its folder"),
-    "no name": (zipped(("NAME", b"x")).replace(b"NAME", b"\0AME"), "land in its folder"),
-    "two slashes": (zipped(("a//b", b"x")), "land in its folder"),
-    "a stream": (zipped(("a.mid:b", b"x")), "land in its folder"),
-    "a long name": (zipped(("é" * 200, b"x")), "land in its folder"),
+    "a dot": (zipped((".", b"x")), "outside of the folder"),
+    "two dots": (zipped(("a/../b", b"x")), "outside of the folder"),
+    "a slash": (zipped(("/", b"")), "outside of the folder"),
+    "no name": (zipped(("NAME", b"x")).replace(b"NAME", b"\0AME"), "outside of the folder"),
+    "two slashes": (zipped(("a//b", b"x")), "outside of the folder"),
+    "a stream": (zipped(("a.mid:b", b"x")), "outside of the folder"),
+    "a long name": (zipped(("é" * 200, b"x")), "outside of the folder"),
     "a link": (zipped((of_mode("a", 0o120777), b"/etc")), "link or a device"),
     "a device": (zipped((of_mode("a", 0o20666), b"")), "link or a device"),
     "a pipe": (zipped((of_mode("a", 0o10666), b"")), "link or a device"),
-    "case": (zipped(("a.mid", b"x"), ("A.MID", b"y")), "stands twice"),
-    "a folder of its name": (zipped(("a/b", b"x"), ("a", b"y")), "stands twice"),
-    "a folder in a file": (zipped(("a", b"x"), ("a/b", b"y")), "lies in a file"),
+    "case": (zipped(("a.mid", b"x"), ("A.MID", b"y")), "is a duplicate"),
+    "a folder of its name": (zipped(("a/b", b"x"), ("a", b"y")), "is a duplicate"),
+    "a folder in a file": (zipped(("a", b"x"), ("a/b", b"y")), "is inside a file"),
     "deep": (zipped(("a/" * 40 + "b", b"x")), "inside one another"),
     "encrypted": (encrypted(), "encrypted"),
     "bzip2": (zipped(("a", b"x"), method=zipfile.ZIP_BZIP2), "unusual method"),
@@ -307,7 +307,7 @@ def test_odd_archives_are_refused(tmp_path: Path, data: bytes, said: str) -> Non
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_that_stands_twice(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="is a duplicate"):
         unpacked(zipped(("a.mid", b"x"), ("a.mid", b"y")), tmp_path)
 
 

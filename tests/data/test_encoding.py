@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
+from notelstm.data.batches import Shuffle
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import Encoded, encode_corpus
 from notelstm.data.packed import PackedRows
-from notelstm.data.shuffle import Shuffle
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import DataError, EncodingError, OutputError
 from notelstm.fields import Field, Rows
@@ -268,8 +268,9 @@ for make in (few, many):
     before = own()
     rows = make()
     for kind, scored in ((WindowBatches, "last"), (StatefulBatches, "every")):
-        batches = kind(dataset=SequenceDataset(rows, sequence_length=25, targets=scored),
-        batch_size=64) for step, batch in enumerate(batches.epoch(0)):
+        dataset = SequenceDataset(rows, sequence_length=25, targets=scored)
+        batches = kind(dataset=dataset, batch_size=64)
+        for step, batch in enumerate(batches.epoch(0)):
             assert batch.rows.shape[1:] == (26, 4)
             if step == 2000:
                 break

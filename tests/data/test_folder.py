@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from notelstm.data.folder import Folder, midi_files
-from notelstm.data.scan import scan_folder
+from notelstm.data.folder import Folder, midi_files, scan_folder
 from notelstm.errors import DataError
 from notelstm.midi import ReadPolicy, midi_bytes, write_midi
 from notelstm.notes import Notes

@@ -223,11 +223,11 @@ def test_several_processes_fetch_it_once(server: Server, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("../evil.mid", "land in its folder"),
-        ("a/../../evil.mid", "land in its folder"),
-        ("/evil.mid", "land in its folder"),
-        ("..\\evil.mid", "land in its folder"),
-        ("C:\\evil.mid", "land in its folder"),
+        ("../evil.mid", "outside of the folder"),
+        ("a/../../evil.mid", "outside of the folder"),
+        ("/evil.mid", "outside of the folder"),
+        ("..\\evil.mid", "outside of the folder"),
+        ("C:\\evil.mid", "outside of the folder"),
     ],
 )
 def test_nothing_is_unpacked_elsewhere(tmp_path: Path, name: str, said: str) -> None:

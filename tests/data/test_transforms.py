@@ -15,9 +15,15 @@ from hypothesis import strategies as st
 
 from notelstm.batch import Batch
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
-from notelstm.data.augmented import Augmented, NumberedBatches, with_drums
+from notelstm.data.batches import NumberedBatches
 from notelstm.data.packed import PackedRows
-from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
+from notelstm.data.transforms import (
+    Augmented,
+    TimeStretch,
+    Transpose,
+    VelocityShift,
+    with_drums,
+)
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
@@ -41,7 +47,7 @@ def tune(seed: int, n: int = 60, low: int = 40, high: int = 90) -> Notes:
     )
 
 
-def batch_size(rows: list[Any], **options: Any) -> NumberedBatches:
+def streams(rows: list[Any], **options: Any) -> NumberedBatches:
     data = SequenceDataset(rows, sequence_length=8, targets="every")
     return StatefulBatches(dataset=data, batch_size=4, **options)
 
@@ -50,7 +56,7 @@ def windows(rows: list[Any], **options: Any) -> NumberedBatches:
     return WindowBatches(dataset=SequenceDataset(rows, sequence_length=8), batch_size=16, **options)
 
 
-KINDS = pytest.mark.parametrize("make", [windows, batch_size])
+KINDS = pytest.mark.parametrize("make", [windows, streams])
 Make = Callable[..., NumberedBatches]
 
 
@@ -165,7 +171,7 @@ def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
             assert torch.equal(batch.rows[..., 1:], plain.rows[..., 1:])
             moved = (batch.rows - plain.rows)[..., 0]
             for sequence, piece in enumerate(pieces.tolist()):
-                there = plain.rows[sequence, :, 2] > 0  # not the filling of a lane
+                there = plain.rows[sequence, :, 2] > 0  # not the padding of a stream
                 shifts.setdefault(piece, set()).update(moved[sequence, there].int().tolist())
         assert all(len(found) == 1 for found in shifts.values())
         assert len(set.union(*shifts.values())) > 3
@@ -319,7 +325,7 @@ def test_a_batch_costs_little(make: Make) -> None:
     rows = [encoder.encode(tune(k, 2000)) for k in range(20)]
     data = SequenceDataset(rows, sequence_length=25, targets="every")
     plain: Any = WindowBatches if make is windows else StatefulBatches
-    batches = plain(dataset=data, batch=64)
+    batches = plain(dataset=data, batch_size=64)
     made = Augmented(batches=batches, fields=encoder.fields, transforms=ALL)
 
     def seconds(epochs: Batches) -> float:

@@ -108,7 +108,7 @@ def test_policies_on_events(smf: Smf, body: bytes, policy: dict[str, Any], wante
 def test_what_is_left_out_is_counted(smf: Smf) -> None:
     data = smf(on(0) + off(0) + on(5, 61) + on(5, 62) + off(5, 62))
     assert read_midi_with_report(data)[1].left_out == {"zero_length": 1, "hanging": 1}
-    with pytest.raises(NoNotesError, match=r'1 note that nothing ends.*hanging="end"'):
+    with pytest.raises(NoNotesError, match=r'1 note without an end.*hanging="end"'):
         read_midi_with_report(smf(on(0)))
     with pytest.raises(NoNotesError, match=r'1 note without length.*zero_length="keep"'):
         read_midi_with_report(smf(on(0) + off(0)))

@@ -34,7 +34,7 @@ INSTRUMENTS = st.one_of(
 )
 
 
-def beat_maps() -> st.SearchStrategy[TempoMap | None]:
+def tempo_maps() -> st.SearchStrategy[TempoMap | None]:
     changes = st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(20, 300)), min_size=1, max_size=4)
     return st.none() | changes.map(
         lambda pairs: TempoMap(
@@ -72,7 +72,7 @@ def pieces(draw: st.DrawFn) -> Notes:
         track=[row[4][0] for row in rows],
         program=[row[4][1] for row in rows],
         drum=[row[4][2] for row in rows],
-        tempo_map=draw(beat_maps()),
+        tempo_map=draw(tempo_maps()),
     )
 
 
@@ -106,7 +106,7 @@ def test_read_again_within_half_a_tick(notes: Notes) -> None:
 
 
 @given(pieces())
-def test_the_beat_map_is_read_again(notes: Notes) -> None:
+def test_the_tempo_map_is_read_again(notes: Notes) -> None:
     got, wanted = read_midi(midi_bytes(notes), ALL).tempo_map, notes.tempo_map or TempoMap()
     assert got is not None
     at = np.linspace(0, wanted.seconds[-1] + 60, 50)

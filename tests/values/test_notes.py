@@ -57,7 +57,7 @@ def test_copies_are_read_only_too(copied: Callable[[Any], Any]) -> None:
     again = copied(piece)
     assert again == piece
     assert hash(again) == hash(piece)
-    for column in (again.start, again.pitch, again.beats.seconds):
+    for column in (again.start, again.pitch, again.tempo_map.seconds):
         with pytest.raises(ValueError, match="read-only"):
             column[0] = 1
 
@@ -175,7 +175,7 @@ def test_joining_plays_one_after_the_other(a: Notes, b: Notes, gap: float) -> No
     assert np.allclose(both.duration[len(a) :], b.duration)
 
 
-def test_joined_beat_maps_follow_one_another() -> None:
+def test_concatenated_tempo_maps_follow_one_another() -> None:
     slow = Notes(start=[0], end=[4], pitch=[60], tempo_map=TempoMap(tempos=[60]))
     fast = Notes(
         start=[0], end=[1], pitch=[62], tempo_map=TempoMap(seconds=[0, 1], tempos=[90, 120])
@@ -244,8 +244,8 @@ def test_a_beginning_of_no_length_is_refused(wrong: dict[str, Any]) -> None:
         piece.first(**wrong)
 
 
-def test_bars_need_a_beat_map() -> None:
-    with pytest.raises(NotesError, match="without a beat map"):
+def test_bars_need_a_tempo_map() -> None:
+    with pytest.raises(NotesError, match="without a tempo map"):
         Notes(start=[0], end=[1], pitch=[60]).first(bars=1)
 
 

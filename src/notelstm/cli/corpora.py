@@ -32,8 +32,7 @@ def corpora(
         clear: Delete the cache, and print its size.
     """
     from notelstm.cli.words import plain
-    from notelstm.data.cache import cache_folder
-    from notelstm.data.caches import clear_caches, list_caches
+    from notelstm.data.cache import cache_folder, clear_caches, list_caches
     from notelstm.errors import counted
     from notelstm.plugins import installed
 

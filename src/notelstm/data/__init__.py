@@ -6,10 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from notelstm.data.augmented import Augmented
     from notelstm.data.bach import BachChorales
     from notelstm.data.batches import StatefulBatches, WindowBatches
-    from notelstm.data.caches import clear_caches, list_caches
+    from notelstm.data.cache import clear_caches, list_caches
     from notelstm.data.corpus import Corpus, CorpusReport, FileReport
     from notelstm.data.dataset import SequenceDataset
     from notelstm.data.encoding import encode_corpus
@@ -26,14 +25,13 @@ if TYPE_CHECKING:
         split_by_table,
     )
     from notelstm.data.summary import summarise
-    from notelstm.data.transforms import TimeStretch, Transpose, VelocityShift
+    from notelstm.data.transforms import Augmented, TimeStretch, Transpose, VelocityShift
 
 # Reading a corpus needs no torch, and a process that only reads should not wait for it.
 _HOMES = {
-    "augmented": ("Augmented",),
     "bach": ("BachChorales",),
     "batches": ("StatefulBatches", "WindowBatches"),
-    "caches": ("clear_caches", "list_caches"),
+    "cache": ("clear_caches", "list_caches"),
     "corpus": ("Corpus", "CorpusReport", "FileReport"),
     "dataset": ("SequenceDataset",),
     "encoding": ("encode_corpus",),
@@ -50,7 +48,7 @@ _HOMES = {
         "split_by_table",
     ),
     "summary": ("summarise",),
-    "transforms": ("TimeStretch", "Transpose", "VelocityShift"),
+    "transforms": ("Augmented", "TimeStretch", "Transpose", "VelocityShift"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

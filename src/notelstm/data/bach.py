@@ -5,22 +5,26 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import ClassVar, Final, final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import numpy as np
 
 from notelstm.data.cache import cached_pieces
-from notelstm.data.musicxml import notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
-from notelstm.notes import Notes
+from notelstm.notes import Notes, TempoMap
 
-__all__ = ["BachChorales"]
+__all__ = ["BachChorales", "notes_of_score", "open_score"]
 
 READING: Final = 1
-"""The version of the notes that are made of the scores; notes of another one are not used."""
+"""The version of the conversion of scores; cached notes of another version are not used."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,10 +37,10 @@ class BachChorales:
     The four voices become one piece. Tied notes are one note, grace notes are left out, repeats
     are played once. The tempo is the score's, or 96 quarter notes a minute; the velocity is 80.
     Where two voices meet on a pitch there is one note; where a voice enters on a pitch that
-    another still holds, that note ends and a new one begins, as on a keyboard.
+    another still holds, that note ends and a new one starts, as on a keyboard.
 
-    The scores are read where the package lies, all of them the first time, which takes a few
-    seconds; the notes are cached in :func:`~notelstm.data.cache.cache_folder`.
+    All scores are read the first time, which takes a few seconds; the notes are cached in
+    :func:`~notelstm.data.cache.cache_folder`.
 
     Attributes:
         name: The name in files and on the command line.
@@ -61,7 +65,7 @@ class BachChorales:
 
     @property
     def edition(self) -> str:
-        """The version of music21 and of the way it is read.
+        """The versions of music21 and of the conversion.
 
         Raises:
             MissingExtraError: If music21 is not installed.
@@ -88,11 +92,11 @@ class BachChorales:
 
 
 def _folder() -> Path:
-    """Where music21 has the scores."""
+    """music21's folder of scores."""
     spec = importlib.util.find_spec("music21")
     if spec is None or spec.origin is None:
         raise MissingExtraError(
-            "music21, which brings the Bach chorales, is not installed",
+            "music21, which has the Bach chorales, is not installed",
             hint="run pip install 'notelstm[bach]'",
         )
     return Path(spec.origin).parent / "corpus" / "bach"
@@ -110,10 +114,167 @@ def _chorales(folder: Path) -> Iterator[tuple[str, Notes]]:
     _log.info("reading %d scores, once; their notes are cached", len(found))
     for path in found:
         score = open_score(path)
-        # The folder holds arias and whole cantata movements too: chorales are for four voices.
+        # The folder also has arias and cantata movements; chorales have four voices.
         if len(score.findall("part")) == len("SATB"):
             yield path.stem, notes_of_score(score, path.stem)
 
 
 def _catalogue_number(path: Path) -> tuple[list[int], str]:
     return [int(digits) for digits in re.findall(r"\d+", path.stem)], path.stem
+
+
+TEMPO: Final = 96.0
+"""Quarter notes per minute of a score without a tempo."""
+
+VELOCITY: Final = 80
+"""The MIDI velocity of every note; the scores have none."""
+
+TICKS: Final = 10080
+"""Ticks per quarter note, a multiple of every division in the scores."""
+
+_SEMITONES: Final = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+
+
+def open_score(path: Path) -> Element:
+    """The root of a compressed MusicXML score (``.mxl``).
+
+    Raises:
+        DataError: If the file is not one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
+            name = next(container.iter("rootfile")).attrib["full-path"]
+            return ElementTree.fromstring(archive.read(name))
+    except (OSError, zipfile.BadZipFile, ElementTree.ParseError, LookupError, StopIteration) as e:
+        raise _damaged(path.stem, e) from e
+
+
+def _damaged(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"a score inside music21 is damaged: {error or type(error).__name__}",
+        where=name,
+        hint="run pip install --force-reinstall music21",
+    )
+
+
+@dataclass
+class _Voice:
+    """One part of a score; times are ticks from its start."""
+
+    divisions: int = 1
+    notes: list[tuple[int, int, int]] = field(default_factory=list)
+    held: dict[int, int] = field(default_factory=dict)
+    tempos: dict[int, float] = field(default_factory=dict)
+    time_signatures: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def read(self, measure: Element, start: int) -> int:
+        """Read the measure that starts at `start`; its end."""
+        now = onset = end = start
+        for element in measure:
+            length = int(element.findtext("duration") or 0) * TICKS // self.divisions
+            if element.tag == "attributes":
+                self._read_attributes(element, now)
+            elif element.tag == "backup":
+                now -= length
+            elif element.tag == "forward":
+                now += length
+            elif element.tag == "note" and element.find("grace") is None:
+                if element.find("chord") is None:
+                    onset, now = now, now + length
+                self._read_note(element, onset, onset + length)
+            for sound in element.iter("sound"):
+                if "tempo" in sound.attrib:
+                    self.tempos[now] = float(sound.attrib["tempo"])
+            end = max(end, now)
+        return end
+
+    def _read_attributes(self, element: Element, now: int) -> None:
+        self.divisions = int(element.findtext("divisions") or self.divisions)
+        time = element.find("time")
+        if time is not None:
+            upper, lower = time.findtext("beats"), time.findtext("beat-type")
+            self.time_signatures[now] = int(upper or 4), int(lower or 4)
+
+    def _read_note(self, element: Element, start: int, end: int) -> None:
+        written = element.find("pitch")
+        if written is None:
+            return
+        step, octave = written.findtext("step") or "", int(written.findtext("octave") or 0)
+        pitch = 12 * (octave + 1) + _SEMITONES[step] + int(written.findtext("alter") or 0)
+        ties = {tie.get("type") for tie in element.findall("tie")}
+        held = self.held.pop(pitch, None)
+        if "stop" in ties and held is not None and self.notes[held][1] == start:
+            place = held
+            self.notes[held] = (self.notes[held][0], end, pitch)
+        else:
+            place = len(self.notes)
+            self.notes.append((start, end, pitch))
+        if "start" in ties:
+            self.held[pitch] = place
+
+
+def notes_of_score(score: Element, name: str) -> Notes:
+    """All voices of a MusicXML score as one piece, as :class:`BachChorales` describes.
+
+    Args:
+        score: The root of the score; times, ties, tempos and time signatures are read,
+            transpositions not.
+        name: Its name in messages.
+
+    Returns:
+        The notes, sorted by start and pitch, with a tempo map whose bars start after an upbeat.
+
+    Raises:
+        DataError: If the score cannot be read.
+    """
+    voices = [_Voice() for _ in score.findall("part")]
+    ends = [0]
+    try:
+        for measures in zip(*(p.findall("measure") for p in score.findall("part")), strict=True):
+            read = [v.read(m, ends[-1]) for v, m in zip(voices, measures, strict=True)]
+            ends.append(max(read))
+    except (ValueError, KeyError) as error:
+        raise _damaged(name, error) from error
+    tempo_map = _tempo_map(voices[0], ends)
+    merged = _merged([note for voice in voices for note in voice.notes])
+    columns = np.array(sorted(merged), dtype=np.float64).reshape(-1, 3)
+    start, pitch, end = columns.T
+    start, end = tempo_map.seconds_at(start / TICKS), tempo_map.seconds_at(end / TICKS)
+    return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, tempo_map=tempo_map)
+
+
+def _tempo_map(voice: _Voice, ends: list[int]) -> TempoMap:
+    """The tempos and time signatures of a score's first voice."""
+    time_signatures = dict(voice.time_signatures)
+    first = time_signatures.get(0)
+    if first is not None and len(ends) > 1 and ends[1] < 4 * TICKS * first[0] // first[1]:
+        # Bars are counted from the end of an upbeat.
+        time_signatures.setdefault(ends[1], time_signatures.pop(0))
+    tempos = {0: TEMPO, **voice.tempos}
+    knots = sorted(tempos)
+    seconds = [0.0]
+    for before, after in pairwise(knots):
+        seconds.append(seconds[-1] + (after - before) / TICKS * 60 / tempos[before])
+    return TempoMap(
+        seconds=seconds,
+        tempos=[tempos[knot] for knot in knots],
+        time_signature_beats=[tick / TICKS for tick in sorted(time_signatures)],
+        numerators=[time_signatures[tick][0] for tick in sorted(time_signatures)],
+        denominators=[time_signatures[tick][1] for tick in sorted(time_signatures)],
+    )
+
+
+def _merged(notes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The voices' notes on one keyboard, (start, pitch, end): no pitch overlaps itself."""
+    merged: list[tuple[int, int, int]] = []
+    for start, end, pitch in sorted(notes, key=lambda note: (note[2], note[0])):
+        last = merged[-1] if merged else None
+        if last is None or last[1] != pitch or last[2] <= start:
+            merged.append((start, pitch, end))
+            continue
+        merged.pop()
+        if last[0] < start:
+            merged.append((last[0], pitch, start))
+        merged.append((start, pitch, max(last[2], end)))
+    return merged

@@ -1,45 +1,36 @@
-"""Training batches; an epoch of a number is the same each time."""
+"""Training batches; an epoch of a number is always the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import Final, Self, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from notelstm.batch import Batch, shard_slice
 from notelstm.data.dataset import SequenceDataset, Windows
-from notelstm.data.shuffle import Shuffle
 from notelstm.errors import ConfigError
 
-__all__ = ["StatefulBatches", "WindowBatches"]
+__all__ = ["NumberedBatches", "Shuffle", "StatefulBatches", "WindowBatches"]
 
 _BLOCK: Final = 1024
 """The number of batches whose order is computed at once."""
 
 
-def _check(batch: int, seed: int, shared: tuple[int, int]) -> None:
-    if batch < 1:
-        raise ConfigError(f"batch {batch} is below 1")
-    if seed < 0:
-        raise ConfigError(f"seed {seed} is negative")
-    if not 0 <= shared[0] < shared[1]:
-        raise ConfigError(f"no share {shared[0]} of {shared[1]}", hint="count shares from 0")
-
-
-@final
 @dataclass(frozen=True, kw_only=True)
-class WindowBatches:
-    """Batches of independent windows; no state is carried.
+class NumberedBatches(ABC):
+    """Batches of a data set, with the numbers of their pieces.
 
     Attributes:
-        dataset: The windows.
-        batch_size: B, windows in a batch; the last batch of an epoch may be smaller.
-        shuffle: Use a new order each epoch; False, the original's ``in-order``, keeps their order.
+        dataset: The pieces.
+        batch_size: B.
+        shuffle: Use a new order each epoch.
         seed: The random seed of the orders.
         shared: The number of the share of each batch that is read, from 0, and the number of
             shares.
@@ -56,28 +47,61 @@ class WindowBatches:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check(self.batch_size, self.seed, self.shared)
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size {self.batch_size} is below 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed} is negative")
+        rank, world_size = self.shared
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"no share {rank} of {world_size}", hint="count shares from 0")
 
     @property
+    @abstractmethod
     def num_batches(self) -> int:
         """Batches in an epoch."""
-        return -(-len(self.dataset) // self.batch_size)
 
     @property
+    @abstractmethod
     def stateful(self) -> bool:
-        """False: each window starts with a new state."""
-        return False
+        """Whether the state is carried from batch to batch."""
 
-    def shard(self, rank: int, world_size: int) -> WindowBatches:
-        """The part of each batch that one process reads."""
+    def shard(self, rank: int, world_size: int) -> Self:
+        """As many batches, each with the part of one of several processes."""
         return replace(self, shared=(rank, world_size))
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from number `first` on."""
         return (batch for batch, _ in self.numbered_epoch(number, first))
 
+    @abstractmethod
     def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
-        """Like :meth:`epoch`, and of each batch (B,) the numbers of the pieces in it."""
+        """Like :meth:`epoch`, each with (B,) the numbers of its pieces."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class WindowBatches(NumberedBatches):
+    """Batches of independent windows; no state is carried between them.
+
+    The last batch of an epoch may be smaller. Without `shuffle`, windows keep their order, as in
+    the original's ``in-order``.
+    """
+
+    @property
+    @override
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.dataset) // self.batch_size)
+
+    @property
+    @override
+    def stateful(self) -> bool:
+        """False: each window starts with a new state."""
+        return False
+
+    @override
+    def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
+        """Like :meth:`epoch`, each with (B,) the numbers of its pieces."""
         n = len(self.dataset)
         shuffle = Shuffle(n, [self.seed, number])
         block = self.batch_size * _BLOCK
@@ -93,81 +117,62 @@ class WindowBatches:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class StatefulBatches:
-    """Pieces read from beginning to end, B at a time, with the state carried between batches.
+class StatefulBatches(NumberedBatches):
+    """Pieces from beginning to end, B at a time, with the state carried between batches.
 
-    The pieces, in a new order each epoch, are cut into stretches of T rows and laid out in B lanes
-    of equal length. The state of a lane is reset where a piece begins, and at the beginning of the
-    lane, which may be in the middle of a piece. Every row of every piece, short ones too, is a
-    target once.
+    The pieces, in a new order each epoch, are cut into segments of T rows, which form B streams of
+    equal length. A stream's state is reset at the first row of each piece, and at the first batch,
+    which may be in the middle of a piece. Every row of every piece, short ones too, is a target
+    once.
 
-    Attributes:
-        dataset: Pieces, and the length T of a stretch (its `window`).
-        batch_size: B, lanes.
-        shuffle: Use a new order each epoch.
-        seed: The random seed of the orders.
-        shared: The number of the share of each batch that is read, from 0, and the number of
-            shares.
-
-    Raises:
-        ConfigError: If the data set scores only the last row of a window, or a setting is out of
-            range.
+    T is the data set's `sequence_length`; its targets must be ``"every"``.
     """
 
-    dataset: SequenceDataset
-    batch_size: int = 64
-    shuffle: bool = True
-    seed: int = 0
-    shared: tuple[int, int] = (0, 1)
-
+    @override
     def __post_init__(self) -> None:
-        """Check the settings."""
-        _check(self.batch_size, self.seed, self.shared)
-        if self.dataset.scored != "every":
+        super().__post_init__()
+        if self.dataset.targets != "every":
             raise ConfigError(
-                f"the data set has scored={self.dataset.scored!r}, and lanes score every row",
+                f"stateful batches of a data set with targets={self.dataset.targets!r}",
                 hint="build the SequenceDataset with targets='every'",
             )
 
     @property
-    def _stretches(self) -> NDArray[np.int64]:
-        """(P,) stretches in each piece."""
+    def _segments(self) -> NDArray[np.int64]:
+        """(P,) segments in each piece."""
         lengths = self.dataset.packed.lengths
-        return np.where(lengths > 0, np.maximum(1, -(-(lengths - 1) // self.dataset.window)), 0)
+        return np.where(
+            lengths > 0, np.maximum(1, -(-(lengths - 1) // self.dataset.sequence_length)), 0
+        )
 
     @property
+    @override
     def num_batches(self) -> int:
         """Batches in an epoch."""
-        return -(-int(self._stretches.sum()) // self.batch_size)
+        return -(-int(self._segments.sum()) // self.batch_size)
 
     @property
+    @override
     def stateful(self) -> bool:
-        """True: a lane continues where it stopped."""
+        """True: each batch continues the streams of the one before."""
         return True
 
     def _plan(self, number: int) -> tuple[NDArray[np.int64], ...]:
-        """Each stretch's first row, its number of rows, its number in its piece, and the piece."""
-        counts = self._stretches
+        """Each segment's first row, number of rows, number in its piece, and piece."""
+        counts = self._segments
         pieces = np.arange(len(counts))
         if self.shuffle:
             pieces = np.random.default_rng([self.seed, number]).permutation(pieces)
         piece = np.repeat(pieces, counts[pieces])
         k = np.concatenate([np.arange(c) for c in counts[pieces]])
-        packed, skipped = self.dataset.packed, k * self.dataset.window
+        packed, skipped = self.dataset.packed, k * self.dataset.sequence_length
         start = packed.begins[piece] + skipped
-        size = np.minimum(packed.lengths[piece] - skipped, self.dataset.window + 1)
+        size = np.minimum(packed.lengths[piece] - skipped, self.dataset.sequence_length + 1)
         return start, size, k, piece
 
-    def shard(self, rank: int, world_size: int) -> StatefulBatches:
-        """The lanes of one process: consecutive pieces, whole but at both ends."""
-        return replace(self, shared=(rank, world_size))
-
-    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from number `first` on."""
-        return (batch for batch, _ in self.numbered_epoch(number, first))
-
+    @override
     def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
-        """Like :meth:`epoch`, and of each batch (B,) the numbers of the pieces in it."""
+        """Like :meth:`epoch`, each with (B,) the numbers of its pieces."""
         plan = self._plan(number)
         steps = self.num_batches
         padding = steps * self.batch_size - len(plan[0])
@@ -176,15 +181,65 @@ class StatefulBatches:
             torch.from_numpy(np.pad(column, (0, padding)).reshape(self.batch_size, steps)[mine])
             for column in plan
         ]
-        places = torch.arange(self.dataset.window + 1)
+        offsets = torch.arange(self.dataset.sequence_length + 1)
         rows = self.dataset.rows
         for step in range(first, steps):
             start, size, k, piece = (column[:, step] for column in columns)
-            there = places < size[:, None]  # (B, T + 1)
-            read = rows[(start[:, None] + places).clamp(max=len(rows) - 1)]
-            read = torch.where(there.unsqueeze(-1), read, read.new_zeros(()))
+            mask = offsets < size[:, None]  # (B, T + 1)
+            read = rows[(start[:, None] + offsets).clamp(max=len(rows) - 1)]
+            read = torch.where(mask.unsqueeze(-1), read, read.new_zeros(()))
             begin = (k == 0) & (size > 0)
-            scored = there.clone()
-            scored[:, 0] &= begin
-            fresh = begin | torch.tensor(step == 0)
-            yield Batch(read, scored, fresh), piece
+            mask[:, 0] &= begin
+            yield Batch(read, mask, begin | torch.tensor(step == 0)), piece
+
+
+_ROUNDS: Final = 8
+_MIX: Final = np.uint64(0xBF58476D1CE4E5B9)
+
+
+@final
+class Shuffle:
+    """A random order of the numbers below `n`, any part of which can be computed directly.
+
+    A list of the order would take 8 bytes a number. A cipher on numbers of just enough bits is a
+    permutation of them, and a result that is not below `n` is ciphered again until it is.
+
+    Args:
+        n: The length of the order; at least 0.
+        seed: The random seed, whole numbers of at least 0.
+
+    Source:
+        J. Black and P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002 (a Feistel
+        network with cycle walking); the mixing function is the first step of SplitMix64's.
+
+    Example:
+        >>> order = Shuffle(10, [0])
+        >>> sorted(order(0, 10).tolist()) == list(range(10))
+        True
+        >>> order(3, 5).tolist() == order(0, 10)[3:5].tolist()
+        True
+    """
+
+    def __init__(self, n: int, seed: Sequence[int]) -> None:
+        self.n: Final = n
+        self._half: Final = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
+        self._mask: Final = (np.uint64(1) << self._half) - np.uint64(1)
+        rng = np.random.default_rng(list(seed))
+        self._keys: Final = rng.integers(0, 2**64, _ROUNDS, dtype=np.uint64)
+
+    def __call__(self, low: int, high: int) -> NDArray[np.int64]:
+        """The numbers at the positions from `low` to before `high` in the order."""
+        values = np.arange(low, min(high, self.n), dtype=np.uint64)
+        outside = np.arange(len(values))
+        while outside.size:
+            values[outside] = self._ciphered(values[outside])
+            outside = outside[values[outside] >= self.n]
+        return values.astype(np.int64)
+
+    def _ciphered(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = values >> self._half, values & self._mask
+        for key in self._keys:
+            mixed = (right + key) * _MIX
+            mixed ^= mixed >> np.uint64(31)
+            left, right = right, left ^ (mixed * _MIX >> np.uint64(17) & self._mask)
+        return left << self._half | right

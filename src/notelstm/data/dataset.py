@@ -1,4 +1,4 @@
-"""``SequenceDataset``: windows of rows with their targets, from many pieces."""
+"""``SequenceDataset``: windows of rows with their targets, cut from many pieces."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from notelstm.fields import Rows
 __all__ = ["SequenceDataset", "Targets", "Windows"]
 
 Targets: TypeAlias = Literal["last", "every"]
-"""Which rows of a window are targets: only the last, or every one after the first."""
+"""The rows of a window that are targets: only the last, or every one after the first."""
 
 
 class Windows(NamedTuple):
-    """The places of B windows.
+    """The positions of B windows.
 
     Attributes:
         start: (B,) the first row of each in the data set.
@@ -48,25 +48,25 @@ class Windows(NamedTuple):
 class SequenceDataset(Dataset[Batch]):
     """Windows of consecutive rows and the rows that follow them.
 
-    A window holds `window` inputs and one row more: ``rows (window + 1, F)``. With scored
-    ``"last"``, as in the original, there is a window for each row that has `window` rows before it.
-    With ``"every"``, windows follow one another without overlap, each row is a target once (but for
-    an overlap at a piece's end), and the first row of a piece is a target too.
+    A window has T inputs and one more row: ``rows (T + 1, F)``. With targets ``"last"``, as in the
+    original, each row after T others is the target of a window. With ``"every"``, windows do not
+    overlap, each row is a target once (except for an overlap at a piece's end), and so is the first
+    row of a piece.
+
+    It works with everything in :mod:`torch.utils.data`: an item is a
+    :class:`~notelstm.batch.Batch` without a batch axis, and the default collate function stacks
+    items. :meth:`loader` is faster, since it copies the rows of a batch in one call.
 
     Args:
         pieces: The rows of each piece, (N, F) each. :class:`~notelstm.data.packed.PackedRows` are
             used without a copy; others are copied.
         sequence_length: T, inputs in a window.
         targets: The rows of a window that are targets.
-        cross_piece_boundaries: Whether windows may run from one piece into the next, a fault of
+        cross_piece_boundaries: Whether windows may cross from one piece into the next, a fault of
             the original.
 
-    It works with everything in :mod:`torch.utils.data`: an item is a
-    :class:`~notelstm.batch.Batch` without a batch axis, and the default collate function stacks
-    items. :meth:`loader` is the quicker way, since it copies the rows of a batch in one call.
-
     Attributes:
-        packed: The pieces, and their places in `rows`.
+        packed: The pieces.
         short: The number of pieces too short for a window.
 
     Raises:
@@ -95,14 +95,14 @@ class SequenceDataset(Dataset[Batch]):
         cross_piece_boundaries: bool = False,
     ) -> None:
         if sequence_length < 1:
-            raise ConfigError(f"window {sequence_length} is below 1")
+            raise ConfigError(f"sequence_length {sequence_length} is below 1")
         if targets not in ("last", "every"):
-            raise ConfigError(f"scored is {targets!r}", hint="use 'last' or 'every'")
+            raise ConfigError(f"targets is {targets!r}", hint="use 'last' or 'every'")
         packed = pieces if isinstance(pieces, PackedRows) else PackedRows.join(pieces)
         if cross_piece_boundaries:
             packed = packed.as_one()
-        self.window: Final = sequence_length
-        self.scored: Final = targets
+        self.sequence_length: Final = sequence_length
+        self.targets: Final = targets
         self.packed: Final = packed
         self.short: int = int(np.count_nonzero(packed.lengths <= sequence_length))
         if self.short == len(packed):
@@ -110,7 +110,7 @@ class SequenceDataset(Dataset[Batch]):
             raise DataError(
                 f"no piece has more than {sequence_length} rows, one window and its target: "
                 f"the longest of {len(pieces)} has {longest}",
-                hint="give longer pieces, or use a smaller window",
+                hint="give longer pieces, or use a smaller sequence_length",
             )
         counts = _windows_in(packed.lengths, sequence_length, targets)
         self._ends: Final = torch.from_numpy(np.cumsum(counts))
@@ -140,35 +140,35 @@ class SequenceDataset(Dataset[Batch]):
         return batch if chosen.ndim else Batch(*(part[0] for part in batch))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
-        """Many windows, one by one, as a ``DataLoader`` asks for them."""
+        """Many windows, one by one, for a ``DataLoader``."""
         return [Batch(*parts) for parts in zip(*self[indices], strict=True)]
 
     def find(self, chosen: Tensor) -> Windows:
-        """The places of windows: (B,) numbers of windows, counted from the end where negative."""
+        """The positions of windows, from their (B,) numbers; negative ones count from the end."""
         chosen = torch.where(chosen < 0, chosen + len(self), chosen)
-        # Computed when needed: an entry for each window would grow with the corpus.
+        # Computed when needed: a table of all windows would grow with the corpus.
         piece = torch.searchsorted(self._ends, chosen, right=True)
         number = chosen - self._firsts[piece]
         offset = number
-        if self.scored == "every":
-            last = torch.from_numpy(self.packed.lengths)[piece] - self.window - 1
-            # The rest at the end gets a window that ends with the piece.
-            offset = torch.minimum(number * self.window, last)
+        if self.targets == "every":
+            last = torch.from_numpy(self.packed.lengths)[piece] - self.sequence_length - 1
+            # The last window ends with the piece.
+            offset = torch.minimum(number * self.sequence_length, last)
         return Windows(torch.from_numpy(self.packed.begins)[piece] + offset, number == 0, piece)
 
     def read(self, windows: Windows) -> Batch:
-        """The windows that were found, as a batch."""
-        # A view of all windows, of which some are copied: no index is made for each entry.
-        everywhere = self.rows.unfold(0, self.window + 1, 1).transpose(1, 2)
+        """The windows at some positions, as a batch."""
+        # Copied from a view of all windows: indexing each entry would be slower.
+        everywhere = self.rows.unfold(0, self.sequence_length + 1, 1).transpose(1, 2)
         rows = everywhere.index_select(0, windows.start)  # (B, T + 1, F)
         count = len(windows.start)
-        scored = torch.zeros((count, self.window + 1), dtype=torch.bool)
-        if self.scored == "last":
-            scored[:, -1] = True
+        mask = torch.zeros((count, self.sequence_length + 1), dtype=torch.bool)
+        if self.targets == "last":
+            mask[:, -1] = True
         else:
-            scored[:, 1:] = True
-            scored[:, 0] = windows.first
-        return Batch(rows, scored, torch.ones(count, dtype=torch.bool))
+            mask[:, 1:] = True
+            mask[:, 0] = windows.first
+        return Batch(rows, mask, torch.ones(count, dtype=torch.bool))
 
     def loader(
         self, batch: int, *, shuffle: bool = False, generator: torch.Generator | None = None
@@ -185,33 +185,33 @@ class SequenceDataset(Dataset[Batch]):
         )
         return DataLoader(
             self,
-            # Without a batch size the loader asks the data set for the whole list of numbers.
+            # Without a batch size, the loader passes the whole list of numbers to the data set.
             batch_size=None,
             sampler=BatchSampler(order, batch, drop_last=False),
             generator=generator,
         )
 
     def last_window(self, piece: int = -1) -> Tensor:
-        """The last rows of a piece, (window, F), whose next row is not known.
+        """The last T rows of a piece, (T, F), which no row follows.
 
         Raises:
             DataError: If the piece is shorter than a window.
         """
         count = len(self.packed)
         if not -count <= piece < count:
-            raise DataError(f"no piece {piece}: they are numbered 0 to {count - 1}")
+            raise DataError(f"no piece {piece} of {count}")
         rows = self.packed[piece]
-        if len(rows) < self.window:
+        if len(rows) < self.sequence_length:
             raise DataError(
-                f"{len(rows)} rows are shorter than a window of {self.window}",
+                f"{len(rows)} rows are shorter than a window of {self.sequence_length}",
                 where=f"piece {piece}",
             )
-        return torch.from_numpy(rows[len(rows) - self.window :])
+        return torch.from_numpy(rows[len(rows) - self.sequence_length :])
 
 
-def _windows_in(lengths: NDArray[np.int64], window: int, scored: Targets) -> NDArray[np.int64]:
+def _windows_in(lengths: NDArray[np.int64], window: int, targets: Targets) -> NDArray[np.int64]:
     """(P,) the number of windows in each piece."""
-    if scored == "last":
+    if targets == "last":
         return np.maximum(lengths - window, 0)
     side_by_side = -(-(lengths - 1) // window)
     return np.where(lengths > window, side_by_side, 0)

@@ -1,4 +1,4 @@
-"""Downloading an archive, whole and bounded, and unpacking it."""
+"""Downloading and unpacking an archive, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from notelstm.errors import DataError, OutputError
 __all__ = ["download", "fetch_folder", "unpack"]
 
 TRIES: Final = 5
-"""The number of connections in a row that bring nothing before the download fails."""
+"""The number of connections in a row without new data after which the download fails."""
 
 MAX_BYTES: Final = 1 << 30
 """The largest download, and the largest content of an archive, 1 GiB."""
@@ -57,12 +57,12 @@ _log = logging.getLogger(__name__)
 def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) -> Path:
     """Download an archive and unpack it, unless the folder exists.
 
-    Several processes may do this at once; one of them does. An interrupted download is resumed the
-    next time.
+    Several processes may do this at the same time; one of them downloads. An interrupted download
+    is resumed the next time.
 
     Args:
         url: A ``.zip`` file.
-        folder: The folder to make, which the archive holds under the same name.
+        folder: The folder to create, which has the same name in the archive.
         sha256: The archive's checksum, 64 hexadecimal digits.
         progress: Show a progress bar.
 
@@ -99,7 +99,7 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
 
     Args:
         url: Its address.
-        path: Where it is to be; an unfinished download is kept beside it, as ``<name>.part``.
+        path: The file; an unfinished download is kept beside it, as ``<name>.part``.
         sha256: Its checksum, 64 hexadecimal digits.
         progress: Show a progress bar.
 
@@ -120,7 +120,7 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
             raise DataError(
                 f"the download has the SHA-256 {found}, not {sha256}",
                 where=url,
-                hint="try again; if this stays so, the file at that address was replaced",
+                hint="try again; the file at that address may have been replaced",
             )
         os.replace(part, path)
     except OSError as error:
@@ -145,7 +145,7 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
                 problem = f"HTTP {error.code} {error.reason}"
             except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
                 problem = str(getattr(error, "reason", "") or error) or type(error).__name__
-            # An answer without a length looks whole when it is cut at the deadline.
+            # A response without a length looks whole when it is cut at the deadline.
             if time.monotonic() >= deadline:
                 raise _cannot_fetch(url, f"it takes longer than {MAX_SECONDS:g} s")
             if whole:
@@ -212,7 +212,7 @@ def _fetch_once(url: str, part: Path, have: int, deadline: float, bar: tqdm[Any]
 def _bounded_opener(deadline: float) -> Iterator[urllib.request.OpenerDirector]:
     """An opener whose connections are cut at the deadline.
 
-    A time-out alone does not bound them: it begins again with each byte, of the headers too.
+    A time-out alone is no limit: it restarts with each byte, also of the headers.
     """
     sockets: list[socket.socket] = []
 
@@ -273,7 +273,7 @@ def _read(answer: HTTPResponse) -> bytes:
 
 
 def _length_of(url: str, answer: HTTPResponse) -> int | None:
-    """The number of bytes that an answer is said to have."""
+    """The declared length of a response, bytes."""
     text = answer.headers.get("Content-Length")
     if text is None:
         return None
@@ -283,10 +283,7 @@ def _length_of(url: str, answer: HTTPResponse) -> int | None:
 
 
 def _range_of(header: str | None) -> tuple[int, int]:
-    """First byte and length of the whole file, from a header like ``bytes 5-9/1234``.
-
-    Each is -1 where the header is missing, malformed, or does not say it.
-    """
+    """First byte and length of the file, from a header like ``bytes 5-9/1234``; -1 if unknown."""
     found = re.fullmatch(
         r"bytes (?:\*|([0-9]{1,18})-[0-9]{1,18})/(?:\*|([0-9]{1,18}))", (header or "").strip()
     )
@@ -300,11 +297,11 @@ def _checksum(path: Path) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a ``.zip`` file into a new folder; nothing of it lands anywhere else.
+    """Unpack a ``.zip`` file into a new folder, and nowhere else.
 
     Raises:
-        DataError: If it is not a whole archive, is encrypted, has an entry that would land outside,
-            is a link or stands twice, or is too large, too deep or of too many entries.
+        DataError: If it is damaged, encrypted, too large, too deep or has too many entries, or an
+            entry is a link, a duplicate or outside of the folder.
         OutputError: If it cannot be written.
     """
     try:
@@ -328,7 +325,7 @@ def unpack(archive: Path, folder: Path) -> None:
         zlib.error,
         struct.error,
         EOFError,
-        ValueError,  # a name that is no UTF-8, a negative place
+        ValueError,  # a name that is no UTF-8, a negative offset
         OverflowError,
         RuntimeError,  # an unknown version of the format
     ) as error:
@@ -348,14 +345,14 @@ def _problems_of(entries: Sequence[zipfile.ZipInfo]) -> Iterator[str]:
         yield f"more than {MAX_BYTES} bytes"
     files, folders = set[tuple[str, ...]](), set[tuple[str, ...]]()
     for entry in entries:
-        # As the strictest of the file systems reads it: \ parts folders, case does not count.
+        # As on the strictest file systems: \ separates folders, and case does not count.
         name = entry.filename.replace("\\", "/").casefold()
         parts = tuple(name.rstrip("/").split("/"))
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if any(
             part in ("", ".", "..") or ":" in part or len(part.encode()) > 255 for part in parts
         ):
-            yield f"the entry {entry.filename!r} would not land in its folder"
+            yield f"the entry {entry.filename!r} is outside of the folder"
         if len(parts) > MAX_DEPTH:
             yield f"more than {MAX_DEPTH} folders inside one another"
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -365,10 +362,10 @@ def _problems_of(entries: Sequence[zipfile.ZipInfo]) -> Iterator[str]:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             yield f"the entry {entry.filename!r} is compressed by an unusual method"
         if parts in files or (parts in folders and not entry.is_dir()):
-            yield f"the entry {entry.filename!r} stands twice"
+            yield f"the entry {entry.filename!r} is a duplicate"
         above = {parts[:k] for k in range(1, len(parts))}
         if above & files:
-            yield f"the entry {entry.filename!r} lies in a file"
+            yield f"the entry {entry.filename!r} is inside a file"
         folders |= above
         (folders if entry.is_dir() else files).add(parts)
 

@@ -1,4 +1,4 @@
-"""``encode_corpus``: a corpus as rows, encoded once and mapped into memory."""
+"""``encode_corpus``: the rows of a corpus, encoded once and mapped into memory."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def encode_corpus(
 
     Args:
         corpus: The corpus.
-        encoder: The encoder. The rows of one without an entry point are not cached: nothing would
-            tell them from those of another encoder of its name.
+        encoder: The encoder. Without an entry point its rows are not cached, since they could not
+            be told from those of another encoder of its name.
         cache: The folder for caches; None for :func:`~notelstm.data.cache.cache_folder`.
         progress: Show a progress bar.
 
@@ -100,9 +100,9 @@ def encode_corpus(
                 encoded = _open(home)
     if encoded is None:
         raise DataError(
-            "the rows that were just encoded are gone",
+            "the encoded rows were removed by another process",
             where=str(home),
-            hint="encode the corpus again; another process may have cleared the cache",
+            hint="encode the corpus again",
         )
     check_rejected(encoded.rejected, len(corpus), corpus.source)
     return encoded
@@ -159,7 +159,7 @@ def _encode(
 
 
 def _open(home: Path) -> Encoded | None:
-    """The rows that were encoded before, if they are whole."""
+    """The cached rows, if they exist and are intact."""
     path = home / "rows.npy"
     try:
         stored = json.loads((home / "about.json").read_text(encoding="utf-8"))
@@ -176,7 +176,7 @@ def _open(home: Path) -> Encoded | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, OSError) and out_of_resources(error):
             raise DataError(f"cannot open the cache: {error.strerror}", where=str(home)) from error
-        _log.warning("%s is damaged (%s) and is made again", home, error)
+        _log.warning("%s is damaged (%s) and is rebuilt", home, error)
         return None
     rows = PackedRows(path, np.cumsum(lengths) - lengths, lengths)
     return Encoded(rows=rows, rejected=about["rejected"], folder=home)
@@ -229,7 +229,7 @@ def _write_rows(file: BinaryIO, pieces: Iterator[Rows], width: int) -> list[int]
     """Write a ``.npy`` file of float32 rows; the number of rows of each piece."""
 
     def header(rows: int) -> bytes:
-        # 128 bytes, whatever the length, so that it can be written again at the end.
+        # Always 128 bytes, so that it can be replaced at the end.
         text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}"
         body = text.ljust(117) + "\n"
         return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")

@@ -1,21 +1,36 @@
-"""``Folder``: the MIDI files of a folder as a corpus."""
+"""``Folder``: the MIDI files of a folder as a corpus, and lists of MIDI files."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Final, NamedTuple, final
 
-from notelstm.data.scan import no_midi_files, scan_folder
-from notelstm.errors import DataError, MidiError
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.errors import DataError, DataNotFoundError, MidiError
+from notelstm.files import out_of_resources
 from notelstm.midi import ReadPolicy, ReadReport, read_midi_with_report
 from notelstm.notes import Notes
 
-__all__ = ["Folder", "midi_files", "nothing_readable"]
+__all__ = [
+    "SUFFIXES",
+    "FileList",
+    "Folder",
+    "list_files",
+    "midi_files",
+    "no_midi_files",
+    "nothing_readable",
+    "reason_of",
+    "scan_folder",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +40,12 @@ _log = logging.getLogger(__name__)
 class Folder:
     """The MIDI files of a folder and the folders in it.
 
-    A file that cannot be read is logged as a warning and left out; repairs of the others are logged
-    too.
+    A file that cannot be read is logged as a warning and left out; repairs of others are logged.
 
     Args:
         path: The folder, or a single MIDI file.
         policy: How to read the files.
-        license: The terms of use of the music, as far as you know.
+        license: The terms of use of the music, if known.
     """
 
     path: str | os.PathLike[str]
@@ -67,18 +81,7 @@ class Folder:
     def pieces_with_reports(
         self, limit: int | None = None
     ) -> Iterator[tuple[str, Notes, ReadReport]]:
-        """Like :meth:`pieces`, with the report on each file.
-
-        Args:
-            limit: The largest number of pieces; None for all. Rejected files do not count.
-
-        Yields:
-            The file's path within the folder, its notes, and the report.
-
-        Raises:
-            DataNotFoundError: If there is no such folder.
-            DataError: If no file in it can be read.
-        """
+        """Like :meth:`pieces`, with the report on each file."""
         root = Path(self.path)
         read, reasons = 0, Counter[str]()
         for path in midi_files(root):
@@ -89,7 +92,7 @@ class Folder:
                 notes, report = read_midi_with_report(path, self.policy)
             except MidiError as error:
                 _log.warning("left out: %s", error)
-                reasons[error.problem] += 1
+                reasons[reason_of(error)] += 1
                 continue
             if not report.healthy:
                 _log.info("%s: %d repairs", name, report.repairs_total)
@@ -99,12 +102,22 @@ class Folder:
             raise nothing_readable(reasons, self.source) if reasons else no_midi_files(self.path)
 
 
+def reason_of(error: MidiError) -> str:
+    """The problem of a file without its details, which follow a colon or semicolon.
+
+    Example:
+        >>> reason_of(MidiError("no notes that the policy reads; it has track 0: 9 notes"))
+        'no notes that the policy reads'
+    """
+    return re.split("[:;] ", error.problem, maxsplit=1)[0]
+
+
 def nothing_readable(reasons: Counter[str], source: str) -> DataError:
-    """The error for a corpus none of whose files can be read.
+    """The error for a corpus without readable files.
 
     Args:
         reasons: The number of files for each problem.
-        source: Where the files are.
+        source: The source of the files.
     """
     if not reasons:
         return DataError("there are no pieces", where=source)
@@ -120,12 +133,148 @@ def nothing_readable(reasons: Counter[str], source: str) -> DataError:
 
 
 def midi_files(root: Path) -> list[Path]:
-    """The MIDI files of a folder and the folders in it, by their names, links followed once.
+    """The paths of :func:`scan_folder`."""
+    return [Path(path) for path in scan_folder(root).paths]
+
+
+SUFFIXES: Final = (".mid", ".midi", ".kar", ".rmi")
+"""The suffixes of MIDI files, in upper or lower case."""
+
+
+class FileList(NamedTuple):
+    """Files by name, with the state by which a changed file is recognised.
+
+    Attributes:
+        names: Their names in the corpus, ``/`` between folders, ascending by folder.
+        paths: Their paths.
+        states: (F, 3) size in bytes, and the times of the last change of content and of metadata
+            in nanoseconds.
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    states: NDArray[np.int64]
+
+
+def scan_folder(root: str | os.PathLike[str]) -> FileList:
+    """The MIDI files of a folder and the folders in it, links followed once.
 
     Args:
-        root: A folder, or a single file, whatever its name.
+        root: A folder, or a single file with any suffix.
 
     Raises:
-        DataNotFoundError: If there is nothing of that name.
+        DataNotFoundError: If it does not exist.
+        DataError: If it is neither a folder nor a regular file, or the process runs out of
+            descriptors.
     """
-    return [Path(path) for path in scan_folder(root).paths]
+    base = os.fspath(root)
+    state = _state_of(base)
+    if stat.S_ISREG(state.st_mode):
+        return _file_list([(os.path.basename(base), base, state)])
+    if not stat.S_ISDIR(state.st_mode):
+        raise DataError("neither a folder nor a regular file", where=base)
+    return _file_list(sorted(_walk(base, "", set()), key=lambda file: file[0].split("/")))
+
+
+def list_files(paths: Sequence[str | os.PathLike[str]]) -> FileList:
+    """Files in the given order, named by their paths below their common folder.
+
+    Args:
+        paths: The files, with any suffixes.
+
+    Raises:
+        DataNotFoundError: If one does not exist.
+        DataError: If one is listed twice, or is no regular file.
+    """
+    # States first: a null character would be an error of the functions below.
+    states = [_state_of(os.fspath(path)) for path in paths]
+    whole = [os.path.abspath(os.fspath(path)) for path in paths]
+    seen = set[str]()
+    for path, state in zip(whole, states, strict=True):
+        if not stat.S_ISREG(state.st_mode):
+            kind = "a folder" if stat.S_ISDIR(state.st_mode) else "not a regular file"
+            raise DataError(f"cannot read a listed file: it is {kind}", where=path)
+        if path in seen:
+            raise DataError("a file is listed twice", where=path)
+        seen.add(path)
+    try:
+        common = os.path.commonpath([os.path.dirname(path) for path in whole]) if whole else ""
+    except ValueError:  # files on several drives have no common folder
+        common = ""
+    names = [Path(path[len(common) :].lstrip(os.sep)).as_posix() for path in whole]
+    return _file_list(zip(names, whole, states, strict=True))
+
+
+def no_midi_files(folder: str | os.PathLike[str]) -> DataError:
+    """The error for a folder without MIDI files."""
+    return DataError(
+        f"no MIDI files ({', '.join(SUFFIXES)})",
+        where=str(folder),
+        hint="name the folder that your MIDI files are in",
+    )
+
+
+def _state_of(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataNotFoundError(f"no such file or folder: {path}", hint="check the path") from error
+    except ValueError as error:  # a null character
+        raise DataNotFoundError(f"no such file or folder: {path!r}") from error
+    except OSError as error:
+        raise DataError(f"cannot read the file: {error.strerror or error}", where=path) from error
+
+
+def _walk(folder: str, prefix: str, visited: set[str]) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Name, path and state of each MIDI file in a folder and the folders in it, however deep."""
+    below = [(prefix, _entries(folder, visited))]
+    while below:
+        prefix, entries = below[-1]
+        entry = next(entries, None)
+        if entry is None:
+            below.pop()
+            continue
+        try:
+            if entry.is_dir():
+                below.append((f"{prefix}{entry.name}/", _entries(entry.path, visited)))
+            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                # On Windows the entry's own state is incomplete.
+                state = entry.stat() if os.name != "nt" else os.stat(entry.path)
+                yield prefix + entry.name, entry.path, state
+        except OSError as error:
+            _leave_out(error)
+
+
+def _entries(folder: str, visited: set[str]) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder that was not visited before, by name."""
+    real = os.path.realpath(folder)
+    if real in visited:
+        return iter(())  # a link to a folder above would never end
+    visited.add(real)
+    try:
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except OSError as error:
+        _leave_out(error)
+        return iter(())
+
+
+def _leave_out(error: OSError) -> None:
+    """Log a file that cannot be read; without descriptors, all would be left out."""
+    if out_of_resources(error):
+        raise DataError(
+            f"cannot list the corpus: {error.strerror}",
+            where=str(error.filename or ""),
+            hint="close other files, or raise the limit with ulimit -n",
+        ) from error
+    _log.warning("left out: %s", error)
+
+
+def _file_list(found: Iterable[tuple[str, str, os.stat_result]]) -> FileList:
+    files = list(found)
+    states = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for _, _, s in files]
+    return FileList(
+        tuple(name for name, _, _ in files),
+        tuple(path for _, path, _ in files),
+        np.array(states, dtype=np.int64).reshape(-1, 3),
+    )

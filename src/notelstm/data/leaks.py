@@ -1,8 +1,8 @@
 """Duplicate music: copies, transpositions, and pieces that share long passages.
 
-Pieces are compared by the intervals from note to note, notes of a chord in the order of their
-pitches. Tempo, velocity and key do not count. Two performances of one work are found only where it
-is mostly one voice: no two players play the notes of a chord in the same order.
+Pieces are compared by the intervals from note to note, notes of a chord in order of pitch,
+regardless of tempo, velocity and key. Two performances of one work are found only if it is mostly
+monophonic, since the order of notes in a chord varies.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ PASSAGE: Final = 24
 """The length of a passage, in intervals."""
 
 SHARE: Final = 0.2
-"""The least share of its passages that a reported piece has in common with another."""
+"""The least share of passages that two reported pieces have in common."""
 
 LEAST: Final = 4
-"""The least number of compared passages, a quarter of all, that two reported pieces share."""
+"""The least number of passages, of the compared quarter, that two reported pieces share."""
 
 FEWEST: Final = 8
-"""Pieces of fewer notes are alike by chance."""
+"""Pieces of fewer notes are not compared."""
 
 COMMON: Final = 20
-"""A passage that is in more pieces than this is a scale or a trill, and is ignored."""
+"""Passages in more pieces, such as scales and trills, are ignored."""
 
 Kind: TypeAlias = Literal["copy", "transposition", "passages"]
 Pieces: TypeAlias = Iterable[tuple[str, Notes]]
@@ -48,9 +48,9 @@ class Leak:
     Attributes:
         left: The name of one.
         right: The name of the other.
-        kind: ``"copy"``, ``"transposition"``, or ``"passages"`` if only parts are the same.
-        semitones: The transposition from left to right, None if only parts are the same.
-        share: The share of the passages of the shorter one that is in the other, 0 to 1.
+        kind: ``"copy"``, ``"transposition"``, or ``"passages"`` if only parts are equal.
+        semitones: The transposition from left to right, None if only parts are equal.
+        share: The share of the passages of the shorter one that are in the other, 0 to 1.
     """
 
     left: str
@@ -60,11 +60,11 @@ class Leak:
     share: float
 
     def to_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """The pair as JSON values."""
         return asdict(self)
 
 
-class _Print(NamedTuple):
+class _Features(NamedTuple):
     """The features by which a piece is compared."""
 
     name: str
@@ -74,17 +74,17 @@ class _Print(NamedTuple):
 
 
 def find_leaks(pieces: Pieces, split: Split) -> list[Leak]:
-    """Music that is on two sides of a split.
+    """Find music that is on two sides of a split.
 
     Args:
         pieces: All pieces, for example a corpus' ``pieces()``.
         split: Their numbers on each side.
 
     Returns:
-        The pairs, left the side that is earlier of training, validation and test.
+        The pairs, left the earlier one of training, validation and test.
     """
-    prints = [_print(name, notes) for name, notes in pieces]
-    sides = [[prints[k] for k in side] for side in (split.train, split.validation, split.test)]
+    features = [_features(name, notes) for name, notes in pieces]
+    sides = [[features[k] for k in side] for side in (split.train, split.validation, split.test)]
     found: list[Leak] = []
     for left, right in combinations(sides, 2):
         found += _shared([*left, *right], len(left))
@@ -92,40 +92,35 @@ def find_leaks(pieces: Pieces, split: Split) -> list[Leak]:
 
 
 def find_shared(left: Pieces, right: Pieces) -> list[Leak]:
-    """Music that is in both of two corpora.
-
-    Args:
-        left: Some pieces with their names.
-        right: Others.
-    """
-    first = [_print(name, notes) for name, notes in left]
-    second = [_print(name, notes) for name, notes in right]
+    """Find music that is in both of two corpora, given as pieces with their names."""
+    first = [_features(name, notes) for name, notes in left]
+    second = [_features(name, notes) for name, notes in right]
     return _shared([*first, *second], len(first))
 
 
 def find_duplicates(pieces: Pieces, *, passages: bool = True) -> list[Leak]:
-    """Music that is in two pieces of one corpus.
+    """Find music that is in two pieces of one corpus.
 
     Args:
         pieces: The pieces with their names.
-        passages: Look for long passages, too; without it only for copies and transpositions of
-            whole pieces, which takes a fifth of the time.
+        passages: Find shared passages too, not only copies and transpositions of whole pieces,
+            which take a fifth of the time.
     """
-    return _shared([_print(name, notes, passages=passages) for name, notes in pieces], None)
+    return _shared([_features(name, notes, passages=passages) for name, notes in pieces], None)
 
 
-def _print(name: str, notes: Notes, *, passages: bool = True) -> _Print:
+def _features(name: str, notes: Notes, *, passages: bool = True) -> _Features:
     key = content_key(notes)
     drums, others = percussion_and_rest(notes)
-    # Percussion does not move with a transposition; a piece of nothing else is compared by it.
+    # Percussion is not transposed; it is compared only in pieces without enough other notes.
     notes = others if len(others) >= FEWEST else drums
     order = np.lexsort((notes.pitch, notes.start))
     pitch = notes.pitch[order]
     first = int(pitch[0]) if len(pitch) else 0
     if len(pitch) < FEWEST:
-        return _Print(name, "", first, np.zeros(0, np.uint64))
+        return _Features(name, "", first, np.zeros(0, np.uint64))
     found = _passages(pitch) if passages else np.zeros(0, np.uint64)
-    return _Print(name, key, first, found)
+    return _Features(name, key, first, found)
 
 
 def _passages(pitch: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -141,48 +136,54 @@ def _passages(pitch: NDArray[np.int64]) -> NDArray[np.uint64]:
     return np.unique(hashes[hashes >> np.uint64(62) == 0])
 
 
-def _shared(prints: Sequence[_Print], left: int | None) -> list[Leak]:
-    """The pairs that share music: across the first `left` and the rest, or any if it is None."""
+def _shared(features: Sequence[_Features], left: int | None) -> list[Leak]:
+    """The pairs that share music, of one of the first `left` and one of the rest, or any."""
 
     def apart(i: int, j: int) -> bool:
         return left is None or (i < left) != (j < left)
 
+    def leak(i: int, j: int, kind: Kind, semitones: int | None, share: float) -> Leak:
+        left, right = features[i].name, features[j].name
+        return Leak(left=left, right=right, kind=kind, semitones=semitones, share=share)
+
     found: dict[tuple[int, int], Leak] = {}
     same: defaultdict[str, list[int]] = defaultdict(list)
-    for k, made in enumerate(prints):
+    for k, made in enumerate(features):
         if made.key:
             same[made.key].append(k)
     for group in same.values():
         for i, j in combinations(group, 2):
             if apart(i, j):
-                semitones = prints[j].first - prints[i].first
+                semitones = features[j].first - features[i].first
                 kind: Kind = "transposition" if semitones else "copy"
-                found[i, j] = _leak(prints[i], prints[j], kind, semitones, 1.0)
-    for (i, j), often in _pairs(prints, apart).items():
-        share = often / min(len(prints[i].passages), len(prints[j].passages))
-        if (i, j) not in found and share >= SHARE and often >= LEAST:
-            found[i, j] = _leak(prints[i], prints[j], "passages", None, share)
+                found[i, j] = leak(i, j, kind, semitones, 1.0)
+    for (i, j), count in _pairs(features, apart).items():
+        share = count / min(len(features[i].passages), len(features[j].passages))
+        if (i, j) not in found and share >= SHARE and count >= LEAST:
+            found[i, j] = leak(i, j, "passages", None, share)
     return [found[pair] for pair in sorted(found)]
 
 
-def _leak(left: _Print, right: _Print, kind: Kind, semitones: int | None, share: float) -> Leak:
+def _leak(
+    left: _Features, right: _Features, kind: Kind, semitones: int | None, share: float
+) -> Leak:
     return Leak(left=left.name, right=right.name, kind=kind, semitones=semitones, share=share)
 
 
 def _pairs(
-    prints: Sequence[_Print], apart: Callable[[int, int], bool]
+    features: Sequence[_Features], apart: Callable[[int, int], bool]
 ) -> dict[tuple[int, int], int]:
     """The number of passages that each pair of pieces has in common."""
-    hashes = np.concatenate([np.zeros(0, np.uint64), *(made.passages for made in prints)])
-    owners = np.repeat(np.arange(len(prints)), [len(made.passages) for made in prints])
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(made.passages for made in features)])
+    owners = np.repeat(np.arange(len(features)), [len(made.passages) for made in features])
     order = np.argsort(hashes, kind="stable")
     hashes, owners = hashes[order], owners[order]
     starts = np.flatnonzero(np.diff(hashes, prepend=~hashes[:1]) != 0)
     counts = np.diff(starts, append=len(hashes))
-    often: defaultdict[tuple[int, int], int] = defaultdict(int)
+    shared: defaultdict[tuple[int, int], int] = defaultdict(int)
     for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
         if 1 < count <= COMMON:
             for i, j in combinations(owners[start : start + count].tolist(), 2):
                 if apart(i, j):
-                    often[i, j] += 1
-    return often
+                    shared[i, j] += 1
+    return shared

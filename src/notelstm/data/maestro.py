@@ -30,7 +30,7 @@ _SIZES: Final = {
     "2.0.0": "1,282 performances, 201 hours",
     "3.0.0": "1,276 performances, 199 hours",
 }
-"""As its authors count them."""
+"""As counted by its authors."""
 
 _ADDRESS: Final = "https://storage.googleapis.com/magentadata/datasets/maestro"
 
@@ -40,15 +40,14 @@ _ADDRESS: Final = "https://storage.googleapis.com/magentadata/datasets/maestro"
 class MaestroCorpus:
     """MAESTRO: piano performances of the International Piano-e-Competition, by Google's Magenta.
 
-    It is downloaded once, about 60 MB, and cached in
-    :func:`~notelstm.data.cache.cache_folder`; a folder that is already there is used.
+    It is downloaded once, about 60 MB, to :func:`~notelstm.data.cache.cache_folder`.
 
     Attributes:
-        version: ``"1.0.0"``, ``"2.0.0"`` (for which the reference recipe was made) or ``"3.0.0"``.
-        path: The unpacked folder, if you have it; it is not downloaded then.
+        version: ``"1.0.0"``, ``"2.0.0"`` (that of the reference recipe) or ``"3.0.0"``.
+        path: The unpacked folder, instead of a download.
         policy: How to read the files.
-        address: Where the versions are, for mirrors.
-        progress: Show a progress bar while it is downloaded.
+        address: The base address of the versions, for mirrors.
+        progress: Show a progress bar during the download.
         name: The name in files and on the command line.
         license: The terms of use of the music.
 
@@ -83,14 +82,14 @@ class MaestroCorpus:
 
     @property
     def source(self) -> str:
-        """The folder, if one was named; else the address of the archive."""
+        """The given folder, or the address of the archive."""
         if self.path is not None:
             return str(self.path)
         stem = f"maestro-v{self.version}"
         return f"{self.address}/v{self.version}/{stem}-midi.zip"
 
     def folder(self) -> Folder:
-        """The folder of MIDI files, after it was downloaded if need be.
+        """The folder of MIDI files, after a download if need be.
 
         Raises:
             DataError: If it does not exist, or cannot be downloaded.
@@ -127,7 +126,7 @@ class MaestroCorpus:
         return self.folder().pieces(limit)
 
     def split(self, names: tuple[str, ...]) -> Split:
-        """The split into training, validation and test that comes with it.
+        """MAESTRO's own split into training, validation and test.
 
         Args:
             names: The pieces, as :meth:`pieces` or a corpus names them.

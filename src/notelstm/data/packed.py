@@ -1,4 +1,4 @@
-"""``PackedRows``: the rows of many pieces, one after the other, in memory or in a file."""
+"""``PackedRows``: the concatenated rows of many pieces, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ __all__ = ["PackedRows"]
 
 @final
 class PackedRows(Sequence[Rows]):
-    """The rows of pieces in one long array; a file of it is mapped at the first use.
+    """The rows of pieces in one long array; a file is mapped into memory at the first use.
 
-    Pickled, a file is its path, and the receiving process maps it again. It takes no memory but
-    that of the rows in use, however many there are.
+    A mapped file takes only the memory of the rows in use, and is pickled as its path.
 
     Args:
         rows: (N, F) float32, or the ``.npy`` file that holds them.
@@ -60,10 +59,10 @@ class PackedRows(Sequence[Rows]):
 
     @classmethod
     def join(cls, pieces: Iterable[Rows]) -> PackedRows:
-        """Copy pieces into memory, one after the other.
+        """Concatenate pieces in memory.
 
         Raises:
-            DataError: If pieces have other columns than others.
+            DataError: If the pieces' columns differ.
         """
         pieces = list(pieces)
         widths = sorted({piece.shape[1:] for piece in pieces})
@@ -81,17 +80,16 @@ class PackedRows(Sequence[Rows]):
     def on_disk(
         cls, pieces: Iterable[Rows], folder: str | os.PathLike[str] | None = None
     ) -> PackedRows:
-        """Write pieces, one after the other, to a file without a name that is mapped into memory.
+        """Concatenate pieces in an anonymous temporary file that is mapped into memory.
 
-        It takes no memory but that of the rows in use, and is removed when it is no longer used,
-        however the process ends.
+        It is removed when it is no longer used, however the process ends.
 
         Args:
             pieces: (N, F) each, taken one at a time.
             folder: A folder on the disk to use; None for the system's temporary folder.
 
         Raises:
-            DataError: If there is no piece, or pieces have other columns than others.
+            DataError: If there is no piece, or the pieces' columns differ.
             OutputError: If it cannot be written.
         """
         lengths: list[int] = []
@@ -123,7 +121,7 @@ class PackedRows(Sequence[Rows]):
         return cls(rows, np.cumsum(counts) - counts, counts)
 
     def as_one(self) -> PackedRows:
-        """All pieces as a single one; they are copied only if they do not follow each other."""
+        """All pieces as a single one, copied only if they are not consecutive."""
         ends = self.begins + self.lengths
         if not np.array_equal(self.begins[1:], ends[:-1]):
             return PackedRows.join(self).as_one()
@@ -135,7 +133,7 @@ class PackedRows(Sequence[Rows]):
 
     @property
     def rows(self) -> Rows:
-        """(N, F) all rows, those of pieces that were not selected included."""
+        """(N, F) all rows, including those of pieces that were not selected."""
         if self._rows is None:
             assert self._path is not None
             try:

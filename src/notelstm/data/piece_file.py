@@ -12,11 +12,11 @@ Layout, little-endian:
    about     JSON
    footer    the sizes of the five parts, and the CRC-32 of everything from the table on
 
-An **entry** is a source file, or a piece of a source that is not made of files. A rejected file has
-an entry with a report and an empty record.
+An **entry** is a source file, or a piece of a source without files. A rejected file has an entry
+with a report and an empty record.
 
-A piece is one contiguous record, so a reader touches only the pages of the pieces it asks for, and
-one mapping, thus one descriptor, serves the whole corpus.
+A piece is one contiguous record, so only the pages of the pieces in use are read, and the whole
+corpus needs only one mapping and descriptor.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _COLUMNS: Final = (
     ("end", "<f8", "notes"),
     ("seconds", "<f8", "tempos"),
     ("tempos", "<f8", "tempos"),
-    ("time_signature_beats", "<f8", "meters"),
-    ("numerators", "<i8", "meters"),
-    ("denominators", "<i8", "meters"),
+    ("time_signature_beats", "<f8", "time_signatures"),
+    ("numerators", "<i8", "time_signatures"),
+    ("denominators", "<i8", "time_signatures"),
     ("track", "<i8", "notes"),
     ("pitch", "|u1", "notes"),
     ("velocity", "|u1", "notes"),
@@ -71,7 +71,7 @@ _TABLE: Final = np.dtype(
         ("size", "<i8"),
         ("notes", "<i8"),
         ("tempos", "<i4"),
-        ("meters", "<i4"),
+        ("time_signatures", "<i4"),
         ("crc", "<u4"),
         ("name_size", "<u4"),
         ("report_size", "<u4"),
@@ -88,7 +88,7 @@ class DamagedError(Exception):
 
 
 class Entry(NamedTuple):
-    """One entry, laid out for the file.
+    """One entry, serialised for the file.
 
     Attributes:
         name: The name of the piece.
@@ -110,23 +110,17 @@ class Entry(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the notes, whatever the entry is called."""
+        """SHA-256 of the notes, without the name."""
         shape = struct.pack("<4Q", *self.counts, self.optional)
         return hashlib.sha256(shape + self.record).digest()
 
 
 def entry_of(name: str, notes: Notes, report: str) -> Entry:
-    """Lay out a piece that was read.
-
-    Args:
-        name: The name of the piece.
-        notes: Its notes.
-        report: Its report, JSON.
-    """
-    beats = notes.tempo_map
+    """Serialise a piece, its name and its report (JSON)."""
+    tempo_map = notes.tempo_map
     blocks = []
     for column, dtype, _ in _COLUMNS:
-        values = getattr(beats if column in _MAP_COLUMNS else notes, column, None)
+        values = getattr(tempo_map if column in _MAP_COLUMNS else notes, column, None)
         if values is not None:
             blocks.append(values.astype(dtype).tobytes())
     return Entry(
@@ -136,8 +130,8 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
         record=b"".join(blocks),
         counts=(
             len(notes),
-            0 if beats is None else len(beats.seconds),
-            0 if beats is None else len(beats.time_signature_beats),
+            0 if tempo_map is None else len(tempo_map.seconds),
+            0 if tempo_map is None else len(tempo_map.time_signature_beats),
         ),
         optional=sum((getattr(notes, n) is not None) << k for k, n in enumerate(_OPTIONAL)),
         content_key=bytes.fromhex(content_key(notes)),
@@ -145,18 +139,18 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
 
 
 def _text(text: str) -> bytes:
-    # File names that are not UTF-8 hold lone surrogates, which a strict encoder refuses.
+    # File names that are not UTF-8 have lone surrogates, which strict encoding refuses.
     return text.encode("utf-8", "surrogatepass")
 
 
 def write_pieces(path: Path, entries: Iterable[Entry], about: Mapping[str, Any]) -> None:
     """Write a file of pieces, whole or not at all.
 
-    Everything else in its folder is removed just before the new file takes its name: older files of
-    the same source, and what killed writers left.
+    Everything else in its folder is removed just before: older files of the same source, and those
+    of killed writers.
 
     Args:
-        path: The file. Its folder holds nothing else.
+        path: The file, in a folder of its own.
         entries: Taken one at a time.
         about: JSON values to store; ``fingerprint``, ``pieces`` and ``notes`` are added.
 
@@ -202,7 +196,7 @@ def write_pieces(path: Path, entries: Iterable[Entry], about: Mapping[str, Any])
 def _remove_others(kept: Path) -> None:
     for path in kept.parent.iterdir():
         if path != kept:
-            # Windows refuses while another process has the file mapped; the next build removes it.
+            # Windows refuses while the file is mapped; the next build removes it.
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -211,8 +205,8 @@ def _remove_others(kept: Path) -> None:
 class PieceFile:
     """A file of pieces, mapped into memory.
 
-    Everything but the records is checked each time it is opened. The records are checked when the
-    file was written to since it was sealed, and each record again when it is read.
+    Everything but the records is checked each time it is opened; the records if the file was
+    written to since it was sealed, and each one again when it is read.
 
     Args:
         path: The file.
@@ -261,7 +255,7 @@ class PieceFile:
         """The notes of an entry, copied out of the file.
 
         Raises:
-            DamagedError: If its record was damaged after the file was opened.
+            DamagedError: If its record does not match its checksum.
         """
         row, record = self.table[entry], self._record(entry)
         has = {n: bool(int(row["optional"]) >> k & 1) for k, n in enumerate(_OPTIONAL)}

@@ -55,8 +55,8 @@ def _split(sides: Sequence[str]) -> Split:
 def content_key(notes: Notes) -> str:
     """A hash of the intervals from note to note: equal for copies and transpositions.
 
-    Percussion is not transposed: its pitches count as they are. Tempo, velocity, programs, tracks
-    and the order in which notes of a chord were stored do not matter.
+    Percussion is compared by pitch. Tempo, velocity, programs, tracks and the order of notes in a
+    chord do not matter.
     """
     drums, notes = percussion_and_rest(notes)
     digest = hashlib.sha256(np.diff(_in_order(notes)).astype(np.int16).tobytes())
@@ -79,15 +79,15 @@ def _in_order(notes: Notes) -> NDArray[np.int64]:
 def split_by_content(
     pieces: Sequence[tuple[T, Notes]], fraction: float, *, seed: int = 0
 ) -> tuple[list[T], list[T]]:
-    """Set aside about `fraction` of the pieces by their content.
+    """Hold out about `fraction` of the pieces by their content.
 
     Args:
         pieces: The items to split, each with its notes.
-        fraction: Share to set aside, 0 to 1 (1 excluded).
-        seed: Another seed sets aside other pieces.
+        fraction: The share to hold out, 0 to 1 (1 excluded).
+        seed: The random seed.
 
     Returns:
-        Those that stay, and those set aside.
+        The other items, and those held out.
 
     Raises:
         ConfigError: If the fraction is out of range.
@@ -103,17 +103,16 @@ def split_by_content(
 def split_by_keys(
     keys: Sequence[str], *, validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Split:
-    """Split pieces so that those with one key fall on one side.
+    """Split pieces so that those of the same key are on the same side.
 
-    The side of a piece depends on its key and the seed alone: it stays the
-    same when others are added.
+    The side of a piece depends only on its key and the seed, not on other pieces.
 
     Args:
         keys: A key for each piece; a corpus' ``content_keys`` keep copies and transpositions
             together.
         validation: The approximate share of the keys for validation.
         test: The approximate share for the test.
-        seed: Another seed, another split.
+        seed: The random seed.
 
     Raises:
         ConfigError: If the shares are out of range.
@@ -139,7 +138,7 @@ def split_at_random(
         pieces: The number of pieces.
         validation: The share for validation.
         test: The share for the test.
-        seed: Another seed, another split.
+        seed: The random seed.
 
     Raises:
         ConfigError: If the shares are out of range.
@@ -168,7 +167,7 @@ def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split
     Args:
         names: The pieces.
         table: A CSV file with the columns ``midi_filename`` and ``split``; the latter holds
-            ``train``, ``validation`` or ``test``. It may list more than the pieces.
+            ``train``, ``validation`` or ``test``. It may list other pieces too.
 
     Raises:
         DataNotFoundError: If it does not exist.
@@ -189,7 +188,7 @@ def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split
         if side not in SIDES:
             problem = f"{name!r} is not in the table"
             if name in listed:
-                problem = f"{name!r} is on the side {side!r}, not {', '.join(SIDES)}"
+                problem = f"{name!r} has the split {side!r}, not {', '.join(SIDES)}"
             raise DataError(
                 problem, where=str(path), hint="use the table that came with these files"
             )

@@ -1,8 +1,8 @@
-"""``summarise``: what is in a corpus, in numbers."""
+"""``summarise``: statistics of a corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from heapq import nlargest
 from typing import Any, Final, final
@@ -17,7 +17,7 @@ from notelstm.notes import Notes
 __all__ = ["CorpusSummary", "Distribution", "summarise"]
 
 CELL: Final = 0.001
-"""Seconds; times are counted in cells of this width."""
+"""Seconds; the width of the cells in which times are counted."""
 
 LONGEST: Final = 30.0
 """Seconds; longer times are counted as this long."""
@@ -29,16 +29,16 @@ _BINS: Final = (0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0
 @final
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """How a number is distributed over all notes.
+    """The distribution of a number over all notes.
 
     Attributes:
-        unit: What it is counted in.
-        least: The smallest.
-        most: The greatest.
+        unit: Its unit.
+        least: The minimum.
+        most: The maximum.
         mean: The mean.
         quantiles: The 5th, 25th, 50th, 75th and 95th percentile.
-        edges: The lower border of each bin.
-        counts: How many notes are in each bin, the last without an upper border.
+        edges: The lower edge of each bin.
+        counts: The number of notes in each bin, the last without an upper edge.
     """
 
     unit: str
@@ -53,27 +53,27 @@ class Distribution:
 @final
 @dataclass(frozen=True, kw_only=True)
 class CorpusSummary:
-    """What is in a corpus.
+    """Statistics of a corpus.
 
     Attributes:
-        name: What it is called.
-        license: What one may do with the music.
-        source: Where it comes from.
+        name: The name of the corpus.
+        license: The terms of use of the music.
+        source: Where the music comes from.
         fingerprint: SHA-256 over its notes.
-        files: How many files there are.
-        pieces: How many could be read.
-        repaired: How many had to be repaired.
-        refused: How many could not be read.
-        reasons: How many files broke each rule.
+        files: The number of files.
+        pieces: The number of files that were read.
+        repaired: The number of files that had to be repaired.
+        refused: The number of files that could not be read.
+        reasons: The number of files for each reason.
         notes: Notes in all pieces.
-        left_out: Notes that the policy left out, by the setting that did it.
+        left_out: The number of notes that the policy left out, by setting.
         seconds: Length of all pieces.
         pitch: MIDI note numbers; one bin each.
-        step: Seconds from note to note, counted in cells of 1 ms; more than 30 s counts as 30 s.
-        duration: Seconds; likewise.
+        step: Seconds from note to note, in cells of 1 ms; more than 30 s counts as 30 s.
+        duration: Seconds, in the same cells.
         velocity: MIDI velocities; one bin each.
-        shortest: The pieces with the fewest notes, and how many they have.
-        worst: The files with the most to mend, those that could not be read first.
+        shortest: The pieces with the fewest notes, and their numbers of notes.
+        worst: The files with the most repairs, after those that could not be read.
         duplicates: Music that is in two pieces.
     """
 
@@ -103,16 +103,16 @@ class CorpusSummary:
 
 
 def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> CorpusSummary:
-    """Count what is in a corpus, piece by piece.
+    """Compute the statistics of a corpus.
 
     Args:
         corpus: The corpus.
-        worst: How many of the worst files, and of the shortest pieces, to name.
-        passages: Name pieces that share long passages, too, not only copies and transpositions.
+        worst: The number of worst files, and of shortest pieces, to list.
+        passages: List pieces that share long passages too, not only copies and transpositions.
     """
-    tally = _Counter()
+    counts = _Counter()
     for notes in corpus:
-        tally.add(notes)
+        counts.add(notes)
     lengths = corpus.lengths
     order = np.argsort(lengths, kind="stable")[:worst].tolist()
     return CorpusSummary(
@@ -127,19 +127,17 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         reasons=dict(corpus.report.reasons().most_common()),
         notes=int(lengths.sum()),
         left_out=_left_out(corpus.report),
-        seconds=tally.seconds,
-        pitch=_of_whole("MIDI note", tally.pitch),
-        step=_of_times(tally.step),
-        duration=_of_times(tally.duration),
-        velocity=_of_whole("MIDI velocity", tally.velocity),
+        seconds=counts.seconds,
+        pitch=_of_whole("MIDI note", counts.pitch),
+        step=_of_times(counts.step),
+        duration=_of_times(counts.duration),
+        velocity=_of_whole("MIDI velocity", counts.velocity),
         shortest=tuple((corpus.names[k], int(lengths[k])) for k in order),
         worst=tuple(_worst(corpus.report, worst)),
-        duplicates=tuple(find_duplicates(_named(corpus), passages=passages)),
+        duplicates=tuple(
+            find_duplicates(zip(corpus.names, corpus, strict=True), passages=passages)
+        ),
     )
-
-
-def _named(corpus: Corpus) -> Iterator[tuple[str, Notes]]:
-    return zip(corpus.names, corpus, strict=True)
 
 
 def _left_out(files: Iterable[FileReport]) -> dict[str, int]:
@@ -157,13 +155,13 @@ def _worst(files: Iterable[FileReport], most: int) -> list[FileReport]:
 
 
 def _cells(times: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many times fall into each cell."""
+    """The number of times in each cell."""
     last = round(LONGEST / CELL)
     return np.bincount(np.minimum(np.rint(times / CELL), last).astype(np.int64), minlength=last + 1)
 
 
 class _Counter:
-    """Counts of all notes so far; its size does not depend on how many they are."""
+    """Counts of notes, of a size that does not depend on their number."""
 
     def __init__(self) -> None:
         cells = round(LONGEST / CELL) + 1

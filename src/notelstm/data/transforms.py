@@ -1,38 +1,50 @@
 """Augmentation: the same pieces in another key, at another speed, louder or softer.
 
-In each epoch each piece is changed in one way, chosen at random: all its windows, or its lane from
-beginning to end, are in the same key. Rows are changed in whole batches on their way to the model,
-so nothing is stored. A transform finds columns by their roles and changes the values that entries
-stand for; the class that a class becomes is looked up in a table.
+In each epoch each piece is changed in one randomly chosen way, the same for all its windows. Rows
+are changed in whole batches before they reach the model, so nothing is stored. A transform selects
+columns by their roles and changes the values of their entries; classes are mapped by a table.
 
-Percussion keeps its pitches under every transform: :class:`~notelstm.data.augmented.Augmented` sees
-to that, with ``drums=True``, which training with a recipe sets.
+Percussion keeps its pitches under every transform, by :class:`Augmented` with ``drums=True``, which
+training with a recipe sets.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, final
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
+from notelstm.batch import Batch
+from notelstm.data.batches import NumberedBatches
+from notelstm.data.packed import PackedRows
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field
+from notelstm.fields import Field, Rows
+from notelstm.notes import Notes
+from notelstm.protocols import Transform
 
-__all__ = ["TimeStretch", "Transpose", "VelocityShift"]
+__all__ = [
+    "Augmented",
+    "TimeStretch",
+    "Transpose",
+    "VelocityShift",
+    "with_drums",
+]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Transpose:
-    """Each piece higher or lower by some semitones, as far as its pitches leave room.
+    """Each piece higher or lower by some semitones, within the range of pitches.
 
-    Percussion is left as it is, see :class:`~notelstm.data.augmented.Augmented`.
+    Percussion is not changed, see :class:`Augmented`.
 
     Attributes:
         low: The furthest down, semitones, at most 0.
@@ -69,7 +81,7 @@ class Transpose:
         high: NDArray[np.float32],
         generator: np.random.Generator,
     ) -> NDArray[np.int64]:
-        """(P,) semitones above `low`, uniform among those that the piece has room for."""
+        """(P,) semitones above `low`, uniform among those within the range of pitches."""
         columns = _columns(fields, "transposes", ("pitch",))
         down, up = np.full(len(low), self.low), np.full(len(low), self.high)
         for column in columns:
@@ -82,19 +94,46 @@ class Transpose:
         return generator.integers(down.astype(np.int64), up.astype(np.int64) + 1) - self.low
 
     def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """(B, T + 1, F) the rows of (B,) lanes, each moved by its own number of semitones."""
+        """(B, T + 1, F) the rows of (B,) sequences, each transposed by its own interval."""
         shifts = tuple(float(k) for k in range(self.low, self.high + 1))
         return _changed(fields, rows, choices, ("pitch",), "+", shifts)
 
 
+class _OneOfSeveral(ABC):
+    """A transform that changes each piece by one of several amounts."""
+
+    _roles: ClassVar[tuple[str, ...]]
+    _verb: ClassVar[str]
+    _sign: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def _amounts(self) -> tuple[float, ...]: ...
+
+    def sample_params(
+        self,
+        fields: Sequence[Field],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """(P,) the number of each piece's amount, uniform."""
+        _columns(fields, self._verb, self._roles)
+        return generator.integers(0, len(self._amounts), len(low))
+
+    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
+        """(B, T + 1, F) the rows of (B,) sequences, each changed by its own amount."""
+        return _changed(fields, rows, choices, self._roles, self._sign, self._amounts)
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class TimeStretch:
+class TimeStretch(_OneOfSeveral):
     """Each piece slower or faster: its steps and durations times a factor.
 
-    Times that are classes become the class that the stretched time falls into. What is lost by that
-    is not carried from step to step, so a piece in classes is not exactly as much longer, and times
-    of a few cells may stay as they are.
+    Times that are classes become the class of the stretched time. The rounding is not carried from
+    step to step, so the length of a piece in classes changes by not exactly the factor, and times
+    of a few cells may not change.
 
     Attributes:
         factors: The factors, one of which is chosen for each piece; above 0.
@@ -102,6 +141,10 @@ class TimeStretch:
     Raises:
         ConfigError: If a factor is not above 0.
     """
+
+    _roles = ("step", "duration")
+    _verb = "stretches"
+    _sign = "*"
 
     factors: tuple[float, ...] = (0.95, 0.975, 1.0, 1.025, 1.05)
 
@@ -111,26 +154,16 @@ class TimeStretch:
         if not self.factors or not all(0 < factor < np.inf for factor in self.factors):
             raise ConfigError(f"factors {self.factors} are not finite numbers above 0")
 
-    def sample_params(
-        self,
-        fields: Sequence[Field],
-        low: NDArray[np.float32],
-        high: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        """(P,) which factor each piece gets."""
-        _columns(fields, "stretches", _TIMES)
-        return generator.integers(0, len(self.factors), len(low))
-
-    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """(B, T + 1, F) the rows of (B,) lanes, each stretched by its own factor."""
-        return _changed(fields, rows, choices, _TIMES, "*", self.factors)
+    @property
+    @override
+    def _amounts(self) -> tuple[float, ...]:
+        return self.factors
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class VelocityShift:
-    """Each piece louder or softer by some MIDI velocities; what would leave the scale stays on it.
+class VelocityShift(_OneOfSeveral):
+    """Each piece louder or softer by some MIDI velocities, clipped to their range.
 
     Attributes:
         amounts: MIDI velocities, one of which is chosen for each piece.
@@ -138,6 +171,10 @@ class VelocityShift:
     Raises:
         ConfigError: If an amount is out of range.
     """
+
+    _roles = ("velocity",)
+    _verb = "shifts the velocities of"
+    _sign = "+"
 
     amounts: tuple[int, ...] = (-12, -8, -4, 0, 4, 8, 12)
 
@@ -147,38 +184,26 @@ class VelocityShift:
         if not self.amounts or not all(-126 <= amount <= 126 for amount in self.amounts):
             raise ConfigError(f"amounts {self.amounts} are not numbers from -126 to 126")
 
-    def sample_params(
-        self,
-        fields: Sequence[Field],
-        low: NDArray[np.float32],
-        high: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        """(P,) which amount each piece gets."""
-        _columns(fields, "shifts the velocities of", ("velocity",))
-        return generator.integers(0, len(self.amounts), len(low))
-
-    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """(B, T + 1, F) the rows of (B,) lanes, each shifted by its own amount."""
-        return _changed(fields, rows, choices, ("velocity",), "+", self.amounts)
-
-
-_TIMES: Final = ("step", "duration")
+    @property
+    @override
+    def _amounts(self) -> tuple[float, ...]:
+        return self.amounts
 
 
 def _columns(fields: Sequence[Field], does: str, roles: tuple[str, ...]) -> list[int]:
     """The columns that a transform changes.
 
     Raises:
-        FieldError: If there are none, or others say the same in another way.
+        FieldError: If there are none, or others would contradict them.
     """
+    times = "step" in roles
     columns = [k for k, field in enumerate(fields) if field.role in roles]
-    awkward = {"event"} | ({"position", "tempo"} if roles == _TIMES else set())
-    odd = [field for field in fields if field.role in awkward]
-    odd += [fields[k] for k in columns if roles == _TIMES and fields[k].unit != "s"]
-    odd += [fields[k] for k in columns if "pitch" in roles and not fields[k].is_categorical]
-    if odd or not columns:
-        what = " and ".join(roles) + (" in seconds" if roles == _TIMES else "")
+    conflicting = {"event"} | ({"position", "tempo"} if times else set())
+    bad = [field for field in fields if field.role in conflicting]
+    bad += [fields[k] for k in columns if times and fields[k].unit != "s"]
+    bad += [fields[k] for k in columns if "pitch" in roles and not fields[k].is_categorical]
+    if bad or not columns:
+        what = " and ".join(roles) + (" in seconds" if times else "")
         named = ", ".join(f"{f.name} ({f.role}{', ' + f.unit if f.unit else ''})" for f in fields)
         raise FieldError(
             f"a transform that {does} pieces cannot change rows of {named}",
@@ -214,7 +239,7 @@ def _changed(
 
 @functools.lru_cache(maxsize=64)
 def _table(field: Field, sign: str, amounts: tuple[float, ...]) -> Tensor:
-    """(K, C) float32: what each class becomes under each of K amounts."""
+    """(K, C) float32: the new class of each class under each of K amounts."""
     values = np.array(field.values)
     by = np.array(amounts, dtype=np.float64)[:, None]
     wanted = values * by if sign == "*" else values + by  # (K, C)
@@ -226,3 +251,137 @@ def _table(field: Field, sign: str, amounts: tuple[float, ...]) -> Tensor:
         borders = (ascending[1:] + ascending[:-1]) / 2
     classes = order[np.searchsorted(borders, wanted, side="right")]
     return torch.from_numpy(classes.astype(np.float32))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Augmented:
+    """Training batches whose pieces are changed differently in each epoch.
+
+    Wrap the training batches, never those of validation. An epoch of a number is always the same,
+    from any batch on, so that a run can be resumed.
+
+    Attributes:
+        batches: The batches to change.
+        fields: The fields of their rows.
+        transforms: The transforms, in the order of their application; each kind once.
+        seed: The random seed.
+        drums: Whether the rows have one column more than `fields`, as :func:`with_drums` adds it.
+            Pitches of percussion are then never changed, since each names another drum; the column
+            is removed from the batches.
+
+    Raises:
+        FieldError: If a transform cannot change such rows.
+        ConfigError: If a kind of transform is listed twice, or the seed is negative.
+    """
+
+    batches: NumberedBatches
+    fields: tuple[Field, ...]
+    transforms: tuple[Transform, ...]
+    seed: int = 0
+    drums: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that every transform fits."""
+        kinds = [type(transform).__name__ for transform in self.transforms]
+        if len(set(kinds)) < len(kinds):
+            raise ConfigError(f"a kind of transform is listed twice: {', '.join(kinds)}")
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed} is negative")
+        self._choices(0)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return self.batches.num_batches
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the state is carried from batch to batch."""
+        return self.batches.stateful
+
+    def shard(self, rank: int, world_size: int) -> Augmented:
+        """The part of one process, changed as in one process."""
+        return replace(self, batches=self.batches.shard(rank, world_size))
+
+    @functools.cached_property
+    def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return _extremes(self.batches.dataset.packed, self._pitches if self.drums else None)
+
+    @functools.cached_property
+    def _pitches(self) -> Tensor:
+        """(F,) which columns are pitches."""
+        return torch.tensor([field.role == "pitch" for field in self.fields])
+
+    def _choices(self, number: int) -> list[Tensor]:
+        """For each transform, (P,) the parameters of each piece in an epoch."""
+        low, high = self._extremes
+        chosen = []
+        for position, transform in enumerate(self.transforms):
+            rng = np.random.default_rng([self.seed, number, position])
+            chosen.append(torch.from_numpy(transform.sample_params(self.fields, low, high, rng)))
+        return chosen
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from number `first` on."""
+        chosen = self._choices(number)
+        for batch, pieces in self.batches.numbered_epoch(number, first):
+            rows, fixed = batch.rows, None
+            if self.drums:
+                rows, drum = rows[..., :-1].contiguous(), rows[..., -1:] > 0
+                fixed = drum & self._pitches  # (B, T + 1, F)
+            for transform, choices in zip(self.transforms, chosen, strict=True):
+                changed = transform.apply(self.fields, rows, choices[pieces])
+                rows = changed if fixed is None else torch.where(fixed, rows, changed)
+            yield batch._replace(rows=rows)
+
+
+def with_drums(rows: Sequence[Rows], pieces: Iterable[Notes]) -> Sequence[Rows]:
+    """Rows with one more column, which is 1 for percussion, for :class:`Augmented`.
+
+    Encoders do not encode percussion, so drums cannot be recognised in the rows alone.
+
+    Args:
+        rows: Of each piece, (N, F). With other than one row a note, all rows of a piece that has
+            percussion count as percussion.
+        pieces: The pieces, in the same order.
+
+    Returns:
+        Of each piece, (N, F + 1); on the disk if `rows` are :class:`PackedRows`.
+    """
+    pairs = zip(rows, pieces, strict=True)
+    marked = (np.column_stack([table, _drums(table, piece)]) for table, piece in pairs)
+    return PackedRows.on_disk(marked) if isinstance(rows, PackedRows) else list(marked)
+
+
+def _drums(rows: Rows, piece: Notes) -> NDArray[np.float32]:
+    """(N,) 1 for each row that is percussion."""
+    if piece.drum is None:
+        return np.zeros(len(rows), dtype=np.float32)
+    if len(piece) != len(rows):
+        return np.full(len(rows), piece.drum.any(), dtype=np.float32)
+    return piece.drum.astype(np.float32)
+
+
+def _extremes(
+    packed: PackedRows, pitches: Tensor | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(P, F) the least and the greatest entry of each column in each piece; 0 in an empty one.
+
+    Args:
+        packed: The pieces.
+        pitches: (F,) which columns are pitches, if the rows have a last column that marks
+            percussion; extremes of these are those of the other notes.
+    """
+    width = packed.rows.shape[1] - (pitches is not None)
+    low = np.zeros((len(packed), width), dtype=np.float32)
+    high = low.copy()
+    for k, rows in enumerate(packed):
+        if not len(rows):
+            continue
+        low[k], high[k] = rows[:, :width].min(axis=0), rows[:, :width].max(axis=0)
+        if pitches is not None and 0 < (melodic := rows[:, -1] == 0).sum() < len(rows):
+            columns = pitches.numpy()
+            low[k, columns] = rows[melodic, :width].min(axis=0)[columns]
+            high[k, columns] = rows[melodic, :width].max(axis=0)[columns]
+    return low, high

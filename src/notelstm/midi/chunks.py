@@ -1,4 +1,4 @@
-"""Where the tracks of a MIDI file are, whatever its header and chunk lengths say.
+"""The header and the track chunks of a MIDI file, even where the stated lengths are wrong.
 
 Source: Standard MIDI Files 1.0, MIDI Manufacturers Association, 1988; RP-029 (RMID).
 """
@@ -16,11 +16,11 @@ __all__ = ["END_OF_TRACK", "Chunk", "Layout", "find_chunks", "undo_text_mode"]
 END_OF_TRACK: Final = b"\xff\x2f\x00"
 """The meta event that every track chunk ends with."""
 _ASSUMED_DIVISION: Final = 480
-_MOST_CHUNKS: Final = 65535
+_MAX_CHUNKS: Final = 65535
 _NAME: Final = re.compile(rb"[A-Za-z0-9 ]{4}")
 _HEADER: Final = b"MThd\x00\x00\x00\x06"
 _STREAMED: Final = (0, 0xFFFFFFFF)
-"""Sizes in a RIFF wrapper whose writer did not know them yet."""
+"""Sizes in a RIFF wrapper that was written as a stream."""
 _FRAME_RATES: Final = {24: 24.0, 25: 25.0, 29: 30000 / 1001, 30: 30.0}
 
 
@@ -28,8 +28,8 @@ class Chunk(NamedTuple):
     """One track chunk.
 
     Attributes:
-        number: Its place among the track chunks, from 0.
-        start: The byte of the file at which its events start.
+        number: Its number among the track chunks, from 0.
+        start: The file's byte at which its events start.
         end: The byte after its last event.
         cut: Whether its end is missing.
     """
@@ -41,11 +41,11 @@ class Chunk(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The plan of a file.
+    """The resolution and the track chunks of a file.
 
     Attributes:
-        ticks_per_beat: Its resolution, or None where it counts by time code.
-        ticks_per_second: Its resolution by time code (SMPTE), or None.
+        ticks_per_beat: Its resolution, or None for time code.
+        ticks_per_second: Its resolution in time code (SMPTE), or None.
         chunks: Its track chunks.
     """
 
@@ -56,34 +56,29 @@ class Layout(NamedTuple):
 
 class _Header(NamedTuple):
     form: int
-    promised: int | None
+    num_tracks: int | None
     division: int
     at: int
     first: int
 
 
 def undo_text_mode(data: bytes, log: RepairLog) -> bytes:
-    """Undo the conversion of a file that was transferred as text, LF to CR LF.
+    """The file with each CR LF as LF if its chunk lengths are right only then, else unchanged.
 
-    Args:
-        data: The file.
-        log: Where the repair is noted.
-
-    Returns:
-        The file with each CR LF as LF, if its chunks fit it only then; else the file itself.
+    A transfer as text converts LF to CR LF.
     """
     if b"\r\n" not in data or data.count(b"\n") != data.count(b"\r\n") or _fits(data):
         return data
     undone = data.replace(b"\r\n", b"\n")
     if not _fits(undone):
         return data
-    message = f"transferred as text: {len(data) - len(undone)} CR LF are LF again"
+    message = f"transferred as text: {len(data) - len(undone)} CR LF are changed to LF"
     log.add("text-mode", message, byte=data.find(b"\r\n"))
     return undone
 
 
 def _fits(data: bytes) -> bool:
-    """Whether the file is a header and chunks whose lengths are all right."""
+    """Whether the file is a header and chunks of correct lengths."""
     at = 0
     while _NAME.match(data, at) and at + 8 <= len(data):
         at += 8 + int.from_bytes(data[at + 4 : at + 8], "big")
@@ -91,41 +86,28 @@ def _fits(data: bytes) -> bool:
 
 
 def find_chunks(data: bytes, log: RepairLog) -> Layout:
-    """Find the track chunks of a file.
-
-    Args:
-        data: The file.
-        log: Where faults are noted.
-
-    Returns:
-        The plan; with no chunks if the file ends before the first.
+    """Find the track chunks of a file; none if it ends before the first.
 
     Raises:
-        MidiError: If this is no MIDI file at all, or there is a fault and the policy says to raise.
+        MidiError: If it is no MIDI file at all, or has a fault, under ``on_error="raise"``.
     """
     end = _end_of_riff(data, log)
     header = _header(data, end, log)
     per_beat, per_second = _division(header, log)
     chunks = _walk(data, header.first, end, log)
-    if header.promised is not None and header.promised != len(chunks):
-        log.add(
-            "track-count",
-            f"the header tells of {header.promised} tracks, {len(chunks)} are there and are read",
-            byte=header.at + 10,
-        )
+    if header.num_tracks is not None and header.num_tracks != len(chunks):
+        message = f"{header.num_tracks} tracks in the header, {len(chunks)} in the file"
+        log.add("track-count", message, byte=header.at + 10)
     elif header.form == 0 and len(chunks) > 1:
-        log.add(
-            "format-0",
-            f"{len(chunks)} tracks in a format 0 file, read as format 1",
-            byte=header.at + 8,
-        )
+        message = f"{len(chunks)} tracks in a format 0 file, read as format 1"
+        log.add("format-0", message, byte=header.at + 8)
     if header.form == 2 and len(chunks) > 1:
         log.warn("format 2: tracks that follow each other are read as simultaneous")
     return Layout(per_beat, per_second, tuple(chunks))
 
 
 def _end_of_riff(data: bytes, log: RepairLog) -> int:
-    """Where the MIDI data ends: the end of the file, or of the data chunk of a RIFF wrapper."""
+    """The end of the MIDI data: of the file, or of the data chunk of a RIFF wrapper."""
     if data[:4] != b"RIFF" or data[8:12] != b"RMID":
         return len(data)
     at = data.find(b"MThd")
@@ -142,7 +124,7 @@ def _end_of_riff(data: bytes, log: RepairLog) -> int:
 
 
 def _header(data: bytes, end: int, log: RepairLog) -> _Header:
-    """Read the header, wherever it is; guess what is missing."""
+    """Read the header, wherever it is, with defaults for missing fields."""
     at = data.find(_HEADER, 0, end)
     at = data.find(b"MThd", 0, end) if at < 0 else at
     first = data.find(b"MTrk", max(at, 0), end)
@@ -150,14 +132,14 @@ def _header(data: bytes, end: int, log: RepairLog) -> _Header:
         if not data:
             raise MidiError("the MIDI file is empty", where=log.where)
         raise MidiError(
-            f"not a MIDI file: neither MThd nor MTrk in it, it starts with {data[:8]!r}",
+            f"not a MIDI file: it has neither MThd nor MTrk, and starts with {data[:8]!r}",
             where=log.where,
         )
     if at < 0:
-        log.add("no-header", f"no header; {_ASSUMED_DIVISION} ticks to a beat assumed", byte=0)
+        log.add("no-header", f"no header; {_ASSUMED_DIVISION} ticks per beat assumed", byte=0)
         return _Header(1, None, _ASSUMED_DIVISION, 0, first)
     if at > 0 and data[:4] != b"RIFF":
-        log.add("junk-in-front", f"{at} bytes in front of the header are passed over", byte=0)
+        log.add("junk-in-front", f"{at} bytes before the header are skipped", byte=0)
     size = int.from_bytes(data[at + 4 : at + 8], "big")
     if end < at + 14:
         log.add("cut-header", "the file ends in its header", byte=end)
@@ -167,7 +149,7 @@ def _header(data: bytes, end: int, log: RepairLog) -> _Header:
     )
     follows = at + 8 + size
     if size != 6 and not (size > 6 and follows <= end and _NAME.match(data, follows)):
-        log.add("header-length", f"the header says it is {size} bytes long, not 6", byte=at + 4)
+        log.add("header-length", f"the header has a length of {size} bytes, not 6", byte=at + 4)
         follows = first if first >= 0 else end
     if form > 2:
         log.add("format", f"format {form} is unknown, read as format 1", byte=at + 8)
@@ -175,7 +157,7 @@ def _header(data: bytes, end: int, log: RepairLog) -> _Header:
 
 
 def _division(header: _Header, log: RepairLog) -> tuple[int | None, float | None]:
-    """Ticks to a beat, or ticks to a second."""
+    """Ticks per beat, or ticks per second."""
     division, byte = header.division, header.at + 12
     if 0 < division < 0x8000:
         return division, None
@@ -183,24 +165,22 @@ def _division(header: _Header, log: RepairLog) -> tuple[int | None, float | None
     if division and per_frame and frames in _FRAME_RATES:
         return None, _FRAME_RATES[frames] * per_frame
     if not division:
-        message = f"0 ticks to a beat; {_ASSUMED_DIVISION} ticks to a beat assumed"
+        message = f"0 ticks per beat; {_ASSUMED_DIVISION} assumed"
         log.add("division", message, byte=byte)
         return _ASSUMED_DIVISION, None
-    what = f"{frames} frames of {per_frame} ticks do not exist"
-    log.add("division", f"{what}; read as {division} ticks to a beat", byte=byte)
+    message = f"{frames} frames of {per_frame} ticks do not exist; read as {division} per beat"
+    log.add("division", message, byte=byte)
     return division, None
 
 
 def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
-    """The track chunks from a byte on."""
+    """The track chunks from byte `at` on."""
     chunks: list[Chunk] = []
     finder = _Finder(data, end)
-    while at < end and len(chunks) < _MOST_CHUNKS:
+    while at < end and len(chunks) < _MAX_CHUNKS:
         size = int.from_bytes(data[at + 4 : at + 8], "big")
         if chunks and data.startswith(_HEADER, at):
-            log.add(
-                "second-file", f"another file begins: its {end - at} bytes are left out", byte=at
-            )
+            log.add("second-file", f"{end - at} bytes of a second file are left out", byte=at)
             return chunks
         if data[at : at + 4] == b"MTrk" and at + 8 <= end:
             chunk = _track(data, at, end, len(chunks), log, finder)
@@ -212,18 +192,18 @@ def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:
         else:
             following = finder.next_chunk(at + 1)
             following = end if following < 0 else following
-            log.add("junk", f"{following - at} bytes are no chunk and are passed over", byte=at)
+            log.add("junk", f"{following - at} bytes are no chunk and are skipped", byte=at)
             at = following
     if at < end:
-        log.add("too-many-tracks", f"tracks after the first {_MOST_CHUNKS} are not read", byte=at)
+        log.add("too-many-tracks", f"tracks after the first {_MAX_CHUNKS} are not read", byte=at)
     return chunks
 
 
 @final
 class _Finder:
-    """Finds bytes from ever later places on, and passes over no byte twice.
+    """Finds the next boundary from ever later bytes on, without searching any byte twice.
 
-    A file of many headers that all say too much would be searched to its end for each of them.
+    Otherwise a file of many headers with large lengths would be searched to its end for each.
     """
 
     def __init__(self, data: bytes, end: int) -> None:
@@ -232,12 +212,12 @@ class _Finder:
         self._last: dict[bytes, int] = {}
 
     def next_chunk(self, start: int) -> int:
-        """Where the next track chunk or second header is, from `start` on; -1 for nowhere."""
+        """The next track chunk or second header from `start` on, -1 if there is none."""
         found = [at for at in (self.next(b"MTrk", start), self.next(_HEADER, start)) if at >= 0]
         return min(found, default=-1)
 
     def next(self, wanted: bytes, start: int) -> int:
-        """Where they are next, from `start` on; -1 for nowhere."""
+        """The next occurrence from `start` on, -1 if there is none."""
         last = self._last.get(wanted, 0)
         if 0 <= last < start or wanted not in self._last:
             last = self._data.find(wanted, start, self._end)
@@ -246,7 +226,7 @@ class _Finder:
 
 
 def _track(data: bytes, at: int, end: int, number: int, log: RepairLog, finder: _Finder) -> Chunk:
-    """The track chunk at a byte: its declared length where that can be right."""
+    """The track chunk at byte `at`, of its declared length if that can be right."""
     start, size = at + 8, int.from_bytes(data[at + 4 : at + 8], "big")
     stop = start + size
     boundaries = END_OF_TRACK + b"MTrk", END_OF_TRACK + _HEADER
@@ -262,13 +242,13 @@ def _track(data: bytes, at: int, end: int, number: int, log: RepairLog, finder: 
         message = f"{stop - end} of {size} bytes are missing at the end"
         log.add("truncated-track", message, byte=end, chunk=number)
     else:
-        message = f"the chunk says it is {size} bytes long, {real - start} are taken"
+        message = f"the chunk has a length of {size} bytes, {real - start} are read"
         log.add("track-length", message, byte=at + 4, chunk=number)
     return Chunk(number, start, real, cut)
 
 
 def _credible(data: bytes, start: int, stop: int, end: int) -> bool:
-    """Whether a track can stop here: the next chunk follows, or its last event was its end."""
+    """Whether a track can end at `stop`: a chunk follows, or its last event is its end."""
     size = int.from_bytes(data[stop + 4 : stop + 8], "big")
     return (
         data[stop : stop + 4] == b"MTrk"

@@ -1,33 +1,107 @@
-"""From note-ons and note-offs to notes, in ticks."""
+"""From the events of track chunks to notes, in ticks.
+
+Program changes, bank selects, percussion messages and the messages that end all notes act on a
+channel of a port, in whichever chunk they are. Players merge the chunks first; here the events of
+each chunk are merged with the events of other chunks that affect its notes.
+"""
 
 from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.midi.channels import FOREIGN, Stream
-from notelstm.midi.parsing import BANK, NAME, NOTES_OFF, PART, RESET, Events
+from notelstm.midi.parsing import (
+    BANK,
+    DRUM_CHANNEL,
+    NAME,
+    NOTES_OFF,
+    PART,
+    RESET,
+    Events,
+    columns_of,
+)
 from notelstm.midi.policy import ReadPolicy
 
-__all__ = ["DRUM_CHANNEL", "Paired", "Voice", "join_overlapping", "match_note_offs"]
+__all__ = ["MergedEvents", "Paired", "Voice", "match_note_offs", "merge_chunks"]
 
-DRUM_CHANNEL: Final = 9
-"""Where General MIDI has percussion, counted from 0."""
+_OTHER_CHUNK: Final = 1 << 24
+"""Marks the code of an event of another chunk."""
 
-_KITS: Final = (126, 127)
+_XG_DRUM_BANKS: Final = (126, 127)
 """The banks of XG's drum and effect kits; in GS they are other melodic sounds."""
 
 _GM2_BANKS: Final = {120: True, 121: False}
 """The banks by which GM2 makes a channel percussion, or melodic."""
 
 
+class MergedEvents(NamedTuple):
+    """The events that affect the notes of one chunk, in the order in which they act.
+
+    Attributes:
+        ticks: (E,) ticks.
+        codes: (E,) as in :class:`~notelstm.midi.parsing.Events`; those of other chunks are marked.
+        order: (E,) the position of each in the order of all events of the file; even.
+        end: The position of the end of the chunk; odd.
+        shared: Whether there are events of other chunks.
+    """
+
+    ticks: Sequence[int]
+    codes: Sequence[int]
+    order: Sequence[int]
+    end: int
+    shared: bool
+
+
+def merge_chunks(chunks: Sequence[Events]) -> tuple[MergedEvents, ...]:
+    """Merge the events of each chunk with those of other chunks that affect its channels.
+
+    Events act in the order of their ticks; on one tick, in the order of the file.
+    """
+    sizes = [len(events.ticks) for events in chunks]
+    ticks, codes = columns_of(chunks)
+    chunk = np.repeat(np.arange(len(chunks)), sizes)
+    by_time = np.argsort(ticks, kind="stable")
+    order = np.empty_like(by_time)
+    order[by_time] = np.arange(0, 2 * len(by_time), 2)
+    kind, number, channel = codes >> 20, codes >> 8 & 0x7F, codes >> 16 & 0xF
+    by_channel = (kind == 0xC) | ((kind == 0xB) & np.isin(number, (BANK, *NOTES_OFF)))
+    system = (codes >= PART << 16) & (codes >> 16 != NAME)
+    ports = np.array([events.port for events in chunks], dtype=np.int64)
+    lasts = np.searchsorted(ticks[by_time], [events.tick for events in chunks], side="right")
+    merged = []
+    first = 0
+    for k, (size, last) in enumerate(zip(sizes, lasts.tolist(), strict=True)):
+        own = slice(first, first + size)
+        first += size
+        end = 2 * last - 1
+        others = np.zeros(0, dtype=np.intp)
+        if len(chunks) > 1:
+            has_notes = np.zeros(16, dtype=np.bool_)
+            has_notes[channel[own][kind[own] == 9]] = True
+            affects = system | (by_channel & has_notes[channel])
+            affects &= (chunk != k) & (ports[chunk] == ports[k]) & has_notes.any()
+            others = np.flatnonzero(affects)
+        if not others.size:
+            events = chunks[k]
+            merged.append(
+                MergedEvents(events.ticks, events.codes, order[own].tolist(), end, shared=False)
+            )
+            continue
+        members = np.concatenate((np.arange(own.start, own.stop), others))
+        members = members[np.argsort(order[members])]
+        marked = codes[members] | np.where(chunk[members] == k, 0, _OTHER_CHUNK)
+        columns = (ticks[members].tolist(), marked.tolist(), order[members].tolist())
+        merged.append(MergedEvents(*columns, end, shared=True))
+    return tuple(merged)
+
+
 class Voice(NamedTuple):
-    """What the notes of one program on one channel of one chunk share."""
+    """The notes of one program on one channel of one chunk: one track of the file."""
 
     name: str
     program: int
@@ -44,13 +118,14 @@ class Paired(NamedTuple):
         pitch: (N,) 0 to 127.
         velocity: (N,) 1 to 127.
         voice: (N,) number of each note's voice.
-        order: (N,) the place of what ended each note in the order of all events of the file.
+        order: (N,) the position, in the order of all events of the file, of the event that ended
+            each note.
         voices: In the order in which their first notes end.
-        zero_length: How many notes without length were left out.
-        hanging: How many notes that never end were left out.
-        silenced: How many notes a message ended that ends all notes of its channel.
-        changed: How many notes ended under another program than they began under.
-        shared: The channels that several chunks give different programs on one tick.
+        zero_length: Notes without length that were left out.
+        hanging: Notes without an end that were left out.
+        silenced: Notes ended by a message that ends all notes of a channel.
+        changed: Notes that ended under another program than they started under.
+        conflicts: The channels that several chunks give different programs on one tick.
     """
 
     start: NDArray[np.int64]
@@ -64,44 +139,40 @@ class Paired(NamedTuple):
     hanging: int
     silenced: int
     changed: int
-    shared: frozenset[int]
+    conflicts: frozenset[int]
 
 
-def match_note_offs(events: Events, stream: Stream, policy: ReadPolicy) -> Paired:
+def match_note_offs(events: Events, merged: MergedEvents, policy: ReadPolicy) -> Paired:
     """Find the note-off of every note-on.
 
-    A note's program is the one that its channel has when it begins. If several chunks give a
-    channel a program on one tick, each keeps its own. Notes still open where a chunk is cut end at
-    the cut.
+    A note's program is its channel's when the note starts. If several chunks give a channel a
+    program on one tick, each chunk uses its own. Notes still open where a chunk is cut end there.
 
     Args:
-        events: What a chunk holds.
-        stream: Its events among what other chunks say of its channels.
-        policy: How notes that overlap, never end or have no length are read.
-
-    Returns:
-        The notes.
+        events: The events of a chunk.
+        merged: The same, merged with those of other chunks.
+        policy: How overlapping, hanging and zero-length notes are read.
     """
     pairing = _Pairing(policy)
-    for tick, code, order in zip(stream.ticks, stream.codes, stream.order, strict=True):
+    for tick, code, order in zip(merged.ticks, merged.codes, merged.order, strict=True):
         status = code >> 16 & 0xFF
         kind = status & 0xF0
         if kind == 0x90:
             velocity = code & 0x7F
             if velocity or policy.velocity_zero == "note":
-                pairing.on(code >> 8 & 0xF7F, tick, velocity or 1)
+                pairing.note_on(code >> 8 & 0xF7F, tick, velocity or 1)
             else:
-                pairing.off(code >> 8 & 0xF7F, tick, order)
+                pairing.note_off(code >> 8 & 0xF7F, tick, order)
         elif kind == 0x80:
-            pairing.off(code >> 8 & 0xF7F, tick, order)
+            pairing.note_off(code >> 8 & 0xF7F, tick, order)
         elif kind == 0xC0:
-            pairing.program(status & 0xF, code >> 8 & 0x7F, tick, foreign=code >= FOREIGN)
+            pairing.program(status & 0xF, code >> 8 & 0x7F, tick, other=code >= _OTHER_CHUNK)
         elif kind == 0xB0:
             number, value = code >> 8 & 0x7F, code & 0x7F
             if number == BANK:
-                pairing.bank(status & 0xF, value, tick, foreign=code >= FOREIGN)
+                pairing.bank(status & 0xF, value, tick, other=code >= _OTHER_CHUNK)
             elif number in NOTES_OFF:
-                pairing.silence(status & 0xF, tick, order)
+                pairing.end_all(status & 0xF, tick, order)
         elif status == NAME:
             pairing.name = events.names[pairing.names]
             pairing.names += 1
@@ -110,9 +181,9 @@ def match_note_offs(events: Events, stream: Stream, policy: ReadPolicy) -> Paire
         elif status == RESET:
             pairing.reset(gs=bool(code & 1))
     ends = events.cut or policy.hanging == "end"
-    hanging = pairing.hang(events.tick, stream.end, end=ends)
+    hanging = pairing.finish(events.tick, merged.end, end=ends)
     paired = pairing.result(hanging)
-    return join_overlapping(paired) if policy.overlaps == "merge" else paired
+    return _without_overlaps(paired) if policy.overlaps == "merge" else paired
 
 
 @final
@@ -123,13 +194,13 @@ class _Pairing:
     """
 
     def __init__(self, policy: ReadPolicy) -> None:
-        self.all_at_once = policy.overlaps == "close-all"
+        self.close_all = policy.overlaps == "close-all"
         self.keep_zero = policy.zero_length == "keep"
         self.open: dict[int, deque[int]] = {}
         self.programs = [0] * 16
         self.banks = [0] * 16
         self.set_at = [-1] * 16  # the tick of the chunk's own last program or bank
-        self.shared: set[int] = set()
+        self.conflicts: set[int] = set()
         self.reset(gs=False)
         self.silenced = 0
         self.changed = 0
@@ -140,77 +211,77 @@ class _Pairing:
         self.columns = tuple(array("q") for _ in range(6))
 
     def reset(self, *, gs: bool) -> None:
-        """Channel 10 alone is percussion."""
+        """Make channel 10 alone percussion."""
         self.gs = gs
         self.parts = [channel == DRUM_CHANNEL for channel in range(16)]
-        self.kits: list[bool | None] = [None] * 16  # None where the bank does not say
+        self.kits: list[bool | None] = [None] * 16  # None where the bank does not decide
 
-    def program(self, channel: int, number: int, tick: int, *, foreign: bool) -> None:
-        """A channel gets a program, of the bank that was selected before."""
-        if foreign and self.set_at[channel] == tick:
+    def program(self, channel: int, number: int, tick: int, *, other: bool) -> None:
+        """Give a channel a program, of the bank that was selected before."""
+        if other and self.set_at[channel] == tick:
             if number != self.programs[channel]:
-                self.shared.add(channel)
+                self.conflicts.add(channel)
             return
-        if not foreign:
+        if not other:
             self.set_at[channel] = tick
         self.programs[channel] = number
         bank = self.banks[channel]
         kit = _GM2_BANKS.get(bank)
-        self.kits[channel] = True if bank in _KITS and not self.gs else kit
+        self.kits[channel] = True if bank in _XG_DRUM_BANKS and not self.gs else kit
 
-    def bank(self, channel: int, number: int, tick: int, *, foreign: bool) -> None:
-        """A bank is selected for the next program of a channel."""
-        if not foreign:
+    def bank(self, channel: int, number: int, tick: int, *, other: bool) -> None:
+        """Select the bank of a channel's next program."""
+        if not other:
             self.set_at[channel] = tick
         elif self.set_at[channel] == tick:
             return
         self.banks[channel] = number
 
-    def silence(self, channel: int, tick: int, order: int) -> None:
-        """All open notes of a channel end."""
+    def end_all(self, channel: int, tick: int, order: int) -> None:
+        """End all open notes of a channel."""
         for key in [key for key, notes in self.open.items() if notes and key >> 8 == channel]:
             notes = self.open.pop(key)
             self.silenced += len(notes)
             self._close(key, notes, tick, order)
 
-    def sound(self, channel: int) -> int:
-        """What a channel plays, ``drum << 7 | program``."""
+    def _sound(self, channel: int) -> int:
+        """The instrument of a channel, ``drum << 7 | program``."""
         kit = self.kits[channel]
         drum = self.parts[channel] if kit is None else kit
         return drum << 7 | self.programs[channel]
 
-    def on(self, key: int, tick: int, velocity: int) -> None:
-        """A note begins."""
-        note = tick << 15 | self.sound(key >> 8) << 7 | velocity
+    def note_on(self, key: int, tick: int, velocity: int) -> None:
+        """Open a note."""
+        note = tick << 15 | self._sound(key >> 8) << 7 | velocity
         self.open.setdefault(key, deque()).append(note)
 
-    def off(self, key: int, tick: int, order: int) -> None:
-        """A note-off: it ends every open note of its pitch, or the oldest."""
+    def note_off(self, key: int, tick: int, order: int) -> None:
+        """End every open note of a pitch, or the oldest."""
         notes = self.open.get(key)
         if not notes:
             return
-        if not self.all_at_once:
+        if not self.close_all:
             self._close(key, [notes.popleft()], tick, order)
             return
-        # What begins on this very tick is a new note that goes on, unless nothing else is open.
+        # A note that starts on this tick is a new one and stays open, unless nothing else is open.
         kept = deque(note for note in notes if note >> 15 == tick)
         closed = [note for note in notes if note >> 15 != tick]
         self.open[key] = kept if closed else deque()
         self._close(key, closed or notes, tick, order)
 
-    def hang(self, tick: int, order: int, *, end: bool) -> int:
-        """What is open at the end of the chunk ends there, or is left out; how many are."""
-        left = 0
+    def finish(self, tick: int, order: int, *, end: bool) -> int:
+        """End all notes that are open at the end of the chunk, or leave them out; how many."""
+        left_out = 0
         for key, notes in self.open.items():
             if end:
                 self._close(key, notes, tick, order)
             else:
-                left += len(notes)
-        return left
+                left_out += len(notes)
+        return left_out
 
     def _close(self, key: int, notes: Iterable[int], tick: int, order: int) -> None:
         channel, pitch = key >> 8, key & 0x7F
-        now = self.sound(channel)
+        now = self._sound(channel)
         for note in notes:
             start, sound, velocity = note >> 15, note >> 7 & 0xFF, note & 0x7F
             if start == tick and not self.keep_zero:
@@ -231,7 +302,6 @@ class _Pairing:
         start, end, pitch, velocity, voice, order = (
             np.array(column, dtype=np.int64) for column in self.columns
         )
-        voices = tuple(voice for _, voice in self.voices.values())
         return Paired(
             start=start,
             end=end,
@@ -239,24 +309,17 @@ class _Pairing:
             velocity=velocity,
             voice=voice,
             order=order,
-            voices=voices,
+            voices=tuple(voice for _, voice in self.voices.values()),
             zero_length=self.zero_length,
             hanging=hanging,
             silenced=self.silenced,
             changed=self.changed,
-            shared=frozenset(self.shared),
+            conflicts=frozenset(self.conflicts),
         )
 
 
-def join_overlapping(paired: Paired) -> Paired:
-    """Make notes of one voice and pitch that overlap into one, with the first's velocity.
-
-    Args:
-        paired: The notes, each with its own note-off.
-
-    Returns:
-        The notes, in the order in which they end.
-    """
+def _without_overlaps(paired: Paired) -> Paired:
+    """Join overlapping notes of one voice and pitch into one, with the first note's velocity."""
     order = np.lexsort((paired.end, paired.start, paired.pitch, paired.voice))
     keys = (paired.voice[order] * 128 + paired.pitch[order]).tolist()
     starts, ends = paired.start[order].tolist(), paired.end[order].tolist()

@@ -1,6 +1,6 @@
-"""The events of one track chunk, however damaged: what can be read is read.
+"""The events of one track chunk, however damaged.
 
-A fault stops nothing: it is noted, and reading goes on where events make sense again.
+A fault is reported, and parsing continues where the bytes are events again.
 
 Source: Standard MIDI Files 1.0, MIDI Manufacturers Association, 1988.
 """
@@ -13,17 +13,20 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final, NamedTuple, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from notelstm.midi.chunks import Chunk
 from notelstm.midi.report import RepairLog
-from notelstm.midi.salvage import Budget, Salvage, data_bytes
+from notelstm.midi.salvage import Budget, Salvage
 
 __all__ = [
     "ALL_SOUND_OFF",
     "BANK",
+    "DRUM_CHANNEL",
     "LONG_WAIT",
     "MAX_DENOMINATOR_POWER",
     "NAME",
@@ -31,28 +34,34 @@ __all__ = [
     "PART",
     "RESET",
     "RESET_CONTROLLERS",
+    "SHARPS",
     "SUSTAIN",
     "Events",
     "Wait",
+    "columns_of",
+    "data_bytes",
     "decode_text",
     "parse",
     "percussion",
 ]
 
 LONG_WAIT: Final = 4096
-"""Waits of more ticks are looked at again once it is known how many seconds they are."""
+"""Longer waits, in ticks, are checked again once their length in seconds is known."""
 
 MAX_DENOMINATOR_POWER: Final = 10
-"""The largest power of two that can be meant by the lower number of a time signature."""
+"""The largest plausible denominator of a time signature, as a power of two."""
 
 NAME: Final = 0xFF
-"""The status under which a track's name stands among the events."""
+"""The status of a track's name among the events."""
 
 PART: Final = 0xF0
 """The status of a system exclusive message that makes a channel percussion (1) or not (0)."""
 
 RESET: Final = 0xF7
 """The status of a GM, XG (0) or GS (1) reset, after which channel 10 alone is percussion."""
+
+DRUM_CHANNEL: Final = 9
+"""General MIDI's percussion channel, from 0."""
 
 BANK: Final = 0
 """The controller that selects a bank."""
@@ -67,30 +76,33 @@ RESET_CONTROLLERS: Final = 121
 """The controller that releases the pedal."""
 
 NOTES_OFF: Final = (ALL_SOUND_OFF, *range(123, 128))
-"""The controllers that end all notes of a channel: the mode messages do it as well."""
+"""The controllers that end all notes of a channel, mode messages included."""
 
 _KEPT: Final = frozenset((BANK, SUSTAIN, RESET_CONTROLLERS, *NOTES_OFF))
-_MOST_JUMPS: Final = 8
+_MAX_JUMPS: Final = 8
 _STRAYS: Final = 6
-"""So many note-offs in a row that end nothing are a sign that bytes are misread."""
+"""The number of note-offs in a row without a note that indicate misread bytes."""
 
 _KNOWN_METAS: Final = frozenset((*range(8), 9, 0x20, 0x21, 0x2F, 0x51, 0x54, 0x58, 0x59, 0x7F))
-"""The kinds that mido knows."""
+"""The kinds that mido supports."""
 
 _NOTE_ON: Final = re.compile(rb"[\x90-\x9f][\x00-\x7f][\x01-\x7f]")
 _FAR_BACK: Final = 16
 _NEAR_BREAK: Final = 8
 """A channel message has at most seven bytes."""
-_SHARPS: Final = (*range(8), *range(249, 256))
+
+SHARPS: Final = (*range(8), *range(249, 256))
+"""The valid key signatures: sharps, or flats as a negative signed byte."""
+"""The valid key signatures, sharps or (as a signed byte) flats."""
 
 
 class Wait(NamedTuple):
     """A long wait.
 
     Attributes:
-        tick: The tick at which it begins.
-        ticks: How long it is.
-        byte: Where it is in the file.
+        tick: The tick at which it starts.
+        ticks: Its length.
+        byte: Its position in the file.
     """
 
     tick: int
@@ -100,20 +112,20 @@ class Wait(NamedTuple):
 
 @final
 class Events:
-    """What one track chunk holds, as far as it bears on notes.
+    """The events of one track chunk that affect notes.
 
     Attributes:
         ticks: The tick of each event.
         codes: Each event as ``status << 16 | first << 8 | second``: note-offs, note-ons, program
-            changes, the controllers that bear on notes, names (``NAME << 16``), percussion parts
+            changes, the controllers that affect notes, names (``NAME << 16``), percussion parts
             (``PART << 16 | channel << 8 | on``) and resets (``RESET << 16 | gs``).
         places: The byte at which each event starts.
         names: The names, one for each name event.
-        tempos: (tick, microseconds to a beat).
-        meters: (tick, upper number, lower number).
+        tempos: (tick, microseconds per beat).
+        time_signatures: (tick, numerator, denominator).
         waits: Waits of more than :data:`LONG_WAIT` ticks.
-        port: The MIDI port that the chunk is for.
-        unknown_metas: Whether there are meta events of a kind that mido does not know.
+        port: The MIDI port of the chunk.
+        unknown_metas: Whether there are meta events that mido does not support.
         tick: The tick of the last event.
         cut: Whether the end of the chunk is missing.
     """
@@ -132,13 +144,13 @@ class Events:
         self.cut: bool = cut
 
     def add(self, code: int, byte: int) -> None:
-        """Keep an event at the current tick."""
+        """Append an event at the current tick."""
         self.ticks.append(self.tick)
         self.codes.append(code)
         self.places.append(byte)
 
     def shorten(self, waits: Sequence[Wait]) -> None:
-        """Take some of the long waits out, so that what follows comes earlier."""
+        """Remove some of the long waits; later events move forward."""
         ends = [wait.tick + wait.ticks for wait in waits]
         shifts = np.cumsum([0, *(wait.ticks for wait in waits)])
 
@@ -156,8 +168,8 @@ class Events:
         self.waits = []
 
     @property
-    def known(self) -> tuple[int, int, int, int, int]:
-        """How much is known so far."""
+    def size(self) -> tuple[int, int, int, int, int]:
+        """The number of events, names, tempos and time signatures, and the tick."""
         return (
             len(self.ticks),
             len(self.names),
@@ -166,24 +178,28 @@ class Events:
             self.tick,
         )
 
-    def forget(self, known: tuple[int, int, int, int, int]) -> None:
-        """Go back to what was known before."""
-        events, names, tempos, time_signatures, self.tick = known
+    def truncate(self, size: tuple[int, int, int, int, int]) -> None:
+        """Remove all events after an earlier :attr:`size`."""
+        events, names, tempos, time_signatures, self.tick = size
         del self.ticks[events:], self.codes[events:], self.places[events:]
         del self.names[names:], self.tempos[tempos:], self.time_signatures[time_signatures:]
         while self.waits and self.waits[-1].tick + self.waits[-1].ticks > self.tick:
             self.waits.pop()
 
 
+def columns_of(chunks: Sequence[Events]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The ticks and codes of all chunks, one chunk after the other."""
+    empty = [np.zeros(0, dtype=np.int64)]
+    ticks = empty + [np.array(events.ticks, dtype=np.int64) for events in chunks]
+    codes = empty + [np.array(events.codes, dtype=np.int64) for events in chunks]
+    return np.concatenate(ticks), np.concatenate(codes)
+
+
 def decode_text(text: bytes) -> str:
     """Decode a text of a MIDI file, which has no stated encoding.
 
-    Args:
-        text: The bytes.
-
-    Returns:
-        UTF-16 after a byte-order mark, else UTF-8 if it is that, else Latin-1; without byte-order
-        marks and control characters, which become spaces where they stand between words.
+    UTF-16 after a byte-order mark, else UTF-8 if it is valid, else Latin-1; byte-order marks are
+    removed, and control characters become spaces.
     """
     decoded = _decoded(text)
     if not decoded.isprintable():
@@ -203,7 +219,7 @@ def _decoded(text: bytes) -> str:
 
 
 def percussion(message: bytes) -> int | None:
-    """The code of a system exclusive message that says which channels are percussion.
+    """The code of a system exclusive message that selects percussion channels, else None.
 
     Source: Roland SC-88 owner's manual, "use for rhythm part"; Yamaha XG specification 1.26,
     "part mode"; General MIDI System Level 1, "GM System On".
@@ -226,34 +242,38 @@ def percussion(message: bytes) -> int | None:
     return None
 
 
+def data_bytes(status: int) -> int:
+    """The number of data bytes after a status byte other than sysex and meta events."""
+    if status < 0xF0:
+        return 1 if 0xC0 <= status < 0xE0 else 2
+    return {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
+
+
 class _FaultError(Exception):
-    """Something that cannot be an event."""
+    """Bytes that cannot be an event."""
 
     def __init__(self, rule: str, message: str, byte: int) -> None:
         super().__init__(message)
         self.rule, self.message, self.byte = rule, message, byte
 
 
-def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget) -> Events:
-    """Read the events of a track chunk.
+def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget | None = None) -> Events:
+    """Parse the events of a track chunk.
 
     Args:
         data: The file.
-        chunk: Where the events are.
-        log: Where faults are noted.
-        budget: How much searching this file may still cost.
-
-    Returns:
-        The events that could be read.
+        chunk: The chunk.
+        log: Receives the faults.
+        budget: The limit of the search for events after faults; None for the default one.
 
     Raises:
-        MidiError: If there is a fault and the policy says to raise.
+        MidiError: If there is a fault, under ``on_error="raise"``.
     """
     jumps: dict[int, int] = {}
     while True:
         parser = _Parser(data, chunk, budget, jumps)
         parser.run()
-        jump = parser.jump() if len(jumps) < _MOST_JUMPS else None
+        jump = parser.misread() if len(jumps) < _MAX_JUMPS else None
         if jump is None:
             break
         jumps[jump[0]] = jump[1]
@@ -271,19 +291,21 @@ class _Fault(NamedTuple):
 
 @final
 class _Parser:
-    """Reads a chunk once.
+    """Parses a chunk once.
 
     Args:
         data: The file.
-        chunk: Where the events are.
-        budget: How much searching this file may still cost.
-        jumps: Where an earlier reading went wrong, and where to read on instead.
+        chunk: The chunk.
+        budget: The limit of the search for events after faults, or None.
+        jumps: The bytes where an earlier pass went wrong, and where to continue instead.
     """
 
-    def __init__(self, data: bytes, chunk: Chunk, budget: Budget, jumps: dict[int, int]) -> None:
+    def __init__(
+        self, data: bytes, chunk: Chunk, budget: Budget | None, jumps: dict[int, int]
+    ) -> None:
         self.data, self.chunk, self.jumps = data, chunk, jumps
         self.faults: list[_Fault] = []
-        self.salvage = Salvage(data, chunk.end, cut=chunk.cut, budget=budget)
+        self.budget = budget
         self.events = Events(cut=chunk.cut)
         self.at = chunk.start
         self.end = chunk.end
@@ -293,13 +315,19 @@ class _Parser:
         self.exclusive = False
         self.wait = 0
         self.ended = False
-        # Where the last event was that gave its status, what was known then, and how long ago.
+        # The last event with its own status: its byte, the events before it, and how many since.
         self.anchor = chunk.start
-        self.known = self.events.known
+        self.before = self.events.size
         self.since = 0
 
+    @cached_property
+    def salvage(self) -> Salvage:
+        """The search for events after faults; healthy chunks need none."""
+        budget = self.budget or Budget()
+        return Salvage(self.data, self.end, cut=self.chunk.cut, budget=budget)
+
     def run(self) -> None:
-        """Read to the end of the chunk."""
+        """Parse to the end of the chunk."""
         while self.at < self.end:
             begin = self.at
             if 0 <= self.line_break < begin + _NEAR_BREAK:
@@ -321,13 +349,13 @@ class _Parser:
         self.faults.append(_Fault(rule, message, byte + self.removed, lost))
 
     def _line_break(self, begin: int) -> None:
-        """Remove each CR LF from the next event without which the events are music only."""
+        """Remove each CR LF from the next event that would be music only without it."""
         if self.line_break < begin:
             self.line_break = self.data.find(b"\r\n", begin, self.end)
         while begin <= self.line_break < begin + self._length_ahead(begin):
             at = self.line_break
             if self.salvage.better_without(begin, at, self.status):
-                self._note("line-break", "CR LF within an event is passed over", at)
+                self._note("line-break", "CR LF within an event is skipped", at)
                 self.removed += 2
                 self.data = self.salvage.data = self.data[:at] + self.data[at + 2 :]
                 self.end = self.salvage.end = self.end - 2
@@ -351,15 +379,15 @@ class _Parser:
         return at + data_bytes(status) - begin if 0x80 <= status < 0xF0 else 0
 
     def _jump(self, begin: int) -> None:
-        """Read on where a reading of before, which went wrong from here on, found music again."""
+        """Continue where an earlier pass, which went wrong here, found music again."""
         stop = self.jumps[begin]
         lost = len(_NOTE_ON.findall(self.data, begin, stop))
-        message = f"note-offs that end nothing: misread; reading on at byte {stop + self.removed}"
+        message = f"misread note-offs without notes; reading on at byte {stop + self.removed}"
         self._note("misread", message, begin, lost)
         self.at = stop
 
-    def jump(self) -> tuple[int, int] | None:
-        """Where this reading went wrong without a fault, and where to read on instead."""
+    def misread(self) -> tuple[int, int] | None:
+        """The byte where this pass went wrong without a fault, and where to continue instead."""
         codes = np.array(self.events.codes, dtype=np.int64)
         kind = codes >> 20
         on = (kind == 9) & (codes & 0x7F > 0)
@@ -387,7 +415,7 @@ class _Parser:
         return None
 
     def _event(self) -> None:
-        """Read one event; on a fault nothing of it is kept."""
+        """Parse one event; after a fault, none of it is kept."""
         data, begin = self.data, self.at
         self.wait = 0
         delta = self._variable()
@@ -403,11 +431,11 @@ class _Parser:
                 self._lost_status(begin)
                 status = self.status
             elif self.exclusive:
-                self._note("kept-status", "a status is taken to hold on after sysex", begin)
+                self._note("kept-status", "the status before a sysex is used again", begin)
             self.exclusive = False
         else:
             self.at = at = at + 1
-            self.anchor, self.known, self.since = begin, self.events.known, 0
+            self.anchor, self.before, self.since = begin, self.events.size, 0
         if status < 0xF0:
             self.status, self.exclusive = status, False
             self._channel(status, at, delta, begin)
@@ -439,14 +467,14 @@ class _Parser:
         raise _FaultError("bad-length", "a number does not end within four bytes", begin)
 
     def _skip(self, size: int, begin: int) -> bytes:
-        """The next bytes, for an event that says how long it is."""
+        """The next bytes, of an event of a declared length."""
         if self.at + size > self.end:
             raise _FaultError("overlong-event", f"{size} bytes, more than are left", begin)
         self.at += size
         return self.data[self.at - size : self.at]
 
     def _channel(self, status: int, at: int, delta: int, begin: int) -> None:
-        """A channel message: what bears on notes is kept."""
+        """Parse a channel message; it is kept if it affects notes."""
         data, events = self.data, self.events
         two = not 0xC0 <= status < 0xE0
         stop = at + 1 + two
@@ -465,7 +493,7 @@ class _Parser:
             events.places.append(begin)
 
     def _bad_data(self, status: int, at: int, first: int, second: int) -> tuple[int, int]:
-        """Mend data bytes over 127, if the event is otherwise as long as it should be."""
+        """Repair data bytes over 127, if an event follows where it should."""
         after = at + data_bytes(status)
         if after > self.end or not self.salvage.parses_from(after, status):
             raise _FaultError("data-byte", f"data byte {max(first, second)}", at)
@@ -473,27 +501,27 @@ class _Parser:
             lost = int(status & 0xF0 == 0x90 and second > 0)
             self._note("data-byte", f"{first} is no data byte: the event is left out", at, lost)
         else:
-            self._note("data-byte", f"{second} is no data byte: 127 is taken", at + 1)
+            self._note("data-byte", f"{second} is no data byte: 127 is used", at + 1)
         return first, min(second, 127)
 
     def _illegal(self, status: int, begin: int) -> None:
-        """A message that no file may hold: pass over it and its data bytes."""
+        """Skip a message that files cannot hold, and its data bytes."""
         size = data_bytes(status)
         stop = self.at + size
         if stop > self.end or any(byte > 0x7F for byte in self.data[self.at : stop]):
             raise _FaultError("illegal-message", f"message 0x{status:02x} in a file", begin)
         self.at = stop
-        self._note("illegal-message", f"message 0x{status:02x} is passed over", begin)
+        self._note("illegal-message", f"message 0x{status:02x} is skipped", begin)
 
     def _lost_status(self, begin: int) -> None:
-        """Data where no status was given yet: notes of channel 1, if that makes sense."""
+        """Take data before any status as notes of channel 1, if they are music then."""
         if not self.salvage.makes_sense(begin, 0x90):
             raise _FaultError("lost-status", "data bytes without a status", begin)
-        self._note("lost-status", "data without a status is taken as notes of channel 1", begin)
+        self._note("lost-status", "data without a status are taken as notes of channel 1", begin)
         self.status = 0x90
 
     def _meta(self, delta: int, begin: int) -> None:
-        """A meta event: tempo, time signature and name are kept."""
+        """Parse a meta event; tempo, time signature and name are kept."""
         if self.at >= self.end:
             raise _FaultError("cut-event", "the track ends within an event", begin)
         kind = self.data[self.at]
@@ -514,7 +542,7 @@ class _Parser:
                 self._note("time-signature", f"{body.hex() or 'nothing'} is left out", begin)
             else:
                 events.time_signatures.append((events.tick, body[0], 1 << body[1]))
-        elif kind == 0x59 and (len(body) < 2 or body[0] not in _SHARPS or body[1] > 1):
+        elif kind == 0x59 and (len(body) < 2 or body[0] not in SHARPS or body[1] > 1):
             self._note("key-signature", f"{body.hex() or 'nothing'} is left out", begin)
         elif kind == 0x03:
             events.add(NAME << 16, begin)
@@ -525,7 +553,7 @@ class _Parser:
             events.unknown_metas |= kind not in _KNOWN_METAS
 
     def _after_the_end(self) -> None:
-        """Bytes after the end of track: events, or nothing."""
+        """Parse the bytes after the end of track if they are events, or skip them."""
         begin = self.at
         if not self.salvage.makes_sense(begin, self.status):
             self._note("bytes-after-end", f"{self.end - begin} bytes are not read", begin)
@@ -535,14 +563,14 @@ class _Parser:
             self.ended = False
 
     def _recover(self, begin: int, fault: _FaultError) -> None:
-        """Note a fault and go on where events make sense again, if anywhere."""
+        """Report a fault and continue where the bytes are events again, if anywhere."""
         back = None
         if self.since <= _FAR_BACK:
-            # What was read since the last status may be misread: a byte may have been lost there.
+            # Events since the last status may be misread: a byte may have been lost there.
             back = self.salvage.plain(self.anchor + 1, begin, self.status)
         at = self.salvage.resume(begin + 1, self.status) if back is None else back
         if back is not None:
-            self.events.forget(self.known)
+            self.events.truncate(self.before)
             begin = self.anchor
         stop = self.end if at is None else at
         lost = len(_NOTE_ON.findall(self.data, begin, stop))

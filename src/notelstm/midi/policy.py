@@ -1,8 +1,8 @@
-"""``ReadPolicy``: every choice that reading a MIDI file takes, by name.
+"""``ReadPolicy``: the choices of reading a MIDI file.
 
 A **track** is the notes of one program on one channel of one chunk of the file: what pretty_midi
-calls an instrument. The defaults are pretty_midi's, except that percussion is left out, that notes
-which start together are ordered by pitch, and that tempo changes count in every chunk.
+calls an instrument. The defaults are pretty_midi's, except that percussion is left out, notes that
+start together are ordered by pitch, and tempo changes count in every chunk.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 Tracks: TypeAlias = Literal["first", "all", "first-instrument"]
-"""The first track that has notes; all of them, merged; the file's first instrument, whatever."""
+"""The first track with notes; all tracks, merged; or the file's first instrument of any kind."""
 
 SimultaneousOrder: TypeAlias = Literal["pitch", "file"]
-"""Notes that start together go by pitch, or in the order in which the file ends them."""
+"""Notes that start together are ordered by pitch, or as the file ends them."""
 
 Overlaps: TypeAlias = Literal["close-all", "fifo", "merge"]
-"""A note-off ends every open note of its pitch; the oldest one; or they are one long note."""
+"""A note-off ends every open note of its pitch, or the oldest; or they are one long note."""
 
 ZeroLength: TypeAlias = Literal["drop", "keep"]
 """A note that ends on the tick it starts on is left out, or kept."""
@@ -43,16 +43,16 @@ Hanging: TypeAlias = Literal["drop", "end"]
 """A note that never ends is left out, or ends with its chunk."""
 
 VelocityZero: TypeAlias = Literal["note-off", "note"]
-"""A note-on of velocity 0 is a note-off, as the standard has it, or a note of velocity 1."""
+"""A note-on of velocity 0 is a note-off, as in the standard, or a note of velocity 1."""
 
 Pedal: TypeAlias = Literal["ignore", "extend"]
-"""The sustain pedal changes nothing, or it holds notes until it is released."""
+"""The sustain pedal is ignored, or holds notes until it is released."""
 
 Tempos: TypeAlias = Literal["all", "first"]
-"""Tempo changes count in every chunk, as in players, or in the first chunk only."""
+"""Tempo changes count in every chunk, as in players, or only in the first."""
 
 OnError: TypeAlias = Literal["repair", "skip", "raise"]
-"""What is broken is mended, its chunk is left out, or it is an error."""
+"""A fault is repaired, its chunk is left out, or it is an error."""
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "tracks": get_args(Tracks),
@@ -70,7 +70,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReadPolicy:
-    """How to turn a MIDI file into notes, where there is more than one way.
+    """How a MIDI file is read, where there is more than one way.
 
     Args:
         tracks: ``"first"`` reads the first track that has notes, ``"all"`` merges all tracks,
@@ -86,8 +86,8 @@ class ReadPolicy:
             ``"fifo"``: it ends the oldest; ``"merge"``: they are one note, from the first
             note-on to the last note-off.
         zero_length: ``"drop"`` or ``"keep"`` notes that end on the tick they start on.
-        hanging: Notes that nothing ends: ``"drop"`` them, or ``"end"`` them where their chunk
-            ends. Where a chunk was cut off, they always end at the cut.
+        hanging: Notes without an end: ``"drop"`` them, or ``"end"`` them where their chunk ends.
+            Where a chunk is truncated, they always end there.
         velocity_zero: What a note-on of velocity 0 is: a ``"note-off"``, or a ``"note"`` of
             velocity 1.
         pedal: ``"ignore"`` the sustain pedal, or ``"extend"`` each note that ends while it is
@@ -95,9 +95,9 @@ class ReadPolicy:
         tempos: Where tempo and time signature changes count: in ``"all"`` chunks, as in players and
             editors, or in the ``"first"`` one only, as in pretty_midi; a file that has them in
             others too then gets a warning.
-        max_seconds: Notes that start later are absurd and are left out; later ends are cut here.
-        on_error: ``"repair"`` mends what is broken and says so in the report, ``"skip"`` leaves
-            out the chunks in which something is broken, ``"raise"`` stops at the first fault.
+        max_seconds: Notes that start later are left out; the others end here at the latest.
+        on_error: ``"repair"`` repairs faults and lists them in the report, ``"skip"`` leaves out
+            chunks with faults, ``"raise"`` stops at the first fault.
 
     Raises:
         ConfigError: If a setting cannot have the value it was given.
@@ -105,10 +105,10 @@ class ReadPolicy:
     Example:
         >>> ReadPolicy(tracks="all", programs=(0, 1)).programs
         (0, 1)
-        >>> ReadPolicy(ties="random")
+        >>> ReadPolicy(pedal="hold")
         Traceback (most recent call last):
         ...
-        notelstm.errors.ConfigError: ties cannot be 'random'. Use one of 'pitch', 'file'
+        notelstm.errors.ConfigError: pedal cannot be 'hold'. Use one of 'ignore', 'extend'
     """
 
     tracks: Tracks = "first"
@@ -150,7 +150,7 @@ class ReadPolicy:
 
 
 def _tuple_of(name: str, values: object, kind: type) -> tuple[object, ...]:
-    """A tuple of `kind`, from any list-like of it that a settings file gave."""
+    """A tuple of `kind`, from any iterable of a settings file."""
     if isinstance(values, Iterable) and not isinstance(values, str | bytes):
         items = tuple(values)
         if all(isinstance(item, kind) for item in items):

@@ -1,4 +1,4 @@
-"""General MIDI programs by name and number, and the instruments that notes are written as."""
+"""General MIDI programs by name and number, and the instruments of a piece."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def program_number(program: str | int) -> int:
 
 
 class Instrument(NamedTuple):
-    """Notes that are written together.
+    """The notes of one track, program and kind.
 
     Attributes:
         program: General MIDI program, 0 to 127.
         drum: Whether it is percussion.
-        notes: Which of the piece's notes it plays, ascending.
+        notes: The numbers of its notes in the piece, ascending.
     """
 
     program: int
@@ -87,8 +87,8 @@ def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument,
 
     Args:
         notes: The piece.
-        program: One program for all notes but percussion; None for the notes' own column, and
-            the first program, Acoustic Grand Piano, where they have none.
+        program: One program for all notes but percussion; None for the notes' own column, or
+            the first program, Acoustic Grand Piano, if there is none.
 
     Returns:
         The instruments, by track number, each with at least one note.

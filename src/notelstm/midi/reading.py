@@ -1,4 +1,4 @@
-"""``read_midi``: a MIDI file, bytes or a ``PrettyMIDI`` becomes ``Notes``."""
+"""``read_midi``: read ``Notes`` from a MIDI file, bytes or a ``PrettyMIDI``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notelstm.plugins import find
 __all__ = ["MAX_BYTES", "Reader", "Source", "read_midi", "read_midi_with_report"]
 
 MAX_BYTES: Final = 2**25
-"""The largest MIDI file that is read, 32 MiB; anything larger is not music."""
+"""The largest MIDI file that is read, 32 MiB."""
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Any"
 """A path, the bytes of a file, a binary file object, or a ``PrettyMIDI``."""
@@ -25,19 +25,19 @@ class Reader(Protocol):
     """Reads the bytes of a MIDI file; a plugin of the kind ``readers``."""
 
     def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
-        """Read.
+        """Read a file.
 
         Args:
             data: A whole MIDI file.
             policy: How to read it.
-            where: What to call the file in messages.
+            where: The file's name in messages.
 
         Returns:
-            The notes, sorted by start, at least one; and what was found, mended and left out.
+            The notes, sorted by start, at least one; and the report.
 
         Raises:
             NoNotesError: If no notes are left under the policy.
-            MidiError: If the file cannot be read, or the policy cannot be served.
+            MidiError: If the file cannot be read, or the policy is not supported.
         """
         ...
 
@@ -50,13 +50,13 @@ def read_midi(
     Args:
         source: A path, the bytes of a file, a binary file object, or a ``PrettyMIDI``.
         policy: How to read it; None for ``ReadPolicy()``.
-        reader: A reader, or its name, or ``"auto"`` for the fastest one that can.
+        reader: A reader, or its name, or ``"auto"`` for the fastest one that can read the file.
 
     Returns:
         The notes, sorted by start, at least one.
 
     Raises:
-        NoNotesError: If no notes are left under the policy: what is there, and what would read it.
+        NoNotesError: If no notes are left under the policy.
         MidiNotFoundError: If there is no such file.
         MidiError: If the file cannot be read.
         PluginError: If there is no such reader.
@@ -67,21 +67,15 @@ def read_midi(
 def read_midi_with_report(
     source: Source, policy: ReadPolicy | None = None, *, reader: str | Reader = "auto"
 ) -> tuple[Notes, ReadReport]:
-    """Read the notes of a MIDI file, and what was found, mended and left out.
+    """Read the notes of a MIDI file, and a report of its tracks, repairs and losses.
 
     Args:
-        source: A path, the bytes of a file, a binary file object, or a ``PrettyMIDI``.
+        source: As for :func:`read_midi`, which this is otherwise like.
         policy: How to read it; None for ``ReadPolicy()``.
-        reader: A reader, or its name, or ``"auto"`` for the fastest one that can.
+        reader: A reader, or its name, or ``"auto"``.
 
     Returns:
         The notes, sorted by start, at least one; and the report.
-
-    Raises:
-        NoNotesError: If no notes are left under the policy: what is there, and what would read it.
-        MidiNotFoundError: If there is no such file.
-        MidiError: If the file cannot be read.
-        PluginError: If there is no such reader.
     """
     policy = ReadPolicy() if policy is None else policy
     if hasattr(source, "instruments"):
@@ -101,7 +95,7 @@ def read_midi_with_report(
 
 @final
 class _Auto:
-    """The fast reader where it can be trusted, the tolerant one elsewhere."""
+    """The fast reader for healthy files, the tolerant one for others."""
 
     def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
         from notelstm.midi.symusic_reader import SymusicReader
@@ -123,7 +117,7 @@ def _named_reader(name: str) -> Reader:
 
 
 def _bytes_of(source: Source) -> tuple[bytes, str]:
-    """The bytes of a source, and what to call it."""
+    """The bytes of a source, and its name in messages."""
     if isinstance(source, bytes | bytearray | memoryview):
         data, where = bytes(source), "bytes"
     elif isinstance(source, str | os.PathLike):
@@ -146,7 +140,7 @@ def _bytes_of(source: Source) -> tuple[bytes, str]:
 
 
 def _bytes_of_path(path: Path) -> bytes:
-    # A pipe that nobody writes to would be waited for; what a shell hands over is written to.
+    # Opening a named pipe waits for a writer; those of a shell, under /dev, have one.
     if path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
         raise MidiError(f"not a file but a named pipe: {path}", hint="pass the path of a file")
     try:
@@ -159,7 +153,9 @@ def _bytes_of_path(path: Path) -> bytes:
     except OSError as error:
         reason = error.strerror or "unknown reason"
         raise MidiError(
-            f"cannot read the MIDI file {path}: {reason}", hint="check the file's permissions"
+            f"cannot read the file: {reason}",
+            where=str(path),
+            hint="check the file's permissions",
         ) from error
     except ValueError as error:
         raise MidiNotFoundError(

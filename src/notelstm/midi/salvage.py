@@ -1,39 +1,32 @@
-"""Where, after a fault, the bytes of a track make sense as events again."""
+"""The search, after a fault, for the byte from which a track can be parsed again."""
 
 from __future__ import annotations
 
 from typing import Final, final
 
-__all__ = ["Budget", "Salvage", "data_bytes"]
+__all__ = ["Budget", "Salvage"]
 
 _EVENTS: Final = 12
-"""So many events without a fault make sense; or fewer, up to the end of the track."""
+"""The events that are parsed in a trial, or fewer up to the end of the track."""
 
 _FEW: Final = 3
 _NEAR: Final = 64
 _WINDOW: Final = 24
-"""So many events are compared where two readings of the same bytes are possible."""
+"""The events that are parsed to compare two ways of parsing the same bytes."""
 _CLEARLY: Final = 8
-"""By so much a reading has to be better than another to replace it."""
+"""The difference of the scores of two trials from which one replaces the other."""
 _META_SIZES: Final = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58: 4, 0x59: 2}
-
-
-def data_bytes(status: int) -> int:
-    """How many data bytes follow a status byte that is no sysex or meta event."""
-    if status < 0xF0:
-        return 1 if 0xC0 <= status < 0xE0 else 2
-    return {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
 
 
 @final
 class Salvage:
-    """Looks for events in the bytes of one track.
+    """Searches the bytes of one track for events.
 
     Args:
         data: The file.
         end: The byte after the track's last.
         cut: Whether the end of the track is missing.
-        budget: How much searching this file may still cost.
+        budget: The limit of the search.
     """
 
     def __init__(self, data: bytes, end: int, *, cut: bool, budget: Budget) -> None:
@@ -43,14 +36,9 @@ class Salvage:
         self.budget: Budget = budget
 
     def resume(self, at: int, status: int) -> int | None:
-        """The first byte from which the rest of the track makes sense.
+        """The first byte from `at` on from which the bytes are music.
 
-        Args:
-            at: The first byte to try.
-            status: The running status, or 0 for none.
-
-        Returns:
-            The byte, or None if there is none or the budget is spent.
+        None if there is none or the budget is spent. `status` is the running status, or 0.
         """
         near = self.plain(at, at + _NEAR, status)
         if near is not None:
@@ -66,13 +54,7 @@ class Salvage:
         return None
 
     def plain(self, at: int, stop: int, status: int) -> int | None:
-        """The first byte before `stop` after which every event gives its status.
-
-        Args:
-            at: The first byte to try.
-            stop: The byte after the last one to try.
-            status: The running status, or 0 for none.
-        """
+        """The first byte from `at` to before `stop` from which every event has its own status."""
         for begin in range(at, min(stop, self.end)):
             trial = self._try(begin, status)
             if trial is None:
@@ -82,14 +64,14 @@ class Salvage:
         return None
 
     def makes_sense(self, at: int, status: int) -> bool:
-        """Whether events can be read from a byte on, and are music."""
+        """Whether the bytes from `at` on are events, and music."""
         trial = self._try(at, status)
         return trial is not None and trial.believed
 
     def parses_from(self, at: int, status: int) -> bool:
-        """Whether events can be read from a byte on, rather than from one a little before it.
+        """Whether the bytes from `at` on, rather than from a little before, are events.
 
-        Values over 127 are passed over, since there is seldom one alone.
+        Values over 127 are allowed, since there is seldom one alone.
         """
         if at == self.end:
             return True
@@ -103,13 +85,7 @@ class Salvage:
         )
 
     def better_without(self, begin: int, at: int, status: int) -> bool:
-        """Whether the events from a byte on are music only without the two bytes at another.
-
-        Args:
-            begin: Where the event starts that has the two bytes.
-            at: Where they are.
-            status: The running status, or 0 for none.
-        """
+        """Whether the bytes from `begin` on are music only without the two bytes at `at`."""
         stop = min(at + 2 + 16 * _WINDOW, self.end)
         shorter = self.data[begin:at] + self.data[at + 2 : stop]
         cut = self.cut or stop < self.end
@@ -118,15 +94,7 @@ class Salvage:
         return there is not None and gone is not None and gone.replaces(there, _CLEARLY)
 
     def other_reading(self, begin: int, status: int) -> int | None:
-        """The byte a little after another from which the events are music, which they are not now.
-
-        Args:
-            begin: Where the reading starts that makes no sense.
-            status: The running status there.
-
-        Returns:
-            Where to read on, or None if no other reading is clearly better.
-        """
+        """The byte after `begin` from which the bytes are clearly more like music, or None."""
         now = self._try(begin, status, events=_WINDOW + _CLEARLY)
         best, place = now, None
         for at in range(begin + 1, min(begin + 2 * _CLEARLY, self.end)):
@@ -138,7 +106,7 @@ class Salvage:
         return place
 
     def _phase(self, begin: int, status: int) -> int:
-        """Without status bytes every phase of three can be read: where most notes end is right."""
+        """The offset at which most notes end: without status bytes, any of three can be parsed."""
         best, most = begin, 0
         for phase in range(begin, min(begin + 3, self.end)):
             trial = self._try(phase, status)
@@ -156,7 +124,7 @@ class Salvage:
         data: bytes | None = None,
         cut: bool = False,
     ) -> _Trial | None:
-        """Read a few events from a byte of the track or of other data on, if the budget allows."""
+        """Parse a few events of the track or of other data; None if the budget is spent."""
         if self.budget.tries <= 0:
             return None
         self.budget.tries -= 1
@@ -170,27 +138,27 @@ class Salvage:
 
 @final
 class Budget:
-    """How much searching a file may still cost, so that none takes for ever.
+    """The limit of the search in a file.
 
     Args:
-        longest_wait: The longest wait between two events that can be meant, ticks.
-        tries: How many bytes may be tried as the start of an event.
+        longest_wait: The longest plausible wait between two events, ticks.
+        tries: The number of bytes that may be tried as the start of an event.
     """
 
-    def __init__(self, longest_wait: float, tries: int = 200_000) -> None:
+    def __init__(self, longest_wait: float = 2.0**21, tries: int = 200_000) -> None:
         self.longest_wait = longest_wait
         self.tries = tries
 
 
 @final
 class _Trial:
-    """A reading of a few events that stops at the first fault.
+    """A few events, parsed up to the first fault.
 
     Attributes:
         faultless: Whether there was none.
-        explicit: Whether the first event gives its status.
-        matched: Note-offs whose note began here.
-        bad: Messages with values over 127, if it is lenient.
+        explicit: Whether the first event has its own status.
+        matched: Note-offs of notes that started in the trial.
+        bad: Messages with values over 127, which a lenient trial allows.
     """
 
     def __init__(self, longest_wait: float, *, events: int, lenient: bool) -> None:
@@ -210,34 +178,34 @@ class _Trial:
         self._finished = False
 
     def run(self, data: bytes, at: int, end: int, status: int, *, cut: bool) -> None:
-        """Read from a byte on."""
+        """Parse from byte `at` on."""
         self.data, self.at, self.end, self.status = data, at, end, status
         self._cut = cut
         self.faultless = self._run()
 
     @property
     def score(self) -> int:
-        """How much this is like music: notes end that have begun, and events give their status."""
+        """The likeness to music: note-offs with their notes, and events with their own status."""
         return self.matched - self._strays + self._messages - self._running
 
     def replaces(self, other: _Trial, margin: int) -> bool:
-        """Whether this reading is clearly better than another one of about the same bytes."""
+        """Whether this is clearly better than another trial of about the same bytes."""
         least = margin if other.faultless else 1
         return self.faultless and self.score >= other.score + least
 
     @property
     def believed(self) -> bool:
-        """Whether this is music: it starts with a status, or notes end that have begun."""
+        """Whether this is music: it starts with a status, or note-offs have their notes."""
         enough = self.matched >= (1 if self._finished else 2)
         return self.faultless and (self.explicit or enough)
 
     @property
     def plain(self) -> bool:
-        """Whether there are channel messages here and each gives its status."""
+        """Whether there are channel messages, each with its own status."""
         return self.faultless and self._messages > 0 and not self._running
 
     def _run(self) -> bool:
-        """Whether the next events, or all up to the end of the track, are without fault."""
+        """Whether the next events, or all up to the end of the track, have no fault."""
         for n in range(self._events):
             if self.at >= self.end:
                 self._finished = True
@@ -254,7 +222,7 @@ class _Trial:
         return True
 
     def _event(self, n: int) -> bool:
-        """Whether the next event is without fault."""
+        """Whether the next event has no fault."""
         wait = self._variable()
         if wait is None or wait > self._longest_wait:
             return False
@@ -285,7 +253,7 @@ class _Trial:
         return True
 
     def _variable(self) -> int | None:
-        """A variable-length quantity, or None if it does not end."""
+        """A variable-length quantity, or None if it has no end."""
         value = 0
         for at in range(self.at, self.at + 4):
             byte = self.data[at]
@@ -296,7 +264,7 @@ class _Trial:
         return None
 
     def _channel(self, status: int) -> bool:
-        """Whether a channel message has its data bytes; notes are matched with their ends."""
+        """Whether a channel message has its data bytes; note-offs are matched with notes."""
         self._messages += 1
         two = not 0xC0 <= status < 0xE0
         first, second = self.data[self.at], self.data[self.at + two]

@@ -1,42 +1,45 @@
-"""``TickMap``: between the ticks of a MIDI file and seconds, both ways."""
+"""``TickMap``: conversion between the ticks of a MIDI file and seconds, and its tempo map."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from notelstm.midi.policy import ReadPolicy
+from notelstm.midi.report import RepairLog
 from notelstm.notes import TempoMap
 
-__all__ = ["DEFAULT_TEMPO", "LAST_TICK", "TickMap", "fine_resolution"]
+__all__ = ["LAST_TICK", "Marks", "TickMap", "fine_resolution", "merge_marks"]
 
-DEFAULT_TEMPO: Final = 500_000
-"""Microseconds to a quarter note where a file says nothing: 120 quarter notes per minute."""
+_DEFAULT_TEMPO: Final = 500_000.0
+"""Microseconds per quarter note before the first tempo: 120 quarter notes per minute."""
 
 _LONGEST_TEMPO: Final = 2**24 - 1
 
 LAST_TICK: Final = 9_999_998
-"""The latest tick that pretty_midi reads, which refuses files of 10,000,000 ticks, less one."""
+"""The last tick that pretty_midi reads: it refuses files of 10,000,000 ticks, less one."""
 
 _RESOLUTIONS: Final = (9600, 4800, 1920, 960)
 
 
 def _scale(micros: float, ticks_per_beat: float) -> float:
-    """Seconds to a tick."""
+    """Seconds per tick."""
     return 60.0 / (6e7 / micros * ticks_per_beat)
 
 
 def fine_resolution(beats: float) -> int:
-    """The finest of the common resolutions with which every reader can read a piece.
+    """The finest common resolution at which every reader can read a piece.
 
     Args:
-        beats: The length of the piece, its tempo changes included, quarter notes.
+        beats: The length of the piece and of its tempo map, quarter notes.
 
     Returns:
-        Ticks to a quarter note: 9600 to 960, or 480 where the piece is very long.
+        Ticks per quarter note: 9600 to 960, or 480 for very long pieces.
     """
     return next((r for r in _RESOLUTIONS if beats * r <= LAST_TICK), 480)
 
@@ -44,13 +47,13 @@ def fine_resolution(beats: float) -> int:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TickMap:
-    """Which second each tick is at.
+    """The time of each tick.
 
     Attributes:
-        ticks_per_beat: Ticks to a quarter note.
-        ticks: (K,) where each tempo starts, ascending, the first 0.
-        seconds: (K,) where each tempo starts.
-        scales: (K,) seconds to a tick.
+        ticks_per_beat: Ticks per quarter note.
+        ticks: (K,) start of each tempo, ascending, the first 0.
+        seconds: (K,) start of each tempo.
+        scales: (K,) seconds per tick.
     """
 
     ticks_per_beat: float
@@ -60,19 +63,19 @@ class TickMap:
 
     @classmethod
     def from_tempos(
-        cls, ticks_per_beat: float, ticks: Sequence[int] = (), micros: Sequence[float] = ()
+        cls, ticks_per_beat: float, ticks: Sequence[int], micros: Sequence[float]
     ) -> TickMap:
-        """The map of a file, in the very arithmetic of pretty_midi.
+        """The map of a file, in exactly pretty_midi's arithmetic.
 
         Args:
             ticks_per_beat: The file's division, above 0.
-            ticks: Where each tempo is set, ascending; of several on one tick the last counts.
-            micros: Microseconds to a quarter note, above 0.
+            ticks: Where each tempo is set, ascending; the last one on a tick counts.
+            micros: Microseconds per quarter note, above 0.
 
         Returns:
             The map; 120 quarter notes per minute until the first tempo.
         """
-        tempos = {0: float(DEFAULT_TEMPO), **dict(zip(ticks, map(float, micros), strict=True))}
+        tempos = {0: _DEFAULT_TEMPO, **dict(zip(ticks, map(float, micros), strict=True))}
         starts, seconds, scales = [0], [0.0], [_scale(tempos.pop(0), ticks_per_beat)]
         for tick, micro in tempos.items():
             scale = _scale(micro, ticks_per_beat)
@@ -88,16 +91,16 @@ class TickMap:
         )
 
     @classmethod
-    def from_beats(cls, ticks_per_beat: int, beats: TempoMap) -> TickMap:
+    def from_tempo_map(cls, ticks_per_beat: int, tempo_map: TempoMap) -> TickMap:
         """The nearest map that a file can hold: whole ticks, whole microseconds.
 
         Args:
             ticks_per_beat: The division of the file to be written.
-            beats: The tempo map to come near to.
+            tempo_map: The map to approximate.
         """
-        micros = np.clip(np.rint(6e7 / beats.tempos), 1, _LONGEST_TEMPO)
+        micros = np.clip(np.rint(6e7 / tempo_map.tempos), 1, _LONGEST_TEMPO)
         ticks, second = [0], 0.0
-        for at, micro in zip(beats.seconds[1:].tolist(), micros.tolist(), strict=False):
+        for at, micro in zip(tempo_map.seconds[1:].tolist(), micros.tolist(), strict=False):
             scale = _scale(micro, ticks_per_beat)
             gap = max(round((at - second) / scale), 0)
             ticks.append(ticks[-1] + gap)
@@ -113,32 +116,72 @@ class TickMap:
         return np.asarray(self.seconds[k] + self.scales[k] * (at - self.ticks[k]))
 
     def ticks_at(self, seconds: ArrayLike) -> NDArray[np.int64]:
-        """The tick nearest to each second."""
+        """The tick nearest to each time."""
         at = np.asarray(seconds, dtype=np.float64)
         k = np.maximum(np.searchsorted(self.seconds, at, side="right") - 1, 0)
         gap = np.rint((at - self.seconds[k]) / self.scales[k])
         return np.asarray(self.ticks[k] + gap.astype(np.int64))
 
-    def beat_map(
-        self,
-        time_signature_ticks: Sequence[int] = (),
-        numerators: Sequence[int] = (),
-        denominators: Sequence[int] = (),
-    ) -> TempoMap:
-        """The same map in seconds and beats, with time signatures.
 
-        Args:
-            time_signature_ticks: Where each time signature starts.
-            numerators: Their upper numbers, above 0.
-            denominators: Their lower numbers, above 0.
-        """
-        # Very high resolutions can set two tempos within one float64 second: the later counts.
-        keep = np.append(np.diff(self.seconds) > 0, True)
-        return TempoMap(
-            seconds=self.seconds[keep],
-            tempos=60.0 / (self.scales[keep] * self.ticks_per_beat),
-            time_signature_beats=np.asarray(time_signature_ticks, dtype=np.float64)
-            / self.ticks_per_beat,
-            numerators=numerators,
-            denominators=denominators,
+class Marks(NamedTuple):
+    """The tempos and time signatures of a chunk.
+
+    Attributes:
+        tempos: (tick, microseconds per quarter note).
+        time_signatures: (tick, numerator, denominator).
+    """
+
+    tempos: Sequence[tuple[int, int]]
+    time_signatures: Sequence[tuple[int, int, int]]
+
+
+def merge_marks(
+    resolution: float, chunks: Sequence[Marks], policy: ReadPolicy, log: RepairLog
+) -> tuple[TickMap, TempoMap]:
+    """Merge the tempos and time signatures of the chunks that the policy reads.
+
+    Args:
+        resolution: Ticks per quarter note.
+        chunks: The marks of all chunks; the last one on a tick counts.
+        policy: Which chunks to read.
+        log: Gets a warning, logged as well, if marks of other chunks are ignored.
+
+    Returns:
+        The tick map and the tempo map.
+    """
+    if policy.tempos == "all" or not any(any(chunk) for chunk in chunks[1:]):
+        return _merged(resolution, chunks)
+    ticks, tempo_map = _merged(resolution, chunks[:1])
+    if _merged(resolution, chunks)[1] != tempo_map:
+        log.warn(
+            "tempo or time signature changes outside of the first chunk are left out by "
+            "tempos='first'",
+            logged=True,
         )
+    return ticks, tempo_map
+
+
+def _merged(resolution: float, chunks: Sequence[Marks]) -> tuple[TickMap, TempoMap]:
+    tempos = [tempo for chunk in chunks for tempo in chunk.tempos]
+    signatures = [signature for chunk in chunks for signature in chunk.time_signatures]
+    if len(chunks) > 1:
+        tempos.sort(key=lambda tempo: tempo[0])
+        signatures.sort(key=lambda signature: signature[0])
+    return _maps(resolution, tuple(tempos), tuple(signatures))
+
+
+@functools.lru_cache(maxsize=16)  # files of one folder often share their tempos
+def _maps(
+    resolution: float, tempos: tuple[tuple[int, int], ...], signatures: tuple[tuple[int, ...], ...]
+) -> tuple[TickMap, TempoMap]:
+    ticks = TickMap.from_tempos(resolution, [t for t, _ in tempos], [m for _, m in tempos])
+    # At very high resolutions two tempos can share one float64 second: the later one counts.
+    keep = np.append(np.diff(ticks.seconds) > 0, True)
+    starts, numerators, denominators = list(zip(*signatures, strict=True)) or [(), (), ()]
+    return ticks, TempoMap(
+        seconds=ticks.seconds[keep],
+        tempos=60.0 / (ticks.scales[keep] * resolution),
+        time_signature_beats=np.asarray(starts, dtype=np.float64) / resolution,
+        numerators=numerators,
+        denominators=denominators,
+    )

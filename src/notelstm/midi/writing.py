@@ -1,4 +1,4 @@
-"""``write_midi``: notes become a Standard MIDI File, format 1."""
+"""``write_midi``: write notes as a Standard MIDI File, format 1."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, MidiError
 from notelstm.files import atomic_write
+from notelstm.midi.parsing import DRUM_CHANNEL
 from notelstm.midi.programs import Instrument, instruments_of
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import Notes, TempoMap
@@ -24,14 +25,13 @@ WriteOverlaps: TypeAlias = Literal["refuse", "trim"]
 Short: TypeAlias = Literal["refuse", "lengthen"]
 ManyInstruments: TypeAlias = Literal["ports", "refuse"]
 
-_MOST_TICKS: Final = 2**40
+_MAX_TICKS: Final = 2**40
 
 _LONGEST_WAIT: Final = 2**28 - 1
-"""Ticks, the most that four bytes can hold."""
+"""Ticks; the most that four bytes can hold."""
 
-_DRUM_CHANNEL: Final = 9
-_MELODIC_CHANNELS: Final = (*range(9), *range(10, 16))
-_MOST_PORTS: Final = 128
+_MELODIC_CHANNELS: Final = tuple(c for c in range(16) if c != DRUM_CHANNEL)
+_MAX_PORTS: Final = 128
 _SLOWEST: Final = 60e6 / (2**24 - 1)
 _FASTEST: Final = 60e6
 
@@ -51,7 +51,7 @@ class WriteReport:
         lengthened: Notes that were shorter than a tick and last one tick.
         left_out: Tempo and time signature changes after the last note that are too late for
             pretty_midi to read, and are not in the file.
-        ports: MIDI ports that the instruments are spread over; 0 without notes.
+        ports: MIDI ports of the instruments; 0 without notes.
     """
 
     notes: int
@@ -69,10 +69,10 @@ class WriteReport:
     @override
     def __str__(self) -> str:
         """The changes in a line, ``"no changes"`` if there are none."""
-        given = self.notes + self.dropped
+        total = self.notes + self.dropped
         parts = [
-            f"{count} of {given} notes {what}"
-            for count, what in (
+            f"{count} of {total} notes {change}"
+            for count, change in (
                 (self.trimmed, "end where the next note of their pitch starts"),
                 (self.dropped, "start together with another of their pitch and are left out"),
                 (self.lengthened, "were too short and last one tick"),
@@ -84,8 +84,8 @@ class WriteReport:
         return "; ".join(parts) or "no changes"
 
 
-class _Played(NamedTuple):
-    """(N,) columns of the notes of one instrument, in ticks, and the counts of what was changed."""
+class _Fitted(NamedTuple):
+    """(N,) columns of the notes of one instrument, in ticks, and the number of each change."""
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
@@ -97,12 +97,7 @@ class _Played(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where an instrument is written.
-
-    Attributes:
-        port: MIDI port, from 0.
-        channel: MIDI channel, from 0.
-    """
+    """The MIDI port and channel of an instrument, from 0."""
 
     port: int
     channel: int
@@ -122,13 +117,13 @@ def write_midi(
 ) -> WriteReport:
     """Write notes as a MIDI file; read again, they are the same within half a tick.
 
-    Where notes have to be changed, a warning says how many.
+    A warning is logged if notes have to be changed.
 
     Args:
         notes: The piece.
-        path: Where to write; an existing file is replaced, whole or not at all.
+        path: The file; an existing one is replaced, whole or not at all.
         program: General MIDI name or number for all notes but percussion; None for the notes' own
-            programs, and "Acoustic Grand Piano" where they have none.
+            programs, or "Acoustic Grand Piano" if they have none.
         overlaps: Notes of one pitch and instrument that sound at the same time, which MIDI cannot
             tell apart: ``"trim"`` ends a note where the next one of its pitch starts, and keeps
             the longest of notes that start together; ``"refuse"`` raises an error.
@@ -140,12 +135,12 @@ def write_midi(
             instrument is the notes of one track, program and kind (percussion or not).
         ticks_per_beat: Resolution, 1 to 32767; None for the finest that other readers can read,
             9600 for pieces under 500 s at 120 quarter notes per minute.
-        tempo: Quarter notes per minute; None for the notes' own tempo and time signature map, and
-            120 where they have none.
+        tempo: Quarter notes per minute; None for the notes' own tempo and time signature map, or
+            120 if they have none.
         text: A text event at the start of the file.
 
     Returns:
-        How many notes were changed and how.
+        The changes to the notes.
 
     Raises:
         MidiError: If notes overlap or are too short and that is refused, or a value cannot be
@@ -181,19 +176,7 @@ def midi_bytes(
     tempo: float | None = None,
     text: str = "",
 ) -> bytes:
-    """The bytes of the MIDI file that :func:`write_midi` writes.
-
-    Where notes have to be changed, a warning says how many.
-
-    Args:
-        notes: The piece.
-        program: As for :func:`write_midi`.
-        overlaps: As for :func:`write_midi`.
-        short: As for :func:`write_midi`.
-        many_instruments: As for :func:`write_midi`.
-        ticks_per_beat: As for :func:`write_midi`.
-        tempo: As for :func:`write_midi`.
-        text: As for :func:`write_midi`.
+    """The bytes of the MIDI file that :func:`write_midi` writes, which see for the arguments.
 
     Returns:
         A Standard MIDI File, format 1: tempo and time signature in the first chunk, then a chunk
@@ -230,61 +213,44 @@ def midi_bytes_with_report(
     tempo: float | None = None,
     text: str = "",
 ) -> tuple[bytes, WriteReport]:
-    """The bytes of a MIDI file, and the changes made to the notes, which are not logged.
-
-    Args:
-        notes: The piece.
-        program: As for :func:`write_midi`.
-        overlaps: As for :func:`write_midi`.
-        short: As for :func:`write_midi`.
-        many_instruments: As for :func:`write_midi`.
-        ticks_per_beat: As for :func:`write_midi`.
-        tempo: As for :func:`write_midi`.
-        text: As for :func:`write_midi`.
-
-    Returns:
-        The file as :func:`midi_bytes` gives it, and how many notes were changed and how.
-
-    Raises:
-        MidiError: If notes overlap or are too short and that is refused, or a value cannot be
-            held by a MIDI file.
-        ConfigError: If a setting cannot have that value.
-    """
+    """Like :func:`midi_bytes`, with the changes to the notes, which are not logged."""
     _check_choice("overlaps", overlaps, get_args(WriteOverlaps))
     _check_choice("short", short, get_args(Short))
     _check_choice("many_instruments", many_instruments, get_args(ManyInstruments))
-    beats = _beats_of(notes, tempo)
-    # Ticks are whole numbers of 64 bits, but a change after the end may be at any time.
-    early = beats.until(max(notes.end_time, float(beats.seconds_at(LAST_TICK))))
+    tempo_map = _tempo_map(notes, tempo)
+    # Ticks are 64-bit numbers, but a change after the end may be at any time.
+    early = tempo_map.until(max(notes.end_time, float(tempo_map.seconds_at(LAST_TICK))))
     if ticks_per_beat is None:
         ticks_per_beat = fine_resolution(_length(notes, early))
     if isinstance(ticks_per_beat, bool) or not 1 <= ticks_per_beat <= 32767:
         raise ConfigError(f"ticks_per_beat {ticks_per_beat!r} is not 1 to 32767")
     length = float(early.beats_at(notes.end_time))
-    if length * ticks_per_beat > _MOST_TICKS:
+    if length * ticks_per_beat > _MAX_TICKS:
         raise MidiError(
-            f"a piece of {length:g} beats is longer than {_MOST_TICKS} ticks",
+            f"a piece of {length:g} beats is longer than {_MAX_TICKS} ticks",
             hint="shorten the piece, or write it with fewer ticks_per_beat",
         )
-    ticks = TickMap.from_beats(ticks_per_beat, early)
+    ticks = TickMap.from_tempo_map(ticks_per_beat, early)
     last = max(LAST_TICK, int(ticks.ticks_at(notes.end_time)))
-    changes = _conductor(ticks, early)
+    changes = _tempo_events(ticks, early)
     events = [event for event in changes if event[0] <= last]
-    too_late = len(changes) - len(events) + _changes(beats) - _changes(early)
+    too_late = len(changes) - len(events) + tempo_map.num_changes - early.num_changes
     instruments = instruments_of(notes, program)
     places = _places(instruments, many_instruments)
     fitted = [_fit(notes, instrument, ticks, overlaps, short) for instrument in instruments]
     ports = 1 + max((place.port for place in places), default=-1)
-    told = [(0, 0, b"\xff\x01" + _sized(text.encode("utf-8", "replace")))] if text else []
-    chunks = [_chunk([*told, *events])]
-    for played, instrument, place in zip(fitted, instruments, places, strict=True):
-        chunks.append(_track(played, instrument.program, place, name_port=ports > 1))
+    if text:
+        encoded = text.encode("utf-8", "replace")
+        events.insert(0, (0, 0, b"\xff\x01" + _variable(len(encoded)) + encoded))
+    chunks = [_chunk(events)]
+    for track, instrument, place in zip(fitted, instruments, places, strict=True):
+        chunks.append(_track(track, instrument.program, place, name_port=ports > 1))
     header = b"MThd" + _number(6, 4) + _number(1, 2) + _number(len(chunks), 2)
     report = WriteReport(
-        notes=sum(len(played.start) for played in fitted),
-        trimmed=sum(played.trimmed for played in fitted),
-        dropped=sum(played.dropped for played in fitted),
-        lengthened=sum(played.lengthened for played in fitted),
+        notes=sum(len(track.start) for track in fitted),
+        trimmed=sum(track.trimmed for track in fitted),
+        dropped=sum(track.dropped for track in fitted),
+        lengthened=sum(track.lengthened for track in fitted),
         left_out=too_late,
         ports=ports,
     )
@@ -293,53 +259,50 @@ def midi_bytes_with_report(
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
-        wanted = ", ".join(repr(choice) for choice in choices)
-        raise ConfigError(f"unknown {name} {value!r}", hint=f"use one of {wanted}")
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise ConfigError(f"unknown {name} {value!r}", hint=f"use one of {allowed}")
 
 
-def _beats_of(notes: Notes, tempo: float | None) -> TempoMap:
+def _tempo_map(notes: Notes, tempo: float | None) -> TempoMap:
     """The tempo map to write."""
     if tempo is not None:
         if not 4 <= tempo <= _FASTEST:
             raise ConfigError(f"tempo {tempo!r} is not 4 to 60,000,000 quarter notes per minute")
         return TempoMap(tempos=[tempo])
-    beats = notes.tempo_map or TempoMap()
-    bad = np.flatnonzero((beats.tempos < _SLOWEST * (1 - 1e-9)) | (beats.tempos > _FASTEST))
+    tempo_map = notes.tempo_map or TempoMap()
+    tempos = tempo_map.tempos
+    bad = np.flatnonzero((tempos < _SLOWEST * (1 - 1e-9)) | (tempos > _FASTEST))
     if bad.size:
         raise MidiError(
-            f"a MIDI file cannot hold a tempo of {beats.tempos[bad[0]]:g} quarter notes per minute",
-            where=f"{beats.seconds[bad[0]]:g} s",
+            f"a MIDI file cannot hold a tempo of {tempos[bad[0]]:g} quarter notes per minute",
+            where=f"{tempo_map.seconds[bad[0]]:g} s",
             hint="use tempos from 3.58 to 60,000,000",
         )
-    return beats
+    return tempo_map
 
 
-def _changes(beats: TempoMap) -> int:
-    """How many tempos and time signatures a map has."""
-    return beats.tempos.size + beats.time_signature_beats.size
-
-
-def _length(notes: Notes, beats: TempoMap) -> float:
-    """Beats to the last event of the file that comes early enough for pretty_midi."""
-    end = float(beats.beats_at(notes.end_time))
-    changes = np.concatenate([beats.beats_at(beats.seconds), beats.time_signature_beats])
+def _length(notes: Notes, tempo_map: TempoMap) -> float:
+    """Beats to the last event of the file that pretty_midi can read."""
+    end = float(tempo_map.beats_at(notes.end_time))
+    tempos, signatures = tempo_map.beats_at(tempo_map.seconds), tempo_map.time_signature_beats
+    changes = np.concatenate([tempos, signatures])
     # 480 ticks to a beat is the coarsest resolution that is chosen.
     return float(changes[changes * 480 <= LAST_TICK].max(initial=end))
 
 
 def _places(instruments: Sequence[Instrument], rule: ManyInstruments) -> list[_Place]:
-    """A channel for each instrument alone; further ports where those of one are used up."""
+    """A channel of its own for each instrument, on further ports after the first 16."""
     melodic, drums, places = 0, 0, []
     for instrument in instruments:
         if instrument.drum:
-            places.append(_Place(drums, _DRUM_CHANNEL))
+            places.append(_Place(drums, DRUM_CHANNEL))
             drums += 1
         else:
             port, number = divmod(melodic, len(_MELODIC_CHANNELS))
             places.append(_Place(port, _MELODIC_CHANNELS[number]))
             melodic += 1
     ports = 1 + max((place.port for place in places), default=0)
-    most = 1 if rule == "refuse" else _MOST_PORTS
+    most = 1 if rule == "refuse" else _MAX_PORTS
     if ports > most:
         raise MidiError(
             f"{melodic} melodic instruments and {drums} of percussion are more than "
@@ -351,11 +314,8 @@ def _places(instruments: Sequence[Instrument], rule: ManyInstruments) -> list[_P
 
 def _fit(
     notes: Notes, instrument: Instrument, ticks: TickMap, overlaps: WriteOverlaps, short: Short
-) -> _Played:
-    """An instrument's notes in ticks, by pitch and start.
-
-    Notes are made long enough first, so that trimming sees them as they will sound.
-    """
+) -> _Fitted:
+    """An instrument's notes in ticks, by pitch and start; lengthened first, then trimmed."""
     members = instrument.notes
     start, end = ticks.ticks_at(notes.start[members]), ticks.ticks_at(notes.end[members])
     empty = np.flatnonzero(end <= start)
@@ -374,7 +334,7 @@ def _fit(
     same = pitch[1:] == pitch[:-1]
     over = np.flatnonzero(same & (start[1:] < end[:-1]))
     if not over.size:
-        return _Played(start, end, pitch, velocity, lengthened=empty.size)
+        return _Fitted(start, end, pitch, velocity, lengthened=empty.size)
     if overlaps == "refuse":
         i, j = int(members[over[0]]), int(members[over[0] + 1])
         raise MidiError(
@@ -386,7 +346,7 @@ def _fit(
     following = np.append(np.where(same, start[1:], np.iinfo(np.int64).max), end[-1:])
     cut = np.minimum(end, following)
     stays = cut > start
-    return _Played(
+    return _Fitted(
         start[stays],
         cut[stays],
         pitch[stays],
@@ -397,15 +357,16 @@ def _fit(
     )
 
 
-def _conductor(ticks: TickMap, beats: TempoMap) -> list[tuple[int, int, bytes]]:
-    """The events of the first chunk: tempos and time signatures, in order."""
+def _tempo_events(ticks: TickMap, tempo_map: TempoMap) -> list[tuple[int, int, bytes]]:
+    """The tempos and time signatures of the first chunk, in order."""
     micros = np.rint(ticks.scales * ticks.ticks_per_beat * 1e6).astype(np.int64)
     events = [
         (tick, 0, b"\xff\x51\x03" + _number(micro, 3))
         for tick, micro in zip(ticks.ticks.tolist(), micros.tolist(), strict=True)
     ]
+    starts = tempo_map.time_signature_beats.tolist()
     for beat, upper, lower in zip(
-        beats.time_signature_beats.tolist(), beats.numerators, beats.denominators, strict=True
+        starts, tempo_map.numerators, tempo_map.denominators, strict=True
     ):
         power = int(lower).bit_length() - 1
         if upper > 255 or lower != 1 << power:
@@ -415,13 +376,13 @@ def _conductor(ticks: TickMap, beats: TempoMap) -> list[tuple[int, int, bytes]]:
             )
         meta = b"\xff\x58\x04" + bytes([upper, power, 24, 8])
         events.append((max(round(beat * ticks.ticks_per_beat), 0), 1, meta))
-    # Stable: of several time signatures on one tick the last counts.
+    # Stable, because the last time signature on a tick counts.
     return sorted(events, key=lambda event: event[:2])
 
 
-def _track(played: _Played, program: int, place: _Place, *, name_port: bool) -> bytes:
+def _track(notes: _Fitted, program: int, place: _Place, *, name_port: bool) -> bytes:
     """One instrument's chunk; on a tick, notes end before others start."""
-    start, end, pitch, velocity = (column.tolist() for column in played[:4])
+    start, end, pitch, velocity = (column.tolist() for column in notes[:4])
     on, off = 0x90 | place.channel, 0x80 | place.channel
     ons = [(t, 2, bytes([on, p, v])) for t, p, v in zip(start, pitch, velocity, strict=True)]
     offs = [(t, 1, bytes([off, p, 64])) for t, p in zip(end, pitch, strict=True)]
@@ -434,7 +395,7 @@ def _chunk(events: Sequence[tuple[int, int, bytes]]) -> bytes:
     """A track chunk of (tick, rank, message), in order."""
     body, now = bytearray(), 0
     for tick, _, message in events:
-        while tick - now > _LONGEST_WAIT:  # an empty text breaks the wait
+        while tick - now > _LONGEST_WAIT:  # an empty text divides the wait
             body += _variable(_LONGEST_WAIT) + b"\xff\x01\x00"
             now += _LONGEST_WAIT
         body += _variable(tick - now) + message
@@ -445,11 +406,6 @@ def _chunk(events: Sequence[tuple[int, int, bytes]]) -> bytes:
 
 def _number(value: int, size: int) -> bytes:
     return value.to_bytes(size, "big")
-
-
-def _sized(data: bytes) -> bytes:
-    """The data of a meta event, behind its length."""
-    return _variable(len(data)) + data
 
 
 def _variable(value: int) -> bytes:

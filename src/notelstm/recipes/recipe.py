@@ -16,9 +16,9 @@ import torch
 
 from notelstm.bundle import Bundle, DataCard, save
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
-from notelstm.data.augmented import with_drums
 from notelstm.data.dataset import Targets
 from notelstm.data.packed import PackedRows
+from notelstm.data.transforms import with_drums
 from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import (
     ConfigError,

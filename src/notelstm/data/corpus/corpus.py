@@ -1,4 +1,4 @@
-"""``Corpus``: any number of pieces, read once and mapped into memory."""
+"""``Corpus``: a sequence of pieces, read once and mapped into memory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from notelstm.data.cache import SUFFIX, cache_folder, locked, open_pieces
-from notelstm.data.corpus.pool import read_files
-from notelstm.data.corpus.reading import FileToRead
+from notelstm.data.corpus.reading import FileToRead, read_files
 from notelstm.data.corpus.report import CorpusReport, FileReport
 from notelstm.data.corpus.sources import CorpusFiles, PieceSource, Resolved, resolve
 from notelstm.data.folder import nothing_readable
@@ -38,8 +37,8 @@ _log = logging.getLogger(__name__)
 class Corpus:
     """Pieces that were read once, into a cache file that is mapped into memory.
 
-    Open one with :meth:`open`. It takes no more memory than the pieces in use, and works on when
-    another process makes the cache again.
+    Open one with :meth:`open`. It takes no more memory than the pieces in use, and remains valid
+    when another process rebuilds the cache.
 
     Attributes:
         name: The name of the corpus.
@@ -69,18 +68,18 @@ class Corpus:
         workers: int | None = None,
         progress: bool = True,
     ) -> Corpus:
-        """Open a corpus, after reading it if it is new or any of its files was changed.
+        """Open a corpus; it is read first if it is new or any of its files was changed.
 
-        It may be interrupted or killed at any time, and leaves the cache as it was. Several
-        processes may open the same corpus at once, and one of them reads it. A file that cannot be
-        read is left out and is in the :attr:`report`.
+        Reading may be interrupted or killed at any time without damage to the cache. Several
+        processes may open the same corpus at the same time; one of them reads it. A file that
+        cannot be read is left out and listed in the :attr:`report`.
 
         Args:
             source: A folder, or a list of files, or a part of the kind ``corpora``.
             policy: How to read the files; None for the source's own, or ``ReadPolicy()``.
-            reader: The reader's name, or ``"auto"`` for the fastest one that can.
+            reader: The reader's name, or ``"auto"`` for the fastest one that can read each file.
             cache: The folder for caches; None for :func:`~notelstm.data.cache.cache_folder`.
-            workers: Processes that read; 0 to read in this one; None for as many as are worth it.
+            workers: Processes that read; 0 to read in this one; None for a suitable number.
             progress: Show a progress bar while files are read.
 
         Raises:
@@ -96,7 +95,7 @@ class Corpus:
         if pieces is None:
             with locked(base / "locks" / f"{path.parent.name}.lock"):
                 pieces = open_pieces(path) or _build(path, wanted, workers, progress)
-        # Names and licenses may change without anything being read again.
+        # The name and the license may have changed since the files were read.
         corpus = cls(pieces, wanted.labels)
         rejected = corpus.report.rejected_total
         if rejected:
@@ -137,7 +136,7 @@ class Corpus:
 
         Raises:
             IndexError: If there is no such piece.
-            DataError: If its notes in the cache were damaged; the cache is removed then.
+            DataError: If its notes in the cache are damaged; the cache is then removed.
         """
         if isinstance(piece, slice):
             return [self[k] for k in range(len(self))[piece]]
@@ -148,9 +147,9 @@ class Corpus:
         except DamagedError as error:
             self.path.unlink(missing_ok=True)
             raise DataError(
-                f"the cache was damaged: {error}",
+                f"the cache is damaged: {error}",
                 where=str(self.path),
-                hint="open the corpus again; its files will be read again",
+                hint="open the corpus again, which reads its files again",
             ) from error
 
     def __iter__(self) -> Iterator[Notes]:
@@ -158,13 +157,10 @@ class Corpus:
         return (self[piece] for piece in range(len(self)))
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """The pieces with their names, as a part of the kind ``corpora`` gives them.
-
-        Args:
-            limit: The largest number of pieces; None for all.
+        """The pieces with their names, at most `limit`, as a part of the kind ``corpora``.
 
         Raises:
-            DataError: If no piece is there.
+            DataError: If there are no pieces.
         """
         if not len(self):
             raise nothing_readable(self.report.reasons(), self.source)
@@ -194,10 +190,10 @@ def _reopen(path: Path, labels: Mapping[str, str]) -> Corpus:
 
 
 def _home(wanted: Resolved) -> str:
-    """The name of a cache's folder: readable, and another one for whatever is read otherwise."""
+    """The name of a cache's folder: readable, and different for other sources and settings."""
     digest = hashlib.sha256(json.dumps(wanted.identity, sort_keys=True).encode()).hexdigest()
     paths = wanted.identity.get("paths")
-    # One folder has one cache, whatever it is called where it is opened.
+    # A folder has one cache, even if it is opened under several names.
     label = Path(paths).name if isinstance(paths, str) else wanted.name
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip(".-")[:40]
     return f"{plain or 'corpus'}-{digest[:16]}"

@@ -17,11 +17,11 @@ from notelstm.midi import ReadReport, Repair
 __all__ = ["CorpusReport", "FileReport"]
 
 MAX_REPAIRS: Final = 20
-"""The repairs of a file that are listed; all of them are counted."""
+"""The repairs of a file that are listed; all are counted."""
 
 
 def _line_of(repair: Repair) -> str:
-    """A repair on a line: its kind and its place."""
+    """A repair in one line."""
     where = f" ({repair.place})" if repair.place else ""
     return f"{repair.rule}: {repair.message}{where}"
 
@@ -33,8 +33,8 @@ class FileReport:
 
     Attributes:
         name: Its name in the corpus.
-        error: Why it could not be read, "" if it could.
-        problem: The problem in words that all files with it share, "" if it could be read.
+        error: Why it could not be read, "" if it was read.
+        problem: The same without details of the file, "" if it was read.
         reader: The reader that gave the notes.
         tracks: The number of tracks with notes.
         notes: The number of notes that were read.
@@ -63,7 +63,7 @@ class FileReport:
 
     @classmethod
     def of_read(cls, name: str, report: ReadReport) -> FileReport:
-        """The summary of the report on a file that was read."""
+        """The summary of a reader's report."""
         return cls(
             name=name,
             reader=report.reader,

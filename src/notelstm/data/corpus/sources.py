@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkabl
 
 from notelstm._version import __version__
 from notelstm.data.corpus.reading import Job
-from notelstm.data.folder import Folder
-from notelstm.data.scan import FileList, list_files, no_midi_files, scan_folder
+from notelstm.data.folder import FileList, Folder, list_files, no_midi_files, scan_folder
 from notelstm.errors import DataError, PluginError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
@@ -24,7 +23,7 @@ FORMAT: Final = 2
 """The version of the cache files; one of another version is not used."""
 
 _READING: Final = ("pretty_midi", "symusic")
-"""The packages that readers rest on; another version of them may read other notes."""
+"""The packages of the readers; their other versions may read other notes."""
 
 
 @runtime_checkable
@@ -60,7 +59,7 @@ class FolderSource(PieceSource, Protocol):
     """
 
     def folder(self) -> Folder:
-        """Fetch the files if need be; the folder that they are in, and how to read it."""
+        """The folder, after a download if need be, and how to read it."""
         ...
 
 
@@ -69,7 +68,7 @@ CorpusFiles: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[st
 
 
 class Resolved(NamedTuple):
-    """A source of a corpus, looked up.
+    """A resolved source of a corpus.
 
     Attributes:
         name: The corpus' name.
@@ -91,12 +90,12 @@ class Resolved(NamedTuple):
 
     @property
     def labels(self) -> dict[str, str]:
-        """The parts that may change without anything being read again."""
+        """The parts that may change without reading again."""
         return {"name": self.name, "license": self.license, "source": self.source}
 
     @property
     def state(self) -> str:
-        """A digest of the files as they are now; another one when any was changed."""
+        """A digest of the state of the files, which differs after any change."""
         if self.files is None:
             return "pieces"
         digest = hashlib.sha256(self.files.states.tobytes())
@@ -125,7 +124,7 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
         if isinstance(folder, Folder):
             return _of_folder(source, folder, policy, reader)
         job = Job(policy=policy or ReadPolicy(), reader=reader)
-        # A source whose music may change under the same settings has another edition.
+        # The edition changes with the music under the same settings.
         edition = str(getattr(source, "edition", ""))
         about = {"format": FORMAT, "library": __version__, "edition": edition}
         identity = {**about, "part": _part(source)}

@@ -163,7 +163,7 @@ def test_bars_end_at_each_time_signature(beats: TempoMap, bars: int) -> None:
         ),
         ({"tempos": [0.0]}, "above 0"),
         ({"tempos": [np.inf]}, "finite"),
-        ({"time_signature_beats": [0], "numerators": [0], "denominators": [4]}, "time_signatures"),
+        ({"time_signature_beats": [0], "numerators": [0], "denominators": [4]}, "time signatures"),
         ({"time_signature_beats": [0], "numerators": [4], "denominators": []}, "denominators"),
     ],
 )
