@@ -48,7 +48,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
     Example:
         >>> parse_settings(["training.epochs=2", "read_policy.tracks=all"])
-        {'training': {'epochs': 2}, 'policy': {'tracks': 'all'}}
+        {'training': {'epochs': 2}, 'read_policy': {'tracks': 'all'}}
     """
     tree: dict[str, Any] = {}
     for pair in pairs:

@@ -123,7 +123,7 @@ class Recipe:
             if value < least:
                 raise ConfigError(f"{name} is {value}, below {least}")
         if self.targets not in ("last", "every"):
-            raise ConfigError(f"scored is {self.targets!r}, not 'last' or 'every'")
+            raise ConfigError(f"targets is {self.targets!r}, not 'last' or 'every'")
         if self.stateful and self.targets != "every":
             raise ConfigError(
                 f"stateful with targets={self.targets!r}",

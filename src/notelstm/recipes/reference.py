@@ -71,7 +71,7 @@ def reference(
     Example:
         >>> reference().training.learning_rate
         0.005
-        >>> reference(as_printed=True).crossing
+        >>> reference(as_printed=True).cross_piece_boundaries
         True
     """
     if as_printed:

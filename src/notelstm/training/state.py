@@ -1,9 +1,15 @@
-"""The state of a run: its position in the data, and the requests that change its course."""
+"""The state of a run: its position in the data, the requests and signals that change its course."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import final
+from types import FrameType
+from typing import Final, final
 
 import torch
 from torch import Tensor
@@ -11,7 +17,7 @@ from torch import Tensor
 from notelstm.protocols import State
 from notelstm.training.distributed import DistributedGroup
 
-__all__ = ["TrainerControl", "TrainerState"]
+__all__ = ["TrainerControl", "TrainerState", "defer_interrupts"]
 
 
 @final
@@ -98,7 +104,7 @@ class TrainerControl:
             group: The processes of the run.
 
         Returns:
-            Whether any process has.
+            Whether any process has seen one.
         """
         if group.world_size == 1:
             self.interrupted = self.signal_received
@@ -110,3 +116,63 @@ class TrainerControl:
         any_diverged, self.interrupted, self.stop_now, timed = map(bool, flags)
         self.time_fraction = spent if timed else None
         return any_diverged
+
+
+# Windows has no SIGHUP.
+_TERMINATIONS: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+def _can_be_deferred(number: int) -> bool:
+    """Whether a signal is neither ignored nor handled by the program."""
+    before = signal.getsignal(number)
+    if number in _TERMINATIONS:
+        return before == signal.SIG_DFL
+    return before not in (None, signal.SIG_IGN)
+
+
+def _silence(streams: Iterable[int]) -> None:
+    """Discard the output of file descriptors: writing to a closed terminal is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+@contextlib.contextmanager
+def defer_interrupts(on_signal: Callable[[], None]) -> Iterator[None]:
+    """Report the first Ctrl-C, SIGTERM or SIGHUP to the run; a second one has its usual effect.
+
+    SIGTERM is sent when the machine shuts down, when a cluster preempts the job, and by a launcher
+    that has lost another process; SIGHUP when the terminal is closed. Under ``nohup`` SIGHUP stays
+    ignored.
+
+    Args:
+        on_signal: Called at the first signal.
+
+    Yields:
+        Nothing.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    signals = filter(_can_be_deferred, (signal.SIGINT, *_TERMINATIONS) if in_main else ())
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+
+    def defer(number: int, _frame: FrameType | None) -> None:
+        if number == getattr(signal, "SIGHUP", None):
+            _silence(terminals)
+        on_signal()
+        restore()
+
+    for number in before:
+        signal.signal(number, defer)
+    try:
+        yield
+    finally:
+        restore()

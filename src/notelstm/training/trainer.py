@@ -21,15 +21,19 @@ from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss
 from notelstm.protocols import Batches, NoteModel
 from notelstm.training.callbacks import Callback
-from notelstm.training.checkpoints import Checkpoints
+from notelstm.training.checkpoints import Checkpoints, RunFolder, exclusive
 from notelstm.training.config import TrainingConfig, pick_device
 from notelstm.training.distributed import DistributedGroup
-from notelstm.training.meters import DivergenceMonitor, LossMeter, StepTimer
-from notelstm.training.precision import Precision, autocast, faster_precision
-from notelstm.training.run_folder import RunFolder, exclusive
-from notelstm.training.signals import defer_interrupts
-from notelstm.training.state import TrainerControl, TrainerState
-from notelstm.training.step import TrainStep
+from notelstm.training.state import TrainerControl, TrainerState, defer_interrupts
+from notelstm.training.step import (
+    DivergenceMonitor,
+    LossMeter,
+    Precision,
+    StepTimer,
+    TrainStep,
+    autocast,
+    faster_precision,
+)
 from notelstm.tree import detach
 
 __all__ = ["History", "Trainer"]
@@ -166,22 +170,22 @@ class Trainer:
                 self.module.train()
                 timer, monitor, num_targets = StepTimer(), DivergenceMonitor(), 0
                 for group in self._fetch(batches):
-                    timer.lap("data")
+                    timer.record("data")
                     self._set_learning_rate()
                     self.optimizer.zero_grad()
                     targets = [_num_targets(batch) for batch in group]
                     for batch, count in zip(group, targets, strict=True):
                         loss = self._forward(batch, count, sum(targets), batches.stateful)
-                        timer.lap("forward")
+                        timer.record("forward")
                         if loss is not None:
                             loss.backward()  # type: ignore[no-untyped-call]
-                        timer.lap("backward")
+                        timer.record("backward")
                     self._group.average_gradients(self.parameters, sum(targets))
                     if self.config.max_grad_norm is not None:
                         nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
                     self.optimizer.step()
                     self.state.advance(len(group))
-                    timer.lap("optimizer")
+                    timer.record("optimizer")
                     num_targets += sum(targets)
                     self._call(lambda callback: callback.on_step_end(self))
                     if self._epoch_ends_here(monitor.diverged(self._sums)):
@@ -379,7 +383,7 @@ class Trainer:
         self._checkpoints = self._checkpoints_in(run_folder)
         if run_folder is not None:
             settings = self._settings if data is None else {**self._settings, "data": data}
-            run_folder.begin(settings, resume=resume)
+            run_folder.open(settings, resume=resume)
         self._broadcast_model()
         if resume:
             self._checkpoints.load()
