@@ -165,7 +165,7 @@ class Bundle:
             PluginError: If a recorded part cannot be rebuilt and is not in `parts`.
         """
         # Recipes build bundles, so bundles import them late.
-        from notelstm.recipes.fine_tuning import recorded_recipe
+        from notelstm.recipes.overrides import recorded_recipe
 
         return recorded_recipe(self, epochs=epochs, lr_divisor=lr_divisor, parts=parts)
 

@@ -11,7 +11,7 @@ from notelstm.data import SequenceDataset
 from notelstm.data.packed import PackedRows
 from notelstm.errors import DataError, OutputError
 from notelstm.notes import Notes
-from notelstm.recipes import recipe as recipes
+from notelstm.recipes import pieces
 from notelstm.recipes import reference
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from notelstm.data import Transpose
 from notelstm.encoders import LogTimeEncoder
 from notelstm.models import NoteLSTM
-from notelstm.recipes.model_spec import ModelSpec
-from notelstm.recipes.recipe import Recipe
+from notelstm.recipes.recipe import ModelSpec, Recipe
 from notelstm.sampling import Ancestral
 from notelstm.training import TrainingConfig
 

@@ -9,8 +9,7 @@ from notelstm.losses import AllPairs, CompositeLoss, Likelihood, PositivePressur
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models import ThreeHeadLSTM
 from notelstm.protocols import LossTerm
-from notelstm.recipes.model_spec import ModelSpec
-from notelstm.recipes.recipe import Recipe
+from notelstm.recipes.recipe import ModelSpec, Recipe
 from notelstm.sampling import MinDuration, RawPitch, Weighted
 from notelstm.training import TrainingConfig
 
