@@ -325,7 +325,7 @@ def test_two_damaged_checkpoints_are_both_named(
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     for name in ("last.pt", "previous.pt"):
         damage(tmp_path / name)
-    with pytest.raises(TrainingError, match=r"damaged .*last\.pt.*damaged .*previous\.pt.*anew"):
+    with pytest.raises(TrainingError, match=r"damaged .*last\.pt.*damaged .*previous\.pt.*new run"):
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 

@@ -18,7 +18,7 @@ __all__ = ["TrainingConfig", "pick_device"]
 _MIN_LR_FACTOR: Final = 0.01
 """The fraction of its highest to which a cosine lowers the learning rate."""
 
-_MAX_WARMUP: Final = 0.1
+_MAX_WARMUP_STEPS: Final = 0.1
 """The longest warm-up of a run by the clock, as a fraction of it."""
 
 
@@ -99,15 +99,19 @@ class TrainingConfig:
             I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
             ICLR 2017 (the cosine).
         """
-        warmup = self.warmup_steps
+        warmup_steps = self.warmup_steps
         if num_steps is not None:
-            warmup = min(warmup, num_steps // 10)
-        risen = 1.0 if step >= warmup else max((step + 1) / warmup, time_fraction / _MAX_WARMUP)
+            warmup_steps = min(warmup_steps, num_steps // 10)
+        risen = 1.0
+        if step < warmup_steps:
+            risen = max((step + 1) / warmup_steps, time_fraction / _MAX_WARMUP_STEPS)
         if risen < 1:
             return self.learning_rate * risen
         if self.schedule == "constant":
             return self.learning_rate
-        done = 0.0 if num_steps is None else (step - warmup) / max(1, num_steps - warmup)
+        done = (
+            0.0 if num_steps is None else (step - warmup_steps) / max(1, num_steps - warmup_steps)
+        )
         fallen = (1 + math.cos(math.pi * min(1.0, max(done, time_fraction)))) / 2
         return self.learning_rate * (_MIN_LR_FACTOR + (1 - _MIN_LR_FACTOR) * fallen)
 

@@ -132,7 +132,7 @@ class Trainer:
         self.metric_names: tuple[str, ...] = ()
         self._checkpoints = self._checkpoints_in(None)
         self._settings: Final = {"training": asdict(config), **(settings or {})}
-        self._meter: Final = LossMeter(loss, self.device)
+        self._loss_meter: Final = LossMeter(loss, self.device)
         self._control = TrainerControl()
         self._divergence = ""
 
@@ -224,14 +224,14 @@ class Trainer:
                 batch.move(self.device), self.state.carried if carries else None
             )
         self.state.carried = detach(carried) if carries else None
-        self._meter.add(self._sums, losses, count)
+        self._loss_meter.add(self._sums, losses, count)
         return cast(Tensor, losses.total if count == targets else losses.total * (count / targets))
 
     @property
     def _sums(self) -> Tensor:
         """(K + 2,) the sums of this process in this epoch."""
         if self.state.sums is None:
-            self.state.sums = self._meter.zeros()
+            self.state.sums = self._loss_meter.zeros()
         return self.state.sums
 
     def _epoch_ends_here(self, diverged: bool) -> bool:
@@ -290,19 +290,19 @@ class Trainer:
             batches: This process's sequences.
         """
         self.module.eval()
-        sums, carried = self._meter.zeros(), None
+        sums, carried = self._loss_meter.zeros(), None
         for batch in batches.epoch(0):
             if count := _num_targets(batch):
                 with autocast(self.precision, self.device):
                     losses, after = self.module(batch.move(self.device), carried)
                 carried = after if batches.stateful else None
-                self._meter.add(sums, losses, count)
+                self._loss_meter.add(sums, losses, count)
             self._call(lambda callback: callback.on_validation_step_end(self))
         return sums
 
     def _means(self, prefix: str, sums: Tensor) -> dict[str, float]:
         """The averages over all targets of all processes, by name."""
-        values = self._meter.means(prefix, sums, self._group)
+        values = self._loss_meter.means(prefix, sums, self._group)
         if not all(map(math.isfinite, values.values())):
             self._divergence = ", ".join(f"{name} is {value:g}" for name, value in values.items())
         return values
@@ -339,9 +339,9 @@ class Trainer:
         Raises:
             ConfigError: If the run has no end, or a callback cannot work in it.
         """
-        self.metric_names = self._meter.names("loss")
+        self.metric_names = self._loss_meter.names("loss")
         if validation:
-            self.metric_names += self._meter.names("validation")
+            self.metric_names += self._loss_meter.names("validation")
         for callback in self.callbacks:
             callback.check(self)
         endless = self.config.epochs is None and self.time_fraction is None
