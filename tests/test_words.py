@@ -44,7 +44,7 @@ NAMES = {
     r"lay_out": "find_chunks",
     r"goes_on": "parses_from",
     r"struck": "render_note",
-    r"as_it_is|accumulate(?!_grad_batches)|warmup(?!_steps)|clip_norm": "max_grad_norm, warmup_steps",
+    r"as_it_is|accumulate(?!_grad_batches)|warmup(?!_steps)|clip_norm": "max_grad_norm ...",
     r"early_stop|best_kept|json_log": "EarlyStopping, BestCheckpoint, JSONLogger",
 }
 """Parts of names (between underscores or capitals), as regular expressions."""

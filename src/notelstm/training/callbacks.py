@@ -113,7 +113,6 @@ class JSONLogger(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Cut the log to the epochs that are finished."""
         if trainer.folder is None:
             return
         path = trainer.folder / "log.jsonl"
@@ -123,12 +122,10 @@ class JSONLogger(Callback):
 
     @override
     def on_rollback(self, trainer: Trainer) -> None:
-        """Cut the log to the epochs that are finished."""
         self.on_train_start(trainer)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Add a line."""
         if trainer.folder is None:
             return
         path = trainer.folder / "log.jsonl"
@@ -165,9 +162,9 @@ class EarlyStopping(Callback):
     """Stops a run when a metric has stopped falling.
 
     Attributes:
-        patience: Epochs without a new best before the run stops.
-        min_delta: How far below the best a value must be to count as a new best.
-        monitor: The metric.
+        patience: Epochs without a new best value before the run stops.
+        min_delta: The smallest decrease that counts as a new best value.
+        monitor: The metric; lower is better.
     """
 
     patience: int = 5
@@ -175,7 +172,6 @@ class EarlyStopping(Callback):
     monitor: str = "validation"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         if self.patience < 1:
             raise ConfigError(f"patience is {self.patience} epochs, below 1")
         self._best = math.inf
@@ -183,12 +179,11 @@ class EarlyStopping(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that the metric exists."""
         _check_monitor(self.monitor, trainer)
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Stop again if the run that is resumed was stopped."""
+        """Stop again if the resumed run was stopped."""
         self._stop_if_due(trainer)
 
     @override
@@ -207,12 +202,10 @@ class EarlyStopping(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The best value, and the epochs since."""
         return {"best": self._best, "waited": self._waited}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best value, and the epochs since."""
         self._best, self._waited = state["best"], state["waited"]
 
 
@@ -228,12 +221,10 @@ class BestCheckpoint(Callback):
     monitor: str = "validation"
 
     def __post_init__(self) -> None:
-        """Start without a best value."""
         self._best = math.inf
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that the metric exists."""
         _check_monitor(self.monitor, trainer)
 
     @override
@@ -245,37 +236,32 @@ class BestCheckpoint(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Load the best weights."""
         trainer.load_best()
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The best value."""
         return {"best": self._best}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best value."""
         self._best = state["best"]
 
 
 @final
 @dataclass(kw_only=True)
 class TimeBudget(Callback):
-    """Ends a run after some minutes; a falling learning rate is at its lowest by then.
+    """Ends a run after some minutes; a learning rate with a schedule is at its lowest by then.
 
-    The current epoch is cut short, validated and kept like any other. Where the epochs end first,
-    nothing changes. A resumed run has the rest of the time. Such a run depends on the clock and is
-    not reproducible.
+    The last epoch is cut short, validated and kept like any other. A resumed run has the rest of
+    the time. The run depends on the clock and is not reproducible.
 
     Attributes:
-        minutes: Above 0. From the second epoch on, the time of a validation is set aside.
+        minutes: The time, above 0; from the second epoch on, it includes a validation.
     """
 
     minutes: float
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         if not (math.isfinite(self.minutes) and self.minutes > 0):
             raise ConfigError(f"minutes is {self.minutes}, not a number above 0")
         self._before = 0.0
@@ -289,12 +275,10 @@ class TimeBudget(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Declare that the run ends by the clock."""
         trainer.time_fraction = 0.0
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Start the clock."""
         self._began = time.monotonic()
         self._update(trainer)
 
@@ -318,12 +302,10 @@ class TimeBudget(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The seconds used."""
         return {"used": self._used}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the seconds used."""
         self._before, self._began = state["used"], time.monotonic()
 
 
@@ -335,8 +317,8 @@ class DivergenceGuard(Callback):
     Attributes:
         max_rollbacks: Rollbacks after which a divergence ends the run with an error.
         lr_factor: Factor on the learning rate at each rollback, above 0 and below 1.
-        max_increase: An epoch's loss this far above the lowest so far counts as a divergence; None
-            if only a loss that is not finite does.
+        max_increase: The increase of an epoch's loss over the lowest so far from which the run has
+            diverged; None to detect only a loss that is not finite.
     """
 
     max_rollbacks: int = 3
@@ -344,7 +326,6 @@ class DivergenceGuard(Callback):
     max_increase: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         if self.max_rollbacks < 1:
             raise ConfigError(f"max_rollbacks is {self.max_rollbacks}, below 1")
         if not 0 < self.lr_factor < 1:
@@ -356,12 +337,11 @@ class DivergenceGuard(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Have the trainer take snapshots."""
+        """Ask the trainer for snapshots."""
         trainer.snapshot()
 
     @override
     def on_divergence(self, trainer: Trainer) -> None:
-        """Roll back."""
         self._roll_back("a loss is not finite", trainer)
 
     @override
@@ -391,12 +371,10 @@ class DivergenceGuard(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The number of rollbacks, and the lowest loss."""
         return {"rollbacks": self._rollbacks, "lowest": self._lowest}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the number of rollbacks, and the lowest loss."""
         self._rollbacks, self._lowest = state["rollbacks"], state["lowest"]
 
 

@@ -29,23 +29,21 @@ class TrainerState:
         epoch: Epochs finished.
         batch: Batches of the current epoch that are done.
         steps: Optimizer steps taken, in all epochs.
-        time_fraction: Fraction of the time budget that is used; None without a budget.
         rate_scale: Factor on the learning rate, below 1 after rollbacks.
         carried: The model's state after the last batch, of this process's sequences.
-        sums: (K + 2,) of this process in this epoch: loss and K terms, each times its targets, and
-            the number of targets; float64 where the device has it.
+        sums: (K + 2,) sums of this process and epoch: the loss and its K terms over all targets,
+            and the number of targets.
     """
 
     epoch: int = 0
     batch: int = 0
     steps: int = 0
-    time_fraction: float | None = None
     rate_scale: float = 1.0
     carried: State | None = None
     sums: Tensor | None = None
 
     def advance(self, num_batches: int) -> None:
-        """Count a step of so many batches."""
+        """Count an optimizer step of `num_batches` batches."""
         self.batch += num_batches
         self.steps += 1
 
@@ -67,7 +65,7 @@ class TrainerControl:
         snapshots: Whether the state is kept in memory after each good epoch.
         rollback_factor: Factor on the learning rate of a requested rollback; None without one.
         signal_received: Whether this process received an interrupt.
-        interrupted: Whether any process did.
+        interrupted: Whether any process received one.
     """
 
     stop_reason: str = ""
@@ -80,20 +78,9 @@ class TrainerControl:
 
     def synchronize(self, group: DistributedGroup) -> None:
         """Give every process the main process's requests; all processes call this."""
-        requests = (
-            self.stop_reason,
-            self.stop_now,
-            self.time_fraction,
-            self.snapshots,
-            self.rollback_factor,
-        )
-        (
-            self.stop_reason,
-            self.stop_now,
-            self.time_fraction,
-            self.snapshots,
-            self.rollback_factor,
-        ) = group.broadcast_object(requests)
+        names = ("stop_reason", "stop_now", "time_fraction", "snapshots", "rollback_factor")
+        requests = group.broadcast_object({name: getattr(self, name) for name in names})
+        vars(self).update(requests)
         self.interrupted = bool(group.all_reduce_sum(torch.tensor(int(self.signal_received))))
 
     def synchronize_step(self, diverged: bool, group: DistributedGroup) -> bool:
@@ -109,12 +96,12 @@ class TrainerControl:
         if group.world_size == 1:
             self.interrupted = self.signal_received
             return diverged
-        mine = self if group.is_main_process else TrainerControl()
-        fraction = mine.time_fraction
-        asked = (diverged, self.signal_received, mine.stop_now, fraction is not None, fraction or 0)
-        *flags, spent = group.all_reduce_sum(torch.tensor(asked, dtype=torch.float64)).tolist()
+        main = self if group.is_main_process else TrainerControl()
+        fraction = main.time_fraction
+        mine = (diverged, self.signal_received, main.stop_now, fraction is not None, fraction or 0)
+        *flags, fraction = group.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
         any_diverged, self.interrupted, self.stop_now, timed = map(bool, flags)
-        self.time_fraction = spent if timed else None
+        self.time_fraction = fraction if timed else None
         return any_diverged
 
 

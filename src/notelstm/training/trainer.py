@@ -45,8 +45,8 @@ class History(NamedTuple):
     """The course of a run.
 
     Attributes:
-        epochs: The metrics of each epoch that was done in this process, oldest first.
-        stopped: Why it ended before all epochs were done, "" if it did not.
+        epochs: The metrics of each epoch since the start or the resumption, oldest first.
+        stopped: Why the run ended before its last epoch, "" if it did not.
     """
 
     epochs: list[dict[str, float]]
@@ -57,8 +57,8 @@ class History(NamedTuple):
 class Trainer:
     """Trains a model on batches.
 
-    Started by ``torchrun``, each process trains on its sequences of the same batches, and the steps
-    equal those of one process; the main process has the callbacks and the run folder.
+    Processes of ``torchrun`` divide each batch among them, and their steps equal those of a single
+    process. The main process has the callbacks and the run folder.
 
     Args:
         model: A ``torch.nn.Module``; it is moved to the device and trained in place.
@@ -76,8 +76,8 @@ class Trainer:
         optimizer: The optimizer.
         state: The position of the run.
         precision: The precision of matrix products.
-        steps_per_epoch: Optimizer steps in an epoch, known when the run has started.
-        metric_names: The losses that each epoch's metrics have.
+        steps_per_epoch: Optimizer steps in an epoch, set when the run starts.
+        metric_names: The names of the losses among the metrics of an epoch.
 
     Raises:
         ConfigError: If the device does not exist, or a callback is not a ``Callback``.
@@ -144,7 +144,7 @@ class Trainer:
         resume: bool = False,
         data: Mapping[str, Any] | None = None,
     ) -> History:
-        """Train until all epochs are done, a callback stops the run, or Ctrl-C does.
+        """Train until the last epoch, or until a callback or Ctrl-C stops the run.
 
         Args:
             batches: The training set.
@@ -194,10 +194,10 @@ class Trainer:
                 history += self._end_epoch(timer, num_targets, validation)
         return History(history, self.stopped)
 
-    # The parts of a step.
+    # Parts of a step.
 
     def _fetch(self, batches: Batches) -> Iterator[list[Batch]]:
-        """The batches of each step that is left of the current epoch."""
+        """The batches of each remaining step of the epoch."""
         stream = batches.epoch(self.state.epoch, self.state.batch)
         while group := list(itertools.islice(stream, self.config.accumulate_grad_batches)):
             yield group
@@ -205,58 +205,59 @@ class Trainer:
     def _set_learning_rate(self) -> None:
         epochs = self.config.epochs
         num_steps = None if epochs is None else epochs * self.steps_per_epoch
-        rate = self.config.rate(self.state.steps, num_steps, self.state.time_fraction or 0.0)
+        rate = self.config.rate(self.state.steps, num_steps, self.time_fraction or 0.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.state.rate_scale
 
-    def _forward(self, batch: Batch, count: int, targets: int, carries: bool) -> Tensor | None:
+    def _forward(self, batch: Batch, count: int, targets: int, stateful: bool) -> Tensor | None:
         """The loss of a batch, weighted by its part of the step's targets; None without targets.
 
-        Nothing here reads a number that the device has computed, so it is never waited for.
+        It reads no result of the device, so as not to wait for it.
         """
         if not count:
-            if carries and self.state.carried is None and len(batch.rows):
+            if stateful and self.state.carried is None and len(batch.rows):
                 model = cast(NoteModel, self.module.model)
                 self.state.carried = model.initial_state(len(batch.rows))[1]
             return None
         with autocast(self.precision, self.device):
             losses, carried = self.module(
-                batch.move(self.device), self.state.carried if carries else None
+                batch.move(self.device), self.state.carried if stateful else None
             )
-        self.state.carried = detach(carried) if carries else None
+        self.state.carried = detach(carried) if stateful else None
         self._loss_meter.add(self._sums, losses, count)
         return cast(Tensor, losses.total if count == targets else losses.total * (count / targets))
 
     @property
     def _sums(self) -> Tensor:
-        """(K + 2,) the sums of this process in this epoch."""
+        """(K + 2,) sums of this process and epoch."""
         if self.state.sums is None:
             self.state.sums = self._loss_meter.zeros()
         return self.state.sums
 
     def _epoch_ends_here(self, diverged: bool) -> bool:
-        """Whether the epoch ends after this step, whichever process has the reason."""
+        """Whether the epoch ends after this step, for a reason of any process."""
         diverged = self._control.synchronize_step(diverged, self._group)
-        self.state.time_fraction = self._control.time_fraction
         return diverged or self._control.interrupted or self._control.stop_now
-
-    # The end of an epoch.
 
     def _end_epoch(
         self, timer: StepTimer, num_targets: int, validation: Batches | None
     ) -> list[dict[str, float]]:
-        """Validate, call the callbacks, save; the metrics, unless the epoch is to be repeated."""
+        """Validate, call the callbacks and save; the metrics, unless the epoch is repeated."""
         metrics = self._epoch_metrics(timer, num_targets)
         if metrics and validation is not None:
             metrics |= self._means("validation", self.evaluate(validation))
         if self._divergence:
-            self._tell(lambda callback: callback.on_divergence(self))
+            self._call_and_synchronize(lambda callback: callback.on_divergence(self))
             if self._control.rollback_factor is None:
-                raise self._diverged()
+                raise TrainingError(
+                    f"the run diverged: {self._divergence}",
+                    where=f"step {self.state.steps}",
+                    hint="lower learning_rate, set max_grad_norm, or add the callback DivergenceGuard",
+                )
             return self._rolled_back(self._control.rollback_factor)
         if not metrics:
             return []
-        self._tell(lambda callback: callback.on_epoch_end(self, metrics))
+        self._call_and_synchronize(lambda callback: callback.on_epoch_end(self, metrics))
         if self._control.rollback_factor is not None:
             return self._rolled_back(self._control.rollback_factor)
         self._take_snapshot()
@@ -265,9 +266,9 @@ class Trainer:
         return [metrics]
 
     def _epoch_metrics(self, timer: StepTimer, num_targets: int) -> dict[str, float]:
-        """The losses and times of the epoch; nothing if it was not finished."""
+        """The losses and times of the epoch; empty if it was not finished."""
         losses = self._means("loss", self._sums)
-        # A loss is finite before the step that spoils the weights.
+        # The last step can spoil the weights after a loss that is finite.
         if not all(bool(weights.isfinite().all()) for weights in self.parameters):
             self._divergence = self._divergence or "the weights are not finite"
         if self._divergence or self._control.interrupted:
@@ -284,7 +285,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, batches: Batches) -> Tensor:
-        """(K + 2,) the sums of this process over held-out batches, in evaluation mode.
+        """(K + 2,) sums of this process over held-out batches, in evaluation mode.
 
         Args:
             batches: This process's sequences.
@@ -301,19 +302,11 @@ class Trainer:
         return sums
 
     def _means(self, prefix: str, sums: Tensor) -> dict[str, float]:
-        """The averages over all targets of all processes, by name."""
+        """The means over all targets of all processes, by name."""
         values = self._loss_meter.means(prefix, sums, self._group)
         if not all(map(math.isfinite, values.values())):
             self._divergence = ", ".join(f"{name} is {value:g}" for name, value in values.items())
         return values
-
-    def _diverged(self) -> TrainingError:
-        return TrainingError(
-            f"the run diverged: {self._divergence}",
-            where=f"step {self.state.steps}",
-            hint="lower learning_rate, set max_grad_norm, add the callback DivergenceGuard, "
-            "or go back to an earlier checkpoint",
-        )
 
     def _rolled_back(self, lr_factor: float) -> list[dict[str, float]]:
         """Restore the last snapshot and lower the learning rate; no metrics."""
@@ -321,14 +314,14 @@ class Trainer:
         self._checkpoints.rollback()
         self.state.rate_scale = scale
         self._control.rollback_factor, self._divergence = None, ""
-        self._tell(lambda callback: callback.on_rollback(self))
+        self._call_and_synchronize(lambda callback: callback.on_rollback(self))
         return []
 
     def _take_snapshot(self) -> None:
         if self._control.snapshots:
             self._checkpoints.snapshot()
 
-    # The beginning and the end of a run.
+    # Start and end of a run.
 
     def check(self, *, validation: bool) -> None:
         """Check the run before any data are read; :meth:`fit` does so too.
@@ -355,12 +348,12 @@ class Trainer:
     def _running(
         self, batches: Batches, resume: bool, data: Mapping[str, Any] | None
     ) -> Iterator[None]:
-        """Everything around the loop: the processes, the checkpoints, the signals."""
+        """Set up and close the processes, the checkpoints and the signals of a run."""
         self.steps_per_epoch = -(-batches.num_batches // self.config.accumulate_grad_batches)
         with self._group.initialized(self.device), exclusive(self.folder):
             self._start(batches, resume, data)
             try:
-                self._tell(lambda callback: callback.on_train_start(self))
+                self._call_and_synchronize(lambda callback: callback.on_train_start(self))
                 self._take_snapshot()
                 with defer_interrupts(self._receive_signal):
                     yield
@@ -377,7 +370,7 @@ class Trainer:
     def _start(self, batches: Batches, resume: bool, data: Mapping[str, Any] | None) -> None:
         """Start a new run, or load the newest checkpoint."""
         self._control, self._divergence = TrainerControl(), ""
-        # Each process drops other units.
+        # Dropout differs between the processes.
         torch.manual_seed(self.config.seed + self._group.rank)
         run_folder = None if self.folder is None else RunFolder(self.folder)
         self._checkpoints = self._checkpoints_in(run_folder)
@@ -400,7 +393,7 @@ class Trainer:
         )
 
     def _broadcast_model(self) -> None:
-        """Give all processes the main process's model."""
+        """Copy the main process's model to all processes."""
         self._group.broadcast_parameters(self.module.state_dict().values())
 
     def _receive_signal(self) -> None:
@@ -411,11 +404,10 @@ class Trainer:
         done = self.config.epochs is not None and self.state.epoch >= self.config.epochs
         return done or self._control.interrupted or bool(self._control.stop_reason)
 
-    def _tell(self, hook: Callable[[Callback], None]) -> None:
-        """Call a hook, and give all processes the requests that it made."""
+    def _call_and_synchronize(self, hook: Callable[[Callback], None]) -> None:
+        """Call a hook, and send its requests to all processes."""
         self._call(hook)
         self._control.synchronize(self._group)
-        self.state.time_fraction = self._control.time_fraction
 
     def _call(self, hook: Callable[[Callback], None]) -> None:
         """Call a hook of each callback."""
@@ -426,12 +418,12 @@ class Trainer:
 
     @property
     def stopped(self) -> str:
-        """Why the run ends before its epochs are done, "" if it does not."""
+        """Why the run ends before its last epoch, "" if it does not."""
         return self._control.stop_reason
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C, or another request to end, ended the run after a step."""
+        """Whether a signal, such as that of Ctrl-C, ended the run."""
         return self._control.interrupted
 
     def stop(self, reason: str, *, now: bool = False) -> None:
@@ -439,7 +431,7 @@ class Trainer:
 
         Args:
             reason: Shown to the user, such as ``"validation has not fallen for 3 epochs"``.
-            now: End the epoch, too, after this step.
+            now: End the epoch after this step, too.
         """
         self._control.stop_reason = reason
         self._control.stop_now |= now
@@ -458,7 +450,7 @@ class Trainer:
         self._control.snapshots = True
 
     def rollback(self, lr_factor: float) -> None:
-        """Go back to the last snapshot, and multiply all learning rates to come by `lr_factor`."""
+        """Restore the last snapshot, and multiply all later learning rates by `lr_factor`."""
         self._control.rollback_factor = lr_factor
 
     def save_best(self) -> None:

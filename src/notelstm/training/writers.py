@@ -49,7 +49,6 @@ class Samples(Callback):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         for name, value, least in (
             ("every", self.every, 1),
             ("notes", self.notes, 1),
@@ -66,7 +65,6 @@ class Samples(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that there is a run folder and a bundle."""
         _check_folder(trainer, "to write samples to")
         if self._bundle is None:
             raise ConfigError(
@@ -76,7 +74,6 @@ class Samples(Callback):
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Write a sample."""
         epoch = trainer.state.epoch
         if epoch % self.every == 0:
             music = generate(cast(Bundle, self._bundle), self.notes, seed=self.seed)
@@ -102,12 +99,10 @@ class Report(Callback):
     title: str = ""
 
     def __post_init__(self) -> None:
-        """Check the path."""
         check_page_path(self.path)
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that there is a run folder and a log."""
         _check_folder(trainer, "to report on")
         before = trainer.callbacks[: trainer.callbacks.index(self)]
         if not any(isinstance(callback, JSONLogger) for callback in before):
@@ -117,17 +112,14 @@ class Report(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Write the page."""
         self._write(trainer, running=True)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Write the page."""
         self._write(trainer, running=True)
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Write the page."""
         self._write(trainer, running=False)
 
     def _write(self, trainer: Trainer, *, running: bool) -> None:
@@ -148,7 +140,6 @@ class TensorBoard(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that there is a run folder and TensorBoard."""
         _check_folder(trainer, "to write curves to")
         _writer_class()
 
@@ -161,19 +152,16 @@ class TensorBoard(Callback):
 
     @override
     def on_rollback(self, trainer: Trainer) -> None:
-        """Remove the epochs that are repeated."""
         self.on_train_start(trainer)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Write the metrics."""
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, trainer.state.epoch)
         self._writer.flush()
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Close the curves."""
         self._close()
 
     def _close(self) -> None:
@@ -209,7 +197,6 @@ class Profile(Callback):
     steps: int = 20
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         for name, value in (("after", self.after), ("steps", self.steps)):
             if value < 1:
                 raise ConfigError(f"{name} is {value}, below 1")
@@ -219,7 +206,6 @@ class Profile(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that there is a run folder."""
         _check_folder(trainer, "to write a profile to")
 
     @override
