@@ -52,14 +52,14 @@ _KINDS: Final = ("encoder", "model", "sampler", "loss", "input_transform")
 @final
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model's class, or a function that makes one, and the settings to build it with.
+    """A model that is not built yet: its class, or a function, and settings.
 
     ``Recipe(model=NoteLSTM)`` and ``Recipe(model=functools.partial(NoteLSTM, hidden_size=64))`` are
     turned into one.
 
     Attributes:
-        factory: Called with ``fields=`` and the settings.
-        settings: Keyword arguments; sequences are stored as tuples.
+        factory: The class or function, called with ``fields=`` and the settings.
+        settings: Keyword arguments; lists are stored as tuples.
 
     Example:
         >>> from notelstm.models import NoteLSTM
@@ -71,7 +71,6 @@ class ModelSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Store the settings in the form in which a record gives them back."""
         if not callable(self.factory):
             raise ConfigError(
                 f"{self.factory!r} does not build a model",
@@ -96,16 +95,15 @@ class ModelSpec:
 
     @property
     def partial(self) -> functools.partial[NoteModel]:
-        """The same as a ``functools.partial``, the form in which parts are described."""
+        """The specification as a ``functools.partial``, for :func:`notelstm.plugins.describe`."""
         return functools.partial(self.factory, **self.settings)
 
     def __call__(self, *, fields: tuple[Field, ...]) -> NoteModel:
-        """Build the model for these fields."""
+        """Build the model for an encoder's fields."""
         return self.factory(fields=fields, **self.settings)
 
     @override
     def __repr__(self) -> str:
-        """The factory's name and the settings."""
         name = getattr(self.factory, "__qualname__", repr(self.factory))
         return f"ModelSpec({', '.join([name, *(f'{k}={v!r}' for k, v in self.settings.items())])})"
 
@@ -131,7 +129,7 @@ class Recipe:
         loss: The loss; None for the likelihood of every field.
         read_policy: How MIDI files are read.
         sequence_length: T, rows of a sequence in a batch.
-        targets: ``"last"`` scores the row after each window, ``"every"`` each row.
+        targets: ``"last"`` for the row after each window, ``"every"`` for each row.
         cross_piece_boundaries: Whether windows may run from one piece into the next.
         stateful: Whether the state is carried from batch to batch; needs targets ``"every"``.
         batch_size: B, sequences in a batch.
@@ -143,6 +141,9 @@ class Recipe:
         sampler: Samples the fields of a note.
         context_length: Rows that generation and scoring look back on, None for all.
         input_transform: Transforms sampled rows before they are fed back, or None.
+
+    Raises:
+        ConfigError: If a setting is out of range, or a stateful recipe has targets ``"last"``.
     """
 
     name: str
@@ -164,11 +165,6 @@ class Recipe:
     input_transform: InputTransform | None = None
 
     def __post_init__(self) -> None:
-        """Check the settings that no part checks by itself.
-
-        Raises:
-            ConfigError: If a setting is out of range, or a stateful recipe has targets ``"last"``.
-        """
         object.__setattr__(self, "model", ModelSpec.of(self.model))
         object.__setattr__(self, "transforms", tuple(self.transforms))
         for name in ("sequence_length", "batch_size", "context_length", "min_steps_per_epoch"):
@@ -243,8 +239,8 @@ class Recipe:
         Args:
             rows: The rows (N, F) of each piece.
             held_out: Whether they are validation data, neither shuffled nor transformed.
-            pieces: The pieces that the rows encode, whose percussion is not to be transposed; None
-                if there is none.
+            pieces: The pieces of the rows, whose percussion is not transposed; None without
+                percussion.
 
         Raises:
             DataError: If no piece is long enough for a window.
@@ -325,9 +321,9 @@ class Recipe:
     ) -> Bundle:
         """Train a model on pieces.
 
-        Progress is shown as a bar in a terminal or notebook, otherwise logged at least every 10
-        seconds, on the error stream unless the program has set up logging; give a
-        :class:`~notelstm.training.Progress` among the callbacks to change that.
+        Progress is shown as a bar in a terminal or notebook, otherwise logged every 10 seconds, to
+        the error stream unless the program has configured logging. A callback
+        :class:`~notelstm.training.Progress` changes that.
 
         Args:
             pieces: Training pieces, or pairs of a name and a piece: a list, a
@@ -338,18 +334,17 @@ class Recipe:
                 :class:`~notelstm.training.BestCheckpoint`.
             resume: Continue the run in `folder`.
             callbacks: Callbacks of the trainer.
-            data: Name and license of the pieces; counts and fingerprint are filled in here.
-            init_from: A trained model whose weights are the initial ones; the recipe is then
-                the one of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`. None to train
-                from scratch.
+            data: Name and license of the pieces; counts and fingerprint are added.
+            init_from: A trained model whose weights are the initial ones, for a recipe of
+                :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`; None to train from scratch.
 
         Returns:
             The trained model with all its parts, ready to be saved.
 
         Raises:
             DataError: If there are no pieces, or none is long enough.
-            EncodingError: If every piece is outside the encoder's domain; if some are, they are
-                left out with a warning.
+            EncodingError: If all pieces are outside the encoder's domain; a few are left out with a
+                warning.
             ConfigError: If the recipe builds another model than `init_from` has, or a callback
                 cannot work in this run; before any piece is read.
             TrainingError: If the run cannot be resumed, or diverges.
@@ -406,7 +401,7 @@ class Recipe:
         validation: bool = False,
         init_from: Bundle | None = None,
     ) -> None:
-        """Check everything that :meth:`train` checks before it reads a piece.
+        """Check the recipe as :meth:`train` does before it reads a piece.
 
         Args:
             callbacks: Callbacks of the trainer.
@@ -455,7 +450,7 @@ class Recipe:
         return trainer, bundle
 
     def _warn_of_missing_parts(self) -> None:
-        """Name the parts that a bundle cannot carry, before the first step."""
+        """Warn of parts that cannot be rebuilt from a bundle."""
         for name, saved in self.to_dict().items():
             for missing in missing_parts(saved):
                 loaded = name in ("model", "encoder", "sampler", "input_transform")
@@ -517,7 +512,7 @@ class Recipe:
 
 
 def _plain(value: Any) -> Any:
-    """A plain setting as JSON has it."""
+    """A plain setting as a JSON value."""
     return list(value) if isinstance(value, tuple) else value
 
 

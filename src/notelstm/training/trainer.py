@@ -252,7 +252,7 @@ class Trainer:
                 raise TrainingError(
                     f"the run diverged: {self._divergence}",
                     where=f"step {self.state.steps}",
-                    hint="lower learning_rate, set max_grad_norm, or add the callback DivergenceGuard",
+                    hint="lower learning_rate, set max_grad_norm, or add DivergenceGuard()",
                 )
             return self._rolled_back(self._control.rollback_factor)
         if not metrics:
