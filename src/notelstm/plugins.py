@@ -7,8 +7,8 @@ imported on first use::
     my-encoder = "my_package:MyEncoder"
 
 The settings of a part are the fields of a frozen dataclass, or its mapping ``config``. They are
-JSON values, :class:`~notelstm.fields.Field`, other parts, or tuples and mappings of these. A part is
-rebuilt as ``Part(**config)``.
+JSON values, :class:`~notelstm.fields.Field`, other parts, or tuples and mappings of these. A part
+is rebuilt as ``Part(**config)``.
 """
 
 from __future__ import annotations

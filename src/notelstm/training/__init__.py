@@ -2,7 +2,6 @@
 
 from notelstm.training.callbacks import (
     BestCheckpoint,
-    Callback,
     DivergenceGuard,
     EarlyStopping,
     JSONLogger,
@@ -14,7 +13,7 @@ from notelstm.training.distributed import DistributedGroup
 from notelstm.training.progress import Progress
 from notelstm.training.state import TrainerState
 from notelstm.training.step import TrainStep, measure_terms
-from notelstm.training.trainer import History, Trainer
+from notelstm.training.trainer import Callback, History, Trainer
 from notelstm.training.writers import Profile, Report, Samples, TensorBoard
 
 __all__ = [

@@ -1,7 +1,4 @@
-"""Callbacks: the base class with its hooks, the log, and callbacks that direct a run.
-
-In a distributed run, only the main process has callbacks.
-"""
+"""Callbacks of the library: the log, early stopping, the best model, time and divergence."""
 
 from __future__ import annotations
 
@@ -12,20 +9,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, OutputError
 from notelstm.files import atomic_write
-
-if TYPE_CHECKING:
-    from notelstm.bundle import Bundle
-    from notelstm.training.trainer import Trainer
+from notelstm.training.trainer import Callback, Trainer
 
 __all__ = [
     "BestCheckpoint",
-    "Callback",
     "DivergenceGuard",
     "EarlyStopping",
     "JSONLogger",
@@ -33,72 +26,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-
-
-class Callback:
-    """Base class of callbacks; each hook does nothing unless it is overridden.
-
-    A hook may read the trainer (``trainer.state``, ``trainer.optimizer``, ``trainer.module`` ...)
-    and direct it with :meth:`Trainer.stop <notelstm.training.Trainer.stop>`,
-    :meth:`~notelstm.training.Trainer.save_best`, :meth:`~notelstm.training.Trainer.rollback` and
-    the like.
-
-    Example:
-        >>> class StopAtLoss(Callback):
-        ...     def on_epoch_end(self, trainer, metrics):
-        ...         if metrics["loss"] < 1.0:
-        ...             trainer.stop("the loss is below 1")
-    """
-
-    def check(self, trainer: Trainer) -> None:
-        """Raise :class:`~notelstm.errors.ConfigError` if the callback cannot work in this run.
-
-        Called before any data are read; ``trainer.metric_names`` and ``trainer.folder`` are set.
-        A callback that ends runs by the clock sets ``trainer.time_fraction``.
-        """
-
-    def on_bundle_ready(self, bundle: Bundle) -> None:
-        """Called by :meth:`Recipe.train <notelstm.recipes.Recipe.train>` before the run starts.
-
-        Args:
-            bundle: The model that is trained, with its parts.
-        """
-
-    def on_train_start(self, trainer: Trainer) -> None:
-        """Called before the first step, after a checkpoint was loaded."""
-
-    def on_step_end(self, trainer: Trainer) -> None:
-        """Called after each optimizer step."""
-
-    def on_validation_step_end(self, trainer: Trainer) -> None:
-        """Called after each batch of the validation set."""
-
-    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Called after each epoch and its validation.
-
-        Args:
-            trainer: The trainer; ``trainer.state.epoch`` counts the epochs that are finished.
-            metrics: ``loss`` and ``loss/<field>``, ``validation`` and ``validation/<field>`` where
-                there is a validation set, each the mean over targets; ``seconds``,
-                ``targets_per_second``, and ``seconds/data``, ``seconds/forward``,
-                ``seconds/backward``, ``seconds/optimizer``.
-        """
-
-    def on_divergence(self, trainer: Trainer) -> None:
-        """Called when a loss or a weight is no longer finite; without a rollback the run ends."""
-
-    def on_rollback(self, trainer: Trainer) -> None:
-        """Called after the last snapshot was restored."""
-
-    def on_train_end(self, trainer: Trainer) -> None:
-        """Called at the end of the run, also when it is interrupted or fails."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state for checkpoints: tensors, numbers, strings, lists and dicts."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of :meth:`state_dict` when a run is resumed."""
 
 
 @final

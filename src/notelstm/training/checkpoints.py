@@ -12,7 +12,7 @@ import pickle
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, cast, final
+from typing import IO, Any, Final, Protocol, cast, final
 
 import torch
 from filelock import FileLock, Timeout
@@ -21,14 +21,12 @@ from torch import Tensor, nn
 from notelstm.errors import ConfigError, OutputError, TrainingError
 from notelstm.files import atomic_write
 from notelstm.protocols import NoteModel, State
-from notelstm.training.callbacks import Callback
 from notelstm.training.distributed import DistributedGroup
+from notelstm.training.state import TrainerState
+from notelstm.training.step import Precision
 from notelstm.tree import flatten, leaf, move, unflatten
 
-if TYPE_CHECKING:
-    from notelstm.training.trainer import Trainer
-
-__all__ = ["Checkpoints", "RunFolder", "exclusive"]
+__all__ = ["Checkpoints", "RunFolder", "Stateful", "exclusive"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +42,18 @@ _EPOCH_MODELS: Final = 5
 """The number of models of epochs that are kept, so that a long run does not fill the disk."""
 
 
+class Stateful(Protocol):
+    """A callback with a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state."""
+        ...
+
+
 @final
 class Checkpoints:
     """The newest checkpoint of a run, its best model, and the snapshot for a rollback.
@@ -54,27 +64,28 @@ class Checkpoints:
 
     Args:
         model: The model that is trained.
-        trainer: The trainer, with the optimizer, the state and the precision.
+        optimizer: Its optimizer.
+        position: The position of the run, updated in place.
         group: The processes of the run.
-        callbacks: The callbacks, whose states are saved too.
+        callbacks: The callbacks with a state.
         folder: The run folder; None to keep nothing on disk.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        trainer: Trainer,
+        optimizer: torch.optim.Optimizer,
+        position: TrainerState,
         *,
         group: DistributedGroup,
-        callbacks: Sequence[Callback],
+        callbacks: Sequence[Stateful],
         folder: RunFolder | None,
     ) -> None:
         self._model: Final = model
-        self._trainer: Final = trainer
+        self._optimizer: Final = optimizer
+        self._position: Final = position
         self._group: Final = group
-        self._stateful: Final = [
-            c for c in callbacks if type(c).state_dict is not Callback.state_dict
-        ]
+        self._callbacks: Final = callbacks
         self._folder: Final = folder
         self._best: dict[str, Tensor] | None = None
         self._snapshot: dict[str, Any] | None = None
@@ -93,7 +104,7 @@ class Checkpoints:
 
     def snapshot(self) -> None:
         """Keep the current state for a rollback, unless an epoch was resumed in its middle."""
-        has_older = self._snapshot is not None and self._trainer.state.batch > 0
+        has_older = self._snapshot is not None and self._position.batch > 0
         if not self._group.broadcast_object(has_older):
             self._snapshot = copy.deepcopy(self._state())
 
@@ -112,7 +123,7 @@ class Checkpoints:
         # The optimizer updates the tensors that it loads in place.
         self._restore(copy.deepcopy(snapshot))
 
-    def save(self, name: str | None = None) -> None:
+    def save(self, precision: Precision, name: str | None = None) -> None:
         """Write the newest checkpoint, and a copy of the model under `name`.
 
         Raises:
@@ -128,16 +139,19 @@ class Checkpoints:
             "last",
             {
                 **state,
-                "precision": self._trainer.precision,
+                "precision": precision,
                 "best": self._best,
                 # Between epochs, the snapshot is this very state.
-                "good": self._snapshot if self._trainer.state.batch else None,
-                "callbacks": [(type(c).__name__, c.state_dict()) for c in self._stateful],
+                "good": self._snapshot if self._position.batch else None,
+                "callbacks": [(type(c).__name__, c.state_dict()) for c in self._callbacks],
             },
         )
 
-    def load(self) -> None:
+    def load(self) -> Precision:
         """Load the newest checkpoint; the one before it where the newest is damaged.
+
+        Returns:
+            The precision of the run.
 
         Raises:
             TrainingError: If there is none, or it is of another run.
@@ -152,7 +166,7 @@ class Checkpoints:
         saved = self._group.broadcast_object(saved)
         try:
             self._restore(saved)
-            self._trainer.precision = saved["precision"]
+            precision: Precision = saved["precision"]
             if self._group.is_main_process:
                 self._best, self._snapshot = saved["best"], saved["good"]
                 self._restore_callbacks(saved["callbacks"])
@@ -165,22 +179,23 @@ class Checkpoints:
                 where="" if self._folder is None else str(self._folder.path),
                 hint="resume with the parts that the run was started with",
             ) from error
+        return precision
 
     def _restore_callbacks(self, saved: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Load the states of the callbacks."""
-        now, then = [type(c).__name__ for c in self._stateful], [name for name, _ in saved]
+        now, then = [type(c).__name__ for c in self._callbacks], [name for name, _ in saved]
         if now != then:
             raise TrainingError(
                 f"the callbacks are {', '.join(now) or 'none'}; the run was started with "
                 f"{', '.join(then) or 'none'}",
                 hint="resume with the callbacks that the run was started with",
             )
-        for callback, (_, state) in zip(self._stateful, saved, strict=True):
+        for callback, (_, state) in zip(self._callbacks, saved, strict=True):
             callback.load_state_dict(state)
 
     def _state(self) -> dict[str, Any]:
         """The current state of all processes, in the main process; empty in the others."""
-        at, group = self._trainer.state, self._group
+        at, group = self._position, self._group
         sums = None if at.sums is None else group.all_reduce_sum(at.sums.clone())
         carried = {} if at.carried is None else flatten(at.carried)
         device = self._device
@@ -193,7 +208,7 @@ class Checkpoints:
         states = [carried for carried, _, _ in parts if carried]
         return {
             "model": self._model.state_dict(),
-            "optimizer": self._trainer.optimizer.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
             "epoch": at.epoch,
             "batch": at.batch,
             "steps": at.steps,
@@ -206,9 +221,9 @@ class Checkpoints:
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         """Load a state, also one of another number of processes."""
-        at, group, device = self._trainer.state, self._group, self._device
+        at, group, device = self._position, self._group, self._device
         self._model.load_state_dict(saved["model"])
-        self._trainer.optimizer.load_state_dict(saved["optimizer"])
+        self._optimizer.load_state_dict(saved["optimizer"])
         at.epoch, at.batch, at.steps = saved["epoch"], saved["batch"], saved["steps"]
         at.rate_scale = saved["rate_scale"]
         at.carried = self._carried(saved["carried"])

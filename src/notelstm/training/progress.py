@@ -9,15 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from notelstm.training.trainer import Trainer
+from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["INTERVAL", "Progress", "ProgressLog", "progress_on_stderr"]
 

@@ -1,4 +1,4 @@
-"""``Trainer``: the training loop, in :meth:`Trainer.fit`."""
+"""``Trainer``: the training loop, in :meth:`Trainer.fit`, and the hooks of its callbacks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.batch import Batch
+from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss
 from notelstm.protocols import Batches, NoteModel
-from notelstm.training.callbacks import Callback
 from notelstm.training.checkpoints import Checkpoints, RunFolder, exclusive
 from notelstm.training.config import TrainingConfig, pick_device
 from notelstm.training.distributed import DistributedGroup
@@ -36,9 +36,75 @@ from notelstm.training.step import (
 )
 from notelstm.tree import detach
 
-__all__ = ["History", "Trainer"]
+__all__ = ["Callback", "History", "Trainer"]
 
 _log = logging.getLogger(__name__)
+
+
+class Callback:
+    """Base class of callbacks; each hook does nothing unless it is overridden.
+
+    A hook may read the trainer (``trainer.state``, ``trainer.optimizer``, ``trainer.module`` ...)
+    and direct it with :meth:`Trainer.stop <notelstm.training.Trainer.stop>`,
+    :meth:`~notelstm.training.Trainer.save_best`, :meth:`~notelstm.training.Trainer.rollback` and
+    the like. In a distributed run, only the main process has callbacks.
+
+    Example:
+        >>> class StopAtLoss(Callback):
+        ...     def on_epoch_end(self, trainer, metrics):
+        ...         if metrics["loss"] < 1.0:
+        ...             trainer.stop("the loss is below 1")
+    """
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise :class:`~notelstm.errors.ConfigError` if the callback cannot work in this run.
+
+        Called before any data are read; ``trainer.metric_names`` and ``trainer.folder`` are set.
+        A callback that ends runs by the clock sets ``trainer.time_fraction``.
+        """
+
+    def on_bundle_ready(self, bundle: Bundle) -> None:
+        """Called by :meth:`Recipe.train <notelstm.recipes.Recipe.train>` before the run starts.
+
+        Args:
+            bundle: The model that is trained, with its parts.
+        """
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Called before the first step, after a checkpoint was loaded."""
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Called after each optimizer step."""
+
+    def on_validation_step_end(self, trainer: Trainer) -> None:
+        """Called after each batch of the validation set."""
+
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Called after each epoch and its validation.
+
+        Args:
+            trainer: The trainer; ``trainer.state.epoch`` counts the epochs that are finished.
+            metrics: ``loss`` and ``loss/<field>``, ``validation`` and ``validation/<field>`` where
+                there is a validation set, each the mean over targets; ``seconds``,
+                ``targets_per_second``, and ``seconds/data``, ``seconds/forward``,
+                ``seconds/backward``, ``seconds/optimizer``.
+        """
+
+    def on_divergence(self, trainer: Trainer) -> None:
+        """Called when a loss or a weight is no longer finite; without a rollback the run ends."""
+
+    def on_rollback(self, trainer: Trainer) -> None:
+        """Called after the last snapshot was restored."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Called at the end of the run, also when it is interrupted or fails."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state for checkpoints: tensors, numbers, strings, lists and dicts."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state of :meth:`state_dict` when a run is resumed."""
 
 
 class History(NamedTuple):
@@ -262,7 +328,7 @@ class Trainer:
             return self._rolled_back(self._control.rollback_factor)
         self._take_snapshot()
         if self.state.epoch % self.config.checkpoint_every == 0:
-            self._checkpoints.save(f"epoch-{self.state.epoch:04d}")
+            self._checkpoints.save(self.precision, f"epoch-{self.state.epoch:04d}")
         return [metrics]
 
     def _epoch_metrics(self, timer: StepTimer, num_targets: int) -> dict[str, float]:
@@ -357,7 +423,7 @@ class Trainer:
                 self._take_snapshot()
                 with defer_interrupts(self._receive_signal):
                     yield
-                    self._checkpoints.save()
+                    self._checkpoints.save(self.precision)
             finally:
                 if self._control.interrupted:
                     where = "" if self.folder is None else f" in {self.folder}"
@@ -379,7 +445,7 @@ class Trainer:
             run_folder.open(settings, resume=resume)
         self._broadcast_model()
         if resume:
-            self._checkpoints.load()
+            self.precision = self._checkpoints.load()
         elif self.config.precision != "auto":
             self.precision = self.config.precision
         elif self._group.is_main_process:
@@ -388,8 +454,18 @@ class Trainer:
         self.precision = self._group.broadcast_object(self.precision)
 
     def _checkpoints_in(self, folder: RunFolder | None) -> Checkpoints:
+        saves_state = [
+            callback
+            for callback in self.callbacks
+            if type(callback).state_dict is not Callback.state_dict
+        ]
         return Checkpoints(
-            self.module.model, self, group=self._group, callbacks=self.callbacks, folder=folder
+            self.module.model,
+            self.optimizer,
+            self.state,
+            group=self._group,
+            callbacks=saves_state,
+            folder=folder,
         )
 
     def _broadcast_model(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, cast, final
 
 import torch
 from typing_extensions import override
@@ -17,10 +17,8 @@ from notelstm.generation import generate
 from notelstm.listening.page import check_page_path
 from notelstm.listening.report import save_report
 from notelstm.midi import write_midi
-from notelstm.training.callbacks import Callback, JSONLogger
-
-if TYPE_CHECKING:
-    from notelstm.training.trainer import Trainer
+from notelstm.training.callbacks import JSONLogger
+from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["Profile", "Report", "Samples", "TensorBoard"]
 
