@@ -270,18 +270,7 @@ def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
 def recorded_recipe(
     bundle: Bundle, *, epochs: int, lr_divisor: float, parts: Mapping[str, Any]
 ) -> Recipe:
-    """The recipe of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`.
-
-    Args:
-        bundle: The trained model.
-        epochs: Passes over the training set.
-        lr_divisor: Divides the recorded learning rate.
-        parts: Settings of the recipe in place of the recorded ones.
-
-    Raises:
-        ConfigError: If the bundle does not record its recipe, or `lr_divisor` is not above 0.
-        PluginError: If a recorded part cannot be rebuilt and is not in `parts`.
-    """
+    """The recipe of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`."""
     if not (lr_divisor > 0 and math.isfinite(lr_divisor)):
         raise ConfigError(f"lr_divisor is {lr_divisor}, not a number above 0")
     # A bundle's settings may have more than the recipe, such as the held-out fraction.

@@ -73,17 +73,11 @@ def encode_pieces(
     total: int | None = None,
     rejected: list[EncodingError] | None = None,
 ) -> Iterator[Rows]:
-    """The rows (N, F) of each piece.
-
-    Args:
-        encoder: The encoder.
-        pieces: The pieces.
-        total: The number of pieces, for progress messages.
-        rejected: A list for the errors of pieces outside the encoder's domain, which then have no
-            rows; None to raise them.
+    """The rows (N, F) of each piece; `total` pieces in progress messages.
 
     Raises:
-        EncodingError: If a piece is outside the encoder's domain: which one and why.
+        EncodingError: If a piece is outside the encoder's domain and there is no list `rejected`
+            for such errors; with it, the piece has no rows.
     """
     names: Sequence[str] = getattr(pieces, "names", ())
     log = ProgressLog()

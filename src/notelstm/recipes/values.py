@@ -23,14 +23,7 @@ _NAMES: Final[dict[object, str]] = {
 
 
 def settings_taken(target: Any) -> dict[str, Any]:
-    """The settings of a class or function, with the type of each.
-
-    Args:
-        target: A class, a function or a dataclass.
-
-    Returns:
-        The annotations by name; ``object`` for one that is missing or cannot be resolved.
-    """
+    """The settings of a class or function, with the type of each; ``object`` if it is unknown."""
     try:
         hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError):
@@ -40,11 +33,6 @@ def settings_taken(target: Any) -> dict[str, Any]:
 
 def checked(key: str, hint: Any, value: object) -> Any:
     """The value of a setting after a check of its type; the text ``none`` can stand for None.
-
-    Args:
-        key: The setting's name.
-        hint: Its type.
-        value: The value as read from TOML or JSON.
 
     Raises:
         ConfigError: If the value is of another type.
@@ -63,12 +51,7 @@ def checked(key: str, hint: Any, value: object) -> Any:
 
 
 def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
-    """The error for a setting that does not exist, with the closest one that does.
-
-    Args:
-        key: The dotted name of the setting, such as ``training.epoch``.
-        known: The names of the settings that exist there.
-    """
+    """The error for a dotted setting that does not exist, with the closest of the known ones."""
     names = list(known)
     before, dot, last = key.rpartition(".")
     similar = did_you_mean(last, names)
@@ -82,12 +65,7 @@ def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
 def checked_settings(
     key: str, known: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Settings after each was checked with :func:`checked`.
-
-    Args:
-        key: The part's name in messages; "" for the recipe itself.
-        known: The settings that exist, and the type of each.
-        settings: Values by name.
+    """Settings of a part (``""`` for the recipe) after each was checked with :func:`checked`.
 
     Raises:
         ConfigError: If a setting does not exist or cannot have that value.
@@ -101,11 +79,6 @@ def checked_settings(
 
 def constructed(key: str, target: Any, settings: Mapping[str, Any]) -> Any:
     """Call a class or function with settings after they were checked.
-
-    Args:
-        key: The part's name in messages.
-        target: A class or function.
-        settings: Values by name.
 
     Raises:
         ConfigError: If a setting does not exist or cannot have that value.

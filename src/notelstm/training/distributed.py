@@ -33,10 +33,7 @@ class ShardableBatches(Batches, Protocol):
     def shard(self, rank: int, world_size: int) -> Batches:
         """The same number of batches, each with the sequences of one process, maybe none.
 
-        Args:
-            rank: The number of the process, from 0.
-            world_size: The number of processes; together their sequences are those of `self`, in
-                order.
+        In the order of their ranks, the processes have the sequences of `self`.
         """
         ...
 
