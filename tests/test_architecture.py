@@ -210,13 +210,19 @@ def circles_in(package: Path) -> list[list[str]]:
                 inside = {f"{node.module}.{alias.name}" for alias in node.names}
                 found |= inside & files.keys() or {node.module}
             found |= set(imported_by_name(node))
-        imports[name] = found & files.keys() - {name}
+        late = {other for other in found if (_room(name), _room(other)) in LATE}
+        imports[name] = found & files.keys() - {name} - late
     # A file that imports no other that is left, or that no other imports, is in no circle.
     left = set(imports)
     while done := {n for n in left if not imports[n] & left or n not in _union(imports, left)}:
         left -= done
     imports = {name: imports[name] for name in left}
     return sorted([name, *sorted(found & imports.keys())] for name, found in imports.items())
+
+
+def _room(name: str) -> str:
+    """The room of a module: ``recipes`` of ``notelstm.recipes.recipe``."""
+    return name.split(".")[1] if "." in name else name
 
 
 def _union(imports: Mapping[str, set[str]], names: set[str]) -> set[str]:

@@ -197,7 +197,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"notelstm.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'notelstm' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"notelstm.{_HOME_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"notelstm.{_HOME_OF[name]}"), name)
+    globals()[name] = value  # the next access is a plain one
+    return value
 
 
 def __dir__() -> list[str]:

@@ -84,7 +84,7 @@ _TENSORS: Final = {"begin": "initial_context", "hear": "sounding_layers"}
 def upgrade(
     about: Mapping[str, Any], tensors: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The description and the tensors of a file of format 1, with the names of today.
+    """The description and the tensors of a file of format 1, with today's names.
 
     Args:
         about: The description, as JSON.
@@ -135,8 +135,7 @@ def _renamed(value: Any) -> Any:
     }
     if isinstance(out.get("kind"), str):
         out["kind"] = _KINDS.get(out["kind"], out["kind"])
-    # A part is {"name": ..., "config": settings}; in a recipe's record its settings stand beside
-    # the name.
+    # A part is {"name": ..., "config": settings}; in a recipe's record, without "config".
     part = out.get("name")
     if isinstance(part, str):
         name: str = _PARTS.get(part, part)

@@ -42,20 +42,20 @@ FORMAT: Final = 2
 """The version of the file format that this library writes, and the newest that it reads."""
 
 PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
-"""The model that comes with the library: piano music, trained on MAESTRO; beside it are its card
-and its license, which is not the library's."""
+"""The pretrained model, trained on the piano music of MAESTRO; its card and its license, which is
+not the library's, are in the same folder."""
 
 _KEY: Final = "notelstm"
-_LONGEST_HEADER: Final = 2**20
-"""Bytes of description and tensor table; those of a real model are some tens of kilobytes."""
-_DEEPEST: Final = 64
-"""Levels of nested lists and mappings in a description."""
-_TOO_DEEP: Final = f"nested more than {_DEEPEST} levels deep"
-_SPARE: Final = 2**24
-"""Numbers that a model may hold beside its tensors: position tables, masks."""
-_LARGEST: Final = 1e9
-"""Larger weights overflow as soon as they are multiplied with each other."""
-_PLACED: Final = ("device", "generator", "pin_memory")
+_MAX_HEADER: Final = 2**20
+"""The largest description and tensor table, in bytes; a usual one has tens of kilobytes."""
+_MAX_DEPTH: Final = 64
+"""The number of levels of nested lists and mappings in a description."""
+_TOO_DEEP: Final = f"nested more than {_MAX_DEPTH} levels deep"
+_EXTRA_NUMBERS: Final = 2**24
+"""Numbers that a model may have beside its tensors, such as masks."""
+_MAX_WEIGHT: Final = 1e9
+"""The largest weight; products of larger ones overflow."""
+_DEVICE_OPTIONS: Final = ("device", "generator", "pin_memory")
 """Options of a new tensor that bind it to a device."""
 _HINT: Final = "use a file that `notelstm train` wrote"
 _COPY_HINT: Final = "copy the file again"
@@ -64,14 +64,14 @@ _COPY_HINT: Final = "copy the file again"
 @final
 @dataclass(frozen=True, kw_only=True)
 class DataCard:
-    """What a model was trained on.
+    """The data that a model was trained on.
 
     Attributes:
-        name: The corpus, or the folder's name.
-        license: The data's license as far as it is known, "" if not.
-        fingerprint: SHA-256 over the training pieces' notes.
-        pieces: Training pieces.
-        notes: Training notes.
+        name: The name of the corpus or the folder.
+        license: The license of the data, "" if it is not known.
+        fingerprint: SHA-256 over the notes of the training pieces.
+        pieces: Number of training pieces.
+        notes: Number of training notes.
     """
 
     name: str = ""
@@ -81,9 +81,9 @@ class DataCard:
     notes: int = 0
 
     def after(self, earlier: DataCard) -> DataCard:
-        """The card of a model that was trained on `earlier`, then on this: licenses are kept.
+        """The card of a model that was trained on `earlier`, then on this data.
 
-        The same music again, which its fingerprint tells, is no more music.
+        Both licenses are kept. Pieces with the same fingerprint are counted once.
         """
         if self.fingerprint and self.fingerprint == earlier.fingerprint:
             return earlier
@@ -104,18 +104,18 @@ class Bundle:
 
     Attributes:
         model: The model.
-        encoder: What its rows mean.
-        sampler: How it chooses.
-        context_length: Rows that it looks back on, None for everything (state carried).
-        input_transform: The note loop's hook, or None.
-        read_policy: How MIDI files were read for it, and prompts should be.
-        sigmas: Of point predictions, by field: the standard deviation of training residuals.
-        unigram: How often each pitch, step, duration and velocity was in the training pieces, as
-            :meth:`~notelstm.evaluation.baselines.Unigram.to_json` gives it; empty where nobody
-            counted.
-        data: What it was trained on.
-        settings: The recipe's settings, for the record.
-        version: The library that wrote it.
+        encoder: Encodes notes as the model's rows.
+        sampler: Samples the fields of a note.
+        context_length: Rows that generation and scoring look back on, None for all (the state is
+            carried).
+        input_transform: Transforms sampled rows before they are fed back, or None.
+        read_policy: How the training files were read; prompts are read in the same way.
+        sigmas: Standard deviations of the training residuals of point predictions, by field.
+        unigram: Counts of each pitch, step, duration and velocity in the training pieces, in the
+            form of :meth:`Unigram.to_json <notelstm.evaluation.Unigram.to_json>`; may be empty.
+        data: The training data.
+        settings: The record of the recipe.
+        version: The version of the library that wrote the file.
     """
 
     model: NoteModel
@@ -132,26 +132,26 @@ class Bundle:
 
     @override
     def __repr__(self) -> str:
-        """What it is made of, on a line."""
+        """The classes of the parts, and the name of the data."""
         parts = ", ".join(
             f"{name}={type(getattr(self, name)).__name__}"
             for name in ("model", "encoder", "sampler")
         )
-        return f"Bundle({parts}, context={self.context_length}, data={self.data.name or None!r})"
+        data = self.data.name or None
+        return f"Bundle({parts}, context_length={self.context_length}, data={data!r})"
 
     @property
     def generation_model(self) -> NoteModel:
-        """The model as it generates and is scored: windowed if it looks back on `context` rows."""
-        return (
-            self.model if self.context_length is None else Windowed(self.model, self.context_length)
-        )
+        """The model for generation and scoring, windowed if there is a `context_length`."""
+        context = self.context_length
+        return self.model if context is None else Windowed(self.model, context)
 
     def recipe(self, *, epochs: int = 5, lr_divisor: float = 20.0, **parts: Any) -> Recipe:
         """The recipe that trained the model, adapted for fine-tuning.
 
-        It is what the bundle records (optimizer, schedule, loss, transforms, batches), with the
-        bundle's own model, encoder, sampler, input transform, context and reading policy. Only the
-        number of epochs, the learning rate and the device, which is ``"auto"``, are changed.
+        It is the recorded recipe (optimizer, schedule, loss, transforms, batches) with the bundle's
+        own model, encoder, sampler, input transform, context length and read policy. Only the
+        number of epochs, the learning rate and the device, ``"auto"``, differ.
 
         Args:
             epochs: Passes over the training set.
@@ -165,12 +165,12 @@ class Bundle:
             PluginError: If a recorded part cannot be rebuilt and is not in `parts`.
         """
         # Recipes build bundles, so bundles import them late.
-        from notelstm.recipes.fine_tuning import recorded_recipe
+        from notelstm.recipes.overrides import recorded_recipe
 
         return recorded_recipe(self, epochs=epochs, lr_divisor=lr_divisor, parts=parts)
 
     def save(self, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
-        """Write the bundle to one file; see :func:`save`.
+        """Write the bundle to one file; the same as :func:`save`.
 
         Args:
             path: The file.
@@ -199,10 +199,7 @@ def _unwrapped(model: object) -> nn.Module:
 
 
 def _state_of(model: object) -> dict[str, tuple[str, Tensor]]:
-    """A model's own names and tensors, by the names that they have in a file.
-
-    A file does not show which modules were compiled.
-    """
+    """A model's own names and tensors, by their names in a file, without those of compilation."""
     state = _unwrapped(model).state_dict()
     return {name.replace("_orig_mod.", ""): (name, tensor) for name, tensor in state.items()}
 
@@ -218,17 +215,17 @@ def _checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
-    """Write a bundle to one file, whole or not at all.
+    """Write a bundle to one file, atomically.
 
-    A part without an entry point is recorded by name only; whoever loads the file passes it. A
-    model that is wrapped by ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel`` is
-    saved as the model inside.
+    A part without an entry point is recorded by name only, and has to be passed to :func:`load`.
+    Of a model that is wrapped by ``torch.compile``, ``DataParallel`` or
+    ``DistributedDataParallel``, the inner model is saved.
 
     Args:
-        bundle: What to write.
+        bundle: The bundle.
         path: The file.
         half_precision: Write the weights in half precision (float16), which halves the size of the
-            file; a loaded model computes in float32 all the same.
+            file; a loaded model still computes in float32.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -249,7 +246,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool =
         "data": asdict(bundle.data),
         "settings": dict(bundle.settings),
     }
-    # Copies, since tensors that share memory are refused by the format.
+    # The format rejects tensors that share memory.
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, (_, tensor) in _state_of(bundle.model).items()
@@ -257,7 +254,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool =
     if half_precision:
         tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     try:
-        # The checksum is taken of the values that a reader gets: lists, not tuples.
+        # The checksum is of the values that a reader gets: lists, not tuples.
         about = json.loads(json.dumps(about, allow_nan=False))
         text = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
     except (TypeError, ValueError) as error:
@@ -266,7 +263,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool =
             hint="use finite numbers, strings, lists and mappings",
         ) from error
     # A line of the tensor table takes less than 150 bytes and the name.
-    if len(text) + sum(150 + len(name) for name in tensors) > _LONGEST_HEADER:
+    if len(text) + sum(150 + len(name) for name in tensors) > _MAX_HEADER:
         raise BundleError(
             f"description of {len(text)} bytes, more than a model file may hold",
             hint="shorten the settings",
@@ -286,17 +283,17 @@ def load(
     sampler: Sampler | None = None,
     input_transform: InputTransform | None = None,
 ) -> Bundle:
-    """Read a bundle, ready to generate.
+    """Read a bundle.
 
-    Nothing in the file is trusted: a damaged or crafted file raises BundleError before memory is
-    allocated that its tensors do not account for.
+    Files need not be trusted: a damaged or crafted file raises BundleError before more memory is
+    allocated than its tensors need.
 
     Args:
-        path: The file; None for the model that comes with the library, :data:`PRETRAINED`.
-        encoder: In place of the saved one; needed if that has no entry point. So for the others.
-        model: An untrained model of the saved shape, to be given the saved tensors.
-        sampler: In place of the saved one.
-        input_transform: In place of the saved one.
+        path: The file; None for the pretrained model, :data:`PRETRAINED`.
+        encoder: Replaces the saved encoder; needed if that has no entry point.
+        model: An untrained model of the saved shapes, which gets the saved tensors.
+        sampler: Replaces the saved sampler.
+        input_transform: Replaces the saved input transform.
 
     Raises:
         BundleNotFoundError: If there is no such file.
@@ -312,17 +309,17 @@ def load(
         "input_transform": input_transform,
     }
     try:
-        # The checksum is of the names in the file, which are older in the first format.
+        # The checksum is of the names in the file, which differ in the first format.
         named = upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
         bundle = _rebuilt(named[0], given, named[1])
         _fill(bundle, named[1])
         _check_sum(about, tensors)
     except (BundleError, PluginError) as error:
         for name, text in vars(error).items():
-            setattr(error, name, _short(text))  # the file may have put anything in there
+            setattr(error, name, _short(text))  # it may quote the file
         error.where = error.where or str(file)
         raise
-    # A part that is given settings which are not its own may raise anything.
+    # A part may raise anything for settings that are not its own.
     except Exception as error:
         raise BundleError(
             f"damaged description of a model: {_short(error)}",
@@ -334,14 +331,14 @@ def load(
 
 
 def _short(value: object) -> str:
-    """A value of a file, or an error about one, in a message on one line."""
+    """A value of a file, or an error, as one line of a message."""
     text = f"there is no {value}" if isinstance(value, KeyError) else str(value)
     text = " ".join(text.split())
     return text if len(text) <= 500 else text[:500] + "..."
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description and the tensors of a file, neither of them checked against the other."""
+    """The description and the tensors of a file, not yet compared with each other."""
     try:
         if not path.exists():
             raise BundleNotFoundError(f"no such model file: {path}", hint="check the path")
@@ -349,7 +346,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise BundleError("a folder or a device, not a model file", where=str(path), hint=_HINT)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-        if length > _LONGEST_HEADER:
+        if length > _MAX_HEADER:
             raise SafetensorError("no header of a model")
         with safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {}).get(_KEY)
@@ -361,7 +358,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             hint="copy it again if it was cut off; otherwise " + _HINT,
         ) from error
     except BundleError:
-        raise  # one of them is an OSError too
+        raise  # BundleNotFoundError is an OSError too
     except OSError as error:
         raise BundleError(
             f"model file that cannot be read: {error.strerror or error}",
@@ -392,15 +389,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """A JSON object of finite numbers, whole numbers of 64 bits, and text that can be printed."""
+    """A JSON object of finite numbers, 64-bit integers and valid Unicode."""
     try:
         about = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     if not isinstance(about, dict):
         raise TypeError("no JSON object")
-    _check_depth(about, _DEEPEST)
-    json.dumps(about, ensure_ascii=False).encode()  # raises ValueError for half a character
+    _check_depth(about, _MAX_DEPTH)
+    json.dumps(about, ensure_ascii=False).encode()  # ValueError for a lone surrogate
     return about
 
 
@@ -438,7 +435,7 @@ _KINDS: Final = {
 def _rebuilt(
     about: Mapping[str, Any], given: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Bundle:
-    """The bundle that a file describes, its model not yet trained."""
+    """The bundle that a file describes, with an untrained model."""
     with _Allowance(tensors):
         parts = {
             name: _part(name, about["parts"][name]) if given[name] is None else given[name]
@@ -446,13 +443,13 @@ def _rebuilt(
         }
     context, version = about["context_length"], about["version"]
     if context is not None and (type(context) is not int or context < 1):
-        raise ValueError(f"context {context!r}")
+        raise ValueError(f"context_length {context!r}")
     if not isinstance(version, str):
         raise TypeError(f"version {version!r}")
     sigmas = about["sigmas"]
     if any(type(sigma) not in (int, float) or sigma < 0 for sigma in sigmas.values()):
         raise ValueError(f"sigmas {sigmas}")
-    # Files that were written before there were counts have none.
+    # Files of the first format may have no counts.
     unigram, settings = about.get("unigram", {}), about["settings"]
     if not (isinstance(unigram, dict) and isinstance(settings, dict)):
         raise TypeError("settings or unigram that are not a mapping")
@@ -500,9 +497,9 @@ def _card(stored: Mapping[str, Any]) -> DataCard:
 
 
 class _Allowance(TorchFunctionMode):
-    """Ends the construction of a model that is much larger than the tensors it is to hold.
+    """Stops the construction of a model that is much larger than the tensors of its file.
 
-    The size of each new tensor is found on the meta device, before memory is allocated for it.
+    The size of each new tensor is computed on the meta device before its memory is allocated.
 
     Args:
         tensors: The tensors of the file.
@@ -510,7 +507,7 @@ class _Allowance(TorchFunctionMode):
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self._numbers = 2 * sum(tensor.numel() for tensor in tensors.values()) + _SPARE
+        self._numbers = 2 * sum(tensor.numel() for tensor in tensors.values()) + _EXTRA_NUMBERS
         self._calls = 64 * (len(tensors) + 64)
 
     @override
@@ -521,18 +518,20 @@ class _Allowance(TorchFunctionMode):
         self._calls -= 1
         if not any(isinstance(value, Tensor) for value in (*args, *options.values())):
             with torch.device("meta"):
-                planned = func(*args, **{k: v for k, v in options.items() if k not in _PLACED})
+                planned = func(
+                    *args, **{k: v for k, v in options.items() if k not in _DEVICE_OPTIONS}
+                )
             self._numbers -= planned.numel() if isinstance(planned, Tensor) else 0
         if self._calls < 0 or self._numbers < 0:
             raise BundleError(
-                "the settings of the model ask for much more than the tensors that are there",
+                "the settings describe a much larger model than the tensors of the file",
                 hint=_COPY_HINT,
             )
         return func(*args, **options)
 
 
 def _fill(bundle: Bundle, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model the tensors of its file, after comparing names, shapes and kinds of number."""
+    """Load the tensors of a file into its model, after comparing names, shapes and types."""
     module, state = _unwrapped(bundle.model), _state_of(bundle.model)
     for name in (*state, *tensors):
         if name not in tensors:
@@ -553,7 +552,7 @@ def _fill(bundle: Bundle, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
             low, high = (float(end) for end in tensor.float().aminmax())
-            if not (low >= -_LARGEST and high <= _LARGEST):
+            if not (low >= -_MAX_WEIGHT and high <= _MAX_WEIGHT):
                 raise BundleError(
                     f"{name} has numbers that are not finite, or far too large", hint=_COPY_HINT
                 )
@@ -562,8 +561,9 @@ def _fill(bundle: Bundle, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_sum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Compare the checksum; files that were written before there was one have none."""
+    """Compare the checksum, if there is one; early files of the first format have none."""
     if "sha256" in about and about["sha256"] != _checksum(about, tensors):
         raise BundleError(
-            "damaged: the description or a tensor is not what its checksum says", hint=_COPY_HINT
+            "damaged: the checksum of the description and the tensors does not match",
+            hint=_COPY_HINT,
         )

@@ -1,14 +1,14 @@
-"""Parts by name: entry points, and saving a part as its name and settings.
+"""Plugins: parts by name, and their records of name and settings.
 
-Built-ins and other packages' parts come through the same door, the entry points of an installed
-distribution, and nothing is imported until it is wanted::
+Built-in parts and those of other packages are entry points of an installed distribution, which are
+imported on first use::
 
     [project.entry-points."notelstm.encoders"]
     my-encoder = "my_package:MyEncoder"
 
-A part's settings are its configuration: the fields of a (frozen) dataclass, or the mapping that it
-offers as ``config``. They are JSON values, :class:`~notelstm.fields.Field`, other parts, or tuples
-and mappings of these. A part is rebuilt as ``Part(**config)``.
+The settings of a part are the fields of a frozen dataclass, or its mapping ``config``. They are
+JSON values, :class:`~notelstm.fields.Field`, other parts, or tuples and mappings of these. A part
+is rebuilt as ``Part(**config)``.
 """
 
 from __future__ import annotations
@@ -61,23 +61,23 @@ _SINGULAR: Final = {
     "losses": "loss",
     "corpora": "corpus",
 }
-"""By kind, one part of it, for messages."""
+"""The singular of each kind, for messages."""
 
 Saved: TypeAlias = dict[str, Any]
-"""A part as JSON: ``kind``, ``name``, ``distribution``, ``version``, ``config``."""
+"""The record of a part: ``kind``, ``name``, ``distribution``, ``version``, ``config``."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """One part that is installed.
+    """An installed part.
 
     Attributes:
         kind: One of :data:`KINDS`.
-        name: What files and the command line call it.
-        distribution: The installed package that it comes from.
-        version: That package's version.
-        entry_point: Where it lives; :meth:`load` imports it.
+        name: Its name in files and on the command line.
+        distribution: The package that installed it.
+        version: The version of the package.
+        entry_point: The entry point, which :meth:`load` imports.
     """
 
     kind: str
@@ -94,7 +94,7 @@ class Plugin:
         """
         try:
             return self.entry_point.load()
-        except Exception as error:  # whatever a foreign package raises at import is its fault
+        except Exception as error:  # an import can raise anything
             raise PluginError(
                 f"cannot import the {self.kind} plugin {self.name!r}: "
                 f"{type(error).__name__}: {error}",
@@ -110,7 +110,7 @@ class Plugin:
 
 
 def installed(kind: str) -> tuple[Plugin, ...]:
-    """All installed parts of a kind, by name; a name claimed twice is there twice.
+    """All installed parts of a kind, by name, including several of the same name.
 
     Raises:
         PluginError: If there is no such kind.
@@ -121,13 +121,13 @@ def installed(kind: str) -> tuple[Plugin, ...]:
             f"unknown kind of part {kind!r}{closest}",
             hint="" if closest else f"use one of: {', '.join(KINDS)}",
         )
-    return _scan(kind, tuple((place, _changed_at(place)) for place in sys.path))
+    return _scan(kind, tuple((entry, _changed_at(entry)) for entry in sys.path))
 
 
-def _changed_at(place: str) -> int | None:
-    """When something was last installed into, or removed from, a place on the path."""
+def _changed_at(entry: str) -> int | None:
+    """The time of the last installation into an entry of the path, or removal from it."""
     try:
-        return Path(place).stat().st_mtime_ns
+        return Path(entry).stat().st_mtime_ns
     except OSError:
         return None
 
@@ -135,9 +135,9 @@ def _changed_at(place: str) -> int | None:
 @functools.lru_cache(maxsize=len(KINDS))
 def _scan(
     kind: str,
-    path: tuple[tuple[str, int | None], ...],  # noqa: ARG001 - what is kept holds for this path
+    path: tuple[tuple[str, int | None], ...],  # noqa: ARG001 - part of the key of the cache
 ) -> tuple[Plugin, ...]:
-    """The parts of a kind; reading every package's metadata takes tens of milliseconds."""
+    """The parts of a kind, cached: reading the metadata of all packages takes milliseconds."""
     found = [
         Plugin(
             kind=kind,
@@ -152,7 +152,7 @@ def _scan(
 
 
 def find(kind: str, name: str) -> Plugin:
-    """The one installed part of that kind and name.
+    """The installed part of a kind and name.
 
     Raises:
         PluginError: If there is none, or two packages claim the name.
@@ -177,9 +177,9 @@ def find(kind: str, name: str) -> Plugin:
 
 
 def _plugin_of(target: object) -> Plugin:
-    """The entry point that leads to this class or function."""
+    """The entry point of a class or function."""
     name, module = getattr(target, "__qualname__", ""), getattr(target, "__module__", "?")
-    # Importing every plugin to look for one would defeat lazy loading.
+    # Only plugins of this name are imported.
     alike = [
         plugin for kind in KINDS for plugin in installed(kind) if plugin.entry_point.attr == name
     ]
@@ -187,7 +187,7 @@ def _plugin_of(target: object) -> Plugin:
         try:
             found = plugin.load() is target
         except PluginError:
-            # A foreign part of the same name that cannot be imported is not this one.
+            # Another package's part of this name.
             continue
         if found:
             return find(plugin.kind, plugin.name)
@@ -199,7 +199,7 @@ def _plugin_of(target: object) -> Plugin:
 
 
 def settings_of(part: object) -> dict[str, Any]:
-    """A part's configuration: its dataclass fields, its ``config``, or nothing for a function.
+    """The settings of a part: its dataclass fields or its ``config``; none for a function.
 
     Raises:
         PluginError: If it has no configuration, or one that has no names.
@@ -226,19 +226,16 @@ def settings_of(part: object) -> dict[str, Any]:
 
 
 def describe(part: object, *, lenient: bool = False) -> Saved:
-    """A part as JSON: its name, where it comes from, and its settings.
-
-    A ``functools.partial`` is described too: of a class, a part not yet built; of a function, the
-    function with some of its settings.
+    """The record of a part as JSON: its name, its package and its settings.
 
     Args:
-        part: The part.
-        lenient: Record parts that cannot be rebuilt as ``{"missing": <qualified name>, "config":
-            ...}`` instead of raising; :func:`missing_parts` finds them again.
+        part: The part, or a ``functools.partial`` of a class or a function.
+        lenient: Whether to record parts that cannot be rebuilt as ``{"missing": <qualified name>,
+            "config": ...}``, which :func:`missing_parts` finds, instead of raising.
 
     Raises:
-        PluginError: If it, or a part inside it, has no entry point, no configuration, or a setting
-            that is not JSON.
+        PluginError: If it, or a part inside it, has no entry point, no settings to save, or a
+            setting that is not JSON.
     """
     if isinstance(part, functools.partial):
         target: object = part.func
@@ -250,7 +247,7 @@ def describe(part: object, *, lenient: bool = False) -> Saved:
     except PluginError:
         if not lenient:
             raise
-        return _unsaved(part, target)
+        return _missing(part, target)
     return {
         "kind": plugin.kind,
         "name": plugin.name,
@@ -262,8 +259,8 @@ def describe(part: object, *, lenient: bool = False) -> Saved:
     }
 
 
-def _unsaved(part: object, target: object) -> Saved:
-    """The record of a part that cannot be rebuilt: its name and as many settings as it shows."""
+def _missing(part: object, target: object) -> Saved:
+    """The record of a part that cannot be rebuilt: its qualified name and its settings, if any."""
     name = f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', '?')}"
     try:
         settings = {} if part is target else settings_of(part)
@@ -277,7 +274,7 @@ def missing_parts(saved: object) -> list[str]:
     """The qualified names of the parts in a record that cannot be rebuilt.
 
     Args:
-        saved: What :func:`describe` gave with ``lenient=True``, or a tree of these.
+        saved: A record of :func:`describe` with ``lenient=True``, or a tree of records.
     """
     if isinstance(saved, Mapping):
         own = [str(saved["missing"])] if "missing" in saved else []
@@ -302,7 +299,7 @@ def _to_json(value: object, where: str, lenient: bool) -> Any:
     foreign = type(value).__module__ not in ("builtins", "numpy") or inspect.isroutine(value)
     if isinstance(value, Mapping) or not foreign:
         if lenient:
-            # The value of a plain one is in the name, so that records of other settings differ.
+            # The value is in the name, so that the records of different settings differ.
             plain = isinstance(value, float | complex | bytes)
             name = f"{type(value).__name__} {value!r}" if plain else type(value).__name__
             return {"$part": {"missing": name, "config": {}}}
@@ -327,22 +324,22 @@ def _from_json(value: object) -> Any:
 
 
 def _package(distribution: str) -> str:
-    """How a hint calls the package of a part."""
+    """The package of a part, for a hint."""
     if distribution == "notelstm":
         return "another version of notelstm"
     return "the package that has it" if distribution == "unknown" else f"the package {distribution}"
 
 
 def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
-    """Rebuild a part from what :func:`describe` gave.
+    """Rebuild a part from its record of :func:`describe`.
 
     Args:
-        saved: The part as JSON.
-        unbuilt: Give a ``functools.partial`` that still takes keywords, not the part itself.
+        saved: The record.
+        unbuilt: Whether to return a ``functools.partial`` in place of the part.
 
     Raises:
-        PluginError: If no installed package has the part.
-        ConfigError: If the part refuses its settings.
+        PluginError: If the part is not installed.
+        ConfigError: If the part does not take its settings.
     """
     if "missing" in saved:
         raise PluginError(
@@ -360,8 +357,7 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         raise PluginError(
             f"unknown {_SINGULAR.get(kind, kind)} {name!r}",
             where=f"saved with the package {source} {saved.get('version', '')}".rstrip(),
-            # No pip command: the name is from the file, and an index may have no package of that
-            # name, or somebody else's.
+            # No pip command: a package index may have another package of this name.
             hint=f"install {_package(source)}, or pass the part itself when you load",
         ) from error
     target = plugin.load()
@@ -369,7 +365,7 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
     if unbuilt:
         return functools.partial(target, **config)
     if inspect.isroutine(target):
-        # A function is the part itself; it is called when it is used.
+        # A function is itself the part.
         return functools.partial(target, **config) if config else target
     try:
         return target(**config)

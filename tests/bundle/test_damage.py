@@ -93,7 +93,7 @@ def test_every_flipped_bit_of_a_tensor_is_noticed(file: Path) -> None:
 
 
 def test_a_changed_description_is_noticed(file: Path) -> None:
-    for old, new in ((b'\\"context\\": 5', b'\\"context\\": 6'), (b"0.8", b"0.9")):
+    for old, new in ((b'\\"context_length\\": 5', b'\\"context_length\\": 6'), (b"0.8", b"0.9")):
         data = file.read_bytes()
         assert data.count(old) == 1
         file.write_bytes(data.replace(old, new))
@@ -177,9 +177,9 @@ def test_descriptions_that_are_not_plain_json(file: Path, text: str, said: str) 
         ("read_policy.drums", "yes"),
         ("read_policy.max_seconds", -1),
         ("parts.sampler.config.processors", 5),
-        ("parts.model.config.hidden", "4"),
-        ("parts.model.config.hidden", 2**62),
-        ("parts.model.config.layers", -1),
+        ("parts.model.config.hidden_size", "4"),
+        ("parts.model.config.hidden_size", 2**62),
+        ("parts.model.config.num_layers", -1),
         ("parts.encoder", "step-duration"),
     ],
 )
@@ -220,8 +220,8 @@ def test_weights_that_are_not_finite_or_absurd(file: Path, change: Callable[[Any
 def test_weights_that_are_no_fractions(file: Path, kind: torch.dtype) -> None:
     about, _ = parts_of(file)
     tensors = load_file(file)
-    tensors["begin"] = tensors["begin"].to(kind)
-    with pytest.raises(BundleError, match=r"begin is of torch\..*, not torch\.float32"):
+    tensors["initial_context"] = tensors["initial_context"].to(kind)
+    with pytest.raises(BundleError, match=r"initial_context is of torch\..*, not torch\.float32"):
         load(written(file, about, tensors))
 
 

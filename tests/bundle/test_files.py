@@ -55,7 +55,7 @@ def test_errors_of_the_system_say_which_file(tmp_path: Path) -> None:
         raise mine
     assert not list(tmp_path.iterdir())
     path.mkdir()
-    with pytest.raises(OutputError, match=r"can be written"), atomic_write(path) as beside:
+    with pytest.raises(OutputError, match="cannot write the file"), atomic_write(path) as beside:
         beside.write_text("in the way of a folder")
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 

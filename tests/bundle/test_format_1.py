@@ -9,7 +9,7 @@ import pytest
 from notelstm import plugins
 from notelstm._bundle_format_1 import _PARTS, _SETTINGS, upgrade
 
-KIND_OF = {"note-lstm": "models", "three-head-lstm": "models"}
+KIND_OF = {"beat": "encoders", "note-lstm": "models", "three-head-lstm": "models"}
 
 
 def test_parts_kinds_settings_and_tensors_are_renamed() -> None:

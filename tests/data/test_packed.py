@@ -11,7 +11,7 @@ from notelstm.data import SequenceDataset
 from notelstm.data.packed import PackedRows
 from notelstm.errors import DataError, OutputError
 from notelstm.notes import Notes
-from notelstm.recipes import recipe as recipes
+from notelstm.recipes import pieces as training_pieces
 from notelstm.recipes import reference
 
 
@@ -55,9 +55,9 @@ def test_a_recipe_trains_alike_from_memory_and_disk(
 ) -> None:
     pieces = [Notes(start=range(40), end=range(1, 41), pitch=50 + k) for k in range(3)]
     chosen = reference()
-    in_memory = chosen._rows(pieces, tmp_path)
-    monkeypatch.setattr(recipes, "_IN_MEMORY", 100)
-    on_disk = chosen._rows(pieces, tmp_path)
+    in_memory = training_pieces.rows_of(pieces, chosen.encoder, tmp_path)
+    monkeypatch.setattr(training_pieces, "_IN_MEMORY", 100)
+    on_disk = training_pieces.rows_of(pieces, chosen.encoder, tmp_path)
     assert isinstance(on_disk, PackedRows)
     assert not isinstance(in_memory, PackedRows)
     assert isinstance(on_disk.rows.base, np.memmap)

@@ -67,11 +67,11 @@ def test_settings_of_the_recipe_and_of_its_parts() -> None:
         ],
         *["training.max_grad_norm=0.5", "sampler.processors=[]"],
     )
-    assert (recipe.window, recipe.scored, recipe.shuffle) == (30, "every", True)
+    assert (recipe.sequence_length, recipe.targets, recipe.shuffle) == (30, "every", True)
     assert (recipe.training.epochs, recipe.training.learning_rate) == (3, 1)
     assert recipe.training.max_grad_norm == 0.5
-    assert recipe.policy.drums
-    assert recipe.context is None
+    assert recipe.read_policy.drums
+    assert recipe.context_length is None
     assert model_settings(recipe) == {"sigmoid": True, "point_estimates": True, "hidden_size": 7}
     assert recipe.sampler == Weighted()
     # All else is as it was.
@@ -140,10 +140,10 @@ def test_transforms() -> None:
 
 
 REFUSED = {
-    "modle.hidden=3": "unknown setting 'modle': did you mean 'model'",
+    "modle.hidden_size=3": "unknown setting 'modle': did you mean 'model'",
     "model.hiden=3": r"unknown setting 'model\.hiden': did you mean 'model\.hidden_size'",
     "model.fields=3": r"unknown setting 'model\.fields'",
-    "model.name.x=3": "models",
+    "model.name.x=3": "unknown model .*note-lstm",
     "training.epoch=3": r"unknown setting 'training\.epoch': did you mean 'training\.epochs'",
     "training=3": "training is 3, not a table of settings",
     "loss.pich=1": r"unknown setting 'loss\.pich': did you mean 'loss\.pitch'",
@@ -152,15 +152,15 @@ REFUSED = {
     "loss=3": "loss is 3, not a table of settings",
     "options.sigmod=true": r"'options\.sigmod': did you mean 'options\.sigmoid'",
     "options.sigmoid=1": r"options\.sigmoid is 1, not true or false",
-    "sequence_length=2.5": r"window is 2\.5, not a whole number",
-    "sequence_length=true": "window is True, not a whole number",
-    "sequence_length=0": "window is 0, below 1",
-    "batch_size=0": "batch is 0, below 1",
+    "sequence_length=2.5": r"sequence_length is 2\.5, not a whole number",
+    "sequence_length=true": "sequence_length is True, not a whole number",
+    "sequence_length=0": "sequence_length is 0, below 1",
+    "batch_size=0": "batch_size is 0, below 1",
     "shuffle=1": "shuffle is 1, not true or false",
-    "context_length=all": "context is 'all', not a whole number or none",
-    "context_length=0": "context is 0, below 1",
-    "targets=some": "scored is 'some', not 'last' or 'every'",
-    "stateful=true": "lanes with targets='last'",
+    "context_length=all": "context_length is 'all', not a whole number or none",
+    "context_length=0": "context_length is 0, below 1",
+    "targets=some": "targets is 'some', not 'last' or 'every'",
+    "stateful=true": "stateful with targets='last'",
     "model.hidden_size=big": r"model\.hidden_size is 'big', not a whole number",
     "model.sigmoid=0": r"model\.sigmoid is 0, not true or false",
     "model.hidden_size={a=1}": r"model\.hidden_size is .*, not a whole number",
@@ -210,7 +210,7 @@ def test_an_unknown_recipe_is_refused() -> None:
 
 TOML = """
 recipe = "expressive"
-window = 32
+sequence_length = 32
 encoder = "log-time"
 [training]
 epochs = 3
@@ -250,7 +250,7 @@ def test_settings_go_before_those_of_the_file(tmp_path: Path) -> None:
 
 def test_a_file_without_a_recipe_changes_the_expressive_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text("window = 10")
+    path.write_text("sequence_length = 10")
     assert (from_toml(path).name, from_toml(path).sequence_length) == ("expressive", 10)
 
 
@@ -258,9 +258,9 @@ def test_a_file_without_a_recipe_changes_the_expressive_one(tmp_path: Path) -> N
     ("content", "message"),
     [
         (None, r"no such recipe file: .*mine\.toml"),
-        (b"window 10", "the recipe file is not TOML.*line 1"),
+        (b"sequence_length 10", "the recipe file is not TOML.*line 1"),
         (b"\xff\xfe", "the recipe file is not TOML"),
-        (b"wndow = 10", "unknown setting 'wndow': did you mean 'window'"),
+        (b"sequence_lenght = 10", "'sequence_lenght': did you mean 'sequence_length'"),
         (b"recipe = 3", "'3'"),
     ],
 )

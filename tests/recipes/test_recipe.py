@@ -106,7 +106,7 @@ def test_every_setting_is_in_the_record() -> None:
         "transforms": ["velocity-shift"],
         "context_length": 4,
     }
-    recipe = replace(expressive(), batch_size=False)
+    recipe = replace(expressive(), stateful=False)
     for key, value in changes.items():
         start = expressive() if key == "stateful" else recipe
         changed = with_settings(start, {key: value}).to_dict()
@@ -192,7 +192,7 @@ def test_a_piece_outside_the_domain_is_left_out_and_named(caplog: pytest.LogCapt
     bundle = recipe.train([low, high], validation=[high, low])
     assert (bundle.data.pieces, bundle.data.notes) == (1, 60)
     assert bundle.unigram == recipe.train([low]).unigram
-    assert "left out: 1 piece that the encoder refuses: " in caplog.text
+    assert "left out: 1 piece that the encoder rejects: " in caplog.text
     assert "(piece 1, note 11)" in caplog.text
     assert "shorter than a window" not in caplog.text
     with pytest.raises(EncodingError, match=r"\(piece 0, note 11\)"):
@@ -230,8 +230,8 @@ def test_a_recipe_of_functions_and_classes() -> None:
     )
     assert isinstance(recipe.build_model(), notelstm.NoteLSTM)
     assert replace(recipe, model=notelstm.NoteLSTM).to_dict()["model"]
-    with pytest.raises(ConfigError, match="lanes with targets='last'"):
-        replace(recipe, batch_size=True, targets="last")
+    with pytest.raises(ConfigError, match="stateful with targets='last'"):
+        replace(recipe, stateful=True, targets="last")
 
 
 def test_training_pieces_are_transformed_and_held_out_ones_are_not() -> None:

@@ -19,7 +19,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "in_order": ("shuffle",),
     "broadcast": ("loss",),
     "raw_feedback": ("input_transform",),
-    "cross_piece_boundaries": ("cross_piece_boundaries",),
+    "crossing": ("cross_piece_boundaries",),
     "chord_order": ("read_policy.simultaneous_order",),
     "first_instrument": ("read_policy.drums", "read_policy.tempos", "read_policy.tracks"),
     "zero_duration": ("sampler.processors",),

@@ -85,7 +85,7 @@ processors = st.lists(
     st.one_of(
         st.builds(Temperature, temperature=positive),
         st.builds(TopK, k=counts),
-        st.builds(TopP, mass=shares),
+        st.builds(TopP, p=shares),
         st.builds(MinP),
         st.builds(MinDuration, seconds=positive),
         st.builds(Scale, name=st.sampled_from(["D dorian", "C major"])),
@@ -109,7 +109,7 @@ policies = st.builds(
     programs=st.lists(st.integers(0, 127), max_size=3),
     names=st.lists(st.text(max_size=5), max_size=3),
     drums=st.booleans(),
-    ties=st.sampled_from(get_args(policy.SimultaneousOrder)),
+    simultaneous_order=st.sampled_from(get_args(policy.SimultaneousOrder)),
     overlaps=st.sampled_from(get_args(policy.Overlaps)),
     zero_length=st.sampled_from(get_args(policy.ZeroLength)),
     hanging=st.sampled_from(get_args(policy.Hanging)),
@@ -235,9 +235,9 @@ def test_a_part_without_an_entry_point_is_noted_and_can_be_passed() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"windw": 3}, "unknown setting 'windw': did you mean 'window'"),
-        ({"sequence_length": "x"}, "window is 'x', not a whole number"),
-        ({"sequence_length": 0}, "window is 0, below 1"),
+        ({"batch_sze": 3}, "unknown setting 'batch_sze': did you mean 'batch_size'"),
+        ({"sequence_length": "x"}, "sequence_length is 'x', not a whole number"),
+        ({"sequence_length": 0}, "sequence_length is 0, below 1"),
         ({"training": {"epoch": 3}}, r"'training\.epoch': did you mean 'training\.epochs'"),
         ({"training": 3}, "the record of the training is damaged"),
         ({"encoder": None}, "encoder"),

@@ -1,4 +1,4 @@
-"""Small things to train: windows for the reference model, lanes for a chained one."""
+"""Small things to train: windows for the reference model, streams for a chained one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def windows() -> Study:
     )
 
 
-def batch_size() -> Study:
+def stateful() -> Study:
     """Every row scored, state carried from batch to batch, dropout."""
     encoder = LogTimeEncoder()
     rng = np.random.default_rng(0)
@@ -72,14 +72,14 @@ def batch_size() -> Study:
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Tests that run in the background have inherited deaf ears."""
+def ctrl_c_is_received() -> Iterator[None]:
+    """Tests that run in the background inherit an ignored SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(params=[windows, batch_size])
+@pytest.fixture(params=[windows, stateful])
 def make(request: pytest.FixtureRequest) -> Callable[[], Study]:
     """Makes the same study each time."""
     made: Callable[[], Study] = request.param

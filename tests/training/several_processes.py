@@ -38,23 +38,23 @@ from notelstm.training import (
     TimeBudget,
     Trainer,
     TrainingConfig,
-    precision,
 )
-from notelstm.training import (
-    distributed as group_of,
-)
+from notelstm.training import distributed as group_of
+from notelstm.training import step as steps
 
 Outcome = dict[str, Any]
 
 
-def windows(dropout: float, batch: int = 16) -> tuple[Any, Any, Any, Any]:
+def windows(dropout: float, batch_size: int = 16) -> tuple[Any, Any, Any, Any]:
     """The reference's: a lone window in the last batch, the model's beginning unused."""
     encoder = StepDurationEncoder()
     generator = np.random.default_rng(0)
     rows = [encoder.encode(long_piece(generator, count=n, seconds=n / 8)) for n in (43, 42, 30)]
-    batches = WindowBatches(dataset=SequenceDataset(rows[:2], sequence_length=10), batch_size=batch)
+    batches = WindowBatches(
+        dataset=SequenceDataset(rows[:2], sequence_length=10), batch_size=batch_size
+    )
     held_out = WindowBatches(
-        dataset=SequenceDataset(rows[2:], sequence_length=10), batch_size=batch
+        dataset=SequenceDataset(rows[2:], sequence_length=10), batch_size=batch_size
     )
     torch.manual_seed(1)
     model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=8)
@@ -62,7 +62,7 @@ def windows(dropout: float, batch: int = 16) -> tuple[Any, Any, Any, Any]:
     return model, loss, batches, held_out
 
 
-def batch_size(dropout: float, batch: int = 3) -> tuple[Any, Any, Any, Any]:
+def stateful(dropout: float, batch_size: int = 3) -> tuple[Any, Any, Any, Any]:
     """Every row scored, in another key each time, the state carried from batch to batch."""
     encoder = LogTimeEncoder()
     generator = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def batch_size(dropout: float, batch: int = 3) -> tuple[Any, Any, Any, Any]:
 
     def made(some: Any) -> StatefulBatches:
         return StatefulBatches(
-            dataset=SequenceDataset(some, sequence_length=7, targets="every"), batch_size=batch
+            dataset=SequenceDataset(some, sequence_length=7, targets="every"), batch_size=batch_size
         )
 
     changed = Augmented(batches=made(rows[:2]), fields=encoder.fields, transforms=(Transpose(),))
@@ -87,7 +87,7 @@ def batch_size(dropout: float, batch: int = 3) -> tuple[Any, Any, Any, Any]:
 
 KINDS: dict[str, Callable[..., tuple[Any, Any, Any, Any]]] = {
     "windows": windows,
-    "stateful": batch_size,
+    "stateful": stateful,
 }
 
 
@@ -116,12 +116,12 @@ def train(
     *,
     resume: bool = False,
     dropout: float = 0.0,
-    batch: int | None = None,
+    batch_size: int | None = None,
     shared: bool = True,
     **options: Any,
 ) -> Outcome:
     """One process's part of a run, and what it came to."""
-    sizes = {} if batch is None else {"batch_size": batch}
+    sizes = {} if batch_size is None else {"batch_size": batch_size}
     model, loss, batches, held_out = KINDS[kind](dropout, **sizes)
     settings = {"epochs": 3, "learning_rate": 0.02, "max_grad_norm": 0.5, "schedule": "cosine"}
     config = TrainingConfig(**{**settings, "device": "cpu", "checkpoint_every": 1, **options})
@@ -217,15 +217,15 @@ def scenario(function: Scenario) -> Scenario:
 
 @scenario
 def curves(place: Path) -> dict[str, Any]:
-    """One process, two and three; an odd last batch leaves one of three without a lane."""
+    """One process, two and three; an odd last batch leaves one of three without a sequence."""
     plans: dict[str, tuple[str, dict[str, Any]]] = {
         "windows": ("windows", {}),
         "windows, two batches to a step": ("windows", {"accumulate_grad_batches": 2}),
         "stateful": ("stateful", {"optimizer": "adamw", "weight_decay": 0.01}),
-        "lanes, two batches to a step": ("stateful", {"accumulate_grad_batches": 2}),
-        "lanes, fewer than processes": ("stateful", {"batch_size": 2}),
-        "lanes, half precision": ("stateful", {"precision": "bfloat16"}),
-        "lanes, read whole": ("stateful", {"shared": False}),
+        "stateful, two batches to a step": ("stateful", {"accumulate_grad_batches": 2}),
+        "stateful, fewer than processes": ("stateful", {"batch_size": 2}),
+        "stateful, half precision": ("stateful", {"precision": "bfloat16"}),
+        "stateful, read whole": ("stateful", {"shared": False}),
     }
     return {
         name: {
@@ -241,7 +241,7 @@ def one_precision(place: Path) -> dict[str, Any]:
     """Half precision is faster for the first process, not for the other."""
 
     def work() -> Outcome:
-        precision._times = lambda *_: (2.0, 1.0) if rank() == 0 else (1.0, 2.0)
+        steps._times = lambda *_: (2.0, 1.0) if rank() == 0 else (1.0, 2.0)
         return train("stateful", precision="auto", epochs=1)
 
     return {"ranks": together(place, 2, work)}
@@ -347,24 +347,24 @@ def resume(place: Path) -> dict[str, Any]:
 
 
 @scenario
-def lanes_that_are_empty(place: Path) -> dict[str, Any]:
-    """The last of four processes has lanes, but nothing in them, in each batch of an epoch."""
-    batch = 12
+def sequences_that_are_empty(place: Path) -> dict[str, Any]:
+    """The last of four processes has sequences without a target, in each batch of an epoch."""
+    size = 12
     while True:
-        _, _, batches, _ = batch_size(0.0, batch)
-        mine = list(batches.share(3, 4).epoch(0))
-        if len(mine) > 1 and not any(bool(b.scored.any()) for b in mine):
+        _, _, batches, _ = stateful(0.0, size)
+        mine = list(batches.shard(3, 4).epoch(0))
+        if len(mine) > 1 and not any(bool(b.target_mask.any()) for b in mine):
             break
-        batch -= 1
+        size -= 1
 
     def work() -> Outcome:
         everywhere(1, lambda run: os.kill(os.getpid(), signal.SIGINT))
-        return train("stateful", [], place / "run", batch=batch)
+        return train("stateful", [], place / "run", batch_size=size)
 
-    whole = together(place, 1, lambda: train("stateful", batch=batch))
+    whole = together(place, 1, lambda: train("stateful", batch_size=size))
     cut = together(place, 4, work)
     again = together(
-        place, 4, lambda: train("stateful", [], place / "run", batch=batch, resume=True)
+        place, 4, lambda: train("stateful", [], place / "run", batch_size=size, resume=True)
     )
     return {"whole": whole, "cut": cut, "ranks": again}
 
@@ -411,7 +411,7 @@ def a_folder_that_is_taken(place: Path) -> dict[str, Any]:
 def main() -> None:
     """Play every scenario."""
     torch.set_num_threads(1)
-    # What runs in the background has inherited deaf ears.
+    # What runs in the background inherits an ignored SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place = Path(sys.argv[1])
     # What torch imports on the way is there before any fork.

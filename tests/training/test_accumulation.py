@@ -47,10 +47,10 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("targets", ["last", "every"])
 @pytest.mark.parametrize("count", [2, 3, 100])
-def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: int) -> None:
+def test_batches_to_a_step_are_one_large_batch(make: Make, targets: Any, count: int) -> None:
     study = make()
     rows = [torch.rand(n, len(study.model.fields)).round().numpy() for n in (47, 33)]
-    dataset = SequenceDataset(rows, sequence_length=5, targets=scored)
+    dataset = SequenceDataset(rows, sequence_length=5, targets=targets)
     # The last batch of an epoch is smaller, and so is the last group.
     batches = WindowBatches(dataset=dataset, batch_size=4)
     options = {"learning_rate": 0.1, "max_grad_norm": 0.5, "epochs": 2, "schedule": "cosine"}
@@ -71,7 +71,7 @@ def test_batches_to_a_step_are_one_large_batch(make: Make, scored: Any, count: i
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
 
 
-def test_lanes_are_carried_from_batch_to_batch_of_a_step(make: Make) -> None:
+def test_states_are_carried_from_batch_to_batch_of_a_step(make: Make) -> None:
     study = make()
     seen: list[Any] = []
     trainer = study.trainer(accumulate_grad_batches=2, epochs=1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from notelstm.training import precision
+from notelstm.training import step as steps
 
 Make = Callable[[], Any]
 
@@ -28,13 +28,13 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("time_distribution", "chosen"),
+    ("times", "chosen"),
     [((2.0, 1.0), "bfloat16"), ((1.0, 1.0), "float32"), ((1.05, 1.0), "float32")],
 )
 def test_the_faster_one_is_taken(
     make: Make, monkeypatch: pytest.MonkeyPatch, times: Any, chosen: str
 ) -> None:
-    monkeypatch.setattr(precision, "_times", lambda *_: times)
+    monkeypatch.setattr(steps, "_times", lambda *_: times)
     auto = trained(make(), precision="auto")
     assert same(auto, trained(make(), precision=chosen))
     other = "float32" if chosen == "bfloat16" else "bfloat16"
@@ -43,13 +43,13 @@ def test_the_faster_one_is_taken(
 
 def test_measuring_leaves_no_trace(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
-    times = precision._times
+    times = steps._times
 
     def watched(step: Any, config: Any, batch: Any) -> tuple[float, float]:
         measured.append(times(step, config, batch))
         return 1.0, 1.0
 
-    monkeypatch.setattr(precision, "_times", watched)
+    monkeypatch.setattr(steps, "_times", watched)
     auto = trained(make(), precision="auto")
     assert min(measured[0]) > 0
     assert len(measured) == 1
@@ -62,7 +62,7 @@ def test_a_machine_without_half_precision_trains_in_whole(
     def refuse(*_: Any) -> tuple[float, float]:
         raise RuntimeError("no such product here")
 
-    monkeypatch.setattr(precision, "_times", refuse)
+    monkeypatch.setattr(steps, "_times", refuse)
     assert same(trained(make(), precision="auto"), trained(make(), precision="float32"))
 
 
@@ -70,9 +70,9 @@ def test_a_resumed_run_has_the_precision_it_was_started_with(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = trained(make(), precision="bfloat16")
-    monkeypatch.setattr(precision, "_times", lambda *_: (2.0, 1.0))
+    monkeypatch.setattr(steps, "_times", lambda *_: (2.0, 1.0))
     trained(make(), tmp_path, precision="auto", epochs=1)
-    monkeypatch.setattr(precision, "_times", lambda *_: (1.0, 2.0))
+    monkeypatch.setattr(steps, "_times", lambda *_: (1.0, 2.0))
     assert same(trained(make(), tmp_path, precision="auto", resume=True), whole)
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["training"]["precision"] == "auto"

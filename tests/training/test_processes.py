@@ -150,8 +150,8 @@ def test_an_error_of_the_first_ends_the_others(played: Played) -> None:
     assert "Look for the first error of the others" in other["said"]
 
 
-def test_lanes_of_a_process_that_never_has_a_note_keep_their_place(played: Played) -> None:
-    found = played("lanes_that_are_empty")
+def test_sequences_of_a_process_without_a_target_keep_their_place(played: Played) -> None:
+    found = played("sequences_that_are_empty")
     assert {rank["error"] for rank in found["cut"]} == {"KeyboardInterrupt"}
     close(agree(found["ranks"]), agree(found["whole"]))
 

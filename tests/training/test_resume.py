@@ -255,8 +255,8 @@ def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path
         with pytest.raises(TrainingError, match=said):
             make().trainer(others, tmp_path).fit(study.batches, study.validation, resume=True)
     other = make()
-    other.model.begin = nn.Parameter(torch.zeros(9))
-    with pytest.raises(TrainingError, match=r"of another model.*size mismatch for begin"):
+    other.model.initial_context = nn.Parameter(torch.zeros(9))
+    with pytest.raises(TrainingError, match=r"of another model.*size mismatch for initial_context"):
         other.trainer([EarlyStopping(), BestCheckpoint()], tmp_path).fit(
             study.batches, study.validation, resume=True
         )
@@ -304,7 +304,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         make().trainer(
             [*callbacks(), CtrlC(2 * study.batches.num_batches + 2)], folder, epochs=4
         ).fit(study.batches, study.validation)
-    assert checkpoint(folder)["batch_size"] == 2
+    assert checkpoint(folder)["batch"] == 2
     damage(folder / "last.pt")
     resumed = make().trainer(callbacks(), folder, epochs=4)
     history = resumed.fit(study.batches, study.validation, resume=True)
@@ -325,7 +325,7 @@ def test_two_damaged_checkpoints_are_both_named(
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     for name in ("last.pt", "previous.pt"):
         damage(tmp_path / name)
-    with pytest.raises(TrainingError, match=r"damaged .*last\.pt.*damaged .*previous\.pt.*anew"):
+    with pytest.raises(TrainingError, match=r"damaged .*last\.pt.*damaged .*previous\.pt.*new run"):
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 

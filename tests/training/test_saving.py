@@ -276,7 +276,7 @@ def test_a_full_disk_ends_a_run_that_can_be_resumed(
                 small_disk()
 
     study = make()
-    with pytest.raises(OutputError, match="can be written"):
+    with pytest.raises(OutputError, match="cannot write the file"):
         study.trainer([Fills()], tmp_path).fit(study.batches)
     assert RunFolder(tmp_path).load("last")["epoch"] == 1
 

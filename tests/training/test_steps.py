@@ -53,8 +53,10 @@ def _at(context: Any) -> Any:
     return type(context)(*(tensor[:, -1] for tensor in context))
 
 
-def lane_losses(model: NoteLSTM, data: list[Any], window: int, batch_size: int) -> Iterator[Tensor]:
-    """The sum over each batch of lanes."""
+def sequence_losses(
+    model: NoteLSTM, data: list[Any], window: int, batch_size: int
+) -> Iterator[Tensor]:
+    """The sum over each batch."""
     step = TrainStep(model, LOSS)
     dataset = SequenceDataset(data, sequence_length=window, targets="every")
     state = None
@@ -73,27 +75,29 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return grads
 
 
-def test_lanes_long_enough_give_the_gradients_of_whole_pieces() -> None:
+def test_long_sequences_give_the_gradients_of_whole_pieces() -> None:
     model, data = chained(), pieces(13, 7, 12, 2)
     total = sum(whole_loss(model, rows) for rows in data)
     assert isinstance(total, Tensor)
     torch.autograd.backward(total)
     wanted = gradients(model)
     for batch_size in (1, 3, 4):
-        # With one lane, pieces follow each other and each begins afresh.
-        torch.autograd.backward(torch.stack([*lane_losses(model, data, 12, batch_size)]).sum())
+        # With one sequence, pieces follow each other and each begins afresh.
+        torch.autograd.backward(torch.stack([*sequence_losses(model, data, 12, batch_size)]).sum())
         for name, gradient in gradients(model).items():
-            torch.testing.assert_close(gradient, wanted[name], msg=f"{batch_size} lanes, {name}")
+            torch.testing.assert_close(
+                gradient, wanted[name], msg=f"{batch_size} sequences, {name}"
+            )
 
 
-def test_cut_lanes_carry_the_state_and_cut_the_gradient() -> None:
+def test_cut_sequences_carry_the_state_and_cut_the_gradient() -> None:
     model, data = chained(), pieces(23, 9)
     total = sum(whole_loss(model, rows) for rows in data)
     assert isinstance(total, Tensor)
     torch.autograd.backward(total)
     wanted = gradients(model)
-    # One lane: no piece is begun in its middle, so all that is lost is the way back in time.
-    losses = list(lane_losses(model, data, 4, 1))
+    # One sequence: no piece is begun in its middle, so all that is lost is the way back in time.
+    losses = list(sequence_losses(model, data, 4, 1))
     torch.autograd.backward(torch.stack(losses).sum())
     cut = gradients(model)
     torch.testing.assert_close(torch.stack(losses).sum(), total)
@@ -119,11 +123,11 @@ def test_the_terms_that_are_reported_are_the_means_of_hand_computed_ones(make: M
         weighted = {n: study.loss.weights[n] * float(v) for n, v in losses.terms.items()}
         assert float(losses.total) == pytest.approx(sum(weighted.values()))
         reported.append([float(losses.total), *(float(v) for v in losses.terms.values())])
-        counts.append(int(batch.scored.sum()))
+        counts.append(int(batch.target_mask.sum()))
     names = ["loss", *(f"loss/{name}" for name in study.loss.terms)]
     means = dict(zip(names, np.average(reported, axis=0, weights=counts), strict=True))
     assert {name: values[name] for name in names} == pytest.approx(means)
-    scored = sum(int(batch.scored.sum()) for batch in study.batches.epoch(0))
+    scored = sum(int(batch.target_mask.sum()) for batch in study.batches.epoch(0))
     assert values["targets_per_second"] * values["seconds"] == pytest.approx(scored)
 
 
@@ -179,7 +183,7 @@ def test_heads_see_scored_rows_only() -> None:
     assert torch.equal(plain.total, changed.total)
 
 
-def test_a_fresh_lane_forgets_and_others_do_not() -> None:
+def test_a_sequence_that_is_reset_forgets_and_others_do_not() -> None:
     model = chained()
     step = TrainStep(model, LOSS)
     rows = torch.from_numpy(np.stack(pieces(6, 6, 6))).double()
@@ -215,9 +219,9 @@ def test_validation_changes_nothing_and_is_measured_in_evaluation_mode(make: Mak
     for batch in study.validation.epoch(0):
         with torch.no_grad():
             losses, after = step(batch, state)
-        state = after if study.validation.carries else None
+        state = after if study.validation.stateful else None
         totals.append(float(losses.total))
-        counts.append(int(batch.scored.sum()))
+        counts.append(int(batch.target_mask.sum()))
     # A batch with few targets counts for as much less.
     assert epochs[-1]["validation"] == pytest.approx(np.average(totals, weights=counts))
     assert {f"validation/{name}" for name in study.loss.terms} < set(epochs[-1])
@@ -326,7 +330,7 @@ def test_hooks_are_called_in_order(make: Make) -> None:
     trainer = study.trainer([listens], epochs=2)
     trainer.fit(study.batches, study.validation)
     assert trainer.steps_per_epoch == study.batches.num_batches
-    n, m = study.batches.num_batches, study.validation.steps
+    n, m = study.batches.num_batches, study.validation.num_batches
     assert [name for name, _, _ in listens.calls] == [
         "start",
         *[*["step"] * n, *["validation"] * m, "epoch"] * 2,

@@ -28,7 +28,7 @@ from notelstm.testing.makers import long_piece
 from notelstm.training import (
     BestCheckpoint, DivergenceGuard, EarlyStopping, JSONLogger, Trainer, TrainingConfig
 )
-from notelstm.training.run_folder import RunFolder
+from notelstm.training.checkpoints import RunFolder
 
 kind, place, kills, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(1)
@@ -43,11 +43,13 @@ def study():
     if kind == "windows":
         encoder = StepDurationEncoder()
         rows = [encoder.encode(tune) for tune in tunes]
-        batches = WindowBatches(dataset=SequenceDataset(rows[:3], sequence_length=10),
-        batch_size=16) held_out = WindowBatches(dataset=SequenceDataset(rows[3:],
-        sequence_length=10), batch_size=16) model = ThreeHeadLSTM(fields=encoder.fields,
-        hidden_size=8) loss = CompositeLoss.for_fields(encoder.fields,
-        continuous=PositivePressure()) config = TrainingConfig(**common)
+        data = SequenceDataset(rows[:3], sequence_length=10)
+        batches = WindowBatches(dataset=data, batch_size=16)
+        validation = SequenceDataset(rows[3:], sequence_length=10)
+        held_out = WindowBatches(dataset=validation, batch_size=16)
+        model = ThreeHeadLSTM(fields=encoder.fields, hidden_size=8)
+        loss = CompositeLoss.for_fields(encoder.fields, continuous=PositivePressure())
+        config = TrainingConfig(**common)
     else:
         encoder = LogTimeEncoder()
         rows = [encoder.encode(tune) for tune in tunes]
@@ -65,7 +67,7 @@ def run(folder):
     model, loss, config, batches, held_out = study()
     callbacks = [EarlyStopping(patience=5), BestCheckpoint(), DivergenceGuard(), JSONLogger()]
     trainer = Trainer(model, loss, config=config, callbacks=callbacks, folder=folder)
-    trainer.fit(batches, held_out, resume=folder.exists() and RunFolder(folder).begun)
+    trainer.fit(batches, held_out, resume=folder.exists() and RunFolder(folder).has_checkpoint)
     torch.save(model.state_dict(), folder / "end.pt")
 
 def dies_saving(calls):

@@ -69,7 +69,7 @@ def remove_run(folder: Path) -> None:
     Raises:
         TrainingError: If a run is using the folder.
     """
-    from notelstm.training.run_folder import exclusive
+    from notelstm.training.checkpoints import exclusive
 
     if folder.exists():
         with exclusive(folder):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from tqdm.std import tqdm
 from typing_extensions import override
 
 from notelstm.errors import counted
-from notelstm.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from notelstm.training.trainer import Trainer
+from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["EpochLines", "peak_memory"]
 

@@ -29,7 +29,7 @@ def save_report(
     """Write the report of a run from the files in its folder, whole or not at all.
 
     The page has the losses by epoch, in total and by field; the samples that the callback
-    :class:`~notelstm.training.samples.Samples` wrote, the newest first and at most twelve; and the
+    :class:`~notelstm.training.Samples` wrote, the newest first and at most twelve; and the
     settings. Damaged lines of the log are left out with a warning.
 
     Args:

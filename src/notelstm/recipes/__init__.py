@@ -1,9 +1,8 @@
 """Recipes: each is one choice of parts, from reading MIDI files to sampling notes."""
 
 from notelstm.recipes.expressive import expressive
-from notelstm.recipes.model_spec import ModelSpec
 from notelstm.recipes.overrides import from_toml, load_recipe, with_settings
-from notelstm.recipes.recipe import Recipe
+from notelstm.recipes.recipe import ModelSpec, Recipe
 from notelstm.recipes.reference import FAULTS, reference
 
 __all__ = [

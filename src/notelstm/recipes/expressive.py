@@ -1,12 +1,11 @@
-"""The expressive recipe: four classes a note, each predicted from those before it."""
+"""The expressive recipe: a note is four classes, each predicted from those before it."""
 
 from __future__ import annotations
 
 from notelstm.data import Transpose
 from notelstm.encoders import LogTimeEncoder
 from notelstm.models import NoteLSTM
-from notelstm.recipes.model_spec import ModelSpec
-from notelstm.recipes.recipe import Recipe
+from notelstm.recipes.recipe import ModelSpec, Recipe
 from notelstm.sampling import Ancestral
 from notelstm.training import TrainingConfig
 
@@ -14,7 +13,7 @@ __all__ = ["expressive"]
 
 
 def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20) -> Recipe:
-    """Step, pitch, velocity and duration as classes, trained by likelihood at every note.
+    """The recipe of step, pitch, velocity and duration as classes, trained by likelihood.
 
     Args:
         hidden_size: Units of the LSTM.
@@ -22,8 +21,7 @@ def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20)
         epochs: Passes over the training set.
 
     Returns:
-        A recipe of AdamW over lanes that carry the state through whole pieces, in another key each
-        time.
+        A recipe that trains with AdamW on stateful batches of whole pieces, randomly transposed.
 
     Example:
         >>> expressive().build_loss().weights

@@ -1,34 +1,47 @@
-"""Changing a recipe from a file or the command line.
+"""Recipes from settings: of a TOML file, of the command line, and of a bundle.
 
 A recipe is a tree of settings. A key is a setting of the recipe (``batch_size``), or a setting of
 one of its parts (``training.epochs``, ``model.hidden_size``, ``read_policy.drums``, ``loss.step``
-for a weight).
-``options`` are the arguments of the function that makes the recipe (``options.sigmoid``). A part
-is replaced by giving its ``name``; what else is given then are its settings. Where a setting may be
-None, the text ``none`` says so; ``loss = "none"`` is the likelihood of every field. Processors and
-transforms are lists of names, or of tables with a ``name``.
+for a weight). ``options`` are the arguments of the function that makes the recipe
+(``options.sigmoid``). A part is replaced if its ``name`` is given, with the other settings of the
+table. The text ``none`` stands for None; ``loss = "none"`` is the likelihood of every field.
+Processors and transforms are lists of names, or of tables with a ``name``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, ConfigNotFoundError
-from notelstm.plugins import find, settings_of
-from notelstm.recipes.model_spec import ModelSpec
-from notelstm.recipes.recipe import Recipe
-from notelstm.recipes.values import checked, constructed, settings_taken, unknown_setting
+from notelstm.plugins import find, missing_parts, settings_of
+from notelstm.recipes.recipe import ModelSpec, Recipe
+from notelstm.recipes.values import (
+    checked,
+    checked_settings,
+    constructed,
+    settings_taken,
+    unknown_setting,
+)
 
-__all__ = ["from_toml", "load_recipe", "parse_settings", "part", "with_settings"]
+__all__ = [
+    "from_toml",
+    "load_recipe",
+    "parse_settings",
+    "part",
+    "recorded_recipe",
+    "with_settings",
+]
 
 DEFAULT: Final = "expressive"
-"""The recipe that is taken where none is named."""
+"""The recipe of a file that names none."""
 
 _KINDS: Final = {
     "encoder": "encoders",
@@ -41,14 +54,14 @@ _KINDS: Final = {
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     """``["training.epochs=2", "model.hidden_size=64"]`` as a tree of settings.
 
-    A value is read as TOML (``2``, ``0.5``, ``true``, ``[1, 2]``); what is not TOML is a string.
+    A value that is not valid TOML (``2``, ``0.5``, ``true``, ``[1, 2]``) is a string.
 
     Raises:
         ConfigError: If a pair has no ``=``, or a setting is given twice.
 
     Example:
         >>> parse_settings(["training.epochs=2", "read_policy.tracks=all"])
-        {'training': {'epochs': 2}, 'policy': {'tracks': 'all'}}
+        {'training': {'epochs': 2}, 'read_policy': {'tracks': 'all'}}
     """
     tree: dict[str, Any] = {}
     for pair in pairs:
@@ -81,10 +94,10 @@ def _twice(pair: str) -> ConfigError:
 
 
 def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """An installed recipe by its name, with changes.
+    """An installed recipe, by name, with some settings changed.
 
     Args:
-        name: As ``notelstm plugins`` lists it.
+        name: The name, as listed by ``notelstm plugins``.
         settings: A tree of settings; ``options`` are the arguments of the recipe's function.
 
     Raises:
@@ -126,7 +139,7 @@ def from_toml(path: str | os.PathLike[str], settings: Mapping[str, Any] | None =
 
 
 def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """`a` with `b` laid over it."""
+    """`a`, overridden by `b`."""
     both = dict(a)
     for key, value in b.items():
         old = both.get(key)
@@ -141,9 +154,9 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     """A recipe with some settings changed.
 
     Args:
-        recipe: The recipe, which stays as it is.
-        settings: A tree of settings, as :func:`parse_settings` gives it. A ``batch`` that is given
-            is kept: it sets ``min_steps_per_epoch`` to 0 unless that is given too.
+        recipe: The recipe, which is not changed.
+        settings: A tree of settings, as from :func:`parse_settings`. A ``batch_size`` without
+            ``min_steps_per_epoch`` sets that to 0, so that the batch size is kept.
 
     Raises:
         ConfigError: If a setting does not exist or cannot have that value.
@@ -180,17 +193,15 @@ def _table(key: str, value: object) -> Mapping[str, Any]:
 
 
 def _reweighted(recipe: Recipe, value: object) -> Any:
+    """The loss with other weights."""
     loss = recipe.build_loss()
-    terms = dict(loss.terms)
-    for name, weight in _table("loss", value).items():
-        if name not in terms:
-            raise unknown_setting(f"loss.{name}", terms)
-        terms[name] = (terms[name][0], float(checked(f"loss.{name}", float, weight)))
-    return dataclasses.replace(loss, terms=terms)
+    weights = checked_settings("loss", dict.fromkeys(loss.terms, float), _table("loss", value))
+    new = {name: (loss.terms[name][0], float(weight)) for name, weight in weights.items()}
+    return dataclasses.replace(loss, terms={**loss.terms, **new})
 
 
 def _part(key: str, old: Any, value: object) -> Any:
-    """A part with other settings, or another part where a name is given."""
+    """A part with other settings, or another part if a name is given."""
     changes = {"name": value} if isinstance(value, str) else dict(_table(key, value))
     if "name" in changes:
         named_part = find(_KINDS[key], str(changes.pop("name"))).load()
@@ -201,41 +212,23 @@ def _part(key: str, old: Any, value: object) -> Any:
 
 
 def _changed(key: str, old: Any, changes: Mapping[str, Any]) -> Any:
-    """A part, or its class or function, with other settings, each of which it must take."""
+    """A part with other settings, or a part of a class with these settings."""
+    new = {name: _built(name, value) for name, value in changes.items()}
     if key == "model":
-        return _changed_model(ModelSpec.of(old), changes)
+        spec = ModelSpec.of(old)
+        known = settings_taken(spec.factory)
+        known.pop("fields", None)  # these are the encoder's
+        return ModelSpec(spec.factory, {**spec.settings, **checked_settings(key, known, new)})
     if inspect.isfunction(old):
-        if changes:
-            raise unknown_setting(f"{key}.{next(iter(changes))}", ())
+        checked_settings(key, {}, new)
         return old
-    unbuilt = inspect.isclass(old)
-    settings = {} if unbuilt else settings_of(old)
-    new = {name: _built(name, value) for name, value in changes.items()}
-    target: Any = old if unbuilt else type(old)
-    return target(**_checked(key, target, new, settings))
-
-
-def _changed_model(old: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:
-    new = {name: _built(name, value) for name, value in changes.items()}
-    return ModelSpec(old.factory, _checked("model", old.factory, new, old.settings))
-
-
-def _checked(
-    key: str, target: Any, new: Mapping[str, Any], old: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The old settings with the new ones laid over them, which must exist and be of their type."""
-    known = settings_taken(target)
-    if key == "model":
-        # The encoder decides on these.
-        known.pop("fields", None)
-    for name in new:
-        if name not in known:
-            raise unknown_setting(f"{key}.{name}", known)
-    return {**old, **{name: checked(f"{key}.{name}", known[name], v) for name, v in new.items()}}
+    target: Any = old if inspect.isclass(old) else type(old)
+    settings = {} if target is old else settings_of(old)
+    return target(**{**settings, **checked_settings(key, settings_taken(target), new)})
 
 
 def _built(setting: str, value: object) -> object:
-    """Processors, given as names or as tables with a name, built; lists as tuples."""
+    """A setting of a part: processors are built, other lists become tuples."""
     if not isinstance(value, list):
         return value
     return _listed(setting, value) if setting == "processors" else tuple(value)
@@ -245,16 +238,23 @@ def _listed(kind: str, value: object) -> tuple[Any, ...]:
     """Parts of one kind, given as names or as tables with a name."""
     if not isinstance(value, list):
         raise ConfigError(f"{kind} is {value!r}, not a list", hint='write a list: ["transpose"]')
-    return tuple(_listed_part(kind, item) for item in value)
+    parts = []
+    for item in value:
+        table = {"name": item} if isinstance(item, str) else dict(_table(kind, item))
+        if "name" not in table:
+            raise ConfigError(f"one of the {kind} has no name: {item!r}", hint="give its name")
+        name = str(table.pop("name"))
+        parts.append(_changed(f"{kind}.{name}", find(kind, name).load(), table))
+    return tuple(parts)
 
 
 def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
-    """An installed part with settings as the command line gives them.
+    """An installed part with settings from the command line.
 
     Args:
         kind: One of :data:`notelstm.plugins.KINDS`.
-        name: As ``notelstm plugins`` lists it.
-        settings: ``key=value`` each.
+        name: The name, as listed by ``notelstm plugins``.
+        settings: Strings of the form ``key=value``.
 
     Raises:
         PluginError: If there is no such part.
@@ -267,9 +267,35 @@ def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
     return _changed(f"{kind}.{name}", find(kind, name).load(), parse_settings(settings))
 
 
-def _listed_part(kind: str, item: object) -> Any:
-    table = {"name": item} if isinstance(item, str) else dict(_table(kind, item))
-    if "name" not in table:
-        raise ConfigError(f"one of the {kind} has no name: {item!r}", hint="give its name")
-    name = str(table.pop("name"))
-    return _changed(f"{kind}.{name}", find(kind, name).load(), table)
+def recorded_recipe(
+    bundle: Bundle, *, epochs: int, lr_divisor: float, parts: Mapping[str, Any]
+) -> Recipe:
+    """The recipe of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`."""
+    if not (lr_divisor > 0 and math.isfinite(lr_divisor)):
+        raise ConfigError(f"lr_divisor is {lr_divisor}, not a number above 0")
+    # A bundle's settings may have more than the recipe, such as the held-out fraction.
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    record = {key: value for key, value in bundle.settings.items() if key in names}
+    if not {"encoder", "model", "sampler", "training"} <= record.keys():
+        raise ConfigError(
+            "the bundle does not record how its model was trained",
+            hint="build a Recipe of its parts, and pass init_from=bundle when you train",
+        )
+    own: dict[str, Any] = {
+        "encoder": bundle.encoder,
+        "sampler": bundle.sampler,
+        "input_transform": bundle.input_transform,
+        "read_policy": bundle.read_policy,
+        "context_length": bundle.context_length,
+    }
+    if missing_parts(record["model"]):
+        settings = {k: v for k, v in settings_of(bundle.model).items() if k != "fields"}
+        own["model"] = ModelSpec(type(bundle.model), settings)
+    recipe = Recipe.from_dict(record, **{**own, **parts})
+    training = dataclasses.replace(
+        recipe.training,
+        epochs=epochs,
+        learning_rate=recipe.training.learning_rate / lr_divisor,
+        device="auto",
+    )
+    return recipe if "training" in parts else dataclasses.replace(recipe, training=training)

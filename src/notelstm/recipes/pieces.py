@@ -1,26 +1,44 @@
-"""The forms in which pieces can be given to ``Recipe.train``."""
+"""Pieces for training: the forms in which they can be given, and their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
-from typing import Any, cast
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any, Final, cast
 
-from notelstm.errors import DataError
+import numpy as np
+
+from notelstm.data.packed import PackedRows
+from notelstm.encoders.rows import watch_instruments
+from notelstm.errors import DataError, EncodingError, counted
+from notelstm.fields import Rows
 from notelstm.notes import Notes
+from notelstm.protocols import NoteEncoder
 from notelstm.training.progress import ProgressLog
 
-__all__ = ["as_pieces"]
+__all__ = ["as_pieces", "encode_pieces", "fingerprint", "rows_of"]
+
+_IN_MEMORY: Final = 1_000_000
+"""The number of notes up to which rows are kept in memory; the rows of more are on disk."""
+
+_NAMED: Final = 3
+"""The number of rejected pieces that a warning names."""
+
+_log = logging.getLogger(__name__)
 
 
 def as_pieces(given: Iterable[Notes] | Iterable[tuple[str, Notes]]) -> Sequence[Notes]:
-    """Pieces as a sequence that can be read several times.
+    """The pieces as a sequence that can be read several times.
 
     Args:
-        given: Pieces, or pairs of a name and a piece. A corpus, or any other sequence that reads
-            a piece when it is asked for, is used as it is; the rest is read into memory.
+        given: Pieces, or pairs of a name and a piece. A corpus, or another sequence that reads its
+            pieces on access, is used as it is; the rest is read into memory.
 
     Raises:
-        DataError: If it is not an iterable, or has anything else in it.
+        DataError: If it is not an iterable, or has other items.
     """
     if isinstance(given, Notes):
         raise DataError("the training set is one piece, not several", hint="give a list: [notes]")
@@ -46,3 +64,74 @@ def as_pieces(given: Iterable[Notes] | Iterable[tuple[str, Notes]]) -> Sequence[
             )
         pieces.append(piece)
     return pieces
+
+
+def encode_pieces(
+    encoder: NoteEncoder,
+    pieces: Iterable[Notes],
+    *,
+    total: int | None = None,
+    rejected: list[EncodingError] | None = None,
+) -> Iterator[Rows]:
+    """The rows (N, F) of each piece; `total` pieces in progress messages.
+
+    Raises:
+        EncodingError: If a piece is outside the encoder's domain and there is no list `rejected`
+            for such errors; with it, the piece has no rows.
+    """
+    names: Sequence[str] = getattr(pieces, "names", ())
+    log = ProgressLog()
+    for i, piece in enumerate(watch_instruments(pieces, encoder)):
+        log.counted("encoded", i, total)
+        try:
+            yield encoder.encode(piece)
+        except EncodingError as error:
+            name = names[i] if i < len(names) else f"piece {i}"
+            where = f"{name}, {error.where}" if error.where else name
+            located = EncodingError(error.problem, where=where, hint=error.hint)
+            if rejected is None:
+                raise located from error
+            rejected.append(located)
+            yield np.zeros((0, len(encoder.fields)), dtype=np.float32)
+
+
+def rows_of(
+    pieces: Sequence[Notes], encoder: NoteEncoder, folder: str | os.PathLike[str] | None
+) -> Sequence[Rows]:
+    """The rows of each piece: of few notes in memory, of many in a file in the run folder.
+
+    A piece outside the encoder's domain has no rows, and a warning names the first ones.
+
+    Raises:
+        EncodingError: If all pieces are outside the encoder's domain.
+    """
+    rejected: list[EncodingError] = []
+    encoded = encode_pieces(encoder, pieces, total=len(pieces), rejected=rejected)
+    rows: Sequence[Rows]
+    if sum(map(len, pieces)) <= _IN_MEMORY:
+        rows = list(encoded)
+    else:
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        rows = PackedRows.on_disk(encoded, folder)
+    if len(rejected) == len(pieces):
+        raise rejected[0]
+    if rejected:
+        reasons = "; ".join(map(str, rejected[:_NAMED]))
+        left_out = counted(len(rejected), "piece")
+        _log.warning("left out: %s that the encoder rejects: %s", left_out, reasons)
+    return rows
+
+
+def fingerprint(pieces: Sequence[Notes]) -> str:
+    """SHA-256 over the notes of the pieces."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        for column in (piece.start, piece.end, piece.pitch, piece.velocity):
+            digest.update(column.tobytes())
+        for name in ("program", "drum", "track"):
+            column = getattr(piece, name)
+            # A column of zeros and no column are the same music.
+            if column is not None and column.any():
+                digest.update(name.encode() + column.tobytes())
+    return digest.hexdigest()

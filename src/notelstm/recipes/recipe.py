@@ -2,62 +2,118 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import logging
 import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
-import numpy as np
 import torch
+from typing_extensions import override
 
 from notelstm.bundle import Bundle, DataCard, save
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.dataset import Targets
-from notelstm.data.packed import PackedRows
 from notelstm.data.transforms import with_drums
-from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import (
     ConfigError,
     DataError,
-    EncodingError,
     FieldError,
     NotelstmError,
     PluginError,
     counted,
 )
 from notelstm.evaluation import fit_sigmas, fit_unigram
-from notelstm.fields import Rows
+from notelstm.fields import Field, Rows
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
-from notelstm.plugins import build, describe, missing_parts
+from notelstm.plugins import build, describe, missing_parts, settings_of
 from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler, Transform
-from notelstm.recipes.model_spec import ModelSpec
-from notelstm.recipes.pieces import as_pieces
-from notelstm.recipes.values import checked, constructed, settings_taken, unknown_setting
+from notelstm.recipes.pieces import as_pieces, encode_pieces, fingerprint, rows_of
+from notelstm.recipes.values import checked, checked_settings, constructed, settings_taken
 from notelstm.training import Callback, Progress, Trainer, TrainingConfig
-from notelstm.training.progress import ProgressLog, progress_on_stderr
+from notelstm.training.progress import progress_on_stderr
 
-__all__ = ["Recipe"]
-
-_IN_MEMORY: Final = 1_000_000
-"""Notes whose rows are kept in memory; those of more are on the disk."""
-
-_REASONS: Final = 3
-"""How many pieces a warning on refused ones names."""
+__all__ = ["ModelSpec", "Recipe"]
 
 _log = logging.getLogger(__name__)
-
 
 _VALUES: Final = {"read_policy": ReadPolicy, "training": TrainingConfig}
 """Settings of a recipe that are plain values, not parts."""
 
 _KINDS: Final = ("encoder", "model", "sampler", "loss", "input_transform")
 """Settings of a recipe that are a part."""
+
+
+@final
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model that is not built yet: its class, or a function, and settings.
+
+    ``Recipe(model=NoteLSTM)`` and ``Recipe(model=functools.partial(NoteLSTM, hidden_size=64))`` are
+    turned into one.
+
+    Attributes:
+        factory: The class or function, called with ``fields=`` and the settings.
+        settings: Keyword arguments; lists are stored as tuples.
+
+    Example:
+        >>> from notelstm.models import NoteLSTM
+        >>> ModelSpec.of(functools.partial(NoteLSTM, hidden_size=64))
+        ModelSpec(NoteLSTM, hidden_size=64)
+    """
+
+    factory: Callable[..., NoteModel]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not callable(self.factory):
+            raise ConfigError(
+                f"{self.factory!r} does not build a model",
+                hint="give a model's class, or functools.partial(<class>, <settings>)",
+            )
+        settings = {key: _as_tuples(value) for key, value in self.settings.items()}
+        object.__setattr__(self, "settings", settings)
+
+    @classmethod
+    def of(cls, model: Callable[..., NoteModel]) -> ModelSpec:
+        """A specification from a class, a function, a ``functools.partial`` or a specification.
+
+        Raises:
+            ConfigError: If it cannot be called.
+            PluginError: If a partial has settings without names.
+        """
+        if isinstance(model, ModelSpec):
+            return model
+        if isinstance(model, functools.partial):
+            return cls(model.func, settings_of(model))
+        return cls(model)
+
+    @property
+    def partial(self) -> functools.partial[NoteModel]:
+        """The specification as a ``functools.partial``, for :func:`notelstm.plugins.describe`."""
+        return functools.partial(self.factory, **self.settings)
+
+    def __call__(self, *, fields: tuple[Field, ...]) -> NoteModel:
+        """Build the model for an encoder's fields."""
+        return self.factory(fields=fields, **self.settings)
+
+    @override
+    def __repr__(self) -> str:
+        name = getattr(self.factory, "__qualname__", repr(self.factory))
+        return f"ModelSpec({', '.join([name, *(f'{k}={v!r}' for k, v in self.settings.items())])})"
+
+
+def _as_tuples(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_as_tuples(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _as_tuples(item) for key, item in value.items()}
+    return value
 
 
 @final
@@ -73,18 +129,21 @@ class Recipe:
         loss: The loss; None for the likelihood of every field.
         read_policy: How MIDI files are read.
         sequence_length: T, rows of a sequence in a batch.
-        targets: ``"last"`` scores the row after each window, ``"every"`` each row.
+        targets: ``"last"`` for the row after each window, ``"every"`` for each row.
         cross_piece_boundaries: Whether windows may run from one piece into the next.
-        stateful: Whether the state is carried from batch to batch; needs scored ``"every"``.
+        stateful: Whether the state is carried from batch to batch; needs targets ``"every"``.
         batch_size: B, sequences in a batch.
         min_steps_per_epoch: Steps below which an epoch of few pieces gets a smaller batch, with a
-            warning. 0 to keep `batch` as it is.
+            warning; 0 to keep `batch_size`.
         shuffle: Whether each epoch has another order.
-        transforms: Augmentations of the training pieces, drawn again in each epoch.
+        transforms: Augmentations of the training pieces, sampled anew in each epoch.
         training: Optimizer, schedule, epochs and the like.
         sampler: Samples the fields of a note.
         context_length: Rows that generation and scoring look back on, None for all.
         input_transform: Transforms sampled rows before they are fed back, or None.
+
+    Raises:
+        ConfigError: If a setting is out of range, or a stateful recipe has targets ``"last"``.
     """
 
     name: str
@@ -106,12 +165,6 @@ class Recipe:
     input_transform: InputTransform | None = None
 
     def __post_init__(self) -> None:
-        """Check the settings that no part checks by itself.
-
-        Raises:
-            ConfigError: If a setting is out of range, or lanes are asked for without scoring every
-                row.
-        """
         object.__setattr__(self, "model", ModelSpec.of(self.model))
         object.__setattr__(self, "transforms", tuple(self.transforms))
         for name in ("sequence_length", "batch_size", "context_length", "min_steps_per_epoch"):
@@ -123,7 +176,7 @@ class Recipe:
             if value < least:
                 raise ConfigError(f"{name} is {value}, below {least}")
         if self.targets not in ("last", "every"):
-            raise ConfigError(f"scored is {self.targets!r}, not 'last' or 'every'")
+            raise ConfigError(f"targets is {self.targets!r}, not 'last' or 'every'")
         if self.stateful and self.targets != "every":
             raise ConfigError(
                 f"stateful with targets={self.targets!r}",
@@ -169,56 +222,7 @@ class Recipe:
         Raises:
             EncodingError: If a piece is outside the encoder's domain: which one and why.
         """
-        return list(self._encoded(pieces, None))
-
-    def _encoded(
-        self,
-        pieces: Iterable[Notes],
-        total: int | None,
-        rejected: list[EncodingError] | None = None,
-    ) -> Iterator[Rows]:
-        """The rows of each piece; no rows for those added to `rejected`, if it is given."""
-        names: Sequence[str] = getattr(pieces, "names", ())
-        log = ProgressLog()
-        for i, piece in enumerate(watch_instruments(pieces, self.encoder)):
-            log.counted("encoded", i, total)
-            try:
-                yield self.encoder.encode(piece)
-            except EncodingError as error:
-                name = names[i] if i < len(names) else f"piece {i}"
-                where = f"{name}, {error.where}" if error.where else name
-                located = EncodingError(error.problem, where=where, hint=error.hint)
-                if rejected is None:
-                    raise located from error
-                rejected.append(located)
-                yield np.zeros((0, len(self.encoder.fields)), dtype=np.float32)
-
-    def _rows(
-        self, pieces: Sequence[Notes], folder: str | os.PathLike[str] | None
-    ) -> Sequence[Rows]:
-        """The rows of each piece: of few notes in memory, of many on disk.
-
-        A piece outside the encoder's domain has no rows, and a warning names the first ones.
-
-        Raises:
-            EncodingError: If all pieces are outside the encoder's domain.
-        """
-        rejected: list[EncodingError] = []
-        encoded = self._encoded(pieces, len(pieces), rejected)
-        rows: Sequence[Rows]
-        if sum(map(len, pieces)) <= _IN_MEMORY:
-            rows = list(encoded)
-        else:
-            if folder is not None:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-            rows = PackedRows.on_disk(encoded, folder)
-        if len(rejected) == len(pieces):
-            raise rejected[0]
-        if rejected:
-            reasons = "; ".join(map(str, rejected[:_REASONS]))
-            left_out = counted(len(rejected), "piece")
-            _log.warning("left out: %s that the encoder rejects: %s", left_out, reasons)
-        return rows
+        return list(encode_pieces(self.encoder, pieces))
 
     def batches(
         self,
@@ -230,20 +234,20 @@ class Recipe:
         """Cut rows into batches as the recipe trains on them.
 
         Where an epoch would have fewer steps than `min_steps_per_epoch`, the batches are smaller
-        than `batch`, and a warning says so.
+        than `batch_size`, with a warning.
 
         Args:
-            rows: Of each piece, (N, F).
-            held_out: Whether to leave them as they are: neither shuffled nor transformed.
-            pieces: The pieces that the rows encode, whose percussion is not to be transposed; None
-                if there is none.
+            rows: The rows (N, F) of each piece.
+            held_out: Whether they are validation data, neither shuffled nor transformed.
+            pieces: The pieces of the rows, whose percussion is not transposed; None without
+                percussion.
 
         Raises:
             DataError: If no piece is long enough for a window.
         """
         window = self.sequence_length
         if self.stateful:
-            # Lanes take pieces of any length: a window longer than all of them is only padding.
+            # Stateful batches take pieces of any length and would only pad longer sequences.
             window = min(window, max(1, max(map(len, rows), default=0) - 1))
         drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
         drums = drums and bool(self.transforms) and not held_out
@@ -255,7 +259,7 @@ class Recipe:
             targets=self.targets,
             cross_piece_boundaries=self.cross_piece_boundaries,
         )
-        # Pieces that the encoder refused have no rows and are named before.
+        # A warning has named the pieces that the encoder rejects, which have no rows.
         short = dataset.short - sum(1 for row in rows if not len(row))
         if short > 0 and not self.stateful:
             _log.warning(
@@ -284,7 +288,7 @@ class Recipe:
         return kind(dataset=dataset, batch_size=batch, shuffle=shuffle, seed=self.training.seed)
 
     def _batch_size(self, dataset: SequenceDataset) -> int:
-        """`batch`, or the largest half, quarter ... of it that gives an epoch enough steps."""
+        """`batch_size`, or the largest half, quarter ... of it that gives an epoch enough steps."""
 
         def steps(size: int) -> int:
             num_batches = self._cut(dataset, size, shuffle=False).num_batches
@@ -317,31 +321,30 @@ class Recipe:
     ) -> Bundle:
         """Train a model on pieces.
 
-        Progress is shown as a bar in a terminal or notebook, otherwise logged at least every 10
-        seconds, on the error stream unless the program has set up logging; give a
-        :class:`~notelstm.training.Progress` among the callbacks to change that.
+        Progress is shown as a bar in a terminal or notebook, otherwise logged every 10 seconds, to
+        the error stream unless the program has configured logging. A callback
+        :class:`~notelstm.training.Progress` changes that.
 
         Args:
             pieces: Training pieces, or pairs of a name and a piece: a list, a
                 :class:`~notelstm.data.Corpus`, ``Folder(...).pieces()`` or any other iterable.
             validation: Held-out pieces, in the same forms, whose loss is measured after each epoch.
-            folder: The run folder; None to keep no checkpoints. After Ctrl-C it also has the model
-                as it was then, ``interrupted.notelstm``: that of the last epoch, or with
-                :class:`~notelstm.training.BestCheckpoint` that of the best epoch.
+            folder: The run folder; None to keep no checkpoints. After Ctrl-C it also has
+                ``interrupted.notelstm``, the model of the last epoch, or of the best one with
+                :class:`~notelstm.training.BestCheckpoint`.
             resume: Continue the run in `folder`.
             callbacks: Callbacks of the trainer.
-            data: Name and license of the pieces; counts and fingerprint are filled in here.
-            init_from: A trained model whose weights are the initial ones; the recipe is then
-                the one of :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`. None to train
-                from scratch.
+            data: Name and license of the pieces; counts and fingerprint are added.
+            init_from: A trained model whose weights are the initial ones, for a recipe of
+                :meth:`Bundle.recipe <notelstm.bundle.Bundle.recipe>`; None to train from scratch.
 
         Returns:
             The trained model with all its parts, ready to be saved.
 
         Raises:
             DataError: If there are no pieces, or none is long enough.
-            EncodingError: If every piece is outside the encoder's domain; if some are, they are
-                left out with a warning.
+            EncodingError: If all pieces are outside the encoder's domain; a few are left out with a
+                warning.
             ConfigError: If the recipe builds another model than `init_from` has, or a callback
                 cannot work in this run; before any piece is read.
             TrainingError: If the run cannot be resumed, or diverges.
@@ -357,23 +360,25 @@ class Recipe:
                 raise DataError(
                     "there are no pieces to train on", hint="check the folder or the list"
                 )
-            rows = self._rows(pieces, folder)
+            rows = rows_of(pieces, self.encoder, folder)
             used = [k for k, row in enumerate(rows) if len(row)]
             card = replace(
                 data or DataCard(),
-                fingerprint=_fingerprint(pieces),
+                fingerprint=fingerprint(pieces),
                 pieces=len(used),
                 notes=sum(len(pieces[k]) for k in used),
             )
             held_out = as_pieces(validation) if has_validation else ()
             held_out_batches = (
-                self.batches(self._rows(held_out, folder), held_out=True) if len(held_out) else None
+                self.batches(rows_of(held_out, self.encoder, folder), held_out=True)
+                if len(held_out)
+                else None
             )
             try:
                 batches = self.batches(rows, pieces=pieces)
                 trainer.fit(batches, held_out_batches, resume=resume, data=asdict(card))
             except KeyboardInterrupt:
-                if not trainer.interrupted:  # a second one, that does not wait for anything
+                if not trainer.interrupted:  # it was not deferred
                     raise
         cast(torch.nn.Module, bundle.model).to("cpu").eval()
         bundle = replace(
@@ -396,7 +401,7 @@ class Recipe:
         validation: bool = False,
         init_from: Bundle | None = None,
     ) -> None:
-        """Check everything that :meth:`train` checks before it reads a piece.
+        """Check the recipe as :meth:`train` does before it reads a piece.
 
         Args:
             callbacks: Callbacks of the trainer.
@@ -417,7 +422,7 @@ class Recipe:
         folder: str | os.PathLike[str] | None,
         init_from: Bundle | None,
     ) -> tuple[Trainer, Bundle]:
-        """The trainer, and the bundle whose model it trains."""
+        """The trainer, and the untrained bundle."""
         if not any(isinstance(callback, Progress) for callback in callbacks):
             callbacks = [*callbacks, Progress()]
         model = self.build_model()
@@ -445,7 +450,7 @@ class Recipe:
         return trainer, bundle
 
     def _warn_of_missing_parts(self) -> None:
-        """Name the parts that a bundle cannot carry, before the first step."""
+        """Warn of parts that cannot be rebuilt from a bundle."""
         for name, saved in self.to_dict().items():
             for missing in missing_parts(saved):
                 loaded = name in ("model", "encoder", "sampler", "input_transform")
@@ -496,9 +501,7 @@ class Recipe:
             True
         """
         known = settings_taken(cls)
-        for name in (*record, *parts):
-            if name not in known:
-                raise unknown_setting(name, known)
+        checked_settings("", dict.fromkeys(known, object), {**record, **parts})
         settings = {
             name: _from_record(name, value, known[name])
             for name, value in record.items()
@@ -509,7 +512,7 @@ class Recipe:
 
 
 def _plain(value: Any) -> Any:
-    """A plain setting as JSON has it."""
+    """A plain setting as a JSON value."""
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -547,23 +550,9 @@ def _initialize(model: NoteModel, bundle: Bundle) -> None:
 
 
 def _save_if(interrupted: bool, bundle: Bundle, path: Path) -> None:
-    """Write the model of an interrupted run; remove that of an earlier interruption otherwise."""
+    """Write the model of an interrupted run; after a whole one, remove it."""
     if interrupted:
         save(bundle, path)
         _log.warning("the model of the last epoch is in %s", path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _fingerprint(pieces: Sequence[Notes]) -> str:
-    """SHA-256 over the notes of the pieces."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        for column in (piece.start, piece.end, piece.pitch, piece.velocity):
-            digest.update(column.tobytes())
-        for name in ("program", "drum", "track"):
-            column = getattr(piece, name)
-            # Piano on one track is the same music whether its columns are there or not.
-            if column is not None and column.any():
-                digest.update(name.encode() + column.tobytes())
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The reference recipe: the original design, each of its faults a switch."""
+"""The reference recipe: the original design, with a switch for each of its faults."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from notelstm.losses import AllPairs, CompositeLoss, Likelihood, PositivePressur
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models import ThreeHeadLSTM
 from notelstm.protocols import LossTerm
-from notelstm.recipes.model_spec import ModelSpec
-from notelstm.recipes.recipe import Recipe
+from notelstm.recipes.recipe import ModelSpec, Recipe
 from notelstm.sampling import MinDuration, RawPitch, Weighted
 from notelstm.training import TrainingConfig
 
@@ -28,7 +27,7 @@ FAULTS: Final[dict[str, bool]] = {
     "first_instrument": False,
     "zero_duration": False,
 }
-"""The original's faults and their defaults: True is part of the design, False is repaired."""
+"""The faults of the original and their defaults; False for those that are repaired."""
 
 
 def reference(
@@ -46,24 +45,23 @@ def reference(
     first_instrument: bool = FAULTS["first_instrument"],
     zero_duration: bool = FAULTS["zero_duration"],
 ) -> Recipe:
-    """The original design: pitch, step and duration, windows of 25, an LSTM with three heads.
+    """The recipe of the original: pitch, step, duration, windows of 25, an LSTM with three heads.
 
     Args:
-        as_printed: All faults on, as the article has them, whatever the other switches are.
+        as_printed: Whether all faults are on, as in the article, in place of the other switches.
         epochs: Passes over the training set.
-        sigmoid: Pitch logits are confined to (0, 1), and the draw uses these as weights.
-        last_only: One target in each window of 25.
-        point_estimates: Step and duration are single values; if False, censored normals, trained by
-            likelihood with all weights 1.
-        in_order: Windows come in the order of the files.
-        broadcast: Step and duration losses compare every prediction with every target; only of
-            point estimates.
-        raw_feedback: Generation reads drawn pitches without their scaling.
-        crossing: Windows run from one piece into the next.
-        chord_order: Notes that start together keep the file's order.
-        first_instrument: The first instrument of a file is read, whatever it is, and tempo changes
-            count in its first chunk only, as in pretty_midi.
-        zero_duration: Drawn notes may have no length.
+        sigmoid: A sigmoid confines pitch logits to (0, 1), and sampling uses them as weights.
+        last_only: Each window of 25 has one target.
+        point_estimates: Step and duration are point estimates; if False, censored normals, trained
+            by likelihood with all weights 1.
+        in_order: Windows are in the order of the files.
+        broadcast: The losses of point estimates compare every prediction with every target.
+        raw_feedback: Sampled pitches are fed back without scaling.
+        crossing: Windows may run from one piece into the next.
+        chord_order: Simultaneous notes keep the order of the file.
+        first_instrument: The first instrument of a file is read, also drums, and tempo changes are
+            read from the first chunk only, as in pretty_midi.
+        zero_duration: Sampled notes may have a duration of 0.
 
     Returns:
         A recipe of 200 epochs of SGD, as the article's.
@@ -71,7 +69,7 @@ def reference(
     Example:
         >>> reference().training.learning_rate
         0.005
-        >>> reference(as_printed=True).crossing
+        >>> reference(as_printed=True).cross_piece_boundaries
         True
     """
     if as_printed:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 from notelstm.errors import ConfigError, NotelstmError, did_you_mean
 
-__all__ = ["checked", "constructed", "settings_taken", "unknown_setting"]
+__all__ = ["checked", "checked_settings", "constructed", "settings_taken", "unknown_setting"]
 
 _NAMES: Final[dict[object, str]] = {
     bool: "true or false",
@@ -23,14 +23,7 @@ _NAMES: Final[dict[object, str]] = {
 
 
 def settings_taken(target: Any) -> dict[str, Any]:
-    """The settings of a part or of the function that makes it, and the type of each.
-
-    Args:
-        target: A class, a function or a dataclass.
-
-    Returns:
-        By name, the annotation; ``object`` where there is none that can be resolved.
-    """
+    """The settings of a class or function, with the type of each; ``object`` if it is unknown."""
     try:
         hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError):
@@ -39,12 +32,7 @@ def settings_taken(target: Any) -> dict[str, Any]:
 
 
 def checked(key: str, hint: Any, value: object) -> Any:
-    """The value, if a setting of that type can have it; the text ``none`` where it may be None.
-
-    Args:
-        key: The setting's name.
-        hint: Its type.
-        value: The value as read from TOML or JSON.
+    """The value of a setting after a check of its type; the text ``none`` can stand for None.
 
     Raises:
         ConfigError: If the value is of another type.
@@ -63,12 +51,7 @@ def checked(key: str, hint: Any, value: object) -> Any:
 
 
 def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
-    """The error for a setting that does not exist, with the closest one that does.
-
-    Args:
-        key: The setting, with the names that lead to it: ``training.epoch``.
-        known: The last names that exist there.
-    """
+    """The error for a dotted setting that does not exist, with the closest of the known ones."""
     names = list(known)
     before, dot, last = key.rpartition(".")
     similar = did_you_mean(last, names)
@@ -79,22 +62,28 @@ def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"unknown setting {key!r}", hint=hint)
 
 
-def constructed(key: str, target: Any, settings: Mapping[str, Any]) -> Any:
-    """A part from settings, each of which it must take and be able to have.
-
-    Args:
-        key: The part's name in messages.
-        target: A class or function.
-        settings: By name.
+def checked_settings(
+    key: str, known: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings of a part (``""`` for the recipe) after each was checked with :func:`checked`.
 
     Raises:
         ConfigError: If a setting does not exist or cannot have that value.
     """
-    known = settings_taken(target)
-    for name, value in settings.items():
+    prefix = f"{key}." if key else ""
+    for name in settings:
         if name not in known:
-            raise unknown_setting(f"{key}.{name}", known)
-        checked(f"{key}.{name}", known[name], value)
+            raise unknown_setting(f"{prefix}{name}", known)
+    return {name: checked(f"{prefix}{name}", known[name], v) for name, v in settings.items()}
+
+
+def constructed(key: str, target: Any, settings: Mapping[str, Any]) -> Any:
+    """Call a class or function with settings after they were checked.
+
+    Raises:
+        ConfigError: If a setting does not exist or cannot have that value.
+    """
+    settings = checked_settings(key, settings_taken(target), settings)
     try:
         return target(**settings)
     except NotelstmError:
@@ -110,7 +99,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _accepts(hint: Any, value: object) -> bool:
-    """Whether the type has the value; a type that says nothing of TOML's values has any."""
+    """Whether a value is of a type; types without values in TOML accept all of them."""
     several = _alternatives(hint)
     if len(several) > 1:
         return any(_accepts(one, value) for one in several)

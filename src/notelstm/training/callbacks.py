@@ -1,98 +1,31 @@
-"""Callbacks: the base class with its hooks, the log, early stopping and the best checkpoint.
-
-In a distributed run, only the main process has callbacks; the others follow its requests.
-"""
+"""Callbacks of the library: the log, early stopping, the best model, time and divergence."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, OutputError
 from notelstm.files import atomic_write
+from notelstm.training.trainer import Callback, Trainer
 
-if TYPE_CHECKING:
-    from notelstm.bundle import Bundle
-    from notelstm.training.trainer import Trainer
+__all__ = [
+    "BestCheckpoint",
+    "DivergenceGuard",
+    "EarlyStopping",
+    "JSONLogger",
+    "TimeBudget",
+]
 
-__all__ = ["BestCheckpoint", "Callback", "EarlyStopping", "JSONLogger", "has_state"]
-
-
-class Callback:
-    """Base class of callbacks; each hook does nothing unless it is overridden.
-
-    A hook may read the trainer (``trainer.state``, ``trainer.optimizer``, ``trainer.module`` ...)
-    and direct it with :meth:`Trainer.stop <notelstm.training.Trainer.stop>`,
-    :meth:`~notelstm.training.Trainer.save_best`, :meth:`~notelstm.training.Trainer.rollback` and
-    the like.
-
-    Example:
-        >>> class StopAtLoss(Callback):
-        ...     def on_epoch_end(self, trainer, metrics):
-        ...         if metrics["loss"] < 1.0:
-        ...             trainer.stop("the loss is below 1")
-    """
-
-    def check(self, trainer: Trainer) -> None:
-        """Raise :class:`~notelstm.errors.ConfigError` if the callback cannot work in this run.
-
-        Called before any data are read; ``trainer.metric_names`` and ``trainer.folder`` are known.
-        A callback that ends runs by the clock sets ``trainer.time_fraction`` here.
-        """
-
-    def on_bundle_ready(self, bundle: Bundle) -> None:
-        """Called by :meth:`Recipe.train <notelstm.recipes.Recipe.train>` before the run starts.
-
-        Args:
-            bundle: The model that is trained, with its parts.
-        """
-
-    def on_train_start(self, trainer: Trainer) -> None:
-        """Called before the first step, after a checkpoint was loaded."""
-
-    def on_step_end(self, trainer: Trainer) -> None:
-        """Called after each optimizer step."""
-
-    def on_validation_step_end(self, trainer: Trainer) -> None:
-        """Called after each batch of the validation set."""
-
-    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Called after each epoch and its validation.
-
-        Args:
-            trainer: The trainer; ``trainer.state.epoch`` counts the epochs that are finished.
-            metrics: ``loss`` and ``loss/<field>``, ``validation`` and ``validation/<field>`` where
-                there is a validation set, each the mean over targets; ``seconds``,
-                ``targets_per_second``, and ``seconds/data``, ``seconds/forward``,
-                ``seconds/backward``, ``seconds/optimizer``.
-        """
-
-    def on_divergence(self, trainer: Trainer) -> None:
-        """Called when a loss or a weight is no longer finite; without a rollback the run ends."""
-
-    def on_rollback(self, trainer: Trainer) -> None:
-        """Called after the run went back to its last snapshot."""
-
-    def on_train_end(self, trainer: Trainer) -> None:
-        """Called at the end of the run, also when it is interrupted or fails."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state that a resumed run gives back: tensors, numbers, strings, lists and dicts."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
-
-
-def has_state(callback: Callback) -> bool:
-    """Whether a callback overrides :meth:`Callback.state_dict`."""
-    return type(callback).state_dict is not Callback.state_dict
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -107,7 +40,6 @@ class JSONLogger(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Cut the log to the epochs that are finished."""
         if trainer.folder is None:
             return
         path = trainer.folder / "log.jsonl"
@@ -117,12 +49,10 @@ class JSONLogger(Callback):
 
     @override
     def on_rollback(self, trainer: Trainer) -> None:
-        """Cut the log to the epochs that are finished."""
         self.on_train_start(trainer)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Add a line."""
         if trainer.folder is None:
             return
         path = trainer.folder / "log.jsonl"
@@ -159,9 +89,9 @@ class EarlyStopping(Callback):
     """Stops a run when a metric has stopped falling.
 
     Attributes:
-        patience: Epochs without a new best before the run stops.
-        min_delta: How far below the best a value must be to count as a new best.
-        monitor: The metric.
+        patience: Epochs without a new best value before the run stops.
+        min_delta: The smallest decrease that counts as a new best value.
+        monitor: The metric; lower is better.
     """
 
     patience: int = 5
@@ -169,7 +99,6 @@ class EarlyStopping(Callback):
     monitor: str = "validation"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         if self.patience < 1:
             raise ConfigError(f"patience is {self.patience} epochs, below 1")
         self._best = math.inf
@@ -177,12 +106,11 @@ class EarlyStopping(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that the metric exists."""
         _check_monitor(self.monitor, trainer)
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Stop again if the run that is resumed was stopped."""
+        """Stop again if the resumed run was stopped."""
         self._stop_if_due(trainer)
 
     @override
@@ -201,12 +129,10 @@ class EarlyStopping(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The best value, and the epochs since."""
         return {"best": self._best, "waited": self._waited}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best value, and the epochs since."""
         self._best, self._waited = state["best"], state["waited"]
 
 
@@ -222,12 +148,10 @@ class BestCheckpoint(Callback):
     monitor: str = "validation"
 
     def __post_init__(self) -> None:
-        """Start without a best value."""
         self._best = math.inf
 
     @override
     def check(self, trainer: Trainer) -> None:
-        """Check that the metric exists."""
         _check_monitor(self.monitor, trainer)
 
     @override
@@ -239,18 +163,146 @@ class BestCheckpoint(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Load the best weights."""
         trainer.load_best()
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The best value."""
         return {"best": self._best}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best value."""
         self._best = state["best"]
+
+
+@final
+@dataclass(kw_only=True)
+class TimeBudget(Callback):
+    """Ends a run after some minutes; a learning rate with a schedule is at its lowest by then.
+
+    The last epoch is cut short, validated and kept like any other. A resumed run has the rest of
+    the time. The run depends on the clock and is not reproducible.
+
+    Attributes:
+        minutes: The time, above 0; from the second epoch on, it includes a validation.
+    """
+
+    minutes: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise ConfigError(f"minutes is {self.minutes}, not a number above 0")
+        self._before = 0.0
+        self._began = self._stepped = time.monotonic()
+        self._reserved = 0.0
+
+    @property
+    def _used(self) -> float:
+        """Seconds, including those before the run was resumed."""
+        return self._before + time.monotonic() - self._began
+
+    @override
+    def check(self, trainer: Trainer) -> None:
+        trainer.time_fraction = 0.0
+
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        self._began = time.monotonic()
+        self._update(trainer)
+
+    @override
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Update the fraction of the time that is used."""
+        self._stepped = time.monotonic()
+        self._update(trainer)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Measure how long the validation took."""
+        self._reserved = time.monotonic() - self._stepped
+        self._update(trainer)
+
+    def _update(self, trainer: Trainer) -> None:
+        fraction = self._used / max(60 * self.minutes - self._reserved, 1e-9)
+        trainer.time_fraction = min(1.0, fraction)
+        if fraction >= 1:
+            trainer.stop(f"its {self.minutes:g} minutes are over", now=True)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"used": self._used}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._before, self._began = state["used"], time.monotonic()
+
+
+@final
+@dataclass(kw_only=True)
+class DivergenceGuard(Callback):
+    """Rolls a run that diverges back to its last good epoch and lowers the learning rate.
+
+    Attributes:
+        max_rollbacks: Rollbacks after which a divergence ends the run with an error.
+        lr_factor: Factor on the learning rate at each rollback, above 0 and below 1.
+        max_increase: The increase of an epoch's loss over the lowest so far from which the run has
+            diverged; None to detect only a loss that is not finite.
+    """
+
+    max_rollbacks: int = 3
+    lr_factor: float = 0.5
+    max_increase: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_rollbacks < 1:
+            raise ConfigError(f"max_rollbacks is {self.max_rollbacks}, below 1")
+        if not 0 < self.lr_factor < 1:
+            raise ConfigError(f"lr_factor is {self.lr_factor}, not between 0 and 1")
+        if self.max_increase is not None and not self.max_increase > 0:
+            raise ConfigError(f"max_increase is {self.max_increase}, not above 0 or None")
+        self._rollbacks = 0
+        self._lowest = math.inf
+
+    @override
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Ask the trainer for snapshots."""
+        trainer.snapshot()
+
+    @override
+    def on_divergence(self, trainer: Trainer) -> None:
+        self._roll_back("a loss is not finite", trainer)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Roll back if the loss rose too far."""
+        loss = metrics["loss"]
+        if self.max_increase is not None and loss > self._lowest + self.max_increase:
+            self._roll_back(f"the loss rose from {self._lowest:.4g} to {loss:.4g}", trainer)
+        self._lowest = min(self._lowest, loss)
+
+    def _roll_back(self, why: str, trainer: Trainer) -> None:
+        step = trainer.state.steps
+        if self._rollbacks == self.max_rollbacks:
+            _log.warning("%s at step %d, after %d rollbacks: giving up", why, step, self._rollbacks)
+            return
+        self._rollbacks += 1
+        _log.warning(
+            "%s at step %d: rolled back to the last good epoch, learning rate times %g "
+            "(rollback %d of at most %d)",
+            why,
+            step,
+            self.lr_factor,
+            self._rollbacks,
+            self.max_rollbacks,
+        )
+        trainer.rollback(self.lr_factor)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"rollbacks": self._rollbacks, "lowest": self._lowest}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._rollbacks, self._lowest = state["rollbacks"], state["lowest"]
 
 
 def _check_monitor(name: str, trainer: Trainer) -> None:

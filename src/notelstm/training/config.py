@@ -16,10 +16,10 @@ from notelstm.errors import ConfigError
 __all__ = ["TrainingConfig", "pick_device"]
 
 _MIN_LR_FACTOR: Final = 0.01
-"""The fraction of its highest to which a cosine lowers the learning rate."""
+"""The lowest learning rate of a cosine schedule, as a fraction of the highest."""
 
-_MAX_WARMUP: Final = 0.1
-"""The longest warm-up of a run by the clock, as a fraction of it."""
+_MAX_WARMUP_STEPS: Final = 0.1
+"""The longest warm-up of a run with a time budget, as a fraction of the time."""
 
 
 @final
@@ -63,7 +63,6 @@ class TrainingConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         for name, value, least in (
             ("epochs", 0 if self.epochs is None else self.epochs, 0),
             ("checkpoint_every", self.checkpoint_every, 1),
@@ -99,40 +98,41 @@ class TrainingConfig:
             I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
             ICLR 2017 (the cosine).
         """
-        warmup = self.warmup_steps
+        warmup_steps = self.warmup_steps
         if num_steps is not None:
-            warmup = min(warmup, num_steps // 10)
-        risen = 1.0 if step >= warmup else max((step + 1) / warmup, time_fraction / _MAX_WARMUP)
+            warmup_steps = min(warmup_steps, num_steps // 10)
+        risen = 1.0
+        if step < warmup_steps:
+            risen = max((step + 1) / warmup_steps, time_fraction / _MAX_WARMUP_STEPS)
         if risen < 1:
             return self.learning_rate * risen
         if self.schedule == "constant":
             return self.learning_rate
-        done = 0.0 if num_steps is None else (step - warmup) / max(1, num_steps - warmup)
+        done = (
+            0.0 if num_steps is None else (step - warmup_steps) / max(1, num_steps - warmup_steps)
+        )
         fallen = (1 + math.cos(math.pi * min(1.0, max(done, time_fraction)))) / 2
         return self.learning_rate * (_MIN_LR_FACTOR + (1 - _MIN_LR_FACTOR) * fallen)
 
     def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer for these parameters."""
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters, lr=self.learning_rate, weight_decay=self.weight_decay
-            )
-        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        kind = torch.optim.SGD if self.optimizer == "sgd" else torch.optim.AdamW
+        return kind(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; ``"auto"`` is the fastest one available.
+    """The device of a name; ``"auto"`` is the fastest one available.
 
-    Of several processes on a machine, each takes a CUDA device of its own for ``"auto"`` and
-    ``"cuda"``. They cannot share Apple's, and take the CPU instead.
+    Each of several processes on a machine uses its own CUDA device for ``"auto"`` and ``"cuda"``.
+    They cannot share an MPS device and use the CPU instead.
 
     Raises:
         ConfigError: If there is no such device here.
     """
     if name == "auto":
         alone = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1
-        apple = alone and torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
+        mps = alone and torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:

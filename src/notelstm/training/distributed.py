@@ -1,7 +1,7 @@
-"""``DistributedGroup``: the processes of a run, one or several that ``torchrun`` has started.
+"""Distributed training: the processes of a run, one or several of ``torchrun``.
 
-Each process reads and trains on its own sequences of every batch. Gradients are summed over all of
-them, so that a step equals the one of a single process.
+Each process reads and trains on its own sequences of every batch. Gradients are summed over the
+processes, so that a step equals that of a single process.
 """
 
 from __future__ import annotations
@@ -28,26 +28,23 @@ T = TypeVar("T")
 
 @runtime_checkable
 class ShardableBatches(Batches, Protocol):
-    """Batches that can be divided among processes without reading all of them in each."""
+    """Batches that can be divided among processes, each of which reads its own sequences only."""
 
     def shard(self, rank: int, world_size: int) -> Batches:
-        """The same number of batches, each with the sequences of one process only, maybe none.
+        """The same number of batches, each with the sequences of one process, maybe none.
 
-        Args:
-            rank: The number of the process, from 0.
-            world_size: The number of processes; together their sequences are those of `self`, in
-                order.
+        In the order of their ranks, the processes have the sequences of `self`.
         """
         ...
 
 
 TIMEOUT: Final = timedelta(minutes=10)
-"""How long a process waits for one that is alive but does not answer."""
+"""The time that a process waits for another one."""
 
 
 @final
 class DistributedGroup:
-    """The processes of a run, as one of them sees them.
+    """The processes of a run, of which this is one.
 
     Attributes:
         rank: The number of this process, from 0.
@@ -55,14 +52,14 @@ class DistributedGroup:
     """
 
     def __init__(self) -> None:
-        # A cluster may set a rank for any program; only a launcher says where to meet.
+        # A cluster may set RANK for any program, but only a launcher sets MASTER_ADDR.
         launched = os.environ if "MASTER_ADDR" in os.environ else {}
         self.rank: int = int(launched.get("RANK", "0"))
         self.world_size: int = int(launched.get("WORLD_SIZE", "1"))
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the process that has the callbacks and writes files."""
+        """Whether this process has the callbacks and writes files."""
         return self.rank == 0
 
     @contextlib.contextmanager
@@ -76,8 +73,8 @@ class DistributedGroup:
             Nothing.
 
         Raises:
-            ConfigError: If processes cannot exchange what is on such a device.
-            TrainingError: If not all of them come.
+            ConfigError: If processes cannot exchange tensors of this device.
+            TrainingError: If a process does not connect.
         """
         if self.world_size == 1 or distributed.is_initialized():
             yield
@@ -87,7 +84,7 @@ class DistributedGroup:
                 f"several processes cannot train on {device.type}, only on CPUs or CUDA devices",
                 hint="set training.device to cpu, or start one process",
             )
-        with self._lost():
+        with self._exchange():
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -98,7 +95,7 @@ class DistributedGroup:
             distributed.destroy_process_group()
 
     def shard(self, batches: Batches) -> Batches:
-        """The same batches, each with this process's sequences only."""
+        """The batches with this process's sequences only."""
         if self.world_size == 1:
             return batches
         if isinstance(batches, ShardableBatches):
@@ -106,35 +103,34 @@ class DistributedGroup:
         return _Sliced(batches, self)
 
     def shard_slice(self, size: int) -> slice:
-        """The sequences of a batch of that size that are this process's; there may be none."""
+        """This process's sequences of a batch of `size` sequences, maybe none."""
         return shard_slice(size, self.rank, self.world_size)
 
     def broadcast_parameters(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with the main process's, in every process."""
+        """Copy the main process's tensors to every process, in place."""
         if self.world_size > 1:
-            with self._lost():
+            with self._exchange():
                 for tensor in tensors:
                     distributed.broadcast(tensor, src=0)
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Sum a tensor over all processes, in place."""
         if self.world_size > 1:
-            with self._lost():
+            with self._exchange():
                 distributed.all_reduce(values)
         return values
 
     def average_gradients(self, parameters: Iterable[nn.Parameter], targets: int) -> None:
-        """Make gradients those of the mean over the targets of all processes.
+        """Average gradients over the targets of all processes, in place.
 
         Args:
-            parameters: With gradients of the mean over this process's targets; one without a
-                gradient counts as 0.
+            parameters: Their gradients are means over this process's targets; None counts as 0.
             targets: Number of this process's targets, which may be 0.
         """
         gradients = []
         for parameter in parameters:
             if parameter.grad is None:
-                # Also with one process, so that any number of them takes the same step.
+                # Also with one process: the step must not depend on their number.
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
         if self.world_size == 1:
@@ -149,7 +145,7 @@ class DistributedGroup:
         if self.world_size == 1:
             return value
         box = [value]
-        with self._lost():
+        with self._exchange():
             distributed.broadcast_object_list(box, src=0)
         return box[0]
 
@@ -158,13 +154,13 @@ class DistributedGroup:
         if self.world_size == 1:
             return [value]
         boxes = cast(list[T], [None] * self.world_size if self.is_main_process else None)
-        with self._lost():
+        with self._exchange():
             distributed.gather_object(value, boxes, dst=0)
         return boxes if self.is_main_process else []
 
     @contextlib.contextmanager
-    def _lost(self) -> Iterator[None]:
-        """Turn a failed exchange into an error that names its cause."""
+    def _exchange(self) -> Iterator[None]:
+        """Raise failures of an exchange as TrainingError."""
         try:
             yield
         except RuntimeError as error:
@@ -176,7 +172,7 @@ class DistributedGroup:
 
 
 def _first_sentence(error: RuntimeError) -> str:
-    """Torch's message without the line of its source and without its advice."""
+    """Torch's message without its source line and its advice."""
     text = re.sub(r"^\[[^]]*\.\w+:\d+\] ", "", str(error).splitlines()[0])
     return text.partition(". ")[0]
 
@@ -184,19 +180,19 @@ def _first_sentence(error: RuntimeError) -> str:
 @final
 @dataclass(frozen=True)
 class _Sliced:
-    """A process's sequences of batches that can only be read whole."""
+    """A process's sequences of batches that are read whole."""
 
     batches: Batches
     group: DistributedGroup
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         return self.batches.num_batches
 
     @property
     def stateful(self) -> bool:
-        """Whether a lane's state is carried from batch to batch."""
+        """Whether the state of a sequence is carried from batch to batch."""
         return self.batches.stateful
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""``Progress``: a bar in terminals and notebooks, log messages elsewhere."""
+"""Progress of a run: a bar in terminals and notebooks, log messages elsewhere."""
 
 from __future__ import annotations
 
@@ -9,30 +9,27 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from notelstm.training.trainer import Trainer
+from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["INTERVAL", "Progress", "ProgressLog", "progress_on_stderr"]
 
 INTERVAL: Final = 10.0
-"""Seconds between two messages, unless a :class:`Progress` is given others."""
+"""The default number of seconds between two messages."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def progress_on_stderr(*, force: bool = False) -> Iterator[None]:
-    """Show progress messages on the error stream where the program has not set up logging.
+    """Show progress messages on the error stream if the program has not configured logging.
 
     Args:
-        force: Show them whatever the program has set up.
+        force: Whether to show them in any case.
 
     Yields:
         Nothing.
@@ -55,10 +52,10 @@ def progress_on_stderr(*, force: bool = False) -> Iterator[None]:
 
 @final
 class ProgressLog:
-    """Logs messages of progress, at least some seconds apart.
+    """Logs progress messages, at least some seconds apart.
 
     Args:
-        seconds: Between two messages.
+        seconds: The least number of seconds between two messages.
     """
 
     def __init__(self, seconds: float = INTERVAL) -> None:
@@ -66,7 +63,7 @@ class ProgressLog:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for a message; if so, the interval starts again."""
+        """Whether a message is due; if so, the interval starts again."""
         now = time.monotonic()
         if now - self._last < self._seconds:
             return False
@@ -74,7 +71,7 @@ class ProgressLog:
         return True
 
     def counted(self, what: str, done: int, total: int | None = None) -> None:
-        """Log ``pieces <what>: <done> of <total>`` if it is time to."""
+        """Log ``pieces <what>: <done> of <total>`` if a message is due."""
         if self.due():
             of = "" if total is None else f" of {total:,}"
             _log.info("pieces %s: %s%s", what, f"{done:,}", of)
@@ -86,16 +83,15 @@ class Progress(Callback):
     """Shows the progress of a run: epochs done, the last losses, steps per second.
 
     Attributes:
-        bar: Whether to draw a bar. None draws one in terminals and notebooks, and logs messages
-            elsewhere.
-        seconds: At least so long between two messages.
+        bar: Whether to draw a bar; None for a bar in terminals and notebooks only. Without a bar,
+            messages are logged.
+        seconds: The least number of seconds between two messages.
     """
 
     bar: bool | None = None
     seconds: float = INTERVAL
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         if not self.seconds >= 0:
             raise ConfigError(f"seconds is {self.seconds}, below 0")
         self._bar: Any = None
@@ -104,7 +100,6 @@ class Progress(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Draw the bar."""
         self._interval = ProgressLog(self.seconds)
         self._since = (time.monotonic(), trainer.state.steps)
         drawn = sys.stderr.isatty() or _in_notebook() if self.bar is None else self.bar
@@ -116,7 +111,7 @@ class Progress(Callback):
 
     @override
     def on_step_end(self, trainer: Trainer) -> None:
-        """Advance the bar, or log a message if it is time to."""
+        """Advance the bar, or log a message if one is due."""
         if self._bar is not None:
             self._bar.update()
         elif self._interval.due():
@@ -124,7 +119,7 @@ class Progress(Callback):
 
     @override
     def on_validation_step_end(self, trainer: Trainer) -> None:
-        """Log a message if it is time to."""
+        """Log a message if one is due."""
         if self._bar is None and self._interval.due():
             _log.info("epoch %s: validating", _of(trainer.state.epoch, trainer.config.epochs))
 
@@ -139,7 +134,6 @@ class Progress(Callback):
 
     @override
     def on_rollback(self, trainer: Trainer) -> None:
-        """Move the bar back."""
         self._since = (time.monotonic(), trainer.state.steps)
         if self._bar is not None:
             self._bar.n = trainer.state.steps
@@ -147,7 +141,6 @@ class Progress(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -167,14 +160,14 @@ def _of(number: int, total: int | None) -> str:
 
 
 def _in_notebook() -> bool:
-    """Whether the program runs in the kernel of a notebook."""
+    """Whether the program runs in a notebook."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
 
 
 def _bar_class() -> Any:
-    """Tqdm's bar: a widget in notebooks that have ipywidgets, text everywhere else."""
+    """The class of tqdm's bar: a widget in notebooks with ipywidgets, text elsewhere."""
     if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
         from tqdm.notebook import tqdm as notebook_bar
 

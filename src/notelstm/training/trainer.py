@@ -1,4 +1,4 @@
-"""``Trainer``: the training loop, in :meth:`Trainer.fit`."""
+"""``Trainer``: the training loop, in :meth:`Trainer.fit`, and the hooks of its callbacks."""
 
 from __future__ import annotations
 
@@ -17,32 +17,102 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.batch import Batch
+from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss
 from notelstm.protocols import Batches, NoteModel
-from notelstm.training.callbacks import Callback
-from notelstm.training.checkpoints import Checkpoints
+from notelstm.training.checkpoints import Checkpoints, RunFolder, exclusive
 from notelstm.training.config import TrainingConfig, pick_device
 from notelstm.training.distributed import DistributedGroup
-from notelstm.training.meters import DivergenceMonitor, LossMeter, StepTimer
-from notelstm.training.precision import Precision, autocast, faster_precision
-from notelstm.training.run_folder import RunFolder, exclusive
-from notelstm.training.signals import defer_interrupts
-from notelstm.training.state import TrainerControl, TrainerState
-from notelstm.training.step import TrainStep
+from notelstm.training.state import TrainerControl, TrainerState, defer_interrupts
+from notelstm.training.step import (
+    DivergenceMonitor,
+    LossMeter,
+    Precision,
+    StepTimer,
+    TrainStep,
+    autocast,
+    faster_precision,
+)
 from notelstm.tree import detach
 
-__all__ = ["History", "Trainer"]
+__all__ = ["Callback", "History", "Trainer"]
 
 _log = logging.getLogger(__name__)
+
+
+class Callback:
+    """Base class of callbacks; each hook does nothing unless it is overridden.
+
+    A hook may read the trainer (``trainer.state``, ``trainer.optimizer``, ``trainer.module`` ...)
+    and direct it with :meth:`Trainer.stop <notelstm.training.Trainer.stop>`,
+    :meth:`~notelstm.training.Trainer.save_best`, :meth:`~notelstm.training.Trainer.rollback` and
+    the like. In a distributed run, only the main process has callbacks.
+
+    Example:
+        >>> class StopAtLoss(Callback):
+        ...     def on_epoch_end(self, trainer, metrics):
+        ...         if metrics["loss"] < 1.0:
+        ...             trainer.stop("the loss is below 1")
+    """
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise :class:`~notelstm.errors.ConfigError` if the callback cannot work in this run.
+
+        Called before any data are read; ``trainer.metric_names`` and ``trainer.folder`` are set.
+        A callback that ends runs by the clock sets ``trainer.time_fraction``.
+        """
+
+    def on_bundle_ready(self, bundle: Bundle) -> None:
+        """Called by :meth:`Recipe.train <notelstm.recipes.Recipe.train>` before the run starts.
+
+        Args:
+            bundle: The model that is trained, with its parts.
+        """
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Called before the first step, after a checkpoint was loaded."""
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Called after each optimizer step."""
+
+    def on_validation_step_end(self, trainer: Trainer) -> None:
+        """Called after each batch of the validation set."""
+
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Called after each epoch and its validation.
+
+        Args:
+            trainer: The trainer; ``trainer.state.epoch`` counts the epochs that are finished.
+            metrics: ``loss`` and ``loss/<field>``, ``validation`` and ``validation/<field>`` where
+                there is a validation set, each the mean over targets; ``seconds``,
+                ``targets_per_second``, and ``seconds/data``, ``seconds/forward``,
+                ``seconds/backward``, ``seconds/optimizer``.
+        """
+
+    def on_divergence(self, trainer: Trainer) -> None:
+        """Called when a loss or a weight is no longer finite; without a rollback the run ends."""
+
+    def on_rollback(self, trainer: Trainer) -> None:
+        """Called after the last snapshot was restored."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Called at the end of the run, also when it is interrupted or fails."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state for checkpoints: tensors, numbers, strings, lists and dicts."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state of :meth:`state_dict` when a run is resumed."""
 
 
 class History(NamedTuple):
     """The course of a run.
 
     Attributes:
-        epochs: The metrics of each epoch that was done in this process, oldest first.
-        stopped: Why it ended before all epochs were done, "" if it did not.
+        epochs: The metrics of each epoch since the start or the resumption, oldest first.
+        stopped: Why the run ended before its last epoch, "" if it did not.
     """
 
     epochs: list[dict[str, float]]
@@ -53,8 +123,8 @@ class History(NamedTuple):
 class Trainer:
     """Trains a model on batches.
 
-    Started by ``torchrun``, each process trains on its sequences of the same batches, and the steps
-    equal those of one process; the main process has the callbacks and the run folder.
+    Processes of ``torchrun`` divide each batch among them, and their steps equal those of a single
+    process. The main process has the callbacks and the run folder.
 
     Args:
         model: A ``torch.nn.Module``; it is moved to the device and trained in place.
@@ -72,8 +142,8 @@ class Trainer:
         optimizer: The optimizer.
         state: The position of the run.
         precision: The precision of matrix products.
-        steps_per_epoch: Optimizer steps in an epoch, known when the run has started.
-        metric_names: The losses that each epoch's metrics have.
+        steps_per_epoch: Optimizer steps in an epoch, set when the run starts.
+        metric_names: The names of the losses among the metrics of an epoch.
 
     Raises:
         ConfigError: If the device does not exist, or a callback is not a ``Callback``.
@@ -128,7 +198,7 @@ class Trainer:
         self.metric_names: tuple[str, ...] = ()
         self._checkpoints = self._checkpoints_in(None)
         self._settings: Final = {"training": asdict(config), **(settings or {})}
-        self._meter: Final = LossMeter(loss, self.device)
+        self._loss_meter: Final = LossMeter(loss, self.device)
         self._control = TrainerControl()
         self._divergence = ""
 
@@ -140,7 +210,7 @@ class Trainer:
         resume: bool = False,
         data: Mapping[str, Any] | None = None,
     ) -> History:
-        """Train until all epochs are done, a callback stops the run, or Ctrl-C does.
+        """Train until the last epoch, or until a callback or Ctrl-C stops the run.
 
         Args:
             batches: The training set.
@@ -166,22 +236,22 @@ class Trainer:
                 self.module.train()
                 timer, monitor, num_targets = StepTimer(), DivergenceMonitor(), 0
                 for group in self._fetch(batches):
-                    timer.lap("data")
+                    timer.record("data")
                     self._set_learning_rate()
                     self.optimizer.zero_grad()
                     targets = [_num_targets(batch) for batch in group]
                     for batch, count in zip(group, targets, strict=True):
                         loss = self._forward(batch, count, sum(targets), batches.stateful)
-                        timer.lap("forward")
+                        timer.record("forward")
                         if loss is not None:
                             loss.backward()  # type: ignore[no-untyped-call]
-                        timer.lap("backward")
+                        timer.record("backward")
                     self._group.average_gradients(self.parameters, sum(targets))
                     if self.config.max_grad_norm is not None:
                         nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
                     self.optimizer.step()
                     self.state.advance(len(group))
-                    timer.lap("optimizer")
+                    timer.record("optimizer")
                     num_targets += sum(targets)
                     self._call(lambda callback: callback.on_step_end(self))
                     if self._epoch_ends_here(monitor.diverged(self._sums)):
@@ -190,10 +260,10 @@ class Trainer:
                 history += self._end_epoch(timer, num_targets, validation)
         return History(history, self.stopped)
 
-    # The parts of a step.
+    # Parts of a step.
 
     def _fetch(self, batches: Batches) -> Iterator[list[Batch]]:
-        """The batches of each step that is left of the current epoch."""
+        """The batches of each remaining step of the epoch."""
         stream = batches.epoch(self.state.epoch, self.state.batch)
         while group := list(itertools.islice(stream, self.config.accumulate_grad_batches)):
             yield group
@@ -201,69 +271,70 @@ class Trainer:
     def _set_learning_rate(self) -> None:
         epochs = self.config.epochs
         num_steps = None if epochs is None else epochs * self.steps_per_epoch
-        rate = self.config.rate(self.state.steps, num_steps, self.state.time_fraction or 0.0)
+        rate = self.config.rate(self.state.steps, num_steps, self.time_fraction or 0.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.state.rate_scale
 
-    def _forward(self, batch: Batch, count: int, targets: int, carries: bool) -> Tensor | None:
+    def _forward(self, batch: Batch, count: int, targets: int, stateful: bool) -> Tensor | None:
         """The loss of a batch, weighted by its part of the step's targets; None without targets.
 
-        Nothing here reads a number that the device has computed, so it is never waited for.
+        It reads no result of the device, so as not to wait for it.
         """
         if not count:
-            if carries and self.state.carried is None and len(batch.rows):
+            if stateful and self.state.carried is None and len(batch.rows):
                 model = cast(NoteModel, self.module.model)
                 self.state.carried = model.initial_state(len(batch.rows))[1]
             return None
         with autocast(self.precision, self.device):
             losses, carried = self.module(
-                batch.move(self.device), self.state.carried if carries else None
+                batch.move(self.device), self.state.carried if stateful else None
             )
-        self.state.carried = detach(carried) if carries else None
-        self._meter.add(self._sums, losses, count)
+        self.state.carried = detach(carried) if stateful else None
+        self._loss_meter.add(self._sums, losses, count)
         return cast(Tensor, losses.total if count == targets else losses.total * (count / targets))
 
     @property
     def _sums(self) -> Tensor:
-        """(K + 2,) the sums of this process in this epoch."""
+        """(K + 2,) sums of this process and epoch."""
         if self.state.sums is None:
-            self.state.sums = self._meter.zeros()
+            self.state.sums = self._loss_meter.zeros()
         return self.state.sums
 
     def _epoch_ends_here(self, diverged: bool) -> bool:
-        """Whether the epoch ends after this step, whichever process has the reason."""
+        """Whether the epoch ends after this step, for a reason of any process."""
         diverged = self._control.synchronize_step(diverged, self._group)
-        self.state.time_fraction = self._control.time_fraction
         return diverged or self._control.interrupted or self._control.stop_now
-
-    # The end of an epoch.
 
     def _end_epoch(
         self, timer: StepTimer, num_targets: int, validation: Batches | None
     ) -> list[dict[str, float]]:
-        """Validate, call the callbacks, save; the metrics, unless the epoch is to be repeated."""
+        """Validate, call the callbacks and save; the metrics, unless the epoch is repeated."""
         metrics = self._epoch_metrics(timer, num_targets)
         if metrics and validation is not None:
             metrics |= self._means("validation", self.evaluate(validation))
         if self._divergence:
-            self._tell(lambda callback: callback.on_divergence(self))
+            self._call_and_synchronize(lambda callback: callback.on_divergence(self))
             if self._control.rollback_factor is None:
-                raise self._diverged()
+                raise TrainingError(
+                    f"the run diverged: {self._divergence}",
+                    where=f"step {self.state.steps}",
+                    hint="lower learning_rate, set max_grad_norm, or add DivergenceGuard()",
+                )
             return self._rolled_back(self._control.rollback_factor)
         if not metrics:
             return []
-        self._tell(lambda callback: callback.on_epoch_end(self, metrics))
+        self._call_and_synchronize(lambda callback: callback.on_epoch_end(self, metrics))
         if self._control.rollback_factor is not None:
             return self._rolled_back(self._control.rollback_factor)
         self._take_snapshot()
         if self.state.epoch % self.config.checkpoint_every == 0:
-            self._checkpoints.save(f"epoch-{self.state.epoch:04d}")
+            self._checkpoints.save(self.precision, f"epoch-{self.state.epoch:04d}")
         return [metrics]
 
     def _epoch_metrics(self, timer: StepTimer, num_targets: int) -> dict[str, float]:
-        """The losses and times of the epoch; nothing if it was not finished."""
+        """The losses and times of the epoch; empty if it was not finished."""
         losses = self._means("loss", self._sums)
-        # A loss is finite before the step that spoils the weights.
+        # The last step can spoil the weights after a loss that is finite.
         if not all(bool(weights.isfinite().all()) for weights in self.parameters):
             self._divergence = self._divergence or "the weights are not finite"
         if self._divergence or self._control.interrupted:
@@ -280,36 +351,28 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, batches: Batches) -> Tensor:
-        """(K + 2,) the sums of this process over held-out batches, in evaluation mode.
+        """(K + 2,) sums of this process over held-out batches, in evaluation mode.
 
         Args:
             batches: This process's sequences.
         """
         self.module.eval()
-        sums, carried = self._meter.zeros(), None
+        sums, carried = self._loss_meter.zeros(), None
         for batch in batches.epoch(0):
             if count := _num_targets(batch):
                 with autocast(self.precision, self.device):
                     losses, after = self.module(batch.move(self.device), carried)
                 carried = after if batches.stateful else None
-                self._meter.add(sums, losses, count)
+                self._loss_meter.add(sums, losses, count)
             self._call(lambda callback: callback.on_validation_step_end(self))
         return sums
 
     def _means(self, prefix: str, sums: Tensor) -> dict[str, float]:
-        """The averages over all targets of all processes, by name."""
-        values = self._meter.means(prefix, sums, self._group)
+        """The means over all targets of all processes, by name."""
+        values = self._loss_meter.means(prefix, sums, self._group)
         if not all(map(math.isfinite, values.values())):
             self._divergence = ", ".join(f"{name} is {value:g}" for name, value in values.items())
         return values
-
-    def _diverged(self) -> TrainingError:
-        return TrainingError(
-            f"the run diverged: {self._divergence}",
-            where=f"step {self.state.steps}",
-            hint="lower learning_rate, set max_grad_norm, add the callback DivergenceGuard, "
-            "or go back to an earlier checkpoint",
-        )
 
     def _rolled_back(self, lr_factor: float) -> list[dict[str, float]]:
         """Restore the last snapshot and lower the learning rate; no metrics."""
@@ -317,14 +380,14 @@ class Trainer:
         self._checkpoints.rollback()
         self.state.rate_scale = scale
         self._control.rollback_factor, self._divergence = None, ""
-        self._tell(lambda callback: callback.on_rollback(self))
+        self._call_and_synchronize(lambda callback: callback.on_rollback(self))
         return []
 
     def _take_snapshot(self) -> None:
         if self._control.snapshots:
             self._checkpoints.snapshot()
 
-    # The beginning and the end of a run.
+    # Start and end of a run.
 
     def check(self, *, validation: bool) -> None:
         """Check the run before any data are read; :meth:`fit` does so too.
@@ -335,9 +398,9 @@ class Trainer:
         Raises:
             ConfigError: If the run has no end, or a callback cannot work in it.
         """
-        self.metric_names = self._meter.names("loss")
+        self.metric_names = self._loss_meter.names("loss")
         if validation:
-            self.metric_names += self._meter.names("validation")
+            self.metric_names += self._loss_meter.names("validation")
         for callback in self.callbacks:
             callback.check(self)
         endless = self.config.epochs is None and self.time_fraction is None
@@ -351,16 +414,16 @@ class Trainer:
     def _running(
         self, batches: Batches, resume: bool, data: Mapping[str, Any] | None
     ) -> Iterator[None]:
-        """Everything around the loop: the processes, the checkpoints, the signals."""
+        """Set up and close the processes, the checkpoints and the signals of a run."""
         self.steps_per_epoch = -(-batches.num_batches // self.config.accumulate_grad_batches)
         with self._group.initialized(self.device), exclusive(self.folder):
             self._start(batches, resume, data)
             try:
-                self._tell(lambda callback: callback.on_train_start(self))
+                self._call_and_synchronize(lambda callback: callback.on_train_start(self))
                 self._take_snapshot()
                 with defer_interrupts(self._receive_signal):
                     yield
-                    self._checkpoints.save()
+                    self._checkpoints.save(self.precision)
             finally:
                 if self._control.interrupted:
                     where = "" if self.folder is None else f" in {self.folder}"
@@ -373,16 +436,16 @@ class Trainer:
     def _start(self, batches: Batches, resume: bool, data: Mapping[str, Any] | None) -> None:
         """Start a new run, or load the newest checkpoint."""
         self._control, self._divergence = TrainerControl(), ""
-        # Each process drops other units.
+        # Dropout differs between the processes.
         torch.manual_seed(self.config.seed + self._group.rank)
         run_folder = None if self.folder is None else RunFolder(self.folder)
         self._checkpoints = self._checkpoints_in(run_folder)
         if run_folder is not None:
             settings = self._settings if data is None else {**self._settings, "data": data}
-            run_folder.begin(settings, resume=resume)
+            run_folder.open(settings, resume=resume)
         self._broadcast_model()
         if resume:
-            self._checkpoints.load()
+            self.precision = self._checkpoints.load()
         elif self.config.precision != "auto":
             self.precision = self.config.precision
         elif self._group.is_main_process:
@@ -391,12 +454,22 @@ class Trainer:
         self.precision = self._group.broadcast_object(self.precision)
 
     def _checkpoints_in(self, folder: RunFolder | None) -> Checkpoints:
+        saves_state = [
+            callback
+            for callback in self.callbacks
+            if type(callback).state_dict is not Callback.state_dict
+        ]
         return Checkpoints(
-            self.module.model, self, group=self._group, callbacks=self.callbacks, folder=folder
+            self.module.model,
+            self.optimizer,
+            self.state,
+            group=self._group,
+            callbacks=saves_state,
+            folder=folder,
         )
 
     def _broadcast_model(self) -> None:
-        """Give all processes the main process's model."""
+        """Copy the main process's model to all processes."""
         self._group.broadcast_parameters(self.module.state_dict().values())
 
     def _receive_signal(self) -> None:
@@ -407,11 +480,10 @@ class Trainer:
         done = self.config.epochs is not None and self.state.epoch >= self.config.epochs
         return done or self._control.interrupted or bool(self._control.stop_reason)
 
-    def _tell(self, hook: Callable[[Callback], None]) -> None:
-        """Call a hook, and give all processes the requests that it made."""
+    def _call_and_synchronize(self, hook: Callable[[Callback], None]) -> None:
+        """Call a hook, and send its requests to all processes."""
         self._call(hook)
         self._control.synchronize(self._group)
-        self.state.time_fraction = self._control.time_fraction
 
     def _call(self, hook: Callable[[Callback], None]) -> None:
         """Call a hook of each callback."""
@@ -422,12 +494,12 @@ class Trainer:
 
     @property
     def stopped(self) -> str:
-        """Why the run ends before its epochs are done, "" if it does not."""
+        """Why the run ends before its last epoch, "" if it does not."""
         return self._control.stop_reason
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C, or another request to end, ended the run after a step."""
+        """Whether a signal, such as that of Ctrl-C, ended the run."""
         return self._control.interrupted
 
     def stop(self, reason: str, *, now: bool = False) -> None:
@@ -435,7 +507,7 @@ class Trainer:
 
         Args:
             reason: Shown to the user, such as ``"validation has not fallen for 3 epochs"``.
-            now: End the epoch, too, after this step.
+            now: End the epoch after this step, too.
         """
         self._control.stop_reason = reason
         self._control.stop_now |= now
@@ -454,7 +526,7 @@ class Trainer:
         self._control.snapshots = True
 
     def rollback(self, lr_factor: float) -> None:
-        """Go back to the last snapshot, and multiply all learning rates to come by `lr_factor`."""
+        """Restore the last snapshot, and multiply all later learning rates by `lr_factor`."""
         self._control.rollback_factor = lr_factor
 
     def save_best(self) -> None:
