@@ -237,7 +237,7 @@ def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
         "options.hidden_size=4",
         "batch_size=4",
     ]
-    beats = ["encoder.name=beat", "transforms=none", "model.order=none"]
+    beats = ["encoder.name=beat", "transforms=none", "model.field_order=none"]
     assert main(["train", str(where), "-o", model, *small, *beats]) == 0
     refusal = "left out: 1 piece that the encoder refuses: "
     assert refusal in caplog.text

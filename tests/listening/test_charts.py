@@ -164,5 +164,5 @@ def test_refusals(ax: Axes) -> None:
         feature_shares([LOW], [HIGH], ax, feature="tempo")
     with pytest.raises(DataError, match="no pieces to draw"):
         feature_shares([LOW], [], ax, feature="step")
-    with pytest.raises(DataError, match="at least 2 notes"):
+    with pytest.raises(DataError, match="fewer than the 2"):
         feature_shares([LOW], [HIGH[:1]], ax, feature="step")
