@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 
@@ -52,6 +53,15 @@ def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     first, second = shown[:2]
     assert first["pitch"][:48] == second["pitch"][:48]
     assert first["pitch"][48:] != second["pitch"][48:]
+    (seed,) = re.findall(r"random seed (\d+): repeat", said)
+    for name in music:
+        texts = [
+            m.text
+            for track in mido.MidiFile(folder / name).tracks
+            for m in track
+            if m.type == "text"
+        ]
+        assert texts == [f"notelstm demo, random seed {seed}"]
     # The piano is the pretrained model, with velocities of its own.
     assert len(set(shown[3]["velocity"])) > 5
     assert load(folder / "demo.notelstm").data.pieces == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from notelstm.bundle import Bundle
-from notelstm.cli.steering import Steering
+from notelstm.cli.generation_options import Steering
 from notelstm.encoders import BeatEncoder, LogTimeEncoder
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Rows

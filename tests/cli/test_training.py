@@ -9,7 +9,7 @@ import pytest
 
 from notelstm import load
 from notelstm.cli import main
-from notelstm.cli.processes import first_talks
+from notelstm.cli.streams import silent_unless_main
 from notelstm.midi import write_midi
 from notelstm.testing.makers import long_piece
 from notelstm.training import precision
@@ -87,7 +87,7 @@ def test_wrong_settings_are_noticed_before_a_file_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "notelstm.cli.sources.open_music", lambda *_, **__: pytest.fail("files were read")
+        "notelstm.cli.music.open_music", lambda *_, **__: pytest.fail("files were read")
     )
     before = [arg for arg in arguments if arg != "batch_size=8"]
     assert main([*before, *options]) == 1
@@ -124,6 +124,15 @@ def test_the_first_process_talks(
 ) -> None:
     for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "here"}.items():
         monkeypatch.setenv(name, value)
-    with first_talks():
+    with silent_unless_main():
         print("heard")
     assert capsys.readouterr().out == said
+
+
+def test_reading_without_a_terminal_is_logged(
+    arguments: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notelstm.data.corpus.corpus.LOG_INTERVAL", 0.0)
+    assert main([*arguments, "--epochs", "0"]) == 0
+    progress = [r.getMessage() for r in caplog.records if r.name.endswith(".progress")]
+    assert "reading midi: 2 of 3 files" in progress

@@ -22,8 +22,8 @@ from notelstm.evaluation import (
     quantize,
     score_piece,
 )
-from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
+from notelstm.evaluation.nats import contexts
 from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.lstm import Hidden, LSTMState

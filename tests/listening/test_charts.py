@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from notelstm.errors import ConfigError, DataError, DataNotFoundError
 from notelstm.evaluation.features import FEATURES, bin_names, histograms
 from notelstm.listening import feature_shares, training_curves
-from notelstm.listening.charts import epochs_of
+from notelstm.listening.plots import epochs_of
 from notelstm.notes import Notes
 
 LOW = Notes(start=[0, 0.5, 1], end=[0.5, 1, 2], pitch=[60, 62, 60], velocity=64)

@@ -55,7 +55,7 @@ def demo(
         overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
-    from notelstm.cli.cards import card_of
+    from notelstm.cli.runs import card_of
     from notelstm.errors import ConfigError
     from notelstm.listening import save_page
 
@@ -81,7 +81,7 @@ def demo(
     # Continuations first: a prompt gives the model a key, a tempo and a style to keep.
     made.sort(key=lambda piece: piece.sample.prompt_notes == 0)
     for piece in made:
-        piece.write(output)
+        piece.write(output, seed)
     page = output / "demo.html"
     lead = (
         f"Press Play, or the space bar. The prompt is brown, all else is new. Random seed {seed}."
@@ -89,7 +89,7 @@ def demo(
     details = {"This music": {"random seed": seed}, **models}
     save_page([piece.sample for piece in made], page, title="Demo", lead=lead, details=details)
     drawn = _draw(made[0].sample, output / "demo.png")
-    _say(page, made, drawn, trained=bach is not None)
+    _print_next(page, made, drawn, trained=bach is not None)
 
 
 class _Bach(NamedTuple):
@@ -106,16 +106,17 @@ class _Made(NamedTuple):
     name: str
     sample: Sample
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, seed: int) -> None:
         from notelstm.midi import write_midi
 
         # A model may generate notes that are shorter than a tick.
-        write_midi(self.sample.notes, folder / self.name, short="lengthen")
+        text = f"notelstm demo, random seed {seed}"
+        write_midi(self.sample.notes, folder / self.name, short="lengthen", text=text)
 
 
 def _bach(chorales: int) -> _Bach | None:
     """The chorales, if the package that contains them is installed."""
-    from notelstm.cli.sources import open_corpus
+    from notelstm.cli.music import open_corpus
     from notelstm.errors import MissingExtraError
     from notelstm.midi import ReadPolicy
 
@@ -131,8 +132,7 @@ def _bach(chorales: int) -> _Bach | None:
 
 def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int) -> Bundle:
     """Train a small model for a short time, with a report."""
-    from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe
+    from notelstm.cli.runs import chosen_callbacks, chosen_recipe, run_folder, run_recipe
 
     recipe = chosen_recipe("expressive", _SMALL, epochs, seed)
     print(f"training on {len(bach.pieces)} chorales, {sum(map(len, bach.pieces)):,} notes")
@@ -176,9 +176,10 @@ def _play(
     sampler = Ancestral(processors=(Temperature(temperature=temperature),))
     free = trim_opening(generate(bundle, _NOTES, sampler=sampler, seed=seed))
     new = generate(bundle, _NOTES, prompt=prompt, sampler=sampler, seed=seed)
-    whole = type(prompt).merge([prompt, new.shifted(float(prompt.start[-1]))])
     continued = Sample(
-        notes=whole, title=f"{who}: continuation of {prompted}", prompt_notes=len(prompt)
+        notes=prompt.continued(new),
+        title=f"{who}: continuation of {prompted}",
+        prompt_notes=len(prompt),
     )
     return [
         _Made(f"{who.lower()}-continued.mid", continued),
@@ -199,7 +200,7 @@ def _draw(sample: Sample, path: Path) -> bool:
     return True
 
 
-def _say(page: Path, made: list[_Made], drawn: bool, trained: bool) -> None:
+def _print_next(page: Path, made: list[_Made], drawn: bool, trained: bool) -> None:
     """Print the files, and commands to try next."""
     folder = page.parent
     first = folder / made[0].name

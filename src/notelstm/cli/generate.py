@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.generation_options import Prompting, Steering
 from notelstm.cli.outputs import Overwrite, check_outputs
-from notelstm.cli.prompting import Prompting
 from notelstm.cli.reading import Reading
-from notelstm.cli.steering import Steering
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +22,8 @@ __all__ = ["generate"]
 _MOST_PIECES: Final = 10_000
 _SUFFIXES: Final = (".mid", ".midi", ".kar")
 _SEEDS: Final = 10**9
+_LONGEST_SILENCE: Final = 2.0
+"""Seconds at the beginning of a piece that are removed without a message."""
 
 
 def generate(  # noqa: PLR0913 - each is an option of the command
@@ -57,13 +58,14 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     Args:
         model: A model file that `notelstm train` wrote. The pretrained model plays the piano.
         output: The MIDI file to write: the prompt, if there is one, and its continuation, with the
-            prompt's tempo, time signatures and instruments.
+            prompt's tempo, time signatures and instruments. Without a prompt, silence before the
+            first note is removed.
         prompting: The music to continue.
-        notes: How many new notes.
-        seconds: How many seconds of new music; with --notes, whichever is reached first.
+        notes: Number of new notes.
+        seconds: Seconds of new music; with --notes, whichever is reached first.
         seed: Random seed: the same seed and options give the same music. It is printed, and kept
             in the MIDI file and on the page.
-        batch: Write so many pieces, each with random numbers of its own: OUT-1.mid, OUT-2.mid, ...
+        batch: Write N pieces, each with its own random numbers: OUT-1.mid, OUT-2.mid, ...
         best_of: Generate N pieces for each one and keep the most likely of them.
         steering: How notes are chosen.
         program: General MIDI instrument of all notes but percussion, by name or number.
@@ -75,7 +77,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     import secrets
 
     from notelstm.bundle import load
-    from notelstm.cli.cards import card_of
+    from notelstm.cli.runs import card_of
     from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
     from notelstm.midi import program_number
@@ -114,6 +116,8 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             where="the pretrained model" if model is None else str(model),
             hint="try another --seed or --temperature, or train it longer",
         )
+    if start is None:
+        made = [_without_silence(new, _numbered(output, k, batch)) for k, new in enumerate(made, 1)]
     drawn = {"seed": seed, **steering.changed_settings()}
     pieces = [_piece(new, start, number, only_new=prompting.only_new) for new in made]
     origin = {"model": "pretrained" if model is None else model.name, **drawn}
@@ -125,7 +129,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     if html is not None:
         _write_page(pieces, html, output.stem, {"This music": drawn, **card_of(bundle)})
     if start is not None:
-        _say_who_plays(pieces[0], start)
+        _print_instrument(pieces[0], start)
     print(
         f"seed {seed}: --seed {seed} makes {'this piece' if batch == 1 else 'these pieces'} again"
     )
@@ -136,7 +140,7 @@ class _Piece(NamedTuple):
 
     Attributes:
         notes: Its notes, those of the prompt first.
-        prompt_notes: How many of them are the prompt's.
+        prompt_notes: The number of notes of the prompt.
     """
 
     notes: Notes
@@ -146,7 +150,7 @@ class _Piece(NamedTuple):
 def _check_outputs(
     output: Path, picture: Path | None, html: Path | None, prompt: Path | None
 ) -> None:
-    """Refuse names that cannot be written, or would be written over, before any work is done."""
+    """Refuse unsuitable names of outputs, before any work is done."""
     from notelstm.errors import ConfigError
     from notelstm.listening.page import check_page_path
 
@@ -181,24 +185,34 @@ def _piece(new: Notes, start: Notes | None, program: int | None, *, only_new: bo
     return _Piece(whole, before)
 
 
+def _without_silence(new: Notes, path: Path) -> Notes:
+    """The notes of an unconditional piece, the first at 0 s."""
+    from notelstm.listening import trim_opening
+
+    silence = float(new.start[0]) if len(new) else 0.0
+    if silence > _LONGEST_SILENCE:
+        print(f"removed {silence:.1f} s of silence before the first note of {path}")
+    # No wait is too long, so no note is removed.
+    return trim_opening(new, max_wait=float("inf"))
+
+
 def _numbered(path: Path, number: int, of: int) -> Path:
     """The path of one of several pieces."""
     return path if of == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def _write(piece: _Piece, path: Path, origin: Mapping[str, object]) -> None:
-    """Write one piece, with a line on its origin in the file, and say how much it is."""
+    """Write one piece with its origin as a text event, and print its size."""
     from notelstm._version import __version__
+    from notelstm.errors import counted
     from notelstm.midi import write_midi
 
-    told = ", ".join(f"{name} {value}" for name, value in origin.items())
+    settings = ", ".join(f"{name} {value}" for name, value in origin.items())
     # A model may generate notes that MIDI cannot hold: they are changed and counted, not refused.
-    write_midi(piece.notes, path, short="lengthen", text=f"notelstm {__version__}: {told}")
-    new = len(piece.notes) - piece.prompt_notes
-    counts = f"{new} new note{'' if new == 1 else 's'}"
+    write_midi(piece.notes, path, short="lengthen", text=f"notelstm {__version__}: {settings}")
+    counts = counted(len(piece.notes) - piece.prompt_notes, "new note")
     if piece.prompt_notes:
-        plural = "" if piece.prompt_notes == 1 else "s"
-        counts = f"{piece.prompt_notes} note{plural} of the prompt, {counts}"
+        counts = f"{counted(piece.prompt_notes, 'note')} of the prompt, {counts}"
     print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s")
 
 
@@ -227,8 +241,8 @@ def _write_page(
     print(f"wrote {path}: open it in a browser")
 
 
-def _say_who_plays(piece: _Piece, start: Notes) -> None:
-    """Say which of several instruments of the prompt plays the new notes."""
+def _print_instrument(piece: _Piece, start: Notes) -> None:
+    """Print which of several instruments of the prompt plays the new notes."""
     from notelstm.midi import PROGRAMS
     from notelstm.midi.programs import instruments_of
 

@@ -139,7 +139,7 @@ def _faults(report: ReadReport) -> None:
 
 def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     """Totals and distributions of a folder, and the files in which something was wrong."""
-    from notelstm.cli.sources import open_music
+    from notelstm.cli.music import open_music
     from notelstm.data.leaks import find_leaks
     from notelstm.data.summary import summarise
 

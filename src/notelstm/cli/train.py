@@ -103,15 +103,15 @@ def train(  # noqa: PLR0913 - each is an option of the command
     """
     from dataclasses import replace
 
-    from notelstm.cli.callbacks import chosen_callbacks
+    from notelstm.cli.music import open_music
     from notelstm.cli.runs import (
         all_callbacks,
+        chosen_callbacks,
         chosen_recipe,
         run_folder,
         run_recipe,
         size_of,
     )
-    from notelstm.cli.sources import open_music
     from notelstm.errors import counted
     from notelstm.recipes.overrides import DEFAULT
     from notelstm.training import DistributedGroup

@@ -1,4 +1,4 @@
-"""``Reliability``: how often the most likely class was right, by how sure the model was of it."""
+"""``Reliability``: accuracy and calibration of categorical predictions."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from notelstm.predictions import Categorical
 __all__ = ["BINS", "Reliability"]
 
 BINS: Final = 15
-"""Into how many bins of equal width the confidence is sorted."""
+"""The number of bins of equal width for the confidence."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """Whether a categorical field's probabilities can be believed.
+    """Accuracy by confidence of the predictions of a categorical field.
 
-    Of classes that are equally likely each counts as the most likely one by its share, so that a
-    model which says the same of all C classes is right once in C times.
+    Classes that are equally likely share the first place, so that a uniform prediction of C classes
+    is right once in C times.
 
     Attributes:
-        counts: How many predictions are in each of :data:`BINS` bins of their confidence: the
-            probability of the most likely class.
+        counts: The number of predictions in each of :data:`BINS` bins of their confidence, which is
+            the probability of the most likely class.
         confidence: The sum of the confidence in each bin.
-        correct: How often the most likely class was right in each bin.
-        top5_count: How often the right class was among the five most likely, over all bins.
+        correct: The number of correct predictions in each bin.
+        top5_count: The number of predictions with the right class among the five most likely.
 
     Source:
         Guo, Pleiss, Sun and Weinberger: On calibration of modern neural networks, ICML 2017.
@@ -44,11 +44,11 @@ class Reliability:
 
     @classmethod
     def of(cls, prediction: Categorical, target: Tensor) -> Reliability:
-        """What some predictions were worth.
+        """The reliability of some predictions.
 
         Args:
             prediction: (M, C) logits.
-            target: (M,) the classes that came, int64.
+            target: (M,) the right classes, int64.
 
         Raises:
             ShapeError: If the shapes do not match.
@@ -81,7 +81,7 @@ class Reliability:
 
     @classmethod
     def sum(cls, parts: Iterable[Reliability]) -> Reliability:
-        """Of several sets of predictions together."""
+        """The reliability of several sets of predictions together."""
         total = cls()
         for part in parts:
             total = cls(
@@ -94,27 +94,27 @@ class Reliability:
 
     @property
     def count(self) -> float:
-        """How many predictions there were."""
+        """The number of predictions."""
         return sum(self.counts)
 
     @property
     def top1(self) -> float:
-        """How often the most likely class was right, 0 to 1."""
+        """The share of predictions whose most likely class was right."""
         return sum(self.correct) / self.count
 
     @property
     def top5(self) -> float:
-        """How often the right class was among the five most likely, 0 to 1."""
+        """The share of predictions with the right class among the five most likely."""
         return self.top5_count / self.count
 
     @property
     def error(self) -> float:
-        """The expected calibration error: how far confidence and accuracy are apart, 0 to 1."""
+        """The expected calibration error: the mean gap of confidence and accuracy, 0 to 1."""
         gaps = (abs(a - b) for a, b in zip(self.confidence, self.correct, strict=True))
         return sum(gaps) / self.count
 
     def to_json(self) -> dict[str, Any]:
-        """The error, and of each bin that is not empty its borders, size, confidence and accuracy.
+        """The error, and the bounds, size, confidence and accuracy of each bin that is not empty.
 
         Example:
             >>> sure = Categorical(torch.tensor([[9.0, -9.0], [-9.0, 9.0]]))

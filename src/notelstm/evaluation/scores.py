@@ -1,4 +1,4 @@
-"""``Scores``: what pieces cost in nats."""
+"""``Scores``: nats per note of a set of pieces."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class PieceScore:
-    """What one piece costs.
+    """The score of one piece.
 
     Attributes:
-        notes: How many notes were scored.
+        notes: The number of notes that were scored.
         nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders.
-        name: What the piece is called.
+        name: The piece's name.
         seconds: From the onset before the first scored note to the last onset.
-        reliability: By role, of those that are predicted as classes.
+        reliability: By role, for fields that are predicted as classes.
     """
 
     notes: int
@@ -46,7 +46,7 @@ class PieceScore:
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
     def of(self, figure: str) -> float | None:
-        """The sum of nats of a role or another of :data:`FIGURES`, None if there is none."""
+        """The sum of nats of one of :data:`FIGURES`, None if it is not predicted."""
         if figure == "total" and "event" in self.nats:
             return self.nats["event"]
         parts = _PARTS.get(figure, (figure,))
@@ -71,9 +71,9 @@ class Scores:
     """Nats per note over a set of pieces.
 
     Attributes:
-        pieces: Each piece's score, in order, for paired comparisons.
-        too_short: How many pieces were left out because they have 25 notes or fewer.
-        refused: The pieces that the encoder refused, by name, and the reason.
+        pieces: The score of each piece, in order, for paired comparisons.
+        too_short: The number of pieces left out because they have 25 notes or fewer.
+        refused: The pieces that the encoder refused, by name, with the reason.
     """
 
     pieces: tuple[PieceScore, ...]
@@ -82,11 +82,11 @@ class Scores:
 
     @property
     def notes(self) -> int:
-        """How many notes were scored."""
+        """The number of notes that were scored."""
         return sum(piece.notes for piece in self.pieces)
 
     def of(self, figure: str) -> float | None:
-        """Nats per note of a role or another of :data:`FIGURES`, None if it is not predicted."""
+        """Nats per note of one of :data:`FIGURES`, None if it is not predicted."""
         nats = self.nats(figure)
         return None if nats is None else float(nats.sum()) / self.notes
 
@@ -97,24 +97,24 @@ class Scores:
 
     @property
     def pitch_step_duration(self) -> float | None:
-        """Pitch, step and duration together."""
+        """Nats per note of pitch, step and duration together."""
         return self.of("pitch_step_duration")
 
     @property
     def total(self) -> float | None:
-        """All of a note including its velocity; None for a model without one."""
+        """Nats per note of all fields; None for a model without velocity."""
         return self.of("total")
 
     @property
     def bits_per_second(self) -> float | None:
-        """What a second of music costs in bits, all of a note counted; None without a total."""
+        """Bits per second of music, of all fields; None without a total."""
         nats = self.nats("total")
         seconds = sum(piece.seconds for piece in self.pieces)
         return None if nats is None or not seconds else float(nats.sum()) / math.log(2) / seconds
 
     @property
     def reliability(self) -> dict[str, Reliability]:
-        """By role, of those that are predicted as classes."""
+        """By role, for fields that are predicted as classes."""
         roles = dict.fromkeys(role for piece in self.pieces for role in piece.reliability)
         return {
             role: Reliability.sum(
@@ -135,7 +135,7 @@ def long_enough(
 
     Args:
         pieces: Any pieces.
-        names: What they are called; None for their numbers.
+        names: Their names; None for their numbers.
 
     Raises:
         DataError: If there are not as many names as pieces.
@@ -152,12 +152,12 @@ def long_enough(
 def all_scored(
     scored: Sequence[PieceScore], pieces: int, refused: Mapping[str, str] | None = None
 ) -> Scores:
-    """The scores of those of `pieces` pieces that could be scored.
+    """The scores of a set of pieces.
 
     Args:
-        scored: Their scores.
-        pieces: How many pieces there are.
-        refused: Those that the encoder refused, by name, and the reason.
+        scored: The scores of the pieces that could be scored.
+        pieces: The number of all pieces.
+        refused: The pieces that the encoder refused, by name, with the reason.
 
     Raises:
         DataError: If none could be scored.

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError
 from notelstm.listening.page import check_page_path
-from notelstm.listening.report import save_report
+from notelstm.listening.run_report import save_report
 from notelstm.training.callbacks import Callback, JSONLogger
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from notelstm.errors import DataError, DataNotFoundError, NoNotesError
 from notelstm.listening.chart import Chart
-from notelstm.listening.charts import epochs_of
 from notelstm.listening.page import Details, Sample, save_page
+from notelstm.listening.plots import epochs_of
 from notelstm.midi import read_midi
 
 __all__ = ["save_report"]
