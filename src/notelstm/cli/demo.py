@@ -26,7 +26,7 @@ _SMALL: Final = ("options.hidden_size=256", "sequence_length=64", "batch_size=32
 _PROMPT: Final = 48
 _NOTES: Final = 200
 _SEEDS: Final = 1_000_000
-"""Few enough that a seed is easy to type."""
+"""Small, so that a seed is easy to type."""
 
 
 def demo(
@@ -50,8 +50,8 @@ def demo(
         chorales: The number of chorales to train on; there are about 360.
         epochs: The number of epochs, if the time allows.
         minutes: The time limit of the training.
-        seed: The random seed. The same seed gives the same music, unless training is stopped by
-            the time limit, which may come at another step.
+        seed: The random seed. The same seed gives the same music, unless the time limit stops
+            training, possibly at another step.
         overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
@@ -78,7 +78,7 @@ def demo(
     else:
         made += _play(pretrained, bach.prompt, "Piano", "a chorale", 1.0, seed)
     models["Piano: the pretrained model"] = card_of(pretrained)["Model"]
-    # Continuations first: a prompt gives the model a key, a tempo and a style to keep.
+    # Continuations first: they keep the key, tempo and style of a prompt.
     made.sort(key=lambda piece: piece.sample.prompt_notes == 0)
     for piece in made:
         piece.write(output, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 from tyro.conf import arg
@@ -13,8 +13,9 @@ from notelstm.cli.outputs import Overwrite, check_outputs
 from notelstm.cli.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from notelstm.listening import Sample
     from notelstm.notes import Notes
 
 __all__ = ["generate"]
@@ -80,6 +81,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     from notelstm.cli.runs import card_of
     from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
+    from notelstm.listening import save_page
     from notelstm.midi import program_number
 
     if not 1 <= batch <= _MOST_PIECES:
@@ -98,7 +100,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         number = program_number(int(program) if program.isdecimal() else program)
     bundle = load(model)
     start = prompting.read(reading.policy(bundle.read_policy))
-    sampler = steering.steered(bundle)
+    sampler = steering.sampler_for(bundle)
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     made = generate_batch(
         bundle,
@@ -119,7 +121,11 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     if start is None:
         made = [_without_silence(new, _numbered(output, k, batch)) for k, new in enumerate(made, 1)]
     drawn = {"seed": seed, **steering.changed_settings()}
-    pieces = [_piece(new, start, number, only_new=prompting.only_new) for new in made]
+    titles = [output.stem if batch == 1 else f"{output.stem} {k}" for k in range(1, batch + 1)]
+    pieces = [
+        _piece(new, start, number, title, only_new=prompting.only_new)
+        for new, title in zip(made, titles, strict=True)
+    ]
     origin = {"model": "pretrained" if model is None else model.name, **drawn}
     for k, piece in enumerate(pieces, start=1):
         numbered = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
@@ -127,24 +133,14 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         if picture is not None:
             _draw(piece, _numbered(picture, k, batch))
     if html is not None:
-        _write_page(pieces, html, output.stem, {"This music": drawn, **card_of(bundle)})
+        details = {"This music": drawn, **card_of(bundle)}
+        save_page(pieces, html, title=output.stem, details=details)
+        print(f"wrote {html}: open it in a browser")
     if start is not None:
         _print_instrument(pieces[0], start)
     print(
         f"seed {seed}: --seed {seed} makes {'this piece' if batch == 1 else 'these pieces'} again"
     )
-
-
-class _Piece(NamedTuple):
-    """A piece to be written.
-
-    Attributes:
-        notes: Its notes, those of the prompt first.
-        prompt_notes: The number of notes of the prompt.
-    """
-
-    notes: Notes
-    prompt_notes: int
 
 
 def _check_outputs(
@@ -169,11 +165,15 @@ def _check_outputs(
         check_picture_path(picture)
 
 
-def _piece(new: Notes, start: Notes | None, program: int | None, *, only_new: bool) -> _Piece:
+def _piece(
+    new: Notes, start: Notes | None, program: int | None, title: str, *, only_new: bool
+) -> Sample:
     """The prompt and its continuation, or the continuation alone, played by a program."""
     import dataclasses
 
     import numpy as np
+
+    from notelstm.listening import Sample
 
     whole, before = (new, 0) if start is None else (start.continued(new), len(start))
     if start is not None and only_new:
@@ -182,7 +182,7 @@ def _piece(new: Notes, start: Notes | None, program: int | None, *, only_new: bo
         drums = np.zeros(len(whole), np.bool_) if whole.drum is None else whole.drum
         own = np.zeros(len(whole), np.int64) if whole.program is None else whole.program
         whole = dataclasses.replace(whole, program=np.where(drums, own, program))
-    return _Piece(whole, before)
+    return Sample(notes=whole, title=title, prompt_notes=before)
 
 
 def _without_silence(new: Notes, path: Path) -> Notes:
@@ -201,7 +201,7 @@ def _numbered(path: Path, number: int, of: int) -> Path:
     return path if of == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _write(piece: _Piece, path: Path, origin: Mapping[str, object]) -> None:
+def _write(piece: Sample, path: Path, origin: Mapping[str, object]) -> None:
     """Write one piece with its origin as a text event, and print its size."""
     from notelstm._version import __version__
     from notelstm.errors import counted
@@ -216,7 +216,7 @@ def _write(piece: _Piece, path: Path, origin: Mapping[str, object]) -> None:
     print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s")
 
 
-def _draw(piece: _Piece, path: Path) -> None:
+def _draw(piece: Sample, path: Path) -> None:
     """Draw one piece."""
     from notelstm.listening.pianoroll import save_piano_roll
 
@@ -224,24 +224,7 @@ def _draw(piece: _Piece, path: Path) -> None:
     print(f"drew {path}")
 
 
-def _write_page(
-    pieces: Sequence[_Piece],
-    path: Path,
-    title: str,
-    details: Mapping[str, Mapping[str, object]],
-) -> None:
-    """Write the page that shows and plays all pieces."""
-    from notelstm.listening import Sample, save_page
-
-    samples = []
-    for number, piece in enumerate(pieces, start=1):
-        name = title if len(pieces) == 1 else f"{title} {number}"
-        samples.append(Sample(notes=piece.notes, title=name, prompt_notes=piece.prompt_notes))
-    save_page(samples, path, title=title, details=details)
-    print(f"wrote {path}: open it in a browser")
-
-
-def _print_instrument(piece: _Piece, start: Notes) -> None:
+def _print_instrument(piece: Sample, start: Notes) -> None:
     """Print which of several instruments of the prompt plays the new notes."""
     from notelstm.midi import PROGRAMS
     from notelstm.midi.programs import instruments_of

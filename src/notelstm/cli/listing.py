@@ -26,8 +26,8 @@ def corpora(
 ) -> None:
     """List named corpora with size, license and source, and the contents of the cache.
 
-    The cache keeps the notes of files that were read, so that they open quickly; it is built again
-    when it is needed.
+    The cache holds the notes of files that were read, so that they open quickly. It is rebuilt when
+    needed.
 
     Args:
         clear: Delete the cache, and print its size.

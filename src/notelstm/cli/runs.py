@@ -43,13 +43,13 @@ def chosen_recipe(
     seed: int | None,
     start: Bundle | None = None,
 ) -> Recipe:
-    """The recipe of that name or file, or of a model, with the settings of the command line.
+    """The recipe with the settings of the command line.
 
     Args:
-        name: A recipe's name, or a TOML file.
+        name: A recipe's name, or a TOML file; unused with `start`.
         settings: ``key=value`` of each setting that is changed.
         epochs: Number of epochs; None for the recipe's.
-        seed: The seed; None for the recipe's.
+        seed: The random seed; None for the recipe's.
         start: The model to fine-tune by its own recipe; None to train from scratch.
 
     Raises:
@@ -73,12 +73,7 @@ def chosen_recipe(
 
 
 def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
-    """The callbacks of every run, and those that the command line chose.
-
-    Args:
-        chosen: The latter.
-        validation: Whether there is a validation set.
-    """
+    """The callbacks of every run, and those that the command line chose."""
     from notelstm.training import BestCheckpoint, JSONLogger, Progress
 
     best = [BestCheckpoint()] if validation else []
@@ -86,11 +81,7 @@ def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callb
 
 
 def run_folder(output: Path) -> Path:
-    """The folder of the run that writes a model file, beside it.
-
-    Args:
-        output: The model file.
-    """
+    """The folder of a run, beside its model file."""
     return output.with_name(output.name + ".run")
 
 
@@ -151,7 +142,7 @@ def run_recipe(
 
 
 def size_of(bundle: Bundle) -> str:
-    """The number of a model's parameters and of the notes that it was trained on."""
+    """The number of a model's parameters, and of the notes that it was trained on."""
     from typing import cast
 
     from torch import nn
@@ -173,7 +164,7 @@ def chosen_callbacks(
     """Build the callbacks that the command line names.
 
     Args:
-        named: ``name`` or ``name:key=value,key=value`` of each, as entry points name them.
+        named: ``name`` or ``name:key=value,key=value`` for each entry point.
         minutes: The time budget; None for none.
         profile: Whether to profile operations.
         report: The page to write on the run, with samples; None for none.
@@ -197,14 +188,14 @@ def chosen_callbacks(
     if report is not None:
         if not any(isinstance(callback, Samples) for callback in chosen):
             chosen.append(Samples())
-        # Last, since it shows the output of the others.
+        # Last, to show the output of the others.
         chosen.append(Report(path=str(report), title=title))
     return chosen
 
 
 @final
 class EpochLines(Callback):
-    """Writes a line for each epoch on the error stream, so that a log shows them too."""
+    """Writes a line for each epoch on standard error, also without a terminal."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -212,11 +203,11 @@ class EpochLines(Callback):
         self._targets = 0.0
         self._seconds = 0.0
         self._precision = ""
-        self._laps = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
+        self._shares = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Write why the run ended before its epochs were done."""
+        """Write the reason if the run was stopped early."""
         self._precision = trainer.precision
         if trainer.stopped:
             tqdm.write(f"stopped: {trainer.stopped}", file=sys.stderr)
@@ -228,8 +219,8 @@ class EpochLines(Callback):
         self._epochs += 1
         self._targets += speed * seconds
         self._seconds += seconds
-        for name in self._laps:
-            self._laps[name] += metrics[f"seconds/{name}"]
+        for name in self._shares:
+            self._shares[name] += metrics[f"seconds/{name}"]
         parts = [_losses(metrics, "loss"), _losses(metrics, "validation")]
         shown = ", ".join([*filter(None, parts), f"{speed:,.0f} targets/s", f"{seconds:.1f} s"])
         epoch, epochs = trainer.state.epoch, trainer.config.epochs
@@ -238,10 +229,10 @@ class EpochLines(Callback):
         tqdm.write(f"epoch {number}: {shown}", file=sys.stderr)
 
     def summary(self) -> str:
-        """One line on the whole run: epochs done here, time, speed and where it goes, memory."""
+        """One line on the run: epochs, time, speed, shares of the time, memory."""
         parts = [f"{counted(self._epochs, 'epoch')} in {time.perf_counter() - self._began:.1f} s"]
         if self._seconds:
-            shares = (f"{name} {s / self._seconds:.0%}" for name, s in self._laps.items())
+            shares = (f"{name} {s / self._seconds:.0%}" for name, s in self._shares.items())
             parts.append(f"{self._targets / self._seconds:,.0f} targets/s ({', '.join(shares)})")
         if self._precision:
             parts.append(self._precision)
@@ -252,7 +243,7 @@ class EpochLines(Callback):
 
 
 def _losses(values: Mapping[str, float], name: str) -> str:
-    """``loss 4.1 (pitch 3.2, step 0.9)``, or nothing where there is no such value."""
+    """``loss 4.1 (pitch 3.2, step 0.9)``, or "" without such a value."""
     if name not in values:
         return ""
     terms = [
@@ -264,7 +255,7 @@ def _losses(values: Mapping[str, float], name: str) -> str:
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has held, in bytes; None where the system does not tell."""
+    """The peak memory of this process in bytes; None if the system does not measure it."""
     try:
         import resource
     except ImportError:

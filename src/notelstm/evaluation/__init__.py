@@ -15,7 +15,6 @@ from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
 from notelstm.evaluation.nats import PointToNormal, fit_sigmas, nats_per_note, score_piece
-from notelstm.evaluation.reliability import Reliability
 from notelstm.evaluation.reports import (
     Report,
     SampleReport,
@@ -23,7 +22,7 @@ from notelstm.evaluation.reports import (
     evaluate,
     evaluate_samples,
 )
-from notelstm.evaluation.scores import FIGURES, PieceScore, Scores
+from notelstm.evaluation.scores import FIGURES, PieceScore, Reliability, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
 
 __all__ = [

@@ -34,9 +34,9 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
 
     Returns:
         By name: ``pitch class`` (12,); ``interval`` (49,) from note to note, two octaves down to
-        two up, with wider ones in the end bins; ``step`` and ``duration`` in cells up to 40 ms, then
-        two bins to the octave; ``polyphony`` (16,) the number of notes that sound at each onset, 16
-        or more in the last bin; ``velocity`` (32,) classes of four.
+        two up, with wider ones in the end bins; ``step`` and ``duration`` in cells up to 40 ms,
+        then two bins to the octave; ``polyphony`` (16,) the number of notes that sound at each
+        onset, 16 or more in the last bin; ``velocity`` (32,) classes of four.
 
     Raises:
         DataError: If there are fewer than two notes.

@@ -22,8 +22,7 @@ from notelstm.batch import columns
 from notelstm.encoders import tracker_of
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
-from notelstm.evaluation.reliability import Reliability
-from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
+from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
 from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.modes import in_use
 from notelstm.notes import Notes
