@@ -105,7 +105,7 @@ def _let_threads_sleep() -> None:
 
 def _failed(message: str) -> int:
     """Print an error on one line; the exit code."""
-    from notelstm.cli.reading import for_command_line
+    from notelstm.cli.reading_options import for_command_line
 
     print(f"notelstm: error: {for_command_line(' '.join(message.split()))}", file=sys.stderr)
     return 1
@@ -117,7 +117,7 @@ class _Messages(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        from notelstm.cli.reading import for_command_line
+        from notelstm.cli.reading_options import for_command_line
 
         level = "warning: " if record.levelno >= logging.WARNING else ""
         return f"notelstm: {level}{for_command_line(super().format(record))}"

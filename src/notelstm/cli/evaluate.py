@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import arg
 
 from notelstm.cli.music import Side
-from notelstm.cli.reading import Reading, left_out_of_corpus
+from notelstm.cli.reading_options import Reading, left_out_of_corpus
 from notelstm.errors import counted
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def evaluate(
         more = {} if found is None else {"samples": found.to_json()}
         print(json_format.dumps({**report.to_json(), **more}, allow_nan=False))
         return
-    print("\n".join(report_lines(report)))
+    print("\n".join(_report_lines(report)))
     if found is not None:
-        print("\n".join(["", *sample_lines(found)]))
+        print("\n".join(["", *_sample_lines(found)]))
 
 
 def _print_left_out(where: str, corpus: Corpus) -> None:
@@ -186,7 +186,7 @@ def _music(where: str, bundle: Bundle, policy: ReadPolicy) -> Music:
     return open_music(where, policy, share=float(bundle.settings.get("held_out", 0.0)))
 
 
-def report_lines(report: Report) -> list[str]:
+def _report_lines(report: Report) -> list[str]:
     """The figures of a model beside those of its baselines."""
     from notelstm.evaluation import FIGURES, intervals
     from notelstm.evaluation.grid import FIRST
@@ -204,7 +204,7 @@ def report_lines(report: Report) -> list[str]:
     if scores.too_short:
         lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
     if scores.refused:
-        lines.append(f"left out: {counted(len(scores.refused), 'piece')} refused by the encoder")
+        lines.append(f"left out: {counted(len(scores.refused), 'piece')} rejected by the encoder")
     if scores.bits_per_second is not None:
         lines.append(f"a second of music costs {scores.bits_per_second:.1f} bits")
     for role, made in scores.reliability.items():
@@ -215,7 +215,7 @@ def report_lines(report: Report) -> list[str]:
     return lines + _against(report)
 
 
-def sample_lines(report: SampleReport) -> list[str]:
+def _sample_lines(report: SampleReport) -> list[str]:
     """Similarity, symptoms and copies of samples."""
     alike, health, copies = report.similarity, report.health, report.memorisation
     rows = [["", "overlap", "KL", "within real", "within samples", "between"]]

@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from notelstm.cli.generation_options import Prompting, Steering
 from notelstm.cli.outputs import Overwrite, check_outputs
-from notelstm.cli.reading import Reading
+from notelstm.cli.reading_options import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             in the MIDI file and on the page.
         batch: Write N pieces, each with its own random numbers: OUT-1.mid, OUT-2.mid, ...
         best_of: Generate N pieces for each one and keep the most likely of them.
-        steering: How notes are chosen.
+        steering: Sampler, temperature, truncation and constraints.
         program: General MIDI instrument of all notes but percussion, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
         html: Also write a page, .html, that shows and plays the music in any browser.

@@ -1,4 +1,4 @@
-"""The options of ``notelstm generate`` for the prompt, and for how notes are chosen."""
+"""The options of ``notelstm generate`` for the prompt, and for sampling."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Prompting:
             MidiError: If it cannot be read.
             DataError: If that part has no notes.
         """
-        from notelstm.cli.reading import left_out_of_file
+        from notelstm.cli.reading_options import left_out_of_file
         from notelstm.errors import DataError
         from notelstm.midi import read_midi_with_report
 
@@ -98,7 +98,7 @@ _Share: TypeAlias = Annotated[float | None, arg(metavar="P", help_behavior_hint=
 @final
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """How notes are chosen.
+    """Sampler, temperature, truncation and constraints.
 
     Attributes:
         sampler: Another sampler, such as `greedy`; `notelstm plugins` lists them.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, final
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.reading import (
+from notelstm.cli.reading_options import (
     Reading,
     for_command_line,
     left_out_of_corpus,

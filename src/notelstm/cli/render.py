@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import arg
 
 from notelstm.cli.outputs import Overwrite, check_outputs
-from notelstm.cli.reading import Reading, left_out_of_file
+from notelstm.cli.reading_options import Reading, left_out_of_file
 
 __all__ = ["render"]
 

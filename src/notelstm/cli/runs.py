@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from tqdm.std import tqdm
 from typing_extensions import override
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from notelstm.listening.page import Details
     from notelstm.notes import Notes
     from notelstm.recipes import Recipe
-    from notelstm.training import Callback
     from notelstm.training.trainer import Trainer
 
 __all__ = [
@@ -143,14 +142,14 @@ def run_recipe(
 
 def size_of(bundle: Bundle) -> str:
     """The number of a model's parameters, and of the notes that it was trained on."""
-    from typing import cast
+    size = counted(_parameters(bundle), "parameter")
+    return f"{size}, trained on {counted(bundle.data.notes, 'note')}"
 
+
+def _parameters(bundle: Bundle) -> int:
     from torch import nn
 
-    from notelstm.errors import counted
-
-    count = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
-    return f"{counted(count, 'parameter')}, trained on {counted(bundle.data.notes, 'note')}"
+    return sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
 
 
 def chosen_callbacks(
@@ -266,24 +265,19 @@ def peak_memory() -> int | None:
 
 def card_of(bundle: Bundle) -> Details:
     """A model's card and the settings that it was trained with, as tables by heading."""
-    from typing import cast
-
-    from torch import nn
-
     from notelstm.plugins import describe
 
     card = bundle.data
-    parameters = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     model = {
         "trained on": card.name or "unknown",
         "license of the data": card.license or "unknown",
         "pieces": f"{card.pieces:,}",
         "notes": f"{card.notes:,}",
         "model": describe(bundle.model)["name"],
-        "parameters": f"{parameters:,}",
+        "parameters": f"{_parameters(bundle):,}",
         "encoder": describe(bundle.encoder)["name"],
         "sampler": describe(bundle.sampler)["name"],
-        "notes looked back on": "all" if bundle.context_length is None else bundle.context_length,
+        "context length": "all" if bundle.context_length is None else bundle.context_length,
         "written by": f"notelstm {bundle.version}",
     }
     plain = {

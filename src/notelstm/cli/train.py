@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import arg
 
 from notelstm.cli.outputs import Overwrite, check_outputs, remove_run
-from notelstm.cli.reading import Reading, left_out_of_corpus
+from notelstm.cli.reading_options import Reading, left_out_of_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +154,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     if held_out:
         print(f"{counted(len(held_out), 'more piece')} set aside for validation")
     elif validation > 0:
-        print("no piece is set aside for validation: the split goes by content, and they are few")
+        print("no piece is set aside for validation: there are too few to split")
     if recipe is None and start is None:
         print(f"recipe: {DEFAULT}")
     sys.stdout.flush()
@@ -175,10 +175,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
             callbacks=callbacks,
         )
     except KeyboardInterrupt:
-        print(
-            "notelstm: the same command with --resume continues the run",
-            file=sys.stderr,
-        )
+        print("notelstm: the same command with --resume continues the run", file=sys.stderr)
         raise
     print(f"wrote {output}: {size_of(bundle)}")
     if report is not None:

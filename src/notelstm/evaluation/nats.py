@@ -198,7 +198,7 @@ def nats_per_note(
             bundle.
         encoder: Its encoder.
         pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
-            the encoder refuses are left out with the reason.
+            the encoder rejects are left out with the reason.
         sigmas: The standard deviations of point predictions, by field name.
         names: The names of the pieces; None for their numbers.
 
@@ -224,9 +224,9 @@ def nats_per_note(
 
 
 def _refusals(refused: Mapping[str, str]) -> str:
-    """The number of pieces that the encoder refused, and the first reasons."""
+    """The number of pieces that the encoder rejected, and the first reasons."""
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REASONS])
-    return f"left out: {counted(len(refused), 'piece')} that the encoder refuses: {reasons}"
+    return f"left out: {counted(len(refused), 'piece')} that the encoder rejects: {reasons}"
 
 
 def score_piece(
@@ -378,7 +378,7 @@ def _excess(field: Field, step: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _event_rows(encoder: NoteEncoder, rows: Rows) -> tuple[NDArray[np.bool_], int]:
-    """Which events are after note 24's note-on, and the number of notes that begin among them."""
+    """A mask of the events after note 24's note-on, and the number of notes that begin there."""
     tracker = tracker_of(encoder)
     wanted = np.zeros(len(rows), dtype=np.bool_)
     for i, row in enumerate(rows):

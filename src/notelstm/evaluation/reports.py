@@ -115,7 +115,7 @@ def evaluate(
     Args:
         bundle: The model with its parts.
         pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
-            the encoder refuses are left out with the reason.
+            the encoder rejects are left out with the reason.
         names: The names of the pieces; None for their numbers.
         training: The pieces that it was trained on, to count n-grams in; None for no n-grams.
 

@@ -201,7 +201,7 @@ class Scores:
     Attributes:
         pieces: The score of each piece, in order, for paired comparisons.
         too_short: The number of pieces left out because they have 25 notes or fewer.
-        refused: The pieces that the encoder refused, by name, with the reason.
+        refused: The pieces that the encoder rejected, by name, with the reason.
     """
 
     pieces: tuple[PieceScore, ...]
@@ -285,7 +285,7 @@ def all_scored(
     Args:
         scored: The scores of the pieces that could be scored.
         pieces: The number of all pieces.
-        refused: The pieces that the encoder refused, by name, with the reason.
+        refused: The pieces that the encoder rejected, by name, with the reason.
 
     Raises:
         DataError: If none could be scored.
@@ -297,7 +297,7 @@ def all_scored(
     if refused:
         name, reason = next(iter(refused.items()))
         raise DataError(
-            f"the encoder refuses {counted(len(refused), 'piece')}, and {too_short:,} of the rest "
+            f"the encoder rejects {counted(len(refused), 'piece')}, and {too_short:,} of the rest "
             f"are too short to be scored; the first: {reason}",
             where=name,
             hint="give pieces that the model's encoder can represent",

@@ -180,7 +180,7 @@ def page_html(
 
 
 def notebook_html(notes: Notes) -> str:
-    """A small player for a notebook cell, in a frame of its own.
+    """A small player for a notebook cell, in an iframe.
 
     Args:
         notes: The piece.
