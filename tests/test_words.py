@@ -27,7 +27,7 @@ NAMES = {
     r"tempi": "tempos",
     r"metres?|(?<!loss_)meters?": "time signature",
     r"licences?": "license",
-    r"pitch_step_duration": "pitch_step_duration",
+    r"psd": "pitch_step_duration",
     r"ill": "flagged",
     r"among_five": "top5",
     r"wishes": "TrainerControl",

@@ -103,7 +103,7 @@ def test_music_on_a_page(folder: Path, tmp_path: Path, model: Path) -> None:
 
 def test_a_recipe_file_is_read(folder: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
-    recipe.write_text('recipe = "expressive"\nwindow = 16\n[options]\nhidden = 8\n')
+    recipe.write_text('recipe = "expressive"\nsequence_length = 16\n[options]\nhidden_size = 8\n')
     path = tmp_path / "m.notelstm"
     argv = ["train", str(folder), "-o", str(path), "--recipe", str(recipe), "--epochs", "1"]
     assert main(argv) == 0
@@ -306,7 +306,7 @@ def test_inspecting_files_and_folders(folder: Path, capsys: pytest.CaptureFixtur
 
 def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # A note of half a second, and a pedal that is released half a second later.
-    (pedalled,) = {known.data for known in FILES if known.policy.get("pedal") == "extend"}
+    (pedalled,) = {known.data for known in FILES if known.name == "pedal"}
     path = tmp_path / "pedal.mid"
     path.write_bytes(pedalled)
     assert main(["inspect", str(path)]) == 0

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 
 from notelstm.bundle import load
 from notelstm.cli import main
-from notelstm.midi import read_midi
+from notelstm.cli.music import open_corpus
+from notelstm.midi import ReadPolicy, read_midi
 from notelstm.notes import Notes
 
 pytestmark = pytest.mark.timeout(300)  # four pieces of two models, beside other tests
@@ -52,6 +54,24 @@ def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     first, second = shown[:2]
     assert first["pitch"][:48] == second["pitch"][:48]
     assert first["pitch"][48:] != second["pitch"][48:]
+    (seed,) = re.findall(r"random seed (\d+): repeat", said)
+    for name in music:
+        texts = [
+            m.text
+            for track in mido.MidiFile(folder / name).tracks
+            for m in track
+            if m.type == "text"
+        ]
+        assert texts == [f"notelstm demo, random seed {seed}"]
+    prompt = open_corpus("bach", ReadPolicy())[2][:48]
+    for name in music[:2]:
+        # A continuation keeps the tempo map of the prompt.
+        whole = read_midi(folder / name)
+        assert whole.tempo_map is not None
+        assert prompt.tempo_map is not None
+        at = np.linspace(0, prompt.start[-1], 20)
+        expected = prompt.tempo_map.beats_at(at)
+        np.testing.assert_allclose(whole.tempo_map.beats_at(at), expected, atol=1e-2)
     # The piano is the pretrained model, with velocities of its own.
     assert len(set(shown[3]["velocity"])) > 5
     assert load(folder / "demo.notelstm").data.pieces == 2

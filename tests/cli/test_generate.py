@@ -198,3 +198,38 @@ def test_each_piece_of_a_batch_has_its_origin(
     assert main([*argv, "--seed", "3"]) == 0
     assert "seed 3: --seed 3 makes these pieces again" in capsys.readouterr().out
     assert text_of(tmp_path / "a-2.mid").endswith("seed 3, piece 2 of 2")
+
+
+@pytest.mark.parametrize("silence", [0.5, 3.25])
+def test_silence_before_the_first_note_is_removed_and_no_note(
+    silence: float,
+    model: Path,
+    song: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A stray note and a rest of ten seconds: with --notes, every note is kept.
+    start = silence + np.array([0, 10, 10.5, 11])
+    made = Notes(start=start, end=start + 0.25, pitch=[60, 62, 64, 65])
+    monkeypatch.setattr("notelstm.generation.generate_batch", lambda *_, **__: [made])
+    out, page = tmp_path / "a.mid", tmp_path / "a.html"
+    assert main(["generate", str(model), "-o", str(out), "--html", str(page)]) == 0
+    printed = f"removed {silence:.1f} s of silence before the first note of {out}"
+    assert (printed in capsys.readouterr().out) == (silence > 2)
+    np.testing.assert_allclose(read_midi(out).start, [0, 10, 10.5, 11], atol=1e-3)
+    assert '"start":[0.0,10.0,10.5,11.0]' in page.read_text(encoding="utf-8")
+    # After a prompt, the wait before the first new note is music.
+    argv = ["generate", str(model), "-o", str(out), "--prompt", str(song), "--only-new"]
+    assert main([*argv, "--overwrite"]) == 0
+    assert read_midi(out).start[0] == pytest.approx(silence, abs=1e-3)
+
+
+def test_changed_notes_are_warned_of_once(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Notes(start=[0, 0.5], end=[1, 1], pitch=[60, 60])
+    monkeypatch.setattr("notelstm.generation.generate_batch", lambda *_, **__: [made])
+    out, page = str(tmp_path / "a.mid"), str(tmp_path / "a.html")
+    assert main(["generate", str(model), "-o", out, "--html", page]) == 0
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from notelstm.bundle import load
 from notelstm.cli import main
+from notelstm.training.checkpoints import exclusive
 
 STUDY = Path(__file__).parents[1] / "golden" / "study.mid"
 SMALL = ["--recipe", "reference", "--epochs", "1", "--set", "model.hidden_size=4", "batch_size=64"]
@@ -108,3 +109,16 @@ def test_the_demo_needs_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["demo", "-o", str(tmp_path / "mine.txt"), "--overwrite"]) == 1
     assert "is a file. Name a folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_that_is_in_use_is_not_deleted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.run").mkdir()
+    Path("m.run/last.pt").write_text("a checkpoint", encoding="utf-8")
+    with exclusive("m.run"):
+        assert main(["train", str(STUDY), "-o", "m", *SMALL, "--overwrite"]) == 1
+    assert "another run is using the folder (m.run)" in capsys.readouterr().err
+    assert Path("m.run/last.pt").read_text(encoding="utf-8") == "a checkpoint"
+    assert not Path("m").exists()

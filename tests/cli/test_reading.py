@@ -14,7 +14,7 @@ import pytest
 
 from notelstm.bundle import load
 from notelstm.cli import main
-from notelstm.cli.reading import Reading, for_command_line
+from notelstm.cli.reading_options import Reading, for_command_line
 from notelstm.errors import ConfigError
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
@@ -237,9 +237,9 @@ def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
         "options.hidden_size=4",
         "batch_size=4",
     ]
-    beats = ["encoder.name=beat", "transforms=none", "model.order=none"]
+    beats = ["encoder.name=beat", "transforms=none", "model.field_order=none"]
     assert main(["train", str(where), "-o", model, *small, *beats]) == 0
-    refusal = "left out: 1 piece that the encoder refuses: "
+    refusal = "left out: 1 piece that the encoder rejects: "
     assert refusal in caplog.text
     assert "7/32" in caplog.text
     assert "(odd.mid, note 0)" in caplog.text
@@ -255,7 +255,7 @@ def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
     assert found["notes"] == 2 * 35
     assert {scores["notes"] for scores in found["baselines"].values()} == {2 * 35}
     assert main(["evaluate", model, str(where)]) == 0
-    assert "left out: 1 piece refused by the encoder" in capsys.readouterr().out
+    assert "left out: 1 piece rejected by the encoder" in capsys.readouterr().out
     # Where all are refused there is nothing to do.
     for argv in (
         ["evaluate", model, str(odd)],

@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken.mkdir()
     (broken / "a.mid").write_bytes(b"no MIDI at all")
     (broken / "b.mid").write_bytes(b"")
-    (made / "bad.toml").write_text("window 10")
+    (made / "bad.toml").write_text("sequence_length 10")
     (made / "odd.toml").write_text("wndow = 10")
     return made
 
@@ -72,12 +72,12 @@ GENERATE = {
     "generate none -o x.mid": "no such model file: none",
     "generate cut -o x.mid": "truncated, or not a safetensors file",
     "generate study.mid -o x.mid": "use a file that `notelstm train` wrote",
-    "generate empty -o x.mid": "a bundle is a whole safetensors file",
+    "generate empty -o x.mid": "a folder or a device, not a model file (empty)",
     "generate model -o empty": "empty does not end in .mid or .midi or .kar",
     "generate model -o x.wav": "with notelstm render",
     "generate model -o study.mid --prompt study.mid": "the output is the prompt, study.mid",
-    "generate model -o x.mid --picture x.bmp": "a picture ends in .png or .svg; got '.bmp'",
-    "generate model -o x.mid --html x.png": "a page ends in .html; got '.png'",
+    "generate model -o x.mid --picture x.bmp": "unknown picture format '.bmp' (x.bmp)",
+    "generate model -o x.mid --html x.png": "unknown page format '.png' (x.png)",
     "generate model -o x.mid --batch 10001": "--batch 10001 is not 1 to 10,000 pieces",
     "generate model -o x.mid --density 1e38": "is not a number from 0.001 to 1000",
     "generate model -o x.mid --max-polyphony 1000000000": "from 1 to 128",
@@ -121,8 +121,8 @@ TRAIN = {
     "train none -o x": "no folder, MIDI file or corpus is called 'none'",
     "train empty -o x": ". ",
     "train broken -o x": "broken",
-    "train ten.mid -o x": "no piece has more than 25 rows",
-    "train study.mid -o empty": "a model is a file; got a folder (empty)",
+    "train ten.mid -o x --recipe reference": "no piece has more than 25 rows",
+    "train study.mid -o empty": "empty is a folder. Name a file in it",
     "train study.mid -o study.mid/x": "study.mid",
     "train study.mid -o x --recipe none": "unknown recipe 'none'. Use one of: expressive",
     "train study.mid -o x --recipe expresive": "'expresive': did you mean 'expressive'?",
@@ -142,19 +142,19 @@ TRAIN = {
     "train study.mid -o x --epochs -1": "epochs is -1, below 0",
     "train study.mid -o x --seed -1": "seed is -1, below 0",
     "train study.mid -o x --max-files 0": "--max-files 0 is below 1",
-    "train study.mid -o x --report a.pdf": "a page ends in .html; got '.pdf' (a.pdf)",
+    "train study.mid -o x --report a.pdf": "unknown page format '.pdf' (a.pdf)",
     "train study.mid -o x --report study.mid/a.html": "study.mid/a.html",
     "train study.mid -o x --validation 1": "validation 1.0 and test 0.0 leave nothing to train on",
-    "train study.mid -o x --resume": "a resumed run has a checkpoint; got none",
-    "train study.mid -o x --from none": "a bundle is a file; got none",
+    "train study.mid -o x --resume": "checkpoint",
+    "train study.mid -o x --from none": "no such model file: none",
     "train study.mid -o x --from model ten.mid": "--from is given several models: model ten.mid",
     "train study.mid -o x --from model --recipe expressive": "expressive contradict each other",
     "train study.mid -o model": "model exists already. Add --overwrite",
-    "train study.mid -o model --resume --set batch_size=9": "batch: 64 became 9",
+    "train study.mid -o model --resume --set batch_size=9": "batch_size: 64 became 9",
 }
 
 OTHERS = {
-    "evaluate none study.mid": "a bundle is a file; got none",
+    "evaluate none study.mid": "no such model file: none",
     "evaluate model none": "no folder, MIDI file or corpus is called 'none'",
     "evaluate model maestr": "is called 'maestr': did you mean 'maestro'?",
     "evaluate model study.mid empty": "3 names are given. Run notelstm evaluate [MODEL] FOLDER",
@@ -168,7 +168,7 @@ OTHERS = {
     "evaluate": "no folder is given",
     "inspect study.mid --drums --no-drums": "--drums and --no-drums contradict each other",
     "inspect study.mid --programs 128": "128",
-    "demo --chorales 0": "at least 1 chorale; got 0",
+    "demo --chorales 0": "cannot train on 0 chorales. Give at least 1",
     "demo --epochs -1": "epochs is -1, below 0",
     "demo --minutes 0": "minutes is 0.0, not a number above 0",
     "demo --chorales 1 --epochs 0 -o study.mid": "study.mid",
@@ -247,7 +247,7 @@ def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[s
     assert re.findall(r"\b(?:STR|INT|FLOAT|PATH|BOOL|None|MISSING)\b|[{}]|\x1b", said) == []
 
 
-def lean(path: Path, layer: str, output: int, bias: float) -> None:
+def lower_or_raise(path: Path, layer: str, output: int, bias: float) -> None:
     """Make a saved model's output larger or smaller."""
     bundle = notelstm.load(path)
     assert isinstance(bundle.model, nn.Module)
@@ -263,7 +263,7 @@ def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> 
     small = "--recipe expressive --epochs 0 --set encoder.name=performance-event transforms=none"
     model = "model.name=note-lstm model.hidden_size=4"
     assert main(["train", "study.mid", "-o", "silent", *small.split(), *model.split()]) == 0
-    lean(place / "silent", "heads.event.2", 355, 100.0)
+    lower_or_raise(place / "silent", "heads.event.2", 355, 100.0)
     line = failed("generate silent -o x.mid --sampler greedy")
     assert "the model generated no notes (silent). Try another --seed" in line
     assert not (place / "x.mid").exists()
@@ -313,7 +313,7 @@ def test_notes_that_midi_cannot_hold_are_told(
     ]
     assert main(["train", str(STUDY), "-o", str(model), *options]) == 0
     for layer in ("step_linear", "duration_linear"):
-        lean(model, layer, 0, -100.0)
+        lower_or_raise(model, layer, 0, -100.0)
     capsys.readouterr()
     out = tmp_path / "x.mid"
     assert main(["generate", str(model), "-o", str(out), "--sampler", "greedy"]) == 0

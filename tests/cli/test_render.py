@@ -41,7 +41,7 @@ def test_sound_with_a_font(tmp_path: Path) -> None:
     assert plain.read_bytes() != played.read_bytes()
 
 
-@pytest.mark.parametrize(("name", "initial_context"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml")])
+@pytest.mark.parametrize(("name", "begin"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml")])
 def test_pictures(name: str, begin: bytes, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert main(["render", str(STUDY), "-o", str(tmp_path / name)]) == 0
@@ -70,7 +70,7 @@ def test_file_names_that_are_not_utf_8(
         (["-o", "a"], "the output has no suffix (a)"),
         (["-o", "/dev/full"], "the output has no suffix"),
         (["-o", "a.png", "--soundfont", "a.sf2"], "--soundfont does nothing for a .png file"),
-        (["-o", "a.wav", "--soundfont", "a.sf2"], "a sound font is a file"),
+        (["-o", "a.wav", "--soundfont", "a.sf2"], "no such sound font: a.sf2"),
     ],
 )
 def test_refusals(
@@ -95,7 +95,7 @@ def test_a_file_that_is_no_music(
 ) -> None:
     broken = tmp_path / "broken.mid"
     broken.write_bytes(STUDY.read_bytes()[:10])
-    for path, said in ((broken, "broken.mid"), (tmp_path / "none.mid", "no such file")):
+    for path, said in ((broken, "broken.mid"), (tmp_path / "none.mid", "no such MIDI file")):
         assert main(["render", str(path), "-o", str(tmp_path / f"a{suffix}")]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("notelstm: error: ")

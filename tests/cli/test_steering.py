@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from notelstm.bundle import Bundle
-from notelstm.cli.steering import Steering
+from notelstm.cli.generation_options import Steering
 from notelstm.encoders import BeatEncoder, LogTimeEncoder
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Rows
@@ -23,7 +23,7 @@ def bundle(encoder: NoteEncoder) -> Bundle:
 
 @pytest.mark.parametrize(("encoder", "unit"), [(BeatEncoder(), "beat"), (LogTimeEncoder(), "s")])
 def test_a_grid_is_in_the_models_unit(encoder: NoteEncoder, unit: str) -> None:
-    sampler = Steering(grid=0.5).steered(bundle(encoder))
+    sampler = Steering(grid=0.5).sampler_for(bundle(encoder))
     assert sampler == Ancestral(processors=(GridSnap(grid=0.5, unit=unit),))
 
 
@@ -54,4 +54,4 @@ class Loudness:
 )
 def test_what_would_do_nothing_is_refused(steering: Steering, option: str) -> None:
     with pytest.raises(ConfigError, match=option):
-        steering.steered(bundle(Loudness()))
+        steering.sampler_for(bundle(Loudness()))

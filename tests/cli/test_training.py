@@ -9,10 +9,10 @@ import pytest
 
 from notelstm import load
 from notelstm.cli import main
-from notelstm.cli.processes import first_talks
+from notelstm.cli.streams import silent_unless_main
 from notelstm.midi import write_midi
 from notelstm.testing.makers import long_piece
-from notelstm.training import precision
+from notelstm.training import step
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def arguments(tmp_path: Path) -> list[str]:
 def test_why_a_run_stopped_is_said(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_times", lambda *_: (2.0, 1.0))
+    monkeypatch.setattr(step, "_times", lambda *_: (2.0, 1.0))
     timed = ["--minutes", "0.0001", "--precision", "auto", "--validation", "0.01"]
     assert main([*arguments, *timed]) == 0
     out, err = capsys.readouterr()
@@ -87,7 +87,7 @@ def test_wrong_settings_are_noticed_before_a_file_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "notelstm.cli.sources.open_music", lambda *_, **__: pytest.fail("files were read")
+        "notelstm.cli.music.open_music", lambda *_, **__: pytest.fail("files were read")
     )
     before = [arg for arg in arguments if arg != "batch_size=8"]
     assert main([*before, *options]) == 1
@@ -124,6 +124,15 @@ def test_the_first_process_talks(
 ) -> None:
     for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "here"}.items():
         monkeypatch.setenv(name, value)
-    with first_talks():
+    with silent_unless_main():
         print("heard")
     assert capsys.readouterr().out == said
+
+
+def test_reading_without_a_terminal_is_logged(
+    arguments: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notelstm.data.corpus.corpus.LOG_INTERVAL", 0.0)
+    assert main([*arguments, "--epochs", "0"]) == 0
+    progress = [r.getMessage() for r in caplog.records if r.name.endswith(".progress")]
+    assert "reading midi: 2 of 3 files" in progress

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from notelstm.cli import main
-from notelstm.cli.words import plain
+from notelstm.cli.listing import plain
 from notelstm.errors import counted
 from notelstm.plugins import KINDS, installed
 

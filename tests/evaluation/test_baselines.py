@@ -24,9 +24,8 @@ from notelstm.evaluation import (
     fit_unigram,
     score_baseline,
 )
-from notelstm.evaluation.baselines import NOVELTY, Places
+from notelstm.evaluation.baselines import _CLASSES, NOVELTY, Places, _contexts
 from notelstm.evaluation.grid import GRIDS, cells_of, places_of, quantize
-from notelstm.evaluation.ngrams import _CLASSES, _contexts
 from notelstm.fields import Role
 from notelstm.notes import Notes
 from notelstm.testing import strategies

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from notelstm.encoders import BeatEncoder
 from notelstm.evaluation import nats_per_note, quantize, score_piece
-from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
-from notelstm.evaluation.nats import MeasuredEncoder
+from notelstm.evaluation.nats import MeasuredEncoder, contexts
 from notelstm.fields import Bounds, Role
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes, TempoMap

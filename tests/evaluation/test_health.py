@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from notelstm.errors import DataError
 from notelstm.evaluation import diagnose, quantize
-from notelstm.evaluation.symptoms import SYMPTOMS
+from notelstm.evaluation.health import SYMPTOMS
 from notelstm.notes import Notes
 
 COUNT = 200

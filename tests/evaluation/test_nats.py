@@ -22,8 +22,8 @@ from notelstm.evaluation import (
     quantize,
     score_piece,
 )
-from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import CELL, GRIDS, cells_of
+from notelstm.evaluation.nats import contexts
 from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.lstm import Hidden, LSTMState
@@ -360,7 +360,7 @@ def test_chunks_make_no_difference(
     notes = piece(1100)
     plain = score_piece(model, encoder, notes, sigmas=SIGMAS)
     assert plain.notes == len(notes) - 25 > 1024
-    from notelstm.evaluation import contexts as module
+    from notelstm.evaluation import nats as module
 
     for size in (7, 100_000):
         monkeypatch.setattr(module, "_CHUNK", size)

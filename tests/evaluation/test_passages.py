@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from notelstm.errors import DataError
 from notelstm.evaluation import Passage, evaluate_samples, find_copies, longest_shared
-from notelstm.evaluation.passages import SHORTEST
+from notelstm.evaluation.memorisation import SHORTEST
 from notelstm.notes import Notes
 
 

@@ -160,6 +160,6 @@ def test_refused_pieces_are_left_out_of_model_and_baselines(
         assert scores.pieces == plain.baselines[name].pieces
     made = report.to_json()
     assert (made["too_short"], made["refused"]) == (1, odd)
-    assert "left out: 2 pieces that the encoder refuses: 1: 61 notes are an odd" in caplog.text
-    with pytest.raises(DataError, match=r"encoder refuses 2 pieces.*61 notes are an odd.*\(0\)"):
+    assert "left out: 2 pieces that the encoder rejects: 1: 61 notes are an odd" in caplog.text
+    with pytest.raises(DataError, match=r"encoder rejects 2 pieces.*61 notes are an odd.*\(0\)"):
         evaluate(model, PIECES[1::2])

@@ -160,7 +160,7 @@ def test_reliability_adds_up_and_stays_within_bounds(said: torch.Tensor, came: l
     whole = Reliability.of(Categorical(said), target)
     parts = [Reliability.of(Categorical(said[k::2]), target[k::2]) for k in (0, 1)]
     added = Reliability.sum(parts)
-    for name in ("counts", "confidence", "correct", "among_five"):
+    for name in ("counts", "confidence", "correct", "top5_count"):
         assert np.allclose(getattr(added, name), getattr(whole, name))
     assert 0 <= whole.top1 <= whole.top5 <= 1
     assert 0 <= whole.error <= 1

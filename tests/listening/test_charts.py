@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from notelstm.errors import ConfigError, DataError, DataNotFoundError
 from notelstm.evaluation.features import FEATURES, bin_names, histograms
 from notelstm.listening import feature_shares, training_curves
-from notelstm.listening.charts import epochs_of
+from notelstm.listening.plots import epochs_of
 from notelstm.notes import Notes
 
 LOW = Notes(start=[0, 0.5, 1], end=[0.5, 1, 2], pitch=[60, 62, 60], velocity=64)
@@ -164,5 +164,5 @@ def test_refusals(ax: Axes) -> None:
         feature_shares([LOW], [HIGH], ax, feature="tempo")
     with pytest.raises(DataError, match="no pieces to draw"):
         feature_shares([LOW], [], ax, feature="step")
-    with pytest.raises(DataError, match="at least 2 notes"):
+    with pytest.raises(DataError, match="fewer than the 2"):
         feature_shares([LOW], [HIGH[:1]], ax, feature="step")

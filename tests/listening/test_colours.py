@@ -146,8 +146,8 @@ def test_loudness_keeps_its_order(theme: str, sight: str) -> None:
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_the_same_for_pictures(sight: str) -> None:
     mpl = pytest.importorskip("matplotlib")
-    from notelstm.listening.charts import _BLUE, _EDGE, _GREY, _RED
     from notelstm.listening.pianoroll import _PROMPT_SHADES, _PROMPT_TINT, _SHADES
+    from notelstm.listening.plots import _BLUE, _EDGE, _GREY, _RED
 
     def part(name: str, low: float, high: float) -> list[Colour]:
         return [np.array(mpl.colormaps[name](at)[:3]) for at in np.linspace(low, high, 40)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from notelstm.listening import Sample, notebook_html, save_page, synthesize
-from notelstm.listening.piano import partials_of
+from notelstm.listening.synthesis import partials_of
 from notelstm.midi import read_midi
 from notelstm.notes import Notes
 

@@ -145,7 +145,7 @@ def test_the_colour_bar_is_there_when_it_says_something() -> None:
     [
         ({"grid": "beats"}, ConfigError, "unknown grid 'beats'"),
         ({"prompt_notes": -1}, ConfigError, "negative prompt length -1"),
-        ({"grid": "bars"}, NotesError, "beat map"),
+        ({"grid": "bars"}, NotesError, "tempo map"),
     ],
 )
 def test_refusals(settings: dict[str, object], error: type[Exception], match: str) -> None:

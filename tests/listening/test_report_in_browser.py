@@ -100,7 +100,7 @@ def test_samples_over_time_are_heard(opened: Chrome) -> None:
 
 def test_settings_are_there(opened: Chrome) -> None:
     rows = [row.text for row in opened.find_elements("css selector", "#details tr")]
-    assert {"window 16", "hidden 8", "name expressive", "epochs 3"} <= set(rows)
+    assert {"sequence_length 16", "hidden_size 8", "name expressive", "epochs 3"} <= set(rows)
 
 
 def test_its_colours_follow_the_browsers(opened: Chrome) -> None:

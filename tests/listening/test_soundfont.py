@@ -64,9 +64,22 @@ def test_refusals(tmp_path: Path) -> None:
     assert not (tmp_path / "a.wav").exists()
     with pytest.raises(ConfigError, match="96000"):
         play_soundfont(TUNE, FONT, rate=100_000)
-    many = Notes(start=range(16), end=range(1, 17), pitch=60, program=range(16))
-    with pytest.raises(NotesError, match="16 programs"):
+    many = Notes(start=range(257), end=range(1, 258), pitch=60, track=range(257))
+    with pytest.raises(NotesError, match="257 instruments are more than the 256 channels"):
         play_soundfont(many, FONT)
+
+
+def test_tracks_of_one_program_and_more_than_15_programs_have_channels_of_their_own() -> None:
+    """A note of one track must not end the note of another that has its program and pitch."""
+    held = Notes(start=[0], end=[2], pitch=60, track=0)
+    other = Notes(start=[0.5], end=[1], pitch=60, track=1)
+    together, alone = (play_soundfont(notes, FONT) for notes in (Notes.merge([held, other]), held))
+    late = slice(round(1.7 * 44_100), round(1.9 * 44_100))
+    assert np.abs(together[:, late]).max() > 0.8 * np.abs(alone[:, late]).max() > 0.002
+    many = Notes(
+        start=np.arange(20) / 20, end=np.arange(20) / 20 + 0.04, pitch=60, program=range(20)
+    )
+    assert np.abs(play_soundfont(many, FONT)).max() > 0.02
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, NotesError, OutputError
 from notelstm.listening import save_audio, synthesize
-from notelstm.listening.piano import PIANO, attack_of, partials_of
+from notelstm.listening.synthesis import PIANO, attack_of, partials_of
 from notelstm.notes import Notes
 from notelstm.testing.strategies import notes as pieces
 

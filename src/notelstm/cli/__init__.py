@@ -1,7 +1,7 @@
 """The command line: a thin layer over the library.
 
-Exit codes: 0 success, 1 an error that one line explains, 2 a wrong option, 130 Ctrl-C, 141 the
-command has done its work, but its standard output was closed before everything was printed.
+Exit codes: 0 success; 1 an error, explained on one line; 2 a wrong option; 130 Ctrl-C; 141 the
+command succeeded, but its standard output was closed before everything was printed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from notelstm.errors import NotelstmError
 __all__ = ["main"]
 
 _OUTPUT_LOST: Final = 141
-"""The exit code of a shell's command that a closed pipe ends: 128 + SIGPIPE."""
+"""The exit code of a command that is ended by a closed pipe: 128 + SIGPIPE."""
 
 _COMMANDS: Final = {
     "demo": "Train on Bach chorales for a minute, and generate music",
@@ -75,14 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guarded(arguments: list[str]) -> int:
-    """Run a command; its exit code, after one line on standard error if it failed."""
+    """Run a command; returns its exit code, after one line on standard error if it failed."""
     try:
         _run(arguments)
         sys.stdout.flush()
     except NotelstmError as error:
         return _failed(str(error))
     except SystemExit as stopped:
-        # The parser of the command line ends so: 0 after a help, 2 after a wrong option.
+        # The parser exits with 0 after a help text, with 2 after a wrong option.
         return int(stopped.code or 0)
     except KeyboardInterrupt:
         print("notelstm: interrupted", file=sys.stderr)
@@ -94,11 +94,10 @@ def _guarded(arguments: list[str]) -> int:
 
 
 def _let_threads_sleep() -> None:
-    """Let torch's threads sleep, not spin, while they wait for each other.
+    """Make torch's threads sleep, not spin, while they wait for each other.
 
-    Where other programs run too, spinning takes the time of the very thread that is waited for:
-    beside a browser a training step can take twenty times as long. It must be said before torch is
-    loaded; afterwards it is too late, and whoever loaded it has decided.
+    On a busy machine, a spinning thread takes time from the thread that it waits for: beside a
+    browser a training step can take twenty times as long. This works only before torch is loaded.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -106,25 +105,26 @@ def _let_threads_sleep() -> None:
 
 def _failed(message: str) -> int:
     """Print an error on one line; the exit code."""
-    from notelstm.cli.reading import for_command_line
+    from notelstm.cli.reading_options import for_command_line
 
     print(f"notelstm: error: {for_command_line(' '.join(message.split()))}", file=sys.stderr)
     return 1
 
 
 @final
-class _Warnings(logging.Formatter):
-    """Warnings of the library, in the terms of the command line."""
+class _Messages(logging.Formatter):
+    """Messages of the library, with options in place of settings."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        from notelstm.cli.reading import for_command_line
+        from notelstm.cli.reading_options import for_command_line
 
-        return f"notelstm: warning: {for_command_line(super().format(record))}"
+        level = "warning: " if record.levelno >= logging.WARNING else ""
+        return f"notelstm: {level}{for_command_line(super().format(record))}"
 
 
 def _run(arguments: list[str]) -> None:
-    """Find the command and run it."""
+    """Run the command that the arguments name."""
     if arguments == ["--version"]:
         print(f"notelstm {__version__}")
         return
@@ -136,18 +136,26 @@ def _run(arguments: list[str]) -> None:
     check_command(arguments[0], _COMMANDS)
     name, *rest = arguments
     # A command is imported when it is run, and it imports torch when it needs it.
-    command = getattr(importlib.import_module(f"notelstm.cli.{name}"), name)
+    module = "listing" if name in ("corpora", "plugins") else name
+    command = getattr(importlib.import_module(f"notelstm.cli.{module}"), name)
     import tyro
 
-    from notelstm.cli.processes import first_talks
+    from notelstm.cli.streams import silent_unless_main
     from notelstm.cli.usage import explained, rewrap, wrapped_help
 
     handler = logging.StreamHandler()
-    handler.setFormatter(_Warnings("%(message)s"))
+    handler.setFormatter(_Messages("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    if not sys.stderr.isatty():
+        # Progress of reading; a terminal has a bar instead.
+        logging.getLogger("notelstm.data.corpus.corpus.progress").setLevel(logging.INFO)
     rewrap(command)
     helping = any(word in ("-h", "--help") for word in rest)
-    with first_talks(), explained(command, rest), wrapped_help() if helping else nullcontext():
+    with (
+        silent_unless_main(),
+        explained(command, rest),
+        wrapped_help() if helping else nullcontext(),
+    ):
         tyro.cli(command, prog=f"notelstm {name}", args=rest)
 
 

@@ -26,7 +26,7 @@ _SMALL: Final = ("options.hidden_size=256", "sequence_length=64", "batch_size=32
 _PROMPT: Final = 48
 _NOTES: Final = 200
 _SEEDS: Final = 1_000_000
-"""Few enough that a seed is easy to type."""
+"""Small, so that a seed is easy to type."""
 
 
 def demo(
@@ -50,14 +50,15 @@ def demo(
         chorales: The number of chorales to train on; there are about 360.
         epochs: The number of epochs, if the time allows.
         minutes: The time limit of the training.
-        seed: The random seed. The same seed gives the same music, unless training is stopped by
-            the time limit, which may come at another step.
+        seed: The random seed. The same seed gives the same music, unless the time limit stops
+            training, possibly at another step.
         overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
-    from notelstm.cli.cards import card_of
+    from notelstm.cli.runs import card_of
     from notelstm.errors import ConfigError
     from notelstm.listening import save_page
+    from notelstm.midi import write_midi
 
     if chorales < 1:
         raise ConfigError(f"cannot train on {chorales} chorales", hint="give at least 1")
@@ -66,30 +67,30 @@ def demo(
     print(f"random seed {seed}: repeat with --seed {seed}")
     check_folder(output, overwrite=overwrite)
     bach = _bach(chorales)
-    made: list[_Made] = []
+    made: dict[str, Sample] = {}
     models: dict[str, Mapping[str, object]] = {}
     if bach is not None:
         trained = _train(bach, output, epochs=epochs, minutes=minutes, seed=seed)
-        made += _play(trained, bach.prompt, "Bach", "a chorale", 0.9, seed)
+        made |= _play(trained, bach.prompt, "Bach", "a chorale", 0.9, seed)
         models["Bach: trained in this demo"] = card_of(trained)["Model"]
     pretrained = load()
-    if bach is None:
-        made += _play(pretrained, _prelude(), "Piano", "a prelude", 1.0, seed)
-    else:
-        made += _play(pretrained, bach.prompt, "Piano", "a chorale", 1.0, seed)
+    prompt, name = (_prelude(), "a prelude") if bach is None else (bach.prompt, "a chorale")
+    made |= _play(pretrained, prompt, "Piano", name, 1.0, seed)
     models["Piano: the pretrained model"] = card_of(pretrained)["Model"]
-    # Continuations first: a prompt gives the model a key, a tempo and a style to keep.
-    made.sort(key=lambda piece: piece.sample.prompt_notes == 0)
-    for piece in made:
-        piece.write(output)
+    # Continuations first: they keep the key, tempo and style of a prompt.
+    made = dict(sorted(made.items(), key=lambda item: item[1].prompt_notes == 0))
+    for file, sample in made.items():
+        # A model may generate notes that are shorter than a tick.
+        text = f"notelstm demo, random seed {seed}"
+        write_midi(sample.notes, output / file, short="lengthen", text=text)
     page = output / "demo.html"
     lead = (
         f"Press Play, or the space bar. The prompt is brown, all else is new. Random seed {seed}."
     )
     details = {"This music": {"random seed": seed}, **models}
-    save_page([piece.sample for piece in made], page, title="Demo", lead=lead, details=details)
-    drawn = _draw(made[0].sample, output / "demo.png")
-    _say(page, made, drawn, trained=bach is not None)
+    save_page(list(made.values()), page, title="Demo", lead=lead, details=details)
+    drawn = _draw(next(iter(made.values())), output / "demo.png")
+    _print_next(page, made, drawn, trained=bach is not None)
 
 
 class _Bach(NamedTuple):
@@ -100,22 +101,9 @@ class _Bach(NamedTuple):
     prompt: Notes
 
 
-class _Made(NamedTuple):
-    """A generated piece and the name of its MIDI file."""
-
-    name: str
-    sample: Sample
-
-    def write(self, folder: Path) -> None:
-        from notelstm.midi import write_midi
-
-        # A model may generate notes that are shorter than a tick.
-        write_midi(self.sample.notes, folder / self.name, short="lengthen")
-
-
 def _bach(chorales: int) -> _Bach | None:
     """The chorales, if the package that contains them is installed."""
-    from notelstm.cli.sources import open_corpus
+    from notelstm.cli.music import open_corpus
     from notelstm.errors import MissingExtraError
     from notelstm.midi import ReadPolicy
 
@@ -131,8 +119,7 @@ def _bach(chorales: int) -> _Bach | None:
 
 def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int) -> Bundle:
     """Train a small model for a short time, with a report."""
-    from notelstm.cli.callbacks import chosen_callbacks
-    from notelstm.cli.runs import chosen_recipe, run_folder, run_recipe
+    from notelstm.cli.runs import chosen_callbacks, chosen_recipe, run_folder, run_recipe
 
     recipe = chosen_recipe("expressive", _SMALL, epochs, seed)
     print(f"training on {len(bach.pieces)} chorales, {sum(map(len, bach.pieces)):,} notes")
@@ -167,8 +154,8 @@ def _prelude() -> Notes:
 
 def _play(
     bundle: Bundle, prompt: Notes, who: str, prompted: str, temperature: float, seed: int
-) -> list[_Made]:
-    """An unconditional piece, and the continuation of a prompt."""
+) -> dict[str, Sample]:
+    """The continuation of a prompt and an unconditional piece, by file name."""
     from notelstm.generation import generate
     from notelstm.listening import Sample, trim_opening
     from notelstm.sampling import Ancestral, Temperature
@@ -176,14 +163,15 @@ def _play(
     sampler = Ancestral(processors=(Temperature(temperature=temperature),))
     free = trim_opening(generate(bundle, _NOTES, sampler=sampler, seed=seed))
     new = generate(bundle, _NOTES, prompt=prompt, sampler=sampler, seed=seed)
-    whole = type(prompt).merge([prompt, new.shifted(float(prompt.start[-1]))])
     continued = Sample(
-        notes=whole, title=f"{who}: continuation of {prompted}", prompt_notes=len(prompt)
+        notes=prompt.continued(new),
+        title=f"{who}: continuation of {prompted}",
+        prompt_notes=len(prompt),
     )
-    return [
-        _Made(f"{who.lower()}-continued.mid", continued),
-        _Made(f"{who.lower()}.mid", Sample(notes=free, title=f"{who}: unconditional")),
-    ]
+    return {
+        f"{who.lower()}-continued.mid": continued,
+        f"{who.lower()}.mid": Sample(notes=free, title=f"{who}: unconditional"),
+    }
 
 
 def _draw(sample: Sample, path: Path) -> bool:
@@ -199,16 +187,16 @@ def _draw(sample: Sample, path: Path) -> bool:
     return True
 
 
-def _say(page: Path, made: list[_Made], drawn: bool, trained: bool) -> None:
+def _print_next(page: Path, made: dict[str, Sample], drawn: bool, trained: bool) -> None:
     """Print the files, and commands to try next."""
     folder = page.parent
-    first = folder / made[0].name
+    first = folder / next(iter(made))
     model = f"{folder / 'demo.notelstm'} " if trained else ""
     print(f"""
 listen:   {page.resolve().as_uri()}
           {len(made)} pieces side by side, in any browser""")
-    for piece in made:
-        print(f"          {folder / piece.name}  ({piece.sample.title})")
+    for name, sample in made.items():
+        print(f"          {folder / name}  ({sample.title})")
     if drawn:
         print(f"look:     {folder / 'demo.png'}")
     if trained:

@@ -1,23 +1,26 @@
-"""``notelstm evaluate``."""
+"""``notelstm evaluate``, and its report as tables."""
 
 from __future__ import annotations
 
 import json as json_format
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.reading import Reading, left_out_of_corpus
-from notelstm.cli.sources import Side
+from notelstm.cli.music import Side
+from notelstm.cli.reading_options import Reading, left_out_of_corpus
+from notelstm.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from notelstm.bundle import Bundle
-    from notelstm.cli.sources import Music
+    from notelstm.cli.music import Music
     from notelstm.data.corpus import Corpus
+    from notelstm.evaluation import Report, SampleReport
     from notelstm.midi import ReadPolicy
     from notelstm.notes import Notes
 
@@ -48,35 +51,34 @@ def evaluate(
     """Measure a model on held-out music, in nats per note on a 10 ms grid.
 
     Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on the
-    encoder, so any two models can be compared. Scores count from the 26th note of each piece on.
-    `psd` is the sum of pitch, step and duration; `total` adds velocity. Baselines and confidence
-    intervals are printed beside the figures. With --samples the model also generates music, which
-    is compared with the same pieces: is it similar, is it degenerate, and with --train, does it
-    copy training pieces?
+    encoder, so any two models can be compared. Scores start at the 26th note of each piece.
+    `pitch_step_duration` is the sum of these fields; `total` adds velocity. Baselines and
+    confidence intervals are printed beside the figures. With --samples the model also generates
+    music, which is compared with the same pieces: its similarity, symptoms of degenerate output,
+    and with --train, copies of training pieces.
 
     Args:
         what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI
             files that it was not trained on: a folder, a single file, or the name of a corpus such
             as `bach`.
-        split: The pieces that are measured. For MAESTRO, the sides of its own table, validation
-            by default. For other sources, validation is the part that
-            `notelstm train --validation` set aside for this model, and all is the default.
+        split: The pieces to measure. For MAESTRO, a side of its own table, validation by default.
+            For other sources, validation is the part that `notelstm train --validation` set aside
+            for this model; all is the default.
         train: The training pieces, a folder, file or corpus: n-gram baselines are counted in them,
-            and samples are searched for their passages. Where the source has a split, only its
+            and samples are searched for their passages. If the source has a split, only its
             training side is read.
         max_files: Measure at most N pieces.
         samples: Generate N pieces with the model.
         samples_from: Compare these MIDI files in place of generated pieces.
         notes: Number of notes of each sample.
-        prompt_notes: Let each sample continue the first N notes of another of the pieces; only the
-            continuation is compared.
+        prompt_notes: Generate continuations of the first N notes of different pieces; only the
+            continuations are compared.
         seed: Random seed of the samples.
         json: Print one line of JSON; a figure that the model does not have is null.
         reading: How files are read; settings that are not given are the model's own.
     """
     from notelstm.bundle import load
-    from notelstm.cli.sources import open_corpus
-    from notelstm.cli.tables import report_lines, sample_lines
+    from notelstm.cli.music import open_corpus
     from notelstm.errors import ConfigError, counted
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
@@ -90,7 +92,7 @@ def evaluate(
     count = _count(samples, samples_from)
     policy = reading.policy(bundle.read_policy)
     music = _music(folder, bundle, policy)
-    names, pieces = music.named(split or ("validation" if music.by_table else "all"), max_files)
+    pieces = music.side(split or ("validation" if music.by_table else "all"), max_files)
     if samples_from is not None:
         corpus = open_corpus(samples_from, policy)
         _print_left_out(samples_from, corpus)
@@ -101,24 +103,24 @@ def evaluate(
         written = generate_batch(bundle, notes, batch_size=count, seed=seed) if count else []
     real = pieces.longer_than(1)
     training_music = None if train is None else _music(train, bundle, policy)
-    known = None if training_music is None else training_music.named("train")
+    known = None if training_music is None else training_music.side("train")
     _print_left_out(folder, music.corpus)
     if train is not None and training_music is not None and train != folder:
         _print_left_out(train, training_music.corpus)
-    # First, since it is quick: pieces that are too short end the command before the long work.
-    training = known and zip(*known, strict=True)
+    training = None if known is None else zip(known.names, known, strict=True)
+    # Samples first: a piece that is too short ends the command before the long work.
     if written and len(real) < len(pieces):
         left = counted(len(pieces) - len(real), "piece")
         print(f"notelstm: not compared with samples: {left} of fewer than 2 notes", file=sys.stderr)
     found = evaluate_samples(written, real, training) if written else None
-    report = measure(bundle, pieces, names=names, training=known and known[1])
+    report = measure(bundle, pieces, names=pieces.names, training=known)
     if json:
         more = {} if found is None else {"samples": found.to_json()}
         print(json_format.dumps({**report.to_json(), **more}, allow_nan=False))
         return
-    print("\n".join(report_lines(report)))
+    print("\n".join(_report_lines(report)))
     if found is not None:
-        print("\n".join(["", *sample_lines(found)]))
+        print("\n".join(["", *_sample_lines(found)]))
 
 
 def _print_left_out(where: str, corpus: Corpus) -> None:
@@ -130,10 +132,10 @@ def _print_left_out(where: str, corpus: Corpus) -> None:
 
 
 def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
-    """How many samples the model writes.
+    """The number of samples to generate.
 
     Raises:
-        ConfigError: If there are fewer than two samples to write, or two ways to come by them.
+        ConfigError: If it is below 2, or --samples-from is given as well.
     """
     from notelstm.errors import ConfigError
 
@@ -153,11 +155,11 @@ def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
 def _continued(
     bundle: Bundle, pieces: Sequence[Notes], count: int, prompt: int, notes: int, seed: int
 ) -> list[Notes]:
-    """What the model writes after the beginnings of pieces, spread over all of them.
+    """Continuations of the first notes of pieces, spread over all of them.
 
     Raises:
-        ConfigError: If the beginnings have no notes.
-        DataError: If no piece is longer than its beginning.
+        ConfigError: If the number of notes is negative.
+        DataError: If no piece is longer.
     """
     from notelstm.errors import ConfigError, DataError, counted
     from notelstm.generation import generate
@@ -171,15 +173,102 @@ def _continued(
             f"no piece is longer than --prompt-notes {prompt}; the longest has {longest}",
             hint="lower --prompt-notes",
         )
-    begun = [long[k * len(long) // count][:prompt] for k in range(count)]
     return [
-        generate(bundle, notes, prompt=beginning, seed=seed + k)
-        for k, beginning in enumerate(begun)
+        generate(bundle, notes, prompt=long[k * len(long) // count][:prompt], seed=seed + k)
+        for k in range(count)
     ]
 
 
 def _music(where: str, bundle: Bundle, policy: ReadPolicy) -> Music:
     """A source of music, read and split as it was for this model."""
-    from notelstm.cli.sources import open_music
+    from notelstm.cli.music import open_music
 
     return open_music(where, policy, share=float(bundle.settings.get("held_out", 0.0)))
+
+
+def _report_lines(report: Report) -> list[str]:
+    """The figures of a model beside those of its baselines."""
+    from notelstm.evaluation import FIGURES, intervals
+    from notelstm.evaluation.grid import FIRST
+
+    scores = report.model
+    known = intervals(scores)
+    rows = [["", "model", "95 % interval", *report.baselines]]
+    for figure in FIGURES:
+        estimate = known.get(figure)
+        between = "" if estimate is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
+        others = [_figure(baseline.of(figure)) for baseline in report.baselines.values()]
+        rows.append([figure, _figure(scores.of(figure)), between, *others])
+    size = f"{counted(len(scores.pieces), 'piece')}, {counted(scores.notes, 'note')}"
+    lines = [f"{size}; nats per note:", *_aligned(rows), ""]
+    if scores.too_short:
+        lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
+    if scores.refused:
+        lines.append(f"left out: {counted(len(scores.refused), 'piece')} rejected by the encoder")
+    if scores.bits_per_second is not None:
+        lines.append(f"a second of music costs {scores.bits_per_second:.1f} bits")
+    for role, made in scores.reliability.items():
+        lines.append(
+            f"{role}: top-1 accuracy {made.top1:.1%}, top-5 {made.top5:.1%}; calibration error "
+            f"{made.error:.3f}"
+        )
+    return lines + _against(report)
+
+
+def _sample_lines(report: SampleReport) -> list[str]:
+    """Similarity, symptoms and copies of samples."""
+    alike, health, copies = report.similarity, report.health, report.memorisation
+    rows = [["", "overlap", "KL", "within real", "within samples", "between"]]
+    for made in alike.features:
+        distances = (made.within_real, made.within_generated, made.between)
+        rows.append(
+            [made.feature, f"{made.overlap:.3f}", f"{made.kl:.3f}", *map(_figure, distances)]
+        )
+    lines = [
+        f"{counted(alike.generated, 'sample')} beside {counted(alike.real, 'real piece')}, "
+        f"{counted(alike.notes, 'note')} of each; an overlap of 1 is as alike as real pieces are, "
+        "0 not at all:",
+        *_aligned(rows),
+        "",
+        f"degenerate: {len(health.flagged):,} of {counted(alike.generated, 'sample')}, beyond all "
+        f"of {counted(health.excerpts, 'real excerpt')}:",
+        *(f"  {made.symptom.name:<12} {made.sentence}" for made in health.diagnoses),
+        "",
+    ]
+    if copies is None:
+        return [*lines, "copies: not searched for without --train"]
+    return [*lines, f"copies: {copies.sentence}"]
+
+
+def _against(report: Report) -> list[str]:
+    """The difference to the best of the baselines, with its confidence interval."""
+    from notelstm.evaluation import compare
+
+    figure = "pitch_step_duration" if report.model.total is None else "total"
+    costs = {name: scores.of(figure) for name, scores in report.baselines.items()}
+    best = min(costs, key=lambda name: costs[name] or 0.0)
+    if len(report.model.pieces) < 2 or report.model.of(figure) is None:
+        return []
+    found = compare(report.model, report.baselines[best])
+    value, low, high = found.differences[figure]
+    return [
+        f"{figure}: {abs(value):.3f} nats per note {'less' if value < 0 else 'more'} than {best} "
+        f"({low:+.3f} to {high:+.3f}), better on {found.better[figure]:,} of "
+        f"{counted(found.pieces, 'piece')}"
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join(
+            ["", row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for row in rows
+    ]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.generation_options import Prompting, Steering
 from notelstm.cli.outputs import Overwrite, check_outputs
-from notelstm.cli.prompting import Prompting
-from notelstm.cli.reading import Reading
-from notelstm.cli.steering import Steering
+from notelstm.cli.reading_options import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from notelstm.listening import Sample
     from notelstm.notes import Notes
 
 __all__ = ["generate"]
@@ -23,6 +23,8 @@ __all__ = ["generate"]
 _MOST_PIECES: Final = 10_000
 _SUFFIXES: Final = (".mid", ".midi", ".kar")
 _SEEDS: Final = 10**9
+_LONGEST_SILENCE: Final = 2.0
+"""Seconds at the beginning of a piece that are removed without a message."""
 
 
 def generate(  # noqa: PLR0913 - each is an option of the command
@@ -57,15 +59,16 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     Args:
         model: A model file that `notelstm train` wrote. The pretrained model plays the piano.
         output: The MIDI file to write: the prompt, if there is one, and its continuation, with the
-            prompt's tempo, time signatures and instruments.
+            prompt's tempo, time signatures and instruments. Without a prompt, silence before the
+            first note is removed.
         prompting: The music to continue.
-        notes: How many new notes.
-        seconds: How many seconds of new music; with --notes, whichever is reached first.
+        notes: Number of new notes.
+        seconds: Seconds of new music; with --notes, whichever is reached first.
         seed: Random seed: the same seed and options give the same music. It is printed, and kept
             in the MIDI file and on the page.
-        batch: Write so many pieces, each with random numbers of its own: OUT-1.mid, OUT-2.mid, ...
+        batch: Write N pieces, each with its own random numbers: OUT-1.mid, OUT-2.mid, ...
         best_of: Generate N pieces for each one and keep the most likely of them.
-        steering: How notes are chosen.
+        steering: Sampler, temperature, truncation and constraints.
         program: General MIDI instrument of all notes but percussion, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
         html: Also write a page, .html, that shows and plays the music in any browser.
@@ -75,9 +78,10 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     import secrets
 
     from notelstm.bundle import load
-    from notelstm.cli.cards import card_of
+    from notelstm.cli.runs import card_of
     from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
+    from notelstm.listening import save_page
     from notelstm.midi import program_number
 
     if not 1 <= batch <= _MOST_PIECES:
@@ -96,7 +100,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         number = program_number(int(program) if program.isdecimal() else program)
     bundle = load(model)
     start = prompting.read(reading.policy(bundle.read_policy))
-    sampler = steering.steered(bundle)
+    sampler = steering.sampler_for(bundle)
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     made = generate_batch(
         bundle,
@@ -114,8 +118,14 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             where="the pretrained model" if model is None else str(model),
             hint="try another --seed or --temperature, or train it longer",
         )
+    if start is None:
+        made = [_without_silence(new, _numbered(output, k, batch)) for k, new in enumerate(made, 1)]
     drawn = {"seed": seed, **steering.changed_settings()}
-    pieces = [_piece(new, start, number, only_new=prompting.only_new) for new in made]
+    titles = [output.stem if batch == 1 else f"{output.stem} {k}" for k in range(1, batch + 1)]
+    pieces = [
+        _piece(new, start, number, title, only_new=prompting.only_new)
+        for new, title in zip(made, titles, strict=True)
+    ]
     origin = {"model": "pretrained" if model is None else model.name, **drawn}
     for k, piece in enumerate(pieces, start=1):
         numbered = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
@@ -123,30 +133,20 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         if picture is not None:
             _draw(piece, _numbered(picture, k, batch))
     if html is not None:
-        _write_page(pieces, html, output.stem, {"This music": drawn, **card_of(bundle)})
+        details = {"This music": drawn, **card_of(bundle)}
+        save_page(pieces, html, title=output.stem, details=details)
+        print(f"wrote {html}: open it in a browser")
     if start is not None:
-        _say_who_plays(pieces[0], start)
+        _print_instrument(pieces[0], start)
     print(
         f"seed {seed}: --seed {seed} makes {'this piece' if batch == 1 else 'these pieces'} again"
     )
 
 
-class _Piece(NamedTuple):
-    """A piece to be written.
-
-    Attributes:
-        notes: Its notes, those of the prompt first.
-        prompt_notes: How many of them are the prompt's.
-    """
-
-    notes: Notes
-    prompt_notes: int
-
-
 def _check_outputs(
     output: Path, picture: Path | None, html: Path | None, prompt: Path | None
 ) -> None:
-    """Refuse names that cannot be written, or would be written over, before any work is done."""
+    """Refuse unsuitable names of outputs, before any work is done."""
     from notelstm.errors import ConfigError
     from notelstm.listening.page import check_page_path
 
@@ -165,11 +165,15 @@ def _check_outputs(
         check_picture_path(picture)
 
 
-def _piece(new: Notes, start: Notes | None, program: int | None, *, only_new: bool) -> _Piece:
+def _piece(
+    new: Notes, start: Notes | None, program: int | None, title: str, *, only_new: bool
+) -> Sample:
     """The prompt and its continuation, or the continuation alone, played by a program."""
     import dataclasses
 
     import numpy as np
+
+    from notelstm.listening import Sample
 
     whole, before = (new, 0) if start is None else (start.continued(new), len(start))
     if start is not None and only_new:
@@ -178,7 +182,18 @@ def _piece(new: Notes, start: Notes | None, program: int | None, *, only_new: bo
         drums = np.zeros(len(whole), np.bool_) if whole.drum is None else whole.drum
         own = np.zeros(len(whole), np.int64) if whole.program is None else whole.program
         whole = dataclasses.replace(whole, program=np.where(drums, own, program))
-    return _Piece(whole, before)
+    return Sample(notes=whole, title=title, prompt_notes=before)
+
+
+def _without_silence(new: Notes, path: Path) -> Notes:
+    """The notes of an unconditional piece, the first at 0 s."""
+    from notelstm.listening import trim_opening
+
+    silence = float(new.start[0]) if len(new) else 0.0
+    if silence > _LONGEST_SILENCE:
+        print(f"removed {silence:.1f} s of silence before the first note of {path}")
+    # No wait is too long, so no note is removed.
+    return trim_opening(new, max_wait=float("inf"))
 
 
 def _numbered(path: Path, number: int, of: int) -> Path:
@@ -186,23 +201,22 @@ def _numbered(path: Path, number: int, of: int) -> Path:
     return path if of == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _write(piece: _Piece, path: Path, origin: Mapping[str, object]) -> None:
-    """Write one piece, with a line on its origin in the file, and say how much it is."""
+def _write(piece: Sample, path: Path, origin: Mapping[str, object]) -> None:
+    """Write one piece with its origin as a text event, and print its size."""
     from notelstm._version import __version__
+    from notelstm.errors import counted
     from notelstm.midi import write_midi
 
-    told = ", ".join(f"{name} {value}" for name, value in origin.items())
+    settings = ", ".join(f"{name} {value}" for name, value in origin.items())
     # A model may generate notes that MIDI cannot hold: they are changed and counted, not refused.
-    write_midi(piece.notes, path, short="lengthen", text=f"notelstm {__version__}: {told}")
-    new = len(piece.notes) - piece.prompt_notes
-    counts = f"{new} new note{'' if new == 1 else 's'}"
+    write_midi(piece.notes, path, short="lengthen", text=f"notelstm {__version__}: {settings}")
+    counts = counted(len(piece.notes) - piece.prompt_notes, "new note")
     if piece.prompt_notes:
-        plural = "" if piece.prompt_notes == 1 else "s"
-        counts = f"{piece.prompt_notes} note{plural} of the prompt, {counts}"
+        counts = f"{counted(piece.prompt_notes, 'note')} of the prompt, {counts}"
     print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s")
 
 
-def _draw(piece: _Piece, path: Path) -> None:
+def _draw(piece: Sample, path: Path) -> None:
     """Draw one piece."""
     from notelstm.listening.pianoroll import save_piano_roll
 
@@ -210,25 +224,8 @@ def _draw(piece: _Piece, path: Path) -> None:
     print(f"drew {path}")
 
 
-def _write_page(
-    pieces: Sequence[_Piece],
-    path: Path,
-    title: str,
-    details: Mapping[str, Mapping[str, object]],
-) -> None:
-    """Write the page that shows and plays all pieces."""
-    from notelstm.listening import Sample, save_page
-
-    samples = []
-    for number, piece in enumerate(pieces, start=1):
-        name = title if len(pieces) == 1 else f"{title} {number}"
-        samples.append(Sample(notes=piece.notes, title=name, prompt_notes=piece.prompt_notes))
-    save_page(samples, path, title=title, details=details)
-    print(f"wrote {path}: open it in a browser")
-
-
-def _say_who_plays(piece: _Piece, start: Notes) -> None:
-    """Say which of several instruments of the prompt plays the new notes."""
+def _print_instrument(piece: Sample, start: Notes) -> None:
+    """Print which of several instruments of the prompt plays the new notes."""
     from notelstm.midi import PROGRAMS
     from notelstm.midi.programs import instruments_of
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, final
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.reading import (
+from notelstm.cli.reading_options import (
     Reading,
     for_command_line,
     left_out_of_corpus,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 _SHOWN: Final = 20
-"""Of a long list; --json has all of it."""
+"""The number of entries of a long list that are printed; --json has all."""
 
 
 def inspect(
@@ -46,7 +46,7 @@ def inspect(
     """Show the contents of a MIDI file, or of a folder of MIDI files.
 
     For a file: its tracks, tempo and pedal, the notes that were left out, and the repairs. For a
-    folder: totals, distributions, copies, and the files that were repaired or refused.
+    folder: totals, distributions, copies, and the files that were repaired or rejected.
 
     Args:
         path: A MIDI file, or a folder of them.
@@ -73,8 +73,8 @@ def inspect(
     print(f"{path}: {notes!r}, read by {report.reader}")
     for track in report.tracks:
         kind = "drums" if track.drum else f"program {track.program}"
-        told = f"  track {track.number}: {counted(track.notes, 'note')}, {kind} {track.name}"
-        print(told.rstrip())
+        line = f"  track {track.number}: {counted(track.notes, 'note')}, {kind} {track.name}"
+        print(line.rstrip())
     if left_out:
         print(f"  {left_out}")
     if notes.tempo_map is not None:
@@ -98,7 +98,7 @@ class _Kept(io.BytesIO):
 
 
 def _reusable(path: Path) -> Callable[[], Path | _Kept]:
-    """A source that can be read several times, even a pipe of the shell: ``<(cat x.mid)``."""
+    """A source that can be read several times, also for a pipe: ``<(cat x.mid)``."""
     if not (path.is_fifo() and path.parts[:2] in (("/", "dev"), ("/", "proc"))):
         return lambda: path
     from notelstm.midi.reading import MAX_BYTES
@@ -114,7 +114,7 @@ def _held(
     """The seconds by which the sustain pedal extends each note that it holds."""
     from notelstm.midi import read_midi
 
-    # Both are ordered by start and pitch; ends settle ties, so ties may be paired otherwise.
+    # Both are ordered by start, pitch and end, so equal starts and pitches may be paired otherwise.
     released = notes
     if policy.pedal != "ignore":
         released = read_midi(source(), replace(policy, pedal="ignore"))
@@ -138,8 +138,8 @@ def _faults(report: ReadReport) -> None:
 
 
 def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
-    """Totals and distributions of a folder, and the files in which something was wrong."""
-    from notelstm.cli.sources import open_music
+    """Totals and distributions of a folder, and its damaged files."""
+    from notelstm.cli.music import open_music
     from notelstm.data.leaks import find_leaks
     from notelstm.data.summary import summarise
 
@@ -163,8 +163,7 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
         _distribution(name, getattr(summary, name))
     for file in summary.worst:
         repairs = f"{counted(file.repairs_total, 'repair')}, {counted(file.lost, 'note')} lost"
-        what = file.error or repairs
-        what = for_command_line(what)
+        what = for_command_line(file.error or repairs)
         print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
     for reason, count in summary.reasons.items():
         print(f"  {count:,} refused: {reason}")

@@ -1,4 +1,4 @@
-"""The one rule on outputs: what exists is not written over unless ``--overwrite`` says so."""
+"""Outputs that exist are replaced only with ``--overwrite``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def check_outputs(paths: Iterable[Path | None], *, overwrite: bool) -> None:
     """Refuse outputs that exist, before any work is done.
 
     Args:
-        paths: The files that the command will write; None for those that were not asked for.
+        paths: The files that the command will write; None is skipped.
         overwrite: Whether files may be replaced. Folders never are.
 
     Raises:
-        OutputError: If one of them is a folder, or exists and may not be replaced.
+        OutputError: If one of them is a folder, or exists and `overwrite` is false.
     """
     from notelstm.errors import OutputError
 
@@ -40,14 +40,14 @@ def check_outputs(paths: Iterable[Path | None], *, overwrite: bool) -> None:
 
 
 def check_folder(path: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that has something in it, before any work is done.
+    """Refuse a folder that is not empty, before any work is done.
 
     Args:
         path: The folder that the command will write files to.
         overwrite: Whether files in it may be replaced.
 
     Raises:
-        OutputError: If it is a file, or holds anything and may not be written to.
+        OutputError: If it is a file, or is not empty and `overwrite` is false.
     """
     from notelstm.errors import OutputError
 
@@ -61,7 +61,7 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
 
 
 def remove_run(folder: Path) -> None:
-    """Delete the checkpoints and the log of an earlier run, so that a new one can begin.
+    """Delete the folder of an earlier run.
 
     Args:
         folder: The run folder; it need not exist.

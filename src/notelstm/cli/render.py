@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import arg
 
 from notelstm.cli.outputs import Overwrite, check_outputs
-from notelstm.cli.reading import Reading, left_out_of_file
+from notelstm.cli.reading_options import Reading, left_out_of_file
 
 __all__ = ["render"]
 
@@ -27,16 +27,16 @@ def render(
 ) -> None:
     """Render a MIDI file as sound, as a page, or as a picture.
 
-    All tracks are read and the pedal holds notes, unless the options below say otherwise; drums
-    are read only for a sound font, since the built-in piano has none.
+    By default all tracks are read, and the pedal extends notes. Drums are read only for a sound
+    font, since the built-in piano has none.
 
     Args:
         path: The MIDI file.
-        output: The file to write; its suffix decides on the format: .wav sound, .html a page that
+        output: The file to write; its suffix selects the format: .wav sound, .html a page that
             shows and plays the music in any browser, .png or .svg a picture (needs the extra
             `plot`).
-        soundfont: For a .wav: play with this sound font instead of the built-in piano; needs the
-            extra `soundfont`.
+        soundfont: For a .wav: play this sound font instead of the built-in piano; needs the extra
+            `soundfont`.
         overwrite: Replace the output if it exists.
         reading: How the file is read.
     """
@@ -57,7 +57,6 @@ def render(
             hint="leave it out, or write a .wav file",
         )
     check_outputs([output], overwrite=overwrite)
-    # The music sounds as it was played; the built-in piano has no drums.
     base = ReadPolicy(tracks="all", pedal="extend", drums=soundfont is not None)
     notes, report = read_midi_with_report(path, reading.policy(base))
     if suffix == ".wav":

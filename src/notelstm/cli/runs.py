@@ -1,19 +1,38 @@
-"""A training run of the command line: recipe, callbacks, saved model."""
+"""Training runs of the command line: recipe, callbacks, progress, the saved model and its card."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, final
+
+from tqdm.std import tqdm
+from typing_extensions import override
+
+from notelstm.errors import counted
+from notelstm.training.trainer import Callback
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
     from notelstm.data.corpus import Corpus
+    from notelstm.listening.page import Details
     from notelstm.notes import Notes
     from notelstm.recipes import Recipe
-    from notelstm.training import Callback
+    from notelstm.training.trainer import Trainer
 
-__all__ = ["all_callbacks", "chosen_recipe", "run_folder", "run_recipe", "size_of"]
+__all__ = [
+    "EpochLines",
+    "all_callbacks",
+    "card_of",
+    "chosen_callbacks",
+    "chosen_recipe",
+    "peak_memory",
+    "run_folder",
+    "run_recipe",
+    "size_of",
+]
 
 
 def chosen_recipe(
@@ -23,13 +42,13 @@ def chosen_recipe(
     seed: int | None,
     start: Bundle | None = None,
 ) -> Recipe:
-    """The recipe of that name or file, or of a model, with the settings of the command line.
+    """The recipe with the settings of the command line.
 
     Args:
-        name: A recipe's name, or a TOML file.
+        name: A recipe's name, or a TOML file; unused with `start`.
         settings: ``key=value`` of each setting that is changed.
         epochs: Number of epochs; None for the recipe's.
-        seed: The seed; None for the recipe's.
+        seed: The random seed; None for the recipe's.
         start: The model to fine-tune by its own recipe; None to train from scratch.
 
     Raises:
@@ -53,12 +72,7 @@ def chosen_recipe(
 
 
 def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
-    """The callbacks of every run, and those that the command line chose.
-
-    Args:
-        chosen: The latter.
-        validation: Whether there is a validation set.
-    """
+    """The callbacks of every run, and those that the command line chose."""
     from notelstm.training import BestCheckpoint, JSONLogger, Progress
 
     best = [BestCheckpoint()] if validation else []
@@ -66,11 +80,7 @@ def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callb
 
 
 def run_folder(output: Path) -> Path:
-    """The folder of the run that writes a model file, beside it.
-
-    Args:
-        output: The model file.
-    """
+    """The folder of a run, beside its model file."""
     return output.with_name(output.name + ".run")
 
 
@@ -108,7 +118,6 @@ def run_recipe(
     from dataclasses import replace
 
     from notelstm.bundle import DataCard, save
-    from notelstm.cli.progress import EpochLines
     from notelstm.training import DistributedGroup
     from notelstm.training.progress import progress_on_stderr
 
@@ -132,12 +141,148 @@ def run_recipe(
 
 
 def size_of(bundle: Bundle) -> str:
-    """The number of a model's parameters and of the notes that it was trained on."""
-    from typing import cast
+    """The number of a model's parameters, and of the notes that it was trained on."""
+    size = counted(_parameters(bundle), "parameter")
+    return f"{size}, trained on {counted(bundle.data.notes, 'note')}"
 
+
+def _parameters(bundle: Bundle) -> int:
     from torch import nn
 
-    from notelstm.errors import counted
+    return sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
 
-    count = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
-    return f"{counted(count, 'parameter')}, trained on {counted(bundle.data.notes, 'note')}"
+
+def chosen_callbacks(
+    named: Sequence[str],
+    *,
+    minutes: float | None = None,
+    profile: bool = False,
+    report: Path | None = None,
+    title: str = "",
+) -> list[Callback]:
+    """Build the callbacks that the command line names.
+
+    Args:
+        named: ``name`` or ``name:key=value,key=value`` for each entry point.
+        minutes: The time budget; None for none.
+        profile: Whether to profile operations.
+        report: The page to write on the run, with samples; None for none.
+        title: The page's heading.
+
+    Raises:
+        PluginError: If there is no such callback.
+        ConfigError: If a setting does not exist or cannot have that value.
+    """
+    from notelstm.recipes.overrides import part
+    from notelstm.training import Profile, Report, Samples, TimeBudget
+
+    chosen: list[Callback] = []
+    for text in named:
+        name, _, settings = text.partition(":")
+        chosen.append(part("callbacks", name, settings.split(",") if settings else ()))
+    if minutes is not None:
+        chosen.append(TimeBudget(minutes=minutes))
+    if profile:
+        chosen.append(Profile())
+    if report is not None:
+        if not any(isinstance(callback, Samples) for callback in chosen):
+            chosen.append(Samples())
+        # Last, to show the output of the others.
+        chosen.append(Report(path=str(report), title=title))
+    return chosen
+
+
+@final
+class EpochLines(Callback):
+    """Writes a line for each epoch on standard error, also without a terminal."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._epochs = 0
+        self._targets = 0.0
+        self._seconds = 0.0
+        self._precision = ""
+        self._shares = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
+
+    @override
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Write the reason if the run was stopped early."""
+        self._precision = trainer.precision
+        if trainer.stopped:
+            tqdm.write(f"stopped: {trainer.stopped}", file=sys.stderr)
+
+    @override
+    def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """Write the losses and the speed of the epoch."""
+        speed, seconds = metrics["targets_per_second"], metrics["seconds"]
+        self._epochs += 1
+        self._targets += speed * seconds
+        self._seconds += seconds
+        for name in self._shares:
+            self._shares[name] += metrics[f"seconds/{name}"]
+        parts = [_losses(metrics, "loss"), _losses(metrics, "validation")]
+        shown = ", ".join([*filter(None, parts), f"{speed:,.0f} targets/s", f"{seconds:.1f} s"])
+        epoch, epochs = trainer.state.epoch, trainer.config.epochs
+        number = f"{epoch}" if epochs is None else f"{epoch}/{epochs}"
+        # Written around the progress bar, if there is one.
+        tqdm.write(f"epoch {number}: {shown}", file=sys.stderr)
+
+    def summary(self) -> str:
+        """One line on the run: epochs, time, speed, shares of the time, memory."""
+        parts = [f"{counted(self._epochs, 'epoch')} in {time.perf_counter() - self._began:.1f} s"]
+        if self._seconds:
+            shares = (f"{name} {s / self._seconds:.0%}" for name, s in self._shares.items())
+            parts.append(f"{self._targets / self._seconds:,.0f} targets/s ({', '.join(shares)})")
+        if self._precision:
+            parts.append(self._precision)
+        memory = peak_memory()
+        if memory is not None:
+            parts.append(f"peak memory {memory / 2**20:,.0f} MiB")
+        return ", ".join(parts)
+
+
+def _losses(values: Mapping[str, float], name: str) -> str:
+    """``loss 4.1 (pitch 3.2, step 0.9)``, or "" without such a value."""
+    if name not in values:
+        return ""
+    terms = [
+        f"{key.partition('/')[2]} {value:.4g}"
+        for key, value in values.items()
+        if key.startswith(f"{name}/")
+    ]
+    return f"{name} {values[name]:.4g}" + (f" ({', '.join(terms)})" if terms else "")
+
+
+def peak_memory() -> int | None:
+    """The peak memory of this process in bytes; None if the system does not measure it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def card_of(bundle: Bundle) -> Details:
+    """A model's card and the settings that it was trained with, as tables by heading."""
+    from notelstm.plugins import describe
+
+    card = bundle.data
+    model = {
+        "trained on": card.name or "unknown",
+        "license of the data": card.license or "unknown",
+        "pieces": f"{card.pieces:,}",
+        "notes": f"{card.notes:,}",
+        "model": describe(bundle.model)["name"],
+        "parameters": f"{_parameters(bundle):,}",
+        "encoder": describe(bundle.encoder)["name"],
+        "sampler": describe(bundle.sampler)["name"],
+        "context length": "all" if bundle.context_length is None else bundle.context_length,
+        "written by": f"notelstm {bundle.version}",
+    }
+    plain = {
+        name: value
+        for name, value in bundle.settings.items()
+        if isinstance(value, bool | int | float | str)
+    }
+    return {"Model": model, "Training": plain} if plain else {"Model": model}

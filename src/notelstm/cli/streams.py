@@ -1,9 +1,10 @@
-"""Standard output and error of a command whose reader may end before the command does."""
+"""Standard output and error: closed pipes, and the silence of all but the main process."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -14,16 +15,16 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Streams", "lasting_streams"]
+__all__ = ["Streams", "lasting_streams", "silent_unless_main"]
 
 
 @final
 class Streams:
-    """What became of the standard streams.
+    """The state of the standard streams after a command.
 
     Attributes:
-        output_error: Why something that was printed on standard output was lost; None if nothing
-            was. A reader that is gone is a BrokenPipeError.
+        output_error: The error by which standard output was lost, a BrokenPipeError if its reader
+            ended; None if nothing was lost.
     """
 
     def __init__(self) -> None:
@@ -32,10 +33,9 @@ class Streams:
 
 @final
 class _Lasting(io.FileIO):
-    """A file descriptor that takes everything written to it, also after writing has failed.
+    """A file descriptor that discards its output after writing has failed.
 
-    The command goes on to its end, so no file is left half written; the rest of the output is
-    discarded.
+    The command then runs to its end, so no file is left half written.
     """
 
     error: OSError | None = None
@@ -55,14 +55,14 @@ class _Lasting(io.FileIO):
 
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[Streams]:
-    """Let a command run to its end, whether or not the readers of its streams stay.
+    """Keep a command running after the readers of its streams have ended.
 
     A stream that is closed at the start is replaced by the null device, so that no file opened
     later takes its descriptor. Streams that are not plain files, as under a test runner, are left
     as they are.
 
     Yields:
-        What became of the streams, complete after the block.
+        The state of the streams, complete after the block.
     """
     closed = [_is_closed(number) for number in range(3)]
     if any(closed):
@@ -100,7 +100,7 @@ def _is_closed(number: int) -> bool:
 
 
 def _lasting(stream: TextIO | None, number: int) -> io.TextIOWrapper | None:
-    """A stream in the place of `stream`; None where that is not a plain file."""
+    """A replacement of `stream`; None if that is not a plain file."""
     if stream is None:
         return _text(_Lasting(number, "w", closefd=False), "utf-8", by_line=True)
     buffer = getattr(stream, "buffer", None)
@@ -119,3 +119,26 @@ def _text(raw: _Lasting, encoding: str, *, by_line: bool) -> io.TextIOWrapper:
         errors="backslashreplace",  # names of files can be any bytes
         line_buffering=by_line,
     )
+
+
+@contextlib.contextmanager
+def silent_unless_main() -> Iterator[None]:
+    """Discard standard output and warnings of a process that is not the main one of a run.
+
+    Errors are printed by every process.
+    """
+    # torch is imported only in a process that was launched as one of several.
+    if "MASTER_ADDR" not in os.environ:
+        yield
+        return
+    from notelstm.training.distributed import DistributedGroup
+
+    if DistributedGroup().is_main_process:
+        yield
+        return
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

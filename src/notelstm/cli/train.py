@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import arg
 
 from notelstm.cli.outputs import Overwrite, check_outputs, remove_run
-from notelstm.cli.reading import Reading, left_out_of_corpus
+from notelstm.cli.reading_options import Reading, left_out_of_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     recipe: Annotated[
         str | None, arg(metavar="NAME|FILE.toml", help_behavior_hint="(default: expressive)")
     ] = None,
-    go_on_with: Annotated[
+    init_from: Annotated[
         tuple[Path, ...] | None,
         arg(
             name="from",
@@ -66,9 +66,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Train a model on MIDI files.
 
-    The checkpoints and the log of the run are written beside the model, to the folder MODEL.run.
-    Ctrl-C saves a checkpoint, and --resume continues from it with the same result as an
-    uninterrupted run.
+    Checkpoints and the log of the run are written to the folder MODEL.run beside the model. Ctrl-C
+    saves a checkpoint; --resume continues from it, with the same result as an uninterrupted run.
 
     Args:
         folder: A folder of MIDI files, a single file, or the name of a corpus such as `bach`.
@@ -76,8 +75,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
         recipe: The name of a recipe, as `notelstm plugins` lists them, or a TOML file: a line
             `recipe = "expressive"`, then any setting that --set can change. `reference` is the
             original design with its faults, for comparison; `expressive` makes better music.
-        go_on_with: Fine-tune a trained model, by its own recipe at a low learning rate. The
-            license of the data that it was trained on is carried on.
+        init_from: Fine-tune a trained model, by its own recipe at a low learning rate. The license
+            of its training data is carried over.
         set: Change settings of the recipe: sequence_length=50 training.learning_rate=0.01
             model.hidden_size=64 options.sigmoid=false sampler.name=greedy. Takes several settings,
             and can be repeated.
@@ -86,14 +85,14 @@ def train(  # noqa: PLR0913 - each is an option of the command
         validation: Share of the pieces, 0 to 1, that is set aside and measured after each epoch;
             copies and transpositions of a piece stay together. For MAESTRO, whose own table
             defines the split, the number of its validation pieces in proportion.
-        minutes: Train for N minutes, however many epochs that is unless --epochs is given; a
-            decaying learning rate reaches its minimum at the end.
+        minutes: Train for N minutes, without a limit on epochs unless --epochs is given; a decaying
+            learning rate reaches its minimum at the end.
         seed: Random seed of initialisation and order; the same seed gives the same model.
         precision: Compute precision of matrix products; auto measures which is faster.
         callback: Add a callback, as `notelstm plugins` lists them: samples, tensorboard,
             divergence-guard. NAME:KEY=VALUE,KEY=VALUE gives it settings. Can be repeated.
-        report: Write an HTML page on the run, updated after each epoch: loss curves, music from
-            the model as it learns (the callback `samples`), settings.
+        report: Write an HTML page on the run, updated after each epoch: loss curves, samples of the
+            model (the callback `samples`), settings.
         profile: Write a profile of the operations to MODEL.run/profile.txt.
         resume: Continue the run in MODEL.run with the same settings; only --epochs may be larger.
         half: Write the weights in half precision, which halves the size of the file.
@@ -103,22 +102,22 @@ def train(  # noqa: PLR0913 - each is an option of the command
     """
     from dataclasses import replace
 
-    from notelstm.cli.callbacks import chosen_callbacks
+    from notelstm.cli.music import open_music
     from notelstm.cli.runs import (
         all_callbacks,
+        chosen_callbacks,
         chosen_recipe,
         run_folder,
         run_recipe,
         size_of,
     )
-    from notelstm.cli.sources import open_music
     from notelstm.errors import counted
     from notelstm.recipes.overrides import DEFAULT
     from notelstm.training import DistributedGroup
 
-    # A resumed run writes what it wrote before.
+    # A resumed run replaces its own outputs.
     check_outputs([output, report], overwrite=overwrite or resume)
-    start = None if go_on_with is None else _start(go_on_with, recipe)
+    start = None if init_from is None else _start(init_from, recipe)
     settings = [pair for pairs in set for pair in pairs]
     chosen = chosen_recipe(recipe or DEFAULT, settings, epochs, seed, start)
     training: dict[str, Any] = {} if precision is None else {"precision": precision}
@@ -132,7 +131,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     callbacks = chosen_callbacks(
         callback, minutes=minutes, profile=profile, report=report, title=output.stem
     )
-    # Before any file is read: a night's work must not end on a misspelt setting.
+    # Before any file is read, so that a misspelt setting fails at the start.
     chosen.check(
         callbacks=all_callbacks(callbacks, validation=validation > 0),
         folder=run_folder(output),
@@ -155,7 +154,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     if held_out:
         print(f"{counted(len(held_out), 'more piece')} set aside for validation")
     elif validation > 0:
-        print("no piece is set aside for validation: the split goes by content, and they are few")
+        print("no piece is set aside for validation: there are too few to split")
     if recipe is None and start is None:
         print(f"recipe: {DEFAULT}")
     sys.stdout.flush()
@@ -176,10 +175,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
             callbacks=callbacks,
         )
     except KeyboardInterrupt:
-        print(
-            "notelstm: the same command with --resume continues the run",
-            file=sys.stderr,
-        )
+        print("notelstm: the same command with --resume continues the run", file=sys.stderr)
         raise
     print(f"wrote {output}: {size_of(bundle)}")
     if report is not None:

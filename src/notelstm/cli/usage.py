@@ -22,15 +22,7 @@ _NUMBERS: Final = ((int, "a whole number"), (float, "a number"))
 
 
 def check_command(name: str, commands: Iterable[str]) -> None:
-    """Refuse a name that is no command.
-
-    Args:
-        name: The first word after the program's name.
-        commands: The commands that exist.
-
-    Raises:
-        SystemExit: With code 2, after one line on standard error.
-    """
+    """Exit with code 2, after one line on standard error, if there is no such command."""
     known = list(commands)
     if name in known:
         return
@@ -42,22 +34,16 @@ def check_command(name: str, commands: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def explained(command: Callable[..., object], arguments: Sequence[str]) -> Iterator[None]:
-    """Explain a wrong option or value on one line, in place of the parser's report.
+    """Explain a wrong option or value on one line, then exit with code 2.
 
     Args:
         command: The command.
         arguments: The words after its name.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        SystemExit: With code 2, after one line on standard error.
     """
     try:
         from tyro._errors import on_parse_error
     except ImportError:
-        # Other versions of tyro report by themselves, at greater length.
+        # Other versions of tyro print their own, longer report.
         yield
         return
     with on_parse_error(functools.partial(_explain, command, arguments)):
@@ -98,7 +84,7 @@ def _name(argument: Any) -> str:
 
 
 def _value(arguments: Sequence[str], argument: Any) -> str:
-    """The value that was given to an option; "" where it cannot be found."""
+    """The value that was given to an option; "" if it cannot be found."""
     flags = () if argument.is_positional() else argument.lowered.name_or_flags
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         flag, equals, value = word.partition("=")
@@ -127,7 +113,7 @@ def _leaves(hint: Any) -> Iterator[Any]:
 
 
 def _options(command: Callable[..., object]) -> list[str]:
-    """The options of a command, those of its groups of options too."""
+    """The options of a command, including those of its groups."""
     found = []
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         group = parameter.default
@@ -146,10 +132,9 @@ def _exit(problem: str, where: str) -> NoReturn:
 
 
 def rewrap(command: Callable[..., object]) -> None:
-    """Put each argument's description in a docstring on one line, for the parser to wrap.
+    """Join the lines of each argument's description in docstrings, for the parser to wrap.
 
-    Args:
-        command: The command; the docstrings of its groups of options are rewrapped, too.
+    The docstrings of the command's groups of options are rewrapped as well.
     """
     groups = [p.default for p in inspect.signature(command).parameters.values()]
     for target in (command, *(type(group) for group in groups if dataclasses.is_dataclass(group))):
@@ -158,11 +143,7 @@ def rewrap(command: Callable[..., object]) -> None:
 
 @contextlib.contextmanager
 def wrapped_help() -> Iterator[None]:
-    """Wrap the long lines of a help text at the terminal's width, and leave out colours.
-
-    Yields:
-        Nothing; the text is printed after the block.
-    """
+    """Wrap a help text at the terminal's width, without colours, and print it after the block."""
     real = sys.stdout
     captured = io.TextIOWrapper(io.BytesIO(), encoding=real.encoding or "utf-8")
     try:

@@ -2,25 +2,28 @@
 
 from notelstm.evaluation.baselines import (
     Baseline,
+    NGrams,
     RepeatLast,
     Uniform,
     Unigram,
+    fit_ngrams,
     fit_unigram,
     score_baseline,
 )
 from notelstm.evaluation.comparison import Comparison, Estimate, compare, intervals
 from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
-from notelstm.evaluation.memorisation import Memorisation, find_copies
-from notelstm.evaluation.nats import nats_per_note, score_piece
-from notelstm.evaluation.ngrams import NGrams, fit_ngrams
-from notelstm.evaluation.passages import Passage, longest_shared
-from notelstm.evaluation.reliability import Reliability
-from notelstm.evaluation.report import Report, baselines_of, evaluate
-from notelstm.evaluation.samples import SampleReport, evaluate_samples
-from notelstm.evaluation.scores import FIGURES, PieceScore, Scores
+from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
+from notelstm.evaluation.nats import PointToNormal, fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.reports import (
+    Report,
+    SampleReport,
+    baselines_of,
+    evaluate,
+    evaluate_samples,
+)
+from notelstm.evaluation.scores import FIGURES, PieceScore, Reliability, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
-from notelstm.evaluation.spread import PointToNormal, fit_sigmas
 
 __all__ = [
     "FIGURES",

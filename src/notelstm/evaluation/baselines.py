@@ -1,20 +1,19 @@
-"""What a model has to beat: ``Uniform``, ``Unigram`` and ``RepeatLast``, on the same notes.
+"""Baselines: uniform, unigram, repeat-last and n-grams, scored on the same notes as a model.
 
-A baseline predicts each field of a note by itself: pitch, step, duration and velocity, as cells of
-the grid on which models are scored, from the same field of the notes before. Its figures are made
-by the same rules as a model's.
+A baseline predicts each field of a note (pitch, step, duration, velocity) from the same field of
+the notes before. The values are cells of the grid on which models are scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import DataError
+from notelstm.errors import ConfigError, DataError
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, places_of, quantize
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.fields import Role
@@ -23,30 +22,29 @@ from notelstm.notes import Notes
 __all__ = [
     "NOVELTY",
     "Baseline",
+    "NGrams",
     "Places",
     "RepeatLast",
+    "Table",
     "Uniform",
     "Unigram",
+    "fit_ngrams",
     "fit_unigram",
     "score_baseline",
 ]
 
 Places: TypeAlias = Mapping[Role, NDArray[np.int64]]
-"""By role, (N,) the cell of each note of a piece, as its place in the support."""
+"""By role, (N,) the cell of each note of a piece, as its index in the support."""
 
 NOVELTY: Final = 8.0
-"""How many notes each distinct cell that was seen speaks for cells that were not."""
+"""The weight of unseen cells, in notes, for each distinct cell that was seen."""
 
 
 class Baseline(Protocol):
-    """Predicts each note of a piece from those before it."""
+    """A prediction of each note of a piece from the notes before."""
 
     def probabilities(self, places: Places) -> Mapping[Role, NDArray[np.float64]]:
-        """By role, (N,) the probability of each note's cell, which may be 0.
-
-        Args:
-            places: The cells of a piece.
-        """
+        """By role, (N,) the probability of each note's cell, which may be 0."""
         ...
 
 
@@ -56,9 +54,9 @@ def score_baseline(
     """Score a baseline as :func:`~notelstm.evaluation.nats_per_note` scores a model.
 
     Args:
-        baseline: What predicts.
-        pieces: Held-out pieces; those of 25 notes or fewer are passed over.
-        names: What the pieces are called; None for their numbers.
+        baseline: The baseline.
+        pieces: Held-out pieces; those of 25 notes or fewer are left out.
+        names: The names of the pieces; None for their numbers.
 
     Raises:
         DataError: If no piece has more than 25 notes, or there are not as many names as pieces.
@@ -80,7 +78,7 @@ def score_baseline(
 @final
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """Every cell is as likely as any other."""
+    """The uniform distribution over all cells."""
 
     def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
         """By role, (N,) one over the number of cells."""
@@ -90,15 +88,15 @@ class Uniform:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unigram:
-    """Each cell is as likely as it was often in the training pieces, whatever comes before.
+    """The frequency of each cell in the training pieces, whatever the notes before.
 
-    What was never seen shares the probability :data:`NOVELTY` D / (NOVELTY D + N) with all cells,
-    after N notes in D distinct cells.
+    After N notes in D distinct cells, the probability :data:`NOVELTY` D / (NOVELTY D + N) is
+    distributed evenly over all cells.
 
     Attributes:
-        counts: By role, (C,) how often each cell was there.
-        repeats: By role, how often a cell was that of the note before.
-        pairs: How many notes had one before them in their piece.
+        counts: By role, (C,) the count of each cell.
+        repeats: By role, the number of notes with the cell of the note before.
+        pairs: The number of notes that are not the first of their piece.
     """
 
     counts: Mapping[Role, NDArray[np.int64]]
@@ -116,7 +114,7 @@ class Unigram:
         return {role: self.distribution(role)[at] for role, at in places.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Counts up to the last that is not 0, as JSON values; a bundle stores them."""
+        """The counts, without zeros at the end, as JSON values that a bundle stores."""
         return {
             "counts": {role: np.trim_zeros(c, "b").tolist() for role, c in self.counts.items()},
             "repeats": dict(self.repeats),
@@ -128,7 +126,7 @@ class Unigram:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            DataError: If it is something else.
+            DataError: If the stored values are damaged.
         """
         try:
             counts = {role: _padded(stored["counts"][role], g.size) for role, g in GRIDS.items()}
@@ -143,7 +141,7 @@ class Unigram:
 
 
 def _padded(counts: Sequence[int], size: int) -> NDArray[np.int64]:
-    """(C,) the counts with zeros behind them."""
+    """(C,) the counts, padded with zeros."""
     given = np.array(counts, dtype=np.int64)
     if given.ndim != 1 or np.any(given < 0):
         raise ValueError("its counts are not a list of numbers of at least 0")
@@ -153,16 +151,16 @@ def _padded(counts: Sequence[int], size: int) -> NDArray[np.int64]:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RepeatLast:
-    """The cell of the note before once more, as often as it was so in training; else a unigram.
+    """The cell of the note before, with the frequency of repeats in training; else a unigram.
 
     Attributes:
-        unigram: What the training pieces hold.
+        unigram: The counts of the training pieces.
     """
 
     unigram: Unigram
 
     def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
-        """By role, (N,) the probability of each note's cell; of the first it is the unigram's."""
+        """By role, (N,) the probability of each note's cell; the unigram's for the first note."""
         made = self.unigram.probabilities(places)
         for role, at in places.items():
             share = self.unigram.repeats[role] / max(1, self.unigram.pairs)
@@ -175,7 +173,7 @@ def fit_unigram(pieces: Iterable[Notes]) -> Unigram:
     """Count the cells of training pieces.
 
     Args:
-        pieces: Training pieces; empty ones say nothing.
+        pieces: Training pieces; empty ones add nothing.
     """
     counts = {role: np.zeros(grid.size, np.int64) for role, grid in GRIDS.items()}
     repeats = dict.fromkeys(GRIDS, 0)
@@ -186,3 +184,163 @@ def fit_unigram(pieces: Iterable[Notes]) -> Unigram:
             repeats[role] += int((at[1:] == at[:-1]).sum())
         pairs += max(0, len(piece) - 1)
     return Unigram(counts=counts, repeats=repeats, pairs=pairs)
+
+
+_FINE: Final = 10
+_OCTAVE: Final = 4
+_HIGHEST: Final = 6
+
+
+def _classes(role: Role) -> NDArray[np.int64]:
+    """(C,) the class of each cell of a role in a context: times are finer below 0.1 s."""
+    place = np.arange(GRIDS[role].size)
+    if role in ("pitch", "velocity"):
+        return place
+    octaves = np.log2(np.maximum(place, _FINE) / _FINE)
+    return np.where(place < _FINE, place, _FINE + np.floor(_OCTAVE * octaves).astype(np.int64))
+
+
+_CLASSES: Final = {role: _classes(role) for role in GRIDS}
+_KINDS: Final = {role: int(classes.max()) + 1 for role, classes in _CLASSES.items()}
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """The counts of each cell after each context of one length.
+
+    Attributes:
+        codes: (G,) the n-grams that were seen, ascending: context times number of cells plus cell.
+        ends: (G + 1,) the cumulative counts of the n-grams before each.
+        cells: C, the number of cells.
+    """
+
+    codes: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    cells: int
+
+    @classmethod
+    def of(cls, contexts: NDArray[np.int64], places: NDArray[np.int64], cells: int) -> Table:
+        """Count (N,) contexts and the cells after them, given as indices."""
+        codes, counts = np.unique(contexts * cells + places, return_counts=True)
+        return cls(codes=codes, ends=np.concatenate([[0], np.cumsum(counts)]), cells=cells)
+
+    def mixed(
+        self,
+        contexts: NDArray[np.int64],
+        places: NDArray[np.int64],
+        shorter: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """(N,) P of cells after contexts, interpolated with P after shorter contexts.
+
+        After a context that was seen N times, with D distinct cells following, P is
+        (count + w shorter) / (N + w) with w = NOVELTY D: Witten and Bell's rule if NOVELTY is 1.
+        """
+        begin = np.searchsorted(self.codes, contexts * self.cells)
+        end = np.searchsorted(self.codes, (contexts + 1) * self.cells)
+        # Equal if the n-gram was not seen.
+        code = contexts * self.cells + places
+        before, after = (np.searchsorted(self.codes, code, side=s) for s in ("left", "right"))
+        count = self.ends[after] - self.ends[before]
+        seen = self.ends[end] - self.ends[begin]
+        weight = NOVELTY * (end - begin)
+        return np.asarray(
+            np.where(seen > 0, (count + weight * shorter) / np.maximum(1, seen + weight), shorter)
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NGrams:
+    """Predictions from the n - 1 notes before, with back-off to fewer if they were not seen.
+
+    Contexts have pitches and velocities as they are, and times as classes: cells up to 0.1 s, then
+    four classes to the octave. The prediction is always the exact cell.
+
+    Attributes:
+        unigram: The last back-off.
+        tables: By role, the tables of contexts of 1, 2 ... n - 1 notes.
+
+    Source:
+        Witten and Bell: The zero-frequency problem, IEEE Transactions on Information Theory 37(4),
+        1991; interpolated as in Chen and Goodman, 1999, with more weight on unseen cells.
+    """
+
+    unigram: Unigram
+    tables: Mapping[Role, tuple[Table, ...]]
+
+    @property
+    def order(self) -> int:
+        """n, the number of notes of an n-gram."""
+        return 1 + min(len(tables) for tables in self.tables.values())
+
+    def up_to(self, order: int) -> NGrams:
+        """The same baseline with shorter contexts: `order` 2 is a bigram.
+
+        Raises:
+            ConfigError: If the order is not 1 to n.
+        """
+        if not 1 <= order <= self.order:
+            raise ConfigError(f"the order {order} is not 1 to {self.order}")
+        return replace(self, tables={role: t[: order - 1] for role, t in self.tables.items()})
+
+    def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
+        """By role, (N,) the probability of each note's cell; the first have shorter contexts."""
+        made = self.unigram.probabilities(places)
+        for role, at in places.items():
+            for depth, table in enumerate(self.tables[role], start=1):
+                contexts = _contexts(role, at, depth)
+                made[role][depth:] = table.mixed(contexts, at[depth:], made[role][depth:])
+        return made
+
+
+def _contexts(role: Role, places: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
+    """(N - depth,) the classes of the `depth` notes before each note, as one number."""
+    classes, kinds = _CLASSES[role][places], _KINDS[role]
+    code = np.zeros(max(0, len(places) - depth), np.int64)
+    for back in range(depth, 0, -1):
+        code = code * kinds + classes[depth - back : max(0, len(places) - back)]
+    return code
+
+
+def fit_ngrams(pieces: Iterable[Notes], *, order: int = 4) -> NGrams:
+    """Count the n-grams of training pieces; several million notes take seconds.
+
+    Args:
+        pieces: Training pieces.
+        order: n, 1 to 6; shorter n-grams are counted as well.
+
+    Raises:
+        ConfigError: If the order is out of range.
+        DataError: If there is no note.
+    """
+    if not 1 <= order <= _HIGHEST:
+        raise ConfigError(f"the order {order} is not 1 to {_HIGHEST}")
+    kept = [piece for piece in pieces if len(piece)]
+    if not kept:
+        raise DataError(
+            "there are no notes to count n-grams in", hint="give pieces that have notes"
+        )
+    columns = _gathered(kept)
+    index = np.concatenate([np.arange(len(piece)) for piece in kept])
+    tables: dict[Role, tuple[Table, ...]] = {}
+    for role, column in columns.items():
+        at = column.astype(np.int64)
+        tables[role] = tuple(
+            Table.of(
+                _contexts(role, at, depth)[index[depth:] >= depth],
+                at[depth:][index[depth:] >= depth],
+                GRIDS[role].size,
+            )
+            for depth in range(1, order)
+        )
+    return NGrams(unigram=fit_unigram(kept), tables=tables)
+
+
+def _gathered(pieces: Iterable[Notes]) -> dict[Role, NDArray[np.int16]]:
+    """By role, the cells of all notes, piece by piece."""
+    parts: dict[Role, list[NDArray[np.int16]]] = {role: [] for role in GRIDS}
+    for piece in pieces:
+        for role, at in places_of(quantize(piece)).items():
+            parts[role].append(at.astype(np.int16))
+    return {role: np.concatenate(columns) for role, columns in parts.items()}

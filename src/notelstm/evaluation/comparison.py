@@ -1,7 +1,6 @@
-"""How well figures are known, and two models compared piece by piece.
+"""Confidence intervals of figures, and the comparison of two models piece by piece.
 
-All intervals are percentiles of the bootstrap over pieces, since notes of one piece are not
-independent.
+Intervals are percentiles of the bootstrap over pieces, since notes of one piece are dependent.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ _RESAMPLES: Final = 2000
 
 
 class Estimate(NamedTuple):
-    """A figure and how well it is known.
+    """A figure and its confidence interval.
 
     Attributes:
         value: The figure.
-        low: The lower end of its confidence interval.
-        high: The upper end.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
     """
 
     value: float
@@ -39,12 +38,12 @@ def intervals(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> dic
     """Each figure that is predicted, with its confidence interval.
 
     Args:
-        scores: Of one model.
-        confidence: Which share of such intervals holds the true figure, 0 to 1, both excluded.
-        seed: What the resampling is made from.
+        scores: Scores of one model.
+        confidence: Confidence level, between 0 and 1.
+        seed: Random seed of the resampling.
 
     Returns:
-        By figure; nothing for fewer than two pieces, which do not tell how pieces differ.
+        By figure; empty for fewer than two pieces.
 
     Raises:
         ConfigError: If the confidence is out of range.
@@ -63,13 +62,13 @@ def intervals(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> dic
 @final
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two models on the same pieces.
+    """Comparison of two models on the same pieces.
 
     Attributes:
-        pieces: How many pieces both scored.
-        differences: By figure, nats per note of the first minus those of the second: below 0 the
-            first is better, and surely so if the whole interval is below 0.
-        better: By figure, on how many pieces the first is better.
+        pieces: The number of pieces that both scored.
+        differences: By figure, nats per note of the first minus those of the second. Below 0 the
+            first is better; the difference is significant if the interval excludes 0.
+        better: By figure, the number of pieces on which the first is better.
     """
 
     pieces: int
@@ -77,7 +76,7 @@ class Comparison:
     better: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """The comparison as JSON values."""
         return {
             "pieces": self.pieces,
             "differences": {k: estimate._asdict() for k, estimate in self.differences.items()},
@@ -89,16 +88,16 @@ def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) ->
     """Compare two models piece by piece, so that hard and easy pieces cancel.
 
     Args:
-        a: What the first model scored.
-        b: What the second scored on the same pieces, found by their names.
+        a: Scores of the first model.
+        b: Scores of the second, on pieces that are matched by name.
         confidence: As for :func:`intervals`.
         seed: As for :func:`intervals`.
 
     Returns:
-        The figures that both have.
+        The comparison, of the figures that both have.
 
     Raises:
-        DataError: If a name is there twice, or fewer than two pieces are in both.
+        DataError: If a name is used twice, or fewer than two pieces are in both.
         ConfigError: If the confidence is out of range.
     """
     mine, theirs = _by_name(a), _by_name(b)
@@ -111,7 +110,7 @@ def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) ->
     left = Scores(pieces=tuple(mine[name] for name in names))
     right = Scores(pieces=tuple(theirs[name] for name in names))
     times = _resampled(len(names), seed)
-    # Encoders that merge notes may differ in how many they score.
+    # Encoders that merge notes may differ in the number that they score.
     n, m = _notes(left), _notes(right)
     differences, better = {}, {}
     for figure in FIGURES:
@@ -141,7 +140,7 @@ def _by_name(scores: Scores) -> dict[str, PieceScore]:
 
 
 def _resampled(pieces: int, seed: int) -> NDArray[np.float64]:
-    """(R, P) how often each piece is in each of R resamples."""
+    """(R, P) the number of times that each piece is in each of R resamples."""
     rng = np.random.default_rng(seed)
     times = rng.multinomial(pieces, np.full(pieces, 1 / pieces), size=_RESAMPLES)
     return times.astype(np.float64)

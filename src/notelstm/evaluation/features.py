@@ -1,6 +1,6 @@
-"""What a piece is like: histograms of six features, and excerpts that can be compared.
+"""Histograms of six features of a piece, on the grid on which models are scored.
 
-Pieces are looked at on the grid on which models are scored. A histogram sums to 1.
+A histogram sums to 1.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
 
     Returns:
         By name: ``pitch class`` (12,); ``interval`` (49,) from note to note, two octaves down to
-        two up, wider ones at the ends; ``step`` and ``duration`` in cells up to 40 ms, then two
-        bins to the octave; ``polyphony`` (16,) how many notes sound at each onset, more at the
-        end; ``velocity`` (32,) classes of four.
+        two up, with wider ones in the end bins; ``step`` and ``duration`` in cells up to 40 ms,
+        then two bins to the octave; ``polyphony`` (16,) the number of notes that sound at each
+        onset, 16 or more in the last bin; ``velocity`` (32,) classes of four.
 
     Raises:
         DataError: If there are fewer than two notes.
@@ -61,7 +61,7 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
 
 
 def bin_names(feature: str) -> tuple[str, ...]:
-    """What each bin of a feature's histogram stands for; of times, where it begins.
+    """The labels of a histogram's bins; for times, the lower bounds.
 
     Args:
         feature: One of :data:`FEATURES`.
@@ -84,15 +84,15 @@ def bin_names(feature: str) -> tuple[str, ...]:
 
 
 def sounding_at_onsets(notes: Notes) -> NDArray[np.int64]:
-    """(N,) how many notes sound when each begins, itself and those that begin with it included."""
+    """(N,) the number of notes that sound at each onset, those that begin there included."""
     begun = np.searchsorted(notes.start, notes.start, side="right")
-    # Cells are floats: what ends within a hair of an onset has ended.
+    # Cells are floats: a note that ends within a microsecond of an onset has ended.
     ended = np.searchsorted(np.sort(notes.end), notes.start + 1e-6, side="right")
     return np.asarray(np.maximum(begun - ended, 1))
 
 
 def _bins(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bin of each time in cells: single cells below, bins that grow above."""
+    """The bin of each time in cells: single cells first, then wider bins."""
     clipped = cells.clip(0, GRIDS["step"].last)
     octaves = np.log2(np.maximum(clipped, _FINE) / _FINE)
     return np.where(clipped < _FINE, clipped, _FINE + (_OCTAVE * octaves).astype(np.int64))
@@ -122,15 +122,15 @@ def usual_length(pieces: Sequence[Notes]) -> int:
 
 
 def excerpts(pieces: Sequence[Notes], notes: int) -> list[Notes]:
-    """The pieces cut into stretches of so many notes, so that samples are compared with their like.
+    """Pieces cut into consecutive excerpts of equal length.
 
     Args:
         pieces: Any pieces.
-        notes: Of each stretch, at least 1.
+        notes: Number of notes of each excerpt, at least 1.
 
     Returns:
-        Stretches that lie end to end, in the order of the pieces; times stay as they are. A piece
-        that is shorter is left as it is, and of others the rest at the end is left out.
+        The excerpts in the order of the pieces, with unchanged times. A shorter piece is kept
+        whole; a remainder at the end of a piece is left out.
     """
     cut: list[Notes] = []
     for piece in pieces:

@@ -1,7 +1,7 @@
-"""The grid on which all models are compared: what a cell is, and where each note falls.
+"""The grid on which all models are scored: the cells, and the cell of each note.
 
-Times are in cells of 10 ms, velocities in classes of four. Support of a step: 0 to 30 s; of a
-duration: 10 ms to 30 s. The cells at the ends take the tails.
+Times are in cells of 10 ms, velocities in classes of four. The support of a step is 0 to 30 s, of a
+duration 10 ms to 30 s; the cells at the ends take the tails.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 CELL: Final = 0.01
-"""Seconds in a cell of time."""
+"""Width of a cell of time, seconds."""
 
 FIRST: Final = 25
-"""The first note of a piece that is scored, so that every model has as much context."""
+"""The first note of a piece that is scored, so that every model has the same context."""
 
 UNIFORM_MIXIN: Final = 1e-9
 """The share of the uniform distribution in every probability, so that no score is infinite."""
@@ -45,10 +45,10 @@ class Grid:
     """The cells of one role: cell k spans ``[(k - shift) width, (k + 1 - shift) width)``.
 
     Attributes:
-        first: The first cell; it takes all below.
-        last: The last cell; it takes all above.
-        width: Of a cell, in the field's unit.
-        shift: 0.5 where cell k is centred on k widths, 0 where it begins there.
+        first: The first cell, with everything below it.
+        last: The last cell, with everything above it.
+        width: Width of a cell, in the field's unit.
+        shift: 0.5 if cell k is centred on k widths, 0 if it begins there.
     """
 
     first: int
@@ -58,15 +58,15 @@ class Grid:
 
     @property
     def size(self) -> int:
-        """How many cells there are."""
+        """The number of cells."""
         return self.last - self.first + 1
 
     def places(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N,) each cell's place in the support, 0 to `size` - 1."""
+        """(N,) the index of each cell in the support, 0 to `size` - 1."""
         return np.asarray(cells.clip(self.first, self.last) - self.first)
 
     def bounds(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(N,) where each cell begins and ends, infinite at the ends of the support."""
+        """(N,) the bounds of each cell, infinite at the ends of the support."""
         clipped = cells.clip(self.first, self.last)
         low = (clipped - self.shift) * self.width
         high = (clipped + 1 - self.shift) * self.width
@@ -80,11 +80,11 @@ GRIDS: Final[dict[Role, Grid]] = {
     "duration": Grid(first=1, last=_LONGEST, width=CELL, shift=0.5),
     "velocity": Grid(first=0, last=31, width=4.0, shift=0.0),
 }
-"""The grid of each role that is measured."""
+"""The grid of each role that is scored."""
 
 
 class Cells(NamedTuple):
-    """Where each note of a piece falls, (N,) each.
+    """The cell of each note of a piece, (N,) for each field.
 
     Attributes:
         pitch: MIDI note number.
@@ -100,7 +100,7 @@ class Cells(NamedTuple):
 
 
 def cells_of(notes: Notes) -> Cells:
-    """The cells of a piece whose notes are in order; whole onsets are rounded, so steps add up."""
+    """The cells of a sorted piece. Onsets, not steps, are rounded, so errors do not add up."""
     onset = np.rint(notes.start / CELL).astype(np.int64)
     return Cells(
         pitch=notes.pitch,
@@ -111,15 +111,15 @@ def cells_of(notes: Notes) -> Cells:
 
 
 def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
-    """By role, (N,) the places in the support of the cells of a piece whose notes are in order."""
+    """By role, (N,) the index in the support of each note's cell, for a sorted piece."""
     cells = cells_of(notes)
     return {role: grid.places(getattr(cells, role)) for role, grid in GRIDS.items()}
 
 
 def quantize(notes: Notes) -> Notes:
-    """The piece as it is measured: onsets and durations on the grid, by onset and pitch.
+    """The piece with onsets and durations on the grid, sorted by onset and pitch.
 
-    The tempo map and the instruments stay.
+    The tempo map and the instruments are kept.
     """
     onset = np.rint(notes.start / CELL).astype(np.int64)
     duration = np.maximum(1, np.rint(notes.duration / CELL)).astype(np.int64)

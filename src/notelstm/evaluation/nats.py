@@ -1,16 +1,17 @@
-"""Nats per note: the one measure that compares any model with any other.
+"""Nats per note: the measure by which models with any encoder are compared.
 
-Each piece is snapped to the grid, encoded, and read by the model from its beginning. From note 25
-on, -ln P of each note's cell (or of each event) is summed, field by field, and divided by the
-number of notes.
+Each piece is quantized to the grid, encoded, and read by the model from its beginning. From note 25
+on, -ln P of each note's cell (or of each event) is summed by field, and divided by the number of
+notes.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,59 +21,164 @@ from torch import Tensor
 from notelstm.batch import columns
 from notelstm.encoders import tracker_of
 from notelstm.errors import DataError, EncodingError, FieldError, counted
-from notelstm.evaluation.contexts import contexts
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
-from notelstm.evaluation.reliability import Reliability
-from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
-from notelstm.evaluation.spread import PointToNormal
+from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
 from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical
-from notelstm.protocols import HasLikelihood, NoteEncoder, NoteModel, Prediction
-from notelstm.tree import leaf
+from notelstm.predictions import Categorical, Normal
+from notelstm.protocols import Context, HasLikelihood, NoteEncoder, NoteModel, Prediction
+from notelstm.tree import index, join, leaf
 
-__all__ = ["MeasuredEncoder", "nats_per_note", "score_piece"]
+__all__ = [
+    "MeasuredEncoder",
+    "PointToNormal",
+    "contexts",
+    "fit_sigmas",
+    "nats_per_note",
+    "score_piece",
+]
+
+_CHUNK: Final = 1024
+
+
+def contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[slice, Context]]:
+    """The contexts that predict each row of a piece, the first row included.
+
+    Args:
+        model: The model.
+        rows: (N, F).
+
+    Yields:
+        The slice of the rows, and the contexts (M, ...) that predict them, chunk by chunk.
+    """
+    before, state = model.initial_state(1)
+    rows = rows.to(leaf(before).device)
+    for first in range(0, len(rows), _CHUNK):
+        chunk = rows[None, first : first + _CHUNK]  # (1, M, F)
+        after, state = model.forward(chunk, state)
+        shifted = join([before, index(after, (slice(None), slice(None, -1)))], axis=1)
+        yield slice(first, first + chunk.shape[1]), index(shifted, 0)
+        before = index(after, (slice(None), slice(-1, None)))
+
+
+_SMALLEST: float = 1e-3
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PointToNormal:
+    """Replaces point predictions by normal distributions.
+
+    Attributes:
+        sigmas: By field name, the root mean square of the training residuals.
+    """
+
+    sigmas: Mapping[str, float]
+
+    def __call__(self, field: str, prediction: Prediction) -> Prediction:
+        """Return a prediction that has a likelihood.
+
+        Raises:
+            FieldError: If a point's field has no sigma.
+        """
+        if isinstance(prediction, HasLikelihood) or prediction.log_weights() is not None:
+            return prediction
+        if field not in self.sigmas:
+            raise FieldError(
+                f"the point predictions of the field {field!r} have no sigma",
+                hint="call fit_sigmas(model, pieces) with training pieces, and store the result in "
+                "the bundle",
+            )
+        value = prediction.mode()
+        return Normal(value, torch.full_like(value, self.sigmas[field]))
+
+
+def fit_sigmas(
+    model: NoteModel, pieces: Sequence[Rows], *, skip: int = 25, limit: int = 50_000
+) -> dict[str, float]:
+    """The root mean square of a model's residuals, for each field that it predicts as a point.
+
+    Args:
+        model: The model as it is scored (windowed if its context is limited).
+        pieces: Rows of training pieces, (N, F) each.
+        skip: Rows at the start of each piece that are not counted, as in scoring.
+        limit: The number of rows to use.
+
+    Returns:
+        By field name, in the field's unit, at least 0.001; empty without point predictions.
+    """
+    squares: dict[str, float] = {}
+    count = 0
+    with in_use(model):
+        for piece in pieces:
+            if len(piece) <= skip:
+                continue
+            rows = torch.from_numpy(piece[: skip + limit - count])
+            for here, context in contexts(model, rows):
+                some = rows[here].to(leaf(context).device)
+                first = max(0, skip - here.start)
+                for name, errors in _residuals(model, context, some).items():
+                    squared = float((errors[first:].double() ** 2).sum())
+                    squares[name] = squares.get(name, 0.0) + squared
+                if not squares:
+                    return {}
+            count += len(rows) - skip
+            if count >= limit:
+                break
+    return {name: max(_SMALLEST, (total / count) ** 0.5) for name, total in squares.items()}
+
+
+def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Tensor]:
+    """By field name, (M,) target minus prediction, for fields that are predicted as points."""
+    known = columns(rows, model.fields)
+    predictions = {name: model.predict(name, context, known) for name in known}
+    return {
+        name: known[name] - prediction.mode()
+        for name, prediction in predictions.items()
+        if not isinstance(prediction, HasLikelihood) and prediction.log_weights() is None
+    }
+
 
 _log = logging.getLogger(__name__)
 
 _REASONS: Final = 3
-"""How many reasons a warning names."""
+"""The number of reasons in a warning."""
 
 _COUNTED_AS: Final[Mapping[Role, Role]] = {
     "time_signature": "step",
     "position": "step",
     "tempo": "step",
 }
-"""What fields of a beat cost is a part of the step's: together they say when a note begins."""
+"""Fields whose nats are added to the step's: together they determine the onset of a note."""
 
 
 @runtime_checkable
 class MeasuredEncoder(NoteEncoder, Protocol):
-    """An encoder whose units are not those of the measure, and that knows how they go together.
+    """An encoder that maps the cells of the grid to intervals of its fields.
 
-    The measure needs it of encoders with fields other than pitch, step and duration in seconds,
-    velocity and events. What fields of time signature, position and tempo cost is added to the
-    step's: together they say when a note begins.
+    It is needed to score encoders with fields other than pitch, step and duration in seconds,
+    velocity and events. The nats of time signature, position and tempo are added to the step's:
+    together they determine the onset of a note.
     """
 
     def bounds(
         self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
     ) -> Mapping[str, Bounds]:
-        """Which interval of each field is the cell in which the note falls.
+        """The interval of each field that corresponds to the cell of each note.
 
-        For each row the intervals of all cells must divide the values that a field can have, and
-        may depend on the rows before and on the row itself only by what the measure charges for.
+        For each row, the intervals of all cells must partition the values of a field. They may
+        depend on the rows before, and on fields of the row itself that are scored.
 
         Args:
             notes: N notes.
-            rows: (N, F) the same, encoded.
-            cells: The cell of each note: pitch, step and duration (s), velocity, by role. A step
+            rows: (N, F) the notes, encoded.
+            cells: By role, the cell of each note: pitch, step and duration (s), velocity. A step
                 is counted from the true onset of the note before.
 
         Returns:
-            The intervals by field name, in the field's unit; the row's own class where a field has
-            no cells.
+            The intervals by field name, in the field's unit; the row's own class if a field has no
+            cells.
         """
         ...
 
@@ -92,9 +198,9 @@ def nats_per_note(
             bundle.
         encoder: Its encoder.
         pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
-            the encoder refuses are left out with the reason.
-        sigmas: Of point predictions, by field name.
-        names: What the pieces are called; None for their numbers.
+            the encoder rejects are left out with the reason.
+        sigmas: The standard deviations of point predictions, by field name.
+        names: The names of the pieces; None for their numbers.
 
     Raises:
         DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
@@ -109,18 +215,18 @@ def nats_per_note(
         except EncodingError as error:
             refused[name] = str(error)
             continue
-        # An encoder that merges notes may have left too few of a piece.
+        # An encoder that merges notes may leave too few.
         if score.notes > 0:
             scored.append(score)
     if refused:
-        _log.warning("%s", _to_context(refused))
+        _log.warning("%s", _refusals(refused))
     return all_scored(scored, len(pieces), refused)
 
 
-def _to_context(refused: Mapping[str, str]) -> str:
-    """How many pieces the encoder refused, and the first reasons."""
+def _refusals(refused: Mapping[str, str]) -> str:
+    """The number of pieces that the encoder rejected, and the first reasons."""
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REASONS])
-    return f"left out: {counted(len(refused), 'piece')} that the encoder refuses: {reasons}"
+    return f"left out: {counted(len(refused), 'piece')} that the encoder rejects: {reasons}"
 
 
 def score_piece(
@@ -138,7 +244,7 @@ def score_piece(
         encoder: As for :func:`nats_per_note`.
         piece: The piece.
         sigmas: As for :func:`nats_per_note`.
-        name: What it is called.
+        name: The name of the piece.
 
     Raises:
         DataError: If it is too short.
@@ -159,7 +265,7 @@ def score_piece(
     else:
         wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
         bounds = _bounds(encoder, notes, rows)
-    tally = _Sums()
+    sums = _Sums()
     with in_use(model):
         for here, context in contexts(model, torch.from_numpy(rows)):
             device = leaf(context).device
@@ -179,18 +285,18 @@ def score_piece(
                     nats = _cell_nats(field, prediction, low, high)
                 else:
                     nats = _event_nats(field, prediction, entries)
-                tally.add(field.role, prediction, entries, nats, chosen)
+                sums.add(field.role, prediction, entries, nats, chosen)
     return PieceScore(
         notes=count,
-        nats=tally.nats,
+        nats=sums.nats,
         name=name,
         seconds=float(notes.start[-1] - notes.start[FIRST - 1]),
-        reliability=tally.reliability,
+        reliability=sums.reliability,
     )
 
 
 class _Sums:
-    """Sums by role, so that a long piece takes no more memory than a short one."""
+    """Sums by role over the chunks of a piece."""
 
     def __init__(self) -> None:
         self.nats: dict[str, float] = {}
@@ -199,7 +305,7 @@ class _Sums:
     def add(
         self, role: Role, prediction: Prediction, entries: Tensor, nats: Tensor, chosen: Tensor
     ) -> None:
-        """Count the rows that are chosen, (M,) bool, of one field."""
+        """Add the chosen rows, (M,) bool, of one field."""
         total = float(nats[chosen].sum())
         if not math.isfinite(total):
             raise DataError(
@@ -210,9 +316,9 @@ class _Sums:
         self.nats[counted] = self.nats.get(counted, 0.0) + total
         log_weights = prediction.log_weights()
         if log_weights is not None:
-            said = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
+            here = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
             before = self.reliability.get(role, Reliability())
-            self.reliability[role] = Reliability.sum((before, said))
+            self.reliability[role] = Reliability.sum((before, here))
 
 
 def _cell_nats(field: Field, prediction: HasLikelihood, low: Tensor, high: Tensor) -> Tensor:
@@ -228,12 +334,12 @@ def _event_nats(field: Field, prediction: HasLikelihood, events: Tensor) -> Tens
 
 
 def _nats(probability: Tensor, cells: int) -> Tensor:
-    """-ln P, mixed with a little of the uniform distribution so that none is infinite."""
+    """-ln P, finite by a small share of the uniform distribution."""
     return -torch.log((1 - UNIFORM_MIXIN) * probability + UNIFORM_MIXIN / cells)
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:
-    """Each field's cells of a piece, (N,) begins and ends."""
+    """By field name, the bounds of each note's cell, (N,) each."""
     cells = cells_of(notes)
     if isinstance(encoder, MeasuredEncoder):
         falls = {role: grid.bounds(getattr(cells, role)) for role, grid in GRIDS.items()}
@@ -248,11 +354,11 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
     decoded = encoder.decode(rows).start
     for field in encoder.fields:
         if field.role == "step":
-            # Coarse steps leave the decoded onset beside the one meant; the next step is counted
-            # from it.
-            meant = np.cumsum(notes.step - _given_up(field, notes.step))
-            astray = decoded - decoded[0] - meant
-            before = np.concatenate([[0.0], astray[:-1]])
+            # With coarse steps a decoded onset differs from the true one; the next step is
+            # counted from the decoded one.
+            wanted = np.cumsum(notes.step - _excess(field, notes.step))
+            error = decoded - decoded[0] - wanted
+            before = np.concatenate([[0.0], error[:-1]])
             low, high = bounds[field.name]
             bounds[field.name] = (low - before, high - before)
     return bounds
@@ -263,8 +369,8 @@ def _is_measured(field: Field) -> bool:
     return field.role in GRIDS and (field.unit == "s" or not timed)
 
 
-def _given_up(field: Field, step: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) what rests longer than any that the field can say have above the longest."""
+def _excess(field: Field, step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) the part of each step beyond the longest that the field can represent."""
     if not field.edges:
         return np.maximum(0.0, step - field.interval.high)
     longest = field.values[-1] if field.values else field.edges[-1]
@@ -272,11 +378,10 @@ def _given_up(field: Field, step: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _event_rows(encoder: NoteEncoder, rows: Rows) -> tuple[NDArray[np.bool_], int]:
-    """Which events come after note 24's note-on, and how many notes begin among them."""
+    """A mask of the events after note 24's note-on, and the number of notes that begin there."""
     tracker = tracker_of(encoder)
     wanted = np.zeros(len(rows), dtype=np.bool_)
     for i, row in enumerate(rows):
-        # A row belongs to the number of notes begun before it.
         wanted[i] = tracker.num_notes >= FIRST
         tracker.push(row)
     return wanted, max(0, tracker.num_notes - FIRST)

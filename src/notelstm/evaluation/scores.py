@@ -1,21 +1,149 @@
-"""``Scores``: what pieces cost in nats."""
+"""``Scores``: nats per note of a set of pieces, and the ``Reliability`` of predicted classes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from notelstm.errors import DataError, counted
+from notelstm.errors import DataError, ShapeError, counted
 from notelstm.evaluation.grid import FIRST
-from notelstm.evaluation.reliability import Reliability
 from notelstm.notes import Notes
+from notelstm.predictions import Categorical
 
-__all__ = ["FIGURES", "PieceScore", "Scores", "all_scored", "long_enough"]
+__all__ = ["BINS", "FIGURES", "PieceScore", "Reliability", "Scores", "all_scored", "long_enough"]
+
+BINS: Final = 15
+"""The number of bins of equal width for the confidence."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """Accuracy by confidence of the predictions of a categorical field.
+
+    Classes that are equally likely share the first place, so that a uniform prediction of C classes
+    is right once in C times.
+
+    Attributes:
+        counts: The number of predictions in each of :data:`BINS` bins of their confidence, which is
+            the probability of the most likely class.
+        confidence: The sum of the confidence in each bin.
+        correct: The number of correct predictions in each bin.
+        top5_count: The number of predictions with the right class among the five most likely.
+
+    Source:
+        Guo, Pleiss, Sun and Weinberger: On calibration of modern neural networks, ICML 2017.
+    """
+
+    counts: tuple[float, ...] = (0.0,) * BINS
+    confidence: tuple[float, ...] = (0.0,) * BINS
+    correct: tuple[float, ...] = (0.0,) * BINS
+    top5_count: float = 0.0
+
+    @classmethod
+    def of(cls, prediction: Categorical, target: Tensor) -> Reliability:
+        """The reliability of some predictions.
+
+        Args:
+            prediction: (M, C) logits.
+            target: (M,) the right classes, int64.
+
+        Raises:
+            ShapeError: If the shapes do not match.
+        """
+        if prediction.logits.shape[:-1] != target.shape:
+            raise ShapeError(
+                f"targets of shape {tuple(target.shape)} do not fit logits of shape "
+                f"{tuple(prediction.logits.shape)}",
+                hint="give one target for each prediction",
+            )
+        p = prediction.logits.double().softmax(-1)  # (M, C)
+        own = p.gather(-1, target.unsqueeze(-1))  # (M, 1)
+        above, alike = (p > own).sum(-1), (p == own).sum(-1)  # (M,)
+        top = p.amax(-1)
+        at = (top * BINS).long().clamp(max=BINS - 1)
+
+        def binned(values: Tensor) -> tuple[float, ...]:
+            sums = torch.zeros(BINS, dtype=torch.float64, device=values.device)
+            return tuple(sums.index_add_(0, at, values).tolist())
+
+        def among(k: int) -> Tensor:
+            return ((k - above) / alike).double().clamp(0, 1)
+
+        return cls(
+            counts=binned(torch.ones_like(top)),
+            confidence=binned(top),
+            correct=binned(among(1)),
+            top5_count=float(among(5).sum()),
+        )
+
+    @classmethod
+    def sum(cls, parts: Iterable[Reliability]) -> Reliability:
+        """The reliability of several sets of predictions together."""
+        total = cls()
+        for part in parts:
+            total = cls(
+                counts=_added(total.counts, part.counts),
+                confidence=_added(total.confidence, part.confidence),
+                correct=_added(total.correct, part.correct),
+                top5_count=total.top5_count + part.top5_count,
+            )
+        return total
+
+    @property
+    def count(self) -> float:
+        """The number of predictions."""
+        return sum(self.counts)
+
+    @property
+    def top1(self) -> float:
+        """The share of predictions whose most likely class was right."""
+        return sum(self.correct) / self.count
+
+    @property
+    def top5(self) -> float:
+        """The share of predictions with the right class among the five most likely."""
+        return self.top5_count / self.count
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean gap of confidence and accuracy, 0 to 1."""
+        gaps = (abs(a - b) for a, b in zip(self.confidence, self.correct, strict=True))
+        return sum(gaps) / self.count
+
+    def to_json(self) -> dict[str, Any]:
+        """The error, and the bounds, size, confidence and accuracy of each bin that is not empty.
+
+        Example:
+            >>> sure = Categorical(torch.tensor([[9.0, -9.0], [-9.0, 9.0]]))
+            >>> [made] = Reliability.of(sure, torch.tensor([0, 0])).to_json()["bins"]
+            >>> made["count"], made["accuracy"]
+            (2, 0.5)
+        """
+        bins = [
+            {
+                "from": k / BINS,
+                "to": (k + 1) / BINS,
+                "count": round(self.counts[k]),
+                "confidence": self.confidence[k] / self.counts[k],
+                "accuracy": self.correct[k] / self.counts[k],
+            }
+            for k in range(BINS)
+            if self.counts[k]
+        ]
+        return {"error": self.error, "bins": bins}
+
+
+def _added(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
 
 FIGURES: Final = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "total")
 """The names of the figures: four roles, pitch, step and duration together, and all of a note."""
@@ -29,14 +157,14 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class PieceScore:
-    """What one piece costs.
+    """The score of one piece.
 
     Attributes:
-        notes: How many notes were scored.
+        notes: The number of notes that were scored.
         nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders.
-        name: What the piece is called.
+        name: The piece's name.
         seconds: From the onset before the first scored note to the last onset.
-        reliability: By role, of those that are predicted as classes.
+        reliability: By role, for fields that are predicted as classes.
     """
 
     notes: int
@@ -46,7 +174,7 @@ class PieceScore:
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
     def of(self, figure: str) -> float | None:
-        """The sum of nats of a role or another of :data:`FIGURES`, None if there is none."""
+        """The sum of nats of one of :data:`FIGURES`, None if it is not predicted."""
         if figure == "total" and "event" in self.nats:
             return self.nats["event"]
         parts = _PARTS.get(figure, (figure,))
@@ -71,9 +199,9 @@ class Scores:
     """Nats per note over a set of pieces.
 
     Attributes:
-        pieces: Each piece's score, in order, for paired comparisons.
-        too_short: How many pieces were left out because they have 25 notes or fewer.
-        refused: The pieces that the encoder refused, by name, and the reason.
+        pieces: The score of each piece, in order, for paired comparisons.
+        too_short: The number of pieces left out because they have 25 notes or fewer.
+        refused: The pieces that the encoder rejected, by name, with the reason.
     """
 
     pieces: tuple[PieceScore, ...]
@@ -82,11 +210,11 @@ class Scores:
 
     @property
     def notes(self) -> int:
-        """How many notes were scored."""
+        """The number of notes that were scored."""
         return sum(piece.notes for piece in self.pieces)
 
     def of(self, figure: str) -> float | None:
-        """Nats per note of a role or another of :data:`FIGURES`, None if it is not predicted."""
+        """Nats per note of one of :data:`FIGURES`, None if it is not predicted."""
         nats = self.nats(figure)
         return None if nats is None else float(nats.sum()) / self.notes
 
@@ -97,24 +225,24 @@ class Scores:
 
     @property
     def pitch_step_duration(self) -> float | None:
-        """Pitch, step and duration together."""
+        """Nats per note of pitch, step and duration together."""
         return self.of("pitch_step_duration")
 
     @property
     def total(self) -> float | None:
-        """All of a note including its velocity; None for a model without one."""
+        """Nats per note of all fields; None for a model without velocity."""
         return self.of("total")
 
     @property
     def bits_per_second(self) -> float | None:
-        """What a second of music costs in bits, all of a note counted; None without a total."""
+        """Bits per second of music, of all fields; None without a total."""
         nats = self.nats("total")
         seconds = sum(piece.seconds for piece in self.pieces)
         return None if nats is None or not seconds else float(nats.sum()) / math.log(2) / seconds
 
     @property
     def reliability(self) -> dict[str, Reliability]:
-        """By role, of those that are predicted as classes."""
+        """By role, for fields that are predicted as classes."""
         roles = dict.fromkeys(role for piece in self.pieces for role in piece.reliability)
         return {
             role: Reliability.sum(
@@ -135,7 +263,7 @@ def long_enough(
 
     Args:
         pieces: Any pieces.
-        names: What they are called; None for their numbers.
+        names: Their names; None for their numbers.
 
     Raises:
         DataError: If there are not as many names as pieces.
@@ -152,12 +280,12 @@ def long_enough(
 def all_scored(
     scored: Sequence[PieceScore], pieces: int, refused: Mapping[str, str] | None = None
 ) -> Scores:
-    """The scores of those of `pieces` pieces that could be scored.
+    """The scores of a set of pieces.
 
     Args:
-        scored: Their scores.
-        pieces: How many pieces there are.
-        refused: Those that the encoder refused, by name, and the reason.
+        scored: The scores of the pieces that could be scored.
+        pieces: The number of all pieces.
+        refused: The pieces that the encoder rejected, by name, with the reason.
 
     Raises:
         DataError: If none could be scored.
@@ -169,7 +297,7 @@ def all_scored(
     if refused:
         name, reason = next(iter(refused.items()))
         raise DataError(
-            f"the encoder refuses {counted(len(refused), 'piece')}, and {too_short:,} of the rest "
+            f"the encoder rejects {counted(len(refused), 'piece')}, and {too_short:,} of the rest "
             f"are too short to be scored; the first: {reason}",
             where=name,
             hint="give pieces that the model's encoder can represent",

@@ -1,8 +1,8 @@
-"""How alike generated and real pieces are, feature by feature.
+"""Similarity of generated and real pieces, feature by feature.
 
-Each piece becomes a histogram. Real pieces differ among each other by some distances, generated
-ones differ from real ones by others; the more the two distributions of distances overlap, the less
-one can tell by this feature what is generated.
+Each piece becomes a histogram. The distances within the real pieces are compared with those between
+generated and real ones: the more the two distributions overlap, the less the feature distinguishes
+generated from real pieces.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _TINY: Final = 1e-300
 @final
 @dataclass(frozen=True, kw_only=True)
 class FeatureSimilarity:
-    """How alike two sets of pieces are in one feature.
+    """Similarity of two sets of pieces in one feature.
 
     Attributes:
         feature: One of :data:`~notelstm.evaluation.features.FEATURES`.
         overlap: The area that the densities of the distances within the real set and between the
-            sets have in common, 0 to 1: the more the better.
-        kl: The Kullback-Leibler divergence of the latter from the former, nats: the less the
-            better.
+            sets have in common, 0 to 1; higher is better.
+        kl: The Kullback-Leibler divergence of the latter from the former, nats; lower
+            is better.
         within_real: The mean Euclidean distance of two real pieces.
-        within_generated: The mean distance of two generated pieces: far less, and they are all
-            alike.
+        within_generated: The mean distance of two generated pieces; far below `within_real`, the
+            pieces are too much alike.
         between: The mean distance of a generated and a real piece.
     """
 
@@ -54,13 +54,13 @@ class FeatureSimilarity:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Similarity:
-    """How alike generated and real pieces are.
+    """Similarity of generated and real pieces.
 
     Attributes:
-        features: One entry a feature.
-        notes: How many notes of each piece were looked at.
-        generated: How many generated pieces there are.
-        real: How many real pieces.
+        features: One entry for each feature.
+        notes: The number of notes of each piece that were compared.
+        generated: The number of generated pieces.
+        real: The number of real pieces.
     """
 
     features: tuple[FeatureSimilarity, ...]
@@ -92,8 +92,8 @@ def similarity_of(generated: Sequence[Notes], real: Sequence[Notes]) -> Similari
 
     Args:
         generated: At least two pieces of at least two notes.
-        real: At least two others; of each only the beginning is looked at, as long as generated
-            pieces usually are.
+        real: At least two others; only as many notes of each are compared as generated pieces
+            have in the median.
 
     Raises:
         DataError: If there are fewer pieces, or a piece has fewer notes.
@@ -148,7 +148,7 @@ def _within(a: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def kernel_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
-    """How far the distributions that two samples are drawn from overlap.
+    """The overlap of the distributions of two samples.
 
     Both densities are estimated with Gaussian kernels whose width follows Scott's rule.
 
@@ -166,7 +166,7 @@ def kernel_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[floa
         (1.0, 0.0)
     """
     both = np.concatenate([a, b])
-    # Samples without any spread have a density too, if a narrow one.
+    # Equal values have a density too, a narrow one.
     least = _NARROWEST * float(both.max() - both.min()) or 1.0
     width_a, width_b = (max(least, _scott(values)) for values in (a, b))
     margin = _REACH * max(width_a, width_b)
@@ -184,7 +184,7 @@ def _scott(values: NDArray[np.float64]) -> float:
 
 
 def _points(both: NDArray[np.float64], margin: float, *widths: float) -> int:
-    """How many points see the narrower kernel at least twice in its width."""
+    """The number of points: at least two in the width of the narrower kernel."""
     length = float(both.max() - both.min()) + 2 * margin
     return max(_POINTS, int(2 * length / min(widths)))
 

@@ -1,13 +1,12 @@
 """Pictures, sound and player pages of pieces, and reports of training runs."""
 
-from notelstm.listening.audio import save_audio
+from notelstm.listening.audio import play_soundfont, save_audio
 from notelstm.listening.chart import Chart
-from notelstm.listening.charts import feature_shares, training_curves
 from notelstm.listening.opening import trim_opening
 from notelstm.listening.page import Sample, notebook_html, page_html, save_page
 from notelstm.listening.pianoroll import piano_roll, pitch_name, save_piano_roll
-from notelstm.listening.report import save_report
-from notelstm.listening.soundfont import play_soundfont
+from notelstm.listening.plots import feature_shares, training_curves
+from notelstm.listening.run_report import save_report
 from notelstm.listening.synthesis import synthesize
 
 __all__ = [

@@ -1,21 +1,121 @@
-"""Sound files, from the built-in piano or from a sound font."""
+"""Sound files, from the built-in piano or from a sound font played by FluidSynth."""
 
 from __future__ import annotations
 
 import os
 import wave
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from notelstm.errors import ConfigError
+from notelstm.errors import ConfigError, DataNotFoundError, MissingExtraError, NotesError
 from notelstm.files import atomic_write
-from notelstm.listening.soundfont import play_soundfont
-from notelstm.listening.synthesis import synthesize
+from notelstm.listening.synthesis import Audio, check_length, synthesize
+from notelstm.midi import ReadPolicy, midi_bytes, read_midi
+from notelstm.midi.programs import instruments_of
 from notelstm.notes import Notes
 
-__all__ = ["save_audio"]
+__all__ = ["play_soundfont", "save_audio"]
+
+_TAIL: Final = 2.0
+_GAIN: Final = 0.6
+_CHANNELS: Final = 256  # the most that FluidSynth has
+_DRUM_BANK: Final = 128
+_FULL: Final = 32767
+
+
+def play_soundfont(notes: Notes, path: str | os.PathLike[str], *, rate: int = 44_100) -> Audio:
+    """Render notes with a sound font, percussion included.
+
+    Each instrument (the notes of one track, program and kind, percussion or not) has a channel of
+    its own, as in the MIDI file that :func:`~notelstm.midi.write_midi` writes. A note that starts
+    while another of its pitch and instrument sounds ends that one. Needs the extra ``soundfont``
+    and the FluidSynth library.
+
+    Args:
+        notes: The piece.
+        path: The sound font, ``.sf2`` or ``.sf3``.
+        rate: Sample rate, Hz, 8,000 to 96,000.
+
+    Returns:
+        (2, N) float32, left and right, below full scale.
+
+    Raises:
+        MissingExtraError: If the extra or the library is not installed.
+        ConfigError: If the rate is out of range, or the file is not a sound font.
+        DataNotFoundError: If there is no such file.
+        NotesError: If the piece lasts longer than four hours, or has more than 256 instruments.
+    """
+    check_length(notes, rate)
+    if rate > 96_000:
+        raise ConfigError(
+            f"a sample rate of {rate} Hz is too high for FluidSynth", hint="use 96000 Hz or less"
+        )
+    if not Path(path).is_file():
+        raise DataNotFoundError(f"no such sound font: {path}", hint="check the path")
+    fluidsynth = _fluidsynth()
+    policy = ReadPolicy(tracks="all", drums=True)
+    played = read_midi(midi_bytes(notes, short="lengthen"), policy) if len(notes) else notes
+    instruments = len(instruments_of(played, None))
+    if instruments > _CHANNELS:
+        raise NotesError(
+            f"{instruments} instruments are more than the {_CHANNELS} channels of FluidSynth",
+            hint="render the tracks in parts",
+        )
+    gain = _GAIN
+    while True:
+        synth = fluidsynth.Synth(gain=gain, samplerate=rate, channels=_CHANNELS)
+        try:
+            samples = _play(synth, played, path, rate)
+        finally:
+            synth.delete()
+        # FluidSynth clips; render again at half the gain until nothing is clipped.
+        if not samples.size or int(np.abs(samples.astype(np.int32)).max()) < _FULL:
+            return samples.reshape(-1, 2).T.astype(np.float32, order="C") / np.float32(_FULL + 1)
+        gain /= 2
+
+
+def _fluidsynth() -> Any:
+    try:
+        import fluidsynth
+    except ImportError as error:
+        raise MissingExtraError(
+            f"pyfluidsynth or the FluidSynth library is missing: {error}",
+            hint="run pip install 'notelstm[soundfont]', and install the FluidSynth library: "
+            "libfluidsynth3 on Debian and Ubuntu, fluid-synth with Homebrew",
+        ) from error
+    return fluidsynth
+
+
+def _play(synth: Any, notes: Notes, path: str | os.PathLike[str], rate: int) -> NDArray[np.int16]:
+    """Render into (2 N,) interleaved samples, left first."""
+    font = synth.sfload(str(path))
+    if font < 0:
+        raise ConfigError(f"not a sound font: {path}", hint="name an .sf2 or .sf3 file")
+    channels = np.zeros(len(notes), np.int64)
+    for channel, instrument in enumerate(instruments_of(notes, None)):
+        bank, preset = (_DRUM_BANK, 0) if instrument.drum else (0, instrument.program)
+        synth.program_select(channel, font, bank, preset)
+        channels[instrument.notes] = channel
+    size = round((notes.end_time + _TAIL) * rate)
+    at = np.rint(np.concatenate([notes.end, notes.start]) * rate).astype(np.int64)
+    # At the same sample, note-offs come before note-ons.
+    order = np.argsort(at, kind="stable")
+    parts, now = [], 0
+    for event in order:
+        if at[event] > now:
+            parts.append(synth.get_samples(int(at[event]) - now))
+            now = int(at[event])
+        note = int(event) % len(notes)
+        if event < len(notes):
+            synth.noteoff(int(channels[note]), int(notes.pitch[note]))
+        else:
+            synth.noteon(int(channels[note]), int(notes.pitch[note]), int(notes.velocity[note]))
+    parts.append(synth.get_samples(size - now))
+    return np.concatenate(parts)
+
 
 _SECONDS_WRITTEN_AT_ONCE: Final = 10
 

@@ -12,7 +12,7 @@ from notelstm.notes import Notes
 __all__ = ["trim_opening"]
 
 _LARGEST_SHARE: Final = 0.25
-"""Of a piece. One that would lose more is sparse throughout."""
+"""The largest share of its notes that a piece may lose; a piece that would lose more is sparse."""
 
 
 def trim_opening(notes: Notes, *, max_wait: float = 2.0, stray_notes: int = 8) -> Notes:

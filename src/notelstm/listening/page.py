@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,8 @@ from notelstm._version import __version__
 from notelstm.errors import ConfigError
 from notelstm.files import atomic_write, displayable
 from notelstm.listening.chart import Chart
-from notelstm.listening.piano import PIANO
-from notelstm.midi import midi_bytes
+from notelstm.listening.synthesis import PIANO
+from notelstm.midi import midi_bytes_with_report
 from notelstm.notes import Notes
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
 
 Details: TypeAlias = Mapping[str, Mapping[str, object]]
 """Tables by heading, such as ``{"Model": {"encoder": "log-time"}}``."""
+
+_log = logging.getLogger(__name__)
 
 Layout: TypeAlias = Literal["page", "compact"]
 """A whole page, or a player to embed in another page, without heading and help."""
@@ -177,7 +180,7 @@ def page_html(
 
 
 def notebook_html(notes: Notes) -> str:
-    """A small player for a notebook cell, in a frame of its own.
+    """A small player for a notebook cell, in an iframe.
 
     Args:
         notes: The piece.
@@ -212,6 +215,10 @@ def _sample(sample: Sample) -> dict[str, Any]:
         # The page has no percussion sounds; the MIDI file keeps the drums.
         pitched = ~sample.notes.drum
     notes = sample.notes[pitched]
+    # Not a warning: the command line writes the same notes to a file and warns there.
+    data, report = midi_bytes_with_report(sample.notes, short="lengthen")
+    if report.changed:
+        _log.info("the MIDI file of %r on the page: %s", sample.title, report)
     return {
         "title": sample.title,
         "prompt_notes": int(pitched[: sample.prompt_notes].sum()),
@@ -220,7 +227,7 @@ def _sample(sample: Sample) -> dict[str, Any]:
         "duration": np.round(notes.duration, 4).tolist(),
         "pitch": notes.pitch.tolist(),
         "velocity": notes.velocity.tolist(),
-        "midi": base64.b64encode(midi_bytes(sample.notes, short="lengthen")).decode(),
+        "midi": base64.b64encode(data).decode(),
     }
 
 

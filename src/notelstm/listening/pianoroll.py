@@ -114,8 +114,8 @@ def save_piano_roll(
     Args:
         notes: The piece.
         path: The file to write, ``.png`` or ``.svg``.
-        prompt_notes: The number of notes at the beginning that are the prompt.
-        grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's tempo map.
+        prompt_notes: As for :func:`piano_roll`.
+        grid: As for :func:`piano_roll`.
         title: The title above the picture. Bytes of a file name that are not UTF-8 are shown as
             U+FFFD.
 

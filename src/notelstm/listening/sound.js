@@ -1,4 +1,4 @@
-// The piano of piano.py in the browser: the same partials, decays, pan and reverb.
+// The piano of synthesis.py in the browser: the same partials, decays, pan and reverb.
 
 const LAYERS = [30, 60, 85, 110];  // a string is rendered for the nearest of these velocities
 const MOST_SAMPLES = 24e6;         // of cached strings, about 96 MB

@@ -15,7 +15,7 @@ from notelstm.errors import ConfigError, MissingExtraError
 from notelstm.files import atomic_write
 from notelstm.generation import generate
 from notelstm.listening.page import check_page_path
-from notelstm.listening.report import save_report
+from notelstm.listening.run_report import save_report
 from notelstm.midi import write_midi
 from notelstm.training.callbacks import JSONLogger
 from notelstm.training.trainer import Callback, Trainer

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
@@ -31,6 +32,10 @@ from notelstm.notes import Notes
 __all__ = ["Corpus"]
 
 _log = logging.getLogger(__name__)
+_progress_log = _log.getChild("progress")
+
+LOG_INTERVAL: Final = 10.0
+"""Seconds between two messages of progress."""
 
 
 @final
@@ -79,8 +84,9 @@ class Corpus:
             policy: How to read the files; None for the source's own, or ``ReadPolicy()``.
             reader: The reader's name, or ``"auto"`` for the fastest one that can read each file.
             cache: The folder for caches; None for :func:`~notelstm.data.cache.cache_folder`.
-            workers: Processes that read; 0 to read in this one; None for a suitable number.
-            progress: Show a progress bar while files are read.
+            workers: Processes that read; 0 to read in this one; None for as many as are worth it.
+            progress: Show a progress bar while files are read; otherwise the number of files is
+                logged at the level INFO every ten seconds.
 
         Raises:
             DataNotFoundError: If there is no such folder or file.
@@ -211,9 +217,22 @@ def _build(path: Path, wanted: Resolved, workers: int | None, progress: bool) ->
         _log.info("%s: %d files to read", wanted.name, total)
         entries = read_files([FileToRead(*file) for file in listed], wanted.job, workers)
     title = f"reading {wanted.name}"
+    if not progress:
+        entries = _logged(entries, title, unit, total)
     with tqdm(entries, title, total, unit=unit, disable=not progress) as counted:
         write_pieces(path, counted, wanted.labels)
     return PieceFile(path)
+
+
+def _logged(entries: Iterator[Entry], title: str, unit: str, total: int | None) -> Iterator[Entry]:
+    """The entries; their number is logged about every ten seconds."""
+    then = time.monotonic()
+    of = "" if total is None else f" of {total:,}"
+    for done, entry in enumerate(entries, start=1):
+        yield entry
+        if time.monotonic() - then >= LOG_INTERVAL:
+            then = time.monotonic()
+            _progress_log.info("%s: %s%s %ss", title, f"{done:,}", of, unit)
 
 
 def _entries_of_pieces(pieces: Iterator[tuple[str, Notes]]) -> Iterator[Entry]:

@@ -1,14 +1,15 @@
-"""``notelstm corpora``."""
+"""``notelstm corpora`` and ``notelstm plugins``."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated
 
 import tyro
 from tyro.conf import arg
 
-__all__ = ["corpora"]
+__all__ = ["corpora", "plain", "plugins"]
 
 
 def _corpus(kind: Callable[[], object]) -> object:
@@ -25,13 +26,12 @@ def corpora(
 ) -> None:
     """List named corpora with size, license and source, and the contents of the cache.
 
-    The cache keeps the notes of files that were read, so that they open quickly; it is built again
-    when it is needed.
+    The cache holds the notes of files that were read, so that they open quickly. It is rebuilt when
+    needed.
 
     Args:
         clear: Delete the cache, and print its size.
     """
-    from notelstm.cli.words import plain
     from notelstm.data.cache import cache_folder, clear_caches, list_caches
     from notelstm.errors import counted
     from notelstm.plugins import installed
@@ -52,3 +52,37 @@ def corpora(
     if clear:
         freed = sum(cached.bytes for cached in clear_caches())
         print(f"cleared {freed / 2**20:,.1f} MiB")
+
+
+def plugins() -> None:
+    """List the installed parts: kind, name, package, one line on each."""
+    from notelstm.errors import PluginError
+    from notelstm.plugins import KINDS, installed
+
+    rows = []
+    for kind in KINDS:
+        for plugin in installed(kind):
+            try:
+                summary = plain(plugin.summary)
+            except PluginError as error:
+                summary = f"broken: {error.problem}"
+            rows.append((kind, plugin.name, f"{plugin.distribution} {plugin.version}", summary))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else [0, 0, 0]
+    for row in rows:
+        columns = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
+        print("  ".join([*columns, row[3]]))
+
+
+def plain(text: str) -> str:
+    """A line of a docstring without its markup.
+
+    Args:
+        text: The line, in reStructuredText.
+
+    Example:
+        >>> plain("Like :class:`~notelstm.notes.Notes`, ``sorted``.")
+        'Like Notes, sorted.'
+    """
+    text = re.sub(r":(?:\w+:)+`~(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    text = re.sub(r":(?:\w+:)+`([^`]*)`", r"\1", text)
+    return re.sub(r"`+([^`]*)`+_*", r"\1", text)

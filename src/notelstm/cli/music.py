@@ -1,4 +1,4 @@
-"""The sources of music of the command line: a folder, a file, or a named corpus."""
+"""Sources of music: a folder, a file, or a named corpus, and the split of its pieces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 
 Side: TypeAlias = Literal["train", "validation", "test", "all"]
-"""The pieces of a source to use."""
+"""A side of a split, or all pieces."""
 
 
 class Music(NamedTuple):
@@ -37,7 +37,7 @@ class Music(NamedTuple):
     Attributes:
         corpus: The pieces.
         split: Training and held-out pieces.
-        by_table: Whether the source has a table of its own, as MAESTRO does.
+        by_table: Whether the source has its own table of the split, as MAESTRO does.
     """
 
     corpus: Corpus
@@ -45,15 +45,7 @@ class Music(NamedTuple):
     by_table: bool
 
     def side(self, side: Side, limit: int | None = None) -> Pieces:
-        """The pieces of one side, at most `limit` of them.
-
-        Raises:
-            DataError: If there is none.
-        """
-        return self.named(side, limit)[1]
-
-    def named(self, side: Side, limit: int | None = None) -> tuple[list[str], Pieces]:
-        """The names and the pieces of one side, at most `limit` of them.
+        """The pieces of one side, at most `limit`.
 
         Raises:
             DataError: If there is none.
@@ -61,15 +53,13 @@ class Music(NamedTuple):
         everything: Iterable[int] = range(len(self.corpus))
         numbers = list(everything if side == "all" else getattr(self.split, side))
         if not len(self.corpus):
-            next(self.corpus.pieces())  # which says why there is none
+            next(self.corpus.pieces())  # raises with the reason
         if not numbers:
             raise DataError(
                 f"{self.corpus.name} has no pieces for {side}",
                 hint="use another --split, or train with --validation SHARE to set some aside",
             )
-        chosen = numbers[:limit]
-        pieces = Pieces(self.corpus, chosen)
-        return pieces.names, pieces
+        return Pieces(self.corpus, numbers[:limit])
 
 
 @final
@@ -86,7 +76,7 @@ class Pieces(Sequence["Notes"]):
         return [self._corpus.names[number] for number in self._numbers]
 
     def longer_than(self, notes: int) -> Pieces:
-        """The pieces that have more than so many notes."""
+        """The pieces that have more notes."""
         lengths = self._corpus.lengths
         return Pieces(self._corpus, [number for number in self._numbers if lengths[number] > notes])
 
@@ -113,8 +103,8 @@ def open_music(
     Args:
         where: A path, or a corpus's name.
         policy: How files are read.
-        share: Without a table of its own: the share that is held out, by content.
-        limit: Read at most so many files of a folder without a table.
+        share: The share that is held out, by content, if the source has no table.
+        limit: The most files to read of a folder without a table.
 
     Raises:
         DataError: If there is no such source, or nothing in it.
@@ -133,12 +123,9 @@ def open_music(
 
 
 def open_corpus(where: str, policy: ReadPolicy, *, limit: int | None = None) -> Corpus:
-    """A folder or file if there is one of that name, otherwise the corpus plugin of that name.
+    """Open a folder or file, or if there is none of that name, the corpus plugin.
 
-    Args:
-        where: A path, or a corpus's name.
-        policy: How files are read.
-        limit: Read at most so many files of a folder.
+    The arguments are those of :func:`open_music`.
 
     Raises:
         DataError: If there is neither, or nothing in it.
@@ -187,7 +174,7 @@ def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
             f"the corpus {name!r} cannot be opened by its name alone",
             hint="name a folder or a MIDI file",
         ) from error
-    if "read_policy" in settings_of(corpus):
-        # What has settings is a dataclass, which its protocol does not say.
+    if "policy" in settings_of(corpus):
+        # Parts with settings are dataclasses, which the protocol does not declare.
         return dataclasses.replace(corpus, policy=policy)  # type: ignore[type-var]
     return corpus

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from notelstm.errors import DataError, DataNotFoundError, NoNotesError
+from notelstm.errors import DataError, DataNotFoundError, NoNotesError, counted
 from notelstm.listening.chart import Chart
-from notelstm.listening.charts import epochs_of
 from notelstm.listening.page import Details, Sample, save_page
+from notelstm.listening.plots import epochs_of
 from notelstm.midi import read_midi
 
 __all__ = ["save_report"]
@@ -75,7 +75,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _lead(epochs: Sequence[Mapping[str, float]], settings: Mapping[str, Any], running: bool) -> str:
-    """Where the run stands."""
+    """The state of the run."""
     asked = settings.get("training", {}).get("epochs")
     of = "" if asked is None else f" of {asked}"
     if not epochs:
@@ -83,14 +83,10 @@ def _lead(epochs: Sequence[Mapping[str, float]], settings: Mapping[str, Any], ru
         return f"No epoch is done{more}."
     seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
     whole = round(seconds)
-    time = f"{whole} {_plural('second', whole)}" if whole < 120 else f"{whole / 60:.0f} minutes"
+    time = counted(whole, "second") if whole < 120 else f"{whole / 60:.0f} minutes"
     last = int(epochs[-1]["epoch"])
-    done = f"{last}{of} {_plural('epoch', asked or last)} in {time}"
+    done = f"{last}{of} {'epoch' if (asked or last) == 1 else 'epochs'} in {time}"
     return f"{done} so far: reload this page to follow the run." if running else f"{done}."
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"
 
 
 def _charts(epochs: Sequence[Mapping[str, float]]) -> list[Chart]:

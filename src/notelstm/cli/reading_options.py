@@ -1,4 +1,4 @@
-"""The options that say how MIDI files are read, and the line that says what they leave out."""
+"""The options for reading MIDI files, and the line on the notes that they leave out."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ _READ_BY: Final[Mapping[str, tuple[str, str]]] = {
     "hanging": ("that never end", "--hanging end"),
     "on_error": ("in damaged chunks", "--on-error repair"),
 }
-"""By setting of the policy: the notes that it leaves out, and the option that reads them."""
+"""By setting of the policy, the notes that it leaves out, and the option that reads them."""
 
 _SHOWN: Final = 8
-"""How many tracks the line names."""
+"""The number of tracks that the line names."""
 
 
 @final
@@ -69,14 +69,14 @@ class Reading:
         drums: Read drums.
         no_drums: Leave drums out.
         pedal: Ignore the sustain pedal, or extend the notes that it holds.
-        tempos: Where tempo changes and time signatures count: in every chunk of the file, or only
-            in the first.
-        simultaneous_order: The order of notes that start together: by pitch, or as the file ends
-            them.
+        tempos: Read tempo changes and time signatures in every chunk of the file, or only in the
+            first.
+        simultaneous_order: The order of notes that start together: by pitch, or by their ends in
+            the file.
         overlaps: Several open notes of one pitch: a note-off ends all of them or the oldest
             (fifo), or they are merged into one.
         zero_length: Drop or keep notes that end when they start.
-        hanging: Drop notes that never end, or end them where their chunk ends.
+        hanging: Drop notes that never end, or end them with their chunk.
         velocity_zero: A note-on of velocity 0 is a note-off, or a note.
         max_seconds: Leave out notes that start later than this.
         on_error: Repair damaged files, skip damaged chunks, or refuse damaged files (raise).
@@ -93,7 +93,7 @@ class Reading:
     no_drums: _Flag = False
     pedal: Annotated[Pedal | None, _choice(Pedal)] = None
     tempos: Annotated[Tempos | None, _choice(Tempos)] = None
-    ties: Annotated[SimultaneousOrder | None, _choice(SimultaneousOrder)] = None
+    simultaneous_order: Annotated[SimultaneousOrder | None, _choice(SimultaneousOrder)] = None
     overlaps: Annotated[Overlaps | None, _choice(Overlaps)] = None
     zero_length: Annotated[ZeroLength | None, _choice(ZeroLength)] = None
     hanging: Annotated[Hanging | None, _choice(Hanging)] = None
@@ -102,10 +102,7 @@ class Reading:
     on_error: Annotated[OnError | None, _choice(OnError)] = None
 
     def policy(self, base: ReadPolicy) -> ReadPolicy:
-        """A policy with the given options in place of its settings.
-
-        Args:
-            base: The policy of the command, or of the bundle.
+        """The policy of the command or bundle, with the given options in place of its settings.
 
         Raises:
             ConfigError: If options contradict each other, or a value is out of range.
@@ -123,10 +120,7 @@ class Reading:
 
 
 def for_command_line(message: str) -> str:
-    """A message of the library without hints for Python, and with options for settings.
-
-    Args:
-        message: The message.
+    """A message of the library with options of the command line in place of settings.
 
     Example:
         >>> for_command_line('Read it with zero_length="keep" or drums=True')
@@ -145,12 +139,7 @@ def for_command_line(message: str) -> str:
 
 
 def left_out_of_file(notes: Notes, report: ReadReport) -> str:
-    """A line on the tracks and notes of a file that the policy left out; "" if there are none.
-
-    Args:
-        notes: The notes that were read.
-        report: The report on the file.
-    """
+    """A line on the tracks and notes of a file that the policy left out; "" if there are none."""
     import numpy as np
 
     read = set() if notes.track is None else set(np.unique(notes.track).tolist())
@@ -159,18 +148,14 @@ def left_out_of_file(notes: Notes, report: ReadReport) -> str:
     for setting, count in report.left_out.items():
         drums = [t for t in unread if t.drum] if "drums" in report.left_out else []
         tracks = drums if setting == "drums" else [t for t in unread if t not in drums]
-        # Where several settings leave out tracks, the report does not say which left out which.
+        # If several settings leave out tracks, the report does not tell them apart.
         known = sum(track.notes for track in tracks) == count
         parts.append(_part(setting, count, _named(tracks) if known else ""))
     return _line(sum(report.left_out.values()), parts)
 
 
 def left_out_of_corpus(report: CorpusReport) -> str:
-    """A line on the notes of a corpus that the policy left out; "" if there are none.
-
-    Args:
-        report: What became of the corpus's files.
-    """
+    """A line on the notes of a corpus that the policy left out; "" if there are none."""
     notes: dict[str, int] = {}
     files: dict[str, int] = {}
     for file in report:

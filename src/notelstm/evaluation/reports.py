@@ -1,4 +1,4 @@
-"""``evaluate``: a model's figures with everything that they are compared with."""
+"""``evaluate``: a model beside baselines. ``evaluate_samples``: its samples beside real music."""
 
 from __future__ import annotations
 
@@ -7,34 +7,44 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from notelstm.bundle import Bundle
-from notelstm.evaluation.baselines import Baseline, RepeatLast, Uniform, Unigram, score_baseline
+from notelstm.errors import DataError, counted
+from notelstm.evaluation.baselines import (
+    Baseline,
+    RepeatLast,
+    Uniform,
+    Unigram,
+    fit_ngrams,
+    score_baseline,
+)
 from notelstm.evaluation.comparison import compare, intervals
+from notelstm.evaluation.health import Health, diagnose
+from notelstm.evaluation.memorisation import Memorisation, find_copies
 from notelstm.evaluation.nats import nats_per_note
-from notelstm.evaluation.ngrams import fit_ngrams
 from notelstm.evaluation.scores import Scores
+from notelstm.evaluation.similarity import Similarity, similarity_of
 from notelstm.notes import Notes
 
-__all__ = ["Report", "baselines_of", "evaluate"]
+__all__ = ["Report", "SampleReport", "baselines_of", "evaluate", "evaluate_samples"]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How good a model is, and how good one can be without it.
+    """The scores of a model and of baselines.
 
     Attributes:
-        model: What the model scored.
-        baselines: What the baselines scored on the same notes, by name.
+        model: The scores of the model.
+        baselines: The scores of the baselines on the same notes, by name.
     """
 
     model: Scores
     baselines: Mapping[str, Scores]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything under the names of the command line's ``--json``.
+        """The report as the command line prints it with ``--json``.
 
-        The figures of the model are at the top. Of each baseline there are its figures and, as
-        ``difference``, how far the model is below them.
+        The figures of the model are at the top. Each baseline has its figures and, as
+        ``difference``, the model's figures minus its own.
         """
         reliability = self.model.reliability
         pitch = reliability.get("pitch")
@@ -59,22 +69,22 @@ class Report:
         }
 
     def _difference(self, baseline: Scores) -> dict[str, Any] | None:
-        """How the model compares; None on a single piece, which tells nothing of others."""
+        """The comparison with the model; None for a single piece."""
         if len(self.model.pieces) < 2:
             return None
         return compare(self.model, baseline).to_json()
 
 
 def baselines_of(bundle: Bundle, training: Iterable[Notes] | None = None) -> dict[str, Baseline]:
-    """What a model is compared with.
+    """The baselines of a model.
 
     Args:
-        bundle: The model; its counts serve where no pieces are given.
-        training: Pieces to count n-grams in: those that it was trained on.
+        bundle: The model; its stored counts are used if no pieces are given.
+        training: The pieces that it was trained on, to count n-grams in.
 
     Returns:
-        By name: ``uniform``; ``unigram`` and ``repeat-last`` where there are counts; ``bigram``
-        and ``4-gram`` where there are pieces.
+        By name: ``uniform``; ``unigram`` and ``repeat-last`` if there are counts; ``bigram`` and
+        ``4-gram`` if there are pieces.
 
     Raises:
         DataError: If the pieces have no notes, or the bundle's counts are damaged.
@@ -100,14 +110,14 @@ def evaluate(
     names: Sequence[str] | None = None,
     training: Iterable[Notes] | None = None,
 ) -> Report:
-    """Score a model on held-out pieces, and its baselines beside it.
+    """Score a model and its baselines on held-out pieces.
 
     Args:
         bundle: The model with its parts.
         pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
-            the encoder refuses are left out with the reason.
-        names: What the pieces are called; None for their numbers.
-        training: Pieces to count n-grams in: those that it was trained on; None for no n-grams.
+            the encoder rejects are left out with the reason.
+        names: The names of the pieces; None for their numbers.
+        training: The pieces that it was trained on, to count n-grams in; None for no n-grams.
 
     Raises:
         DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
@@ -129,4 +139,58 @@ def evaluate(
             name: score_baseline(baseline, pieces, names=names)
             for name, baseline in baselines.items()
         },
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SampleReport:
+    """The properties of a model's samples.
+
+    Attributes:
+        similarity: Similarity to real pieces.
+        health: Symptoms of degenerate output.
+        memorisation: Copies of training pieces; None if these were not given.
+    """
+
+    similarity: Similarity
+    health: Health
+    memorisation: Memorisation | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        copies = self.memorisation
+        return {
+            "similarity": self.similarity.to_json(),
+            "health": self.health.to_json(),
+            "memorisation": None if copies is None else copies.to_json(),
+        }
+
+
+def evaluate_samples(
+    samples: Sequence[Notes],
+    real: Sequence[Notes],
+    training: Iterable[tuple[str, Notes]] | None = None,
+) -> SampleReport:
+    """Compare samples of a model with real pieces and with its training pieces.
+
+    Args:
+        samples: At least two generated pieces.
+        real: At least two pieces that the model was not trained on.
+        training: The pieces that it was trained on, with their names; None to skip the search.
+
+    Raises:
+        DataError: If there are fewer pieces, or one has fewer than two notes.
+    """
+    for kind, pieces in (("sample", samples), ("real piece", real)):
+        short = [k for k, piece in enumerate(pieces) if len(piece) < 2]
+        if short:
+            raise DataError(
+                f"{kind} {short[0]} has {counted(len(pieces[short[0]]), 'note')}, fewer than 2",
+                hint="leave it out; train a model that generates no notes longer",
+            )
+    return SampleReport(
+        similarity=similarity_of(samples, real),
+        health=diagnose(samples, real),
+        memorisation=None if training is None else find_copies(samples, training, real),
     )

@@ -1,27 +1,95 @@
-"""The options of ``notelstm generate`` that control the music: each adds a processor."""
+"""The options of ``notelstm generate`` for the prompt, and for sampling."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final
 
+import tyro
 from tyro.conf import arg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from notelstm.bundle import Bundle
+    from notelstm.midi import ReadPolicy
+    from notelstm.notes import Notes
     from notelstm.protocols import NoteEncoder, Processor, Sampler
 
-__all__ = ["Steering"]
+__all__ = ["Prompting", "Steering"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prompting:
+    """The music to continue.
+
+    Attributes:
+        prompt: A MIDI file to continue; without one, generation is unconditional.
+        prompt_notes: Use only the first N notes of the prompt.
+        prompt_seconds: Use only the first S seconds of the prompt.
+        prompt_bars: Use only the first N bars of the prompt.
+        only_new: Write the new notes without the prompt.
+    """
+
+    prompt: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    prompt_notes: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
+    prompt_seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
+    prompt_bars: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
+    only_new: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False
+
+    def check(self) -> None:
+        """Raise ConfigError for an option without effect, or with an invalid value."""
+        from notelstm.errors import ConfigError
+
+        for name in ("prompt_notes", "prompt_seconds", "prompt_bars", "only_new"):
+            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value is None or value is False:
+                continue
+            if self.prompt is None:
+                raise ConfigError(
+                    f"{option} is given without a prompt", hint="name a MIDI file with --prompt"
+                )
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"{option} {value} is not above 0")
+
+    def read(self, policy: ReadPolicy) -> Notes | None:
+        """The part of the prompt that is used, None without a prompt.
+
+        Raises:
+            MidiError: If it cannot be read.
+            DataError: If that part has no notes.
+        """
+        from notelstm.cli.reading_options import left_out_of_file
+        from notelstm.errors import DataError
+        from notelstm.midi import read_midi_with_report
+
+        if self.prompt is None:
+            return None
+        whole, report = read_midi_with_report(self.prompt, policy)
+        left_out = left_out_of_file(whole, report)
+        if left_out:
+            print(f"{self.prompt}: {left_out}")
+        used = whole.first(
+            notes=self.prompt_notes, seconds=self.prompt_seconds, bars=self.prompt_bars
+        )
+        if not len(used):
+            raise DataError(
+                f"the prompt has no notes before {whole.start[0]:.2f} s",
+                where=str(self.prompt),
+                hint="use more of it with --prompt-seconds or --prompt-bars",
+            )
+        return used
+
 
 _ABOUT: Final = {
     "pitch": ("scale", "pitch_range", "no_repeat_ngram"),
     "step": ("max_polyphony", "max_chord_size", "density", "grid"),
 }
-"""Which options need a field of which role, or one of events."""
+"""The role of the field that each option needs; events serve as well."""
 
 _Whole: TypeAlias = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 _Share: TypeAlias = Annotated[float | None, arg(metavar="P", help_behavior_hint="")]
@@ -30,21 +98,21 @@ _Share: TypeAlias = Annotated[float | None, arg(metavar="P", help_behavior_hint=
 @final
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """How notes are chosen.
+    """Sampler, temperature, truncation and constraints.
 
     Attributes:
-        sampler: Another way of choosing notes, such as `greedy`; `notelstm plugins` lists them.
-        temperature: Above 1 more surprising, below 1 more predictable; 1 as trained.
+        sampler: Another sampler, such as `greedy`; `notelstm plugins` lists them.
+        temperature: Above 1 more random, below 1 more predictable; 1 as trained.
         top_k: Sample from the N most likely values only.
         top_p: Sample from the most likely values only, whose probabilities add up to P.
         min_p: Sample only from values at least P times as likely as the most likely one.
         scale: Only notes of a scale: "D dorian", "F# minor", "A blues", "C major pentatonic".
-        pitch_range: No note below or above: two names or MIDI note numbers, such as C2 C6.
-        max_polyphony: At most so many pitches sound at once; 1 for a melody.
-        max_chord_size: At most so many notes begin together.
-        no_repeat_ngram: No run of so many pitches comes twice.
-        density: About so many notes a second.
-        grid: Onsets on a grid of so many seconds; of beats, for a model whose times are in beats.
+        pitch_range: Lowest and highest note: names or MIDI note numbers, such as C2 C6.
+        max_polyphony: The most pitches that sound at one time; 1 for a melody.
+        max_chord_size: The most notes that begin together.
+        no_repeat_ngram: No run of N pitches occurs twice.
+        density: Approximate number of notes per second.
+        grid: Onsets on a grid of S seconds; of S beats for a model whose times are in beats.
     """
 
     sampler: Annotated[
@@ -70,8 +138,8 @@ class Steering:
         plain = dataclasses.asdict(Steering())
         return {name: value for name, value in given.items() if value != plain[name]}
 
-    def steered(self, bundle: Bundle) -> Sampler:
-        """The bundle's sampler or the named one, with these processors.
+    def sampler_for(self, bundle: Bundle) -> Sampler:
+        """The bundle's sampler or the named one, with the processors of the options.
 
         The order is: temperature, the processors of the model's own sampler, constraints,
         truncation. Truncation comes last so that it ranks only values that are allowed.
@@ -88,15 +156,11 @@ class Steering:
             own = settings_of(sampler).get("processors", ())
             sampler = with_processors(build({"kind": "samplers", "name": self.sampler}), own)
         self._check_fields(bundle.encoder)
-        more = (*self._confining(bundle.encoder), *self._cutting())
+        more = (*self._constraints(bundle.encoder), *self._truncation())
         return with_processors(sampler, more, temperature=self.temperature)
 
     def _check_fields(self, encoder: NoteEncoder) -> None:
-        """Refuse options that would do nothing, since the model has no field for them.
-
-        Raises:
-            ConfigError: If there is such an option.
-        """
+        """Raise ConfigError for an option that the model has no field for."""
         from notelstm.errors import ConfigError
 
         roles = {field.role for field in encoder.fields}
@@ -109,12 +173,12 @@ class Steering:
                         hint="leave it out",
                     )
 
-    def _confining(self, encoder: NoteEncoder) -> Sequence[Processor]:
+    def _constraints(self, encoder: NoteEncoder) -> Sequence[Processor]:
         """The processors that constrain the music."""
         from notelstm import sampling
 
         beats = any(field.role == "step" and field.unit == "beat" for field in encoder.fields)
-
+        grid = functools.partial(sampling.GridSnap, unit="beat" if beats else "s")
         made: list[Processor] = []
         if self.pitch_range is not None:
             low, high = (int(p) if p.isdecimal() else p for p in self.pitch_range)
@@ -123,19 +187,15 @@ class Steering:
             (self.scale, sampling.Scale, "name"),
             (self.max_polyphony, sampling.MaxPolyphony, "notes"),
             (self.max_chord_size, sampling.MaxChordSize, "notes"),
-            (
-                self.grid,
-                functools.partial(sampling.GridSnap, unit="beat" if beats else "s"),
-                "grid",
-            ),
+            (self.grid, grid, "grid"),
             (self.density, sampling.NoteDensity, "notes_per_second"),
             (self.no_repeat_ngram, sampling.NoRepeatNGram, "ngram_size"),
         ):
             made += _if_given(setting, kind, name)
         return made
 
-    def _cutting(self) -> Sequence[Processor]:
-        """The processors that leave out unlikely values."""
+    def _truncation(self) -> Sequence[Processor]:
+        """The processors that exclude unlikely values."""
         from notelstm import sampling
 
         return [
