@@ -150,7 +150,7 @@ def hearing(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
 
 @given(st.sets(st.integers(1, 23), max_size=5))
 @torch.no_grad()
-def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
+def test_a_model_chunks_equal_the_whole(cuts: set[int]) -> None:
     model = hearing(CLASSES, field_order=ORDER, layers=2)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 24), np.random.default_rng(0)))
     whole, last = model(rows, model.initial_state(2)[1])

@@ -26,9 +26,8 @@ from notelstm.testing.encoder_checks import check_encoder
 from notelstm.testing.loss_checks import check_loss_term
 from notelstm.testing.makers import long_piece, random_rows, without_overlaps
 from notelstm.testing.model_checks import check_model
-from notelstm.testing.processor_checks import check_processor
 from notelstm.testing.reader_checks import check_reader
-from notelstm.testing.sampler_checks import check_sampler
+from notelstm.testing.sampling_checks import check_processor, check_sampler
 
 __all__ = [
     "check_encoder",

@@ -101,7 +101,7 @@ def check_encoder(
     run(_NAME, HOUR_CLAUSES, Trip(encoder, promise, long))
 
 
-def _fields_have_names_of_their_own(case: EncoderCase) -> None:
+def _fields_have_unique_names(case: EncoderCase) -> None:
     """An encoder has fields with names of their own, the same each time it is asked."""
     fields = case.encoder.fields
     require(isinstance(fields, tuple) and fields, f"Got {fields!r}.")
@@ -120,7 +120,7 @@ def _values_lie_in_their_classes(case: EncoderCase) -> None:
             require(not bad.size, f"Field {field.name!r}, class {bad[:1]}.")
 
 
-def _no_notes_come_back_as_none(case: EncoderCase) -> None:
+def _empty_pieces_round_trip(case: EncoderCase) -> None:
     """A piece without notes, and a table without rows, decode to no notes."""
     rows = case.encoder.encode(Notes.empty())
     require(rows.ndim == 2, f"Its rows have shape {rows.shape}.")
@@ -129,7 +129,7 @@ def _no_notes_come_back_as_none(case: EncoderCase) -> None:
     require(len(case.encoder.decode(none)) == 0, "No rows gave notes.")
 
 
-def _what_is_outside_is_refused(case: EncoderCase) -> None:
+def _pieces_outside_the_domain_are_rejected(case: EncoderCase) -> None:
     """A piece outside the domain is refused with an EncodingError that says which note and why."""
     for number, piece in enumerate(case.refuses):
         try:
@@ -141,7 +141,7 @@ def _what_is_outside_is_refused(case: EncoderCase) -> None:
             raise AssertionError(f"Piece {number} was encoded.")
 
 
-def _saved_and_rebuilt_alike(case: EncoderCase) -> None:
+def _description_rebuilds_the_encoder(case: EncoderCase) -> None:
     """Described as JSON and rebuilt, it has the same fields and gives the same rows."""
     if not case.entry_point:
         return
@@ -151,23 +151,23 @@ def _saved_and_rebuilt_alike(case: EncoderCase) -> None:
     require(np.array_equal(rebuilt.encode(case.some), rows), "The rows differ.")
 
 
-def _an_hour_does_not_drift(trip: Trip) -> None:
+def _onsets_do_not_drift(trip: Trip) -> None:
     """After 20,000 notes in an hour onsets are still within the tolerance."""
     for clause in TIME_CLAUSES:
         clause(trip)
 
 
 ENCODER_CLAUSES: tuple[Callable[[EncoderCase], None], ...] = (
-    _fields_have_names_of_their_own,
+    _fields_have_unique_names,
     _values_lie_in_their_classes,
-    _no_notes_come_back_as_none,
-    _what_is_outside_is_refused,
-    _saved_and_rebuilt_alike,
+    _empty_pieces_round_trip,
+    _pieces_outside_the_domain_are_rejected,
+    _description_rebuilds_the_encoder,
 )
 """What holds without a piece."""
 
 HOUR_CLAUSES: tuple[Callable[[Trip], None], ...] = (
-    _an_hour_does_not_drift,
+    _onsets_do_not_drift,
     allowed_rows_can_be_decoded,
 )
 """What holds for one long piece."""

@@ -79,7 +79,7 @@ def check_loss_term(
     run("check_loss_term", LOSS_CLAUSES, LossCase(term, field, make))
 
 
-def _it_is_a_finite_scalar(case: LossCase) -> None:
+def _loss_is_a_finite_scalar(case: LossCase) -> None:
     """The loss is one finite number, the same each time."""
     numbers = case.numbers(torch.Generator().manual_seed(0))
     value = case.term(case.make(numbers), case.target)
@@ -90,7 +90,7 @@ def _it_is_a_finite_scalar(case: LossCase) -> None:
     require(torch.equal(value, again), f"Got {value.item()}, then {again.item()}.")
 
 
-def _its_gradient_is_finite(case: LossCase) -> None:
+def _gradient_is_finite(case: LossCase) -> None:
     """Each position gets a finite gradient, also where predictions are far off."""
     for scale in (1.0, 1e3):
         numbers = (scale * case.numbers(torch.Generator().manual_seed(0))).requires_grad_()
@@ -104,7 +104,7 @@ def _its_gradient_is_finite(case: LossCase) -> None:
             require(reached.all(), f"Position {(~reached).nonzero()[:1].tolist()} gets none.")
 
 
-def _shapes_that_differ_are_refused(case: LossCase) -> None:
+def _shape_mismatches_are_rejected(case: LossCase) -> None:
     """Predictions and targets of different shapes give a ShapeError, never a broadcast."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     for predicted, wanted in (
@@ -123,7 +123,7 @@ def _shapes_that_differ_are_refused(case: LossCase) -> None:
         raise AssertionError(f"{lead} predicted and {tuple(wanted.shape)} wanted was accepted.")
 
 
-def _order_does_not_matter(case: LossCase) -> None:
+def _order_is_irrelevant(case: LossCase) -> None:
     """The same positions in another order give the same loss."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     order = torch.randperm(_S, generator=torch.Generator().manual_seed(1))
@@ -132,7 +132,7 @@ def _order_does_not_matter(case: LossCase) -> None:
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
 
 
-def _size_does_not_matter(case: LossCase) -> None:
+def _loss_is_a_mean(case: LossCase) -> None:
     """The loss is a mean: every position twice gives the same."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     one = case.term(case.make(numbers), target)
@@ -140,7 +140,7 @@ def _size_does_not_matter(case: LossCase) -> None:
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
 
 
-def _perfect_is_better(case: LossCase) -> None:
+def _perfect_predictions_have_less_loss(case: LossCase) -> None:
     """A perfect prediction has a smaller loss than a bad one."""
     target = case.target
     bad = case.perfect(target.roll(1))
@@ -152,11 +152,11 @@ def _perfect_is_better(case: LossCase) -> None:
 
 
 LOSS_CLAUSES: tuple[Callable[[LossCase], None], ...] = (
-    _it_is_a_finite_scalar,
-    _its_gradient_is_finite,
-    _shapes_that_differ_are_refused,
-    _order_does_not_matter,
-    _size_does_not_matter,
-    _perfect_is_better,
+    _loss_is_a_finite_scalar,
+    _gradient_is_finite,
+    _shape_mismatches_are_rejected,
+    _order_is_irrelevant,
+    _loss_is_a_mean,
+    _perfect_predictions_have_less_loss,
 )
 """What holds for every term."""

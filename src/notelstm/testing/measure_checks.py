@@ -20,7 +20,7 @@ _CELLS: Final = ((-np.inf, 3), (3, 4), (4, 90), (90, np.inf))
 """Cells that divide all values of a role."""
 
 
-def _cells_divide_what_a_field_can_be(trip: Trip) -> None:
+def _bounds_partition_the_field(trip: Trip) -> None:
     """If it offers `bounds`, cells that meet still meet in its own units, and none is empty."""
     if not isinstance(trip.encoder, MeasuredEncoder) or not len(trip.piece):
         return
@@ -43,5 +43,5 @@ def _cells_divide_what_a_field_can_be(trip: Trip) -> None:
             require(inside.all(), f"{field.name!r}: it is not the row's own class.")
 
 
-MEASURE_CLAUSES: tuple[Callable[[Trip], None], ...] = (_cells_divide_what_a_field_can_be,)
+MEASURE_CLAUSES: tuple[Callable[[Trip], None], ...] = (_bounds_partition_the_field,)
 """What holds for every piece."""

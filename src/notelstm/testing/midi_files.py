@@ -146,7 +146,7 @@ def _known(
 
 FILES: Final[tuple[KnownFile, ...]] = (
     _known("band", _BAND, *_PIANO),
-    _known("band", _BAND, _PIANO[1], _PIANO[0], *_PIANO[2:], ties="file"),
+    _known("band", _BAND, _PIANO[1], _PIANO[0], *_PIANO[2:], simultaneous_order="file"),
     _known("band", _BAND, *_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all"),
     _known("band", _BAND, _KIT, *_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all", drums=True),
     _known("band", _BAND, _VIOLIN, programs=(40,)),

@@ -1,4 +1,4 @@
-"""What ``check_model`` asks of a model again and again: what it says, after which rows."""
+"""``ModelCase``: the predictions of a model after given rows, as numbers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["ModelCase"]
 @final
 @dataclass(frozen=True)
 class ModelCase:
-    """A model on trial.
+    """A model under test.
 
     Attributes:
         model: The model, in eval mode.
-        rows: (B, T, F) rows for it to read.
-        tolerance: By how much equal numbers may differ.
-        entry_point: Whether it has one.
+        rows: (B, T, F) rows to read.
+        tolerance: The greatest difference between equal numbers, relative to those above 1.
+        entry_point: Whether the model has an entry point.
     """
 
     model: Any
@@ -46,8 +46,8 @@ class ModelCase:
         """The columns of (..., F) rows by field name, class ids as whole numbers."""
         return columns(rows, self.model.fields)
 
-    def said(self, context: Context, rows: Tensor, model: Any = None) -> dict[str, Tensor]:
-        """What the model says of each field of (..., F) rows, as numbers (..., K)."""
+    def numbers(self, context: Context, rows: Tensor, model: Any = None) -> dict[str, Tensor]:
+        """The predictions of each field of (..., F) rows, as numbers (..., K)."""
         model = self.model if model is None else model
         known = self.known(rows)
         return {
@@ -67,11 +67,14 @@ class ModelCase:
         """Equal numbers within the tolerance, field by field."""
         for name, numbers in a.items():
             require(numbers.shape == b[name].shape, f"{what}: {name!r} has other shapes.")
-            off = float((numbers - b[name]).detach().abs().max()) if numbers.numel() else 0.0
+            scale = b[name].detach().abs().clamp_min(1)
+            off = (
+                float(((numbers - b[name]).detach().abs() / scale).max()) if scale.numel() else 0.0
+            )
             require(off <= self.tolerance, f"{what}: {name!r} is off by {off:.3g}.")
 
     def heads(self) -> dict[str, Prediction]:
-        """What the model says of each row, (B, T), without a graph."""
+        """The predictions of all rows, (B, T), without gradients."""
         with torch.no_grad():
             context, _ = self.read(self.rows)
             known = self.known(self.rows)
@@ -80,7 +83,7 @@ class ModelCase:
             }
 
     def loss(self, context: Context, rows: Tensor) -> Tensor:
-        """The likelihood of the rows where there is one, and the sum of what else is said."""
+        """The likelihood of the rows; the sum of squares of a prediction without a likelihood."""
         known = self.known(rows)
         terms = []
         for name in self.model.field_order:
@@ -88,5 +91,5 @@ class ModelCase:
             if isinstance(prediction, HasLikelihood):
                 terms.append(prediction.nll(known[name]).double().sum())
             else:
-                terms.append((as_numbers(prediction, self.fields[name]).double() ** 2).sum())
+                terms.append((as_numbers(prediction, self.fields[name]) ** 2).sum())
         return torch.stack(terms).sum()

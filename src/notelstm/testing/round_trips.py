@@ -120,7 +120,7 @@ def _encoding_is_repeatable(trip: Trip) -> None:
     require(np.array_equal(rows, trip.rows), "decode changed the rows it was given.")
 
 
-def _pitches_come_back(trip: Trip) -> None:
+def _pitches_round_trip(trip: Trip) -> None:
     """Every note comes back, with its pitch; in the same order where that is promised."""
     want, got = len(trip.piece), len(trip.back)
     require(want == got, f"{want} notes went in, {got} came back.")
@@ -143,7 +143,7 @@ def _seconds(tolerance: Tolerance, piece: Notes) -> NDArray[np.float64]:
     return np.broadcast_to(np.asarray(values, dtype=np.float64) + 1e-9, len(piece))
 
 
-def _onsets_come_back(trip: Trip) -> None:
+def _onsets_round_trip(trip: Trip) -> None:
     """Onsets, counted from the first, come back within the tolerance."""
     went, came = trip.pairs
     want = trip.piece.start - trip.piece.start[:1]
@@ -152,14 +152,14 @@ def _onsets_come_back(trip: Trip) -> None:
     _within("The onset of note", got[came] - want[went], tolerance[went])
 
 
-def _durations_come_back(trip: Trip) -> None:
+def _durations_round_trip(trip: Trip) -> None:
     """Durations come back within the tolerance."""
     went, came = trip.pairs
     error = trip.back.duration[came] - trip.piece.duration[went]
     _within("The duration of note", error, _seconds(trip.promise.duration, trip.piece)[went])
 
 
-def _velocities_come_back(trip: Trip) -> None:
+def _velocities_round_trip(trip: Trip) -> None:
     """Velocities come back within the tolerance, or as 100 where the fields have none."""
     went, came = trip.pairs
     fields = trip.encoder.fields
@@ -172,7 +172,7 @@ def _velocities_come_back(trip: Trip) -> None:
         require(got <= {DEFAULT_VELOCITY}, f"Got {got}.")
 
 
-def _a_second_trip_changes_nothing(trip: Trip) -> None:
+def _second_round_trip_is_exact(trip: Trip) -> None:
     """What was decoded, encoded and decoded again, is the same."""
     again = trip.encoder.decode(trip.encoder.encode(trip.back))
     same = len(again) == len(trip.back) and np.array_equal(again.pitch, trip.back.pitch)
@@ -184,7 +184,7 @@ def _a_second_trip_changes_nothing(trip: Trip) -> None:
     _within("The duration of note", again.duration - trip.back.duration, exact)
 
 
-def _values_are_what_decode_gives(trip: Trip) -> None:
+def _values_match_decode(trip: Trip) -> None:
     """`Field.values` (and `Field.events`) are the very numbers that ``decode`` uses."""
     back = trip.back
     notes: dict[Role, NDArray[np.generic]] = {
@@ -205,7 +205,7 @@ def _values_are_what_decode_gives(trip: Trip) -> None:
             _within(f"Field {field.name!r} in row", error, np.full(len(values), EXACT))
 
 
-def _classes_hold_what_was_encoded(trip: Trip) -> None:
+def _classes_contain_their_values(trip: Trip) -> None:
     """A class with edges was chosen because the note's value lies between them."""
     notes: dict[Role, NDArray[np.generic]] = {
         "pitch": trip.piece.pitch,
@@ -224,7 +224,7 @@ def _classes_hold_what_was_encoded(trip: Trip) -> None:
         require(not bad.size, f"Field {field.name!r}, note {bad[:1]}: {value[bad[:1]]}.")
 
 
-def _bad_rows_are_refused(trip: Trip) -> None:
+def _bad_rows_are_rejected(trip: Trip) -> None:
     """Rows that cannot be notes are refused with an EncodingError that says which and why."""
     if not len(trip.rows):
         return
@@ -254,10 +254,10 @@ def _is_refused(encoder: NoteEncoder, rows: Rows, what: str, where: str) -> None
 
 
 TIME_CLAUSES: tuple[Callable[[Trip], None], ...] = (
-    _pitches_come_back,
-    _onsets_come_back,
-    _durations_come_back,
-    _velocities_come_back,
+    _pitches_round_trip,
+    _onsets_round_trip,
+    _durations_round_trip,
+    _velocities_round_trip,
 )
 """What a long piece must keep as well as a short one."""
 
@@ -266,9 +266,9 @@ PIECE_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _entries_are_in_their_fields,
     _encoding_is_repeatable,
     *TIME_CLAUSES,
-    _a_second_trip_changes_nothing,
-    _values_are_what_decode_gives,
-    _classes_hold_what_was_encoded,
-    _bad_rows_are_refused,
+    _second_round_trip_is_exact,
+    _values_match_decode,
+    _classes_contain_their_values,
+    _bad_rows_are_rejected,
 )
 """What holds for every piece."""

@@ -33,7 +33,7 @@ def _same_notes(a: Notes, b: Notes) -> None:
     require(np.allclose(a.end, b.end, rtol=0, atol=EXACT), "The ends differ.")
 
 
-def _the_tracker_gives_what_decode_gives(trip: Trip) -> None:
+def _tracker_matches_decode(trip: Trip) -> None:
     """A tracker that was pushed every row has the notes and the count that ``decode`` gives."""
     tracker = _pushed(trip.encoder, trip.rows)
     _same_notes(tracker.notes(), trip.back)
@@ -42,7 +42,7 @@ def _the_tracker_gives_what_decode_gives(trip: Trip) -> None:
     )
 
 
-def _the_tracker_keeps_time(trip: Trip) -> None:
+def _tracker_keeps_time(trip: Trip) -> None:
     """Its clock starts at 0, never goes back, and stands at the onset of each note that begins."""
     tracker = tracker_of(trip.encoder)
     require(
@@ -62,7 +62,7 @@ def _the_tracker_keeps_time(trip: Trip) -> None:
             require(off <= EXACT, f"Row {i}: {tracker.time} at the onset {onset}.")
 
 
-def _the_tracker_knows_what_sounds(trip: Trip) -> None:
+def _tracker_lists_sounding_pitches(trip: Trip) -> None:
     """At its clock it names the pitches that have begun and not ended."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
@@ -75,7 +75,7 @@ def _the_tracker_knows_what_sounds(trip: Trip) -> None:
         require(surely <= got <= at_most, f"Row {i}, {now:g} s: {got} instead of {surely}.")
 
 
-def _the_tracker_recalls_its_latest_notes(trip: Trip) -> None:
+def _tracker_lists_latest_notes(trip: Trip) -> None:
     """`latest` returns the notes that ``decode`` gives, at its clock at last."""
     tracker = tracker_of(trip.encoder)
     require(list(tracker.latest(3)) == [], "Notes before the first.")
@@ -99,7 +99,7 @@ def _tracks_steps(tracker: Tracker) -> bool:
     return True
 
 
-def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
+def _tracker_predicts_overlaps(trip: Trip) -> None:
     """`remaining` and `overlapping`, if implemented, agree with the notes."""
     tracker = tracker_of(trip.encoder)
     steps = [field for field in trip.encoder.fields if field.role == "step"]
@@ -128,7 +128,7 @@ def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
             require(surely <= got <= at_most, f"Row {i}: {what} {got} instead of {surely}.")
 
 
-def _copies_go_their_own_way(trip: Trip) -> None:
+def _tracker_copies_are_independent(trip: Trip) -> None:
     """A copy stands where the tracker stood, and neither hears what the other is pushed."""
     half = len(trip.rows) // 2
     tracker = _pushed(trip.encoder, trip.rows[:half])
@@ -152,7 +152,7 @@ def _copies_go_their_own_way(trip: Trip) -> None:
     )
 
 
-def _what_is_forgotten_was_given_out(trip: Trip) -> None:
+def _finished_notes_are_popped_once(trip: Trip) -> None:
     """`forget` gives each note out once, under its number and as ``decode`` has it."""
     tracker, given = tracker_of(trip.encoder), dict[int, Note]()
     plain = tracker_of(trip.encoder)
@@ -189,7 +189,7 @@ def _give(given: dict[int, Note], notes: Iterable[tuple[int, Note]]) -> None:
         given[number] = note
 
 
-def _rows_at_once_are_rows_one_by_one(trip: Trip) -> None:
+def _extend_equals_push(trip: Trip) -> None:
     """`extend` has the same result as one `push` after another."""
     tracker = tracker_of(trip.encoder)
     half = len(trip.rows) // 2
@@ -233,7 +233,7 @@ def _encoded_rows_are_allowed(trip: Trip) -> None:
         tracker.push(row)
 
 
-def _closing_ends_what_sounds(trip: Trip) -> None:
+def _closing_rows_end_all_notes(trip: Trip) -> None:
     """After any number of rows, `closing` gives rows with which everything can be decoded."""
     for k in sorted({len(trip.rows) * q // 4 for q in range(5)}):
         tracker = _pushed(trip.encoder, trip.rows[:k])
@@ -282,15 +282,15 @@ def allowed_rows_can_be_decoded(trip: Trip) -> None:
 
 
 TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
-    _the_tracker_gives_what_decode_gives,
-    _the_tracker_keeps_time,
-    _the_tracker_knows_what_sounds,
-    _the_tracker_recalls_its_latest_notes,
-    _the_tracker_knows_what_a_step_leads_to,
-    _copies_go_their_own_way,
-    _what_is_forgotten_was_given_out,
-    _rows_at_once_are_rows_one_by_one,
+    _tracker_matches_decode,
+    _tracker_keeps_time,
+    _tracker_lists_sounding_pitches,
+    _tracker_lists_latest_notes,
+    _tracker_predicts_overlaps,
+    _tracker_copies_are_independent,
+    _finished_notes_are_popped_once,
+    _extend_equals_push,
     _encoded_rows_are_allowed,
-    _closing_ends_what_sounds,
+    _closing_rows_end_all_notes,
 )
 """What holds for every piece."""

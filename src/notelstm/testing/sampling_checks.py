@@ -1,0 +1,374 @@
+"""``check_sampler`` and ``check_processor``: the contracts of :mod:`notelstm.protocols`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from notelstm.encoders.rows import PITCH
+from notelstm.encoders.step_duration import StepDurationEncoder
+from notelstm.encoders.tracker import RowTracker
+from notelstm.fields import Field, Role
+from notelstm.predictions import Categorical, LogisticMixture, Normal, PointEstimate
+from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
+from notelstm.testing.clauses import require, run
+from notelstm.testing.prediction_checks import as_numbers, noise_like, require_in_domain
+
+__all__ = ["PROCESSOR_CLAUSES", "SAMPLER_CLAUSES", "check_processor", "check_sampler"]
+
+Make: TypeAlias = Callable[[Tensor], Prediction]
+
+_BATCH_SIZE: Final = 6
+
+_FIELDS: Final = (
+    PITCH,
+    Field.categorical("step", "step", values=(0.0, 0.25, 1.0), edges=(0, 0.1, 0.5, 2), unit="s"),
+    Field.categorical("duration", "duration", values=(0.001, 0.5), edges=(0, 0.1, 1), unit="s"),
+    Field.categorical("velocity", "velocity", values=(40, 80)),
+    Field.continuous("duration-s", "duration", unit="s", low=0.0),
+    Field.continuous("tempo", "tempo", unit="quarter notes a minute", low=10.0, high=400.0),
+)
+
+
+@final
+@dataclass(frozen=True)
+class _Trial:
+    """A prediction of one field for (B,) sequences.
+
+    Attributes:
+        field: The field.
+        make: Makes the prediction of some of the sequences.
+        name: A description for messages.
+    """
+
+    field: Field
+    make: Callable[[slice], Prediction]
+    name: str
+
+    @property
+    def whole(self) -> Prediction:
+        """The prediction for all sequences, a new one each time."""
+        return self.make(slice(None))
+
+
+def _trials(fields: Sequence[Field], make: Make | None) -> Iterator[_Trial]:
+    """Predictions of each field, with and without constraints."""
+    for field in fields:
+        for name, part in _predictions(field, make):
+            yield _Trial(field, part, f"{field.name!r}, {name}")
+
+
+def _predictions(
+    field: Field, make: Make | None
+) -> Iterator[tuple[str, Callable[[slice], Prediction]]]:
+    generator = torch.Generator().manual_seed(0)
+    if field.classes is None:
+        low = field.interval.low if field.low is not None else -1.0
+        ends = [torch.full((_BATCH_SIZE,), bound) for bound in field.interval]
+        value = low + 2 * torch.rand(_BATCH_SIZE, generator=generator) - 0.5
+        logits, mean, log_scale = torch.randn(3, _BATCH_SIZE, 4, generator=generator).unbind(0)
+        scale = log_scale[:, 1:].exp()
+
+        def constrained(prediction: Prediction, at: slice) -> Prediction:
+            return prediction.constrained((ends[0][at], ends[1][at]))
+
+        yield "a value", lambda at: constrained(PointEstimate(value[at].clone()), at)
+        sigma = torch.full((_BATCH_SIZE,), 0.5)
+        yield "a normal", lambda at: constrained(Normal(value[at].clone(), sigma[at].clone()), at)
+        if field.low is not None:
+            yield (
+                "a mixture",
+                lambda at: constrained(
+                    LogisticMixture(
+                        logits[at].clone(), mean[at, 1:].clone(), scale[at].clone(), origin=low
+                    ),
+                    at,
+                ),
+            )
+        return
+    logits = 3 * torch.randn(_BATCH_SIZE, field.classes, generator=generator)
+    weights = torch.rand(_BATCH_SIZE, field.classes, generator=generator)
+    some = torch.rand(_BATCH_SIZE, field.classes, generator=generator) < 0.4
+    some[:, 0] |= ~some.any(-1)
+
+    def classes(at: slice, allowed: Tensor | None = None) -> Prediction:
+        if make is not None:
+            prediction = make(logits[at].clone())
+        else:
+            own = None if allowed is None else weights[at].clone()
+            prediction = Categorical(logits[at].clone(), own)
+        return prediction if allowed is None else prediction.constrained(allowed[at])
+
+    yield "any class", classes
+    yield "some classes", lambda at: classes(at, some)
+    for c in range(min(field.classes, 3)):
+        only = torch.zeros_like(some)
+        only[:, c] = True
+        yield f"only class {c}", lambda at, only=only: classes(at, only)  # type: ignore[misc]
+
+
+def _contexts() -> list[SamplingContext]:
+    """Sequences in which three notes sound, each with another top note."""
+    contexts = []
+    for i in range(_BATCH_SIZE):
+        tracker = RowTracker(StepDurationEncoder())
+        for pitch in (60, 64, 67 + i):
+            tracker.push(np.array([pitch, 0.0, 1.5], dtype=np.float32))
+        contexts.append(SamplingContext({}, tracker))
+    return contexts
+
+
+def _possible(prediction: Prediction) -> Tensor | None:
+    """(B, C) the classes of positive probability; None for a prediction of numbers."""
+    weights = prediction.log_weights()
+    return None if weights is None else weights > -torch.inf
+
+
+def _require_unchanged(trial: _Trial, prediction: Prediction) -> None:
+    same = torch.equal(*(as_numbers(one, trial.field) for one in (prediction, trial.whole)))
+    require(same, f"{trial.name}: the prediction changed.")
+
+
+@final
+@dataclass(frozen=True)
+class _SamplerCase:
+    sampler: Sampler
+    fields: Sequence[Field]
+    contexts: Sequence[SamplingContext]
+    make: Make | None
+
+    @property
+    def trials(self) -> Iterator[_Trial]:
+        return _trials(self.fields, self.make)
+
+    def sample(self, trial: _Trial, seed: int = 0) -> Tensor:
+        noise = noise_like(torch.zeros(_BATCH_SIZE), seed)
+        return self.sampler(trial.field, trial.whole, noise, self.contexts)
+
+
+def check_sampler(
+    sampler: Sampler,
+    *,
+    fields: Sequence[Field] = _FIELDS,
+    looks: bool = False,
+    make: Make | None = None,
+) -> None:
+    """Check that a sampler keeps the contract.
+
+    Args:
+        sampler: The sampler.
+        fields: Fields that it can sample.
+        looks: Whether it reads the contexts; one that does not must work without any.
+        make: Makes the prediction of a categorical field from (B, C) logits, such as a
+            prediction of your own; ``Categorical`` by default.
+
+    Raises:
+        AssertionError: At the first broken clause, with its name.
+
+    Example:
+        >>> from notelstm.sampling import Ancestral
+        >>> check_sampler(Ancestral())
+    """
+    case = _SamplerCase(sampler, fields, _contexts() if looks else (), make)
+    run("check_sampler", SAMPLER_CLAUSES, case)
+
+
+def _sampler_inputs_are_unchanged(case: _SamplerCase) -> None:
+    """Prediction and noise are left unchanged."""
+    for trial in case.trials:
+        noise, prediction = noise_like(torch.zeros(_BATCH_SIZE)), trial.whole
+        before = noise.clone()
+        case.sampler(trial.field, prediction, noise, case.contexts)
+        require(torch.equal(noise, before), f"{trial.name}: the noise changed.")
+        _require_unchanged(trial, prediction)
+
+
+def _samples_are_in_the_domain(case: _SamplerCase) -> None:
+    """Samples are (B,) class ids, or (B,) values within the bounds of the field."""
+    for trial in case.trials:
+        samples = case.sample(trial)
+        shape = tuple(samples.shape)
+        require(shape == (_BATCH_SIZE,), f"{trial.name}: shape {shape}.")
+        require_in_domain(trial.field, samples)
+
+
+def _impossible_classes_are_not_sampled(case: _SamplerCase) -> None:
+    """A class of probability 0 is never sampled."""
+    for trial in case.trials:
+        possible = _possible(trial.whole)
+        if possible is not None:
+            for seed in range(20):
+                samples = case.sample(trial, seed)
+                allowed = possible.gather(1, samples[:, None]).all()
+                require(allowed, f"{trial.name}: sampled {samples.tolist()}.")
+
+
+def _same_noise_same_samples(case: _SamplerCase) -> None:
+    """The noise is the only source of randomness."""
+    for trial in case.trials:
+        before = torch.get_rng_state()
+        one, two = case.sample(trial), case.sample(trial)
+        require(torch.equal(one, two), f"{trial.name}: {one.tolist()}, then {two.tolist()}.")
+        _require_own_randomness(before, trial.name)
+
+
+def _require_own_randomness(before: Tensor, what: str) -> None:
+    same = torch.equal(before, torch.get_rng_state())
+    require(same, f"{what}: torch's global generator was used.")
+
+
+def _sequences_are_sampled_independently(case: _SamplerCase) -> None:
+    """A sequence has the same sample alone as in a batch."""
+    noise = noise_like(torch.zeros(_BATCH_SIZE))
+    for trial in case.trials:
+        whole = case.sample(trial)
+        for i in range(_BATCH_SIZE):
+            at = slice(i, i + 1)
+            alone = case.sampler(trial.field, trial.make(at), noise[at], case.contexts[at])
+            require(torch.equal(alone, whole[at]), f"{trial.name}: sequence {i} differs.")
+
+
+SAMPLER_CLAUSES: tuple[Callable[[_SamplerCase], None], ...] = (
+    _sampler_inputs_are_unchanged,
+    _samples_are_in_the_domain,
+    _impossible_classes_are_not_sampled,
+    _same_noise_same_samples,
+    _sequences_are_sampled_independently,
+)
+"""Clauses about every sampler."""
+
+
+@final
+@dataclass(frozen=True)
+class _ProcessorCase:
+    processor: Processor
+    fields: Sequence[Field]
+    roles: Collection[Role] | None
+    contexts: Sequence[SamplingContext]
+    make: Make | None
+
+    @property
+    def trials(self) -> Iterator[_Trial]:
+        return _trials(self.fields, self.make)
+
+    def process(self, trial: _Trial) -> Prediction:
+        return self.processor(trial.field, trial.whole, self.contexts)
+
+
+def check_processor(
+    processor: Processor,
+    *,
+    fields: Sequence[Field] = _FIELDS,
+    roles: Collection[Role] | None = None,
+    contexts: Sequence[SamplingContext] | None = None,
+    make: Make | None = None,
+) -> None:
+    """Check that a processor keeps the contract.
+
+    Args:
+        processor: The processor.
+        fields: Fields whose predictions it is given.
+        roles: The roles of the fields that it changes; None for any. Predictions of other fields
+            must stay unchanged.
+        contexts: Contexts of 6 sequences; by default of sequences in which three notes sound.
+        make: Makes the prediction of a categorical field from (B, C) logits, such as a
+            prediction of your own; ``Categorical`` by default.
+
+    Raises:
+        AssertionError: At the first broken clause, with its name.
+
+    Example:
+        >>> from notelstm.sampling import MinDuration
+        >>> check_processor(MinDuration(), roles={"duration"})
+    """
+    contexts = _contexts() if contexts is None else contexts
+    run(
+        "check_processor",
+        PROCESSOR_CLAUSES,
+        _ProcessorCase(processor, fields, roles, contexts, make),
+    )
+
+
+def _processor_inputs_are_unchanged(case: _ProcessorCase) -> None:
+    """The given prediction is left unchanged."""
+    for trial in case.trials:
+        prediction = trial.whole
+        case.processor(trial.field, prediction, case.contexts)
+        _require_unchanged(trial, prediction)
+
+
+def _shape_is_kept(case: _ProcessorCase) -> None:
+    """The result is a prediction for the same (B,) sequences, of classes or numbers as before."""
+    for trial in case.trials:
+        result = case.process(trial)
+        shape = tuple(result.mode().shape)
+        require(shape == (_BATCH_SIZE,), f"{trial.name}: shape {shape}.")
+        before, after = _possible(trial.whole), _possible(result)
+        same = (None if x is None else x.shape for x in (before, after))
+        require(len(set(same)) == 1, f"{trial.name}: other classes.")
+
+
+def _a_class_stays_possible(case: _ProcessorCase) -> None:
+    """At least one possible class of each sequence stays possible."""
+    for trial in case.trials:
+        possible = _possible(case.process(trial))
+        if possible is not None:
+            require(possible.any(-1).all(), f"{trial.name}: no class is left.")
+
+
+def _impossible_stays_impossible(case: _ProcessorCase) -> None:
+    """An impossible class stays impossible, and a value within the bounds of the field."""
+    for trial in case.trials:
+        result = case.process(trial)
+        before, after = _possible(trial.whole), _possible(result)
+        if before is not None and after is not None:
+            require(not (after & ~before).any(), f"{trial.name}: a class became possible.")
+        else:
+            require_in_domain(trial.field, result.sample(noise_like(result.mode())))
+
+
+def _other_roles_are_unchanged(case: _ProcessorCase) -> None:
+    """Predictions of fields of other roles are returned unchanged."""
+    for trial in case.trials:
+        if case.roles is not None and trial.field.role not in case.roles:
+            _require_unchanged(trial, case.process(trial))
+
+
+def _sequences_are_processed_independently(case: _ProcessorCase) -> None:
+    """A sequence has the same prediction alone as in a batch."""
+    for trial in case.trials:
+        whole = as_numbers(case.process(trial), trial.field)
+        for i in range(_BATCH_SIZE):
+            at = slice(i, i + 1)
+            alone = case.processor(trial.field, trial.make(at), case.contexts[at])
+            numbers = as_numbers(alone, trial.field)
+            near = numbers.shape == whole[at].shape and torch.allclose(
+                numbers, whole[at], atol=1e-6
+            )
+            require(near, f"{trial.name}: sequence {i} differs.")
+
+
+def _processing_is_repeatable(case: _ProcessorCase) -> None:
+    """The same prediction has the same result, without torch's global generator."""
+    for trial in case.trials:
+        before = torch.get_rng_state()
+        one, two = (as_numbers(case.process(trial), trial.field) for _ in range(2))
+        require(torch.equal(one, two), f"{trial.name}: the second result differs.")
+        _require_own_randomness(before, trial.name)
+
+
+PROCESSOR_CLAUSES: tuple[Callable[[_ProcessorCase], None], ...] = (
+    _processor_inputs_are_unchanged,
+    _shape_is_kept,
+    _a_class_stays_possible,
+    _impossible_stays_impossible,
+    _other_roles_are_unchanged,
+    _sequences_are_processed_independently,
+    _processing_is_repeatable,
+)
+"""Clauses about every processor."""
