@@ -548,7 +548,7 @@ class Notes:
 
         Args:
             continuation: New notes whose 0 s is this piece's last onset, as
-                :func:`~notelstm.generation.loop.generate` returns them.
+                :func:`notelstm.generation.generate` returns them.
 
         Returns:
             The notes of this piece, then the new ones.

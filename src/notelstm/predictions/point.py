@@ -18,7 +18,7 @@ __all__ = ["PointEstimate"]
 class PointEstimate(Prediction):
     """A single value, without a word on how sure it is: the original's step and duration.
 
-    It has no likelihood; :class:`notelstm.evaluation.Spread` makes a
+    It has no likelihood; :class:`notelstm.evaluation.PointToNormal` makes a
     :class:`notelstm.predictions.Normal` of it.
 
     Attributes:

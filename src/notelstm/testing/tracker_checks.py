@@ -1,4 +1,4 @@
-"""The clauses of ``check_encoder`` that look at the encoder's tracker, its own or the default."""
+"""The clauses of ``check_encoder`` about the tracker of the encoder."""
 
 from __future__ import annotations
 
@@ -34,27 +34,29 @@ def _same_notes(a: Notes, b: Notes) -> None:
 
 
 def _tracker_matches_decode(trip: Trip) -> None:
-    """A tracker that was pushed every row has the notes and the count that ``decode`` gives."""
+    """After all rows a tracker has the notes that ``decode`` returns."""
     tracker = _pushed(trip.encoder, trip.rows)
     _same_notes(tracker.notes(), trip.back)
     require(
-        tracker.num_notes == len(trip.back), f"n is {tracker.num_notes} for {len(trip.back)} notes."
+        tracker.num_notes == len(trip.back),
+        f"num_notes is {tracker.num_notes} for {len(trip.back)} notes.",
     )
 
 
 def _tracker_keeps_time(trip: Trip) -> None:
-    """Its clock starts at 0, never goes back, and stands at the onset of each note that begins."""
+    """`time` starts at 0, never decreases, and is the onset of each new note."""
     tracker = tracker_of(trip.encoder)
     require(
         tracker.num_notes == 0 and tracker.time == 0,
-        f"n {tracker.num_notes}, clock {tracker.time}.",
+        f"num_notes {tracker.num_notes}, time {tracker.time}.",
     )
     for i, row in enumerate(trip.rows):
         n, clock = tracker.num_notes, tracker.time
         tracker.push(row)
         require(tracker.time >= clock, f"Row {i}: from {clock} back to {tracker.time}.")
         require(
-            tracker.num_notes - n in (0, 1), f"Row {i}: n went from {n} to {tracker.num_notes}."
+            tracker.num_notes - n in (0, 1),
+            f"Row {i}: num_notes went from {n} to {tracker.num_notes}.",
         )
         if tracker.num_notes > n:
             onset = float(trip.back.start[n])
@@ -63,12 +65,12 @@ def _tracker_keeps_time(trip: Trip) -> None:
 
 
 def _tracker_lists_sounding_pitches(trip: Trip) -> None:
-    """At its clock it names the pitches that have begun and not ended."""
+    """`sounding` returns the pitches of notes that have begun and not ended."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         begun, now = trip.back[: tracker.num_notes], tracker.time
-        # An event encoder may end a note in a later row at the same time.
+        # An event encoder may end a note in a later row of the same time.
         surely = set(begun.pitch[begun.end > now + EXACT].tolist())
         at_most = set(begun.pitch[begun.end >= now - EXACT].tolist())
         got = set(tracker.sounding(now))
@@ -76,9 +78,9 @@ def _tracker_lists_sounding_pitches(trip: Trip) -> None:
 
 
 def _tracker_lists_latest_notes(trip: Trip) -> None:
-    """`latest` returns the notes that ``decode`` gives, at its clock at last."""
+    """`latest` returns the last of the notes that ``decode`` returns."""
     tracker = tracker_of(trip.encoder)
-    require(list(tracker.latest(3)) == [], "Notes before the first.")
+    require(list(tracker.latest(3)) == [], "There are notes before the first row.")
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         begun = trip.back[: tracker.num_notes]
@@ -108,12 +110,12 @@ def _tracker_predicts_overlaps(trip: Trip) -> None:
     column = trip.encoder.fields.index(steps[0])
     for i, row in enumerate(trip.rows):
         known = {steps[0].name: float(row[column])}
-        require(tracker.overlapping({}) is None, f"Row {i}: it knows a step that is open.")
+        require(tracker.overlapping({}) is None, f"Row {i}: overlapping pitches without a step.")
         overlapping, clock, before = tracker.overlapping(known), tracker.time, tracker.num_notes
         remaining, pace = tracker.remaining(), tracker.seconds_per_unit
         tracker.push(row)
         if before == 0:
-            require(not overlapping and not remaining, f"Row {i}: something sounds.")
+            require(not overlapping and not remaining, f"Row {i}: a note sounds before the first.")
             continue
         step = steps[0].value_of(known[steps[0].name])
         took = step * pace
@@ -129,7 +131,7 @@ def _tracker_predicts_overlaps(trip: Trip) -> None:
 
 
 def _tracker_copies_are_independent(trip: Trip) -> None:
-    """A copy stands where the tracker stood, and neither hears what the other is pushed."""
+    """Pushing rows to a copy does not change the tracker, nor another copy."""
     half = len(trip.rows) // 2
     tracker = _pushed(trip.encoder, trip.rows[:half])
     before, n, clock = tracker.notes(), tracker.num_notes, tracker.time
@@ -139,10 +141,10 @@ def _tracker_copies_are_independent(trip: Trip) -> None:
     for row in tracker.closing_rows():
         second.push(row)
     second.pop_finished(include_sounding=True)
-    require((tracker.num_notes, tracker.time) == (n, clock), "The tracker moved when a copy did.")
+    require((tracker.num_notes, tracker.time) == (n, clock), "The tracker changed with its copy.")
     require(
         tracker.sounding(clock) == _pushed(trip.encoder, trip.rows[:half]).sounding(clock),
-        "It sounds otherwise.",
+        "Other pitches sound.",
     )
     _same_notes(tracker.notes(), before)
     _same_notes(first.notes(), trip.back)
@@ -153,44 +155,46 @@ def _tracker_copies_are_independent(trip: Trip) -> None:
 
 
 def _finished_notes_are_popped_once(trip: Trip) -> None:
-    """`forget` gives each note out once, under its number and as ``decode`` has it."""
+    """`pop_finished` returns each note once, with its number, as ``decode`` returns it."""
     tracker, given = tracker_of(trip.encoder), dict[int, Note]()
     plain = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         plain.push(row)
         now = tracker.time
-        _give(given, tracker.pop_finished() if i % 3 else ())
+        _add_popped(given, tracker.pop_finished() if i % 3 else ())
         require(
             (tracker.num_notes, now) == (plain.num_notes, plain.time),
-            f"Row {i}: n or clock changed.",
+            f"Row {i}: num_notes or time changed.",
         )
-        require(tracker.sounding(now) == plain.sounding(now), f"Row {i}: it sounds otherwise.")
+        require(tracker.sounding(now) == plain.sounding(now), f"Row {i}: other pitches sound.")
         require(
             len(tracker.closing_rows()) == len(plain.closing_rows()),
-            f"Row {i}: it closes otherwise.",
+            f"Row {i}: other closing rows.",
         )
         kept = len(tracker.notes())
-        require(len(given) + kept == tracker.num_notes, f"Row {i}: {len(given)} out, {kept} kept.")
+        require(
+            len(given) + kept == tracker.num_notes, f"Row {i}: {len(given)} popped, {kept} kept."
+        )
     for row in tracker.closing_rows():
         tracker.push(row)
-    _give(given, tracker.pop_finished(include_sounding=True))
-    require(sorted(given) == list(range(tracker.num_notes)), f"Given out were {sorted(given)}.")
-    require(not len(tracker.notes()), "Notes that were given out are still there.")
+    _add_popped(given, tracker.pop_finished(include_sounding=True))
+    require(sorted(given) == list(range(tracker.num_notes)), f"Popped notes: {sorted(given)}.")
+    require(not len(tracker.notes()), "Popped notes are still there.")
     whole = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
     if given:
         start, end, pitch, velocity = zip(*(given[i] for i in sorted(given)), strict=True)
         _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), whole)
 
 
-def _give(given: dict[int, Note], notes: Iterable[tuple[int, Note]]) -> None:
+def _add_popped(given: dict[int, Note], notes: Iterable[tuple[int, Note]]) -> None:
     for number, note in notes:
-        require(number not in given, f"Note {number} is given out again.")
+        require(number not in given, f"Note {number} is popped twice.")
         given[number] = note
 
 
 def _extend_equals_push(trip: Trip) -> None:
-    """`extend` has the same result as one `push` after another."""
+    """`extend` has the same result as a `push` of each row."""
     tracker = tracker_of(trip.encoder)
     half = len(trip.rows) // 2
     tracker.extend(trip.rows[:half])
@@ -199,29 +203,29 @@ def _extend_equals_push(trip: Trip) -> None:
     now = tracker.time
     require(
         (tracker.num_notes, now) == (plain.num_notes, plain.time),
-        f"n {tracker.num_notes}, clock {now}.",
+        f"num_notes {tracker.num_notes}, time {now}.",
     )
-    require(tracker.sounding(now) == plain.sounding(now), "It sounds otherwise.")
+    require(tracker.sounding(now) == plain.sounding(now), "Other pitches sound.")
     _same_notes(tracker.notes(), plain.notes())
-    require(list(tracker.pop_finished()) == list(plain.pop_finished()), "It gives out other notes.")
+    require(list(tracker.pop_finished()) == list(plain.pop_finished()), "Other notes are popped.")
 
 
 def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
-    """Whether a mask, checked for its form, allows an entry."""
+    """Check the form of a mask, and return whether it allows an entry."""
     if mask is None:
         return True
     if isinstance(mask, Interval):
         require(not field.is_categorical, f"{field.name!r} has classes, got an interval.")
-        require(mask.low <= mask.high, f"{field.name!r}: nothing lies in {mask}.")
+        require(mask.low <= mask.high, f"{field.name!r}: {mask} is empty.")
         return bool(np.float32(mask.low) <= np.float32(entry) <= np.float32(mask.high))
     require(mask.shape == (field.classes,), f"{field.name!r}: a mask of shape {mask.shape}.")
     require(mask.dtype == np.bool_, f"{field.name!r}: a mask of {mask.dtype}.")
-    require(mask.any(), f"{field.name!r}: nothing is allowed.")
+    require(mask.any(), f"{field.name!r}: no class is allowed.")
     return bool(mask[int(entry)])
 
 
 def _encoded_rows_are_allowed(trip: Trip) -> None:
-    """Every entry of an encoded row is allowed, whatever is known of its row already."""
+    """Every entry of an encoded row is allowed, with and without the entries before it."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         known: dict[str, float] = {}
@@ -234,7 +238,7 @@ def _encoded_rows_are_allowed(trip: Trip) -> None:
 
 
 def _closing_rows_end_all_notes(trip: Trip) -> None:
-    """After any number of rows, `closing` gives rows with which everything can be decoded."""
+    """After any number of rows, `closing_rows` end all notes that sound."""
     for k in sorted({len(trip.rows) * q // 4 for q in range(5)}):
         tracker = _pushed(trip.encoder, trip.rows[:k])
         begun, closing = tracker.num_notes, tracker.closing_rows()
@@ -244,10 +248,13 @@ def _closing_rows_end_all_notes(trip: Trip) -> None:
         require(len(whole) == begun, f"{k} rows: {begun} notes began, {len(whole)} decoded.")
         for row in closing:
             tracker.push(row)
-        require(len(tracker.closing_rows()) == 0, f"{k} rows: closed, it still wants to close.")
+        require(
+            len(tracker.closing_rows()) == 0,
+            f"{k} rows: there are closing rows after the closing rows.",
+        )
 
 
-def _drawn(
+def _random_entry(
     field: Field, mask: Mask | None, known: Mapping[str, float], rng: np.random.Generator
 ) -> float:
     """A random allowed entry."""
@@ -255,7 +262,7 @@ def _drawn(
         allowed = np.ones(field.classes, dtype=bool) if mask is None else mask
         require(isinstance(allowed, np.ndarray), f"{field.name!r} has classes, got an interval.")
         classes = np.flatnonzero(allowed)
-        require(classes.size, f"{field.name!r}: nothing is allowed, known {dict(known)}.")
+        require(classes.size, f"{field.name!r}: no class is allowed, known {dict(known)}.")
         return float(rng.choice(classes))
     low, high = mask if isinstance(mask, Interval) else field.interval
     low = max(low, high - 2, -1.0) if low == -np.inf else low
@@ -263,14 +270,14 @@ def _drawn(
 
 
 def allowed_rows_can_be_decoded(trip: Trip) -> None:
-    """Rows drawn at random from what is allowed decode to as many notes as the tracker counts."""
+    """Random allowed rows can be decoded, to the notes of the tracker."""
     rng = np.random.default_rng(0)
     for _ in range(5):
         tracker, rows = tracker_of(trip.encoder), []
         for _ in range(60):
             known: dict[str, float] = {}
             for field in trip.encoder.fields:
-                known[field.name] = _drawn(field, tracker.allowed(field, known), known, rng)
+                known[field.name] = _random_entry(field, tracker.allowed(field, known), known, rng)
             rows.append(np.array(list(known.values()), dtype=np.float32))
             tracker.push(rows[-1])
         for row in tracker.closing_rows():
@@ -278,7 +285,7 @@ def allowed_rows_can_be_decoded(trip: Trip) -> None:
             tracker.push(row)
         table: Rows = np.stack(rows)
         _same_notes(trip.encoder.decode(table), tracker.notes())
-        require(tracker.num_notes == len(tracker.notes()), f"n is {tracker.num_notes}.")
+        require(tracker.num_notes == len(tracker.notes()), f"num_notes is {tracker.num_notes}.")
 
 
 TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
@@ -293,4 +300,4 @@ TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _encoded_rows_are_allowed,
     _closing_rows_end_all_notes,
 )
-"""What holds for every piece."""
+"""Clauses about every piece."""

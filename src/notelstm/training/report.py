@@ -25,7 +25,7 @@ class Report(Callback):
     """Writes a page at the start, after each epoch and at the end: curves, samples, settings.
 
     It reads the files that the callbacks before it wrote to the run folder.
-    :class:`~notelstm.training.callbacks.JsonLog` must be one of them. The page has music if
+    :class:`~notelstm.training.callbacks.JSONLogger` must be one of them. The page has music if
     :class:`~notelstm.training.samples.Samples` is another.
 
     Attributes:
