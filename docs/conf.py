@@ -70,7 +70,10 @@ nitpick_ignore_regex = [
         r"|multiprocessing|nn|np|numpy|os|pathlib|torch|tyro|types|typing|xml)(\..*)?",
     ),
     # The same in signatures shown as written, because a name is imported for type checkers only.
-    (r"py:class", r"ArrayLike|Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor"),
+    (
+        r"py:class",
+        r"ArrayLike|Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor",
+    ),
     # Type variables are not documented.
     (r"py:class", r"notelstm\..*\.T"),
 ]

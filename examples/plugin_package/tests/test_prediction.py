@@ -43,15 +43,15 @@ class Hidden(NamedTuple):
 class MixtureModel(nn.Module):
     """A recurrent model whose heads all predict mixtures."""
 
-    def __init__(self, *, fields: Any, hidden: int = 12) -> None:
+    def __init__(self, *, fields: Any, hidden_size: int = 12) -> None:
         super().__init__()
         self.fields = tuple(fields)
         self.field_order = tuple(by_name(fields))
-        self.config = {"fields": self.fields, "hidden_size": hidden}
-        self.inputs = nn.ModuleDict({f.name: nn.Embedding(f.classes, hidden) for f in fields})
-        self.rnn = nn.GRU(hidden, hidden, batch_first=True)
-        self.heads = nn.ModuleDict({f.name: MixtureHead(hidden, f.classes, 3) for f in fields})
-        self.initial_context = nn.Parameter(torch.zeros(hidden))
+        self.config = {"fields": self.fields, "hidden_size": hidden_size}
+        self.inputs = nn.ModuleDict({f.name: nn.Embedding(f.classes, hidden_size) for f in fields})
+        self.rnn = nn.GRU(hidden_size, hidden_size, batch_first=True)
+        self.heads = nn.ModuleDict({f.name: MixtureHead(hidden_size, f.classes, 3) for f in fields})
+        self.initial_context = nn.Parameter(torch.zeros(hidden_size))
 
     def initial_state(self, batch_size: int) -> tuple[Hidden, Hidden]:
         context = self.initial_context.expand(batch_size, 1, -1)

@@ -21,7 +21,8 @@ def scale(count: int) -> Notes:
 
 def test_trained_saved_loaded_generated(tmp_path: Path) -> None:
     recipe = with_settings(
-        intervals(hidden=32), {"sequence_length": 16, "batch_size": 4, "training": {"epochs": 20}}
+        intervals(hidden_size=32),
+        {"sequence_length": 16, "batch_size": 4, "training": {"epochs": 20}},
     )
     notelstm.save(recipe.train([scale(200), scale(150)]), tmp_path / "model.notelstm")
     bundle = notelstm.load(tmp_path / "model.notelstm")

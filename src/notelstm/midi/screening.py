@@ -50,7 +50,7 @@ def healthy_chunks(data: bytes) -> tuple[int, list[bytes]]:
     """The resolution and the track chunks of a file whose every length and count is right.
 
     Raises:
-        NeedsTolerantReader: If one is not.
+        UnsureError: If one is not.
     """
     form, count, resolution = (int.from_bytes(data[i : i + 2], "big") for i in (8, 10, 12))
     if data[:8] != b"MThd\0\0\0\6" or form > 1 or not 0 < resolution < 0x8000:
@@ -75,7 +75,7 @@ def screen(body: bytes) -> str:
         Its name, or "".
 
     Raises:
-        NeedsTolerantReader: If the chunk may be damaged, or odd in a way that readers disagree about.
+        UnsureError: If the chunk may be damaged, or odd in a way that readers disagree about.
     """
     names: list[str] = []
     first = _first_note(body, names)
@@ -124,7 +124,7 @@ def quiet(body: bytes) -> Quiet:
     """Read a short chunk without notes event by event; files of one folder often share it.
 
     Raises:
-        NeedsTolerantReader: If it is damaged, or says which channels are percussion.
+        UnsureError: If it is damaged, or says which channels are percussion.
     """
     log = RepairLog("repair", "")
     events = parse(body, Chunk(0, 0, len(body), False), log, Budget(_LONG_WAIT))

@@ -19,7 +19,15 @@ from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import as_numbers, noise_like, require_in_domain
 
-__all__ = ["PROCESSOR_CLAUSES", "SAMPLER_CLAUSES", "check_processor", "check_sampler"]
+__all__ = [
+    "PROCESSOR_CLAUSES",
+    "SAMPLER_CLAUSES",
+    "ProcessorCase",
+    "SamplerCase",
+    "Trial",
+    "check_processor",
+    "check_sampler",
+]
 
 Make: TypeAlias = Callable[[Tensor], Prediction]
 
@@ -37,7 +45,7 @@ _FIELDS: Final = (
 
 @final
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """A prediction of one field for (B,) sequences.
 
     Attributes:
@@ -56,11 +64,11 @@ class _Trial:
         return self.make(slice(None))
 
 
-def _trials(fields: Sequence[Field], make: Make | None) -> Iterator[_Trial]:
+def _trials(fields: Sequence[Field], make: Make | None) -> Iterator[Trial]:
     """Predictions of each field, with and without constraints."""
     for field in fields:
         for name, part in _predictions(field, make):
-            yield _Trial(field, part, f"{field.name!r}, {name}")
+            yield Trial(field, part, f"{field.name!r}, {name}")
 
 
 def _predictions(
@@ -129,24 +137,28 @@ def _possible(prediction: Prediction) -> Tensor | None:
     return None if weights is None else weights > -torch.inf
 
 
-def _require_unchanged(trial: _Trial, prediction: Prediction) -> None:
+def _require_unchanged(trial: Trial, prediction: Prediction) -> None:
     same = torch.equal(*(as_numbers(one, trial.field) for one in (prediction, trial.whole)))
     require(same, f"{trial.name}: the prediction changed.")
 
 
 @final
 @dataclass(frozen=True)
-class _SamplerCase:
+class SamplerCase:
+    """A sampler under test, with the arguments of :func:`check_sampler`."""
+
     sampler: Sampler
     fields: Sequence[Field]
     contexts: Sequence[SamplingContext]
     make: Make | None
 
     @property
-    def trials(self) -> Iterator[_Trial]:
+    def trials(self) -> Iterator[Trial]:
+        """Predictions of each field."""
         return _trials(self.fields, self.make)
 
-    def sample(self, trial: _Trial, seed: int = 0) -> Tensor:
+    def sample(self, trial: Trial, seed: int = 0) -> Tensor:
+        """(B,) samples of a trial."""
         noise = noise_like(torch.zeros(_BATCH_SIZE), seed)
         return self.sampler(trial.field, trial.whole, noise, self.contexts)
 
@@ -174,11 +186,11 @@ def check_sampler(
         >>> from notelstm.sampling import Ancestral
         >>> check_sampler(Ancestral())
     """
-    case = _SamplerCase(sampler, fields, _contexts() if looks else (), make)
+    case = SamplerCase(sampler, fields, _contexts() if looks else (), make)
     run("check_sampler", SAMPLER_CLAUSES, case)
 
 
-def _sampler_inputs_are_unchanged(case: _SamplerCase) -> None:
+def _sampler_inputs_are_unchanged(case: SamplerCase) -> None:
     """Prediction and noise are left unchanged."""
     for trial in case.trials:
         noise, prediction = noise_like(torch.zeros(_BATCH_SIZE)), trial.whole
@@ -188,7 +200,7 @@ def _sampler_inputs_are_unchanged(case: _SamplerCase) -> None:
         _require_unchanged(trial, prediction)
 
 
-def _samples_are_in_the_domain(case: _SamplerCase) -> None:
+def _samples_are_in_the_domain(case: SamplerCase) -> None:
     """Samples are (B,) class ids, or (B,) values within the bounds of the field."""
     for trial in case.trials:
         samples = case.sample(trial)
@@ -197,7 +209,7 @@ def _samples_are_in_the_domain(case: _SamplerCase) -> None:
         require_in_domain(trial.field, samples)
 
 
-def _impossible_classes_are_not_sampled(case: _SamplerCase) -> None:
+def _impossible_classes_are_not_sampled(case: SamplerCase) -> None:
     """A class of probability 0 is never sampled."""
     for trial in case.trials:
         possible = _possible(trial.whole)
@@ -208,7 +220,7 @@ def _impossible_classes_are_not_sampled(case: _SamplerCase) -> None:
                 require(allowed, f"{trial.name}: sampled {samples.tolist()}.")
 
 
-def _same_noise_same_samples(case: _SamplerCase) -> None:
+def _same_noise_same_samples(case: SamplerCase) -> None:
     """The noise is the only source of randomness."""
     for trial in case.trials:
         before = torch.get_rng_state()
@@ -222,7 +234,7 @@ def _require_own_randomness(before: Tensor, what: str) -> None:
     require(same, f"{what}: torch's global generator was used.")
 
 
-def _sequences_are_sampled_independently(case: _SamplerCase) -> None:
+def _sequences_are_sampled_independently(case: SamplerCase) -> None:
     """A sequence has the same sample alone as in a batch."""
     noise = noise_like(torch.zeros(_BATCH_SIZE))
     for trial in case.trials:
@@ -233,7 +245,7 @@ def _sequences_are_sampled_independently(case: _SamplerCase) -> None:
             require(torch.equal(alone, whole[at]), f"{trial.name}: sequence {i} differs.")
 
 
-SAMPLER_CLAUSES: tuple[Callable[[_SamplerCase], None], ...] = (
+SAMPLER_CLAUSES: tuple[Callable[[SamplerCase], None], ...] = (
     _sampler_inputs_are_unchanged,
     _samples_are_in_the_domain,
     _impossible_classes_are_not_sampled,
@@ -245,7 +257,9 @@ SAMPLER_CLAUSES: tuple[Callable[[_SamplerCase], None], ...] = (
 
 @final
 @dataclass(frozen=True)
-class _ProcessorCase:
+class ProcessorCase:
+    """A processor under test, with the arguments of :func:`check_processor`."""
+
     processor: Processor
     fields: Sequence[Field]
     roles: Collection[Role] | None
@@ -253,10 +267,12 @@ class _ProcessorCase:
     make: Make | None
 
     @property
-    def trials(self) -> Iterator[_Trial]:
+    def trials(self) -> Iterator[Trial]:
+        """Predictions of each field."""
         return _trials(self.fields, self.make)
 
-    def process(self, trial: _Trial) -> Prediction:
+    def process(self, trial: Trial) -> Prediction:
+        """The processed prediction of a trial."""
         return self.processor(trial.field, trial.whole, self.contexts)
 
 
@@ -290,11 +306,11 @@ def check_processor(
     run(
         "check_processor",
         PROCESSOR_CLAUSES,
-        _ProcessorCase(processor, fields, roles, contexts, make),
+        ProcessorCase(processor, fields, roles, contexts, make),
     )
 
 
-def _processor_inputs_are_unchanged(case: _ProcessorCase) -> None:
+def _processor_inputs_are_unchanged(case: ProcessorCase) -> None:
     """The given prediction is left unchanged."""
     for trial in case.trials:
         prediction = trial.whole
@@ -302,7 +318,7 @@ def _processor_inputs_are_unchanged(case: _ProcessorCase) -> None:
         _require_unchanged(trial, prediction)
 
 
-def _shape_is_kept(case: _ProcessorCase) -> None:
+def _shape_is_kept(case: ProcessorCase) -> None:
     """The result is a prediction for the same (B,) sequences, of classes or numbers as before."""
     for trial in case.trials:
         result = case.process(trial)
@@ -313,7 +329,7 @@ def _shape_is_kept(case: _ProcessorCase) -> None:
         require(len(set(same)) == 1, f"{trial.name}: other classes.")
 
 
-def _a_class_stays_possible(case: _ProcessorCase) -> None:
+def _a_class_stays_possible(case: ProcessorCase) -> None:
     """At least one possible class of each sequence stays possible."""
     for trial in case.trials:
         possible = _possible(case.process(trial))
@@ -321,7 +337,7 @@ def _a_class_stays_possible(case: _ProcessorCase) -> None:
             require(possible.any(-1).all(), f"{trial.name}: no class is left.")
 
 
-def _impossible_stays_impossible(case: _ProcessorCase) -> None:
+def _impossible_stays_impossible(case: ProcessorCase) -> None:
     """An impossible class stays impossible, and a value within the bounds of the field."""
     for trial in case.trials:
         result = case.process(trial)
@@ -332,14 +348,14 @@ def _impossible_stays_impossible(case: _ProcessorCase) -> None:
             require_in_domain(trial.field, result.sample(noise_like(result.mode())))
 
 
-def _other_roles_are_unchanged(case: _ProcessorCase) -> None:
+def _other_roles_are_unchanged(case: ProcessorCase) -> None:
     """Predictions of fields of other roles are returned unchanged."""
     for trial in case.trials:
         if case.roles is not None and trial.field.role not in case.roles:
             _require_unchanged(trial, case.process(trial))
 
 
-def _sequences_are_processed_independently(case: _ProcessorCase) -> None:
+def _sequences_are_processed_independently(case: ProcessorCase) -> None:
     """A sequence has the same prediction alone as in a batch."""
     for trial in case.trials:
         whole = as_numbers(case.process(trial), trial.field)
@@ -353,7 +369,7 @@ def _sequences_are_processed_independently(case: _ProcessorCase) -> None:
             require(near, f"{trial.name}: sequence {i} differs.")
 
 
-def _processing_is_repeatable(case: _ProcessorCase) -> None:
+def _processing_is_repeatable(case: ProcessorCase) -> None:
     """The same prediction has the same result, without torch's global generator."""
     for trial in case.trials:
         before = torch.get_rng_state()
@@ -362,7 +378,7 @@ def _processing_is_repeatable(case: _ProcessorCase) -> None:
         _require_own_randomness(before, trial.name)
 
 
-PROCESSOR_CLAUSES: tuple[Callable[[_ProcessorCase], None], ...] = (
+PROCESSOR_CLAUSES: tuple[Callable[[ProcessorCase], None], ...] = (
     _processor_inputs_are_unchanged,
     _shape_is_kept,
     _a_class_stays_possible,

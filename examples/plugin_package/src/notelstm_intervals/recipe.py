@@ -14,21 +14,23 @@ from notelstm_intervals.sampling import BestOfTwo, SmallLeaps
 __all__ = ["intervals"]
 
 
-def intervals(*, hidden: int = 128, semitones: int = 12) -> Recipe:
+def intervals(*, hidden_size: int = 128, semitones: int = 12) -> Recipe:
     """Intervals, steps, durations and loudness, each predicted from those before it.
 
     Args:
-        hidden: Units of the LSTM.
-        semitones: The widest leap that is drawn.
+        hidden_size: Units of the LSTM.
+        semitones: The widest leap that is sampled.
 
     Returns:
-        A recipe of 20 epochs of AdamW over lanes that carry the state through whole pieces.
+        A recipe of 20 epochs of AdamW in stateful batches.
     """
     return Recipe(
         name="intervals",
         encoder=IntervalEncoder(),
         model=functools.partial(
-            NoteLSTM, field_order=("step", "interval", "duration", "loudness"), hidden_size=hidden
+            NoteLSTM,
+            field_order=("step", "interval", "duration", "loudness"),
+            hidden_size=hidden_size,
         ),
         sampler=BestOfTwo(processors=(SmallLeaps(semitones=semitones), MinDuration())),
         sequence_length=64,
