@@ -131,8 +131,8 @@ def _encoding_is_repeatable(trip: Trip) -> None:
 
 def _pitches_round_trip(trip: Trip) -> None:
     """Every note is decoded with its pitch, and in its order where that is promised."""
-    want, got = len(trip.piece), len(trip.back)
-    require(want == got, f"{want} notes were encoded, {got} decoded.")
+    encoded, decoded = len(trip.piece), len(trip.back)
+    require(encoded == decoded, f"{encoded} notes were encoded, {decoded} decoded.")
     before, after = trip.pairs
     want, got = trip.piece.pitch[before], trip.back.pitch[after]
     bad = np.flatnonzero(want != got)[:1]
