@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from notelstm.fields import Field
 from notelstm.predictions import Categorical, Normal, PointEstimate
-from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
-from notelstm.sampling import Temperature
+from notelstm.protocols import Allowed, Prediction, Processor, Sampler, SamplingContext
+from notelstm.sampling import Ancestral, Temperature, TopP
 from notelstm.testing import check_processor, check_sampler
 from notelstm.testing.sampling_checks import PROCESSOR_CLAUSES, SAMPLER_CLAUSES
 
@@ -108,6 +109,61 @@ def test_a_sampler_that_reads_contexts_is_given_some() -> None:
     check_sampler(reads_the_contexts, looks=True)
     with pytest.raises(AssertionError, match="IndexError"):
         check_sampler(reads_the_contexts)
+
+
+@dataclass(frozen=True)
+class OfAPlugin(Prediction):
+    """A prediction of classes that is no class of the library."""
+
+    log_probs: Tensor
+
+    def log_weights(self) -> Tensor:
+        return self.log_probs
+
+    def add_log_weights(self, log_weights: Tensor) -> OfAPlugin:
+        return OfAPlugin(self.log_probs + log_weights)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return Categorical(self.log_probs).sample(noise)
+
+    def mode(self) -> Tensor:
+        return self.log_probs.argmax(-1)
+
+    def constrained(self, allowed: Allowed) -> OfAPlugin:
+        assert isinstance(allowed, Tensor)
+        return OfAPlugin(self.log_probs.masked_fill(~allowed, -torch.inf))
+
+    def with_temperature(self, temperature: float) -> OfAPlugin:
+        return OfAPlugin(self.log_probs / temperature)
+
+
+def test_a_sampler_of_other_predictions_is_checked() -> None:
+    def all_classes(
+        field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
+    ) -> Tensor:
+        if isinstance(prediction, OfAPlugin):
+            prediction = OfAPlugin(torch.zeros_like(prediction.log_probs))
+        return prediction.sample(noise)
+
+    check_sampler(Ancestral(), make=OfAPlugin)
+    check_sampler(all_classes)
+    with pytest.raises(AssertionError, match=r"^check_sampler, impossible_classes_are_not_sampled"):
+        check_sampler(all_classes, make=OfAPlugin)
+
+
+def test_a_processor_of_other_predictions_is_checked() -> None:
+    def smooth(
+        field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        if isinstance(prediction, OfAPlugin):
+            return OfAPlugin(prediction.log_probs.clamp_min(-10))
+        return prediction
+
+    check_processor(Temperature(temperature=2.0), make=OfAPlugin)
+    check_processor(TopP(p=0.5), make=OfAPlugin)
+    check_processor(smooth)
+    with pytest.raises(AssertionError, match=r"^check_processor, impossible_stays_impossible: "):
+        check_processor(smooth, make=OfAPlugin)
 
 
 def test_every_clause_has_a_broken_sampler() -> None:

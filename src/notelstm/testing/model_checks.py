@@ -15,13 +15,11 @@ from notelstm import plugins, tree
 from notelstm.protocols import Context, NoteModel
 from notelstm.testing.clauses import require, run
 from notelstm.testing.makers import random_rows
-from notelstm.testing.model_case import ModelCase
 from notelstm.testing.numpy_step_checks import NUMPY_STEP_CLAUSES
-from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, Heads, as_numbers
+from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, ModelCase, as_numbers
 
 __all__ = ["MODEL_CLAUSES", "TRAINING_CLAUSES", "check_model"]
 
-_NAME = "check_model"
 _BATCH_SIZE, _STEPS = 3, 12
 
 
@@ -57,10 +55,8 @@ def check_model(
     case = ModelCase(own, rows, tolerance, entry_point)
     # Initialisation and dropout use the global generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
-        run(_NAME, MODEL_CLAUSES, case)
-        run(_NAME, NUMPY_STEP_CLAUSES, case)
-        run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, case.heads))
-        run(_NAME, TRAINING_CLAUSES, case)
+        clauses = (*MODEL_CLAUSES, *NUMPY_STEP_CLAUSES, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
+        run("check_model", clauses, case)
 
 
 def _fields_and_order_agree(case: ModelCase) -> None:

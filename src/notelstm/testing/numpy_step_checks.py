@@ -15,8 +15,7 @@ from notelstm.generation.steps import ModelState, repeat
 from notelstm.models.numpy_step import HasNumpyStep, NumpyStep
 from notelstm.protocols import Prediction
 from notelstm.testing.clauses import require
-from notelstm.testing.model_case import ModelCase
-from notelstm.testing.prediction_checks import as_numbers
+from notelstm.testing.prediction_checks import ModelCase, as_numbers
 
 __all__ = ["NUMPY_STEP_CLAUSES"]
 

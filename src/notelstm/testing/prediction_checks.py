@@ -1,23 +1,26 @@
-"""Predictions as numbers, and the clauses of ``check_model`` about them.
+"""The predictions of a model as numbers, and the clauses of ``check_model`` about them.
 
 A prediction is compared by its methods, never by its class, so that a plugin's own works as well.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 
+from notelstm import tree
+from notelstm.batch import columns
 from notelstm.fields import Field
-from notelstm.protocols import HasLikelihood, Prediction
+from notelstm.protocols import Context, HasLikelihood, Prediction, State
 from notelstm.testing.clauses import require
 
-__all__ = ["PREDICTION_CLAUSES", "Heads", "as_numbers", "noise_like", "require_in_domain"]
+__all__ = ["PREDICTION_CLAUSES", "ModelCase", "as_numbers", "noise_like", "require_in_domain"]
 
 _LAST_UNIFORM: Final = 1 - 2**-24
 """The greatest float32 below 1."""
@@ -28,16 +31,75 @@ _UNIFORMS: Final = ((0.2371, 0.7919), (0.5123, 0.5123), (0.7919, 0.2371))
 
 @final
 @dataclass(frozen=True)
-class Heads:
-    """The predictions of a model.
+class ModelCase:
+    """A model under test.
 
     Attributes:
-        fields: The fields by name.
-        predict: Returns the prediction of each field, (B, T).
+        model: The model, in eval mode.
+        rows: (B, T, F) rows to read.
+        tolerance: The greatest difference between equal numbers, relative to those above 1.
+        entry_point: Whether the model has an entry point.
     """
 
-    fields: Mapping[str, Field]
-    predict: Callable[[], Mapping[str, Prediction]]
+    model: Any
+    rows: Tensor
+    tolerance: float
+    entry_point: bool
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Field]:
+        """The fields by name."""
+        return {field.name: field for field in self.model.fields}
+
+    def known(self, rows: Tensor) -> dict[str, Tensor]:
+        """The columns of (..., F) rows by field name, class ids as whole numbers."""
+        return columns(rows, self.model.fields)
+
+    def numbers(self, context: Context, rows: Tensor, model: Any = None) -> dict[str, Tensor]:
+        """The predictions of each field of (..., F) rows, as numbers (..., K)."""
+        model = self.model if model is None else model
+        known = self.known(rows)
+        return {
+            name: as_numbers(model.predict(name, context, known), self.fields[name])
+            for name in self.model.field_order
+        }
+
+    def read(self, rows: Tensor, model: Any = None) -> tuple[Context, State]:
+        """The contexts before each of (B, T, F) rows, (B, T, ...), and the state after all."""
+        model = self.model if model is None else model
+        context, state = model.initial_state(rows.shape[0])
+        contexts, state = model.forward(rows, state)
+        whole: Context = tree.join([context, contexts], axis=1)
+        return tree.index(whole, (slice(None), slice(0, -1))), state
+
+    def same(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], what: str) -> None:
+        """Equal numbers within the tolerance, field by field."""
+        for name, numbers in a.items():
+            require(numbers.shape == b[name].shape, f"{what}: {name!r} has other shapes.")
+            relative = (numbers - b[name]).abs() / b[name].abs().clamp_min(1)
+            off = float(relative.detach().max()) if relative.numel() else 0.0
+            require(off <= self.tolerance, f"{what}: {name!r} is off by {off:.3g}.")
+
+    def heads(self) -> dict[str, Prediction]:
+        """The predictions of all rows, (B, T), without gradients."""
+        with torch.no_grad():
+            context, _ = self.read(self.rows)
+            known = self.known(self.rows)
+            return {
+                name: self.model.predict(name, context, known) for name in self.model.field_order
+            }
+
+    def loss(self, context: Context, rows: Tensor) -> Tensor:
+        """The likelihood of the rows; the sum of squares of a prediction without a likelihood."""
+        known = self.known(rows)
+        terms = []
+        for name in self.model.field_order:
+            prediction = self.model.predict(name, context, known)
+            if isinstance(prediction, HasLikelihood):
+                terms.append(prediction.nll(known[name]).double().sum())
+            else:
+                terms.append((as_numbers(prediction, self.fields[name]) ** 2).sum())
+        return torch.stack(terms).sum()
 
 
 def as_numbers(prediction: Prediction, field: Field) -> Tensor:
@@ -96,10 +158,10 @@ def require_in_domain(field: Field, samples: Tensor) -> None:
     require(inside.all(), f"{field.name!r}: {samples[~inside].flatten()[:1].tolist()}.")
 
 
-def _samples_are_in_the_domain(heads: Heads) -> None:
+def _samples_are_in_the_domain(case: ModelCase) -> None:
     """A sample has the shape of the prediction and is a class, or a value within the bounds."""
-    for name, prediction in heads.predict().items():
-        field, inside = heads.fields[name], prediction
+    for name, prediction in case.heads().items():
+        field, inside = case.fields[name], prediction
         if field.classes is None:
             low, high = (torch.full_like(prediction.mode(), bound) for bound in field.interval)
             inside = prediction.constrained((low, high))
@@ -113,10 +175,10 @@ def _samples_are_in_the_domain(heads: Heads) -> None:
         require(same, f"{name!r}: the same noise gave another sample.")
 
 
-def _probabilities_sum_to_one(heads: Heads) -> None:
+def _probabilities_sum_to_one(case: ModelCase) -> None:
     """The probabilities of adjacent intervals, and of all classes, sum to 1."""
-    for name, prediction in heads.predict().items():
-        field, size = heads.fields[name], prediction.mode()
+    for name, prediction in case.heads().items():
+        field, size = case.fields[name], prediction.mode()
         if not isinstance(prediction, HasLikelihood):
             continue
         if field.classes is not None:
@@ -137,7 +199,7 @@ def _sums_to_one(what: str, parts: Tensor) -> None:
     require(off < 1e-5, f"{what}: the sum is off by {off:.3g}.")
 
 
-PREDICTION_CLAUSES: tuple[Callable[[Heads], None], ...] = (
+PREDICTION_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
     _samples_are_in_the_domain,
     _probabilities_sum_to_one,
 )
