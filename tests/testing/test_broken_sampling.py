@@ -83,14 +83,14 @@ def reads_the_contexts(
 
 
 BROKEN_SAMPLERS: list[tuple[str, Sampler]] = [
-    ("sampler_inputs_are_unchanged", sampler(overwrites_the_noise)),
-    ("sampler_inputs_are_unchanged", sampler(writes_in_the_logits)),
+    ("inputs_are_unchanged", sampler(overwrites_the_noise)),
+    ("inputs_are_unchanged", sampler(writes_in_the_logits)),
     ("samples_are_in_the_domain", sampler(one_too_high)),
     ("samples_are_in_the_domain", sampler(as_float)),
     ("samples_are_in_the_domain", sampler(as_column)),
     ("impossible_classes_are_not_sampled", sampler(ignores_the_mask)),
-    ("same_noise_same_samples", sampler(own_randomness)),
-    ("sequences_are_sampled_independently", sampler(first_noise_for_all)),
+    ("results_are_repeatable", sampler(own_randomness)),
+    ("sequences_are_independent", sampler(first_noise_for_all)),
 ]
 
 
@@ -250,7 +250,7 @@ def unbounded(
 
 
 BROKEN_PROCESSORS: list[tuple[str, Processor, dict[str, Any]]] = [
-    ("processor_inputs_are_unchanged", processor(in_place), {}),
+    ("inputs_are_unchanged", processor(in_place), {}),
     ("shape_is_kept", processor(only_one_sequence), {}),
     ("shape_is_kept", processor(one_class_less), {}),
     ("a_class_stays_possible", processor(empties_the_mask), {}),
@@ -258,9 +258,9 @@ BROKEN_PROCESSORS: list[tuple[str, Processor, dict[str, Any]]] = [
     ("impossible_stays_impossible", values_below_their_bounds, {}),
     ("impossible_stays_impossible", unbounded, {}),
     ("other_roles_are_unchanged", Temperature(temperature=2.0), {"roles": {"pitch"}}),
-    ("sequences_are_processed_independently", processor(by_batch_size), {}),
-    ("processing_is_repeatable", processor(random), {}),
-    ("processing_is_repeatable", processor(CoolsDown()), {}),
+    ("sequences_are_independent", processor(by_batch_size), {}),
+    ("results_are_repeatable", processor(random), {}),
+    ("results_are_repeatable", processor(CoolsDown()), {}),
 ]
 
 
