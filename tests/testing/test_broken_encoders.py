@@ -190,7 +190,7 @@ class StopsAtOnce(Recalling):
         return []
 
 
-class HearsTheLastOnset(Recalling):
+class ReportsTheLastOnset(Recalling):
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
         return self.good.sounding(self.good.time) if known else None
 
@@ -369,7 +369,7 @@ TRACKING = [
     ("tracker_lists_latest_notes", RecallsAnotherTime),
     ("tracker_predicts_overlaps", Hurries),
     ("tracker_predicts_overlaps", StopsAtOnce),
-    ("tracker_predicts_overlaps", HearsTheLastOnset),
+    ("tracker_predicts_overlaps", ReportsTheLastOnset),
     ("tracker_predicts_overlaps", KnowsBefore),
     ("tracker_copies_are_independent", IsItsOwnCopy),
     ("tracker_copies_are_independent", StartsAfresh),
