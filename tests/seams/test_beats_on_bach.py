@@ -64,9 +64,7 @@ def test_what_it_writes_has_bars_and_a_tempo(bundle: Bundle, tmp_path: Path) -> 
     assert np.allclose(back.tempo_map.tempos[:1], music.tempo_map.tempos[:1], rtol=1e-4)
 
 
-def test_it_continues_in_the_bar_where_the_prompt_ends(
-    bundle: Bundle, chorales: list[Notes]
-) -> None:
+def test_it_continues_in_the_bar_of_the_prompt(bundle: Bundle, chorales: list[Notes]) -> None:
     """New notes are encoded as they were sampled, with the bars and positions of the whole."""
     prompt = chorales[12][:41]
     session = notelstm.Session(bundle.generation_model, bundle.encoder, Ancestral(), seed=1)

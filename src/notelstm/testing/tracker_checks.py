@@ -18,10 +18,14 @@ from notelstm.tracker import Tracker
 __all__ = ["TRACKER_CLAUSES", "allowed_rows_can_be_decoded"]
 
 
-def _pushed(encoder: NoteEncoder, rows: Iterable[Row]) -> Tracker:
-    tracker = tracker_of(encoder)
+def _push_all(tracker: Tracker, rows: Iterable[Row]) -> None:
     for row in rows:
         tracker.push(row)
+
+
+def _pushed(encoder: NoteEncoder, rows: Iterable[Row]) -> Tracker:
+    tracker = tracker_of(encoder)
+    _push_all(tracker, rows)
     return tracker
 
 
@@ -37,31 +41,24 @@ def _tracker_matches_decode(trip: Trip) -> None:
     """After all rows a tracker has the notes that ``decode`` returns."""
     tracker = _pushed(trip.encoder, trip.rows)
     _same_notes(tracker.notes(), trip.back)
-    require(
-        tracker.num_notes == len(trip.back),
-        f"num_notes is {tracker.num_notes} for {len(trip.back)} notes.",
-    )
+    count = tracker.num_notes
+    require(count == len(trip.back), f"num_notes is {count} for {len(trip.back)} notes.")
 
 
 def _tracker_keeps_time(trip: Trip) -> None:
     """`time` starts at 0, never decreases, and is the onset of each new note."""
     tracker = tracker_of(trip.encoder)
-    require(
-        tracker.num_notes == 0 and tracker.time == 0,
-        f"num_notes {tracker.num_notes}, time {tracker.time}.",
-    )
+    n, time = tracker.num_notes, tracker.time
+    require(n == 0 and time == 0, f"num_notes {n}, time {time}.")
     for i, row in enumerate(trip.rows):
-        n, clock = tracker.num_notes, tracker.time
+        before, earlier = n, time
         tracker.push(row)
-        require(tracker.time >= clock, f"Row {i}: from {clock} back to {tracker.time}.")
-        require(
-            tracker.num_notes - n in (0, 1),
-            f"Row {i}: num_notes went from {n} to {tracker.num_notes}.",
-        )
-        if tracker.num_notes > n:
-            onset = float(trip.back.start[n])
-            off = abs(tracker.time - onset)
-            require(off <= EXACT, f"Row {i}: {tracker.time} at the onset {onset}.")
+        n, time = tracker.num_notes, tracker.time
+        require(time >= earlier, f"Row {i}: from {earlier} back to {time}.")
+        require(n - before in (0, 1), f"Row {i}: num_notes went from {before} to {n}.")
+        if n > before:
+            onset = float(trip.back.start[before])
+            require(abs(time - onset) <= EXACT, f"Row {i}: {time} at the onset {onset}.")
 
 
 def _tracker_lists_sounding_pitches(trip: Trip) -> None:
@@ -130,82 +127,68 @@ def _tracker_predicts_overlaps(trip: Trip) -> None:
             require(surely <= got <= at_most, f"Row {i}: {what} {got} instead of {surely}.")
 
 
+def _require_same_state(tracker: Tracker, other: Tracker, what: str) -> None:
+    now = tracker.time
+    same = (tracker.num_notes, now) == (other.num_notes, other.time)
+    require(same, f"{what}: num_notes or time differs.")
+    require(tracker.sounding(now) == other.sounding(now), f"{what}: other pitches sound.")
+    same = len(tracker.closing_rows()) == len(other.closing_rows())
+    require(same, f"{what}: other closing rows.")
+
+
 def _tracker_copies_are_independent(trip: Trip) -> None:
     """Pushing rows to a copy does not change the tracker, nor another copy."""
     half = len(trip.rows) // 2
     tracker = _pushed(trip.encoder, trip.rows[:half])
-    before, n, clock = tracker.notes(), tracker.num_notes, tracker.time
+    before = tracker.notes()
     first, second = tracker.copy(), tracker.copy()
-    for row in trip.rows[half:]:
-        first.push(row)
-    for row in tracker.closing_rows():
-        second.push(row)
+    _push_all(first, trip.rows[half:])
+    _push_all(second, tracker.closing_rows())
     second.pop_finished(include_sounding=True)
-    require((tracker.num_notes, tracker.time) == (n, clock), "The tracker changed with its copy.")
-    require(
-        tracker.sounding(clock) == _pushed(trip.encoder, trip.rows[:half]).sounding(clock),
-        "Other pitches sound.",
-    )
+    _require_same_state(tracker, _pushed(trip.encoder, trip.rows[:half]), "After copies changed")
     _same_notes(tracker.notes(), before)
     _same_notes(first.notes(), trip.back)
-    require(
-        first.num_notes == len(trip.back),
-        f"A copy counts {first.num_notes} of {len(trip.back)} notes.",
-    )
+    count = first.num_notes
+    require(count == len(trip.back), f"A copy counts {count} of {len(trip.back)} notes.")
 
 
 def _finished_notes_are_popped_once(trip: Trip) -> None:
     """`pop_finished` returns each note once, with its number, as ``decode`` returns it."""
-    tracker, given = tracker_of(trip.encoder), dict[int, Note]()
-    plain = tracker_of(trip.encoder)
+    tracker, plain = tracker_of(trip.encoder), tracker_of(trip.encoder)
+    popped = dict[int, Note]()
+
+    def pop(*, include_sounding: bool = False) -> None:
+        for number, note in tracker.pop_finished(include_sounding=include_sounding):
+            require(number not in popped, f"Note {number} is popped twice.")
+            popped[number] = note
+
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         plain.push(row)
-        now = tracker.time
-        _add_popped(given, tracker.pop_finished() if i % 3 else ())
-        require(
-            (tracker.num_notes, now) == (plain.num_notes, plain.time),
-            f"Row {i}: num_notes or time changed.",
-        )
-        require(tracker.sounding(now) == plain.sounding(now), f"Row {i}: other pitches sound.")
-        require(
-            len(tracker.closing_rows()) == len(plain.closing_rows()),
-            f"Row {i}: other closing rows.",
-        )
+        if i % 3:
+            pop()
+        _require_same_state(tracker, plain, f"Row {i}")
         kept = len(tracker.notes())
-        require(
-            len(given) + kept == tracker.num_notes, f"Row {i}: {len(given)} popped, {kept} kept."
-        )
-    for row in tracker.closing_rows():
-        tracker.push(row)
-    _add_popped(given, tracker.pop_finished(include_sounding=True))
-    require(sorted(given) == list(range(tracker.num_notes)), f"Popped notes: {sorted(given)}.")
+        whole = len(popped) + kept == tracker.num_notes
+        require(whole, f"Row {i}: {len(popped)} popped, {kept} kept.")
+    _push_all(tracker, tracker.closing_rows())
+    pop(include_sounding=True)
+    numbers = sorted(popped)
+    require(numbers == list(range(tracker.num_notes)), f"Popped notes: {numbers}.")
     require(not len(tracker.notes()), "Popped notes are still there.")
-    whole = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
-    if given:
-        start, end, pitch, velocity = zip(*(given[i] for i in sorted(given)), strict=True)
-        _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), whole)
-
-
-def _add_popped(given: dict[int, Note], notes: Iterable[tuple[int, Note]]) -> None:
-    for number, note in notes:
-        require(number not in given, f"Note {number} is popped twice.")
-        given[number] = note
+    decoded = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
+    if popped:
+        start, end, pitch, velocity = zip(*(popped[i] for i in numbers), strict=True)
+        _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), decoded)
 
 
 def _extend_equals_push(trip: Trip) -> None:
     """`extend` has the same result as a `push` of each row."""
-    tracker = tracker_of(trip.encoder)
+    tracker, plain = tracker_of(trip.encoder), _pushed(trip.encoder, trip.rows)
     half = len(trip.rows) // 2
     tracker.extend(trip.rows[:half])
     tracker.extend(trip.rows[half:])
-    plain = _pushed(trip.encoder, trip.rows)
-    now = tracker.time
-    require(
-        (tracker.num_notes, now) == (plain.num_notes, plain.time),
-        f"num_notes {tracker.num_notes}, time {now}.",
-    )
-    require(tracker.sounding(now) == plain.sounding(now), "Other pitches sound.")
+    _require_same_state(tracker, plain, "After all rows")
     _same_notes(tracker.notes(), plain.notes())
     require(list(tracker.pop_finished()) == list(plain.pop_finished()), "Other notes are popped.")
 
