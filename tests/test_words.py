@@ -79,6 +79,9 @@ PROSE = (
     r"\bin good order\b",
     r"\bwhoever\b",
     r"\bgo(es)? its own way\b",
+    r"\bon trial\b",
+    r"\b(is|are) told\b",
+    r"\bthe house\b",
 )
 
 
