@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pydoc
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,14 @@ nitpick_ignore_regex = [
     # There are no links to other projects, since their inventories need a network.
     (
         r"py:.*",
-        r"(collections|contextlib|enum|hypothesis|importlib|matplotlib|np|numpy|os|pathlib|torch"
-        r"|tyro|types|typing|xml)\..*",
+        r"(array|collections|contextlib|enum|functools|hypothesis|importlib|matplotlib"
+        r"|multiprocessing|nn|np|numpy|os|pathlib|torch|tyro|types|typing|xml)(\..*)?",
     ),
     # The same in signatures shown as written, because a name is imported for type checkers only.
-    (r"py:class", r"Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor"),
+    (
+        r"py:class",
+        r"ArrayLike|Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor",
+    ),
     # Type variables are not documented.
     (r"py:class", r"notelstm\..*\.T"),
 ]
@@ -107,20 +110,26 @@ def _readable_signature(
 def _find_home(
     app: Sphinx, env: BuildEnvironment, node: Element, contnode: TextElement
 ) -> Element | None:
-    """Link a short name, ``notelstm.data.SequenceDataset``, to the module that defines it."""
-    target = str(node.get("reftarget", ""))
-    if node.get("refdomain") != "py" or not target.startswith("notelstm."):
+    """Resolve a short name: ``notelstm.data.SequenceDataset``, or a class of another module."""
+    if node.get("refdomain") != "py":
         return None
-    module, _, name = target.rpartition(".")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        return None
-    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', name)}"
-    if home == target:
-        return None
+    target = str(node["reftarget"])
+    found = pydoc.locate(target) if target.startswith("notelstm.") else None
+    if found is None:
+        node["refspecific"] = True  # any module
+    else:
+        target = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
     domain = env.domains.python_domain
-    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, contnode)
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
+
+
+def _link_methods(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
+) -> None:
+    """Add to a class on the page of ``notelstm`` a link to its methods."""
+    home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
+    if what == "class" and name.removeprefix("notelstm.") == home.rpartition(".")[2]:
+        lines += ["", f"Methods: :class:`{home}`", ""]
 
 
 def _make(app: Sphinx, config: Config) -> None:
@@ -131,5 +140,6 @@ def _make(app: Sphinx, config: Config) -> None:
 def setup(app: Sphinx) -> None:
     """Connect the handlers."""
     app.connect("config-inited", _make, priority=1)
+    app.connect("autodoc-process-docstring", _link_methods)
     app.connect("autodoc-process-signature", _readable_signature)
     app.connect("missing-reference", _find_home)

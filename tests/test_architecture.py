@@ -1,6 +1,6 @@
-"""The floors of the house: a file imports only from floors below its own.
+"""The layers of the library: a file imports only from lower layers.
 
-A room is a file or folder directly inside the package; files of one room may import each other.
+A part is a file or folder directly inside the package; files of one part may import each other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import notelstm
 
 PACKAGE = Path(notelstm.__file__).parent
 
-FLOORS: tuple[frozenset[str], ...] = (
+LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
     frozenset({"notes", "fields", "tree", "files"}),
     frozenset({"batch", "tracker", "_bundle_format_1"}),
@@ -34,7 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"cli", "testing"}),
     frozenset({"__init__", "__main__"}),
 )
-FLOOR_OF: Mapping[str, int] = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
+LAYER_OF: Mapping[str, int] = {part: n for n, parts in enumerate(LAYERS) for part in parts}
 
 
 LATE: frozenset[tuple[str, str]] = frozenset({("bundle", "recipes")})
@@ -42,15 +42,15 @@ LATE: frozenset[tuple[str, str]] = frozenset({("bundle", "recipes")})
 
 
 class Import(NamedTuple):
-    """One import of a room of the package."""
+    """One import of a part of the package."""
 
     path: str
     line: int
-    room: str
+    part: str
     imported: str
 
 
-def rooms_in(package: Path) -> set[str]:
+def parts_in(package: Path) -> set[str]:
     files = {path.stem for path in package.glob("*.py")}
     return files | {path.parent.name for path in package.glob("*/__init__.py")}
 
@@ -71,8 +71,8 @@ def imported_by_name(node: ast.AST) -> list[str]:
     return [str(argument.value)]
 
 
-def imported_rooms(node: ast.AST, rooms: set[str]) -> Iterator[str]:
-    """The rooms that one statement imports; what is no room comes from ``__init__``."""
+def imported_parts(node: ast.AST, parts: set[str]) -> Iterator[str]:
+    """The parts that one statement imports; names of no part are those of ``__init__``."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif found := imported_by_name(node):
@@ -86,37 +86,35 @@ def imported_rooms(node: ast.AST, rooms: set[str]) -> Iterator[str]:
     for name in names:
         top, _, rest = name.partition(".")
         if top == "notelstm":
-            room = rest.partition(".")[0]
-            yield room if room in rooms else "__init__"
+            part = rest.partition(".")[0]
+            yield part if part in parts else "__init__"
 
 
 def imports_of(package: Path) -> Iterator[Import]:
     """Every import of the package by itself, also inside functions and for type checking."""
-    rooms = rooms_in(package)
+    parts = parts_in(package)
     for path in sorted(package.rglob("*.py")):
         relative = path.relative_to(package)
-        room = relative.parts[0].removesuffix(".py")
+        part = relative.parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            for imported in imported_rooms(node, rooms):
-                yield Import(str(relative), node.lineno, room, imported)  # type: ignore[attr-defined]
+            for imported in imported_parts(node, parts):
+                yield Import(str(relative), node.lineno, part, imported)  # type: ignore[attr-defined]
 
 
 def offences_in(package: Path) -> list[str]:
-    """What breaks the rules, as a line each."""
-    found = [
-        f"{room} stands on no floor" for room in sorted(rooms_in(package)) if room not in FLOOR_OF
-    ]
-    for where, line, room, imported in imports_of(package):
+    """The imports that break the rules, one per line."""
+    found = [f"{part} is in no layer" for part in sorted(parts_in(package)) if part not in LAYER_OF]
+    for where, line, part, imported in imports_of(package):
         if (
-            room == imported
-            or (room, imported) in LATE
-            or room not in FLOOR_OF
-            or imported not in FLOOR_OF
+            part == imported
+            or (part, imported) in LATE
+            or part not in LAYER_OF
+            or imported not in LAYER_OF
         ):
             continue
-        if FLOOR_OF[imported] >= FLOOR_OF[room]:
-            way = "sideways" if FLOOR_OF[imported] == FLOOR_OF[room] else "upwards"
-            found.append(f"{where}, line {line}: {room} imports {way} from {imported}")
+        if LAYER_OF[imported] >= LAYER_OF[part]:
+            way = "sideways" if LAYER_OF[imported] == LAYER_OF[part] else "upwards"
+            found.append(f"{where}, line {line}: {part} imports {way} from {imported}")
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             relative = isinstance(node, ast.ImportFrom) and node.level > 0
@@ -129,8 +127,8 @@ def test_files_import_only_from_floors_below() -> None:
     assert offences_in(PACKAGE) == []
 
 
-def test_every_room_of_the_table_is_there() -> None:
-    assert set(FLOOR_OF) - rooms_in(PACKAGE) == set()
+def test_every_part_of_the_table_exists() -> None:
+    assert set(LAYER_OF) - parts_in(PACKAGE) == set()
 
 
 @pytest.mark.parametrize(
@@ -166,16 +164,16 @@ def test_every_room_of_the_table_is_there() -> None:
         ("notes.py", "__import__('notelstm.data')", "notes imports upwards from data"),
         ("notes.py", "import_module(f'notelstm.{x}')", "notes imports upwards from __init__"),
         ("notes.py", "import_module('.midi', 'notelstm')", "line 1: relative import"),
-        ("shed.py", "", "shed stands on no floor"),
+        ("shed.py", "", "shed is in no layer"),
     ],
 )
 def test_an_offending_file_is_caught(tmp_path: Path, file: str, source: str, offence: str) -> None:
-    for room in FLOOR_OF:
-        (tmp_path / f"{room}.py").write_text("", encoding="utf-8")
-    for room in ("midi", "data", "cli"):
-        (tmp_path / f"{room}.py").unlink()
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "__init__.py").write_text("", encoding="utf-8")
+    for part in LAYER_OF:
+        (tmp_path / f"{part}.py").write_text("", encoding="utf-8")
+    for part in ("midi", "data", "cli"):
+        (tmp_path / f"{part}.py").unlink()
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "__init__.py").write_text("", encoding="utf-8")
     assert offences_in(tmp_path) == []
     (tmp_path / file).write_text(source, encoding="utf-8")
     found = offences_in(tmp_path)
@@ -183,7 +181,7 @@ def test_an_offending_file_is_caught(tmp_path: Path, file: str, source: str, off
     assert offence in found[0]
 
 
-def test_imports_downwards_and_inside_a_room_are_fine(tmp_path: Path) -> None:
+def test_imports_downwards_and_inside_a_part_are_allowed(tmp_path: Path) -> None:
     (tmp_path / "midi").mkdir()
     source = "from notelstm.midi.policy import X\nfrom notelstm import errors\nimport torch"
     (tmp_path / "midi" / "__init__.py").write_text(source, encoding="utf-8")
@@ -196,22 +194,32 @@ def module_name(path: Path, package: Path = PACKAGE) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those of ``if TYPE_CHECKING``, whose imports no program makes."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            yield from run_time_nodes(node)
+
+
 def circles_in(package: Path) -> list[list[str]]:
-    """Files that import each other, directly or by way of others; also inside functions."""
+    """Files that import each other, directly or through others; also inside functions."""
     files = {module_name(path, package): path for path in package.rglob("*.py")}
     imports: dict[str, set[str]] = {}
     for name, path in files.items():
         found = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in run_time_nodes(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                # What is imported may be a file of a folder, or a name in a file.
+                # An imported name may be a file of a folder, or a name in a file.
                 inside = {f"{node.module}.{alias.name}" for alias in node.names}
                 found |= inside & files.keys() or {node.module}
             found |= set(imported_by_name(node))
-        late = {other for other in found if (_room(name), _room(other)) in LATE}
-        imports[name] = found & files.keys() - {name} - late
+        part = name.split(".")[1] if "." in name else "__init__"
+        late = {there for here, there in LATE if here == part}
+        found = {other for other in found if not late & set(other.split(".")[1:2])}
+        imports[name] = found & files.keys() - {name}
     # A file that imports no other that is left, or that no other imports, is in no circle.
     left = set(imports)
     while done := {n for n in left if not imports[n] & left or n not in _union(imports, left)}:
@@ -312,10 +320,10 @@ def test_torch_is_imported_only_where_needed(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("room", ["sampling", "evaluation", "generation", "losses"])
-def test_predictions_are_asked_what_they_can_do_and_never_for_their_class(room: str) -> None:
+@pytest.mark.parametrize("part", ["sampling", "evaluation", "generation", "losses"])
+def test_predictions_are_asked_what_they_can_do_and_never_for_their_class(part: str) -> None:
     classes = {"Categorical", "LogisticMixture", "Normal", "PointEstimate"}
-    files = [path for path in MODULES if path.relative_to(PACKAGE).parts[0].split(".")[0] == room]
+    files = [path for path in MODULES if path.relative_to(PACKAGE).parts[0].split(".")[0] == part]
     asked = [
         f"{path.name}, line {node.lineno}"
         for path in files

@@ -185,6 +185,6 @@ def test_the_wheel_passes_tests_of_the_source_distribution(clean: Path, sdist: P
         "midi/test_writing.py",
     ]
     pytest_ = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    said = ran(clean, *pytest_, *(f"tests/{name}" for name in some), cwd=sdist)
-    assert " passed" in said
-    assert int(said.rpartition(" passed")[0].split()[-1]) > 100
+    output = ran(clean, *pytest_, *(f"tests/{name}" for name in some), cwd=sdist)
+    assert " passed" in output
+    assert int(output.rpartition(" passed")[0].split()[-1]) > 100

@@ -1,4 +1,4 @@
-"""The built site: every name has its place, links lead somewhere, it is found, heard, and fits."""
+"""The built site: every name is documented, links work, search works, pages play and fit."""
 
 from __future__ import annotations
 
@@ -110,6 +110,8 @@ def test_every_public_name_is_documented(site: Path) -> None:
             inside = is_package and any(
                 n.startswith(f"{module.__name__}.") and n.endswith(f".{name}") for n in inventory
             )
+            if module is notelstm and not isinstance(public, ModuleType):
+                names, inside = {f"notelstm.{name}"}, False  # as users type it
             if not (names & inventory or inside or name == "__version__"):
                 missing.append(f"{module.__name__}.{name}")
     assert not missing, missing

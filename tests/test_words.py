@@ -25,7 +25,7 @@ NAMES = {
     r"told": "inform, report",
     r"said": "alt_text, message",
     r"tempi": "tempos",
-    r"metres?|(?<!loss_)meters?": "time signature",
+    r"metres?|meter_beats": "time signature",
     r"licences?": "license",
     r"psd": "pitch_step_duration",
     r"ill": "flagged",
@@ -44,7 +44,9 @@ NAMES = {
     r"lay_out": "find_chunks",
     r"goes_on": "parses_from",
     r"struck": "render_note",
-    r"as_it_is|accumulate(?!_grad_batches)|warmup(?!_steps)|clip_norm": "max_grad_norm ...",
+    r"as_it_is|clip_norm": "max_grad_norm",
+    r"accumulate(?!_grad_batches)": "accumulate_grad_batches",
+    r"warmup(?!_steps)": "warmup_steps",
     r"early_stop|best_kept|json_log": "EarlyStopping, BestCheckpoint, JSONLogger",
 }
 """Parts of names (between underscores or capitals), as regular expressions."""
@@ -77,6 +79,9 @@ PROSE = (
     r"\bin good order\b",
     r"\bwhoever\b",
     r"\bgo(es)? its own way\b",
+    r"\bon trial\b",
+    r"\b(is|are) told\b",
+    r"\bthe house\b",
 )
 
 

@@ -77,7 +77,7 @@ class TakeTurns(Callback):
 
 
 def rows_for(recipe: Recipe) -> list[Rows]:
-    """Rows for so many steps, one piece a lane, so that every row of every batch is scored."""
+    """Rows for all steps, one piece per sequence, so that every row is scored."""
     generator = np.random.default_rng(0)
     count = recipe.sequence_length * STEPS + 1
     piece = long_piece(generator, count=count, seconds=count / 8)

@@ -1,10 +1,9 @@
 """Generation: speed relative to the article's loop, latency of a note, growth of memory.
 
 Run it as a file, or with pytest's ``-s``. Blocks of a few notes take turns in one process, so that
-whatever else the machine does falls on all sides; a figure is the median of the ratios of
-neighbouring blocks. All are on one thread and timed by it. Beside stands what the products of
-matrices and the activations of that many lanes take by themselves on one thread: in float32 no loop
-can be quicker there.
+other load on the machine affects all of them; a figure is the median of the ratios of neighbouring
+blocks. All run on one thread and are timed by it. The time of the matrix products and activations
+alone is shown as well: in float32 no loop can be faster.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ class Way(NamedTuple):
 
     Attributes:
         context: Rows that are read again for each note, None to carry the state.
-        lanes: B.
+        batch_size: B.
         notes: In a block.
-        needed: The ratio below which something is broken, on a busy machine too.
+        needed: The ratio below which something is broken, on any processor and a busy machine.
     """
 
     context: int | None
@@ -50,8 +49,8 @@ class Way(NamedTuple):
 
 
 WAYS: Final = {
-    "windowed": Way(25, 1, 200, 4.5),
-    "carried": Way(None, 1, 800, 14),
+    "windowed": Way(25, 1, 200, 3),
+    "carried": Way(None, 1, 800, 10),
     "batch of 256": Way(None, 256, 200, 100),
 }
 ROUNDS: Final = 15
@@ -87,10 +86,10 @@ class ArticleLoop:
     def __call__(self, notes: int) -> None:
         for _ in range(notes):
             with torch.no_grad():
-                said = self.model(torch.from_numpy(self.window).unsqueeze(0))
-                pitch = int(torch.multinomial(said["pitch"].squeeze(0), num_samples=1))
-                step = float(torch.maximum(said["step"].squeeze(), torch.tensor(0.0)))
-                duration = float(torch.maximum(said["duration"].squeeze(), torch.tensor(0.0)))
+                output = self.model(torch.from_numpy(self.window).unsqueeze(0))
+                pitch = int(torch.multinomial(output["pitch"].squeeze(0), num_samples=1))
+                step = float(torch.maximum(output["step"].squeeze(), torch.tensor(0.0)))
+                duration = float(torch.maximum(output["duration"].squeeze(), torch.tensor(0.0)))
             note = np.array([[pitch / 128, step, duration]], dtype=np.float32)
             self.window = np.append(np.delete(self.window, 0, axis=0), note, axis=0)
 
@@ -109,8 +108,8 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
     model = ThreeHeadLSTM(fields=StepDurationEncoder().fields)
     model.load_state_dict({**weights, "initial_context": torch.zeros(128)})
     with torch.no_grad():
-        said = article(golden["x"])
-        for name, got in said.items():
+        output = article(golden["x"])
+        for name, got in output.items():
             torch.testing.assert_close(
                 got, golden[f"out.{name}"].reshape(got.shape), rtol=1e-5, atol=1e-5
             )
@@ -120,7 +119,7 @@ def golden_models() -> tuple[ArticleModel, ThreeHeadLSTM, NDArray[np.float32]]:
     context, state = step.initial_state()
     for i in range(len(rows)):
         context, state = step.step(rows[i : i + 1].numpy(), state)
-    for name, want in said.items():
+    for name, want in output.items():
         got = step.predict(name, context, {})
         mine: Any = got.logits if name == "pitch" else got.value  # type: ignore[attr-defined]
         torch.testing.assert_close(mine.reshape(-1), want[0].reshape(-1), rtol=1e-5, atol=1e-5)
@@ -145,10 +144,10 @@ def ours(model: ThreeHeadLSTM, window: NDArray[np.float32], way: Way) -> Callabl
 
 
 class Least:
-    """What no loop can do without: the products of one note in each lane, and its activations.
+    """The least work of any loop: the products of one note of each sequence, and its activations.
 
     Args:
-        lanes: B.
+        batch_size: B.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -158,7 +157,7 @@ class Least:
         self.gates = torch.empty(batch_size, 4 * hidden)
         self.hidden = torch.randn(batch_size, hidden)
         self.heads = torch.randn(hidden, classes + 2) / hidden
-        self.said = torch.empty(batch_size, classes + 2)
+        self.output = torch.empty(batch_size, classes + 2)
 
     @torch.inference_mode()
     def __call__(self, notes: int) -> None:
@@ -166,8 +165,8 @@ class Least:
             torch.mm(self.joined, self.weights, out=self.gates)
             self.gates.tanh_()
             torch.tanh(self.hidden)
-            torch.mm(self.hidden, self.heads, out=self.said)
-            self.said.tanh_()
+            torch.mm(self.hidden, self.heads, out=self.output)
+            self.output.tanh_()
 
 
 def measure() -> dict[str, dict[str, float]]:

@@ -26,7 +26,7 @@ from notelstm.training import Trainer
 
 SIZES: Final = (1, 10, 100, 1000)
 NOTES: Final = 2 * 64 * 64 + 1
-"""Of each piece, somewhat more than in MAESTRO; a single one fills the lanes of two steps."""
+"""Of each piece, somewhat more than in MAESTRO; a single one fills the batches of two steps."""
 
 TURNS: Final = 25
 STEPS: Final = {"reference": 20, "expressive": 1}

@@ -1,10 +1,10 @@
 """Training targets per second, compared with the original training loop.
 
 Both train an LSTM of 128 units on pitch, step and duration with the same losses and optimizer; the
-lanes are as the expressive recipe has them. The original's is a plain torch loop: windows of 25
-from a data set's items, one target in each, batches of 64. Run it as a file, or with pytest's
-``-s``. A step of one is followed by some of the other; the figure is the median of the ratios, and
-the one beside it leaves out the original's data loading.
+stateful batches are those of the expressive recipe. The original is a plain torch loop: windows of
+25 rows, one target in each, batches of 64. Run it as a file, or with pytest's ``-s``. A step of one
+is followed by some of the other; the figure is the median of the ratios, and a second figure leaves
+out the data loading of the original.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_what_it_writes_has_bars_and_a_tempo(bundle: Bundle, tmp_path: Path) -> 
     assert np.allclose(back.tempo_map.tempos[:1], music.tempo_map.tempos[:1], rtol=1e-4)
 
 
-def test_it_goes_on_in_the_bar_where_the_prompt_ends(bundle: Bundle, chorales: list[Notes]) -> None:
+def test_it_continues_in_the_bar_of_the_prompt(bundle: Bundle, chorales: list[Notes]) -> None:
     """New notes are encoded as they were sampled, with the bars and positions of the whole."""
     prompt = chorales[12][:41]
     session = notelstm.Session(bundle.generation_model, bundle.encoder, Ancestral(), seed=1)
@@ -76,7 +76,7 @@ def test_it_goes_on_in_the_bar_where_the_prompt_ends(bundle: Bundle, chorales: l
     assert again[0, 2] == drawn[0, 2]
 
 
-def test_a_prompt_without_beats_is_told_what_it_lacks(bundle: Bundle) -> None:
+def test_a_prompt_without_beats_is_an_error(bundle: Bundle) -> None:
     bare = Notes(start=[0, 1], end=[1, 2], pitch=60)
     with pytest.raises(notelstm.NotelstmError, match="tempo and time signature map"):
         notelstm.generate(bundle, 5, prompt=bare)

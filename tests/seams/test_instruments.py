@@ -118,21 +118,21 @@ def test_one_warning_for_each_run_of_an_encoder_without_instruments(
 ) -> None:
     piano = orchestra(60)
     piano = replace(piano, program=np.full(60, 7), drum=np.zeros(60, np.bool_))
-    said = "LogTimeEncoder does not encode instruments: in {} of {} pieces"
+    message = "LogTimeEncoder does not encode instruments: in {} of {} pieces"
     generate(bundle(LogTimeEncoder()), 3, prompt=piano)
     recipe = replace(expressive(hidden_size=4), transforms=())
     recipe.encode([piano, piano])
     assert caplog.text == ""
     generate(bundle(LogTimeEncoder()), 3, prompt=orchestra())
     assert caplog.messages == [
-        f"{said.format(1, 1)}, notes of several programs or percussion are "
+        f"{message.format(1, 1)}, notes of several programs or percussion are "
         "encoded as notes of one instrument"
     ]
     caplog.clear()
     drums = replace(piano, drum=np.arange(60) == 3)
     recipe.encode([piano, drums, orchestra(60), piano])
     assert len(caplog.messages) == 1
-    assert said.format(2, 4) in caplog.text
+    assert message.format(2, 4) in caplog.text
 
 
 @given(st.lists(strategies.notes(max_notes=5, instruments=True), max_size=4))
@@ -159,7 +159,7 @@ def test_a_corpus_keeps_instruments_and_warns_when_encoded(
     assert "in 1 of 1 pieces" in caplog.text
 
 
-def test_a_key_of_the_content_counts_percussion_as_it_is() -> None:
+def test_a_key_of_the_content_keeps_percussion() -> None:
     piece = orchestra(80)
     assert piece.drum is not None
     higher = replace(piece, pitch=piece.pitch + np.where(piece.drum, 0, 5))

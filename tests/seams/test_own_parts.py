@@ -104,12 +104,12 @@ def test_a_run_with_ones_own_parts_is_saved_loaded_and_resumed(tmp_path: Path) -
     assert generate(loaded, 9, prompt=prompt) == generate(bundle, 9, prompt=prompt)
 
 
-def test_settings_of_ones_own_parts_are_told_apart() -> None:
+def test_settings_of_own_parts_are_distinct() -> None:
     loss = CompositeLoss(terms={"pitch": (plain_term, 1.0)})
-    told = replace(own_recipe(), loss=loss).to_dict()
-    assert told["encoder"]["missing"].endswith(".PlainEncoder")
-    assert told["sampler"]["missing"].endswith(".plain_sampler")
-    assert told["loss"]["config"]["terms"]["pitch"][0]["$part"]["missing"].endswith(".plain_term")
+    record = replace(own_recipe(), loss=loss).to_dict()
+    assert record["encoder"]["missing"].endswith(".PlainEncoder")
+    assert record["sampler"]["missing"].endswith(".plain_sampler")
+    assert record["loss"]["config"]["terms"]["pitch"][0]["$part"]["missing"].endswith(".plain_term")
 
 
 def test_targets_of_classes_are_class_ids() -> None:
@@ -158,7 +158,7 @@ def session(**options: Any) -> Session:
     "drawn",
     [lambda p: p.mode().unsqueeze(1), lambda p: p.mode().numpy(), lambda p: 3, lambda p: None],
 )
-def test_a_sampler_that_gives_no_tensor_of_lanes_is_told_so(drawn: Any) -> None:
+def test_a_sampler_without_a_tensor_per_sequence_is_an_error(drawn: Any) -> None:
     def odd(
         field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
     ) -> Tensor:
@@ -190,7 +190,7 @@ def test_a_long_prompt_is_read_in_parts_with_the_same_result() -> None:
     assert np.array_equal(whole.next(), parts.next())
 
 
-def test_a_prompt_is_read_once_for_all_lanes_until_they_differ() -> None:
+def test_a_prompt_is_read_once_for_all_sequences() -> None:
     rows = CLASSES.encode(PIECE)
     torch.manual_seed(0)
     model = NoteLSTM(fields=CLASSES.fields, hidden_size=8)
@@ -229,7 +229,7 @@ def test_a_model_that_has_diverged_makes_no_music() -> None:
         Session(model, CLASSES, Ancestral())
 
 
-def test_a_callback_that_cannot_be_told_and_a_term_of_no_field_are_refused_at_once() -> None:
+def test_a_callback_without_hooks_and_a_term_of_no_field_are_rejected() -> None:
     model = NoteLSTM(fields=CLASSES.fields, hidden_size=8)
     loss = CompositeLoss.for_fields(CLASSES.fields)
     with pytest.raises(ConfigError, match="is not a callback"):

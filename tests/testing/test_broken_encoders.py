@@ -20,7 +20,6 @@ from notelstm.notes import Note, Notes, TempoMap
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
-from notelstm.testing.measure_checks import MEASURE_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
 from notelstm.tracker import Tracker as BaseTracker
@@ -191,7 +190,7 @@ class StopsAtOnce(Recalling):
         return []
 
 
-class HearsTheLastOnset(Recalling):
+class ReportsTheLastOnset(Recalling):
     def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
         return self.good.sounding(self.good.time) if known else None
 
@@ -366,60 +365,60 @@ IN_BEATS = {
     "velocity_tolerance": 2,
 }
 TRACKING = [
-    ("the_tracker_recalls_its_latest_notes", Forgets),
-    ("the_tracker_recalls_its_latest_notes", RecallsAnotherTime),
-    ("the_tracker_knows_what_a_step_leads_to", Hurries),
-    ("the_tracker_knows_what_a_step_leads_to", StopsAtOnce),
-    ("the_tracker_knows_what_a_step_leads_to", HearsTheLastOnset),
-    ("the_tracker_knows_what_a_step_leads_to", KnowsBefore),
-    ("copies_go_their_own_way", IsItsOwnCopy),
-    ("copies_go_their_own_way", StartsAfresh),
-    ("what_is_forgotten_was_given_out", GivesOutTwice),
-    ("what_is_forgotten_was_given_out", GivesOutAnotherNote),
-    ("rows_at_once_are_rows_one_by_one", TakesInTheFirst),
+    ("tracker_lists_latest_notes", Forgets),
+    ("tracker_lists_latest_notes", RecallsAnotherTime),
+    ("tracker_predicts_overlaps", Hurries),
+    ("tracker_predicts_overlaps", StopsAtOnce),
+    ("tracker_predicts_overlaps", ReportsTheLastOnset),
+    ("tracker_predicts_overlaps", KnowsBefore),
+    ("tracker_copies_are_independent", IsItsOwnCopy),
+    ("tracker_copies_are_independent", StartsAfresh),
+    ("finished_notes_are_popped_once", GivesOutTwice),
+    ("finished_notes_are_popped_once", GivesOutAnotherNote),
+    ("extend_equals_push", TakesInTheFirst),
 ]
 
 BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
-    ("fields_have_names_of_their_own", twice_the_same_name, {}),
+    ("fields_have_unique_names", twice_the_same_name, {}),
     ("values_lie_in_their_classes", lambda: with_velocity(**OUTSIDE), VELOCITY),
-    ("no_notes_come_back_as_none", lambda: Patched(own_decode=a_note_of_its_own), {}),
-    ("what_is_outside_is_refused", Patched, {"refuses": [ZERO]}),
+    ("empty_pieces_round_trip", lambda: Patched(own_decode=a_note_of_its_own), {}),
+    ("pieces_outside_the_domain_are_rejected", Patched, {"refuses": [ZERO]}),
     (
-        "what_is_outside_is_refused",
+        "pieces_outside_the_domain_are_rejected",
         lambda: Patched(own_encode=without_a_place),
         {"refuses": [ZERO]},
     ),
-    ("saved_and_rebuilt_alike", Patched, {"entry_point": True}),
+    ("description_rebuilds_the_encoder", Patched, {"entry_point": True}),
     ("rows_are_a_float32_table", lambda: Patched(own_encode=in_double), {}),
     ("entries_are_in_their_fields", lambda: Patched(own_encode=half_a_class), {}),
     ("encoding_is_repeatable", lambda: Patched(own_encode=Forgetful()), {}),
     ("encoding_is_repeatable", lambda: Patched(own_decode=changes_its_rows), {}),
-    ("pitches_come_back", lambda: Patched(own_decode=transposed), {}),
-    ("pitches_come_back", lambda: Patched(own_encode=ties_by_pitch), MANY),
-    ("onsets_come_back", lambda: Patched(own_encode=onsets_on_20_ms), {}),
-    ("durations_come_back", lambda: Patched(own_encode=durations_up_to_2_s), {}),
-    ("velocities_come_back", lambda: Patched(own_decode=softer), {}),
-    ("a_second_trip_changes_nothing", lambda: Patched(own_decode=a_little_longer), {}),
-    ("values_are_what_decode_gives", lambda: with_velocity(**OFF_BY_ONE), VELOCITY),
-    ("classes_hold_what_was_encoded", lambda: with_velocity(**ON_THE_EDGE), VELOCITY),
-    ("cells_divide_what_a_field_can_be", lambda: Measured(change=with_a_gap), {}),
-    ("cells_divide_what_a_field_can_be", lambda: Measured(change=without_ends), {}),
-    ("cells_divide_what_a_field_can_be", lambda: Measured(change=upside_down), {}),
-    ("cells_divide_what_a_field_can_be", OtherClass, IN_BEATS),
-    ("bad_rows_are_refused", lambda: Patched(own_decode=clips), {}),
-    ("bad_rows_are_refused", lambda: Patched(own_decode=says_no_row), {}),
+    ("pitches_round_trip", lambda: Patched(own_decode=transposed), {}),
+    ("pitches_round_trip", lambda: Patched(own_encode=ties_by_pitch), MANY),
+    ("onsets_round_trip", lambda: Patched(own_encode=onsets_on_20_ms), {}),
+    ("durations_round_trip", lambda: Patched(own_encode=durations_up_to_2_s), {}),
+    ("velocities_round_trip", lambda: Patched(own_decode=softer), {}),
+    ("second_round_trip_is_exact", lambda: Patched(own_decode=a_little_longer), {}),
+    ("values_match_decode", lambda: with_velocity(**OFF_BY_ONE), VELOCITY),
+    ("classes_contain_their_values", lambda: with_velocity(**ON_THE_EDGE), VELOCITY),
+    ("bounds_partition_the_field", lambda: Measured(change=with_a_gap), {}),
+    ("bounds_partition_the_field", lambda: Measured(change=without_ends), {}),
+    ("bounds_partition_the_field", lambda: Measured(change=upside_down), {}),
+    ("bounds_partition_the_field", OtherClass, IN_BEATS),
+    ("bad_rows_are_rejected", lambda: Patched(own_decode=clips), {}),
+    ("bad_rows_are_rejected", lambda: Patched(own_decode=says_no_row), {}),
     (
-        "an_hour_does_not_drift",
+        "onsets_do_not_drift",
         lambda: Patched(own_encode=steps_on_20_ms),
         {"onset_tolerance": 0.3, "hour": None},
     ),
-    ("the_tracker_gives_what_decode_gives", lambda: PatchedTracking(make=CountsOneMore), {}),
-    ("the_tracker_keeps_time", lambda: PatchedTracking(make=ClockIsSlow), {}),
-    ("the_tracker_knows_what_sounds", lambda: PatchedTracking(make=Deaf), {}),
+    ("tracker_matches_decode", lambda: PatchedTracking(make=CountsOneMore), {}),
+    ("tracker_keeps_time", lambda: PatchedTracking(make=ClockIsSlow), {}),
+    ("tracker_lists_sounding_pitches", lambda: PatchedTracking(make=Deaf), {}),
     *((clause, functools.partial(PatchedTracking, make=make), {}) for clause, make in TRACKING),
-    ("what_was_encoded_is_legal", lambda: PatchedTracking(make=NoHighNotes), {}),
-    ("closing_ends_what_sounds", lambda: PatchedTracking(make=NeverCloses), {}),
-    ("legal_rows_can_be_decoded", lambda: Patched(own_decode=nothing_above_100), LOW),
+    ("encoded_rows_are_allowed", lambda: PatchedTracking(make=NoHighNotes), {}),
+    ("closing_rows_end_all_notes", lambda: PatchedTracking(make=NeverCloses), {}),
+    ("allowed_rows_can_be_decoded", lambda: Patched(own_decode=nothing_above_100), LOW),
 ]
 
 
@@ -449,6 +448,6 @@ def test_the_unbroken_one_passes() -> None:
 
 
 def test_every_clause_has_a_broken_encoder() -> None:
-    clauses = (*ENCODER_CLAUSES, *PIECE_CLAUSES, *MEASURE_CLAUSES, *TRACKER_CLAUSES, *HOUR_CLAUSES)
+    clauses = (*ENCODER_CLAUSES, *PIECE_CLAUSES, *TRACKER_CLAUSES, *HOUR_CLAUSES)
     names = {clause.__name__.lstrip("_") for clause in clauses}
     assert names == {clause for clause, _, _ in BROKEN}

@@ -87,18 +87,18 @@ def likelihood_of_the_first(prediction: Prediction, target: Tensor) -> Tensor:
 
 
 BROKEN: list[tuple[str, LossTerm, Field]] = [
-    ("it_is_a_finite_scalar", not_reduced, STEP),
-    ("it_is_a_finite_scalar", not_finite, STEP),
-    ("it_is_a_finite_scalar", random, STEP),
-    ("its_gradient_is_finite", cut_off, STEP),
-    ("its_gradient_is_finite", overflows, STEP),
-    ("its_gradient_is_finite", last_only, STEP),
-    ("shapes_that_differ_are_refused", broadcasts, STEP),
-    ("shapes_that_differ_are_refused", broadcasts_a_scalar, STEP),
-    ("order_does_not_matter", early_counts_more, STEP),
-    ("size_does_not_matter", summed, STEP),
-    ("perfect_is_better", upside_down, STEP),
-    ("perfect_is_better", likelihood_of_the_first, PITCH),
+    ("loss_is_a_finite_scalar", not_reduced, STEP),
+    ("loss_is_a_finite_scalar", not_finite, STEP),
+    ("loss_is_a_finite_scalar", random, STEP),
+    ("gradient_is_finite", cut_off, STEP),
+    ("gradient_is_finite", overflows, STEP),
+    ("gradient_is_finite", last_only, STEP),
+    ("shape_mismatches_are_rejected", broadcasts, STEP),
+    ("shape_mismatches_are_rejected", broadcasts_a_scalar, STEP),
+    ("order_is_irrelevant", early_counts_more, STEP),
+    ("loss_is_a_mean", summed, STEP),
+    ("perfect_predictions_have_less_loss", upside_down, STEP),
+    ("perfect_predictions_have_less_loss", likelihood_of_the_first, PITCH),
 ]
 
 

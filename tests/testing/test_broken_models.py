@@ -67,9 +67,9 @@ class Tiny(nn.Module):
         i = self.field_order.index(field)
         earlier = [known[name].unsqueeze(-1).float() for name in self.field_order[:i]]
         output = self.heads[field](torch.cat([context.hidden, *earlier], dim=-1))
-        return self.says(field, output)
+        return self.prediction(field, output)
 
-    def says(self, field: str, output: Tensor) -> Prediction:
+    def prediction(self, field: str, output: Tensor) -> Prediction:
         if self.fields[self.field_order.index(field)].is_categorical:
             return Categorical(output)
         mean, spread = output.unbind(-1)
@@ -99,8 +99,8 @@ class KeepsADict(Tiny):
 
 
 class SoftmaxOverTime(Tiny):
-    def says(self, field: str, output: Tensor) -> Prediction:
-        prediction = super().says(field, output)
+    def prediction(self, field: str, output: Tensor) -> Prediction:
+        prediction = super().prediction(field, output)
         if isinstance(prediction, Categorical):
             return Categorical(prediction.logits.softmax(1))
         return prediction
@@ -163,7 +163,7 @@ class ConfigLacksItsScale(Tiny):
 
 
 @dataclass(frozen=True)
-class OneTooHigh:
+class OneTooHigh(Prediction):
     inner: Categorical
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -172,15 +172,15 @@ class OneTooHigh:
     def mode(self) -> Tensor:
         return self.inner.mode()
 
-    def constrained(self, legal: Allowed) -> OneTooHigh:
-        return OneTooHigh(self.inner.constrained(legal))
+    def constrained(self, allowed: Allowed) -> OneTooHigh:
+        return OneTooHigh(self.inner.constrained(allowed))
 
     def with_temperature(self, temperature: float) -> OneTooHigh:
         return OneTooHigh(self.inner.with_temperature(temperature))
 
 
 @dataclass(frozen=True)
-class TooSure:
+class TooSure(Prediction):
     inner: Categorical
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -189,8 +189,8 @@ class TooSure:
     def mode(self) -> Tensor:
         return self.inner.mode()
 
-    def constrained(self, legal: Allowed) -> TooSure:
-        return TooSure(self.inner.constrained(legal))
+    def constrained(self, allowed: Allowed) -> TooSure:
+        return TooSure(self.inner.constrained(allowed))
 
     def with_temperature(self, temperature: float) -> TooSure:
         return TooSure(self.inner.with_temperature(temperature))
@@ -210,13 +210,13 @@ class LeakyMass(TooSure):
         return 0.99 * self.inner.interval_prob(field, low, high)
 
 
-class Says(Tiny):
-    """Wraps what the duration head says."""
+class Wraps(Tiny):
+    """Wraps the prediction of the duration."""
 
     kind: Callable[[Categorical], Any]
 
-    def says(self, field: str, output: Tensor) -> Prediction:
-        prediction = super().says(field, output)
+    def prediction(self, field: str, output: Tensor) -> Prediction:
+        prediction = super().prediction(field, output)
         if field == "duration":
             assert isinstance(prediction, Categorical)
             wrapped: Prediction = type(self).kind(prediction)
@@ -224,15 +224,15 @@ class Says(Tiny):
         return prediction
 
 
-class DrawsOneTooHigh(Says):
+class SamplesOneTooHigh(Wraps):
     kind = OneTooHigh
 
 
-class SaysTooMuch(Says):
+class TooConfident(Wraps):
     kind = TooSure
 
 
-class LosesMass(Says):
+class LosesMass(Wraps):
     kind = LeakyMass
 
 
@@ -260,7 +260,7 @@ class StartIsNotTrained(Tiny):
 
 
 class Copy:
-    """A lean copy, by way of the model itself; good, to be broken in one place."""
+    """A correct numpy step that calls the model itself, to be broken in one place."""
 
     def __init__(self, model: Tiny) -> None:
         self.model = copy.deepcopy(model)
@@ -289,7 +289,7 @@ class Copy:
 
 
 class Quick(Tiny):
-    """A good model with good copies."""
+    """A correct model with a correct numpy step."""
 
     copies: type[Copy] = Copy
 
@@ -297,21 +297,21 @@ class Quick(Tiny):
         return self.copies(self)
 
 
-class SaysHalf(Copy):
+class HalvesTheContext(Copy):
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
         context, state = super().step(rows, state)
         return Hidden(context.hidden / 2), state
 
 
-class DrawsWithTheOtherUniform(Copy):
+class SwapsTheUniforms(Copy):
     def predict_numpy(
         self, field: str, context: Any, known: Mapping[str, float]
     ) -> NumpyPrediction:
-        said = super().predict_numpy(field, context, known)
+        inner = super().predict_numpy(field, context, known)
 
         class Swapped:
             def sample(self, noise: Sequence[float]) -> float:
-                return said.sample(noise[::-1])
+                return inner.sample(noise[::-1])
 
         return Swapped()  # type: ignore[return-value]
 
@@ -329,11 +329,11 @@ class WritesToTheState(Copy):
 
 
 class Half(Quick):
-    copies = SaysHalf
+    copies = HalvesTheContext
 
 
 class Other(Quick):
-    copies = DrawsWithTheOtherUniform
+    copies = SwapsTheUniforms
 
 
 class Sharing(Quick):
@@ -346,27 +346,27 @@ class Writing(Quick):
 
 BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
     ("fields_and_order_agree", ForgetsAField, {}),
-    ("trees_have_the_batch_first", LayersFirst, {}),
-    ("trees_have_the_batch_first", KeepsADict, {}),
+    ("batch_is_the_first_axis", LayersFirst, {}),
+    ("batch_is_the_first_axis", KeepsADict, {}),
     ("predictions_have_any_leading_shape", SoftmaxOverTime, {}),
     ("eval_is_deterministic", Restless, {}),
-    ("rows_to_come_are_unseen", PeeksAtTheStepToCome, {}),
-    ("fields_to_come_are_unseen", PeeksAtItsOwnField, {}),
-    ("fields_to_come_are_unseen", NeedsLaterFields, {}),
-    ("cut_anywhere_is_the_whole", ForgetsItsState, {}),
-    ("a_lane_does_not_see_the_others", MeanOfTheBatch, {}),
-    ("clocks_are_whole", FloatClock, {}),
-    ("config_builds_the_same", ConfigLacksItsScale, {"scale": 0.5}),
-    ("the_numpy_step_predicts_the_same", Half, {}),
-    ("a_numpy_prediction_samples_the_same", Other, {}),
-    ("the_numpy_step_changes_nothing", Sharing, {}),
-    ("the_numpy_step_changes_nothing", Writing, {}),
-    ("draws_are_in_the_domain", DrawsOneTooHigh, {}),
-    ("probabilities_sum_to_one", SaysTooMuch, {}),
+    ("predictions_are_causal", PeeksAtTheStepToCome, {}),
+    ("later_fields_are_unused", PeeksAtItsOwnField, {}),
+    ("later_fields_are_unused", NeedsLaterFields, {}),
+    ("chunks_equal_the_whole", ForgetsItsState, {}),
+    ("sequences_are_independent", MeanOfTheBatch, {}),
+    ("clocks_are_integers", FloatClock, {}),
+    ("config_rebuilds_the_model", ConfigLacksItsScale, {"scale": 0.5}),
+    ("numpy_step_predicts_the_same", Half, {}),
+    ("numpy_predictions_sample_the_same", Other, {}),
+    ("numpy_step_has_no_side_effects", Sharing, {}),
+    ("numpy_step_has_no_side_effects", Writing, {}),
+    ("samples_are_in_the_domain", SamplesOneTooHigh, {}),
+    ("probabilities_sum_to_one", TooConfident, {}),
     ("probabilities_sum_to_one", LosesMass, {}),
     ("gradients_are_finite", HasAnIdleParameter, {}),
     ("gradients_are_finite", RootOfZero, {}),
-    ("the_start_is_trained", StartIsNotTrained, {}),
+    ("initial_state_is_trained", StartIsNotTrained, {}),
 ]
 
 
@@ -378,7 +378,7 @@ def test_the_clause_bites(clause: str, broken: type[Tiny], settings: dict[str, A
 
 
 def test_a_model_without_an_entry_point_is_not_saved() -> None:
-    with pytest.raises(AssertionError, match=r"config_builds_the_same: .*PluginError"):
+    with pytest.raises(AssertionError, match=r"config_rebuilds_the_model: .*PluginError"):
         check_model(Tiny())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,23 +12,22 @@ from torch import Tensor
 
 from notelstm.fields import Field
 from notelstm.predictions import Categorical, Normal, PointEstimate
-from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
-from notelstm.sampling import Temperature
+from notelstm.protocols import Allowed, Prediction, Processor, Sampler, SamplingContext
+from notelstm.sampling import Ancestral, Temperature, TopP
 from notelstm.testing import check_processor, check_sampler
-from notelstm.testing.processor_checks import PROCESSOR_CLAUSES
-from notelstm.testing.sampler_checks import SAMPLER_CLAUSES
+from notelstm.testing.sampling_checks import PROCESSOR_CLAUSES, SAMPLER_CLAUSES
 
-Draw = Callable[[Field, Prediction, Tensor], Tensor]
+Sample = Callable[[Field, Prediction, Tensor], Tensor]
 
 
-def sampler(draw: Draw) -> Sampler:
+def sampler(sample_classes: Sample) -> Sampler:
     """A sampler that draws classes in a broken way, and values in the good one."""
 
     def sample(
         field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
     ) -> Tensor:
         if field.is_categorical:
-            return draw(field, prediction, noise)
+            return sample_classes(field, prediction, noise)
         return prediction.sample(noise)
 
     return sample
@@ -62,20 +62,20 @@ def first_noise_for_all(field: Field, prediction: Prediction, noise: Tensor) -> 
     return prediction.sample(noise[:1].expand_as(noise))
 
 
-def spends_its_noise(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
-    drawn = prediction.sample(noise)
+def overwrites_the_noise(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
+    samples = prediction.sample(noise)
     noise.zero_()
-    return drawn
+    return samples
 
 
 def writes_in_the_logits(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
     assert isinstance(prediction, Categorical)
-    drawn = prediction.sample(noise)
+    samples = prediction.sample(noise)
     prediction.logits[:, 0] = 0
-    return drawn
+    return samples
 
 
-def wants_a_view(
+def reads_the_contexts(
     field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
 ) -> Tensor:
     assert contexts[0].tracker.num_notes >= 0
@@ -83,14 +83,14 @@ def wants_a_view(
 
 
 BROKEN_SAMPLERS: list[tuple[str, Sampler]] = [
-    ("what_it_is_given_stays", sampler(spends_its_noise)),
-    ("what_it_is_given_stays", sampler(writes_in_the_logits)),
-    ("a_draw_is_in_the_domain", sampler(one_too_high)),
-    ("a_draw_is_in_the_domain", sampler(as_float)),
-    ("a_draw_is_in_the_domain", sampler(as_column)),
-    ("what_is_impossible_is_not_drawn", sampler(ignores_the_mask)),
-    ("same_noise_same_draw", sampler(own_randomness)),
-    ("a_lane_is_drawn_alone", sampler(first_noise_for_all)),
+    ("inputs_are_unchanged", sampler(overwrites_the_noise)),
+    ("inputs_are_unchanged", sampler(writes_in_the_logits)),
+    ("samples_are_in_the_domain", sampler(one_too_high)),
+    ("samples_are_in_the_domain", sampler(as_float)),
+    ("samples_are_in_the_domain", sampler(as_column)),
+    ("impossible_classes_are_not_sampled", sampler(ignores_the_mask)),
+    ("results_are_repeatable", sampler(own_randomness)),
+    ("sequences_are_independent", sampler(first_noise_for_all)),
 ]
 
 
@@ -105,10 +105,65 @@ def test_the_unbroken_sampler_passes() -> None:
     check_sampler(sampler(good))
 
 
-def test_a_sampler_that_looks_at_views_says_so() -> None:
-    check_sampler(wants_a_view, looks=True)
+def test_a_sampler_that_reads_contexts_is_given_some() -> None:
+    check_sampler(reads_the_contexts, looks=True)
     with pytest.raises(AssertionError, match="IndexError"):
-        check_sampler(wants_a_view)
+        check_sampler(reads_the_contexts)
+
+
+@dataclass(frozen=True)
+class OfAPlugin(Prediction):
+    """A prediction of classes that is no class of the library."""
+
+    log_probs: Tensor
+
+    def log_weights(self) -> Tensor:
+        return self.log_probs
+
+    def add_log_weights(self, log_weights: Tensor) -> OfAPlugin:
+        return OfAPlugin(self.log_probs + log_weights)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return Categorical(self.log_probs).sample(noise)
+
+    def mode(self) -> Tensor:
+        return self.log_probs.argmax(-1)
+
+    def constrained(self, allowed: Allowed) -> OfAPlugin:
+        assert isinstance(allowed, Tensor)
+        return OfAPlugin(self.log_probs.masked_fill(~allowed, -torch.inf))
+
+    def with_temperature(self, temperature: float) -> OfAPlugin:
+        return OfAPlugin(self.log_probs / temperature)
+
+
+def test_a_sampler_of_other_predictions_is_checked() -> None:
+    def all_classes(
+        field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
+    ) -> Tensor:
+        if isinstance(prediction, OfAPlugin):
+            prediction = OfAPlugin(torch.zeros_like(prediction.log_probs))
+        return prediction.sample(noise)
+
+    check_sampler(Ancestral(), make=OfAPlugin)
+    check_sampler(all_classes)
+    with pytest.raises(AssertionError, match=r"^check_sampler, impossible_classes_are_not_sampled"):
+        check_sampler(all_classes, make=OfAPlugin)
+
+
+def test_a_processor_of_other_predictions_is_checked() -> None:
+    def smooth(
+        field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        if isinstance(prediction, OfAPlugin):
+            return OfAPlugin(prediction.log_probs.clamp_min(-10))
+        return prediction
+
+    check_processor(Temperature(temperature=2.0), make=OfAPlugin)
+    check_processor(TopP(p=0.5), make=OfAPlugin)
+    check_processor(smooth)
+    with pytest.raises(AssertionError, match=r"^check_processor, impossible_stays_impossible: "):
+        check_processor(smooth, make=OfAPlugin)
 
 
 def test_every_clause_has_a_broken_sampler() -> None:
@@ -139,7 +194,7 @@ def in_place(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Ca
     return prediction
 
 
-def only_one_lane(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
+def only_one_sequence(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     return Categorical(prediction.logits[:1])
 
 
@@ -157,7 +212,7 @@ def smooths(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Cat
     return Categorical(prediction.logits.clamp_min(-10))
 
 
-def by_the_crowd(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
+def by_batch_size(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Categorical:
     return prediction.with_temperature(float(len(contexts)))
 
 
@@ -165,8 +220,8 @@ def random(prediction: Categorical, contexts: Sequence[SamplingContext]) -> Cate
     return Categorical(prediction.logits + 1e-9 * torch.rand(()))
 
 
-class GrowsCold:
-    """Tempers more each time."""
+class CoolsDown:
+    """A lower temperature each time."""
 
     def __init__(self) -> None:
         self.temperature = 1.0
@@ -195,17 +250,17 @@ def unbounded(
 
 
 BROKEN_PROCESSORS: list[tuple[str, Processor, dict[str, Any]]] = [
-    ("what_it_is_given_stays", processor(in_place), {}),
-    ("the_shape_stays", processor(only_one_lane), {}),
-    ("the_shape_stays", processor(one_class_less), {}),
-    ("something_is_left", processor(empties_the_mask), {}),
-    ("nothing_impossible_returns", processor(smooths), {}),
-    ("nothing_impossible_returns", values_below_their_bounds, {}),
-    ("nothing_impossible_returns", unbounded, {}),
-    ("other_roles_are_left_alone", Temperature(temperature=2.0), {"roles": {"pitch"}}),
-    ("a_lane_is_processed_alone", processor(by_the_crowd), {}),
-    ("it_is_repeatable", processor(random), {}),
-    ("it_is_repeatable", processor(GrowsCold()), {}),
+    ("inputs_are_unchanged", processor(in_place), {}),
+    ("shape_is_kept", processor(only_one_sequence), {}),
+    ("shape_is_kept", processor(one_class_less), {}),
+    ("a_class_stays_possible", processor(empties_the_mask), {}),
+    ("impossible_stays_impossible", processor(smooths), {}),
+    ("impossible_stays_impossible", values_below_their_bounds, {}),
+    ("impossible_stays_impossible", unbounded, {}),
+    ("other_roles_are_unchanged", Temperature(temperature=2.0), {"roles": {"pitch"}}),
+    ("sequences_are_independent", processor(by_batch_size), {}),
+    ("results_are_repeatable", processor(random), {}),
+    ("results_are_repeatable", processor(CoolsDown()), {}),
 ]
 
 

@@ -107,9 +107,9 @@ def written(piece: Notes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     ahead = piece.tempo_map.beats_at(piece.tempo_map.seconds_at(knots) + 1e-7) - knots
     tempos = ahead * 60 / 1e-7
     seconds = np.append(0.0, np.cumsum(np.diff(knots) * 60 / tempos[:-1]))
-    heard = TempoMap(seconds=seconds, tempos=tempos)
+    tempo_map = TempoMap(seconds=seconds, tempos=tempos)
     begin = at - knots[0]
-    return heard.seconds_at(begin), heard.seconds_at(begin + np.maximum(length, 1 / 12))
+    return tempo_map.seconds_at(begin), tempo_map.seconds_at(begin + np.maximum(length, 1 / 12))
 
 
 def beaten_onsets(piece: Notes) -> NDArray[np.float64]:
@@ -267,15 +267,15 @@ def test_shortest_duration(seconds: float) -> None:
     check_processor(MinDuration(seconds=seconds), roles={"duration"})
 
 
-def in_lanes(encoder: TrackingEncoder, piece: Notes) -> list[SamplingContext]:
-    """Six lanes that have come to different places in the rows of a piece."""
-    rows, batch_size = encoder.encode(piece), []
+def contexts_along(encoder: TrackingEncoder, piece: Notes) -> list[SamplingContext]:
+    """Six sequences at different rows of a piece."""
+    rows, contexts = encoder.encode(piece), []
     for k in range(6):
         tracker = encoder.tracker()
         for row in rows[: len(rows) * k // 6]:
             tracker.push(row)
-        batch_size.append(SamplingContext({}, tracker))
-    return batch_size
+        contexts.append(SamplingContext({}, tracker))
+    return contexts
 
 
 IN_BARS = Notes(
@@ -316,10 +316,10 @@ PROCESSORS: list[tuple[Processor, set[Role]]] = [
 )
 def test_processors(processor: Processor, roles: set[Role]) -> None:
     check_processor(processor, roles=roles or None)
-    piece, event = in_lanes(BeatEncoder(), IN_BARS), PerformanceEventEncoder()
+    piece, event = contexts_along(BeatEncoder(), IN_BARS), PerformanceEventEncoder()
     check_processor(processor, roles=roles or None, fields=BEATS, contexts=piece)
     # Of events they change the note-ons, and so the one field there is.
-    check_processor(processor, roles=None, fields=EVENTS, contexts=in_lanes(event, IN_BARS))
+    check_processor(processor, roles=None, fields=EVENTS, contexts=contexts_along(event, IN_BARS))
 
 
 def own(kind: str) -> list[plugins.Plugin]:

@@ -47,7 +47,7 @@ KINDS: dict[str, Callable[[Notes], bool]] = {
 }
 
 
-def tempi_change(beats: TempoMap) -> NDArray[np.float64]:
+def tempos_change(beats: TempoMap) -> NDArray[np.float64]:
     """The seconds at which another tempo begins."""
     return np.asarray(beats.seconds[1:][np.diff(beats.tempos) != 0])
 
@@ -58,7 +58,7 @@ def off_quarters(piece: Notes, beats: TempoMap) -> NDArray[np.float64]:
     return np.asarray(np.abs(at - np.rint(at)) / 4)
 
 
-def metres_change_by(beats: TempoMap) -> NDArray[np.float64]:
+def time_signatures_change_by(beats: TempoMap) -> NDArray[np.float64]:
     """Bars from each time signature to another that follows it."""
     changes = np.diff(beats.numerators / beats.denominators + beats.numerators) != 0
     bars = (
@@ -74,21 +74,21 @@ def mapped(holds: Callable[[Notes, TempoMap], object]) -> Callable[[Notes], bool
 
 BEATS: dict[str, Callable[[Notes], bool]] = {
     "one tempo": mapped(lambda n, b: b.tempos.size == 1),
-    "a tempo change on an onset": mapped(lambda n, b: np.isin(n.start, tempi_change(b)).any()),
+    "a tempo change on an onset": mapped(lambda n, b: np.isin(n.start, tempos_change(b)).any()),
     "a tempo change between onsets": mapped(
         lambda n, b: any(
-            n.start[0] < at < n.start[-1] and at not in n.start for at in tempi_change(b)
+            n.start[0] < at < n.start[-1] and at not in n.start for at in tempos_change(b)
         )
     ),
     "a tempo change within a note": mapped(
-        lambda n, b: any(((n.start < at) & (at < n.end)).any() for at in tempi_change(b))
+        lambda n, b: any(((n.start < at) & (at < n.end)).any() for at in tempos_change(b))
     ),
     "no time signature": mapped(lambda n, b: b.time_signature_beats.size == 0),
     "a time signature change at a bar line": mapped(
-        lambda n, b: (np.abs(metres_change_by(b) % 1) < 1e-9).any()
+        lambda n, b: (np.abs(time_signatures_change_by(b) % 1) < 1e-9).any()
     ),
     "a time signature change within a bar": mapped(
-        lambda n, b: (metres_change_by(b) % 1 > 0.01).any()
+        lambda n, b: (time_signatures_change_by(b) % 1 > 0.01).any()
     ),
     "a time signature change between onsets": mapped(
         lambda n, b: (

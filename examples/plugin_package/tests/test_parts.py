@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from notelstm_intervals import BestOfTwo, IntervalEncoder, SmallLeaps
+from notelstm_intervals import BestOfTwo, CategoricalMixture, IntervalEncoder, SmallLeaps
+from torch import Tensor
 
 from notelstm import plugins
 from notelstm.errors import ConfigError, EncodingError
@@ -28,6 +29,15 @@ def test_the_sampler_keeps_its_contract() -> None:
 
 def test_the_processor_keeps_its_contract() -> None:
     check_processor(SmallLeaps(), fields=FIELDS, roles={"other"})
+
+
+def test_contracts_hold_for_mixtures() -> None:
+    def mixture(logits: Tensor) -> CategoricalMixture:
+        log_probs = torch.stack([logits, logits.flip(-1)], dim=-2).log_softmax(-1)
+        return CategoricalMixture(torch.tensor([0.3, 0.7]).log().expand(len(logits), 2), log_probs)
+
+    check_sampler(BestOfTwo(), make=mixture)
+    check_processor(SmallLeaps(), fields=FIELDS, roles={"other"}, make=mixture)
 
 
 def test_a_model_of_these_fields_keeps_its_contract() -> None:

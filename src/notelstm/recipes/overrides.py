@@ -113,7 +113,7 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
 def from_toml(path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from a TOML file: ``recipe = "reference"`` and the settings that differ from it.
 
-    A file that names no recipe changes :data:`DEFAULT`.
+    A file that names no recipe changes ``DEFAULT``.
 
     Args:
         path: The file.

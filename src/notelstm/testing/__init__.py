@@ -1,4 +1,4 @@
-"""For authors of plugins: contract checks, each run in one line, and Hypothesis strategies.
+"""Contract checks and Hypothesis strategies for authors of plugins.
 
 Install the extra ``testing``. In a plugin's tests::
 
@@ -7,7 +7,7 @@ Install the extra ``testing``. In a plugin's tests::
     def test_my_encoder():
         check_encoder(MyEncoder(), onset_tolerance=0.005)
 
-A check raises an AssertionError at the first clause that is broken; its message names the clause.
+A check raises an AssertionError at the first broken clause; its message names the clause.
 """
 
 from importlib.util import find_spec
@@ -26,9 +26,8 @@ from notelstm.testing.encoder_checks import check_encoder
 from notelstm.testing.loss_checks import check_loss_term
 from notelstm.testing.makers import long_piece, random_rows, without_overlaps
 from notelstm.testing.model_checks import check_model
-from notelstm.testing.processor_checks import check_processor
 from notelstm.testing.reader_checks import check_reader
-from notelstm.testing.sampler_checks import check_sampler
+from notelstm.testing.sampling_checks import check_processor, check_sampler
 
 __all__ = [
     "check_encoder",

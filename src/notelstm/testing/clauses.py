@@ -1,4 +1,4 @@
-"""How contract checks run: one small function a clause, whose name is in the error."""
+"""Runs contract checks: each clause is a function, whose name is in the error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def require(holds: object, message: str) -> None:
-    """Fail a clause unless it holds; unlike ``assert`` also under ``python -O``.
+    """Raise unless a condition holds; unlike ``assert`` also under ``python -O``.
 
     Raises:
         AssertionError: With the message.
@@ -25,34 +25,34 @@ def require(holds: object, message: str) -> None:
 
 
 def run(check: str, clauses: Sequence[Callable[[T], None]], case: T) -> None:
-    """Try every clause in turn on what is checked.
+    """Run the clauses of a contract in their order.
 
     Args:
         check: The name of the contract.
-        clauses: Functions that raise where the clause is broken.
-        case: What they look at.
+        clauses: Functions that raise if the clause is broken.
+        case: The argument of each clause.
 
     Raises:
-        AssertionError: At the first clause that is broken: its name, what it says, what was found.
+        AssertionError: At the first broken clause: its name, its docstring and the failure.
     """
     for clause in clauses:
         try:
             clause(case)
-        except Exception as error:  # whatever a broken part raises, it breaks this clause
-            said = (inspect.getdoc(clause) or "").splitlines()[0]
+        except Exception as error:  # any exception of a broken part breaks the clause
+            summary = (inspect.getdoc(clause) or "").splitlines()[0]
             kind = type(error).__name__
             found = str(error) if isinstance(error, AssertionError) else f"Raised {kind}: {error}"
             name = clause.__name__.lstrip("_")
-            raise AssertionError(f"{check}, {name}: {said} {found}") from error
+            raise AssertionError(f"{check}, {name}: {summary} {found}") from error
 
 
 def for_all(strategy: SearchStrategy[T], examples: int, holds: Callable[[T], None]) -> None:
-    """Try a property on examples that Hypothesis makes, the same ones each time.
+    """Test a property on Hypothesis's examples, the same ones each time.
 
     Args:
-        strategy: What to make.
-        examples: How many.
-        holds: Raises where the property is broken; Hypothesis then looks for the smallest example.
+        strategy: The strategy of the examples.
+        examples: Their number.
+        holds: Raises if the property is broken; Hypothesis then shrinks the example.
     """
 
     @settings(

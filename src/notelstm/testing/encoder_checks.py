@@ -17,7 +17,6 @@ from notelstm.protocols import NoteEncoder
 from notelstm.testing import strategies
 from notelstm.testing.clauses import for_all, require, run
 from notelstm.testing.makers import long_piece
-from notelstm.testing.measure_checks import MEASURE_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES, TIME_CLAUSES, Promise, Tolerance, Trip
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES, allowed_rows_can_be_decoded
 
@@ -29,12 +28,12 @@ _NAME = "check_encoder"
 @final
 @dataclass(frozen=True)
 class EncoderCase:
-    """An encoder on trial, and what is needed to look at it without a piece.
+    """An encoder under test.
 
     Attributes:
         encoder: The encoder.
         refuses: Pieces outside its domain.
-        entry_point: Whether it has one.
+        entry_point: Whether the encoder has an entry point.
         some: A few notes of its domain.
     """
 
@@ -57,24 +56,24 @@ def check_encoder(
     entry_point: bool = True,
     examples: int = 50,
 ) -> None:
-    """Check that an encoder keeps the contract, and what its docstring promises.
+    """Check that an encoder keeps the contract, and the accuracy of its docstring.
 
     Args:
         encoder: The encoder.
-        onset_tolerance: Seconds by which an onset, counted from the first, may be off: a number,
-            or a function from the piece (N notes) to (N,) numbers.
-        duration_tolerance: Seconds by which a duration may be off, likewise.
-        velocity_tolerance: By how much a velocity may be off, where the fields have one; 127 for
+        onset_tolerance: The greatest error of an onset, counted from the first, in seconds: a
+            number, or a function from the piece (N notes) to (N,) numbers.
+        duration_tolerance: The greatest error of a duration in seconds, likewise.
+        velocity_tolerance: The greatest error of a velocity, where the fields have one; 127 for
             an encoder with fields of the role ``other`` that does not keep velocities.
-        keeps_order: Whether notes that start together come back in the order given.
+        keeps_order: Whether notes that start together keep their order.
         pieces: Pieces of the encoder's domain; any piece by default.
         hour: A long piece of its domain; 20,000 notes in an hour by default.
         refuses: Pieces outside its domain.
-        entry_point: Whether it has an entry point, so that it must be saved and rebuilt alike.
-        examples: How many pieces to try.
+        entry_point: Whether it has an entry point, and can be rebuilt from its description.
+        examples: The number of pieces to try.
 
     Raises:
-        AssertionError: At the first clause that is broken, with its name.
+        AssertionError: At the first broken clause, with its name.
 
     Example:
         >>> from notelstm.encoders import StepDurationEncoder
@@ -91,28 +90,24 @@ def check_encoder(
     )
 
     def holds(piece: Notes) -> None:
-        run(
-            _NAME,
-            (*PIECE_CLAUSES, *MEASURE_CLAUSES, *TRACKER_CLAUSES),
-            Trip(encoder, promise, piece),
-        )
+        run(_NAME, (*PIECE_CLAUSES, *TRACKER_CLAUSES), Trip(encoder, promise, piece))
 
     for_all(strategies.notes() if pieces is None else pieces, examples, holds)
     run(_NAME, HOUR_CLAUSES, Trip(encoder, promise, long))
 
 
-def _fields_have_names_of_their_own(case: EncoderCase) -> None:
-    """An encoder has fields with names of their own, the same each time it is asked."""
+def _fields_have_unique_names(case: EncoderCase) -> None:
+    """The fields have different names and stay the same."""
     fields = case.encoder.fields
     require(isinstance(fields, tuple) and fields, f"Got {fields!r}.")
     require(all(isinstance(field, Field) for field in fields), f"Got {fields!r}.")
     names = [field.name for field in fields]
     require(len(set(names)) == len(names), f"Got {names}.")
-    require(case.encoder.fields == fields, "The second time they differed.")
+    require(case.encoder.fields == fields, "They differ the second time.")
 
 
 def _values_lie_in_their_classes(case: EncoderCase) -> None:
-    """What a class decodes to lies between the edges of that class."""
+    """The value of a class lies between its edges."""
     for field in case.encoder.fields:
         if field.values and field.edges:
             value, edges = np.array(field.values), np.array(field.edges)
@@ -120,29 +115,29 @@ def _values_lie_in_their_classes(case: EncoderCase) -> None:
             require(not bad.size, f"Field {field.name!r}, class {bad[:1]}.")
 
 
-def _no_notes_come_back_as_none(case: EncoderCase) -> None:
+def _empty_pieces_round_trip(case: EncoderCase) -> None:
     """A piece without notes, and a table without rows, decode to no notes."""
     rows = case.encoder.encode(Notes.empty())
-    require(rows.ndim == 2, f"Its rows have shape {rows.shape}.")
-    require(len(case.encoder.decode(rows)) == 0, "The empty piece came back with notes.")
+    require(rows.ndim == 2, f"The rows have shape {rows.shape}.")
+    require(len(case.encoder.decode(rows)) == 0, "The empty piece was decoded with notes.")
     none = np.zeros((0, len(case.encoder.fields)), dtype=np.float32)
-    require(len(case.encoder.decode(none)) == 0, "No rows gave notes.")
+    require(len(case.encoder.decode(none)) == 0, "A table without rows was decoded with notes.")
 
 
-def _what_is_outside_is_refused(case: EncoderCase) -> None:
-    """A piece outside the domain is refused with an EncodingError that says which note and why."""
+def _pieces_outside_the_domain_are_rejected(case: EncoderCase) -> None:
+    """Pieces outside the domain are rejected with an EncodingError with the note and the reason."""
     for number, piece in enumerate(case.refuses):
         try:
             case.encoder.encode(piece)
         except EncodingError as error:
-            require(error.problem, f"Piece {number}: the error gives no reason.")
-            require(error.where, f"Piece {number}: the error does not say which note.")
+            require(error.problem, f"Piece {number}: the error has no reason.")
+            require(error.where, f"Piece {number}: the error does not name the note.")
         else:
             raise AssertionError(f"Piece {number} was encoded.")
 
 
-def _saved_and_rebuilt_alike(case: EncoderCase) -> None:
-    """Described as JSON and rebuilt, it has the same fields and gives the same rows."""
+def _description_rebuilds_the_encoder(case: EncoderCase) -> None:
+    """Rebuilt from its JSON description, the encoder has the same fields and rows."""
     if not case.entry_point:
         return
     rebuilt = plugins.build(plugins.describe(case.encoder))
@@ -151,23 +146,23 @@ def _saved_and_rebuilt_alike(case: EncoderCase) -> None:
     require(np.array_equal(rebuilt.encode(case.some), rows), "The rows differ.")
 
 
-def _an_hour_does_not_drift(trip: Trip) -> None:
-    """After 20,000 notes in an hour onsets are still within the tolerance."""
+def _onsets_do_not_drift(trip: Trip) -> None:
+    """Onsets are within the tolerance after 20,000 notes and an hour."""
     for clause in TIME_CLAUSES:
         clause(trip)
 
 
 ENCODER_CLAUSES: tuple[Callable[[EncoderCase], None], ...] = (
-    _fields_have_names_of_their_own,
+    _fields_have_unique_names,
     _values_lie_in_their_classes,
-    _no_notes_come_back_as_none,
-    _what_is_outside_is_refused,
-    _saved_and_rebuilt_alike,
+    _empty_pieces_round_trip,
+    _pieces_outside_the_domain_are_rejected,
+    _description_rebuilds_the_encoder,
 )
-"""What holds without a piece."""
+"""Clauses about the encoder itself."""
 
 HOUR_CLAUSES: tuple[Callable[[Trip], None], ...] = (
-    _an_hour_does_not_drift,
+    _onsets_do_not_drift,
     allowed_rows_can_be_decoded,
 )
-"""What holds for one long piece."""
+"""Clauses about one long piece."""

@@ -23,11 +23,11 @@ _S: Final = 12
 @final
 @dataclass(frozen=True)
 class LossCase:
-    """A term on trial, and predictions that it can judge.
+    """A loss term under test.
 
     Attributes:
         term: The term.
-        field: What is predicted.
+        field: The predicted field.
         make: A prediction from (S, C) numbers, or (S,) of a continuous field.
     """
 
@@ -44,12 +44,12 @@ class LossCase:
         return torch.linspace(low + 0.1, low + 2, _S)
 
     def numbers(self, generator: torch.Generator) -> Tensor:
-        """What a head might put out before training."""
+        """Random outputs of a head."""
         shape = (_S,) if self.field.classes is None else (_S, self.field.classes)
         return torch.randn(shape, generator=generator)
 
     def perfect(self, target: Tensor) -> Tensor:
-        """Numbers that say nothing but the target."""
+        """Outputs of a head that predict the target with certainty."""
         if self.field.classes is None:
             return target.clone()
         return 30.0 * torch.nn.functional.one_hot(target, self.field.classes).float()
@@ -62,12 +62,12 @@ def check_loss_term(
 
     Args:
         term: The term.
-        field: A field that it can be used for.
-        make: A prediction from what a head puts out: (S, C) logits of a categorical field, (S,)
-            values of a continuous one. ``Categorical`` or ``PointEstimate`` by default.
+        field: A field whose predictions the term supports.
+        make: Makes a prediction from (S, C) logits of a categorical field, or (S,) values of a
+            continuous one. ``Categorical`` or ``PointEstimate`` by default.
 
     Raises:
-        AssertionError: At the first clause that is broken, with its name.
+        AssertionError: At the first broken clause, with its name.
 
     Example:
         >>> from notelstm.losses import PositivePressure
@@ -79,8 +79,8 @@ def check_loss_term(
     run("check_loss_term", LOSS_CLAUSES, LossCase(term, field, make))
 
 
-def _it_is_a_finite_scalar(case: LossCase) -> None:
-    """The loss is one finite number, the same each time."""
+def _loss_is_a_finite_scalar(case: LossCase) -> None:
+    """The loss is a finite scalar and deterministic."""
     numbers = case.numbers(torch.Generator().manual_seed(0))
     value = case.term(case.make(numbers), case.target)
     require(isinstance(value, Tensor), f"Got {type(value).__name__}.")
@@ -90,22 +90,22 @@ def _it_is_a_finite_scalar(case: LossCase) -> None:
     require(torch.equal(value, again), f"Got {value.item()}, then {again.item()}.")
 
 
-def _its_gradient_is_finite(case: LossCase) -> None:
-    """Each position gets a finite gradient, also where predictions are far off."""
+def _gradient_is_finite(case: LossCase) -> None:
+    """Each position has a finite gradient, also of poor predictions."""
     for scale in (1.0, 1e3):
         numbers = (scale * case.numbers(torch.Generator().manual_seed(0))).requires_grad_()
         value = case.term(case.make(numbers), case.target)
-        require(value.requires_grad, "The loss is cut off from the prediction.")
+        require(value.requires_grad, "The loss has no gradient.")
         torch.autograd.backward(value)
         gradient = numbers.grad
         require(gradient is not None and torch.isfinite(gradient).all(), f"Got {gradient}.")
         if scale == 1.0 and gradient is not None:
             reached = gradient.reshape(_S, -1).abs().sum(1) > 0
-            require(reached.all(), f"Position {(~reached).nonzero()[:1].tolist()} gets none.")
+            require(reached.all(), f"Position {(~reached).nonzero()[:1].tolist()} has none.")
 
 
-def _shapes_that_differ_are_refused(case: LossCase) -> None:
-    """Predictions and targets of different shapes give a ShapeError, never a broadcast."""
+def _shape_mismatches_are_rejected(case: LossCase) -> None:
+    """Predictions and targets of different shapes raise a ShapeError."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     for predicted, wanted in (
         (numbers.unsqueeze(1), target),  # (S, 1) and (S,)
@@ -120,11 +120,11 @@ def _shapes_that_differ_are_refused(case: LossCase) -> None:
             case.term(case.make(predicted), wanted)
         except ShapeError:
             continue
-        raise AssertionError(f"{lead} predicted and {tuple(wanted.shape)} wanted was accepted.")
+        raise AssertionError(f"Predictions {lead} and targets {tuple(wanted.shape)} are accepted.")
 
 
-def _order_does_not_matter(case: LossCase) -> None:
-    """The same positions in another order give the same loss."""
+def _order_is_irrelevant(case: LossCase) -> None:
+    """The loss does not depend on the order of the positions."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     order = torch.randperm(_S, generator=torch.Generator().manual_seed(1))
     one = case.term(case.make(numbers), target)
@@ -132,31 +132,31 @@ def _order_does_not_matter(case: LossCase) -> None:
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
 
 
-def _size_does_not_matter(case: LossCase) -> None:
-    """The loss is a mean: every position twice gives the same."""
+def _loss_is_a_mean(case: LossCase) -> None:
+    """The loss is a mean: repeating every position does not change it."""
     numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
     one = case.term(case.make(numbers), target)
     two = case.term(case.make(torch.cat([numbers, numbers])), torch.cat([target, target]))
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")
 
 
-def _perfect_is_better(case: LossCase) -> None:
-    """A perfect prediction has a smaller loss than a bad one."""
+def _perfect_predictions_have_less_loss(case: LossCase) -> None:
+    """A perfect prediction has a smaller loss than a wrong one."""
     target = case.target
     bad = case.perfect(target.roll(1))
     if case.field.classes is None:
         bad = target + 5
     best = case.term(case.make(case.perfect(target)), target)
     worst = case.term(case.make(bad), target)
-    require(best < worst, f"Perfect gives {best.item()}, bad {worst.item()}.")
+    require(best < worst, f"Perfect: {best.item()}, wrong: {worst.item()}.")
 
 
 LOSS_CLAUSES: tuple[Callable[[LossCase], None], ...] = (
-    _it_is_a_finite_scalar,
-    _its_gradient_is_finite,
-    _shapes_that_differ_are_refused,
-    _order_does_not_matter,
-    _size_does_not_matter,
-    _perfect_is_better,
+    _loss_is_a_finite_scalar,
+    _gradient_is_finite,
+    _shape_mismatches_are_rejected,
+    _order_is_irrelevant,
+    _loss_is_a_mean,
+    _perfect_predictions_have_less_loss,
 )
-"""What holds for every term."""
+"""Clauses about every loss term."""

@@ -1,7 +1,6 @@
-"""Random pieces and rows from a numpy generator: large, quick to make, the same every time.
+"""Random pieces and rows from a numpy generator, for tests that need one long piece.
 
-Property tests use :mod:`notelstm.testing.strategies`; these serve where one long piece says more
-than a hundred short ones.
+Property tests use :mod:`notelstm.testing.strategies`.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ __all__ = ["long_piece", "random_rows", "without_overlaps"]
 
 
 def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
-    """Cut each note off where the next of its pitch begins, as a MIDI file needs it.
+    """End each note where the next of its pitch begins, as in a MIDI file.
 
     Args:
         notes: Any piece.
-        shortest: Seconds; a note of the same pitch that begins less than this after another one
-            is left out.
+        shortest: Seconds; a note that begins less than this after another of its pitch is left
+            out.
 
     Returns:
         The piece without notes of one pitch that sound together.
@@ -48,12 +47,12 @@ def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
 
 
 def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float = 3600.0) -> Notes:
-    """A long piece with chords, runs and rests, to see whether an encoder drifts.
+    """A long piece with chords, runs and rests.
 
     Args:
-        rng: Where the randomness comes from.
-        count: N, how many notes.
-        seconds: When the last note begins.
+        rng: The random generator.
+        count: N, the number of notes.
+        seconds: The onset of the last note.
 
     Returns:
         N notes; a quarter of them begin together with the one before, none overlaps one of its own
@@ -64,7 +63,7 @@ def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float 
     step[rng.random(count) < 0.001] *= 10
     step[0] = 0
     start = np.cumsum(step) * (seconds / max(step.sum(), 1e-9))
-    # A pitch that differs from those of the 11 notes before it: chords never double a key.
+    # It differs from the pitches of the 11 notes before: chords never double a pitch.
     pitch = (np.arange(count) * 7) % 12 + 24 + 12 * rng.integers(0, 6, size=count)
     duration = np.clip(rng.lognormal(mean=-1.2, sigma=1.0, size=count), 0.02, 8.0)
     piece = Notes(
@@ -79,12 +78,12 @@ def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float 
 def random_rows(
     fields: Sequence[Field], shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Rows whose entries lie in their fields' domains, each drawn on its own.
+    """Independent random entries within the domains of their fields.
 
     Args:
         fields: F columns.
         shape: The leading shape, (...).
-        rng: Where the randomness comes from.
+        rng: The random generator.
 
     Returns:
         (..., F) float32; continuous entries lie within two units of their field's lower end, a
@@ -99,7 +98,7 @@ def random_rows(
             if np.isinf(low):
                 low = -1.0 if np.isinf(high) else high - 2
             column = rng.uniform(low, min(high, low + 2), size=shape).astype(np.float32)
-            # A chord is a step of exactly the least value: the case that heads get wrong.
+            # A chord is a step of exactly the least value.
             column[rng.random(shape) < 0.25] = low
         columns.append(column)
     return np.stack(columns, axis=-1)

@@ -1,4 +1,4 @@
-"""Small MIDI files whose notes are known under every reading policy."""
+"""Small MIDI files and their notes under different reading policies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from notelstm.notes import Notes
 __all__ = ["FILES", "KnownFile", "Messages", "midi_bytes"]
 
 Messages: TypeAlias = Sequence[tuple[int, bytes]]
-"""One track chunk: at which tick, which message."""
+"""A track chunk: (tick, message), ticks ascending."""
 
 Columns: TypeAlias = tuple[tuple[float, float, int, int], ...]
 """Notes as (start s, end s, pitch, velocity)."""
@@ -69,10 +69,10 @@ def _name(text: str) -> bytes:
 @final
 @dataclass(frozen=True, kw_only=True)
 class KnownFile:
-    """A file, a policy, and the notes that the policy's docstring says are there.
+    """A file, a policy, and the notes that the policy defines.
 
     Attributes:
-        name: What to call it in messages.
+        name: A name for messages.
         data: The file.
         policy: Settings of the :class:`~notelstm.midi.ReadPolicy`, by name.
         columns: Each note's start (s), end (s), pitch and velocity.

@@ -15,13 +15,11 @@ from notelstm import plugins, tree
 from notelstm.protocols import Context, NoteModel
 from notelstm.testing.clauses import require, run
 from notelstm.testing.makers import random_rows
-from notelstm.testing.model_case import ModelCase
 from notelstm.testing.numpy_step_checks import NUMPY_STEP_CLAUSES
-from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, Heads, as_numbers
+from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, ModelCase, as_numbers
 
 __all__ = ["MODEL_CLAUSES", "TRAINING_CLAUSES", "check_model"]
 
-_NAME = "check_model"
 _BATCH_SIZE, _STEPS = 3, 12
 
 
@@ -35,13 +33,13 @@ def check_model(
     """Check that a model keeps the contract.
 
     Args:
-        model: The model; it is left as it is.
-        rows: (B, T, F) rows that it can read, B and T at least 2; random ones by default.
-        tolerance: By how much numbers may differ that should be equal, in the heads' own units.
-        entry_point: Whether it has an entry point, so that it must be saved and rebuilt alike.
+        model: The model, which is left unchanged.
+        rows: (B, T, F) rows, B and T at least 2; random ones by default.
+        tolerance: The greatest difference between numbers that should be equal.
+        entry_point: Whether it has an entry point, and can be rebuilt from its description.
 
     Raises:
-        AssertionError: At the first clause that is broken, with its name.
+        AssertionError: At the first broken clause, with its name.
 
     Example:
         >>> from notelstm.encoders import StepDurationEncoder
@@ -55,31 +53,29 @@ def check_model(
     if isinstance(own, nn.Module):
         own.eval()
     case = ModelCase(own, rows, tolerance, entry_point)
-    # Initialisation and dropout draw from the global generator; the caller's tests may as well.
+    # Initialisation and dropout use the global generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
-        run(_NAME, MODEL_CLAUSES, case)
-        run(_NAME, NUMPY_STEP_CLAUSES, case)
-        run(_NAME, PREDICTION_CLAUSES, Heads(case.fields, case.heads))
-        run(_NAME, TRAINING_CLAUSES, case)
+        clauses = (*MODEL_CLAUSES, *NUMPY_STEP_CLAUSES, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
+        run("check_model", clauses, case)
 
 
 def _fields_and_order_agree(case: ModelCase) -> None:
-    """A model is a torch module; its order names each of its fields once."""
+    """A model is a torch module whose `field_order` names each of its fields once."""
     require(isinstance(case.model, nn.Module), f"Got {type(case.model).__name__}.")
     order = tuple(case.model.field_order)
     require(sorted(order) == sorted(case.fields), f"Order {order}, fields {tuple(case.fields)}.")
     require(len(case.fields) == len(case.model.fields), "Two fields have one name.")
 
 
-def _trees_have_the_batch_first(case: ModelCase) -> None:
+def _batch_is_the_first_axis(case: ModelCase) -> None:
     """Context and state are named tuples of tensors, batch on axis 0, the context's time on 1."""
     b, t = case.rows.shape[:2]
     context, state = case.model.initial_state(b)
     contexts, later = case.model.forward(case.rows, state)
     for what, whole, lead in (
-        ("The context of start", context, (b, 1)),
+        ("The initial context", context, (b, 1)),
         ("The context of forward", contexts, (b, t)),
-        ("The state of start", state, (b,)),
+        ("The initial state", state, (b,)),
         ("The state of forward", later, (b,)),
     ):
         require(isinstance(whole, tuple), f"{what} is a {type(whole).__name__}.")
@@ -93,21 +89,21 @@ def _trees_have_the_batch_first(case: ModelCase) -> None:
 
 def _alike(what: str, a: Any, b: Any, skip: int = 1) -> None:
     one, two = tree.flatten(a), tree.flatten(b)
-    require(list(one) == list(two), f"{what} of start and forward are built differently.")
+    require(list(one) == list(two), f"{what} of initial_state and forward have different parts.")
     for name, tensor in one.items():
         same = tensor.dtype == two[name].dtype and tensor.shape[skip:] == two[name].shape[skip:]
-        require(same, f"{what} of start and forward differ in {name!r}.")
+        require(same, f"{what} of initial_state and forward differ in {name!r}.")
 
 
 def _predictions_have_any_leading_shape(case: ModelCase) -> None:
-    """A prediction has the leading shape of its context, and does not depend on that shape."""
+    """A prediction has the leading shape of its context and does not depend on that shape."""
     context, _ = case.read(case.rows)
-    whole = case.said(context, case.rows)
+    whole = case.numbers(context, case.rows)
     b, t = case.rows.shape[:2]
     for lead in ((b * t,), (b, t, 1), (1, b * t)):
         shaped = tree.map_tree(lambda x, s=lead: x.reshape(*s, *x.shape[2:]), context)
         rows = case.rows.reshape(*lead, -1)
-        for name, numbers in case.said(shaped, rows).items():
+        for name, numbers in case.numbers(shaped, rows).items():
             got = tuple(numbers.shape[:-1])
             require(got == lead, f"{name!r} has {got} for a context of {lead}.")
             same = {name: numbers.reshape(b, t, -1)}
@@ -117,29 +113,29 @@ def _predictions_have_any_leading_shape(case: ModelCase) -> None:
 def _eval_is_deterministic(case: ModelCase) -> None:
     """In eval mode the same rows give the same predictions, and no global randomness is used."""
     before = torch.get_rng_state()
-    one = case.said(case.read(case.rows)[0], case.rows)
-    two = case.said(case.read(case.rows)[0], case.rows)
+    one = case.numbers(case.read(case.rows)[0], case.rows)
+    two = case.numbers(case.read(case.rows)[0], case.rows)
     require(torch.equal(before, torch.get_rng_state()), "torch's global generator was used.")
     for name, numbers in one.items():
         require(torch.equal(numbers, two[name]), f"{name!r} differs the second time.")
 
 
-def _rows_to_come_are_unseen(case: ModelCase) -> None:
-    """Causal: changing rows from t on changes no prediction for a row up to t."""
-    whole = case.said(case.read(case.rows)[0], case.rows)
+def _predictions_are_causal(case: ModelCase) -> None:
+    """A change of rows from t on changes no prediction for a row up to t."""
+    whole = case.numbers(case.read(case.rows)[0], case.rows)
     for t in range(case.rows.shape[1]):
         changed = case.rows.clone()
-        # The other lanes' rows, so that every entry stays in its domain.
+        # Rows of other sequences, so that every entry stays in its domain.
         changed[:, t:] = case.rows.roll(1, dims=0)[:, t:].flip(1)
-        # The same `known`: only what was read may differ.
-        got = case.said(case.read(changed)[0], case.rows)
+        # The same `known`: only the rows that were read differ.
+        got = case.numbers(case.read(changed)[0], case.rows)
         until = {name: numbers[:, : t + 1] for name, numbers in got.items()}
         want = {name: numbers[:, : t + 1] for name, numbers in whole.items()}
         case.same(until, want, f"Rows from {t} on changed, and a prediction up to row {t}")
 
 
-def _fields_to_come_are_unseen(case: ModelCase) -> None:
-    """A field is predicted from earlier fields of its row alone, whatever `known` holds besides."""
+def _later_fields_are_unused(case: ModelCase) -> None:
+    """The prediction of a field uses no later field of its row, even if `known` has it."""
     context, _ = case.read(case.rows)
     known, other = case.known(case.rows), case.known(case.rows.roll(1, dims=0).flip(1))
     for i, name in enumerate(case.model.field_order):
@@ -152,10 +148,10 @@ def _fields_to_come_are_unseen(case: ModelCase) -> None:
             case.same({name: got}, {name: whole}, f"The same and later fields were {what}")
 
 
-def _cut_anywhere_is_the_whole(case: ModelCase) -> None:
-    """Cut anywhere and carry the state: the predictions and the last state are the same."""
+def _chunks_equal_the_whole(case: ModelCase) -> None:
+    """Reading rows in chunks has the same predictions and last state as reading them at once."""
     whole, last = case.read(case.rows)
-    want, t = case.said(whole, case.rows), case.rows.shape[1]
+    want, t = case.numbers(whole, case.rows), case.rows.shape[1]
     for cuts in ([0, 1, t], [0, t // 2, t], list(range(t + 1))):
         context, state = case.model.initial_state(case.rows.shape[0])
         parts = [context]
@@ -163,23 +159,23 @@ def _cut_anywhere_is_the_whole(case: ModelCase) -> None:
             context, state = case.model.forward(case.rows[:, a:b], state)
             parts.append(context)
         joined: Context = tree.index(tree.join(parts, axis=1), (slice(None), slice(0, -1)))
-        case.same(case.said(joined, case.rows), want, f"Cut at {cuts}")
+        case.same(case.numbers(joined, case.rows), want, f"Cut at {cuts}")
         for name, tensor in tree.flatten(state).items():
             off = float((tensor - tree.flatten(last)[name]).detach().double().abs().max())
             require(off <= case.tolerance, f"Cut at {cuts}: state {name!r} is off by {off:.3g}.")
 
 
 def _sequences_are_independent(case: ModelCase) -> None:
-    """A batch gives what each of its lanes gives alone."""
-    whole = case.said(case.read(case.rows)[0], case.rows)
+    """A sequence has the same predictions alone as in a batch."""
+    whole = case.numbers(case.read(case.rows)[0], case.rows)
     for sequence in range(case.rows.shape[0]):
         rows = case.rows[sequence : sequence + 1]
         want = {name: numbers[sequence : sequence + 1] for name, numbers in whole.items()}
-        case.same(case.said(case.read(rows)[0], rows), want, f"Lane {sequence} alone")
+        case.same(case.numbers(case.read(rows)[0], rows), want, f"Sequence {sequence} alone")
 
 
-def _clocks_are_whole(case: ModelCase) -> None:
-    """A clock in the state is a whole number; a float one loses milliseconds after an hour."""
+def _clocks_are_integers(case: ModelCase) -> None:
+    """A clock in the state is an integer; a float loses milliseconds after an hour."""
     slow = case.rows[:1, :1].clone()
     seconds = 0.0
     for j, field in enumerate(case.model.fields):
@@ -204,71 +200,71 @@ def _clocks_are_whole(case: ModelCase) -> None:
         require(whole or not clock, f"State {name!r} ({tensor.dtype}) grew with the time.")
 
 
-def _config_builds_the_same(case: ModelCase) -> None:
-    """``Model(**model.config)`` takes its weights, and then says the same."""
+def _config_rebuilds_the_model(case: ModelCase) -> None:
+    """``Model(**model.config)`` loads its weights and has the same predictions."""
     rebuilt = type(case.model)(**case.model.config)
     rebuilt.load_state_dict(case.model.state_dict())
     rebuilt.eval()
-    want = case.said(case.read(case.rows)[0], case.rows)
-    case.same(case.said(case.read(case.rows, rebuilt)[0], case.rows, rebuilt), want, "Rebuilt")
+    want = case.numbers(case.read(case.rows)[0], case.rows)
+    case.same(case.numbers(case.read(case.rows, rebuilt)[0], case.rows, rebuilt), want, "Rebuilt")
     if case.entry_point:
         saved = plugins.build(plugins.describe(case.model))
         saved.load_state_dict(case.model.state_dict())
         saved.eval()
-        case.same(case.said(case.read(case.rows, saved)[0], case.rows, saved), want, "Saved")
+        case.same(case.numbers(case.read(case.rows, saved)[0], case.rows, saved), want, "Saved")
 
 
 def _gradients_are_finite(case: ModelCase) -> None:
-    """Every parameter gets a gradient, and a finite one."""
+    """Every parameter has a finite gradient."""
     case.model.train()
     case.model.zero_grad()
     try:
         torch.autograd.backward(case.loss(case.read(case.rows)[0], case.rows))
         for name, parameter in case.model.named_parameters():
             if parameter.requires_grad:
-                require(parameter.grad is not None, f"{name!r} gets none.")
-                require(torch.isfinite(parameter.grad).all(), f"{name!r} gets NaN or infinity.")
+                require(parameter.grad is not None, f"{name!r} has none.")
+                require(torch.isfinite(parameter.grad).all(), f"{name!r} has NaN or infinity.")
     finally:
         case.model.eval()
 
 
-def _the_start_is_trained(case: ModelCase) -> None:
-    """Row 0 is predicted from parameters, and each that decides it gets a gradient from it."""
+def _initial_state_is_trained(case: ModelCase) -> None:
+    """Parameters that influence the prediction of row 0 have a gradient from it."""
     rows = case.rows[:1, :1]
     case.model.zero_grad()
     context, _ = case.model.initial_state(1)
     loss = case.loss(context, rows)
-    require(loss.requires_grad, "Nothing that predicts row 0 can be trained.")
+    require(loss.requires_grad, "No parameter that predicts row 0 can be trained.")
     torch.autograd.backward(loss)
-    want = case.said(context, rows)
+    want = case.numbers(context, rows)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in case.model.named_parameters():
         with torch.no_grad():
             kept = parameter.clone()
             parameter.add_(torch.randn(parameter.shape, generator=generator))
-            got = case.said(case.model.initial_state(1)[0], rows)
+            got = case.numbers(case.model.initial_state(1)[0], rows)
             parameter.copy_(kept)
-        decides = any(not torch.equal(got[key], want[key]) for key in want)
+        used = any(not torch.equal(got[key], want[key]) for key in want)
         trained = parameter.grad is not None and bool(parameter.grad.any())
-        require(trained or not decides, f"{name!r} decides row 0 and gets no gradient from it.")
+        require(trained or not used, f"{name!r} influences row 0 and has no gradient from it.")
 
 
 MODEL_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
     _fields_and_order_agree,
-    _trees_have_the_batch_first,
+    _batch_is_the_first_axis,
     _predictions_have_any_leading_shape,
     _eval_is_deterministic,
-    _rows_to_come_are_unseen,
-    _fields_to_come_are_unseen,
-    _cut_anywhere_is_the_whole,
+    _predictions_are_causal,
+    _later_fields_are_unused,
+    _chunks_equal_the_whole,
     _sequences_are_independent,
-    _clocks_are_whole,
-    _config_builds_the_same,
+    _clocks_are_integers,
+    _config_rebuilds_the_model,
 )
-"""What holds for every model in eval mode."""
+"""Clauses about every model in eval mode."""
 
 TRAINING_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
     _gradients_are_finite,
-    _the_start_is_trained,
+    _initial_state_is_trained,
 )
-"""What holds while it is trained."""
+"""Clauses about training."""

@@ -14,8 +14,7 @@ from notelstm import tree
 from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, repeat
 from notelstm.protocols import Prediction
 from notelstm.testing.clauses import require
-from notelstm.testing.model_case import ModelCase
-from notelstm.testing.prediction_checks import as_numbers
+from notelstm.testing.prediction_checks import ModelCase, as_numbers
 
 __all__ = ["NUMPY_STEP_CLAUSES"]
 
@@ -52,7 +51,7 @@ def _start(step: NumpyStep, batch_size: int) -> ModelState:
 
 
 @torch.no_grad()
-def _the_numpy_step_predicts_the_same(case: ModelCase) -> None:
+def _numpy_step_predicts_the_same(case: ModelCase) -> None:
     """The numpy step predicts each row as the module does, alone and in a batch."""
     step = _numpy_step_of(case)
     if step is None:
@@ -63,15 +62,15 @@ def _the_numpy_step_predicts_the_same(case: ModelCase) -> None:
         place = _start(step, batch_size)
         for t in range(rows.shape[1]):
             here: Any = tree.index(contexts, (slice(None), -1))
-            said = _predictions(case, step, place.context, rows[:, t]).items()
-            got = {name: as_numbers(one, case.fields[name]) for name, one in said}
-            case.same(got, case.said(here, rows[:, t]), f"{batch_size} lanes, row {t}")
+            predictions = _predictions(case, step, place.context, rows[:, t]).items()
+            got = {name: as_numbers(one, case.fields[name]) for name, one in predictions}
+            case.same(got, case.numbers(here, rows[:, t]), f"Batch size {batch_size}, row {t}")
             contexts, state = case.model.forward(rows[:, t : t + 1], state)
             place = ModelState(*step.step(rows[:, t].numpy(), place.state))
 
 
 @torch.no_grad()
-def _a_numpy_prediction_samples_the_same(case: ModelCase) -> None:
+def _numpy_predictions_sample_the_same(case: ModelCase) -> None:
     """A numpy prediction samples the same entry as the tensors."""
     step = _numpy_step_of(case)
     if step is None:
@@ -79,9 +78,9 @@ def _a_numpy_prediction_samples_the_same(case: ModelCase) -> None:
     rows, place = case.rows[:1], _start(step, 1)
     for t in range(rows.shape[1]):
         known = {name: float(entry) for name, entry in case.known(rows[:, t]).items()}
-        for name, said in _predictions(case, step, place.context, rows[:, t]).items():
+        for name, prediction in _predictions(case, step, place.context, rows[:, t]).items():
             for noise in ((0.0, 0.9), (0.3, 0.6), (0.7, 0.1)):
-                want = float(said.sample(torch.tensor([noise], dtype=torch.float64)))
+                want = float(prediction.sample(torch.tensor([noise], dtype=torch.float64)))
                 got = step.predict_numpy(name, place.context, known).sample(noise)
                 found = f"{name!r}, row {t}: {got:g} and {want:g}."
                 require(abs(got - want) <= case.tolerance * max(1.0, abs(want)), found)
@@ -89,7 +88,7 @@ def _a_numpy_prediction_samples_the_same(case: ModelCase) -> None:
 
 
 @torch.no_grad()
-def _the_numpy_step_changes_nothing(case: ModelCase) -> None:
+def _numpy_step_has_no_side_effects(case: ModelCase) -> None:
     """The numpy step does not change arrays that it returned, and has its own weights."""
     step = _numpy_step_of(case)
     if step is None:
@@ -114,12 +113,12 @@ def _the_numpy_step_changes_nothing(case: ModelCase) -> None:
             parameter.copy_(kept[name])
     for t, (place, copied) in enumerate(zip(given, copies, strict=True)):
         for leaf, before in zip(_leaves(tuple(place)), copied, strict=True):
-            require(np.array_equal(leaf, before), f"What was given out after {t} rows was changed.")
+            require(np.array_equal(leaf, before), f"An array returned after {t} rows was changed.")
 
 
 NUMPY_STEP_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
-    _the_numpy_step_predicts_the_same,
-    _a_numpy_prediction_samples_the_same,
-    _the_numpy_step_changes_nothing,
+    _numpy_step_predicts_the_same,
+    _numpy_predictions_sample_the_same,
+    _numpy_step_has_no_side_effects,
 )
 """Clauses about the numpy step of a model."""

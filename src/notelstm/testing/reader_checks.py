@@ -26,12 +26,12 @@ _WHERE: Final = "a file.mid"
 @final
 @dataclass(frozen=True)
 class ReaderCase:
-    """A reader on trial.
+    """A reader under test.
 
     Attributes:
         reader: The reader.
-        files: Files that it can read under the default policy, by name.
-        entry_point: Whether it has one.
+        files: Files that it can read with the default policy, by name.
+        entry_point: Whether the reader has an entry point.
     """
 
     reader: Reader
@@ -39,12 +39,12 @@ class ReaderCase:
     entry_point: bool
 
     def read(self, data: bytes, policy: ReadPolicy | None = None) -> tuple[Notes, ReadReport]:
-        """The notes and the report, under the default policy or another."""
+        """The notes and the report, with the default policy or another."""
         return self.reader.read(data, policy or ReadPolicy(), _WHERE)
 
     @property
     def healthy(self) -> dict[str, bytes]:
-        """Every file that can be read under the default policy."""
+        """Every file that can be read with the default policy."""
         own = {known.name: known.data for known in FILES if not known.policy}
         return {**own, **self.files}
 
@@ -56,11 +56,11 @@ def check_reader(
 
     Args:
         reader: The reader.
-        files: More files that it can read under the default policy, by name.
+        files: More files that it can read with the default policy, by name.
         entry_point: Whether it has an entry point, so that it can be found by name.
 
     Raises:
-        AssertionError: At the first clause that is broken, with its name.
+        AssertionError: At the first broken clause, with its name.
 
     Example:
         >>> from notelstm.midi.pretty_midi_reader import PrettyMidiReader
@@ -79,27 +79,27 @@ def _require_notes(got: Notes, known: KnownFile) -> None:
 
 
 def _the_default_policy_is_served(case: ReaderCase) -> None:
-    """Under the default policy the notes are the ones that the file holds."""
+    """With the default policy the notes are those of the file."""
     for known in FILES:
         if not known.policy:
             _require_notes(case.read(known.data)[0], known)
 
 
 def _a_policy_is_served_or_refused(case: ReaderCase) -> None:
-    """Any other policy gives the notes that its docstring says, or a MidiError that says why."""
+    """With any other policy the notes are the documented ones, or a MidiError has the reason."""
     for known in FILES:
         try:
             notes, _ = case.read(known.data, ReadPolicy(**known.policy))
         except NoNotesError:
             raise
         except MidiError as error:
-            require(error.problem, f"{known.policy}: the error gives no reason.")
+            require(error.problem, f"{known.policy}: the error has no reason.")
         else:
             _require_notes(notes, known)
 
 
 def _the_report_agrees(case: ReaderCase) -> None:
-    """The report names file and reader, and counts the notes; nothing was mended in good files."""
+    """The report has the file, the reader and the notes, and no repairs of a valid file."""
     for name, data in case.healthy.items():
         notes, report = case.read(data)
         require(len(notes) > 0, f"{name}: no notes, and no NoNotesError.")
@@ -114,26 +114,26 @@ def _the_report_agrees(case: ReaderCase) -> None:
 
 
 def _reading_is_repeatable(case: ReaderCase) -> None:
-    """The same bytes give the same notes."""
+    """The same bytes have the same notes."""
     for name, data in case.healthy.items():
         same = case.read(data)[0] == case.read(data)[0]
-        require(same, f"{name}: the second time they differed.")
+        require(same, f"{name}: the second notes differ.")
 
 
 def _no_notes_is_an_error(case: ReaderCase) -> None:
-    """Where the policy leaves no notes, a NoNotesError says so and names the file."""
+    """A file without notes under the policy raises a NoNotesError with its name."""
     drums = midi_bytes([(0, bytes((0x99, 36, 100))), (480, bytes((0x89, 36, 0)))])
     for name, data in (("a file without notes", midi_bytes([])), ("only drums", drums)):
         try:
             case.read(data)
         except NoNotesError as error:
-            require(_WHERE in error.where, f"{name}: the error says {error.where!r}.")
+            require(_WHERE in error.where, f"{name}: the place of the error is {error.where!r}.")
         else:
             raise AssertionError(f"{name} was read.")
 
 
 def _what_is_broken_is_a_midi_error(case: ReaderCase) -> None:
-    """Bytes that are no MIDI file, cut or damaged, give notes or a MidiError, nothing else."""
+    """Damaged files are read, or raise a MidiError."""
     broken = {"nothing": b"", "text": b"not music", "a header": b"MThd", "zeros": bytes(64)}
     rng = np.random.default_rng(0)
     for name, data in case.healthy.items():
@@ -146,13 +146,13 @@ def _what_is_broken_is_a_midi_error(case: ReaderCase) -> None:
         try:
             case.read(data)
         except MidiError as error:
-            require(_WHERE in error.where, f"{name}: the error says {error.where!r}.")
+            require(_WHERE in error.where, f"{name}: the place of the error is {error.where!r}.")
         except Exception as error:
             raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def _it_is_found_by_name(case: ReaderCase) -> None:
-    """Its entry point leads to it, and it is built without settings."""
+    """Its entry point builds it without settings."""
     if case.entry_point:
         saved = plugins.describe(case.reader)
         rebuilt = plugins.find("readers", saved["name"]).load()()
@@ -168,4 +168,4 @@ READER_CLAUSES: tuple[Callable[[ReaderCase], None], ...] = (
     _what_is_broken_is_a_midi_error,
     _it_is_found_by_name,
 )
-"""What holds for every reader."""
+"""Clauses about every reader."""

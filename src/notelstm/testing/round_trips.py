@@ -1,17 +1,18 @@
-"""The clauses of ``check_encoder`` that look at one piece on its way into rows and back."""
+"""The clauses of ``check_encoder`` about one piece, encoded and decoded."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import EncodingError
-from notelstm.fields import Field, Role, Rows
+from notelstm.evaluation.nats import MeasuredEncoder
+from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.notes import DEFAULT_VELOCITY, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing.clauses import require
@@ -19,22 +20,28 @@ from notelstm.testing.clauses import require
 __all__ = ["EXACT", "PIECE_CLAUSES", "TIME_CLAUSES", "Promise", "Tolerance", "Trip", "in_domain"]
 
 Tolerance: TypeAlias = float | Callable[[Notes], NDArray[np.float64]]
-"""Seconds by which a time may be off: one number, or a function from the piece to (N,) of them."""
+"""The greatest error of a time in seconds: a number, or a function from N notes to (N,)."""
 
-EXACT = 1e-6
-"""Seconds by which equal times may differ: float64 sums of float32 steps."""
+EXACT: Final = 1e-6
+"""The greatest difference of equal times in seconds: float64 sums of float32 steps."""
+
+
+_ROLES: Final = cast(tuple[Role, ...], ("pitch", "step", "duration", "velocity"))
+
+_CELLS: Final = ((-np.inf, 3), (3, 4), (4, 90), (90, np.inf))
+"""Intervals that partition the values of a role."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What an encoder's docstring states of its round trip.
+    """The documented accuracy of an encoder.
 
     Attributes:
-        onset: Seconds by which an onset, counted from the first, may be off.
-        duration: Seconds by which a duration may be off.
-        velocity: By how much a velocity may be off.
-        keeps_order: Whether notes that start together come back in the order given.
+        onset: The greatest error of an onset, counted from the first.
+        duration: The greatest error of a duration.
+        velocity: The greatest error of a velocity.
+        keeps_order: Whether notes that start together keep their order.
     """
 
     onset: Tolerance
@@ -46,11 +53,11 @@ class Promise:
 @final
 @dataclass(frozen=True)
 class Trip:
-    """One piece on its way through an encoder and back.
+    """One piece and its round trip through an encoder.
 
     Attributes:
         encoder: The encoder.
-        promise: What it states.
+        promise: Its documented accuracy.
         piece: The piece.
     """
 
@@ -60,22 +67,22 @@ class Trip:
 
     @functools.cached_property
     def rows(self) -> Rows:
-        """(N, F) the piece, encoded."""
+        """(N, F) the encoded piece."""
         return self.encoder.encode(self.piece)
 
     @functools.cached_property
     def back(self) -> Notes:
-        """The rows, decoded."""
+        """The decoded rows."""
         return self.encoder.decode(self.rows)
 
     @functools.cached_property
-    def a_row_a_note(self) -> bool:
-        """Whether each row is a note; event columns say a note in several rows."""
+    def is_row_per_note(self) -> bool:
+        """Whether each row is a note; a note is several events of an event encoder."""
         return all(field.role != "event" for field in self.encoder.fields)
 
     @functools.cached_property
     def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """(N,) numbers of the notes of the piece, and of those that came back, side by side."""
+        """(N,) matching indices of the notes of the piece and of the decoded notes."""
         if self.promise.keeps_order:
             return np.arange(len(self.piece)), np.arange(len(self.back))
         # Notes of one pitch keep their order even where notes that start together do not.
@@ -83,7 +90,7 @@ class Trip:
 
 
 def in_domain(field: Field, column: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N,) whether each entry of a column is one that its field can hold."""
+    """(N,) whether each entry of a column is in the domain of its field."""
     if field.classes is not None:
         whole = np.isfinite(column) & (np.floor(column) == column)
         return np.asarray(whole & (column >= 0) & (column < field.classes))
@@ -94,40 +101,42 @@ def in_domain(field: Field, column: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _rows_are_a_float32_table(trip: Trip) -> None:
-    """Rows are a finite float32 table with a column a field; without events, a row a note."""
+    """Rows are finite float32, one column per field and, without events, one row per note."""
     rows, f = trip.rows, len(trip.encoder.fields)
     require(isinstance(rows, np.ndarray), f"Got {type(rows).__name__}.")
     require(rows.ndim == 2 and rows.shape[1] == f, f"Got shape {rows.shape} for {f} fields.")
     require(rows.dtype == np.float32, f"Got {rows.dtype}.")
     require(np.isfinite(rows).all(), "Got NaN or infinity.")
-    if trip.a_row_a_note:
+    if trip.is_row_per_note:
         n = len(trip.piece)
         require(len(rows) == n, f"Got {len(rows)} rows for {n} notes.")
 
 
 def _entries_are_in_their_fields(trip: Trip) -> None:
-    """Class ids are whole and below the number of classes; values are within low and high."""
+    """Class ids are integers below the number of classes; values lie between low and high."""
     for j, field in enumerate(trip.encoder.fields):
         bad = np.flatnonzero(~in_domain(field, trip.rows[:, j]))
         require(not bad.size, f"Field {field.name!r}: {trip.rows[bad, j][:1]} in row {bad[:1]}.")
 
 
 def _encoding_is_repeatable(trip: Trip) -> None:
-    """The same piece gives the same rows each time, and decoding leaves its rows as they are."""
+    """The same piece always has the same rows, and decoding leaves them unchanged."""
     rows = trip.rows.copy()
-    require(np.array_equal(trip.encoder.encode(trip.piece), rows), "The second time they differed.")
+    require(
+        np.array_equal(trip.encoder.encode(trip.piece), rows), "The rows differ the second time."
+    )
     trip.encoder.decode(rows)
-    require(np.array_equal(rows, trip.rows), "decode changed the rows it was given.")
+    require(np.array_equal(rows, trip.rows), "decode changed its rows.")
 
 
-def _pitches_come_back(trip: Trip) -> None:
-    """Every note comes back, with its pitch; in the same order where that is promised."""
-    want, got = len(trip.piece), len(trip.back)
-    require(want == got, f"{want} notes went in, {got} came back.")
-    went, came = trip.pairs
-    before, after = trip.piece.pitch[went], trip.back.pitch[came]
-    bad = np.flatnonzero(before != after)[:1]
-    require(not bad.size, f"Note {bad}: {before[bad]} became {after[bad]}.")
+def _pitches_round_trip(trip: Trip) -> None:
+    """Every note is decoded with its pitch, and in its order where that is promised."""
+    encoded, decoded = len(trip.piece), len(trip.back)
+    require(encoded == decoded, f"{encoded} notes were encoded, {decoded} decoded.")
+    before, after = trip.pairs
+    want, got = trip.piece.pitch[before], trip.back.pitch[after]
+    bad = np.flatnonzero(want != got)[:1]
+    require(not bad.size, f"Note {bad}: {want[bad]} became {got[bad]}.")
 
 
 def _within(what: str, error: NDArray[np.float64], tolerance: NDArray[np.float64]) -> None:
@@ -143,37 +152,37 @@ def _seconds(tolerance: Tolerance, piece: Notes) -> NDArray[np.float64]:
     return np.broadcast_to(np.asarray(values, dtype=np.float64) + 1e-9, len(piece))
 
 
-def _onsets_come_back(trip: Trip) -> None:
-    """Onsets, counted from the first, come back within the tolerance."""
-    went, came = trip.pairs
+def _onsets_round_trip(trip: Trip) -> None:
+    """Onsets, counted from the first, are decoded within the tolerance."""
+    before, after = trip.pairs
     want = trip.piece.start - trip.piece.start[:1]
     got = trip.back.start - trip.back.start[:1]
     tolerance = _seconds(trip.promise.onset, trip.piece)
-    _within("The onset of note", got[came] - want[went], tolerance[went])
+    _within("The onset of note", got[after] - want[before], tolerance[before])
 
 
-def _durations_come_back(trip: Trip) -> None:
-    """Durations come back within the tolerance."""
-    went, came = trip.pairs
-    error = trip.back.duration[came] - trip.piece.duration[went]
-    _within("The duration of note", error, _seconds(trip.promise.duration, trip.piece)[went])
+def _durations_round_trip(trip: Trip) -> None:
+    """Durations are decoded within the tolerance."""
+    before, after = trip.pairs
+    error = trip.back.duration[after] - trip.piece.duration[before]
+    _within("The duration of note", error, _seconds(trip.promise.duration, trip.piece)[before])
 
 
-def _velocities_come_back(trip: Trip) -> None:
-    """Velocities come back within the tolerance, or as 100 where the fields have none."""
-    went, came = trip.pairs
+def _velocities_round_trip(trip: Trip) -> None:
+    """Velocities are decoded within the tolerance, or as 100 where no field has them."""
+    before, after = trip.pairs
     fields = trip.encoder.fields
-    said = ("velocity", "other")
-    if any(f.role in said or any(e.type == "velocity" for e in f.events) for f in fields):
-        error = (trip.back.velocity[came] - trip.piece.velocity[went]).astype(np.float64)
-        _within("The velocity of note", error, np.full(len(went), float(trip.promise.velocity)))
+    roles = ("velocity", "other")
+    if any(f.role in roles or any(e.type == "velocity" for e in f.events) for f in fields):
+        error = (trip.back.velocity[after] - trip.piece.velocity[before]).astype(np.float64)
+        _within("The velocity of note", error, np.full(len(before), float(trip.promise.velocity)))
     else:
         got = set(trip.back.velocity.tolist())
         require(got <= {DEFAULT_VELOCITY}, f"Got {got}.")
 
 
-def _a_second_trip_changes_nothing(trip: Trip) -> None:
-    """What was decoded, encoded and decoded again, is the same."""
+def _second_round_trip_is_exact(trip: Trip) -> None:
+    """Decoded notes are the same after another round trip."""
     again = trip.encoder.decode(trip.encoder.encode(trip.back))
     same = len(again) == len(trip.back) and np.array_equal(again.pitch, trip.back.pitch)
     require(same, "The pitches changed.")
@@ -184,8 +193,8 @@ def _a_second_trip_changes_nothing(trip: Trip) -> None:
     _within("The duration of note", again.duration - trip.back.duration, exact)
 
 
-def _values_are_what_decode_gives(trip: Trip) -> None:
-    """`Field.values` (and `Field.events`) are the very numbers that ``decode`` uses."""
+def _values_match_decode(trip: Trip) -> None:
+    """`Field.values` and `Field.events` are the numbers that ``decode`` uses."""
     back = trip.back
     notes: dict[Role, NDArray[np.generic]] = {
         "pitch": back.pitch,
@@ -205,8 +214,8 @@ def _values_are_what_decode_gives(trip: Trip) -> None:
             _within(f"Field {field.name!r} in row", error, np.full(len(values), EXACT))
 
 
-def _classes_hold_what_was_encoded(trip: Trip) -> None:
-    """A class with edges was chosen because the note's value lies between them."""
+def _classes_contain_their_values(trip: Trip) -> None:
+    """The value of a note lies between the edges of its class."""
     notes: dict[Role, NDArray[np.generic]] = {
         "pitch": trip.piece.pitch,
         "velocity": trip.piece.velocity,
@@ -216,7 +225,7 @@ def _classes_hold_what_was_encoded(trip: Trip) -> None:
         fits = field.unit == "s" or field.role in ("pitch", "velocity")
         if not (field.edges and field.role in notes and fits):
             continue
-        # The outer classes take what is beyond the outer edges.
+        # The first and last class also contain values beyond the edges.
         low = np.array((-np.inf, *field.edges[1:-1]))
         high = np.array((*field.edges[1:-1], np.inf))
         k, value = trip.rows[:, j].astype(int), notes[field.role].astype(np.float64)
@@ -224,8 +233,8 @@ def _classes_hold_what_was_encoded(trip: Trip) -> None:
         require(not bad.size, f"Field {field.name!r}, note {bad[:1]}: {value[bad[:1]]}.")
 
 
-def _bad_rows_are_refused(trip: Trip) -> None:
-    """Rows that cannot be notes are refused with an EncodingError that says which and why."""
+def _bad_rows_are_rejected(trip: Trip) -> None:
+    """Invalid rows are rejected with an EncodingError that names the row and the reason."""
     if not len(trip.rows):
         return
     i = len(trip.rows) // 2
@@ -238,12 +247,12 @@ def _bad_rows_are_refused(trip: Trip) -> None:
         for entry in bad:
             rows = trip.rows.copy()
             rows[i, j] = entry
-            _is_refused(trip.encoder, rows, f"{field.name} = {entry:g} in row {i}", f"{i}")
+            _require_rejected(trip.encoder, rows, f"{field.name} = {entry:g} in row {i}", f"{i}")
     wide = np.concatenate([trip.rows, trip.rows[:, :1]], axis=1)
-    _is_refused(trip.encoder, wide, f"a table of {wide.shape[1]} columns", "")
+    _require_rejected(trip.encoder, wide, f"a table of {wide.shape[1]} columns", "")
 
 
-def _is_refused(encoder: NoteEncoder, rows: Rows, what: str, where: str) -> None:
+def _require_rejected(encoder: NoteEncoder, rows: Rows, what: str, where: str) -> None:
     try:
         encoder.decode(rows)
     except EncodingError as error:
@@ -253,22 +262,46 @@ def _is_refused(encoder: NoteEncoder, rows: Rows, what: str, where: str) -> None
         raise AssertionError(f"{what} was decoded.")
 
 
+def _bounds_partition_the_field(trip: Trip) -> None:
+    """Adjacent intervals stay adjacent in the units of an encoder with `bounds`; none is empty."""
+    if not isinstance(trip.encoder, MeasuredEncoder) or not len(trip.piece):
+        return
+    n, by_cell = len(trip.piece), []
+    for ends in _CELLS:
+        low, high = (np.full(n, end, dtype=np.float64) for end in ends)
+        cells: dict[Role, Bounds] = dict.fromkeys(_ROLES, (low, high))
+        by_cell.append(trip.encoder.bounds(trip.piece, trip.rows, cells))
+    for j, field in enumerate(trip.encoder.fields):
+        require(all(field.name in bounds for bounds in by_cell), f"{field.name!r} has none.")
+        lows, highs = (np.stack([bounds[field.name][k] for bounds in by_cell]) for k in (0, 1))
+        require(lows.shape == highs.shape == (len(_CELLS), n), f"{field.name!r}: {lows.shape}.")
+        require((lows < highs).all(), f"{field.name!r}: an empty cell.")
+        if field.role in _ROLES:
+            whole = (lows[0] == -np.inf).all() and (highs[-1] == np.inf).all()
+            require(whole and np.array_equal(highs[:-1], lows[1:]), f"{field.name!r}: a gap.")
+        elif field.values:
+            value = np.array(field.values)[trip.rows[:, j].astype(int)]
+            inside = (lows <= value) & (value < highs)
+            require(inside.all(), f"{field.name!r}: it is not the row's own class.")
+
+
 TIME_CLAUSES: tuple[Callable[[Trip], None], ...] = (
-    _pitches_come_back,
-    _onsets_come_back,
-    _durations_come_back,
-    _velocities_come_back,
+    _pitches_round_trip,
+    _onsets_round_trip,
+    _durations_round_trip,
+    _velocities_round_trip,
 )
-"""What a long piece must keep as well as a short one."""
+"""Clauses about the notes, for short and long pieces."""
 
 PIECE_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _rows_are_a_float32_table,
     _entries_are_in_their_fields,
     _encoding_is_repeatable,
     *TIME_CLAUSES,
-    _a_second_trip_changes_nothing,
-    _values_are_what_decode_gives,
-    _classes_hold_what_was_encoded,
-    _bad_rows_are_refused,
+    _second_round_trip_is_exact,
+    _values_match_decode,
+    _classes_contain_their_values,
+    _bad_rows_are_rejected,
+    _bounds_partition_the_field,
 )
-"""What holds for every piece."""
+"""Clauses about every piece."""

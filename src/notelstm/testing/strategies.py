@@ -31,7 +31,7 @@ _LAST_UNIFORM = 1 - 2**-24
 
 
 def _seconds(low: float, high: float, special: Sequence[float]) -> SearchStrategy[float]:
-    """Times between two ends, both included, with favourites and round milliseconds."""
+    """Times from low to high, with special values and round milliseconds."""
     inside = [value for value in special if low <= value <= high]
     kinds = [st.sampled_from([low, *inside, high]), st.floats(low, high, allow_subnormal=False)]
     if np.ceil(low * 1000) <= np.floor(high * 1000):
@@ -63,30 +63,30 @@ def notes(
     """Pieces with ties, repeated pitches, long rests, extremes; one note, or none.
 
     Args:
-        draw: Given by Hypothesis.
+        draw: Passed by Hypothesis.
         min_notes: The least number of notes.
         max_notes: The greatest number of notes.
         longest_rest: Seconds; the greatest step from one onset to the next, and to the first.
-        max_seconds: The latest onset; what would come later begins there.
+        max_seconds: The latest onset; later notes are moved to it.
         durations: Seconds; the least and the greatest.
         pitches: MIDI note numbers; the least and the greatest.
         velocities: MIDI velocities; the least and the greatest.
-        overlaps: Whether two notes of one pitch may sound together. Without, a note ends where the
-            next of its pitch begins at the latest, and may become as short as `durations` allows.
-        beats: Makes each piece's tempo map, :func:`beat_maps` say; None for pieces without. Half of
-            the pieces with one begin all notes on a quarter of a beat, up to that much earlier.
-        instruments: Whether pieces have programs, percussion and tracks; most of them several.
+        overlaps: Whether two notes of one pitch may sound together. If not, a note ends where the
+            next of its pitch begins, and may become as short as `durations` allows.
+        beats: A strategy for tempo maps, such as :func:`beat_maps`; None for pieces without. In
+            half of the pieces with one, all onsets are moved back to a quarter of a beat.
+        instruments: Whether pieces have programs, percussion and tracks.
 
     Returns:
         A strategy for pieces.
     """
-    favourite = _integers(*pitches, special=(60, 60, 64, 0, 127))
+    pitch_of_note = _integers(*pitches, special=(60, 60, 64, 0, 127))
     columns = draw(
         st.lists(
             st.tuples(
                 _seconds(0.0, longest_rest, (0.0, 0.0, 0.005, 0.01, 0.25, 0.5)),
                 _seconds(*durations, special=(0.01, 0.1, 0.5, 2.0)),
-                favourite,
+                pitch_of_note,
                 _integers(*velocities, special=(64, 100)),
             ),
             min_size=min_notes,
@@ -125,9 +125,9 @@ def beat_maps(
     """Tempo maps with tempo changes on and off the beat, time signature changes, and pick-ups.
 
     Args:
-        draw: Given by Hypothesis.
+        draw: Passed by Hypothesis.
         tempos: Quarter notes a minute; the least and the greatest.
-        time_signatures: The time signatures that may be drawn.
+        time_signatures: The time signatures to choose from.
 
     Returns:
         A strategy for tempo maps.
@@ -173,10 +173,10 @@ def _field(draw: st.DrawFn, name: str) -> Field:
 
 @st.composite
 def fields(draw: st.DrawFn, *, min_fields: int = 1, max_fields: int = 5) -> tuple[Field, ...]:
-    """Columns of every kind, with names of their own.
+    """Fields of every kind, with different names.
 
     Args:
-        draw: Given by Hypothesis.
+        draw: Passed by Hypothesis.
         min_fields: The least number of columns.
         max_fields: The greatest number of columns.
 
@@ -191,7 +191,7 @@ def _entries(field: Field) -> SearchStrategy[float]:
     if field.classes is not None:
         return _integers(0, field.classes - 1, special=()).map(float)
     low, high = field.interval
-    # float32 holds the entries, so the strategy must not round one out of the field's domain.
+    # Rounding to float32 must not leave the domain of the field.
     return st.floats(
         float(np.nextafter(np.float32(max(low, -1e6)), np.float32(np.inf))),
         float(np.nextafter(np.float32(min(high, 1e6)), np.float32(-np.inf))),
@@ -203,7 +203,7 @@ def _entries(field: Field) -> SearchStrategy[float]:
 def rows_for(
     columns: Sequence[Field], *, min_rows: int = 0, max_rows: int = 16
 ) -> SearchStrategy[Rows]:
-    """Rows whose entries lie in their fields' domains, extremes among them.
+    """Rows with entries within the domains of their fields, extremes included.
 
     Args:
         columns: F fields.
@@ -222,7 +222,7 @@ def rows_for(
 
 
 def logits(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
-    """What a categorical head may say: even, lopsided, certain.
+    """Logits of a categorical head: uniform, skewed, certain.
 
     Args:
         classes: C.
@@ -240,7 +240,7 @@ def logits(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
 
 
 def masks(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
-    """What may come next: at least one class in each lane, often only one.
+    """Masks with at least one class of each sequence, often only one.
 
     Args:
         classes: C.
@@ -261,7 +261,7 @@ def masks(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
 
 
 def uniforms(batch_size: int = 1) -> SearchStrategy[Tensor]:
-    """Noise for a draw, with both ends of [0, 1).
+    """Noise for sampling, with both ends of [0, 1).
 
     Args:
         batch_size: B.

@@ -1,4 +1,4 @@
-"""The clauses of ``check_encoder`` that look at the encoder's tracker, its own or the default."""
+"""The clauses of ``check_encoder`` about the tracker of the encoder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from notelstm.tracker import Tracker
 __all__ = ["TRACKER_CLAUSES", "allowed_rows_can_be_decoded"]
 
 
-def _pushed(encoder: NoteEncoder, rows: Iterable[Row]) -> Tracker:
-    tracker = tracker_of(encoder)
+def _push_all(tracker: Tracker, rows: Iterable[Row]) -> None:
     for row in rows:
         tracker.push(row)
+
+
+def _pushed(encoder: NoteEncoder, rows: Iterable[Row]) -> Tracker:
+    tracker = tracker_of(encoder)
+    _push_all(tracker, rows)
     return tracker
 
 
@@ -33,52 +37,47 @@ def _same_notes(a: Notes, b: Notes) -> None:
     require(np.allclose(a.end, b.end, rtol=0, atol=EXACT), "The ends differ.")
 
 
-def _the_tracker_gives_what_decode_gives(trip: Trip) -> None:
-    """A tracker that was pushed every row has the notes and the count that ``decode`` gives."""
+def _tracker_matches_decode(trip: Trip) -> None:
+    """After all rows a tracker has the notes that ``decode`` returns."""
     tracker = _pushed(trip.encoder, trip.rows)
     _same_notes(tracker.notes(), trip.back)
-    require(
-        tracker.num_notes == len(trip.back), f"n is {tracker.num_notes} for {len(trip.back)} notes."
-    )
+    count = tracker.num_notes
+    require(count == len(trip.back), f"num_notes is {count} for {len(trip.back)} notes.")
 
 
-def _the_tracker_keeps_time(trip: Trip) -> None:
-    """Its clock starts at 0, never goes back, and stands at the onset of each note that begins."""
+def _tracker_keeps_time(trip: Trip) -> None:
+    """`time` starts at 0, never decreases, and is the onset of each new note."""
     tracker = tracker_of(trip.encoder)
-    require(
-        tracker.num_notes == 0 and tracker.time == 0,
-        f"n {tracker.num_notes}, clock {tracker.time}.",
-    )
+    n, time = tracker.num_notes, tracker.time
+    require(n == 0 and time == 0, f"num_notes {n}, time {time}.")
     for i, row in enumerate(trip.rows):
-        n, clock = tracker.num_notes, tracker.time
+        before, earlier = n, time
         tracker.push(row)
-        require(tracker.time >= clock, f"Row {i}: from {clock} back to {tracker.time}.")
-        require(
-            tracker.num_notes - n in (0, 1), f"Row {i}: n went from {n} to {tracker.num_notes}."
-        )
-        if tracker.num_notes > n:
-            onset = float(trip.back.start[n])
-            off = abs(tracker.time - onset)
-            require(off <= EXACT, f"Row {i}: {tracker.time} at the onset {onset}.")
+        n, time = tracker.num_notes, tracker.time
+        require(time >= earlier, f"Row {i}: from {earlier} back to {time}.")
+        require(n - before in (0, 1), f"Row {i}: num_notes went from {before} to {n}.")
+        if n > before:
+            onset = float(trip.back.start[before])
+            require(abs(time - onset) <= EXACT, f"Row {i}: {time} at the onset {onset}.")
 
 
-def _the_tracker_knows_what_sounds(trip: Trip) -> None:
-    """At its clock it names the pitches that have begun and not ended."""
+def _tracker_lists_sounding_pitches(trip: Trip) -> None:
+    """`sounding` returns the pitches of notes that have begun and not ended."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         begun, now = trip.back[: tracker.num_notes], tracker.time
-        # An event encoder may end a note in a later row at the same time.
+        # An event encoder may end a note in a later row of the same time.
         surely = set(begun.pitch[begun.end > now + EXACT].tolist())
         at_most = set(begun.pitch[begun.end >= now - EXACT].tolist())
         got = set(tracker.sounding(now))
         require(surely <= got <= at_most, f"Row {i}, {now:g} s: {got} instead of {surely}.")
 
 
-def _the_tracker_recalls_its_latest_notes(trip: Trip) -> None:
-    """`latest` returns the notes that ``decode`` gives, at its clock at last."""
+def _tracker_lists_latest_notes(trip: Trip) -> None:
+    """`latest` returns the last of the notes that ``decode`` returns."""
     tracker = tracker_of(trip.encoder)
-    require(list(tracker.latest(3)) == [], "Notes before the first.")
+    require(list(tracker.latest(3)) == [], "There are notes before the first row.")
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         begun = trip.back[: tracker.num_notes]
@@ -99,7 +98,7 @@ def _tracks_steps(tracker: Tracker) -> bool:
     return True
 
 
-def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
+def _tracker_predicts_overlaps(trip: Trip) -> None:
     """`remaining` and `overlapping`, if implemented, agree with the notes."""
     tracker = tracker_of(trip.encoder)
     steps = [field for field in trip.encoder.fields if field.role == "step"]
@@ -108,12 +107,12 @@ def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
     column = trip.encoder.fields.index(steps[0])
     for i, row in enumerate(trip.rows):
         known = {steps[0].name: float(row[column])}
-        require(tracker.overlapping({}) is None, f"Row {i}: it knows a step that is open.")
+        require(tracker.overlapping({}) is None, f"Row {i}: overlapping pitches without a step.")
         overlapping, clock, before = tracker.overlapping(known), tracker.time, tracker.num_notes
         remaining, pace = tracker.remaining(), tracker.seconds_per_unit
         tracker.push(row)
         if before == 0:
-            require(not overlapping and not remaining, f"Row {i}: something sounds.")
+            require(not overlapping and not remaining, f"Row {i}: a note sounds before the first.")
             continue
         step = steps[0].value_of(known[steps[0].name])
         took = step * pace
@@ -128,100 +127,88 @@ def _the_tracker_knows_what_a_step_leads_to(trip: Trip) -> None:
             require(surely <= got <= at_most, f"Row {i}: {what} {got} instead of {surely}.")
 
 
-def _copies_go_their_own_way(trip: Trip) -> None:
-    """A copy stands where the tracker stood, and neither hears what the other is pushed."""
+def _require_same_state(tracker: Tracker, other: Tracker, what: str) -> None:
+    now = tracker.time
+    same = (tracker.num_notes, now) == (other.num_notes, other.time)
+    require(same, f"{what}: num_notes or time differs.")
+    require(tracker.sounding(now) == other.sounding(now), f"{what}: other pitches sound.")
+    same = len(tracker.closing_rows()) == len(other.closing_rows())
+    require(same, f"{what}: other closing rows.")
+
+
+def _tracker_copies_are_independent(trip: Trip) -> None:
+    """Pushing rows to a copy does not change the tracker, nor another copy."""
     half = len(trip.rows) // 2
     tracker = _pushed(trip.encoder, trip.rows[:half])
-    before, n, clock = tracker.notes(), tracker.num_notes, tracker.time
+    before = tracker.notes()
     first, second = tracker.copy(), tracker.copy()
-    for row in trip.rows[half:]:
-        first.push(row)
-    for row in tracker.closing_rows():
-        second.push(row)
+    _push_all(first, trip.rows[half:])
+    _push_all(second, tracker.closing_rows())
     second.pop_finished(include_sounding=True)
-    require((tracker.num_notes, tracker.time) == (n, clock), "The tracker moved when a copy did.")
-    require(
-        tracker.sounding(clock) == _pushed(trip.encoder, trip.rows[:half]).sounding(clock),
-        "It sounds otherwise.",
-    )
+    _require_same_state(tracker, _pushed(trip.encoder, trip.rows[:half]), "After copies changed")
     _same_notes(tracker.notes(), before)
     _same_notes(first.notes(), trip.back)
-    require(
-        first.num_notes == len(trip.back),
-        f"A copy counts {first.num_notes} of {len(trip.back)} notes.",
-    )
+    count = first.num_notes
+    require(count == len(trip.back), f"A copy counts {count} of {len(trip.back)} notes.")
 
 
-def _what_is_forgotten_was_given_out(trip: Trip) -> None:
-    """`forget` gives each note out once, under its number and as ``decode`` has it."""
-    tracker, given = tracker_of(trip.encoder), dict[int, Note]()
-    plain = tracker_of(trip.encoder)
+def _finished_notes_are_popped_once(trip: Trip) -> None:
+    """`pop_finished` returns each note once, with its number, as ``decode`` returns it."""
+    tracker, plain = tracker_of(trip.encoder), tracker_of(trip.encoder)
+    popped = dict[int, Note]()
+
+    def pop(*, include_sounding: bool = False) -> None:
+        for number, note in tracker.pop_finished(include_sounding=include_sounding):
+            require(number not in popped, f"Note {number} is popped twice.")
+            popped[number] = note
+
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         plain.push(row)
-        now = tracker.time
-        _give(given, tracker.pop_finished() if i % 3 else ())
-        require(
-            (tracker.num_notes, now) == (plain.num_notes, plain.time),
-            f"Row {i}: n or clock changed.",
-        )
-        require(tracker.sounding(now) == plain.sounding(now), f"Row {i}: it sounds otherwise.")
-        require(
-            len(tracker.closing_rows()) == len(plain.closing_rows()),
-            f"Row {i}: it closes otherwise.",
-        )
+        if i % 3:
+            pop()
+        _require_same_state(tracker, plain, f"Row {i}")
         kept = len(tracker.notes())
-        require(len(given) + kept == tracker.num_notes, f"Row {i}: {len(given)} out, {kept} kept.")
-    for row in tracker.closing_rows():
-        tracker.push(row)
-    _give(given, tracker.pop_finished(include_sounding=True))
-    require(sorted(given) == list(range(tracker.num_notes)), f"Given out were {sorted(given)}.")
-    require(not len(tracker.notes()), "Notes that were given out are still there.")
-    whole = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
-    if given:
-        start, end, pitch, velocity = zip(*(given[i] for i in sorted(given)), strict=True)
-        _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), whole)
+        whole = len(popped) + kept == tracker.num_notes
+        require(whole, f"Row {i}: {len(popped)} popped, {kept} kept.")
+    _push_all(tracker, tracker.closing_rows())
+    pop(include_sounding=True)
+    numbers = sorted(popped)
+    require(numbers == list(range(tracker.num_notes)), f"Popped notes: {numbers}.")
+    require(not len(tracker.notes()), "Popped notes are still there.")
+    decoded = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
+    if popped:
+        start, end, pitch, velocity = zip(*(popped[i] for i in numbers), strict=True)
+        _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), decoded)
 
 
-def _give(given: dict[int, Note], notes: Iterable[tuple[int, Note]]) -> None:
-    for number, note in notes:
-        require(number not in given, f"Note {number} is given out again.")
-        given[number] = note
-
-
-def _rows_at_once_are_rows_one_by_one(trip: Trip) -> None:
-    """`extend` has the same result as one `push` after another."""
-    tracker = tracker_of(trip.encoder)
+def _extend_equals_push(trip: Trip) -> None:
+    """`extend` has the same result as a `push` of each row."""
+    tracker, plain = tracker_of(trip.encoder), _pushed(trip.encoder, trip.rows)
     half = len(trip.rows) // 2
     tracker.extend(trip.rows[:half])
     tracker.extend(trip.rows[half:])
-    plain = _pushed(trip.encoder, trip.rows)
-    now = tracker.time
-    require(
-        (tracker.num_notes, now) == (plain.num_notes, plain.time),
-        f"n {tracker.num_notes}, clock {now}.",
-    )
-    require(tracker.sounding(now) == plain.sounding(now), "It sounds otherwise.")
+    _require_same_state(tracker, plain, "After all rows")
     _same_notes(tracker.notes(), plain.notes())
-    require(list(tracker.pop_finished()) == list(plain.pop_finished()), "It gives out other notes.")
+    require(list(tracker.pop_finished()) == list(plain.pop_finished()), "Other notes are popped.")
 
 
 def _allows(mask: Mask | None, field: Field, entry: float) -> bool:
-    """Whether a mask, checked for its form, allows an entry."""
+    """Check the form of a mask, and return whether it allows an entry."""
     if mask is None:
         return True
     if isinstance(mask, Interval):
         require(not field.is_categorical, f"{field.name!r} has classes, got an interval.")
-        require(mask.low <= mask.high, f"{field.name!r}: nothing lies in {mask}.")
+        require(mask.low <= mask.high, f"{field.name!r}: {mask} is empty.")
         return bool(np.float32(mask.low) <= np.float32(entry) <= np.float32(mask.high))
     require(mask.shape == (field.classes,), f"{field.name!r}: a mask of shape {mask.shape}.")
     require(mask.dtype == np.bool_, f"{field.name!r}: a mask of {mask.dtype}.")
-    require(mask.any(), f"{field.name!r}: nothing is allowed.")
+    require(mask.any(), f"{field.name!r}: no class is allowed.")
     return bool(mask[int(entry)])
 
 
 def _encoded_rows_are_allowed(trip: Trip) -> None:
-    """Every entry of an encoded row is allowed, whatever is known of its row already."""
+    """Every entry of an encoded row is allowed, with and without the entries before it."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         known: dict[str, float] = {}
@@ -233,8 +220,8 @@ def _encoded_rows_are_allowed(trip: Trip) -> None:
         tracker.push(row)
 
 
-def _closing_ends_what_sounds(trip: Trip) -> None:
-    """After any number of rows, `closing` gives rows with which everything can be decoded."""
+def _closing_rows_end_all_notes(trip: Trip) -> None:
+    """After any number of rows, `closing_rows` end all notes that sound."""
     for k in sorted({len(trip.rows) * q // 4 for q in range(5)}):
         tracker = _pushed(trip.encoder, trip.rows[:k])
         begun, closing = tracker.num_notes, tracker.closing_rows()
@@ -244,10 +231,13 @@ def _closing_ends_what_sounds(trip: Trip) -> None:
         require(len(whole) == begun, f"{k} rows: {begun} notes began, {len(whole)} decoded.")
         for row in closing:
             tracker.push(row)
-        require(len(tracker.closing_rows()) == 0, f"{k} rows: closed, it still wants to close.")
+        require(
+            len(tracker.closing_rows()) == 0,
+            f"{k} rows: there are closing rows after the closing rows.",
+        )
 
 
-def _drawn(
+def _random_entry(
     field: Field, mask: Mask | None, known: Mapping[str, float], rng: np.random.Generator
 ) -> float:
     """A random allowed entry."""
@@ -255,7 +245,7 @@ def _drawn(
         allowed = np.ones(field.classes, dtype=bool) if mask is None else mask
         require(isinstance(allowed, np.ndarray), f"{field.name!r} has classes, got an interval.")
         classes = np.flatnonzero(allowed)
-        require(classes.size, f"{field.name!r}: nothing is allowed, known {dict(known)}.")
+        require(classes.size, f"{field.name!r}: no class is allowed, known {dict(known)}.")
         return float(rng.choice(classes))
     low, high = mask if isinstance(mask, Interval) else field.interval
     low = max(low, high - 2, -1.0) if low == -np.inf else low
@@ -263,14 +253,14 @@ def _drawn(
 
 
 def allowed_rows_can_be_decoded(trip: Trip) -> None:
-    """Rows drawn at random from what is allowed decode to as many notes as the tracker counts."""
+    """Random allowed rows can be decoded, to the notes of the tracker."""
     rng = np.random.default_rng(0)
     for _ in range(5):
         tracker, rows = tracker_of(trip.encoder), []
         for _ in range(60):
             known: dict[str, float] = {}
             for field in trip.encoder.fields:
-                known[field.name] = _drawn(field, tracker.allowed(field, known), known, rng)
+                known[field.name] = _random_entry(field, tracker.allowed(field, known), known, rng)
             rows.append(np.array(list(known.values()), dtype=np.float32))
             tracker.push(rows[-1])
         for row in tracker.closing_rows():
@@ -278,19 +268,19 @@ def allowed_rows_can_be_decoded(trip: Trip) -> None:
             tracker.push(row)
         table: Rows = np.stack(rows)
         _same_notes(trip.encoder.decode(table), tracker.notes())
-        require(tracker.num_notes == len(tracker.notes()), f"n is {tracker.num_notes}.")
+        require(tracker.num_notes == len(tracker.notes()), f"num_notes is {tracker.num_notes}.")
 
 
 TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
-    _the_tracker_gives_what_decode_gives,
-    _the_tracker_keeps_time,
-    _the_tracker_knows_what_sounds,
-    _the_tracker_recalls_its_latest_notes,
-    _the_tracker_knows_what_a_step_leads_to,
-    _copies_go_their_own_way,
-    _what_is_forgotten_was_given_out,
-    _rows_at_once_are_rows_one_by_one,
+    _tracker_matches_decode,
+    _tracker_keeps_time,
+    _tracker_lists_sounding_pitches,
+    _tracker_lists_latest_notes,
+    _tracker_predicts_overlaps,
+    _tracker_copies_are_independent,
+    _finished_notes_are_popped_once,
+    _extend_equals_push,
     _encoded_rows_are_allowed,
-    _closing_ends_what_sounds,
+    _closing_rows_end_all_notes,
 )
-"""What holds for every piece."""
+"""Clauses about every piece."""
