@@ -15,6 +15,8 @@ import pytest
 from notelstm.bundle import load
 from notelstm.cli import main
 from notelstm.cli.reading import Reading, for_command_line
+from notelstm.cli.sources import open_corpus
+from notelstm.data.corpus import Corpus
 from notelstm.errors import ConfigError
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
@@ -181,6 +183,18 @@ def test_each_setting_of_the_policy_has_its_option() -> None:
     assert Reading(no_drums=True).policy(ReadPolicy(drums=True)) == ReadPolicy()
     with pytest.raises(ConfigError, match="contradict"):
         Reading(drums=True, no_drums=True).policy(ReadPolicy())
+
+
+def test_the_options_reach_a_named_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    def record(source: object, **_: object) -> None:
+        opened.append(source)
+
+    monkeypatch.setattr(Corpus, "open", record)
+    wanted = ReadPolicy(tracks="all", pedal="extend")
+    open_corpus("maestro", wanted)
+    assert [source.policy for source in opened] == [wanted]
 
 
 def test_pieces_too_short_are_counted_aloud(

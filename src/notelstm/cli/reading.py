@@ -93,7 +93,7 @@ class Reading:
     no_drums: _Flag = False
     pedal: Annotated[Pedal | None, _choice(Pedal)] = None
     tempos: Annotated[Tempos | None, _choice(Tempos)] = None
-    ties: Annotated[SimultaneousOrder | None, _choice(SimultaneousOrder)] = None
+    simultaneous_order: Annotated[SimultaneousOrder | None, _choice(SimultaneousOrder)] = None
     overlaps: Annotated[Overlaps | None, _choice(Overlaps)] = None
     zero_length: Annotated[ZeroLength | None, _choice(ZeroLength)] = None
     hanging: Annotated[Hanging | None, _choice(Hanging)] = None

@@ -187,7 +187,7 @@ def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
             f"the corpus {name!r} cannot be opened by its name alone",
             hint="name a folder or a MIDI file",
         ) from error
-    if "read_policy" in settings_of(corpus):
+    if "policy" in settings_of(corpus):
         # What has settings is a dataclass, which its protocol does not say.
         return dataclasses.replace(corpus, policy=policy)  # type: ignore[type-var]
     return corpus
