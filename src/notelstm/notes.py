@@ -537,7 +537,7 @@ class Notes:
         if count == len(self):
             return self
         kept, end = self[:count], min(cut, float(self.start[count]))
-        return kept._with(beats=self.tempo_map and self.tempo_map.until(end))
+        return kept._with(tempo_map=self.tempo_map and self.tempo_map.until(end))
 
     def continued(self, continuation: Notes) -> Notes:
         """The piece and its continuation in one, with this piece's tempo map and instruments.
