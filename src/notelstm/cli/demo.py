@@ -81,7 +81,7 @@ def demo(
     # Continuations first: a prompt gives the model a key, a tempo and a style to keep.
     made.sort(key=lambda piece: piece.sample.prompt_notes == 0)
     for piece in made:
-        piece.write(output)
+        piece.write(output, seed)
     page = output / "demo.html"
     lead = (
         f"Press Play, or the space bar. The prompt is brown, all else is new. Random seed {seed}."
@@ -106,11 +106,13 @@ class _Made(NamedTuple):
     name: str
     sample: Sample
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, seed: int) -> None:
+        from notelstm._version import __version__
         from notelstm.midi import write_midi
 
+        text = f"notelstm {__version__}: demo, random seed {seed}"
         # A model may generate notes that are shorter than a tick.
-        write_midi(self.sample.notes, folder / self.name, short="lengthen")
+        write_midi(self.sample.notes, folder / self.name, short="lengthen", text=text)
 
 
 def _bach(chorales: int) -> _Bach | None:
