@@ -300,6 +300,9 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "an empty --programs or an empty --names or --drums or --zero-length keep or "
         "--on-error skip"
     )
+    assert for_command_line("Set epochs, or add the callback TimeBudget(minutes=...)").endswith(
+        "or give --minutes"
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs pipes under /dev/fd")

@@ -212,7 +212,12 @@ def _changed(key: str, old: Any, changes: Mapping[str, Any]) -> Any:
     settings = {} if unbuilt else settings_of(old)
     new = {name: _built(name, value) for name, value in changes.items()}
     target: Any = old if unbuilt else type(old)
-    return target(**_checked(key, target, new, settings))
+    given = _checked(key, target, new, settings)
+    for name, parameter in inspect.signature(target).parameters.items():
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if named and parameter.default is parameter.empty and name not in given:
+            raise ConfigError(f"missing setting '{key}.{name}'", hint=f"give {name} a value")
+    return target(**given)
 
 
 def _changed_model(old: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:
