@@ -118,6 +118,8 @@ def test_every_call_makes_another_piece_and_a_seed_repeats_it(
         page = (tmp_path / name / "demo.html").read_text(encoding="utf-8")
         assert f"Random seed {seed}." in page
         assert f'"random seed":"{seed}"' in page
+        for path in (tmp_path / name).glob("*.mid"):
+            assert f"random seed {seed}".encode() in path.read_bytes()
         seeds.append(seed)
     assert seeds[0] != seeds[1], "one time in a million they are the same"
     first, second = (played(tmp_path / name / "demo.html") for name in ("a", "b"))

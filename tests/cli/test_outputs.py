@@ -102,6 +102,22 @@ def test_a_run_begins_again_on_request(
     assert load("m").data.notes == 768
 
 
+def test_a_run_whose_model_is_gone_is_refused_before_files_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(STUDY), *SMALL, "-o", "x"]) == 0
+    Path("x").unlink()
+    capsys.readouterr()
+    assert main(["train", str(STUDY), *SMALL, "-o", "x"]) == 1
+    out, err = capsys.readouterr()
+    assert (
+        "the folder x.run holds an earlier run. Add --resume to continue it, or --overwrite" in err
+    )
+    assert out == ""
+    assert main(["train", str(STUDY), *SMALL, "-o", "x", "--resume", "--epochs", "2"]) == 0
+
+
 def test_the_demo_needs_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").touch()
     assert main(["demo", "-o", str(tmp_path)]) == 1

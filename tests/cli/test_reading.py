@@ -14,7 +14,9 @@ import pytest
 
 from notelstm.bundle import load
 from notelstm.cli import main
+from notelstm.cli.music import open_corpus
 from notelstm.cli.reading_options import Reading, for_command_line
+from notelstm.data.corpus import Corpus
 from notelstm.errors import ConfigError
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
@@ -183,6 +185,18 @@ def test_each_setting_of_the_policy_has_its_option() -> None:
         Reading(drums=True, no_drums=True).policy(ReadPolicy())
 
 
+def test_the_options_reach_a_named_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    def record(source: object, **_: object) -> None:
+        opened.append(source)
+
+    monkeypatch.setattr(Corpus, "open", record)
+    wanted = ReadPolicy(tracks="all", pedal="extend")
+    open_corpus("maestro", wanted)
+    assert [source.policy for source in opened] == [wanted]
+
+
 def test_pieces_too_short_are_counted_aloud(
     model: Path,
     tmp_path: Path,
@@ -285,6 +299,9 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert for_command_line(hint) == (
         "an empty --programs or an empty --names or --drums or --zero-length keep or "
         "--on-error skip"
+    )
+    assert for_command_line("Set epochs, or add the callback TimeBudget(minutes=...)").endswith(
+        "or give --minutes"
     )
 
 

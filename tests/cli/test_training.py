@@ -110,7 +110,9 @@ def test_progress_is_logged_without_a_terminal(
     assert "warning" not in err
 
 
-@pytest.mark.parametrize("command", ["early-stopping:patience=x", "nothing", "samples:every=0"])
+@pytest.mark.parametrize(
+    "command", ["early-stopping:patience=x", "nothing", "samples:every=0", "time-budget", "report"]
+)
 def test_a_callback_that_cannot_be_made_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import tyro
 from tyro.conf import arg
 
-__all__ = ["Overwrite", "check_folder", "check_outputs", "remove_run"]
+__all__ = ["Overwrite", "check_folder", "check_outputs", "check_run", "remove_run"]
 
 Overwrite: TypeAlias = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
 """The type of the option ``--overwrite`` of every command that writes files."""
@@ -57,6 +57,25 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"the folder {path} is not empty",
             hint="add --overwrite to replace the files in it, or name another folder",
+        )
+
+
+def check_run(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with the checkpoints of an earlier run, before any work is done.
+
+    Args:
+        folder: The run folder; it need not exist.
+        overwrite: Whether the run may be replaced or continued.
+
+    Raises:
+        OutputError: If there are checkpoints in it.
+    """
+    from notelstm.errors import OutputError
+
+    if not overwrite and any(folder.glob("*.pt")):
+        raise OutputError(
+            f"the folder {folder} holds an earlier run",
+            hint="add --resume to continue it, or --overwrite to replace it",
         )
 
 

@@ -127,6 +127,7 @@ def for_command_line(message: str) -> str:
         'Read it with --zero-length keep or --drums'
     """
     message = message.replace(", or pass the part itself when you load", "")
+    message = message.replace("add the callback TimeBudget(minutes=...)", "give --minutes")
     message = re.sub(r"\bdrums=True\b", "--drums", message)
     message = re.sub(r"\bdrums=False\b", "--no-drums", message)
     message = re.sub(r"\b(programs|names)=\(\)", r"an empty --\1", message)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.outputs import Overwrite, check_outputs, remove_run
+from notelstm.cli.outputs import Overwrite, check_outputs, check_run, remove_run
 from notelstm.cli.reading_options import Reading, left_out_of_corpus
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
 
     # A resumed run replaces its own outputs.
     check_outputs([output, report], overwrite=overwrite or resume)
+    check_run(run_folder(output), overwrite=overwrite or resume)
     start = None if init_from is None else _start(init_from, recipe)
     settings = [pair for pairs in set for pair in pairs]
     chosen = chosen_recipe(recipe or DEFAULT, settings, epochs, seed, start)

@@ -224,7 +224,12 @@ def _changed(key: str, old: Any, changes: Mapping[str, Any]) -> Any:
         return old
     target: Any = old if inspect.isclass(old) else type(old)
     settings = {} if target is old else settings_of(old)
-    return target(**{**settings, **checked_settings(key, settings_taken(target), new)})
+    given = {**settings, **checked_settings(key, settings_taken(target), new)}
+    for name, parameter in inspect.signature(target).parameters.items():
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if named and parameter.default is parameter.empty and name not in given:
+            raise ConfigError(f"missing setting '{key}.{name}'", hint=f"give {name} a value")
+    return target(**given)
 
 
 def _built(setting: str, value: object) -> object:
