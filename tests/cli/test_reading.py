@@ -14,6 +14,7 @@ import pytest
 
 from notelstm.bundle import load
 from notelstm.cli import main
+from notelstm.cli.music import open_corpus
 from notelstm.cli.reading_options import Reading, for_command_line
 from notelstm.errors import ConfigError
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
@@ -298,3 +299,13 @@ def test_a_pipe_is_inspected(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "track 1: 40 notes" in done.stdout
     assert OF_FILE in done.stdout
+
+
+def test_a_corpus_given_by_name_is_read_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(
+        "notelstm.data.corpus.Corpus.open", lambda source, **_: opened.append(source)
+    )
+    policy = ReadPolicy(tracks="all", drums=True)
+    open_corpus("maestro", policy)
+    assert [source.policy for source in opened] == [policy]
