@@ -315,3 +315,13 @@ def test_a_pipe_is_inspected(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "track 1: 40 notes" in done.stdout
     assert OF_FILE in done.stdout
+
+
+def test_a_corpus_given_by_name_is_read_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(
+        "notelstm.data.corpus.Corpus.open", lambda source, **_: opened.append(source)
+    )
+    policy = ReadPolicy(tracks="all", drums=True)
+    open_corpus("maestro", policy)
+    assert [source.policy for source in opened] == [policy]
