@@ -320,7 +320,7 @@ def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     (line,) = [x for x in lines if x.startswith("encoders") and " step-duration " in x]
     assert "notelstm 0." in line
-    assert "One row a note" in line
+    assert "One row per note" in line
     assert main(["corpora"]) == 0
     said = capsys.readouterr().out
     _, of_maestro = said.split("\nmaestro ")

@@ -119,6 +119,16 @@ class Reading:
         return dataclasses.replace(base, **given)
 
 
+_PYTHON: Final[Mapping[str, str]] = {
+    ", or pass the part itself when you load": "",
+    "add the callback TimeBudget(minutes=...)": "give --minutes",
+    "num_notes ": "--notes ",
+    "device='auto' or 'cpu'": "training.device=auto or training.device=cpu",
+    "build a NoteLSTM, which takes any fields": "train with --recipe expressive",
+}
+"""Words of messages that only Python users can follow, and what the command line offers."""
+
+
 def for_command_line(message: str) -> str:
     """A message of the library with options of the command line in place of settings.
 
@@ -126,8 +136,8 @@ def for_command_line(message: str) -> str:
         >>> for_command_line('Read it with zero_length="keep" or drums=True')
         'Read it with --zero-length keep or --drums'
     """
-    message = message.replace(", or pass the part itself when you load", "")
-    message = message.replace("add the callback TimeBudget(minutes=...)", "give --minutes")
+    for python, option in _PYTHON.items():
+        message = message.replace(python, option)
     message = re.sub(r"\bdrums=True\b", "--drums", message)
     message = re.sub(r"\bdrums=False\b", "--no-drums", message)
     message = re.sub(r"\b(programs|names)=\(\)", r"an empty --\1", message)

@@ -83,7 +83,7 @@ class Folder:
     ) -> Iterator[tuple[str, Notes, ReadReport]]:
         """Like :meth:`pieces`, with the report on each file."""
         root = Path(self.path)
-        read, reasons = 0, Counter[str]()
+        read, first, reasons = 0, "", Counter[str]()
         for path in midi_files(root):
             if limit is not None and read >= limit:
                 return
@@ -93,13 +93,18 @@ class Folder:
             except MidiError as error:
                 _log.warning("left out: %s", error)
                 reasons[reason_of(error)] += 1
+                first = first or str(error)
                 continue
             if not report.healthy:
                 _log.info("%s: %d repairs", name, report.repairs_total)
             read += 1
             yield name, notes, report
         if not read and limit != 0:
-            raise nothing_readable(reasons, self.source) if reasons else no_midi_files(self.path)
+            raise (
+                nothing_readable(reasons, first, self.source)
+                if reasons
+                else no_midi_files(self.path)
+            )
 
 
 def reason_of(error: MidiError) -> str:
@@ -112,11 +117,12 @@ def reason_of(error: MidiError) -> str:
     return re.split("[:;] ", error.problem, maxsplit=1)[0]
 
 
-def nothing_readable(reasons: Counter[str], source: str) -> DataError:
+def nothing_readable(reasons: Counter[str], first: str, source: str) -> DataError:
     """The error for a corpus without readable files.
 
     Args:
         reasons: The number of files for each problem.
+        first: The whole message on the first file, which says what would read it.
         source: The source of the files.
     """
     if not reasons:
@@ -128,7 +134,7 @@ def nothing_readable(reasons: Counter[str], source: str) -> DataError:
         f"cannot read {'the only file' if total == 1 else f'any of {total} files'}"
         f"; the most frequent reason{often}: {problem}",
         where=source,
-        hint="run notelstm inspect on one of them, or use another policy",
+        hint=f"the first one: {first}",
     )
 
 

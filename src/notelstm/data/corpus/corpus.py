@@ -169,7 +169,8 @@ class Corpus:
             DataError: If there are no pieces.
         """
         if not len(self):
-            raise nothing_readable(self.report.reasons(), self.source)
+            first = next((file.error for file in self.report.rejected()), "")
+            raise nothing_readable(self.report.reasons(), first, self.source)
         yield from islice(zip(self.names, self, strict=True), limit)
 
     @override
