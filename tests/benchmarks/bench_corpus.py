@@ -83,8 +83,8 @@ def batches(folder: str, cache: str, count: int) -> dict[str, float]:
     """Batches of mapped rows: memory, and batches a second plain, augmented, and from memory."""
     from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
     from notelstm.data.corpus import Corpus
+    from notelstm.data.dataset import PackedRows
     from notelstm.data.encoding import encode_corpus
-    from notelstm.data.packed import PackedRows
     from notelstm.data.transforms import Augmented, TimeStretch, Transpose, VelocityShift
     from notelstm.encoders import LogTimeEncoder
 

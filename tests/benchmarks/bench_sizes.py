@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from notelstm.batch import Batch
-from notelstm.data.packed import PackedRows
+from notelstm.data.dataset import PackedRows
 from notelstm.protocols import Batches
 from notelstm.recipes import Recipe, expressive, reference, with_settings
 from notelstm.testing.makers import random_rows

@@ -94,7 +94,7 @@ GENERATE = {
     "generate model -o x.mid --prompt late.mid --prompt-seconds 3": "no notes before 5.00 s (late",
     "generate model -o x.mid --prompt late.mid --prompt-bars 2": "Use more of it with --prompt-s",
     "generate model -o x.mid --seed -1": "seed -1 is not a whole number, at least 0",
-    "generate model -o x.mid --notes -1": "num_notes -1 is not a finite number",
+    "generate model -o x.mid --notes -1": "--notes -1 is not a finite number",
     "generate model -o x.mid --seconds nan": "seconds nan is not a finite number",
     "generate model -o x.mid --seconds inf": "seconds inf is not a finite number",
     "generate model -o x.mid --temperature 0": "Use the greedy sampler for 0",

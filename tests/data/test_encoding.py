@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.batches import Shuffle
 from notelstm.data.corpus import Corpus
+from notelstm.data.dataset import PackedRows
 from notelstm.data.encoding import Encoded, encode_corpus
-from notelstm.data.packed import PackedRows
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import DataError, EncodingError, OutputError
 from notelstm.fields import Field, Rows
@@ -253,7 +253,7 @@ def test_a_shuffle_is_random() -> None:
 MEMORY = """
 import sys, numpy as np, torch
 from notelstm.data import SequenceDataset, WindowBatches, StatefulBatches
-from notelstm.data.packed import PackedRows
+from notelstm.data.dataset import PackedRows
 
 def own():
     # What the process holds for itself; mapped pages belong to the system, which takes them back.

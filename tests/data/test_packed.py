@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from notelstm.data import SequenceDataset
-from notelstm.data.packed import PackedRows
+from notelstm.data.dataset import PackedRows
 from notelstm.errors import DataError, OutputError
 from notelstm.notes import Notes
 from notelstm.recipes import pieces as training_pieces

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from notelstm.batch import Batch
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.batches import NumberedBatches
-from notelstm.data.packed import PackedRows
+from notelstm.data.dataset import PackedRows
 from notelstm.data.transforms import (
     Augmented,
     TimeStretch,

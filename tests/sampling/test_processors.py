@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
-from notelstm.encoders.rows import PITCH, VELOCITY
-from notelstm.encoders.tracker import RowTracker
+from notelstm.encoders.rows import PITCH, VELOCITY, RowTracker
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Row
 from notelstm.notes import Note, Notes

@@ -10,7 +10,7 @@ from pathlib import Path
 from notelstm.midi import write_midi
 from notelstm.notes import Notes
 
-MOST_FILES = 62
+MOST_FILES = 45
 """The number of files of the package that the path may enter."""
 
 SCRIPT = """

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from notelstm.encoders import BeatEncoder, LogTimeEncoder, StepDurationEncoder
-from notelstm.encoders.tracker import RowTracker
+from notelstm.encoders.rows import RowTracker
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes, TempoMap

@@ -18,7 +18,7 @@ from notelstm.encoders import (
     PerformanceEventEncoder,
     StepDurationEncoder,
 )
-from notelstm.encoders.tracker import TrackingEncoder
+from notelstm.encoders.rows import TrackingEncoder
 from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed

@@ -227,7 +227,7 @@ def _draw(piece: Sample, path: Path) -> None:
 def _print_instrument(piece: Sample, start: Notes) -> None:
     """Print which of several instruments of the prompt plays the new notes."""
     from notelstm.midi import PROGRAMS
-    from notelstm.midi.programs import instruments_of
+    from notelstm.midi.writing import instruments_of
 
     new = piece.notes[piece.prompt_notes :]
     if len(instruments_of(start, None)) > 1 and len(new):

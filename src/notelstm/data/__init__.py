@@ -10,12 +10,11 @@ if TYPE_CHECKING:
     from notelstm.data.batches import StatefulBatches, WindowBatches
     from notelstm.data.cache import clear_caches, list_caches
     from notelstm.data.corpus import Corpus, CorpusReport, FileReport
-    from notelstm.data.dataset import SequenceDataset
+    from notelstm.data.dataset import PackedRows, SequenceDataset
     from notelstm.data.encoding import encode_corpus
     from notelstm.data.folder import Folder
     from notelstm.data.leaks import find_duplicates, find_leaks, find_shared
     from notelstm.data.maestro import MaestroCorpus
-    from notelstm.data.packed import PackedRows
     from notelstm.data.splits import (
         Split,
         content_key,
@@ -33,12 +32,11 @@ _HOMES = {
     "batches": ("StatefulBatches", "WindowBatches"),
     "cache": ("clear_caches", "list_caches"),
     "corpus": ("Corpus", "CorpusReport", "FileReport"),
-    "dataset": ("SequenceDataset",),
+    "dataset": ("PackedRows", "SequenceDataset"),
     "encoding": ("encode_corpus",),
     "folder": ("Folder",),
     "leaks": ("find_duplicates", "find_leaks", "find_shared"),
     "maestro": ("MaestroCorpus",),
-    "packed": ("PackedRows",),
     "splits": (
         "Split",
         "content_key",

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
-from notelstm.data.packed import PackedRows
+from notelstm.data.dataset import PackedRows
 from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import DataError, EncodingError, OutputError, PluginError
 from notelstm.fields import Rows

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from notelstm.batch import Batch
 from notelstm.data.batches import NumberedBatches
-from notelstm.data.packed import PackedRows
+from notelstm.data.dataset import PackedRows
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows
 from notelstm.notes import Notes

@@ -3,8 +3,8 @@
 from notelstm.encoders.beat import BeatEncoder
 from notelstm.encoders.log_time import LogTimeEncoder
 from notelstm.encoders.performance_event import PerformanceEventEncoder
+from notelstm.encoders.rows import RowTracker, tracker_of
 from notelstm.encoders.step_duration import StepDurationEncoder
-from notelstm.encoders.tracker import RowTracker, tracker_of
 
 __all__ = [
     "BeatEncoder",

@@ -1,21 +1,31 @@
-"""Helpers of encoders: checks of rows, shared fields, and a warning of lost instruments."""
+"""Rows with one row per note: common fields, checks, and the default tracker."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from notelstm.errors import EncodingError
-from notelstm.fields import Field, Rows
-from notelstm.notes import Notes
+from notelstm.errors import EncodingError, FieldError
+from notelstm.fields import Field, Mask, Role, Row, Rows
+from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.protocols import NoteEncoder
+from notelstm.tracker import MAX_HISTORY, Tracker
 
-__all__ = ["PITCH", "VELOCITY", "as_rows", "watch_instruments"]
+__all__ = [
+    "PITCH",
+    "VELOCITY",
+    "RowTracker",
+    "TrackingEncoder",
+    "as_rows",
+    "tracker_of",
+    "watch_instruments",
+]
 
 PITCH: Final = Field.categorical(
     "pitch",
@@ -127,3 +137,183 @@ def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
         # Encoding the piece raises as well.
         return True
     return decoded.program is not None or decoded.drum is not None
+
+
+_ROUNDING: Final = 1e-6
+"""Tolerance in seconds for notes that end at an onset, for rounding."""
+
+
+@runtime_checkable
+class TrackingEncoder(NoteEncoder, Protocol):
+    """An encoder with its own tracker."""
+
+    def tracker(self) -> Tracker:
+        """A tracker at the start of a piece."""
+        ...
+
+
+def tracker_of(encoder: NoteEncoder) -> Tracker:
+    """The encoder's own tracker, or a :class:`RowTracker`, at the start of a piece.
+
+    Raises:
+        FieldError: If the encoder has neither a tracker nor the fields of a RowTracker.
+    """
+    return encoder.tracker() if isinstance(encoder, TrackingEncoder) else RowTracker(encoder)
+
+
+@final
+class RowTracker(Tracker):
+    """Decodes the rows of an encoder with one row per note.
+
+    The encoder must have one field each for pitch, step and duration, with times in seconds.
+
+    Args:
+        encoder: The encoder of the rows.
+
+    Raises:
+        FieldError: If a field is missing; such an encoder needs its own tracker.
+    """
+
+    def __init__(self, encoder: NoteEncoder) -> None:
+        super().__init__(encoder.fields)
+        self._encoder: Final = encoder
+        self._step: Final = _column(encoder, "step")
+        self._pitch: Final = _column(encoder, "pitch")
+        self._duration: Final = _column(encoder, "duration")
+        velocity = [i for i, field in enumerate(self.fields) if field.role == "velocity"]
+        self._velocity: Final = velocity[0] if len(velocity) == 1 else None
+        self._rows: list[Rows] = []
+        # The latest end of each pitch, so that overlaps take no more memory.
+        self._open: dict[int, float] = {}
+        self._unlisted: list[tuple[NDArray[np.float64], ...]] = []
+        self._latest: list[Note] = []
+        self._num_returned = 0
+        self._origin = 0.0
+        self._num_notes = 0
+        self._time = 0.0
+
+    @property
+    def num_notes(self) -> int:
+        """The number of notes that have begun."""
+        return self._num_notes
+
+    @property
+    def time(self) -> float:
+        """The onset of the latest note, seconds."""
+        return self._time
+
+    def push(self, row: Row) -> None:
+        """Add the next note, (F,)."""
+        rows = np.array(row, dtype=np.float32)[None]
+        entries, fields = rows[0].tolist(), self.fields
+        start = self._time + fields[self._step].value_of(entries[self._step])
+        end = start + fields[self._duration].value_of(entries[self._duration])
+        pitch = int(fields[self._pitch].value_of(entries[self._pitch]))
+        velocity = DEFAULT_VELOCITY
+        if self._velocity is not None:
+            velocity = int(fields[self._velocity].value_of(entries[self._velocity]))
+        self._listed.append(Note(start, end, pitch, velocity))
+        self._add(rows, start, [(pitch, end)])
+
+    def extend(self, rows: Rows) -> None:
+        """Add the next notes, (N, F)."""
+        rows = np.array(rows, dtype=np.float32)
+        if not len(rows):
+            return
+        # Equal to the sum of one step after another, bit for bit.
+        start = np.cumsum(np.append(self._time, self._values(self._step, rows)))[1:]
+        end = start + self._values(self._duration, rows)
+        pitch = self._values(self._pitch, rows)
+        velocity = np.full_like(start, DEFAULT_VELOCITY)
+        if self._velocity is not None:
+            velocity = self._values(self._velocity, rows)
+        self._unlisted.append((start, end, pitch, velocity))
+        time = float(start[-1])
+        sounding = end > time
+        last = np.zeros(128)
+        np.maximum.at(last, pitch[sounding].astype(np.intp), end[sounding])
+        pitches = np.flatnonzero(last)
+        ends = zip(pitches.tolist(), last[pitches].tolist(), strict=True)
+        self._add(rows, time, ends)
+
+    def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
+        """(N,) the values of a column."""
+        field, entries = self.fields[column], rows[:, column].astype(np.float64)
+        return np.array(field.values)[entries.astype(np.intp)] if field.values else entries
+
+    def _add(self, rows: Rows, time: float, ends: Iterable[tuple[int, float]]) -> None:
+        self._rows.append(rows)
+        self._num_notes += len(rows)
+        self._time = time
+        self._open = {pitch: end for pitch, end in self._open.items() if end > time}
+        for pitch, end in ends:
+            self._open[pitch] = max(end, self._open.get(pitch, end))
+
+    @property
+    def _listed(self) -> list[Note]:
+        """The latest notes one by one, created on access."""
+        for start, end, *integers in self._unlisted:
+            pitch, velocity = (column.astype(np.int64).tolist() for column in integers)
+            self._latest += map(Note, start.tolist(), end.tolist(), pitch, velocity)
+        self._unlisted = []
+        return self._latest
+
+    def sounding(self, at: float) -> Set[int]:
+        """The pitches that sound `at` seconds after the start, at or after the latest onset."""
+        return {pitch for pitch, end in self._open.items() if end > at}
+
+    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+        """Onset (s) and pitch of the latest `count` notes, in order."""
+        return [(note.start, note.pitch) for note in self._listed[-count:]]
+
+    def remaining(self) -> Sequence[tuple[float, int]]:
+        """The seconds left and the pitch of each note that sounds beyond the latest onset."""
+        left = ((end - self._time, pitch) for pitch, end in self._open.items())
+        return [(seconds, pitch) for seconds, pitch in left if seconds > 0]
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+        """The pitches that still sound after the fixed step; None if no step is fixed."""
+        field = self.fields[self._step]
+        if field.name not in known:
+            return None
+        at = self._time + field.value_of(known[field.name])
+        return {pitch for pitch, end in self._open.items() if end > at + _ROUNDING}
+
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """All entries of the field: rows may come in any order."""
+        return None if field.is_categorical else field.interval
+
+    def notes(self) -> Notes:
+        """The decoded notes that have not been returned."""
+        rows = np.concatenate(self._rows) if self._rows else self.closing_rows()
+        notes = self._encoder.decode(rows)
+        return notes.shifted(self._origin) if self._origin else notes
+
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        """Return all notes, and drop them: the end of each is known."""
+        latest = self._listed
+        first = len(latest) - (self._num_notes - self._num_returned)
+        finished = list(enumerate(latest[first:], self._num_returned))
+        self._rows, self._num_returned, self._origin = [], self._num_notes, self._time
+        del latest[:-MAX_HISTORY]
+        return finished
+
+    def copy(self) -> RowTracker:
+        """An independent tracker in the same state."""
+        other = copy.copy(self)
+        other._rows, other._open, other._latest = [*self._rows], {**self._open}, [*self._latest]
+        other._unlisted = [*self._unlisted]
+        return other
+
+
+def _column(encoder: NoteEncoder, role: Role) -> int:
+    found = [i for i, field in enumerate(encoder.fields) if field.role == role]
+    fits = len(found) == 1 and (role == "pitch" or encoder.fields[found[0]].unit == "s")
+    if not fits:
+        raise FieldError(
+            "the fields are not one each for pitch, step (s) and duration (s): "
+            + ", ".join(f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields),
+            where=type(encoder).__name__,
+            hint="give the encoder its own method tracker()",
+        )
+    return found[0]

@@ -10,8 +10,7 @@ from typing import Final, cast, final
 import torch
 from torch import nn
 
-from notelstm.encoders.rows import as_rows
-from notelstm.encoders.tracker import TrackingEncoder
+from notelstm.encoders.rows import TrackingEncoder, as_rows
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Field, Rows
 from notelstm.generation.rows import BatchNoise, RowSampler, check_fixed

@@ -14,7 +14,7 @@ from notelstm.errors import ConfigError, DataNotFoundError, MissingExtraError, N
 from notelstm.files import atomic_write
 from notelstm.listening.synthesis import Audio, check_length, synthesize
 from notelstm.midi import ReadPolicy, midi_bytes, read_midi
-from notelstm.midi.programs import instruments_of
+from notelstm.midi.writing import instruments_of
 from notelstm.notes import Notes
 
 __all__ = ["play_soundfont", "save_audio"]

@@ -25,10 +25,10 @@ from notelstm.midi.parsing import (
 )
 from notelstm.midi.pedal import Pedal, extend, is_order_needed, pedals_of
 from notelstm.midi.policy import ReadPolicy
-from notelstm.midi.programs import instruments_of
 from notelstm.midi.report import RawNotes, ReadReport, RepairLog, TrackInfo, refuse, select
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.midi.tolerant import PairedChunk, ParsedFile, parse_file
+from notelstm.midi.writing import instruments_of
 from notelstm.notes import Notes, TempoMap
 
 __all__ = ["PrettyMidiReader", "from_pretty_midi", "from_pretty_midi_with_report", "to_pretty_midi"]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from notelstm.errors import MidiError, did_you_mean
-from notelstm.notes import Notes
 
-__all__ = ["PROGRAMS", "Instrument", "instruments_of", "program_number"]
+__all__ = ["PROGRAMS", "program_number"]
 
 # Source: General MIDI System Level 1, sound set; upper and lower case as pretty_midi has it.
 _NAMES: Final = """
@@ -65,44 +61,4 @@ def program_number(program: str | int) -> int:
     raise MidiError(
         f"no General MIDI program is called {program!r}{close}",
         hint="use a name such as 'Violin', or a number from 0 to 127",
-    )
-
-
-class Instrument(NamedTuple):
-    """The notes of one track, program and kind.
-
-    Attributes:
-        program: General MIDI program, 0 to 127.
-        drum: Whether it is percussion.
-        notes: The numbers of its notes in the piece, ascending.
-    """
-
-    program: int
-    drum: bool
-    notes: NDArray[np.intp]
-
-
-def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument, ...]:
-    """Group notes by track, program and percussion.
-
-    Args:
-        notes: The piece.
-        program: One program for all notes but percussion; None for the notes' own column, or
-            the first program, Acoustic Grand Piano, if there is none.
-
-    Returns:
-        The instruments, by track number, each with at least one note.
-
-    Raises:
-        MidiError: If there is no such program.
-    """
-    zeros = np.zeros(len(notes), dtype=np.int64)
-    track, own, drum = (zeros if c is None else c for c in (notes.track, notes.program, notes.drum))
-    if program is not None:
-        own = np.where(drum, own, program_number(program))
-    columns = [track, own, drum]
-    groups, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    return tuple(
-        Instrument(int(group[1]), bool(group[2]), np.flatnonzero(which.reshape(-1) == number))
-        for number, group in enumerate(groups)
     )

@@ -15,11 +15,18 @@ from typing_extensions import override
 from notelstm.errors import ConfigError, MidiError
 from notelstm.files import atomic_write
 from notelstm.midi.parsing import DRUM_CHANNEL
-from notelstm.midi.programs import Instrument, instruments_of
+from notelstm.midi.programs import program_number
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import Notes, TempoMap
 
-__all__ = ["WriteReport", "midi_bytes", "midi_bytes_with_report", "write_midi"]
+__all__ = [
+    "Instrument",
+    "WriteReport",
+    "instruments_of",
+    "midi_bytes",
+    "midi_bytes_with_report",
+    "write_midi",
+]
 
 WriteOverlaps: TypeAlias = Literal["refuse", "trim"]
 Short: TypeAlias = Literal["refuse", "lengthen"]
@@ -416,3 +423,43 @@ def _variable(value: int) -> bytes:
     while value := value >> 7:
         groups.append(0x80 | value & 0x7F)
     return bytes(reversed(groups))
+
+
+class Instrument(NamedTuple):
+    """The notes of one track, program and kind.
+
+    Attributes:
+        program: General MIDI program, 0 to 127.
+        drum: Whether it is percussion.
+        notes: The numbers of its notes in the piece, ascending.
+    """
+
+    program: int
+    drum: bool
+    notes: NDArray[np.intp]
+
+
+def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument, ...]:
+    """Group notes by track, program and percussion.
+
+    Args:
+        notes: The piece.
+        program: One program for all notes but percussion; None for the notes' own column, or
+            the first program, Acoustic Grand Piano, if there is none.
+
+    Returns:
+        The instruments, by track number, each with at least one note.
+
+    Raises:
+        MidiError: If there is no such program.
+    """
+    zeros = np.zeros(len(notes), dtype=np.int64)
+    track, own, drum = (zeros if c is None else c for c in (notes.track, notes.program, notes.drum))
+    if program is not None:
+        own = np.where(drum, own, program_number(program))
+    columns = [track, own, drum]
+    groups, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    return tuple(
+        Instrument(int(group[1]), bool(group[2]), np.flatnonzero(which.reshape(-1) == number))
+        for number, group in enumerate(groups)
+    )

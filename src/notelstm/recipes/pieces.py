@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from notelstm.data.packed import PackedRows
+from notelstm.data.dataset import PackedRows
 from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import DataError, EncodingError, counted
 from notelstm.fields import Rows

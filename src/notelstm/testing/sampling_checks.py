@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from notelstm.encoders.rows import PITCH
+from notelstm.encoders.rows import PITCH, RowTracker
 from notelstm.encoders.step_duration import StepDurationEncoder
-from notelstm.encoders.tracker import RowTracker
 from notelstm.fields import Field, Role
 from notelstm.predictions import Categorical, LogisticMixture, Normal, PointEstimate
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext

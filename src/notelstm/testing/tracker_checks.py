@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from notelstm.encoders.tracker import tracker_of
+from notelstm.encoders.rows import tracker_of
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Interval, Mask, Row, Rows
 from notelstm.notes import Note, Notes

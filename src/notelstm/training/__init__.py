@@ -11,8 +11,7 @@ from notelstm.training.checkpoints import RunFolder
 from notelstm.training.config import TrainingConfig
 from notelstm.training.distributed import DistributedGroup
 from notelstm.training.progress import Progress
-from notelstm.training.state import TrainerState
-from notelstm.training.step import TrainStep, measure_terms
+from notelstm.training.step import TrainerState, TrainStep, measure_terms
 from notelstm.training.trainer import Callback, History, Trainer
 from notelstm.training.writers import Profile, Report, Samples, TensorBoard
 

@@ -22,8 +22,7 @@ from notelstm.errors import ConfigError, OutputError, TrainingError
 from notelstm.files import atomic_write
 from notelstm.protocols import NoteModel, State
 from notelstm.training.distributed import DistributedGroup
-from notelstm.training.state import TrainerState
-from notelstm.training.step import Precision
+from notelstm.training.step import Precision, TrainerState
 from notelstm.tree import flatten, leaf, move, unflatten
 
 __all__ = ["Checkpoints", "RunFolder", "Stateful", "exclusive"]

@@ -24,14 +24,16 @@ from notelstm.protocols import Batches, NoteModel
 from notelstm.training.checkpoints import Checkpoints, RunFolder, exclusive
 from notelstm.training.config import TrainingConfig, pick_device
 from notelstm.training.distributed import DistributedGroup
-from notelstm.training.state import TrainerControl, TrainerState, defer_interrupts
 from notelstm.training.step import (
     DivergenceMonitor,
     LossMeter,
     Precision,
     StepTimer,
+    TrainerControl,
+    TrainerState,
     TrainStep,
     autocast,
+    defer_interrupts,
     faster_precision,
 )
 from notelstm.tree import detach
