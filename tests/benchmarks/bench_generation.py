@@ -51,7 +51,7 @@ class Way(NamedTuple):
 WAYS: Final = {
     "windowed": Way(25, 1, 200, 3),
     "carried": Way(None, 1, 800, 10),
-    "batch of 256": Way(None, 256, 200, 100),
+    "batch of 256": Way(None, 256, 200, 50),
 }
 ROUNDS: Final = 15
 
