@@ -39,7 +39,7 @@ class Way(NamedTuple):
         context: Rows that are read again for each note, None to carry the state.
         batch_size: B.
         notes: In a block.
-        needed: The ratio below which something is broken, on any processor and a busy machine.
+        needed: The ratio below which something is broken, on a busy machine too.
     """
 
     context: int | None
@@ -49,9 +49,9 @@ class Way(NamedTuple):
 
 
 WAYS: Final = {
-    "windowed": Way(25, 1, 200, 3),
-    "carried": Way(None, 1, 800, 10),
-    "batch of 256": Way(None, 256, 200, 50),
+    "windowed": Way(25, 1, 200, 4.5),
+    "carried": Way(None, 1, 800, 14),
+    "batch of 256": Way(None, 256, 200, 100),
 }
 ROUNDS: Final = 15
 
