@@ -145,7 +145,7 @@ TRAIN = {
     "train study.mid -o x --report a.pdf": "unknown page format '.pdf' (a.pdf)",
     "train study.mid -o x --report study.mid/a.html": "study.mid/a.html",
     "train study.mid -o x --validation 1": "validation 1.0 and test 0.0 leave nothing to train on",
-    "train study.mid -o x --resume": "checkpoint",
+    "train study.mid -o x --resume": "there is no checkpoint to resume from (x.run)",
     "train study.mid -o x --from none": "no such model file: none",
     "train study.mid -o x --from model ten.mid": "--from is given several models: model ten.mid",
     "train study.mid -o x --from model --recipe expressive": "expressive contradict each other",

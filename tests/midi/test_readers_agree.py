@@ -183,7 +183,7 @@ def test_readers_agree_on_maestro() -> None:
 @pytest.mark.parametrize("policy", [ReadPolicy(), ALL])
 def test_readers_agree_on_odd_files(policy: ReadPolicy) -> None:
     files = folder_files("NOTELSTM_ODD_MIDI", "*.mid", "the folder of odd MIDI files")
-    loaded = 0
+    answered = compared = 0
     for path in files:
         data = path.read_bytes()
         readings = []
@@ -192,10 +192,13 @@ def test_readers_agree_on_odd_files(policy: ReadPolicy) -> None:
                 readings.append(read(reader, data, policy))
             except MidiError:  # refused, which is an answer too
                 continue
-        loaded += len(readings) > 1
+        answered += bool(readings)
+        compared += len(readings) > 1
         for reading in readings:
             assert_same(reading, readings[-1])
-    assert loaded > 40
+    # The pretty-midi reader refuses what it would misread, so some files have one reading only.
+    assert answered > 60
+    assert compared > 40
 
 
 def test_auto_is_the_fast_reader_where_it_can_be() -> None:

@@ -37,7 +37,7 @@ class ModelCase:
     Attributes:
         model: The model, in eval mode.
         rows: (B, T, F) rows to read.
-        tolerance: The greatest difference between equal numbers, relative to those above 1.
+        tolerance: The greatest difference between numbers that should be equal.
         entry_point: Whether the model has an entry point.
     """
 
@@ -76,8 +76,7 @@ class ModelCase:
         """Equal numbers within the tolerance, field by field."""
         for name, numbers in a.items():
             require(numbers.shape == b[name].shape, f"{what}: {name!r} has other shapes.")
-            relative = (numbers - b[name]).abs() / b[name].abs().clamp_min(1)
-            off = float(relative.detach().max()) if relative.numel() else 0.0
+            off = float((numbers - b[name]).detach().abs().max()) if numbers.numel() else 0.0
             require(off <= self.tolerance, f"{what}: {name!r} is off by {off:.3g}.")
 
     def heads(self) -> dict[str, Prediction]:
