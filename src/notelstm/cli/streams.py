@@ -86,6 +86,7 @@ def lasting_streams() -> Iterator[Streams]:
         if closed[1]:
             state.output_error = BrokenPipeError("standard output is closed")
         elif output is not None:
+            # A buffered stream has a raw one, which the type of text streams does not declare.
             raw = output.buffer.raw  # type: ignore[attr-defined]
             assert isinstance(raw, _Lasting)
             state.output_error = raw.error
