@@ -21,7 +21,7 @@ from notelstm._version import __version__
 from notelstm.errors import ConfigError
 from notelstm.files import atomic_write, displayable
 from notelstm.listening.chart import Chart
-from notelstm.listening.synthesis import PIANO
+from notelstm.listening.timbres import PIANO
 from notelstm.midi import midi_bytes_with_report
 from notelstm.notes import Notes
 
