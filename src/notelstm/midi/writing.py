@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias, final, get_args
@@ -17,11 +18,12 @@ from notelstm.files import atomic_write
 from notelstm.midi.parsing import DRUM_CHANNEL
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import Notes, TempoMap
-from notelstm.programs import program_number
+from notelstm.programs import PROGRAMS, program_number
 
 __all__ = [
     "Instrument",
     "WriteReport",
+    "instrument_labels",
     "instruments_of",
     "midi_bytes",
     "midi_bytes_with_report",
@@ -463,3 +465,21 @@ def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument,
         Instrument(int(group[1]), bool(group[2]), np.flatnonzero(which.reshape(-1) == number))
         for number, group in enumerate(groups)
     )
+
+
+def instrument_labels(instruments: Sequence[Instrument]) -> tuple[str, ...]:
+    """Names to show for the instruments of a piece, all different.
+
+    Args:
+        instruments: As :func:`instruments_of` gives them.
+
+    Returns:
+        For each, its General MIDI program or ``"Drums"``, numbered from 1 where several have it.
+    """
+    names = ["Drums" if one.drum else PROGRAMS[one.program] for one in instruments]
+    total, seen = Counter(names), Counter[str]()
+    labels = []
+    for name in names:
+        seen[name] += 1
+        labels.append(f"{name} {seen[name]}" if total[name] > 1 else name)
+    return tuple(labels)
