@@ -15,9 +15,9 @@ from typing_extensions import override
 from notelstm.errors import ConfigError, MidiError
 from notelstm.files import atomic_write
 from notelstm.midi.parsing import DRUM_CHANNEL
-from notelstm.midi.programs import program_number
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import Notes, TempoMap
+from notelstm.programs import program_number
 
 __all__ = [
     "Instrument",
