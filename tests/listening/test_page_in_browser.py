@@ -30,7 +30,7 @@ LONG = Notes(start=[0], end=[20], pitch=[40], velocity=110)
 NASTY = '</script><b onclick="x">&amp; ♫'
 LEVEL = """
 const sound = new Float32Array(2048);
-player.piano.meter.getFloatTimeDomainData(sound);
+player.synth.meter.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
 
@@ -271,13 +271,15 @@ def test_volume(opened: Chrome) -> None:
 
 @pytest.mark.parametrize(("pitch", "velocity"), [(28, 30), (60, 85), (100, 110)])
 def test_the_browser_plays_by_the_same_recipe(opened: Chrome, pitch: int, velocity: int) -> None:
-    found = run(opened, "return partials(data.piano, ...arguments)", pitch, velocity, 12_000)
+    found = run(
+        opened, "return partials(data.timbres.piano, ...arguments)", pitch, velocity, 12_000
+    )
     wanted = partials_of(pitch, velocity)
     for name in ("frequency", "decay", "amplitude"):
         assert np.allclose([p[name] for p in found], getattr(wanted, name), rtol=1e-9)
     sound = run(
         opened,
-        "return Array.from(renderNote(data.piano, ...arguments))",
+        "return Array.from(renderNote(data.timbres.piano, ...arguments))",
         pitch,
         velocity,
         0.3,
@@ -293,8 +295,8 @@ def test_the_browser_plays_by_the_same_recipe(opened: Chrome, pitch: int, veloci
 def test_rendered_without_a_clock(opened: Chrome) -> None:
     script = """
     const done = arguments[0], context = new OfflineAudioContext(2, 44100 * 3, 44100);
-    const piano = new Piano(context, data.piano);
-    for (const note of samples[0].notes.slice(0, 8)) piano.playNote(note, 0.3, note.start, 0);
+    const synth = new Synthesizer(context, data);
+    for (const note of samples[0].notes.slice(0, 8)) synth.playNote(note, 0.3, note.start, 0);
     context.startRendering().then((sound) => {
       const all = [...sound.getChannelData(0), ...sound.getChannelData(1)];
       const peak = all.reduce((a, b) => Math.max(a, Math.abs(b)), 0);

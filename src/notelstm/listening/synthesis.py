@@ -174,6 +174,8 @@ class _Sound(Protocol):
 
 def _sounds(notes: Notes, rate: int) -> list[tuple[_Sound, NDArray[np.intp]]]:
     """The keys that are played, by instrument and pitch, and the numbers of their notes."""
+    if not len(notes):
+        return []
     zeros = np.zeros(len(notes), np.int64)
     drum, program = (zeros if c is None else c for c in (notes.drum, notes.program))
     # Programs that sound alike share their keys: by the first program of each sound.

@@ -109,6 +109,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack=0.012,
             attack_soft=0,
             release=0.1,
+            first=0.85,
             volume=0.115,
         ),
         "guitar": _struck(
@@ -189,6 +190,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack_soft=0.03,
             release=0.16,
             volume=0.15,
+            first=0.85,
         ),
         "lead": _sustained(
             partials=20,
