@@ -65,7 +65,7 @@ def _sustained(**changes: float) -> Timbre:
             "decay": 60.0,
             "decay_halves": 1e6,
             "damping": 0.0,
-            "first": 0.6,
+            "first": 0.9,
             "first_decay": 1.0,
             "longest": 2.0,
             "volume": 0.085,
@@ -109,7 +109,6 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack=0.012,
             attack_soft=0,
             release=0.1,
-            first=0.85,
             volume=0.115,
         ),
         "guitar": _struck(
@@ -137,7 +136,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack=0.05,
             attack_soft=0.05,
             release=0.35,
-            first=0.65,
+            first=0.7,
             volume=0.13,
         ),
         "voices": _sustained(
@@ -152,6 +151,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack_soft=0.04,
             release=0.4,
             volume=0.15,
+            first=0.7,
         ),
         "brass": _sustained(
             partials=18,
@@ -190,7 +190,6 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack_soft=0.03,
             release=0.16,
             volume=0.15,
-            first=0.85,
         ),
         "lead": _sustained(
             partials=20,
@@ -212,6 +211,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack_soft=0.05,
             release=0.7,
             volume=0.14,
+            first=0.7,
         ),
     }
 )
