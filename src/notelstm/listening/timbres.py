@@ -101,8 +101,8 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
         ),
         "organ": _sustained(
             partials=8,
-            slope=2.0,
-            dark=1500,
+            slope=1.8,
+            dark=2500,
             bright=300,
             loudness_power=0.8,
             beating=1.0015,
