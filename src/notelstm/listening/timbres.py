@@ -271,12 +271,12 @@ _DRUM: Final[Timbre] = {
     "noise": 0.0,  # level
     "noise_decay": 0.05,  # seconds to 1/e
     "noise_low": 1000.0,  # Hz, below which the noise fades out
-    "noise_high": 9000.0,  # Hz, above which it does
+    "noise_high": 6500.0,  # Hz, above which it does
     "bursts": 1,  # of noise
     "burst_seconds": 0.012,  # from one to the next
     "attack": 0.0008,  # seconds
     "loudness_power": 1.5,
-    "volume": 0.2,  # peak of the loudest
+    "volume": 0.2,  # about the peak of the loudest
     "pan": 0.0,
 }
 
@@ -301,10 +301,10 @@ _KICK: Final = _skin(52, 0.17, bend=3.0, bend_seconds=0.03, noise=0.06, volume=0
 _SNARE: Final = _skin(
     185, 0.09, second=1.78, second_level=0.5, noise=1.1, noise_decay=0.11, volume=0.36
 )
-_CRASH: Final = _noise(2600, 0.8, noise_high=9000.0, volume=0.24, pan=0.35)
+_CRASH: Final = _noise(2600, 0.8, noise_high=6000.0, volume=0.2, pan=0.35)
 _RIDE: Final = _noise(
     5000, 0.3, tone=2950.0, tone_level=0.25, tone_decay=0.4, second=1.51, second_level=0.2,
-    noise_high=12_000.0, volume=0.16, pan=0.4,
+    noise_high=8000.0, volume=0.16, pan=0.4,
 )  # fmt: skip
 _TICK: Final = _tone(1700, 0.014, second=0.48, second_level=0.5, noise=0.3, noise_decay=0.008)
 _METAL: Final = {"second_level": 0.8, "pan": 0.25}
@@ -318,11 +318,11 @@ DRUM_SOUNDS: Final[Mapping[int, Timbre]] = MappingProxyType(
         39: _noise(1000, 0.1, noise_high=3500.0, bursts=3, volume=0.28),
         40: {**_SNARE, "tone": 210.0, "noise_decay": 0.14},
         41: _skin(78, 0.26, pan=0.4),
-        42: _noise(6000, 0.035, noise_high=11_000.0, volume=0.16, pan=-0.3),
+        42: _noise(6000, 0.035, noise_high=8000.0, volume=0.16, pan=-0.3),
         43: _skin(94, 0.25, pan=0.3),
-        44: _noise(4500, 0.05, noise_high=9000.0, volume=0.11, pan=-0.3),
+        44: _noise(4500, 0.05, noise_high=7000.0, volume=0.11, pan=-0.3),
         45: _skin(115, 0.23, pan=0.15),
-        46: _noise(5500, 0.26, noise_high=11_000.0, volume=0.16, pan=-0.3),
+        46: _noise(5500, 0.26, noise_high=8000.0, volume=0.16, pan=-0.3),
         47: _skin(140, 0.21),
         48: _skin(165, 0.2, pan=-0.15),
         49: _CRASH,
@@ -331,7 +331,7 @@ DRUM_SOUNDS: Final[Mapping[int, Timbre]] = MappingProxyType(
         52: _noise(2200, 0.5, noise_high=8000.0, volume=0.22, pan=0.4),
         53: {**_RIDE, "tone": 900.0, "tone_level": 1.0, "noise": 0.3, "volume": 0.18},
         54: _noise(5500, 0.09, bursts=2, burst_seconds=0.03, volume=0.16),
-        55: _noise(4000, 0.32, noise_high=13_000.0, volume=0.22, pan=-0.35),
+        55: _noise(4000, 0.32, noise_high=7500.0, volume=0.22, pan=-0.35),
         56: _tone(560, 0.12, second=1.48, **_METAL),
         57: {**_CRASH, "noise_low": 2100.0, "pan": -0.35},
         58: _noise(1800, 0.04, bursts=12, burst_seconds=0.035, volume=0.16),

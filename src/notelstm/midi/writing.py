@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, Literal, NamedTuple, TypeAlias, final, get_args
 
 import numpy as np
@@ -496,9 +497,13 @@ def instrument_labels(instruments: Sequence[Instrument]) -> tuple[str, ...]:
     names = [
         one.name.strip() or ("Drums" if one.drum else PROGRAMS[one.program]) for one in instruments
     ]
-    total, seen = Counter(names), Counter[str]()
-    labels = []
+    total = Counter(names)
+    taken, labels = set(names), []
     for name in names:
-        seen[name] += 1
-        labels.append(f"{name} {seen[name]}" if total[name] > 1 else name)
+        label = name
+        if total[name] > 1:
+            numbered = (f"{name} {number}" for number in count(1))
+            label = next(label for label in numbered if label not in taken)
+            taken.add(label)
+        labels.append(label)
     return tuple(labels)
