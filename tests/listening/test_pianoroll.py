@@ -242,7 +242,7 @@ def test_instruments_have_colours_shapes_and_names() -> None:
     assert names == ["Solo", "Electric Bass (finger)", "Drums"]
     assert drawn(band(), legend=False).get_legend() is None
     assert drawn(tune()).get_legend() is None
-    assert len(drawn(band()).figure.axes) == 1, "no colour bar"  # type: ignore[union-attr]  # drawn
+    assert len(drawn(band()).figure.axes) == 1, "no colour bar"
 
 
 def test_the_notes_of_several_instruments_are_where_those_of_one_are() -> None:

@@ -330,7 +330,7 @@ def test_programs_and_drums_of_one_pitch_are_all_heard() -> None:
     both = Notes(
         start=[0, 0, 1], end=[1, 1, 1.5], pitch=[60] * 3, program=[0, 48, 0], drum=[0, 0, 1]
     )
-    parts = [both[[n]] for n in range(3)]
+    parts = [both[n : n + 1] for n in range(3)]
     together, alone = mono(both), [mono(part) for part in parts]
     total = np.zeros(max(map(len, [together, *alone])))
     for sound in alone:

@@ -297,7 +297,7 @@ def _noise(low: float, decay: float, **changes: float) -> Timbre:
     return {**_DRUM, "noise": 1.0, "noise_low": low, "noise_decay": decay, **changes}
 
 
-_KICK: Final = _skin(52, 0.17, bend=3.0, bend_seconds=0.03, noise=0.06, volume=0.5)
+_KICK: Final = _skin(54, 0.17, bend=4.0, bend_seconds=0.03, noise=0.12, volume=0.6)
 _SNARE: Final = _skin(
     185, 0.09, second=1.78, second_level=0.5, noise=1.1, noise_decay=0.11, volume=0.36
 )
