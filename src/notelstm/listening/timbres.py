@@ -78,7 +78,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
     {
         "piano": PIANO,
         "electric piano": _struck(
-            partials=8, strike=0.2, slope=1.1, dark=300, bright=2200, decay=2.6, volume=0.2
+            partials=8, strike=0.42, slope=0.9, dark=300, bright=2400, decay=2.6, volume=0.2
         ),
         "harpsichord": _struck(
             strike=0.08, slope=0.1, dark=3500, bright=500, decay=1.3, volume=0.13, attack_soft=0
@@ -118,8 +118,8 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             partials=12,
             strike=0.23,
             slope=0.9,
-            dark=220,
-            bright=800,
+            dark=320,
+            bright=900,
             decay=1.2,
             decay_halves=24,
             first=0.3,
