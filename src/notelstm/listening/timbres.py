@@ -51,14 +51,14 @@ PIANO: Final[Timbre] = {
 """The constants of the piano. The reverberation is that of all sounds."""
 
 
-def _struck(**changes: float) -> Timbre:
+def _decaying(**changes: float) -> Timbre:
     """A sound that decays while it is held, without the stiffness of the piano's strings."""
     return {**PIANO, "stiffness": 0.0, "pan": 0.4, "first": 0.5, "first_decay": 0.3, **changes}
 
 
 def _sustained(**changes: float) -> Timbre:
     """A sound that lasts as long as it is held; two of everything, a little out of tune."""
-    return _struck(
+    return _decaying(
         **{
             "strike": 0.03,
             "partials": 14,
@@ -77,13 +77,13 @@ def _sustained(**changes: float) -> Timbre:
 TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
     {
         "piano": PIANO,
-        "electric piano": _struck(
+        "electric piano": _decaying(
             partials=8, strike=0.42, slope=0.9, dark=300, bright=2400, decay=2.6, volume=0.2
         ),
-        "harpsichord": _struck(
+        "harpsichord": _decaying(
             strike=0.08, slope=0.1, dark=3500, bright=500, decay=1.3, volume=0.13, attack_soft=0
         ),
-        "mallets": _struck(
+        "mallets": _decaying(
             partials=4,
             stretch=1.9,
             strike=0.3,
@@ -111,10 +111,10 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             release=0.1,
             volume=0.115,
         ),
-        "guitar": _struck(
+        "guitar": _decaying(
             strike=0.19, slope=0.7, dark=700, bright=2000, decay=1.5, decay_halves=24, volume=0.17
         ),
-        "bass": _struck(
+        "bass": _decaying(
             partials=12,
             strike=0.23,
             slope=0.9,
