@@ -508,6 +508,18 @@ def test_what_is_muted_stays_muted_and_is_pale(band: Chrome) -> None:
     assert gains(band)["Flute"] < 0.01
 
 
+def test_a_piece_without_a_mixer_is_never_silenced(band: Chrome) -> None:
+    """What is muted or soloed in one piece does not silence another that cannot undo it."""
+    buttons = band.find_elements("css selector", "#mixer button")
+    buttons[0].click()  # mute the piano
+    buttons[7].click()  # solo the flute
+    press(band, "p")
+    assert not band.find_element("id", "mixer").is_displayed()
+    press(band, " ")
+    wait_for(lambda: run(band, LEVEL) > 0.02)
+    assert gains(band)["Acoustic Grand Piano"] > 0.99
+
+
 def test_colours_and_drum_names_are_on_the_roll(band: Chrome) -> None:
     script = """
     const drawn = [], write = CanvasRenderingContext2D.prototype.fillText;

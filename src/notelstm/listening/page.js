@@ -17,7 +17,12 @@ const samples = data.samples.map((sample, number) => ({
 for (const sample of samples) Object.assign(sample, extentOf(sample.notes));
 const player = new Player(data, update);
 const muted = new Set(), soloed = new Set();  // names of instruments
-player.audible = (name) => soloed.size ? soloed.has(name) : !muted.has(name);
+// Only instruments that the mixer shows are muted or soloed.
+player.audible = (name) => {
+  const { ensemble, instruments } = samples[chosen];
+  if (!ensemble) return true;
+  return instruments.some((one) => soloed.has(one.name)) ? soloed.has(name) : !muted.has(name);
+};
 let chosen = 0;
 let page = 0;  // the second at the left edge of the roll
 

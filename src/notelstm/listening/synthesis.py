@@ -168,9 +168,11 @@ class _Sound(Protocol):
 
     def render_note(self, velocity: int, seconds: float) -> Audio:
         """Render one note until it is silent; (2, N)."""
+        ...
 
     def end(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
         """The second at which each note is silent."""
+        ...
 
 
 def _sounds(notes: Notes, rate: int) -> list[tuple[_Sound, NDArray[np.intp]]]:
