@@ -45,7 +45,8 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     if not len(moved):
         return encoder.encode(moved)
     # Its instrument is one that the encoder knows if it knows those of the notes.
-    anchor = dataclasses.replace(moved[:1], start=[time], end=[time], pitch=[0], velocity=[1])
+    at = np.array([time])
+    anchor = dataclasses.replace(moved[:1], start=at, end=at, pitch=np.zeros(1, np.int64))
     whole = Notes.merge([anchor, moved])
     return encoder.encode(whole)[row_order(encoder, whole) > 0]
 
