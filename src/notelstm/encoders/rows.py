@@ -126,18 +126,33 @@ def row_order(encoder: NoteEncoder, notes: Notes) -> NDArray[np.intp]:
 def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
     """Yield the pieces, and warn after the last if the encoder loses their instruments.
 
-    It does so if pieces have percussion or several programs, and the encoder decodes notes without
-    programs. The warning has the number of such pieces.
+    An encoder without instruments does so if pieces have percussion or several programs; the
+    warning has the number of such pieces. An encoder with a part map does so for notes of no part;
+    the warning has the number of such notes, and the rule for them.
 
     Args:
         pieces: The pieces.
         encoder: The encoder that will encode them.
     """
-    count = affected = 0
+    part_map = part_map_of(encoder)
+    count = affected = notes = unknown = 0
     for piece in pieces:
         count += 1
-        affected += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
+        if part_map is None:
+            affected += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
+        else:
+            notes += len(piece)
+            unknown += part_map.count_unknown(piece)
         yield piece
+    if part_map is not None and unknown:
+        _log.warning(
+            "%d of %d notes are of instruments that are no part of the model (%s); such notes are "
+            "%s",
+            unknown,
+            notes,
+            ", ".join(part.name for part in part_map.parts),
+            _RULES[part_map.unknown],
+        )
     if affected:
         _log.warning(
             "%s does not encode instruments: in %d of %d pieces, notes of several programs or "
@@ -146,6 +161,13 @@ def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator
             affected,
             count,
         )
+
+
+_RULES: Final[Mapping[str, str]] = {
+    "nearest": "encoded as notes of the nearest part",
+    "other": "encoded as the class 'other'",
+    "refuse": "refused with their pieces",
+}
 
 
 def _has_instruments(piece: Notes) -> bool:
