@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_classes_cover_every_cell_once(cell: float, linear: float, longest: floa
     [{"growth": math.inf}, {"longest": math.inf}, {"cell": math.nan}, {"cell": 1e-9}],
     ids=str,
 )
-def test_settings_without_classes_are_refused(settings: dict[str, float]) -> None:
+def test_settings_without_classes_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="has no time classes"):
         LogTimeEncoder(**settings)
 

@@ -192,7 +192,7 @@ def test_notes_without_length_are_refused_or_lengthened_by_a_tick() -> None:
 
 @given(pieces(), st.booleans())
 def test_instruments_come_back_through_every_library(notes: Notes, theirs: bool) -> None:
-    """What is written, with the library or with pretty_midi, has the same instruments everywhere."""
+    """Files of the library and of pretty_midi have the same instruments in all readers."""
     data = midi_bytes(notes)
     if theirs:
         file = io.BytesIO()
@@ -205,7 +205,8 @@ def test_instruments_come_back_through_every_library(notes: Notes, theirs: bool)
             strict=True,
         )
     )
-    midi, score = pretty_midi.PrettyMIDI(io.BytesIO(data)), symusic.Score.from_midi(data)
+    midi = pretty_midi.PrettyMIDI(io.BytesIO(data))
+    score: Any = symusic.Score.from_midi(data)
     for tracks in (
         [
             (decode_text(i.name.encode("latin-1")), i.program, i.is_drum, i)

@@ -444,7 +444,7 @@ IN_BEATS = {
     "duration_tolerance": 1 / 24,
     "velocity_tolerance": 2,
 }
-BANDS = {
+BANDS: dict[str, Any] = {
     "pieces": strategies.notes(
         min_notes=2,
         longest_rest=1.0,

@@ -119,7 +119,7 @@ def test_other_rules_for_unknown_instruments() -> None:
     with pytest.raises(EncodingError, match=r"program 40 \(Violin\) is not one of.*\(note 0\)"):
         refusing.classes_of(violin)
     assert refusing.count_unknown(violin) == 1
-    with pytest.raises(EncodingError, match="percussion is not one .* no part is percussion"):
+    with pytest.raises(EncodingError, match=r"percussion is not one .* no part is percussion"):
         PartMap(parts=BAND[:2]).classes_of(drums)
     with pytest.raises(EncodingError, match="every part is percussion"):
         PartMap(parts=BAND[2:]).classes_of(violin)
