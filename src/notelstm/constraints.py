@@ -45,12 +45,13 @@ class Constraints:
 
     def __init__(self, encoder: NoteEncoder | None, field_order: Sequence[str]) -> None:
         self._encoder: Final = encoder if isinstance(encoder, ConstrainingEncoder) else None
+        self._limited: Final = () if self._encoder is None else self._encoder.limited_fields
         self._fields: Final = () if encoder is None else encoder.fields
         self._earlier: Final = {name: field_order[:i] for i, name in enumerate(field_order)}
 
     def __bool__(self) -> bool:
-        """Whether the encoder may limit the rows."""
-        return self._encoder is not None
+        """Whether the encoder limits any field."""
+        return bool(self._limited)
 
     def allowed(self, field: str, known: Mapping[str, Tensor], previous: Tensor) -> Tensor | None:
         """The allowed classes of a field, given other fields of its row.
@@ -63,7 +64,7 @@ class Constraints:
         Returns:
             (..., C) bool; None if all classes are allowed.
         """
-        if self._encoder is None:
+        if self._encoder is None or field not in self._limited:
             return None
         before = columns(previous, self._fields)
         mask: Tensor | None = self._encoder.allowed_classes(field, known, before)
@@ -89,6 +90,8 @@ class Constraints:
             keep_own: Whether the class of each row remains even if it is not allowed. Augmentation
                 can change the order of rows; their loss then stays finite.
         """
+        if field not in self._limited:
+            return prediction
         earlier = {name: known[name] for name in self._earlier[field]}
         allowed = self.allowed(field, earlier, previous)
         if allowed is None:

@@ -109,6 +109,11 @@ class ConstrainingEncoder(NoteEncoder, Protocol):
     that the probabilities of the allowed ones sum to 1. All three use this one method.
     """
 
+    @property
+    def limited_fields(self) -> tuple[str, ...]:
+        """The names of the fields whose classes are limited; none if all rows are allowed."""
+        ...
+
     def allowed_classes(
         self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
     ) -> Any:
@@ -119,7 +124,7 @@ class ConstrainingEncoder(NoteEncoder, Protocol):
         torch, on any device, and returns an array of the same kind; operators are enough.
 
         Args:
-            field: The name of a field of classes.
+            field: The name of one of :attr:`limited_fields`, a field of classes.
             known: (...) the entries of the same row that are known, by field name: those of fields
                 that are predicted earlier, and those that are fixed.
             previous: (...) the entries of the row before, by field name. Before the first row of a

@@ -93,6 +93,35 @@ def test_log_time_encoder() -> None:
     )
 
 
+EXACT = LogTimeEncoder(exact=True)
+CELLS = np.diff(EXACT.fields[1].edges) / EXACT.cell
+"""(C,) the number of cells in each class of a step."""
+
+
+def half_of_every_wide_step(piece: Notes) -> NDArray[np.float64]:
+    """The errors of snapped onsets add up: half of the width of each step class passed."""
+    step = np.diff(piece.start, prepend=piece.start[:1])
+    k = np.searchsorted(EXACT.fields[1].edges[1:-1], step, side="right")
+    errors: NDArray[np.float64] = np.cumsum(np.rint(CELLS[k]) // 2) * EXACT.cell
+    return errors
+
+
+def half_the_whole_class(piece: Notes) -> NDArray[np.float64]:
+    k = np.searchsorted(EXACT.fields[1].edges[1:-1], piece.duration, side="right")
+    errors: NDArray[np.float64] = (np.rint(CELLS[k]) // 2) * EXACT.cell
+    return errors
+
+
+def test_log_time_encoder_of_exact_cells() -> None:
+    check_encoder(
+        EXACT,
+        onset_tolerance=half_of_every_wide_step,
+        duration_tolerance=half_the_whole_class,
+        velocity_tolerance=2,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)),
+    )
+
+
 def written(piece: Notes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Onsets and ends of what BeatEncoder states it keeps, but for the classes of tempos.
 

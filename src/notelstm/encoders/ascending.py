@@ -30,6 +30,9 @@ class AscendingRows:
     Args:
         fields: Fields of classes: one of the role step, and at least one of the keys, which are the
             pitch.
+
+    Attributes:
+        fields: The names of the fields that are limited: the keys and the step.
     """
 
     def __init__(self, fields: Sequence[Field]) -> None:
@@ -42,12 +45,13 @@ class AscendingRows:
             if field.role == role
         }
         self._classes: Final = {**self._keys, step.name: step.classes or 0}
+        self.fields: Final = tuple(self._classes)
 
     def allowed(self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]) -> Any:
         """The allowed classes of a field, for arrays of numpy or torch.
 
         Args:
-            field: The name of the field.
+            field: The name of one of `fields`.
             known: (...) the class ids of fields of the same row that are known, by name.
             previous: (...) the class ids of the row before, by name; -1 if there is none.
 
@@ -55,7 +59,8 @@ class AscendingRows:
             (..., C) bool, or None if all classes are allowed.
         """
         is_step = field == self._step
-        if field not in self._classes or not (is_step or self._step in known):
+        step = None if is_step else known.get(self._step)
+        if not is_step and (step is None or (isinstance(step, np.number) and int(step) > 0)):
             return None
         before = {key: previous[key][..., None] for key in self._keys}
         candidates = _class_ids(self._classes[field], next(iter(before.values())))
@@ -69,7 +74,9 @@ class AscendingRows:
             here = value > before[key]
             greater = here if greater is None else greater | (equal & here)
             equal = (value == before[key]) if equal is None else equal & (value == before[key])
-        later = candidates > 0 if is_step else known[self._step][..., None] > 0
+        if is_step and isinstance(greater, np.ndarray) and greater.all():
+            return None
+        later = candidates > 0 if step is None else step[..., None] > 0
         return later | greater
 
 

@@ -177,29 +177,33 @@ class LogTimeEncoder:
     def _snapped(self, notes: Notes) -> Notes:
         onset = self._onset_cells(notes.start)
         cells = np.maximum(1, np.rint(notes.duration / self.cell))
-        order = np.lexsort((notes.pitch, onset))
-        notes, onset, cells = notes[order], onset[order], cells[order]
-        repeated = (np.diff(onset) == 0) & (np.diff(notes.pitch) == 0)
-        first = np.flatnonzero(np.append(True, ~repeated)[: len(notes)])
-        velocity = notes.velocity
-        if len(first) < len(notes):
-            cells, velocity = (np.maximum.reduceat(column, first) for column in (cells, velocity))
-            notes, onset = notes[first], onset[first]
         start, end = onset * self.cell, (onset + cells) * self.cell
-        return replace(notes, start=start, end=end, velocity=velocity)
+        # Rounded first: notes must be in the order of their onsets.
+        notes = replace(notes, start=start, end=end).by_pitch()
+        repeated = (np.diff(notes.start) == 0) & (np.diff(notes.pitch) == 0)
+        if not repeated.any():
+            return notes
+        first = np.flatnonzero(np.append(True, ~repeated))
+        end, velocity = (np.maximum.reduceat(c, first) for c in (notes.end, notes.velocity))
+        return replace(notes[first], end=end, velocity=velocity)
 
     @functools.cached_property
     def _ascending(self) -> AscendingRows:
         return AscendingRows(self.fields)
 
+    @functools.cached_property
+    def limited_fields(self) -> tuple[str, ...]:
+        """Step and pitch with `exact`, else none."""
+        return self._ascending.fields if self.exact else ()
+
     def allowed_classes(
         self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
     ) -> Any:
-        """With `exact`, notes of one cell have ascending pitches; without, None: all are allowed.
+        """The classes with which the pitches of a cell ascend.
 
         See :class:`notelstm.protocols.ConstrainingEncoder`.
         """
-        return self._ascending.allowed(field, known, previous) if self.exact else None
+        return self._ascending.allowed(field, known, previous)
 
     def decode(self, rows: Rows) -> Notes:
         """Notes from (N, 4) class ids; the first starts at its own step.

@@ -20,9 +20,9 @@ from notelstm.tracker import MAX_HISTORY, Tracker
 __all__ = [
     "PITCH",
     "VELOCITY",
+    "RowConstraints",
     "RowTracker",
     "TrackingEncoder",
-    "allowed_after",
     "as_rows",
     "snapped",
     "tracker_of",
@@ -176,28 +176,37 @@ def watch_merged(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Note
         )
 
 
-def allowed_after(
-    encoder: NoteEncoder, field: Field, known: Mapping[str, float], previous: Row
-) -> Mask | None:
-    """The entries of a field that an encoder allows in the next row of one sequence.
+@final
+class RowConstraints:
+    """The entries that an encoder allows in the next row of one sequence.
 
     Args:
-        encoder: The encoder.
-        field: The field.
-        known: The entries of the same row that are known, by field name.
-        previous: (F,) the row before; :func:`~notelstm.fields.no_row` if there is none.
-
-    Returns:
-        None if all classes are allowed.
+        encoder: The encoder; of one that does not limit the rows, all entries are allowed.
     """
-    if not field.is_categorical:
-        return field.interval
-    if not isinstance(encoder, ConstrainingEncoder):
-        return None
-    before = {f.name: entry for f, entry in zip(encoder.fields, previous, strict=True)}
-    entries = {name: np.float32(entry) for name, entry in known.items()}
-    mask: NDArray[np.bool_] | None = encoder.allowed_classes(field.name, entries, before)
-    return mask
+
+    def __init__(self, encoder: NoteEncoder) -> None:
+        # A check of a protocol takes longer than all the rest.
+        self._encoder: Final = encoder if isinstance(encoder, ConstrainingEncoder) else None
+        self._limited: Final = () if self._encoder is None else self._encoder.limited_fields
+        self._names: Final = tuple(field.name for field in encoder.fields)
+
+    def allowed(self, field: Field, known: Mapping[str, float], previous: Row) -> Mask | None:
+        """The allowed entries of a field.
+
+        Args:
+            field: The field.
+            known: The entries of the same row that are known, by field name.
+            previous: (F,) the row before; :func:`~notelstm.fields.no_row` if there is none.
+
+        Returns:
+            None if all classes are allowed.
+        """
+        if self._encoder is None or field.name not in self._limited:
+            return None if field.is_categorical else field.interval
+        before = dict(zip(self._names, previous, strict=True))
+        entries = {name: np.float32(entry) for name, entry in known.items()}
+        mask: NDArray[np.bool_] | None = self._encoder.allowed_classes(field.name, entries, before)
+        return mask
 
 
 _ROUNDING: Final = 1e-6
@@ -238,6 +247,7 @@ class RowTracker(Tracker):
     def __init__(self, encoder: NoteEncoder) -> None:
         super().__init__(encoder.fields)
         self._encoder: Final = encoder
+        self._constraints: Final = RowConstraints(encoder)
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
@@ -349,7 +359,7 @@ class RowTracker(Tracker):
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """All entries of the field, unless the encoder limits them."""
-        return allowed_after(self._encoder, field, known, self._previous)
+        return self._constraints.allowed(field, known, self._previous)
 
     def notes(self) -> Notes:
         """The decoded notes that have not been returned."""

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.constraints import Constraints
-from notelstm.encoders.rows import TrackingEncoder, allowed_after
+from notelstm.encoders.rows import RowConstraints, TrackingEncoder
 from notelstm.errors import FieldError, ShapeError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows
 from notelstm.generation.sequences import SamplingContexts, Sequences
 from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
 from notelstm.protocols import (
     Allowed,
-    ConstrainingEncoder,
     HasLikelihood,
     NoteEncoder,
     Prediction,
@@ -140,9 +139,8 @@ class RowSampler:
         encoder: NoteEncoder,
     ) -> None:
         has_tracker = isinstance(encoder, TrackingEncoder)
-        self._constrained: Final = has_tracker or isinstance(encoder, ConstrainingEncoder)
-        self._sequences: Final = sequences
         self._constraints: Final = Constraints(encoder, field_order)
+        self._constrained: Final = has_tracker or bool(self._constraints)
         self._fields: Final = fields
         columns = {name: i for i, name in enumerate(fields)}
         self._order: Final = [(name, fields[name], columns[name]) for name in field_order]
@@ -152,8 +150,8 @@ class RowSampler:
         if len(sequences) == 1 and not isinstance(step, ModuleStep):
             choose = sampler.numpy_choice() if isinstance(sampler, HasNumpyChoice) else None
             if choose is not None:
-                limited_by = None if has_tracker else encoder
-                self._floats = _Floats(fields, step, choose, sequences, limited_by)
+                limits = None if has_tracker else RowConstraints(encoder)
+                self._floats = _Floats(fields, step, choose, sequences, limits)
 
     def __call__(self, context: Any, noise: BatchNoise, fixed: Mapping[str, float]) -> Rows:
         """Sample a row of each sequence.
@@ -251,10 +249,10 @@ class _Floats:
         step: NumpyStep,
         choose: NumpyChoice,
         sequences: Sequences,
-        encoder: NoteEncoder | None,
+        constraints: RowConstraints | None,
     ) -> None:
         self._sequences: Final = sequences
-        self._encoder: Final = encoder
+        self._constraints: Final = constraints
         self._columns: Final = tuple(fields)
         self.predict: Final = step.predict_numpy
         self.choose: Final = choose
@@ -268,10 +266,10 @@ class _Floats:
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """The allowed entries of a field."""
-        if self._encoder is None:
+        if self._constraints is None:
             mask = self._sequences.trackers[0].allowed(field, known)
         else:
-            mask = allowed_after(self._encoder, field, known, self._sequences.previous[0])
+            mask = self._constraints.allowed(field, known, self._sequences.previous[0])
         return self.bounds[field.name] if mask is None else mask
 
     def rows(self, entries: Mapping[str, float]) -> Rows:
