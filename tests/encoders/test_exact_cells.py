@@ -115,10 +115,7 @@ def test_allowed_classes_are_those_that_a_note_can_follow_with(
         first, second = order
         got = allowed(first, {})
         for k in (0, 1, 2, 59, 60, 61, sizes[first] - 1):
-            rest = [
-                follows(previous, **{first: k, second: j})
-                for j in range(sizes[second])
-            ]
+            rest = [follows(previous, **{first: k, second: j}) for j in range(sizes[second])]
             assert got[k] == any(rest)
             if got[k]:
                 assert allowed(second, {first: convert(k)}) == rest

@@ -171,6 +171,12 @@ class RowSampler:
         predict, choose, bounds = values.predict, values.choose, values.bounds
         uniforms = values.uniforms(noise)
         given = self._tensors.full(fixed) if fixed else {}
+        if self._constraints:
+            # Together, before a field in front of them is left without a class.
+            for name, entry in given.items():
+                others = {other: given[other] for other in given if other != name}
+                field = self._fields[name]
+                _check_allowed(entry, field, self._tensors.allowed(field, others))
         entries: dict[str, Any] = {}
         for name, field, column in self._order:
             if name in given:

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import RowTracker
+from notelstm.encoders.rows import RowTracker, snapped
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.notes import Notes
@@ -43,7 +43,10 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     start = np.maximum(notes.start, time)
     anchor = Notes(start=[time], end=[time], pitch=[0], velocity=[1])
     moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
-    return encoder.encode(Notes.merge([anchor, moved]))[1:]
+    rows = encoder.encode(Notes.merge([anchor, moved]))
+    # An encoder that merges notes may merge the anchor with one, which it leaves as it is: the
+    # anchor is the lowest, shortest and softest of all notes.
+    return rows[len(rows) - len(snapped(encoder, moved)) :]
 
 
 @final
