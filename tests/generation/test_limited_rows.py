@@ -37,7 +37,7 @@ def chordal(order: tuple[str, ...] = ORDERS[0], encoder: LogTimeEncoder = EXACT)
 
 
 def session(
-    order: tuple[str, ...] = ORDERS[0], sampler: Sampler | None = None, **o: int
+    order: tuple[str, ...] = ORDERS[0], sampler: Sampler | None = None, **o: Any
 ) -> Session:
     sampler = Ancestral() if sampler is None else sampler
     return Session(chordal(order), EXACT, sampler, **o)
