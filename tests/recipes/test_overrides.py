@@ -124,7 +124,7 @@ def test_a_part_is_replaced_by_name() -> None:
 
 def test_settings_change_a_part_without_replacing_it() -> None:
     recipe = changed("encoder.growth=1.5", recipe="expressive")
-    assert recipe.encoder == LogTimeEncoder(growth=1.5)
+    assert recipe.encoder == LogTimeEncoder(growth=1.5, exact=True)
 
 
 def test_processors_inside_a_sampler() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from notelstm.fields import Field, Role
 
-__all__ = ["AscendingRows"]
+__all__ = ["AscendingRows", "class_ids"]
 
 _KEYS: Final[tuple[Role, ...]] = ("pitch",)
 """The roles by which notes that begin together are sorted, the most significant first."""
@@ -63,7 +63,7 @@ class AscendingRows:
         if not is_step and (step is None or (isinstance(step, np.number) and int(step) > 0)):
             return None
         before = {key: previous[key][..., None] for key in self._keys}
-        candidates = _class_ids(self._classes[field], next(iter(before.values())))
+        candidates = class_ids(self._classes[field], next(iter(before.values())))
         greater = equal = None
         for key, size in self._keys.items():
             value = size - 1
@@ -80,9 +80,9 @@ class AscendingRows:
         return later | greater
 
 
-def _class_ids(classes: int, like: Any) -> Any:
+def class_ids(classes: int, like: Any) -> Any:
     """(C,) the class ids, as an array of the kind and on the device of `like`."""
-    if isinstance(like, np.ndarray):
+    if isinstance(like, np.ndarray | np.generic):
         return _numpy_class_ids(classes)
     import torch  # not at the top: reading and encoding do without torch
 
