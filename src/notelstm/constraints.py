@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from notelstm.batch import columns
-from notelstm.fields import Field, no_row
+from notelstm.fields import Field
 from notelstm.protocols import ConstrainingEncoder, NoteEncoder, Prediction
 
 __all__ = ["Constraints", "rows_before"]
@@ -30,7 +30,11 @@ def rows_before(rows: Tensor, fields: Sequence[Field]) -> Tensor:
     Returns:
         (..., T, F), with :func:`~notelstm.fields.no_row` before the first.
     """
-    none = torch.from_numpy(no_row(fields)).to(rows).expand_as(rows[..., :1, :])
+    # Filled on the device: a copy from the CPU would wait for a GPU.
+    none = torch.full_like(rows[..., :1, :], -1)
+    for i, field in enumerate(fields):
+        if not field.is_categorical:
+            none[..., i] = math.nan
     return torch.cat([none, rows[..., :-1, :]], dim=-2)
 
 

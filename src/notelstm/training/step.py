@@ -111,18 +111,20 @@ class TrainStep(nn.Module):
         elif bool(batch.reset_state.any()):
             state = choose(send(batch.reset_state, batch.rows.device), initial, state)
         contexts, state = model.forward(batch.rows[:, :-1], state)
+        at: Tensor | None = None
         if _last_only(batch.target_mask):
             context = index(contexts, (slice(None), -1))
-            targets, previous = batch.rows[:, -1], batch.rows[:, -2]  # (S, F)
+            targets = batch.rows[:, -1]  # (S, F)
         else:
             context = _target_contexts(context, contexts, batch.target_mask)
             at = _positions(batch.target_mask, batch.rows.device)
             targets = batch.rows.flatten(0, 1)[at]
-            # Row 0 is a target only at the start of a piece.
-            previous = rows_before(batch.rows, self._fields).flatten(0, 1)[at]
         known = columns(targets, self._fields)
         predictions = {name: model.predict(name, context, known) for name in self.loss.terms}
         if self._constraints:
+            # Row 0 is a target only at the start of a piece.
+            before = rows_before(batch.rows, self._fields)  # (B, T + 1, F)
+            previous = before[:, -1] if at is None else before.flatten(0, 1)[at]
             for name, prediction in predictions.items():
                 predictions[name] = self._constraints.apply(
                     name, prediction, known, previous, keep_own=True
