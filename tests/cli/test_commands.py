@@ -313,7 +313,7 @@ def test_inspecting_a_model_tells_its_instruments(
 ) -> None:
     parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
     for name, part_map in (("band", PartMap(by="name", parts=parts)), ("piano", None)):
-        encoder = LogTimeEncoder(parts=part_map)
+        encoder = LogTimeEncoder(exact=True, parts=part_map)
         model = NoteLSTM(fields=encoder.fields, hidden_size=4)
         bundle = Bundle(model=model, encoder=encoder, sampler=Ancestral())
         save(bundle, tmp_path / f"{name}.notelstm")

@@ -134,7 +134,7 @@ def test_a_part_is_replaced_by_name() -> None:
 
 def test_settings_change_a_part_without_replacing_it() -> None:
     recipe = changed("encoder.growth=1.5", recipe="expressive")
-    assert recipe.encoder == LogTimeEncoder(growth=1.5)
+    assert recipe.encoder == LogTimeEncoder(growth=1.5, exact=True)
 
 
 def test_processors_inside_a_sampler() -> None:
@@ -272,7 +272,7 @@ def test_a_part_map_is_a_table(tmp_path: Path) -> None:
     recipe = from_toml(path)
     parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
     part_map = PartMap(by="name", unknown="other", parts=parts)
-    assert recipe.encoder == LogTimeEncoder(parts=part_map)
+    assert recipe.encoder == LogTimeEncoder(exact=True, parts=part_map)
     recipe.build_model()
     saved = json.loads(json.dumps(recipe.to_dict()))
     assert Recipe.from_dict(saved) == recipe

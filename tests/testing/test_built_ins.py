@@ -94,6 +94,35 @@ def test_log_time_encoder() -> None:
     )
 
 
+EXACT = LogTimeEncoder(exact=True)
+CELLS = np.diff(EXACT.fields[1].edges) / EXACT.cell
+"""(C,) the number of cells in each class of a step."""
+
+
+def half_of_every_wide_step(piece: Notes) -> NDArray[np.float64]:
+    """The errors of snapped onsets add up: half of the width of each step class passed."""
+    step = np.diff(piece.start, prepend=piece.start[:1])
+    k = np.searchsorted(EXACT.fields[1].edges[1:-1], step, side="right")
+    errors: NDArray[np.float64] = np.cumsum(np.rint(CELLS[k]) // 2) * EXACT.cell
+    return errors
+
+
+def half_the_whole_class(piece: Notes) -> NDArray[np.float64]:
+    k = np.searchsorted(EXACT.fields[1].edges[1:-1], piece.duration, side="right")
+    errors: NDArray[np.float64] = (np.rint(CELLS[k]) // 2) * EXACT.cell
+    return errors
+
+
+def test_log_time_encoder_of_exact_cells() -> None:
+    check_encoder(
+        EXACT,
+        onset_tolerance=half_of_every_wide_step,
+        duration_tolerance=half_the_whole_class,
+        velocity_tolerance=2,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)),
+    )
+
+
 BAND = (
     *(Part(name="Melody", program=40), Part(name="Bass", program=33)),
     *(Part(name="Größe", program=73), Part(name="Kit", drum=True)),
@@ -116,11 +145,10 @@ def with_a_band(piece: Notes) -> Notes:
 @pytest.mark.parametrize("unknown", ["nearest", "other"])
 def test_log_time_encoder_with_parts(by: By, unknown: Unknown) -> None:
     check_encoder(
-        LogTimeEncoder(parts=PartMap(by=by, parts=BAND, unknown=unknown)),
-        onset_tolerance=half_the_widest_step,
-        duration_tolerance=half_the_class,
+        LogTimeEncoder(exact=True, parts=PartMap(by=by, parts=BAND, unknown=unknown)),
+        onset_tolerance=half_of_every_wide_step,
+        duration_tolerance=half_the_whole_class,
         velocity_tolerance=2,
-        keeps_order=False,
         pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0), instruments=True),
         hour=with_a_band(long_piece(np.random.default_rng(0), count=4000, seconds=700)),
         examples=30,
@@ -130,11 +158,10 @@ def test_log_time_encoder_with_parts(by: By, unknown: Unknown) -> None:
 def test_log_time_encoder_refuses_other_parts() -> None:
     piano = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0])
     check_encoder(
-        LogTimeEncoder(parts=PartMap(by="program", parts=BAND, unknown="refuse")),
-        onset_tolerance=half_the_widest_step,
-        duration_tolerance=half_the_class,
+        LogTimeEncoder(exact=True, parts=PartMap(by="program", parts=BAND, unknown="refuse")),
+        onset_tolerance=half_of_every_wide_step,
+        duration_tolerance=half_the_whole_class,
         velocity_tolerance=2,
-        keeps_order=False,
         pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)).map(with_a_band),
         hour=with_a_band(long_piece(np.random.default_rng(0), count=400, seconds=70)),
         refuses=[piano, piano[1:]],

@@ -82,7 +82,7 @@ def test_settings_round_trip(pieces: Sequence[Notes], by: By, unknown: Unknown) 
     part_map = PartMap.from_pieces(pieces, by=by, unknown=unknown)
     assert PartMap.from_json(json.loads(json.dumps(part_map.to_json()))) == part_map
     assert pickle.loads(pickle.dumps(part_map)) == copy.deepcopy(part_map) == part_map
-    encoder = LogTimeEncoder(parts=part_map)
+    encoder = LogTimeEncoder(exact=True, parts=part_map)
     rebuilt = plugins.build(json.loads(json.dumps(plugins.describe(encoder))))
     assert rebuilt == encoder
     assert rebuilt.fields[-1].classes == len(part_map.classes)
