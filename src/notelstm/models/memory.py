@@ -60,7 +60,7 @@ CAP: Final = 160
 """The highest score, tenths."""
 RANGE: Final = 60
 """Tenths below the best score within which places vote."""
-VOTERS: Final = 64
+VOTERS: Final = 32
 """K, the number of places that vote at most."""
 REACH: Final = 3
 """Notes after a place among which a note of the new note's pitch is searched."""
