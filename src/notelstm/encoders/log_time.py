@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import Final, final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from notelstm.encoders.ascending import AscendingRows
 from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
@@ -38,11 +40,24 @@ class LogTimeEncoder:
     Program, drums, track, tempo map and the silence before the first note are lost. The domain is
     all pieces.
 
+    With `exact`, the time of the rows is a whole number of cells. Onsets and durations are rounded
+    to cells, the notes of a cell are sorted by pitch, and of a pitch that is repeated in a cell one
+    note remains, with the greatest duration and velocity: see :meth:`snapped`. Steps are the
+    differences of the rounded onsets, and a class of several cells is decoded as a whole cell. So
+    steps of up to `linear` are exact, and no longer one changes the class of those that follow. A
+    step of a class of w cells is decoded within w // 2 cells, and these errors add up: the error of
+    an onset is at most their sum over the steps so far, and half a cell each for its own rounding
+    and that of the first onset. A note that begins in the cell of the note before it has a higher
+    pitch; :meth:`allowed_classes` excludes all other rows in training, scoring and generation. The
+    borders of the classes are the same with and without `exact`, so that the weights of a model fit
+    both.
+
     Attributes:
         cell: Width of the finest class, seconds.
         linear: Seconds up to which every cell is a class.
         growth: Ratio of consecutive class borders above `linear`.
         longest: The longest step and duration, seconds.
+        exact: Whether times are whole cells and rows are sorted, as above.
 
     Raises:
         ConfigError: If the settings give no classes.
@@ -52,6 +67,7 @@ class LogTimeEncoder:
     linear: float = 0.4
     growth: float = 1.06
     longest: float = 30.0
+    exact: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -78,10 +94,15 @@ class LogTimeEncoder:
         # With the last cell as a class, a rest clipped to it has no rounding error.
         return np.array([*borders, last + 1])
 
+    @functools.cached_property
+    def _centres(self) -> NDArray[np.float64]:
+        """(K,) the cell as which each class is decoded; of an even number the earlier if exact."""
+        centres = (self._borders[:-1] + self._borders[1:] - 1) / 2
+        return np.floor(centres) if self.exact else centres
+
     def _times(self, name: str, role: Role, first: int) -> Field:
         """A field of the time classes from cell `first`."""
-        borders = self._borders[first:]
-        centres = (borders[:-1] + borders[1:] - 1) / 2
+        borders, centres = self._borders[first:], self._centres[first:]
         return Field.categorical(
             name,
             role,
@@ -101,7 +122,9 @@ class LogTimeEncoder:
         )
 
     def encode(self, notes: Notes) -> Rows:
-        """(N, 4) float32 class ids."""
+        """(N, 4) float32 class ids; with `exact`, of the notes of :meth:`snapped`."""
+        if self.exact:
+            notes = self._snapped(notes)
         cells = np.maximum(1, np.rint(notes.duration / self.cell))
         rows = np.zeros((len(notes), 4), dtype=np.float32)
         rows[:, 0] = notes.pitch
@@ -112,11 +135,18 @@ class LogTimeEncoder:
         return rows
 
     def _step_classes(self, start: NDArray[np.float64]) -> list[int]:
-        """(N,) the class of each step, measured from the decoded onset of the previous note."""
+        """(N,) the class of each step, measured from the decoded onset of the previous note.
+
+        With `exact`, it is measured from the rounded onset of the previous note.
+        """
         if not start.size:
             return []
+        if self.exact:
+            onset = self._onset_cells(start)
+            steps = np.diff(onset, prepend=onset[:1])
+            return list(map(int, np.searchsorted(self._borders[1:-1], steps, side="right")))
         class_of = np.repeat(np.arange(len(self._borders) - 1), np.diff(self._borders)).tolist()
-        centre = ((self._borders[:-1] + self._borders[1:] - 1) / 2).tolist()
+        centre = self._centres.tolist()
         classes, decoded, last = [], 0.0, len(class_of) - 1
         previous, excess = 0.0, 0.0
         for onset in ((start - start[0]) / self.cell).tolist():
@@ -128,6 +158,48 @@ class LogTimeEncoder:
             decoded += centre[k]
             classes.append(k)
         return classes
+
+    def _onset_cells(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,) onsets in whole cells."""
+        return np.rint(start / self.cell)
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        """The notes that the rows of `exact` encode, one for each row and in their order.
+
+        Onsets and durations are whole cells, notes of a cell are sorted by pitch, and of a pitch
+        that is repeated in a cell the first note remains, with the greatest duration and velocity.
+
+        Returns:
+            None without `exact`: the rows then encode the notes as they are.
+        """
+        return self._snapped(notes) if self.exact else None
+
+    def _snapped(self, notes: Notes) -> Notes:
+        onset = self._onset_cells(notes.start)
+        cells = np.maximum(1, np.rint(notes.duration / self.cell))
+        order = np.lexsort((notes.pitch, onset))
+        notes, onset, cells = notes[order], onset[order], cells[order]
+        repeated = (np.diff(onset) == 0) & (np.diff(notes.pitch) == 0)
+        first = np.flatnonzero(np.append(True, ~repeated)[: len(notes)])
+        velocity = notes.velocity
+        if len(first) < len(notes):
+            cells, velocity = (np.maximum.reduceat(column, first) for column in (cells, velocity))
+            notes, onset = notes[first], onset[first]
+        start, end = onset * self.cell, (onset + cells) * self.cell
+        return replace(notes, start=start, end=end, velocity=velocity)
+
+    @functools.cached_property
+    def _ascending(self) -> AscendingRows:
+        return AscendingRows(self.fields)
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        """With `exact`, notes of one cell have ascending pitches; without, None: all are allowed.
+
+        See :class:`notelstm.protocols.ConstrainingEncoder`.
+        """
+        return self._ascending.allowed(field, known, previous) if self.exact else None
 
     def decode(self, rows: Rows) -> Notes:
         """Notes from (N, 4) class ids; the first starts at its own step.

@@ -11,10 +11,10 @@ from typing import Final, Protocol, final, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from notelstm.errors import EncodingError, FieldError
-from notelstm.fields import Field, Mask, Role, Row, Rows
+from notelstm.errors import EncodingError, FieldError, counted
+from notelstm.fields import Field, Mask, Role, Row, Rows, no_row
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
-from notelstm.protocols import NoteEncoder
+from notelstm.protocols import ConstrainingEncoder, NoteEncoder, SnappingEncoder
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = [
@@ -22,9 +22,12 @@ __all__ = [
     "VELOCITY",
     "RowTracker",
     "TrackingEncoder",
+    "allowed_after",
     "as_rows",
+    "snapped",
     "tracker_of",
     "watch_instruments",
+    "watch_merged",
 ]
 
 PITCH: Final = Field.categorical(
@@ -139,6 +142,64 @@ def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
     return decoded.program is not None or decoded.drum is not None
 
 
+def snapped(encoder: NoteEncoder, notes: Notes) -> Notes:
+    """The notes that the rows of an encoder encode.
+
+    Returns:
+        `notes` themselves, unless the encoder moves, sorts or merges them as a
+        :class:`~notelstm.protocols.SnappingEncoder`.
+    """
+    found = encoder.snapped(notes) if isinstance(encoder, SnappingEncoder) else None
+    return notes if found is None else found
+
+
+def watch_merged(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
+    """Yield the pieces, and warn after the last if the encoder merges some of their notes.
+
+    The warning has the number of notes that are lost.
+
+    Args:
+        pieces: The pieces.
+        encoder: The encoder that will encode them.
+    """
+    merged = total = 0
+    for piece in pieces:
+        total += len(piece)
+        merged += len(piece) - len(snapped(encoder, piece))
+        yield piece
+    if merged:
+        _log.warning(
+            "%s merges notes of one pitch that begin together: %s of %d",
+            type(encoder).__name__,
+            counted(merged, "note"),
+            total,
+        )
+
+
+def allowed_after(
+    encoder: NoteEncoder, field: Field, known: Mapping[str, float], previous: Row
+) -> Mask | None:
+    """The entries of a field that an encoder allows in the next row of one sequence.
+
+    Args:
+        encoder: The encoder.
+        field: The field.
+        known: The entries of the same row that are known, by field name.
+        previous: (F,) the row before; :func:`~notelstm.fields.no_row` if there is none.
+
+    Returns:
+        None if all classes are allowed.
+    """
+    if not field.is_categorical:
+        return field.interval
+    if not isinstance(encoder, ConstrainingEncoder):
+        return None
+    before = {f.name: entry for f, entry in zip(encoder.fields, previous, strict=True)}
+    entries = {name: np.float32(entry) for name, entry in known.items()}
+    mask: NDArray[np.bool_] | None = encoder.allowed_classes(field.name, entries, before)
+    return mask
+
+
 _ROUNDING: Final = 1e-6
 """Tolerance in seconds for notes that end at an onset, for rounding."""
 
@@ -191,6 +252,7 @@ class RowTracker(Tracker):
         self._origin = 0.0
         self._num_notes = 0
         self._time = 0.0
+        self._previous = no_row(self.fields)
 
     @property
     def num_notes(self) -> int:
@@ -201,6 +263,11 @@ class RowTracker(Tracker):
     def time(self) -> float:
         """The onset of the latest note, seconds."""
         return self._time
+
+    @property
+    def previous(self) -> Row:
+        """(F,) the latest row, :func:`~notelstm.fields.no_row` before the first."""
+        return self._previous
 
     def push(self, row: Row) -> None:
         """Add the next note, (F,)."""
@@ -243,6 +310,7 @@ class RowTracker(Tracker):
 
     def _add(self, rows: Rows, time: float, ends: Iterable[tuple[int, float]]) -> None:
         self._rows.append(rows)
+        self._previous = rows[-1]
         self._num_notes += len(rows)
         self._time = time
         self._open = {pitch: end for pitch, end in self._open.items() if end > time}
@@ -280,8 +348,8 @@ class RowTracker(Tracker):
         return {pitch for pitch, end in self._open.items() if end > at + _ROUNDING}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """All entries of the field: rows may come in any order."""
-        return None if field.is_categorical else field.interval
+        """All entries of the field, unless the encoder limits them."""
+        return allowed_after(self._encoder, field, known, self._previous)
 
     def notes(self) -> Notes:
         """The decoded notes that have not been returned."""

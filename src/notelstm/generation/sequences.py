@@ -7,7 +7,7 @@ import logging
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, final, overload
+from typing import Final, NamedTuple, TypeAlias, cast, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.encoders import tracker_of
+from notelstm.encoders.rows import RowTracker
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.notes import Notes
@@ -78,6 +79,13 @@ class Sequences:
     @trackers.setter
     def trackers(self, trackers: list[Tracker]) -> None:
         self._pending, self._trackers = [], trackers
+
+    @property
+    def previous(self) -> Rows:
+        """(B, F) the latest row of each sequence, of an encoder without a tracker of its own."""
+        if self._pending:
+            return self._pending[-1]
+        return np.stack([cast(RowTracker, tracker).previous for tracker in self._trackers])
 
     def _flush(self) -> None:
         """Push the pending rows."""

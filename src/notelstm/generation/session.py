@@ -209,7 +209,7 @@ class Session:
             self._runner.step,
             sampler,
             self._sequences,
-            constrained=self._constrained,
+            encoder,
         )
         self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
 

@@ -18,6 +18,7 @@ from notelstm.bundle import Bundle, DataCard, save
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.dataset import Targets
 from notelstm.data.transforms import with_drums
+from notelstm.encoders.rows import snapped
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -252,7 +253,7 @@ class Recipe:
         drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
         drums = drums and bool(self.transforms) and not held_out
         if drums and pieces is not None:
-            rows = with_drums(rows, pieces)
+            rows = with_drums(rows, (snapped(self.encoder, piece) for piece in pieces))
         dataset = SequenceDataset(
             rows,
             sequence_length=window,
@@ -435,6 +436,7 @@ class Recipe:
             callbacks=callbacks,
             folder=folder,
             settings=self.to_dict(),
+            encoder=self.encoder,
         )
         bundle = Bundle(
             model=model,
