@@ -60,7 +60,7 @@ FIRST_RUNS = (
     ),
 )
 """Epochs and settings of the first run and of the second, which starts from the first."""
-LAST_RUN = {
+LAST_RUN: dict[str, Any] = {
     "encoder": {"exact": True},
     "model": {"memory_window": 4096, "dropout": 0.2},
     "transforms": [{"name": "transpose", "low": -6, "high": 6}],

@@ -107,7 +107,7 @@ class MemoryContext(NamedTuple):
     """The votes for the note to come, of K places.
 
     Attributes:
-        weights: (B, T, K) float32 weights of the votes, 0 for places that do not vote.
+        weights: (B, T, K) float32 weights of the votes, the sum of which is 1; all 0 without votes.
         chord: (B, T, K) 1 if the note after a place joins a chord, otherwise 0.
         entries: (B, T, K, R, D) class ids of the R notes after each place; -1 for none.
         features: (B, T, 2) float32: the best score as a share of the cap, and the number of votes
@@ -207,8 +207,14 @@ class Memory(nn.Module):
         state = MemoryState(
             *(torch.from_numpy(part).to(device) for part in layout.initial_state(batch_size))
         )
-        nothing = torch.zeros(batch_size, 1, layout.voters, dtype=torch.long, device=device)
-        return self._context(nothing, nothing, state.codes, state.entries), state
+        shape = (batch_size, 1, layout.voters)
+        context = MemoryContext(
+            torch.zeros(shape, device=device),
+            state.codes.new_zeros(shape),
+            state.entries.new_full((*shape, REACH, len(layout.columns)), -1),
+            torch.zeros(*shape[:2], 2, device=device),
+        )
+        return context, state
 
     @override
     @torch.no_grad()
@@ -258,6 +264,7 @@ class Memory(nn.Module):
         top = scores.amax(-1, keepdim=True)
         votes = scores >= (top - RANGE).clamp_min(MATCH)
         weights = torch.exp((scores - top) / 10) * self._recency[places] * votes
+        weights = weights / weights.sum(-1, keepdim=True).clamp_min(_TINY)
         count = votes.sum(-1)
         features = torch.stack(
             [top.squeeze(-1) * (count > 0) / CAP, torch.log1p(count.float()) / 3], dim=-1
@@ -266,7 +273,7 @@ class Memory(nn.Module):
         # The window of note t begins with place t + 1 of all; the note itself is its last.
         begin = torch.arange(1, length + 1, device=places.device)[:, None, None]
         ahead = places.unsqueeze(-1) + torch.arange(1, REACH + 1, device=places.device)
-        exists = (ahead < layout.window) & votes.unsqueeze(-1)  # (B, T, K, R)
+        exists = ahead < layout.window  # (B, T, K, R)
         at = torch.where(exists, begin + ahead, 0)
         at += torch.arange(batch_size, device=places.device).view(-1, 1, 1, 1) * codes.shape[1]
         after = entries.flatten(0, 1)[at].masked_fill(~exists.unsqueeze(-1), -1)
@@ -294,8 +301,7 @@ class Memory(nn.Module):
             weights = weights * torch.where(context.chord == joins, 1.0, OTHER_CHORD)
         total = weights.sum(-1, keepdim=True)
         if chain.after_pitch:
-            every = context.weights.sum(-1, keepdim=True)
-            features = torch.cat([features, total / every.clamp_min(_TINY)], dim=-1)
+            features = torch.cat([features, total], dim=-1)
         if chain.column is None:
             return Votes(None, features)
         first = same.to(torch.uint8).argmax(-1, keepdim=True)
@@ -437,6 +443,7 @@ class NumpyMemory:
 
     def __init__(self, memory: Memory) -> None:
         self._layout: Final = memory.layout
+        self._decay: Final = np.exp(-np.arange(CAP + 1, dtype=np.float32) / 10)
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
         """Read one row of each sequence, (B, F)."""
@@ -463,17 +470,16 @@ class NumpyMemory:
         scores, places = keys >> layout.bits, keys & layout.mask
         top = scores.max(axis=1, keepdims=True)
         votes = scores >= np.maximum(top - RANGE, MATCH)
-        weights = np.exp((scores - top) * np.float32(0.1)) * layout.recency[places] * votes
-        count = votes.sum(axis=1)
+        weights = self._decay[top - scores] * layout.recency[places] * votes
+        weights /= np.maximum(np.add.reduce(weights, axis=1, keepdims=True), _TINY)
         features = np.empty((len(keys), 2), dtype=np.float32)
-        features[:, 0] = top[:, 0] * (count > 0) / CAP
-        features[:, 1] = np.log1p(count) / 3
-        at = places[:, :, None] + _AHEAD
-        exists = (at < layout.window) & votes[:, :, None]
-        at[~exists] = 0
+        features[:, 0] = top[:, 0] * votes.any(axis=1) / CAP
+        features[:, 1] = np.log1p(np.add.reduce(votes, axis=1)) / 3
+        ahead = places[:, :, None] + _AHEAD
         sequence = np.arange(len(keys))[:, None]
+        at = np.minimum(ahead, layout.window - 1)
         after = entries[sequence[:, :, None], at]  # (B, K, R, D)
-        after[~exists] = -1
+        after[ahead != at] = -1
         chord = codes[sequence, at[:, :, 0]] & 1
         return MemoryContext(weights, chord, after, features)  # type: ignore[arg-type]
 
@@ -494,8 +500,7 @@ class NumpyMemory:
             weights = np.where(context.chord == joins, weights, weights * np.float32(OTHER_CHORD))
         total = weights.sum(axis=1, keepdims=True)
         if chain.after_pitch:
-            every = context.weights.sum(axis=1, keepdims=True)
-            features = np.concatenate([features, total / np.maximum(every, _TINY)], axis=1)
+            features = np.concatenate([features, total], axis=1)
         if chain.column is None:
             return Votes(None, features)
         batch_size = len(weights)
