@@ -146,7 +146,7 @@ class Votes(NamedTuple):
     features: Any
 
 
-def aligned(scores: T, codes: T, code: T) -> T:
+def _aligned(scores: T, codes: T, code: T) -> T:
     """The scores after a new note.
 
     The score of a pair is ``MATCH + SAME_CHORD`` less the exclusive or of its codes, which is 0 for
@@ -228,7 +228,7 @@ class Memory(nn.Module):
         scores, best = state.scores, []
         for t in range(length):
             window_codes = codes[:, t + 1 : t + 1 + window]
-            scores = aligned(scores, window_codes, window_codes[:, -1:])
+            scores = _aligned(scores, window_codes, window_codes[:, -1:])
             best.append(_best_places(scores, layout))
         keys = torch.stack(best, dim=1).long()  # (B, T, K)
         context = self._context(keys >> layout.bits, keys & layout.mask, codes, entries)
@@ -456,7 +456,7 @@ class NumpyMemory:
             code += self._joins_chord(rows[:, layout.step]) * _CHORD
         codes = _shifted(state.codes, code.astype(state.codes.dtype))
         entries = _shifted(state.entries, new)
-        scores = aligned(state.scores, codes, codes[:, -1:])
+        scores = _aligned(state.scores, codes, codes[:, -1:])
         notes = MemoryState(scores, codes, entries)  # type: ignore[arg-type]
         return self._context(layout.best_places(scores), codes, entries), notes
 

@@ -539,7 +539,7 @@ def _from_record(name: str, value: Any, hint: Any) -> Any:
 
 
 @runtime_checkable
-class CanGrow(Protocol):
+class _CanGrow(Protocol):
     """A model that can start from the weights of a smaller one."""
 
     def grow_from(self, model: NoteModel) -> None:
@@ -554,7 +554,7 @@ class CanGrow(Protocol):
 def _initialize(model: NoteModel, bundle: Bundle) -> None:
     """Copy the weights of a trained model into an untrained one."""
     try:
-        if isinstance(model, CanGrow):
+        if isinstance(model, _CanGrow):
             model.grow_from(bundle.model)
         else:
             weights = cast(torch.nn.Module, bundle.model).state_dict()
