@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import Any, Final, Protocol, cast, final, runtime_checkable
 
 import torch
 from typing_extensions import override
@@ -538,11 +538,27 @@ def _from_record(name: str, value: Any, hint: Any) -> Any:
     return checked(name, hint, value)
 
 
+@runtime_checkable
+class _CanGrow(Protocol):
+    """A model that can start from the weights of a smaller one."""
+
+    def grow_from(self, model: NoteModel) -> None:
+        """Copy the weights of `model`; the others keep their initial values.
+
+        Raises:
+            RuntimeError: If the weights do not fit.
+        """
+        ...
+
+
 def _initialize(model: NoteModel, bundle: Bundle) -> None:
     """Copy the weights of a trained model into an untrained one."""
     try:
-        weights = cast(torch.nn.Module, bundle.model).state_dict()
-        cast(torch.nn.Module, model).load_state_dict(weights)
+        if isinstance(model, _CanGrow):
+            model.grow_from(bundle.model)
+        else:
+            weights = cast(torch.nn.Module, bundle.model).state_dict()
+            cast(torch.nn.Module, model).load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
             "the recipe builds another model than the bundle has: "
