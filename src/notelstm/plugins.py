@@ -291,10 +291,9 @@ def _to_json(value: object, where: str, lenient: bool) -> Any:
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or finite or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, Field):
-        return {"$field": dataclasses.asdict(value)}
-    if isinstance(value, PartMap):
-        return {"$parts": value.to_json()}
+    if isinstance(value, Field | PartMap):
+        kind = "$field" if isinstance(value, Field) else "$parts"
+        return {kind: dataclasses.asdict(value)}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _to_json(item, f"{where}.{key}", lenient) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Allowed",
     "Batches",
+    "ConstrainingEncoder",
     "Context",
     "CorpusSource",
     "HasLikelihood",
@@ -38,6 +39,7 @@ __all__ = [
     "Processor",
     "Sampler",
     "SamplingContext",
+    "SnappingEncoder",
     "State",
     "Transform",
 ]
@@ -60,6 +62,9 @@ class NoteEncoder(Protocol):
     duration in seconds. Other encoders also have a method ``tracker()``, which returns a
     :class:`notelstm.tracker.Tracker` at the start of a piece. If an encoder has other units than
     the scorer, it has a method ``bounds()``: see :class:`notelstm.evaluation.nats.MeasuredEncoder`.
+    An encoder that never gives some rows can exclude them from a model's predictions, with the
+    method of a :class:`ConstrainingEncoder`. One that moves, sorts or merges notes before it
+    encodes them is a :class:`SnappingEncoder`.
     """
 
     @property
@@ -92,6 +97,60 @@ class NoteEncoder(Protocol):
 
         Raises:
             EncodingError: If a row cannot be decoded; it names the row and the reason.
+        """
+        ...
+
+
+@runtime_checkable
+class ConstrainingEncoder(NoteEncoder, Protocol):
+    """An encoder that limits the classes of a row, given the row before it.
+
+    Training, scoring and generation exclude the other classes from the predictions of a model, so
+    that the probabilities of the allowed ones sum to 1. All three use this one method.
+    """
+
+    @property
+    def limited_fields(self) -> tuple[str, ...]:
+        """The names of the fields whose classes are limited; none if all rows are allowed."""
+        ...
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        """The classes of a field with which a row can be completed.
+
+        The rows that :meth:`encode` gives are allowed, and some class is allowed whatever allowed
+        entries are known. The method is called with arrays of numpy, for one sequence, and of
+        torch, on any device, and returns an array of the same kind; operators are enough.
+
+        Args:
+            field: The name of one of :attr:`limited_fields`, a field of classes.
+            known: (...) the entries of the same row that are known, by field name: those of fields
+                that are predicted earlier, and those that are fixed.
+            previous: (...) the entries of the row before, by field name. Before the first row of a
+                piece, class ids are -1 and numbers NaN.
+
+        Returns:
+            (..., C) bool, or None if all classes are allowed.
+        """
+        ...
+
+
+@runtime_checkable
+class SnappingEncoder(NoteEncoder, Protocol):
+    """An encoder whose rows encode the notes moved to a grid, sorted, or merged."""
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        """The notes that the rows encode, one for each row and in their order.
+
+        They have the same rows as `notes`. Steps are counted from these notes, not from those that
+        the rows before decode to.
+
+        Args:
+            notes: N notes.
+
+        Returns:
+            At most N notes; None if the rows encode `notes` as they are.
         """
         ...
 
@@ -140,7 +199,8 @@ class Prediction(Protocol):
         """The same prediction with a number added to the log-weight of each class.
 
         Args:
-            log_weights: (..., C) finite numbers.
+            log_weights: (..., C) finite numbers, or -inf to exclude a class; some possible class
+                must remain.
 
         Returns:
             The prediction itself if it is one of numbers.

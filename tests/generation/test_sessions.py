@@ -77,8 +77,14 @@ def normals() -> Bundle:
     return chained(StepDurationEncoder())
 
 
+def remembering() -> Bundle:
+    return chained(memory_window=16)
+
+
 Make = Callable[[], Bundle]
-BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, beats, mixtures, normals])
+BUNDLES = pytest.mark.parametrize(
+    "make", [reference, chained, events, beats, mixtures, normals, remembering]
+)
 
 
 def prompt_of(bundle: Bundle) -> Notes:

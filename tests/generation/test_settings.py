@@ -30,7 +30,8 @@ def one_of_a_batch(bundle: Bundle, num_notes: int, **settings: Any) -> Notes:
 
 
 def streamed(bundle: Bundle, num_notes: int, **settings: Any) -> Notes:
-    start, end, pitch, velocity = zip(*stream(bundle, num_notes=num_notes, **settings), strict=True)
+    notes = stream(bundle, num_notes=num_notes, **settings)
+    start, end, pitch, velocity, *_ = zip(*notes, strict=True)
     return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
 
 

@@ -339,12 +339,12 @@ class Augmented:
 def with_drums(rows: Sequence[Rows], pieces: Iterable[Notes]) -> Sequence[Rows]:
     """Rows with one more column, which is 1 for percussion, for :class:`Augmented`.
 
-    Encoders do not encode percussion, so drums cannot be recognised in the rows alone.
+    Few encoders encode percussion, so drums cannot be recognised in the rows alone.
 
     Args:
         rows: Of each piece, (N, F). With other than one row a note, all rows of a piece that has
             percussion count as percussion.
-        pieces: The pieces, in the same order.
+        pieces: The pieces in the same order, with the notes in the order of the rows.
 
     Returns:
         Of each piece, (N, F + 1); on the disk if `rows` are :class:`PackedRows`.

@@ -482,7 +482,7 @@ class BeatTracker(Tracker):
             notes = sorted([*self._done, *map(self._ended, self._open)])
             if not notes:
                 return Notes.empty()
-            start, end, pitch, velocity = zip(*(note for _, note in notes), strict=True)
+            start, end, pitch, velocity, *_ = zip(*(note for _, note in notes), strict=True)
             return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
         at = np.array(self._at)
         time_signature, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import columns
+from notelstm.constraints import Constraints, rows_before
 from notelstm.encoders import tracker_of
+from notelstm.encoders.rows import snapped, watch_merged
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
@@ -27,7 +29,14 @@ from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical, Normal
-from notelstm.protocols import Context, HasLikelihood, NoteEncoder, NoteModel, Prediction
+from notelstm.protocols import (
+    Context,
+    HasLikelihood,
+    NoteEncoder,
+    NoteModel,
+    Prediction,
+    SnappingEncoder,
+)
 from notelstm.tree import index, join, leaf
 
 __all__ = [
@@ -209,7 +218,10 @@ def nats_per_note(
     """
     scored: list[PieceScore] = []
     refused: dict[str, str] = {}
-    for name, piece in long_enough(pieces, names):
+    named = list(long_enough(pieces, names))
+    called = [name for name, _ in named]
+    watched = watch_merged((piece for _, piece in named), encoder)
+    for name, piece in zip(called, watched, strict=True):
         try:
             score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)
         except EncodingError as error:
@@ -256,8 +268,10 @@ def score_piece(
             where=name,
             hint=f"give one of more than {FIRST} notes",
         )
-    notes = quantize(piece)
+    notes = snapped(encoder, quantize(piece))
     rows = encoder.encode(notes)
+    constraints = Constraints(encoder, model.field_order)
+    previous = rows_before(torch.from_numpy(rows), encoder.fields)
     spread = PointToNormal(sigmas=sigmas or {})
     bounds: Mapping[str, Bounds] = {}
     if any(field.role == "event" for field in encoder.fields):
@@ -271,8 +285,10 @@ def score_piece(
             device = leaf(context).device
             known = columns(torch.from_numpy(rows[here]).to(device), encoder.fields)
             chosen = torch.from_numpy(wanted[here]).to(device)
+            before = previous[here].to(device)
             for field in encoder.fields:
                 prediction = spread(field.name, model.predict(field.name, context, known))
+                prediction = constraints.apply(field.name, prediction, known, before)
                 entries = known[field.name]
                 if not isinstance(prediction, HasLikelihood):
                     raise FieldError(
@@ -351,6 +367,8 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
             hint="give the encoder bounds(), as in notelstm.evaluation.nats.MeasuredEncoder",
         )
     bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
+    if isinstance(encoder, SnappingEncoder) and encoder.snapped(notes) is not None:
+        return bounds
     decoded = encoder.decode(rows).start
     for field in encoder.fields:
         if field.role == "step":

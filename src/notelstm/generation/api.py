@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.rows import watch_instruments
+from notelstm.encoders.rows import watch_instruments, watch_merged
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
 from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion
@@ -231,7 +231,8 @@ def _session(
         max_undo=0,
     )
     if prompt is not None:
-        (prompt,) = watch_instruments([prompt], bundle.encoder)
+        watched = watch_instruments([prompt], bundle.encoder)
+        (prompt,) = watch_merged(watched, bundle.encoder)
         rows = bundle.encoder.encode(prompt)
         if bundle.context_length is not None and len(rows) < bundle.context_length:
             raise DataError(

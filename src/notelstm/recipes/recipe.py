@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import Any, Final, Protocol, cast, final, runtime_checkable
 
 import torch
 from typing_extensions import override
@@ -18,6 +18,7 @@ from notelstm.bundle import Bundle, DataCard, save
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.dataset import Targets
 from notelstm.data.transforms import with_drums
+from notelstm.encoders.rows import snapped
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -252,7 +253,7 @@ class Recipe:
         drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
         drums = drums and bool(self.transforms) and not held_out
         if drums and pieces is not None:
-            rows = with_drums(rows, pieces)
+            rows = with_drums(rows, (snapped(self.encoder, piece) for piece in pieces))
         dataset = SequenceDataset(
             rows,
             sequence_length=window,
@@ -435,6 +436,7 @@ class Recipe:
             callbacks=callbacks,
             folder=folder,
             settings=self.to_dict(),
+            encoder=self.encoder,
         )
         bundle = Bundle(
             model=model,
@@ -536,11 +538,27 @@ def _from_record(name: str, value: Any, hint: Any) -> Any:
     return checked(name, hint, value)
 
 
+@runtime_checkable
+class _CanGrow(Protocol):
+    """A model that can start from the weights of a smaller one."""
+
+    def grow_from(self, model: NoteModel) -> None:
+        """Copy the weights of `model`; the others keep their initial values.
+
+        Raises:
+            RuntimeError: If the weights do not fit.
+        """
+        ...
+
+
 def _initialize(model: NoteModel, bundle: Bundle) -> None:
     """Copy the weights of a trained model into an untrained one."""
     try:
-        weights = cast(torch.nn.Module, bundle.model).state_dict()
-        cast(torch.nn.Module, model).load_state_dict(weights)
+        if isinstance(model, _CanGrow):
+            model.grow_from(bundle.model)
+        else:
+            weights = cast(torch.nn.Module, bundle.model).state_dict()
+            cast(torch.nn.Module, model).load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
             "the recipe builds another model than the bundle has: "

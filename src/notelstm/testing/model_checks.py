@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from notelstm import plugins, tree
 from notelstm.protocols import Context, NoteModel
 from notelstm.testing.clauses import require, run
-from notelstm.testing.makers import random_rows
+from notelstm.testing.makers import repeating_rows
 from notelstm.testing.numpy_step_checks import NUMPY_STEP_CLAUSES
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES, ModelCase, as_numbers
 
@@ -34,7 +34,7 @@ def check_model(
 
     Args:
         model: The model, which is left unchanged.
-        rows: (B, T, F) rows, B and T at least 2; random ones by default.
+        rows: (B, T, F) rows, B and T at least 2; by default random ones that repeat a passage.
         tolerance: The greatest difference between numbers that should be equal.
         entry_point: Whether it has an entry point, and can be rebuilt from its description.
 
@@ -47,7 +47,7 @@ def check_model(
         >>> check_model(ThreeHeadLSTM(fields=StepDurationEncoder().fields))
     """
     if rows is None:
-        table = random_rows(model.fields, (_BATCH_SIZE, _STEPS), np.random.default_rng(0))
+        table = repeating_rows(model.fields, (_BATCH_SIZE, _STEPS), np.random.default_rng(0))
         rows = torch.from_numpy(table)
     own = copy.deepcopy(model)
     if isinstance(own, nn.Module):

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.batch import Batch, columns, send
+from notelstm.constraints import Constraints, rows_before
 from notelstm.errors import FieldError
 from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
 from notelstm.models.inference import in_use
-from notelstm.protocols import Batches, Context, NoteModel, State
+from notelstm.protocols import Batches, Context, NoteEncoder, NoteModel, State
 from notelstm.training.config import TrainingConfig
 from notelstm.training.distributed import DistributedGroup
 from notelstm.tree import choose, index, join, leaf, map_tree
@@ -69,15 +70,20 @@ class TrainStep(nn.Module):
     Args:
         model: The model.
         loss: Its loss.
+        encoder: The encoder of the rows, which may limit the classes that are predicted, see
+            :class:`~notelstm.protocols.ConstrainingEncoder`; None for no limits.
 
     Raises:
         FieldError: If the loss has a term of a field that the model lacks.
     """
 
-    def __init__(self, model: NoteModel, loss: CompositeLoss) -> None:
+    def __init__(
+        self, model: NoteModel, loss: CompositeLoss, encoder: NoteEncoder | None = None
+    ) -> None:
         super().__init__()
         self.model: nn.Module = cast(nn.Module, model)
         self.loss: Final = loss
+        self._constraints: Final = Constraints(encoder, model.field_order)
         self._fields: Final = model.fields
         names = by_name(model.fields)
         unknown = [name for name in loss.terms if name not in names]
@@ -105,14 +111,24 @@ class TrainStep(nn.Module):
         elif bool(batch.reset_state.any()):
             state = choose(send(batch.reset_state, batch.rows.device), initial, state)
         contexts, state = model.forward(batch.rows[:, :-1], state)
+        at: Tensor | None = None
         if _last_only(batch.target_mask):
             context = index(contexts, (slice(None), -1))
             targets = batch.rows[:, -1]  # (S, F)
         else:
             context = _target_contexts(context, contexts, batch.target_mask)
-            targets = batch.rows.flatten(0, 1)[_positions(batch.target_mask, batch.rows.device)]
+            at = _positions(batch.target_mask, batch.rows.device)
+            targets = batch.rows.flatten(0, 1)[at]
         known = columns(targets, self._fields)
         predictions = {name: model.predict(name, context, known) for name in self.loss.terms}
+        if self._constraints:
+            # Row 0 is a target only at the start of a piece.
+            before = rows_before(batch.rows, self._fields)  # (B, T + 1, F)
+            previous = before[:, -1] if at is None else before.flatten(0, 1)[at]
+            for name, prediction in predictions.items():
+                predictions[name] = self._constraints.apply(
+                    name, prediction, known, previous, keep_own=True
+                )
         return self.loss(predictions, known), state
 
 
@@ -136,18 +152,25 @@ def _positions(target_mask: Tensor, device: torch.device) -> Tensor:
     return send(target_mask.flatten().nonzero().squeeze(1), device)
 
 
-def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> dict[str, float]:
+def measure_terms(
+    model: NoteModel,
+    loss: CompositeLoss,
+    batches: Batches,
+    *,
+    encoder: NoteEncoder | None = None,
+) -> dict[str, float]:
     """Each term of an untrained model's loss on the first batch, for balancing the weights.
 
     Args:
         model: The model.
         loss: The loss.
         batches: The training set.
+        encoder: As for :class:`TrainStep`.
 
     Returns:
         The terms by field name, for :meth:`notelstm.losses.CompositeLoss.balanced`.
     """
-    step = TrainStep(model, loss)
+    step = TrainStep(model, loss, encoder)
     with in_use(model):
         device = leaf(model.initial_state(1)[0]).device
         losses, _ = step(next(iter(batches.epoch(0))).move(device), None)

@@ -20,7 +20,7 @@ from notelstm.batch import Batch
 from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss
-from notelstm.protocols import Batches, NoteModel
+from notelstm.protocols import Batches, NoteEncoder, NoteModel
 from notelstm.training.checkpoints import Checkpoints, RunFolder, exclusive
 from notelstm.training.config import TrainingConfig, pick_device
 from notelstm.training.distributed import DistributedGroup
@@ -135,6 +135,8 @@ class Trainer:
         callbacks: Objects of subclasses of :class:`~notelstm.training.Callback`.
         folder: The run folder for checkpoints and log, made when the run starts; None for none.
         settings: More settings, as JSON, that a resumed run must share.
+        encoder: The encoder of the rows, which may limit the classes that are predicted, see
+            :class:`~notelstm.protocols.ConstrainingEncoder`; None for no limits.
 
     Attributes:
         config: The configuration.
@@ -178,6 +180,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         folder: str | os.PathLike[str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        encoder: NoteEncoder | None = None,
     ) -> None:
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -191,7 +194,7 @@ class Trainer:
         self.callbacks: Final = tuple(callbacks) if is_main else ()
         self.folder: Final = Path(folder) if is_main and folder is not None else None
         self.device: Final = pick_device(config.device)
-        self.module: Final = TrainStep(model, loss).to(self.device)
+        self.module: Final = TrainStep(model, loss, encoder).to(self.device)
         self.parameters: Final[list[nn.Parameter]] = list(self.module.parameters())
         self.optimizer: Final[torch.optim.Optimizer] = config.build_optimizer(self.parameters)
         self.state: Final = TrainerState()
