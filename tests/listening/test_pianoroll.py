@@ -295,3 +295,17 @@ def test_pictures_of_many_instruments(suffix: str, tmp_path: Path) -> None:
     assert (tmp_path / f"a{suffix}").stat().st_size > 5000
     names = [text.get_text() for text in drawn(many).get_legend().get_texts()]  # type: ignore[union-attr]  # there is one
     assert len(set(names)) == 20
+
+
+def test_any_name_of_a_track_is_shown(tmp_path: Path) -> None:
+    """Names that matplotlib would leave out or take for formulas, and ones that are not UTF-8."""
+    names = ("_hidden", "$a_{$", "caf\udce9", "x" * 300)
+    notes = Notes(
+        start=[0] * 4, end=[1] * 4, pitch=[60, 62, 64, 65], track=range(4), track_names=names
+    )
+    legend = drawn(notes).get_legend()
+    assert legend is not None
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown[:3] == ["_hidden", "$a_{$", "caf\ufffd"]
+    for suffix in (".png", ".svg"):
+        save_piano_roll(notes, tmp_path / f"a{suffix}")

@@ -36,6 +36,11 @@ def test_names_of_tracks_come_first() -> None:
     assert found == ["MELODY", "Acoustic Grand Piano", "PIANO 1", "PIANO 2"]
 
 
+def test_long_names_and_lines_are_cut() -> None:
+    found = labels(program=[0, 0], track=[0, 1], track_names=("a\n  b", "x" * 100))
+    assert found == ["a b", "x" * 39 + "…"]
+
+
 def test_no_columns() -> None:
     notes = Notes(start=[0], end=[1], pitch=[60])
     assert instrument_labels(instruments_of(notes, None)) == ("Acoustic Grand Piano",)

@@ -6,6 +6,7 @@ The notes of one instrument are coloured by velocity, those of several by instru
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
@@ -119,16 +120,14 @@ def piano_roll(
     instruments = instruments_of(notes, None)
     if len(instruments) > 1:
         handles = []
-        for number, (label, one) in enumerate(
-            zip(instrument_labels(instruments), instruments, strict=True)
-        ):
+        for number, one in enumerate(instruments):
             played = np.isin(np.arange(len(notes)), one.notes)
             style = style_of(number, drum=one.drum)
             _draw_instrument(ax, notes[played & ~prompt], rows, style, "none")
             _draw_instrument(ax, notes[played & prompt], rows, style, _PROMPT_FRAME)
-            handles.append(_legend_handle(style, label))
+            handles.append(_legend_handle(style))
         if legend:
-            _draw_legend(ax, handles)
+            _draw_legend(ax, handles, instrument_labels(instruments))
         return
     if prompt.any():
         _draw_notes(ax, notes[prompt], rows, _PROMPT_SHADES)
@@ -400,7 +399,7 @@ def _draw_instrument(ax: Axes, notes: Notes, rows: _Rows, style: Style, frame: s
         )
 
 
-def _legend_handle(style: Style, label: str) -> Artist:
+def _legend_handle(style: Style) -> Artist:
     """A note of an instrument, for the legend."""
     from matplotlib.lines import Line2D
     from matplotlib.path import Path as Outline
@@ -412,18 +411,18 @@ def _legend_handle(style: Style, label: str) -> Artist:
     colour = COLOURS["light"][style.colour]
     marker = Outline.make_compound_path(*polygons)
     return Line2D(
-        [], [], color=colour, marker=marker, markersize=16, markeredgewidth=0, linestyle="none",
-        label=label,
+        [], [], color=colour, marker=marker, markersize=16, markeredgewidth=0, linestyle="none"
     )  # fmt: skip
 
 
-def _draw_legend(ax: Axes, handles: list[Artist]) -> None:
+def _draw_legend(ax: Axes, handles: list[Artist], labels: Sequence[str]) -> None:
     """Name the instruments below the picture."""
     from matplotlib.transforms import ScaledTranslation
 
     below = ScaledTranslation(0, -_LEGEND_BELOW, ax.figure.dpi_scale_trans)
-    ax.legend(
-        handles=handles,
+    made = ax.legend(
+        handles,
+        [""] * len(handles),  # matplotlib leaves out labels that begin with an underscore
         loc="upper left",
         bbox_to_anchor=(0, 0),
         bbox_transform=ax.transAxes + below,
@@ -433,3 +432,6 @@ def _draw_legend(ax: Axes, handles: list[Artist]) -> None:
         borderaxespad=0,
         handletextpad=0.8,
     )
+    for text, label in zip(made.get_texts(), labels, strict=True):
+        text.set_parse_math(False)  # the name may contain $, which is no formula
+        text.set_text(displayable(label))

@@ -41,6 +41,7 @@ _LONGEST_WAIT: Final = 2**28 - 1
 """Ticks; the most that four bytes can hold."""
 
 _MELODIC_CHANNELS: Final = tuple(c for c in range(16) if c != DRUM_CHANNEL)
+_LONGEST_LABEL: Final = 40
 _MAX_PORTS: Final = 128
 _SLOWEST: Final = 60e6 / (2**24 - 1)
 _FASTEST: Final = 60e6
@@ -491,11 +492,16 @@ def instrument_labels(instruments: Sequence[Instrument]) -> tuple[str, ...]:
         instruments: As :func:`instruments_of` gives them.
 
     Returns:
-        For each, the name of its track, or else of its General MIDI program, or ``"Drums"``;
-        numbered from 1 where several have the same.
+        For each, the name of its track in one line, cut after 40 characters, or else of its
+        General MIDI program, or ``"Drums"``; numbered from 1 where several have the same.
     """
+    tracks = [" ".join(one.name.split()) for one in instruments]
     names = [
-        one.name.strip() or ("Drums" if one.drum else PROGRAMS[one.program]) for one in instruments
+        name[: _LONGEST_LABEL - 1] + "…" if len(name) > _LONGEST_LABEL else name
+        for name in (
+            track or ("Drums" if one.drum else PROGRAMS[one.program])
+            for track, one in zip(tracks, instruments, strict=True)
+        )
     ]
     total = Counter(names)
     taken, labels = set(names), []
