@@ -60,6 +60,8 @@ class NoteEncoder(Protocol):
     duration in seconds. Other encoders also have a method ``tracker()``, which returns a
     :class:`notelstm.tracker.Tracker` at the start of a piece. If an encoder has other units than
     the scorer, it has a method ``bounds()``: see :class:`notelstm.evaluation.nats.MeasuredEncoder`.
+    An encoder that counts the notes that it changes has a method ``changes()``: see
+    :class:`notelstm.encoders.changes.ReportingEncoder`.
     """
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from notelstm.encoders import BeatEncoder
 from notelstm.encoders.beat_tracker import BeatTracker
@@ -290,7 +291,7 @@ def test_tempo_classes_hold_the_usual_ones() -> None:
     assert np.allclose(np.diff(np.log2(tempo.edges)), 1 / 24)
 
 
-def in_signatures(names: Sequence[str], beats: Sequence[float], at: Sequence[float]) -> Notes:
+def in_signatures(names: Sequence[str], beats: Sequence[float], at: ArrayLike) -> Notes:
     """Notes of half a beat at some beats, in time signatures from other beats on, 120 a minute."""
     upper, lower = zip(*(map(int, name.split("/")) for name in names), strict=True)
     tempo_map = TempoMap(time_signature_beats=beats, numerators=upper, denominators=lower)
@@ -454,9 +455,9 @@ def test_changes_count_each_limit_by_hand() -> None:
 
 def test_settings_of_earlier_model_files_give_the_same_classes() -> None:
     """Model files hold all settings; the default had 15 time signatures."""
-    names = ("2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2")
-    names += ("3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8")
-    config = {"per_beat": 12, "longest": 16.0, "time_signatures": list(names)}
+    names = ["2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"]
+    names += ["3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8"]
+    config = {"per_beat": 12, "longest": 16.0, "time_signatures": names}
     encoder = build({"kind": "encoders", "name": "beat", "config": config})
     assert isinstance(encoder, BeatEncoder)
     assert [field.classes for field in encoder.fields] == [15, 193, 96, 121, 128, 192, 32]

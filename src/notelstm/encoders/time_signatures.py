@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 from notelstm.errors import ConfigError
 from notelstm.notes import TempoMap
 
-__all__ = ["TIME_SIGNATURES", "SignatureClasses"]
+__all__ = ["TIME_SIGNATURES", "SignatureClasses", "names_of"]
 
 TIME_SIGNATURES: Final = tuple(f"{n}/{d}" for d in (1, 2, 4, 8, 16) for n in range(1, 2 * d + 1))
 """All time signatures in whole notes to sixteenths with bars of at most two whole notes."""
 
 _WITHOUT: Final = "4/4"
 """The time signature of a piece that states none, as in the MIDI standard."""
+
+
+def names_of(beats: TempoMap) -> list[str]:
+    """(M,) the time signatures of a tempo map, such as ``"6/8"``."""
+    return [f"{n}/{d}" for n, d in zip(beats.numerators, beats.denominators, strict=True)]
 
 
 @final
@@ -72,8 +77,7 @@ class SignatureClasses:
         starts, names = [0.0], [_WITHOUT]
         if beats.time_signature_beats.size:
             starts = np.rint(beats.time_signature_beats * self._per_beat).tolist()
-            pairs = zip(beats.numerators, beats.denominators, strict=True)
-            names = [f"{upper}/{lower}" for upper, lower in pairs]
+            names = names_of(beats)
         classes = {name: self.class_of(name) for name in names}
         here = np.maximum(np.searchsorted(starts, at, side="right") - 1, 0)
         ids = np.array([classes[name] for name in names])[here]

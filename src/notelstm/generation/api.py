@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
+from notelstm.encoders.changes import watch_changes
 from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
@@ -230,7 +231,8 @@ def _session(
         max_undo=0,
     )
     if prompt is not None:
-        (prompt,) = watch_instruments([prompt], bundle.encoder)
+        watched = watch_instruments([prompt], bundle.encoder)
+        (prompt,) = watch_changes(watched, bundle.encoder)
         rows = bundle.encoder.encode(prompt)
         if bundle.context_length is not None and len(rows) < bundle.context_length:
             raise DataError(

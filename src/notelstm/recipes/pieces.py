@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from notelstm.data.dataset import PackedRows
+from notelstm.encoders.changes import watch_changes
 from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import DataError, EncodingError, counted
 from notelstm.fields import Rows
@@ -81,7 +82,8 @@ def encode_pieces(
     """
     names: Sequence[str] = getattr(pieces, "names", ())
     log = ProgressLog()
-    for i, piece in enumerate(watch_instruments(pieces, encoder)):
+    watched = watch_changes(watch_instruments(pieces, encoder), encoder)
+    for i, piece in enumerate(watched):
         log.counted("encoded", i, total)
         try:
             yield encoder.encode(piece)
