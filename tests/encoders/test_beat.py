@@ -453,6 +453,28 @@ def test_changes_count_each_limit_by_hand() -> None:
     }
 
 
+def test_changes_begin_just_beyond_the_limits() -> None:
+    """Cells of a tenth of a second, at 120 a minute and 5 cells per beat."""
+    encoder = BeatEncoder(per_beat=5, longest=8, time_signatures=("4/4",))
+
+    def changes(start: float, length: float, after: float = 8.0) -> Mapping[str, int]:
+        begin = np.array([0, start, start + after / 2])
+        end = begin + np.array([0.1, length, 0.1])
+        return encoder.changes(Notes(start=begin, end=end, pitch=60, tempo_map=TempoMap()))
+
+    assert changes(1, 4) == {}
+    assert changes(1, 4.1) == {"longer than 8 beats, shortened": 1}
+    assert changes(1, 0.1) == {}
+    assert changes(1, 0.051) == {"with times rounded to 1/5 beat": 1}
+    assert changes(1, 0) == {"shorter than half a cell, lengthened to one": 1}
+    assert changes(1.001, 0.1, 7.998) == {"with times rounded to 1/5 beat": 1}
+    assert changes(1, 0.1, 8.2) == {"after a rest that loses whole bars": 1}
+    for tempo, count in ((14.79, 0), (14.78, 3), (486.9, 0), (487.0, 3)):
+        notes = Notes(start=[0, 1, 2], end=3, pitch=60, tempo_map=TempoMap(tempos=[tempo]))
+        found = encoder.changes(notes)
+        assert found.get("at a tempo outside 15 to 480, encoded as the nearest", 0) == count
+
+
 def test_settings_of_earlier_model_files_give_the_same_classes() -> None:
     """Model files hold all settings; the default had 15 time signatures."""
     names = ["2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"]
