@@ -61,7 +61,7 @@ class NoteEncoder(Protocol):
     :class:`notelstm.tracker.Tracker` at the start of a piece. If an encoder has other units than
     the scorer, it has a method ``bounds()``: see :class:`notelstm.evaluation.nats.MeasuredEncoder`.
     An encoder that counts the notes that it changes has a method ``changes()``: see
-    :class:`notelstm.encoders.changes.ReportingEncoder`.
+    :class:`notelstm.encoders.rows.ReportingEncoder`.
     """
 
     @property

@@ -15,7 +15,7 @@ from notelstm.bundle import Bundle
 from notelstm.data import Corpus, Folder, encode_corpus
 from notelstm.data.summary import summarise
 from notelstm.encoders import BeatEncoder, LogTimeEncoder
-from notelstm.encoders.changes import ReportingEncoder, describe_changes, watch_changes
+from notelstm.encoders.rows import ReportingEncoder, describe_changes, watch_changes
 from notelstm.midi import write_midi
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes, TempoMap

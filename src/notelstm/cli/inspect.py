@@ -118,7 +118,7 @@ def _changes_in_beats(notes: Notes) -> Mapping[str, int]:
 
 
 def _beats_line(changes: Mapping[str, int]) -> None:
-    from notelstm.encoders.changes import describe_changes
+    from notelstm.encoders.rows import describe_changes
 
     if changes:
         print(f"  changed by the beat encoder: {describe_changes(changes)}")

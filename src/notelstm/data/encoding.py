@@ -21,8 +21,7 @@ from tqdm.auto import tqdm
 from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.dataset import PackedRows
-from notelstm.encoders.changes import watch_changes
-from notelstm.encoders.rows import watch_instruments
+from notelstm.encoders.rows import watch_changes, watch_instruments
 from notelstm.errors import DataError, EncodingError, OutputError, PluginError
 from notelstm.fields import Rows
 from notelstm.files import is_sealed, out_of_resources, seal

@@ -1,17 +1,18 @@
-"""Rows with one row per note: common fields, checks, and the default tracker."""
+"""Rows with one row per note: common fields, checks, warnings, and the default tracker."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from notelstm.errors import EncodingError, FieldError
+from notelstm.errors import EncodingError, FieldError, counted
 from notelstm.fields import Field, Mask, Role, Row, Rows
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.protocols import NoteEncoder
@@ -20,10 +21,13 @@ from notelstm.tracker import MAX_HISTORY, Tracker
 __all__ = [
     "PITCH",
     "VELOCITY",
+    "ReportingEncoder",
     "RowTracker",
     "TrackingEncoder",
     "as_rows",
+    "describe_changes",
     "tracker_of",
+    "watch_changes",
     "watch_instruments",
 ]
 
@@ -137,6 +141,60 @@ def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
         # Encoding the piece raises as well.
         return True
     return decoded.program is not None or decoded.drum is not None
+
+
+@runtime_checkable
+class ReportingEncoder(NoteEncoder, Protocol):
+    """An encoder that counts the notes that it changes."""
+
+    def changes(self, notes: Notes) -> Mapping[str, int]:
+        """The number of notes that rows do not hold exactly, by reason.
+
+        A reason is a phrase after the noun: "notes longer than 16 beats, shortened".
+
+        Raises:
+            EncodingError: If the piece is outside the encoder's domain.
+        """
+        ...
+
+
+def describe_changes(changes: Mapping[str, int]) -> str:
+    """The counts of :meth:`ReportingEncoder.changes` in one line.
+
+    Example:
+        >>> describe_changes({"in 11/8, encoded as 4/4": 3, "longer than 16 beats, shortened": 1})
+        '3 notes in 11/8, encoded as 4/4; 1 note longer than 16 beats, shortened'
+    """
+    return "; ".join(f"{counted(count, 'note')} {why}" for why, count in changes.items())
+
+
+def watch_changes(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
+    """Yield the pieces, and warn once, after the last, of the notes that the encoder changes.
+
+    Args:
+        pieces: The pieces.
+        encoder: The encoder that will encode them. Nothing is reported of one without a method
+            ``changes()``, or of pieces that it rejects.
+    """
+    total, count, affected = Counter[str](), 0, 0
+    for piece in pieces:
+        count += 1
+        if isinstance(encoder, ReportingEncoder):
+            try:
+                changes = encoder.changes(piece)
+            except EncodingError:
+                changes = {}
+            total.update(changes)
+            affected += bool(changes)
+        yield piece
+    if affected:
+        _log.warning(
+            "%s changes notes of %d of %s: %s",
+            type(encoder).__name__,
+            affected,
+            counted(count, "piece"),
+            describe_changes(total),
+        )
 
 
 _ROUNDING: Final = 1e-6

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.changes import watch_changes
-from notelstm.encoders.rows import watch_instruments
+from notelstm.encoders.rows import watch_changes, watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
 from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion

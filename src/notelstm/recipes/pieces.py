@@ -12,8 +12,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from notelstm.data.dataset import PackedRows
-from notelstm.encoders.changes import watch_changes
-from notelstm.encoders.rows import watch_instruments
+from notelstm.encoders.rows import watch_changes, watch_instruments
 from notelstm.errors import DataError, EncodingError, counted
 from notelstm.fields import Rows
 from notelstm.notes import Notes
