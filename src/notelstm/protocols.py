@@ -65,6 +65,8 @@ class NoteEncoder(Protocol):
     An encoder that never gives some rows can exclude them from a model's predictions, with the
     method of a :class:`ConstrainingEncoder`. One that moves, sorts or merges notes before it
     encodes them is a :class:`SnappingEncoder`.
+    An encoder that counts the notes that it changes has a method ``changes()``: see
+    :class:`notelstm.encoders.rows.ReportingEncoder`.
     """
 
     @property

@@ -18,7 +18,7 @@ from notelstm.cli import main
 from notelstm.encoders import LogTimeEncoder
 from notelstm.midi import read_midi, write_midi
 from notelstm.models import NoteLSTM
-from notelstm.notes import Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.parts import Part, PartMap
 from notelstm.sampling import Ancestral
 from notelstm.testing.midi_files import FILES
@@ -338,6 +338,43 @@ def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFix
     assert "pedal: holds 1 of 1 note beyond their keys, for 0.50 s" in capsys.readouterr().out
     assert main(["inspect", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pedal"] == {"held": 1, "seconds": 0.5}
+
+
+def test_inspecting_tells_of_time_signatures_and_beats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats = TempoMap(time_signature_beats=[1, 5], numerators=[4, 33], denominators=[4, 32])
+    start = np.array([0, 1, 1.25, 3, 3.05])
+    notes = Notes(start=start, end=start + 0.25, pitch=[60, 62, 64, 65, 67], tempo_map=beats)
+    path = tmp_path / "one.mid"
+    write_midi(notes, path)
+    assert main(["inspect", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  time signatures: 4/4 from beat 1, 33/32 from beat 5" in lines
+    changes = {
+        "in 33/32, encoded as 11/16": 2,
+        "with times rounded to 1/12 beat": 1,
+    }
+    line = "  changed by the beat encoder: " + "; ".join(
+        (f"{n} notes {why}" if n > 1 else f"1 note {why}") for why, n in changes.items()
+    )
+    assert line in lines
+    assert main(["inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["changes_in_beats"] == changes
+    assert found["time_signatures"] == [
+        {"beat": 1.0, "name": "4/4"},
+        {"beat": 5.0, "name": "33/32"},
+    ]
+    write_midi(notes[:3], tmp_path / "two.mid")
+    assert main(["inspect", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  pieces by time signature: 4/4 in 2, 33/32 in 2" in lines
+    assert line in lines
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["changes_in_beats"] == changes
+    assert found["time_signatures"] == {"4/4": 2, "33/32": 2}
 
 
 def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

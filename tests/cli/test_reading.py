@@ -17,7 +17,9 @@ from notelstm.cli import main
 from notelstm.cli.music import open_corpus
 from notelstm.cli.reading_options import Reading, for_command_line
 from notelstm.data.corpus import Corpus
-from notelstm.errors import ConfigError
+from notelstm.encoders import BeatEncoder
+from notelstm.errors import ConfigError, EncodingError
+from notelstm.fields import Rows
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
 
@@ -235,8 +237,20 @@ def in_time_signature(numerator: int, denominator: int) -> Notes:
 
 
 def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    encode = BeatEncoder.encode
+
+    def refusing(self: BeatEncoder, notes: Notes) -> Rows:
+        assert notes.tempo_map is not None
+        if 32 in notes.tempo_map.denominators:
+            raise EncodingError("no time signature 7/32", where="note 0", hint="use another")
+        return encode(self, notes)
+
+    monkeypatch.setattr(BeatEncoder, "encode", refusing)
     where, odd, model = tmp_path / "in", tmp_path / "odd", str(tmp_path / "m")
     for k in range(2):
         write_midi(in_time_signature(4, 4), where / f"{k}.mid")

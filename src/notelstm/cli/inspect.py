@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json as json_format
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, final
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from notelstm.data.leaks import Leak
     from notelstm.data.summary import Distribution
     from notelstm.midi import ReadPolicy, ReadReport
-    from notelstm.notes import Notes
+    from notelstm.notes import Notes, TempoMap
 
 __all__ = ["inspect"]
 
@@ -46,9 +46,10 @@ def inspect(
 ) -> None:
     """Show the contents of a MIDI file, of a folder of MIDI files, or of a model.
 
-    For a file: its tracks, tempo and pedal, the notes that were left out, and the repairs. For a
-    folder: totals, distributions, copies, and the files that were repaired or rejected. For a
-    model: its parts, its data, and the instruments that it tells apart.
+    For a file: its tracks, tempo, time signatures and pedal, the notes that were left out, and the
+    repairs. For a folder: totals, distributions, copies, and the files that were repaired or
+    rejected. For both: the notes that the beat encoder would change. For a model: its parts, its
+    data, and the instruments that it tells apart.
 
     Args:
         path: A MIDI file, a folder of them, or a model (*.notelstm).
@@ -69,10 +70,18 @@ def inspect(
     source = _reusable(path)
     notes, report = read_midi_with_report(source(), policy)
     held = _held(source, notes, policy)
+    beats, rounded = notes.tempo_map, _changes_in_beats(notes)
     left_out = left_out_of_file(notes, report)
     if json:
         pedal = {"held": len(held), "seconds": float(held.sum())}
-        found = {**report.to_json(), "left_out_line": left_out, "pedal": pedal}
+        signatures = _signatures(beats)
+        found = {
+            **report.to_json(),
+            "left_out_line": left_out,
+            "pedal": pedal,
+            "time_signatures": [{"beat": beat, "name": name} for beat, name in signatures],
+            "changes_in_beats": dict(rounded),
+        }
         print(json_format.dumps(found, indent=2))
         return
     print(f"{path}: {notes!r}, read by {report.reader}")
@@ -82,9 +91,13 @@ def inspect(
         print(line.rstrip())
     if left_out:
         print(f"  {left_out}")
-    if notes.tempo_map is not None:
-        tempos = notes.tempo_map.tempos
+    if beats is not None:
+        tempos = beats.tempos
         print(f"  tempo: {tempos.min():.4g} to {tempos.max():.4g} quarter notes a minute")
+    if stated := [f"{name} from beat {beat:g}" for beat, name in _signatures(beats)]:
+        rest = f" and {len(stated) - _SHOWN} more" if len(stated) > _SHOWN else ""
+        print(f"  time signatures: {', '.join(stated[:_SHOWN])}{rest}")
+    _beats_line(rounded)
     if len(held):
         share = f"{len(held):,} of {counted(len(notes), 'note')}"
         print(f"  pedal: holds {share} beyond their keys, for {held.mean():.2f} s on average")
@@ -112,6 +125,29 @@ def _model(path: Path, *, json: bool) -> None:
     for number, part in enumerate(part_map.classes):
         kind = "drums" if part.drum else f"program {part.program} ({PROGRAMS[part.program]})"
         print(f"  class {number}: {part.name}, {kind}")
+
+
+def _signatures(beats: TempoMap | None) -> list[tuple[float, str]]:
+    """The beat of each time signature, and the time signature."""
+    from notelstm.encoders.time_signatures import names_of
+
+    if beats is None:
+        return []
+    return [*zip(beats.time_signature_beats.tolist(), names_of(beats), strict=True)]
+
+
+def _changes_in_beats(notes: Notes) -> Mapping[str, int]:
+    """The notes that a beat encoder with its default settings changes, by reason."""
+    from notelstm.encoders import BeatEncoder
+
+    return BeatEncoder().changes(notes) if notes.tempo_map is not None else {}
+
+
+def _beats_line(changes: Mapping[str, int]) -> None:
+    from notelstm.encoders.rows import describe_changes
+
+    if changes:
+        print(f"  changed by the beat encoder: {describe_changes(changes)}")
 
 
 @final
@@ -187,6 +223,11 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
         print(f"  {left_out}")
     for name in ("pitch", "step", "duration", "velocity"):
         _distribution(name, getattr(summary, name))
+    if summary.time_signatures:
+        shares = [f"{name} in {n:,}" for name, n in summary.time_signatures.items()]
+        rest = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
+        print(f"  pieces by time signature: {', '.join(shares[:_SHOWN])}{rest}")
+    _beats_line(summary.changes_in_beats)
     for file in summary.worst:
         repairs = f"{counted(file.repairs_total, 'repair')}, {counted(file.lost, 'note')} lost"
         what = for_command_line(file.error or repairs)

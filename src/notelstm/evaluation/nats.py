@@ -21,7 +21,7 @@ from torch import Tensor
 from notelstm.batch import columns
 from notelstm.constraints import Constraints, rows_before
 from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import snapped, watch_merged
+from notelstm.encoders.rows import snapped, watch_changes
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
@@ -220,7 +220,7 @@ def nats_per_note(
     refused: dict[str, str] = {}
     named = list(long_enough(pieces, names))
     called = [name for name, _ in named]
-    watched = watch_merged((piece for _, piece in named), encoder)
+    watched = watch_changes((piece for _, piece in named), encoder)
     for name, piece in zip(called, watched, strict=True):
         try:
             score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.rows import watch_instruments, watch_merged
+from notelstm.encoders.rows import watch_changes, watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
 from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion
@@ -232,7 +232,7 @@ def _session(
     )
     if prompt is not None:
         watched = watch_instruments([prompt], bundle.encoder)
-        (prompt,) = watch_merged(watched, bundle.encoder)
+        (prompt,) = watch_changes(watched, bundle.encoder)
         rows = bundle.encoder.encode(prompt)
         if bundle.context_length is not None and len(rows) < bundle.context_length:
             raise DataError(
