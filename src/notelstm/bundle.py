@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
@@ -36,7 +36,7 @@ from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 if TYPE_CHECKING:
     from notelstm.recipes.recipe import Recipe
 
-__all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load", "save"]
+__all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load"]
 
 FORMAT: Final = 2
 """The version of the file format that this library writes, and the newest that it reads."""
@@ -170,21 +170,64 @@ class Bundle:
         return recorded_recipe(self, epochs=epochs, lr_divisor=lr_divisor, parts=parts)
 
     def save(self, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
-        """Write the bundle to one file; the same as :func:`save`.
+        """Write the bundle to one file, atomically.
+
+        A part without an entry point is recorded by name only, and has to be passed to
+        :func:`load`. Of a model that is wrapped by ``torch.compile``, ``DataParallel`` or
+        ``DistributedDataParallel``, the inner model is saved.
 
         Args:
             path: The file.
-            half_precision: Write the weights in half precision (float16).
+            half_precision: Write the weights in half precision (float16), which halves the size
+                of the file; a loaded model still computes in float32.
 
         Raises:
             OutputError: If the file cannot be written.
-            BundleError: If the settings, sigmas or unigram are not JSON values.
+            BundleError: If the settings, sigmas or unigram are not JSON values, or longer than
+                1 MB.
         """
-        save(self, path, half_precision=half_precision)
-
-    def with_sampler(self, sampler: Sampler) -> Bundle:
-        """The same bundle with another sampler."""
-        return replace(self, sampler=sampler)
+        about = {
+            "format": FORMAT,
+            "version": __version__,
+            "parts": {
+                name: None if part is None else describe(part, lenient=True)
+                for name in _KINDS
+                for part in [_unwrapped(self.model) if name == "model" else getattr(self, name)]
+            },
+            "context_length": self.context_length,
+            "read_policy": asdict(self.read_policy),
+            "sigmas": dict(self.sigmas),
+            "unigram": dict(self.unigram),
+            "data": asdict(self.data),
+            "settings": dict(self.settings),
+        }
+        # The format rejects tensors that share memory.
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, (_, tensor) in _state_of(self.model).items()
+        }
+        if half_precision:
+            tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+        try:
+            # The checksum is of the values that a reader gets: lists, not tuples.
+            about = json.loads(json.dumps(about, allow_nan=False))
+            text = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise BundleError(
+                f"settings, sigmas or unigram are not JSON values: {error}",
+                hint="use finite numbers, strings, lists and mappings",
+            ) from error
+        # A line of the tensor table takes less than 150 bytes and the name.
+        if len(text) + sum(150 + len(name) for name in tensors) > _MAX_HEADER:
+            raise BundleError(
+                f"description of {len(text)} bytes, more than a model file may hold",
+                hint="shorten the settings",
+            )
+        with atomic_write(path) as beside:
+            try:
+                save_file(tensors, beside, metadata={_KEY: text})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
 
 
 def _unwrapped(model: object) -> nn.Module:
@@ -212,67 +255,6 @@ def _checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
-    """Write a bundle to one file, atomically.
-
-    A part without an entry point is recorded by name only, and has to be passed to :func:`load`.
-    Of a model that is wrapped by ``torch.compile``, ``DataParallel`` or
-    ``DistributedDataParallel``, the inner model is saved.
-
-    Args:
-        bundle: The bundle.
-        path: The file.
-        half_precision: Write the weights in half precision (float16), which halves the size of the
-            file; a loaded model still computes in float32.
-
-    Raises:
-        OutputError: If the file cannot be written.
-        BundleError: If the settings, sigmas or unigram are not JSON values, or longer than 1 MB.
-    """
-    about = {
-        "format": FORMAT,
-        "version": __version__,
-        "parts": {
-            name: None if part is None else describe(part, lenient=True)
-            for name in _KINDS
-            for part in [_unwrapped(bundle.model) if name == "model" else getattr(bundle, name)]
-        },
-        "context_length": bundle.context_length,
-        "read_policy": asdict(bundle.read_policy),
-        "sigmas": dict(bundle.sigmas),
-        "unigram": dict(bundle.unigram),
-        "data": asdict(bundle.data),
-        "settings": dict(bundle.settings),
-    }
-    # The format rejects tensors that share memory.
-    tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, (_, tensor) in _state_of(bundle.model).items()
-    }
-    if half_precision:
-        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
-    try:
-        # The checksum is of the values that a reader gets: lists, not tuples.
-        about = json.loads(json.dumps(about, allow_nan=False))
-        text = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise BundleError(
-            f"settings, sigmas or unigram are not JSON values: {error}",
-            hint="use finite numbers, strings, lists and mappings",
-        ) from error
-    # A line of the tensor table takes less than 150 bytes and the name.
-    if len(text) + sum(150 + len(name) for name in tensors) > _MAX_HEADER:
-        raise BundleError(
-            f"description of {len(text)} bytes, more than a model file may hold",
-            hint="shorten the settings",
-        )
-    with atomic_write(path) as beside:
-        try:
-            save_file(tensors, beside, metadata={_KEY: text})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
 
 
 def load(

@@ -255,7 +255,7 @@ def lower_or_raise(path: Path, layer: str, output: int, bias: float) -> None:
     assert isinstance(linear, nn.Linear)
     with torch.no_grad():
         linear.bias[output] += bias
-    notelstm.save(bundle, path)
+    bundle.save(path)
 
 
 def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> None:

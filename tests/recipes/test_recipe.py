@@ -54,7 +54,7 @@ def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> N
     assert (bundle.data.pieces, bundle.data.notes) == (2, 2 * 768)
     assert (bundle.read_policy, bundle.context_length) == (recipe.read_policy, 25)
     assert set(bundle.sigmas) == (set() if fault == "point_estimates" else {"step", "duration"})
-    notelstm.save(bundle, tmp_path / "model.notelstm")
+    bundle.save(tmp_path / "model.notelstm")
     loaded = notelstm.load(tmp_path / "model.notelstm")
     assert loaded.settings == json.loads(json.dumps(recipe.to_dict()))
     music = notelstm.generate(loaded, 30, prompt=pieces[0][:25], seed=2)
@@ -146,7 +146,7 @@ def test_a_part_without_an_entry_point_is_told_before_training(
     assert "the encoder cannot be rebuilt from a bundle" in caplog.text
     assert "load(path, encoder=...)" in caplog.text
     assert bundle.settings["encoder"]["config"] == {"slowness": 2.0}
-    notelstm.save(bundle, tmp_path / "m")
+    bundle.save(tmp_path / "m")
     with pytest.raises(
         BundleError, match=r"the encoder cannot be rebuilt: .*Homemade has no entry point"
     ):

@@ -117,7 +117,7 @@ def run_recipe(
     """
     from dataclasses import replace
 
-    from notelstm.bundle import DataCard, save
+    from notelstm.bundle import DataCard
     from notelstm.training import DistributedGroup
     from notelstm.training.progress import progress_on_stderr
 
@@ -135,7 +135,7 @@ def run_recipe(
         )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
     if DistributedGroup().is_main_process:
-        save(bundle, output, half_precision=half_precision)
+        bundle.save(output, half_precision=half_precision)
     print(f"trained {lines.summary()}")
     return bundle
 

@@ -14,7 +14,7 @@ from typing import Any, Final, cast, final
 import torch
 from typing_extensions import override
 
-from notelstm.bundle import Bundle, DataCard, save
+from notelstm.bundle import Bundle, DataCard
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.dataset import Targets
 from notelstm.data.transforms import with_drums
@@ -552,7 +552,7 @@ def _initialize(model: NoteModel, bundle: Bundle) -> None:
 def _save_if(interrupted: bool, bundle: Bundle, path: Path) -> None:
     """Write the model of an interrupted run; after a whole one, remove it."""
     if interrupted:
-        save(bundle, path)
+        bundle.save(path)
         _log.warning("the model of the last epoch is in %s", path)
     else:
         path.unlink(missing_ok=True)
