@@ -20,6 +20,7 @@ from notelstm.data.dataset import PackedRows
 from notelstm.data.transforms import (
     Augmented,
     TimeStretch,
+    Transform,
     Transpose,
     VelocityShift,
     with_drums,
@@ -29,7 +30,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
 from notelstm.notes import Notes
 from notelstm.plugins import build, describe, installed
-from notelstm.protocols import Batches, NoteEncoder, Transform
+from notelstm.protocols import Batches, NoteEncoder
 from notelstm.testing import strategies
 
 ENCODERS: list[NoteEncoder] = [StepDurationEncoder(), LogTimeEncoder()]

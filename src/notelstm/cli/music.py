@@ -19,11 +19,10 @@ from notelstm.errors import (
 )
 
 if TYPE_CHECKING:
-    from notelstm.data.corpus import Corpus
+    from notelstm.data.corpus import Corpus, CorpusSource
     from notelstm.data.splits import Split
     from notelstm.midi.policy import ReadPolicy
     from notelstm.notes import Notes
-    from notelstm.protocols import CorpusSource
 
 __all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 

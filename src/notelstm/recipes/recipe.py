@@ -17,7 +17,7 @@ from typing_extensions import override
 from notelstm.bundle import Bundle, DataCard
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.dataset import Targets
-from notelstm.data.transforms import with_drums
+from notelstm.data.transforms import Transform, with_drums
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -32,7 +32,7 @@ from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import build, describe, missing_parts, settings_of
-from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler, Transform
+from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler
 from notelstm.recipes.pieces import as_pieces, encode_pieces, fingerprint, rows_of
 from notelstm.recipes.values import checked, checked_settings, constructed, settings_taken
 from notelstm.training import Callback, Progress, Trainer, TrainingConfig

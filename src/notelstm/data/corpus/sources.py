@@ -17,7 +17,7 @@ from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, find, settings_of
 
-__all__ = ["CorpusFiles", "FolderSource", "PieceSource", "Resolved", "resolve"]
+__all__ = ["CorpusFiles", "CorpusSource", "FolderSource", "Resolved", "resolve"]
 
 FORMAT: Final = 2
 """The version of the cache files; one of another version is not used."""
@@ -27,8 +27,11 @@ _READING: Final = ("pretty_midi", "symusic")
 
 
 @runtime_checkable
-class PieceSource(Protocol):
-    """A :class:`~notelstm.protocols.CorpusSource`, defined without torch."""
+class CorpusSource(Protocol):
+    """A source of pieces; a plugin of the kind ``corpora``.
+
+    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
+    """
 
     @property
     def name(self) -> str:
@@ -37,21 +40,31 @@ class PieceSource(Protocol):
 
     @property
     def license(self) -> str:
-        """The terms of use of the music."""
+        """The license of the music; it is shown, and stored in bundles trained on it."""
         ...
 
     @property
     def source(self) -> str:
-        """Where the music comes from."""
+        """The origin of the music: a package, a URL, a folder."""
         ...
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """Each piece's name and notes."""
+        """Read the pieces, after downloading them if necessary.
+
+        Args:
+            limit: Maximum number of pieces, None for all.
+
+        Returns:
+            The name of each piece, the same at each call, and its notes.
+
+        Raises:
+            DataError: If there are no pieces.
+        """
         ...
 
 
 @runtime_checkable
-class FolderSource(PieceSource, Protocol):
+class FolderSource(CorpusSource, Protocol):
     """A source whose pieces are the MIDI files of a folder.
 
     A :class:`~notelstm.data.corpus.corpus.Corpus` reads these files itself, several at a time, and
@@ -103,7 +116,7 @@ class Resolved(NamedTuple):
         return digest.hexdigest()[:32]
 
 
-def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader: str) -> Resolved:
+def resolve(source: CorpusFiles | CorpusSource, policy: ReadPolicy | None, reader: str) -> Resolved:
     """Look up a source and list its files.
 
     Args:
@@ -119,7 +132,7 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
     """
     if reader != "auto":
         find("readers", reader)  # one error, and not one for each file
-    if isinstance(source, PieceSource):
+    if isinstance(source, CorpusSource):
         folder = source.folder() if isinstance(source, FolderSource) else source
         if isinstance(folder, Folder):
             return _of_folder(source, folder, policy, reader)
@@ -148,7 +161,7 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
 
 
 def _of_folder(
-    given: PieceSource, folder: Folder, policy: ReadPolicy | None, reader: str
+    given: CorpusSource, folder: Folder, policy: ReadPolicy | None, reader: str
 ) -> Resolved:
     files = scan_folder(folder.path)
     if not files.names:
@@ -175,7 +188,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _part(source: PieceSource) -> Any:
+def _part(source: CorpusSource) -> Any:
     """The identity of a source and of its settings."""
     try:
         return describe(source)
