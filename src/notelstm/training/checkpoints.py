@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import io
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import pickle
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, cast, final
+from typing import Any, Final, Protocol, cast, final
 
 import torch
 from filelock import FileLock, Timeout
@@ -25,7 +26,7 @@ from notelstm.training.distributed import DistributedGroup
 from notelstm.training.step import Precision, TrainerState
 from notelstm.tree import flatten, leaf, move, unflatten
 
-__all__ = ["Checkpoints", "RunFolder", "Stateful", "exclusive"]
+__all__ = ["Checkpoints", "RunFolder", "exclusive"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,16 +42,11 @@ _EPOCH_MODELS: Final = 5
 """The number of models of epochs that are kept, so that a long run does not fill the disk."""
 
 
-class Stateful(Protocol):
+class _Stateful(Protocol):
     """A callback with a state."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state, as tensors and plain values."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state."""
-        ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @final
@@ -77,7 +73,7 @@ class Checkpoints:
         position: TrainerState,
         *,
         group: DistributedGroup,
-        callbacks: Sequence[Stateful],
+        callbacks: Sequence[_Stateful],
         folder: RunFolder | None,
     ) -> None:
         self._model: Final = model
@@ -431,45 +427,18 @@ def _append_checksum(path: Path) -> None:
         if file.read(4) != _END_OF_ZIP:
             raise OSError("torch wrote no zip file")
         file.seek(-2, os.SEEK_END)
-        file.write(struct.pack("<H", len(_MARK) + _DIGEST))
-        file.write(_MARK)
-        size = file.tell()
+        file.write(struct.pack("<H", len(_MARK) + _DIGEST) + _MARK)
         file.seek(0)
-        digest = _digest(file, size)
-        file.seek(size)
-        file.write(digest)
-
-
-def _digest(file: IO[bytes], size: int) -> bytes:
-    """SHA-256 of the first `size` bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    while block := file.read(min(size, 2**20)):
-        digest.update(block)
-        size -= len(block)
-    return digest.hexdigest().encode()
-
-
-def _check(path: Path) -> None:
-    """Compare the checksum of a file that :meth:`RunFolder.save` wrote.
-
-    Raises:
-        ValueError: If it differs, or there is none.
-    """
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - _DIGEST
-        if size < 0:
-            raise ValueError("the file is cut off")
-        file.seek(0)
-        found = _digest(file, size)
-        if file.read() != found:
-            raise ValueError("the checksum does not match")
+        file.write(hashlib.file_digest(file, "sha256").hexdigest().encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a file after its checksum was compared."""
+    """Read a file that :meth:`RunFolder.save` wrote, after its checksum was compared."""
     try:
-        _check(path)
-        return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+        data = path.read_bytes()
+        if hashlib.sha256(data[:-_DIGEST]).hexdigest().encode() != data[-_DIGEST:]:
+            raise ValueError("the checksum does not match")
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainingError(
             f"there is no checkpoint {path}", hint="start a new run in another folder"
@@ -479,6 +448,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"damaged checkpoint {path}: {str(error).splitlines()[0]}",
             hint="start a new run in another folder",
         ) from error
+    return cast(dict[str, Any], found)
 
 
 def _write(path: Path, text: str) -> None:

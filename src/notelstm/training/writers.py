@@ -58,7 +58,6 @@ class Samples(Callback):
 
     @override
     def on_bundle_ready(self, bundle: Bundle) -> None:
-        """Take the model that is trained, with its parts."""
         self._bundle = bundle
 
     @override
@@ -208,7 +207,6 @@ class Profile(Callback):
 
     @override
     def on_step_end(self, trainer: Trainer) -> None:
-        """Start and stop the profiler at its steps."""
         self._seen += 1
         ends = trainer.state.steps % trainer.steps_per_epoch == 0
         if self._profiler is None and self._seen >= self.after and not (ends or self._done):
