@@ -73,7 +73,7 @@ GENERATE = {
     "generate cut -o x.mid": "truncated, or not a safetensors file",
     "generate study.mid -o x.mid": "use a file that `notelstm train` wrote",
     "generate empty -o x.mid": "a folder or a device, not a model file (empty)",
-    "generate model -o empty": "empty does not end in .mid or .midi or .kar",
+    "generate model -o empty": "the MIDI file has no suffix (empty). Write a .mid file",
     "generate model -o x.wav": "with notelstm render",
     "generate model -o study.mid --prompt study.mid": "the output is the prompt, study.mid",
     "generate model -o x.mid --picture x.bmp": "unknown picture format '.bmp' (x.bmp)",

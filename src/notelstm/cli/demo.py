@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from tyro.conf import arg
 
-from notelstm.cli.outputs import Overwrite, check_folder, remove_run
+from notelstm.cli.options import Flag, shown
+from notelstm.cli.outputs import check_folder, remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +36,8 @@ def demo(
     chorales: Annotated[int, arg(metavar="N")] = 200,
     epochs: Annotated[int, arg(metavar="N")] = 24,
     minutes: Annotated[float, arg(metavar="N")] = 1.0,
-    seed: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: another one each time)")
-    ] = None,
-    overwrite: Overwrite = False,
+    seed: Annotated[int | None, shown("N", "another one each time")] = None,
+    overwrite: Flag = False,
 ) -> None:
     """Train on Bach chorales for a minute, then generate music: MIDI files, a picture, a page.
 
@@ -205,4 +204,4 @@ listen:   {page.resolve().as_uri()}
     print(f"""
 next:     notelstm render {first} -o {first.with_suffix(".wav")}
           notelstm generate {model}-o more.mid --html more.html
-          notelstm train YOUR_FOLDER_OF_MIDI_FILES --recipe expressive -o mine.notelstm""")
+          notelstm train YOUR_FOLDER_OF_MIDI_FILES -o mine.notelstm""")

@@ -9,8 +9,10 @@ import tyro
 from tyro.conf import arg
 
 from notelstm.cli.generation_options import Prompting, Steering
-from notelstm.cli.outputs import Overwrite, check_outputs
+from notelstm.cli.options import Flag, shown
+from notelstm.cli.outputs import check_outputs
 from notelstm.cli.reading_options import Reading
+from notelstm.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 _MOST_PIECES: Final = 10_000
-_SUFFIXES: Final = (".mid", ".midi", ".kar")
 _SEEDS: Final = 10**9
 _LONGEST_SILENCE: Final = 2.0
 """Seconds at the beginning of a piece that are removed without a message."""
@@ -31,27 +32,22 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     model: Annotated[
         Path | None,
         tyro.conf.Positional,
-        arg(metavar="[MODEL]", help_behavior_hint="(default: the pretrained model)"),
+        shown("[MODEL]", "the pretrained model"),
     ] = None,
     /,
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.mid")],
     prompting: Annotated[Prompting, arg(name="")] = Prompting(),  # noqa: B008 - it cannot change
-    notes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 128)")] = None,
-    seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None,
-    seed: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: another one each time)")
-    ] = None,
+    notes: Annotated[int | None, shown("N", "128")] = None,
+    seconds: Annotated[float | None, shown("S")] = None,
+    seed: Annotated[int | None, shown("N", "another one each time")] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
     best_of: Annotated[int, arg(metavar="N")] = 1,
     steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
-    program: Annotated[
-        str | None,
-        arg(metavar="NAME", help_behavior_hint="(default: the prompt's, or Acoustic Grand Piano)"),
-    ] = None,
-    picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
-    html: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
-    overwrite: Overwrite = False,
+    program: Annotated[str | None, shown("NAME", "the prompt's, or Acoustic Grand Piano")] = None,
+    picture: Annotated[Path | None, shown("FILE")] = None,
+    html: Annotated[Path | None, shown("PAGE")] = None,
+    overwrite: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Write new music as a MIDI file.
@@ -79,7 +75,6 @@ def generate(  # noqa: PLR0913 - each is an option of the command
 
     from notelstm.bundle import load
     from notelstm.cli.runs import card_of
-    from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
     from notelstm.listening import save_page
     from notelstm.midi import program_number
@@ -147,14 +142,11 @@ def _check_outputs(
     output: Path, picture: Path | None, html: Path | None, prompt: Path | None
 ) -> None:
     """Refuse unsuitable names of outputs, before any work is done."""
-    from notelstm.errors import ConfigError
+    from notelstm.files import checked_suffix
     from notelstm.listening.page import check_page_path
 
-    if output.suffix.lower() not in _SUFFIXES:
-        raise ConfigError(
-            f"{output} does not end in {' or '.join(_SUFFIXES)}",
-            hint="write a MIDI file, then convert it with notelstm render",
-        )
+    hint = "write a .mid file, then convert it with notelstm render"
+    checked_suffix(output, (".mid", ".midi", ".kar"), "MIDI", hint=hint)
     if prompt is not None and output.exists() and prompt.exists() and output.samefile(prompt):
         raise ConfigError(f"the output is the prompt, {prompt}", hint="name another output file")
     if html is not None:
@@ -204,7 +196,6 @@ def _numbered(path: Path, number: int, of: int) -> Path:
 def _write(piece: Sample, path: Path, origin: Mapping[str, object]) -> None:
     """Write one piece with its origin as a text event, and print its size."""
     from notelstm._version import __version__
-    from notelstm.errors import counted
     from notelstm.midi import write_midi
 
     settings = ", ".join(f"{name} {value}" for name, value in origin.items())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, final
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.options import Flag
 from notelstm.cli.reading_options import (
     Reading,
     for_command_line,
@@ -39,8 +40,8 @@ def inspect(
     path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER")],
     /,
     *,
-    leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    leaks: Flag = False,
+    json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Show the contents of a MIDI file, or of a folder of MIDI files.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated
 
-import tyro
-from tyro.conf import arg
+from notelstm.cli.options import Flag
+from notelstm.errors import PluginError, counted
 
 __all__ = ["corpora", "plain", "plugins"]
 
@@ -22,7 +21,7 @@ def _corpus(kind: Callable[[], object]) -> object:
 
 def corpora(
     *,
-    clear: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    clear: Flag = False,
 ) -> None:
     """List named corpora with size, license and source, and the contents of the cache.
 
@@ -33,7 +32,6 @@ def corpora(
         clear: Delete the cache, and print its size.
     """
     from notelstm.data.cache import cache_folder, clear_caches, list_caches
-    from notelstm.errors import counted
     from notelstm.plugins import installed
 
     for plugin in installed("corpora"):
@@ -56,7 +54,6 @@ def corpora(
 
 def plugins() -> None:
     """List the installed parts: kind, name, package, one line on each."""
-    from notelstm.errors import PluginError
     from notelstm.plugins import KINDS, installed
 
     rows = []

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, cast, final
 
 from tqdm.std import tqdm
 from typing_extensions import override
@@ -50,10 +50,6 @@ def chosen_recipe(
         epochs: Number of epochs; None for the recipe's.
         seed: The random seed; None for the recipe's.
         start: The model to fine-tune by its own recipe; None to train from scratch.
-
-    Raises:
-        PluginError: If there is no such recipe.
-        ConfigError: If a setting does not exist or cannot have that value.
     """
     from notelstm.recipes import from_toml, load_recipe, with_settings
     from notelstm.recipes.overrides import parse_settings
@@ -63,12 +59,9 @@ def chosen_recipe(
         recipe = with_settings(start.recipe(), tree)
     else:
         recipe = from_toml(name, tree) if name.endswith(".toml") else load_recipe(name, tree)
-    training: dict[str, Any] = {}
-    if epochs is not None:
-        training["epochs"] = epochs
-    if seed is not None:
-        training["seed"] = seed
-    return with_settings(recipe, {"training": training})
+    training = {"epochs": epochs, "seed": seed}
+    given = {name: value for name, value in training.items() if value is not None}
+    return with_settings(recipe, {"training": given})
 
 
 def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
@@ -110,10 +103,6 @@ def run_recipe(
         start: A model to fine-tune.
         record: Settings to store in the bundle besides the recipe's.
         callbacks: Callbacks besides the log and the progress.
-
-    Raises:
-        NotelstmError: If the run cannot be done; see
-            :meth:`~notelstm.recipes.recipe.Recipe.train`.
     """
     from dataclasses import replace
 
@@ -168,10 +157,6 @@ def chosen_callbacks(
         profile: Whether to profile operations.
         report: The page to write on the run, with samples; None for none.
         title: The page's heading.
-
-    Raises:
-        PluginError: If there is no such callback.
-        ConfigError: If a setting does not exist or cannot have that value.
     """
     from notelstm.recipes.overrides import part
     from notelstm.training import Profile, Report, Samples, TimeBudget
@@ -206,14 +191,12 @@ class EpochLines(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Write the reason if the run was stopped early."""
         self._precision = trainer.precision
         if trainer.stopped:
             tqdm.write(f"stopped: {trainer.stopped}", file=sys.stderr)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Write the losses and the speed of the epoch."""
         speed, seconds = metrics["targets_per_second"], metrics["seconds"]
         self._epochs += 1
         self._targets += speed * seconds

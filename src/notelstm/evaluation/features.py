@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from notelstm.errors import DataError, counted
 from notelstm.evaluation.grid import GRIDS, cells_of, quantize
-from notelstm.notes import Notes
+from notelstm.notes import PITCH_CLASSES, Notes
 
 __all__ = ["FEATURES", "bin_names", "excerpts", "histograms", "sounding_at_onsets", "usual_length"]
 
@@ -71,7 +71,7 @@ def bin_names(feature: str) -> tuple[str, ...]:
         ('0 ms', '10 ms', '20 ms', '30 ms', '40 ms', '60 ms')
     """
     if feature == "pitch class":
-        return ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+        return PITCH_CLASSES
     if feature == "interval":
         return tuple(f"{n:+d}" if n else "0" for n in range(-_WIDEST, _WIDEST + 1))
     if feature == "polyphony":
