@@ -184,8 +184,8 @@ def _report_lines(report: Report) -> list[str]:
     lines = [f"{size}; nats per note:", *_aligned(rows), ""]
     if scores.too_short:
         lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
-    if scores.refused:
-        lines.append(f"left out: {counted(len(scores.refused), 'piece')} rejected by the encoder")
+    if scores.rejected:
+        lines.append(f"left out: {counted(len(scores.rejected), 'piece')} rejected by the encoder")
     if scores.bits_per_second is not None:
         lines.append(f"a second of music costs {scores.bits_per_second:.1f} bits")
     for role, made in scores.reliability.items():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import DataError, counted
-from notelstm.evaluation.grid import GRIDS, cells_of, quantize
+from notelstm.evaluation.grid import GRIDS, cells_of, octave_bins, quantize
 from notelstm.notes import PITCH_CLASSES, Notes
 
 __all__ = ["FEATURES", "bin_names", "excerpts", "histograms", "sounding_at_onsets", "usual_length"]
@@ -22,8 +22,6 @@ FEATURES: Final = ("pitch class", "interval", "step", "duration", "polyphony", "
 
 _WIDEST: Final = 24
 _MOST: Final = 16
-_FINE: Final = 4
-_OCTAVE: Final = 2
 
 
 def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
@@ -92,10 +90,8 @@ def sounding_at_onsets(notes: Notes) -> NDArray[np.int64]:
 
 
 def _bins(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bin of each time in cells: single cells first, then wider bins."""
-    clipped = cells.clip(0, GRIDS["step"].last)
-    octaves = np.log2(np.maximum(clipped, _FINE) / _FINE)
-    return np.where(clipped < _FINE, clipped, _FINE + (_OCTAVE * octaves).astype(np.int64))
+    """The bin of each time in cells: single cells up to 40 ms, then two bins to the octave."""
+    return octave_bins(cells.clip(0, GRIDS["step"].last), 4, 2)
 
 
 _BINS: Final = int(_bins(np.array([GRIDS["step"].last]))[0]) + 1

@@ -23,6 +23,7 @@ __all__ = [
     "Cells",
     "Grid",
     "cells_of",
+    "octave_bins",
     "places_of",
     "quantize",
 ]
@@ -114,6 +115,12 @@ def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
     """By role, (N,) the index in the support of each note's cell, for a sorted piece."""
     cells = cells_of(notes)
     return {role: grid.places(getattr(cells, role)) for role, grid in GRIDS.items()}
+
+
+def octave_bins(cells: NDArray[np.int64], fine: int, per_octave: int) -> NDArray[np.int64]:
+    """The bin of each time in cells: `fine` single cells first, then some bins to the octave."""
+    octaves = np.log2(np.maximum(cells, fine) / fine)
+    return np.where(cells < fine, cells, fine + np.floor(per_octave * octaves).astype(np.int64))
 
 
 def quantize(notes: Notes) -> Notes:

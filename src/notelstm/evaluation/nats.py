@@ -36,6 +36,7 @@ __all__ = [
     "contexts",
     "fit_sigmas",
     "nats_per_note",
+    "rejections",
     "score_piece",
 ]
 
@@ -43,11 +44,7 @@ _CHUNK: Final = 1024
 
 
 def contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[slice, Context]]:
-    """The contexts that predict each row of a piece, the first row included.
-
-    Args:
-        model: The model.
-        rows: (N, F).
+    """The contexts that predict each of the rows (N, F) of a piece, the first included.
 
     Yields:
         The slice of the rows, and the contexts (M, ...) that predict them, chunk by chunk.
@@ -77,7 +74,7 @@ class PointToNormal:
     sigmas: Mapping[str, float]
 
     def __call__(self, field: str, prediction: Prediction) -> Prediction:
-        """Return a prediction that has a likelihood.
+        """A prediction that has a likelihood.
 
         Raises:
             FieldError: If a point's field has no sigma.
@@ -142,9 +139,6 @@ def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Te
 
 _log = logging.getLogger(__name__)
 
-_REASONS: Final = 3
-"""The number of reasons in a warning."""
-
 _COUNTED_AS: Final[Mapping[Role, Role]] = {
     "time_signature": "step",
     "position": "step",
@@ -158,8 +152,7 @@ class MeasuredEncoder(NoteEncoder, Protocol):
     """An encoder that maps the cells of the grid to intervals of its fields.
 
     It is needed to score encoders with fields other than pitch, step and duration in seconds,
-    velocity and events. The nats of time signature, position and tempo are added to the step's:
-    together they determine the onset of a note.
+    velocity and events.
     """
 
     def bounds(
@@ -208,25 +201,25 @@ def nats_per_note(
         FieldError: If a field cannot be measured.
     """
     scored: list[PieceScore] = []
-    refused: dict[str, str] = {}
+    rejected: dict[str, str] = {}
     for name, piece in long_enough(pieces, names):
         try:
             score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)
         except EncodingError as error:
-            refused[name] = str(error)
+            rejected[name] = str(error)
             continue
         # An encoder that merges notes may leave too few.
         if score.notes > 0:
             scored.append(score)
-    if refused:
-        _log.warning("%s", _refusals(refused))
-    return all_scored(scored, len(pieces), refused)
+    if rejected:
+        _log.warning("%s", rejections([f"{name}: {why}" for name, why in rejected.items()]))
+    return all_scored(scored, len(pieces), rejected)
 
 
-def _refusals(refused: Mapping[str, str]) -> str:
-    """The number of pieces that the encoder rejected, and the first reasons."""
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REASONS])
-    return f"left out: {counted(len(refused), 'piece')} that the encoder rejects: {reasons}"
+def rejections(reasons: Sequence[str]) -> str:
+    """A warning of pieces that the encoder rejects, with the first three reasons."""
+    first = "; ".join(reasons[:3])
+    return f"left out: {counted(len(reasons), 'piece')} that the encoder rejects: {first}"
 
 
 def score_piece(
@@ -237,14 +230,7 @@ def score_piece(
     sigmas: Mapping[str, float] | None = None,
     name: str = "",
 ) -> PieceScore:
-    """Score one piece of more than 25 notes.
-
-    Args:
-        model: As for :func:`nats_per_note`.
-        encoder: As for :func:`nats_per_note`.
-        piece: The piece.
-        sigmas: As for :func:`nats_per_note`.
-        name: The name of the piece.
+    """Score one piece of more than 25 notes, as :func:`nats_per_note` scores several.
 
     Raises:
         DataError: If it is too short.
@@ -280,11 +266,14 @@ def score_piece(
                         where=f"field {field.name!r}",
                         hint="give the prediction the methods of notelstm.protocols.HasLikelihood",
                     )
+                cells = field.classes or 1
                 if bounds:
                     low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
-                    nats = _cell_nats(field, prediction, low, high)
+                    p = prediction.interval_prob(field, low, high)
+                    cells = GRIDS[field.role].size if field.role in GRIDS else cells
                 else:
-                    nats = _event_nats(field, prediction, entries)
+                    p = (-prediction.nll(entries).double()).exp()
+                nats = -torch.log((1 - UNIFORM_MIXIN) * p + UNIFORM_MIXIN / cells)
                 sums.add(field.role, prediction, entries, nats, chosen)
     return PieceScore(
         notes=count,
@@ -319,23 +308,6 @@ class _Sums:
             here = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
             before = self.reliability.get(role, Reliability())
             self.reliability[role] = Reliability.sum((before, here))
-
-
-def _cell_nats(field: Field, prediction: HasLikelihood, low: Tensor, high: Tensor) -> Tensor:
-    """(M,) -ln P of the cells [low, high)."""
-    grid = GRIDS.get(field.role)
-    cells = field.classes or 1 if grid is None else grid.size
-    return _nats(prediction.interval_prob(field, low, high), cells)
-
-
-def _event_nats(field: Field, prediction: HasLikelihood, events: Tensor) -> Tensor:
-    """(M,) -ln P of events."""
-    return _nats((-prediction.nll(events).double()).exp(), field.classes or 1)
-
-
-def _nats(probability: Tensor, cells: int) -> Tensor:
-    """-ln P, finite by a small share of the uniform distribution."""
-    return -torch.log((1 - UNIFORM_MIXIN) * probability + UNIFORM_MIXIN / cells)
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:

@@ -201,12 +201,12 @@ class Scores:
     Attributes:
         pieces: The score of each piece, in order, for paired comparisons.
         too_short: The number of pieces left out because they have 25 notes or fewer.
-        refused: The pieces that the encoder rejected, by name, with the reason.
+        rejected: The pieces that the encoder rejected, by name, with the reason.
     """
 
     pieces: tuple[PieceScore, ...]
     too_short: int = 0
-    refused: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> int:
@@ -259,11 +259,7 @@ class Scores:
 def long_enough(
     pieces: Sequence[Notes], names: Sequence[str] | None = None
 ) -> Iterator[tuple[str, Notes]]:
-    """The pieces that can be scored, with their names.
-
-    Args:
-        pieces: Any pieces.
-        names: Their names; None for their numbers.
+    """The pieces that can be scored, with their names; None for their numbers.
 
     Raises:
         DataError: If there are not as many names as pieces.
@@ -278,26 +274,21 @@ def long_enough(
 
 
 def all_scored(
-    scored: Sequence[PieceScore], pieces: int, refused: Mapping[str, str] | None = None
+    scored: Sequence[PieceScore], pieces: int, rejected: Mapping[str, str] | None = None
 ) -> Scores:
-    """The scores of a set of pieces.
-
-    Args:
-        scored: The scores of the pieces that could be scored.
-        pieces: The number of all pieces.
-        refused: The pieces that the encoder rejected, by name, with the reason.
+    """The scores of those of a number of pieces that could be scored.
 
     Raises:
         DataError: If none could be scored.
     """
-    refused = refused or {}
-    too_short = pieces - len(scored) - len(refused)
+    rejected = rejected or {}
+    too_short = pieces - len(scored) - len(rejected)
     if scored:
-        return Scores(pieces=tuple(scored), too_short=too_short, refused=refused)
-    if refused:
-        name, reason = next(iter(refused.items()))
+        return Scores(pieces=tuple(scored), too_short=too_short, rejected=rejected)
+    if rejected:
+        name, reason = next(iter(rejected.items()))
         raise DataError(
-            f"the encoder rejects {counted(len(refused), 'piece')}, and {too_short:,} of the rest "
+            f"the encoder rejects {counted(len(rejected), 'piece')}, and {too_short:,} of the rest "
             f"are too short to be scored; the first: {reason}",
             where=name,
             hint="give pieces that the model's encoder can represent",

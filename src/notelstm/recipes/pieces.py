@@ -13,7 +13,8 @@ import numpy as np
 
 from notelstm.data.dataset import PackedRows
 from notelstm.encoders.rows import watch_instruments
-from notelstm.errors import DataError, EncodingError, counted
+from notelstm.errors import DataError, EncodingError
+from notelstm.evaluation.nats import rejections
 from notelstm.fields import Rows
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder
@@ -23,9 +24,6 @@ __all__ = ["as_pieces", "encode_pieces", "fingerprint", "rows_of"]
 
 _IN_MEMORY: Final = 1_000_000
 """The number of notes up to which rows are kept in memory; the rows of more are on disk."""
-
-_NAMED: Final = 3
-"""The number of rejected pieces that a warning names."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,9 +115,7 @@ def rows_of(
     if len(rejected) == len(pieces):
         raise rejected[0]
     if rejected:
-        reasons = "; ".join(map(str, rejected[:_NAMED]))
-        left_out = counted(len(rejected), "piece")
-        _log.warning("left out: %s that the encoder rejects: %s", left_out, reasons)
+        _log.warning("%s", rejections(list(map(str, rejected))))
     return rows
 
 
