@@ -298,10 +298,31 @@ def test_inspecting_files_and_folders(folder: Path, capsys: pytest.CaptureFixtur
     assert main(["inspect", str(folder), "--leaks"]) == 0
     said = capsys.readouterr().out
     assert "4 files, 3 read, 240 notes" in said
-    assert "refused: broken.mid" in said
+    assert said.count("rejected: ") == said.count("rejected: broken.mid: ") == 1
     assert main(["inspect", str(folder), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert (summary["files"], summary["refused"], summary["notes"]) == (4, 1, 240)
+    assert (summary["files"], summary["rejected"], summary["notes"]) == (4, 1, 240)
+
+
+def test_inspecting_a_folder_without_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.mid").write_bytes(b"MThd")
+    assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "1 file, 0 read, 0 notes" in said
+    assert "mean" not in said
+
+
+def test_many_rejected_files_are_counted_by_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.mid").write_bytes(b"no music")
+    assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("  rejected: ") == 20
+    assert "30 rejected: not a MIDI file" in said
 
 
 def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,18 +156,20 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     print(
         f"{path}: {counted(summary.files, 'file')}, {summary.pieces:,} read, "
         f"{counted(summary.notes, 'note')}, {summary.seconds / 3600:.2f} hours; "
-        f"{summary.repaired:,} repaired, {summary.refused:,} refused"
+        f"{summary.repaired:,} repaired, {summary.rejected:,} rejected"
     )
     if left_out:
         print(f"  {left_out}")
     for name in ("pitch", "step", "duration", "velocity"):
-        _distribution(name, getattr(summary, name))
+        if getattr(summary, name).quantiles:
+            _distribution(name, getattr(summary, name))
     for file in summary.worst:
         repairs = f"{counted(file.repairs_total, 'repair')}, {counted(file.lost, 'note')} lost"
         what = for_command_line(file.error or repairs)
-        print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
-    for reason, count in summary.reasons.items():
-        print(f"  {count:,} refused: {reason}")
+        print(f"  {'rejected' if file.error else 'repaired'}: {file.name}: {what}")
+    if summary.rejected > sum(1 for file in summary.worst if file.error):
+        for reason, count in summary.reasons.items():
+            print(f"  {count:,} rejected: {reason}")
     _pairs("the same music twice", summary.duplicates)
     if leaks and music.by_table:
         _pairs("on two sides of the split", crossing)

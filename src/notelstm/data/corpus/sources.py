@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkabl
 from notelstm._version import __version__
 from notelstm.data.corpus.reading import Job
 from notelstm.data.folder import FileList, Folder, list_files, no_midi_files, scan_folder
-from notelstm.errors import DataError, PluginError
+from notelstm.errors import DataError, PluginError, counted
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, find, settings_of
@@ -156,8 +156,17 @@ def resolve(source: CorpusFiles | CorpusSource, policy: ReadPolicy | None, reade
         raise DataError("an empty list of files", hint="list at least one MIDI file")
     files = list_files(source)
     job = Job(policy=policy or ReadPolicy(), reader=reader)
-    where = f"{len(files.names)} files"
-    return Resolved("files", "", where, _of_files(files.paths, job), job, files, _no_pieces)
+    where = counted(len(files.names), "file")
+    identity = _of_files(files.paths, job)
+    return Resolved(_folder_of(files.paths), "", where, identity, job, files, _no_pieces)
+
+
+def _folder_of(paths: Sequence[str]) -> str:
+    """The name of the innermost folder that holds all files, ``files`` if there is none."""
+    try:
+        return os.path.basename(os.path.commonpath(map(os.path.dirname, paths))) or "files"
+    except ValueError:  # several drives, or paths without a folder
+        return "files"
 
 
 def _of_folder(
