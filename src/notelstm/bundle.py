@@ -36,7 +36,7 @@ from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 if TYPE_CHECKING:
     from notelstm.recipes.recipe import Recipe
 
-__all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load"]
+__all__ = ["FORMAT", "PART_KINDS", "PRETRAINED", "Bundle", "DataCard", "load"]
 
 FORMAT: Final = 2
 """The version of the file format that this library writes, and the newest that it reads."""
@@ -44,6 +44,14 @@ FORMAT: Final = 2
 PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
 """The pretrained model, trained on the piano music of MAESTRO; its card and its license, which is
 not the library's, are in the same folder."""
+
+PART_KINDS: Final = {
+    "model": "models",
+    "encoder": "encoders",
+    "sampler": "samplers",
+    "input_transform": "input_transforms",
+}
+"""The parts of a bundle, and their kinds of plugin."""
 
 _KEY: Final = "notelstm"
 _MAX_HEADER: Final = 2**20
@@ -191,7 +199,7 @@ class Bundle:
             "version": __version__,
             "parts": {
                 name: None if part is None else describe(part, lenient=True)
-                for name in _KINDS
+                for name in PART_KINDS
                 for part in [_unwrapped(self.model) if name == "model" else getattr(self, name)]
             },
             "context_length": self.context_length,
@@ -292,10 +300,15 @@ def load(
     }
     try:
         # The checksum is of the names in the file, which differ in the first format.
-        named = upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
-        bundle = _rebuilt(named[0], given, named[1])
-        _fill(bundle, named[1])
-        _check_sum(about, tensors)
+        named, weights = upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
+        bundle = _rebuilt(named, given, weights)
+        _fill(bundle, weights)
+        # Early files of the first format have no checksum.
+        if "sha256" in about and about["sha256"] != _checksum(about, tensors):
+            raise BundleError(
+                "damaged: the checksum of the description and the tensors does not match",
+                hint=_COPY_HINT,
+            )
     except (BundleError, PluginError) as error:
         for name, text in vars(error).items():
             setattr(error, name, _short(text))  # it may quote the file
@@ -406,14 +419,6 @@ def _check_depth(value: object, left: int) -> None:
             _check_depth(item, left - 1)
 
 
-_KINDS: Final = {
-    "model": "models",
-    "encoder": "encoders",
-    "sampler": "samplers",
-    "input_transform": "input_transforms",
-}
-
-
 def _rebuilt(
     about: Mapping[str, Any], given: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Bundle:
@@ -421,7 +426,7 @@ def _rebuilt(
     with _Allowance(tensors):
         parts = {
             name: _part(name, about["parts"][name]) if given[name] is None else given[name]
-            for name in _KINDS
+            for name in PART_KINDS
         }
     context, version = about["context_length"], about["version"]
     if context is not None and (type(context) is not int or context < 1):
@@ -459,12 +464,12 @@ def _rebuilt(
 def _part(name: str, saved: Saved | None) -> Any:
     if saved is None and name == "input_transform":
         return None
-    if saved is None or saved.get("kind", _KINDS[name]) != _KINDS[name]:
+    if saved is None or saved.get("kind", PART_KINDS[name]) != PART_KINDS[name]:
         raise TypeError(f"{name} is {saved}")
     if missing := missing_parts(saved):
         raise BundleError(
             f"the {name} cannot be rebuilt: {_short(', '.join(missing))} has no entry point",
-            hint=f"call load(path, {name}=...)",
+            hint=f"pass the {name}: load(path, {name}=...)",
         )
     return build(saved)
 
@@ -540,12 +545,3 @@ def _fill(bundle: Bundle, tensors: Mapping[str, Tensor]) -> None:
                 )
     module.load_state_dict({own: tensors[name] for name, (own, _) in state.items()})
     module.eval()
-
-
-def _check_sum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Compare the checksum, if there is one; early files of the first format have none."""
-    if "sha256" in about and about["sha256"] != _checksum(about, tensors):
-        raise BundleError(
-            "damaged: the checksum of the description and the tensors does not match",
-            hint=_COPY_HINT,
-        )

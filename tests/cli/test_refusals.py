@@ -113,12 +113,15 @@ GENERATE = {
     "generate model -o x.mid --density 0": "notes_per_second 0.0 is not a number",
     "generate model -o x.mid --grid 0": "grid 0.0 is not a number from 0.001 to 3600",
     "generate model -o x.mid --no-repeat-ngram 0": "ngram_size 0 is not",
+    "generate model -o x.mid --sampler greedy --temperature 2": "do nothing with a greedy sampler",
+    "generate model -o x.mid --sampler greedy --min-p 0.1": "do nothing with a greedy sampler",
     "generate model -o x.mid --program Kazoo": "no General MIDI program is called 'Kazoo'",
     "generate model -o x.mid --program 128": "no General MIDI program is called 128",
 }
 
 TRAIN = {
-    "train none -o x": "no folder, MIDI file or corpus is called 'none'",
+    "train none -o x": "no folder, MIDI file or corpus is called 'none'. Check the path, or name a "
+    "corpus: bach, maestro",
     "train empty -o x": ". ",
     "train broken -o x": "broken",
     "train ten.mid -o x --recipe reference": "no piece has more than 25 rows",

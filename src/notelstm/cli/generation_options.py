@@ -135,14 +135,20 @@ class Steering:
         truncation. Truncation comes last so that it ranks only values that are allowed.
         """
         from notelstm.plugins import build, settings_of
-        from notelstm.sampling.samplers import with_processors
+        from notelstm.sampling.samplers import Greedy, with_processors
 
         sampler: Sampler = bundle.sampler
         if self.sampler is not None:
             own = settings_of(sampler).get("processors", ())
             sampler = with_processors(build({"kind": "samplers", "name": self.sampler}), own)
         self._check_fields(bundle.encoder)
-        more = (*self._constraints(bundle.encoder), *self._truncation())
+        truncation = self._truncation()
+        if isinstance(sampler, Greedy) and (truncation or self.temperature != 1):
+            raise ConfigError(
+                "--temperature, --top-k, --top-p and --min-p do nothing with a greedy sampler",
+                hint="leave them out",
+            )
+        more = (*self._constraints(bundle.encoder), *truncation)
         return with_processors(sampler, more, temperature=self.temperature)
 
     def _check_fields(self, encoder: NoteEncoder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from notelstm.errors import (
     ConfigError,
     DataError,
     DataNotFoundError,
+    PluginError,
     did_you_mean,
 )
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from notelstm.data.splits import Split
     from notelstm.midi.policy import ReadPolicy
     from notelstm.notes import Notes
+    from notelstm.plugins import Plugin
 
 __all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 
@@ -156,23 +159,35 @@ def _table(path: Path) -> Path | None:
     return tables[0] if len(tables) == 1 else None
 
 
+def _opens_by_name(plugin: Plugin) -> bool:
+    """Whether a corpus needs no settings; also if its package is broken."""
+    try:
+        inspect.signature(plugin.load()).bind()
+    except TypeError:
+        return False
+    except PluginError:
+        pass  # found again where the corpus is opened
+    return True
+
+
 def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
     from notelstm.plugins import find, installed, settings_of
 
-    names = [plugin.name for plugin in installed("corpora")]
-    if name not in names:
+    known = installed("corpora")
+    if name not in [plugin.name for plugin in known]:
+        names = [plugin.name for plugin in known if _opens_by_name(plugin)]
         closest = did_you_mean(name, names)
         raise DataNotFoundError(
             f"no folder, MIDI file or corpus is called {name!r}{closest}",
             hint="" if closest else f"check the path, or name a corpus: {', '.join(names)}",
         )
-    try:
-        corpus: CorpusSource = find("corpora", name).load()()
-    except TypeError as error:
+    plugin = find("corpora", name)
+    if not _opens_by_name(plugin):
         raise DataError(
             f"the corpus {name!r} cannot be opened by its name alone",
             hint="name a folder or a MIDI file",
-        ) from error
+        )
+    corpus: CorpusSource = plugin.load()()
     if "policy" in settings_of(corpus):
         # Parts with settings are dataclasses, which the protocol does not declare.
         return dataclasses.replace(corpus, policy=policy)  # type: ignore[type-var]

@@ -131,6 +131,9 @@ def for_command_line(message: str) -> str:
     """
     for python, option in _PYTHON.items():
         message = message.replace(python, option)
+    message = re.sub(
+        r"(?i)pass the \w+: load\(path, \w+=\.\.\.\)", "Install the package that has it", message
+    )
     message = re.sub(r"\bdrums=True\b", "--drums", message)
     message = re.sub(r"\bdrums=False\b", "--no-drums", message)
     message = re.sub(r"\b(programs|names)=\(\)", r"an empty --\1", message)

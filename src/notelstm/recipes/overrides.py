@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from notelstm.bundle import Bundle
+from notelstm.bundle import PART_KINDS, Bundle
 from notelstm.errors import ConfigError, ConfigNotFoundError
 from notelstm.plugins import find, missing_parts, settings_of
 from notelstm.recipes.recipe import ModelSpec, Recipe
@@ -42,13 +42,6 @@ __all__ = [
 
 DEFAULT: Final = "expressive"
 """The recipe of a file that names none."""
-
-_KINDS: Final = {
-    "encoder": "encoders",
-    "model": "models",
-    "sampler": "samplers",
-    "input_transform": "input_transforms",
-}
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -175,7 +168,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             changes[key] = _reweighted(recipe, value)
         elif key == "transforms":
             changes[key] = () if value == "none" else _listed(key, value)
-        elif key in _KINDS:
+        elif key in PART_KINDS:
             changes[key] = _part(key, getattr(recipe, key), value)
         else:
             changes[key] = checked(key, known[key], value)
@@ -204,7 +197,7 @@ def _part(key: str, old: Any, value: object) -> Any:
     """A part with other settings, or another part if a name is given."""
     changes = {"name": value} if isinstance(value, str) else dict(_table(key, value))
     if "name" in changes:
-        named_part = find(_KINDS[key], str(changes.pop("name"))).load()
+        named_part = find(PART_KINDS[key], str(changes.pop("name"))).load()
         return _changed(key, named_part, changes)
     if old is None:
         raise ConfigError(f"the recipe has no {key} to change", hint=f"give {key}.name")

@@ -40,6 +40,8 @@ def as_pieces(given: Iterable[Notes] | Iterable[tuple[str, Notes]]) -> Sequence[
     """
     if isinstance(given, Notes):
         raise DataError("the training set is one piece, not several", hint="give a list: [notes]")
+    if isinstance(given, str | os.PathLike):
+        raise DataError(f"{given!r} is a path, not pieces", hint="give Corpus.open(...)")
     if not isinstance(given, Iterable):
         raise DataError(
             f"{type(given).__name__} is not a collection of pieces",
