@@ -253,3 +253,11 @@ def test_training_pieces_are_transformed_and_held_out_ones_are_not() -> None:
     assert len(shifts) > 2
     held_out = recipe.batches(rows, held_out=True)
     assert all(torch.equal(pitches(held_out, k), pitches(plain, 0)) for k in range(4))
+
+
+def test_pieces_shorter_than_a_window_are_not_on_the_card() -> None:
+    long, short = piece(60, first=50), piece(20, first=50)
+    bundle = tiny(reference()).train([long, short])
+    assert (bundle.data.pieces, bundle.data.notes) == (1, 60)
+    bundle = tiny(reference(crossing=True)).train([long, short])
+    assert (bundle.data.pieces, bundle.data.notes) == (2, 80)

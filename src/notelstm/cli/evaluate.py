@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.music import Side
+from notelstm.cli.music import Music, Side, open_corpus, open_music
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.reading_options import Reading, left_out_of_corpus
+from notelstm.data.corpus import Corpus
 from notelstm.errors import ConfigError, DataError, counted
+from notelstm.midi import ReadPolicy
+from notelstm.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from notelstm.bundle import Bundle
-    from notelstm.cli.music import Music
-    from notelstm.data.corpus import Corpus
     from notelstm.evaluation import Report, SampleReport
-    from notelstm.midi import ReadPolicy
-    from notelstm.notes import Notes
 
 __all__ = ["evaluate"]
 
@@ -72,7 +70,6 @@ def evaluate(
         reading: How files are read; settings that are not given are the model's own.
     """
     from notelstm.bundle import load
-    from notelstm.cli.music import open_corpus
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
     from notelstm.generation import generate_batch
@@ -162,8 +159,6 @@ def _continued(
 
 def _music(where: str, bundle: Bundle, policy: ReadPolicy) -> Music:
     """A source of music, read and split as it was for this model."""
-    from notelstm.cli.music import open_music
-
     return open_music(where, policy, share=float(bundle.settings.get("held_out", 0.0)))
 
 

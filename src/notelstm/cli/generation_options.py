@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final
@@ -13,14 +14,13 @@ from tyro.conf import arg
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.reading_options import left_out_of_file
 from notelstm.errors import ConfigError, DataError
+from notelstm.midi import ReadPolicy, read_midi_with_report
+from notelstm.notes import Notes
+from notelstm.plugins import build, settings_of
+from notelstm.protocols import NoteEncoder, Processor, Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from notelstm.bundle import Bundle
-    from notelstm.midi import ReadPolicy
-    from notelstm.notes import Notes
-    from notelstm.protocols import NoteEncoder, Processor, Sampler
 
 __all__ = ["Prompting", "Steering"]
 
@@ -59,8 +59,6 @@ class Prompting:
 
     def read(self, policy: ReadPolicy) -> Notes | None:
         """The part of the prompt that is used, None without a prompt."""
-        from notelstm.midi import read_midi_with_report
-
         if self.prompt is None:
             return None
         whole, report = read_midi_with_report(self.prompt, policy)
@@ -134,7 +132,6 @@ class Steering:
         The order is: temperature, the processors of the model's own sampler, constraints,
         truncation. Truncation comes last so that it ranks only values that are allowed.
         """
-        from notelstm.plugins import build, settings_of
         from notelstm.sampling.samplers import Greedy, with_processors
 
         sampler: Sampler = bundle.sampler

@@ -7,11 +7,14 @@ import json as json_format
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, final
+from typing import Annotated, Final, final
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from tyro.conf import arg
 
+from notelstm.cli.music import open_music
 from notelstm.cli.options import Flag
 from notelstm.cli.reading_options import (
     Reading,
@@ -19,16 +22,12 @@ from notelstm.cli.reading_options import (
     left_out_of_corpus,
     left_out_of_file,
 )
+from notelstm.data.leaks import Leak, find_leaks
+from notelstm.data.summary import Distribution, summarise
 from notelstm.errors import counted
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from notelstm.data.leaks import Leak
-    from notelstm.data.summary import Distribution
-    from notelstm.midi import ReadPolicy, ReadReport
-    from notelstm.notes import Notes
+from notelstm.midi import ReadPolicy, ReadReport, read_midi, read_midi_with_report
+from notelstm.midi.reading import MAX_BYTES
+from notelstm.notes import Notes
 
 __all__ = ["inspect"]
 
@@ -56,8 +55,6 @@ def inspect(
         json: Print JSON.
         reading: How files are read.
     """
-    from notelstm.midi import ReadPolicy, read_midi_with_report
-
     policy = reading.policy(ReadPolicy())
     if path.is_dir():
         _folder(path, policy, json=json, leaks=leaks)
@@ -102,8 +99,6 @@ def _reusable(path: Path) -> Callable[[], Path | _Kept]:
     """A source that can be read several times, also for a pipe: ``<(cat x.mid)``."""
     if not (path.is_fifo() and path.parts[:2] in (("/", "dev"), ("/", "proc"))):
         return lambda: path
-    from notelstm.midi.reading import MAX_BYTES
-
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     return lambda: _Kept(data, str(path))
@@ -113,8 +108,6 @@ def _held(
     source: Callable[[], Path | _Kept], notes: Notes, policy: ReadPolicy
 ) -> NDArray[np.float64]:
     """The seconds by which the sustain pedal extends each note that it holds."""
-    from notelstm.midi import read_midi
-
     # Both are ordered by start, pitch and end, so equal starts and pitches may be paired otherwise.
     released = notes
     if policy.pedal != "ignore":
@@ -140,10 +133,6 @@ def _faults(report: ReadReport) -> None:
 
 def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     """Totals and distributions of a folder, and its damaged files."""
-    from notelstm.cli.music import open_music
-    from notelstm.data.leaks import find_leaks
-    from notelstm.data.summary import summarise
-
     music = open_music(str(path), policy)
     summary = summarise(music.corpus, passages=leaks)
     left_out = left_out_of_corpus(music.corpus.report)

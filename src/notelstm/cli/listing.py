@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 
 from notelstm.cli.options import Flag
+from notelstm.data.cache import cache_folder, clear_caches, list_caches
 from notelstm.errors import PluginError, counted
+from notelstm.plugins import KINDS, installed
 
 __all__ = ["corpora", "plain", "plugins"]
 
@@ -31,9 +33,6 @@ def corpora(
     Args:
         clear: Delete the cache, and print its size.
     """
-    from notelstm.data.cache import cache_folder, clear_caches, list_caches
-    from notelstm.plugins import installed
-
     for plugin in installed("corpora"):
         corpus = _corpus(plugin.load())
         print(f"{plugin.name:<10} {plain(plugin.summary)}")
@@ -54,8 +53,6 @@ def corpora(
 
 def plugins() -> None:
     """List the installed parts: kind, name, package, one line on each."""
-    from notelstm.plugins import KINDS, installed
-
     rows = []
     for kind in KINDS:
         for plugin in installed(kind):

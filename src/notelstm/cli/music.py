@@ -8,10 +8,14 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, final, overload
+from typing import Literal, NamedTuple, TypeAlias, final, overload
 
 from typing_extensions import override
 
+from notelstm.data.corpus import Corpus, CorpusSource
+from notelstm.data.folder import Folder, midi_files
+from notelstm.data.maestro import MaestroCorpus
+from notelstm.data.splits import Split, split_by_keys, split_by_table
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -19,13 +23,9 @@ from notelstm.errors import (
     PluginError,
     did_you_mean,
 )
-
-if TYPE_CHECKING:
-    from notelstm.data.corpus import Corpus, CorpusSource
-    from notelstm.data.splits import Split
-    from notelstm.midi.policy import ReadPolicy
-    from notelstm.notes import Notes
-    from notelstm.plugins import Plugin
+from notelstm.midi.policy import ReadPolicy
+from notelstm.notes import Notes
+from notelstm.plugins import Plugin, find, installed, settings_of
 
 __all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 
@@ -47,11 +47,7 @@ class Music(NamedTuple):
     by_table: bool
 
     def side(self, side: Side, limit: int | None = None) -> Pieces:
-        """The pieces of one side, at most `limit`.
-
-        Raises:
-            DataError: If there is none.
-        """
+        """The pieces of one side, at most `limit`; DataError if there is none."""
         everything: Iterable[int] = range(len(self.corpus))
         numbers = list(everything if side == "all" else getattr(self.split, side))
         if not len(self.corpus):
@@ -65,7 +61,7 @@ class Music(NamedTuple):
 
 
 @final
-class Pieces(Sequence["Notes"]):
+class Pieces(Sequence[Notes]):
     """Some pieces of a corpus, each read from its cache when it is accessed."""
 
     def __init__(self, corpus: Corpus, numbers: Sequence[int]) -> None:
@@ -107,13 +103,7 @@ def open_music(
         policy: How files are read.
         share: The share that is held out, by content, if the source has no table.
         limit: The most files to read of a folder without a table.
-
-    Raises:
-        DataError: If there is no such source, or nothing in it.
-        ConfigError: If the share or the limit is out of range.
     """
-    from notelstm.data.splits import split_by_keys, split_by_table
-
     if limit is not None and limit < 1:
         raise ConfigError(f"--max-files {limit} is below 1", hint="give 1 or more")
     table = _table(Path(where))
@@ -125,17 +115,7 @@ def open_music(
 
 
 def open_corpus(where: str, policy: ReadPolicy, *, limit: int | None = None) -> Corpus:
-    """Open a folder or file, or if there is none of that name, the corpus plugin.
-
-    The arguments are those of :func:`open_music`.
-
-    Raises:
-        DataError: If there is neither, or nothing in it.
-    """
-    from notelstm.data.corpus import Corpus
-    from notelstm.data.folder import Folder, midi_files
-    from notelstm.data.maestro import MaestroCorpus
-
+    """Open a folder or file, or if there is none of that name, the corpus plugin."""
     path = Path(where)
     progress = sys.stderr.isatty()
     if not path.exists():
@@ -171,8 +151,6 @@ def _opens_by_name(plugin: Plugin) -> bool:
 
 
 def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
-    from notelstm.plugins import find, installed, settings_of
-
     known = installed("corpora")
     if name not in [plugin.name for plugin in known]:
         names = [plugin.name for plugin in known if _opens_by_name(plugin)]

@@ -7,10 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, final, get_args
+from typing import Annotated, Any, Final, final, get_args
+
+import numpy as np
 
 from notelstm.cli.options import Flag, shown
+from notelstm.data.corpus import CorpusReport
 from notelstm.errors import ConfigError, counted
+from notelstm.midi import ReadPolicy, ReadReport
 from notelstm.midi.policy import (
     Hanging,
     OnError,
@@ -22,12 +26,8 @@ from notelstm.midi.policy import (
     VelocityZero,
     ZeroLength,
 )
-
-if TYPE_CHECKING:
-    from notelstm.data.corpus import CorpusReport
-    from notelstm.midi import ReadPolicy, ReadReport
-    from notelstm.midi.report import TrackInfo
-    from notelstm.notes import Notes
+from notelstm.midi.report import TrackInfo
+from notelstm.notes import Notes
 
 __all__ = ["Reading", "for_command_line", "left_out_of_corpus", "left_out_of_file"]
 
@@ -147,8 +147,6 @@ def for_command_line(message: str) -> str:
 
 def left_out_of_file(notes: Notes, report: ReadReport) -> str:
     """A line on the tracks and notes of a file that the policy left out; "" if there are none."""
-    import numpy as np
-
     read = set() if notes.track is None else set(np.unique(notes.track).tolist())
     unread = [track for track in report.tracks if track.number not in read]
     parts = []

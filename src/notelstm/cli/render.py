@@ -13,6 +13,8 @@ from notelstm.cli.outputs import check_outputs
 from notelstm.cli.reading_options import Reading, left_out_of_file
 from notelstm.errors import ConfigError, counted
 from notelstm.files import checked_suffix
+from notelstm.listening import Sample, save_audio, save_page, save_piano_roll
+from notelstm.midi import ReadPolicy, read_midi_with_report
 
 __all__ = ["render"]
 
@@ -41,8 +43,6 @@ def render(
         overwrite: Replace the output if it exists.
         reading: How the file is read.
     """
-    from notelstm.midi import ReadPolicy, read_midi_with_report
-
     suffix = checked_suffix(output, (".wav", ".html", ".png", ".svg"), "output")
     if soundfont is not None and suffix != ".wav":
         raise ConfigError(
@@ -54,16 +54,10 @@ def render(
     base = ReadPolicy(tracks="all", pedal="extend", drums=soundfont is not None)
     notes, report = read_midi_with_report(path, reading.policy(base))
     if suffix == ".wav":
-        from notelstm.listening import save_audio
-
         save_audio(notes, output, soundfont=soundfont)
     elif suffix == ".html":
-        from notelstm.listening import Sample, save_page
-
         save_page([Sample(notes=notes, title=path.stem)], output, title=path.stem)
     else:
-        from notelstm.listening import save_piano_roll
-
         save_piano_roll(notes, output, title=path.stem)
     print(f"wrote {output}: {counted(len(notes), 'note')}, {notes.end_time:.1f} s")
     left_out = left_out_of_file(notes, report)

@@ -5,22 +5,35 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, final
+from typing import cast, final
 
+from torch import nn
 from tqdm.std import tqdm
 from typing_extensions import override
 
+from notelstm.bundle import Bundle, DataCard
+from notelstm.data.corpus import Corpus
 from notelstm.errors import counted
-from notelstm.training.trainer import Callback
-
-if TYPE_CHECKING:
-    from notelstm.bundle import Bundle
-    from notelstm.data.corpus import Corpus
-    from notelstm.listening.page import Details
-    from notelstm.notes import Notes
-    from notelstm.recipes import Recipe
-    from notelstm.training.trainer import Trainer
+from notelstm.listening.page import Details
+from notelstm.notes import Notes
+from notelstm.plugins import describe
+from notelstm.recipes import Recipe, from_toml, load_recipe, with_settings
+from notelstm.recipes.overrides import parse_settings, part
+from notelstm.training import (
+    BestCheckpoint,
+    Callback,
+    DistributedGroup,
+    JSONLogger,
+    Profile,
+    Progress,
+    Report,
+    Samples,
+    TimeBudget,
+    Trainer,
+)
+from notelstm.training.progress import progress_on_stderr
 
 __all__ = [
     "EpochLines",
@@ -51,9 +64,6 @@ def chosen_recipe(
         seed: The random seed; None for the recipe's.
         start: The model to fine-tune by its own recipe; None to train from scratch.
     """
-    from notelstm.recipes import from_toml, load_recipe, with_settings
-    from notelstm.recipes.overrides import parse_settings
-
     tree = parse_settings(settings)
     if start is not None:
         recipe = with_settings(start.recipe(), tree)
@@ -66,8 +76,6 @@ def chosen_recipe(
 
 def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
     """The callbacks of every run, and those that the command line chose."""
-    from notelstm.training import BestCheckpoint, JSONLogger, Progress
-
     best = [BestCheckpoint()] if validation else []
     return [JSONLogger(), Progress(), *best, *chosen]
 
@@ -104,12 +112,6 @@ def run_recipe(
         record: Settings to store in the bundle besides the recipe's.
         callbacks: Callbacks besides the log and the progress.
     """
-    from dataclasses import replace
-
-    from notelstm.bundle import DataCard
-    from notelstm.training import DistributedGroup
-    from notelstm.training.progress import progress_on_stderr
-
     lines = EpochLines()
     card = DataCard(name=source.name, license=source.license)
     with progress_on_stderr(force=True):
@@ -136,8 +138,6 @@ def size_of(bundle: Bundle) -> str:
 
 
 def _parameters(bundle: Bundle) -> int:
-    from torch import nn
-
     return sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
 
 
@@ -158,9 +158,6 @@ def chosen_callbacks(
         report: The page to write on the run, with samples; None for none.
         title: The page's heading.
     """
-    from notelstm.recipes.overrides import part
-    from notelstm.training import Profile, Report, Samples, TimeBudget
-
     chosen: list[Callback] = []
     for text in named:
         name, _, settings = text.partition(":")
@@ -248,8 +245,6 @@ def peak_memory() -> int | None:
 
 def card_of(bundle: Bundle) -> Details:
     """A model's card and the settings that it was trained with, as tables by heading."""
-    from notelstm.plugins import describe
-
     card = bundle.data
     model = {
         "trained on": card.name or "unknown",

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.music import open_music
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.outputs import check_outputs, check_run, remove_run
 from notelstm.cli.reading_options import Reading, left_out_of_corpus
 from notelstm.errors import ConfigError, counted
+from notelstm.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from notelstm.bundle import Bundle
-    from notelstm.notes import Notes
 
 __all__ = ["train"]
 
@@ -95,9 +96,6 @@ def train(  # noqa: PLR0913 - each is an option of the command
         reading: How files are read; settings that are not given are the recipe's, or with --from
             the model's.
     """
-    from dataclasses import replace
-
-    from notelstm.cli.music import open_music
     from notelstm.cli.runs import (
         all_callbacks,
         chosen_callbacks,
