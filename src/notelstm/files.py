@@ -36,9 +36,6 @@ def displayable(text: str) -> str:
 
     Python decodes the bytes of file names that are not UTF-8 to such surrogates.
 
-    Args:
-        text: A text that may contain file names.
-
     Example:
         >>> displayable("caf\udce9.mid")
         'caf�.mid'
@@ -111,14 +108,10 @@ def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator
 
 
 def seal(path: Path, checksum: int) -> None:
-    """Record in a file's modification time that its content matches its checksum.
+    """Record in a file's modification time that its content matches its checksum, at least 0.
 
     The fraction of the second becomes a function of the checksum. Any later write changes it, so
     a large file needs to be read only once to be checked.
-
-    Args:
-        path: The file.
-        checksum: A checksum of its content, at least 0.
     """
     # Without write access or fractions of seconds, the file is checked each time.
     with contextlib.suppress(OSError):

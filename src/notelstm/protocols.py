@@ -218,9 +218,6 @@ class NoteModel(Protocol):
     def initial_state(self, batch_size: int) -> tuple[Context, State]:
         """The context and the state before the first row of a piece.
 
-        Args:
-            batch_size: B, the number of sequences.
-
         Returns:
             The context that predicts row 0, (B, 1, ...), and the state before it, (B, ...).
         """

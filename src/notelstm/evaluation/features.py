@@ -118,15 +118,9 @@ def usual_length(pieces: Sequence[Notes]) -> int:
 
 
 def excerpts(pieces: Sequence[Notes], notes: int) -> list[Notes]:
-    """Pieces cut into consecutive excerpts of equal length.
+    """Pieces cut into consecutive excerpts of a number of notes, with unchanged times.
 
-    Args:
-        pieces: Any pieces.
-        notes: Number of notes of each excerpt, at least 1.
-
-    Returns:
-        The excerpts in the order of the pieces, with unchanged times. A shorter piece is kept
-        whole; a remainder at the end of a piece is left out.
+    A shorter piece is kept whole; a remainder at the end of a piece is left out.
     """
     cut: list[Notes] = []
     for piece in pieces:

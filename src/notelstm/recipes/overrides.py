@@ -87,10 +87,10 @@ def _twice(pair: str) -> ConfigError:
 
 
 def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """An installed recipe, by name, with some settings changed.
+    """An installed recipe, by its name in ``notelstm plugins``, with some settings changed.
 
     Args:
-        name: The name, as listed by ``notelstm plugins``.
+        name: The name.
         settings: A tree of settings; ``options`` are the arguments of the recipe's function.
 
     Raises:
@@ -106,11 +106,8 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
 def from_toml(path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from a TOML file: ``recipe = "reference"`` and the settings that differ from it.
 
-    A file that names no recipe changes ``DEFAULT``.
-
-    Args:
-        path: The file.
-        settings: A tree of settings that take precedence over the file's.
+    A file that names no recipe changes ``expressive``. `settings` is a tree of settings that take
+    precedence over the file's.
 
     Raises:
         ConfigNotFoundError: If there is no such file.
@@ -247,16 +244,7 @@ def _listed(kind: str, value: object) -> tuple[Any, ...]:
 
 
 def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
-    """An installed part with settings from the command line.
-
-    Args:
-        kind: One of :data:`notelstm.plugins.KINDS`.
-        name: The name, as listed by ``notelstm plugins``.
-        settings: Strings of the form ``key=value``.
-
-    Raises:
-        PluginError: If there is no such part.
-        ConfigError: If a setting does not exist or cannot have that value.
+    """An installed part with settings from the command line, ``key=value`` each.
 
     Example:
         >>> part("callbacks", "early-stopping", ["patience=3"])

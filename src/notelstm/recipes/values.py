@@ -37,12 +37,6 @@ def checked(key: str, hint: Any, value: object) -> Any:
 
     Raises:
         ConfigError: If the value is of another type.
-
-    Example:
-        >>> checked("training.max_grad_norm", float | None, 1)
-        1
-        >>> checked("training.max_grad_norm", float | None, "none") is None
-        True
     """
     if value == "none" and not _accepts(hint, value) and _accepts(hint, None):
         return None
