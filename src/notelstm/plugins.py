@@ -263,11 +263,7 @@ def describe(part: object, *, lenient: bool = False) -> Saved:
 
 
 def missing_parts(saved: object) -> list[str]:
-    """The qualified names of the parts in a record that cannot be rebuilt.
-
-    Args:
-        saved: A record of :func:`describe` with ``lenient=True``, or a tree of records.
-    """
+    """The qualified names of the parts that cannot be rebuilt, in a lenient record or a tree."""
     if isinstance(saved, Mapping):
         own = [str(saved["missing"])] if "missing" in saved else []
         return own + [name for value in saved.values() for name in missing_parts(value)]

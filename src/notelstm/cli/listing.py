@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
 
 from notelstm.cli.options import Flag
 from notelstm.data.cache import cache_folder, clear_caches, list_caches
@@ -11,14 +11,6 @@ from notelstm.errors import PluginError, counted
 from notelstm.plugins import KINDS, installed
 
 __all__ = ["corpora", "plain", "plugins"]
-
-
-def _corpus(kind: Callable[[], object]) -> object:
-    """A corpus with its default settings, or its class if it needs settings."""
-    try:
-        return kind()
-    except TypeError:
-        return kind
 
 
 def corpora(
@@ -34,7 +26,9 @@ def corpora(
         clear: Delete the cache, and print its size.
     """
     for plugin in installed("corpora"):
-        corpus = _corpus(plugin.load())
+        corpus = plugin.load()
+        with contextlib.suppress(TypeError):  # one that needs settings is described by its class
+            corpus = corpus()
         print(f"{plugin.name:<10} {plain(plugin.summary)}")
         for label in ("size", "license", "source"):
             value = getattr(corpus, label, "")
@@ -69,9 +63,6 @@ def plugins() -> None:
 
 def plain(text: str) -> str:
     """A line of a docstring without its markup.
-
-    Args:
-        text: The line, in reStructuredText.
 
     Example:
         >>> plain("Like :class:`~notelstm.notes.Notes`, ``sorted``.")

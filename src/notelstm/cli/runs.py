@@ -55,13 +55,13 @@ def chosen_recipe(
     seed: int | None,
     start: Bundle | None = None,
 ) -> Recipe:
-    """The recipe with the settings of the command line.
+    """The recipe with the settings of the command line; None for the recipe's own.
 
     Args:
         name: A recipe's name, or a TOML file; unused with `start`.
         settings: ``key=value`` of each setting that is changed.
-        epochs: Number of epochs; None for the recipe's.
-        seed: The random seed; None for the recipe's.
+        epochs: Number of epochs.
+        seed: The random seed.
         start: The model to fine-tune by its own recipe; None to train from scratch.
     """
     tree = parse_settings(settings)
@@ -110,7 +110,7 @@ def run_recipe(
         half_precision: Whether to save in half precision.
         start: A model to fine-tune.
         record: Settings to store in the bundle besides the recipe's.
-        callbacks: Callbacks besides the log and the progress.
+        callbacks: Callbacks besides those of every run.
     """
     lines = EpochLines()
     card = DataCard(name=source.name, license=source.license)
@@ -149,15 +149,7 @@ def chosen_callbacks(
     report: Path | None = None,
     title: str = "",
 ) -> list[Callback]:
-    """Build the callbacks that the command line names.
-
-    Args:
-        named: ``name`` or ``name:key=value,key=value`` for each entry point.
-        minutes: The time budget; None for none.
-        profile: Whether to profile operations.
-        report: The page to write on the run, with samples; None for none.
-        title: The page's heading.
-    """
+    """Build the callbacks of the options, and those `named`: ``name:key=value,key=value``."""
     chosen: list[Callback] = []
     for text in named:
         name, _, settings = text.partition(":")

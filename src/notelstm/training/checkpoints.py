@@ -248,7 +248,7 @@ class Checkpoints:
 
 @final
 class RunFolder:
-    """The folder of a run.
+    """The folder of a run, made if it is missing.
 
     .. code-block:: text
 
@@ -260,9 +260,6 @@ class RunFolder:
        ├── previous.pt     the checkpoint before it, used if the newest one is damaged
        ├── epoch-0010.pt   the model every `checkpoint_every` epochs, the latest five
        └── best.pt         the best model so far, if a callback keeps it
-
-    Args:
-        path: The folder, made if it is missing.
 
     Raises:
         OutputError: If it cannot be made.
@@ -386,10 +383,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def exclusive(folder: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Lock a run folder against other runs; the lock ends with the process.
-
-    Args:
-        folder: The folder, made if it is missing; None for a run without a folder.
+    """Lock a run folder, made if it is missing, against other runs until the process ends.
 
     Raises:
         TrainingError: If another run uses the folder.

@@ -47,13 +47,9 @@ class Samples(Callback):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("every", self.every, 1),
-            ("notes", self.notes, 1),
-            ("seed", self.seed, 0),
-        ):
-            if value < least:
-                raise ConfigError(f"{name} is {value}, below {least}")
+        for name, least in (("every", 1), ("notes", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}, below {least}")
         self._bundle: Bundle | None = None
 
     @override
