@@ -291,14 +291,15 @@ def load(
         PluginError: If the package of a part is not installed.
     """
     file = PRETRAINED if path is None else Path(path)
-    about, tensors = _read(file)
     given: dict[str, Any] = {
         "model": model,
         "encoder": encoder,
         "sampler": sampler,
         "input_transform": input_transform,
     }
+    about: dict[str, Any] = {}
     try:
+        about, tensors = _read(file)
         # The checksum is of the names in the file, which differ in the first format.
         named, weights = upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
         bundle = _rebuilt(named, given, weights)
@@ -309,6 +310,8 @@ def load(
                 "damaged: the checksum of the description and the tensors does not match",
                 hint=_COPY_HINT,
             )
+    except BundleNotFoundError:
+        raise
     except (BundleError, PluginError) as error:
         for name, text in vars(error).items():
             setattr(error, name, _short(text))  # it may quote the file
@@ -338,7 +341,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not path.exists():
             raise BundleNotFoundError(f"no such model file: {path}", hint="check the path")
         if not path.is_file():
-            raise BundleError("a folder or a device, not a model file", where=str(path), hint=_HINT)
+            raise BundleError("a folder or a device, not a model file", hint=_HINT)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER:
@@ -349,21 +352,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except SafetensorError as error:
         raise BundleError(
             f"truncated, or not a safetensors file: {_short(error)}",
-            where=str(path),
             hint="copy it again if it was cut off; otherwise " + _HINT,
         ) from error
     except BundleError:
         raise  # BundleNotFoundError is an OSError too
     except OSError as error:
         raise BundleError(
-            f"model file that cannot be read: {error.strerror or error}",
-            where=str(path),
-            hint=_HINT,
+            f"model file that cannot be read: {error.strerror or error}", hint=_HINT
         ) from error
     if text is None:
-        raise BundleError(
-            "a safetensors file without notelstm's description", where=str(path), hint=_HINT
-        )
+        raise BundleError("a safetensors file without notelstm's description", hint=_HINT)
     try:
         about = _parsed(text)
         version = about["format"]
@@ -371,13 +369,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ValueError(f"format {version!r}")
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(
-            f"unreadable description of a model: {_short(error)}", where=str(path), hint=_HINT
+            f"unreadable description of a model: {_short(error)}", hint=_HINT
         ) from error
     if version > FORMAT:
         raise BundleError(
             f"format {version}, written by notelstm {_short(about.get('version'))}, is newer than "
             f"this library, which reads bundles up to format {FORMAT}",
-            where=str(path),
             hint="run pip install --upgrade notelstm",
         )
     return about, tensors
