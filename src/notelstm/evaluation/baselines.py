@@ -105,7 +105,7 @@ class Unigram:
         return np.asarray((counts + new / len(counts)) / (counts.sum() + new))
 
     def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
-        """By role, (N,) the probability of each note's cell."""
+        """By role, (N,) the frequency of each note's cell."""
         return {role: self.distribution(role)[at] for role, at in places.items()}
 
     def to_json(self) -> dict[str, Any]:

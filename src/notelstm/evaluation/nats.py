@@ -306,8 +306,7 @@ class _Sums:
         log_weights = prediction.log_weights()
         if log_weights is not None:
             here = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
-            before = self.reliability.get(role, Reliability())
-            self.reliability[role] = Reliability.sum((before, here))
+            self.reliability[role] = self.reliability.get(role, Reliability()) + here
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:

@@ -112,15 +112,9 @@ def evaluate(
 
     Args:
         bundle: The model with its parts.
-        pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
-            the encoder rejects are left out with the reason.
+        pieces: Held-out pieces, as for :func:`nats_per_note`, whose errors are raised here as well.
         names: The names of the pieces; None for their numbers.
         training: The pieces that it was trained on, to count n-grams in; None for no n-grams.
-
-    Raises:
-        DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
-            not as many names as pieces.
-        FieldError: If a field cannot be measured.
     """
     baselines = baselines_of(bundle, training)
     scores = nats_per_note(

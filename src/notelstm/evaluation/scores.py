@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -49,11 +49,7 @@ class Reliability:
 
     @classmethod
     def of(cls, prediction: Categorical, target: Tensor) -> Reliability:
-        """The reliability of some predictions.
-
-        Args:
-            prediction: (M, C) logits.
-            target: (M,) the right classes, int64.
+        """The reliability of (M,) predictions, given the right classes, int64.
 
         Raises:
             ShapeError: If the shapes do not match.
@@ -84,18 +80,14 @@ class Reliability:
             top5_count=float(among(5).sum()),
         )
 
-    @classmethod
-    def sum(cls, parts: Iterable[Reliability]) -> Reliability:
-        """The reliability of several sets of predictions together."""
-        total = cls()
-        for part in parts:
-            total = cls(
-                counts=_added(total.counts, part.counts),
-                confidence=_added(total.confidence, part.confidence),
-                correct=_added(total.correct, part.correct),
-                top5_count=total.top5_count + part.top5_count,
-            )
-        return total
+    def __add__(self, other: Reliability) -> Reliability:
+        """The reliability of two sets of predictions together."""
+        return Reliability(
+            counts=_added(self.counts, other.counts),
+            confidence=_added(self.confidence, other.confidence),
+            correct=_added(self.correct, other.correct),
+            top5_count=self.top5_count + other.top5_count,
+        )
 
     @property
     def count(self) -> float:
@@ -243,13 +235,11 @@ class Scores:
     @property
     def reliability(self) -> dict[str, Reliability]:
         """By role, for fields that are predicted as classes."""
-        roles = dict.fromkeys(role for piece in self.pieces for role in piece.reliability)
-        return {
-            role: Reliability.sum(
-                piece.reliability[role] for piece in self.pieces if role in piece.reliability
-            )
-            for role in roles
-        }
+        total: dict[str, Reliability] = {}
+        for piece in self.pieces:
+            for role, made in piece.reliability.items():
+                total[role] = total.get(role, Reliability()) + made
+        return total
 
     def to_json(self) -> dict[str, float | int | None]:
         """The figures under the names of the command line's ``--json``."""
