@@ -148,11 +148,9 @@ def _play(
 ) -> dict[str, Sample]:
     """The continuation of a prompt and an unconditional piece, by file name."""
     from notelstm.generation import generate
-    from notelstm.sampling import Ancestral, Temperature
 
-    sampler = Ancestral(processors=(Temperature(temperature=temperature),))
-    free = trim_opening(generate(bundle, _NOTES, sampler=sampler, seed=seed))
-    new = generate(bundle, _NOTES, prompt=prompt, sampler=sampler, seed=seed)
+    free = trim_opening(generate(bundle, _NOTES, temperature=temperature, seed=seed))
+    new = generate(bundle, _NOTES, prompt=prompt, temperature=temperature, seed=seed)
     continued = Sample(
         notes=prompt.continued(new),
         title=f"{who}: continuation of {prompted}",

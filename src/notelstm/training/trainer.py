@@ -455,9 +455,9 @@ class Trainer:
         plain = Callback.state_dict
         saves_state = [c for c in self.callbacks if type(c).state_dict is not plain]
         return Checkpoints(
-            self.module.model,
-            self.optimizer,
-            self.state,
+            model=self.module.model,
+            optimizer=self.optimizer,
+            position=self.state,
             group=self._group,
             callbacks=saves_state,
             folder=folder,
