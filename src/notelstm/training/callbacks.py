@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, OutputError, counted
 from notelstm.files import atomic_write
+from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
 
 __all__ = [
@@ -99,8 +100,7 @@ class EarlyStopping(Callback):
     monitor: str = "validation"
 
     def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise ConfigError(f"patience is {self.patience} epochs, below 1")
+        check_least(self, patience=1)
         self._best = math.inf
         self._waited = 0
 
@@ -247,8 +247,7 @@ class DivergenceGuard(Callback):
     max_increase: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_rollbacks < 1:
-            raise ConfigError(f"max_rollbacks is {self.max_rollbacks}, below 1")
+        check_least(self, max_rollbacks=1)
         if not 0 < self.lr_factor < 1:
             raise ConfigError(f"lr_factor is {self.lr_factor}, not between 0 and 1")
         if self.max_increase is not None and not self.max_increase > 0:

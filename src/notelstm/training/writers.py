@@ -18,6 +18,7 @@ from notelstm.listening.page import check_page_path
 from notelstm.listening.run_report import save_report
 from notelstm.midi import write_midi
 from notelstm.training.callbacks import JSONLogger
+from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["Profile", "Report", "Samples", "TensorBoard"]
@@ -47,9 +48,7 @@ class Samples(Callback):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("notes", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}, below {least}")
+        check_least(self, every=1, notes=1, seed=0)
         self._bundle: Bundle | None = None
 
     @override
@@ -190,9 +189,7 @@ class Profile(Callback):
     steps: int = 20
 
     def __post_init__(self) -> None:
-        for name, value in (("after", self.after), ("steps", self.steps)):
-            if value < 1:
-                raise ConfigError(f"{name} is {value}, below 1")
+        check_least(self, after=1, steps=1)
         self._profiler: Any = None
         self._seen = self._first = 0
         self._done = False
