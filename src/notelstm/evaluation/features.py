@@ -51,10 +51,10 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
     return {
         "pitch class": _shares(notes.pitch % 12, 12),
         "interval": _shares(jumps, 2 * _WIDEST + 1),
-        "step": _shares(_bins(cells.step[1:]), _BINS),
-        "duration": _shares(_bins(cells.duration), _BINS),
+        "step": _shares(_bins(cells["step"][1:]), _BINS),
+        "duration": _shares(_bins(cells["duration"]), _BINS),
         "polyphony": _shares(sounding, _MOST),
-        "velocity": _shares(cells.velocity, GRIDS["velocity"].size),
+        "velocity": _shares(cells["velocity"], GRIDS["velocity"].size),
     }
 
 

@@ -313,7 +313,7 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
     """By field name, the bounds of each note's cell, (N,) each."""
     cells = cells_of(notes)
     if isinstance(encoder, MeasuredEncoder):
-        falls = {role: grid.bounds(getattr(cells, role)) for role, grid in GRIDS.items()}
+        falls = {role: grid.bounds(cells[role]) for role, grid in GRIDS.items()}
         return encoder.bounds(notes, rows, falls)
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
     if unmeasured:
@@ -321,7 +321,7 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
             f"fields that cannot be scored: {', '.join(unmeasured)}",
             hint="give the encoder bounds(), as in notelstm.evaluation.nats.MeasuredEncoder",
         )
-    bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
+    bounds = {f.name: GRIDS[f.role].bounds(cells[f.role]) for f in encoder.fields}
     decoded = encoder.decode(rows).start
     for field in encoder.fields:
         if field.role == "step":
