@@ -303,6 +303,8 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert for_command_line("Set epochs, or add the callback TimeBudget(minutes=...)").endswith(
         "or give --minutes"
     )
+    hint = "no entry point. Pass the encoder: load(path, encoder=...)"
+    assert for_command_line(hint) == "no entry point. Install the package that has it"
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs pipes under /dev/fd")

@@ -164,8 +164,9 @@ def resolve(source: CorpusFiles | CorpusSource, policy: ReadPolicy | None, reade
 def _folder_of(paths: Sequence[str]) -> str:
     """The name of the innermost folder that holds all files, ``files`` if there is none."""
     try:
-        return os.path.basename(os.path.commonpath(map(os.path.dirname, paths))) or "files"
-    except ValueError:  # several drives, or paths without a folder
+        folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+        return os.path.basename(os.path.commonpath(folders)) or "files"
+    except ValueError:  # several drives
         return "files"
 
 
