@@ -112,8 +112,8 @@ def evaluate(
 
     Args:
         bundle: The model with its parts.
-        pieces: Held-out pieces, as for :func:`~notelstm.evaluation.nats.nats_per_note`, whose errors are
-            raised here as well.
+        pieces: Held-out pieces; rules and errors are those of
+            :func:`~notelstm.evaluation.nats.nats_per_note`.
         names: The names of the pieces; None for their numbers.
         training: The pieces that it was trained on, to count n-grams in; None for no n-grams.
     """
