@@ -27,7 +27,7 @@ from notelstm.training.distributed import DistributedGroup
 from notelstm.training.step import Precision, TrainerState
 from notelstm.tree import flatten, leaf, move, unflatten
 
-__all__ = ["Checkpoints", "RunFolder", "exclusive"]
+__all__ = ["Checkpoints", "RunFolder", "Stateful", "exclusive"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +43,16 @@ _EPOCH_MODELS: Final = 5
 """The number of models of epochs that are kept, so that a long run does not fill the disk."""
 
 
-class _Stateful(Protocol):
+class Stateful(Protocol):
     """A callback with a state."""
 
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state."""
+        ...
 
 
 @final
@@ -72,7 +77,7 @@ class Checkpoints:
     optimizer: torch.optim.Optimizer
     position: TrainerState
     group: DistributedGroup
-    callbacks: Sequence[_Stateful]
+    callbacks: Sequence[Stateful]
     folder: RunFolder | None
     _best: dict[str, Tensor] | None = None
     _snapshot: dict[str, Any] | None = None
