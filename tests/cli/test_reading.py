@@ -218,7 +218,7 @@ def test_pieces_too_short_are_counted_aloud(
     out, err = capsys.readouterr()
     assert "not compared with samples: 1 piece of fewer than 2 notes" in err
     found = json.loads(out)
-    assert (found["too_short"], found["refused"], len(found["pieces"])) == (2, {}, 3)
+    assert (found["too_short"], found["rejected"], len(found["pieces"])) == (2, {}, 3)
     assert main(["train", where, "-o", str(tmp_path / "m"), *SMALL]) == 0
     line = "left out: 2 pieces of 5, shorter than a window of 25 rows and one target"
     assert line in caplog.text
@@ -276,8 +276,8 @@ def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
     capsys.readouterr()
     assert main(["evaluate", model, str(where), "--json", "--train", str(where)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found["refused"]) == ["odd.mid"]
-    assert "7/32" in found["refused"]["odd.mid"]
+    assert list(found["rejected"]) == ["odd.mid"]
+    assert "7/32" in found["rejected"]["odd.mid"]
     assert refusal in caplog.text
     # All is measured on the same notes.
     assert found["notes"] == 2 * 35
@@ -307,7 +307,7 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "=" not in error
     write_midi(melody(0), tmp_path / "in" / "melody.mid")
     assert main(["inspect", str(tmp_path / "in")]) == 0
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if "refused: drums.mid" in x]
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "rejected: drums.mid" in x]
     assert "--drums" in line
     hint = "programs=() or names=() or drums=True or zero_length=\"keep\" or on_error='skip'"
     assert for_command_line(hint) == (
@@ -317,6 +317,8 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert for_command_line("Set epochs, or add the callback TimeBudget(minutes=...)").endswith(
         "or give --minutes"
     )
+    hint = "no entry point. Pass the encoder: load(path, encoder=...)"
+    assert for_command_line(hint) == "no entry point. Install the package that has it"
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs pipes under /dev/fd")

@@ -70,7 +70,7 @@ def test_snapped_notes_are_on_cells_ascending_and_those_of_the_piece(piece: Note
 def test_the_step_is_the_class_of_the_difference_of_rounded_onsets(piece: Notes) -> None:
     notes = snapped(EXACT, quantize(piece))
     rows = EXACT.encode(piece)
-    step = cells_of(notes).step * 0.01
+    step = cells_of(notes)["step"] * 0.01
     assert np.array_equal(rows[:, 1], np.searchsorted(EXACT.fields[1].edges[1:-1], step, "right"))
     assert np.array_equal(rows, EXACT.encode(quantize(piece)))
 

@@ -7,28 +7,28 @@ import json as json_format
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, final
+from typing import Annotated, Final, final
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from tyro.conf import arg
 
+from notelstm.cli.music import open_music
+from notelstm.cli.options import Flag
 from notelstm.cli.reading_options import (
     Reading,
     for_command_line,
     left_out_of_corpus,
     left_out_of_file,
 )
+from notelstm.data.leaks import Leak, find_leaks
+from notelstm.data.summary import Distribution, summarise
 from notelstm.errors import counted
+from notelstm.midi import ReadPolicy, ReadReport, read_midi, read_midi_with_report
+from notelstm.midi.reading import MAX_BYTES
+from notelstm.notes import Notes, TempoMap
 from notelstm.programs import PROGRAMS
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from notelstm.data.leaks import Leak
-    from notelstm.data.summary import Distribution
-    from notelstm.midi import ReadPolicy, ReadReport
-    from notelstm.notes import Notes, TempoMap
 
 __all__ = ["inspect"]
 
@@ -40,8 +40,8 @@ def inspect(
     path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER|MODEL")],
     /,
     *,
-    leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    leaks: Flag = False,
+    json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Show the contents of a MIDI file, of a folder of MIDI files, or of a model.
@@ -58,8 +58,6 @@ def inspect(
         json: Print JSON.
         reading: How files are read.
     """
-    from notelstm.midi import ReadPolicy, read_midi_with_report
-
     if path.suffix == ".notelstm":
         _model(path, json=json)
         return
@@ -163,8 +161,6 @@ def _reusable(path: Path) -> Callable[[], Path | _Kept]:
     """A source that can be read several times, also for a pipe: ``<(cat x.mid)``."""
     if not (path.is_fifo() and path.parts[:2] in (("/", "dev"), ("/", "proc"))):
         return lambda: path
-    from notelstm.midi.reading import MAX_BYTES
-
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     return lambda: _Kept(data, str(path))
@@ -174,8 +170,6 @@ def _held(
     source: Callable[[], Path | _Kept], notes: Notes, policy: ReadPolicy
 ) -> NDArray[np.float64]:
     """The seconds by which the sustain pedal extends each note that it holds."""
-    from notelstm.midi import read_midi
-
     # Both are ordered by start, pitch and end, so equal starts and pitches may be paired otherwise.
     released = notes
     if policy.pedal != "ignore":
@@ -201,10 +195,6 @@ def _faults(report: ReadReport) -> None:
 
 def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     """Totals and distributions of a folder, and its damaged files."""
-    from notelstm.cli.music import open_music
-    from notelstm.data.leaks import find_leaks
-    from notelstm.data.summary import summarise
-
     music = open_music(str(path), policy)
     summary = summarise(music.corpus, passages=leaks)
     left_out = left_out_of_corpus(music.corpus.report)
@@ -217,12 +207,13 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     print(
         f"{path}: {counted(summary.files, 'file')}, {summary.pieces:,} read, "
         f"{counted(summary.notes, 'note')}, {summary.seconds / 3600:.2f} hours; "
-        f"{summary.repaired:,} repaired, {summary.refused:,} refused"
+        f"{summary.repaired:,} repaired, {summary.rejected:,} rejected"
     )
     if left_out:
         print(f"  {left_out}")
     for name in ("pitch", "step", "duration", "velocity"):
-        _distribution(name, getattr(summary, name))
+        if getattr(summary, name).quantiles:
+            _distribution(name, getattr(summary, name))
     if summary.time_signatures:
         shares = [f"{name} in {n:,}" for name, n in summary.time_signatures.items()]
         rest = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
@@ -231,9 +222,10 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     for file in summary.worst:
         repairs = f"{counted(file.repairs_total, 'repair')}, {counted(file.lost, 'note')} lost"
         what = for_command_line(file.error or repairs)
-        print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
-    for reason, count in summary.reasons.items():
-        print(f"  {count:,} refused: {reason}")
+        print(f"  {'rejected' if file.error else 'repaired'}: {file.name}: {what}")
+    if summary.rejected > sum(1 for file in summary.worst if file.error):
+        for reason, count in summary.reasons.items():
+            print(f"  {count:,} rejected: {reason}")
     _pairs("the same music twice", summary.duplicates)
     if leaks and music.by_table:
         _pairs("on two sides of the split", crossing)

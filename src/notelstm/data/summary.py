@@ -66,7 +66,7 @@ class CorpusSummary:
         files: The number of files.
         pieces: The number of files that were read.
         repaired: The number of files that had to be repaired.
-        refused: The number of files that could not be read.
+        rejected: The number of files that could not be read.
         reasons: The number of files for each reason.
         notes: Notes in all pieces.
         left_out: The number of notes that the policy left out, by setting.
@@ -90,7 +90,7 @@ class CorpusSummary:
     files: int
     pieces: int
     repaired: int
-    refused: int
+    rejected: int
     reasons: dict[str, int]
     notes: int
     left_out: dict[str, int]
@@ -131,7 +131,7 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         files=len(corpus.report),
         pieces=len(corpus),
         repaired=sum(1 for _ in corpus.report.repaired()),
-        refused=corpus.report.rejected_total,
+        rejected=corpus.report.rejected_total,
         reasons=dict(corpus.report.reasons().most_common()),
         notes=int(lengths.sum()),
         left_out=_left_out(corpus.report),
