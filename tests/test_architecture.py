@@ -39,7 +39,11 @@ LAYER_OF: Mapping[str, int] = {part: n for n, parts in enumerate(LAYERS) for par
 
 
 LATE: frozenset[tuple[str, str]] = frozenset({("bundle", "recipes")})
-"""Imports upwards that a method makes when it is called: ``Bundle.recipe``."""
+"""Imports upwards that a method makes when it is called.
+
+A recipe builds bundles, and ``Bundle.recipe`` gives the recipe that trained one: users look for it
+at the bundle.
+"""
 
 
 class Import(NamedTuple):

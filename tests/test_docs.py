@@ -45,7 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, notes in pieces:
         write_midi(notes, folder / "my-midi-files" / f"{name}.mid")
     recipe = with_settings(expressive(hidden_size=16), {"training": {"epochs": 1}})
-    notelstm.save(recipe.train([notes for _, notes in pieces]), folder / "demo" / "demo.notelstm")
+    recipe.train([notes for _, notes in pieces]).save(folder / "demo" / "demo.notelstm")
     return folder
 
 

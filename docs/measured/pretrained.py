@@ -28,7 +28,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from notelstm.bundle import PRETRAINED, Bundle, DataCard, load, save
+from notelstm.bundle import PRETRAINED, Bundle, DataCard, load
 from notelstm.cli import main as notelstm
 from notelstm.cli.music import Pieces, open_music
 from notelstm.cli.runs import EpochLines, run_folder
@@ -131,7 +131,7 @@ def train(
     )
     notes = sum(map(num_targets, runs_of(output))) + bundle.settings.get(TRAINED, 0)
     record = {**trained.settings, "held_out": HELD_OUT, TRAINED: notes}
-    save(replace(trained, data=data, settings=record), output, half_precision=True)
+    replace(trained, data=data, settings=record).save(output, half_precision=True)
 
 
 def without_leaks(corpus: Corpus, held_out: Sequence[Pieces]) -> list[Notes]:

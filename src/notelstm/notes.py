@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
-from notelstm.errors import NotesError
+from notelstm.errors import NotesError, counted
 
-__all__ = ["DEFAULT_VELOCITY", "Note", "Notes", "TempoMap"]
+__all__ = ["DEFAULT_VELOCITY", "PITCH_CLASSES", "Note", "Notes", "TempoMap"]
+
+PITCH_CLASSES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+"""The names of the pitch classes 0 to 11."""
 
 DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note without one."""
@@ -687,7 +690,7 @@ class Notes:
         if not len(self):
             return "Notes(0 notes)"
         low, high = self.pitch.min(), self.pitch.max()
-        return f"Notes({len(self)} notes, {self.end_time:.2f} s, pitch {low} to {high})"
+        return f"Notes({counted(len(self), 'note')}, {self.end_time:.2f} s, pitch {low} to {high})"
 
 
 def _tracks(notes: Notes) -> list[tuple[int, int, bool]]:

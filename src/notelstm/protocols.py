@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Rows
 from notelstm.notes import Notes
@@ -29,7 +26,6 @@ __all__ = [
     "Batches",
     "ConstrainingEncoder",
     "Context",
-    "CorpusSource",
     "HasLikelihood",
     "InputTransform",
     "LossTerm",
@@ -41,7 +37,6 @@ __all__ = [
     "SamplingContext",
     "SnappingEncoder",
     "State",
-    "Transform",
 ]
 
 Context: TypeAlias = Any
@@ -65,6 +60,8 @@ class NoteEncoder(Protocol):
     An encoder that never gives some rows can exclude them from a model's predictions, with the
     method of a :class:`ConstrainingEncoder`. One that moves, sorts or merges notes before it
     encodes them is a :class:`SnappingEncoder`.
+    An encoder that counts the notes that it changes has a method ``changes()``: see
+    :class:`notelstm.encoders.rows.ReportingEncoder`.
     """
 
     @property
@@ -283,9 +280,6 @@ class NoteModel(Protocol):
     def initial_state(self, batch_size: int) -> tuple[Context, State]:
         """The context and the state before the first row of a piece.
 
-        Args:
-            batch_size: B, the number of sequences.
-
         Returns:
             The context that predicts row 0, (B, 1, ...), and the state before it, (B, ...).
         """
@@ -410,81 +404,5 @@ class Batches(Protocol):
         Args:
             number: The epoch, from 0.
             first: The first batch, to resume an epoch.
-        """
-        ...
-
-
-class Transform(Protocol):
-    """Augments pieces for training; a plugin of the kind ``transforms``."""
-
-    def sample_params(
-        self,
-        fields: Sequence[Field],
-        low: NDArray[np.float32],
-        high: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        """Sample the parameter of each piece for an epoch.
-
-        Args:
-            fields: The F columns.
-            low: (P, F) the minimum of each column in each piece.
-            high: (P, F) the maximum.
-            generator: The source of randomness.
-
-        Returns:
-            (P,) parameters for :meth:`apply`.
-
-        Raises:
-            FieldError: If the transform does not apply to these fields.
-        """
-        ...
-
-    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """Transform a batch; the result for padding rows of zeros does not matter.
-
-        Args:
-            fields: The F columns.
-            rows: (B, T + 1, F), not changed in place.
-            choices: (B,) the parameter of the piece of each sequence.
-
-        Returns:
-            (B, T + 1, F) float32.
-        """
-        ...
-
-
-class CorpusSource(Protocol):
-    """A source of pieces; a plugin of the kind ``corpora``.
-
-    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
-    """
-
-    @property
-    def name(self) -> str:
-        """The name in files and on the command line."""
-        ...
-
-    @property
-    def license(self) -> str:
-        """The license of the music; it is shown, and stored in bundles trained on it."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """The origin of the music: a package, a URL, a folder."""
-        ...
-
-    def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """Read the pieces, after downloading them if necessary.
-
-        Args:
-            limit: Maximum number of pieces, None for all.
-
-        Returns:
-            The name of each piece, the same at each call, and its notes.
-
-        Raises:
-            DataError: If there are no pieces.
         """
         ...

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import notelstm
-from notelstm.bundle import PRETRAINED, Bundle, load, save
+from notelstm.bundle import PRETRAINED, Bundle, load
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.errors import BundleError, ConfigError, PluginError
 from notelstm.generation import generate
@@ -56,7 +56,7 @@ def bundle(*, three_heads: bool = False) -> Bundle:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.notelstm"
-    save(bundle(three_heads=True), path)
+    bundle(three_heads=True).save(path)
     return path
 
 
@@ -120,9 +120,9 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     whole = bundle()
     path = tmp_path / "long"
     with pytest.raises(BundleError, match=r"description of \d+ bytes, more than.*Shorten"):
-        save(replace(whole, settings={"notes": "x" * 2**20}), path)
+        replace(whole, settings={"notes": "x" * 2**20}).save(path)
     assert not path.exists()
-    save(replace(whole, settings={"notes": "x" * 2**19}), path)
+    replace(whole, settings={"notes": "x" * 2**19}).save(path)
     assert len(load(path).settings["notes"]) == 2**19
 
 
@@ -271,7 +271,7 @@ def test_crafted_files_are_refused_soon_and_in_little_memory(file: Path) -> None
     fields[0]["$field"] |= {"classes": 10**9, "values": [], "edges": []}
     craft("classes", configured(fields=fields))
     notes = file.with_name("note-lstm")
-    save(bundle(), notes)
+    bundle().save(notes)
     about, _ = parts_of(notes)
     tensors = load_file(notes)
     for name, value in (
@@ -414,7 +414,7 @@ def test_mutated_files_raise_no_foreign_errors(tmp_path: Path, count: int) -> No
     whole = []
     for three_heads in (False, True):
         path = tmp_path / str(three_heads)
-        save(bundle(three_heads=three_heads), path)
+        bundle(three_heads=three_heads).save(path)
         about, begin = parts_of(path)
         whole.append((path.read_bytes(), about, begin, load_file(path)))
     path = tmp_path / "mutated"
@@ -491,7 +491,7 @@ def test_a_wrapped_model_saves_what_can_be_loaded(tmp_path: Path, kind: str) -> 
     model, outer = wrapped(kind)
     plain = Bundle(model=model, encoder=StepDurationEncoder(), sampler=Weighted())
     path = tmp_path / "model"
-    save(Bundle(model=outer, encoder=StepDurationEncoder(), sampler=Weighted()), path)
+    Bundle(model=outer, encoder=StepDurationEncoder(), sampler=Weighted()).save(path)
     assert set(load_file(path)) == {name.replace("_orig_mod.", "") for name in model.state_dict()}
     found = load(path)
     assert type(found.model) is ThreeHeadLSTM

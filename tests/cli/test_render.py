@@ -69,9 +69,9 @@ def test_file_names_that_are_not_utf_8(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-o", "a.mp3"], "nothing can be rendered as '.mp3' (a.mp3). End its name in .wav"),
-        (["-o", "a"], "the output has no suffix (a)"),
-        (["-o", "/dev/full"], "the output has no suffix"),
+        (["-o", "a.mp3"], "unknown output format '.mp3' (a.mp3). Name a file that ends in .wav"),
+        (["-o", "a"], "the output file has no suffix (a)"),
+        (["-o", "/dev/full"], "the output file has no suffix"),
         (["-o", "a.png", "--soundfont", "a.sf2"], "--soundfont does nothing for a .png file"),
         (["-o", "a.wav", "--soundfont", "a.sf2"], "no such sound font: a.sf2"),
     ],

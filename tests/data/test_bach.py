@@ -15,12 +15,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from notelstm.data import bach, cache
+from notelstm.data import CorpusSource, bach, cache
 from notelstm.data.bach import BachChorales, notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.midi import read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
-from notelstm.protocols import CorpusSource
 
 FEW = ("bwv2.6", "bwv26.6", "bwv66.6", "bwv104.6", "bwv269", "bwv299", "bwv437")
 

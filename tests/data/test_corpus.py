@@ -687,3 +687,12 @@ def test_a_built_cache_opens_at_once(tmp_path: Path) -> None:
         took.append(time.process_time() - began)
     assert min(took) < 0.05
     assert len(corpus.names) == len(corpus) == len(corpus.report)
+
+
+def test_a_list_of_files_is_named_after_its_folder(root: Path, tmp_path: Path) -> None:
+    files = sorted(root.rglob("*.mid"))
+    assert Corpus.open(files[:1], cache=tmp_path / "c").name == files[0].parent.name
+    elsewhere = tmp_path / "elsewhere" / "b.mid"
+    write_midi(tune(60), elsewhere)
+    common = Path(os.path.commonpath([files[0].parent, elsewhere.parent]))
+    assert Corpus.open([files[0], elsewhere], cache=tmp_path / "c").name == common.name

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from notelstm.data import CorpusSource
 from notelstm.data.folder import Folder, midi_files, scan_folder
 from notelstm.errors import DataError
 from notelstm.midi import ReadPolicy, midi_bytes, write_midi
 from notelstm.notes import Notes
-from notelstm.protocols import CorpusSource
 
 NAMES = ["A.MID", "b/c/d.kar", "b/x.midi", "b/ünï ☃.mid", "z.mid"]
 

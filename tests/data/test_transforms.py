@@ -20,6 +20,7 @@ from notelstm.data.dataset import PackedRows
 from notelstm.data.transforms import (
     Augmented,
     TimeStretch,
+    Transform,
     Transpose,
     VelocityShift,
     with_drums,
@@ -29,7 +30,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
 from notelstm.notes import Notes
 from notelstm.plugins import build, describe, installed
-from notelstm.protocols import Batches, NoteEncoder, Transform
+from notelstm.protocols import Batches, NoteEncoder
 from notelstm.testing import strategies
 
 ENCODERS: list[NoteEncoder] = [StepDurationEncoder(), LogTimeEncoder()]
@@ -193,7 +194,7 @@ def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
     pieces = [*(band(k) for k in range(6)), tune(8), band(9)[:0], tune(7, low=1, high=1)]
     pieces[-1] = replace(pieces[-1], drum=np.ones(60, dtype=np.bool_))
     rows = [encoder.encode(piece) for piece in pieces]
-    marked = with_drums(PackedRows.join(rows) if packed else rows, pieces, LogTimeEncoder())
+    marked = with_drums(PackedRows.join(rows) if packed else rows, pieces)
     assert isinstance(marked, PackedRows) == packed
     made = Augmented(
         batches=make(marked),
@@ -224,10 +225,10 @@ def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
 def test_of_other_than_one_row_a_note_all_count_as_percussion() -> None:
     rows = [np.zeros((5, 2), np.float32)] * 3
     pieces = [tune(0, n=3), replace(tune(0, n=3), drum=np.array([False, True, False])), tune(1, 5)]
-    columns = [table[:, -1].tolist() for table in with_drums(rows, pieces, LogTimeEncoder())]
+    columns = [table[:, -1].tolist() for table in with_drums(rows, pieces)]
     assert columns == [[0] * 5, [1] * 5, [0] * 5]
     with pytest.raises(ValueError, match="zip"):
-        with_drums(rows, pieces[:2], LogTimeEncoder())
+        with_drums(rows, pieces[:2])
 
 
 @KINDS

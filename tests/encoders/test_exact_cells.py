@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from notelstm import plugins
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
-from notelstm.encoders.rows import RowTracker, snapped, watch_merged
+from notelstm.encoders.rows import RowTracker, snapped, watch_changes
 from notelstm.evaluation import quantize
 from notelstm.evaluation.grid import cells_of
 from notelstm.fields import Rows
@@ -70,7 +70,7 @@ def test_snapped_notes_are_on_cells_ascending_and_those_of_the_piece(piece: Note
 def test_the_step_is_the_class_of_the_difference_of_rounded_onsets(piece: Notes) -> None:
     notes = snapped(EXACT, quantize(piece))
     rows = EXACT.encode(piece)
-    step = cells_of(notes).step * 0.01
+    step = cells_of(notes)["step"] * 0.01
     assert np.array_equal(rows[:, 1], np.searchsorted(EXACT.fields[1].edges[1:-1], step, "right"))
     assert np.array_equal(rows, EXACT.encode(quantize(piece)))
 
@@ -145,15 +145,16 @@ def test_allowed_rows_are_the_rows_that_are_encoded(draws: list[tuple[float, ...
 def test_merged_notes_are_counted_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     twice = Notes(start=[0, 0.001, 1], end=[1, 2, 3], pitch=[60, 60, 60], velocity=[9, 50, 1])
     with caplog.at_level(logging.WARNING):
-        assert list(watch_merged([twice, twice], EXACT)) == [twice, twice]
+        assert list(watch_changes([twice, twice], EXACT)) == [twice, twice]
     (record,) = caplog.records
     assert record.getMessage() == (
-        "LogTimeEncoder merges notes of one pitch that begin together: 2 notes of 6"
+        "LogTimeEncoder changes notes of 2 of 2 pieces: "
+        "2 notes that repeat a pitch within a cell, merged"
     )
     caplog.clear()
-    list(watch_merged([twice], PLAIN))
-    list(watch_merged([twice], StepDurationEncoder()))
-    list(watch_merged([twice[1:]], EXACT))
+    list(watch_changes([twice], PLAIN))
+    list(watch_changes([twice], StepDurationEncoder()))
+    list(watch_changes([twice[1:]], EXACT))
     assert not caplog.records
     kept = EXACT.snapped(twice)
     assert kept is not None

@@ -174,7 +174,7 @@ def test_the_notes_scored_are_those_of_a_model() -> None:
     class Oracle:
         def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
             n = len(places["pitch"])
-            assert np.array_equal(places["pitch"], cells.pitch[:n])
+            assert np.array_equal(places["pitch"], cells["pitch"][:n])
             made = {role: np.ones(len(at)) for role, at in places.items()}
             for p in made.values():
                 p[:25] = 0

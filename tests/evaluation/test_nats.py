@@ -136,7 +136,7 @@ def test_the_scorer_gives_the_same_probabilities_cell_by_cell(name: str) -> None
         assert got.nats[role] == pytest.approx(-math.log(p), abs=1e-4), (role, cell)
 
     # In a chord the order, and so the history, would change with the pitch.
-    assert cells.step[25] > 0
+    assert cells["step"][25] > 0
     for pitch in range(0, 128, 9):
         expect("pitch", pitch, scored(pitch=pitch))
     start, length, before = notes.start[25], notes.duration[25], notes.start[24]

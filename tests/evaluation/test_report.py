@@ -145,21 +145,21 @@ class Choosy:
         return self.plain.decode(rows)
 
 
-def test_refused_pieces_are_left_out_of_model_and_baselines(
+def test_rejected_pieces_are_left_out_of_model_and_baselines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = bundle(Choosy())
     short = PIECES[0][:25]
     report = evaluate(model, [*PIECES, short], training=TRAINING)
     odd = {"1": "61 notes are an odd number", "3": "63 notes are an odd number"}
-    assert dict(report.model.refused) == odd
+    assert dict(report.model.rejected) == odd
     assert report.model.too_short == 1
     assert [score.name for score in report.model.pieces] == ["0", "2"]
     plain = evaluate(bundle(LogTimeEncoder()), PIECES[::2], names=["0", "2"], training=TRAINING)
     for name, scores in report.baselines.items():
         assert scores.pieces == plain.baselines[name].pieces
     made = report.to_json()
-    assert (made["too_short"], made["refused"]) == (1, odd)
+    assert (made["too_short"], made["rejected"]) == (1, odd)
     assert "left out: 2 pieces that the encoder rejects: 1: 61 notes are an odd" in caplog.text
     with pytest.raises(DataError, match=r"encoder rejects 2 pieces.*61 notes are an odd.*\(0\)"):
         evaluate(model, PIECES[1::2])

@@ -159,7 +159,7 @@ def test_reliability_adds_up_and_stays_within_bounds(said: torch.Tensor, came: l
     target = torch.tensor(came)
     whole = Reliability.of(Categorical(said), target)
     parts = [Reliability.of(Categorical(said[k::2]), target[k::2]) for k in (0, 1)]
-    added = Reliability.sum(parts)
+    added = sum(parts, Reliability())
     for name in ("counts", "confidence", "correct", "top5_count"):
         assert np.allclose(getattr(added, name), getattr(whole, name))
     assert 0 <= whole.top1 <= whole.top5 <= 1

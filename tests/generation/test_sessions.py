@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -70,7 +71,7 @@ def beats() -> Bundle:
 
 def mixtures() -> Bundle:
     bundle = chained(StepDurationEncoder(), time_distribution="mixture")
-    return bundle.with_sampler(Ancestral(processors=(MinDuration(),)))
+    return replace(bundle, sampler=Ancestral(processors=(MinDuration(),)))
 
 
 def normals() -> Bundle:

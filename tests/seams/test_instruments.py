@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notelstm.bundle import Bundle, load, save
+from notelstm.bundle import Bundle, load
 from notelstm.data import Corpus, Folder, encode_corpus, find_duplicates
 from notelstm.data.splits import content_key
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder
@@ -239,7 +239,7 @@ def test_a_trained_band_plays_and_is_written(band_bundle: Bundle, tmp_path: Path
 
 
 def test_a_band_is_saved_streamed_and_continued(band_bundle: Bundle, tmp_path: Path) -> None:
-    save(band_bundle, tmp_path / "band.notelstm")
+    band_bundle.save(tmp_path / "band.notelstm")
     loaded = load(tmp_path / "band.notelstm")
     assert loaded.encoder == band_bundle.encoder
     music = generate(loaded, 40, seed=3)

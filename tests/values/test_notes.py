@@ -137,7 +137,7 @@ def test_defaults() -> None:
     assert all(column is None for column in unread)
     assert len(Notes.empty()) == 0
     assert repr(Notes.empty()) == "Notes(0 notes)"
-    assert repr(piece) == "Notes(1 notes, 1.00 s, pitch 60 to 60)"
+    assert repr(piece) == "Notes(1 note, 1.00 s, pitch 60 to 60)"
 
 
 @given(strategies.notes(), st.slices(24))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from notelstm.data.bach import BachChorales
     from notelstm.data.batches import StatefulBatches, WindowBatches
     from notelstm.data.cache import clear_caches, list_caches
-    from notelstm.data.corpus import Corpus, CorpusReport, FileReport
+    from notelstm.data.corpus import Corpus, CorpusReport, CorpusSource, FileReport
     from notelstm.data.dataset import PackedRows, SequenceDataset
     from notelstm.data.encoding import encode_corpus
     from notelstm.data.folder import Folder
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
         split_by_table,
     )
     from notelstm.data.summary import summarise
-    from notelstm.data.transforms import Augmented, TimeStretch, Transpose, VelocityShift
+    from notelstm.data.transforms import Augmented, TimeStretch, Transform, Transpose, VelocityShift
 
 # Reading a corpus needs no torch, and a process that only reads should not wait for it.
 _HOMES = {
     "bach": ("BachChorales",),
     "batches": ("StatefulBatches", "WindowBatches"),
     "cache": ("clear_caches", "list_caches"),
-    "corpus": ("Corpus", "CorpusReport", "FileReport"),
+    "corpus": ("Corpus", "CorpusReport", "CorpusSource", "FileReport"),
     "dataset": ("PackedRows", "SequenceDataset"),
     "encoding": ("encode_corpus",),
     "folder": ("Folder",),
@@ -46,7 +46,7 @@ _HOMES = {
         "split_by_table",
     ),
     "summary": ("summarise",),
-    "transforms": ("Augmented", "TimeStretch", "Transpose", "VelocityShift"),
+    "transforms": ("Augmented", "TimeStretch", "Transform", "Transpose", "VelocityShift"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -55,6 +55,7 @@ __all__ = [
     "BachChorales",
     "Corpus",
     "CorpusReport",
+    "CorpusSource",
     "FileReport",
     "Folder",
     "MaestroCorpus",
@@ -63,6 +64,7 @@ __all__ = [
     "Split",
     "StatefulBatches",
     "TimeStretch",
+    "Transform",
     "Transpose",
     "VelocityShift",
     "WindowBatches",

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.dataset import PackedRows
-from notelstm.encoders.rows import watch_instruments, watch_merged
+from notelstm.encoders.rows import watch_changes, watch_instruments
 from notelstm.errors import DataError, EncodingError, OutputError, PluginError
 from notelstm.fields import Rows
 from notelstm.files import is_sealed, out_of_resources, seal
@@ -153,7 +153,7 @@ def check_rejected(rejected: Mapping[str, str], total: int, source: str = "") ->
 def _encode(
     corpus: Corpus, encoder: NoteEncoder, rejected: dict[str, str], progress: bool
 ) -> Iterator[Rows]:
-    watched = watch_merged(watch_instruments(corpus, encoder), encoder)
+    watched = watch_changes(watch_instruments(corpus, encoder), encoder)
     pieces = zip(corpus.names, watched, strict=True)
     bar = tqdm(pieces, f"encoding {corpus.name}", len(corpus), unit="piece", disable=not progress)
     return encode_pieces(bar, encoder, rejected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from heapq import nlargest
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from notelstm.data.corpus import Corpus, FileReport
 from notelstm.data.leaks import Leak, find_duplicates
+from notelstm.encoders import BeatEncoder
+from notelstm.encoders.time_signatures import names_of
 from notelstm.notes import Notes
 
 __all__ = ["CorpusSummary", "Distribution", "summarise"]
@@ -63,7 +66,7 @@ class CorpusSummary:
         files: The number of files.
         pieces: The number of files that were read.
         repaired: The number of files that had to be repaired.
-        refused: The number of files that could not be read.
+        rejected: The number of files that could not be read.
         reasons: The number of files for each reason.
         notes: Notes in all pieces.
         left_out: The number of notes that the policy left out, by setting.
@@ -72,6 +75,9 @@ class CorpusSummary:
         step: Seconds from note to note, in cells of 1 ms; more than 30 s counts as 30 s.
         duration: Seconds, in the same cells.
         velocity: MIDI velocities; one bin each.
+        time_signatures: The number of pieces that state each time signature, the most first.
+        changes_in_beats: The number of notes that a :class:`~notelstm.encoders.BeatEncoder` with
+            its default settings changes, by reason.
         shortest: The pieces with the fewest notes, and their numbers of notes.
         worst: The files with the most repairs, after those that could not be read.
         duplicates: Music that is in two pieces.
@@ -84,7 +90,7 @@ class CorpusSummary:
     files: int
     pieces: int
     repaired: int
-    refused: int
+    rejected: int
     reasons: dict[str, int]
     notes: int
     left_out: dict[str, int]
@@ -93,6 +99,8 @@ class CorpusSummary:
     step: Distribution
     duration: Distribution
     velocity: Distribution
+    time_signatures: dict[str, int]
+    changes_in_beats: dict[str, int]
     shortest: tuple[tuple[str, int], ...]
     worst: tuple[FileReport, ...]
     duplicates: tuple[Leak, ...]
@@ -123,7 +131,7 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         files=len(corpus.report),
         pieces=len(corpus),
         repaired=sum(1 for _ in corpus.report.repaired()),
-        refused=corpus.report.rejected_total,
+        rejected=corpus.report.rejected_total,
         reasons=dict(corpus.report.reasons().most_common()),
         notes=int(lengths.sum()),
         left_out=_left_out(corpus.report),
@@ -132,6 +140,8 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         step=_of_times(counts.step),
         duration=_of_times(counts.duration),
         velocity=_of_whole("MIDI velocity", counts.velocity),
+        time_signatures=dict(counts.time_signatures.most_common()),
+        changes_in_beats=dict(counts.changes_in_beats.most_common()),
         shortest=tuple((corpus.names[k], int(lengths[k])) for k in order),
         worst=tuple(_worst(corpus.report, worst)),
         duplicates=tuple(
@@ -170,6 +180,9 @@ class _Counter:
         self.step = np.zeros(cells, np.int64)
         self.duration = np.zeros(cells, np.int64)
         self.seconds = 0.0
+        self.time_signatures = Counter[str]()
+        self.changes_in_beats = Counter[str]()
+        self._beats = BeatEncoder()
 
     def add(self, notes: Notes) -> None:
         """Count a piece; its first note has no step."""
@@ -178,6 +191,9 @@ class _Counter:
         self.step += _cells(notes.step[1:])
         self.duration += _cells(notes.duration)
         self.seconds += notes.end_time
+        if notes.tempo_map is not None:
+            self.time_signatures.update(dict.fromkeys(names_of(notes.tempo_map), 1))
+            self.changes_in_beats.update(self._beats.changes(notes))
 
 
 def _of_whole(unit: str, counts: NDArray[np.int64]) -> Distribution:

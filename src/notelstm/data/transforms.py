@@ -14,7 +14,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final
 
 import numpy as np
 import torch
@@ -28,15 +28,55 @@ from notelstm.data.dataset import PackedRows
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows
 from notelstm.notes import Notes
-from notelstm.protocols import Transform
 
 __all__ = [
     "Augmented",
     "TimeStretch",
+    "Transform",
     "Transpose",
     "VelocityShift",
     "with_drums",
 ]
+
+
+class Transform(Protocol):
+    """Augments pieces for training; a plugin of the kind ``transforms``."""
+
+    def sample_params(
+        self,
+        fields: Sequence[Field],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """Sample the parameter of each piece for an epoch.
+
+        Args:
+            fields: The F columns.
+            low: (P, F) the minimum of each column in each piece.
+            high: (P, F) the maximum.
+            generator: The source of randomness.
+
+        Returns:
+            (P,) parameters for :meth:`apply`.
+
+        Raises:
+            FieldError: If the transform does not apply to these fields.
+        """
+        ...
+
+    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
+        """Transform a batch; the result for padding rows of zeros does not matter.
+
+        Args:
+            fields: The F columns.
+            rows: (B, T + 1, F), not changed in place.
+            choices: (B,) the parameter of the piece of each sequence.
+
+        Returns:
+            (B, T + 1, F) float32.
+        """
+        ...
 
 
 @final

@@ -211,6 +211,11 @@ class LogTimeEncoder:
         end, velocity = (np.maximum.reduceat(c, first) for c in (notes.end, notes.velocity))
         return replace(notes[first], end=end, velocity=velocity)
 
+    def changes(self, notes: Notes) -> Mapping[str, int]:
+        """The number of notes that :meth:`snapped` merges, if any."""
+        merged = len(notes) - len(self._snapped(notes)) if self.exact else 0
+        return {"that repeat a pitch within a cell, merged": merged} if merged else {}
+
     @functools.cached_property
     def _ascending(self) -> AscendingRows:
         return AscendingRows(self.fields)

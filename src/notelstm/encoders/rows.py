@@ -1,10 +1,11 @@
-"""Rows with one row per note: common fields, checks, and the default tracker."""
+"""Rows with one row per note: common fields, checks, warnings, and the default tracker."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Final, Protocol, final, runtime_checkable
 
@@ -21,15 +22,17 @@ from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 __all__ = [
     "PITCH",
     "VELOCITY",
+    "ReportingEncoder",
     "RowConstraints",
     "RowTracker",
     "TrackingEncoder",
     "as_rows",
+    "describe_changes",
     "part_map_of",
     "snapped",
     "tracker_of",
+    "watch_changes",
     "watch_instruments",
-    "watch_merged",
 ]
 
 PITCH: Final = Field.categorical(
@@ -183,29 +186,6 @@ def snapped(encoder: NoteEncoder, notes: Notes) -> Notes:
     return notes if found is None else found
 
 
-def watch_merged(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
-    """Yield the pieces, and warn after the last if the encoder merges some of their notes.
-
-    The warning has the number of notes that are lost.
-
-    Args:
-        pieces: The pieces.
-        encoder: The encoder that will encode them.
-    """
-    merged = total = 0
-    for piece in pieces:
-        total += len(piece)
-        merged += len(piece) - len(snapped(encoder, piece))
-        yield piece
-    if merged:
-        _log.warning(
-            "%s merges notes of one pitch that begin together: %s of %d",
-            type(encoder).__name__,
-            counted(merged, "note"),
-            total,
-        )
-
-
 @final
 class RowConstraints:
     """The entries that an encoder allows in the next row of one sequence.
@@ -237,6 +217,60 @@ class RowConstraints:
         entries = {name: np.float32(entry) for name, entry in known.items()}
         mask: NDArray[np.bool_] | None = self._encoder.allowed_classes(field.name, entries, before)
         return mask
+
+
+@runtime_checkable
+class ReportingEncoder(NoteEncoder, Protocol):
+    """An encoder that counts the notes that it changes."""
+
+    def changes(self, notes: Notes) -> Mapping[str, int]:
+        """The number of notes that rows do not hold exactly, by reason.
+
+        A reason is a phrase after the noun: "notes longer than 16 beats, shortened".
+
+        Raises:
+            EncodingError: If the piece is outside the encoder's domain.
+        """
+        ...
+
+
+def describe_changes(changes: Mapping[str, int]) -> str:
+    """The counts of :meth:`ReportingEncoder.changes` in one line.
+
+    Example:
+        >>> describe_changes({"in 11/8, encoded as 4/4": 3, "longer than 16 beats, shortened": 1})
+        '3 notes in 11/8, encoded as 4/4; 1 note longer than 16 beats, shortened'
+    """
+    return "; ".join(f"{counted(count, 'note')} {why}" for why, count in changes.items())
+
+
+def watch_changes(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
+    """Yield the pieces, and warn once, after the last, of the notes that the encoder changes.
+
+    Args:
+        pieces: The pieces.
+        encoder: The encoder that will encode them. Nothing is reported of one without a method
+            ``changes()``, or of pieces that it rejects.
+    """
+    total, count, affected = Counter[str](), 0, 0
+    for piece in pieces:
+        count += 1
+        if isinstance(encoder, ReportingEncoder):
+            try:
+                changes = encoder.changes(piece)
+            except EncodingError:
+                changes = {}
+            total.update(changes)
+            affected += bool(changes)
+        yield piece
+    if affected:
+        _log.warning(
+            "%s changes notes of %d of %s: %s",
+            type(encoder).__name__,
+            affected,
+            counted(count, "piece"),
+            describe_changes(total),
+        )
 
 
 _ROUNDING: Final = 1e-6

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, DataNotFoundError, MissingExtraError, NotesError
-from notelstm.files import atomic_write
+from notelstm.files import atomic_write, checked_suffix
 from notelstm.listening.synthesis import Audio, check_length, synthesize
 from notelstm.midi import ReadPolicy, midi_bytes, read_midi
 from notelstm.midi.writing import instruments_of
@@ -143,13 +143,7 @@ def save_audio(
         MissingExtraError: If a sound font is given and the extra is not installed.
         OutputError: If the file cannot be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix != ".wav":
-        raise ConfigError(
-            f"unknown sound format {suffix!r}",
-            where=str(path),
-            hint="name a file that ends in .wav",
-        )
+    checked_suffix(path, (".wav",), "sound")
     if soundfont is None:
         audio = synthesize(notes, rate=rate)
     else:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, did_you_mean
-from notelstm.files import atomic_write, displayable
+from notelstm.files import atomic_write, checked_suffix, displayable
 from notelstm.listening.styles import COLOURS, SHAPES, Style, style_of
 from notelstm.midi.writing import instrument_labels, instruments_of
-from notelstm.notes import Notes, TempoMap
+from notelstm.notes import PITCH_CLASSES, Notes, TempoMap
 from notelstm.programs import drum_name
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ Grid: TypeAlias = Literal["seconds", "bars"]
 FORMATS: Final = (".png", ".svg")
 """The suffixes of picture files."""
 
-_NAMES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 _PROMPT_TINT: Final = "#f6efe2"
 _SHADES: Final = ("viridis_r", 0.45, 1.0)
 """The part of the colour map that is visible on white: teal, blue, purple."""
@@ -64,7 +62,7 @@ def pitch_name(pitch: int) -> str:
         >>> pitch_name(60), pitch_name(70)
         ('C4', 'A♯4')
     """
-    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+    return f"{PITCH_CLASSES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def piano_roll(
@@ -190,13 +188,7 @@ def check_picture_path(path: str | os.PathLike[str]) -> str:
         ConfigError: If the suffix is not ``.png`` or ``.svg``.
         MissingExtraError: If matplotlib is not installed.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise ConfigError(
-            f"unknown picture format {suffix!r}",
-            where=str(path),
-            hint=f"name a file that ends in {' or '.join(FORMATS)}",
-        )
+    suffix = checked_suffix(path, FORMATS, "picture")
     _need_matplotlib()
     return suffix
 

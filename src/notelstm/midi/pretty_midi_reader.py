@@ -13,7 +13,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import MidiError
+from notelstm.errors import MidiError, counted
 from notelstm.midi.pairing import MergedEvents, match_note_offs
 from notelstm.midi.parsing import (
     ALL_SOUND_OFF,
@@ -314,7 +314,8 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     tempo_map = whole.until(max(notes.end_time, float(whole.seconds_at(LAST_TICK / 480))))
     late = whole.num_changes - tempo_map.num_changes
     if late:
-        _log.warning("%d tempo or time signature changes after the end left out", late)
+        changes = counted(late, "tempo or time signature change")
+        _log.warning("%s after the end left out", changes)
     end = tempo_map.beats_at(max(notes.end_time, tempo_map.seconds[-1]))
     starts = tempo_map.time_signature_beats
     resolution = fine_resolution(max(float(end), starts.max(initial=0.0)))

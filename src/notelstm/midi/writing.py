@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from notelstm.errors import ConfigError, MidiError
+from notelstm.errors import ConfigError, MidiError, counted
 from notelstm.files import atomic_write
 from notelstm.midi.parsing import DRUM_CHANNEL
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
@@ -91,7 +91,8 @@ class WriteReport:
             if count
         ]
         if self.left_out:
-            parts.append(f"{self.left_out} tempo or time signature changes after the end left out")
+            changes = counted(self.left_out, "tempo or time signature change")
+            parts.append(f"{changes} after the end left out")
         return "; ".join(parts) or "no changes"
 
 

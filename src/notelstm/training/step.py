@@ -140,10 +140,10 @@ def _last_only(target_mask: Tensor) -> bool:
 
 def _target_contexts(initial: Context, contexts: Context, target_mask: Tensor) -> Context:
     """The contexts (S, ...) that predict the targets, from (B, 1, ...) and (B, T, ...)."""
-    if not bool(target_mask[:, 0].any()):
-        target_mask = target_mask[:, 1:]
-    else:
+    if bool(target_mask[:, 0].any()):
         contexts = join([initial, contexts], axis=1)  # (B, T + 1, ...)
+    else:
+        target_mask = target_mask[:, 1:]
     return map_tree(lambda t: t.flatten(0, 1)[_positions(target_mask, t.device)], contexts)
 
 
@@ -159,16 +159,10 @@ def measure_terms(
     *,
     encoder: NoteEncoder | None = None,
 ) -> dict[str, float]:
-    """Each term of an untrained model's loss on the first batch, for balancing the weights.
+    """Each term of the loss on the first batch, by field name.
 
-    Args:
-        model: The model.
-        loss: The loss.
-        batches: The training set.
-        encoder: As for :class:`TrainStep`.
-
-    Returns:
-        The terms by field name, for :meth:`notelstm.losses.CompositeLoss.balanced`.
+    The weights can be balanced with them: :meth:`notelstm.losses.CompositeLoss.balanced`. The
+    encoder is used as in :class:`TrainStep`.
     """
     step = TrainStep(model, loss, encoder)
     with in_use(model):
@@ -179,12 +173,7 @@ def measure_terms(
 
 @final
 class LossMeter:
-    """Sums losses, weighted by their number of targets, without waiting for the device.
-
-    Args:
-        loss: A loss of K terms.
-        device: The device that computes them.
-    """
+    """Sums losses of K terms, weighted by their number of targets, without waiting for `device`."""
 
     def __init__(self, loss: CompositeLoss, device: torch.device) -> None:
         self._terms: Final = tuple(loss.terms)
@@ -283,13 +272,7 @@ def autocast(
 def faster_precision(step: TrainStep, config: TrainingConfig, batch: Batch) -> Precision:
     """The faster precision for training, measured on copies of the model.
 
-    Args:
-        step: The model and its loss, on its device.
-        config: The optimizer's settings.
-        batch: A batch of the training set, on that device.
-
-    Returns:
-        ``"bfloat16"`` if it works and is at least a tenth faster.
+    It is ``"bfloat16"`` if that works and is at least a tenth faster.
     """
     device = batch.rows.device
     devices = [device] if device.type == "cuda" else []
@@ -313,21 +296,15 @@ def _times(step: TrainStep, config: TrainingConfig, batch: Batch) -> tuple[float
         for precision, times in seconds.items():
             _wait(batch.rows.device)
             start = time.perf_counter()
-            _step(copies[precision], optimizers[precision], batch, precision)
+            with autocast(precision, batch.rows.device):
+                losses, _ = copies[precision](batch, None)
+            optimizers[precision].zero_grad()
+            losses.total.backward()
+            optimizers[precision].step()
             _wait(batch.rows.device)
             times.append(time.perf_counter() - start)
     # Other programs only add time, and the first steps warm up: the minimum is without either.
     return min(seconds["float32"]), min(seconds["bfloat16"])
-
-
-def _step(
-    step: TrainStep, optimizer: torch.optim.Optimizer, batch: Batch, precision: Precision
-) -> None:
-    with autocast(precision, batch.rows.device):
-        losses, _ = step(batch, None)
-    optimizer.zero_grad()
-    losses.total.backward()
-    optimizer.step()
 
 
 def _wait(device: torch.device) -> None:
@@ -403,12 +380,8 @@ class TrainerControl:
     def synchronize_step(self, diverged: bool, group: DistributedGroup) -> bool:
         """Exchange the requests that take effect after a step; all processes call this.
 
-        Args:
-            diverged: Whether this process has seen a loss that is not finite.
-            group: The processes of the run.
-
         Returns:
-            Whether any process has seen one.
+            Whether any process has `diverged`: it has seen a loss that is not finite.
         """
         if group.world_size == 1:
             self.interrupted = self.signal_received
@@ -454,9 +427,6 @@ def defer_interrupts(on_signal: Callable[[], None]) -> Iterator[None]:
 
     Args:
         on_signal: Called at the first signal.
-
-    Yields:
-        Nothing.
     """
     in_main = threading.current_thread() is threading.main_thread()
     signals = filter(_can_be_deferred, (signal.SIGINT, *_TERMINATIONS) if in_main else ())

@@ -356,11 +356,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, batches: Batches) -> Tensor:
-        """(K + 2,) sums of this process over held-out batches, in evaluation mode.
-
-        Args:
-            batches: This process's sequences.
-        """
+        """(K + 2,) sums over this process's held-out batches, in evaluation mode."""
         self.module.eval()
         sums, carried = self._loss_meter.zeros(), None
         for batch in batches.epoch(0):
@@ -459,15 +455,12 @@ class Trainer:
         self.precision = self._group.broadcast_object(self.precision)
 
     def _checkpoints_in(self, folder: RunFolder | None) -> Checkpoints:
-        saves_state = [
-            callback
-            for callback in self.callbacks
-            if type(callback).state_dict is not Callback.state_dict
-        ]
+        plain = Callback.state_dict
+        saves_state = [c for c in self.callbacks if type(c).state_dict is not plain]
         return Checkpoints(
-            self.module.model,
-            self.optimizer,
-            self.state,
+            model=self.module.model,
+            optimizer=self.optimizer,
+            position=self.state,
             group=self._group,
             callbacks=saves_state,
             folder=folder,
@@ -486,12 +479,11 @@ class Trainer:
         return done or self._control.interrupted or bool(self._control.stop_reason)
 
     def _call_and_synchronize(self, hook: Callable[[Callback], None]) -> None:
-        """Call a hook, and send its requests to all processes."""
+        """Call a hook of each callback, and send its requests to all processes."""
         self._call(hook)
         self._control.synchronize(self._group)
 
     def _call(self, hook: Callable[[Callback], None]) -> None:
-        """Call a hook of each callback."""
         for callback in self.callbacks:
             hook(callback)
 
@@ -508,11 +500,9 @@ class Trainer:
         return self._control.interrupted
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """End the run after the current epoch.
+        """End the run after the current epoch, or with `now` after the current step.
 
-        Args:
-            reason: Shown to the user, such as ``"validation has not fallen for 3 epochs"``.
-            now: End the epoch after this step, too.
+        The reason is shown to the user: ``"validation has not fallen for 3 epochs"``.
         """
         self._control.stop_reason = reason
         self._control.stop_now |= now

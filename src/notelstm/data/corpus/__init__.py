@@ -2,6 +2,6 @@
 
 from notelstm.data.corpus.corpus import Corpus
 from notelstm.data.corpus.report import CorpusReport, FileReport
-from notelstm.data.corpus.sources import FolderSource
+from notelstm.data.corpus.sources import CorpusSource, FolderSource
 
-__all__ = ["Corpus", "CorpusReport", "FileReport", "FolderSource"]
+__all__ = ["Corpus", "CorpusReport", "CorpusSource", "FileReport", "FolderSource"]

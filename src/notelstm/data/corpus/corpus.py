@@ -22,7 +22,7 @@ from typing_extensions import override
 from notelstm.data.cache import SUFFIX, cache_folder, locked, open_pieces
 from notelstm.data.corpus.reading import FileToRead, read_files
 from notelstm.data.corpus.report import CorpusReport, FileReport
-from notelstm.data.corpus.sources import CorpusFiles, PieceSource, Resolved, resolve
+from notelstm.data.corpus.sources import CorpusFiles, CorpusSource, Resolved, resolve
 from notelstm.data.folder import nothing_readable
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
 from notelstm.errors import DataError
@@ -65,7 +65,7 @@ class Corpus:
     @classmethod
     def open(
         cls,
-        source: CorpusFiles | PieceSource,
+        source: CorpusFiles | CorpusSource,
         *,
         policy: ReadPolicy | None = None,
         reader: str = "auto",

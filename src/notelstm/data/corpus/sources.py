@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkabl
 from notelstm._version import __version__
 from notelstm.data.corpus.reading import Job
 from notelstm.data.folder import FileList, Folder, list_files, no_midi_files, scan_folder
-from notelstm.errors import DataError, PluginError
+from notelstm.errors import DataError, PluginError, counted
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, find, settings_of
 
-__all__ = ["CorpusFiles", "FolderSource", "PieceSource", "Resolved", "resolve"]
+__all__ = ["CorpusFiles", "CorpusSource", "FolderSource", "Resolved", "resolve"]
 
 FORMAT: Final = 2
 """The version of the cache files; one of another version is not used."""
@@ -27,8 +27,11 @@ _READING: Final = ("pretty_midi", "symusic")
 
 
 @runtime_checkable
-class PieceSource(Protocol):
-    """A :class:`~notelstm.protocols.CorpusSource`, defined without torch."""
+class CorpusSource(Protocol):
+    """A source of pieces; a plugin of the kind ``corpora``.
+
+    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
+    """
 
     @property
     def name(self) -> str:
@@ -37,21 +40,31 @@ class PieceSource(Protocol):
 
     @property
     def license(self) -> str:
-        """The terms of use of the music."""
+        """The license of the music; it is shown, and stored in bundles trained on it."""
         ...
 
     @property
     def source(self) -> str:
-        """Where the music comes from."""
+        """The origin of the music: a package, a URL, a folder."""
         ...
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """Each piece's name and notes."""
+        """Read the pieces, after downloading them if necessary.
+
+        Args:
+            limit: Maximum number of pieces, None for all.
+
+        Returns:
+            The name of each piece, the same at each call, and its notes.
+
+        Raises:
+            DataError: If there are no pieces.
+        """
         ...
 
 
 @runtime_checkable
-class FolderSource(PieceSource, Protocol):
+class FolderSource(CorpusSource, Protocol):
     """A source whose pieces are the MIDI files of a folder.
 
     A :class:`~notelstm.data.corpus.corpus.Corpus` reads these files itself, several at a time, and
@@ -103,7 +116,7 @@ class Resolved(NamedTuple):
         return digest.hexdigest()[:32]
 
 
-def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader: str) -> Resolved:
+def resolve(source: CorpusFiles | CorpusSource, policy: ReadPolicy | None, reader: str) -> Resolved:
     """Look up a source and list its files.
 
     Args:
@@ -119,7 +132,7 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
     """
     if reader != "auto":
         find("readers", reader)  # one error, and not one for each file
-    if isinstance(source, PieceSource):
+    if isinstance(source, CorpusSource):
         folder = source.folder() if isinstance(source, FolderSource) else source
         if isinstance(folder, Folder):
             return _of_folder(source, folder, policy, reader)
@@ -143,12 +156,22 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
         raise DataError("an empty list of files", hint="list at least one MIDI file")
     files = list_files(source)
     job = Job(policy=policy or ReadPolicy(), reader=reader)
-    where = f"{len(files.names)} files"
-    return Resolved("files", "", where, _of_files(files.paths, job), job, files, _no_pieces)
+    where = counted(len(files.names), "file")
+    identity = _of_files(files.paths, job)
+    return Resolved(_folder_of(files.paths), "", where, identity, job, files, _no_pieces)
+
+
+def _folder_of(paths: Sequence[str]) -> str:
+    """The name of the innermost folder that holds all files, ``files`` if there is none."""
+    try:
+        folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+        return os.path.basename(os.path.commonpath(folders)) or "files"
+    except ValueError:  # several drives
+        return "files"
 
 
 def _of_folder(
-    given: PieceSource, folder: Folder, policy: ReadPolicy | None, reader: str
+    given: CorpusSource, folder: Folder, policy: ReadPolicy | None, reader: str
 ) -> Resolved:
     files = scan_folder(folder.path)
     if not files.names:
@@ -175,7 +198,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _part(source: PieceSource) -> Any:
+def _part(source: CorpusSource) -> Any:
     """The identity of a source and of its settings."""
     try:
         return describe(source)
