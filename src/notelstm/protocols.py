@@ -394,6 +394,7 @@ class Transform(Protocol):
         ...
 
 
+@runtime_checkable
 class CorpusSource(Protocol):
     """A source of pieces; a plugin of the kind ``corpora``.
 

@@ -176,14 +176,7 @@ def from_pretty_midi(midi: Any, policy: ReadPolicy | None = None) -> Notes:
 def from_pretty_midi_with_report(
     midi: Any, policy: ReadPolicy | None = None
 ) -> tuple[Notes, ReadReport]:
-    """The notes of a ``PrettyMIDI``, and the report.
-
-    Args:
-        midi: The ``PrettyMIDI``.
-        policy: How to read it; None for ``ReadPolicy()``.
-
-    Returns:
-        The notes, sorted by start, at least one; and the report.
+    """The notes of a ``PrettyMIDI``, sorted by start, at least one; and the report.
 
     Raises:
         NoNotesError: If no notes are left under the policy.

@@ -143,12 +143,7 @@ class RepairLog:
         self.warnings: list[str] = []
 
     def warn(self, message: str, *, logged: bool = False) -> None:
-        """Add a warning; only the first :data:`MAX_REPAIRS` are kept.
-
-        Args:
-            message: The oddity.
-            logged: Whether to log it as well.
-        """
+        """Add a warning, of which the first :data:`MAX_REPAIRS` are kept; log it if `logged`."""
         if len(self.warnings) < MAX_REPAIRS:
             self.warnings.append(message)
         if logged:
@@ -163,14 +158,7 @@ class RepairLog:
         chunk: int | None = None,
         lost: int = 0,
     ) -> None:
-        """Add a repair.
-
-        Args:
-            rule: The kind of fault.
-            message: The fault and its repair.
-            byte: The position in the file.
-            chunk: The track chunk, which ``on_error="skip"`` leaves out.
-            lost: The number of lost notes.
+        """Add a :class:`Repair`, and the number of notes lost.
 
         Raises:
             MidiError: Under ``on_error="raise"``.
@@ -238,15 +226,10 @@ class RawNotes:
 
 
 def refuse(reader: str, policy: ReadPolicy, unsupported: Iterable[tuple[str, object]]) -> None:
-    """Refuse a policy that a reader does not support.
-
-    Args:
-        reader: The reader's name.
-        policy: The policy.
-        unsupported: Names and values of settings.
+    """Refuse a policy with one of the settings that a reader does not support.
 
     Raises:
-        MidiError: If the policy has one of these settings.
+        MidiError: If the policy has one of these names and values.
     """
     for name, value in unsupported:
         if getattr(policy, name) == value:
@@ -259,13 +242,7 @@ def refuse(reader: str, policy: ReadPolicy, unsupported: Iterable[tuple[str, obj
 def select(
     raw: RawNotes, policy: ReadPolicy, log: RepairLog, reader: str
 ) -> tuple[Notes, ReadReport]:
-    """Select, order and check notes.
-
-    Args:
-        raw: All notes of the file.
-        policy: The notes to read.
-        log: The repairs so far.
-        reader: The reader's name, for the report.
+    """Select, order and check the notes of a file.
 
     Raises:
         NoNotesError: If no notes are left; it lists the tracks and the settings to read them.

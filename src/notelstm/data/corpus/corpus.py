@@ -22,12 +22,13 @@ from typing_extensions import override
 from notelstm.data.cache import SUFFIX, cache_folder, locked, open_pieces
 from notelstm.data.corpus.reading import FileToRead, read_files
 from notelstm.data.corpus.report import CorpusReport, FileReport
-from notelstm.data.corpus.sources import CorpusFiles, PieceSource, Resolved, resolve
-from notelstm.data.folder import nothing_readable
+from notelstm.data.corpus.sources import CorpusFiles, Resolved, resolve
+from notelstm.data.folder import FileList, nothing_readable
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
 from notelstm.errors import DataError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
+from notelstm.protocols import CorpusSource
 
 __all__ = ["Corpus"]
 
@@ -65,7 +66,7 @@ class Corpus:
     @classmethod
     def open(
         cls,
-        source: CorpusFiles | PieceSource,
+        source: CorpusFiles | CorpusSource,
         *,
         policy: ReadPolicy | None = None,
         reader: str = "auto",
@@ -103,10 +104,9 @@ class Corpus:
                 pieces = open_pieces(path) or _build(path, wanted, workers, progress)
         # The name and the license may have changed since the files were read.
         corpus = cls(pieces, wanted.labels)
-        rejected = corpus.report.rejected_total
-        if rejected:
-            total = len(corpus.report)
-            _log.warning("%s: %d of %d files cannot be read", corpus.name, rejected, total)
+        report = corpus.report
+        if rejected := report.rejected_total:
+            _log.warning("%s: %d of %d files cannot be read", corpus.name, rejected, len(report))
         return corpus
 
     @property
@@ -208,15 +208,14 @@ def _home(wanted: Resolved) -> str:
 
 def _build(path: Path, wanted: Resolved, workers: int | None, progress: bool) -> PieceFile:
     """Read everything into a new cache file; the caller holds its lock."""
-    total, unit = None, "piece"
-    if wanted.files is None:
-        entries = _entries_of_pieces(wanted.pieces())
-    else:
-        files = wanted.files
+    files, total, unit = wanted.files, None, "piece"
+    if isinstance(files, FileList):
         listed = zip(files.names, files.paths, files.states[:, 0].tolist(), strict=True)
         total, unit = len(files.names), "file"
         _log.info("%s: %d files to read", wanted.name, total)
         entries = read_files([FileToRead(*file) for file in listed], wanted.job, workers)
+    else:
+        entries = _entries_of_pieces(files())
     title = f"reading {wanted.name}"
     if not progress:
         entries = _logged(entries, title, unit, total)

@@ -16,8 +16,9 @@ from notelstm.errors import DataError, PluginError
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, find, settings_of
+from notelstm.protocols import CorpusSource
 
-__all__ = ["CorpusFiles", "FolderSource", "PieceSource", "Resolved", "resolve"]
+__all__ = ["CorpusFiles", "FolderSource", "Resolved", "resolve"]
 
 FORMAT: Final = 2
 """The version of the cache files; one of another version is not used."""
@@ -27,31 +28,7 @@ _READING: Final = ("pretty_midi", "symusic")
 
 
 @runtime_checkable
-class PieceSource(Protocol):
-    """A :class:`~notelstm.protocols.CorpusSource`, defined without torch."""
-
-    @property
-    def name(self) -> str:
-        """The name in files and on the command line."""
-        ...
-
-    @property
-    def license(self) -> str:
-        """The terms of use of the music."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where the music comes from."""
-        ...
-
-    def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """Each piece's name and notes."""
-        ...
-
-
-@runtime_checkable
-class FolderSource(PieceSource, Protocol):
+class FolderSource(CorpusSource, Protocol):
     """A source whose pieces are the MIDI files of a folder.
 
     A :class:`~notelstm.data.corpus.corpus.Corpus` reads these files itself, several at a time, and
@@ -76,8 +53,7 @@ class Resolved(NamedTuple):
         source: Where the music comes from.
         identity: As JSON values, the source and how it is read.
         job: How files are read.
-        files: The files, or None if the source is not made of files.
-        pieces: Reads all pieces, if it is not.
+        files: The files; or, if the source is not made of files, a function that reads its pieces.
     """
 
     name: str
@@ -85,8 +61,7 @@ class Resolved(NamedTuple):
     source: str
     identity: dict[str, Any]
     job: Job
-    files: FileList | None
-    pieces: Callable[[], Iterator[tuple[str, Notes]]]
+    files: FileList | Callable[[], Iterator[tuple[str, Notes]]]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -96,14 +71,14 @@ class Resolved(NamedTuple):
     @property
     def state(self) -> str:
         """A digest of the state of the files, which differs after any change."""
-        if self.files is None:
+        if not isinstance(self.files, FileList):
             return "pieces"
         digest = hashlib.sha256(self.files.states.tobytes())
         digest.update("\0".join(self.files.names).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:32]
 
 
-def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader: str) -> Resolved:
+def resolve(source: CorpusFiles | CorpusSource, policy: ReadPolicy | None, reader: str) -> Resolved:
     """Look up a source and list its files.
 
     Args:
@@ -119,7 +94,7 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
     """
     if reader != "auto":
         find("readers", reader)  # one error, and not one for each file
-    if isinstance(source, PieceSource):
+    if isinstance(source, CorpusSource):
         folder = source.folder() if isinstance(source, FolderSource) else source
         if isinstance(folder, Folder):
             return _of_folder(source, folder, policy, reader)
@@ -128,9 +103,7 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
         edition = str(getattr(source, "edition", ""))
         about = {"format": FORMAT, "library": __version__, "edition": edition}
         identity = {**about, "part": _part(source)}
-        return Resolved(
-            source.name, source.license, source.source, identity, job, None, source.pieces
-        )
+        return Resolved(source.name, source.license, source.source, identity, job, source.pieces)
     if isinstance(source, str | os.PathLike):
         plain = Folder(path=source)
         return _of_folder(plain, plain, policy, reader)
@@ -144,28 +117,24 @@ def resolve(source: CorpusFiles | PieceSource, policy: ReadPolicy | None, reader
     files = list_files(source)
     job = Job(policy=policy or ReadPolicy(), reader=reader)
     where = f"{len(files.names)} files"
-    return Resolved("files", "", where, _of_files(files.paths, job), job, files, _no_pieces)
+    return Resolved("files", "", where, _of_files(files.paths, job), job, files)
 
 
 def _of_folder(
-    given: PieceSource, folder: Folder, policy: ReadPolicy | None, reader: str
+    given: CorpusSource, folder: Folder, policy: ReadPolicy | None, reader: str
 ) -> Resolved:
     files = scan_folder(folder.path)
     if not files.names:
         raise no_midi_files(folder.path)
     job = Job(policy=policy or folder.policy, reader=reader)
     identity = _of_files(os.path.realpath(folder.path), job)
-    return Resolved(given.name, given.license, given.source, identity, job, files, _no_pieces)
+    return Resolved(given.name, given.license, given.source, identity, job, files)
 
 
 def _of_files(paths: str | tuple[str, ...], job: Job) -> dict[str, Any]:
     packages = {package: _version(package) for package in _READING}
     how = {"format": FORMAT, "library": __version__, "packages": packages}
     return {**how, **dataclasses.asdict(job), "paths": paths}
-
-
-def _no_pieces() -> Iterator[tuple[str, Notes]]:
-    return iter(())
 
 
 def _version(package: str) -> str:
@@ -175,7 +144,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _part(source: PieceSource) -> Any:
+def _part(source: CorpusSource) -> Any:
     """The identity of a source and of its settings."""
     try:
         return describe(source)
