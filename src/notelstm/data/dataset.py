@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, SupportsIndex, TypeAlias, final, overload
 
@@ -34,13 +34,7 @@ Targets: TypeAlias = Literal["last", "every"]
 
 
 class Windows(NamedTuple):
-    """The positions of B windows.
-
-    Attributes:
-        start: (B,) the first row of each in the data set.
-        first: (B,) bool, whether it is the first of its piece.
-        piece: (B,) the number of its piece.
-    """
+    """(B,) each: the first rows of windows, whether they begin a piece, and its number."""
 
     start: Tensor
     first: Tensor
@@ -115,7 +109,10 @@ class SequenceDataset(Dataset[Batch]):
                 f"the longest of {len(pieces)} has {longest}",
                 hint="give longer pieces, or use a smaller sequence_length",
             )
-        counts = _windows_in(packed.lengths, sequence_length, targets)
+        counts = np.maximum(packed.lengths - sequence_length, 0)
+        if targets == "every":
+            side_by_side = -(-(packed.lengths - 1) // sequence_length)
+            counts = np.where(counts > 0, side_by_side, 0)
         self._ends: Final = torch.from_numpy(np.cumsum(counts))
         self._firsts: Final = self._ends - torch.from_numpy(counts)
 
@@ -176,13 +173,7 @@ class SequenceDataset(Dataset[Batch]):
     def loader(
         self, batch: int, *, shuffle: bool = False, generator: torch.Generator | None = None
     ) -> DataLoader[Batch]:
-        """A ``DataLoader`` that fetches each batch in one call, without a loop over items.
-
-        Args:
-            batch: B, windows in a batch; the last one may be smaller.
-            shuffle: Use a new order each time.
-            generator: The random generator of that order.
-        """
+        """A ``DataLoader`` that fetches a batch of B windows in one call, not item by item."""
         order: Sampler[int] = (
             RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
         )
@@ -212,12 +203,21 @@ class SequenceDataset(Dataset[Batch]):
         return torch.from_numpy(rows[len(rows) - self.sequence_length :])
 
 
-def _windows_in(lengths: NDArray[np.int64], window: int, targets: Targets) -> NDArray[np.int64]:
-    """(P,) the number of windows in each piece."""
-    if targets == "last":
-        return np.maximum(lengths - window, 0)
-    side_by_side = -(-(lengths - 1) // window)
-    return np.where(lengths > window, side_by_side, 0)
+def _of_one_width(pieces: Iterable[Rows]) -> Iterator[Rows]:
+    """The same pieces, (N, F) each.
+
+    Raises:
+        DataError: If one has another F than the first.
+    """
+    width: int | None = None
+    for piece in pieces:
+        width = piece.shape[1] if width is None else width
+        if piece.shape[1] != width:
+            raise DataError(
+                f"pieces have different columns: {width} and {piece.shape[1]}",
+                hint="encode them with one encoder",
+            )
+        yield piece
 
 
 @final
@@ -265,13 +265,7 @@ class PackedRows(Sequence[Rows]):
         Raises:
             DataError: If the pieces' columns differ.
         """
-        pieces = list(pieces)
-        widths = sorted({piece.shape[1:] for piece in pieces})
-        if len(widths) > 1:
-            shapes = " and ".join(map(str, widths))
-            raise DataError(
-                f"pieces have different columns: {shapes}", hint="encode them with one encoder"
-            )
+        pieces = list(_of_one_width(pieces))
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
         empty = np.zeros((0, 0), dtype=np.float32)
         rows = np.concatenate(pieces, dtype=np.float32) if pieces else empty
@@ -294,20 +288,15 @@ class PackedRows(Sequence[Rows]):
             OutputError: If it cannot be written.
         """
         lengths: list[int] = []
-        width: int | None = None
+        width = 0
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
-                for piece in pieces:
-                    if width is not None and piece.shape[1] != width:
-                        raise DataError(
-                            f"pieces have different columns: {width} and {piece.shape[1]}",
-                            hint="encode them with one encoder",
-                        )
+                for piece in _of_one_width(pieces):
                     width = piece.shape[1]
                     file.write(np.ascontiguousarray(piece, dtype=np.float32).tobytes())
                     lengths.append(len(piece))
                 file.flush()
-                if width is None or not sum(lengths):
+                if not sum(lengths):
                     raise DataError("there are no rows")
                 # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
                 shape = (sum(lengths), width)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import logging
 import os
 import re
@@ -97,11 +96,7 @@ def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) 
 def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> None:
     """Download a file, resuming an earlier attempt, and check it.
 
-    Args:
-        url: Its address.
-        path: The file; an unfinished download is kept beside it, as ``<name>.part``.
-        sha256: Its checksum, 64 hexadecimal digits.
-        progress: Show a progress bar.
+    An unfinished download is kept beside it, as ``<name>.part``.
 
     Raises:
         DataError: If it cannot be downloaded, is larger than 1 GiB, takes longer than an hour, or
@@ -216,27 +211,21 @@ def _bounded_opener(deadline: float) -> Iterator[urllib.request.OpenerDirector]:
     """
     sockets: list[socket.socket] = []
 
-    class Plain(http.client.HTTPConnection):
+    class Connections(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
         @override
-        def connect(self) -> None:
-            super().connect()
-            sockets.append(self.sock)
+        def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                connection = http_class(*args, **kwargs)
+                connect = connection.connect
 
-    class Secure(http.client.HTTPSConnection):
-        @override
-        def connect(self) -> None:
-            super().connect()
-            sockets.append(self.sock)
+                def connect_and_record() -> None:
+                    connect()
+                    sockets.append(connection.sock)
 
-    class PlainHandler(urllib.request.HTTPHandler):
-        @override
-        def http_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(Plain, req)
+                connection.connect = connect_and_record
+                return connection
 
-    class SecureHandler(urllib.request.HTTPSHandler):
-        @override
-        def https_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(Secure, req)
+            return super().do_open(recorded, req, **options)
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         @override
@@ -258,7 +247,7 @@ def _bounded_opener(deadline: float) -> Iterator[urllib.request.OpenerDirector]:
     timer.daemon = True
     timer.start()
     try:
-        yield urllib.request.build_opener(PlainHandler, SecureHandler, Redirects)
+        yield urllib.request.build_opener(Connections, Redirects)
     finally:
         timer.cancel()
 
