@@ -12,6 +12,7 @@ from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from notelstm.errors import MidiError, NoNotesError, counted
 from notelstm.midi.policy import OnError, ReadPolicy, SimultaneousOrder
@@ -51,12 +52,12 @@ class Repair:
     byte: int | None = None
     chunk: int | None = None
 
-    @property
-    def place(self) -> str:
-        """The position in words, "" where it is not known."""
-        chunk = [] if self.chunk is None else [f"track chunk {self.chunk}"]
-        byte = [] if self.byte is None else [f"byte {self.byte}"]
-        return ", ".join(chunk + byte)
+    @override
+    def __str__(self) -> str:
+        """The fault, its repair, and the position where it is known."""
+        place = [] if self.chunk is None else [f"track chunk {self.chunk}"]
+        place += [] if self.byte is None else [f"byte {self.byte}"]
+        return f"{self.message} ({', '.join(place)})" if place else self.message
 
 
 @final

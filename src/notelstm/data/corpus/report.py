@@ -58,7 +58,7 @@ class FileReport:
             notes=report.notes,
             seconds=float(report.seconds),
             left_out=dict(report.left_out),
-            repairs=tuple(map(str, report.repairs[:MAX_REPAIRS])),
+            repairs=tuple(f"{fault.rule}: {fault}" for fault in report.repairs[:MAX_REPAIRS]),
             repairs_total=report.repairs_total,
             saved=report.saved,
             lost=report.lost,
