@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -248,8 +249,7 @@ class PackedRows(Sequence[Rows]):
         begins: Sequence[int] | NDArray[np.int64],
         lengths: Sequence[int] | NDArray[np.int64],
     ) -> None:
-        self._path = Path(rows) if isinstance(rows, str | os.PathLike) else None
-        self._rows: Rows | None = None if isinstance(rows, str | os.PathLike) else rows
+        self._given = Path(rows) if isinstance(rows, str | os.PathLike) else rows
         self.begins: NDArray[np.int64] = np.asarray(begins, dtype=np.int64)
         self.lengths: NDArray[np.int64] = np.asarray(lengths, dtype=np.int64)
         ends = self.begins + self.lengths
@@ -315,33 +315,28 @@ class PackedRows(Sequence[Rows]):
         ends = self.begins + self.lengths
         if not np.array_equal(self.begins[1:], ends[:-1]):
             return PackedRows.join(self).as_one()
-        return PackedRows(
-            self.rows if self._path is None else self._path,
-            self.begins[:1],
-            [int(self.lengths.sum())] if len(self) else [],
-        )
+        total = [int(self.lengths.sum())] if len(self) else []
+        return PackedRows(self._given, self.begins[:1], total)
 
-    @property
+    @functools.cached_property
     def rows(self) -> Rows:
         """(N, F) all rows, including those of pieces that were not selected."""
-        if self._rows is None:
-            assert self._path is not None
-            try:
-                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
-                self._rows = np.asarray(np.load(self._path, mmap_mode="c"))
-            except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
-                raise DataError(
-                    f"cannot map the rows into memory: {error}",
-                    where=str(self._path),
-                    hint="encode the corpus again",
-                ) from error
-        return self._rows
+        if not isinstance(self._given, Path):
+            return self._given
+        try:
+            # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
+            return np.asarray(np.load(self._given, mmap_mode="c"))
+        except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
+            raise DataError(
+                f"cannot map the rows into memory: {error}",
+                where=str(self._given),
+                hint="encode the corpus again",
+            ) from error
 
     def select(self, pieces: Sequence[int] | NDArray[np.int64]) -> PackedRows:
         """Some of the pieces, by number; their rows are not copied."""
         chosen = np.asarray(pieces, dtype=np.int64)
-        rows = self.rows if self._path is None else self._path
-        return PackedRows(rows, self.begins[chosen], self.lengths[chosen])
+        return PackedRows(self._given, self.begins[chosen], self.lengths[chosen])
 
     @override
     def __len__(self) -> int:
@@ -363,5 +358,4 @@ class PackedRows(Sequence[Rows]):
     @override
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle a file as its path."""
-        rows = self._rows if self._path is None else self._path
-        return PackedRows, (rows, self.begins, self.lengths)
+        return PackedRows, (self._given, self.begins, self.lengths)

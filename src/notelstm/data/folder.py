@@ -63,10 +63,7 @@ class Folder:
         return str(self.path)
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """The pieces, in the order of their names.
-
-        Args:
-            limit: The largest number of pieces; None for all. Rejected files do not count.
+        """At most `limit` pieces, rejected files not counted, in the order of their names.
 
         Yields:
             The file's path within the folder, with ``/`` between folders, and its notes.

@@ -48,8 +48,6 @@ class MaestroCorpus:
         policy: How to read the files.
         address: The base address of the versions, for mirrors.
         progress: Show a progress bar during the download.
-        name: The name in files and on the command line.
-        license: The terms of use of the music.
 
     Raises:
         ConfigError: If there is no such version.
