@@ -14,7 +14,15 @@ from typing import Final
 
 from notelstm.errors import NotelstmError, OutputError
 
-__all__ = ["BAD_HEADER", "atomic_write", "displayable", "is_sealed", "out_of_resources", "seal"]
+__all__ = [
+    "BAD_HEADER",
+    "atomic_write",
+    "displayable",
+    "is_sealed",
+    "out_of_resources",
+    "output_errors",
+    "seal",
+]
 
 BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
 """Errors of numpy, besides ValueError, for a damaged header of an array's file."""
@@ -36,6 +44,18 @@ def displayable(text: str) -> str:
         'caf�.mid'
     """
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+@contextlib.contextmanager
+def output_errors(problem: str, where: object, hint: str = _HINT) -> Iterator[None]:
+    """Raise an OSError of the operating system as an OutputError: the problem and its reason."""
+    try:
+        yield
+    except NotelstmError:  # some are an OSError as well
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{problem}: {reason}", where=str(where), hint=hint) from error
 
 
 @contextlib.contextmanager
@@ -61,23 +81,16 @@ def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator
         # Renaming would replace a device, for root even /dev/null.
         raise OutputError("not a file but a device or a pipe", where=str(final), hint="name a file")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
-        mode = beside.stat().st_mode
-        yield beside
-        # Some writers create files that only their owner can read; the umask shall apply.
-        beside.chmod(mode)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, final)
-    except OSError as error:
-        if isinstance(error, NotelstmError):
-            raise
-        raise OutputError(
-            f"cannot write the file: {error.strerror or error}",
-            where=str(final),
-            hint=hint,
-        ) from error
+        with output_errors("cannot write the file", final, hint):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            beside.touch()
+            mode = beside.stat().st_mode
+            yield beside
+            # Some writers create files that only their owner can read; the umask shall apply.
+            beside.chmod(mode)
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, final)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -24,9 +24,9 @@ from torch.utils.data import (
 from typing_extensions import override
 
 from notelstm.batch import Batch
-from notelstm.errors import ConfigError, DataError, OutputError
+from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
-from notelstm.files import BAD_HEADER
+from notelstm.files import BAD_HEADER, output_errors
 
 __all__ = ["PackedRows", "SequenceDataset", "Targets", "Windows"]
 
@@ -289,24 +289,21 @@ class PackedRows(Sequence[Rows]):
         """
         lengths: list[int] = []
         width = 0
-        try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                for piece in _of_one_width(pieces):
-                    width = piece.shape[1]
-                    file.write(np.ascontiguousarray(piece, dtype=np.float32).tobytes())
-                    lengths.append(len(piece))
-                file.flush()
-                if not sum(lengths):
-                    raise DataError("there are no rows")
-                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
-                shape = (sum(lengths), width)
-                rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
-        except OSError as error:
-            raise OutputError(
-                f"cannot write the rows of the corpus: {error.strerror or error}",
-                where=str(folder or tempfile.gettempdir()),
-                hint="free some space",
-            ) from error
+        where = folder or tempfile.gettempdir()
+        with (
+            output_errors("cannot write the rows of the corpus", where, "free some space"),
+            tempfile.TemporaryFile(dir=folder) as file,
+        ):
+            for piece in _of_one_width(pieces):
+                width = piece.shape[1]
+                file.write(np.ascontiguousarray(piece, dtype=np.float32).tobytes())
+                lengths.append(len(piece))
+            file.flush()
+            if not sum(lengths):
+                raise DataError("there are no rows")
+            # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
+            shape = (sum(lengths), width)
+            rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
         counts = np.array(lengths, dtype=np.int64)
         return cls(rows, np.cumsum(counts) - counts, counts)
 

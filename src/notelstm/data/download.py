@@ -27,7 +27,9 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from notelstm.data.cache import locked
-from notelstm.errors import DataError, OutputError
+from notelstm.data.piece_file import CACHE_HINT
+from notelstm.errors import DataError, NotelstmError
+from notelstm.files import output_errors
 
 __all__ = ["download", "fetch_folder", "unpack"]
 
@@ -47,6 +49,7 @@ MAX_DEPTH: Final = 16
 """The number of folders inside one another in an archive."""
 
 _BLOCK: Final = 1 << 16
+_CANNOT_WRITE: Final = "cannot write the download"
 _PATIENCE: Final = 30.0
 _PAUSE: Final = 0.5
 
@@ -84,10 +87,9 @@ def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) 
             unpack(archive, beside)
             if not (beside / folder.name).is_dir():
                 raise DataError(f"the archive holds no folder {folder.name}", where=url)
-            (beside / folder.name).rename(folder)
-            archive.unlink()
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
+            with output_errors(_CANNOT_WRITE, folder, CACHE_HINT):
+                (beside / folder.name).rename(folder)
+                archive.unlink()
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return folder
@@ -104,7 +106,7 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
         OutputError: If it cannot be written.
     """
     part = path.with_name(path.name + ".part")
-    try:
+    with output_errors(_CANNOT_WRITE, path, CACHE_HINT):
         if path.exists() and _checksum(path) == sha256:
             return
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -118,8 +120,6 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
                 hint="try again; the file at that address may have been replaced",
             )
         os.replace(part, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
 
 
 def _fetch(url: str, part: Path, progress: bool) -> None:
@@ -294,21 +294,19 @@ def unpack(archive: Path, folder: Path) -> None:
         OutputError: If it cannot be written.
     """
     try:
-        folder.mkdir(parents=True)
-        with zipfile.ZipFile(archive) as opened:
-            entries = opened.infolist()
-            problem = next(_problems_of(entries), "")
-            if problem:
-                raise DataError(
-                    f"cannot unpack the archive: {problem}",
-                    where=str(archive),
-                    hint="do not trust this archive",
-                )
-            opened.extractall(folder)
-    except DataError:
+        with output_errors(_CANNOT_WRITE, folder, CACHE_HINT):
+            folder.mkdir(parents=True)
+            with zipfile.ZipFile(archive) as opened:
+                problem = next(_problems_of(opened.infolist()), "")
+                if problem:
+                    raise DataError(
+                        f"cannot unpack the archive: {problem}",
+                        where=str(archive),
+                        hint="do not trust this archive",
+                    )
+                opened.extractall(folder)
+    except NotelstmError:
         raise
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -365,12 +363,4 @@ def _cannot_fetch(url: str, problem: str) -> DataError:
         where=url,
         hint="check the connection and try again, the download is resumed; "
         "or download and unpack it yourself and name the folder",
-    )
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write the download: {error.strerror or error}",
-        where=str(path),
-        hint="free some space, or set NOTELSTM_CACHE to another disk",
     )

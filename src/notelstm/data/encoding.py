@@ -21,10 +21,11 @@ from tqdm.auto import tqdm
 from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.dataset import PackedRows
+from notelstm.data.piece_file import CACHE_HINT
 from notelstm.encoders.rows import watch_instruments
-from notelstm.errors import DataError, EncodingError, OutputError, PluginError
+from notelstm.errors import DataError, EncodingError, PluginError
 from notelstm.fields import Rows
-from notelstm.files import is_sealed, out_of_resources, seal
+from notelstm.files import is_sealed, out_of_resources, output_errors, seal
 from notelstm.plugins import describe
 from notelstm.protocols import NoteEncoder
 
@@ -95,7 +96,8 @@ def encode_corpus(
             encoded = _open(home)
             if encoded is None:
                 about = {"name": corpus.name, "source": corpus.source, "encoder": described["name"]}
-                _build(home, corpus, encoder, about, progress)
+                with output_errors("cannot write the cache", home, CACHE_HINT):
+                    _build(home, corpus, encoder, about, progress)
                 encoded = _open(home)
     if encoded is None:
         raise DataError(
@@ -194,12 +196,6 @@ def _build(
         (beside / "about.json").write_text(text, encoding="utf-8")
         shutil.rmtree(home, ignore_errors=True)
         beside.rename(home)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the cache: {error.strerror or error}",
-            where=str(home),
-            hint="free some space, or set NOTELSTM_CACHE to another disk",
-        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -44,6 +44,9 @@ from notelstm.notes import Notes, TempoMap
 
 __all__ = ["DamagedError", "Entry", "PieceFile", "entry_of", "write_pieces"]
 
+CACHE_HINT: Final = "free some space, or set NOTELSTM_CACHE to another disk"
+"""The hint where a file in the cache folder cannot be written."""
+
 MAGIC: Final = b"notes\x00\x00\x02"
 
 _COLUMNS: Final = (
@@ -161,8 +164,7 @@ def write_pieces(path: Path, entries: Iterable[Entry], about: Mapping[str, Any])
     names: list[bytes] = []
     reports: list[bytes] = []
     fingerprint = hashlib.sha256()
-    hint = "free some space, or set NOTELSTM_CACHE to another disk"
-    with atomic_write(path, hint=hint) as beside:
+    with atomic_write(path, hint=CACHE_HINT) as beside:
         with beside.open("wb") as file:
             file.write(MAGIC)
             for entry in entries:
