@@ -44,9 +44,6 @@ from notelstm.notes import Notes, TempoMap
 
 __all__ = ["DamagedError", "Entry", "PieceFile", "entry_of", "write_pieces"]
 
-CACHE_HINT: Final = "free some space, or set NOTELSTM_CACHE to another disk"
-"""The hint where a file in the cache folder cannot be written."""
-
 MAGIC: Final = b"notes\x00\x00\x02"
 
 _COLUMNS: Final = (
@@ -84,6 +81,9 @@ _TABLE: Final = np.dtype(
     ]
 )
 _FOOTER: Final = struct.Struct("<5QI")
+
+CACHE_HINT: Final = "free some space, or set NOTELSTM_CACHE to another disk"
+"""The hint where a file in the cache folder cannot be written."""
 
 
 class DamagedError(Exception):
