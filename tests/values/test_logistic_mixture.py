@@ -145,7 +145,7 @@ def test_the_mode_is_the_likeliest_cell(weights: list[float], mode: float) -> No
     assert float(prediction.nll(prediction.mode())) == pytest.approx(best, abs=0.01)
 
 
-def test_masking_moves_the_ends_in_and_never_out() -> None:
+def test_constraints_narrow_the_support_and_never_widen_it() -> None:
     prediction = example(high=one(1.0))
     narrow = prediction.constrained((one(0.05), one(5.0)))
     assert (narrow.low, narrow.high) == (one(0.05), one(1.0))
@@ -162,7 +162,7 @@ def test_masking_moves_the_ends_in_and_never_out() -> None:
         prediction.constrained((one(0.4), one(0.3)))
 
 
-def test_tempering_sharpens_weights_and_tails() -> None:
+def test_temperature_sharpens_weights_and_tails() -> None:
     sharp = example().with_temperature(0.5)
     assert sharp.logits.softmax(-1)[0].tolist() == pytest.approx([1 / 6, 4 / 6, 1 / 6])
     assert sharp.scale[0].tolist() == pytest.approx([0.2, 0.1])
