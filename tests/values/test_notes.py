@@ -208,7 +208,7 @@ def test_instruments_and_tempo_are_merged_too(parts: list[Notes]) -> None:
     st.floats(0.01, 100),
     st.integers(1, 20),
 )
-def test_until_keeps_the_beginning_of_a_piece(
+def test_first_keeps_the_beginning_of_a_piece(
     piece: Notes, notes: int, seconds: float, bars: int
 ) -> None:
     assert piece.first() is piece
