@@ -76,7 +76,7 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 def helps() -> dict[str, str]:
-    """What ``notelstm COMMAND --help`` says, by command."""
+    """The output of ``notelstm COMMAND --help``, by command."""
     words = {shlex.split(line)[1] for _, line in commands() if line.startswith("notelstm ")}
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
     return {

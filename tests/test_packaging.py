@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the source distribution, and what they say of themselves."""
+"""The wheel, the source distribution, and their metadata."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def wheel(built: Path) -> zipfile.ZipFile:
 
 @pytest.fixture(scope="module")
 def clean(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment that has the wheel, and knows nothing of this folder.
+    """The programs of an environment with the wheel, independent of this folder.
 
     The packages that the wheel needs are borrowed from this environment, since torch is large: by a
     line in a .pth file, which does not follow the .pth file of an editable install.

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.xdist_group("site"), pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh build: `make test` has just made one, and says where."""
+    """A fresh build: that of `make test`, if it names one."""
     if built := os.environ.get("NOTELSTM_SITE"):
         return Path(built)
     copy = tmp_path_factory.mktemp("site")
@@ -105,7 +105,7 @@ def test_every_public_name_is_documented(site: Path) -> None:
             public = getattr(module, name)
             home = getattr(public, "__module__", None) or module.__name__
             names = {f"{module.__name__}.{name}", f"{home}.{name}"}
-            # A constant does not know its home: it is in one of the package's modules.
+            # A constant has no ``__module__``: it is in one of the package's modules.
             is_package = hasattr(module, "__path__")
             inside = is_package and any(
                 n.startswith(f"{module.__name__}.") and n.endswith(f".{name}") for n in inventory

@@ -1,4 +1,4 @@
-"""One file holds a model and all that it needs; damaged ones say what is wrong."""
+"""One file holds a model and all that it needs; errors of damaged ones have the reason."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_a_part_of_a_missing_package_is_an_error(file: Path, name: str) -> None:
         match=r"unknown [a-z_]+ 'best' \(saved with the package bestpack 3\.1\)\. Install",
     ):
         load(file)
-    # Whoever has the part can pass it.
+    # The part can be passed instead.
     given: dict[str, Any] = {name: getattr(tiny(), name)}
     assert generate(load(file, **given), 3) == generate(tiny(), 3)
 

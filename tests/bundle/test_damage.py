@@ -239,7 +239,7 @@ MEASURED = """
         return int(lines[name].split()[0]) / 1024
     for path in sys.argv[2:]:
         with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew
+            file.write("5")  # resets the peak
         before, began = memory("VmRSS"), time.process_time()
         try:
             load(path)

@@ -26,7 +26,7 @@ SIZES = st.integers(1, 5)
 
 
 def numbered(lengths: list[int]) -> list[Rows]:
-    """Pieces whose rows say where they are: (piece, row in the piece); no row is all zeros."""
+    """Pieces whose rows hold their positions: (piece, row in the piece); no row is all zeros."""
     return [
         np.stack([np.full(n, piece + 1), np.arange(n)], axis=1).astype(np.float32)
         for piece, n in enumerate(lengths)

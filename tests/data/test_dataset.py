@@ -30,7 +30,7 @@ LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 
 
 def numbered(lengths: list[int]) -> list[Rows]:
-    """Pieces whose rows say where they are: (piece, row in the piece)."""
+    """Pieces whose rows hold their positions: (piece, row in the piece)."""
     return [
         np.stack([np.full(n, piece), np.arange(n)], axis=1).astype(np.float32)
         for piece, n in enumerate(lengths)

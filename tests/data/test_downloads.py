@@ -26,7 +26,7 @@ Answer = bytes | Callable[[socket.socket, "RawServer"], None]
 
 
 class RawServer:
-    """Sends whatever bytes it is told to; the last answer again and again."""
+    """Sends the given bytes; the last answer repeatedly."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -174,7 +174,7 @@ def test_the_requested_range_is_appended(server: RawServer, tmp_path: Path) -> N
 
 
 def test_a_server_that_repeats_wrong_ranges_is_given_up(server: RawServer, tmp_path: Path) -> None:
-    """Half the file, then a range that is wrong, then half the file again, for ever."""
+    """Half the file, then a range that is wrong, then half the file again, endlessly."""
     half = answer(DATA[:5000], LENGTH + str(len(DATA)))
     server.answers = [half, ranged(7, "bytes 7-8/9")] * 100
     with pytest.raises(DataError, match="cannot download"):
@@ -268,7 +268,7 @@ def encrypted() -> bytes:
 
 
 def declared(size: int) -> bytes:
-    """An archive whose directory says that its entry has another size."""
+    """An archive whose directory gives its entry another size."""
     data = bytearray(zipped(("a.mid", bytes(1 << 20)), method=zipfile.ZIP_DEFLATED))
     struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, size)
     return bytes(data)

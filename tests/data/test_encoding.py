@@ -239,7 +239,7 @@ def test_a_shuffle_is_a_permutation_and_its_parts_agree(
 
 
 def test_a_shuffle_is_random() -> None:
-    """Each number is at each place equally often, and neighbours are strangers."""
+    """Each number is at each place equally often, and neighbours are independent."""
     n, trials = 12, 6000
     orders = np.stack([Shuffle(n, [k])(0, n) for k in range(trials)])
     for place in range(n):

@@ -50,7 +50,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file, as badly as it is told to."""
+    """Serves one file, with the faults that are set."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

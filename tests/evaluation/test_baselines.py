@@ -167,7 +167,7 @@ def test_the_last_note_repeated_by_hand() -> None:
 
 
 def test_baselines_score_the_same_notes_as_a_model() -> None:
-    """A baseline that knows the piece pays for nothing but what comes before note 25."""
+    """A baseline counted on the piece itself has no cost after note 25."""
     notes = piece(40, 5)
     cells = cells_of(quantize(notes))
 
@@ -189,7 +189,7 @@ def test_baselines_score_the_same_notes_as_a_model() -> None:
 
 
 def test_only_longer_contexts_predict_repetitions() -> None:
-    """Four notes in turn: three notes of context say which comes next, one does not."""
+    """Four notes in turn: three notes of context determine the next one, one note does not."""
     pattern = [60, 60, 62, 62, 60, 64]
     start = np.arange(3000) * 0.1
     notes = Notes(start=start, end=start + 0.05, pitch=np.resize(pattern, 3000))

@@ -133,7 +133,7 @@ def test_the_scorer_gives_the_same_probabilities(order: Sequence[str] | None) ->
 
 
 class Uniform(nn.Module):
-    """Knows nothing: all classes alike."""
+    """Uniform over all classes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ def piece(count: int, seed: int = 0) -> Notes:
 
 
 def louder(model: NoteModel, by: float) -> NoteModel:
-    """A model that says something: the heads of an untrained one hardly differ from uniform."""
+    """A model with distinct predictions: heads of an untrained one are nearly uniform."""
     with torch.no_grad():
         for name, parameter in cast(nn.Module, model).named_parameters():
             if "linear.weight" in name or "heads" in name:
@@ -150,7 +150,7 @@ def test_the_scorer_gives_the_same_probabilities_cell_by_cell(name: str) -> None
 
 
 class Table(nn.Module):
-    """Says the same of every row: for each field, the logits or the value it was given."""
+    """Predicts the same for every row: for each field, the given logits or value."""
 
     def __init__(self, encoder: NoteEncoder, says: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -424,7 +424,7 @@ def test_pieces_are_quantized_first() -> None:
         velocity=snapped.velocity,
     )
     assert score_piece(model, encoder, moved) == score_piece(model, encoder, notes)
-    # A chord is read from the lowest pitch up, whatever order it is stored in.
+    # A chord is read from the lowest pitch up, in any stored order.
     chord = Notes(start=[0.001, 0.0], end=[1.0, 1.0], pitch=[60, 64])
     assert quantize(chord).pitch.tolist() == [60, 64]
     assert quantize(chord).start.tolist() == [0.0, 0.0]
@@ -463,7 +463,7 @@ def test_a_point_needs_a_sigma() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class WithTempo:
-    """An encoder with a field that the measure does not know."""
+    """An encoder with a field that the measure does not support."""
 
     @property
     def fields(self) -> tuple[Field, ...]:

@@ -1,4 +1,4 @@
-"""Nats per note after rests longer than an encoder can say, and in units that are not measured."""
+"""Nats per note after rests too long for an encoder, and in units that are not measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as strangers have them, each with its right notes; whoever cannot read one refuses it."""
+"""Files found in the wild, each with its notes; a reader that cannot read one rejects it."""
 
 from __future__ import annotations
 

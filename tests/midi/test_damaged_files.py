@@ -57,27 +57,27 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
         [60, 62],
         [("truncated-track", 42, 0)],
     ),
-    "a chunk that says it is too long": (
+    "a chunk with too large a length": (
         header() + chunk(SCALE + END, 1000),
         [60, 62, 64],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it is 4 GiB long, and another after it": (
+    "a chunk with a length of 4 GiB, and another after it": (
         header(count=2) + chunk(C4 + END, 0xFFFFFFFF) + chunk(D4 + END),
         [60, 62],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it is too short": (
+    "a chunk with too small a length": (
         header(count=2) + chunk(C4 + D4 + END, 7) + chunk(E4 + END),
         [60, 62, 64],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it is empty": (
+    "a chunk with a length of 0": (
         header() + chunk(SCALE + END, 0),
         [60, 62, 64],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it reaches to the end of the file, over another": (
+    "a chunk whose length reaches to the end of the file, over another": (
         header(count=2) + chunk(C4 + END, 32) + chunk(D4 + END),
         [60, 62],
         [("track-length", 18, 0)],
@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
         [("junk-in-front", 0, None)],
     ),
     "no header": (chunk(C4 + END), [60], [("no-header", 0, None)]),
-    "a header that says it is too short": (
+    "a header with too small a length": (
         b"MThd\0\0\0\2" + header()[8:] + chunk(C4 + END),
         [60],
         [("header-length", 4, None)],
@@ -201,7 +201,7 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
         [60],
         [("tempo", 22, 0)],
     ),
-    "a text that says it is longer than the track": (
+    "a text longer than the track": (
         header() + chunk(C4 + b"\x00\xff\x01\xff\x7f" + D4 + E4 + END),
         [60, 62, 64],
         [("overlong-event", 30, 0)],

@@ -235,7 +235,7 @@ def test_file_order_is_by_track() -> None:
         assert notes.track.tolist() == [0, 0, 1, 1, 2, 2] * 2
     notes, report = read_midi_with_report(data, policy)
     assert notes.pitch.tolist() == wanted
-    # symusic sorts each track by pitch itself, so it does not claim to know.
+    # symusic sorts each track by pitch itself, so the file's order is not available.
     assert report.reader == "tolerant"
     with pytest.raises(MidiError, match="simultaneous_order"):
         SymusicReader().read(data, policy, "")

@@ -1,4 +1,4 @@
-"""The kinds of oddity and damage that files of strangers have, each in many places."""
+"""The kinds of oddity and damage in files found in the wild, each in many places."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_late_cells_are_as_exact_in_float32() -> None:
 
 
 def test_it_finds_chords_and_a_pulse() -> None:
-    """Trained on half chords and half steps around a quarter of a second, it says so."""
+    """Trained on half chords and half steps around a quarter of a second, it predicts both."""
     generator = torch.Generator().manual_seed(0)
     steps = 0.25 * torch.exp(0.1 * torch.randn(512, generator=generator))
     steps[::2] = 0

@@ -30,7 +30,7 @@ def test_notes_are_sorted_by_start_and_ties_keep_their_order(piece: Notes, rando
         track=order,
     )
     assert np.all(np.diff(shuffled.start) >= 0)
-    # `track` says which note went where: of notes that start together, the first given is first.
+    # `track` numbers the given notes: of notes that start together, the first given is first.
     assert shuffled.track is not None
     place = {note: at for at, note in enumerate(order)}
     for i in np.flatnonzero(np.diff(shuffled.start) == 0):
