@@ -200,14 +200,10 @@ _COLUMNS: Final = ("start", "end", "pitch", "velocity", "track")
 class RawNotes:
     """All notes of a file, in the order in which its tracks end them, checked by the reader.
 
+    The columns, (N,) each, have the ranges of :class:`~notelstm.notes.Notes`.
+
     Attributes:
-        start: (N,) seconds, at least 0.
-        end: (N,) seconds, at least the start.
-        pitch: (N,) 0 to 127.
-        velocity: (N,) 1 to 127.
-        track: (N,) number of each note's track.
         tracks: The tracks, each with notes.
-        tempo_map: The tempo and time signature map.
         left_out: The number of notes that the reader left out, by setting.
     """
 

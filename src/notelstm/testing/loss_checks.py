@@ -26,9 +26,7 @@ class LossCase:
     """A loss term under test.
 
     Attributes:
-        term: The term.
-        field: The predicted field.
-        make: A prediction from (S, C) numbers, or (S,) of a continuous field.
+        make: A prediction of the field from (S, C) numbers, or (S,) of a continuous field.
     """
 
     term: LossTerm

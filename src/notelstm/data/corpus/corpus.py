@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -361,24 +362,18 @@ def _labels(source: CorpusSource) -> dict[str, str]:
 
 
 def _of_files(paths: str | tuple[str, ...], job: Job) -> dict[str, Any]:
-    packages = {package: _version(package) for package in _READING}
+    packages = {}
+    for package in _READING:
+        with contextlib.suppress(PackageNotFoundError):
+            packages[package] = version(package)
     how = {"format": FORMAT, "library": __version__, "packages": packages}
     return {**how, **dataclasses.asdict(job), "paths": paths}
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
 def _part(source: CorpusSource) -> Any:
     """The identity of a source and of its settings."""
-    try:
+    with contextlib.suppress(PluginError):
         return describe(source)
-    except PluginError:
-        pass
     kind = type(source)
     named = {"class": f"{kind.__module__}.{kind.__qualname__}", "source": source.source}
     if dataclasses.is_dataclass(source):
