@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from notelstm.midi import ReadPolicy, read_midi, read_midi_with_report, write_midi
     from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
     from notelstm.notes import Note, Notes, TempoMap
+    from notelstm.parts import Part, PartMap
     from notelstm.protocols import NoteEncoder, NoteModel, Processor, Sampler
     from notelstm.recipes import Recipe, expressive, reference, with_settings
     from notelstm.sampling import (
@@ -82,6 +83,7 @@ _HOMES = {
     "midi": ("ReadPolicy", "read_midi", "read_midi_with_report", "write_midi"),
     "models": ("NoteLSTM", "ThreeHeadLSTM", "Windowed"),
     "notes": ("Note", "Notes", "TempoMap"),
+    "parts": ("Part", "PartMap"),
     "protocols": ("NoteEncoder", "NoteModel", "Processor", "Sampler"),
     "recipes": ("Recipe", "expressive", "reference", "with_settings"),
     "sampling": (
@@ -112,6 +114,7 @@ _MODULES = (
     "midi",
     "models",
     "notes",
+    "parts",
     "predictions",
     "protocols",
     "recipes",
@@ -137,6 +140,8 @@ __all__ = [
     "NoteModel",
     "NotelstmError",
     "Notes",
+    "Part",
+    "PartMap",
     "PerformanceEventEncoder",
     "PitchRange",
     "Processor",
@@ -176,6 +181,7 @@ __all__ = [
     "models",
     "nats_per_note",
     "notes",
+    "parts",
     "predictions",
     "protocols",
     "read_midi",

@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 
 from notelstm._version import __version__
-from notelstm.bundle import load
+from notelstm.bundle import Bundle, load, save
 from notelstm.cli import main
+from notelstm.encoders import LogTimeEncoder
 from notelstm.midi import read_midi, write_midi
+from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
+from notelstm.parts import Part, PartMap
+from notelstm.sampling import Ancestral
 from notelstm.testing.midi_files import FILES
 
 SMALL = [
@@ -302,6 +306,27 @@ def test_inspecting_files_and_folders(folder: Path, capsys: pytest.CaptureFixtur
     assert main(["inspect", str(folder), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["files"], summary["refused"], summary["notes"]) == (4, 1, 240)
+
+
+def test_inspecting_a_model_tells_its_instruments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
+    for name, part_map in (("band", PartMap(by="name", parts=parts)), ("piano", None)):
+        encoder = LogTimeEncoder(parts=part_map)
+        model = NoteLSTM(fields=encoder.fields, hidden_size=4)
+        bundle = Bundle(model=model, encoder=encoder, sampler=Ancestral())
+        save(bundle, tmp_path / f"{name}.notelstm")
+    assert main(["inspect", str(tmp_path / "band.notelstm")]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  instruments by name; notes of others: nearest",
+        "  class 0: Lead, program 40 (Violin)",
+        "  class 1: Kit, drums",
+    ]
+    assert main(["inspect", str(tmp_path / "band.notelstm"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["instruments"]["parts"][1]["name"] == "Kit"
+    assert main(["inspect", str(tmp_path / "piano.notelstm")]) == 0
+    assert "instruments: none" in capsys.readouterr().out
 
 
 def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notelstm.data import cache
 from notelstm.data.cache import cache_folder, cached_pieces, clear_caches, list_caches, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import encode_corpus
+from notelstm.data.piece_file import PieceFile, entry_of, write_pieces
 from notelstm.encoders import StepDurationEncoder
 from notelstm.errors import DataError
 from notelstm.midi import write_midi
 from notelstm.notes import Notes
+from notelstm.testing import strategies
 
 
 @pytest.fixture
@@ -54,6 +60,18 @@ def test_everything_is_listed_with_its_size(base: Path, tmp_path: Path) -> None:
     sources = {cached.kind: cached.source for cached in found}
     assert sources["encoded"] == str(tmp_path / "two")
     assert sources["pieces"] == ""
+
+
+@given(st.lists(strategies.notes(max_notes=6, instruments=True), min_size=1, max_size=3))
+def test_pieces_are_cached_with_their_instruments(pieces: list[Notes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "inner" / "all.notes"
+        entries = [entry_of(f"piece {k}", piece, "{}") for k, piece in enumerate(pieces)]
+        write_pieces(path, entries, {})
+        file = PieceFile(path)
+        assert [file.notes(k) for k in range(len(pieces))] == pieces
+    renamed = replace(pieces[0], track_names=("another name",))
+    assert entry_of("x", renamed, "{}").digest != entries[0].digest
 
 
 def test_one_or_all_are_cleared(base: Path, tmp_path: Path) -> None:

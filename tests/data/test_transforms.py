@@ -193,7 +193,7 @@ def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
     pieces = [*(band(k) for k in range(6)), tune(8), band(9)[:0], tune(7, low=1, high=1)]
     pieces[-1] = replace(pieces[-1], drum=np.ones(60, dtype=np.bool_))
     rows = [encoder.encode(piece) for piece in pieces]
-    marked = with_drums(PackedRows.join(rows) if packed else rows, pieces)
+    marked = with_drums(PackedRows.join(rows) if packed else rows, pieces, LogTimeEncoder())
     assert isinstance(marked, PackedRows) == packed
     made = Augmented(
         batches=make(marked),
@@ -224,10 +224,10 @@ def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
 def test_without_one_row_per_note_all_rows_count_as_percussion() -> None:
     rows = [np.zeros((5, 2), np.float32)] * 3
     pieces = [tune(0, n=3), replace(tune(0, n=3), drum=np.array([False, True, False])), tune(1, 5)]
-    columns = [table[:, -1].tolist() for table in with_drums(rows, pieces)]
+    columns = [table[:, -1].tolist() for table in with_drums(rows, pieces, LogTimeEncoder())]
     assert columns == [[0] * 5, [1] * 5, [0] * 5]
     with pytest.raises(ValueError, match="zip"):
-        with_drums(rows, pieces[:2])
+        with_drums(rows, pieces[:2], LogTimeEncoder())
 
 
 @KINDS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import ConfigError
 from notelstm.notes import Notes
+from notelstm.parts import Part, PartMap
 from notelstm.testing import strategies
 
 ALMOST_LONGEST: NDArray[np.float64] = np.cumsum([0.0] + [21.37, 29.3] * 10)
@@ -59,6 +62,39 @@ def test_classes_cover_every_cell_once(cell: float, linear: float, longest: floa
     [{"growth": math.inf}, {"longest": math.inf}, {"cell": math.nan}, {"cell": 1e-9}],
     ids=str,
 )
-def test_settings_without_classes_are_refused(settings: dict[str, float]) -> None:
+def test_settings_without_classes_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="has no time classes"):
         LogTimeEncoder(**settings)
+
+
+PARTS = PartMap(
+    by="program", parts=(Part(name="Piano"), Part(name="Violin", program=40)), unknown="other"
+)
+
+
+@given(strategies.notes(longest_rest=1.0, instruments=True))
+def test_rows_of_one_onset_ascend_by_instrument_and_pitch(piece: Notes) -> None:
+    encoder = LogTimeEncoder(parts=PARTS)
+    rows = encoder.encode(piece)
+    again = rows[1:, 1] == 0
+    key = rows[:, 4] * 128 + rows[:, 0]
+    assert np.all(np.diff(key)[again] >= 0)
+    order = encoder.row_order(piece)
+    assert sorted(order.tolist()) == list(range(len(piece)))
+    np.testing.assert_array_equal(rows[:, 0], piece.pitch[order])
+    np.testing.assert_array_equal(rows[:, 4], PARTS.classes_of(piece)[order])
+
+
+@given(strategies.notes(longest_rest=1.0, instruments=True))
+def test_without_parts_rows_are_those_of_notes_without_instruments(piece: Notes) -> None:
+    plain = replace(piece, program=None, drum=None, track=None, track_names=None)
+    rows = LogTimeEncoder().encode(piece)
+    assert rows.tobytes() == LogTimeEncoder().encode(plain).tobytes()
+    assert LogTimeEncoder().row_order(piece).tolist() == list(range(len(piece)))
+    back = LogTimeEncoder().decode(rows)
+    assert (back.program, back.drum, back.track, back.track_names) == (None,) * 4
+    with_parts = LogTimeEncoder(parts=PARTS).encode(plain)
+    # One instrument alone: the same classes, but for the order in a chord.
+    np.testing.assert_array_equal(with_parts[:, 1], rows[:, 1])
+    others = [0, 2, 3]
+    assert sorted(with_parts[:, others].tolist()) == sorted(rows[:, others].tolist())

@@ -30,7 +30,8 @@ def one_of_a_batch(bundle: Bundle, num_notes: int, **settings: Any) -> Notes:
 
 
 def streamed(bundle: Bundle, num_notes: int, **settings: Any) -> Notes:
-    start, end, pitch, velocity = zip(*stream(bundle, num_notes=num_notes, **settings), strict=True)
+    notes = stream(bundle, num_notes=num_notes, **settings)
+    start, end, pitch, velocity, *_ = zip(*notes, strict=True)
     return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
 
 
@@ -65,8 +66,8 @@ def test_a_processor_of_your_own_sees_the_latest_notes(bundle: Bundle) -> None:
             return prediction
         allowed = torch.ones(len(contexts), field.classes or 0, dtype=torch.bool)
         for row, context in zip(allowed, contexts, strict=True):
-            for _, pitch in context.tracker.latest(1):
-                row[pitch] = False
+            for _, tone in context.tracker.latest(1):
+                row[tone.pitch] = False
         return allow_only(prediction, allowed)
 
     assert np.any(np.diff(generate(bundle, 150, seed=1).pitch) == 0)

@@ -11,6 +11,7 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
+import symusic
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ from notelstm.midi import (
     to_pretty_midi,
     write_midi,
 )
+from notelstm.midi.parsing import decode_text
 from notelstm.notes import Notes, TempoMap
 
 ALL = ReadPolicy(tracks="all", drums=True)
@@ -73,7 +75,20 @@ def pieces(draw: st.DrawFn) -> Notes:
         program=[row[4][1] for row in rows],
         drum=[row[4][2] for row in rows],
         tempo_map=draw(tempo_maps()),
+        track_names=draw(st.none() | st.lists(NAMES, max_size=41)),
     )
+
+
+NAMES = st.one_of(
+    st.sampled_from(["", "Melody", "Größe", "旋律"]), st.text(max_size=9).filter(str.isprintable)
+)
+
+
+def names_of(notes: Notes) -> list[str]:
+    """The name of the track of each note."""
+    assert notes.track is not None
+    names = [*(notes.track_names or ()), *[""] * 41]
+    return [names[track] for track in notes.track.tolist()]
 
 
 def order_of(notes: Notes) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -114,6 +129,7 @@ def test_read_again_within_half_a_tick(notes: Notes) -> None:
     half_tick = 60 / slowest / resolution / 2 * 1.0001
     for name in ("pitch", "velocity", "program", "drum"):
         np.testing.assert_array_equal(getattr(again, name)[got], getattr(notes, name)[wanted])
+    assert np.array(names_of(again))[got].tolist() == np.array(names_of(notes))[wanted].tolist()
     # A track is read for each instrument, in their order.
     assert again.track is not None
     np.testing.assert_array_equal(again.track[got], instrument_of(notes)[wanted])
@@ -172,6 +188,34 @@ def test_notes_without_length_are_rejected_or_lengthened_by_a_tick() -> None:
         midi_bytes(notes)
     again = read_midi(midi_bytes(notes, short="lengthen", ticks_per_beat=500))
     assert again.duration.tolist() == pytest.approx([0.5, 0.001], abs=1e-12)
+
+
+@given(pieces(), st.booleans())
+def test_instruments_come_back_through_every_library(notes: Notes, theirs: bool) -> None:
+    """Files of the library and of pretty_midi have the same instruments in all readers."""
+    data = midi_bytes(notes)
+    if theirs:
+        file = io.BytesIO()
+        to_pretty_midi(notes).write(file)
+        data = file.getvalue()
+    wanted = sorted(
+        zip(
+            names_of(notes),
+            *(c.tolist() for c in (notes.program, notes.drum, notes.pitch) if c is not None),
+            strict=True,
+        )
+    )
+    midi = pretty_midi.PrettyMIDI(io.BytesIO(data))
+    score: Any = symusic.Score.from_midi(data)
+    for tracks in (
+        [
+            (decode_text(i.name.encode("latin-1")), i.program, i.is_drum, i)
+            for i in midi.instruments
+        ],
+        [(t.name, t.program, t.is_drum, t) for t in score.tracks],
+    ):
+        found = [(*instrument, note.pitch) for *instrument, t in tracks for note in t.notes]
+        assert sorted(found) == wanted
 
 
 def test_programs_by_name_by_number_and_from_the_columns() -> None:

@@ -13,15 +13,17 @@ import pytest
 from hypothesis import strategies as st
 
 from notelstm.encoders import BeatEncoder, LogTimeEncoder, StepDurationEncoder
-from notelstm.encoders.rows import RowTracker
+from notelstm.encoders.rows import RowTracker, row_order
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes, TempoMap
+from notelstm.parts import ONE_PART, Part, PartMap
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
+from notelstm.tracker import Tone
 from notelstm.tracker import Tracker as BaseTracker
 
 Encode = Callable[[Notes], Rows]
@@ -62,13 +64,39 @@ class PatchedTracking(Patched):
         return self.make(Patched(self.inner))
 
 
+BAND = PartMap(
+    by="program", parts=(Part(name="Piano"), Part(name="Violin", program=40)), unknown="other"
+)
+
+
+@dataclass
+class Band(Patched):
+    """A good encoder with parts, with one thing exchanged."""
+
+    inner: NoteEncoder = field(default_factory=lambda: LogTimeEncoder(parts=BAND))
+    parts: PartMap | None = BAND
+
+    def row_order(self, notes: Notes) -> Any:
+        return row_order(self.inner, notes)
+
+
+@dataclass
+class TrackedBand(Band):
+    """The same, with a tracker of its own."""
+
+    make: Callable[[NoteEncoder], Any] = RowTracker
+
+    def tracker(self) -> Any:
+        return self.make(Band(self.inner))
+
+
 class Tracker(BaseTracker):
     """A good tracker, to be broken in one place."""
 
     def __init__(self, encoder: NoteEncoder) -> None:
-        super().__init__(encoder.fields)
-        self.encoder = encoder
         self.good = RowTracker(encoder)
+        super().__init__(encoder.fields, self.good.parts)
+        self.encoder = encoder
 
     @property
     def num_notes(self) -> int:
@@ -81,7 +109,7 @@ class Tracker(BaseTracker):
     def push(self, row: Row) -> None:
         self.good.push(row)
 
-    def sounding(self, at: float) -> Set[int]:
+    def sounding(self, at: float) -> Set[Tone]:
         return self.good.sounding(at)
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
@@ -139,7 +167,7 @@ class ClockIsSlow(Tracker):
 
 
 class Deaf(Tracker):
-    def sounding(self, at: float) -> Set[int]:
+    def sounding(self, at: float) -> Set[Tone]:
         return set()
 
 
@@ -159,24 +187,57 @@ class Recalling(Tracker):
     def seconds_per_unit(self) -> float:
         return self.good.seconds_per_unit
 
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         return self.good.latest(count)
 
-    def remaining(self) -> Sequence[tuple[float, int]]:
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
         return self.good.remaining()
 
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         return self.good.overlapping(known)
 
 
+class OnePart(Recalling):
+    def __init__(self, encoder: NoteEncoder) -> None:
+        super().__init__(encoder)
+        self.__dict__["parts"] = ONE_PART
+
+
+class SoundsAsOne(Recalling):
+    def sounding(self, at: float) -> Set[Tone]:
+        return {Tone(tone.pitch) for tone in self.good.sounding(at)}
+
+
+class RecallsAsOne(Recalling):
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        return [(onset, Tone(tone.pitch)) for onset, tone in self.good.latest(count)]
+
+
+class OverlapsAsOne(Recalling):
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
+        found = self.good.overlapping(known)
+        return None if found is None else {Tone(tone.pitch) for tone in found}
+
+
+class RemainsAsOne(Recalling):
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
+        return [(left, Tone(tone.pitch)) for left, tone in self.good.remaining()]
+
+
+class GivesOutAsOne(Recalling):
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        found = self.good.pop_finished(include_sounding=include_sounding)
+        return [(number, note._replace(program=0)) for number, note in found]
+
+
 class Forgets(Recalling):
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         return self.good.latest(min(count, 2))
 
 
 class RecallsAnotherTime(Recalling):
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
-        return [(onset / 2, pitch) for onset, pitch in self.good.latest(count)]
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        return [(onset / 2, tone) for onset, tone in self.good.latest(count)]
 
 
 class Hurries(Recalling):
@@ -186,17 +247,17 @@ class Hurries(Recalling):
 
 
 class StopsAtOnce(Recalling):
-    def remaining(self) -> Sequence[tuple[float, int]]:
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
         return []
 
 
 class ReportsTheLastOnset(Recalling):
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         return self.good.sounding(self.good.time) if known else None
 
 
 class KnowsBefore(Recalling):
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         return self.good.overlapping({"step": 0.0, **known})
 
 
@@ -247,6 +308,25 @@ def twice_the_same_name() -> NoteEncoder:
 def with_velocity(**changes: Any) -> NoteEncoder:
     good = LogTimeEncoder()
     return Patched(good, (*good.fields[:3], replace(good.fields[3], **changes)))
+
+
+def all_of_one_part(encode: Encode, notes: Notes) -> Rows:
+    rows = encode(notes)
+    rows[:, 4] = 0
+    return rows
+
+
+def without_programs(decode: Decode, rows: Rows) -> Notes:
+    return replace(decode(rows), program=None)
+
+
+def without_names(decode: Decode, rows: Rows) -> Notes:
+    return replace(decode(rows), track_names=None)
+
+
+def on_one_track(decode: Decode, rows: Rows) -> Notes:
+    notes = decode(rows)
+    return replace(notes, track=np.zeros(len(notes), np.int64))
 
 
 def transposed(decode: Decode, rows: Rows) -> Notes:
@@ -364,6 +444,18 @@ IN_BEATS = {
     "duration_tolerance": 1 / 24,
     "velocity_tolerance": 2,
 }
+BANDS: dict[str, Any] = {
+    "pieces": strategies.notes(
+        min_notes=2,
+        longest_rest=1.0,
+        durations=(0.1, 5.0),
+        instruments=True,
+    ).map(lambda piece: replace(piece, program=np.arange(len(piece)) % 3 * 20)),
+    "onset_tolerance": 0.1,
+    "duration_tolerance": 0.2,
+    "velocity_tolerance": 2,
+    "keeps_order": False,
+}
 TRACKING = [
     ("tracker_lists_latest_notes", Forgets),
     ("tracker_lists_latest_notes", RecallsAnotherTime),
@@ -414,8 +506,24 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ),
     ("tracker_matches_decode", lambda: PatchedTracking(make=CountsOneMore), {}),
     ("tracker_keeps_time", lambda: PatchedTracking(make=ClockIsSlow), {}),
-    ("tracker_lists_sounding_pitches", lambda: PatchedTracking(make=Deaf), {}),
+    ("tracker_lists_sounding_notes", lambda: PatchedTracking(make=Deaf), {}),
     *((clause, functools.partial(PatchedTracking, make=make), {}) for clause, make in TRACKING),
+    ("instruments_round_trip", lambda: Band(own_encode=all_of_one_part), BANDS),
+    ("instruments_round_trip", lambda: Band(own_decode=without_programs), BANDS),
+    ("instruments_round_trip", lambda: Band(own_decode=without_names), BANDS),
+    ("instruments_round_trip", lambda: Band(own_decode=on_one_track), BANDS),
+    ("instruments_round_trip", lambda: Band(parts=None), BANDS),
+    *(
+        (clause, functools.partial(TrackedBand, make=make), BANDS)
+        for clause, make in (
+            ("tracker_lists_parts", OnePart),
+            ("tracker_lists_sounding_notes", SoundsAsOne),
+            ("tracker_lists_latest_notes", RecallsAsOne),
+            ("tracker_predicts_overlaps", OverlapsAsOne),
+            ("tracker_predicts_overlaps", RemainsAsOne),
+            ("finished_notes_are_popped_once", GivesOutAsOne),
+        )
+    ),
     ("encoded_rows_are_allowed", lambda: PatchedTracking(make=NoHighNotes), {}),
     ("closing_rows_end_all_notes", lambda: PatchedTracking(make=NeverCloses), {}),
     ("allowed_rows_can_be_decoded", lambda: Patched(own_decode=nothing_above_100), LOW),
@@ -445,6 +553,8 @@ def test_the_unbroken_one_passes() -> None:
     for make in (Tracker, Recalling):
         check_encoder(PatchedTracking(make=make), entry_point=False, hour=short(), examples=30)
     check_encoder(Measured(), entry_point=False, hour=short(), examples=30)
+    for band in (Band(), TrackedBand(), TrackedBand(make=Recalling)):
+        check_encoder(band, entry_point=False, hour=short(), examples=30, **BANDS)
 
 
 def test_every_clause_has_a_broken_encoder() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.notes import Notes, TempoMap
+from notelstm.parts import By, Part, PartMap, Unknown
 from notelstm.predictions import Normal, PointEstimate
 from notelstm.protocols import Processor, Sampler, SamplingContext
 from notelstm.sampling import (
@@ -90,6 +91,54 @@ def test_log_time_encoder() -> None:
         duration_tolerance=half_the_class,
         velocity_tolerance=2,
         pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)),
+    )
+
+
+BAND = (
+    *(Part(name="Melody", program=40), Part(name="Bass", program=33)),
+    *(Part(name="Größe", program=73), Part(name="Kit", drum=True)),
+)
+
+
+def with_a_band(piece: Notes) -> Notes:
+    """The same notes, played by every part in turn."""
+    part = np.arange(len(piece)) * 7 % len(BAND)
+    return replace(
+        piece,
+        program=np.array([p.program for p in BAND])[part],
+        drum=np.array([p.drum for p in BAND])[part],
+        track=part,
+        track_names=tuple(p.name for p in BAND),
+    )
+
+
+@pytest.mark.parametrize("by", get_args(By))
+@pytest.mark.parametrize("unknown", ["nearest", "other"])
+def test_log_time_encoder_with_parts(by: By, unknown: Unknown) -> None:
+    check_encoder(
+        LogTimeEncoder(parts=PartMap(by=by, parts=BAND, unknown=unknown)),
+        onset_tolerance=half_the_widest_step,
+        duration_tolerance=half_the_class,
+        velocity_tolerance=2,
+        keeps_order=False,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0), instruments=True),
+        hour=with_a_band(long_piece(np.random.default_rng(0), count=4000, seconds=700)),
+        examples=30,
+    )
+
+
+def test_log_time_encoder_refuses_other_parts() -> None:
+    piano = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0])
+    check_encoder(
+        LogTimeEncoder(parts=PartMap(by="program", parts=BAND, unknown="refuse")),
+        onset_tolerance=half_the_widest_step,
+        duration_tolerance=half_the_class,
+        velocity_tolerance=2,
+        keeps_order=False,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)).map(with_a_band),
+        hour=with_a_band(long_piece(np.random.default_rng(0), count=400, seconds=70)),
+        refuses=[piano, piano[1:]],
+        examples=10,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import NotesError
-from notelstm.notes import DEFAULT_VELOCITY, Notes, TempoMap
+from notelstm.notes import DEFAULT_VELOCITY, Note, Notes, TempoMap
 from notelstm.testing import strategies
 
 
@@ -288,6 +289,78 @@ def test_a_continuation_keeps_its_own_columns() -> None:
     assert Notes.empty().continued(new) == new
     faster = Notes(start=[0.5], end=[1], pitch=[64], tempo_map=TempoMap(tempos=[90]))
     assert prompt.continued(faster).tempo_map == TempoMap(seconds=[0, 1], tempos=[120, 90])
+
+
+NAMED = Notes(
+    start=[0, 1, 2],
+    end=3,
+    pitch=[60, 62, 36],
+    program=[40, 33, 0],
+    drum=[False, False, True],
+    track=[0, 1, 2],
+    track_names=["Lead", "Bass", ""],
+)
+
+
+def test_names_of_tracks_are_kept() -> None:
+    names = ("Lead", "Bass", "")
+    assert NAMED.track_names == names
+    for same in (
+        NAMED[1:],
+        NAMED[NAMED.pitch > 99],
+        NAMED.first(notes=2),
+        NAMED.shifted(1),
+        NAMED.by_pitch(),
+        Notes.merge([Notes.empty(), NAMED]),
+        NAMED.continued(Notes(start=[1], end=[2], pitch=[60])),
+        pickle.loads(pickle.dumps(NAMED)),
+        copy.deepcopy(NAMED),
+    ):
+        assert same.track_names == names
+    assert replace(NAMED, track_names=None) != NAMED
+    with pytest.raises(NotesError, match="track_names 'abc' is not a sequence of texts"):
+        replace(NAMED, track_names="abc")  # type: ignore[arg-type]
+    more = replace(NAMED, track_names=("Other", "", "Kit", "Flute"))
+    assert Notes.merge([NAMED, more]).track_names == ("Lead", "Bass", "Kit", "Flute")
+    assert Notes.concatenate([more, NAMED]).track_names == ("Other", "Bass", "Kit", "Flute")
+
+
+def test_a_piece_of_another_version_has_no_names() -> None:
+    old = Notes.__new__(Notes)
+    state = {name: getattr(NAMED, name) for name in Notes.__dataclass_fields__}
+    del state["track_names"]
+    old.__setstate__(state)
+    assert old == replace(NAMED, track_names=None)
+
+
+def test_a_continuation_with_names_finds_its_tracks() -> None:
+    new = Notes(
+        start=[0, 1, 2, 3],
+        end=4,
+        pitch=[36, 60, 62, 64],
+        program=[8, 33, 5, 40],
+        drum=[True, False, False, False],
+        track=[0, 1, 2, 3],
+        track_names=["Drums", "BASS", "Keys", "Strings"],
+    )
+    whole = NAMED.continued(new)
+    assert whole.track is not None
+    # Bass by name, strings by program; drums of another kit and keys are new.
+    assert whole.track.tolist() == [0, 1, 2, 3, 1, 4, 0]
+    assert whole.track_names == ("Lead", "Bass", "", "Drums", "Keys")
+    unnamed = replace(NAMED, track_names=None).continued(replace(new, track_names=None))
+    assert unnamed.track is not None
+    assert unnamed.track.tolist() == [0, 1, 2, 0, 1, 2, 3]
+
+
+@given(strategies.notes(instruments=True))
+def test_a_piece_of_its_notes(piece: Notes) -> None:
+    names = [name for name in Note._fields if getattr(piece, name) is not None]
+    columns = (getattr(piece, name).tolist() for name in names)
+    notes = [Note(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    assert all(type(value) in (int, float, bool) for note in notes for value in note)
+    built = Notes.of(notes, track_names=piece.track_names)
+    assert built == piece or not len(piece)
 
 
 @given(strategies.notes(), st.floats(0, 100))

@@ -19,6 +19,7 @@ from notelstm.cli.reading_options import (
     left_out_of_file,
 )
 from notelstm.errors import counted
+from notelstm.programs import PROGRAMS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,20 +37,21 @@ _SHOWN: Final = 20
 
 
 def inspect(
-    path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER")],
+    path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER|MODEL")],
     /,
     *,
     leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
-    """Show the contents of a MIDI file, or of a folder of MIDI files.
+    """Show the contents of a MIDI file, of a folder of MIDI files, or of a model.
 
     For a file: its tracks, tempo and pedal, the notes that were left out, and the repairs. For a
-    folder: totals, distributions, copies, and the files that were repaired or rejected.
+    folder: totals, distributions, copies, and the files that were repaired or rejected. For a
+    model: its parts, its data, and the instruments that it tells apart.
 
     Args:
-        path: A MIDI file, or a folder of them.
+        path: A MIDI file, a folder of them, or a model (*.notelstm).
         leaks: For a folder: also look for pieces that share long passages, and for music on two
             sides of MAESTRO's split.
         json: Print JSON.
@@ -57,6 +59,9 @@ def inspect(
     """
     from notelstm.midi import ReadPolicy, read_midi_with_report
 
+    if path.suffix == ".notelstm":
+        _model(path, json=json)
+        return
     policy = reading.policy(ReadPolicy())
     if path.is_dir():
         _folder(path, policy, json=json, leaks=leaks)
@@ -86,6 +91,27 @@ def inspect(
     else:
         print("  pedal: holds no note")
     _faults(report)
+
+
+def _model(path: Path, *, json: bool) -> None:
+    """The parts of a bundle, and its instruments."""
+    from notelstm.bundle import load
+    from notelstm.encoders.rows import part_map_of
+
+    bundle = load(path)
+    part_map = part_map_of(bundle.encoder)
+    if json:
+        instruments = None if part_map is None else part_map.to_json()
+        print(json_format.dumps({"bundle": repr(bundle), "instruments": instruments}, indent=2))
+        return
+    print(f"{path}: {bundle!r}")
+    if part_map is None:
+        print("  instruments: none, all notes are of one instrument")
+        return
+    print(f"  instruments by {part_map.by}; notes of others: {part_map.unknown}")
+    for number, part in enumerate(part_map.classes):
+        kind = "drums" if part.drum else f"program {part.program} ({PROGRAMS[part.program]})"
+        print(f"  class {number}: {part.name}, {kind}")
 
 
 @final

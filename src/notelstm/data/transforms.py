@@ -25,10 +25,11 @@ from typing_extensions import override
 from notelstm.batch import Batch
 from notelstm.data.batches import NumberedBatches
 from notelstm.data.dataset import PackedRows
+from notelstm.encoders.rows import row_order
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows
 from notelstm.notes import Notes
-from notelstm.protocols import Transform
+from notelstm.protocols import NoteEncoder, Transform
 
 __all__ = [
     "Augmented",
@@ -343,28 +344,31 @@ class Augmented:
             yield batch._replace(rows=rows)
 
 
-def with_drums(rows: Sequence[Rows], pieces: Iterable[Notes]) -> Sequence[Rows]:
+def with_drums(
+    rows: Sequence[Rows], pieces: Iterable[Notes], encoder: NoteEncoder
+) -> Sequence[Rows]:
     """Rows with one more column, which is 1 for percussion, for :class:`Augmented`.
 
-    Encoders do not encode percussion, so drums cannot be recognised in the rows alone.
+    Few encoders encode percussion, so drums cannot be recognised in the rows alone.
 
     Args:
         rows: Of each piece, (N, F). With other than one row a note, all rows of a piece that has
             percussion count as percussion.
         pieces: The pieces, in the same order.
+        encoder: The encoder of the rows.
 
     Returns:
         Of each piece, (N, F + 1); on the disk if `rows` are :class:`PackedRows`.
     """
     pairs = zip(rows, pieces, strict=True)
-    marked = (np.column_stack([table, _drums(table, piece)]) for table, piece in pairs)
+    marked = (np.column_stack([table, _drums(table, piece, encoder)]) for table, piece in pairs)
     return PackedRows.on_disk(marked) if isinstance(rows, PackedRows) else list(marked)
 
 
-def _drums(rows: Rows, piece: Notes) -> NDArray[np.float32]:
+def _drums(rows: Rows, piece: Notes, encoder: NoteEncoder) -> NDArray[np.float32]:
     """(N,) 1 for each row that is percussion."""
     if piece.drum is None:
         return np.zeros(len(rows), dtype=np.float32)
     if len(piece) != len(rows):
         return np.full(len(rows), piece.drum.any(), dtype=np.float32)
-    return piece.drum.astype(np.float32)
+    return piece.drum[row_order(encoder, piece)].astype(np.float32)

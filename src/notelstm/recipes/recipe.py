@@ -252,7 +252,7 @@ class Recipe:
         drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
         drums = drums and bool(self.transforms) and not held_out
         if drums and pieces is not None:
-            rows = with_drums(rows, pieces)
+            rows = with_drums(rows, pieces, self.encoder)
         dataset = SequenceDataset(
             rows,
             sequence_length=window,
