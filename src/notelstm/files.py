@@ -21,6 +21,7 @@ __all__ = [
     "displayable",
     "is_sealed",
     "out_of_resources",
+    "output_errors",
     "seal",
 ]
 
@@ -63,6 +64,18 @@ def checked_suffix(
 
 
 @contextlib.contextmanager
+def output_errors(problem: str, where: object, hint: str = _HINT) -> Iterator[None]:
+    """Raise an OSError of the operating system as an OutputError: the problem and its reason."""
+    try:
+        yield
+    except NotelstmError:  # some are an OSError as well
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{problem}: {reason}", where=str(where), hint=hint) from error
+
+
+@contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator[Path]:
     """Give a temporary path beside `path`, which is renamed to `path` on success.
 
@@ -85,23 +98,16 @@ def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator
         # Renaming would replace a device, for root even /dev/null.
         raise OutputError("not a file but a device or a pipe", where=str(final), hint="name a file")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
-        mode = beside.stat().st_mode
-        yield beside
-        # Some writers create files that only their owner can read; the umask shall apply.
-        beside.chmod(mode)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, final)
-    except OSError as error:
-        if isinstance(error, NotelstmError):
-            raise
-        raise OutputError(
-            f"cannot write the file: {error.strerror or error}",
-            where=str(final),
-            hint=hint,
-        ) from error
+        with output_errors("cannot write the file", final, hint):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            beside.touch()
+            mode = beside.stat().st_mode
+            yield beside
+            # Some writers create files that only their owner can read; the umask shall apply.
+            beside.chmod(mode)
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, final)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_numbers_are_those_of_all_notes(folder: Path, tmp_path: Path) -> None:
+def test_statistics_cover_all_notes(folder: Path, tmp_path: Path) -> None:
     summary, pieces = summary_of(folder, tmp_path)
     assert (summary.files, summary.pieces, summary.rejected, summary.repaired) == (8, 8, 0, 0)
     assert summary.notes == sum(map(len, pieces))
@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_all_notes(folder: Path, tmp_path: Path) -> Non
     assert summary.duplicates == ()
 
 
-def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
+def test_problems_are_listed(folder: Path, tmp_path: Path) -> None:
     (folder / "junk.mid").write_bytes(b"junk")
     (folder / "cut.mid").write_bytes((folder / "7.mid").read_bytes()[:-6])
     (folder / "copy.mid").write_bytes((folder / "6.mid").read_bytes())
@@ -83,7 +83,7 @@ def test_it_is_json(folder: Path, tmp_path: Path) -> None:
     assert saved["pitch"]["counts"] == list(summary.pitch.counts)
 
 
-def test_nothing_at_all(tmp_path: Path) -> None:
+def test_a_corpus_without_readable_files(tmp_path: Path) -> None:
     root = tmp_path / "bad"
     root.mkdir()
     (root / "junk.mid").write_bytes(b"junk")

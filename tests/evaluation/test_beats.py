@@ -133,7 +133,7 @@ def test_the_scorer_gives_the_same_probabilities(order: Sequence[str] | None) ->
 
 
 class Uniform(nn.Module):
-    """Knows nothing: all classes alike."""
+    """Uniform over all classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Uniform(nn.Module):
         self.predict = self.inner.predict
 
 
-def test_what_a_guess_costs_by_hand() -> None:
+def test_the_cost_of_a_guess_by_hand() -> None:
     """At 120 a minute a cell of 10 ms is 0.02 beats, 0.24 of a class."""
     start = np.arange(30) * 0.5
     notes = Notes(start=start, end=start + 0.25, pitch=60, tempo_map=TempoMap(tempos=[120]))

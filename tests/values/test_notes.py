@@ -31,7 +31,7 @@ def test_notes_are_sorted_by_start_and_ties_keep_their_order(piece: Notes, rando
         track=order,
     )
     assert np.all(np.diff(shuffled.start) >= 0)
-    # `track` says which note went where: of notes that start together, the first given is first.
+    # `track` numbers the given notes: of notes that start together, the first given is first.
     assert shuffled.track is not None
     place = {note: at for at, note in enumerate(order)}
     for i in np.flatnonzero(np.diff(shuffled.start) == 0):
@@ -63,7 +63,7 @@ def test_copies_are_read_only_too(copied: Callable[[Any], Any]) -> None:
             column[0] = 1
 
 
-def test_what_is_equal_hashes_alike() -> None:
+def test_equal_notes_have_equal_hashes() -> None:
     plus, minus = (Notes(start=[x], end=[1], pitch=[60]) for x in (0.0, -0.0))
     assert plus == minus
     assert hash(plus) == hash(minus)
@@ -71,7 +71,7 @@ def test_what_is_equal_hashes_alike() -> None:
     assert hash(TempoMap(seconds=[-0.0])) == hash(TempoMap())
 
 
-def test_a_column_is_a_copy_of_what_was_given() -> None:
+def test_columns_are_copies_of_the_arguments() -> None:
     start = np.zeros(2)
     piece = Notes(start=start, end=[1, 1], pitch=[60, 61])
     start[:] = 5
@@ -79,7 +79,7 @@ def test_a_column_is_a_copy_of_what_was_given() -> None:
 
 
 @given(strategies.notes())
-def test_steps_and_durations_add_up(piece: Notes) -> None:
+def test_steps_and_durations_sum_to_the_times(piece: Notes) -> None:
     assert piece.step.shape == piece.duration.shape == (len(piece),)
     assert np.allclose(np.cumsum(piece.step), piece.start - piece.start[:1])
     assert np.allclose(piece.start + piece.duration, piece.end)
@@ -122,7 +122,7 @@ def test_steps_and_durations_add_up(piece: Notes) -> None:
         ({"track": [0, 1, 2]}, r"track has the shape \(3,\)"),
     ],
 )
-def test_what_is_no_piece_is_refused(columns: dict[str, Any], words: str) -> None:
+def test_invalid_pieces_are_rejected(columns: dict[str, Any], words: str) -> None:
     good: dict[str, Any] = {"start": [0, 0.5], "end": [1, 1], "pitch": [60, 64]}
     Notes(**good)
     with pytest.raises(NotesError, match=words):
@@ -168,7 +168,7 @@ def test_merging_keeps_every_note(a: Notes, b: Notes) -> None:
 
 
 @given(strategies.notes(max_notes=6), strategies.notes(max_notes=6), st.floats(0, 5))
-def test_joining_plays_one_after_the_other(a: Notes, b: Notes, gap: float) -> None:
+def test_concatenation_is_sequential(a: Notes, b: Notes, gap: float) -> None:
     both = Notes.concatenate([a, b], gap=gap)
     assert len(both) == len(a) + len(b)
     assert np.array_equal(both.pitch[: len(a)], a.pitch)
@@ -209,7 +209,9 @@ def test_instruments_and_tempo_are_merged_too(parts: list[Notes]) -> None:
     st.floats(0.01, 100),
     st.integers(1, 20),
 )
-def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars: int) -> None:
+def test_first_keeps_the_beginning_of_a_piece(
+    piece: Notes, notes: int, seconds: float, bars: int
+) -> None:
     assert piece.first() is piece
     assert piece.tempo_map is not None
     cut = piece.tempo_map.seconds_of_bars(bars)
@@ -239,7 +241,7 @@ def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars
 @pytest.mark.parametrize(
     "wrong", [{"notes": 0}, {"notes": 1.5}, {"seconds": 0.0}, {"seconds": np.nan}, {"bars": -1}]
 )
-def test_a_beginning_of_no_length_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_beginning_without_length_is_rejected(wrong: dict[str, Any]) -> None:
     piece = Notes(start=[0], end=[1], pitch=[60], tempo_map=TempoMap())
     with pytest.raises(NotesError, match="cannot be taken from"):
         piece.first(**wrong)
@@ -272,7 +274,7 @@ def test_a_continuation_keeps_tempo_and_instruments(prompt: Notes, new: Notes) -
     assert all(before.count(instrument) == most for instrument in after)
 
 
-def test_a_continuation_keeps_what_it_has() -> None:
+def test_a_continuation_keeps_its_own_columns() -> None:
     prompt = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62], program=[3, 3], track=[5, 5])
     new = Notes(start=[0.5], end=[1], pitch=[64], program=[9], drum=[True])
     whole = prompt.continued(new)
@@ -368,7 +370,7 @@ def test_shifting(piece: Notes, seconds: float) -> None:
     assert np.array_equal(later.pitch, piece.pitch)
 
 
-def test_shifting_takes_the_beats_along() -> None:
+def test_shifting_moves_the_tempo_map() -> None:
     piece = Notes(
         start=[1], end=[2], pitch=[60], tempo_map=TempoMap(seconds=[0, 1], tempos=[60, 120])
     )
@@ -376,7 +378,7 @@ def test_shifting_takes_the_beats_along() -> None:
     assert piece.shifted(-1).tempo_map == TempoMap(tempos=[120])
 
 
-def test_shifting_before_the_start_is_refused() -> None:
+def test_shifting_before_the_start_is_rejected() -> None:
     piece = Notes(start=[1], end=[2], pitch=[60], tempo_map=TempoMap())
     with pytest.raises(NotesError, match="start -1 is not at least 0"):
         piece.shifted(-2)
@@ -401,7 +403,7 @@ def test_equality_and_hash_agree(a: Notes, b: Notes) -> None:
     assert a != "a piece"
 
 
-def test_equality_looks_at_every_column() -> None:
+def test_equality_compares_every_column() -> None:
     given: dict[str, Any] = {"start": [0], "end": [1], "pitch": [60]}
     base = Notes(**given)
     for change in (

@@ -180,8 +180,7 @@ def _held(
 
 def _faults(report: ReadReport) -> None:
     for repair in report.repairs[:_SHOWN]:
-        where = f" ({repair.place})" if repair.place else ""
-        print(f"  repaired: {repair.message}{where}")
+        print(f"  repaired: {repair}")
     if report.repairs_total > _SHOWN:
         print(f"  and {counted(report.repairs_total - _SHOWN, 'more repair')}")
     if report.saved or report.lost:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final, Literal, NamedTuple, TypeAlias, final, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from notelstm.programs import PROGRAMS, program_number
 __all__ = [
     "Instrument",
     "WriteReport",
+    "WriteSettings",
     "instrument_labels",
     "instruments_of",
     "midi_bytes",
@@ -96,6 +97,18 @@ class WriteReport:
         return "; ".join(parts) or "no changes"
 
 
+class WriteSettings(TypedDict, total=False):
+    """The settings of the three writing functions; :func:`write_midi` documents them."""
+
+    program: str | int | None
+    overlaps: WriteOverlaps
+    short: Short
+    many_instruments: ManyInstruments
+    ticks_per_beat: int | None
+    tempo: float | None
+    text: str
+
+
 class _Fitted(NamedTuple):
     """(N,) columns of the notes of one instrument, in ticks, and the number of each change."""
 
@@ -116,16 +129,7 @@ class _Place(NamedTuple):
 
 
 def write_midi(
-    notes: Notes,
-    path: str | os.PathLike[str],
-    *,
-    program: str | int | None = None,
-    overlaps: WriteOverlaps = "trim",
-    short: Short = "refuse",
-    many_instruments: ManyInstruments = "ports",
-    ticks_per_beat: int | None = None,
-    tempo: float | None = None,
-    text: str = "",
+    notes: Notes, path: str | os.PathLike[str], **settings: Unpack[WriteSettings]
 ) -> WriteReport:
     """Write notes as a MIDI file; read again, they are the same within half a tick.
 
@@ -137,14 +141,14 @@ def write_midi(
         program: General MIDI name or number for all notes but percussion; None for the notes' own
             programs, or "Acoustic Grand Piano" if they have none.
         overlaps: Notes of one pitch and instrument that sound at the same time, which MIDI cannot
-            tell apart: ``"trim"`` ends a note where the next one of its pitch starts, and keeps
-            the longest of notes that start together; ``"refuse"`` raises an error.
+            tell apart: ``"trim"``, the default, ends a note where the next one of its pitch starts,
+            and keeps the longest of notes that start together; ``"refuse"`` raises an error.
         short: Notes that start and end on the same tick, which MIDI readers drop: ``"refuse"``
-            them, or ``"lengthen"`` them to one tick.
+            them, the default, or ``"lengthen"`` them to one tick.
         many_instruments: More instruments than a MIDI port has channels, which are 15 and one for
-            percussion: ``"ports"`` gives the others the channels of further ports (meta event
-            0x21), so that no two instruments share a channel; ``"refuse"`` raises an error. An
-            instrument is the notes of one track, program and kind (percussion or not).
+            percussion: ``"ports"``, the default, gives the others the channels of further ports
+            (meta event 0x21), so that no two instruments share a channel; ``"refuse"`` raises an
+            error. An instrument is the notes of one track, program and kind (percussion or not).
         ticks_per_beat: Resolution, 1 to 32767; None for the finest that other readers can read,
             9600 for pieces under 500 s at 120 quarter notes per minute.
         tempo: Quarter notes per minute; None for the notes' own tempo and time signature map, or
@@ -160,16 +164,7 @@ def write_midi(
         ConfigError: If a setting cannot have that value.
         OutputError: If the file cannot be written.
     """
-    data, report = midi_bytes_with_report(
-        notes,
-        program=program,
-        overlaps=overlaps,
-        short=short,
-        many_instruments=many_instruments,
-        ticks_per_beat=ticks_per_beat,
-        tempo=tempo,
-        text=text,
-    )
+    data, report = midi_bytes_with_report(notes, **settings)
     with atomic_write(path) as beside:
         beside.write_bytes(data)
     if report.changed:
@@ -177,38 +172,14 @@ def write_midi(
     return report
 
 
-def midi_bytes(
-    notes: Notes,
-    *,
-    program: str | int | None = None,
-    overlaps: WriteOverlaps = "trim",
-    short: Short = "refuse",
-    many_instruments: ManyInstruments = "ports",
-    ticks_per_beat: int | None = None,
-    tempo: float | None = None,
-    text: str = "",
-) -> bytes:
-    """The bytes of the MIDI file that :func:`write_midi` writes, which see for the arguments.
+def midi_bytes(notes: Notes, **settings: Unpack[WriteSettings]) -> bytes:
+    """The bytes of the MIDI file that :func:`write_midi` writes, with the same settings and errors.
 
     Returns:
         A Standard MIDI File, format 1: tempo and time signature in the first chunk, then a chunk
         for each track and program.
-
-    Raises:
-        MidiError: If notes overlap or are too short and that is refused, or a value cannot be
-            held by a MIDI file.
-        ConfigError: If a setting cannot have that value.
     """
-    data, report = midi_bytes_with_report(
-        notes,
-        program=program,
-        overlaps=overlaps,
-        short=short,
-        many_instruments=many_instruments,
-        ticks_per_beat=ticks_per_beat,
-        tempo=tempo,
-        text=text,
-    )
+    data, report = midi_bytes_with_report(notes, **settings)
     if report.changed:
         _log.warning("a MIDI file in memory: %s", report)
     return data
