@@ -15,6 +15,12 @@ from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
 from notelstm.evaluation.nats import PointToNormal, fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.repetition import (
+    Repetition,
+    RepetitionReport,
+    compare_repetition,
+    repetition_of,
+)
 from notelstm.evaluation.reports import (
     Report,
     SampleReport,
@@ -40,6 +46,8 @@ __all__ = [
     "PointToNormal",
     "Reliability",
     "RepeatLast",
+    "Repetition",
+    "RepetitionReport",
     "Report",
     "SampleReport",
     "Scores",
@@ -48,6 +56,7 @@ __all__ = [
     "Unigram",
     "baselines_of",
     "compare",
+    "compare_repetition",
     "diagnose",
     "evaluate",
     "evaluate_samples",
@@ -59,6 +68,7 @@ __all__ = [
     "longest_shared",
     "nats_per_note",
     "quantize",
+    "repetition_of",
     "score_baseline",
     "score_piece",
     "similarity_of",
