@@ -36,6 +36,7 @@ from notelstm.cli.runs import EpochLines, run_folder
 from notelstm.data import Corpus
 from notelstm.data.leaks import find_shared
 from notelstm.evaluation import evaluate, evaluate_samples
+from notelstm.evaluation.memorisation import SHORTEST as SHORTEST_COPY
 from notelstm.evaluation.repetition import DISTANT, SHORTEST
 from notelstm.generation import generate, generate_batch
 from notelstm.notes import Notes
@@ -272,6 +273,8 @@ def repetition_rows(figures: dict[str, Any]) -> list[str]:
 def longest_passage(found: dict[str, Any]) -> str:
     """A sentence on the longest passage that samples share with the training pieces."""
     passage, usual = found["memorisation"]["longest"], found["memorisation"]["usual"]
+    if passage is None:
+        return f"none of {SHORTEST_COPY} notes; held-out pieces share up to {usual}"
     return (
         f"{passage['notes']} notes, transposed by {passage['semitones']:+d} semitones, from "
         f"`{passage['piece']}`; held-out pieces share up to {usual}"
