@@ -84,6 +84,14 @@ def test_another_rhythm_is_another_passage() -> None:
     assert repetition_of(piece([*THEME, *OTHER, *THEME], steps)) == NONE
 
 
+def test_a_later_time_in_the_same_rhythm_counts() -> None:
+    # The first time has another rhythm than the second and the third.
+    other, rhythm = [*[0.4, 0.2] * 3, 0.4], [*[0.2, 0.4] * 3, 0.2]
+    steps = [*other, *[0.3] * 11, *rhythm, 0.3, 0.3, *rhythm]
+    found = repetition_of(piece([*THEME, *OTHER, *THEME, 41, *THEME], steps))
+    assert found == Repetition(same_key=8 / 35, transposed=0.0, distant=0.0)
+
+
 @pytest.mark.parametrize(("rest", "share"), [(DISTANT + 1, 8 / 26), (10.0, 0.0)])
 def test_distant_repetitions_are_those_after_a_time(rest: float, share: float) -> None:
     steps = [*[0.2] * 8, rest, *[0.2] * 16]
@@ -161,7 +169,7 @@ def test_samples_are_compared_with_beginnings_of_real_pieces() -> None:
     assert [made.same_key for made in report.samples] == [16 / 24, 8 / 24, 0.0]
     # 6 notes of the second time are within the first 24.
     assert [made.same_key for made in report.real] == [0.0] * 3
-    assert report.mean("same_key") == (pytest.approx(1 / 3), 0.0)
+    assert report.mean("same_key") == pytest.approx((1 / 3, 0.0))
     assert report.usual("same_key") == (0.0, 0.0)
     assert report.outside("same_key") == (0, 2)
     record = json.loads(json.dumps(report.to_json()))
