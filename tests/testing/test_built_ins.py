@@ -211,22 +211,41 @@ SIGNATURES = st.one_of(
 )
 
 
+BEAT_MAPS = st.lists(SIGNATURES, min_size=1, max_size=4).flatmap(
+    lambda pairs: strategies.beat_maps(tempos=(20, 240), time_signatures=pairs)
+)
+SLOW = TempoMap(seconds=[0, 1000], tempos=[48.5, 44])
+
+
 def test_beat_encoder() -> None:
-    long = long_piece(np.random.default_rng(0))
     check_encoder(
         BeatEncoder(),
         onset_tolerance=beaten_onsets,
         duration_tolerance=beaten_durations,
         velocity_tolerance=2,
-        pieces=strategies.notes(
-            longest_rest=3.9,
-            durations=(0.005, 3.9),
-            beats=st.lists(SIGNATURES, min_size=1, max_size=4).flatmap(
-                lambda pairs: strategies.beat_maps(tempos=(20, 240), time_signatures=pairs)
-            ),
-        ),
-        hour=replace(long, tempo_map=TempoMap(seconds=[0, 1000], tempos=[48.5, 44])),
+        pieces=strategies.notes(longest_rest=3.9, durations=(0.005, 3.9), beats=BEAT_MAPS),
+        hour=replace(long_piece(np.random.default_rng(0)), tempo_map=SLOW),
         refuses=[Notes(start=[0], end=[1], pitch=[60])],
+    )
+
+
+@pytest.mark.parametrize("by", get_args(By))
+@pytest.mark.parametrize("unknown", get_args(Unknown))
+def test_beat_encoder_with_parts(by: By, unknown: Unknown) -> None:
+    pieces = strategies.notes(
+        longest_rest=3.9, durations=(0.005, 3.9), beats=BEAT_MAPS, instruments=True
+    )
+    refused = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0], track=[0, 4], tempo_map=SLOW)
+    long = long_piece(np.random.default_rng(0), count=4000, seconds=700)
+    check_encoder(
+        BeatEncoder(parts=PartMap(by=by, parts=BAND, unknown=unknown)),
+        onset_tolerance=beaten_onsets,
+        duration_tolerance=beaten_durations,
+        velocity_tolerance=2,
+        pieces=pieces.map(with_a_band) if unknown == "refuse" else pieces,
+        hour=replace(with_a_band(long), tempo_map=SLOW),
+        refuses=[Notes(start=[0], end=[1], pitch=[60]), *[refused] * (unknown == "refuse")],
+        examples=20,
     )
 
 
