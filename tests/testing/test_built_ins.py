@@ -57,6 +57,7 @@ from notelstm.testing import (
     long_piece,
     strategies,
 )
+from notelstm.testing.makers import without_overlaps
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -258,6 +259,34 @@ def test_performance_event_encoder() -> None:
         keeps_order=False,
         pieces=strategies.notes(overlaps=False, durations=(0.02, 30.0)),
         refuses=[Notes(start=[0], end=[86_401], pitch=[60])],
+    )
+
+
+def with_overlaps_of_parts_alone(piece: Notes, parts: PartMap) -> Notes:
+    """The piece without notes of one pitch that sound together in one part."""
+    part = parts.classes_of(piece)
+    return Notes.merge([without_overlaps(piece[part == k], 0.02) for k in set(part.tolist())])
+
+
+@pytest.mark.parametrize("by", get_args(By))
+@pytest.mark.parametrize("unknown", get_args(Unknown))
+def test_performance_event_encoder_with_parts(by: By, unknown: Unknown) -> None:
+    parts = PartMap(by=by, parts=BAND, unknown=unknown)
+    pieces = strategies.notes(durations=(0.02, 30.0), instruments=True)
+    if unknown == "refuse":
+        pieces = pieces.map(with_a_band)
+    refused = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0], track=[0, 4])
+    long = long_piece(np.random.default_rng(0), count=4000, seconds=700)
+    check_encoder(
+        PerformanceEventEncoder(parts=parts),
+        onset_tolerance=0.005,
+        duration_tolerance=0.01,
+        velocity_tolerance=2,
+        keeps_order=False,
+        pieces=pieces.map(lambda piece: with_overlaps_of_parts_alone(piece, parts)),
+        hour=with_overlaps_of_parts_alone(with_a_band(long), parts),
+        refuses=[Notes(start=[0], end=[86_401], pitch=[60]), *[refused] * (unknown == "refuse")],
+        examples=20,
     )
 
 
