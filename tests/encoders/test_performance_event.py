@@ -53,7 +53,8 @@ def events_of(notes: Notes) -> list[tuple[str, float]]:
 
 
 def id_of(kind: str, value: float) -> int:
-    return [(event.type, event.value) for event in EVENTS.events].index((kind, value))
+    (found,) = (i for i, event in enumerate(EVENTS.events) if event == (kind, value))
+    return found
 
 
 def test_an_instrument_holds_until_the_next_one() -> None:
