@@ -522,7 +522,10 @@ def test_notes_of_a_cell_ascend_by_part_and_pitch_without_repetitions(piece: Not
         for *key, cells, velocity in zip(*(c.astype(int).tolist() for c in columns), strict=True):
             longest, loudest = whole.get(tuple(key), (0, 0))
             whole[tuple(key)] = (max(longest, cells), max(loudest, velocity))
-        onset = np.rint(piece.tempo_map.beats_at(notes.start) * 12)
+        times = (piece.tempo_map.beats_at(at) * 12 for at in (notes.start, notes.end))
+        onset, until = (np.rint(at) for at in times)
+        assert (until - onset).tolist() == [whole[key][0] for key in sorted(whole)]
+        assert np.allclose(piece.tempo_map.seconds_at(onset / 12), notes.start, rtol=0, atol=1e-9)
         found = zip(onset.tolist(), PARTS.classes_of(notes).tolist(), notes.pitch, strict=True)
         assert list(found) == sorted(whole)
     assert rows[:, 7].tolist() == [part for _, part, _ in sorted(whole)]

@@ -286,6 +286,27 @@ def test_a_band_is_saved_streamed_and_continued(band_bundle: Bundle, tmp_path: P
     assert same_instruments(whole[: len(prompt)], prompt)
 
 
+@pytest.mark.parametrize(
+    "band_bundle", [("log-time", "track"), ("beat", "track")], indirect=True, ids="-".join
+)
+def test_a_forced_instrument_plays_after_a_prompt(band_bundle: Bundle) -> None:
+    prompt = band_piece(9)[:30]
+    session = Session(
+        band_bundle.generation_model, band_bundle.encoder, band_bundle.sampler, batch_size=1
+    )
+    session.feed(band_bundle.encoder.encode(prompt))
+    (tracker,) = session.trackers
+    assert same_instruments(tracker.notes(), prompt)
+    wanted = [2, 1, 0, 0, 1, 2] * 5
+    for instrument in wanted:
+        session.next(instrument=instrument)
+    (tracker,) = session.trackers
+    assert [tone.instrument for _, tone in tracker.latest(30)] == wanted
+    # A part that is not above the last one can only play later.
+    latest = [(onset, tone.instrument, tone.pitch) for onset, tone in tracker.latest(30)]
+    assert latest == sorted(set(latest))
+
+
 # Single notes have no tempo map, and no one event is a note.
 @pytest.mark.parametrize("band_bundle", ROWS_IN_SECONDS, indirect=True, ids="-".join)
 def test_a_fed_note_is_of_its_part(band_bundle: Bundle) -> None:

@@ -21,7 +21,7 @@ from notelstm.encoders import (
 )
 from notelstm.encoders.rows import RowTracker, TrackingEncoder, snapped, tracker_of
 from notelstm.errors import EncodingError
-from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.fields import Field, Mask, Row, Rows, no_row
 from notelstm.notes import Note, Notes, TempoMap
 from notelstm.parts import ONE_PART, Part, PartMap
 from notelstm.protocols import NoteEncoder
@@ -143,6 +143,10 @@ class Tracker(BaseTracker):
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         return self.good.allowed(field, known)
 
+    @property
+    def previous(self) -> Row:
+        return self.good.previous
+
     def closing_rows(self) -> Rows:
         return self.good.closing_rows()
 
@@ -229,6 +233,12 @@ class OnePart(Recalling):
     def __init__(self, encoder: NoteEncoder) -> None:
         super().__init__(encoder)
         self.__dict__["parts"] = ONE_PART
+
+
+class LosesTheRow(Recalling):
+    @property
+    def previous(self) -> Row:
+        return no_row(self.fields)
 
 
 class SoundsAsOne(Recalling):
@@ -547,6 +557,18 @@ class LimitingTracking(Limiting):
         return Tracker(Patched(self.inner))
 
 
+@dataclass
+class LimitingInBeats(Limiting):
+    """Its tracker has another row before."""
+
+    inner: NoteEncoder = field(default_factory=lambda: BeatEncoder(parts=BAND))
+    parts: PartMap | None = BAND
+    make: Callable[[NoteEncoder], Any] = LosesTheRow
+
+    def tracker(self) -> Any:
+        return self.make(self.inner)
+
+
 class IsADeadEnd(Limiting):
     """A step of 0 is allowed after the highest pitch, which no pitch can follow."""
 
@@ -697,6 +719,7 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
             ("finished_notes_are_popped_once", GivesOutAsOne),
         )
     ),
+    ("allowed_classes_agree", LimitingInBeats, BEAT_BANDS),
     ("tracker_predicts_overlaps", lambda: beat_band(make=OverlapsAsOne), BEAT_BANDS),
     ("tracker_predicts_overlaps", lambda: beat_band(make=RemainsAsOne), BEAT_BANDS),
     *(
@@ -752,6 +775,7 @@ def test_the_unbroken_one_passes() -> None:
         check_encoder(band, entry_point=False, hour=short(), examples=30, **BANDS)
     check_encoder(beat_band(), entry_point=False, examples=30, **{"hour": short(), **BEAT_BANDS})
     check_encoder(event_band(), entry_point=False, examples=30, **{"hour": short(), **EVENT_BANDS})
+    check_encoder(LimitingInBeats(make=Recalling), entry_point=False, examples=30, **BEAT_BANDS)
     check_encoder(Limiting(), entry_point=False, hour=short(), examples=30, **EXACT_CELLS)
 
 

@@ -444,6 +444,13 @@ def test_processors(processor: Processor, roles: set[Role]) -> None:
     check_processor(processor, roles=roles or None, fields=BEATS, contexts=piece)
     # Of events they change the note-ons, and so the one field there is.
     check_processor(processor, roles=None, fields=EVENTS, contexts=contexts_along(event, IN_BARS))
+    parts = PartMap(by="track", parts=BAND)
+    band, beat_band = with_a_band(IN_BARS), BeatEncoder(parts=parts)
+    contexts = contexts_along(beat_band, band)
+    check_processor(processor, roles=roles or None, fields=beat_band.fields, contexts=contexts)
+    event_band = PerformanceEventEncoder(parts=parts)
+    contexts = contexts_along(event_band, band)
+    check_processor(processor, roles=None, fields=event_band.fields, contexts=contexts)
 
 
 def own(kind: str) -> list[plugins.Plugin]:

@@ -75,6 +75,11 @@ class BeatTracker(Tracker):
         self._done: list[tuple[int, Note]] = []
 
     @property
+    def previous(self) -> Row:
+        """(F,) the latest row, :func:`~notelstm.fields.no_row` before the first."""
+        return self._previous
+
+    @property
     def num_notes(self) -> int:
         """The number of notes that have begun."""
         return self._num_notes
