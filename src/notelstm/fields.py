@@ -47,7 +47,7 @@ Role: TypeAlias = Literal[
 (:mod:`notelstm.parts`), without edges. A note takes several rows of an ``event`` column; only its
 encoder can decode an ``other`` column, such as an interval."""
 
-EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity"]
+EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity", "instrument"]
 """The kind of event of a class."""
 
 Rows: TypeAlias = NDArray[np.float32]
@@ -82,7 +82,7 @@ class Event(NamedTuple):
 
     Attributes:
         type: The kind of event.
-        value: MIDI note number, seconds of a shift, or MIDI velocity.
+        value: MIDI note number, seconds of a shift, MIDI velocity, or class of a part map.
     """
 
     type: EventType
