@@ -461,7 +461,7 @@ class Recipe:
             bundle,
             data=card if init_from is None else card.after(init_from.data),
             sigmas=fit_sigmas(bundle.generation_model, rows),
-            unigram=fit_unigram(pieces[k] for k in used).to_json(),
+            unigram=fit_unigram((pieces[k] for k in used), encoder=self.encoder).to_json(),
         )
         if trainer.folder is not None:
             path = trainer.folder / "interrupted.notelstm"
