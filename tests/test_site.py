@@ -225,7 +225,7 @@ def test_the_first_page_plays(chrome: Chrome, site: Path) -> None:
     chrome.find_element("id", "play").click()
     level = (
         "const sound = new Float32Array(2048);"
-        "player.piano.meter.getFloatTimeDomainData(sound);"
+        "player.synth.meter.getFloatTimeDomainData(sound);"
         "return Math.max(...sound.map(Math.abs));"
     )
     wait_for(lambda: run(chrome, level) > 0.01)

@@ -30,15 +30,14 @@ def render(
 ) -> None:
     """Render a MIDI file as sound, as a page, or as a picture.
 
-    By default all tracks are read, and the pedal extends notes. Drums are read only for a sound
-    font, since the built-in piano has none.
+    By default all tracks are read, drums too, and the pedal extends notes.
 
     Args:
         path: The MIDI file.
         output: The file to write; its suffix selects the format: .wav sound, .html a page that
             shows and plays the music in any browser, .png or .svg a picture (needs the extra
             `plot`).
-        soundfont: For a .wav: play this sound font instead of the built-in piano; needs the extra
+        soundfont: For a .wav: play this sound font instead of the built-in sounds; needs the extra
             `soundfont`.
         overwrite: Replace the output if it exists.
         reading: How the file is read.
@@ -51,7 +50,7 @@ def render(
             hint="leave it out, or write a .wav file",
         )
     check_outputs([output], overwrite=overwrite)
-    base = ReadPolicy(tracks="all", pedal="extend", drums=soundfont is not None)
+    base = ReadPolicy(tracks="all", pedal="extend", drums=True)
     notes, report = read_midi_with_report(path, reading.policy(base))
     if suffix == ".wav":
         save_audio(notes, output, soundfont=soundfont)

@@ -1,4 +1,4 @@
-"""Sound files, from the built-in piano or from a sound font played by FluidSynth."""
+"""Sound files, from the built-in sounds or from a sound font played by FluidSynth."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def save_audio(
         notes: The piece.
         path: The file to write, ``.wav``.
         rate: Sample rate, Hz, 8,000 to 192,000.
-        soundfont: A sound font, ``.sf2`` or ``.sf3``, instead of the built-in piano; it needs the
+        soundfont: A sound font, ``.sf2`` or ``.sf3``, instead of the built-in sounds; it needs the
             extra ``soundfont``.
 
     Raises:

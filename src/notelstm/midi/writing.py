@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, final, get_args
 
 import numpy as np
@@ -17,12 +19,13 @@ from notelstm.files import atomic_write
 from notelstm.midi.parsing import DRUM_CHANNEL
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import Notes, TempoMap
-from notelstm.programs import program_number
+from notelstm.programs import PROGRAMS, program_number
 
 __all__ = [
     "Instrument",
     "WriteReport",
     "WriteSettings",
+    "instrument_labels",
     "instruments_of",
     "midi_bytes",
     "midi_bytes_with_report",
@@ -39,6 +42,7 @@ _LONGEST_WAIT: Final = 2**28 - 1
 """Ticks; the most that four bytes can hold."""
 
 _MELODIC_CHANNELS: Final = tuple(c for c in range(16) if c != DRUM_CHANNEL)
+_LONGEST_LABEL: Final = 40
 _MAX_PORTS: Final = 128
 _SLOWEST: Final = 60e6 / (2**24 - 1)
 _FASTEST: Final = 60e6
@@ -451,3 +455,33 @@ def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument,
         )
         for number, (at, own_program, is_drum) in enumerate(groups.tolist())
     )
+
+
+def instrument_labels(instruments: Sequence[Instrument]) -> tuple[str, ...]:
+    """Names to show for the instruments of a piece, all different.
+
+    Args:
+        instruments: As :func:`instruments_of` gives them.
+
+    Returns:
+        For each, the name of its track in one line, cut after 40 characters, or else of its
+        General MIDI program, or ``"Drums"``; numbered from 1 where several have the same.
+    """
+    tracks = [" ".join(one.name.split()) for one in instruments]
+    names = [
+        name[: _LONGEST_LABEL - 1] + "…" if len(name) > _LONGEST_LABEL else name
+        for name in (
+            track or ("Drums" if one.drum else PROGRAMS[one.program])
+            for track, one in zip(tracks, instruments, strict=True)
+        )
+    ]
+    total = Counter(names)
+    taken, labels = set(names), []
+    for name in names:
+        label = name
+        if total[name] > 1:
+            numbered = (f"{name} {number}" for number in count(1))
+            label = next(label for label in numbered if label not in taken)
+            taken.add(label)
+        labels.append(label)
+    return tuple(labels)
