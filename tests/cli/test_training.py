@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,40 @@ def test_a_band_and_its_instruments(
     assert main(["evaluate", model, str(tmp_path / "band")]) == 0
     read = read_midi(made, ReadPolicy(tracks="all", drums=True))
     assert set(read.track_names or ()) == {name for name, *_ in BAND}, "the tracks of the prompt"
+
+
+def test_every_note_is_accounted_for(
+    band: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*band, "--parts", "family"]) == 0
+    model, folder = str(tmp_path / "band.notelstm"), tmp_path / "new"
+    start = np.arange(30) / 10
+    new = Notes(
+        start=np.concatenate([start, start + 0.001]),
+        end=4,
+        pitch=np.tile(np.arange(30) + 40, 2),
+        program=np.tile([0, 70, 33], 20),
+        track=np.repeat([0, 1], 30),
+        track_names=("one", "two"),
+    )
+    write_midi(new, folder / "new.mid")
+    capsys.readouterr()
+    assert main(["inspect", str(folder), "--model", model, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    merged = {"that repeat a pitch within a cell, merged": 30}
+    counts = {"notes": 60, "changes": merged, "unknown": 20, "rejected": 0}
+    assert found["model"] == counts
+    assert found["notes"] == 60
+    assert found["instruments"] == {"one": 30, "two": 30}
+    for path in (folder, folder / "new.mid"):
+        assert main(["inspect", str(path), "--model", model]) == 0
+        assert (
+            "  60 notes for the model; 30 notes that repeat a pitch within a cell, merged; "
+            "20 of unknown instruments (nearest); 0 in pieces that it rejects\n"
+        ) in capsys.readouterr().out
+    write_midi(replace(new, drum=True), folder / "drums.mid")
+    assert main(["inspect", str(folder), "--model", model]) == 0
+    assert "notes by instrument: " in capsys.readouterr().out
 
 
 def test_instruments_of_the_wrong_recipe_or_of_a_model(
