@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, final, get_args
 
 import numpy as np
@@ -16,7 +16,16 @@ from notelstm.fields import Field
 from notelstm.notes import Notes
 from notelstm.programs import FAMILIES, PROGRAMS, family_of
 
-__all__ = ["ONE_PART", "By", "Part", "PartColumns", "PartMap", "PartsBy", "Unknown"]
+__all__ = [
+    "ONE_PART",
+    "By",
+    "Part",
+    "PartColumns",
+    "PartMap",
+    "PartsBy",
+    "Unknown",
+    "classes_named",
+]
 
 By: TypeAlias = Literal["program", "family", "name", "track"]
 """The property of a note by which its part is found."""
@@ -73,6 +82,39 @@ class Part:
 
 ONE_PART: Final = (Part(name="all"),)
 """The parts of an encoder without instruments: all notes are class 0."""
+
+
+def classes_named(parts: Sequence[Part], name: str) -> tuple[int, ...]:
+    """The classes of the parts of a name, in upper or lower case.
+
+    Args:
+        parts: The part of each class.
+        name: The name; several tracks can share one.
+
+    Returns:
+        At least one.
+
+    Raises:
+        ConfigError: If there is no such part.
+
+    Example:
+        >>> classes_named((Part(name="Piano"), Part(name="Bass", program=33)), "bass")
+        (1,)
+    """
+    wanted = name.strip().casefold()
+    found = tuple(k for k, part in enumerate(parts) if part.name.strip().casefold() == wanted)
+    if found and tuple(parts) != ONE_PART:
+        return found
+    if tuple(parts) == ONE_PART:
+        raise ConfigError(
+            f"the model has no instruments, so none of them is {name!r}",
+            hint="leave the instrument out",
+        )
+    known = [part.name for part in parts]
+    raise ConfigError(
+        f"no instrument of the model is named {name!r}{did_you_mean(name, known)}",
+        hint=f"use one of: {', '.join(known)}",
+    )
 
 
 class PartColumns(NamedTuple):
@@ -231,7 +273,8 @@ class PartMap:
 
     def field(self) -> Field:
         """The field ``instrument``, whose values are the class ids."""
-        return Field.categorical("instrument", "instrument", values=range(len(self.classes)))
+        field = Field.categorical("instrument", "instrument", values=range(len(self.classes)))
+        return replace(field, drums=tuple(self.drums.tolist()))
 
     def classes_of(self, notes: Notes) -> NDArray[np.int64]:
         """(N,) the class of each note.

@@ -47,9 +47,9 @@ def evaluate(
     `pitch_step_duration` is the sum of these fields; `total` adds velocity, and the instrument of
     models that have a field for it. For them, `without_instrument` sums the instrument out, which
     is comparable with the total of other models, and each part is scored apart; the pitch of a
-    drum is its key. Baselines and confidence intervals are printed beside the figures. With --samples the model also generates
-    music, which is compared with the same pieces: its similarity, symptoms of degenerate output,
-    and with --train, copies of training pieces.
+    drum is its key. Baselines and confidence intervals are printed beside the figures. With
+    --samples the model also generates music, which is compared with the same pieces: its
+    similarity, symptoms of degenerate output, and with --train, copies of training pieces.
 
     Args:
         what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI

@@ -1,20 +1,48 @@
-"""The classes of rows that ascend: notes that begin together are sorted, without repetitions."""
+"""Notes that ascend, sorted where they begin together, and the classes of their rows."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.fields import Field, Role
+from notelstm.notes import Notes
+from notelstm.parts import PartMap
 
-__all__ = ["AscendingRows", "class_ids"]
+__all__ = ["AscendingRows", "ascending", "class_ids"]
 
 _KEYS: Final[tuple[Role, ...]] = ("instrument", "pitch")
 """The roles by which notes that begin together are sorted, the most significant first."""
+
+
+def ascending(notes: Notes, parts: PartMap | None) -> Notes:
+    """The notes by onset, class of the part and pitch, without repetitions.
+
+    Args:
+        notes: The notes; those that begin together have exactly equal onsets.
+        parts: The classes of instruments, None for one class.
+
+    Returns:
+        Of notes with equal onset, class and pitch, the first with the greatest end and velocity.
+
+    Raises:
+        EncodingError: If the part map refuses a note.
+    """
+    part = np.zeros(len(notes)) if parts is None else parts.classes_of(notes)
+    order = np.lexsort((notes.pitch, part, notes.start))
+    notes, part = notes[order], part[order]
+    keys = (notes.start, part, notes.pitch)
+    repeated = np.all([np.diff(key) == 0 for key in keys], axis=0)
+    if not repeated.any():
+        return notes
+    first = np.flatnonzero(np.append(True, ~repeated))
+    end, velocity = (np.maximum.reduceat(c, first) for c in (notes.end, notes.velocity))
+    return replace(notes[first], end=end, velocity=velocity)
 
 
 @final

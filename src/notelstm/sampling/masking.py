@@ -36,6 +36,7 @@ _EVENT_OF: Final[Mapping[Role, EventType]] = {
     "pitch": "note-on",
     "step": "shift",
     "velocity": "velocity",
+    "instrument": "instrument",
 }
 
 
