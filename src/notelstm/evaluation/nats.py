@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import columns
-from notelstm.constraints import Constraints, rows_before
 from notelstm.encoders import tracker_of
 from notelstm.encoders.rows import part_map_of, snapped, watch_changes, watch_instruments
 from notelstm.errors import DataError, EncodingError, FieldError, counted
@@ -45,6 +44,7 @@ from notelstm.protocols import (
     Prediction,
     SnappingEncoder,
 )
+from notelstm.sampling.masking import Constraints, rows_before
 from notelstm.tree import index, join, leaf
 
 __all__ = [

@@ -203,8 +203,9 @@ class Session:
         self._fields: Final = {field.name: field for field in encoder.fields}
         self._sequences: Final = Sequences(encoder, batch_size)
         self._parts: Final = self._sequences.trackers[0].parts
-        roles = [self._fields[name].role for name in model.field_order]
-        check_parts(getattr(sampler, "processors", ()), self._parts, roles)
+        if processors := getattr(sampler, "processors", ()):
+            roles = [self._fields[name].role for name in model.field_order]
+            check_parts(processors, self._parts, roles)
         # The time of the session, less that of the notes fed: notes are rounded to the encoder's
         # classes, and the next ones are measured from the exact times.
         self._ahead = 0.0
