@@ -13,8 +13,8 @@ from notelstm.fields import Field, Rows
 from notelstm.generation import generate
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
-from notelstm.protocols import NoteEncoder
 from notelstm.parts import Part, PartMap
+from notelstm.protocols import NoteEncoder
 from notelstm.sampling import (
     Ancestral,
     GridSnap,
