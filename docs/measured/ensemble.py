@@ -32,6 +32,7 @@ from notelstm.encoders import LogTimeEncoder
 from notelstm.encoders.rows import part_map_of, snapped
 from notelstm.evaluation import (
     FIGURES,
+    Baseline,
     Scores,
     fit_ngrams,
     fit_unigram,
@@ -164,7 +165,7 @@ def measure(folder: Path, epochs: int) -> dict[str, Any]:
     print(json.dumps(found, indent=1), flush=True)
     encoder = bundle.encoder
     scores = nats_per_note(bundle.generation_model, encoder, held_out, sigmas=bundle.sigmas)
-    baselines = {
+    baselines: dict[str, Baseline] = {
         "unigram": fit_unigram(train, encoder=encoder),
         "4-gram": fit_ngrams(train, order=4, encoder=encoder),
     }

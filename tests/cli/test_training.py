@@ -233,7 +233,7 @@ def test_every_note_is_accounted_for(
             "  60 notes for the model; 30 notes that repeat a pitch within a cell, merged; "
             "20 of unknown instruments (nearest); 0 in pieces that it rejects\n"
         ) in capsys.readouterr().out
-    write_midi(replace(new, drum=np.ones(len(new), dtype=np.bool_)), folder / "drums.mid")
+    write_midi(replace(new, drum=np.ones(60, np.bool_)), folder / "drums.mid")
     assert main(["inspect", str(folder), "--model", model]) == 0
     assert "notes by instrument: " in capsys.readouterr().out
 

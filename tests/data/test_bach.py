@@ -196,7 +196,9 @@ def test_four_voices_as_tracks(few: Path, tmp_path: Path) -> None:
         assert {*zip(voices.start.tolist(), voices.pitch.tolist(), strict=True)} == {
             *zip(keyboard.start.tolist(), keyboard.pitch.tolist(), strict=True)
         }
-        assert (keyboard.track, keyboard.program, keyboard.track_names) == (None, None, None)
+        assert keyboard.track is None
+        assert keyboard.program is None
+        assert keyboard.track_names is None
         path = tmp_path / f"{name}.mid"
         write_midi(voices, path)
         read = read_midi(path, policy)
