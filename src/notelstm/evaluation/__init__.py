@@ -14,8 +14,9 @@ from notelstm.evaluation.comparison import Comparison, Estimate, compare, interv
 from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
-from notelstm.evaluation.nats import PointToNormal, fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.nats import fit_sigmas, nats_per_note, score_piece
 from notelstm.evaluation.reports import (
+    AdaptedReport,
     Report,
     SampleReport,
     baselines_of,
@@ -27,6 +28,7 @@ from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, simila
 
 __all__ = [
     "FIGURES",
+    "AdaptedReport",
     "Baseline",
     "Comparison",
     "Diagnosis",
@@ -37,7 +39,6 @@ __all__ = [
     "NGrams",
     "Passage",
     "PieceScore",
-    "PointToNormal",
     "Reliability",
     "RepeatLast",
     "Report",

@@ -217,10 +217,16 @@ class ModelRunner:
     def __init__(self, model: NoteModel, batch_size: int) -> None:
         self._model: Final = model
         self._batch_size: Final = batch_size
+        self.step: Step
+        self.update()
         with in_use(model):
-            numpy_step = model.numpy_step() if isinstance(model, HasNumpyStep) else None
-            self.step: Final[Step] = ModuleStep(model) if numpy_step is None else numpy_step
             self.state: ModelState = repeat(ModelState(*self.step.initial_state()), batch_size)
+
+    def update(self) -> None:
+        """Build the step from the current weights of the model; the state stays as it is."""
+        with in_use(self._model):
+            numpy_step = self._model.numpy_step() if isinstance(self._model, HasNumpyStep) else None
+            self.step = ModuleStep(self._model) if numpy_step is None else numpy_step
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
