@@ -265,7 +265,7 @@ class Adapter:
         with torch.no_grad():
             if not all(bool(torch.isfinite(g).all()) for g in given):
                 _log.warning(
-                    "not adapted to %d rows: their gradient is not finite", len(state.rows)
+                    "not adapted to %d rows: the gradient is not finite", len(state.rows)
                 )
                 return state
             # The weights of all squares add up to this.
