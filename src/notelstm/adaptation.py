@@ -68,7 +68,7 @@ class Adaptation:
         ConfigError: If a setting is out of range.
     """
 
-    segment: int = 50
+    segment: int = 25
     learning_rate: float = 3e-4
     decay: float = 0.0
     own_samples: bool = False
@@ -264,9 +264,7 @@ class Adapter:
         given = [g for g in gradients if g is not None]
         with torch.no_grad():
             if not all(bool(torch.isfinite(g).all()) for g in given):
-                _log.warning(
-                    "not adapted to %d rows: the gradient is not finite", len(state.rows)
-                )
+                _log.warning("not adapted to %d rows: the gradient is not finite", len(state.rows))
                 return state
             # The weights of all squares add up to this.
             total = (1 - SMOOTHING ** (state.steps + 1)) / (1 - SMOOTHING)

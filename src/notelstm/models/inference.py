@@ -7,6 +7,7 @@ A session runs it instead of the module if the model has one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import (
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from notelstm.fields import Rows
 from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Context, NoteModel, Prediction, State
-from notelstm.tree import index, leaf
+from notelstm.tree import index, leaf, map_tree
 
 __all__ = [
     "Array",
@@ -181,7 +182,8 @@ class ModuleStep:
 
     def initial_state(self) -> tuple[Context, State]:
         """The context and the state before the first row, of one sequence."""
-        context, state = self._model.initial_state(1)
+        # Copies, since they can be views of parameters, which may change.
+        context, state = map(functools.partial(map_tree, torch.clone), self._model.initial_state(1))
         return index(context, (slice(None), -1)), state
 
     def step(self, rows: Rows, state: State) -> tuple[Context, State]:
