@@ -9,7 +9,7 @@ in which older ones count less, each weight w becomes::
     w - learning_rate * g / (sqrt(v) + EPSILON)
 
 This is Adam without momentum. The weight then moves by the share `decay` of the distance back to
-the trained weight, and v starts anew with each piece. Gradients go back to the first
+the trained weight, and v is that of one piece. Gradients go back to the first
 row of the segment. The state of the model is carried from segment to segment: rows that have been
 read are not read again with the new weights.
 
