@@ -124,7 +124,7 @@ def test_steps_are_those_of_adam_without_momentum(make: Callable[[], Parts]) -> 
                 prediction = limits.apply(name, prediction, known, before, keep_own=True)
                 loss = loss + prediction.nll(known[name]).sum() / 10
             context, state = plain.forward(rows[None, i : i + 1], state)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         with torch.no_grad():
             for parameter, start in zip(reference.parameters(), trained, strict=True):

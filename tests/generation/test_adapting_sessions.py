@@ -173,7 +173,7 @@ def test_adaptation_changes_what_is_played(make: Callable[[], Bundle]) -> None:
     for session in (fixed, adapting):
         session.feed(rows)
     played = [np.concatenate([s.next() for _ in range(30)]) for s in (fixed, adapting)]
-    assert not np.array_equal(*played)
+    assert not np.array_equal(played[0], played[1])
 
 
 @pytest.mark.parametrize("make", [m for name, m in BUNDLES.items() if name != "events"])
@@ -277,7 +277,7 @@ def test_a_deep_copy_continues_like_the_original(make: Callable[[], Bundle]) -> 
     session.feed(rows[:22])
     copied = copy.deepcopy(session)
     played = [np.concatenate([on.next() for _ in range(20)]) for on in (session, copied)]
-    np.testing.assert_array_equal(*played)
+    np.testing.assert_array_equal(played[0], played[1])
     assert_same_state(session, copied)
 
 
