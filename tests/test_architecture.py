@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),
     frozenset({"midi", "encoders", "models", "losses", "sampling"}),
-    frozenset({"data", "bundle"}),
+    frozenset({"data", "bundle", "adaptation"}),
     frozenset({"generation", "evaluation"}),
     frozenset({"listening"}),
     frozenset({"training"}),

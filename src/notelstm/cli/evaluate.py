@@ -37,6 +37,7 @@ def evaluate(
     notes: Annotated[int, arg(metavar="N")] = 1000,
     prompt_notes: Annotated[int, arg(metavar="N")] = 0,
     seed: Annotated[int, arg(metavar="N")] = 0,
+    adapt: Flag = False,
     json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
@@ -68,9 +69,12 @@ def evaluate(
         prompt_notes: Generate continuations of the first N notes of different pieces; only the
             continuations are compared.
         seed: Random seed of the samples.
+        adapt: Score the model a second time with dynamic evaluation: a copy adapts to each piece
+            while it is scored.
         json: Print one line of JSON; a figure that the model does not have is null.
         reading: How files are read; settings that are not given are the model's own.
     """
+    from notelstm.adaptation import Adaptation
     from notelstm.bundle import load
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
@@ -105,7 +109,8 @@ def evaluate(
         left = counted(len(pieces) - len(real), "piece")
         print(f"notelstm: not compared with samples: {left} of fewer than 2 notes", file=sys.stderr)
     found = evaluate_samples(written, real, training) if written else None
-    report = measure(bundle, pieces, names=pieces.names, training=known)
+    settings = Adaptation() if adapt else None
+    report = measure(bundle, pieces, names=pieces.names, training=known, adapt=settings)
     if json:
         more = {} if found is None else {"samples": found.to_json()}
         print(json_format.dumps({**report.to_json(), **more}, allow_nan=False))
@@ -197,7 +202,7 @@ def _report_lines(report: Report) -> list[str]:
             f"{role}: top-1 accuracy {made.top1:.1%}, top-5 {made.top5:.1%}; calibration error "
             f"{made.error:.3f}"
         )
-    return lines + _against(report)
+    return lines + _against(report) + _adapted(report)
 
 
 def _part_rows(scores: Scores) -> list[list[str]]:
@@ -250,6 +255,21 @@ def _against(report: Report) -> list[str]:
         f"{figure}: {abs(value):.3f} nats per note {'less' if value < 0 else 'more'} than {best} "
         f"({low:+.3f} to {high:+.3f}), better on {found.better[figure]:,} of "
         f"{counted(found.pieces, 'piece')}"
+    ]
+
+
+def _adapted(report: Report) -> list[str]:
+    """The figures with dynamic evaluation, and its cost."""
+    adapted = report.adapted
+    if adapted is None:
+        return []
+    figure = "pitch_step_duration" if report.model.total is None else "total"
+    fixed, made = report.model.of(figure), adapted.scores.of(figure)
+    change = "" if made is None or fixed is None else f" ({made - fixed:+.3f})"
+    return [
+        f"adapted to each piece every {counted(adapted.settings.segment, 'row')}: {figure} "
+        f"{_figure(made)}{change}; {1e3 * adapted.seconds_per_note:.2f} ms per note in place of "
+        f"{1e3 * adapted.fixed_seconds_per_note:.2f}"
     ]
 
 

@@ -21,8 +21,9 @@ from notelstm.evaluation.comparison import (
 from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
-from notelstm.evaluation.nats import PointToNormal, fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.nats import fit_sigmas, nats_per_note, score_piece
 from notelstm.evaluation.reports import (
+    AdaptedReport,
     Report,
     SampleReport,
     baselines_of,
@@ -34,6 +35,7 @@ from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, simila
 
 __all__ = [
     "FIGURES",
+    "AdaptedReport",
     "Baseline",
     "Comparison",
     "Diagnosis",
@@ -45,7 +47,6 @@ __all__ = [
     "PartScore",
     "Passage",
     "PieceScore",
-    "PointToNormal",
     "Reliability",
     "RepeatLast",
     "Report",
