@@ -20,7 +20,7 @@ from notelstm.notes import Notes
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
-    from notelstm.evaluation import Report, SampleReport, Scores
+    from notelstm.evaluation import RepetitionReport, Report, SampleReport, Scores
 
 __all__ = ["evaluate"]
 
@@ -50,7 +50,8 @@ def evaluate(
     is comparable with the total of other models, and each part is scored apart; the pitch of a
     drum is its key. Baselines and confidence intervals are printed beside the figures. With
     --samples the model also generates music, which is compared with the same pieces: its
-    similarity, symptoms of degenerate output, and with --train, copies of training pieces.
+    similarity, symptoms of degenerate output, repetition of its own passages, and with --train,
+    copies of training pieces.
 
     Args:
         what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI
@@ -216,7 +217,7 @@ def _part_rows(scores: Scores) -> list[list[str]]:
 
 
 def _sample_lines(report: SampleReport) -> list[str]:
-    """Similarity, symptoms and copies of samples."""
+    """Similarity, symptoms, repetition and copies of samples."""
     alike, health, copies = report.similarity, report.health, report.memorisation
     rows = [["", "overlap", "KL", "within real", "within samples", "between"]]
     for made in alike.features:
@@ -234,10 +235,35 @@ def _sample_lines(report: SampleReport) -> list[str]:
         f"of {counted(health.excerpts, 'real excerpt')}:",
         *(f"  {made.symptom.name:<12} {made.sentence}" for made in health.diagnoses),
         "",
+        *_repetition_lines(report.repetition),
+        "",
     ]
     if copies is None:
         return [*lines, "copies: not searched for without --train"]
     return [*lines, f"copies: {copies.sentence}"]
+
+
+def _repetition_lines(report: RepetitionReport) -> list[str]:
+    """The shares of notes that repeat an earlier passage."""
+    from notelstm.evaluation.repetition import DISTANT, SHARES, SHORTEST
+
+    names = {
+        "same_key": "in the same key",
+        "transposed": "transposed",
+        "distant": f"in the same key, {DISTANT:.0f} s later",
+    }
+    rows = [["", "samples", "real pieces", "most real pieces", "samples with less", "with more"]]
+    for share in SHARES:
+        mean, real = report.mean(share)
+        low, high = report.usual(share)
+        less, more = report.outside(share)
+        between = f"{low:.1%} to {high:.1%}"
+        rows.append([names[share], f"{mean:.1%}", f"{real:.1%}", between, f"{less:,}", f"{more:,}"])
+    return [
+        f"notes that repeat an earlier passage of {SHORTEST} notes or more, in the first "
+        f"{counted(report.notes, 'note')} of each; as many as in real pieces are best:",
+        *_aligned(rows),
+    ]
 
 
 def _against(report: Report) -> list[str]:

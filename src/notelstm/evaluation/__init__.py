@@ -22,6 +22,12 @@ from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
 from notelstm.evaluation.nats import fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.repetition import (
+    Repetition,
+    RepetitionReport,
+    compare_repetition,
+    repetition_of,
+)
 from notelstm.evaluation.reports import (
     AdaptedReport,
     Report,
@@ -49,6 +55,8 @@ __all__ = [
     "PieceScore",
     "Reliability",
     "RepeatLast",
+    "Repetition",
+    "RepetitionReport",
     "Report",
     "SampleReport",
     "Scores",
@@ -58,6 +66,7 @@ __all__ = [
     "Unigram",
     "baselines_of",
     "compare",
+    "compare_repetition",
     "diagnose",
     "evaluate",
     "evaluate_samples",
@@ -69,6 +78,7 @@ __all__ = [
     "longest_shared",
     "nats_per_note",
     "quantize",
+    "repetition_of",
     "score_baseline",
     "score_piece",
     "score_together",

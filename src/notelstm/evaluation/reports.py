@@ -23,6 +23,7 @@ from notelstm.evaluation.comparison import compare, intervals
 from notelstm.evaluation.health import Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, find_copies
 from notelstm.evaluation.nats import nats_per_note
+from notelstm.evaluation.repetition import RepetitionReport, compare_repetition
 from notelstm.evaluation.scores import Scores
 from notelstm.evaluation.similarity import Similarity, similarity_of
 from notelstm.notes import Notes
@@ -220,11 +221,13 @@ class SampleReport:
     Attributes:
         similarity: Similarity to real pieces.
         health: Symptoms of degenerate output.
+        repetition: Repetition of earlier passages, beside that of real pieces.
         memorisation: Copies of training pieces; None if these were not given.
     """
 
     similarity: Similarity
     health: Health
+    repetition: RepetitionReport
     memorisation: Memorisation | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -233,6 +236,7 @@ class SampleReport:
         return {
             "similarity": self.similarity.to_json(),
             "health": self.health.to_json(),
+            "repetition": self.repetition.to_json(),
             "memorisation": None if copies is None else copies.to_json(),
         }
 
@@ -262,5 +266,6 @@ def evaluate_samples(
     return SampleReport(
         similarity=similarity_of(samples, real),
         health=diagnose(samples, real),
+        repetition=compare_repetition(samples, real),
         memorisation=None if training is None else find_copies(samples, training, real),
     )
