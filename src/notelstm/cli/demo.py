@@ -55,9 +55,9 @@ def demo(
         overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
-    from notelstm.cli.runs import card_of
     from notelstm.errors import ConfigError
     from notelstm.listening import save_page
+    from notelstm.listening.card import card_of
     from notelstm.midi import write_midi
 
     if chorales < 1:

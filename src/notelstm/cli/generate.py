@@ -78,10 +78,10 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     import secrets
 
     from notelstm.bundle import load
-    from notelstm.cli.runs import card_of
     from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
     from notelstm.listening import save_page
+    from notelstm.listening.card import card_of
     from notelstm.midi import program_number
 
     if not 1 <= batch <= _MOST_PIECES:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 from tqdm.std import tqdm
 from typing_extensions import override
@@ -17,7 +17,6 @@ from notelstm.training.trainer import Callback
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
     from notelstm.data.corpus import Corpus
-    from notelstm.listening.page import Details
     from notelstm.notes import Notes
     from notelstm.recipes import Recipe
     from notelstm.training.trainer import Trainer
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EpochLines",
     "all_callbacks",
-    "card_of",
     "chosen_callbacks",
     "chosen_recipe",
     "peak_memory",
@@ -142,14 +140,10 @@ def run_recipe(
 
 def size_of(bundle: Bundle) -> str:
     """The number of a model's parameters, and of the notes that it was trained on."""
-    size = counted(_parameters(bundle), "parameter")
+    from notelstm.listening.card import num_parameters
+
+    size = counted(num_parameters(bundle), "parameter")
     return f"{size}, trained on {counted(bundle.data.notes, 'note')}"
-
-
-def _parameters(bundle: Bundle) -> int:
-    from torch import nn
-
-    return sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
 
 
 def chosen_callbacks(
@@ -261,28 +255,3 @@ def peak_memory() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def card_of(bundle: Bundle) -> Details:
-    """A model's card and the settings that it was trained with, as tables by heading."""
-    from notelstm.plugins import describe
-
-    card = bundle.data
-    model = {
-        "trained on": card.name or "unknown",
-        "license of the data": card.license or "unknown",
-        "pieces": f"{card.pieces:,}",
-        "notes": f"{card.notes:,}",
-        "model": describe(bundle.model)["name"],
-        "parameters": f"{_parameters(bundle):,}",
-        "encoder": describe(bundle.encoder)["name"],
-        "sampler": describe(bundle.sampler)["name"],
-        "context length": "all" if bundle.context_length is None else bundle.context_length,
-        "written by": f"notelstm {bundle.version}",
-    }
-    plain = {
-        name: value
-        for name, value in bundle.settings.items()
-        if isinstance(value, bool | int | float | str)
-    }
-    return {"Model": model, "Training": plain} if plain else {"Model": model}

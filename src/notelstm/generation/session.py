@@ -190,7 +190,6 @@ class Session:
         check_whole("batch_size", batch_size, 1)
         check_whole("seed", seed)
         check_whole("max_undo", max_undo)
-        _check_sampler(sampler)
         _check_model(model, encoder)
         self._encoder: Final = encoder
         self._input_transform: Final = input_transform
@@ -203,15 +202,27 @@ class Session:
         self._ahead = 0.0
         self._noise = BatchNoise(seed, batch_size, len(self._fields))
         self._runner: Final = ModelRunner(model, batch_size)
-        self._sample_row: Final = RowSampler(
+        self._field_order: Final = model.field_order
+        self.sampler = sampler
+        self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of the next rows; it can be set at any time."""
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Sampler) -> None:
+        _check_sampler(sampler)
+        self._sampler = sampler
+        self._sample_row = RowSampler(
             self._fields,
-            model.field_order,
+            self._field_order,
             self._runner.step,
             sampler,
             self._sequences,
             constrained=self._constrained,
         )
-        self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
 
     @property
     def trackers(self) -> list[Tracker]:
