@@ -12,7 +12,8 @@ from notelstm.errors import MissingExtraError
 
 if importlib.util.find_spec("starlette") is None:
     raise MissingExtraError(
-        "playing in the browser needs Starlette", hint="install it with: pip install notelstm[play]"
+        "Starlette, which serves the page, is not installed",
+        hint="run pip install 'notelstm[play]'",
     )
 
 from notelstm.play.app import create_app
