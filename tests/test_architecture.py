@@ -21,7 +21,8 @@ PACKAGE = Path(notelstm.__file__).parent
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
-    frozenset({"notes", "fields", "tree", "files"}),
+    frozenset({"notes", "fields", "tree", "files", "programs"}),
+    frozenset({"parts"}),
     frozenset({"batch", "tracker", "_bundle_format_1"}),
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),

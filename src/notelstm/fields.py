@@ -31,10 +31,20 @@ __all__ = [
 ]
 
 Role: TypeAlias = Literal[
-    "pitch", "step", "duration", "velocity", "time_signature", "position", "tempo", "event", "other"
+    "pitch",
+    "step",
+    "duration",
+    "velocity",
+    "instrument",
+    "time_signature",
+    "position",
+    "tempo",
+    "event",
+    "other",
 ]
-"""The meaning of a column. A note takes several rows of an ``event`` column; only its encoder can
-decode an ``other`` column, such as an interval."""
+"""The meaning of a column. An ``instrument`` column has the classes of a part map
+(:mod:`notelstm.parts`), without edges. A note takes several rows of an ``event`` column; only its
+encoder can decode an ``other`` column, such as an interval."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity"]
 """The kind of event of a class."""

@@ -7,6 +7,7 @@ notes that start together keep their order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self, final
@@ -23,6 +24,8 @@ DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note without one."""
 
 _OPTIONAL: Final = ("program", "drum", "track")
+_NOTE_COLUMNS: Final = ("start", "end", "pitch", "velocity", *_OPTIONAL)
+"""The attributes of :class:`Notes` with one entry for each note."""
 _ROUNDED: Final = 1e-6
 """Seconds or beats within which two times are equal."""
 _RANGES: Final = {"pitch": (0, 127), "velocity": (1, 127), "program": (0, 127)}
@@ -36,12 +39,18 @@ class Note(NamedTuple):
         end: Release, seconds.
         pitch: MIDI note number.
         velocity: MIDI velocity.
+        program: General MIDI program.
+        drum: Whether it is percussion.
+        track: The number of its track.
     """
 
     start: float
     end: float
     pitch: int
     velocity: int = DEFAULT_VELOCITY
+    program: int = 0
+    drum: bool = False
+    track: int = 0
 
 
 def _column(
@@ -320,6 +329,7 @@ class Notes:
         drum: (N,) True for percussion, or None if not known.
         track: (N,) number of each note's track, or None if not known.
         tempo_map: The piece's tempo and time signature map, or None if not known.
+        track_names: The name of track k at index k, "" if it has none; None if not known.
 
     Raises:
         NotesError: If a column has another length, a value is out of range, or times are not
@@ -342,6 +352,7 @@ class Notes:
     drum: NDArray[np.bool_] | None
     track: NDArray[np.int64] | None
     tempo_map: TempoMap | None
+    track_names: tuple[str, ...] | None
 
     def __init__(
         self,
@@ -354,6 +365,7 @@ class Notes:
         drum: ArrayLike | None = None,
         track: ArrayLike | None = None,
         tempo_map: TempoMap | None = None,
+        track_names: Sequence[str] | None = None,
     ) -> None:
         n = _length("start", start)
         given = {
@@ -374,7 +386,8 @@ class Notes:
         if (onsets[1:] < onsets[:-1]).any():
             order = np.argsort(onsets, kind="stable")
             columns = {k: None if c is None else c[order] for k, c in columns.items()}
-        _set_read_only(self, {**columns, "tempo_map": tempo_map})
+        names = None if track_names is None else _checked_names(track_names)
+        _set_read_only(self, {**columns, "tempo_map": tempo_map, "track_names": names})
         self._validate()
 
     def _validate(self) -> None:
@@ -403,6 +416,7 @@ class Notes:
         drum: NDArray[np.bool_] | None = None,
         track: NDArray[np.int64] | None = None,
         tempo_map: TempoMap | None = None,
+        track_names: tuple[str, ...] | None = None,
     ) -> Notes:
         """A piece of valid arrays, without the time that checks and copies take.
 
@@ -417,9 +431,10 @@ class Notes:
             drum: (N,) True for percussion, or None.
             track: (N,) track numbers, or None.
             tempo_map: The tempo and time signature map, or None.
+            track_names: The names of the tracks, or None.
         """
         notes = cls.__new__(cls)
-        columns = (start, end, pitch, velocity, program, drum, track, tempo_map)
+        columns = (start, end, pitch, velocity, program, drum, track, tempo_map, track_names)
         _set_read_only(notes, dict(zip(cls.__dataclass_fields__, columns, strict=True)))
         return notes
 
@@ -462,6 +477,7 @@ class Notes:
         Returns:
             All their notes, with the tempo map of the first piece that has one. An optional column
             that only some pieces have is filled for the others: program 0, no percussion, track 0.
+            Tracks keep their numbers; a track that has names in several pieces gets the first one.
         """
         return cls._merged(
             parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None)
@@ -481,9 +497,8 @@ class Notes:
                 [np.zeros(n, int) if c is None else c for c, n in zip(columns, sizes, strict=True)]
             )
 
-        names = [name for name in cls.__dataclass_fields__ if name != "tempo_map"]
-        columns: dict[str, Any] = {name: column(name) for name in names}
-        return cls(**columns, tempo_map=beats)
+        columns: dict[str, Any] = {name: column(name) for name in _NOTE_COLUMNS}
+        return cls(**columns, tempo_map=beats, track_names=_merged_names(parts))
 
     def first(
         self, *, notes: int | None = None, seconds: float | None = None, bars: int | None = None
@@ -530,8 +545,10 @@ class Notes:
         """Append a continuation, with this piece's tempo map and instruments.
 
         Where the continuation has no program, drum or track column, its notes get the instrument
-        (track, program, percussion or not) with the most notes in this piece. A tempo map of the
-        continuation holds from this piece's last onset on.
+        (track, program, percussion or not) with the most notes in this piece. A continuation with
+        track names is a piece with track numbers of its own: each of its tracks becomes the track
+        of this piece with the same name, or else with the same program, or else a new one. A tempo
+        map of the continuation holds from this piece's last onset on.
 
         Args:
             continuation: New notes whose 0 s is this piece's last onset, as
@@ -556,13 +573,41 @@ class Notes:
             instruments, counts = np.unique(table, axis=0, return_counts=True)
             columns = dict(zip(names, instruments[counts.argmax()].tolist(), strict=True))
         missing = {k: v for k, v in columns.items() if getattr(continuation, k) is None}
-        later = continuation._with(
+        later = self._with_own_tracks(continuation)._with(
             start=continuation.start + last, end=continuation.end + last, tempo_map=None, **missing
         )
         beats = self.tempo_map
         if continuation.tempo_map is not None:
             beats = (beats or TempoMap()).followed_by(continuation.tempo_map, last)
         return self._merged([self, later], beats)
+
+    def _with_own_tracks(self, other: Notes) -> Notes:
+        """Another piece with names, with the numbers of this piece's tracks, and all names."""
+        if self.track is None or other.track is None or other.track_names is None:
+            return other
+        names = list(self.track_names or ())
+        names += [""] * (int(self.track.max(initial=-1)) + 1 - len(names))
+        by_name: dict[tuple[str, bool], int] = {}
+        by_program: dict[tuple[int, bool], int] = {}
+        for number, program, drum in _tracks(self):
+            if number >= 0 and (name := names[number]):
+                by_name.setdefault((name.casefold(), drum), number)
+            by_program.setdefault((program, drum), number)
+        track = other.track.copy()
+        for number, program, drum in _tracks(other):
+            name = other.track_names[number] if 0 <= number < len(other.track_names) else ""
+            new = by_name.get((name.casefold(), drum), by_program.get((program, drum)))
+            if new is None:
+                new = len(names)
+                names.append(name)
+                by_name[name.casefold(), drum] = new
+            here = other.track == number
+            if other.drum is not None:
+                here &= other.drum == drum
+            if other.program is not None:
+                here &= other.program == program
+            track[here] = new
+        return other._with(track=track, track_names=names)
 
     @property
     def duration(self) -> NDArray[np.float64]:
@@ -597,21 +642,19 @@ class Notes:
         return int(self.start.size)
 
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Notes:
-        """Some of the notes, by slice, mask or numbers; times and tempo map do not change."""
-        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        beats = columns.pop("tempo_map")
+        """Some of the notes, by slice, mask or numbers; times, tempo map and names do not change."""
+        columns = {name: getattr(self, name) for name in _NOTE_COLUMNS}
         picked: dict[str, Any] = {k: None if c is None else c[index] for k, c in columns.items()}
-        return Notes(**picked, tempo_map=beats)
+        return Notes(**picked, tempo_map=self.tempo_map, track_names=self.track_names)
 
     @override
     def __eq__(self, other: object) -> bool:
         """Equal columns, optional ones included."""
         if not isinstance(other, Notes):
             return NotImplemented
-        if self.tempo_map != other.tempo_map:
+        if (self.tempo_map, self.track_names) != (other.tempo_map, other.track_names):
             return False
-        columns = [n for n in self.__dataclass_fields__ if n != "tempo_map"]
-        return all(_same(getattr(self, n), getattr(other, n)) for n in columns)
+        return all(_same(getattr(self, n), getattr(other, n)) for n in _NOTE_COLUMNS)
 
     @override
     def __hash__(self) -> int:
@@ -620,7 +663,8 @@ class Notes:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and unpickled pieces are read-only too."""
-        _set_read_only(self, state)
+        # Pieces of versions without names can still be unpickled.
+        _set_read_only(self, {"track_names": None, **state})
 
     @override
     def __repr__(self) -> str:
@@ -629,6 +673,29 @@ class Notes:
             return "Notes(0 notes)"
         low, high = self.pitch.min(), self.pitch.max()
         return f"Notes({len(self)} notes, {self.end_time:.2f} s, pitch {low} to {high})"
+
+
+def _tracks(notes: Notes) -> list[tuple[int, int, bool]]:
+    """Each track, program and kind (percussion or not) of a piece with tracks."""
+    zeros = np.zeros(len(notes), dtype=np.int64)
+    columns = (zeros if c is None else c for c in (notes.track, notes.program, notes.drum))
+    return sorted({(n, p, bool(d)) for n, p, d in zip(*(c.tolist() for c in columns), strict=True)})
+
+
+def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    checked = tuple(names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in checked):
+        raise NotesError(f"track_names {names!r} is not a sequence of texts")
+    return checked
+
+
+def _merged_names(parts: Sequence[Notes]) -> tuple[str, ...] | None:
+    """The name of each track in the first piece that has one."""
+    known = [part.track_names for part in parts if part.track_names is not None]
+    if not known:
+        return None
+    by_track = itertools.zip_longest(*known, fillvalue="")
+    return tuple(next((name for name in names if name), "") for names in by_track)
 
 
 def _same(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> bool:

@@ -28,6 +28,7 @@ import numpy as np
 
 from notelstm.errors import ConfigError, PluginError, did_you_mean
 from notelstm.fields import Field
+from notelstm.parts import PartMap
 
 __all__ = [
     "KINDS",
@@ -292,6 +293,8 @@ def _to_json(value: object, where: str, lenient: bool) -> Any:
         return value
     if isinstance(value, Field):
         return {"$field": dataclasses.asdict(value)}
+    if isinstance(value, PartMap):
+        return {"$parts": value.to_json()}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _to_json(item, f"{where}.{key}", lenient) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
@@ -315,6 +318,8 @@ def _from_json(value: object) -> Any:
     if isinstance(value, Mapping):
         if "$field" in value:
             return Field(**value["$field"])
+        if "$parts" in value:
+            return PartMap.from_json(value["$parts"])
         if "$part" in value:
             return build(value["$part"])
         return {key: _from_json(item) for key, item in value.items()}

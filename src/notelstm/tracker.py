@@ -5,18 +5,31 @@ from __future__ import annotations
 import abc
 import copy
 from collections.abc import Mapping, Sequence, Set
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
+from notelstm.parts import ONE_PART, Part
 
-__all__ = ["MAX_HISTORY", "Tracker"]
+__all__ = ["MAX_HISTORY", "Tone", "Tracker"]
 
 MAX_HISTORY: Final = 1024
 """Number of the latest notes that a tracker still lists after it has returned them."""
+
+
+class Tone(NamedTuple):
+    """A pitch of an instrument, of which one note sounds at a time.
+
+    Attributes:
+        pitch: MIDI note number.
+        instrument: The class of its part; 0 if the encoder has no instruments.
+    """
+
+    pitch: int
+    instrument: int = 0
 
 
 class Tracker(abc.ABC):
@@ -28,13 +41,17 @@ class Tracker(abc.ABC):
 
     Args:
         fields: The encoder's F fields.
+        parts: The part of each class of instruments; a single part, which is not percussion, if
+            the encoder has no instruments.
 
     Attributes:
         fields: The same.
+        parts: The same.
     """
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, fields: Sequence[Field], parts: Sequence[Part] = ONE_PART) -> None:
         self.fields: Final = tuple(fields)
+        self.parts: Final = tuple(parts)
 
     @property
     @abc.abstractmethod
@@ -55,8 +72,8 @@ class Tracker(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sounding(self, at: float) -> Set[int]:
-        """The pitches that sound `at` seconds after the start of the piece."""
+    def sounding(self, at: float) -> Set[Tone]:
+        """The pitch and instrument of each note that sounds `at` seconds after the start."""
 
     @abc.abstractmethod
     def notes(self) -> Notes:
@@ -66,7 +83,7 @@ class Tracker(abc.ABC):
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
         """Return the notes whose end is known, and drop them.
 
-        This keeps the memory of an endless stream constant. Count, time, sounding pitches and
+        This keeps the memory of an endless stream constant. Count, time, sounding notes and
         allowed entries do not change.
 
         Args:
@@ -98,8 +115,10 @@ class Tracker(abc.ABC):
         """The rows that end the sounding notes, (M, F); none by default."""
         return np.zeros((0, len(self.fields)), dtype=np.float32)
 
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
-        """Onset (s) and pitch of the latest notes, in order; the last one begins at :attr:`time`.
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """Onset (s) of the latest notes, with pitch and instrument, in order.
+
+        The last one begins at :attr:`time`.
 
         Args:
             count: Maximum number, at least 1. Implementations should still list the latest
@@ -107,7 +126,10 @@ class Tracker(abc.ABC):
                 default lists none of them.
         """
         notes = self.notes()[-count:]
-        return list(zip(notes.start.tolist(), notes.pitch.tolist(), strict=True))
+        # Decoded notes have the class as their track.
+        track = np.zeros(len(notes), np.int64) if len(self.parts) == 1 else notes.track
+        tones = map(Tone, notes.pitch.tolist(), [] if track is None else track.tolist())
+        return list(zip(notes.start.tolist(), tones, strict=True))
 
     @property
     def position(self) -> float:
@@ -119,16 +141,16 @@ class Tracker(abc.ABC):
         """Seconds of a step of 1."""
         return 1.0
 
-    def remaining(self) -> Sequence[tuple[float, int]]:
-        """The time left, in the step's unit, and the pitch of each note beyond the latest onset.
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
+        """The time left, in the step's unit, of each note that sounds beyond the latest onset.
 
         Raises:
             FieldError: If the class does not implement it.
         """
         raise self._lacks("remaining")
 
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        """The pitches that still sound where the next note begins.
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
+        """The pitch and instrument of each note that still sounds where the next one begins.
 
         Args:
             known: The entries of its row that are already fixed, by field name.

@@ -24,6 +24,7 @@ from notelstm.predictions import Categorical, PointEstimate
 from notelstm.protocols import NoteEncoder, NoteModel, Prediction, SamplingContext
 from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Temperature, Weighted
 from notelstm.testing.makers import long_piece
+from notelstm.tracker import Tone
 from notelstm.tree import index
 
 PROMPT = long_piece(np.random.default_rng(0), count=40, seconds=10)
@@ -255,7 +256,7 @@ def test_events_close_what_the_prompt_left_open() -> None:
     session = Session(bundle.model, bundle.encoder, bundle.sampler, seed=0)
     on = bundle.encoder.encode(Notes(start=[0.0], end=[9.0], pitch=[60]))
     session.feed(on[:2])
-    assert session.trackers[0].sounding(0.0) == {60}
+    assert session.trackers[0].sounding(0.0) == {Tone(60)}
     (notes,) = session.run(num_notes=10, seconds=None)
     assert len(notes) == 10
     assert session.trackers[0].num_notes >= 11
@@ -274,7 +275,7 @@ class EndedOnly:
         notes = self.inner.notes()
         sounding = self.inner.sounding(self.inner.time)
         last = {pitch: i for i, pitch in enumerate(notes.pitch.tolist())}
-        open_notes = [last[pitch] for pitch in sounding]
+        open_notes = [last[tone.pitch] for tone in sounding]
         return notes[np.delete(np.arange(len(notes)), open_notes)]
 
 

@@ -98,7 +98,7 @@ def session_of(bundle: Bundle, **options: Any) -> Session:
 def as_notes(notes: list[Note]) -> Notes:
     if not notes:
         return Notes.empty()
-    start, end, pitch, velocity = zip(*notes, strict=True)
+    start, end, pitch, velocity, *_ = zip(*notes, strict=True)
     return Notes(start=start, end=end, pitch=pitch, velocity=velocity).by_pitch()
 
 

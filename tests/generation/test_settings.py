@@ -65,8 +65,8 @@ def test_a_processor_of_your_own_sees_the_latest_notes(bundle: Bundle) -> None:
             return prediction
         allowed = torch.ones(len(contexts), field.classes or 0, dtype=torch.bool)
         for row, context in zip(allowed, contexts, strict=True):
-            for _, pitch in context.tracker.latest(1):
-                row[pitch] = False
+            for _, tone in context.tracker.latest(1):
+                row[tone.pitch] = False
         return allow_only(prediction, allowed)
 
     assert np.any(np.diff(generate(bundle, 150, seed=1).pitch) == 0)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from notelstm.errors import ConfigError, OutputError
 from notelstm.listening import Sample, notebook_html, page_html, save_page
 from notelstm.listening.page import Layout
-from notelstm.listening.synthesis import PIANO
+from notelstm.listening.timbres import PIANO
 from notelstm.midi import ReadPolicy, read_midi
 from notelstm.notes import Notes
 

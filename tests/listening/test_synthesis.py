@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, NotesError, OutputError
 from notelstm.listening import save_audio, synthesize
-from notelstm.listening.synthesis import PIANO, attack_of, partials_of
+from notelstm.listening.synthesis import attack_of, partials_of
+from notelstm.listening.timbres import PIANO
 from notelstm.notes import Notes
 from notelstm.testing.strategies import notes as pieces
 

@@ -85,7 +85,7 @@ def assert_right(notes: Notes) -> None:
     made = Notes(**columns)
     assert made == notes
     for name, column in columns.items():
-        if name != "tempo_map":
+        if name not in ("tempo_map", "track_names"):
             assert column.dtype == getattr(made, name).dtype, name
             assert column.base is None, name
             assert not column.flags.writeable, name
@@ -95,6 +95,7 @@ def assert_same(got: Notes | None, wanted: Notes | None) -> None:
     if got is None or wanted is None:
         assert got is wanted
         return
+    assert got.track_names == wanted.track_names
     for name in ("pitch", "velocity", "program", "drum", "track"):
         np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name), err_msg=name)
     for name in ("start", "end"):

@@ -38,7 +38,7 @@ from notelstm.sampling import (
 )
 from notelstm.sampling.pitches import MODES, note_number, pitch_classes
 from notelstm.testing import strategies
-from notelstm.tracker import Tracker
+from notelstm.tracker import Tone, Tracker
 
 STEP = LogTimeEncoder().fields[1]
 SECONDS = StepDurationEncoder().fields[1]
@@ -346,7 +346,7 @@ class Plain(Tracker):
     def push(self, row: Row) -> None:
         self.good.push(row)
 
-    def sounding(self, at: float) -> Set[int]:
+    def sounding(self, at: float) -> Set[Tone]:
         return self.good.sounding(at)
 
     def notes(self) -> Notes:
@@ -366,6 +366,9 @@ def test_the_defaults_of_a_tracker_are_enough_for_most_processors() -> None:
         left(MaxPolyphony(), STEP, plain)
 
 
+RECENT = [(0.5, Tone(62)), (0.75, Tone(64)), (0.75, Tone(65))]
+
+
 def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
     good = sequence((60, 0, 1), (62, 0.5, 1)).tracker
     plain, rows = Plain(good.copy()), np.array([[64, 0.25, 1], [65, 0, 0.5]], dtype=np.float32)
@@ -377,7 +380,7 @@ def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
     plain.extend(rows)
     good.extend(rows)
     assert plain.notes() == good.notes()
-    assert list(plain.latest(3)) == list(good.latest(3)) == [(0.5, 62), (0.75, 64), (0.75, 65)]
+    assert list(plain.latest(3)) == list(good.latest(3)) == RECENT
     assert before.num_notes == 2  # a copy goes its own way
     with pytest.raises(FieldError, match=r"overlapping\(\)"):
         plain.overlapping({})

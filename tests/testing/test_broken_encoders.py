@@ -22,6 +22,7 @@ from notelstm.testing import check_encoder, long_piece, strategies
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
+from notelstm.tracker import Tone
 from notelstm.tracker import Tracker as BaseTracker
 
 Encode = Callable[[Notes], Rows]
@@ -81,7 +82,7 @@ class Tracker(BaseTracker):
     def push(self, row: Row) -> None:
         self.good.push(row)
 
-    def sounding(self, at: float) -> Set[int]:
+    def sounding(self, at: float) -> Set[Tone]:
         return self.good.sounding(at)
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
@@ -139,7 +140,7 @@ class ClockIsSlow(Tracker):
 
 
 class Deaf(Tracker):
-    def sounding(self, at: float) -> Set[int]:
+    def sounding(self, at: float) -> Set[Tone]:
         return set()
 
 
@@ -159,24 +160,24 @@ class Recalling(Tracker):
     def seconds_per_unit(self) -> float:
         return self.good.seconds_per_unit
 
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         return self.good.latest(count)
 
-    def remaining(self) -> Sequence[tuple[float, int]]:
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
         return self.good.remaining()
 
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         return self.good.overlapping(known)
 
 
 class Forgets(Recalling):
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         return self.good.latest(min(count, 2))
 
 
 class RecallsAnotherTime(Recalling):
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
-        return [(onset / 2, pitch) for onset, pitch in self.good.latest(count)]
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        return [(onset / 2, tone) for onset, tone in self.good.latest(count)]
 
 
 class Hurries(Recalling):
@@ -186,17 +187,17 @@ class Hurries(Recalling):
 
 
 class StopsAtOnce(Recalling):
-    def remaining(self) -> Sequence[tuple[float, int]]:
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
         return []
 
 
 class ReportsTheLastOnset(Recalling):
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         return self.good.sounding(self.good.time) if known else None
 
 
 class KnowsBefore(Recalling):
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         return self.good.overlapping({"step": 0.0, **known})
 
 
@@ -414,7 +415,7 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ),
     ("tracker_matches_decode", lambda: PatchedTracking(make=CountsOneMore), {}),
     ("tracker_keeps_time", lambda: PatchedTracking(make=ClockIsSlow), {}),
-    ("tracker_lists_sounding_pitches", lambda: PatchedTracking(make=Deaf), {}),
+    ("tracker_lists_sounding_notes", lambda: PatchedTracking(make=Deaf), {}),
     *((clause, functools.partial(PatchedTracking, make=make), {}) for clause, make in TRACKING),
     ("encoded_rows_are_allowed", lambda: PatchedTracking(make=NoHighNotes), {}),
     ("closing_rows_end_all_notes", lambda: PatchedTracking(make=NeverCloses), {}),

@@ -231,6 +231,6 @@ def _print_instrument(piece: Sample, start: Notes) -> None:
 
     new = piece.notes[piece.prompt_notes :]
     if len(instruments_of(start, None)) > 1 and len(new):
-        (number, drum, _), *_ = instruments_of(new[-1:], None)
+        number, drum, *_ = instruments_of(new[-1:], None)[0]
         name = "percussion" if drum else PROGRAMS[number]
         print(f"the new notes are given to {name}, which plays most of the prompt's")

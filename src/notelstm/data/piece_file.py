@@ -5,7 +5,8 @@ Layout, little-endian:
 .. code-block:: text
 
    magic     8 bytes
-   records   one for each piece that was read: its columns one after another
+   records   one for each piece that was read: its columns one after another, and the names of
+             its tracks, JSON
    table     one row of fixed size for each entry: where its record is, and its CRC-32
    names     UTF-8, one after another
    reports   JSON, one after another
@@ -44,7 +45,7 @@ from notelstm.notes import Notes, TempoMap
 
 __all__ = ["DamagedError", "Entry", "PieceFile", "entry_of", "write_pieces"]
 
-MAGIC: Final = b"notes\x00\x00\x02"
+MAGIC: Final = b"notes\x00\x00\x03"
 
 _COLUMNS: Final = (
     ("start", "<f8", "notes"),
@@ -62,7 +63,7 @@ _COLUMNS: Final = (
 )
 """The columns of a record in order: name, type, and the count that gives its length."""
 
-_OPTIONAL: Final = ("program", "drum", "track", "tempo_map")
+_OPTIONAL: Final = ("program", "drum", "track", "tempo_map", "track_names")
 _MAP_COLUMNS: Final = ("seconds", "tempos", "time_signature_beats", "numerators", "denominators")
 
 _TABLE: Final = np.dtype(
@@ -123,6 +124,8 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
         values = getattr(tempo_map if column in _MAP_COLUMNS else notes, column, None)
         if values is not None:
             blocks.append(values.astype(dtype).tobytes())
+    if notes.track_names is not None:
+        blocks.append(json.dumps(notes.track_names).encode())
     return Entry(
         name=name,
         report=report,
@@ -266,7 +269,11 @@ class PieceFile:
                 columns[name] = np.frombuffer(record, dtype, int(row[count]), offset)
                 offset += columns[name].nbytes
         tempo_map = {name: columns.pop(name) for name in _MAP_COLUMNS if name in columns}
-        return Notes(**columns, tempo_map=TempoMap(**tempo_map) if has["tempo_map"] else None)
+        return Notes(
+            **columns,
+            tempo_map=TempoMap(**tempo_map) if has["tempo_map"] else None,
+            track_names=json.loads(bytes(record[offset:])) if has["track_names"] else None,
+        )
 
     @cached_property
     def names(self) -> tuple[str, ...]:

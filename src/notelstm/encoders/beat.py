@@ -15,7 +15,7 @@ from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Bounds, Field, Mask, Role, Row, Rows
 from notelstm.notes import Note, Notes, TempoMap
-from notelstm.tracker import MAX_HISTORY, Tracker
+from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = ["TIME_SIGNATURES", "BeatEncoder", "BeatTracker"]
 
@@ -326,7 +326,7 @@ class BeatTracker(Tracker):
         self._velocities: Final = fields[6].values
         self._rows: list[list[int]] = []
         self._at: list[int] = []
-        self._latest: list[tuple[float, int]] = []
+        self._latest: list[tuple[float, Tone]] = []
         self._time = 0.0
         self._num_notes = 0
         self._dropped = False
@@ -367,7 +367,7 @@ class BeatTracker(Tracker):
         self._time += step * 60 / (self._tempos[previous] * self._per_beat)
         self._rows.append(ids)
         self._at.append(at)
-        self._latest.append((self._time, pitch))
+        self._latest.append((self._time, Tone(pitch)))
         velocity = int(self._velocities[velocity_class])
         self._open.append((at + duration + 1, self._num_notes, self._time, pitch, velocity))
         self._num_notes += 1
@@ -387,16 +387,16 @@ class BeatTracker(Tracker):
             return position == (place + step) % bar
         return position < min(bar, step)
 
-    def sounding(self, at: float) -> Set[int]:
-        """The pitches that sound `at` seconds after the start, at or after the latest onset."""
+    def sounding(self, at: float) -> Set[Tone]:
+        """The tones that sound `at` seconds after the start, at or after the latest onset."""
         if not self._rows:
             return set()
         tempo = self._tempos[self._rows[-1][3]]
         now = self._at[-1] + (at - self._time) * tempo * self._per_beat / 60
-        return {pitch for end, _, _, pitch, _ in self._open if end > now}
+        return {Tone(pitch) for end, _, _, pitch, _ in self._open if end > now}
 
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
-        """Onset (s) and pitch of the latest `count` notes, in order."""
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """Onset (s) and tone of the latest `count` notes, in order."""
         return self._latest[-count:]
 
     @property
@@ -409,16 +409,17 @@ class BeatTracker(Tracker):
         """Seconds per beat in the tempo of the latest note, or else in the middle tempo."""
         return 60 / self._tempos[self._rows[-1][3] if self._rows else len(self._tempos) // 2]
 
-    def remaining(self) -> Sequence[tuple[float, int]]:
-        """The beats left and the pitch of each note that sounds beyond the latest onset."""
-        return [((note[0] - self._at[-1]) / self._per_beat, note[3]) for note in self._open]
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
+        """The beats left and the tone of each note that sounds beyond the latest onset."""
+        now, scale = self._at[-1] if self._at else 0, self._per_beat
+        return [((end - now) / scale, Tone(pitch)) for end, _, _, pitch, _ in self._open]
 
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        """The pitches that still sound after the fixed step; None if no step is fixed."""
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
+        """The tones that still sound after the fixed step; None if no step is fixed."""
         if "step" not in known:
             return None
         at = self._at[-1] + int(known["step"]) if self._at else 0
-        return {pitch for end, _, _, pitch, _ in self._open if end > at}
+        return {Tone(pitch) for end, _, _, pitch, _ in self._open if end > at}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """The consistent time signatures, steps and positions; None for other fields."""

@@ -14,6 +14,7 @@ from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
 from notelstm.notes import Notes
+from notelstm.parts import PartMap
 
 __all__ = ["LogTimeEncoder"]
 
@@ -38,11 +39,16 @@ class LogTimeEncoder:
     Program, drums, track, tempo map and the silence before the first note are lost. The domain is
     all pieces.
 
+    With a part map, each note also has the class of its part. Notes with equal decoded onsets are
+    then sorted by class and pitch. They are decoded with the program, percussion and track name of
+    the part, and with its class as the track.
+
     Attributes:
         cell: Width of the finest class, seconds.
         linear: Seconds up to which every cell is a class.
         growth: Ratio of consecutive class borders above `linear`.
         longest: The longest step and duration, seconds.
+        parts: The classes of instruments; None for rows without instruments.
 
     Raises:
         ConfigError: If the settings give no classes.
@@ -52,6 +58,7 @@ class LogTimeEncoder:
     linear: float = 0.4
     growth: float = 1.06
     longest: float = 30.0
+    parts: PartMap | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -92,24 +99,42 @@ class LogTimeEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Pitch (128 classes), step and duration (seconds), and velocity (32 classes)."""
-        return (
+        """Pitch (128 classes), step and duration (s), velocity (32 classes), and instrument."""
+        fields = (
             PITCH,
             self._times("step", "step", 0),
             self._times("duration", "duration", 1),
             VELOCITY,
         )
+        return fields if self.parts is None else (*fields, self.parts.field())
 
     def encode(self, notes: Notes) -> Rows:
-        """(N, 4) float32 class ids."""
+        """(N, 4) float32 class ids, (N, 5) with a part map.
+
+        Raises:
+            EncodingError: If the part map refuses a note.
+        """
         cells = np.maximum(1, np.rint(notes.duration / self.cell))
-        rows = np.zeros((len(notes), 4), dtype=np.float32)
+        rows = np.zeros((len(notes), len(self.fields)), dtype=np.float32)
         rows[:, 0] = notes.pitch
         rows[:, 1] = self._step_classes(notes.start)
         # A duration has no class for 0 cells, so its ids are one less than a step's.
         rows[:, 2] = np.searchsorted(self._borders[1:-1], cells, side="right") - 1
         rows[:, 3] = notes.velocity // 4
+        if self.parts is not None:
+            rows[:, 4] = self.parts.classes_of(notes)
+            step = rows[:, 1].copy()
+            rows = rows[_order(rows)]
+            rows[:, 1] = step
         return rows
+
+    def row_order(self, notes: Notes) -> NDArray[np.intp]:
+        """(N,) the number of the note of each row: ascending without a part map."""
+        if self.parts is None:
+            return np.arange(len(notes))
+        classes = self.parts.classes_of(notes)
+        steps = np.array(self._step_classes(notes.start), dtype=np.int64)
+        return _order(np.stack([notes.pitch, steps, steps, steps, classes], axis=1))
 
     def _step_classes(self, start: NDArray[np.float64]) -> list[int]:
         """(N,) the class of each step, measured from the decoded onset of the previous note."""
@@ -130,7 +155,7 @@ class LogTimeEncoder:
         return classes
 
     def decode(self, rows: Rows) -> Notes:
-        """Notes from (N, 4) class ids; the first starts at its own step.
+        """Notes from (N, 4) or (N, 5) class ids; the first starts at its own step.
 
         Raises:
             EncodingError: If a class does not exist.
@@ -143,4 +168,11 @@ class LogTimeEncoder:
             end=start + values[2][checked[:, 2]],
             pitch=checked[:, 0],
             velocity=values[3][checked[:, 3]],
+            **({} if self.parts is None else self.parts.columns_of(checked[:, 4])._asdict()),
         )
+
+
+def _order(rows: NDArray[np.generic]) -> NDArray[np.intp]:
+    """(N,) the order in which rows with equal decoded onsets ascend by instrument and pitch."""
+    onset = np.cumsum(rows[:, 1] != 0)
+    return np.lexsort((rows[:, 0], rows[:, 4], onset))

@@ -13,7 +13,7 @@ from notelstm.encoders.rows import as_rows
 from notelstm.errors import EncodingError
 from notelstm.fields import Event, EventType, Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
-from notelstm.tracker import MAX_HISTORY, Tracker
+from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = ["EventTracker", "PerformanceEventEncoder"]
 
@@ -146,7 +146,7 @@ class EventTracker(Tracker):
         # (start cell, end cell or -1, pitch, velocity) by number, in the order of onset.
         self._notes: dict[int, tuple[int, int, int, int]] = {}
         self._ended: list[int] = []
-        self._latest: list[tuple[float, int]] = []
+        self._latest: list[tuple[float, Tone]] = []
         self._num_notes = 0
         self._rows = 0
 
@@ -194,15 +194,15 @@ class EventTracker(Tracker):
             assert self._velocity is not None
             self._open[event] = self._num_notes
             self._notes[self._num_notes] = (self._cells, -1, event, self._velocity)
-            self._latest.append((self.time, event))
+            self._latest.append((self.time, Tone(event)))
             self._num_notes += 1
 
-    def sounding(self, at: float) -> Set[int]:
-        """The pitches whose notes have not ended."""
-        return set(self._open)
+    def sounding(self, at: float) -> Set[Tone]:
+        """The tones whose notes have not ended."""
+        return set(map(Tone, self._open))
 
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
-        """Onset (s) and pitch of the latest `count` notes, in order."""
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """Onset (s) and tone of the latest `count` notes, in order."""
         return self._latest[-count:]
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:

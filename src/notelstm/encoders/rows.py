@@ -14,15 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 from notelstm.errors import EncodingError, FieldError
 from notelstm.fields import Field, Mask, Role, Row, Rows
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
+from notelstm.parts import ONE_PART, PartMap
 from notelstm.protocols import NoteEncoder
-from notelstm.tracker import MAX_HISTORY, Tracker
+from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = [
     "PITCH",
     "VELOCITY",
+    "OrderingEncoder",
     "RowTracker",
     "TrackingEncoder",
     "as_rows",
+    "part_map_of",
+    "row_order",
     "tracker_of",
     "watch_instruments",
 ]
@@ -97,6 +101,28 @@ def _is_valid(column: NDArray[np.float32], field: Field) -> bool:
 _log = logging.getLogger(__name__)
 
 
+def part_map_of(encoder: NoteEncoder) -> PartMap | None:
+    """The part map of an encoder, its attribute ``parts``; None if it has no instruments."""
+    found = getattr(encoder, "parts", None)
+    return found if isinstance(found, PartMap) else None
+
+
+@runtime_checkable
+class OrderingEncoder(NoteEncoder, Protocol):
+    """An encoder with one row per note, whose rows are not always in the order of the notes."""
+
+    def row_order(self, notes: Notes) -> NDArray[np.intp]:
+        """(N,) the number of the note of each row."""
+        ...
+
+
+def row_order(encoder: NoteEncoder, notes: Notes) -> NDArray[np.intp]:
+    """(N,) the number of the note of each row, for an encoder with one row per note."""
+    if isinstance(encoder, OrderingEncoder):
+        return encoder.row_order(notes)
+    return np.arange(len(notes))
+
+
 def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
     """Yield the pieces, and warn after the last if the encoder loses their instruments.
 
@@ -165,7 +191,8 @@ def tracker_of(encoder: NoteEncoder) -> Tracker:
 class RowTracker(Tracker):
     """Decodes the rows of an encoder with one row per note.
 
-    The encoder must have one field each for pitch, step and duration, with times in seconds.
+    The encoder must have one field each for pitch, step and duration, with times in seconds. A
+    field ``instrument`` has the classes of the encoder's part map.
 
     Args:
         encoder: The encoder of the rows.
@@ -175,16 +202,18 @@ class RowTracker(Tracker):
     """
 
     def __init__(self, encoder: NoteEncoder) -> None:
-        super().__init__(encoder.fields)
+        part_map = part_map_of(encoder)
+        super().__init__(encoder.fields, ONE_PART if part_map is None else part_map.classes)
         self._encoder: Final = encoder
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
         velocity = [i for i, field in enumerate(self.fields) if field.role == "velocity"]
         self._velocity: Final = velocity[0] if len(velocity) == 1 else None
+        self._instrument: Final = None if part_map is None else _column(encoder, "instrument")
         self._rows: list[Rows] = []
-        # The latest end of each pitch, so that overlaps take no more memory.
-        self._open: dict[int, float] = {}
+        # The latest end of each tone, so that overlaps take no more memory.
+        self._open: dict[Tone, float] = {}
         self._unlisted: list[tuple[NDArray[np.float64], ...]] = []
         self._latest: list[Note] = []
         self._num_returned = 0
@@ -212,8 +241,10 @@ class RowTracker(Tracker):
         velocity = DEFAULT_VELOCITY
         if self._velocity is not None:
             velocity = int(fields[self._velocity].value_of(entries[self._velocity]))
-        self._listed.append(Note(start, end, pitch, velocity))
-        self._add(rows, start, [(pitch, end)])
+        k = 0 if self._instrument is None else int(entries[self._instrument])
+        part = self.parts[k]
+        self._listed.append(Note(start, end, pitch, velocity, part.program, part.drum, k))
+        self._add(rows, start, [(Tone(pitch, k), end)])
 
     def extend(self, rows: Rows) -> None:
         """Add the next notes, (N, F)."""
@@ -227,57 +258,64 @@ class RowTracker(Tracker):
         velocity = np.full_like(start, DEFAULT_VELOCITY)
         if self._velocity is not None:
             velocity = self._values(self._velocity, rows)
-        self._unlisted.append((start, end, pitch, velocity))
+        instrument = np.zeros(len(rows))
+        if self._instrument is not None:
+            instrument = rows[:, self._instrument].astype(np.float64)
+        self._unlisted.append((start, end, pitch, velocity, instrument))
         time = float(start[-1])
         sounding = end > time
-        last = np.zeros(128)
-        np.maximum.at(last, pitch[sounding].astype(np.intp), end[sounding])
-        pitches = np.flatnonzero(last)
-        ends = zip(pitches.tolist(), last[pitches].tolist(), strict=True)
-        self._add(rows, time, ends)
+        last = np.zeros((len(self.parts), 128))
+        at = instrument[sounding].astype(np.intp), pitch[sounding].astype(np.intp)
+        np.maximum.at(last, at, end[sounding])
+        where = np.nonzero(last)
+        tones = map(Tone, where[1].tolist(), where[0].tolist())
+        self._add(rows, time, zip(tones, last[where].tolist(), strict=True))
 
     def _values(self, column: int, rows: Rows) -> NDArray[np.float64]:
         """(N,) the values of a column."""
         field, entries = self.fields[column], rows[:, column].astype(np.float64)
         return np.array(field.values)[entries.astype(np.intp)] if field.values else entries
 
-    def _add(self, rows: Rows, time: float, ends: Iterable[tuple[int, float]]) -> None:
+    def _add(self, rows: Rows, time: float, ends: Iterable[tuple[Tone, float]]) -> None:
         self._rows.append(rows)
         self._num_notes += len(rows)
         self._time = time
-        self._open = {pitch: end for pitch, end in self._open.items() if end > time}
-        for pitch, end in ends:
-            self._open[pitch] = max(end, self._open.get(pitch, end))
+        self._open = {tone: end for tone, end in self._open.items() if end > time}
+        for tone, end in ends:
+            self._open[tone] = max(end, self._open.get(tone, end))
 
     @property
     def _listed(self) -> list[Note]:
         """The latest notes one by one, created on access."""
         for start, end, *integers in self._unlisted:
-            pitch, velocity = (column.astype(np.int64).tolist() for column in integers)
-            self._latest += map(Note, start.tolist(), end.tolist(), pitch, velocity)
+            pitch, velocity, k = (column.astype(np.int64).tolist() for column in integers)
+            program = [self.parts[part].program for part in k]
+            drum = [self.parts[part].drum for part in k]
+            times = start.tolist(), end.tolist()
+            self._latest += map(Note, *times, pitch, velocity, program, drum, k)
         self._unlisted = []
         return self._latest
 
-    def sounding(self, at: float) -> Set[int]:
-        """The pitches that sound `at` seconds after the start, at or after the latest onset."""
-        return {pitch for pitch, end in self._open.items() if end > at}
+    def sounding(self, at: float) -> Set[Tone]:
+        """The tones that sound `at` seconds after the start, at or after the latest onset."""
+        return {tone for tone, end in self._open.items() if end > at}
 
-    def latest(self, count: int) -> Sequence[tuple[float, int]]:
-        """Onset (s) and pitch of the latest `count` notes, in order."""
-        return [(note.start, note.pitch) for note in self._listed[-count:]]
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """Onset (s) and tone of the latest `count` notes, in order."""
+        return [(note.start, Tone(note.pitch, note.track)) for note in self._listed[-count:]]
 
-    def remaining(self) -> Sequence[tuple[float, int]]:
-        """The seconds left and the pitch of each note that sounds beyond the latest onset."""
-        left = ((end - self._time, pitch) for pitch, end in self._open.items())
-        return [(seconds, pitch) for seconds, pitch in left if seconds > 0]
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
+        """The seconds left and the tone of each note that sounds beyond the latest onset."""
+        left = ((end - self._time, tone) for tone, end in self._open.items())
+        return [(seconds, tone) for seconds, tone in left if seconds > 0]
 
-    def overlapping(self, known: Mapping[str, float]) -> Set[int] | None:
-        """The pitches that still sound after the fixed step; None if no step is fixed."""
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
+        """The tones that still sound after the fixed step; None if no step is fixed."""
         field = self.fields[self._step]
         if field.name not in known:
             return None
         at = self._time + field.value_of(known[field.name])
-        return {pitch for pitch, end in self._open.items() if end > at + _ROUNDING}
+        return {tone for tone, end in self._open.items() if end > at + _ROUNDING}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """All entries of the field: rows may come in any order."""
@@ -308,7 +346,9 @@ class RowTracker(Tracker):
 
 def _column(encoder: NoteEncoder, role: Role) -> int:
     found = [i for i, field in enumerate(encoder.fields) if field.role == role]
-    fits = len(found) == 1 and (role == "pitch" or encoder.fields[found[0]].unit == "s")
+    fits = len(found) == 1 and (
+        role in ("pitch", "instrument") or encoder.fields[found[0]].unit == "s"
+    )
     if not fits:
         raise FieldError(
             "the fields are not one each for pitch, step (s) and duration (s): "

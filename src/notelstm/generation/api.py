@@ -191,9 +191,10 @@ def _streamed(session: Session, criteria: StoppingCriteria) -> Iterator[Note]:
 
 
 def _new(progress: Progress, notes: Iterable[tuple[int, Note]]) -> Iterator[Note]:
-    for number, (start, end, pitch, velocity) in notes:
-        if progress.includes(number, start - progress.zero):
-            yield Note(start - progress.zero, end - progress.zero, pitch, velocity)
+    for number, note in notes:
+        start, end = note.start - progress.zero, note.end - progress.zero
+        if progress.includes(number, start):
+            yield note._replace(start=start, end=end)
 
 
 def _sampler(

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.encoders import tracker_of
+from notelstm.encoders.rows import row_order
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.notes import Notes
@@ -40,9 +41,13 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     # The encoder measures the first step from an anchor note at `time`. Notes that were rounded to
     # a later time may end after the next one begins, so onsets are at least `time`.
     start = np.maximum(notes.start, time)
-    anchor = Notes(start=[time], end=[time], pitch=[0], velocity=[1])
     moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
-    return encoder.encode(Notes.merge([anchor, moved]))[1:]
+    if not len(moved):
+        return encoder.encode(moved)
+    # Its instrument is one that the encoder knows if it knows those of the notes.
+    anchor = dataclasses.replace(moved[:1], start=[time], end=[time], pitch=[0], velocity=[1])
+    whole = Notes.merge([anchor, moved])
+    return encoder.encode(whole)[row_order(encoder, whole) > 0]
 
 
 @final

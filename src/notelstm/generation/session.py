@@ -10,7 +10,7 @@ from typing import Final, cast, final
 import torch
 from torch import nn
 
-from notelstm.encoders.rows import TrackingEncoder, as_rows
+from notelstm.encoders.rows import TrackingEncoder, as_rows, part_map_of
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Field, Rows
 from notelstm.generation.rows import BatchNoise, RowSampler, check_fixed
@@ -236,13 +236,14 @@ class Session:
             music: Rows (T, F), or, if the encoder has no tracker of its own, notes that begin at
                 the time of the session or later, in seconds. Notes are rounded by the encoder; the
                 next ones are measured from the given times, so that rounding does not accumulate.
+                Where the encoder tells parts by name or track, the track of a single note is the
+                class of its part.
 
         Raises:
             EncodingError: If rows do not fit the fields, or notes cannot be encoded.
         """
         if isinstance(music, Note):
-            start, end, pitch, velocity = music
-            music = Notes(start=[start], end=[end], pitch=[pitch], velocity=[velocity])
+            music = _as_notes(music, self._encoder)
         last = float(music.start[-1]) if isinstance(music, Notes) and len(music) else None
         rows = self._rows_of(music) if isinstance(music, Notes) else music
         checked = as_rows(rows, self._encoder.fields)
@@ -445,6 +446,13 @@ class Session:
             with self._runner.running():
                 self._sample({})
             num_rows += 1
+
+
+def _as_notes(note: Note, encoder: NoteEncoder) -> Notes:
+    """One note as a piece, whose tracks are the classes of the encoder."""
+    part_map = part_map_of(encoder)
+    names = None if part_map is None else tuple(part.name for part in part_map.classes)
+    return Notes(**{name: [value] for name, value in note._asdict().items()}, track_names=names)
 
 
 def _check_sampler(sampler: object) -> None:

@@ -1,4 +1,4 @@
-// The list of samples, the piano roll with its play head, the controls.
+// The list of samples, the piano roll with its play head, the controls, the mixer.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
@@ -10,10 +10,13 @@ const samples = data.samples.map((sample, number) => ({
   title: sample.title || `Sample ${number + 1}`,
   notes: sample.pitch.map((pitch, n) => ({
     pitch, start: sample.start[n], seconds: sample.duration[n], velocity: sample.velocity[n],
-    prompt: n < sample.prompt_notes,
+    prompt: n < sample.prompt_notes, instrument: sample.instruments[sample.instrument[n]],
   })),
+  ensemble: sample.instruments.length > 1,
 }));
-const player = new Player(data.piano, update);
+const player = new Player(data, update);
+const muted = new Set(), soloed = new Set();  // names of instruments
+player.audible = (name) => soloed.size ? soloed.has(name) : !muted.has(name);
 let chosen = 0;
 let page = 0;  // the second at the left edge of the roll
 
@@ -25,7 +28,10 @@ function clock(seconds) {
 function facts(sample) {
   const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
   const prompt = sample.prompt_notes ? `, the first ${sample.prompt_notes} are the prompt` : "";
-  return `${many(sample.notes.length, "note")}, ${sample.seconds.toFixed(1)} s${prompt}`;
+  const [one] = sample.instruments;
+  const played = sample.ensemble ? `, ${many(sample.instruments.length, "instrument")}`
+    : one && one.timbre !== "piano" ? `, ${one.name}` : "";
+  return `${many(sample.notes.length, "note")}, ${sample.seconds.toFixed(1)} s${played}${prompt}`;
 }
 
 const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -39,12 +45,33 @@ function colour(velocity) {
   return `rgb(${mixed.join(",")})`;
 }
 
-function range(notes) {
-  if (!notes.length) return [60, 72];
+const isDrum = (note) => !note.instrument.timbre;
+const ownColour = (instrument) => data.colours[dark.matches ? "dark" : "light"][instrument.colour];
+
+// The rows of a roll of some height: pitches, and below them the drums, the lowest key at the bottom.
+function rowsOf(sample, height, least) {
+  const drums = [...new Set(sample.notes.filter(isDrum).map((note) => note.pitch))].sort((a, b) => a - b);
   let low = 127, high = 0;
-  for (const { pitch } of notes) { low = Math.min(low, pitch); high = Math.max(high, pitch); }
-  const more = Math.max(0, 20 - (high - low)) / 2;
-  return [Math.max(0, Math.floor(low - 1 - more)), Math.min(127, Math.ceil(high + 1 + more))];
+  for (const note of sample.notes) {
+    if (!isDrum(note)) { low = Math.min(low, note.pitch); high = Math.max(high, note.pitch); }
+  }
+  if (low > high) {
+    [low, high] = drums.length ? [0, -1] : [60, 72];
+  } else {
+    const more = Math.max(0, 20 - (high - low)) / 2;
+    low = Math.max(0, Math.floor(low - 1 - more));
+    high = Math.min(127, Math.ceil(high + 1 + more));
+  }
+  const pitches = high - low + 1;
+  const drum = pitches ? Math.min(Math.max(least, height / (pitches + drums.length)), height / 2 / (drums.length || 1))
+    : height / drums.length;
+  const floor = height - drum * drums.length, row = floor / (pitches || 1);
+  const drumTop = (key) => height - drum * (drums.indexOf(key) + 1);
+  return {
+    low, high, row, drums, drum, floor, drumTop,
+    top: (note) => isDrum(note) ? drumTop(note.pitch) : (high - note.pitch) * row,
+    height: (note) => isDrum(note) ? drum : row,
+  };
 }
 
 // A canvas at the resolution of the screen, drawn on in CSS pixels.
@@ -59,24 +86,44 @@ function surface(canvas) {
 
 function thumbnail(canvas, sample) {
   const { pen, width, height } = surface(canvas);
-  const [low, high] = range(sample.notes), quiet = theme("--prompt-note");
+  const rows = rowsOf(sample, height, 3), quiet = theme("--prompt-note");
+  if (sample.ensemble && sample.prompt_notes) {
+    pen.fillStyle = theme("--prompt");
+    pen.fillRect(0, 0, borderOf(sample) / sample.seconds * width, height);
+  }
   for (const note of sample.notes) {
-    pen.fillStyle = note.prompt ? quiet : colour(note.velocity);
-    const y = (high - note.pitch) / (high - low + 1) * height;
-    const x = note.start / sample.seconds * width;
-    pen.fillRect(x, y, Math.max(1, note.seconds / sample.seconds * width), Math.max(1.5, height / (high - low + 1)));
+    pen.fillStyle = sample.ensemble ? ownColour(note.instrument) : note.prompt ? quiet : colour(note.velocity);
+    const x = note.start / sample.seconds * width, long = note.seconds / sample.seconds * width;
+    pen.fillRect(x, rows.top(note), Math.max(1, long), Math.max(1.5, rows.height(note)));
   }
 }
 
+// The second at which the continuation begins.
+function borderOf(sample) {
+  if (sample.prompt_notes >= sample.notes.length) return sample.seconds;
+  return sample.prompt_notes ? sample.notes[sample.prompt_notes].start : 0;
+}
+
 const EDGE = 34;  // pixels for the key names
+const DRUM_FONT = "10px system-ui, sans-serif";
+let edge = EDGE;  // pixels for them and the names of drums
+
+// Room for the longest drum name, but at most a quarter of the roll.
+function measureEdge() {
+  const canvas = byId("roll"), pen = canvas.getContext("2d");
+  pen.font = DRUM_FONT;
+  const names = samples[chosen].notes.filter(isDrum).map((note) => data.drums[note.pitch].name);
+  const widths = [...new Set(names)].map((name) => pen.measureText(name).width + 9);
+  edge = Math.round(Math.max(EDGE, Math.min(canvas.clientWidth / 4, Math.max(0, ...widths))));
+}
 
 // Coordinates of the roll: seconds to the right, pitches upwards.
 function geometry() {
   const sample = samples[chosen], canvas = byId("roll");
-  const space = canvas.clientWidth - EDGE;
+  const space = canvas.clientWidth - edge;
   const shown = Math.min(Math.max(sample.seconds, 1), Math.max(8, space / 40));  // seconds
-  return { shown, x: (second) => EDGE + (second - page) / shown * space,
-    second: (x) => page + (x - EDGE) / space * shown };
+  return { shown, x: (second) => edge + (second - page) / shown * space,
+    second: (x) => page + (x - edge) / space * shown };
 }
 
 function draw() {
@@ -86,33 +133,43 @@ function draw() {
   if (position < page || position > page + shown * 0.98) page = position - shown * 0.04;
   page = Math.max(0, Math.min(page, sample.seconds - shown));
   const { x } = geometry();
-  const [low, high] = range(sample.notes), row = (height - 18) / (high - low + 1);
-  const y = (pitch) => (high - pitch) * row;
+  const rows = rowsOf(sample, height - 18, 11), border = borderOf(sample);
   pen.fillStyle = theme("--panel");
   pen.fillRect(0, 0, width, height);
-  const border = sample.prompt_notes < sample.notes.length
-    ? (sample.prompt_notes ? sample.notes[sample.prompt_notes].start : 0) : sample.seconds;
   if (sample.prompt_notes) {
     pen.fillStyle = theme("--prompt");
-    pen.fillRect(EDGE, 0, Math.max(0, x(border) - EDGE), height - 18);
+    pen.fillRect(edge, 0, Math.max(0, x(border) - edge), height - 18);
   }
-  grid(pen, low, high, row, y, x, shown, width, height);
+  grid(pen, rows, x, shown, width, height);
   pen.save();
   pen.beginPath();
-  pen.rect(EDGE, 0, width - EDGE, height - 18);
+  pen.rect(edge, 0, width - edge, height - 18);
   pen.clip();
   const quiet = theme("--prompt-note"), ink = theme("--ink");
   for (const note of sample.notes) {
     if (note.start > page + shown) break;
     if (note.start + note.seconds < page) continue;
     const left = x(note.start), long = Math.max(2.5, x(note.start + note.seconds) - left - 1);
-    pen.fillStyle = note.prompt ? quiet : colour(note.velocity);
-    pen.fillRect(left, y(note.pitch) + 0.5, long, Math.max(2, row - 1));
+    const top = rows.top(note), row = rows.height(note);
+    if (sample.ensemble) {
+      pen.globalAlpha = player.audible(note.instrument.name) ? 1 : 0.15;
+      const loudness = 0.65 + 0.35 * note.velocity / 127, inside = Math.max(2, row - 1);
+      shape(pen, note.instrument, left, top + row / 2, long, Math.max(1.2, inside / 2 * loudness));
+      if (note.prompt) {
+        pen.strokeStyle = quiet;
+        pen.lineWidth = 1;
+        pen.strokeRect(left, top + 0.5, long, inside);
+      }
+    } else {
+      pen.fillStyle = note.prompt ? quiet : colour(note.velocity);
+      pen.fillRect(left, top + 0.5, long, Math.max(2, row - 1));
+    }
     if (player.playing && note.start <= position && position < note.start + note.seconds) {
       pen.strokeStyle = ink;
       pen.lineWidth = 1.5;
-      pen.strokeRect(left - 0.5, y(note.pitch), long + 1, Math.max(3, row));
+      pen.strokeRect(left - 0.5, top, long + 1, Math.max(3, row));
     }
+    pen.globalAlpha = 1;
   }
   if (sample.prompt_notes) mark(pen, x, border, border < sample.seconds, height - 18, ink);
   line(pen, x(position), height - 18, ink, [], 2);
@@ -123,6 +180,17 @@ function draw() {
   pen.restore();
 }
 
+// Fill the shape of an instrument's notes.
+function shape(pen, instrument, left, middle, long, half) {
+  pen.fillStyle = ownColour(instrument);
+  pen.beginPath();
+  for (const polygon of data.shapes[instrument.shape]) {
+    polygon.forEach(([across, up], n) =>
+      pen[n ? "lineTo" : "moveTo"](left + across * long, middle - up * half));
+  }
+  pen.fill();
+}
+
 // Label the prompt and the continuation at the border between them.
 function mark(pen, x, border, ends, height, ink) {
   pen.font = "600 11px system-ui, sans-serif";
@@ -130,11 +198,11 @@ function mark(pen, x, border, ends, height, ink) {
   pen.fillStyle = theme("--quiet");
   pen.textAlign = "left";
   // Labels stay visible while any of their side is.
-  const at = Math.max(EDGE + 8, x(0)), wide = pen.measureText("prompt").width + 16;
+  const at = Math.max(edge + 8, x(0)), wide = pen.measureText("prompt").width + 16;
   pen.fillText("prompt", Math.min(at, x(border) - wide), 6);
   if (!ends) return;
   line(pen, x(border), height, ink, [5, 4], 1);
-  const left = Math.max(x(border) + 8, EDGE + 8), end = left + pen.measureText("continuation").width;
+  const left = Math.max(x(border) + 8, edge + 8), end = left + pen.measureText("continuation").width;
   if (end < pen.canvas.clientWidth) pen.fillText("continuation", left, 6);
 }
 
@@ -149,29 +217,44 @@ function line(pen, x, height, colour, dashes, width) {
   pen.setLineDash([]);
 }
 
-function grid(pen, low, high, row, y, x, shown, width, height) {
+function grid(pen, rows, x, shown, width, height) {
+  const { low, high, row, drums, drum, drumTop } = rows;
   pen.font = "11px system-ui, sans-serif";
   pen.textBaseline = "middle";
+  pen.textAlign = "right";
   for (let pitch = low; pitch <= high; pitch++) {
+    const top = (high - pitch) * row;
     if (NAMES[pitch % 12].length > 1) {
       pen.fillStyle = "rgba(128, 128, 128, .09)";
-      pen.fillRect(EDGE, y(pitch), width, row);
+      pen.fillRect(edge, top, width, row);
     }
     if (pitch % 12 === 0) {
       pen.fillStyle = theme("--line");
-      pen.fillRect(EDGE, y(pitch) + row - 0.5, width, 1);
+      pen.fillRect(edge, top + row - 0.5, width, 1);
       pen.fillStyle = theme("--quiet");
-      pen.textAlign = "right";
-      pen.fillText(`C${pitch / 12 - 1}`, EDGE - 6, y(pitch) + row / 2);
+      pen.fillText(`C${pitch / 12 - 1}`, edge - 6, top + row / 2);
     }
   }
+  pen.font = DRUM_FONT;
+  for (const key of drums) {
+    const top = drumTop(key);
+    pen.fillStyle = theme("--line");
+    pen.fillRect(edge, top + drum - 0.5, width, 1);
+    pen.fillStyle = theme("--quiet");
+    pen.fillText(data.drums[key].name, edge - 5, top + drum / 2, edge - 8);
+  }
+  if (drums.length && high >= low) {
+    pen.fillStyle = theme("--quiet");
+    pen.fillRect(0, rows.floor - 0.5, width, 1);
+  }
+  pen.font = "11px system-ui, sans-serif";
   const every = [1, 2, 5, 10, 15, 30, 60].find((n) => shown / n * 46 < width) || 120;
   pen.textAlign = "center";
   for (let second = Math.ceil(page / every) * every; second <= page + shown; second += every) {
     pen.fillStyle = theme("--line");
     pen.fillRect(x(second), 0, 1, height - 18);
     pen.fillStyle = theme("--quiet");
-    if (x(second) < width - 14) pen.fillText(clock(second), Math.max(x(second), EDGE), height - 8);
+    if (x(second) < width - 14) pen.fillText(clock(second), Math.max(x(second), edge), height - 8);
   }
 }
 
@@ -201,6 +284,10 @@ function choose(number) {
   byId("midi").href = `data:audio/midi;base64,${sample.midi}`;
   byId("midi").download = `${sample.title.replace(/[^\p{L}\p{N} ._-]/gu, "_")}.mid`;
   document.body.classList.toggle("has-prompt", sample.prompt_notes > 0);
+  document.body.classList.toggle("ensemble", sample.ensemble);
+  document.body.classList.toggle("with-drums", sample.notes.some(isDrum));
+  measureEdge();
+  listInstruments();
   byId("samples").querySelectorAll("button").forEach((button, n) =>
     button.setAttribute("aria-current", String(n === chosen)));
   update();
@@ -251,6 +338,52 @@ function listSamples() {
   });
 }
 
+// The mixer, which is the legend too: a note of each instrument, its name, and its buttons.
+function listInstruments() {
+  const sample = samples[chosen], list = byId("mixer");
+  list.hidden = !sample.ensemble;
+  list.replaceChildren(...(sample.ensemble ? sample.instruments : []).map((instrument) => {
+    const item = element("li"), canvas = element("canvas");
+    canvas.setAttribute("aria-hidden", "true");
+    item.append(canvas, element("span", instrument.name, "name"));
+    for (const [text, chosenOnes] of [["Mute", muted], ["Solo", soloed]]) {
+      const button = element("button", text);
+      button.type = "button";
+      button.append(element("span", ` ${instrument.name}`, "unseen"));
+      button.addEventListener("click", () => {
+        if (!chosenOnes.delete(instrument.name)) chosenOnes.add(instrument.name);
+        mixed();
+      });
+      item.append(button);
+    }
+    return item;
+  }));
+  showMix();
+}
+
+// After a change of what is muted.
+function mixed() {
+  player.mix();
+  showMix();
+  update();
+  const names = samples[chosen].instruments.map((instrument) => instrument.name);
+  const sounding = names.filter(player.audible);
+  announce(sounding.length === names.length ? "All instruments sound" : `Sounding: ${sounding.join(", ") || "none"}`);
+}
+
+function showMix() {
+  samples[chosen].instruments.forEach((instrument, n) => {
+    const item = byId("mixer").children[n];
+    if (!item) return;
+    const [mute, solo] = item.querySelectorAll("button");
+    mute.setAttribute("aria-pressed", String(muted.has(instrument.name)));
+    solo.setAttribute("aria-pressed", String(soloed.has(instrument.name)));
+    item.querySelector(".name").classList.toggle("quiet", !player.audible(instrument.name));
+    const { pen, width, height } = surface(item.querySelector("canvas"));
+    shape(pen, instrument, 0, height / 2, width, height / 2);
+  });
+}
+
 function listDetails() {
   for (const [heading, entries] of Object.entries(data.details)) {
     const table = element("table");
@@ -268,6 +401,8 @@ function listDetails() {
 function redraw() {
   stops = theme("--notes").split(",").map((hex) => channels(hex.trim()));
   byId("samples").querySelectorAll("canvas").forEach((canvas, n) => thumbnail(canvas, samples[n]));
+  measureEdge();
+  showMix();
   update();
 }
 

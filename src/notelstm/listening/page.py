@@ -1,4 +1,4 @@
-"""The player page: one HTML file with piano rolls and a synthesised piano, for offline use."""
+"""The player page: one HTML file with piano rolls and synthesised instruments, for offline use."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from notelstm._version import __version__
 from notelstm.errors import ConfigError
 from notelstm.files import atomic_write, displayable
 from notelstm.listening.chart import Chart
-from notelstm.listening.synthesis import PIANO
+from notelstm.listening.styles import COLOURS, SHAPES, style_of
+from notelstm.listening.timbres import TIMBRES, drum_sound_of, timbre_of
 from notelstm.midi import midi_bytes_with_report
+from notelstm.midi.writing import instrument_labels, instruments_of
 from notelstm.notes import Notes
+from notelstm.programs import drum_name
 
 __all__ = [
     "Details",
@@ -44,6 +47,8 @@ Layout: TypeAlias = Literal["page", "compact"]
 """A whole page, or a player to embed in another page, without heading and help."""
 
 _NOTEBOOK_HEIGHT: Final = 400
+_NOTEBOOK_INSTRUMENT: Final = 52
+"""Pixels more for each of several instruments."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src {script}; style-src {style}; img-src data:; "
@@ -151,9 +156,19 @@ def page_html(
     """
     if not (samples or charts or details):
         raise ConfigError("nothing to show", hint="give a sample, a chart or a table of details")
+    numbers: dict[str, int] = {}
+    shown = [_sample(sample, numbers) for sample in samples]
+    parts = [part for sample in shown for part in sample["instruments"]]
     data = {
-        "piano": dict(PIANO),
-        "samples": [_sample(sample) for sample in samples],
+        # The piano's constants are those of the reverberation too.
+        "timbres": {n: dict(TIMBRES[n]) for n in ("piano", *(p["timbre"] for p in parts)) if n},
+        "drums": {
+            key: {"name": drum_name(key), **drum_sound_of(key)}
+            for key in sorted({key for sample in samples for key in _drum_keys(sample.notes)})
+        },
+        "colours": COLOURS,
+        "shapes": SHAPES,
+        "samples": shown,
         "details": {
             heading: {name: str(value) for name, value in table.items()}
             for heading, table in (details or {}).items()
@@ -186,8 +201,10 @@ def notebook_html(notes: Notes) -> str:
         notes: The piece.
     """
     page = page_html([Sample(notes=notes, title=repr(notes))], layout="compact")
+    instruments = len(instruments_of(notes, None))
+    height = _NOTEBOOK_HEIGHT + (instruments > 1) * instruments * _NOTEBOOK_INSTRUMENT
     return (
-        f'<iframe title="Music" style="width:100%;height:{_NOTEBOOK_HEIGHT}px;border:0" '
+        f'<iframe title="Music" style="width:100%;height:{height}px;border:0" '
         f'srcdoc="{html.escape(page)}"></iframe>'
     )
 
@@ -209,24 +226,41 @@ def _text(name: str) -> str:
     return (files("notelstm.listening") / name).read_text(encoding="utf-8").strip()
 
 
-def _sample(sample: Sample) -> dict[str, Any]:
-    pitched = np.ones(len(sample.notes), np.bool_)
-    if sample.notes.drum is not None:
-        # The page has no percussion sounds; the MIDI file keeps the drums.
-        pitched = ~sample.notes.drum
-    notes = sample.notes[pitched]
+def _drum_keys(notes: Notes) -> list[int]:
+    """The drum keys that are played, ascending."""
+    return [] if notes.drum is None else np.unique(notes.pitch[notes.drum]).tolist()
+
+
+def _sample(sample: Sample, numbers: dict[str, int]) -> dict[str, Any]:
+    """A piece as JSON values.
+
+    Args:
+        sample: The piece.
+        numbers: The numbers of the page's instruments by label, to which new ones are added, so
+            that an instrument looks the same in all pieces.
+    """
+    notes = sample.notes
     # Not a warning: the command line writes the same notes to a file and warns there.
-    data, report = midi_bytes_with_report(sample.notes, short="lengthen")
+    data, report = midi_bytes_with_report(notes, short="lengthen")
     if report.changed:
         _log.info("the MIDI file of %r on the page: %s", sample.title, report)
+    instruments, played = [], np.zeros(len(notes), np.int64)
+    groups = instruments_of(notes, None)
+    for place, (label, one) in enumerate(zip(instrument_labels(groups), groups, strict=True)):
+        played[one.notes] = place
+        style = style_of(numbers.setdefault(label, len(numbers)), drum=one.drum)
+        timbre = "" if one.drum else timbre_of(one.program)
+        instruments.append({"name": label, "timbre": timbre, **style._asdict()})
     return {
         "title": sample.title,
-        "prompt_notes": int(pitched[: sample.prompt_notes].sum()),
+        "prompt_notes": min(sample.prompt_notes, len(notes)),
         "seconds": round(notes.end_time, 4),
         "start": np.round(notes.start, 4).tolist(),
         "duration": np.round(notes.duration, 4).tolist(),
         "pitch": notes.pitch.tolist(),
         "velocity": notes.velocity.tolist(),
+        "instruments": instruments,  # percussion has the timbre ""
+        "instrument": played.tolist(),
         "midi": base64.b64encode(data).decode(),
     }
 

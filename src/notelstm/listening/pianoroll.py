@@ -1,19 +1,26 @@
-"""Piano rolls: time to the right, pitch upwards, one bar for each note, coloured by velocity."""
+"""Piano rolls: time to the right, pitch upwards, drums below, one bar for each note.
+
+The notes of one instrument are coloured by velocity, those of several by instrument.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, did_you_mean
 from notelstm.files import atomic_write, displayable
+from notelstm.listening.styles import COLOURS, SHAPES, Style, style_of
+from notelstm.midi.writing import instrument_labels, instruments_of
 from notelstm.notes import Notes, TempoMap
+from notelstm.programs import drum_name
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
@@ -31,9 +38,19 @@ _SHADES: Final = ("viridis_r", 0.45, 1.0)
 """The part of the colour map that is visible on white: teal, blue, purple."""
 _PROMPT_SHADES: Final = ("YlOrBr", 0.68, 0.92)
 """Brown, which colour-blind readers can distinguish from the others."""
+_PROMPT_FRAME: Final = "#8a4b08"
+"""The frames of the prompt's notes, where colours are those of instruments."""
 _BLACK_KEY_TINT: Final = (0.0, 0.0, 0.0, 0.04)
 _GAP: Final = 0.04
 """The share of each bar that is left white at its end, to separate repeated notes."""
+_HALF: Final = 0.42
+"""Half the height of the loudest bar, in semitones."""
+_SOFTEST: Final = 0.65
+"""The height of the softest bar, as a share of the loudest, where colours are of instruments."""
+_LEGEND_BELOW: Final = 0.55
+"""Inches from the axis to the legend, which leave room for numbers and a label."""
+_DRUM_ROW: Final = 2.0
+"""The height of the row of a drum, in semitones."""
 
 
 def pitch_name(pitch: int) -> str:
@@ -56,18 +73,25 @@ def piano_roll(
     prompt_notes: int = 0,
     grid: Grid = "seconds",
     colorbar: bool = True,
+    legend: bool = True,
 ) -> None:
     """Draw a piano roll.
 
     Loud notes are dark. The colours (a part of viridis) keep their order of lightness for
     colour-blind readers and in print. The prompt is brown on a tinted background.
 
+    The notes of several instruments differ by instrument in colour and in shape, and loud notes
+    are higher; the notes of the prompt have a brown frame. Percussion has a row for each drum
+    below the pitches.
+
     Args:
         notes: The piece.
         ax: The matplotlib axes to draw on.
         prompt_notes: The number of notes at the beginning that are the prompt.
         grid: Vertical lines at ``"seconds"``, or at the ``"bars"`` of the piece's tempo map.
-        colorbar: Whether to draw a colour bar of the velocities, if they differ.
+        colorbar: Whether to draw a colour bar of the velocities, if they differ and the piece has
+            one instrument.
+        legend: Whether to name the instruments below the picture, if there are several.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -81,19 +105,34 @@ def piano_roll(
         )
     if prompt_notes < 0:
         raise ConfigError(f"negative prompt length {prompt_notes}", hint="use 0 for no prompt")
-    low, high = _pitch_range(notes)
+    rows = _rows(notes)
     end = max(notes.end_time, 1e-3)
     ax.set_xlim(0, end)
-    ax.set_ylim(low - 0.5, high + 0.5)
-    _draw_keys(ax, low, high)
+    ax.set_ylim(rows.bottom, rows.top)
+    _draw_rows(ax, rows)
     _draw_time(ax, notes.tempo_map, end, grid)
-    first = notes[:prompt_notes]
-    if len(first):
+    prompt = np.arange(len(notes)) < prompt_notes
+    if prompt.any():
         _draw_border(
             ax, float(notes.start[prompt_notes]) if prompt_notes < len(notes) else end, end
         )
-        _draw_notes(ax, first, _PROMPT_SHADES)
-    scale = _draw_notes(ax, notes[prompt_notes:], _SHADES)
+    instruments = instruments_of(notes, None)
+    if len(instruments) > 1:
+        handles = []
+        for number, (label, one) in enumerate(
+            zip(instrument_labels(instruments), instruments, strict=True)
+        ):
+            played = np.isin(np.arange(len(notes)), one.notes)
+            style = style_of(number, drum=one.drum)
+            _draw_instrument(ax, notes[played & ~prompt], rows, style, "none")
+            _draw_instrument(ax, notes[played & prompt], rows, style, _PROMPT_FRAME)
+            handles.append(_legend_handle(style, label))
+        if legend:
+            _draw_legend(ax, handles)
+        return
+    if prompt.any():
+        _draw_notes(ax, notes[prompt], rows, _PROMPT_SHADES)
+    scale = _draw_notes(ax, notes[~prompt], rows, _SHADES)
     if colorbar and len(set(notes.velocity.tolist())) > 1:
         bar = ax.figure.colorbar(scale, ax=ax, pad=0.01, fraction=0.03, aspect=30)
         bar.set_label("velocity")
@@ -128,9 +167,9 @@ def save_piano_roll(
     suffix = check_picture_path(path)
     from matplotlib.figure import Figure
 
-    low, high = _pitch_range(notes)
+    rows = _rows(notes)
     width = float(np.clip(notes.end_time / 4, 9, 24))
-    height = float(np.clip((high - low) / 11, 3, 6))
+    height = float(np.clip((rows.top - rows.bottom - 1) / 11, 3, 6 if not rows.drums else 9))
     # Not pyplot, which needs closing, may need a window system, and is not thread-safe.
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     ax = figure.add_subplot()
@@ -173,28 +212,81 @@ def _need_matplotlib() -> None:
         ) from error
 
 
-def _pitch_range(notes: Notes) -> tuple[int, int]:
-    """The lowest and highest pitch shown: two semitones beyond the notes, at least an octave."""
-    if not len(notes):
-        return 60, 72
-    low, high = int(notes.pitch.min()) - 2, int(notes.pitch.max()) + 2
+class _Rows(NamedTuple):
+    """The rows of a picture: the pitches, and below them the drums, the lowest key at the bottom.
+
+    Attributes:
+        pitches: The lowest and the highest pitch; None if there are only drums.
+        drums: The drum keys that are played, ascending.
+    """
+
+    pitches: tuple[int, int] | None
+    drums: tuple[int, ...]
+
+    @property
+    def _floor(self) -> float:
+        """The lower side of the pitches."""
+        return self.pitches[0] - 0.5 if self.pitches else 0.0
+
+    @property
+    def top(self) -> float:
+        """The upper side of the picture."""
+        return self.pitches[1] + 0.5 if self.pitches else 0.0
+
+    @property
+    def bottom(self) -> float:
+        """The lower side of the picture."""
+        return self._floor - _DRUM_ROW * len(self.drums)
+
+    def middle(self, notes: Notes) -> NDArray[np.float64]:
+        """(N,) the middle of each note's row."""
+        if notes.drum is None:
+            return notes.pitch.astype(np.float64)
+        drums = self.bottom + _DRUM_ROW * (np.searchsorted(self.drums, notes.pitch) + 0.5)
+        return np.where(notes.drum, drums, notes.pitch)
+
+    def half(self, notes: Notes) -> NDArray[np.float64]:
+        """(N,) half the height of the loudest bar in each note's row."""
+        drum = np.zeros(len(notes), np.bool_) if notes.drum is None else notes.drum
+        return np.where(drum, _HALF * _DRUM_ROW, _HALF)
+
+
+def _rows(notes: Notes) -> _Rows:
+    """The rows for a piece: two semitones beyond its pitches, at least an octave."""
+    drum = np.zeros(len(notes), np.bool_) if notes.drum is None else notes.drum
+    drums = tuple(np.unique(notes.pitch[drum]).tolist())
+    pitches = notes.pitch[~drum]
+    if not pitches.size:
+        return _Rows(None if drums else (60, 72), drums)
+    low, high = int(pitches.min()) - 2, int(pitches.max()) + 2
     missing = max(0, 12 - (high - low))
-    return max(0, low - missing // 2), min(127, high + (missing + 1) // 2)
+    return _Rows((max(0, low - missing // 2), min(127, high + (missing + 1) // 2)), drums)
 
 
-def _draw_keys(ax: Axes, low: int, high: int) -> None:
-    """Shade the black keys, and label every C, or all white keys of a narrow range."""
+def _draw_rows(ax: Axes, rows: _Rows) -> None:
+    """Shade the black keys, label every C, or all white keys of a narrow range, and the drums."""
     white = {0, 2, 4, 5, 7, 9, 11}
+    low, high = rows.pitches or (0, -1)
     for pitch in range(low, high + 1):
         if pitch % 12 not in white:
             ax.axhspan(pitch - 0.5, pitch + 0.5, color=_BLACK_KEY_TINT, linewidth=0, zorder=0)
         if pitch % 12 == 0:
             ax.axhline(pitch - 0.5, color="0.8", linewidth=0.6, zorder=0.5)
     named = white if high - low <= 18 else {0}
-    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 in named]
-    ax.set_yticks(ticks, [pitch_name(pitch) for pitch in ticks])
+    ticks = [float(pitch) for pitch in range(low, high + 1) if pitch % 12 in named]
+    labels = [pitch_name(int(pitch)) for pitch in ticks]
+    for number, key in enumerate(rows.drums):
+        at = rows.bottom + _DRUM_ROW * number
+        ax.axhline(at + _DRUM_ROW, color="0.8", linewidth=0.6, zorder=0.5)
+        ticks.append(at + _DRUM_ROW / 2)
+        labels.append(drum_name(key))
+    if rows.drums and rows.pitches:
+        ax.axhline(rows.pitches[0] - 0.5, color="0.25", linewidth=1, zorder=0.6)
+    ax.set_yticks(ticks, labels)
+    for label in ax.get_yticklabels()[len(ticks) - len(rows.drums) :]:
+        label.set_fontsize(7)
     ax.tick_params(axis="y", length=0)
-    ax.set_ylabel("pitch")
+    ax.set_ylabel("pitch" if rows.pitches else "drum")
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
@@ -248,7 +340,9 @@ def _draw_border(ax: Axes, border: float, end: float) -> None:
         ax.text(border, 1.01, "continuation", fontsize=9, va="bottom", transform=transform)
 
 
-def _draw_notes(ax: Axes, notes: Notes, colours: tuple[str, float, float]) -> ScalarMappable:
+def _draw_notes(
+    ax: Axes, notes: Notes, rows: _Rows, colours: tuple[str, float, float]
+) -> ScalarMappable:
     """Draw a bar for each note in a part of a colour map; returns the colours for a colour bar."""
     _need_matplotlib()
     import matplotlib as mpl
@@ -259,15 +353,7 @@ def _draw_notes(ax: Axes, notes: Notes, colours: tuple[str, float, float]) -> Sc
     shades = LinearSegmentedColormap.from_list(
         name, mpl.colormaps[name](np.linspace(softest, loudest, 128))
     )
-    left, right = notes.start, notes.end - _GAP * notes.duration
-    low, high = notes.pitch - 0.42, notes.pitch + 0.42
-    corners = np.stack(  # (N, 4, 2)
-        [
-            np.stack([x, y], axis=-1)
-            for x, y in ((left, low), (left, high), (right, high), (right, low))
-        ],
-        axis=1,
-    )
+    (corners,) = _corners(notes, rows, "bar", rows.half(notes))
     bars = PolyCollection(
         list(corners), cmap=shades, norm=Normalize(1, 127), linewidths=0.5, zorder=2
     )
@@ -275,3 +361,75 @@ def _draw_notes(ax: Axes, notes: Notes, colours: tuple[str, float, float]) -> Sc
     bars.set_edgecolor("face")
     ax.add_collection(bars, autolim=False)
     return bars
+
+
+def _corners(
+    notes: Notes, rows: _Rows, shape: str, half: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """The corners of the notes, (N, corners, 2) for each polygon of the shape."""
+    middle = rows.middle(notes)[:, None]
+    left, right = notes.start[:, None], (notes.end - _GAP * notes.duration)[:, None]
+    return [
+        np.stack([left * (1 - x) + right * x, middle + half[:, None] * y], axis=-1)
+        for x, y in (np.array(polygon, np.float64).T for polygon in SHAPES[shape])
+    ]
+
+
+def _draw_instrument(ax: Axes, notes: Notes, rows: _Rows, style: Style, frame: str) -> None:
+    """Draw the notes of one of several instruments, with a frame of a colour or "none"."""
+    _need_matplotlib()
+    from matplotlib.collections import PolyCollection
+
+    if not len(notes):
+        return
+    half = rows.half(notes)
+    loudness = _SOFTEST + (1 - _SOFTEST) * notes.velocity / 127
+    bars = [bar for part in _corners(notes, rows, style.shape, half * loudness) for bar in part]
+    colour = COLOURS["light"][style.colour]
+    ax.add_collection(
+        PolyCollection(bars, facecolors=colour, edgecolors=colour, linewidths=0.3, zorder=2),
+        autolim=False,
+    )
+    if frame != "none":
+        (frames,) = _corners(notes, rows, "bar", half)
+        ax.add_collection(
+            PolyCollection(
+                list(frames), facecolors="none", edgecolors=frame, linewidths=0.8, zorder=2.1
+            ),
+            autolim=False,
+        )
+
+
+def _legend_handle(style: Style, label: str) -> Artist:
+    """A note of an instrument, for the legend."""
+    from matplotlib.lines import Line2D
+    from matplotlib.path import Path as Outline
+
+    polygons = [
+        Outline([((2 * x - 1) * 1.6, y * 0.8) for x, y in (*polygon, polygon[0])], closed=True)
+        for polygon in SHAPES[style.shape]
+    ]
+    colour = COLOURS["light"][style.colour]
+    marker = Outline.make_compound_path(*polygons)
+    return Line2D(
+        [], [], color=colour, marker=marker, markersize=16, markeredgewidth=0, linestyle="none",
+        label=label,
+    )  # fmt: skip
+
+
+def _draw_legend(ax: Axes, handles: list[Artist]) -> None:
+    """Name the instruments below the picture."""
+    from matplotlib.transforms import ScaledTranslation
+
+    below = ScaledTranslation(0, -_LEGEND_BELOW, ax.figure.dpi_scale_trans)
+    ax.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=ax.transAxes + below,
+        ncols=min(len(handles), 4),
+        frameon=False,
+        fontsize=8,
+        borderaxespad=0,
+        handletextpad=0.8,
+    )

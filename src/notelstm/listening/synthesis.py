@@ -1,22 +1,21 @@
-"""Piano synthesis in numpy: notes to stereo sound, without a sound font or a download.
+"""Synthesis in numpy: notes to stereo sound, without a sound font or a download.
 
-A string is a sum of partials. The player page synthesises the same sound in the browser, from the
-same constants, :data:`PIANO`.
+The player page synthesises the same sounds in the browser, from the same constants, which are in
+:mod:`notelstm.listening.timbres`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, NotesError
+from notelstm.listening.timbres import PIANO, TIMBRES, Timbre, drum_sound_of, timbre_of
 from notelstm.notes import Notes
 
 __all__ = [
-    "PIANO",
     "Audio",
     "Partials",
     "attack_of",
@@ -25,35 +24,6 @@ __all__ = [
     "partials_of",
     "synthesize",
 ]
-
-PIANO: Final[Mapping[str, float]] = {
-    "partials": 20,
-    "highest": 12_000.0,  # Hz, of a partial
-    "stiffness": 1e-4,
-    "stiffness_pitch": 50.0,
-    "stiffness_doubles": 9.0,  # semitones
-    "strike": 0.12,  # position of the hammer, as a share of the string
-    "slope": 0.4,
-    "dark": 450.0,  # Hz, above which the softest note fades out
-    "bright": 2400.0,  # Hz more for the loudest
-    "loudness_power": 1.5,
-    "volume": 0.18,
-    "decay": 2.0,  # seconds to 1/e of middle C, in the slow part of the decay
-    "decay_halves": 18.0,  # semitones
-    "damping": 0.15,  # how much faster each partial decays than the one below it
-    "first": 0.7,  # share of the fast decay
-    "first_decay": 0.2,  # its time constant, as a share of that of the slow decay
-    "beating": 1.00012,  # frequency ratio of the slowly decaying string
-    "attack": 0.002,  # seconds, of the loudest note
-    "attack_soft": 0.006,  # seconds more for the softest
-    "release": 0.25,  # seconds from the end of a note to silence
-    "longest": 7.0,  # slow time constants after which a string is silent: -60 dB
-    "pan": 0.65,
-    "reverb": 0.14,
-    "reverb_decay": 0.28,  # seconds to 1/e
-    "reverb_seconds": 1.6,
-}
-"""The constants of the sound."""
 
 
 class Partials(NamedTuple):
@@ -70,63 +40,70 @@ class Partials(NamedTuple):
     amplitude: NDArray[np.float64]
 
 
-def partials_of(pitch: int, velocity: int, *, highest: float = PIANO["highest"]) -> Partials:
+def partials_of(
+    pitch: int, velocity: int, *, timbre: Timbre = PIANO, highest: float | None = None
+) -> Partials:
     """The partials of a note.
 
-    Strings are stiff, so partials lie a little above the integer multiples. High partials decay
-    faster. A higher velocity is louder and brighter.
+    The piano's strings are stiff, so its partials lie a little above the integer multiples. High
+    partials decay faster. A higher velocity is louder and brighter.
 
     Args:
         pitch: 0 to 127.
         velocity: 1 to 127.
-        highest: Hz; partials above it are left out, except the first.
+        timbre: The sound, one of :data:`~notelstm.listening.timbres.TIMBRES`.
+        highest: Hz; partials above it are left out, except the first. None for the sound's own.
 
     Example:
         >>> partials_of(69, 80).frequency[:2].round(1).tolist()
         [440.0, 880.7]
     """
     first = 440.0 * 2 ** ((pitch - 69) / 12)
-    bend = (pitch - PIANO["stiffness_pitch"]) / PIANO["stiffness_doubles"]
-    stiffness = PIANO["stiffness"] * (1 + 2**bend)
-    k = np.arange(1, int(PIANO["partials"]) + 1)
-    frequency = first * k * np.sqrt((1 + stiffness * k**2) / (1 + stiffness))
-    kept = (frequency < highest) | (k == 1)
+    bend = (pitch - timbre["stiffness_pitch"]) / timbre["stiffness_doubles"]
+    stiffness = timbre["stiffness"] * (1 + 2**bend)
+    k = np.arange(1, int(timbre["partials"]) + 1)
+    bent = np.sqrt((1 + stiffness * k**2) / (1 + stiffness))
+    frequency = first * k ** timbre["stretch"] * bent
+    kept = (frequency < (timbre["highest"] if highest is None else highest)) | (k == 1)
     k, frequency = k[kept], frequency[kept]
-    slow = PIANO["decay"] * 2 ** ((60 - pitch) / PIANO["decay_halves"])
-    force = (velocity / 127) ** PIANO["loudness_power"]
-    fading = np.exp((first - frequency) / (PIANO["dark"] + PIANO["bright"] * force))
-    shape = np.sin(np.pi * PIANO["strike"] * k) * k ** -PIANO["slope"] * fading
+    slow = timbre["decay"] * 2 ** ((60 - pitch) / timbre["decay_halves"])
+    force = (velocity / 127) ** timbre["loudness_power"]
+    fading = np.exp((first - frequency) / (timbre["dark"] + timbre["bright"] * force))
+    off = (frequency - timbre["formant"]) / timbre["formant_width"]
+    body = 1 + timbre["formant_gain"] * np.exp(-(off**2))
+    shape = np.sin(np.pi * timbre["strike"] * k) * k ** -timbre["slope"] * fading * body
     return Partials(
         frequency,
-        slow / (1 + PIANO["damping"] * (k - 1)),
-        PIANO["volume"] * force * shape / np.sqrt((shape**2).sum()),
+        slow / (1 + timbre["damping"] * (k - 1)),
+        timbre["volume"] * force * shape / np.sqrt((shape**2).sum()),
     )
 
 
-def attack_of(velocity: int) -> float:
+def attack_of(velocity: int, timbre: Timbre = PIANO) -> float:
     """The attack time in seconds, longer for soft notes."""
-    return PIANO["attack"] + PIANO["attack_soft"] * (1 - velocity / 127)
+    return timbre["attack"] + timbre["attack_soft"] * (1 - velocity / 127)
 
 
-def pan_of(pitch: int) -> float:
+def pan_of(pitch: int, timbre: Timbre = PIANO) -> float:
     """The position of a note, -1 left to 1 right, low notes left as for the pianist."""
-    return PIANO["pan"] * min(1.0, max(-1.0, (pitch - 64) / 44))
+    return timbre["pan"] * min(1.0, max(-1.0, (pitch - 64) / 44))
 
 
 Audio: TypeAlias = NDArray[np.float32]
 """(2, N) left and right, full scale being -1 to 1."""
 
 _BLOCK: Final = 512
+_DRUM_SILENT: Final = 7.0  # time constants: -60 dB
 _LOUDEST: Final = 0.95
 _RATES: Final = (8_000, 192_000)
 _LONGEST: Final = 4 * 3600.0
 
 
 def synthesize(notes: Notes, *, rate: int = 44_100, reverb: float = PIANO["reverb"]) -> Audio:
-    """Synthesise notes with the built-in additive piano.
+    """Synthesise notes with the built-in sounds.
 
-    Every program is rendered as a piano; percussion is left out. The result is deterministic. A
-    piece that would exceed full scale is scaled down as a whole.
+    Each program has the sound of its family, and each drum key one of its own. The result is
+    deterministic. A piece that would exceed full scale is scaled down as a whole.
 
     Args:
         notes: The piece.
@@ -144,20 +121,21 @@ def synthesize(notes: Notes, *, rate: int = 44_100, reverb: float = PIANO["rever
     check_length(notes, rate)
     if not 0 <= reverb <= 1:
         raise ConfigError(f"reverb {reverb} is out of range", hint="use a level from 0 to 1")
-    pitched = notes if notes.drum is None else notes[~notes.drum]
-    size = round((notes.end_time + PIANO["release"] + PIANO["reverb_seconds"]) * rate)
+    sounds = _sounds(notes, rate)
+    ends = [
+        float(sound.end(notes.start[members], notes.end[members]).max())
+        for sound, members in sounds
+    ]
+    size = round((max(ends, default=0.0) + PIANO["reverb_seconds"]) * rate)
     dry = np.zeros((2, size), dtype=np.float32)
-    order = np.argsort(pitched.pitch, kind="stable")
-    string: _String | None = None
-    for at in order:
-        pitch = int(pitched.pitch[at])
-        if string is None or string.pitch != pitch:
-            string = _String(pitch, rate)
-        sound = string.render_note(int(pitched.velocity[at]), float(pitched.duration[at]))
-        first = round(float(pitched.start[at]) * rate)
-        part = dry[:, first : first + sound.shape[1]]
-        part += sound[:, : part.shape[1]]
-    if reverb and len(pitched):
+    for sound, members in sounds:
+        columns = (notes.velocity, notes.start, notes.duration)
+        for velocity, start, seconds in zip(*(c[members].tolist() for c in columns), strict=True):
+            rendered = sound.render_note(velocity, seconds)
+            first = round(start * rate)
+            part = dry[:, first : first + rendered.shape[1]]
+            part += rendered[:, : part.shape[1]]
+    if reverb and len(notes):
         _add_reverb(dry, rate, reverb)
     peak = float(np.abs(dry).max(initial=0))
     if peak > _LOUDEST:
@@ -184,36 +162,67 @@ def check_length(notes: Notes, rate: int) -> None:
         )
 
 
+class _Sound(Protocol):
+    """One key of one instrument, which renders any number of notes."""
+
+    def render_note(self, velocity: int, seconds: float) -> Audio:
+        """Render one note until it is silent; (2, N)."""
+
+    def end(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The second at which each note is silent."""
+
+
+def _sounds(notes: Notes, rate: int) -> list[tuple[_Sound, NDArray[np.intp]]]:
+    """The keys that are played, by instrument and pitch, and the numbers of their notes."""
+    zeros = np.zeros(len(notes), np.int64)
+    drum, program = (zeros if c is None else c for c in (notes.drum, notes.program))
+    # Programs that sound alike share their keys: by the first program of each sound.
+    names = [timbre_of(number) for number in range(128)]
+    timbre = np.array([names.index(name) for name in names])[program]
+    rows = np.stack([drum, np.where(drum, 0, timbre), notes.pitch], axis=1)
+    keys, which = np.unique(rows, axis=0, return_inverse=True)
+    order = np.argsort(which.reshape(-1), kind="stable")
+    borders = np.cumsum(np.bincount(which.reshape(-1), minlength=len(keys)))[:-1]
+    return [
+        (_Drum(pitch, rate) if is_drum else _String(TIMBRES[names[first]], pitch, rate), members)
+        for (is_drum, first, pitch), members in zip(
+            keys.tolist(), np.split(order, borders), strict=True
+        )
+    ]
+
+
 class _String:
-    """The strings of one key, which render any number of notes.
+    """The strings of one key, or the pipes or bars.
 
     Each partial is a power of a complex number, z**n. With n = 512 m + j it factors into a number
     for m and one for j, so the sum over the partials is a product of two matrices.
     """
 
-    def __init__(self, pitch: int, rate: int) -> None:
-        self.pitch, self._rate = pitch, rate
-        self._highest = min(PIANO["highest"], 0.45 * rate)
-        found = partials_of(pitch, 64, highest=self._highest)
-        fast, slow = PIANO["first_decay"] * found.decay, found.decay
-        tuned = np.concatenate([found.frequency, found.frequency * PIANO["beating"]])
+    def __init__(self, timbre: Timbre, pitch: int, rate: int) -> None:
+        self._timbre, self._pitch, self._rate = timbre, pitch, rate
+        self._highest = min(timbre["highest"], 0.45 * rate)
+        found = partials_of(pitch, 64, timbre=timbre, highest=self._highest)
+        fast, slow = timbre["first_decay"] * found.decay, found.decay
+        tuned = np.concatenate([found.frequency, found.frequency * timbre["beating"]])
         self._exponent = (2j * np.pi * tuned - 1 / np.concatenate([fast, slow])) / rate
         inside = np.exp(np.outer(self._exponent, np.arange(_BLOCK)))  # (2 K, 512)
         # Im(a b) = Re(a) Im(b) + Im(a) Re(b)
         self._inside = np.concatenate([inside.imag, inside.real]).astype(np.float32)
-        self._longest = PIANO["longest"] * float(slow[0])
+        self._longest = timbre["longest"] * float(slow[0])
         self._outside = np.zeros((0, 4 * len(slow)), dtype=np.float32)
-        angle = np.pi / 4 * (1 + pan_of(pitch))
-        self._sides = np.array([[np.cos(angle)], [np.sin(angle)]], dtype=np.float32)
+        self._sides = _sides(pan_of(pitch, timbre))
 
     def render_note(self, velocity: int, seconds: float) -> Audio:
         """Render one note with its release; (2, N)."""
         held = round(min(seconds, self._longest) * self._rate)
-        rise, fall = round(attack_of(velocity) * self._rate), round(PIANO["release"] * self._rate)
+        fall = round(self._timbre["release"] * self._rate)
+        rise = round(attack_of(velocity, self._timbre) * self._rate)
         size = held + fall
         blocks = -(-size // _BLOCK)
-        amplitude = partials_of(self.pitch, velocity, highest=self._highest).amplitude
-        share = PIANO["first"]
+        amplitude = partials_of(
+            self._pitch, velocity, timbre=self._timbre, highest=self._highest
+        ).amplitude
+        share = self._timbre["first"]
         weights = np.tile(np.concatenate([share * amplitude, (1 - share) * amplitude]), 2)
         rows = self._rows(blocks) * weights.astype(np.float32)
         sound = (rows @ self._inside).reshape(-1)[:size]
@@ -221,12 +230,70 @@ class _String:
         sound[held:] *= np.linspace(1, 0, fall, dtype=np.float32) ** 4
         return np.asarray(self._sides * sound)
 
+    def end(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The second at which each note is silent."""
+        return end + self._timbre["release"]
+
     def _rows(self, blocks: int) -> NDArray[np.float32]:
         """The partials at the start of each block; (blocks, 4 K)."""
         if blocks > len(self._outside):
             at = np.exp(np.outer(np.arange(blocks) * _BLOCK, self._exponent))
             self._outside = np.concatenate([at.real, at.imag], axis=1).astype(np.float32)
         return self._outside[:blocks]
+
+
+class _Drum:
+    """One drum, which sounds to its end however short its note is."""
+
+    def __init__(self, key: int, rate: int) -> None:
+        drum = drum_sound_of(key)
+        self._power, self._rate = drum["loudness_power"], rate
+        last = (drum["bursts"] - 1) * drum["burst_seconds"]
+        tones = drum["tone_decay"] if drum["tone_level"] else 0.0
+        self._seconds = _DRUM_SILENT * max(tones, drum["noise_decay"]) + last
+        time = np.arange(round(self._seconds * rate)) / rate
+        sound = _drum_tone(drum, time, rate) + _drum_noise(drum, time, rate)
+        sound *= np.minimum(1, time / drum["attack"])
+        sound *= drum["volume"] / np.abs(sound).max()
+        self._loudest = (_sides(drum["pan"]) * sound).astype(np.float32)
+
+    def render_note(self, velocity: int, seconds: float) -> Audio:
+        """Render one stroke; (2, N)."""
+        return np.asarray(self._loudest * np.float32((velocity / 127) ** self._power))
+
+    def end(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The second at which each stroke is silent, not before the end of its note."""
+        return np.maximum(end, start + self._seconds)
+
+
+def _drum_tone(drum: Timbre, time: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
+    """The tones of a drum, whose frequency falls exponentially to that of the skin."""
+    fall = (drum["bend"] - 1) * drum["bend_seconds"]
+    # The integral of 1 + (bend - 1) exp(-t / bend_seconds), in periods.
+    turns = drum["tone"] * (time + fall * (1 - np.exp(-time / drum["bend_seconds"])))
+    sound = np.sin(2 * np.pi * turns)
+    if drum["tone"] * drum["second"] < 0.45 * rate:
+        sound = sound + drum["second_level"] * np.sin(2 * np.pi * drum["second"] * turns)
+    return np.asarray(drum["tone_level"] * sound * np.exp(-time / drum["tone_decay"]))
+
+
+def _drum_noise(drum: Timbre, time: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
+    """The noise of a drum, in one or several bursts."""
+    noise = np.random.Generator(np.random.PCG64(7)).standard_normal(time.size)
+    spectrum = np.fft.rfft(noise)
+    frequency = np.fft.rfftfreq(time.size, 1 / rate)
+    low, high = (frequency / drum["noise_low"]) ** 2, (frequency / drum["noise_high"]) ** 2
+    noise = np.fft.irfft(spectrum * low / (1 + low) / (1 + high), time.size)
+    noise /= np.sqrt((noise**2).mean())
+    burst = np.minimum(time // drum["burst_seconds"], drum["bursts"] - 1)
+    since = time - burst * drum["burst_seconds"]
+    return np.asarray(drum["noise"] * noise * np.exp(-since / drum["noise_decay"]))
+
+
+def _sides(pan: float) -> NDArray[np.float32]:
+    """(2, 1) the levels of left and right, of equal power at each position."""
+    angle = np.pi / 4 * (1 + pan)
+    return np.array([[np.cos(angle)], [np.sin(angle)]], dtype=np.float32)
 
 
 def _add_reverb(dry: Audio, rate: int, level: float) -> None:

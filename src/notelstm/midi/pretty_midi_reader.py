@@ -327,8 +327,10 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     ):
         at = float(ticks.seconds_at(round(float(beat) * resolution)))
         midi.time_signature_changes.append(TimeSignature(int(upper), int(lower), at))
-    for number, drum, members in instruments_of(notes, program):
-        instrument = Instrument(number, is_drum=drum)
+    for number, drum, members, name in instruments_of(notes, program):
+        # pretty_midi reads and writes names as Latin-1; in files they are UTF-8.
+        latin = name.encode("utf-8", "replace").decode("latin-1")
+        instrument = Instrument(number, is_drum=drum, name=latin)
         columns = (notes.velocity, notes.pitch, notes.start, notes.end)
         rows = zip(*(column[members].tolist() for column in columns), strict=True)
         instrument.notes = [Note(*row) for row in rows]

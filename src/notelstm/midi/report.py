@@ -357,6 +357,7 @@ def _notes(raw: RawNotes, order: SimultaneousOrder) -> Notes:
         drum=drums[raw.track],
         track=raw.track,
         tempo_map=raw.tempo_map,
+        track_names=tuple(track.name for track in raw.tracks),
     )
 
 

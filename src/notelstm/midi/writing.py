@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias, final, get_args
@@ -15,13 +16,14 @@ from typing_extensions import override
 from notelstm.errors import ConfigError, MidiError
 from notelstm.files import atomic_write
 from notelstm.midi.parsing import DRUM_CHANNEL
-from notelstm.midi.programs import program_number
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.notes import Notes, TempoMap
+from notelstm.programs import PROGRAMS, program_number
 
 __all__ = [
     "Instrument",
     "WriteReport",
+    "instrument_labels",
     "instruments_of",
     "midi_bytes",
     "midi_bytes_with_report",
@@ -247,11 +249,10 @@ def midi_bytes_with_report(
     fitted = [_fit(notes, instrument, ticks, overlaps, short) for instrument in instruments]
     ports = 1 + max((place.port for place in places), default=-1)
     if text:
-        encoded = text.encode("utf-8", "replace")
-        events.insert(0, (0, 0, b"\xff\x01" + _variable(len(encoded)) + encoded))
+        events.insert(0, (0, 0, _text(0x01, text)))
     chunks = [_chunk(events)]
     for track, instrument, place in zip(fitted, instruments, places, strict=True):
-        chunks.append(_track(track, instrument.program, place, name_port=ports > 1))
+        chunks.append(_track(track, instrument, place, name_port=ports > 1))
     header = b"MThd" + _number(6, 4) + _number(1, 2) + _number(len(chunks), 2)
     report = WriteReport(
         notes=sum(len(track.start) for track in fitted),
@@ -387,14 +388,16 @@ def _tempo_events(ticks: TickMap, tempo_map: TempoMap) -> list[tuple[int, int, b
     return sorted(events, key=lambda event: event[:2])
 
 
-def _track(notes: _Fitted, program: int, place: _Place, *, name_port: bool) -> bytes:
+def _track(notes: _Fitted, instrument: Instrument, place: _Place, *, name_port: bool) -> bytes:
     """One instrument's chunk; on a tick, notes end before others start."""
     start, end, pitch, velocity = (column.tolist() for column in notes[:4])
     on, off = 0x90 | place.channel, 0x80 | place.channel
     ons = [(t, 2, bytes([on, p, v])) for t, p, v in zip(start, pitch, velocity, strict=True)]
     offs = [(t, 1, bytes([off, p, 64])) for t, p in zip(end, pitch, strict=True)]
     head = [(0, 0, b"\xff\x21\x01" + bytes([place.port]))] if name_port else []
-    head.append((0, 0, bytes([0xC0 | place.channel, program])))
+    if instrument.name:
+        head.append((0, 0, _text(0x03, instrument.name)))
+    head.append((0, 0, bytes([0xC0 | place.channel, instrument.program])))
     return _chunk([*head, *sorted([*ons, *offs])])
 
 
@@ -415,6 +418,12 @@ def _number(value: int, size: int) -> bytes:
     return value.to_bytes(size, "big")
 
 
+def _text(kind: int, text: str) -> bytes:
+    """A meta event with a text."""
+    encoded = text.encode("utf-8", "replace")
+    return bytes([0xFF, kind]) + _variable(len(encoded)) + encoded
+
+
 def _variable(value: int) -> bytes:
     """A variable-length quantity."""
     if value > _LONGEST_WAIT:
@@ -432,11 +441,13 @@ class Instrument(NamedTuple):
         program: General MIDI program, 0 to 127.
         drum: Whether it is percussion.
         notes: The numbers of its notes in the piece, ascending.
+        name: The name of its track, or "".
     """
 
     program: int
     drum: bool
     notes: NDArray[np.intp]
+    name: str = ""
 
 
 def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument, ...]:
@@ -459,7 +470,35 @@ def instruments_of(notes: Notes, program: str | int | None) -> tuple[Instrument,
         own = np.where(drum, own, program_number(program))
     columns = [track, own, drum]
     groups, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    names = notes.track_names or ()
     return tuple(
-        Instrument(int(group[1]), bool(group[2]), np.flatnonzero(which.reshape(-1) == number))
-        for number, group in enumerate(groups)
+        Instrument(
+            own_program,
+            bool(is_drum),
+            np.flatnonzero(which == number),
+            names[at] if 0 <= at < len(names) else "",
+        )
+        for number, (at, own_program, is_drum) in enumerate(groups.tolist())
     )
+
+
+def instrument_labels(instruments: Sequence[Instrument]) -> tuple[str, ...]:
+    """Names to show for the instruments of a piece, all different.
+
+    Args:
+        instruments: As :func:`instruments_of` gives them.
+
+    Returns:
+        For each, the name of its track, or else of its General MIDI program, or ``"Drums"``;
+        numbered from 1 where several have the same.
+    """
+    names = [
+        one.name.strip() or ("Drums" if one.drum else PROGRAMS[one.program]) for one in instruments
+    ]
+    total, seen = Counter(names), Counter[str]()
+    labels = []
+    for name in names:
+        seen[name] += 1
+        labels.append(f"{name} {seen[name]}" if total[name] > 1 else name)
+    return tuple(labels)

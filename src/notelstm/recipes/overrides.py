@@ -5,7 +5,8 @@ one of its parts (``training.epochs``, ``model.hidden_size``, ``read_policy.drum
 for a weight). ``options`` are the arguments of the function that makes the recipe
 (``options.sigmoid``). A part is replaced if its ``name`` is given, with the other settings of the
 table. The text ``none`` stands for None; ``loss = "none"`` is the likelihood of every field.
-Processors and transforms are lists of names, or of tables with a ``name``.
+Processors and transforms are lists of names, or of tables with a ``name``. ``encoder.parts`` is a
+table with the settings of a :class:`~notelstm.parts.PartMap`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, ConfigNotFoundError
+from notelstm.parts import PartMap
 from notelstm.plugins import find, missing_parts, settings_of
 from notelstm.recipes.recipe import ModelSpec, Recipe
 from notelstm.recipes.values import (
@@ -233,7 +235,9 @@ def _changed(key: str, old: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def _built(setting: str, value: object) -> object:
-    """A setting of a part: processors are built, other lists become tuples."""
+    """A setting of a part: processors and part maps are built, other lists become tuples."""
+    if setting == "parts" and isinstance(value, Mapping):
+        return PartMap.from_json(value)
     if not isinstance(value, list):
         return value
     return _listed(setting, value) if setting == "processors" else tuple(value)

@@ -17,7 +17,7 @@ from notelstm.sampling.masking import (
     constrain_classes,
     constrain_interval,
 )
-from notelstm.tracker import MAX_HISTORY, Tracker
+from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = ["MaxChordSize", "MaxPolyphony"]
 
@@ -90,9 +90,9 @@ class MaxPolyphony:
 
     def _free_after(self, context: SamplingContext) -> float:
         """The minimum step after which another pitch may sound."""
-        left: dict[int, float] = {}
-        for remaining, pitch in context.tracker.remaining():
-            left[pitch] = max(remaining, left.get(pitch, 0.0))
+        left: dict[Tone, float] = {}
+        for remaining, tone in context.tracker.remaining():
+            left[tone] = max(remaining, left.get(tone, 0.0))
         return sorted([*left.values(), *[0.0] * self.notes], reverse=True)[self.notes - 1]
 
     def _repeated_pitch(
@@ -102,13 +102,13 @@ class MaxPolyphony:
         if values is None:
             return prediction
         overlapping = [context.tracker.overlapping(context.known) or () for context in contexts]
-        if all(len(pitches) < self.notes for pitches in overlapping):
+        if all(len(tones) < self.notes for tones in overlapping):
             return prediction
-        free = np.ones(len(values), dtype=np.bool_)
-        return constrain_classes(
-            prediction,
-            [free if len(p) < self.notes else np.isin(values, list(p)) for p in overlapping],
-        )
+        masks = [np.ones(len(values), dtype=np.bool_) for _ in contexts]
+        for i, tones in enumerate(overlapping):
+            if len(tones) >= self.notes:
+                masks[i] = np.isin(values, [tone.pitch for tone in tones])
+        return constrain_classes(prediction, masks)
 
 
 @final

@@ -20,7 +20,7 @@ __all__ = ["NoRepeatNGram", "RepetitionPenalty"]
 
 
 def _pitches(context: SamplingContext, count: int) -> NDArray[np.int64]:
-    return np.array([pitch for _, pitch in context.tracker.latest(count)], dtype=np.int64)
+    return np.array([tone.pitch for _, tone in context.tracker.latest(count)], dtype=np.int64)
 
 
 @final

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
+from notelstm.encoders.rows import part_map_of, row_order
 from notelstm.errors import EncodingError
 from notelstm.evaluation.nats import MeasuredEncoder
 from notelstm.fields import Bounds, Field, Role, Rows
@@ -17,7 +18,16 @@ from notelstm.notes import DEFAULT_VELOCITY, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing.clauses import require
 
-__all__ = ["EXACT", "PIECE_CLAUSES", "TIME_CLAUSES", "Promise", "Tolerance", "Trip", "in_domain"]
+__all__ = [
+    "EXACT",
+    "PIECE_CLAUSES",
+    "TIME_CLAUSES",
+    "Promise",
+    "Tolerance",
+    "Trip",
+    "in_domain",
+    "instruments",
+]
 
 Tolerance: TypeAlias = float | Callable[[Notes], NDArray[np.float64]]
 """The greatest error of a time in seconds: a number, or a function from N notes to (N,)."""
@@ -85,8 +95,21 @@ class Trip:
         """(N,) matching indices of the notes of the piece and of the decoded notes."""
         if self.promise.keeps_order:
             return np.arange(len(self.piece)), np.arange(len(self.back))
-        # Notes of one pitch keep their order even where notes that start together do not.
-        return self.piece.pitch.argsort(kind="stable"), self.back.pitch.argsort(kind="stable")
+        # Notes of one pitch and instrument keep their order even where notes that start together
+        # do not.
+        before, after = (
+            np.lexsort((instruments(self.encoder, notes), notes.pitch))
+            for notes in (self.piece, self.back)
+        )
+        return before, after
+
+
+def instruments(encoder: NoteEncoder, notes: Notes) -> NDArray[np.int64]:
+    """(N,) the class of the instrument of each note; 0 without a part map."""
+    part_map = part_map_of(encoder)
+    if part_map is None:
+        return np.zeros(len(notes), dtype=np.int64)
+    return part_map.classes_of(notes)
 
 
 def in_domain(field: Field, column: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -152,6 +175,25 @@ def _seconds(tolerance: Tolerance, piece: Notes) -> NDArray[np.float64]:
     return np.broadcast_to(np.asarray(values, dtype=np.float64) + 1e-9, len(piece))
 
 
+def _instruments_round_trip(trip: Trip) -> None:
+    """Notes are decoded with the program, percussion and track of the class of their part."""
+    part_map = part_map_of(trip.encoder)
+    fields = [field for field in trip.encoder.fields if field.role == "instrument"]
+    if part_map is None:
+        require(not fields, "There is a field of instruments and no part map.")
+        return
+    require(fields == [part_map.field()], f"The fields of instruments are {fields}.")
+    before, after = trip.pairs
+    wanted = part_map.columns_of(part_map.classes_of(trip.piece)[before])
+    for name in ("program", "drum", "track"):
+        column = getattr(trip.back, name)
+        require(column is not None, f"Decoded notes have no column {name}.")
+        bad = np.flatnonzero(column[after] != getattr(wanted, name))[:1]
+        require(not bad.size, f"Note {before[bad]}: another {name}.")
+    names = trip.back.track_names
+    require(names == wanted.track_names, f"Decoded notes have the track names {names}.")
+
+
 def _onsets_round_trip(trip: Trip) -> None:
     """Onsets, counted from the first, are decoded within the tolerance."""
     before, after = trip.pairs
@@ -187,6 +229,8 @@ def _second_round_trip_is_exact(trip: Trip) -> None:
     same = len(again) == len(trip.back) and np.array_equal(again.pitch, trip.back.pitch)
     require(same, "The pitches changed.")
     require(np.array_equal(again.velocity, trip.back.velocity), "The velocities changed.")
+    before, after = (instruments(trip.encoder, notes) for notes in (trip.back, again))
+    require(np.array_equal(before, after), "The instruments changed.")
     exact = np.full(len(again), EXACT)
     first = trip.back.start - trip.back.start[:1]
     _within("The onset of note", again.start - again.start[:1] - first, exact)
@@ -201,6 +245,7 @@ def _values_match_decode(trip: Trip) -> None:
         "velocity": back.velocity,
         "step": np.diff(back.start, prepend=0.0),
         "duration": back.duration,
+        "instrument": instruments(trip.encoder, back),
     }
     for j, field in enumerate(trip.encoder.fields):
         entries = trip.rows[:, j].tolist()
@@ -208,7 +253,7 @@ def _values_match_decode(trip: Trip) -> None:
             done = [field.events[int(entry)] for entry in entries]
             pitches = [event.value for event in done if event.type == "note-on"]
             require(pitches == back.pitch.tolist(), f"Field {field.name!r}, its note-ons.")
-        elif field.role in notes and (field.unit == "s" or field.role in ("pitch", "velocity")):
+        elif field.role in notes and (field.unit == "s" or field.role not in ("step", "duration")):
             values = np.array([field.value_of(entry) for entry in entries])
             error = values - notes[field.role].astype(np.float64)
             _within(f"Field {field.name!r} in row", error, np.full(len(values), EXACT))
@@ -216,10 +261,13 @@ def _values_match_decode(trip: Trip) -> None:
 
 def _classes_contain_their_values(trip: Trip) -> None:
     """The value of a note lies between the edges of its class."""
+    if not trip.is_row_per_note:
+        return
+    order = row_order(trip.encoder, trip.piece)
     notes: dict[Role, NDArray[np.generic]] = {
-        "pitch": trip.piece.pitch,
-        "velocity": trip.piece.velocity,
-        "duration": trip.piece.duration,
+        "pitch": trip.piece.pitch[order],
+        "velocity": trip.piece.velocity[order],
+        "duration": trip.piece.duration[order],
     }
     for j, field in enumerate(trip.encoder.fields):
         fits = field.unit == "s" or field.role in ("pitch", "velocity")
@@ -287,6 +335,7 @@ def _bounds_partition_the_field(trip: Trip) -> None:
 
 TIME_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _pitches_round_trip,
+    _instruments_round_trip,
     _onsets_round_trip,
     _durations_round_trip,
     _velocities_round_trip,

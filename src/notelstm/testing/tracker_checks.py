@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from notelstm.encoders.rows import tracker_of
+from notelstm.encoders.rows import part_map_of, tracker_of
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Interval, Mask, Row, Rows
 from notelstm.notes import Note, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing.clauses import require
-from notelstm.testing.round_trips import EXACT, Trip
-from notelstm.tracker import Tracker
+from notelstm.testing.round_trips import EXACT, Trip, instruments
+from notelstm.tracker import Tone, Tracker
 
 __all__ = ["TRACKER_CLAUSES", "allowed_rows_can_be_decoded"]
 
@@ -31,10 +31,19 @@ def _pushed(encoder: NoteEncoder, rows: Iterable[Row]) -> Tracker:
 
 def _same_notes(a: Notes, b: Notes) -> None:
     require(len(a) == len(b), f"{len(a)} notes instead of {len(b)}.")
+    for name in ("program", "drum", "track"):
+        columns = (getattr(notes, name) for notes in (a, b))
+        one, two = (np.zeros(len(a)) if c is None else c for c in columns)
+        require(np.array_equal(one, two), f"The column {name} differs.")
     require(np.array_equal(a.pitch, b.pitch), "The pitches differ.")
     require(np.array_equal(a.velocity, b.velocity), "The velocities differ.")
     require(np.allclose(a.start, b.start, rtol=0, atol=EXACT), "The onsets differ.")
     require(np.allclose(a.end, b.end, rtol=0, atol=EXACT), "The ends differ.")
+
+
+def _tones(trip: Trip, notes: Notes) -> list[Tone]:
+    """The pitch and instrument of each decoded note."""
+    return list(map(Tone, notes.pitch.tolist(), instruments(trip.encoder, notes).tolist()))
 
 
 def _tracker_matches_decode(trip: Trip) -> None:
@@ -61,15 +70,15 @@ def _tracker_keeps_time(trip: Trip) -> None:
             require(abs(time - onset) <= EXACT, f"Row {i}: {time} at the onset {onset}.")
 
 
-def _tracker_lists_sounding_pitches(trip: Trip) -> None:
-    """`sounding` returns the pitches of notes that have begun and not ended."""
+def _tracker_lists_sounding_notes(trip: Trip) -> None:
+    """`sounding` returns the pitch and instrument of notes that have begun and not ended."""
     tracker = tracker_of(trip.encoder)
     for i, row in enumerate(trip.rows):
         tracker.push(row)
         begun, now = trip.back[: tracker.num_notes], tracker.time
         # An event encoder may end a note in a later row of the same time.
-        surely = set(begun.pitch[begun.end > now + EXACT].tolist())
-        at_most = set(begun.pitch[begun.end >= now - EXACT].tolist())
+        surely = set(_tones(trip, begun[begun.end > now + EXACT]))
+        at_most = set(_tones(trip, begun[begun.end >= now - EXACT]))
         got = set(tracker.sounding(now))
         require(surely <= got <= at_most, f"Row {i}, {now:g} s: {got} instead of {surely}.")
 
@@ -83,8 +92,8 @@ def _tracker_lists_latest_notes(trip: Trip) -> None:
         begun = trip.back[: tracker.num_notes]
         for count in (1, 3, len(trip.rows) + 1):
             got, some = tracker.latest(count), begun[max(0, tracker.num_notes - count) :]
-            pitches = [pitch for _, pitch in got]
-            require(pitches == some.pitch.tolist(), f"Row {i}, {count} notes: {got}.")
+            tones = [tone for _, tone in got]
+            require(tones == _tones(trip, some), f"Row {i}, {count} notes: {got}.")
             onsets = np.array([onset for onset, _ in got])
             near = np.allclose(onsets, some.start, rtol=0, atol=EXACT)
             require(near, f"Row {i}, {count} notes: {got}.")
@@ -118,11 +127,11 @@ def _tracker_predicts_overlaps(trip: Trip) -> None:
         took = step * pace
         require(abs(tracker.time - clock - took) <= EXACT, f"Row {i}: {pace} seconds per unit.")
         begun, now = trip.back[:before], tracker.time
-        surely = set(begun.pitch[begun.end > now + 2 * EXACT].tolist())
-        at_most = set(begun.pitch[begun.end > now - EXACT].tolist())
+        surely = set(_tones(trip, begun[begun.end > now + 2 * EXACT]))
+        at_most = set(_tones(trip, begun[begun.end > now - EXACT]))
         for what, got in (
             ("overlapping", set(overlapping or ())),
-            ("remaining", {pitch for left, pitch in remaining if left > step + 2 * EXACT}),
+            ("remaining", {tone for left, tone in remaining if left > step + 2 * EXACT}),
         ):
             require(surely <= got <= at_most, f"Row {i}: {what} {got} instead of {surely}.")
 
@@ -134,6 +143,15 @@ def _require_same_state(tracker: Tracker, other: Tracker, what: str) -> None:
     require(tracker.sounding(now) == other.sounding(now), f"{what}: other pitches sound.")
     same = len(tracker.closing_rows()) == len(other.closing_rows())
     require(same, f"{what}: other closing rows.")
+
+
+def _tracker_lists_parts(trip: Trip) -> None:
+    """`parts` has the part of each class of the field ``instrument``, or else a single one."""
+    parts, part_map = tracker_of(trip.encoder).parts, part_map_of(trip.encoder)
+    if part_map is None:
+        require(len(parts) == 1 and not parts[0].drum, f"Without instruments: {parts}.")
+    else:
+        require(parts == part_map.classes, f"{parts} instead of {part_map.classes}.")
 
 
 def _tracker_copies_are_independent(trip: Trip) -> None:
@@ -178,8 +196,8 @@ def _finished_notes_are_popped_once(trip: Trip) -> None:
     require(not len(tracker.notes()), "Popped notes are still there.")
     decoded = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
     if popped:
-        start, end, pitch, velocity = zip(*(popped[i] for i in numbers), strict=True)
-        _same_notes(Notes(start=start, end=end, pitch=pitch, velocity=velocity), decoded)
+        columns = zip(*(popped[i] for i in numbers), strict=True)
+        _same_notes(Notes(**dict(zip(Note._fields, columns, strict=True))), decoded)
 
 
 def _extend_equals_push(trip: Trip) -> None:
@@ -274,9 +292,10 @@ def allowed_rows_can_be_decoded(trip: Trip) -> None:
 TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _tracker_matches_decode,
     _tracker_keeps_time,
-    _tracker_lists_sounding_pitches,
+    _tracker_lists_sounding_notes,
     _tracker_lists_latest_notes,
     _tracker_predicts_overlaps,
+    _tracker_lists_parts,
     _tracker_copies_are_independent,
     _finished_notes_are_popped_once,
     _extend_equals_push,

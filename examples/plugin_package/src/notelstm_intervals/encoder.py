@@ -13,7 +13,7 @@ from notelstm.encoders.rows import as_rows
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
-from notelstm.tracker import Tracker
+from notelstm.tracker import Tone, Tracker
 
 __all__ = ["IntervalEncoder", "IntervalTracker"]
 
@@ -134,9 +134,9 @@ class IntervalTracker(Tracker):
         self._open.append((end, self._pitch))
         self._notes.append(Note(self._time, end, self._pitch, velocity))
 
-    def sounding(self, at: float) -> Set[int]:
-        """The pitches that sound `at` seconds after the start, at or after the latest onset."""
-        return {pitch for end, pitch in self._open if end > at}
+    def sounding(self, at: float) -> Set[Tone]:
+        """The tones that sound `at` seconds after the start, at or after the latest onset."""
+        return {Tone(pitch) for end, pitch in self._open if end > at}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """The intervals that lead to a MIDI note; all values of other fields."""
@@ -149,7 +149,7 @@ class IntervalTracker(Tracker):
         """The notes that have not been returned."""
         if not self._notes:
             return Notes.empty()
-        start, end, pitch, velocity = zip(*self._notes, strict=True)
+        start, end, pitch, velocity, *_ = zip(*self._notes, strict=True)
         return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:

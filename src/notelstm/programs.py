@@ -1,12 +1,14 @@
-"""General MIDI programs by name and number, and the instruments of a piece."""
+"""General MIDI: the names of programs, of their families, and of drum keys."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from notelstm.errors import MidiError, did_you_mean
 
-__all__ = ["PROGRAMS", "program_number"]
+__all__ = ["DRUM_KEYS", "FAMILIES", "PROGRAMS", "drum_name", "family_of", "program_number"]
 
 # Source: General MIDI System Level 1, sound set; upper and lower case as pretty_midi has it.
 _NAMES: Final = """
@@ -34,6 +36,60 @@ Gunshot
 
 PROGRAMS: Final[tuple[str, ...]] = tuple(" ".join(n.split()) for n in _NAMES.split(";"))
 """The names of the 128 General MIDI programs, by number from 0."""
+
+FAMILIES: Final[tuple[str, ...]] = (
+    *("Piano", "Chromatic Percussion", "Organ", "Guitar", "Bass", "Strings", "Ensemble", "Brass"),
+    *("Reed", "Pipe", "Synth Lead", "Synth Pad", "Synth Effects", "Ethnic", "Percussive"),
+    "Sound Effects",
+)
+"""The names of the 16 General MIDI families, of eight consecutive programs each."""
+
+# Source: General MIDI System Level 2, standard set, which adds 27 to 34 and 82 to 87 to Level 1.
+_DRUMS: Final = """
+High Q; Slap; Scratch Push; Scratch Pull; Sticks; Square Click; Metronome Click; Metronome Bell;
+Acoustic Bass Drum; Bass Drum 1; Side Stick; Acoustic Snare; Hand Clap; Electric Snare; Low Floor
+Tom; Closed Hi-Hat; High Floor Tom; Pedal Hi-Hat; Low Tom; Open Hi-Hat; Low-Mid Tom; Hi-Mid Tom;
+Crash Cymbal 1; High Tom; Ride Cymbal 1; Chinese Cymbal; Ride Bell; Tambourine; Splash Cymbal;
+Cowbell; Crash Cymbal 2; Vibraslap; Ride Cymbal 2; Hi Bongo; Low Bongo; Mute Hi Conga; Open Hi
+Conga; Low Conga; High Timbale; Low Timbale; High Agogo; Low Agogo; Cabasa; Maracas; Short
+Whistle; Long Whistle; Short Guiro; Long Guiro; Claves; Hi Wood Block; Low Wood Block; Mute Cuica;
+Open Cuica; Mute Triangle; Open Triangle; Shaker; Jingle Bell; Belltree; Castanets; Mute Surdo;
+Open Surdo
+"""
+
+DRUM_KEYS: Final[Mapping[int, str]] = MappingProxyType(
+    {27 + k: " ".join(name.split()) for k, name in enumerate(_DRUMS.split(";"))}
+)
+"""The names of the General MIDI drum keys, by MIDI note number, 27 to 87."""
+
+
+def drum_name(key: int) -> str:
+    """The name of a General MIDI drum key.
+
+    Args:
+        key: MIDI note number, 0 to 127.
+
+    Returns:
+        Its name, or ``"Drum"`` and the number of a key that General MIDI does not name.
+
+    Example:
+        >>> drum_name(38), drum_name(42), drum_name(12)
+        ('Acoustic Snare', 'Closed Hi-Hat', 'Drum 12')
+    """
+    return DRUM_KEYS.get(key, f"Drum {key}")
+
+
+def family_of(program: int) -> str:
+    """The name of the General MIDI family of a program.
+
+    Args:
+        program: General MIDI program, 0 to 127.
+
+    Example:
+        >>> family_of(0), family_of(40), family_of(52)
+        ('Piano', 'Strings', 'Ensemble')
+    """
+    return FAMILIES[program // 8]
 
 
 def program_number(program: str | int) -> int:
