@@ -26,7 +26,7 @@ from notelstm.errors import ConfigError, MidiError, NotelstmError
 from notelstm.listening.audio import save_audio
 from notelstm.listening.card import card_of
 from notelstm.listening.page import Sample, page_html
-from notelstm.listening.synthesis import PIANO
+from notelstm.listening.timbres import TIMBRES, drum_sound_of, timbre_of
 from notelstm.midi import midi_bytes_with_report, read_midi_with_report
 from notelstm.play.controls import controls_of
 from notelstm.play.engine import Engine
@@ -266,17 +266,23 @@ class _App:
 
 
 def _assets() -> dict[str, bytes]:
-    """The files of the page by name, and the sound of the player pages as a module."""
+    """The files of the page by name, with the style and the sound of the player pages."""
     folder = files("notelstm.play") / "page"
     found = {
         item.name: item.read_bytes()
         for item in folder.iterdir()
         if item.name.rpartition(".")[2] in _TYPES
     }
-    sound = (files("notelstm.listening") / "sound.js").read_text(encoding="utf-8")
-    constants = json.dumps(dict(PIANO))
-    module = f"{sound}\nexport const PIANO = {constants};\nexport {{ Piano }};\n"
-    return {**found, "sound.js": module.encode()}
+    listening = files("notelstm.listening")
+    sound = (listening / "sound.js").read_text(encoding="utf-8")
+    constants = {
+        "timbres": {name: dict(timbre) for name, timbre in TIMBRES.items()},
+        "drums": {key: dict(drum_sound_of(key)) for key in range(128)},
+        "timbre_of": [timbre_of(program) for program in range(128)],
+    }
+    module = f"{sound}\nexport {{ Synthesizer }};\nexport const SOUNDS = {json.dumps(constants)};\n"
+    style = (listening / "page.css").read_bytes()
+    return {**found, "sound.js": module.encode(), "page.css": style}
 
 
 def _attachment(data: bytes, kind: str, name: str) -> Response:

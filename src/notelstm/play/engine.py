@@ -237,7 +237,7 @@ class Engine:
         made: list[Played] = []
         more = True
         with self._session(continuation.snapshot, continuation.sampler) as session:
-            for _ in range(_ROWS_AT_ONCE):
+            for _ in range(0 if continuation.stalled else _ROWS_AT_ONCE):
                 made += self._finished(session, continuation)
                 tracker = session.trackers[0]
                 complete = tracker.num_notes - continuation.first == continuation.taken

@@ -29,6 +29,8 @@ _LONGEST_REST: Final = 2.0
 """Seconds of silence that are kept in a piece; longer waits are not music."""
 _SHOWN: Final = 256
 """The number of notes that a client gets to draw a piece."""
+_DIGITS: Final = 6
+"""Decimals of times in a piece; differences of a clock's times have rounding errors beyond them."""
 _SEEDS: Final = 2**31
 
 By: TypeAlias = Literal["you", "model"]
@@ -231,7 +233,7 @@ class Performance:
         replies = self._finish(ordered[0]["start"], "interrupted")
         for note in ordered:
             start = self._time_of_new_note(note["start"])
-            end = start + note["end"] - note["start"]
+            end = round(start + note["end"] - note["start"], _DIGITS)
             self._add(
                 Played(start, end, note["pitch"], note["velocity"], note["program"], note["drum"])
             )
@@ -244,14 +246,14 @@ class Performance:
             self._offset = at
         elif not self._open and at - self._offset > end + _LONGEST_REST:
             self._offset = at - end - _LONGEST_REST
-        return max(at - self._offset, self._last_onset())
+        return max(self._time_at(at), self._last_onset())
 
     def _release(self, key: tuple[int, int, bool], at: float) -> None:
         """End a note of the player, if it is held."""
         held = self._open.pop(key, None)
         if held is not None and self._offset is not None:
             pitch, program, drum = key
-            end = max(held.start, at - self._offset)
+            end = max(held.start, self._time_at(at))
             self._add(Played(held.start, end, pitch, held.velocity, program, drum))
 
     def _close_keys(self, at: float) -> None:
@@ -316,13 +318,11 @@ class Performance:
 
     def _send(self, at: float) -> Iterator[list[Reply]]:
         """Send the notes of the model until :data:`AHEAD` seconds after `at`."""
-        more = self._playing is not None
+        until, more = at + AHEAD, True
         while more and (playing := self._playing) is not None:
             engine, continuation = self._engines[playing.take.model], playing.continuation
-            until = min(at + AHEAD - self._time_zero(), playing.until)
-            made: list[Played] = []
-            if not continuation.stalled:
-                made, more = engine.advance(continuation, until)
+            time = min(until - self._time_zero(), playing.until)
+            made, more = engine.advance(continuation, time)
             made = sorted(note for note in made if note.start < playing.until)
             self._turns[-1].notes += made
             self._turns[-1].notes.sort()
@@ -333,9 +333,10 @@ class Performance:
                 replies = [{"type": "notes", "take": playing.take.number, "notes": self._json(made)}]
             if continuation.stalled:
                 replies += self._end_turn("stalled")
-            elif not more and until >= playing.until:
+            elif not more and time >= playing.until:
                 replies += self._end_turn("length")
             yield replies
+        yield [{"type": "ready", "until": round(until, _DIGITS)}]
 
     def _steer(self, at: float, controls: Controls) -> Iterator[list[Reply]]:
         sampler = controls.sampler_for(self._engines[self.model].bundle)
@@ -385,7 +386,7 @@ class Performance:
         if self._playing is None:
             return []
         replies = self._cut(at)
-        time = at - self._time_zero()
+        time = self._time_at(at)
         notes = self._turns[-1].notes
         notes[:] = [note._replace(end=min(note.end, max(time, note.start))) for note in notes]
         self._playing.take.notes = notes[:]
@@ -395,7 +396,7 @@ class Performance:
         """Drop the notes of the model that start after a time of the clock."""
         assert self._playing is not None
         notes = self._turns[-1].notes
-        time = at - self._time_zero()
+        time = self._time_at(at)
         notes[:] = [note for note in notes if note.start <= time]
         self._playing.take.notes = notes[:]
         return [{"type": "cut", "from": at}]
@@ -482,6 +483,10 @@ class Performance:
     def _end(self) -> float:
         """The last release in the piece."""
         return max((_end(turn.notes) for turn in self._turns), default=0.0)
+
+    def _time_at(self, at: float) -> float:
+        """The time in the piece at a time of the clock, the same wherever the clock began."""
+        return round(at - self._time_zero(), _DIGITS)
 
     def _time_zero(self) -> float:
         """The time of the clock at which the piece began, if it had been played without waits."""

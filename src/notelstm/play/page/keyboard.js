@@ -10,13 +10,15 @@ const ROWS = [
 ];
 const PLACES = new Map(ROWS.flatMap((row, n) => row.map((code, k) => [code, 12 * n + k])));
 const VELOCITY = 84;
-const WHITE = 26;  // the least width of a white key, pixels
+const WHITE = 34, SMALL = 26;  // the least width of a white key, pixels; on a phone
+const STEPS = [0, 2, 4, 5, 7, 9, 11];  // semitones above C of the white keys
 
 export const pitchName = (pitch) => `${NAMES[pitch % 12]}${Math.floor(pitch / 12) - 1}`;
 
 export class ScreenKeyboard {
-  constructor(element, press, release) {
+  constructor(element, press, release, built) {
     this.element = element;
+    this.built = built;
     this.press = press;
     this.release = release;
     this.low = 48;
@@ -35,29 +37,34 @@ export class ScreenKeyboard {
     new ResizeObserver(() => this.build()).observe(element);
   }
 
-  get octaves() {
+  // The number of white keys that fit.
+  get whites() {
     const width = this.element.clientWidth;
-    return Math.min(5, Math.max(1, Math.floor(width / (7 * (width < 700 ? WHITE : 34)))));
+    return Math.min(36, Math.max(8, Math.floor(width / (width < 700 ? SMALL : WHITE))));
   }
 
-  // Keys from the lowest C on; the range is kept on the 88 keys of a piano and a little more.
+  get high() {
+    const whites = this.whites - 1;
+    return this.low + 12 * Math.floor(whites / 7) + STEPS[whites % 7];
+  }
+
+  // Keys from a C on, within those of a piano.
   show(low) {
-    this.low = Math.min(Math.max(12, low), 108 - 12 * this.octaves);
+    this.low = Math.min(Math.max(12, low), 96);
+    while (this.low > 12 && this.high > 108) this.low -= 12;
     this.build(true);
   }
 
   build(anew = false) {
-    const low = Math.min(this.low, 108 - 12 * this.octaves), octaves = this.octaves;
-    if (!anew && low === this.low && this.octavesShown === octaves) return;
-    this.low = low;
-    this.octavesShown = octaves;
+    if (!anew && this.shown === this.whites) return;
+    this.shown = this.whites;
     this.let();
-    const before = document.activeElement === document.body ? null : this.focused;
+    const before = this.focused, had = this.element.contains(document.activeElement);
     this.keys.clear();
     this.element.replaceChildren();
-    const white = 100 / (7 * octaves + 1);
+    const white = 100 / this.whites, high = this.high;
     let left = 0;
-    for (let pitch = low; pitch <= low + 12 * octaves; pitch++) {
+    for (let pitch = this.low; pitch <= high; pitch++) {
       const key = document.createElement("button"), black = BLACK.has(pitch % 12);
       key.type = "button";
       key.dataset.pitch = pitch;
@@ -71,7 +78,8 @@ export class ScreenKeyboard {
       this.element.append(key);
       this.keys.set(pitch, key);
     }
-    this.focus(this.keys.has(before) ? before : Math.min(60, low + 12 * octaves), before !== null && this.keys.has(before) && this.hadFocus);
+    this.focus(this.keys.has(before) ? before : this.keys.has(60) ? 60 : this.low, had);
+    this.built();
   }
 
   // One key is in the tab order; arrow keys move to the others.

@@ -141,7 +141,7 @@ export class Roll {
       pen.fillStyle = this.colours.line;
       pen.fillRect(EDGE, y(pitch) + row - 0.5, width, 1);
       pen.fillStyle = this.colours.quiet;
-      pen.fillText(pitchName(pitch), EDGE - 4, y(pitch) + row / 2);
+      pen.fillText(pitchName(pitch), EDGE - 4, Math.min(height - 7, Math.max(7, y(pitch) + row / 2)));
     }
     pen.fillStyle = this.colours.line;
     for (let second = Math.ceil(left); second < left + shown; second++) {

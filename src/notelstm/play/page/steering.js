@@ -33,7 +33,7 @@ export class Steering {
     const input = make("input", { type: "range", id, min, max, step });
     const output = make("output");
     output.setAttribute("for", id);
-    const reset = make("button", { type: "button", textContent: "as the model", className: "small" });
+    const reset = make("button", { type: "button", textContent: "reset", className: "small" });
     reset.setAttribute("aria-label", `${LABELS[name]}: as the model alone`);
     const note = own === null ? HINTS[name] || "" :
       `alone: ${PITCHES.has(name) ? pitchName(own) : own}${HINTS[name] ? `; ${HINTS[name]}` : ""}`;
@@ -41,7 +41,7 @@ export class Steering {
     input.setAttribute("aria-describedby", hint.id);
     input.addEventListener("input", () => this.set(name, Number(input.value)));
     reset.addEventListener("click", () => { this.set(name, null); input.focus(); });
-    row.append(label, input, output, reset, hint);
+    row.append(label, input, output, hint, reset);
     row.dataset.control = name;
     return row;
   }

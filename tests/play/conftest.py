@@ -1,0 +1,104 @@
+"""A real server in a thread, and the client of the examples."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import uvicorn
+
+from notelstm.bundle import Bundle, load
+from notelstm.play import Limits, create_app
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "play_with_a_bot.py"
+
+
+def _example() -> Any:
+    spec = importlib.util.spec_from_file_location("play_with_a_bot", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Server:
+    """A server of an ASGI app on a free port of this machine."""
+
+    def __init__(self, app: Any) -> None:
+        self.app: Final = app
+        self._socket: Final = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: Final = int(self._socket.getsockname()[1])
+        self.address: Final = f"http://127.0.0.1:{self.port}/"
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="websockets-sansio")
+        self._server: Final = uvicorn.Server(config)
+        self.thread: Final = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+
+    def __enter__(self) -> Server:
+        self.thread.start()
+        give_up = time.monotonic() + 60
+        while not self._server.started:
+            assert self.thread.is_alive()
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self.thread.join(60)
+        self._socket.close()
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    return load()
+
+
+@pytest.fixture(scope="session")
+def example() -> Any:
+    """The example with the client, as a module."""
+    return _example()
+
+
+@pytest.fixture(scope="session")
+def server(bundle: Bundle) -> Iterator[Server]:
+    """A server with two models, which are the same."""
+    with Server(create_app({"piano": bundle, "second": bundle})) as running:
+        yield running
+
+
+@pytest.fixture
+def serve(bundle: Bundle) -> Iterator[Callable[..., Server]]:
+    """Starts a server with its own settings, as often as it is called."""
+    with contextlib.ExitStack() as stack:
+
+        def start(limits: Limits | None = None, bundles: Any = None, **settings: Any) -> Server:
+            app = create_app(bundles or bundle, limits=limits, **settings)
+            return stack.enter_context(Server(app))
+
+        yield start
+
+
+@pytest.fixture
+def connect(server: Server, example: Any) -> Iterator[Callable[..., Any]]:
+    """Opens clients, of the shared server if no address is given."""
+    with contextlib.ExitStack() as stack:
+
+        def start(address: str | None = None, **settings: Any) -> Any:
+            client = example.Client(address or server.address, **settings)
+            stack.callback(client.close)
+            return client
+
+        yield start
