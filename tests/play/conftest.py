@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 import uvicorn
+from websockets.sync.client import connect as open_socket
 
 from notelstm.bundle import Bundle, load
 from notelstm.play import Limits, create_app
@@ -29,6 +30,22 @@ def _example() -> Any:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+class RawSocket:
+    """A connection without compression whose end does not wait for the server."""
+
+    def __init__(self, address: str) -> None:
+        self._context: Final = open_socket(address, compression=None, close_timeout=0.1)
+        self._socket: Final = self._context.__enter__()
+        self.send: Final = self._socket.send
+        self.recv: Final = self._socket.recv
+
+    def close(self) -> None:
+        """Cut the connection."""
+        with contextlib.suppress(OSError):
+            self._socket.socket.shutdown(socket.SHUT_RDWR)
+        self._context.__exit__(None, None, None)
 
 
 class Server:
@@ -102,3 +119,9 @@ def connect(server: Server, example: Any) -> Iterator[Callable[..., Any]]:
             return client
 
         yield start
+
+
+@pytest.fixture
+def raw_socket() -> Callable[[str], RawSocket]:
+    """Opens a connection that can be cut."""
+    return RawSocket

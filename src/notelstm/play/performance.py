@@ -23,6 +23,8 @@ __all__ = ["AHEAD", "Performance", "Take"]
 AHEAD: Final = 2.0
 """Seconds ahead of the play head up to which notes are sent."""
 
+_AT_ONCE: Final = 60.0
+"""The most seconds of music for one message, whatever the client's clock says."""
 _MARGIN: Final = 0.25
 """Seconds after the play head from which notes are replaced when a control changes."""
 _LONGEST_REST: Final = 2.0
@@ -115,11 +117,13 @@ class _Playing:
         take: The take.
         continuation: The continuation, as far as it is sampled.
         until: The time in the piece at which it ends, infinite if it is not limited.
+        sent: The time of the clock up to which its notes have been sent.
     """
 
     take: Take
     continuation: Continuation
     until: float
+    sent: float
 
 
 @final
@@ -309,7 +313,7 @@ class Performance:
             replies.append(self._piece_reply())
         self._turns.append(Turn("model", [], take.number))
         until = float("inf") if seconds is None else first + seconds
-        self._playing = _Playing(take, continuation, until)
+        self._playing = _Playing(take, continuation, until, at)
         yield [*replies, {"type": "playing", "take": take.number, "at": at, "seed": seed}]
         yield from self._send(at)
 
@@ -319,6 +323,8 @@ class Performance:
     def _send(self, at: float) -> Iterator[list[Reply]]:
         """Send the notes of the model until :data:`AHEAD` seconds after `at`."""
         until, more = at + AHEAD, True
+        if self._playing is not None:
+            until = self._playing.sent = min(until, self._playing.sent + _AT_ONCE)
         while more and (playing := self._playing) is not None:
             engine, continuation = self._engines[playing.take.model], playing.continuation
             time = min(until - self._time_zero(), playing.until)
@@ -349,7 +355,7 @@ class Performance:
         # What will sound after the margin is sampled anew.
         cut = at + _MARGIN
         replies = self._cut(cut)
-        playing.take.controls = controls
+        playing.sent, playing.take.controls = at, controls
         engine, time = self._engines[playing.take.model], cut - self._time_zero()
         seed = (playing.take.seed + len(playing.take.notes) + 1) % _SEEDS
         continuation = engine.begin(self._piece(), sampler, seed, self._tempo_map)
