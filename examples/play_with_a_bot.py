@@ -1,8 +1,8 @@
 """A bot that plays with the model: the protocol of ``notelstm play`` from Python.
 
-The bot sends a phrase as if a musician had played it, asks for an answer of eight seconds, changes the
-scale in the middle of it, and downloads the take. It has a clock of its own, which need not be that of
-the wall: here eight seconds of music take a moment. Needs the extra ``play``.
+The bot sends a phrase as if a musician had played it, asks for an answer of eight seconds, changes
+the scale in the middle of it, and downloads the take. Its clock need not be that of the wall: here
+eight seconds of music take a moment. Needs the extra ``play``.
 """
 
 import contextlib
@@ -13,9 +13,10 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from websockets.sync.client import connect
+
 import notelstm
 from notelstm.play import serve
-from websockets.sync.client import connect
 
 
 class Client:

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_socket
+from websockets.typing import Origin
 
 from notelstm.play import Limits
 from notelstm.play.performance import Performance
-from notelstm.play.protocol import Refusal, parse
+from notelstm.play.protocol import RefusedError, parse
 
 Connect = Callable[..., Any]
 
@@ -64,7 +65,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("text", MALFORMED, ids=range(len(MALFORMED)))
 def test_a_malformed_message_is_explained(text: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RefusedError) as refused:
         parse(text)
     assert refused.value.code == "malformed"
     assert MALFORMED[text] in str(refused.value)
@@ -161,7 +162,13 @@ def handshake(server: Any, **headers: str) -> int:
 def test_requests_for_other_hosts_are_refused(server: Any, connect: Connect) -> None:
     key = connect().welcome["session"]
     port = server.port
-    for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "", "127.0.0.1.nip.io"):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "localhost.evil.example",
+        "",
+        "127.0.0.1.nip.io",
+    ):
         for path in ("/", "/page/main.js", f"/sessions/{key}/takes/1.mid", f"/sessions/{key}/midi"):
             code, _, data = status(server, path, Host=host)
             assert code in (400, 403), (host, path)
@@ -189,7 +196,7 @@ def test_other_sites_may_not_open_the_socket(server: Any, connect: Connect) -> N
     assert handshake(server, Host=own, Origin=f"http://{own}") == 101
     assert handshake(server, Host=own, Origin=f"HTTPS://{own}") == 101
     with pytest.raises(InvalidStatus):
-        open_socket(f"ws://{own}/socket", origin="http://evil.example").__enter__()  # type: ignore[arg-type]
+        open_socket(f"ws://{own}/socket", origin=Origin("http://evil.example")).__enter__()
 
 
 def test_answers_have_strict_headers(server: Any) -> None:
@@ -234,8 +241,34 @@ def junk(chance: random.Random) -> str | bytes:
         return "".join(chr(chance.randrange(32, 0x2FF)) for _ in range(chance.randrange(200)))
     if kind == 2:
         return chance.choice(list(MALFORMED))
-    values = (None, -1, 0, 1, 3.5, 60, 1e308, "x", "piano", [], {}, True, [{}], {"density": 4})
-    names = ("at", "pitch", "velocity", "take", "controls", "seconds", "notes", "until", "name", "seed")
+    values: tuple[Any, ...] = (
+        None,
+        -1,
+        0,
+        1,
+        3.5,
+        60,
+        1e308,
+        "x",
+        "piano",
+        [],
+        {},
+        True,
+        [{}],
+        {"density": 4},
+    )
+    names = (
+        "at",
+        "pitch",
+        "velocity",
+        "take",
+        "controls",
+        "seconds",
+        "notes",
+        "until",
+        "name",
+        "seed",
+    )
     types = (
         *("note-on", "note-off", "notes", "continue", "again", "head", "steer", "stop"),
         *("undo", "clear", "model", "prompt", "keep", "delete", "take", "hello", "???"),

@@ -328,7 +328,9 @@ def test_a_file_is_continued_from_a_mark(connect: Connect, server: Any) -> None:
         start=np.arange(40) / 4, end=np.arange(40) / 4 + 0.2, pitch=50 + np.arange(40) % 20
     )
     address = f"{server.address}sessions/{client.welcome['session']}/midi"
-    with urllib.request.urlopen(urllib.request.Request(address, data=midi_bytes(piece))) as answered:
+    with urllib.request.urlopen(
+        urllib.request.Request(address, data=midi_bytes(piece))
+    ) as answered:
         found = json.load(answered)
     assert found["summary"].startswith("40 notes")
     assert found["report"]["notes"] == 40
@@ -437,9 +439,7 @@ def test_several_sessions_do_not_disturb_each_other(connect: Connect) -> None:
 def test_a_slow_client_does_not_stop_the_others(
     connect: Connect, serve: Callable[..., Any], raw_socket: Callable[[str], Any]
 ) -> None:
-    server = serve(
-        Limits(send_seconds=1, resume_seconds=0, sessions=2, messages_per_second=1e6)
-    )
+    server = serve(Limits(send_seconds=1, resume_seconds=0, sessions=2, messages_per_second=1e6))
     quick = connect(server.address)
     address = server.address.replace("http", "ws") + "socket"
     with contextlib.closing(raw_socket(address)) as slow:
@@ -448,7 +448,9 @@ def test_a_slow_client_does_not_stop_the_others(
             slow.send(json.dumps({"type": kind, **values}))
 
         send("hello", version=VERSION, clock="slow", at=0)
-        send("notes", notes=[{"start": k, "end": k, "pitch": 60, "velocity": 80} for k in range(500)])
+        send(
+            "notes", notes=[{"start": k, "end": k, "pitch": 60, "velocity": 80} for k in range(500)]
+        )
         send("continue", at=1000, seconds=5)
 
         def ask() -> None:

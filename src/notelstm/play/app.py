@@ -262,7 +262,9 @@ class _App:
         about = {"model": take.model, "seed": take.seed, **take.controls.to_json()}
         details = {"This music": about, **card_of(self._bundles[take.model])}
         page = page_html([sample], title=title, details=details)
-        return Response(page, headers={"content-security-policy": _OF_A_TAKE}, media_type="text/html")
+        return Response(
+            page, headers={"content-security-policy": _OF_A_TAKE}, media_type="text/html"
+        )
 
 
 def _assets() -> dict[str, bytes]:

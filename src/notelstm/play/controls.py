@@ -54,8 +54,9 @@ class Controls:
         for name, (low, high, step) in _RANGES.items():
             value = getattr(self, name)
             if value is not None:
-                check = check_whole if isinstance(step, int) else check_number
-                check(name, value, low, high)
+                check_number(name, value, low, high)
+                if isinstance(step, int):
+                    check_whole(name, value)
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ConfigError(f"the register from {self.low} to {self.high} is empty")
         if self.scale is not None:
@@ -89,7 +90,9 @@ class Controls:
         more: list[Processor] = []
         if self.low is not None or self.high is not None:
             low, high = self.low, self.high
-            more.append(PitchRange(low=0 if low is None else low, high=127 if high is None else high))
+            more.append(
+                PitchRange(low=0 if low is None else low, high=127 if high is None else high)
+            )
         if self.scale is not None:
             more.append(Scale(name=self.scale))
         if self.polyphony is not None:

@@ -127,7 +127,9 @@ class Engine:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle: Final = bundle
         self._lock: Final = threading.Lock()
-        self._own_instruments: Final = "instrument" in {str(f.role) for f in bundle.encoder.fields}
+        self._own_instruments: Final = any(
+            field.role == "instrument" for field in bundle.encoder.fields
+        )
         session = self._new_session()
         self._initial: Final = session.snapshot()
         self._free: Final = [session]
@@ -259,7 +261,7 @@ class Engine:
             continuation.taken += 1
             program, drum = continuation.instrument
             if self._own_instruments:
-                program, drum = getattr(note, "program", 0), getattr(note, "drum", False)
+                program, drum = int(note.program), bool(note.drum)
             start = continuation.zero + float(note.start)
             end = continuation.zero + float(note.end)
             made.append(Played(start, end, int(note.pitch), int(note.velocity), program, drum))

@@ -16,7 +16,7 @@ from notelstm.notes import Notes, TempoMap
 from notelstm.play.controls import Controls
 from notelstm.play.engine import Continuation, Engine, Played, notes_of
 from notelstm.play.limits import Limits
-from notelstm.play.protocol import Message, Refusal, Reply
+from notelstm.play.protocol import Message, RefusedError, Reply
 
 __all__ = ["AHEAD", "Performance", "Take"]
 
@@ -197,7 +197,7 @@ class Performance:
             The replies of each step, which may take some milliseconds.
 
         Raises:
-            Refusal: If the message is not possible now; the state is as it was before.
+            RefusedError: If the message is not possible now; the state is as it was before.
             NotelstmError: If the model cannot do it.
         """
         values = dict(message.values)
@@ -226,9 +226,7 @@ class Performance:
         self._open[key] = _Open(self._time_of_new_note(at), velocity)
         yield replies
 
-    def _note_off(
-        self, pitch: int, at: float, program: int, drum: bool
-    ) -> Iterator[list[Reply]]:
+    def _note_off(self, pitch: int, at: float, program: int, drum: bool) -> Iterator[list[Reply]]:
         self._release((pitch, program, drum), at)
         yield []
 
@@ -273,7 +271,9 @@ class Performance:
 
     # What the model does.
 
-    def _continue(self, at: float, seconds: float | None, seed: int | None) -> Iterator[list[Reply]]:
+    def _continue(
+        self, at: float, seconds: float | None, seed: int | None
+    ) -> Iterator[list[Reply]]:
         if self._playing is not None:
             length = float("inf") if seconds is None else at - self._time_zero() + seconds
             self._playing.until = length
@@ -284,7 +284,7 @@ class Performance:
 
     def _again(self, at: float, seconds: float | None, seed: int | None) -> Iterator[list[Reply]]:
         if not self._turns or self._turns[-1].take is None:
-            raise Refusal("not-now", "there is no continuation to replace")
+            raise RefusedError("not-now", "there is no continuation to replace")
         yield from self._play(at, seconds, seed, replaced=self._turns[-1])
 
     def _play(
@@ -336,7 +336,9 @@ class Performance:
             self._make_room()
             replies: list[Reply] = []
             if made:
-                replies = [{"type": "notes", "take": playing.take.number, "notes": self._json(made)}]
+                replies = [
+                    {"type": "notes", "take": playing.take.number, "notes": self._json(made)}
+                ]
             if continuation.stalled:
                 replies += self._end_turn("stalled")
             elif not more and time >= playing.until:
@@ -372,7 +374,7 @@ class Performance:
 
     def _undo(self, at: float) -> Iterator[list[Reply]]:
         if not (self._turns or self._open):
-            raise Refusal("not-now", "there is nothing to undo")
+            raise RefusedError("not-now", "there is nothing to undo")
         self._close_keys(at)
         undone = self._turns[-1]
         replies = self._finish(at, "stopped")
@@ -422,7 +424,7 @@ class Performance:
 
     def _model(self, name: str, at: float) -> Iterator[list[Reply]]:
         if name not in self._engines:
-            raise Refusal("unknown", f"there is no model {name!r}")
+            raise RefusedError("unknown", f"there is no model {name!r}")
         self.controls.sampler_for(self._engines[name].bundle)
         replies = self._finish(at, "stopped")
         self.model = name
@@ -431,11 +433,11 @@ class Performance:
 
     def _prompt(self, until: float | None, at: float) -> Iterator[list[Reply]]:
         if self.file is None:
-            raise Refusal("not-now", "there is no file: upload one first")
+            raise RefusedError("not-now", "there is no file: upload one first")
         end = float("inf") if until is None else until
         count = int(self.file.start.searchsorted(end, side="right"))
         if not count:
-            raise Refusal("not-now", f"the file has no notes before {end:g} s")
+            raise RefusedError("not-now", f"the file has no notes before {end:g} s")
         replies = self._finish(at, "stopped")
         self._reset()
         self._clock, self._tempo_map = at, self.file.tempo_map
@@ -451,7 +453,7 @@ class Performance:
     def _delete(self, take: int) -> Iterator[list[Reply]]:
         self._take_of(take)
         if self._playing is not None and self._playing.take.number == take:
-            raise Refusal("not-now", f"take {take} is being played: stop it first")
+            raise RefusedError("not-now", f"take {take} is being played: stop it first")
         del self.takes[take]
         yield [self._takes_reply()]
 
@@ -464,14 +466,14 @@ class Performance:
 
     def _take_of(self, number: int) -> Take:
         if number not in self.takes:
-            raise Refusal("unknown", f"there is no take {number}")
+            raise RefusedError("unknown", f"there is no take {number}")
         return self.takes[number]
 
     def _make_room_for_take(self) -> None:
         while len(self.takes) >= self._limits.takes:
             oldest = next((n for n, take in self.takes.items() if not take.kept), None)
             if oldest is None:
-                raise Refusal(
+                raise RefusedError(
                     "full", f"{len(self.takes)} takes are kept, the most there can be: delete one"
                 )
             del self.takes[oldest]
@@ -560,5 +562,3 @@ def _played(notes: Notes) -> list[Played]:
         [False] * size if notes.drum is None else notes.drum.tolist(),
     )
     return [Played(*note) for note in zip(*columns, strict=True)]
-
-

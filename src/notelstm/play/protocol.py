@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, final
 from notelstm.errors import ConfigError, NotelstmError, did_you_mean
 from notelstm.play.controls import Controls
 
-__all__ = ["MAX_NOTES", "VERSION", "Message", "Refusal", "Reply", "error_of", "parse"]
+__all__ = ["MAX_NOTES", "VERSION", "Message", "RefusedError", "Reply", "error_of", "parse"]
 
 VERSION: Final = 1
 """The version of the protocol; a client names it in its first message."""
@@ -31,7 +31,7 @@ Reply: TypeAlias = dict[str, Any]
 
 
 @final
-class Refusal(Exception):
+class RefusedError(Exception):
     """A message that is refused; the session is as it was before.
 
     Args:
@@ -56,9 +56,9 @@ class Message(NamedTuple):
     values: dict[str, Any]
 
 
-def error_of(refusal: Refusal | NotelstmError, about: str | None = None) -> Reply:
+def error_of(refusal: RefusedError | NotelstmError, about: str | None = None) -> Reply:
     """The error message for a refusal, about a message of the type `about`."""
-    code = refusal.code if isinstance(refusal, Refusal) else "impossible"
+    code = refusal.code if isinstance(refusal, RefusedError) else "impossible"
     return {"type": "error", "code": code, "message": str(refusal), "about": about}
 
 
@@ -66,17 +66,19 @@ def parse(text: str) -> Message:
     """Read a message.
 
     Raises:
-        Refusal: If it is not JSON, not a message, or a value is missing or out of range.
+        RefusedError: If it is not JSON, not a message, or a value is missing or out of range.
     """
     try:
         found = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Refusal("malformed", f"the message is not JSON: {error}") from None
+        raise RefusedError("malformed", f"the message is not JSON: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("type"), str):
-        raise Refusal("malformed", "the message is not a JSON object with a type")
+        raise RefusedError("malformed", "the message is not a JSON object with a type")
     kind = found.pop("type")
     if kind not in _MESSAGES:
-        raise Refusal("malformed", f"unknown message {_short(kind)}{did_you_mean(kind, _MESSAGES)}")
+        raise RefusedError(
+            "malformed", f"unknown message {_short(kind)}{did_you_mean(kind, _MESSAGES)}"
+        )
     return Message(kind, _values(found, _MESSAGES[kind], kind))
 
 
@@ -96,19 +98,21 @@ def _values(found: Mapping[str, Any], shape: Mapping[str, _Value], where: str) -
     """The checked values of an object."""
     for name in found:
         if name not in shape:
-            raise Refusal("malformed", f"{where} has no {_short(name)}{did_you_mean(name, shape)}")
+            raise RefusedError(
+                "malformed", f"{where} has no {_short(name)}{did_you_mean(name, shape)}"
+            )
     values = {}
     for name, value in shape.items():
         if name not in found:
             if value.default is ...:
-                raise Refusal("malformed", f"{where} lacks {name}")
+                raise RefusedError("malformed", f"{where} lacks {name}")
             values[name] = value.default
             continue
         try:
             values[name] = value.check(found[name])
         except ValueError as error:
             problem = f"{name} of {where} is {_short(found[name])}, not {error}"
-            raise Refusal("malformed", problem) from None
+            raise RefusedError("malformed", problem) from None
     return values
 
 

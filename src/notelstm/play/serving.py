@@ -62,7 +62,7 @@ def serve(
     names = {"localhost", host, socket.gethostname(), socket.getfqdn()}
     app = create_app(bundles, hosts=names, token=token, limits=limits)
     shown = f"[{host}]" if ":" in host else host
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+    if host in ("0.0.0.0", "::", ""):
         shown = socket.gethostname()
     address = f"http://{shown}:{bound.getsockname()[1]}/"
     if token is not None:
@@ -103,7 +103,9 @@ def _bound(host: str, port: int | None) -> socket.socket:
     """A socket that is bound to the host and the port."""
     for number in (PORT, 0) if port is None else (port,):
         try:
-            found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found = socket.getaddrinfo(
+                host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
             family, kind, protocol, _, address = found[0]
             bound = socket.socket(family, kind, protocol)
         except (OSError, OverflowError) as error:

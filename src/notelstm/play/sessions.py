@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar, final
+from typing import Final, TypeVar, final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -19,7 +19,7 @@ from notelstm.errors import NotelstmError
 from notelstm.play.engine import Engine
 from notelstm.play.limits import Limits
 from notelstm.play.performance import Performance
-from notelstm.play.protocol import VERSION, Message, Refusal, Reply, error_of, parse
+from notelstm.play.protocol import VERSION, Message, RefusedError, Reply, error_of, parse
 
 __all__ = ["Connected", "Sessions"]
 
@@ -102,22 +102,25 @@ class Sessions:
             Its key, its state, and the answer to the client.
 
         Raises:
-            Refusal: If the client has another version or a wrong token, or the server is full.
+            RefusedError: If the client has another version or a wrong token, or the server is full.
         """
         values = hello.values
         if values["version"] != VERSION:
-            raise Refusal(
-                "version", f"the server has version {VERSION} of the protocol, not {values['version']}"
+            raise RefusedError(
+                "version",
+                f"the server has version {VERSION} of the protocol, not {values['version']}",
             )
         given = (values["token"] or "").encode()
         if self._token is not None and not hmac.compare_digest(given, self._token.encode()):
-            raise Refusal("token", "the token is wrong: open the address that the server printed")
+            raise RefusedError(
+                "token", "the token is wrong: open the address that the server printed"
+            )
         key = values["session"] or ""
         entry = self._entries.get(key)
         resumed = entry is not None
         if entry is None:
             if len(self._entries) >= self.limits.sessions:
-                raise Refusal(
+                raise RefusedError(
                     "full", f"{len(self._entries)} people are playing, the most this server allows"
                 )
             key, entry = secrets.token_urlsafe(24), _Entry(Performance(self._engines, self.limits))
@@ -150,9 +153,7 @@ class Sessions:
             return
         entry.connection = None
         loop = asyncio.get_running_loop()
-        entry.expiry = loop.call_later(
-            self.limits.resume_seconds, self._entries.pop, key, None
-        )
+        entry.expiry = loop.call_later(self.limits.resume_seconds, self._entries.pop, key, None)
 
 
 @final
@@ -192,7 +193,7 @@ class Connected:
                     self._was_refused = True
                     rate = self._sessions.limits.messages_per_second
                     problem = f"more than {rate:g} messages per second are ignored"
-                    await self._send([error_of(Refusal("too-fast", problem))])
+                    await self._send([error_of(RefusedError("too-fast", problem))])
         except WebSocketDisconnect:
             pass
         except TimeoutError:
@@ -206,9 +207,9 @@ class Connected:
             try:
                 message = parse(await self._text())
                 if message.type != "hello":
-                    raise Refusal("not-now", "the first message is not a hello")
+                    raise RefusedError("not-now", "the first message is not a hello")
                 key, entry, welcome = await self._sessions.open(self, message)
-            except Refusal as refusal:
+            except RefusedError as refusal:
                 await self._send([error_of(refusal)])
                 if refusal.code in ("version", "token", "full"):
                     code = _BUSY if refusal.code == "full" else _WRONG
@@ -228,7 +229,7 @@ class Connected:
             message = parse(text)
             kind = message.type
             if kind == "hello":
-                raise Refusal("not-now", "the session is open already")
+                raise RefusedError("not-now", "the session is open already")
             async with entry.lock:
                 steps = entry.performance.handle(message)
                 while True:
@@ -240,7 +241,7 @@ class Connected:
                     if replies is None:
                         break
                     await self._send(replies)
-        except (Refusal, NotelstmError) as refusal:
+        except (RefusedError, NotelstmError) as refusal:
             await self._send([error_of(refusal, kind)])
 
     async def _text(self) -> str:
@@ -252,7 +253,9 @@ class Connected:
         # A character has at least one byte.
         most = self._sessions.limits.message_bytes
         if len(text) > most or len(text.encode("utf-8", "replace")) > most:
-            await self._send([error_of(Refusal("too-long", f"a message has at most {most:,} bytes"))])
+            await self._send(
+                [error_of(RefusedError("too-long", f"a message has at most {most:,} bytes"))]
+            )
             return await self._text()
         return text
 
