@@ -242,19 +242,7 @@ def junk(chance: random.Random) -> str | bytes:
     if kind == 2:
         return chance.choice(list(MALFORMED))
     values: tuple[Any, ...] = (
-        None,
-        -1,
-        0,
-        1,
-        3.5,
-        60,
-        1e308,
-        "x",
-        "piano",
-        [],
-        {},
-        True,
-        [{}],
+        *(None, -1, 0, 1, 3.5, 60, 1e308, "x", "piano", [], {}, True, [{}]),
         {"density": 4},
     )
     names = (

@@ -530,7 +530,8 @@ class Performance:
         return {"type": "piece", "notes": shown[-_SHOWN:]}
 
     def _takes_reply(self) -> Reply:
-        finished = [take for take in self.takes.values() if take.notes]
+        playing = None if self._playing is None else self._playing.take
+        finished = [take for take in self.takes.values() if take is not playing]
         return {"type": "takes", "takes": [take.summary() for take in finished]}
 
 

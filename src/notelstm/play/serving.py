@@ -101,6 +101,8 @@ def is_loopback(host: str) -> bool:
 
 def _bound(host: str, port: int | None) -> socket.socket:
     """A socket that is bound to the host and the port."""
+    if port is not None and not 0 <= port <= 65_535:
+        raise ConfigError(f"port {port} is not from 0 to 65535")
     for number in (PORT, 0) if port is None else (port,):
         try:
             found = socket.getaddrinfo(

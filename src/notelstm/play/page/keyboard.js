@@ -48,10 +48,10 @@ export class ScreenKeyboard {
     return this.low + 12 * Math.floor(whites / 7) + STEPS[whites % 7];
   }
 
-  // Keys from a C on, within those of a piano.
+  // Keys from a C on.
   show(low) {
     this.low = Math.min(Math.max(12, low), 96);
-    while (this.low > 12 && this.high > 108) this.low -= 12;
+    while (this.high > 127) this.low -= 12;
     this.build(true);
   }
 

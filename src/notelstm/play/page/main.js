@@ -272,7 +272,6 @@ class App {
       const start = begin + SIXTEENTH * (8 * half + n), long = n === 0 ? 7.6 : n === 1 ? 6.6 : 1;
       return { pitch, velocity: n < 2 ? 66 : 56, start, end: start + long * SIXTEENTH, program: 0, drum: false };
     }));
-    this.link.send("clear", { at: this.now });
     this.link.send("notes", { notes });
     for (const note of notes) {
       const shown = { ...note, by: "you" };
