@@ -25,6 +25,8 @@ HEAD: Final = 0.25
 GOAL: Final = 0.05
 """Seconds from a request to its note, at the 99th percentile of eight sessions."""
 LEAD: Final = 0.15
+PHRASE: Final = 5.0
+"""Seconds between two interruptions of a session; sessions do not interrupt together."""
 
 
 class Measured(NamedTuple):
@@ -93,7 +95,7 @@ async def play(address: str, seconds: float, delay: float) -> Times:
                 sent = time.perf_counter()
                 await send("continue", at=now + LEAD, seconds=None)
                 times.first.append(await until_ready() - sent)
-                next_phrase = now + 5
+                next_phrase = now + PHRASE
             else:
                 sent = time.perf_counter()
                 await send("head", at=now)
@@ -107,7 +109,7 @@ async def play(address: str, seconds: float, delay: float) -> Times:
 async def measure(address: str, sessions: int, seconds: float) -> Measured:
     """Play in several sessions at once."""
     found = await asyncio.gather(
-        *(play(address, seconds, HEAD * k / sessions) for k in range(sessions))
+        *(play(address, seconds, PHRASE * k / sessions) for k in range(sessions))
     )
     notes = sum(times.notes for times in found)
     return Measured(

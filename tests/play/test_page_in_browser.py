@@ -181,7 +181,9 @@ def test_playing_on_interrupts_the_model(page: Chrome) -> None:
     assert by_id(page, "stage").text in ("Your turn", "The model plays")
     pressed = notes(page, "you")[0]["start"]
     assert pressed >= now
-    assert all(note["start"] <= pressed for note in notes(page, "model") if note["start"] < pressed + 1)
+    assert all(
+        note["start"] <= pressed for note in notes(page, "model") if note["start"] < pressed + 1
+    )
 
 
 def test_steering_changes_what_the_model_plays(page: Chrome) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from notelstm.bundle import Bundle
 from notelstm.errors import DataError
-from notelstm.fields import Field
+from notelstm.fields import Field, Rows
 from notelstm.generation import Session
 from notelstm.generation.sequences import STALL_LIMIT
 from notelstm.generation.session import Snapshot
@@ -21,10 +21,14 @@ from notelstm.notes import Notes, TempoMap
 from notelstm.protocols import Prediction, Sampler, SamplingContext
 from notelstm.sampling.masking import constrain_classes, constrain_interval
 
-__all__ = ["Continuation", "Engine", "Played", "notes_of"]
+__all__ = ["STRIDE", "Continuation", "Engine", "Memory", "Played", "notes_of"]
 
 _CONTEXT: Final = 192
-"""The notes that a model reads of a piece before it continues; they take it 20 ms."""
+"""The notes at the end of a piece that a model reads at least; they take it 20 ms."""
+STRIDE: Final = 128
+"""The first note that is read moves in steps of so many notes, between which only new ones are."""
+_CHECKPOINT: Final = 8
+"""Rows between two states of the model that are kept."""
 _ROWS_AT_ONCE: Final = 16
 """The rows of a call, so that the sessions of a server take turns."""
 _LONGEST_HOLD: Final = 12.0
@@ -71,6 +75,36 @@ def notes_of(played: Sequence[Played], tempo_map: TempoMap | None = None) -> Not
         drum=drum,
         tempo_map=tempo_map and tempo_map.shifted(-zero),
     )
+
+
+@final
+@dataclasses.dataclass
+class Memory:
+    """What a model has read of a piece, so that it reads only what is new.
+
+    The rows of a piece are those of its beginning, followed by new ones; the states that were kept
+    at rows before the first difference are still right.
+
+    Attributes:
+        engine: The engine of the model, None if nothing was read.
+        rows: (N, F) the rows that were read.
+        states: States of the model by the number of rows that it had read.
+    """
+
+    engine: Engine | None = None
+    rows: Rows = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    states: dict[int, Snapshot] = dataclasses.field(default_factory=dict)
+
+    def shared(self, rows: Rows) -> int:
+        """The number of first rows that are the same as those that were read."""
+        count = min(len(rows), len(self.rows))
+        differ = (rows[:count] != self.rows[:count]).any(axis=1)
+        return int(differ.argmax()) if differ.any() else count
+
+
+def _first_read(count: int) -> int:
+    """The number of the first note that is read of a piece of `count` notes."""
+    return max(0, (count - _CONTEXT) // STRIDE * STRIDE)
 
 
 @final
@@ -157,26 +191,24 @@ class Engine:
             with self._lock:
                 self._free.append(session)
 
-    def begin(
-        self,
-        played: Sequence[Played],
-        sampler: Sampler,
-        seed: int,
-        tempo_map: TempoMap | None = None,
-    ) -> Continuation:
-        """Begin to continue a piece.
+    def read(
+        self, memory: Memory, played: Sequence[Played], tempo_map: TempoMap | None = None
+    ) -> Snapshot:
+        """Read a piece: only what is not in the memory already.
 
         Args:
-            played: Its notes, sorted; may be none.
-            sampler: The sampler.
-            seed: The random seed.
+            memory: What was read before, which is updated.
+            played: The notes, sorted; may be none.
             tempo_map: The tempo map of the piece, or None for 120 beats per minute.
+
+        Returns:
+            The state after the piece.
 
         Raises:
             DataError: If the piece is shorter than the model's context.
             EncodingError: If it is outside the encoder's domain.
         """
-        read = played[-_CONTEXT:]
+        read = played[_first_read(len(played)) :]
         beats = tempo_map or TempoMap(time_signature_beats=[0], numerators=[4], denominators=[4])
         rows = self.bundle.encoder.encode(notes_of(read, beats))
         least = self.bundle.context_length
@@ -185,20 +217,48 @@ class Engine:
                 f"the model continues {least} notes or more, not {len(rows)}",
                 hint="play more notes, or start without any",
             )
-        initial = dataclasses.replace(self._initial, seed=seed)
-        with self._session(initial, sampler) as session:
-            if len(rows):
-                session.feed(rows)
+        shared = memory.shared(rows) if memory.engine is self else 0
+        kept = {n: state for n, state in memory.states.items() if 0 < n <= shared}
+        last = max(kept, default=0)
+        with self._session(kept.get(last, self._initial), self.bundle.sampler) as session:
+            for n in range(last, len(rows), _CHECKPOINT):
+                session.feed(rows[n : n + _CHECKPOINT])
                 session.pop_finished()
-            tracker = session.trackers[0]
-            last = float(tracker.latest(1)[0][0]) if tracker.num_notes else 0.0
-            return Continuation(
-                snapshot=session.snapshot(),
-                sampler=sampler,
-                zero=(read[-1].start if read else 0.0) - last,
-                first=tracker.num_notes,
-                instrument=_most_common(read),
-            )
+                kept[min(n + _CHECKPOINT, len(rows))] = session.snapshot()
+        memory.engine, memory.rows, memory.states = self, rows, kept
+        return kept.get(len(rows), self._initial)
+
+    def begin(
+        self,
+        memory: Memory,
+        played: Sequence[Played],
+        sampler: Sampler,
+        seed: int,
+        tempo_map: TempoMap | None = None,
+    ) -> Continuation:
+        """Begin to continue a piece.
+
+        Args:
+            memory: As for :meth:`read`, as are `played` and `tempo_map`.
+            played: The notes of the piece.
+            sampler: The sampler.
+            seed: The random seed.
+            tempo_map: The tempo map of the piece.
+
+        Raises:
+            DataError: If the piece is shorter than the model's context.
+            EncodingError: If it is outside the encoder's domain.
+        """
+        state = self.read(memory, played, tempo_map)
+        tracker = state.trackers[0]
+        last = float(tracker.latest(1)[0][0]) if tracker.num_notes else 0.0
+        return Continuation(
+            snapshot=dataclasses.replace(state, seed=seed, noise=0),
+            sampler=sampler,
+            zero=(played[-1].start if played else 0.0) - last,
+            first=tracker.num_notes,
+            instrument=_most_common(played[-_CONTEXT:]),
+        )
 
     def first_onset(self, continuation: Continuation, earliest: float | None = None) -> float:
         """Sample up to the first new note.
@@ -225,12 +285,15 @@ class Engine:
             continuation.snapshot = session.snapshot()
             return continuation.zero + float(tracker.latest(1)[0][0])
 
-    def advance(self, continuation: Continuation, until: float) -> tuple[list[Played], bool]:
+    def advance(
+        self, continuation: Continuation, until: float, rows: int = _ROWS_AT_ONCE
+    ) -> tuple[list[Played], bool]:
         """Sample a few rows.
 
         Args:
             continuation: The continuation, which is advanced.
             until: The time in the piece up to which notes are wanted, seconds.
+            rows: The most rows.
 
         Returns:
             The new notes whose end is known, and whether to call again for the same time.
@@ -239,7 +302,7 @@ class Engine:
         made: list[Played] = []
         more = True
         with self._session(continuation.snapshot, continuation.sampler) as session:
-            for _ in range(0 if continuation.stalled else _ROWS_AT_ONCE):
+            for _ in range(0 if continuation.stalled else rows):
                 made += self._finished(session, continuation)
                 tracker = session.trackers[0]
                 complete = tracker.num_notes - continuation.first == continuation.taken

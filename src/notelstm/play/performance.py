@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
 from notelstm.notes import Notes, TempoMap
 from notelstm.play.controls import Controls
-from notelstm.play.engine import Continuation, Engine, Played, notes_of
+from notelstm.play.engine import STRIDE, Continuation, Engine, Memory, Played, notes_of
 from notelstm.play.limits import Limits
 from notelstm.play.protocol import Message, RefusedError, Reply
 
@@ -25,6 +25,10 @@ AHEAD: Final = 2.0
 
 _AT_ONCE: Final = 60.0
 """The most seconds of music for one message, whatever the client's clock says."""
+_READ_AT_ONCE: Final = 16
+"""The notes that have sounded after which the model reads them."""
+_FIRST_ROWS: Final = 3
+"""The rows that are sampled before the first notes of a take are sent."""
 _MARGIN: Final = 0.25
 """Seconds after the play head from which notes are replaced when a control changes."""
 _LONGEST_REST: Final = 2.0
@@ -173,6 +177,8 @@ class Performance:
         self._offset: float | None = None
         self._clock = 0.0
         self._tempo_map: TempoMap | None = None
+        self._memory = Memory()
+        self._num_read = 0
 
     def attach(self, clock: str, at: float) -> None:
         """Connect a client.
@@ -296,7 +302,8 @@ class Performance:
         engine = self._engines[self.model]
         prompt = [note for turn in self._turns if turn is not replaced for note in turn.notes]
         sampler = self.controls.sampler_for(engine.bundle)
-        continuation = engine.begin(prompt, sampler, seed, self._tempo_map)
+        continuation = engine.begin(self._memory, prompt, sampler, seed, self._tempo_map)
+        self._num_read = len(prompt)
         first = engine.first_onset(continuation)
         replies: list[Reply] = []
         if replaced is not None:
@@ -319,6 +326,16 @@ class Performance:
 
     def _head(self, at: float) -> Iterator[list[Reply]]:
         yield from self._send(at)
+        if self._playing is None:
+            return
+        # What has sounded is read now, so that it need not be read when the player interrupts.
+        time = self._time_at(at)
+        piece = self._piece()
+        del piece[bisect.bisect_right(piece, time, key=lambda note: note.start) :]
+        if len(piece) - self._num_read >= _READ_AT_ONCE:
+            engine = self._engines[self._playing.take.model]
+            engine.read(self._memory, piece, self._tempo_map)
+            self._num_read = len(piece)
 
     def _send(self, at: float) -> Iterator[list[Reply]]:
         """Send the notes of the model until :data:`AHEAD` seconds after `at`."""
@@ -328,7 +345,9 @@ class Performance:
         while more and (playing := self._playing) is not None:
             engine, continuation = self._engines[playing.take.model], playing.continuation
             time = min(until - self._time_zero(), playing.until)
-            made, more = engine.advance(continuation, time)
+            # The first notes are sent as soon as there are some.
+            rows = {} if playing.take.notes else {"rows": _FIRST_ROWS}
+            made, more = engine.advance(continuation, time, **rows)
             made = sorted(note for note in made if note.start < playing.until)
             self._turns[-1].notes += made
             self._turns[-1].notes.sort()
@@ -360,7 +379,7 @@ class Performance:
         playing.sent, playing.take.controls = at, controls
         engine, time = self._engines[playing.take.model], cut - self._time_zero()
         seed = (playing.take.seed + len(playing.take.notes) + 1) % _SEEDS
-        continuation = engine.begin(self._piece(), sampler, seed, self._tempo_map)
+        continuation = engine.begin(self._memory, self._piece(), sampler, seed, self._tempo_map)
         first = engine.first_onset(continuation, time)
         # A model whose steps cannot be constrained to the time waits for it.
         continuation.zero += max(0.0, time - first) if first < float("inf") else 0.0
@@ -503,6 +522,10 @@ class Performance:
     def _make_room(self) -> None:
         """Drop the oldest notes of a piece that is too long."""
         surplus = sum(len(turn.notes) for turn in self._turns) - self._limits.notes
+        if surplus > 0:
+            # In strides, so that the model need not read the rest again after each note.
+            surplus = -(-surplus // STRIDE) * STRIDE
+            self._num_read -= surplus
         while surplus > 0:
             oldest = self._turns[0]
             count = min(surplus, len(oldest.notes))
