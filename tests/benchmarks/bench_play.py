@@ -2,8 +2,8 @@
 
 Run it as a file, or with pytest's ``-s``. Each session asks for notes four times a second of its
 clock, which is that of the wall, as the page does; the controls make the model play about twelve
-notes a second. Server and clients share the machine: the server is a process of its own, the clients
-are one. A note is late if it arrives after its time.
+notes a second. Server and clients share the machine: the server is a process of its own, the
+clients are one. A note is late if it arrives after its time.
 """
 
 from __future__ import annotations
