@@ -101,8 +101,8 @@ def serve(bundle: Bundle) -> Iterator[Callable[..., Server]]:
     """Starts a server with its own settings, as often as it is called."""
     with contextlib.ExitStack() as stack:
 
-        def start(limits: Limits | None = None, bundles: Any = None, **settings: Any) -> Server:
-            app = create_app(bundles or bundle, limits=limits, **settings)
+        def start(limits: Limits | None = None, app: Any = None, **settings: Any) -> Server:
+            app = app or create_app(bundle, limits=limits, **settings)
             return stack.enter_context(Server(app))
 
         yield start

@@ -45,7 +45,7 @@ Reason: TypeAlias = Literal["length", "stopped", "interrupted", "stalled"]
 
 @final
 @dataclasses.dataclass
-class Turn:
+class _Turn:
     """Notes that one of the two has played.
 
     Attributes:
@@ -171,7 +171,7 @@ class Performance:
 
     def _reset(self) -> None:
         """Begin an empty piece."""
-        self._turns: list[Turn] = []
+        self._turns: list[_Turn] = []
         self._open: dict[tuple[int, int, bool], _Open] = {}
         self._playing: _Playing | None = None
         self._offset: float | None = None
@@ -271,7 +271,7 @@ class Performance:
     def _add(self, note: Played) -> None:
         """Add a note of the player to the piece."""
         if not self._turns or self._turns[-1].by != "you":
-            self._turns.append(Turn("you", []))
+            self._turns.append(_Turn("you", []))
         bisect.insort(self._turns[-1].notes, note)
         self._make_room()
 
@@ -294,7 +294,7 @@ class Performance:
         yield from self._play(at, seconds, seed, replaced=self._turns[-1])
 
     def _play(
-        self, at: float, seconds: float | None, seed: int | None, replaced: Turn | None = None
+        self, at: float, seconds: float | None, seed: int | None, replaced: _Turn | None = None
     ) -> Iterator[list[Reply]]:
         """Let the model continue the piece, without the turn `replaced`, from the time `at` on."""
         self._make_room_for_take()
@@ -318,7 +318,7 @@ class Performance:
             self._offset = at - first
         if replaced is not None:
             replies.append(self._piece_reply())
-        self._turns.append(Turn("model", [], take.number))
+        self._turns.append(_Turn("model", [], take.number))
         until = float("inf") if seconds is None else first + seconds
         self._playing = _Playing(take, continuation, until, at)
         yield [*replies, {"type": "playing", "take": take.number, "at": at, "seed": seed}]
@@ -461,7 +461,7 @@ class Performance:
         self._reset()
         self._clock, self._tempo_map = at, self.file.tempo_map
         used = self.file[max(0, count - self._limits.notes) : count]
-        self._turns = [Turn("you", _played(used))]
+        self._turns = [_Turn("you", _played(used))]
         self._offset = at - min(end, self._end())
         yield [*replies, self._piece_reply()]
 

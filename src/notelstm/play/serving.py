@@ -50,7 +50,7 @@ def serve(
     missing = [name for name in ("uvicorn", "websockets") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"{' and '.join(missing)}, which the server needs, are not installed",
+            f"{missing[0]}, which the server needs, is not installed",
             hint="run pip install 'notelstm[play]'",
         )
     import uvicorn
