@@ -161,7 +161,8 @@ def test_what_is_scheduled_is_not_silence(page: Chrome) -> None:
     synth.end(voice, 0.6, 0.05);
     synth.end(dropped, 0.6, 0.05);
     context.startRendering().then((sound) => {
-      const level = (from, to) => Math.max(...sound.getChannelData(0).slice(44100 * from, 44100 * to).map(Math.abs));
+      const left = sound.getChannelData(0);
+      const level = (from, to) => Math.max(...left.slice(44100 * from, 44100 * to).map(Math.abs));
       done([level(0, 0.2), level(0.25, 0.6), level(1.4, 2)]);
     });
     """
