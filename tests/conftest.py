@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-# What tests open is no business of whoever runs them, and the chorales are read once for all.
+# Tests must not touch the caches of the user, and the chorales are read once for all.
 os.environ.setdefault("NOTELSTM_CACHE", str(Path(__file__).parents[1] / ".cache"))
 
 # The 200 ms deadline fails properties on models; a busy machine must not turn a test red.

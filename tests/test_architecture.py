@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"batch", "tracker", "_bundle_format_1"}),
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),
-    frozenset({"midi", "encoders", "models", "losses", "sampling"}),
+    frozenset({"constraints", "midi", "encoders", "models", "losses", "sampling"}),
     frozenset({"data", "bundle"}),
     frozenset({"generation", "evaluation"}),
     frozenset({"listening"}),
@@ -40,7 +40,11 @@ LAYER_OF: Mapping[str, int] = {part: n for n, parts in enumerate(LAYERS) for par
 
 
 LATE: frozenset[tuple[str, str]] = frozenset({("bundle", "recipes")})
-"""Imports upwards that a method makes when it is called: ``Bundle.recipe``."""
+"""Imports upwards that a method makes when it is called.
+
+A recipe builds bundles, and ``Bundle.recipe`` gives the recipe that trained one: users look for it
+at the bundle.
+"""
 
 
 class Import(NamedTuple):
@@ -125,11 +129,11 @@ def offences_in(package: Path) -> list[str]:
     return found
 
 
-def test_files_import_only_from_floors_below() -> None:
+def test_files_import_only_from_lower_layers() -> None:
     assert offences_in(PACKAGE) == []
 
 
-def test_every_part_of_the_table_exists() -> None:
+def test_every_entry_of_the_layer_table_exists() -> None:
     assert set(LAYER_OF) - parts_in(PACKAGE) == set()
 
 
@@ -204,7 +208,7 @@ def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
             yield from run_time_nodes(node)
 
 
-def circles_in(package: Path) -> list[list[str]]:
+def cycles_in(package: Path) -> list[list[str]]:
     """Files that import each other, directly or through others; also inside functions."""
     files = {module_name(path, package): path for path in package.rglob("*.py")}
     imports: dict[str, set[str]] = {}
@@ -239,8 +243,8 @@ def _union(imports: Mapping[str, set[str]], names: set[str]) -> set[str]:
     return set().union(*(imports[name] for name in names))
 
 
-def test_no_files_import_each_other() -> None:
-    assert circles_in(PACKAGE) == []
+def test_there_are_no_import_cycles() -> None:
+    assert cycles_in(PACKAGE) == []
 
 
 @pytest.mark.parametrize(
@@ -252,7 +256,7 @@ def test_no_files_import_each_other() -> None:
         "import_module('notelstm.midi.reading')",
     ],
 )
-def test_a_circle_is_caught(tmp_path: Path, back: str) -> None:
+def test_an_import_cycle_is_caught(tmp_path: Path, back: str) -> None:
     package = tmp_path / "notelstm"
     (package / "midi").mkdir(parents=True)
     (package / "midi" / "__init__.py").write_text("from notelstm.midi.reading import x", "utf-8")
@@ -260,9 +264,9 @@ def test_a_circle_is_caught(tmp_path: Path, back: str) -> None:
     (package / "errors.py").touch()
     reading = package / "midi" / "reading.py"
     reading.write_text("from notelstm.midi.policy import Policy", encoding="utf-8")
-    assert circles_in(package) == []
+    assert cycles_in(package) == []
     (package / "midi" / "policy.py").write_text(back, encoding="utf-8")
-    names = {name for name, *_ in circles_in(package)}
+    names = {name for name, *_ in cycles_in(package)}
     assert {"notelstm.midi.policy", "notelstm.midi.reading"} <= names
 
 
@@ -274,7 +278,7 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_a_module_says_what_is_public(path: Path) -> None:
+def test_dunder_all_lists_every_public_definition(path: Path) -> None:
     module = importlib.import_module(module_name(path))
     public = module.__all__
     assert len(set(public)) == len(public)
@@ -323,7 +327,7 @@ def test_torch_is_imported_only_where_needed(module: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["sampling", "evaluation", "generation", "losses"])
-def test_predictions_are_asked_what_they_can_do_and_never_for_their_class(part: str) -> None:
+def test_predictions_are_not_tested_for_their_class(part: str) -> None:
     classes = {"Categorical", "LogisticMixture", "Normal", "PointEstimate"}
     files = [path for path in MODULES if path.relative_to(PACKAGE).parts[0].split(".")[0] == part]
     asked = [

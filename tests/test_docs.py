@@ -45,7 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, notes in pieces:
         write_midi(notes, folder / "my-midi-files" / f"{name}.mid")
     recipe = with_settings(expressive(hidden_size=16), {"training": {"epochs": 1}})
-    notelstm.save(recipe.train([notes for _, notes in pieces]), folder / "demo" / "demo.notelstm")
+    recipe.train([notes for _, notes in pieces]).save(folder / "demo" / "demo.notelstm")
     return folder
 
 
@@ -76,7 +76,7 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 def helps() -> dict[str, str]:
-    """What ``notelstm COMMAND --help`` says, by command."""
+    """The output of ``notelstm COMMAND --help``, by command."""
     words = {shlex.split(line)[1] for _, line in commands() if line.startswith("notelstm ")}
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
     return {
@@ -118,7 +118,7 @@ def modules() -> Iterator[ModuleType]:
             yield importlib.import_module(info.name)
 
 
-def test_every_module_says_what_is_public() -> None:
+def test_dunder_all_names_exist_in_every_module() -> None:
     for module in modules():
         assert module.__doc__, module.__name__
         assert isinstance(module.__all__, list), module.__name__
@@ -180,7 +180,7 @@ def test_the_site_needs_the_extra_docs_alone() -> None:
     )
 
 
-def test_links_in_the_readme_lead_somewhere() -> None:
+def test_links_in_the_readme_resolve() -> None:
     for page in PAGES:
         prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", prose):

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the source distribution, and what they say of themselves."""
+"""The wheel, the source distribution, and their metadata."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def wheel(built: Path) -> zipfile.ZipFile:
 
 @pytest.fixture(scope="module")
 def clean(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment that has the wheel, and knows nothing of this folder.
+    """The programs of an environment with the wheel, independent of this folder.
 
     The packages that the wheel needs are borrowed from this environment, since torch is large: by a
     line in a .pth file, which does not follow the .pth file of an editable install.
@@ -110,7 +110,7 @@ def sources() -> set[str]:
     }
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_only_the_package(wheel: zipfile.ZipFile) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == sources()
     assert "notelstm/py.typed" in names
@@ -135,7 +135,7 @@ def test_the_metadata_is_right(metadata: Message) -> None:
     assert not any("==" in line for line in needed), "ranges, not pins"
 
 
-def test_entry_points_are_shipped_and_lead_somewhere(wheel: zipfile.ZipFile) -> None:
+def test_entry_points_are_shipped_and_resolve(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith("/entry_points.txt")]
     shipped = ConfigParser(delimiters=("=",))
     shipped.read_string(wheel.read(name).decode())
@@ -159,7 +159,7 @@ def test_the_source_distribution_is_complete(sdist: Path) -> None:
     assert not list(sdist.rglob("__pycache__"))
 
 
-def test_what_is_installed_is_the_wheel(clean: Path, tmp_path: Path) -> None:
+def test_the_installed_package_is_the_wheel(clean: Path, tmp_path: Path) -> None:
     code = "import notelstm; print(notelstm.__file__, notelstm.__version__)"
     where, version = ran(clean, "python", "-c", code, cwd=tmp_path).rsplit(" ", 1)
     assert Path(where).is_relative_to(clean.parent)

@@ -49,7 +49,7 @@ def test_figures_follow_the_results(headline: Any, monkeypatch: pytest.MonkeyPat
     assert "| 9.9 and" in headline.table()
 
 
-def test_the_table_of_alternatives_is_whole() -> None:
+def test_the_table_of_alternatives_is_complete() -> None:
     table = between("<!-- alternatives: start -->\n", "<!-- alternatives: end -->\n")
     rows = [line.strip("|").split("|") for line in table.splitlines()]
     assert {len(row) for row in rows} == {6}

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.xdist_group("site"), pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh build: `make test` has just made one, and says where."""
+    """A fresh build: that of `make test`, if it names one."""
     if built := os.environ.get("NOTELSTM_SITE"):
         return Path(built)
     copy = tmp_path_factory.mktemp("site")
@@ -105,7 +105,7 @@ def test_every_public_name_is_documented(site: Path) -> None:
             public = getattr(module, name)
             home = getattr(public, "__module__", None) or module.__name__
             names = {f"{module.__name__}.{name}", f"{home}.{name}"}
-            # A constant does not know its home: it is in one of the package's modules.
+            # A constant has no ``__module__``: it is in one of the package's modules.
             is_package = hasattr(module, "__path__")
             inside = is_package and any(
                 n.startswith(f"{module.__name__}.") and n.endswith(f".{name}") for n in inventory
@@ -135,7 +135,7 @@ def broken(path: Path, link: str, pages: dict[Path, Page]) -> str:
     return ""
 
 
-def test_links_lead_somewhere(pages: dict[Path, Page]) -> None:
+def test_links_resolve(pages: dict[Path, Page]) -> None:
     assert len(pages) > 50
     wrong = [
         f"{path.name}: {link} {why}"
@@ -146,7 +146,7 @@ def test_links_lead_somewhere(pages: dict[Path, Page]) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_a_link_that_leads_nowhere_is_found(site: Path, pages: dict[Path, Page]) -> None:
+def test_broken_links_are_found(site: Path, pages: dict[Path, Page]) -> None:
     index = site / "index.html"
     for link in (
         "nowhere.html",
@@ -203,7 +203,7 @@ def test_pages_fit(chrome: Chrome, site: Path, width: int) -> None:
         assert chrome.get_log("browser") == [], path.name  # type: ignore[no-untyped-call]
 
 
-def test_words_are_found(chrome: Chrome, site: Path) -> None:
+def test_the_search_finds_words(chrome: Chrome, site: Path) -> None:
     open_page(chrome, site / "search.html", 1280)
     chrome.get(f"{(site / 'search.html').as_uri()}?q=dorian")
     wait_for(lambda: chrome.find_elements("css selector", "#search-results li a"))
@@ -225,7 +225,7 @@ def test_the_first_page_plays(chrome: Chrome, site: Path) -> None:
     chrome.find_element("id", "play").click()
     level = (
         "const sound = new Float32Array(2048);"
-        "player.piano.meter.getFloatTimeDomainData(sound);"
+        "player.synth.meter.getFloatTimeDomainData(sound);"
         "return Math.max(...sound.map(Math.abs));"
     )
     wait_for(lambda: run(chrome, level) > 0.01)
@@ -235,7 +235,7 @@ def test_the_first_page_plays(chrome: Chrome, site: Path) -> None:
     assert not run(chrome, "return document.querySelector('audio').error")
 
 
-def test_dark_is_dark(chrome: Chrome, site: Path) -> None:
+def test_the_dark_theme_is_dark(chrome: Chrome, site: Path) -> None:
     """Pictures are turned inside out, and the player takes the site's colours, not the system's."""
     open_page(chrome, site / "index.html", 1280)
     ground = "return getComputedStyle(document.querySelector('.player, .samples')).backgroundColor"
@@ -254,7 +254,7 @@ def test_dark_is_dark(chrome: Chrome, site: Path) -> None:
 
 
 @pytest.mark.usefixtures("scripts")
-def test_what_was_made_is_kept_until_its_sources_change(tmp_path: Path) -> None:
+def test_generated_files_are_kept_until_their_sources_change(tmp_path: Path) -> None:
     making = importlib.import_module("making")
     source, folder, made = tmp_path / "source.py", tmp_path / "made", []
 

@@ -145,7 +145,7 @@ def test_prose_is_plain(kind: str) -> None:
     assert not found, "\n".join(found)
 
 
-def test_the_list_finds_what_it_is_for() -> None:
+def test_the_list_matches_its_examples() -> None:
     assert banned(r"lanes?", "LaneBatches")
     assert not banned(r"lanes?", "planes")
     assert any(re.search(p, "the model that comes along") for p in PROSE)

@@ -7,9 +7,12 @@ unconditionally and as continuations of validation pieces, searches them for pas
 training pieces, and writes the figures to ``pretrained.json`` beside this script and the card,
 ``CARD.md``, beside the model. ``--card`` rewrites the card without measuring.
 
-    python docs/measured/pretrained.py MAESTRO_FOLDER --train MODEL
+    python docs/measured/pretrained.py MAESTRO_FOLDER --train MODEL --asap ASAP_FOLDER
 
-trains it: several hours, in two runs that can be interrupted and resumed.
+trains it in three runs: two on MAESTRO without a memory, and one on MAESTRO and ASAP with a memory
+and exact cells. It takes many hours; an interrupted run continues with the same command, bit for
+bit. ``--from MODEL`` starts from a model with the result of the first two, and ``--minutes N`` ends
+the last one by the clock. CUDA is used if it is there.
 """
 
 from __future__ import annotations
@@ -18,22 +21,32 @@ import argparse
 import contextlib
 import io
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from notelstm.bundle import PRETRAINED, Bundle, load
+from notelstm.bundle import PRETRAINED, Bundle, DataCard, load
 from notelstm.cli import main as notelstm
+from notelstm.cli.music import Pieces, open_music
+from notelstm.cli.runs import EpochLines, run_folder
+from notelstm.data import Corpus
+from notelstm.data.leaks import find_shared
+from notelstm.notes import Notes
+from notelstm.recipes.overrides import with_settings
+from notelstm.recipes.pieces import fingerprint
+from notelstm.training import JSONLogger, TimeBudget
 
 RESULTS = Path(__file__).with_name("pretrained.json")
 LOG = RESULTS.with_suffix(".jsonl")
-"""The log of the last run, a line per epoch."""
+"""The log of the last run, a line per epoch, copied from its folder."""
 CARD = PRETRAINED.with_name("CARD.md")
 FIGURES = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "total")
 SAMPLES = ("--samples", "20", "--notes", "1000")
 PROMPT_NOTES = 100
-RUNS = (
+FIRST_RUNS = (
     (6, ("--recipe", "expressive", "--set", "sequence_length=256", "batch_size=16")),
     (
         3,
@@ -47,29 +60,110 @@ RUNS = (
     ),
 )
 """Epochs and settings of the first run and of the second, which starts from the first."""
+LAST_RUN: dict[str, Any] = {
+    "encoder": {"exact": True},
+    "model": {"memory_window": 4096, "dropout": 0.2},
+    "transforms": [{"name": "transpose", "low": -6, "high": 6}],
+    "sequence_length": 128,
+    "batch_size": 32,
+    "training": {
+        "epochs": 12,
+        "learning_rate": 0.001,
+        "weight_decay": 0.05,
+        "precision": "bfloat16",
+    },
+}
+"""Settings of the last run, which differ from those of the one before."""
+HELD_OUT = 0.02
+"""The number of validation pieces in training, as a share of the training pieces."""
 
 
-def train(folder: Path, output: Path) -> None:
-    """Train the model in two runs; each resumes where it was interrupted."""
-    first = output.with_name(f"{output.stem}-first{output.suffix}")
+def train_first(folder: Path, output: Path) -> Path:
+    """Train on MAESTRO in two runs; each resumes where it was interrupted."""
     init: list[str] = []
-    for model, (epochs, changes) in zip((first, output), RUNS, strict=True):
-        resume = ["--resume"] if model.with_name(f"{model.name}.run").exists() else []
-        command = ["train", str(folder), "-o", str(model), "--validation", "0.02", "--half"]
+    model = output
+    for number, (epochs, changes) in enumerate(FIRST_RUNS, 1):
+        model = output.with_name(f"{output.stem}-{number}{output.suffix}")
+        resume = ["--resume"] if run_folder(model).exists() else []
+        command = ["train", str(folder), "-o", str(model), "--validation", str(HELD_OUT)]
         if notelstm([*command, "--epochs", str(epochs), *changes, *init, *resume]):
             raise SystemExit("notelstm train failed")
         init = ["--from", str(model)]
+    return model
 
 
-def logged() -> list[dict[str, float]]:
-    """The metrics of each epoch of the last run."""
-    return [json.loads(line) for line in LOG.read_text(encoding="utf-8").splitlines()]
+def train(
+    folder: Path, asap: Path, output: Path, start: Path | None, minutes: float | None
+) -> None:
+    """Train the model; each run resumes where it was interrupted."""
+    start = train_first(folder, output) if start is None else start
+    bundle = load(start)
+    settings = {**LAST_RUN, "training": {**LAST_RUN["training"]}}
+    if minutes is not None:
+        settings["training"]["epochs"] = None
+    recipe = with_settings(bundle.recipe(), settings)
+    maestro = open_music(str(folder), recipe.read_policy)
+    more = Corpus.open(asap, policy=recipe.read_policy)
+    validation = maestro.side("validation")
+    # The folder may lack the test split.
+    test = [maestro.side("test")] if maestro.split.test else []
+    kept = without_leaks(more, [validation, *test])
+    pieces = [*maestro.side("train"), *kept]
+    print(f"{len(pieces)} pieces, {sum(map(len, pieces)):,} notes", flush=True)
+    trained = recipe.train(
+        pieces,
+        validation=validation[: round(HELD_OUT * len(maestro.split.train))],
+        folder=run_folder(output),
+        resume=run_folder(output).exists(),
+        callbacks=[
+            JSONLogger(),
+            EpochLines(),
+            *([] if minutes is None else [TimeBudget(minutes=minutes)]),
+        ],
+        init_from=bundle,
+    )
+    data = DataCard(
+        name="the training split of MAESTRO v2.0.0, and ASAP",
+        license=maestro.corpus.license,
+        fingerprint=fingerprint(pieces),
+        pieces=len(pieces),
+        notes=sum(map(len, pieces)),
+    )
+    notes = sum(map(num_targets, runs_of(output))) + bundle.settings.get(TRAINED, 0)
+    record = {**trained.settings, "held_out": HELD_OUT, TRAINED: notes}
+    replace(trained, data=data, settings=record).save(output, half_precision=True)
 
 
-def num_epochs() -> float:
-    """How often each note was trained on; the last epoch may have been cut short."""
-    first, *_, last = logged()
-    return RUNS[0][0] + last["step"] / first["step"]
+def without_leaks(corpus: Corpus, held_out: Sequence[Pieces]) -> list[Notes]:
+    """The pieces that share no music with those held out."""
+    named = [
+        (name, piece) for side in held_out for name, piece in zip(side.names, side, strict=True)
+    ]
+    shared = {leak.left for leak in find_shared(corpus.pieces(), named)}
+    print(f"{corpus.name}: {len(shared)} of {len(corpus)} pieces share music with those held out")
+    return [piece for name, piece in corpus.pieces() if name not in shared]
+
+
+TRAINED = "trained_notes"
+"""The setting of the model that counts the notes that it was trained on, with repetitions."""
+
+
+def runs_of(output: Path) -> list[Path]:
+    """The folders of its runs."""
+    stems = (*(f"{output.stem}-{n}" for n in range(1, len(FIRST_RUNS) + 1)), output.stem)
+    folders = [run_folder(output.with_name(f"{stem}{output.suffix}")) for stem in stems]
+    return [folder for folder in folders if folder.exists()]
+
+
+def logged(run: Path) -> list[dict[str, float]]:
+    """The metrics of each epoch of a run."""
+    text = (run / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def num_targets(run: Path) -> int:
+    """The number of notes that a run was trained on."""
+    return round(sum(line["seconds"] * line["targets_per_second"] for line in logged(run)))
 
 
 def results_of(*command: str) -> dict[str, Any]:
@@ -87,7 +181,6 @@ def measured(folder: Path) -> dict[str, Any]:
     command = ["evaluate", str(folder), "--split", "validation", "--train", str(folder), *SAMPLES]
     figures = results_of(*command)
     figures["continued"] = results_of(*command, "--prompt-notes", str(PROMPT_NOTES))["samples"]
-    figures["trained"] = round(load().data.notes * num_epochs())
     del figures["pieces"]
     for samples in (figures["samples"], figures["continued"]):
         for kind in ("samples", "real"):
@@ -123,7 +216,8 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
     size = sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
     low, high = figures["intervals"]["total"]
     samples, continued = figures["samples"], figures["continued"]
-    *_, before, last = logged()
+    trained = bundle.settings[TRAINED]
+    *_, before, last = [json.loads(line) for line in LOG.read_text(encoding="utf-8").splitlines()]
     lines = [
         "# Model card: `maestro.notelstm`",
         "",
@@ -133,8 +227,9 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "",
         f"- **Model**: `{type(bundle.model).__name__}`, {size:,} parameters, half precision,",
         f"  {PRETRAINED.stat().st_size / 2**20:.1f} MiB.",
-        f"- **Training data**: the training split of MAESTRO v2.0.0, {data.pieces} pieces,",
-        f"  {data.notes:,} notes, {num_epochs():.1f} times, in seven keys.",
+        f"- **Training data**: {data.name}, {data.pieces} pieces,",
+        f"  {data.notes:,} notes, {trained / data.notes:.1f} times, transposed by up to six "
+        "semitones.",
         "- **Stopping criterion**: the validation loss had nearly stopped falling. In the last",
         f"  epoch, the loss on 19 held-out pieces fell from {before['validation']:.3f} to "
         f"{last['validation']:.3f} nats per note,",
@@ -178,7 +273,8 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "## Reproducing",
         "",
         "```console",
-        "$ python docs/measured/pretrained.py MAESTRO_FOLDER --train maestro.notelstm",
+        "$ python docs/measured/pretrained.py MAESTRO_FOLDER --asap ASAP_FOLDER "
+        "--train maestro.notelstm",
         "$ python docs/measured/pretrained.py MAESTRO_FOLDER",
         "```",
     ]
@@ -190,11 +286,16 @@ def main() -> None:
     parser.add_argument("maestro", type=Path, nargs="?", help="the MAESTRO v2.0.0 folder")
     parser.add_argument("--card", action="store_true", help="rewrite the card and exit")
     parser.add_argument("--train", type=Path, metavar="MODEL", help="train the model and exit")
+    parser.add_argument("--asap", type=Path, help="the folder of ASAP, to train")
+    parser.add_argument("--from", type=Path, dest="start", metavar="MODEL", help="begin with it")
+    parser.add_argument("--minutes", type=float, help="the time of the last run")
     args = parser.parse_args()
     if args.maestro is None and not args.card:
         parser.error("the MAESTRO folder is needed")
     if args.train is not None:
-        train(args.maestro, args.train)
+        if args.asap is None:
+            parser.error("the folder of ASAP is needed to train")
+        train(args.maestro, args.asap, args.train, args.start, args.minutes)
         return
     if not args.card:
         figures = measured(args.maestro)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         sampling,
         training,
     )
-    from notelstm.bundle import Bundle, load, save
+    from notelstm.bundle import Bundle, load
     from notelstm.data import Corpus, SequenceDataset, StatefulBatches, WindowBatches
     from notelstm.encoders import (
         BeatEncoder,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from notelstm.midi import ReadPolicy, read_midi, read_midi_with_report, write_midi
     from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
     from notelstm.notes import Note, Notes, TempoMap
+    from notelstm.parts import Part, PartMap
     from notelstm.protocols import NoteEncoder, NoteModel, Processor, Sampler
     from notelstm.recipes import Recipe, expressive, reference, with_settings
     from notelstm.sampling import (
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
     from notelstm.training import Callback, Trainer, TrainingConfig
 
 _HOMES = {
-    "bundle": ("Bundle", "load", "save"),
+    "bundle": ("Bundle", "load"),
     "data": ("Corpus", "SequenceDataset", "StatefulBatches", "WindowBatches"),
     "encoders": ("BeatEncoder", "LogTimeEncoder", "PerformanceEventEncoder", "StepDurationEncoder"),
     "errors": ("NotelstmError",),
@@ -82,6 +83,7 @@ _HOMES = {
     "midi": ("ReadPolicy", "read_midi", "read_midi_with_report", "write_midi"),
     "models": ("NoteLSTM", "ThreeHeadLSTM", "Windowed"),
     "notes": ("Note", "Notes", "TempoMap"),
+    "parts": ("Part", "PartMap"),
     "protocols": ("NoteEncoder", "NoteModel", "Processor", "Sampler"),
     "recipes": ("Recipe", "expressive", "reference", "with_settings"),
     "sampling": (
@@ -99,26 +101,6 @@ _HOMES = {
     "training": ("Callback", "Trainer", "TrainingConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = (
-    "bundle",
-    "data",
-    "encoders",
-    "errors",
-    "evaluation",
-    "fields",
-    "generation",
-    "listening",
-    "losses",
-    "midi",
-    "models",
-    "notes",
-    "predictions",
-    "protocols",
-    "recipes",
-    "sampling",
-    "training",
-)
-
 __all__ = [
     "Ancestral",
     "BeatEncoder",
@@ -137,6 +119,8 @@ __all__ = [
     "NoteModel",
     "NotelstmError",
     "Notes",
+    "Part",
+    "PartMap",
     "PerformanceEventEncoder",
     "PitchRange",
     "Processor",
@@ -176,6 +160,7 @@ __all__ = [
     "models",
     "nats_per_note",
     "notes",
+    "parts",
     "predictions",
     "protocols",
     "read_midi",
@@ -183,7 +168,6 @@ __all__ = [
     "recipes",
     "reference",
     "sampling",
-    "save",
     "stream",
     "training",
     "with_settings",
@@ -193,10 +177,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name, or a module, when it is first used."""
-    if name in _MODULES:
-        return importlib.import_module(f"notelstm.{name}")
-    if name not in _HOME_OF:
+    if name not in __all__:
         raise AttributeError(f"module 'notelstm' has no attribute {name!r}")
+    if name not in _HOME_OF:
+        return importlib.import_module(f"notelstm.{name}")
     value = getattr(importlib.import_module(f"notelstm.{_HOME_OF[name]}"), name)
     globals()[name] = value  # the next access is a plain one
     return value

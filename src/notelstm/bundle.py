@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
@@ -36,7 +36,7 @@ from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 if TYPE_CHECKING:
     from notelstm.recipes.recipe import Recipe
 
-__all__ = ["FORMAT", "PRETRAINED", "Bundle", "DataCard", "load", "save"]
+__all__ = ["FORMAT", "PART_KINDS", "PRETRAINED", "Bundle", "DataCard", "load"]
 
 FORMAT: Final = 2
 """The version of the file format that this library writes, and the newest that it reads."""
@@ -44,6 +44,14 @@ FORMAT: Final = 2
 PRETRAINED: Final = Path(__file__).with_name("pretrained") / "maestro.notelstm"
 """The pretrained model, trained on the piano music of MAESTRO; its card and its license, which is
 not the library's, are in the same folder."""
+
+PART_KINDS: Final = {
+    "model": "models",
+    "encoder": "encoders",
+    "sampler": "samplers",
+    "input_transform": "input_transforms",
+}
+"""The parts of a bundle, and their kinds of plugin."""
 
 _KEY: Final = "notelstm"
 _MAX_HEADER: Final = 2**20
@@ -170,21 +178,64 @@ class Bundle:
         return recorded_recipe(self, epochs=epochs, lr_divisor=lr_divisor, parts=parts)
 
     def save(self, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
-        """Write the bundle to one file; the same as :func:`save`.
+        """Write the bundle to one file, atomically.
+
+        A part without an entry point is recorded by name only, and has to be passed to
+        :func:`load`. Of a model that is wrapped by ``torch.compile``, ``DataParallel`` or
+        ``DistributedDataParallel``, the inner model is saved.
 
         Args:
             path: The file.
-            half_precision: Write the weights in half precision (float16).
+            half_precision: Write the weights in half precision (float16), which halves the size
+                of the file; a loaded model still computes in float32.
 
         Raises:
             OutputError: If the file cannot be written.
-            BundleError: If the settings, sigmas or unigram are not JSON values.
+            BundleError: If the settings, sigmas or unigram are not JSON values, or longer than
+                1 MB.
         """
-        save(self, path, half_precision=half_precision)
-
-    def with_sampler(self, sampler: Sampler) -> Bundle:
-        """The same bundle with another sampler."""
-        return replace(self, sampler=sampler)
+        about = {
+            "format": FORMAT,
+            "version": __version__,
+            "parts": {
+                name: None if part is None else describe(part, lenient=True)
+                for name in PART_KINDS
+                for part in [_unwrapped(self.model) if name == "model" else getattr(self, name)]
+            },
+            "context_length": self.context_length,
+            "read_policy": asdict(self.read_policy),
+            "sigmas": dict(self.sigmas),
+            "unigram": dict(self.unigram),
+            "data": asdict(self.data),
+            "settings": dict(self.settings),
+        }
+        # The format rejects tensors that share memory.
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, (_, tensor) in _state_of(self.model).items()
+        }
+        if half_precision:
+            tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+        try:
+            # The checksum is of the values that a reader gets: lists, not tuples.
+            about = json.loads(json.dumps(about, allow_nan=False))
+            text = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise BundleError(
+                f"settings, sigmas or unigram are not JSON values: {error}",
+                hint="use finite numbers, strings, lists and mappings",
+            ) from error
+        # A line of the tensor table takes less than 150 bytes and the name.
+        if len(text) + sum(150 + len(name) for name in tensors) > _MAX_HEADER:
+            raise BundleError(
+                f"description of {len(text)} bytes, more than a model file may hold",
+                hint="shorten the settings",
+            )
+        with atomic_write(path) as beside:
+            try:
+                save_file(tensors, beside, metadata={_KEY: text})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
 
 
 def _unwrapped(model: object) -> nn.Module:
@@ -214,67 +265,6 @@ def _checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save(bundle: Bundle, path: str | os.PathLike[str], *, half_precision: bool = False) -> None:
-    """Write a bundle to one file, atomically.
-
-    A part without an entry point is recorded by name only, and has to be passed to :func:`load`.
-    Of a model that is wrapped by ``torch.compile``, ``DataParallel`` or
-    ``DistributedDataParallel``, the inner model is saved.
-
-    Args:
-        bundle: The bundle.
-        path: The file.
-        half_precision: Write the weights in half precision (float16), which halves the size of the
-            file; a loaded model still computes in float32.
-
-    Raises:
-        OutputError: If the file cannot be written.
-        BundleError: If the settings, sigmas or unigram are not JSON values, or longer than 1 MB.
-    """
-    about = {
-        "format": FORMAT,
-        "version": __version__,
-        "parts": {
-            name: None if part is None else describe(part, lenient=True)
-            for name in _KINDS
-            for part in [_unwrapped(bundle.model) if name == "model" else getattr(bundle, name)]
-        },
-        "context_length": bundle.context_length,
-        "read_policy": asdict(bundle.read_policy),
-        "sigmas": dict(bundle.sigmas),
-        "unigram": dict(bundle.unigram),
-        "data": asdict(bundle.data),
-        "settings": dict(bundle.settings),
-    }
-    # The format rejects tensors that share memory.
-    tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, (_, tensor) in _state_of(bundle.model).items()
-    }
-    if half_precision:
-        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
-    try:
-        # The checksum is of the values that a reader gets: lists, not tuples.
-        about = json.loads(json.dumps(about, allow_nan=False))
-        text = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise BundleError(
-            f"settings, sigmas or unigram are not JSON values: {error}",
-            hint="use finite numbers, strings, lists and mappings",
-        ) from error
-    # A line of the tensor table takes less than 150 bytes and the name.
-    if len(text) + sum(150 + len(name) for name in tensors) > _MAX_HEADER:
-        raise BundleError(
-            f"description of {len(text)} bytes, more than a model file may hold",
-            hint="shorten the settings",
-        )
-    with atomic_write(path) as beside:
-        try:
-            save_file(tensors, beside, metadata={_KEY: text})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-
 def load(
     path: str | os.PathLike[str] | None = None,
     *,
@@ -301,19 +291,27 @@ def load(
         PluginError: If the package of a part is not installed.
     """
     file = PRETRAINED if path is None else Path(path)
-    about, tensors = _read(file)
     given: dict[str, Any] = {
         "model": model,
         "encoder": encoder,
         "sampler": sampler,
         "input_transform": input_transform,
     }
+    about: dict[str, Any] = {}
     try:
+        about, tensors = _read(file)
         # The checksum is of the names in the file, which differ in the first format.
-        named = upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
-        bundle = _rebuilt(named[0], given, named[1])
-        _fill(bundle, named[1])
-        _check_sum(about, tensors)
+        named, weights = upgrade(about, tensors) if about["format"] == 1 else (about, tensors)
+        bundle = _rebuilt(named, given, weights)
+        _fill(bundle, weights)
+        # Early files of the first format have no checksum.
+        if "sha256" in about and about["sha256"] != _checksum(about, tensors):
+            raise BundleError(
+                "damaged: the checksum of the description and the tensors does not match",
+                hint=_COPY_HINT,
+            )
+    except BundleNotFoundError:
+        raise
     except (BundleError, PluginError) as error:
         for name, text in vars(error).items():
             setattr(error, name, _short(text))  # it may quote the file
@@ -343,7 +341,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not path.exists():
             raise BundleNotFoundError(f"no such model file: {path}", hint="check the path")
         if not path.is_file():
-            raise BundleError("a folder or a device, not a model file", where=str(path), hint=_HINT)
+            raise BundleError("a folder or a device, not a model file", hint=_HINT)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER:
@@ -354,21 +352,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except SafetensorError as error:
         raise BundleError(
             f"truncated, or not a safetensors file: {_short(error)}",
-            where=str(path),
             hint="copy it again if it was cut off; otherwise " + _HINT,
         ) from error
     except BundleError:
         raise  # BundleNotFoundError is an OSError too
     except OSError as error:
         raise BundleError(
-            f"model file that cannot be read: {error.strerror or error}",
-            where=str(path),
-            hint=_HINT,
+            f"model file that cannot be read: {error.strerror or error}", hint=_HINT
         ) from error
     if text is None:
-        raise BundleError(
-            "a safetensors file without notelstm's description", where=str(path), hint=_HINT
-        )
+        raise BundleError("a safetensors file without notelstm's description", hint=_HINT)
     try:
         about = _parsed(text)
         version = about["format"]
@@ -376,13 +369,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ValueError(f"format {version!r}")
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(
-            f"unreadable description of a model: {_short(error)}", where=str(path), hint=_HINT
+            f"unreadable description of a model: {_short(error)}", hint=_HINT
         ) from error
     if version > FORMAT:
         raise BundleError(
             f"format {version}, written by notelstm {_short(about.get('version'))}, is newer than "
             f"this library, which reads bundles up to format {FORMAT}",
-            where=str(path),
             hint="run pip install --upgrade notelstm",
         )
     return about, tensors
@@ -424,14 +416,6 @@ def _check_depth(value: object, left: int) -> None:
             _check_depth(item, left - 1)
 
 
-_KINDS: Final = {
-    "model": "models",
-    "encoder": "encoders",
-    "sampler": "samplers",
-    "input_transform": "input_transforms",
-}
-
-
 def _rebuilt(
     about: Mapping[str, Any], given: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Bundle:
@@ -439,7 +423,7 @@ def _rebuilt(
     with _Allowance(tensors):
         parts = {
             name: _part(name, about["parts"][name]) if given[name] is None else given[name]
-            for name in _KINDS
+            for name in PART_KINDS
         }
     context, version = about["context_length"], about["version"]
     if context is not None and (type(context) is not int or context < 1):
@@ -477,12 +461,12 @@ def _rebuilt(
 def _part(name: str, saved: Saved | None) -> Any:
     if saved is None and name == "input_transform":
         return None
-    if saved is None or saved.get("kind", _KINDS[name]) != _KINDS[name]:
+    if saved is None or saved.get("kind", PART_KINDS[name]) != PART_KINDS[name]:
         raise TypeError(f"{name} is {saved}")
     if missing := missing_parts(saved):
         raise BundleError(
             f"the {name} cannot be rebuilt: {_short(', '.join(missing))} has no entry point",
-            hint=f"call load(path, {name}=...)",
+            hint=f"pass the {name}: load(path, {name}=...)",
         )
     return build(saved)
 
@@ -558,12 +542,3 @@ def _fill(bundle: Bundle, tensors: Mapping[str, Tensor]) -> None:
                 )
     module.load_state_dict({own: tensors[name] for name, (own, _) in state.items()})
     module.eval()
-
-
-def _check_sum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Compare the checksum, if there is one; early files of the first format have none."""
-    if "sha256" in about and about["sha256"] != _checksum(about, tensors):
-        raise BundleError(
-            "damaged: the checksum of the description and the tensors does not match",
-            hint=_COPY_HINT,
-        )

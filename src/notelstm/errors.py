@@ -56,11 +56,7 @@ __all__ = [
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and the noun it counts, for messages: with thousands separators, singular for 1.
-
-    Args:
-        number: How many.
-        noun: The noun in the singular; its plural takes an s.
+    """A number and the noun it counts, for messages; the noun's plural takes an s.
 
     Example:
         >>> counted(1, "note"), counted(1200, "note")
@@ -70,14 +66,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A suggestion to append to a message about an unknown name.
-
-    Args:
-        name: The unknown name.
-        known: The names that exist.
-
-    Returns:
-        ``": did you mean 'epochs'?"`` where one of `known` is close, else ``""``.
+    """A suggestion to append to a message about an unknown name, "" if no known one is close.
 
     Example:
         >>> did_you_mean("expresive", ["expressive", "reference"])

@@ -28,6 +28,7 @@ __all__ = [
     "Row",
     "Rows",
     "by_name",
+    "no_row",
 ]
 
 Role: TypeAlias = Literal[
@@ -251,3 +252,8 @@ def by_name(fields: Sequence[Field]) -> dict[str, Field]:
             else "there are no fields",
         )
     return named
+
+
+def no_row(fields: Sequence[Field]) -> Row:
+    """(F,) stands for the row before the first one: -1 for class ids, NaN for numbers."""
+    return np.array([-1 if field.is_categorical else math.nan for field in fields], np.float32)

@@ -8,13 +8,22 @@ import os
 import re
 import secrets
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from notelstm.errors import NotelstmError, OutputError
+from notelstm.errors import ConfigError, NotelstmError, OutputError
 
-__all__ = ["BAD_HEADER", "atomic_write", "displayable", "is_sealed", "out_of_resources", "seal"]
+__all__ = [
+    "BAD_HEADER",
+    "atomic_write",
+    "checked_suffix",
+    "displayable",
+    "is_sealed",
+    "out_of_resources",
+    "output_errors",
+    "seal",
+]
 
 BAD_HEADER: Final = (SyntaxError, tokenize.TokenError)
 """Errors of numpy, besides ValueError, for a damaged header of an array's file."""
@@ -28,14 +37,42 @@ def displayable(text: str) -> str:
 
     Python decodes the bytes of file names that are not UTF-8 to such surrogates.
 
-    Args:
-        text: A text that may contain file names.
-
     Example:
         >>> displayable("caf\udce9.mid")
         'caf�.mid'
     """
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def checked_suffix(
+    path: str | os.PathLike[str], suffixes: Sequence[str], kind: str, *, hint: str = ""
+) -> str:
+    """The suffix of an output in lower case, checked before the work whose result it shows.
+
+    Raises:
+        ConfigError: If it is not one of `suffixes`; `kind` names the format in the message.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in suffixes:
+        known = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise ConfigError(
+            f"unknown {kind} format {suffix!r}" if suffix else f"the {kind} file has no suffix",
+            where=str(path),
+            hint=hint or f"name a file that ends in {known}",
+        )
+    return suffix
+
+
+@contextlib.contextmanager
+def output_errors(problem: str, where: object, hint: str = _HINT) -> Iterator[None]:
+    """Raise an OSError of the operating system as an OutputError: the problem and its reason."""
+    try:
+        yield
+    except NotelstmError:  # some are an OSError as well
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{problem}: {reason}", where=str(where), hint=hint) from error
 
 
 @contextlib.contextmanager
@@ -61,37 +98,26 @@ def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator
         # Renaming would replace a device, for root even /dev/null.
         raise OutputError("not a file but a device or a pipe", where=str(final), hint="name a file")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
-        mode = beside.stat().st_mode
-        yield beside
-        # Some writers create files that only their owner can read; the umask shall apply.
-        beside.chmod(mode)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, final)
-    except OSError as error:
-        if isinstance(error, NotelstmError):
-            raise
-        raise OutputError(
-            f"cannot write the file: {error.strerror or error}",
-            where=str(final),
-            hint=hint,
-        ) from error
+        with output_errors("cannot write the file", final, hint):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            beside.touch()
+            mode = beside.stat().st_mode
+            yield beside
+            # Some writers create files that only their owner can read; the umask shall apply.
+            beside.chmod(mode)
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, final)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
 
 
 def seal(path: Path, checksum: int) -> None:
-    """Record in a file's modification time that its content matches its checksum.
+    """Record in a file's modification time that its content matches its checksum, at least 0.
 
     The fraction of the second becomes a function of the checksum. Any later write changes it, so
     a large file needs to be read only once to be checked.
-
-    Args:
-        path: The file.
-        checksum: A checksum of its content, at least 0.
     """
     # Without write access or fractions of seconds, the file is checked each time.
     with contextlib.suppress(OSError):

@@ -6,11 +6,13 @@ shape; :class:`AllPairs` alone broadcasts them, on purpose.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
+import torch
 from torch import Tensor
 
 from notelstm.errors import ConfigError, FieldError, ShapeError
@@ -99,20 +101,12 @@ class AllPairs:
 
     This reproduces a fault of the original, in which (S, 1) predictions and (S,) labels broadcast:
     the head is trained towards the mean of the batch.
-
-    Attributes:
-        pressure: As of :class:`PositivePressure`.
     """
 
     pressure: float = 10.0
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
-        """A scalar from (S,) predictions and (S,) targets.
-
-        Raises:
-            FieldError: If the prediction is not a point.
-            ShapeError: If the shapes differ.
-        """
+        """A scalar from (S,) predictions and (S,) targets; the errors are the same."""
         value = _point_estimate(prediction, target)
         pairs = (target[None, :] - value[:, None]) ** 2  # (S, S)
         return (pairs + self.pressure * (-value[:, None]).clamp_min(0)).mean()
@@ -151,13 +145,7 @@ class CompositeLoss:
     def for_fields(
         cls, fields: Sequence[Field], *, continuous: LossTerm | None = None
     ) -> CompositeLoss:
-        """A term of weight 1 for each field.
-
-        Args:
-            fields: The model's fields.
-            continuous: The term of continuous fields, None for :class:`Likelihood`; categorical
-                fields have :class:`Likelihood`.
-        """
+        """A term of weight 1 for each field: :class:`Likelihood`, or `continuous` for numbers."""
         term = Likelihood() if continuous is None else continuous
         return cls(
             terms={f.name: (Likelihood() if f.is_categorical else term, 1.0) for f in fields}
@@ -171,20 +159,12 @@ class CompositeLoss:
     def __call__(
         self, predictions: Mapping[str, Prediction], targets: Mapping[str, Tensor]
     ) -> Losses:
-        """The weighted sum and each term.
-
-        Args:
-            predictions: The prediction of each field for (S,) positions, by field name.
-            targets: (S,) each, by field name.
-        """
+        """The weighted sum and each term, from (S,) predictions and targets by field name."""
         values = {
             name: term(predictions[name], targets[name]) for name, (term, _) in self.terms.items()
         }
-        parts = [self.terms[name][1] * value for name, value in values.items()]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return Losses(total, values)
+        weighted = (self.terms[name][1] * value for name, value in values.items())
+        return Losses(functools.reduce(torch.add, weighted), values)
 
     def balanced(self, measured: Mapping[str, float]) -> CompositeLoss:
         """The same terms with weights that make the measured weighted terms equal.

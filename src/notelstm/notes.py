@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
-from notelstm.errors import NotesError
+from notelstm.errors import NotesError, counted
 
-__all__ = ["DEFAULT_VELOCITY", "Note", "Notes", "TempoMap"]
+__all__ = ["DEFAULT_VELOCITY", "PITCH_CLASSES", "Note", "Notes", "TempoMap"]
+
+PITCH_CLASSES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+"""The names of the pitch classes 0 to 11."""
 
 DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note without one."""
@@ -444,6 +447,21 @@ class Notes:
         return cls(start=(), end=(), pitch=(), velocity=())
 
     @classmethod
+    def of(cls, notes: Iterable[Note], *, track_names: Sequence[str] | None = None) -> Notes:
+        """A piece of single notes, such as those of :func:`~notelstm.generation.api.stream`.
+
+        Args:
+            notes: The notes, in any order.
+            track_names: The names of their tracks, or None.
+
+        Example:
+            >>> Notes.of([Note(0.0, 1.0, 60), Note(1.0, 2.0, 64, program=40)]).program.tolist()
+            [0, 40]
+        """
+        columns: Any = dict(zip(Note._fields, zip(*notes, strict=True), strict=False))
+        return cls(**columns, track_names=track_names) if columns else cls.empty()
+
+    @classmethod
     def concatenate(cls, parts: Iterable[Notes], *, gap: float = 0.0) -> Notes:
         """Concatenate pieces in time.
 
@@ -642,7 +660,7 @@ class Notes:
         return int(self.start.size)
 
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Notes:
-        """Some of the notes, by slice, mask or numbers; times, tempo map and names do not change."""
+        """Some of the notes, by slice, mask or numbers; nothing else changes."""
         columns = {name: getattr(self, name) for name in _NOTE_COLUMNS}
         picked: dict[str, Any] = {k: None if c is None else c[index] for k, c in columns.items()}
         return Notes(**picked, tempo_map=self.tempo_map, track_names=self.track_names)
@@ -672,7 +690,7 @@ class Notes:
         if not len(self):
             return "Notes(0 notes)"
         low, high = self.pitch.min(), self.pitch.max()
-        return f"Notes({len(self)} notes, {self.end_time:.2f} s, pitch {low} to {high})"
+        return f"Notes({counted(len(self), 'note')}, {self.end_time:.2f} s, pitch {low} to {high})"
 
 
 def _tracks(notes: Notes) -> list[tuple[int, int, bool]]:

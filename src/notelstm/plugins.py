@@ -39,6 +39,7 @@ __all__ = [
     "find",
     "installed",
     "missing_parts",
+    "settings_hint",
     "settings_of",
 ]
 
@@ -242,41 +243,28 @@ def describe(part: object, *, lenient: bool = False) -> Saved:
         target: object = part.func
     else:
         target = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
+    name = f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', '?')}"
+    record: Saved = {"missing": name}
+    settings: dict[str, Any] = {}
     try:
-        plugin = _plugin_of(target)
         settings = {} if part is target else settings_of(part)
+        plugin = _plugin_of(target)
+        name = plugin.name
+        record = {
+            "kind": plugin.kind,
+            "name": name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+        }
     except PluginError:
         if not lenient:
             raise
-        return _missing(part, target)
-    return {
-        "kind": plugin.kind,
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "config": {
-            key: _to_json(value, f"{plugin.name}.{key}", lenient) for key, value in settings.items()
-        },
-    }
-
-
-def _missing(part: object, target: object) -> Saved:
-    """The record of a part that cannot be rebuilt: its qualified name and its settings, if any."""
-    name = f"{getattr(target, '__module__', '?')}.{getattr(target, '__qualname__', '?')}"
-    try:
-        settings = {} if part is target else settings_of(part)
-    except PluginError:
-        settings = {}
-    config = {key: _to_json(value, f"{name}.{key}", True) for key, value in settings.items()}
-    return {"missing": name, "config": config}
+    config = {key: _to_json(value, f"{name}.{key}", lenient) for key, value in settings.items()}
+    return {**record, "config": config}
 
 
 def missing_parts(saved: object) -> list[str]:
-    """The qualified names of the parts in a record that cannot be rebuilt.
-
-    Args:
-        saved: A record of :func:`describe` with ``lenient=True``, or a tree of records.
-    """
+    """The qualified names of the parts that cannot be rebuilt, in a lenient record or a tree."""
     if isinstance(saved, Mapping):
         own = [str(saved["missing"])] if "missing" in saved else []
         return own + [name for value in saved.values() for name in missing_parts(value)]
@@ -291,10 +279,9 @@ def _to_json(value: object, where: str, lenient: bool) -> Any:
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or finite or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, Field):
-        return {"$field": dataclasses.asdict(value)}
-    if isinstance(value, PartMap):
-        return {"$parts": value.to_json()}
+    if isinstance(value, Field | PartMap):
+        kind = "$field" if isinstance(value, Field) else "$parts"
+        return {kind: dataclasses.asdict(value)}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _to_json(item, f"{where}.{key}", lenient) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
@@ -328,13 +315,6 @@ def _from_json(value: object) -> Any:
     return value
 
 
-def _package(distribution: str) -> str:
-    """The package of a part, for a hint."""
-    if distribution == "notelstm":
-        return "another version of notelstm"
-    return "the package that has it" if distribution == "unknown" else f"the package {distribution}"
-
-
 def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
     """Rebuild a part from its record of :func:`describe`.
 
@@ -359,11 +339,13 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
         there = any(plugin.name == name for plugin in installed(kind))
         if source is None or there:
             raise
+        package = {"notelstm": "another version of notelstm", "unknown": "the package that has it"}
         raise PluginError(
             f"unknown {_SINGULAR.get(kind, kind)} {name!r}",
             where=f"saved with the package {source} {saved.get('version', '')}".rstrip(),
             # No pip command: a package index may have another package of this name.
-            hint=f"install {_package(source)}, or pass the part itself when you load",
+            hint=f"install {package.get(source, f'the package {source}')}, or pass the part itself "
+            "when you load",
         ) from error
     target = plugin.load()
     config = {key: _from_json(item) for key, item in saved.get("config", {}).items()}
@@ -377,5 +359,11 @@ def build(saved: Mapping[str, Any], *, unbuilt: bool = False) -> Any:
     except TypeError as error:
         raise ConfigError(
             f"{kind} {name!r} does not take these settings: {error}",
-            hint=f"use {inspect.signature(target)}",
+            hint=settings_hint(target),
         ) from error
+
+
+def settings_hint(target: Any) -> str:
+    """A hint that names the settings of a class or function."""
+    names = ", ".join(inspect.signature(target).parameters)
+    return f"use its settings: {names}" if names else "leave them out: it has no settings"

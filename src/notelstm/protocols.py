@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from notelstm.errors import FieldError
 from notelstm.fields import Field, Rows
 from notelstm.notes import Notes
@@ -27,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Allowed",
     "Batches",
+    "ConstrainingEncoder",
     "Context",
-    "CorpusSource",
     "HasLikelihood",
     "InputTransform",
     "LossTerm",
@@ -38,8 +35,8 @@ __all__ = [
     "Processor",
     "Sampler",
     "SamplingContext",
+    "SnappingEncoder",
     "State",
-    "Transform",
 ]
 
 Context: TypeAlias = Any
@@ -60,6 +57,11 @@ class NoteEncoder(Protocol):
     duration in seconds. Other encoders also have a method ``tracker()``, which returns a
     :class:`notelstm.tracker.Tracker` at the start of a piece. If an encoder has other units than
     the scorer, it has a method ``bounds()``: see :class:`notelstm.evaluation.nats.MeasuredEncoder`.
+    An encoder that never gives some rows can exclude them from a model's predictions, with the
+    method of a :class:`ConstrainingEncoder`. One that moves, sorts or merges notes before it
+    encodes them is a :class:`SnappingEncoder`.
+    An encoder that counts the notes that it changes has a method ``changes()``: see
+    :class:`notelstm.encoders.rows.ReportingEncoder`.
     """
 
     @property
@@ -92,6 +94,60 @@ class NoteEncoder(Protocol):
 
         Raises:
             EncodingError: If a row cannot be decoded; it names the row and the reason.
+        """
+        ...
+
+
+@runtime_checkable
+class ConstrainingEncoder(NoteEncoder, Protocol):
+    """An encoder that limits the classes of a row, given the row before it.
+
+    Training, scoring and generation exclude the other classes from the predictions of a model, so
+    that the probabilities of the allowed ones sum to 1. All three use this one method.
+    """
+
+    @property
+    def limited_fields(self) -> tuple[str, ...]:
+        """The names of the fields whose classes are limited; none if all rows are allowed."""
+        ...
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        """The classes of a field with which a row can be completed.
+
+        The rows that :meth:`encode` gives are allowed, and some class is allowed whatever allowed
+        entries are known. The method is called with arrays of numpy, for one sequence, and of
+        torch, on any device, and returns an array of the same kind; operators are enough.
+
+        Args:
+            field: The name of one of :attr:`limited_fields`, a field of classes.
+            known: (...) the entries of the same row that are known, by field name: those of fields
+                that are predicted earlier, and those that are fixed.
+            previous: (...) the entries of the row before, by field name. Before the first row of a
+                piece, class ids are -1 and numbers NaN.
+
+        Returns:
+            (..., C) bool, or None if all classes are allowed.
+        """
+        ...
+
+
+@runtime_checkable
+class SnappingEncoder(NoteEncoder, Protocol):
+    """An encoder whose rows encode the notes moved to a grid, sorted, or merged."""
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        """The notes that the rows encode, one for each row and in their order.
+
+        They have the same rows as `notes`. Steps are counted from these notes, not from those that
+        the rows before decode to.
+
+        Args:
+            notes: N notes.
+
+        Returns:
+            At most N notes; None if the rows encode `notes` as they are.
         """
         ...
 
@@ -140,7 +196,8 @@ class Prediction(Protocol):
         """The same prediction with a number added to the log-weight of each class.
 
         Args:
-            log_weights: (..., C) finite numbers.
+            log_weights: (..., C) finite numbers, or -inf to exclude a class; some possible class
+                must remain.
 
         Returns:
             The prediction itself if it is one of numbers.
@@ -222,9 +279,6 @@ class NoteModel(Protocol):
 
     def initial_state(self, batch_size: int) -> tuple[Context, State]:
         """The context and the state before the first row of a piece.
-
-        Args:
-            batch_size: B, the number of sequences.
 
         Returns:
             The context that predicts row 0, (B, 1, ...), and the state before it, (B, ...).
@@ -350,81 +404,5 @@ class Batches(Protocol):
         Args:
             number: The epoch, from 0.
             first: The first batch, to resume an epoch.
-        """
-        ...
-
-
-class Transform(Protocol):
-    """Augments pieces for training; a plugin of the kind ``transforms``."""
-
-    def sample_params(
-        self,
-        fields: Sequence[Field],
-        low: NDArray[np.float32],
-        high: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        """Sample the parameter of each piece for an epoch.
-
-        Args:
-            fields: The F columns.
-            low: (P, F) the minimum of each column in each piece.
-            high: (P, F) the maximum.
-            generator: The source of randomness.
-
-        Returns:
-            (P,) parameters for :meth:`apply`.
-
-        Raises:
-            FieldError: If the transform does not apply to these fields.
-        """
-        ...
-
-    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """Transform a batch; the result for padding rows of zeros does not matter.
-
-        Args:
-            fields: The F columns.
-            rows: (B, T + 1, F), not changed in place.
-            choices: (B,) the parameter of the piece of each sequence.
-
-        Returns:
-            (B, T + 1, F) float32.
-        """
-        ...
-
-
-class CorpusSource(Protocol):
-    """A source of pieces; a plugin of the kind ``corpora``.
-
-    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
-    """
-
-    @property
-    def name(self) -> str:
-        """The name in files and on the command line."""
-        ...
-
-    @property
-    def license(self) -> str:
-        """The license of the music; it is shown, and stored in bundles trained on it."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """The origin of the music: a package, a URL, a folder."""
-        ...
-
-    def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """Read the pieces, after downloading them if necessary.
-
-        Args:
-            limit: Maximum number of pieces, None for all.
-
-        Returns:
-            The name of each piece, the same at each call, and its notes.
-
-        Raises:
-            DataError: If there are no pieces.
         """
         ...

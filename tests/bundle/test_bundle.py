@@ -1,4 +1,4 @@
-"""One file holds a model and all that it needs; damaged ones say what is wrong."""
+"""One file holds a model and all that it needs; errors of damaged ones have the reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from notelstm import bundle as bundles
-from notelstm.bundle import Bundle, DataCard, load, save
+from notelstm.bundle import Bundle, DataCard, load
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import (
     BundleError,
@@ -101,7 +101,7 @@ def tiny(**changes: Any) -> Bundle:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.notelstm"
-    save(tiny(), path)
+    tiny().save(path)
     return path
 
 
@@ -126,9 +126,7 @@ def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=str)
-def test_a_loaded_bundle_plays_what_the_saved_one_played(
-    encoder: NoteEncoder, tmp_path: Path
-) -> None:
+def test_a_loaded_bundle_generates_as_the_saved_one(encoder: NoteEncoder, tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     for model in models(encoder):
         for sampler, context in zip(SAMPLERS, (None, 3, 4), strict=True):
@@ -140,7 +138,7 @@ def test_a_loaded_bundle_plays_what_the_saved_one_played(
                 context_length=context,
                 input_transform=input_transform,
             )
-            save(before, path)
+            before.save(path)
             after = load(path)
             assert after.encoder == encoder
             assert after.sampler == sampler
@@ -155,26 +153,26 @@ def test_a_loaded_bundle_plays_what_the_saved_one_played(
             assert generate(after, 12, seed=5) == generate(before, 12, seed=5)
 
 
-def test_everything_else_comes_back_too(file: Path) -> None:
+def test_all_other_parts_round_trip(file: Path) -> None:
     policy = ReadPolicy(tracks="all", programs=(0, 4), names=("*piano*",), max_seconds=60.0)
     counts = {"counts": {"pitch": [0, 3]}, "repeats": {"pitch": 1}, "pairs": 2}
     before = tiny(read_policy=policy, unigram=counts)
-    save(before, file)
+    before.save(file)
     after = load(file)
     names = ("read_policy", "sigmas", "unigram", "data", "settings", "version", "context_length")
     assert [getattr(after, n) for n in names] == [getattr(before, n) for n in names]
     again = file.with_name("again")
-    save(after, again)
+    after.save(again)
     assert again.read_bytes() == file.read_bytes()
 
 
-def test_half_precision_halves_the_file_and_hardly_changes_the_model(tmp_path: Path) -> None:
+def test_half_precision_halves_the_file_and_keeps_predictions_close(tmp_path: Path) -> None:
     torch.manual_seed(0)
     fields = LogTimeEncoder().fields
     model = NoteLSTM(fields=fields, hidden_size=64, embedding_dim=8, sounding_features=True).eval()
     bundle = Bundle(model=model, encoder=LogTimeEncoder(), sampler=Ancestral())
     for half in (False, True):
-        save(bundle, tmp_path / str(half), half_precision=half)
+        bundle.save(tmp_path / str(half), half_precision=half)
     whole, halved = ((tmp_path / str(half)).stat().st_size for half in (False, True))
     assert halved < 0.55 * whole
     loaded = cast(NoteLSTM, load(tmp_path / "True").model)
@@ -190,7 +188,7 @@ def test_half_precision_halves_the_file_and_hardly_changes_the_model(tmp_path: P
     assert not torch.equal(*logits)
 
 
-def test_the_first_format_is_read_for_ever() -> None:
+def test_the_first_format_is_still_read() -> None:
     bundle = load(GOLDEN / "bundle-format-1.notelstm")
     wanted = json.loads((GOLDEN / "bundle-format-1.json").read_text())
     notes = generate(bundle, 40, seed=3)
@@ -212,21 +210,21 @@ def test_the_first_format_is_read_for_ever() -> None:
     assert bundle.version == "0.1.0"
 
 
-def test_a_newer_file_asks_for_a_newer_library(file: Path) -> None:
+def test_a_newer_format_is_rejected_with_the_required_version(file: Path) -> None:
     rewrite(file, lambda about: {**about, "format": bundles.FORMAT + 1, "version": "9.0"})
     with pytest.raises(BundleError, match=r"format 3, written by notelstm 9\.0.*upgrade notelstm"):
         load(file)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 8, 200, 0.5, -1])
-def test_cut_off_files(file: Path, keep: float) -> None:
+def test_truncated_files_are_rejected(file: Path, keep: float) -> None:
     data = file.read_bytes()
     file.write_bytes(data[: int(keep * len(data)) if 0 < keep < 1 else int(keep)])
     with pytest.raises(BundleError, match=r"truncated, or not a.*tiny\.notelstm.*Copy it again"):
         load(file)
 
 
-def test_files_that_are_something_else(tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "other"
     with pytest.raises(BundleNotFoundError, match=r"no such model file: .*other\. Check the path"):
         load(path)
@@ -245,7 +243,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "1"}', "{}", '"x"'])
-def test_descriptions_that_are_not_json_objects(tmp_path: Path, text: str) -> None:
+def test_descriptions_that_are_not_json_objects_are_rejected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "garbled"
     save_file({"a": torch.zeros(2)}, path, metadata={"notelstm": text})
     with pytest.raises(BundleError, match="unreadable description"):
@@ -274,7 +272,7 @@ def damaged(whole: Any, place: tuple[Any, ...], value: object) -> Any:
     return about
 
 
-def test_any_damage_to_the_description_is_one_clear_error(file: Path) -> None:
+def test_damaged_descriptions_raise_bundle_errors(file: Path) -> None:
     whole = description(file)
     values: Iterator[Any] = itertools.cycle([None, "x", {}, -1, [], ["x"]])
     complaints = []
@@ -293,7 +291,7 @@ def test_any_damage_to_the_description_is_one_clear_error(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model", "encoder", "sampler", "input_transform"])
-def test_a_part_of_a_package_that_is_missing(file: Path, name: str) -> None:
+def test_a_part_of_a_missing_package_is_an_error(file: Path, name: str) -> None:
     def foreign(about: Any) -> Any:
         about["parts"][name] |= {"name": "best", "distribution": "bestpack", "version": "3.1"}
         return about
@@ -304,12 +302,12 @@ def test_a_part_of_a_package_that_is_missing(file: Path, name: str) -> None:
         match=r"unknown [a-z_]+ 'best' \(saved with the package bestpack 3\.1\)\. Install",
     ):
         load(file)
-    # Whoever has the part can pass it.
+    # The part can be passed instead.
     given: dict[str, Any] = {name: getattr(tiny(), name)}
     assert generate(load(file, **given), 3) == generate(tiny(), 3)
 
 
-def test_a_processor_of_a_package_that_is_missing(file: Path) -> None:
+def test_a_processor_of_a_missing_package_is_an_error(file: Path) -> None:
     def foreign(about: Any) -> Any:
         part = about["parts"]["sampler"]["config"]["processors"][0]["$part"]
         part |= {"name": "swing", "distribution": "swingpack"}
@@ -320,7 +318,7 @@ def test_a_processor_of_a_package_that_is_missing(file: Path) -> None:
         load(file)
 
 
-def test_a_part_of_another_kind(file: Path) -> None:
+def test_a_part_of_another_kind_is_rejected(file: Path) -> None:
     def swapped(about: Any) -> Any:
         about["parts"]["model"] = about["parts"]["sampler"]
         return about
@@ -330,7 +328,7 @@ def test_a_part_of_another_kind(file: Path) -> None:
         load(file)
 
 
-def test_a_part_that_refuses_its_settings(file: Path) -> None:
+def test_a_part_that_rejects_its_settings_is_an_error(file: Path) -> None:
     def other(about: Any) -> Any:
         about["parts"]["model"]["config"]["heads"] = 3
         return about
@@ -340,12 +338,12 @@ def test_a_part_that_refuses_its_settings(file: Path) -> None:
         load(file)
 
 
-def test_another_encoder_is_refused(file: Path) -> None:
+def test_a_different_encoder_is_rejected(file: Path) -> None:
     with pytest.raises(BundleError, match=r"are not the encoder's \(pitch, step.*Pass the encoder"):
         load(file, encoder=LogTimeEncoder())
 
 
-def test_tensors_of_another_model(file: Path) -> None:
+def test_tensors_of_a_different_model_are_rejected(file: Path) -> None:
     fields = StepDurationEncoder().fields
     for model, said in (
         (
@@ -402,7 +400,7 @@ def test_parts_without_an_entry_point_are_passed(
     file: Path, name: str, part: object, culprit: str
 ) -> None:
     before = tiny(**{name: part})
-    save(before, file)
+    before.save(file)
     with pytest.raises(BundleError, match=rf"{name}.*{culprit}.*load\(path, {name}=\.\.\.\)"):
         load(file)
     given: dict[str, Any] = {name: part}
@@ -430,16 +428,16 @@ class OwnModel(nn.Module):
         return self.inner.predict(field, context, known)
 
 
-def test_a_model_of_ones_own_with_tied_weights(file: Path) -> None:
+def test_a_custom_model_with_tied_weights_round_trips(file: Path) -> None:
     before = tiny(model=OwnModel())
-    save(before, file)
+    before.save(file)
     with pytest.raises(BundleError, match=r"OwnModel.*load\(path, model="):
         load(file)
     assert generate(load(file, model=OwnModel()), 6) == generate(before, 6)
 
 
 @pytest.mark.parametrize("sigma", [float("nan"), float("inf")])
-def test_what_is_not_json_is_not_saved(tmp_path: Path, sigma: float) -> None:
+def test_values_that_are_not_json_are_not_saved(tmp_path: Path, sigma: float) -> None:
     path = tmp_path / "model"
     for bundle in (
         tiny(sigmas={"step": sigma}),
@@ -447,7 +445,7 @@ def test_what_is_not_json_is_not_saved(tmp_path: Path, sigma: float) -> None:
         tiny(settings={"config": TrainingConfig()}),
     ):
         with pytest.raises(BundleError, match="are not JSON values"):
-            save(bundle, path)
+            bundle.save(path)
     assert not list(tmp_path.iterdir())
 
 
@@ -458,7 +456,7 @@ def test_a_full_disk_leaves_the_old_file(file: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(OutputError, match=r"tiny\.notelstm.*Free some space"):
-            save(tiny(), file)
+            tiny().save(file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -477,35 +475,28 @@ def test_a_crash_while_writing_leaves_the_old_file(
 
     monkeypatch.setattr(bundles, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
-        save(tiny(), file)
+        tiny().save(file)
     assert file.read_bytes() == old
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_paths_are_output_errors(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "model"):
         with pytest.raises(OutputError, match="name a folder that you may write to"):
-            save(tiny(), path)
+            tiny().save(path)
     made = tmp_path / "new" / "folders" / "model"
-    save(tiny(), made)
+    tiny().save(made)
     assert load(made).context_length == 5
 
 
-def test_others_may_read_a_bundle(file: Path) -> None:
+def test_bundle_files_follow_the_umask(file: Path) -> None:
     plain = file.with_name("plain")
     plain.touch()
     assert stat.S_IMODE(file.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
-def test_another_sampler() -> None:
-    bundle = tiny()
-    other = bundle.with_sampler(Greedy())
-    assert other.sampler == Greedy()
-    assert bundle.sampler == SAMPLERS[2]
-
-
-def test_a_bundle_tells_what_it_is_on_a_line() -> None:
+def test_repr_of_a_bundle_is_one_line() -> None:
     assert repr(load()).startswith(
         "Bundle(model=NoteLSTM, encoder=LogTimeEncoder, sampler=Ancestral"
     )

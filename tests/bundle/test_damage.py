@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import notelstm
-from notelstm.bundle import PRETRAINED, Bundle, load, save
+from notelstm.bundle import PRETRAINED, Bundle, load
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.errors import BundleError, ConfigError, PluginError
 from notelstm.generation import generate
@@ -56,7 +56,7 @@ def bundle(*, three_heads: bool = False) -> Bundle:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.notelstm"
-    save(bundle(three_heads=True), path)
+    bundle(three_heads=True).save(path)
     return path
 
 
@@ -77,7 +77,7 @@ def written(path: Path, about: dict[str, Any] | str, tensors: dict[str, Any] | N
     return crafted
 
 
-def test_every_flipped_bit_of_a_tensor_is_noticed(file: Path) -> None:
+def test_every_flipped_bit_of_a_tensor_is_detected(file: Path) -> None:
     data = file.read_bytes()
     _, begin = parts_of(file)
     rng = random.Random(0)
@@ -92,7 +92,7 @@ def test_every_flipped_bit_of_a_tensor_is_noticed(file: Path) -> None:
     load(file)
 
 
-def test_a_changed_description_is_noticed(file: Path) -> None:
+def test_a_changed_description_is_detected(file: Path) -> None:
     for old, new in ((b'\\"context_length\\": 5', b'\\"context_length\\": 6'), (b"0.8", b"0.9")):
         data = file.read_bytes()
         assert data.count(old) == 1
@@ -102,7 +102,7 @@ def test_a_changed_description_is_noticed(file: Path) -> None:
         file.write_bytes(data)
 
 
-def test_files_from_before_there_was_a_checksum_can_be_read(file: Path) -> None:
+def test_files_without_a_checksum_can_be_read(file: Path) -> None:
     about, _ = parts_of(GOLDEN)
     assert "sha256" not in about
     load(GOLDEN)
@@ -116,13 +116,13 @@ def test_the_pretrained_model_has_a_checksum() -> None:
     assert notelstm.load().version == about["version"]
 
 
-def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+def test_descriptions_too_long_to_be_loaded_are_not_written(tmp_path: Path) -> None:
     whole = bundle()
     path = tmp_path / "long"
     with pytest.raises(BundleError, match=r"description of \d+ bytes, more than.*Shorten"):
-        save(replace(whole, settings={"notes": "x" * 2**20}), path)
+        replace(whole, settings={"notes": "x" * 2**20}).save(path)
     assert not path.exists()
-    save(replace(whole, settings={"notes": "x" * 2**19}), path)
+    replace(whole, settings={"notes": "x" * 2**19}).save(path)
     assert len(load(path).settings["notes"]) == 2**19
 
 
@@ -148,7 +148,9 @@ def nested(levels: int) -> str:
     ],
     ids=lambda value: value[:30],
 )
-def test_descriptions_that_are_not_plain_json(file: Path, text: str, said: str) -> None:
+def test_descriptions_that_are_not_strict_json_are_rejected(
+    file: Path, text: str, said: str
+) -> None:
     with pytest.raises(BundleError, match=f"(?s)unreadable description of a model: .*{said}"):
         load(written(file, text))
 
@@ -183,7 +185,7 @@ def test_descriptions_that_are_not_plain_json(file: Path, text: str, said: str) 
         ("parts.encoder", "step-duration"),
     ],
 )
-def test_values_of_a_wrong_type(file: Path, place: str, value: object) -> None:
+def test_values_of_a_wrong_type_are_rejected(file: Path, place: str, value: object) -> None:
     about, _ = parts_of(file)
     inner: Any = about
     *way, last = place.split(".")
@@ -207,7 +209,7 @@ def test_values_of_a_wrong_type(file: Path, place: str, value: object) -> None:
         lambda t: t.half().index_fill_(0, torch.tensor([1]), float("-inf")),
     ],
 )
-def test_weights_that_are_not_finite_or_absurd(file: Path, change: Callable[[Any], Any]) -> None:
+def test_infinite_and_absurd_weights_are_rejected(file: Path, change: Callable[[Any], Any]) -> None:
     about, _ = parts_of(file)
     tensors = load_file(file)
     name = "lstm.weight_hh_l0"
@@ -217,7 +219,7 @@ def test_weights_that_are_not_finite_or_absurd(file: Path, change: Callable[[Any
 
 
 @pytest.mark.parametrize("kind", [torch.int32, torch.complex64, torch.bool])
-def test_weights_that_are_no_fractions(file: Path, kind: torch.dtype) -> None:
+def test_weights_of_other_types_are_rejected(file: Path, kind: torch.dtype) -> None:
     about, _ = parts_of(file)
     tensors = load_file(file)
     tensors["initial_context"] = tensors["initial_context"].to(kind)
@@ -237,7 +239,7 @@ MEASURED = """
         return int(lines[name].split()[0]) / 1024
     for path in sys.argv[2:]:
         with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew
+            file.write("5")  # resets the peak
         before, began = memory("VmRSS"), time.process_time()
         try:
             load(path)
@@ -250,7 +252,7 @@ MEASURED = """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_crafted_files_are_refused_soon_and_in_little_memory(file: Path) -> None:
+def test_crafted_files_are_rejected_quickly_and_in_little_memory(file: Path) -> None:
     paths = []
 
     def craft(name: str, about: Any, tensors: Any = None) -> None:
@@ -271,7 +273,7 @@ def test_crafted_files_are_refused_soon_and_in_little_memory(file: Path) -> None
     fields[0]["$field"] |= {"classes": 10**9, "values": [], "edges": []}
     craft("classes", configured(fields=fields))
     notes = file.with_name("note-lstm")
-    save(bundle(), notes)
+    bundle().save(notes)
     about, _ = parts_of(notes)
     tensors = load_file(notes)
     for name, value in (
@@ -409,12 +411,12 @@ def mutated_bytes(rng: random.Random, data: bytes, begin: int) -> bytes:
 @pytest.mark.parametrize(
     "count", [400, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
-def test_mutated_files_raise_no_foreign_errors(tmp_path: Path, count: int) -> None:
+def test_mutated_files_raise_only_library_errors(tmp_path: Path, count: int) -> None:
     rng = random.Random(count)
     whole = []
     for three_heads in (False, True):
         path = tmp_path / str(three_heads)
-        save(bundle(three_heads=three_heads), path)
+        bundle(three_heads=three_heads).save(path)
         about, begin = parts_of(path)
         whole.append((path.read_bytes(), about, begin, load_file(path)))
     path = tmp_path / "mutated"
@@ -445,7 +447,7 @@ def test_mutated_files_raise_no_foreign_errors(tmp_path: Path, count: int) -> No
     assert longest < 2000
 
 
-def test_absurd_encoders_are_refused() -> None:
+def test_absurd_encoders_are_rejected() -> None:
     with pytest.raises(ConfigError, match="classes"):
         LogTimeEncoder(cell=1e-6, linear=0.9, growth=1.0000001, longest=1.0)
 
@@ -461,7 +463,7 @@ class Tied(nn.Module):
         self.noise = torch.rand(3, generator=torch.Generator().manual_seed(1))
 
 
-def test_constructors_of_models_may_do_what_they_like(file: Path) -> None:
+def test_model_constructors_run_as_usual_while_loading(file: Path) -> None:
     from notelstm.bundle import _Allowance
 
     with _Allowance(load_file(file)):
@@ -487,11 +489,11 @@ def wrapped(kind: str) -> tuple[ThreeHeadLSTM, Any]:
 
 
 @pytest.mark.parametrize("kind", ["compiled", "compiled part", "parallel", "compiled parallel"])
-def test_a_wrapped_model_saves_what_can_be_loaded(tmp_path: Path, kind: str) -> None:
+def test_a_wrapped_model_is_saved_loadable(tmp_path: Path, kind: str) -> None:
     model, outer = wrapped(kind)
     plain = Bundle(model=model, encoder=StepDurationEncoder(), sampler=Weighted())
     path = tmp_path / "model"
-    save(Bundle(model=outer, encoder=StepDurationEncoder(), sampler=Weighted()), path)
+    Bundle(model=outer, encoder=StepDurationEncoder(), sampler=Weighted()).save(path)
     assert set(load_file(path)) == {name.replace("_orig_mod.", "") for name in model.state_dict()}
     found = load(path)
     assert type(found.model) is ThreeHeadLSTM

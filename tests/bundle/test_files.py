@@ -12,7 +12,7 @@ from notelstm.errors import OutputError
 from notelstm.files import atomic_write
 
 
-def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
     with atomic_write(path) as beside:
         assert beside.parent == path.parent
@@ -27,7 +27,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_what_went_wrong_leaves_the_old_file_and_nothing_else(
+def test_failures_leave_the_old_file_and_nothing_else(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     path = tmp_path / "file.txt"
@@ -44,7 +44,7 @@ def test_what_went_wrong_leaves_the_old_file_and_nothing_else(
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
-def test_errors_of_the_system_say_which_file(tmp_path: Path) -> None:
+def test_operating_system_errors_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     full = OSError(errno.ENOSPC, "No space left on device")
     said = r"No space left on device \(.*file\.txt\)"
@@ -60,7 +60,7 @@ def test_errors_of_the_system_say_which_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
-def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+def test_concurrent_writers_do_not_interfere(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     with atomic_write(path) as first, atomic_write(path) as second:
         assert first != second
@@ -69,7 +69,7 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     assert path.read_text() == "first"
 
 
-def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
+def test_file_modes_follow_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     with atomic_write(tmp_path / "file") as beside:
         beside.unlink()

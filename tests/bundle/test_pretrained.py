@@ -16,7 +16,7 @@ from notelstm.models import NoteLSTM
 from notelstm.testing.makers import long_piece
 
 
-def test_it_is_small_whole_and_says_where_it_comes_from() -> None:
+def test_the_file_is_small_complete_and_has_its_provenance() -> None:
     assert PRETRAINED.stat().st_size <= 8 * 2**20
     bundle = notelstm.load()
     assert "CC BY-NC-SA 4.0" in bundle.data.license
@@ -27,7 +27,7 @@ def test_it_is_small_whole_and_says_where_it_comes_from() -> None:
     assert "creativecommons.org/licenses/by-nc-sa/4.0" in text
 
 
-def test_its_card_tells_of_this_very_model() -> None:
+def test_its_card_describes_this_model() -> None:
     card = PRETRAINED.with_name("CARD.md").read_text(encoding="utf-8")
     bundle = notelstm.load()
     assert isinstance(bundle.model, NoteLSTM)
@@ -43,7 +43,7 @@ def test_its_card_tells_of_this_very_model() -> None:
     assert total <= 10.7
 
 
-def test_it_plays_piano_and_knows_music_from_noise() -> None:
+def test_it_generates_piano_and_prefers_music_to_noise() -> None:
     bundle = notelstm.load()
     music = notelstm.generate(bundle, 150, seed=2)
     assert len(music) == 150

@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 
 from notelstm._version import __version__
-from notelstm.bundle import load
+from notelstm.bundle import Bundle, load
 from notelstm.cli import main
+from notelstm.encoders import LogTimeEncoder
 from notelstm.midi import read_midi, write_midi
-from notelstm.notes import Notes
+from notelstm.models import NoteLSTM
+from notelstm.notes import Notes, TempoMap
+from notelstm.parts import Part, PartMap
+from notelstm.sampling import Ancestral
 from notelstm.testing.midi_files import FILES
 
 SMALL = [
@@ -120,7 +124,8 @@ def test_generating_with_and_without_a_prompt(
     first = out.read_bytes()
     assert main(argv) == 0
     assert out.read_bytes() == first
-    assert main([*argv[:-1], "4", "--temperature", "1.3", "--sampler", "greedy"]) == 0
+    assert main([*argv[:-1], "4", "--sampler", "greedy"]) == 0
+    assert main([*argv[:-1], "4", "--temperature", "1.3"]) == 0
     assert main([*argv, "--prompt", str(prompt)]) == 0
     assert "80 notes of the prompt, 20 new notes" in capsys.readouterr().out
     assert len(read_midi(out)) >= 95
@@ -298,10 +303,52 @@ def test_inspecting_files_and_folders(folder: Path, capsys: pytest.CaptureFixtur
     assert main(["inspect", str(folder), "--leaks"]) == 0
     said = capsys.readouterr().out
     assert "4 files, 3 read, 240 notes" in said
-    assert "refused: broken.mid" in said
+    assert said.count("rejected: ") == said.count("rejected: broken.mid: ") == 1
     assert main(["inspect", str(folder), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert (summary["files"], summary["refused"], summary["notes"]) == (4, 1, 240)
+    assert (summary["files"], summary["rejected"], summary["notes"]) == (4, 1, 240)
+
+
+def test_inspecting_a_folder_without_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.mid").write_bytes(b"MThd")
+    assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "1 file, 0 read, 0 notes" in said
+    assert "mean" not in said
+
+
+def test_many_rejected_files_are_counted_by_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.mid").write_bytes(b"no music")
+    assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("  rejected: ") == 20
+    assert "30 rejected: not a MIDI file" in said
+
+
+def test_inspecting_a_model_tells_its_instruments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
+    for name, part_map in (("band", PartMap(by="name", parts=parts)), ("piano", None)):
+        encoder = LogTimeEncoder(exact=True, parts=part_map)
+        model = NoteLSTM(fields=encoder.fields, hidden_size=4)
+        bundle = Bundle(model=model, encoder=encoder, sampler=Ancestral())
+        bundle.save(tmp_path / f"{name}.notelstm")
+    assert main(["inspect", str(tmp_path / "band.notelstm")]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  instruments by name; notes of others: nearest",
+        "  class 0: Lead, program 40 (Violin)",
+        "  class 1: Kit, drums",
+    ]
+    assert main(["inspect", str(tmp_path / "band.notelstm"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["instruments"]["parts"][1]["name"] == "Kit"
+    assert main(["inspect", str(tmp_path / "piano.notelstm")]) == 0
+    assert "instruments: none" in capsys.readouterr().out
 
 
 def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,6 +360,43 @@ def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFix
     assert "pedal: holds 1 of 1 note beyond their keys, for 0.50 s" in capsys.readouterr().out
     assert main(["inspect", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pedal"] == {"held": 1, "seconds": 0.5}
+
+
+def test_inspecting_tells_of_time_signatures_and_beats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats = TempoMap(time_signature_beats=[1, 5], numerators=[4, 33], denominators=[4, 32])
+    start = np.array([0, 1, 1.25, 3, 3.05])
+    notes = Notes(start=start, end=start + 0.25, pitch=[60, 62, 64, 65, 67], tempo_map=beats)
+    path = tmp_path / "one.mid"
+    write_midi(notes, path)
+    assert main(["inspect", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  time signatures: 4/4 from beat 1, 33/32 from beat 5" in lines
+    changes = {
+        "in 33/32, encoded as 11/16": 2,
+        "with times rounded to 1/12 beat": 1,
+    }
+    line = "  changed by the beat encoder: " + "; ".join(
+        (f"{n} notes {why}" if n > 1 else f"1 note {why}") for why, n in changes.items()
+    )
+    assert line in lines
+    assert main(["inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["changes_in_beats"] == changes
+    assert found["time_signatures"] == [
+        {"beat": 1.0, "name": "4/4"},
+        {"beat": 5.0, "name": "33/32"},
+    ]
+    write_midi(notes[:3], tmp_path / "two.mid")
+    assert main(["inspect", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  pieces by time signature: 4/4 in 2, 33/32 in 2" in lines
+    assert line in lines
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["changes_in_beats"] == changes
+    assert found["time_signatures"] == {"4/4": 2, "33/32": 2}
 
 
 def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

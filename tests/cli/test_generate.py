@@ -11,7 +11,7 @@ import mido
 import numpy as np
 import pytest
 
-from notelstm.bundle import Bundle, save
+from notelstm.bundle import Bundle
 from notelstm.cli import main
 from notelstm.encoders import BeatEncoder, LogTimeEncoder
 from notelstm.midi import ReadPolicy, read_midi, write_midi
@@ -31,7 +31,7 @@ def bundle(encoder: NoteEncoder) -> Bundle:
 @pytest.fixture(scope="module", params=[LogTimeEncoder(), BeatEncoder()], ids=["seconds", "beats"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "m.notelstm"
-    save(bundle(request.param), path)
+    bundle(request.param).save(path)
     return path
 
 
@@ -123,7 +123,7 @@ def test_the_beginning_of_a_prompt(
     song: Path, tmp_path: Path, options: list[str], count: int, tempos: list[float]
 ) -> None:
     path, out = tmp_path / "m.notelstm", tmp_path / "out.mid"
-    save(bundle(LogTimeEncoder()), path)
+    bundle(LogTimeEncoder()).save(path)
     argv = ["generate", str(path), "-o", str(out), "--prompt", str(song), "--notes", "20"]
     assert main([*argv, *options, "--seed", "1"]) == 0
     whole, prompt = read_midi(out, ALL), read_midi(song, ALL)[:count]

@@ -17,7 +17,9 @@ from notelstm.cli import main
 from notelstm.cli.music import open_corpus
 from notelstm.cli.reading_options import Reading, for_command_line
 from notelstm.data.corpus import Corpus
-from notelstm.errors import ConfigError
+from notelstm.encoders import BeatEncoder
+from notelstm.errors import ConfigError, EncodingError
+from notelstm.fields import Rows
 from notelstm.midi import ReadPolicy, policy, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
 
@@ -216,7 +218,7 @@ def test_pieces_too_short_are_counted_aloud(
     out, err = capsys.readouterr()
     assert "not compared with samples: 1 piece of fewer than 2 notes" in err
     found = json.loads(out)
-    assert (found["too_short"], found["refused"], len(found["pieces"])) == (2, {}, 3)
+    assert (found["too_short"], found["rejected"], len(found["pieces"])) == (2, {}, 3)
     assert main(["train", where, "-o", str(tmp_path / "m"), *SMALL]) == 0
     line = "left out: 2 pieces of 5, shorter than a window of 25 rows and one target"
     assert line in caplog.text
@@ -235,8 +237,20 @@ def in_time_signature(numerator: int, denominator: int) -> Notes:
 
 
 def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    encode = BeatEncoder.encode
+
+    def refusing(self: BeatEncoder, notes: Notes) -> Rows:
+        assert notes.tempo_map is not None
+        if 32 in notes.tempo_map.denominators:
+            raise EncodingError("no time signature 7/32", where="note 0", hint="use another")
+        return encode(self, notes)
+
+    monkeypatch.setattr(BeatEncoder, "encode", refusing)
     where, odd, model = tmp_path / "in", tmp_path / "odd", str(tmp_path / "m")
     for k in range(2):
         write_midi(in_time_signature(4, 4), where / f"{k}.mid")
@@ -262,8 +276,8 @@ def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
     capsys.readouterr()
     assert main(["evaluate", model, str(where), "--json", "--train", str(where)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found["refused"]) == ["odd.mid"]
-    assert "7/32" in found["refused"]["odd.mid"]
+    assert list(found["rejected"]) == ["odd.mid"]
+    assert "7/32" in found["rejected"]["odd.mid"]
     assert refusal in caplog.text
     # All is measured on the same notes.
     assert found["notes"] == 2 * 35
@@ -293,7 +307,7 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "=" not in error
     write_midi(melody(0), tmp_path / "in" / "melody.mid")
     assert main(["inspect", str(tmp_path / "in")]) == 0
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if "refused: drums.mid" in x]
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "rejected: drums.mid" in x]
     assert "--drums" in line
     hint = "programs=() or names=() or drums=True or zero_length=\"keep\" or on_error='skip'"
     assert for_command_line(hint) == (
@@ -303,6 +317,8 @@ def test_hints_name_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert for_command_line("Set epochs, or add the callback TimeBudget(minutes=...)").endswith(
         "or give --minutes"
     )
+    hint = "no entry point. Pass the encoder: load(path, encoder=...)"
+    assert for_command_line(hint) == "no entry point. Install the package that has it"
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs pipes under /dev/fd")

@@ -73,7 +73,7 @@ GENERATE = {
     "generate cut -o x.mid": "truncated, or not a safetensors file",
     "generate study.mid -o x.mid": "use a file that `notelstm train` wrote",
     "generate empty -o x.mid": "a folder or a device, not a model file (empty)",
-    "generate model -o empty": "empty does not end in .mid or .midi or .kar",
+    "generate model -o empty": "the MIDI file has no suffix (empty). Write a .mid file",
     "generate model -o x.wav": "with notelstm render",
     "generate model -o study.mid --prompt study.mid": "the output is the prompt, study.mid",
     "generate model -o x.mid --picture x.bmp": "unknown picture format '.bmp' (x.bmp)",
@@ -113,12 +113,15 @@ GENERATE = {
     "generate model -o x.mid --density 0": "notes_per_second 0.0 is not a number",
     "generate model -o x.mid --grid 0": "grid 0.0 is not a number from 0.001 to 3600",
     "generate model -o x.mid --no-repeat-ngram 0": "ngram_size 0 is not",
+    "generate model -o x.mid --sampler greedy --temperature 2": "do nothing with a greedy sampler",
+    "generate model -o x.mid --sampler greedy --min-p 0.1": "do nothing with a greedy sampler",
     "generate model -o x.mid --program Kazoo": "no General MIDI program is called 'Kazoo'",
     "generate model -o x.mid --program 128": "no General MIDI program is called 128",
 }
 
 TRAIN = {
-    "train none -o x": "no folder, MIDI file or corpus is called 'none'",
+    "train none -o x": "no folder, MIDI file or corpus is called 'none'. Check the path, or name a "
+    "corpus: bach, maestro",
     "train empty -o x": ". ",
     "train broken -o x": "broken",
     "train ten.mid -o x --recipe reference": "no piece has more than 25 rows",
@@ -255,7 +258,7 @@ def lower_or_raise(path: Path, layer: str, output: int, bias: float) -> None:
     assert isinstance(linear, nn.Linear)
     with torch.no_grad():
         linear.bias[output] += bias
-    notelstm.save(bundle, path)
+    bundle.save(path)
 
 
 def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> None:

@@ -10,10 +10,13 @@ import wave
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pretty_midi
 import pytest
 
 from notelstm.cli import main
+from notelstm.midi import write_midi
+from notelstm.notes import Notes
 
 STUDY = Path(__file__).parents[1] / "golden" / "study.mid"
 
@@ -66,9 +69,9 @@ def test_file_names_that_are_not_utf_8(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-o", "a.mp3"], "nothing can be rendered as '.mp3' (a.mp3). End its name in .wav"),
-        (["-o", "a"], "the output has no suffix (a)"),
-        (["-o", "/dev/full"], "the output has no suffix"),
+        (["-o", "a.mp3"], "unknown output format '.mp3' (a.mp3). Name a file that ends in .wav"),
+        (["-o", "a"], "the output file has no suffix (a)"),
+        (["-o", "/dev/full"], "the output file has no suffix"),
         (["-o", "a.png", "--soundfont", "a.sf2"], "--soundfont does nothing for a .png file"),
         (["-o", "a.wav", "--soundfont", "a.sf2"], "no such sound font: a.sf2"),
     ],
@@ -169,3 +172,23 @@ def test_ctrl_c(
     assert main(["render", str(STUDY), "-o", str(tmp_path / f"a{suffix}")]) == 130
     assert capsys.readouterr().err == "notelstm: interrupted\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_instruments_and_drums_are_rendered(tmp_path: Path) -> None:
+    """Drums are read by default, for the page, the sound and the picture."""
+    band = Notes(
+        start=[0, 0, 0.5], end=[0.4, 0.4, 0.9], pitch=[60, 38, 64], program=[40, 0, 40],
+        drum=[False, True, False], track=[0, 1, 0],
+    )  # fmt: skip
+    song = tmp_path / "song.mid"
+    write_midi(band, song)
+    for suffix in SUFFIXES:
+        assert main(["render", str(song), "-o", str(tmp_path / f"song{suffix}")]) == 0
+    page = (tmp_path / "song.html").read_text(encoding="utf-8")
+    assert '"Violin"' in page
+    assert '"Acoustic Snare"' in page
+    assert "Acoustic Snare" in (tmp_path / "song.svg").read_text(encoding="utf-8")
+    with wave.open(str(tmp_path / "song.wav")) as file:
+        sound = np.frombuffer(file.readframes(4410), dtype="<i2").astype(float)
+    noise = np.abs(np.fft.rfft(sound[::2]))[400:].max()
+    assert noise > 0.02 * np.abs(np.fft.rfft(sound[::2])).max(), "the snare is above 4 kHz"

@@ -15,12 +15,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from notelstm.data import bach, cache
+from notelstm.data import CorpusSource, bach, cache
 from notelstm.data.bach import BachChorales, notes_of_score, open_score
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.midi import read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
-from notelstm.protocols import CorpusSource
 
 FEW = ("bwv2.6", "bwv26.6", "bwv66.6", "bwv104.6", "bwv269", "bwv299", "bwv437")
 
@@ -158,7 +157,7 @@ def test_every_chorale_can_be_written(few: Path, tmp_path: Path) -> None:
         assert read_midi(path).pitch.tolist() == notes.pitch.tolist()
 
 
-def test_the_second_time_comes_from_the_cache(few: Path) -> None:
+def test_the_second_reading_uses_the_cache(few: Path) -> None:
     first = list(BachChorales().pieces())
     for path in few.iterdir():
         path.unlink()
@@ -207,7 +206,7 @@ def pieces() -> Iterator[tuple[str, Notes]]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
-def test_what_is_kept_comes_back_whole(
+def test_cached_pieces_round_trip(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path / "new" / "folder"))
@@ -221,7 +220,7 @@ def test_what_is_kept_comes_back_whole(
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300])
-def test_a_damaged_cache_is_made_again(
+def test_a_damaged_cache_is_rebuilt(
     keep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path))
@@ -235,7 +234,7 @@ def test_a_damaged_cache_is_made_again(
     assert len(path.read_bytes()) == len(whole)
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(
+def test_without_a_writable_cache_pieces_are_read_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()

@@ -26,7 +26,7 @@ SIZES = st.integers(1, 5)
 
 
 def numbered(lengths: list[int]) -> list[Rows]:
-    """Pieces whose rows say where they are: (piece, row in the piece); no row is all zeros."""
+    """Pieces whose rows hold their positions: (piece, row in the piece); no row is all zeros."""
     return [
         np.stack([np.full(n, piece + 1), np.arange(n)], axis=1).astype(np.float32)
         for piece, n in enumerate(lengths)
@@ -106,7 +106,7 @@ def test_an_epoch_of_streams_is_every_row_once(lengths: list[int], window: int, 
 
 
 @given(LENGTHS, WINDOWS, SIZES)
-def test_a_lane_that_goes_on_begins_with_the_row_it_ended_with(
+def test_a_continued_stream_begins_with_its_last_row(
     lengths: list[int], window: int, batch: int
 ) -> None:
     epoch = list(streams([*lengths, window + 1], window, batch).epoch(0))
@@ -121,7 +121,7 @@ def test_a_lane_that_goes_on_begins_with_the_row_it_ended_with(
 
 @KINDS
 @given(lengths=LENGTHS, window=WINDOWS, batch=SIZES, first=st.integers(0, 60))
-def test_an_epoch_can_be_taken_up_in_the_middle(
+def test_an_epoch_can_be_resumed_in_the_middle(
     make: Make, lengths: list[int], window: int, batch: int, first: int
 ) -> None:
     made = make([*lengths, window + 1], window, batch)
@@ -182,7 +182,7 @@ def test_settings_are_checked() -> None:
 
 @KINDS
 @given(LENGTHS, WINDOWS, SIZES, st.integers(1, 7), st.booleans())
-def test_the_shares_of_processes_are_the_batches_that_one_reads(
+def test_shards_join_to_the_batches_of_one_process(
     make: Make, lengths: list[int], window: int, batch: int, count: int, shuffle: bool
 ) -> None:
     whole = make([*lengths, window + 1], window, batch, shuffle=shuffle)
@@ -195,7 +195,7 @@ def test_the_shares_of_processes_are_the_batches_that_one_reads(
         assert same(joined, list(whole.epoch(2, first)))
 
 
-def test_a_share_of_streams_is_consecutive_pieces() -> None:
+def test_a_shard_of_streams_is_consecutive_pieces() -> None:
     """Processes that train on parts of the streams share few pieces."""
     whole = streams([9] * 40, 4, 8)
     read = [
@@ -207,6 +207,6 @@ def test_a_share_of_streams_is_consecutive_pieces() -> None:
 
 
 @pytest.mark.parametrize("shared", [(-1, 2), (2, 2), (0, 0)])
-def test_there_is_no_such_share(shared: tuple[int, int]) -> None:
+def test_invalid_shards_are_rejected(shared: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="no share"):
         windows([9], 4, 2, shared=shared)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notelstm.data import cache
 from notelstm.data.cache import cache_folder, cached_pieces, clear_caches, list_caches, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.encoding import encode_corpus
+from notelstm.data.piece_file import PieceFile, entry_of, write_pieces
 from notelstm.encoders import StepDurationEncoder
 from notelstm.errors import DataError
 from notelstm.midi import write_midi
 from notelstm.notes import Notes
+from notelstm.testing import strategies
 
 
 @pytest.fixture
@@ -56,6 +62,18 @@ def test_everything_is_listed_with_its_size(base: Path, tmp_path: Path) -> None:
     assert sources["pieces"] == ""
 
 
+@given(st.lists(strategies.notes(max_notes=6, instruments=True), min_size=1, max_size=3))
+def test_pieces_are_cached_with_their_instruments(pieces: list[Notes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "inner" / "all.notes"
+        entries = [entry_of(f"piece {k}", piece, "{}") for k, piece in enumerate(pieces)]
+        write_pieces(path, entries, {})
+        file = PieceFile(path)
+        assert [file.notes(k) for k in range(len(pieces))] == pieces
+    renamed = replace(pieces[0], track_names=("another name",))
+    assert entry_of("x", renamed, "{}").digest != entries[0].digest
+
+
 def test_one_or_all_are_cleared(base: Path, tmp_path: Path) -> None:
     two = next(cached for cached in list_caches() if cached.source.endswith("two"))
     assert clear_caches([two.name, "no such thing"]) == [two]
@@ -66,7 +84,7 @@ def test_one_or_all_are_cleared(base: Path, tmp_path: Path) -> None:
     assert len(Corpus.open(tmp_path / "two", workers=0, progress=False)) == 9
 
 
-def test_what_is_being_made_stays(base: Path) -> None:
+def test_files_being_written_are_kept(base: Path) -> None:
     one = next(cached for cached in list_caches() if cached.source.endswith("one"))
     with locked(base / "locks" / f"{one.name}.lock"):
         assert one not in clear_caches()
@@ -75,19 +93,21 @@ def test_what_is_being_made_stays(base: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be removed there")
-def test_an_open_corpus_outlives_its_cache(base: Path, tmp_path: Path) -> None:
+def test_an_open_corpus_remains_valid_after_its_cache_is_removed(
+    base: Path, tmp_path: Path
+) -> None:
     corpus = Corpus.open(tmp_path / "two", workers=0, progress=False)
     before = list(corpus)
     clear_caches()
     assert list(corpus) == before
 
 
-def test_no_cache_at_all(tmp_path: Path) -> None:
+def test_a_missing_cache_is_empty(tmp_path: Path) -> None:
     assert list_caches(tmp_path / "none") == []
     assert clear_caches(cache=tmp_path / "none") == []
 
 
-def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NOTELSTM_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("NOTELSTM_CACHE")
@@ -100,7 +120,7 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "notelstm" in cache_folder().parts
 
 
-def test_a_cache_that_cannot_be_opened_stays(
+def test_a_cache_that_cannot_be_opened_is_kept(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Corpus.open(tmp_path / "two", workers=0, progress=False).path
@@ -116,7 +136,7 @@ def test_a_cache_that_cannot_be_opened_stays(
     assert path.read_bytes() == whole
 
 
-def test_parts_of_what_is_being_made_stay(base: Path) -> None:
+def test_parts_of_files_being_written_are_kept(base: Path) -> None:
     """Parts of a download and of encoded rows, whose makers hold the lock of the whole."""
     coming = base / "downloads" / "music-midi.zip.part"
     coming.write_bytes(b"half")

@@ -110,7 +110,7 @@ def test_a_folder_a_list_a_file_or_a_part(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
-def test_pipes_and_impossible_names_are_rejected_at_once(root: Path, tmp_path: Path) -> None:
+def test_pipes_and_invalid_names_are_rejected_immediately(root: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mid"
     os.mkfifo(pipe)
     with pytest.raises(DataError, match="not a regular file"):
@@ -179,7 +179,7 @@ def test_a_source_that_is_not_made_of_files(tmp_path: Path) -> None:
     assert len(opened(Songs(count=5), tmp_path)) == 5
 
 
-def test_another_edition_is_read_anew(tmp_path: Path) -> None:
+def test_another_edition_is_read_again(tmp_path: Path) -> None:
     class Changing:
         name, license, source, edition, pitch = "c", "", "nowhere", "1", 60
 
@@ -194,7 +194,7 @@ def test_another_edition_is_read_anew(tmp_path: Path) -> None:
     assert opened(second, tmp_path)[0].pitch[0] == 70
 
 
-def test_pieces_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_duplicate_names_are_rejected(tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Twins:
         name: ClassVar[str] = "twins"
@@ -236,9 +236,7 @@ def test_reasons_are_counted_without_the_details_of_a_file(root: Path, tmp_path:
 
 
 @pytest.mark.skipif(not hasattr(os, "link"), reason="files are linked, to make many of them")
-def test_opening_takes_time_that_grows_with_the_files_and_no_faster(
-    root: Path, tmp_path: Path
-) -> None:
+def test_opening_time_is_linear_in_the_number_of_files(root: Path, tmp_path: Path) -> None:
     """Computing time, the least of three: eight times the files may not take 24 times as long."""
     took = {}
     for count in (300, 2400):
@@ -259,7 +257,7 @@ def test_opening_takes_time_that_grows_with_the_files_and_no_faster(
         assert took[kind, 2400] < 24 * took[kind, 300] + 0.05, took
 
 
-def test_what_was_repaired_is_in_the_report(root: Path, tmp_path: Path) -> None:
+def test_repairs_are_in_the_report(root: Path, tmp_path: Path) -> None:
     whole = (root / "A.MID").read_bytes()
     (root / "cut.mid").write_bytes(whole[:-6])
     (file,) = opened(root, tmp_path).report.repaired()
@@ -289,7 +287,7 @@ def test_nothing_is_read_twice(root: Path, tmp_path: Path, reads: list[str]) -> 
     assert again.path == first.path
 
 
-def test_any_change_is_seen(root: Path, tmp_path: Path, reads: list[str]) -> None:
+def test_any_change_is_detected(root: Path, tmp_path: Path, reads: list[str]) -> None:
     old = opened(root, tmp_path)
     for change in ("changed", "added", "removed"):
         reads.clear()
@@ -307,7 +305,7 @@ def test_any_change_is_seen(root: Path, tmp_path: Path, reads: list[str]) -> Non
     assert [p.name for p in corpus.path.parent.iterdir()] == [corpus.path.name]
 
 
-def test_a_change_of_the_same_size_and_date_is_seen(
+def test_a_change_of_the_same_size_and_date_is_detected(
     root: Path, tmp_path: Path, reads: list[str]
 ) -> None:
     opened(root, tmp_path)
@@ -322,7 +320,7 @@ def test_a_change_of_the_same_size_and_date_is_seen(
     assert reads == NAMES
 
 
-def test_a_file_that_may_not_be_read_is_tried_again_when_it_may(
+def test_an_unreadable_file_is_read_once_it_is_readable(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> object:
@@ -346,7 +344,7 @@ def test_another_policy_is_another_cache(root: Path, tmp_path: Path, reads: list
     assert opened(part, tmp_path).path == two.path
 
 
-def test_fingerprints_tell_notes_apart(root: Path, tmp_path: Path) -> None:
+def test_fingerprints_differ_with_the_notes(root: Path, tmp_path: Path) -> None:
     before = opened(root, tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
@@ -355,7 +353,7 @@ def test_fingerprints_tell_notes_apart(root: Path, tmp_path: Path) -> None:
     assert opened(root, tmp_path).fingerprint != before.fingerprint
 
 
-def test_a_pickled_corpus_is_its_place(root: Path, tmp_path: Path) -> None:
+def test_a_pickled_corpus_is_its_path(root: Path, tmp_path: Path) -> None:
     corpus = opened(root, tmp_path)
     data = pickle.dumps(corpus)
     assert len(data) < 3000
@@ -368,7 +366,7 @@ def test_a_pickled_corpus_is_its_place(root: Path, tmp_path: Path) -> None:
 
 
 @given(pieces=st.lists(strategies.notes(max_notes=8), max_size=5))
-def test_a_file_of_pieces_keeps_them(
+def test_a_file_of_pieces_round_trips(
     pieces: list[Notes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("pieces") / "x.notes"
@@ -405,7 +403,7 @@ def test_a_damaged_cache_is_rebuilt(
     assert "rebuilt" in caplog.text
 
 
-def test_a_folder_in_the_place_of_a_cache(root: Path, tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_cache_file_is_replaced(root: Path, tmp_path: Path) -> None:
     path = opened(root, tmp_path).path
     path.unlink()
     path.mkdir()
@@ -414,7 +412,7 @@ def test_a_folder_in_the_place_of_a_cache(root: Path, tmp_path: Path) -> None:
     assert path.is_file()
 
 
-def test_a_flipped_byte_is_never_other_notes(root: Path, tmp_path: Path) -> None:
+def test_a_flipped_byte_never_changes_notes(root: Path, tmp_path: Path) -> None:
     """Set NOTELSTM_FLIPS for more than the usual number of flips."""
     (root / "junk.mid").write_bytes(b"nothing")
     corpus = opened(root, tmp_path)
@@ -434,9 +432,7 @@ def test_a_flipped_byte_is_never_other_notes(root: Path, tmp_path: Path) -> None
         assert path.read_bytes() == whole
 
 
-def test_a_byte_that_flips_on_the_disk_is_noticed_when_it_is_read(
-    root: Path, tmp_path: Path
-) -> None:
+def test_a_byte_flipped_on_disk_is_detected_on_access(root: Path, tmp_path: Path) -> None:
     """Nothing writes to the file then, so its date stays; opening it does not read it all."""
     corpus = opened(root, tmp_path)
     truth, path = list(corpus), corpus.path
@@ -454,7 +450,7 @@ def test_a_byte_that_flips_on_the_disk_is_noticed_when_it_is_read(
     assert list(opened(root, tmp_path)) == truth
 
 
-def test_a_whole_cache_of_another_date_is_checked_once(
+def test_an_intact_cache_of_another_date_is_checked_once(
     root: Path, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = opened(root, tmp_path).path
@@ -516,7 +512,7 @@ for free in range(6):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="descriptors are limited there alike")
-def test_running_out_of_descriptors_is_no_damage(root: Path, tmp_path: Path) -> None:
+def test_running_out_of_descriptors_does_not_rebuild(root: Path, tmp_path: Path) -> None:
     path = opened(root, tmp_path).path
     command = [sys.executable, "-c", DESCRIPTORS, str(root), str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
@@ -554,7 +550,7 @@ def test_an_interrupted_build_leaves_the_cache_as_it_was(
     assert [p.name for p in corpus.path.parent.iterdir()] == [corpus.path.name]
 
 
-def worker_that(does: str) -> str:
+def command_of_worker_with(does: str) -> str:
     """A worker that does something when it comes to the file x.midi."""
     return reading.COMMAND.replace(
         "serve()",
@@ -564,10 +560,10 @@ def worker_that(does: str) -> str:
     )
 
 
-def test_a_file_that_ends_its_reader_is_refused(
+def test_a_file_that_crashes_its_worker_is_rejected(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "COMMAND", worker_that("__import__('os')._exit(7)"))
+    monkeypatch.setattr(reading, "COMMAND", command_of_worker_with("__import__('os')._exit(7)"))
     corpus = opened(root, tmp_path, workers=2)
     (file,) = corpus.report.rejected()
     assert file.name == "b/x.midi"
@@ -575,26 +571,26 @@ def test_a_file_that_ends_its_reader_is_refused(
     assert len(corpus) == 4
 
 
-def test_a_file_that_takes_for_ever_is_refused(
+def test_a_file_that_hangs_its_worker_is_rejected(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "SECONDS_A_FILE", 0.5)
-    monkeypatch.setattr(reading, "COMMAND", worker_that("__import__('time').sleep(99)"))
+    monkeypatch.setattr(reading, "COMMAND", command_of_worker_with("__import__('time').sleep(99)"))
     corpus = opened(root, tmp_path, workers=1)
     (file,) = corpus.report.rejected()
     assert file.name == "b/x.midi"
     assert "more than 0.5 s" in file.error
 
 
-def test_a_reader_that_fails_is_no_end(
+def test_a_failing_reader_does_not_end_the_reading(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "COMMAND", worker_that("1 / 0"))
+    monkeypatch.setattr(reading, "COMMAND", command_of_worker_with("1 / 0"))
     (file,) = opened(root, tmp_path, workers=1).report.rejected()
     assert "ZeroDivisionError" in file.error
 
 
-def test_workers_that_cannot_start_blame_no_file(
+def test_workers_that_cannot_start_reject_no_file(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "COMMAND", "raise SystemExit(3)")
@@ -622,7 +618,7 @@ def test_a_full_disk_leaves_nothing(
     assert len(opened(root, tmp_path)) == 5
 
 
-def test_a_lock_ends_with_its_owner(tmp_path: Path) -> None:
+def test_a_lock_is_released_when_its_owner_dies(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "a.lock"
     script = (
         "import sys, time; from pathlib import Path; from notelstm.data.cache import locked\n"
@@ -675,7 +671,7 @@ def test_progress_is_shown_only_if_asked_for(
 
 
 @pytest.mark.maestro
-def test_a_built_cache_opens_at_once(tmp_path: Path) -> None:
+def test_an_existing_cache_opens_quickly(tmp_path: Path) -> None:
     folder = os.environ.get("NOTELSTM_MAESTRO")
     if not folder:
         pytest.skip("NOTELSTM_MAESTRO names no folder")
@@ -687,3 +683,12 @@ def test_a_built_cache_opens_at_once(tmp_path: Path) -> None:
         took.append(time.process_time() - began)
     assert min(took) < 0.05
     assert len(corpus.names) == len(corpus) == len(corpus.report)
+
+
+def test_a_list_of_files_is_named_after_its_folder(root: Path, tmp_path: Path) -> None:
+    files = sorted(root.rglob("*.mid"))
+    assert Corpus.open(files[:1], cache=tmp_path / "c").name == files[0].parent.name
+    elsewhere = tmp_path / "elsewhere" / "b.mid"
+    write_midi(tune(60), elsewhere)
+    common = Path(os.path.commonpath([files[0].parent, elsewhere.parent]))
+    assert Corpus.open([files[0], elsewhere], cache=tmp_path / "c").name == common.name

@@ -1,4 +1,4 @@
-"""kill -9 at any moment of a build: whoever opens the corpus next finds it whole."""
+"""kill -9 at any moment of a build: the next process finds the corpus complete."""
 
 from __future__ import annotations
 

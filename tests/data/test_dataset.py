@@ -30,7 +30,7 @@ LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 
 
 def numbered(lengths: list[int]) -> list[Rows]:
-    """Pieces whose rows say where they are: (piece, row in the piece)."""
+    """Pieces whose rows hold their positions: (piece, row in the piece)."""
     return [
         np.stack([np.full(n, piece), np.arange(n)], axis=1).astype(np.float32)
         for piece, n in enumerate(lengths)
@@ -47,7 +47,7 @@ def targets(batch: Batch) -> Counter[tuple[int, int]]:
 
 
 @given(LENGTHS, st.integers(1, 12))
-def test_last_scored_windows_are_all_there_and_never_cross_a_piece(
+def test_windows_with_last_targets_are_complete_and_never_cross_pieces(
     lengths: list[int], window: int
 ) -> None:
     if max(lengths) <= window:
@@ -68,7 +68,7 @@ def test_last_scored_windows_are_all_there_and_never_cross_a_piece(
 
 
 @given(LENGTHS, st.integers(1, 12))
-def test_every_row_is_a_target_once_but_for_the_overlap_at_a_pieces_end(
+def test_every_row_is_a_target_once_except_overlaps_at_the_ends(
     lengths: list[int], window: int
 ) -> None:
     lengths = [*lengths, window + 1]
@@ -89,7 +89,7 @@ def test_every_row_is_a_target_once_but_for_the_overlap_at_a_pieces_end(
 
 
 @given(LENGTHS, st.integers(1, 12))
-def test_crossing_windows_run_through_everything(lengths: list[int], window: int) -> None:
+def test_windows_that_cross_boundaries_cover_all_rows(lengths: list[int], window: int) -> None:
     total = sum(lengths)
     if total <= window:
         return
@@ -104,7 +104,7 @@ def test_crossing_windows_run_through_everything(lengths: list[int], window: int
 
 
 @pytest.mark.parametrize("scored", ["last", "every"])
-def test_one_fetch_of_many_is_many_fetches_of_one(scored: Targets) -> None:
+def test_a_batch_equals_its_single_windows(scored: Targets) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5, targets=scored)
     for order in (range(len(dataset)), torch.randperm(len(dataset)), [2, 2, -1]):
         many = dataset[order]
@@ -113,7 +113,7 @@ def test_one_fetch_of_many_is_many_fetches_of_one(scored: Targets) -> None:
             assert torch.equal(many[at], torch.stack([one[at] for one in ones])), name
 
 
-def test_windows_outside_are_index_errors() -> None:
+def test_windows_out_of_range_are_index_errors() -> None:
     dataset = SequenceDataset(numbered([10]), sequence_length=5)
     assert len(dataset) == 5
     for index in (5, -6):
@@ -136,7 +136,7 @@ def test_last_windows_are_the_last_rows_of_each_piece() -> None:
 
 @pytest.mark.parametrize("crossing", [False, True])
 @pytest.mark.parametrize("lengths", [[], [0], [5], [2, 2, 1]])
-def test_no_window_at_all_is_an_error_that_says_why(lengths: list[int], crossing: bool) -> None:
+def test_without_windows_the_error_has_the_reason(lengths: list[int], crossing: bool) -> None:
     pieces = numbered(lengths)
     with pytest.raises(DataError, match=rf"no piece has more than 5 rows.*of {len(lengths)} has"):
         SequenceDataset(pieces, sequence_length=5, cross_piece_boundaries=crossing)
@@ -149,7 +149,7 @@ def test_settings_are_checked() -> None:
         SequenceDataset(numbered([9]), sequence_length=2, targets="first")  # type: ignore[arg-type]
 
 
-def test_pieces_of_other_widths_are_an_error() -> None:
+def test_pieces_of_different_widths_are_an_error() -> None:
     with pytest.raises(DataError, match="columns"):
         SequenceDataset(
             [np.zeros((9, 2), np.float32), np.zeros((9, 3), np.float32)], sequence_length=2
@@ -188,7 +188,7 @@ def test_a_plain_loader_gives_batches(context: str | None, scored: Targets) -> N
 
 @ON_ONE_CORE
 @CHEAP
-def test_parts_and_unions_of_data_sets(context: str | None) -> None:
+def test_subsets_and_concatenations_of_data_sets(context: str | None) -> None:
     dataset = SequenceDataset(numbered([30, 3, 17]), sequence_length=5)
     other = SequenceDataset(numbered([12]), sequence_length=5)
     workers = 2 if context else 0
@@ -220,7 +220,7 @@ def test_parts_and_unions_of_data_sets(context: str | None) -> None:
     same(pinned, dataset[[0, 1, 2]])
 
 
-def test_a_list_of_numbers_is_a_batch_and_no_number_may_be_wrong() -> None:
+def test_a_list_of_numbers_is_a_batch_and_is_checked() -> None:
     dataset = SequenceDataset(numbered([10]), sequence_length=5)
     assert dataset[[1, -1]].rows.shape == (2, 6, 2)
     assert dataset[torch.tensor(2)].rows.shape == (6, 2)

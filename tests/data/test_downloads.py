@@ -26,7 +26,7 @@ Answer = bytes | Callable[[socket.socket, "RawServer"], None]
 
 
 class RawServer:
-    """Sends whatever bytes it is told to; the last answer again and again."""
+    """Sends the given bytes; the last answer repeatedly."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -134,7 +134,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_what_servers_should_not_say(server: RawServer, tmp_path: Path, bad: bytes) -> None:
+def test_malformed_responses_are_rejected(server: RawServer, tmp_path: Path, bad: bytes) -> None:
     server.answers = [bad]
     with pytest.raises(DataError):
         fetched(server, tmp_path)
@@ -156,7 +156,7 @@ RANGES = {
 
 
 @pytest.mark.parametrize("header", RANGES.values(), ids=RANGES.keys())
-def test_a_range_that_was_not_asked_for_is_not_appended(
+def test_an_unrequested_range_is_not_appended(
     server: RawServer, tmp_path: Path, header: str
 ) -> None:
     (tmp_path / "a.zip.part").write_bytes(DATA[:1000])
@@ -166,15 +166,15 @@ def test_a_range_that_was_not_asked_for_is_not_appended(
     assert b"Range:" not in server.asked[1]
 
 
-def test_a_right_range_is_appended(server: RawServer, tmp_path: Path) -> None:
+def test_the_requested_range_is_appended(server: RawServer, tmp_path: Path) -> None:
     (tmp_path / "a.zip.part").write_bytes(DATA[:1000])
     for total in (str(len(DATA)), "*"):
         server.answers = [ranged(1000, f"bytes 1000-{len(DATA) - 1}/{total}")]
         assert fetched(server, tmp_path) == DATA
 
 
-def test_a_server_that_turns_in_circles_is_left(server: RawServer, tmp_path: Path) -> None:
-    """Half the file, then a range that is wrong, then half the file again, for ever."""
+def test_a_server_that_repeats_wrong_ranges_is_given_up(server: RawServer, tmp_path: Path) -> None:
+    """Half the file, then a range that is wrong, then half the file again, endlessly."""
     half = answer(DATA[:5000], LENGTH + str(len(DATA)))
     server.answers = [half, ranged(7, "bytes 7-8/9")] * 100
     with pytest.raises(DataError, match="cannot download"):
@@ -189,7 +189,7 @@ def endless(connection: socket.socket, server: RawServer) -> None:
             connection.sendall(bytes(1 << 16))
 
 
-def test_a_download_without_end_is_cut(
+def test_an_endless_download_is_stopped(
     server: RawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "MAX_BYTES", 1 << 20)
@@ -222,7 +222,7 @@ DRIPS = {
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("head", DRIPS.values(), ids=DRIPS.keys())
-def test_a_server_that_drips_is_left_at_the_deadline(
+def test_a_slow_server_is_stopped_at_the_deadline(
     server: RawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
     monkeypatch.setattr(download, "MAX_SECONDS", 1.0)
@@ -234,7 +234,7 @@ def test_a_server_that_drips_is_left_at_the_deadline(
     threading.Thread(target=server.closing.set).start()
 
 
-def test_a_full_disk_is_no_fault_of_the_server(server: RawServer, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_output_error(server: RawServer, tmp_path: Path) -> None:
     server.answers = [whole()]
     (tmp_path / "a.zip.part").mkdir()
     with pytest.raises(OutputError, match="cannot write the download"):
@@ -268,7 +268,7 @@ def encrypted() -> bytes:
 
 
 def declared(size: int) -> bytes:
-    """An archive whose directory says that its entry has another size."""
+    """An archive whose directory gives its entry another size."""
     data = bytearray(zipped(("a.mid", bytes(1 << 20)), method=zipfile.ZIP_DEFLATED))
     struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, size)
     return bytes(data)
@@ -298,7 +298,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(("data", "said"), ODD.values(), ids=ODD.keys())
-def test_odd_archives_are_refused(tmp_path: Path, data: bytes, said: str) -> None:
+def test_unsafe_archives_are_rejected(tmp_path: Path, data: bytes, said: str) -> None:
     with pytest.raises(DataError, match=said):
         unpacked(data, tmp_path)
     found = sum(path.stat().st_size for path in (tmp_path / "in").rglob("*") if path.is_file())
@@ -306,7 +306,7 @@ def test_odd_archives_are_refused(tmp_path: Path, data: bytes, said: str) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_name_that_stands_twice(tmp_path: Path) -> None:
+def test_duplicate_entries_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a duplicate"):
         unpacked(zipped(("a.mid", b"x"), ("a.mid", b"y")), tmp_path)
 
@@ -317,13 +317,13 @@ def test_too_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         unpacked(zipped(*((f"{k}.mid", b"x") for k in range(11))), tmp_path)
 
 
-def test_an_honest_archive_is_unpacked(tmp_path: Path) -> None:
+def test_a_valid_archive_is_unpacked(tmp_path: Path) -> None:
     unpacked(zipped(("a/", b""), ("a/ü.mid", b"x"), ("a/b/c.mid", b"y")), tmp_path)
     assert (tmp_path / "in" / "side" / "a" / "ü.mid").read_bytes() == b"x"
     assert (tmp_path / "in" / "side" / "a" / "b" / "c.mid").read_bytes() == b"y"
 
 
-def test_damaged_archives_raise_our_errors(tmp_path: Path) -> None:
+def test_damaged_archives_raise_library_errors(tmp_path: Path) -> None:
     made = zipped(*((f"a/{k}.mid", bytes(range(200))) for k in range(5)), method=8)
     rng = random.Random(0)
     for trial in range(400):

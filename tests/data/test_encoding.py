@@ -49,7 +49,7 @@ def encoded(corpus: Corpus, encoder: NoteEncoder) -> Encoded:
 @pytest.mark.parametrize(
     "encoder", [StepDurationEncoder(), LogTimeEncoder(), PerformanceEventEncoder()]
 )
-def test_rows_are_the_encoders_and_are_made_once(corpus: Corpus, encoder: NoteEncoder) -> None:
+def test_rows_equal_the_encoders_and_are_cached(corpus: Corpus, encoder: NoteEncoder) -> None:
     first = encoded(corpus, encoder)
     assert first.rejected == {}
     assert len(first.rows) == len(corpus)
@@ -63,7 +63,7 @@ def test_rows_are_the_encoders_and_are_made_once(corpus: Corpus, encoder: NoteEn
     assert [p.name for p in first.folder.parent.iterdir()] == [first.folder.name]
 
 
-def test_other_settings_or_notes_are_other_rows(corpus: Corpus, tmp_path: Path) -> None:
+def test_other_settings_or_notes_have_another_cache(corpus: Corpus, tmp_path: Path) -> None:
     first = encoded(corpus, LogTimeEncoder())
     second = encoded(corpus, LogTimeEncoder(growth=1.2))
     assert first.folder != second.folder
@@ -107,7 +107,7 @@ def test_pieces_outside_the_domain_have_no_rows(
 
 
 @pytest.mark.parametrize("name", ["rows.npy", "about.json"])
-def test_damaged_rows_are_made_again(corpus: Corpus, name: str) -> None:
+def test_damaged_rows_are_rebuilt(corpus: Corpus, name: str) -> None:
     first = encoded(corpus, StepDurationEncoder())
     assert first.folder is not None
     truth = [rows.copy() for rows in first.rows]
@@ -119,7 +119,7 @@ def test_damaged_rows_are_made_again(corpus: Corpus, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows.npy", "about.json"])
-def test_a_flipped_byte_is_never_other_rows(corpus: Corpus, name: str) -> None:
+def test_a_flipped_byte_never_changes_rows(corpus: Corpus, name: str) -> None:
     first = encoded(corpus, StepDurationEncoder())
     assert first.folder is not None
     truth = [rows.copy() for rows in first.rows]
@@ -195,7 +195,7 @@ def test_some_pieces_of_a_file_are_a_training_set(corpus: Corpus) -> None:
     assert [len(rows) for rows in mapped[::-1]] == SIZES[::-1]
 
 
-def test_a_pickled_data_set_is_its_place(corpus: Corpus) -> None:
+def test_a_pickled_data_set_is_its_path(corpus: Corpus) -> None:
     dataset = SequenceDataset(encoded(corpus, StepDurationEncoder()).rows, sequence_length=5)
     batch = dataset[[0, 3]]
     data = pickle.dumps(dataset)
@@ -203,7 +203,7 @@ def test_a_pickled_data_set_is_its_place(corpus: Corpus) -> None:
     assert torch.equal(pickle.loads(data)[[0, 3]].rows, batch.rows)
 
 
-def test_rows_that_are_gone(corpus: Corpus) -> None:
+def test_missing_rows_are_an_error(corpus: Corpus) -> None:
     made = encoded(corpus, StepDurationEncoder())
     assert made.folder is not None
     data = pickle.dumps(made.rows)
@@ -219,7 +219,7 @@ def test_pieces_lie_within_the_rows() -> None:
             PackedRows(rows, begins, lengths)
 
 
-def test_what_is_written_to_mapped_rows_goes_nowhere(corpus: Corpus) -> None:
+def test_writes_to_mapped_rows_do_not_change_the_file(corpus: Corpus) -> None:
     made = encoded(corpus, StepDurationEncoder())
     before = made.rows[0].copy()
     made.rows[0][:] = 7
@@ -227,7 +227,9 @@ def test_what_is_written_to_mapped_rows_goes_nowhere(corpus: Corpus) -> None:
 
 
 @given(st.integers(0, 3000), st.integers(0, 10**6), st.data())
-def test_a_shuffle_is_an_order_and_its_parts_agree(n: int, seed: int, data: st.DataObject) -> None:
+def test_a_shuffle_is_a_permutation_and_its_parts_agree(
+    n: int, seed: int, data: st.DataObject
+) -> None:
     order = Shuffle(n, [seed, 1])
     whole = order(0, n)
     assert sorted(whole.tolist()) == list(range(n))
@@ -237,7 +239,7 @@ def test_a_shuffle_is_an_order_and_its_parts_agree(n: int, seed: int, data: st.D
 
 
 def test_a_shuffle_is_random() -> None:
-    """Each number is at each place equally often, and neighbours are strangers."""
+    """Each number is at each place equally often, and neighbours are independent."""
     n, trials = 12, 6000
     orders = np.stack([Shuffle(n, [k])(0, n) for k in range(trials)])
     for place in range(n):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from notelstm.data import CorpusSource
 from notelstm.data.folder import Folder, midi_files, scan_folder
 from notelstm.errors import DataError
 from notelstm.midi import ReadPolicy, midi_bytes, write_midi
 from notelstm.notes import Notes
-from notelstm.protocols import CorpusSource
 
 NAMES = ["A.MID", "b/c/d.kar", "b/x.midi", "b/ünï ☃.mid", "z.mid"]
 
@@ -72,7 +72,7 @@ def test_bad_files_are_logged_and_never_fatal(root: Path, caplog: pytest.LogCapt
     assert "junk.mid" in caplog.text
 
 
-def test_reports_come_with_the_pieces(root: Path) -> None:
+def test_pieces_with_reports(root: Path) -> None:
     for _, notes, report in Folder(path=root).pieces_with_reports():
         assert report.notes == len(notes) == 3
 
@@ -99,7 +99,7 @@ def test_one_file_is_a_corpus_too(root: Path) -> None:
     assert len(notes) == 3
 
 
-def test_a_link_that_leads_back_is_walked_once(root: Path) -> None:
+def test_a_circular_link_is_followed_once(root: Path) -> None:
     (root / "b" / "loop").symlink_to(root, target_is_directory=True)
     assert [path.relative_to(root).as_posix() for path in midi_files(root)] == NAMES
 
@@ -112,7 +112,7 @@ def test_a_linked_folder_is_read(root: Path, tmp_path: Path) -> None:
     assert [name for name, _ in Folder(path=root).pieces()] == [*NAMES[:4], "link/far.mid", "z.mid"]
 
 
-def test_a_folder_may_be_very_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deeply_nested_folders_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # By steps, since a whole path of that length is longer than systems take.
     monkeypatch.chdir(tmp_path)
     for _ in range(300):

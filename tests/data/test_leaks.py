@@ -64,11 +64,11 @@ def test_long_passages_are_found(seed: int) -> None:
     assert 0.2 <= leak.share < 0.7
 
 
-def test_strangers_share_nothing() -> None:
+def test_unrelated_pieces_share_nothing() -> None:
     assert find_duplicates([(str(k), tune(k)) for k in range(40)]) == []
 
 
-def test_scales_and_trills_say_nothing() -> None:
+def test_scales_and_trills_are_ignored() -> None:
     def exercise(k: int) -> Notes:
         scale = np.tile([60, 62, 64, 65, 67, 69, 71, 72], 12)
         start = np.arange(96 + 60) * 0.25
@@ -77,7 +77,7 @@ def test_scales_and_trills_say_nothing() -> None:
     assert find_duplicates([(str(k), exercise(k)) for k in range(COMMON + 2)]) == []
 
 
-def test_tiny_pieces_are_alike_by_chance() -> None:
+def test_tiny_pieces_are_not_compared() -> None:
     tiny = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[60, 62, 64])
     pieces = [("a", tiny), ("b", tiny), ("c", Notes.empty()), ("d", Notes.empty())]
     assert find_duplicates(pieces) == []

@@ -50,7 +50,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file, as badly as it is told to."""
+    """Serves one file, with the faults that are set."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -118,7 +118,7 @@ def left(tmp_path: Path) -> list[str]:
     return sorted(p.name for p in (tmp_path / "cache" / "downloads").iterdir())
 
 
-def test_it_is_fetched_once_and_unpacked(server: Server, tmp_path: Path) -> None:
+def test_the_archive_is_downloaded_once_and_unpacked(server: Server, tmp_path: Path) -> None:
     corpus = corpus_of(server)
     assert tuple(name for name, _ in corpus.pieces()) == NAMES
     assert [notes.pitch[0] for _, notes in corpus.pieces(1)] == [60]
@@ -129,21 +129,21 @@ def test_it_is_fetched_once_and_unpacked(server: Server, tmp_path: Path) -> None
     assert corpus.source.endswith(f"/v{VERSION}/maestro-v{VERSION}-midi.zip")
 
 
-def test_a_corpus_of_it_is_cached_with_its_licence(server: Server, tmp_path: Path) -> None:
+def test_a_corpus_of_it_is_cached_with_its_license(server: Server, tmp_path: Path) -> None:
     opened = Corpus.open(corpus_of(server), workers=0, progress=False)
     assert (opened.name, opened.names) == ("maestro", NAMES)
     assert opened.license == MaestroCorpus.license
     assert opened.path.is_relative_to(tmp_path / "cache")
 
 
-def test_connections_that_break_are_gone_on_with(server: Server, archive: bytes) -> None:
+def test_broken_connections_are_resumed(server: Server, archive: bytes) -> None:
     server.break_after = len(archive) // 4
     assert len(list(corpus_of(server).pieces())) == 2
     quarter = len(archive) // 4
     assert server.asked[:4] == [None, *(f"bytes={quarter * k}-" for k in (1, 2, 3))]
 
 
-def test_a_server_without_ranges_is_asked_for_all_of_it(server: Server, archive: bytes) -> None:
+def test_without_ranges_the_whole_file_is_requested(server: Server, archive: bytes) -> None:
     server.ranges = False
     server.break_after = 1000
     with pytest.raises(DataError, match="download is resumed"):
@@ -152,13 +152,13 @@ def test_a_server_without_ranges_is_asked_for_all_of_it(server: Server, archive:
     assert len(list(corpus_of(server).pieces())) == 2
 
 
-def test_servers_that_fail_for_a_while(server: Server) -> None:
+def test_temporary_server_errors_are_retried(server: Server) -> None:
     server.failures = [503, 429, 500, 408]
     assert len(list(corpus_of(server).pieces())) == 2
     assert len(server.asked) == 5
 
 
-def test_servers_that_fail_for_good(server: Server) -> None:
+def test_permanent_server_errors_are_errors(server: Server) -> None:
     server.failures = [503] * 99
     with pytest.raises(DataError, match="HTTP 503"):
         list(corpus_of(server).pieces())
@@ -175,7 +175,7 @@ def test_no_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         list(corpus.pieces())
 
 
-def test_an_interrupted_download_goes_on(server: Server, archive: bytes, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(server: Server, archive: bytes, tmp_path: Path) -> None:
     part = tmp_path / "cache" / "downloads" / f"maestro-v{VERSION}-midi.zip.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(archive[:5000])
@@ -184,7 +184,7 @@ def test_an_interrupted_download_goes_on(server: Server, archive: bytes, tmp_pat
 
 
 @pytest.mark.parametrize("extra", [0, 7])
-def test_a_part_that_is_whole_or_too_long(
+def test_complete_and_overlong_parts_are_handled(
     server: Server, archive: bytes, tmp_path: Path, extra: int
 ) -> None:
     part = tmp_path / "cache" / "downloads" / f"maestro-v{VERSION}-midi.zip.part"
@@ -194,7 +194,7 @@ def test_a_part_that_is_whole_or_too_long(
     assert len(server.asked) == (1 if not extra else 2)
 
 
-def test_a_bad_checksum_is_no_music(server: Server, archive: bytes, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_an_error(server: Server, archive: bytes, tmp_path: Path) -> None:
     server.data = archive[:-1] + b"!"
     with pytest.raises(DataError, match="SHA-256"):
         list(corpus_of(server).pieces())
@@ -258,13 +258,13 @@ def test_an_archive_without_the_folder(server: Server, monkeypatch: pytest.Monke
         corpus_of(server).folder()
 
 
-def test_a_place_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_an_output_error(server: Server, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(OutputError):
         corpus_of(server).folder()
 
 
-def test_a_folder_that_is_there_is_used(server: Server, tmp_path: Path) -> None:
+def test_an_existing_folder_is_used(server: Server, tmp_path: Path) -> None:
     corpus_of(server).folder()
     server.asked.clear()
     here = tmp_path / "cache" / "downloads" / f"maestro-v{VERSION}"

@@ -20,7 +20,7 @@ def some(count: int = 5) -> list[np.ndarray]:
     return [rng.random((k, 3), dtype=np.float32) for k in range(count)]
 
 
-def test_rows_on_the_disk_are_those_that_were_given(tmp_path: Path) -> None:
+def test_rows_on_disk_equal_the_given_rows(tmp_path: Path) -> None:
     packed = PackedRows.on_disk(iter(some()), tmp_path)
     assert [len(piece) for piece in packed] == [0, 1, 2, 3, 4]
     for got, want in zip(packed, some(), strict=True):
@@ -28,7 +28,7 @@ def test_rows_on_the_disk_are_those_that_were_given(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "the file has no name, so that nothing is left of it"
 
 
-def test_what_cannot_be_on_the_disk(tmp_path: Path) -> None:
+def test_invalid_rows_on_disk_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="different columns"):
         PackedRows.on_disk([np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32)], tmp_path)
     with pytest.raises(DataError, match="there are no rows"):
@@ -37,7 +37,7 @@ def test_what_cannot_be_on_the_disk(tmp_path: Path) -> None:
         PackedRows.on_disk(some(), tmp_path / "none")
 
 
-def test_all_pieces_as_one_are_copied_only_if_they_must_be() -> None:
+def test_as_one_copies_only_if_needed() -> None:
     packed = PackedRows.join(some())
     one = packed.as_one()
     assert len(one) == 1

@@ -14,7 +14,7 @@ from notelstm.testing.strategies import notes
 
 
 @given(notes(min_notes=1, pitches=(20, 100)), st.integers(-20, 20), st.floats(0.5, 2.0))
-def test_copies_transpositions_and_other_tempi_share_a_key(
+def test_copies_transpositions_and_other_tempos_share_a_key(
     piece: Notes, up: int, slower: float
 ) -> None:
     other = Notes(
@@ -26,7 +26,7 @@ def test_copies_transpositions_and_other_tempi_share_a_key(
     assert content_key(other) == content_key(piece)
 
 
-def test_a_stored_order_of_chords_does_not_matter_but_melodies_do() -> None:
+def test_the_order_in_chords_does_not_matter_but_melodies_do() -> None:
     def key(*pitches: int, step: float = 0.0) -> str:
         start = np.arange(len(pitches)) * step
         return content_key(Notes(start=start, end=start + 1, pitch=pitches))
@@ -45,7 +45,7 @@ def melodies(count: int) -> list[tuple[int, Notes]]:
     ]
 
 
-def test_about_the_fraction_asked_for_is_set_aside() -> None:
+def test_about_the_given_fraction_is_held_out() -> None:
     stay, aside = split_by_content(melodies(1000), 0.2)
     assert sorted(stay + aside) == list(range(1000))
     assert stay == sorted(stay)
@@ -53,7 +53,7 @@ def test_about_the_fraction_asked_for_is_set_aside() -> None:
     assert abs(len(aside) - 200) < 3 * (1000 * 0.2 * 0.8) ** 0.5
 
 
-def test_a_piece_keeps_its_side_whatever_else_is_there() -> None:
+def test_the_side_of_a_piece_does_not_depend_on_others() -> None:
     pieces = melodies(100)
     aside = split_by_content(pieces, 0.5)[1]
     assert split_by_content(pieces[::-2], 0.5)[1] == [i for i, _ in pieces[::-2] if i in aside]

@@ -28,7 +28,7 @@ def everything(split: Split) -> list[int]:
 
 
 @given(st.integers(0, 200), SHARES, SHARES, st.integers(0, 9))
-def test_by_chance_each_piece_is_on_one_side_and_sides_have_their_shares(
+def test_at_random_each_piece_is_on_one_side_of_the_given_size(
     pieces: int, validation: float, test: float, seed: int
 ) -> None:
     split = split_at_random(pieces, validation=validation, test=test, seed=seed)
@@ -52,7 +52,7 @@ def test_pieces_of_one_key_are_on_one_side(keys: list[str], validation: float, t
     assert Counter(key for side in sides for key in side) == Counter(set(keys))
 
 
-def test_shares_of_keys_are_about_right_and_steady() -> None:
+def test_shares_of_keys_are_approximate_and_stable() -> None:
     keys = [str(k) for k in range(4000)]
     split = split_by_keys(keys, validation=0.1, test=0.2)
     assert abs(len(split.validation) / 4000 - 0.1) < 0.02
@@ -86,7 +86,7 @@ Haydn,test,2008,2008/c.midi
 """
 
 
-def test_a_table_says_where_pieces_go(tmp_path: Path) -> None:
+def test_a_table_determines_the_sides(tmp_path: Path) -> None:
     path = tmp_path / "maestro-v9.csv"
     path.write_text(TABLE, encoding="utf-8")
     names = ("2008/c.midi", "2006/ünï.midi", "2004/a.midi")
@@ -105,7 +105,7 @@ def test_a_table_says_where_pieces_go(tmp_path: Path) -> None:
         (b"midi_filename,split\n\xff,train\n", "decode"),
     ],
 )
-def test_other_tables_are_refused(tmp_path: Path, text: str | bytes | None, said: str) -> None:
+def test_invalid_tables_are_rejected(tmp_path: Path, text: str | bytes | None, said: str) -> None:
     path = tmp_path / "t.csv"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -39,9 +39,9 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_numbers_are_those_of_all_notes(folder: Path, tmp_path: Path) -> None:
+def test_statistics_cover_all_notes(folder: Path, tmp_path: Path) -> None:
     summary, pieces = summary_of(folder, tmp_path)
-    assert (summary.files, summary.pieces, summary.refused, summary.repaired) == (8, 8, 0, 0)
+    assert (summary.files, summary.pieces, summary.rejected, summary.repaired) == (8, 8, 0, 0)
     assert summary.notes == sum(map(len, pieces))
     assert summary.seconds == pytest.approx(sum(n.end_time for n in pieces))
     for found, values, unit in (
@@ -64,12 +64,12 @@ def test_the_numbers_are_those_of_all_notes(folder: Path, tmp_path: Path) -> Non
     assert summary.duplicates == ()
 
 
-def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
+def test_problems_are_listed(folder: Path, tmp_path: Path) -> None:
     (folder / "junk.mid").write_bytes(b"junk")
     (folder / "cut.mid").write_bytes((folder / "7.mid").read_bytes()[:-6])
     (folder / "copy.mid").write_bytes((folder / "6.mid").read_bytes())
     summary, _ = summary_of(folder, tmp_path)
-    assert (summary.files, summary.pieces, summary.refused, summary.repaired) == (11, 10, 1, 1)
+    assert (summary.files, summary.pieces, summary.rejected, summary.repaired) == (11, 10, 1, 1)
     assert [file.name for file in summary.worst] == ["junk.mid", "cut.mid"]
     assert sum(summary.reasons.values()) == 1
     pairs = {(leak.left, leak.right): leak.kind for leak in summary.duplicates}
@@ -83,7 +83,7 @@ def test_it_is_json(folder: Path, tmp_path: Path) -> None:
     assert saved["pitch"]["counts"] == list(summary.pitch.counts)
 
 
-def test_nothing_at_all(tmp_path: Path) -> None:
+def test_a_corpus_without_readable_files(tmp_path: Path) -> None:
     root = tmp_path / "bad"
     root.mkdir()
     (root / "junk.mid").write_bytes(b"junk")

@@ -20,6 +20,7 @@ from notelstm.data.dataset import PackedRows
 from notelstm.data.transforms import (
     Augmented,
     TimeStretch,
+    Transform,
     Transpose,
     VelocityShift,
     with_drums,
@@ -29,7 +30,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field
 from notelstm.notes import Notes
 from notelstm.plugins import build, describe, installed
-from notelstm.protocols import Batches, NoteEncoder, Transform
+from notelstm.protocols import Batches, NoteEncoder
 from notelstm.testing import strategies
 
 ENCODERS: list[NoteEncoder] = [StepDurationEncoder(), LogTimeEncoder()]
@@ -79,7 +80,7 @@ def extremes(encoder: NoteEncoder, notes: Notes) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @given(notes=strategies.notes(min_notes=1), seed=st.integers(0, 99), reach=st.integers(0, 30))
-def test_transposing_moves_all_pitches_alike_and_stays_on_the_scale(
+def test_transposing_moves_all_pitches_equally_within_range(
     encoder: NoteEncoder, notes: Notes, seed: int, reach: int
 ) -> None:
     transform = Transpose(low=-reach, high=reach)
@@ -93,7 +94,7 @@ def test_transposing_moves_all_pitches_alike_and_stays_on_the_scale(
     np.testing.assert_array_equal(moved.velocity, plain.velocity)
 
 
-def test_transposing_uses_all_the_room_and_no_more() -> None:
+def test_transposing_uses_the_whole_range_and_no_more() -> None:
     fields = StepDurationEncoder().fields
     low, high = np.array([[30.0, 0, 0], [0, 0, 0], [23, 0, 0]]), np.array([[122.0, 0, 0]] * 3)
     low, high = low.repeat(500, axis=0).astype(np.float32), high.repeat(500, axis=0)
@@ -118,7 +119,7 @@ def test_stretching_multiplies_seconds(choice: int) -> None:
 
 
 @pytest.mark.parametrize("choice", range(3))
-def test_stretched_classes_are_those_that_the_time_falls_into(choice: int) -> None:
+def test_stretched_classes_contain_the_stretched_time(choice: int) -> None:
     transform, encoder = TimeStretch(factors=(0.8, 1, 1.25)), LogTimeEncoder()
     rows = encoder.encode(tune(0, 500))
     changed = transform.apply(encoder.fields, torch.from_numpy(rows)[None], torch.tensor([choice]))[
@@ -137,7 +138,7 @@ def test_stretched_classes_are_those_that_the_time_falls_into(choice: int) -> No
             assert last or wanted < high + 1e-9
 
 
-def test_velocities_stay_on_their_scale() -> None:
+def test_velocities_stay_in_their_range() -> None:
     transform, encoder = VelocityShift(amounts=(-40, 0, 40)), LogTimeEncoder()
     notes = tune(0)
     plain = encoder.decode(encoder.encode(notes))
@@ -158,7 +159,7 @@ def test_classes_without_edges_become_the_nearest_value() -> None:
 
 
 @KINDS
-def test_a_piece_is_changed_in_one_way_an_epoch(make: Make) -> None:
+def test_a_piece_is_changed_in_one_way_per_epoch(make: Make) -> None:
     encoder = StepDurationEncoder()
     made = augmented(make, encoder, Transpose(low=-5, high=5))
     epochs = []
@@ -221,7 +222,7 @@ def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
     assert all(len(shifts[piece]) > 1 for piece in range(6))
 
 
-def test_of_other_than_one_row_a_note_all_count_as_percussion() -> None:
+def test_without_one_row_per_note_all_rows_count_as_percussion() -> None:
     rows = [np.zeros((5, 2), np.float32)] * 3
     pieces = [tune(0, n=3), replace(tune(0, n=3), drum=np.array([False, True, False])), tune(1, 5)]
     columns = [table[:, -1].tolist() for table in with_drums(rows, pieces)]
@@ -231,7 +232,7 @@ def test_of_other_than_one_row_a_note_all_count_as_percussion() -> None:
 
 
 @KINDS
-def test_epochs_differ_are_repeatable_and_can_be_taken_up(make: Make) -> None:
+def test_epochs_differ_are_repeatable_and_can_be_resumed(make: Make) -> None:
     made = augmented(make, LogTimeEncoder(), *ALL)
 
     def rows(batches: Batches, number: int, first: int = 0) -> list[Batch]:
@@ -249,7 +250,7 @@ def test_epochs_differ_are_repeatable_and_can_be_taken_up(make: Make) -> None:
 
 
 @KINDS
-def test_what_is_not_wrapped_is_not_changed(make: Make) -> None:
+def test_unwrapped_batches_are_not_changed(make: Make) -> None:
     encoder = LogTimeEncoder()
     rows = [encoder.encode(tune(k)) for k in range(12)]
     plain = make(rows)

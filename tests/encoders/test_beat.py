@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from notelstm.encoders import BeatEncoder
-from notelstm.encoders.beat import BeatTracker
+from notelstm.encoders.beat_tracker import BeatTracker
+from notelstm.encoders.rows import as_rows
+from notelstm.encoders.time_signatures import SignatureClasses
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Row
 from notelstm.notes import Notes, TempoMap
+from notelstm.plugins import build
 from notelstm.testing import strategies
 
 SMALL = BeatEncoder(per_beat=1, longest=8.0, time_signatures=("3/4", "4/4", "2/2", "2/4"))
@@ -101,6 +107,8 @@ def test_of_long_rests_whole_bars_are_left_out(piece: Notes) -> None:
     bars = encoder.bars[rows[:, 0].astype(int)]
     assert np.all((short == 0) | (np.diff(at, prepend=at[0]) > 16 * 12))
     assert np.all(short % bars == 0)
+    lost = encoder.changes(piece).get("after a rest that loses whole bars", 0)
+    assert lost == np.count_nonzero(short)
     assert np.all((short == 0) | (rows[:, 1] + bars > 16 * 12))
     encoder.decode(rows)
 
@@ -113,18 +121,18 @@ def test_bars_and_tempi_are_the_map_s(piece: Notes, later: float) -> None:
     encoder = BeatEncoder()
     beats, rows = piece.tempo_map, encoder.encode(piece)
     assert beats is not None
-    at = np.rint(beats.beats_at(piece.start) * 12) / 12
-    starts = np.rint(beats.time_signature_beats * 12) / 12
+    at = np.rint(beats.beats_at(piece.start) * 12)
+    starts = np.rint(beats.time_signature_beats * 12)
     for i, row in enumerate(rows):
-        _, _, place, tempo = (f.value_of(x) for f, x in zip(encoder.fields, row[:4], strict=False))
-        true = 60 * 1e7 * (beats.beats_at(beats.seconds_at(at[i]) + 1e-7) - at[i])
+        tempo, there = encoder.fields[3].value_of(row[3]), at[i] / 12
+        true = 60 * 1e7 * (beats.beats_at(beats.seconds_at(there) + 1e-7) - there)
         assert abs(tempo / true - 1) < 0.0147
         k = max(int(np.searchsorted(starts, at[i], side="right")) - 1, 0)
         signature = f"{beats.numerators[k]}/{beats.denominators[k]}" if starts.size else "4/4"
         assert encoder.time_signatures[int(row[0])] == signature
         if np.unique(beats.numerators).size == beats.numerators.size:
             start = starts[k] if starts.size else 0.0
-            assert place == pytest.approx((at[i] - start) % (encoder.bars[int(row[0])] / 12))
+            assert row[2] == (at[i] - start) % encoder.bars[int(row[0])]
     # Where the piece begins makes no difference, unless it moves between the cells.
     shift = round(later) * 60 / beats.tempos[0]
     if starts.size:
@@ -248,19 +256,9 @@ def test_what_is_outside_the_domain_says_what_to_do() -> None:
     with pytest.raises(EncodingError, match=r"no tempo map.*encoder in seconds"):
         BeatEncoder().encode(no_map)
     assert BeatEncoder().encode(Notes.empty()).shape == (0, 7)
-    fast = TempoMap(seconds=[0, 1], tempos=[60, 500])
-    notes = Notes(start=[0, 0.5, 1], end=2, pitch=60, tempo_map=fast)
-    with pytest.raises(EncodingError, match=r"tempo 500 is not 15 to 480.*\(note 2\)"):
-        BeatEncoder().encode(notes)
-    assert len(BeatEncoder().encode(notes[:2])) == 2
-    odd = TempoMap(time_signature_beats=[0, 4], numerators=[4, 11], denominators=[4, 8])
-    notes = Notes(start=[0, 2], end=3, pitch=60, tempo_map=odd)
-    with pytest.raises(
-        EncodingError,
-        match=r"time signature 11/8 is not one of .*2/4,.*\(note 1\).*time_signatures=",
-    ):
-        BeatEncoder().encode(notes)
-    assert len(BeatEncoder(time_signatures=("4/4", "11/8")).encode(notes)) == 2
+    with pytest.raises(EncodingError, match="no tempo map"):
+        BeatEncoder().changes(no_map)
+    assert BeatEncoder().changes(Notes.empty()) == {}
 
 
 @pytest.mark.parametrize(
@@ -276,6 +274,7 @@ def test_what_is_outside_the_domain_says_what_to_do() -> None:
         ({"time_signatures": ("4/4", "4/4")}, "repeat one"),
         ({"time_signatures": ()}, "repeat one"),
         ({"time_signatures": ("5/32",)}, "no whole number of cells"),
+        ({"time_signatures": ("4/4", "9/4")}, "less than two bars"),
     ],
     ids=str,
 )
@@ -290,3 +289,208 @@ def test_tempo_classes_hold_the_usual_ones() -> None:
     assert tempo.values[0] == 15
     assert tempo.values[-1] == 480
     assert np.allclose(np.diff(np.log2(tempo.edges)), 1 / 24)
+
+
+def in_signatures(names: Sequence[str], beats: Sequence[float], at: ArrayLike) -> Notes:
+    """Notes of half a beat at some beats, in time signatures from other beats on, 120 a minute."""
+    upper, lower = zip(*(map(int, name.split("/")) for name in names), strict=True)
+    tempo_map = TempoMap(time_signature_beats=beats, numerators=upper, denominators=lower)
+    start = tempo_map.seconds_at(at)
+    return Notes(start=start, end=start + 0.25, pitch=60, tempo_map=tempo_map)
+
+
+FEW = BeatEncoder(time_signatures=("4/4", "3/4", "6/8"))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "given", "becomes"),
+    [
+        (BeatEncoder(), "1/4", "1/4"),
+        (BeatEncoder(), "11/8", "11/8"),
+        (BeatEncoder(), "7/32", "7/16"),  # two bars in one
+        (BeatEncoder(), "5/64", "5/16"),  # four bars in one
+        (BeatEncoder(), "13/4", "13/8"),  # half a bar
+        (BeatEncoder(), "17/8", "17/16"),
+        (BeatEncoder(), "33/32", "11/16"),  # two bars in three
+        (BeatEncoder(), "251/4", "1/4"),  # a prime number of beats
+        (BeatEncoder(), "1/1024", "1/16"),
+        (FEW, "8/8", "4/4"),  # an equal bar
+        (FEW, "12/16", "6/8"),  # two equal bars: that of the nearer denominator
+        (FEW, "3/2", "3/4"),  # halves, not the 4/4 of the nearer length
+        (FEW, "1/4", "3/4"),
+        (FEW, "11/8", "4/4"),  # none fits: the nearest
+        (FEW, "5/8", "6/8"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_any_other_time_signature_becomes_the_nearest_that_fits(
+    encoder: BeatEncoder, given: str, becomes: str
+) -> None:
+    notes = in_signatures([given], [0.5], np.arange(24) / 4)
+    rows, k = encoder.encode(notes), encoder.time_signatures.index(becomes)
+    assert rows[:, 0].tolist() == [k] * 24
+    assert rows[:, 2].tolist() == ((np.arange(24) * 3 - 6) % encoder.bars[k]).tolist()
+    reasons = {} if given == becomes else {f"in {given}, encoded as {becomes}": 24}
+    assert encoder.changes(notes) == reasons
+    back = encoder.decode(rows).tempo_map
+    assert back is not None
+    assert f"{back.numerators[0]}/{back.denominators[0]}" == becomes
+
+
+def test_bar_lines_of_every_time_signature_of_midi_stay_by_default() -> None:
+    classes = SignatureClasses(BeatEncoder().time_signatures, 12)
+    for upper, power in itertools.product(range(1, 256), range(63)):
+        bar = Fraction(48 * upper, 2**power)
+        length = bar * bar.denominator  # the shortest run of bars with whole cells
+        ratio = Fraction(int(classes.bars[classes.class_of(f"{upper}/{2**power}")])) / length
+        assert 1 in (ratio.numerator, ratio.denominator), (upper, power)
+        if power <= 4 and upper <= 2 * 2**power:
+            assert ratio == 1, (upper, power)
+
+
+SIGNATURES = st.tuples(st.integers(1, 255), st.integers(0, 10).map(lambda power: 2**power))
+ANY_BEATS = st.lists(SIGNATURES, min_size=1, max_size=4).flatmap(
+    lambda pairs: strategies.beat_maps(tempos=(1.0, 5000.0), time_signatures=pairs)
+)
+"""Any tempos and time signatures; they change on bar lines, in bars, and at one cell."""
+
+
+@given(strategies.notes(min_notes=1, durations=(0, 60), beats=ANY_BEATS), st.sampled_from([3, 12]))
+def test_every_piece_with_a_tempo_map_keeps_the_bounds(piece: Notes, per_beat: int) -> None:
+    signatures = BeatEncoder().time_signatures if per_beat == 12 else ("4/4", "3/4", "1/4", "6/8")
+    encoder = BeatEncoder(per_beat=per_beat, time_signatures=signatures)
+    beats, rows = piece.tempo_map, as_rows(encoder.encode(piece), encoder.fields)
+    assert beats is not None
+    back = encoder.decode(rows)
+    assert back.tempo_map is not None
+    begin, end = (beats.beats_at(at) * per_beat for at in (piece.start, piece.end))
+    at = np.rint(begin)
+    # Onsets and durations are within half a cell, but for what the limits take away.
+    longest, bars = 16 * per_beat, encoder.bars[rows[:, 0].astype(int)]
+    lost = np.diff(at, prepend=at[0]) - rows[:, 1]
+    assert np.all((lost % bars == 0) & ((lost == 0) | (rows[:, 1] > longest - bars)))
+    onset, close = (back.tempo_map.beats_at(x) * per_beat for x in (back.start, back.end))
+    assert np.all(np.abs(onset + np.cumsum(lost) - (begin - at[0])) <= 0.5 + 1e-6)
+    error = np.abs((close - onset) - (end - begin).clip(0, longest))
+    assert np.all(error <= np.where(end - begin < 0.5, 1, 0.5) + 1e-6)
+    tempo = np.array(encoder.fields[3].values)[rows[:, 3].astype(int)]
+    knots = beats.beats_at(beats.seconds) * per_beat
+    true = beats.tempos[[np.flatnonzero(knots <= max(x, 0) + 1e-6)[-1] for x in at]]
+    assert np.all(np.abs(tempo / true.clip(15, 480) - 1) < 0.0147)
+    assert back.pitch.tolist() == piece.pitch.tolist()
+    # A second time, nothing changes but velocities of equal classes.
+    assert np.array_equal(encoder.encode(back)[:, 3:], rows[:, 3:])
+
+
+@given(strategies.notes(min_notes=1, longest_rest=4.0, beats=ANY_BEATS))
+def test_bar_lines_are_those_of_the_map_or_counted_as_others(piece: Notes) -> None:
+    encoder, beats = BeatEncoder(), piece.tempo_map
+    assert beats is not None
+    rows, counts, other = encoder.encode(piece), Counter[str](), 0
+    starts = np.rint(beats.time_signature_beats * 12).astype(int).tolist() or [0]
+    pairs = [*zip(beats.numerators.tolist(), beats.denominators.tolist(), strict=True)] or [(4, 4)]
+    for at, row in zip(np.rint(beats.beats_at(piece.start) * 12), rows, strict=True):
+        k = max((k for k, start in enumerate(starts) if start <= at), default=0)
+        upper, lower = pairs[k]
+        name, given = encoder.time_signatures[int(row[0])], f"{upper}/{lower}"
+        if name != given:
+            counts[f"in {given}, encoded as {name}"] += 1
+        # The shorter of both bars counts the lines of the longer.
+        unit = min(Fraction(48 * upper, lower).numerator, encoder.bars[int(row[0])])
+        off = (at - row[2] - starts[k]) % unit
+        other += off != 0
+    found = dict(encoder.changes(piece))
+    moved = found.pop("in bars counted from an earlier bar line", 0)
+    assert {why: n for why, n in found.items() if why.startswith("in ")} == counts
+    # A line of joined bars may be another one of the map's.
+    assert moved >= other
+    if np.unique(beats.numerators).size == beats.numerators.size <= 1:
+        assert moved == 0
+
+
+def test_a_restatement_within_a_bar_is_counted() -> None:
+    notes = in_signatures(["4/4", "4/4"], [0, 6], [0, 4, 6, 7, 10])
+    rows = BeatEncoder().encode(notes)
+    assert rows[:, 2].tolist() == [0, 0, 24, 36, 24]
+    assert BeatEncoder().changes(notes) == {"in bars counted from an earlier bar line": 3}
+    # A time signature that no note is in has no effect on the next.
+    empty = in_signatures(["4/4", "3/4", "4/4"], [0, 4, 7], [0, 1, 7, 8])
+    assert BeatEncoder().changes(empty) == {"in bars counted from an earlier bar line": 2}
+    on_a_line = in_signatures(["4/4", "4/4"], [0, 8], [0, 4, 8, 9])
+    assert BeatEncoder().changes(on_a_line) == {}
+
+
+def test_of_several_time_signatures_at_one_beat_the_last_counts() -> None:
+    notes = in_signatures(["4/4", "5/4", "11/16", "3/8"], [0, 3, 3, 3], [0, 3, 4, 4.5])
+    rows = BeatEncoder().encode(notes)
+    names = [BeatEncoder().time_signatures[int(k)] for k in rows[:, 0]]
+    assert names == ["4/4", "3/8", "3/8", "3/8"]
+    assert rows[:, 2].tolist() == [0, 0, 12, 0]
+    assert BeatEncoder().changes(notes) == {}
+
+
+def test_changes_count_each_limit_by_hand() -> None:
+    """Cells of a third of a beat, one second each."""
+    encoder = BeatEncoder(per_beat=3, longest=8, time_signatures=("4/4",))
+    beats = TempoMap(seconds=[0, 50, 52, 53], tempos=[20, 10, 500, 20])
+    start = np.array([0, 1.2, 1.4, 1.4, 40, 50, 54])
+    end = start + np.array([1, 1, 1, 0.3, 24.8, 2, 1])
+    # From 50 to 53 s the beats pass: 2 s at 10, and 1 s at 500 a minute, which is 8 1/3 beats.
+    at = [0, 1, 1, 1, 40, 50, 77]
+    notes = Notes(start=start, end=end, pitch=60, tempo_map=beats)
+    assert np.rint(beats.beats_at(start) * 3).tolist() == at
+    rows = encoder.encode(notes)
+    assert rows[:, 1].tolist() == [0, 1, 0, 0, 15, 10, 15]
+    assert encoder.fields[3].values[int(rows[5, 3])] == 15
+    assert encoder.changes(notes) == {
+        "at a tempo outside 15 to 480, encoded as the nearest": 1,
+        "after a tempo change between two onsets": 1,
+        "after a rest that loses whole bars": 2,
+        "longer than 8 beats, shortened": 1,
+        "shorter than half a cell, lengthened to one": 1,
+        "with times rounded to 1/3 beat": 4,
+        "that begin with an earlier one after rounding": 1,
+    }
+
+
+def test_changes_begin_just_beyond_the_limits() -> None:
+    """Cells of a tenth of a second, at 120 a minute and 5 cells per beat."""
+    encoder = BeatEncoder(per_beat=5, longest=8, time_signatures=("4/4",))
+
+    def changes(start: float, length: float, after: float = 8.0) -> Mapping[str, int]:
+        begin = np.array([0, start, start + after / 2])
+        end = begin + np.array([0.1, length, 0.1])
+        return encoder.changes(Notes(start=begin, end=end, pitch=60, tempo_map=TempoMap()))
+
+    assert changes(1, 4) == {}
+    assert changes(1, 4.1) == {"longer than 8 beats, shortened": 1}
+    assert changes(1, 0.1) == {}
+    assert changes(1, 0.051) == {"with times rounded to 1/5 beat": 1}
+    assert changes(1, 0) == {"shorter than half a cell, lengthened to one": 1}
+    assert changes(1.001, 0.1, 7.998) == {"with times rounded to 1/5 beat": 1}
+    assert changes(1, 0.1, 8.2) == {"after a rest that loses whole bars": 1}
+    for tempo, count in ((14.79, 0), (14.78, 3), (486.9, 0), (487.0, 3)):
+        notes = Notes(start=[0, 1, 2], end=3, pitch=60, tempo_map=TempoMap(tempos=[tempo]))
+        found = encoder.changes(notes)
+        assert found.get("at a tempo outside 15 to 480, encoded as the nearest", 0) == count
+
+
+def test_settings_of_earlier_model_files_give_the_same_classes() -> None:
+    """Model files hold all settings; the default had 15 time signatures."""
+    names = ["2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"]
+    names += ["3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8"]
+    config = {"per_beat": 12, "longest": 16.0, "time_signatures": names}
+    encoder = build({"kind": "encoders", "name": "beat", "config": config})
+    assert isinstance(encoder, BeatEncoder)
+    assert [field.classes for field in encoder.fields] == [15, 193, 96, 121, 128, 192, 32]
+    notes = in_signatures(["6/8", "4/2", "1/4"], [1.5, 4.5, 12.5], [0, 1, 1.5, 3, 4.5, 12, 13])
+    assert encoder.encode(notes)[:, :3].tolist() == [
+        [11, 0, 18],
+        [11, 12, 30],
+        [11, 6, 0],
+        [11, 18, 18],
+        [7, 18, 0],
+        [7, 90, 90],
+        [0, 12, 6],
+    ]
+    assert encoder.changes(notes) == {"in 1/4, encoded as 2/4": 1}

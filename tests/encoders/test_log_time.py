@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import ConfigError
 from notelstm.notes import Notes
+from notelstm.parts import Part, PartMap
 from notelstm.testing import strategies
 
 ALMOST_LONGEST: NDArray[np.float64] = np.cumsum([0.0] + [21.37, 29.3] * 10)
@@ -59,6 +62,54 @@ def test_classes_cover_every_cell_once(cell: float, linear: float, longest: floa
     [{"growth": math.inf}, {"longest": math.inf}, {"cell": math.nan}, {"cell": 1e-9}],
     ids=str,
 )
-def test_settings_without_classes_are_refused(settings: dict[str, float]) -> None:
+def test_settings_without_classes_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="has no time classes"):
         LogTimeEncoder(**settings)
+
+
+PARTS = PartMap(
+    by="program", parts=(Part(name="Piano"), Part(name="Violin", program=40)), unknown="other"
+)
+
+
+@given(strategies.notes(longest_rest=1.0, instruments=True))
+def test_rows_of_one_onset_ascend_by_instrument_and_pitch(piece: Notes) -> None:
+    encoder = LogTimeEncoder(exact=True, parts=PARTS)
+    rows = encoder.encode(piece)
+    again = rows[1:, 1] == 0
+    key = rows[:, 4] * 128 + rows[:, 0]
+    assert np.all(np.diff(key)[again] > 0)
+    notes = encoder.snapped(piece)
+    assert notes is not None
+    np.testing.assert_array_equal(rows[:, 0], notes.pitch)
+    np.testing.assert_array_equal(rows[:, 4], PARTS.classes_of(notes))
+
+
+@given(strategies.notes(longest_rest=1.0, instruments=True))
+def test_a_pitch_of_two_parts_in_one_cell_is_two_notes(piece: Notes) -> None:
+    kept = {
+        (round(start / 0.01), part, pitch)
+        for start, part, pitch in zip(
+            piece.start, PARTS.classes_of(piece).tolist(), piece.pitch.tolist(), strict=True
+        )
+    }
+    notes = LogTimeEncoder(exact=True, parts=PARTS).snapped(piece)
+    assert notes is not None
+    assert len(notes) == len(kept)
+
+
+def test_parts_need_exact_cells() -> None:
+    with pytest.raises(ConfigError, match="parts without exact cells"):
+        LogTimeEncoder(parts=PARTS)
+
+
+@given(strategies.notes(longest_rest=1.0, instruments=True))
+def test_without_parts_rows_are_those_of_notes_without_instruments(piece: Notes) -> None:
+    plain = replace(piece, program=None, drum=None, track=None, track_names=None)
+    rows = LogTimeEncoder().encode(piece)
+    assert rows.tobytes() == LogTimeEncoder().encode(plain).tobytes()
+    back = LogTimeEncoder().decode(rows)
+    assert (back.program, back.drum, back.track, back.track_names) == (None,) * 4
+    # One instrument alone: the same classes.
+    with_parts = LogTimeEncoder(exact=True, parts=PARTS).encode(plain)
+    np.testing.assert_array_equal(with_parts[:, :4], LogTimeEncoder(exact=True).encode(plain))

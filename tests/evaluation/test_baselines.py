@@ -110,7 +110,7 @@ def test_n_grams_do_not_cross_from_piece_to_piece() -> None:
 
 
 @given(st.lists(st.integers(0, 3000), max_size=12), st.integers(1, 4))
-def test_contexts_are_told_apart_by_their_classes(places: list[int], depth: int) -> None:
+def test_contexts_differ_by_their_classes(places: list[int], depth: int) -> None:
     at = np.array(places, dtype=np.int64)
     codes = _contexts("step", at, depth)
     classes = _CLASSES["step"][at]
@@ -122,7 +122,7 @@ def test_contexts_are_told_apart_by_their_classes(places: list[int], depth: int)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_ends_of_the_support_are_contexts_of_their_own(role: Role) -> None:
+def test_the_ends_of_the_support_are_separate_contexts(role: Role) -> None:
     last = GRIDS[role].size - 1
     pairs = [(a, b) for a in (0, 1, last) for b in (0, 1, last)]
     codes = {int(_contexts(role, np.array([*pair, 0]), 2)[0]) for pair in pairs}
@@ -166,15 +166,15 @@ def test_the_last_note_repeated_by_hand() -> None:
     assert p.tolist() == pytest.approx(wanted)
 
 
-def test_the_notes_scored_are_those_of_a_model() -> None:
-    """A baseline that knows the piece pays for nothing but what comes before note 25."""
+def test_baselines_score_the_same_notes_as_a_model() -> None:
+    """A baseline counted on the piece itself has no cost after note 25."""
     notes = piece(40, 5)
     cells = cells_of(quantize(notes))
 
     class Oracle:
         def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
             n = len(places["pitch"])
-            assert np.array_equal(places["pitch"], cells.pitch[:n])
+            assert np.array_equal(places["pitch"], cells["pitch"][:n])
             made = {role: np.ones(len(at)) for role, at in places.items()}
             for p in made.values():
                 p[:25] = 0
@@ -188,8 +188,8 @@ def test_the_notes_scored_are_those_of_a_model() -> None:
     assert scores.pieces[0].seconds == pytest.approx(notes.start[-1] - notes.start[24], abs=0.011)
 
 
-def test_what_repeats_is_learnt_by_longer_contexts_only() -> None:
-    """Four notes in turn: three notes of context say which comes next, one does not."""
+def test_only_longer_contexts_predict_repetitions() -> None:
+    """Four notes in turn: three notes of context determine the next one, one note does not."""
     pattern = [60, 60, 62, 62, 60, 64]
     start = np.arange(3000) * 0.1
     notes = Notes(start=start, end=start + 0.05, pitch=np.resize(pattern, 3000))
@@ -204,7 +204,7 @@ def test_what_repeats_is_learnt_by_longer_contexts_only() -> None:
 
 
 @given(strategies.notes(max_notes=30))
-def test_counts_come_back_from_json(notes: Notes) -> None:
+def test_counts_round_trip_through_json(notes: Notes) -> None:
     before = fit_unigram([notes])
     after = Unigram.from_json(json.loads(json.dumps(before.to_json())))
     assert (after.repeats, after.pairs) == (before.repeats, before.pairs)
@@ -226,13 +226,13 @@ def test_counts_come_back_from_json(notes: Notes) -> None:
         {"pairs": None},
     ],
 )
-def test_damaged_counts_are_one_clear_error(damage: dict[str, object]) -> None:
+def test_damaged_counts_raise_one_clear_error(damage: dict[str, object]) -> None:
     stored = {**fit_unigram(TRAINING).to_json(), **damage} if damage else {}
     with pytest.raises(DataError, match=r"stored unigram is damaged: .*fit_unigram"):
         Unigram.from_json(stored)
 
 
-def test_what_cannot_be_counted_or_scored() -> None:
+def test_invalid_orders_and_empty_pieces_are_rejected() -> None:
     for order in (0, 7):
         with pytest.raises(ConfigError, match=r"order -?[0-9]+ is not 1 to 6"):
             fit_ngrams(TRAINING, order=order)
@@ -250,7 +250,7 @@ def test_what_cannot_be_counted_or_scored() -> None:
 
 @pytest.mark.maestro
 @pytest.mark.skipif("NOTELSTM_MAESTRO" not in os.environ, reason="NOTELSTM_MAESTRO is not set")
-def test_on_performances_each_knows_more_than_the_one_before() -> None:
+def test_each_baseline_is_better_than_the_one_before_on_performances() -> None:
     from notelstm.midi import read_midi
 
     files = sorted(Path(os.environ["NOTELSTM_MAESTRO"]).glob("2018/*.midi"))[:30]

@@ -56,7 +56,7 @@ def chained(order: Sequence[str] | None = None) -> NoteModel:
 def everywhere(notes: Notes, role: Role, at: int) -> tuple[Tensor, Tensor]:
     """For note `at`, the interval of every cell of the grid in turn."""
     grid, rows, told = GRIDS[role], ENCODER.encode(notes), []
-    own = {r: g.bounds(getattr(cells_of(notes), r)) for r, g in GRIDS.items()}
+    own = {r: g.bounds(cells_of(notes)[r]) for r, g in GRIDS.items()}
     for cell in range(grid.first, grid.last + 1):
         cells: dict[Role, Bounds] = {**own, role: grid.bounds(np.full(len(notes), cell))}
         low, high = ENCODER.bounds(notes, rows, cells)[role]
@@ -107,8 +107,8 @@ def test_the_scorer_gives_the_same_probabilities(order: Sequence[str] | None) ->
     cast(nn.Module, model).eval()
     notes = quantize(piece(26, seed=5))
     cells = cells_of(notes)
-    assert cells.step[25] > 0
-    for step, duration in ((cells.step[25], 7), (3, 1), (40, 333), (700, 60)):
+    assert cells["step"][25] > 0
+    for step, duration in ((cells["step"][25], 7), (3, 1), (40, 333), (700, 60)):
         columns = {name: getattr(notes, name).copy() for name in ("start", "end")}
         columns["start"][25] = notes.start[24] + step * CELL
         columns["end"][25] = columns["start"][25] + duration * CELL
@@ -133,7 +133,7 @@ def test_the_scorer_gives_the_same_probabilities(order: Sequence[str] | None) ->
 
 
 class Uniform(nn.Module):
-    """Knows nothing: all classes alike."""
+    """Uniform over all classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Uniform(nn.Module):
         self.predict = self.inner.predict
 
 
-def test_what_a_guess_costs_by_hand() -> None:
+def test_the_cost_of_a_guess_by_hand() -> None:
     """At 120 a minute a cell of 10 ms is 0.02 beats, 0.24 of a class."""
     start = np.arange(30) * 0.5
     notes = Notes(start=start, end=start + 0.25, pitch=60, tempo_map=TempoMap(tempos=[120]))
@@ -177,7 +177,7 @@ def test_a_step_is_counted_from_the_cell_of_the_note_before_at_its_tempo(
     rows = ENCODER.encode(notes)
     assert np.unique(rows[:, 3]).size == len(tempos)
     bounds = ENCODER.bounds(
-        notes, rows, {r: g.bounds(getattr(cells_of(notes), r)) for r, g in GRIDS.items()}
+        notes, rows, {r: g.bounds(cells_of(notes)[r]) for r, g in GRIDS.items()}
     )
     off = beats.beats_at(notes.start) * 12
     off = (off - np.rint(off)) / 12

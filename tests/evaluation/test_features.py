@@ -69,7 +69,7 @@ def test_histograms_by_hand() -> None:
 
 
 @given(strategies.notes(min_notes=2, max_notes=30, longest_rest=2.0))
-def test_histograms_sum_to_one_and_polyphony_is_what_a_slow_count_gives(piece: Notes) -> None:
+def test_histograms_sum_to_one_and_polyphony_matches_a_slow_count(piece: Notes) -> None:
     for histogram in histograms(piece).values():
         assert histogram.min() >= 0
         assert histogram.sum() == pytest.approx(1)
@@ -88,7 +88,7 @@ def test_a_transposition_by_octaves_changes_no_histogram(piece: Notes, octaves: 
         assert np.array_equal(a, b)
 
 
-def test_excerpts_lie_end_to_end() -> None:
+def test_excerpts_are_adjacent() -> None:
     pieces = [
         long_piece(np.random.default_rng(k), count=n, seconds=60) for k, n in enumerate((70, 9))
     ]
@@ -106,7 +106,7 @@ def test_excerpts_lie_end_to_end() -> None:
         histograms(pieces[0][:1])
 
 
-def test_a_set_is_like_itself_and_like_another_half_of_itself() -> None:
+def test_a_set_is_similar_to_itself_and_halves_to_each_other() -> None:
     itself = similarity_of(REAL, REAL)
     halves = similarity_of(REAL[:15], REAL[15:])
     for made in (itself, halves):
@@ -128,7 +128,7 @@ def test_a_set_is_like_itself_and_like_another_half_of_itself() -> None:
         ({"velocity": (120, 121)}, {"velocity"}),
     ],
 )
-def test_what_differs_is_what_is_named(
+def test_the_differing_feature_is_named(
     changed: dict[str, tuple[int, int]], features: set[str]
 ) -> None:
     made = similarity_of([scattered(100 + k, **changed) for k in range(10)], REAL)
@@ -141,7 +141,7 @@ def test_what_differs_is_what_is_named(
         assert named[name].overlap > 0.7, name
 
 
-def test_pieces_that_are_all_one_are_near_each_other() -> None:
+def test_identical_generated_pieces_have_no_distance_within() -> None:
     made = similarity_of([REAL[0]] * 10, REAL)
     for feature in made.features:
         assert feature.within_generated == 0
@@ -150,14 +150,14 @@ def test_pieces_that_are_all_one_are_near_each_other() -> None:
         assert feature.overlap > 0.3, feature
 
 
-def test_of_longer_pieces_the_beginning_counts() -> None:
+def test_only_the_beginning_of_longer_pieces_is_compared() -> None:
     longer = [
         Notes.concatenate([piece, scattered(k, pitch=(0, 3))]) for k, piece in enumerate(REAL)
     ]
     assert similarity_of(REAL, longer) == similarity_of(REAL, REAL)
 
 
-def test_sets_are_sets() -> None:
+def test_sets_of_fewer_than_two_pieces_are_rejected() -> None:
     for generated, real in (([], REAL), (REAL[:1], REAL), (REAL, REAL[:1])):
         with pytest.raises(DataError, match="too few to compare"):
             similarity_of(generated, real)
@@ -170,7 +170,7 @@ def exact_overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 @pytest.mark.parametrize("b", [(0.0, 1.0), (1.0, 1.0), (0.0, 2.0), (3.0, 0.5), (12.0, 1.0)])
-def test_the_overlap_is_that_of_the_distributions_drawn_from(b: tuple[float, float]) -> None:
+def test_the_overlap_matches_the_sampled_distributions(b: tuple[float, float]) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=4000), rng.normal(*b, size=4000)
     area, kl = kernel_overlap(x, y)
@@ -202,9 +202,7 @@ def test_densities_are_sums_of_kernels_of_scotts_width() -> None:
     st.lists(st.floats(0, 1), min_size=1, max_size=8),
     st.sampled_from([1e-6, 1.0, 1e6]),
 )
-def test_an_overlap_is_a_share_that_knows_no_unit(
-    a: list[float], b: list[float], unit: float
-) -> None:
+def test_an_overlap_is_independent_of_units(a: list[float], b: list[float], unit: float) -> None:
     x, y = np.round(a, 3), np.round(b, 3)
     area, kl = kernel_overlap(x, y)
     assert 0 <= area <= 1 + 1e-9
@@ -216,7 +214,7 @@ def test_an_overlap_is_a_share_that_knows_no_unit(
         assert kernel_overlap(x * unit, y * unit)[0] == pytest.approx(area, abs=1e-3)
 
 
-def test_numbers_without_spread() -> None:
+def test_numbers_without_variance() -> None:
     ones = np.ones(5)
     assert kernel_overlap(ones, ones)[0] == pytest.approx(1)
     assert kernel_overlap(ones, 2 * ones)[0] == pytest.approx(0, abs=1e-6)

@@ -61,7 +61,7 @@ def collapsed() -> dict[str, Notes]:
     }
 
 
-def test_what_is_like_real_music_is_healthy() -> None:
+def test_music_like_the_real_music_is_not_flagged() -> None:
     healthy = diagnose([music(1000 + seed) for seed in range(20)], REAL)
     assert (healthy.notes, healthy.excerpts) == (COUNT, 75)
     # One in 75 is beyond all excerpts by chance, for each of seven symptoms.
@@ -84,7 +84,7 @@ def test_each_collapse_has_its_symptom(name: str) -> None:
     assert (made["flagged"], made["sentence"], made["limit"]) == ([1], said, named[name].limit)
 
 
-def test_the_line_is_the_extreme_of_real_excerpts() -> None:
+def test_the_threshold_is_the_extreme_of_real_excerpts() -> None:
     found = diagnose([music(1000)], REAL)
     parts = [quantize(piece[k * COUNT : (k + 1) * COUNT]) for piece in REAL for k in range(3)]
     for made in found.diagnoses:
@@ -129,7 +129,7 @@ def slow_loop(pitch: list[int]) -> int:
 
 
 @given(st.lists(st.integers(60, 62), min_size=2, max_size=40))
-def test_loops_are_those_of_a_slow_search(pitch: list[int]) -> None:
+def test_loops_match_a_slow_search(pitch: list[int]) -> None:
     start = np.arange(len(pitch)) * 0.1
     notes = quantize(Notes(start=start, end=start + 0.05, pitch=pitch))
     assert MEASURES["loop"](notes) == slow_loop(pitch)
@@ -138,7 +138,7 @@ def test_loops_are_those_of_a_slow_search(pitch: list[int]) -> None:
     assert MEASURES["one note"](notes) == longest
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_empty_and_too_short_samples_are_rejected() -> None:
     with pytest.raises(DataError, match="no real pieces"):
         diagnose([music(0)], [])
     with pytest.raises(DataError, match="fewer than 2 notes"):

@@ -42,7 +42,7 @@ def piece(count: int, seed: int = 0) -> Notes:
 
 
 def louder(model: NoteModel, by: float) -> NoteModel:
-    """A model that says something: the heads of an untrained one hardly differ from uniform."""
+    """A model with distinct predictions: heads of an untrained one are nearly uniform."""
     with torch.no_grad():
         for name, parameter in cast(nn.Module, model).named_parameters():
             if "linear.weight" in name or "heads" in name:
@@ -136,7 +136,7 @@ def test_the_scorer_gives_the_same_probabilities_cell_by_cell(name: str) -> None
         assert got.nats[role] == pytest.approx(-math.log(p), abs=1e-4), (role, cell)
 
     # In a chord the order, and so the history, would change with the pitch.
-    assert cells.step[25] > 0
+    assert cells["step"][25] > 0
     for pitch in range(0, 128, 9):
         expect("pitch", pitch, scored(pitch=pitch))
     start, length, before = notes.start[25], notes.duration[25], notes.start[24]
@@ -150,7 +150,7 @@ def test_the_scorer_gives_the_same_probabilities_cell_by_cell(name: str) -> None
 
 
 class Table(nn.Module):
-    """Says the same of every row: for each field, the logits or the value it was given."""
+    """Predicts the same for every row: for each field, the given logits or value."""
 
     def __init__(self, encoder: NoteEncoder, says: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ def test_a_coarse_class_shares_its_probability_among_its_cells() -> None:
         assert got == pytest.approx(-wanted, abs=1e-5), cell
 
 
-def test_a_step_is_counted_from_where_the_note_before_was_decoded() -> None:
+def test_a_step_starts_at_the_decoded_onset_of_the_note_before() -> None:
     """What rounding left over is known to the model's reader, and is no surprise."""
     encoder = LogTimeEncoder(cell=0.01, linear=0.02, growth=3.0, longest=30.0)
     step = encoder.fields[1]
@@ -323,7 +323,7 @@ def test_events_and_notes_are_counted_by_the_same_arithmetic() -> None:
 
 
 @EVERY_MODEL
-def test_windowed_and_carried_are_scored_as_they_play(name: str) -> None:
+def test_windowed_and_carried_are_scored_as_they_generate(name: str) -> None:
     model, encoder = MODELS[name]()
     notes = piece(60)
     carried = score_piece(model, encoder, notes, sigmas=SIGMAS)
@@ -351,7 +351,7 @@ def test_windowed_and_carried_are_scored_as_they_play(name: str) -> None:
 
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("name", ["points", "chained classes"])
-def test_chunks_make_no_difference(
+def test_chunks_do_not_change_scores(
     name: str, window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, encoder = MODELS[name]()
@@ -385,7 +385,7 @@ def test_every_note_from_index_25_on_counts_and_none_before() -> None:
         assert score_piece(model, encoder, notes).nats["pitch"] == pytest.approx(wanted, abs=1e-3)
 
 
-def test_pieces_without_a_scored_note_are_passed_over() -> None:
+def test_pieces_without_a_scored_note_are_skipped() -> None:
     encoder = LogTimeEncoder()
     model = table(encoder)
     scores = nats_per_note(model, encoder, [piece(25), piece(26), Notes.empty()])
@@ -411,7 +411,7 @@ def test_a_piece_whose_notes_an_encoder_merges() -> None:
         nats_per_note(table(encoder), encoder, [notes])
 
 
-def test_pieces_are_snapped_first() -> None:
+def test_pieces_are_quantized_first() -> None:
     model, encoder = MODELS["chained classes"]()
     notes = piece(50)
     rng = np.random.default_rng(0)
@@ -424,7 +424,7 @@ def test_pieces_are_snapped_first() -> None:
         velocity=snapped.velocity,
     )
     assert score_piece(model, encoder, moved) == score_piece(model, encoder, notes)
-    # A chord is read from the lowest pitch up, whatever order it is stored in.
+    # A chord is read from the lowest pitch up, in any stored order.
     chord = Notes(start=[0.001, 0.0], end=[1.0, 1.0], pitch=[60, 64])
     assert quantize(chord).pitch.tolist() == [60, 64]
     assert quantize(chord).start.tolist() == [0.0, 0.0]
@@ -463,7 +463,7 @@ def test_a_point_needs_a_sigma() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class WithTempo:
-    """An encoder with a field that the measure does not know."""
+    """An encoder with a field that the measure does not support."""
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -477,7 +477,7 @@ class WithTempo:
         raise NotImplementedError
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_fields_and_predictions_that_cannot_be_scored_are_rejected() -> None:
     encoder = WithTempo()
     with pytest.raises(FieldError, match="cannot be scored: tempo"):
         score_piece(table(encoder), encoder, piece(30))
@@ -530,7 +530,7 @@ def test_scoring_leaves_the_model_as_it_was(name: str, training: bool) -> None:
     assert all(torch.equal(before[key], tensor) for key, tensor in module.state_dict().items())
 
 
-def test_dropout_sleeps_while_scoring() -> None:
+def test_dropout_is_off_while_scoring() -> None:
     encoder = LogTimeEncoder()
     torch.manual_seed(0)
     model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4, dropout=0.5).train()

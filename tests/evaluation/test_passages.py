@@ -70,7 +70,7 @@ def test_a_planted_copy_is_found_in_place(semitones: int, stretch: float, notes:
     assert found.place_seconds == pytest.approx(source.start[place], abs=0.006)
 
 
-def test_a_rolled_chord_and_the_order_of_its_notes_hide_nothing() -> None:
+def test_rolled_chords_and_their_order_do_not_hide_copies() -> None:
     name, source = TRAINING[4]
     rng = np.random.default_rng(0)
     start = source.start.copy()
@@ -138,7 +138,7 @@ def slow_longest(mine: Notes, other: Notes) -> int:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(6, 7), (6, 30), (10, 11)]))
-def test_nothing_is_overlooked(seed: int, steps: tuple[int, int]) -> None:
+def test_matches_agree_with_a_slow_search(seed: int, steps: tuple[int, int]) -> None:
     """Two pitches and few rhythms: long passages are shared by chance, in many places."""
     rng = np.random.default_rng(seed)
 
@@ -168,7 +168,7 @@ def test_nothing_is_overlooked(seed: int, steps: tuple[int, int]) -> None:
             )
 
 
-def test_of_equally_long_passages_the_first_is_named() -> None:
+def test_the_first_of_equally_long_passages_is_reported() -> None:
     twice = [("a", TRAINING[0][1]), ("b", TRAINING[0][1])]
     (found,) = longest_shared([TRAINING[0][1]], twice)
     assert found is not None
@@ -184,7 +184,7 @@ def test_pieces_that_are_too_short_share_nothing() -> None:
     assert longest_shared([], TRAINING) == ()
 
 
-def test_a_piece_of_one_note_over_and_over() -> None:
+def test_a_piece_of_one_repeated_note() -> None:
     start = np.arange(400) * 0.1
     dull = Notes(start=start, end=start + 0.05, pitch=60)
     higher = Notes(start=start[:150] * 2, end=start[:150] * 2 + 0.05, pitch=72)
@@ -194,7 +194,7 @@ def test_a_piece_of_one_note_over_and_over() -> None:
     assert found.stretch == pytest.approx(0.5, rel=0.1)
 
 
-def test_what_is_a_copy_depends_on_what_real_music_shares() -> None:
+def test_the_copy_threshold_depends_on_real_music() -> None:
     samples = [spliced(50, TRAINING[1][1], 10, 30), spliced(50, TRAINING[2][1], 10, 60), line(9)]
     real = [spliced(50, TRAINING[1][1], 10, 40), line(10, 2000)]
     found = find_copies(samples, iter(TRAINING), real)
@@ -213,7 +213,7 @@ def test_what_is_a_copy_depends_on_what_real_music_shares() -> None:
     assert find_copies(real[:1], TRAINING, real).copied == ()
 
 
-def test_without_real_music_nothing_is_judged() -> None:
+def test_without_real_music_there_is_no_verdict() -> None:
     samples = [spliced(50, TRAINING[1][1], 10, 30)]
     found = find_copies(samples, TRAINING)
     assert (found.copied, found.real) == ((), ())
@@ -225,7 +225,7 @@ def test_without_real_music_nothing_is_judged() -> None:
     assert clean.to_json()["longest"] is None
 
 
-def test_samples_are_looked_at_from_all_sides() -> None:
+def test_samples_get_every_measure() -> None:
     real = [line(100 + k) for k in range(6)]
     samples = [spliced(50, TRAINING[1][1], 10, 100), line(200), line(201)]
     report = evaluate_samples(samples, real, iter(TRAINING))

@@ -64,7 +64,9 @@ def bundle(encoder: NoteEncoder) -> Bundle:
     ],
     ids=["classes", "events", "points"],
 )
-def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: set[str]) -> None:
+def test_a_report_consists_of_its_parts(
+    encoder: NoteEncoder, figures: set[str], judged: set[str]
+) -> None:
     model = bundle(encoder)
     names = ["a", "b", "c", "d"]
     report = evaluate(model, PIECES, names=names, training=TRAINING)
@@ -90,7 +92,7 @@ def test_a_report_is_its_parts(encoder: NoteEncoder, figures: set[str], judged: 
         assert said == wanted
 
 
-def test_n_grams_are_of_the_order_that_their_name_says() -> None:
+def test_n_grams_have_the_order_of_their_name() -> None:
     made = baselines_of(bundle(LogTimeEncoder()), TRAINING)
     orders = {name: b.order for name, b in made.items() if isinstance(b, NGrams)}
     assert orders == {"bigram": 2, "4-gram": 4}
@@ -103,7 +105,7 @@ def test_reliability_is_of_the_notes_that_are_scored() -> None:
     assert list(report.baselines) == ["uniform", "unigram", "repeat-last"]
 
 
-def test_without_counts_there_is_the_uniform_guess_alone() -> None:
+def test_without_counts_only_the_uniform_baseline_is_reported() -> None:
     old = replace(bundle(LogTimeEncoder()), unigram={})
     assert list(evaluate(old, PIECES[:1]).baselines) == ["uniform"]
     damaged = replace(old, unigram={"counts": 3})
@@ -118,7 +120,7 @@ def test_training_counts_its_pieces() -> None:
     assert sum(trained.unigram["counts"]["pitch"]) == sum(map(len, TRAINING))
 
 
-def test_a_piece_that_events_merge_away_is_compared_nowhere() -> None:
+def test_a_piece_that_events_merge_is_left_out_of_comparisons() -> None:
     start = np.concatenate([np.arange(20) * 0.1, np.full(10, 2.0)])
     merged = Notes(start=start, end=start + 0.05, pitch=60)
     report = evaluate(bundle(PerformanceEventEncoder()), [merged, *PIECES])
@@ -145,21 +147,21 @@ class Choosy:
         return self.plain.decode(rows)
 
 
-def test_refused_pieces_are_left_out_of_model_and_baselines(
+def test_rejected_pieces_are_left_out_of_model_and_baselines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = bundle(Choosy())
     short = PIECES[0][:25]
     report = evaluate(model, [*PIECES, short], training=TRAINING)
     odd = {"1": "61 notes are an odd number", "3": "63 notes are an odd number"}
-    assert dict(report.model.refused) == odd
+    assert dict(report.model.rejected) == odd
     assert report.model.too_short == 1
     assert [score.name for score in report.model.pieces] == ["0", "2"]
     plain = evaluate(bundle(LogTimeEncoder()), PIECES[::2], names=["0", "2"], training=TRAINING)
     for name, scores in report.baselines.items():
         assert scores.pieces == plain.baselines[name].pieces
     made = report.to_json()
-    assert (made["too_short"], made["refused"]) == (1, odd)
+    assert (made["too_short"], made["rejected"]) == (1, odd)
     assert "left out: 2 pieces that the encoder rejects: 1: 61 notes are an odd" in caplog.text
     with pytest.raises(DataError, match=r"encoder rejects 2 pieces.*61 notes are an odd.*\(0\)"):
         evaluate(model, PIECES[1::2])

@@ -1,4 +1,4 @@
-"""Nats per note after rests longer than an encoder can say, and in units that are not measured."""
+"""Nats per note after rests too long for an encoder, and in units that are not measured."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class InBeats:
         return LogTimeEncoder().decode(rows)
 
 
-def test_steps_that_are_not_seconds_are_not_measured_as_if_they_were() -> None:
+def test_steps_in_beats_are_not_measured_as_seconds() -> None:
     model = NoteLSTM(fields=InBeats().fields, hidden_size=8)
     with pytest.raises(FieldError, match=r"cannot be scored: step \(step, beat\)"):
         score_piece(model, InBeats(), with_a_rest(0.0))

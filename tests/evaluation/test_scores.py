@@ -53,7 +53,7 @@ def test_figures_are_sums_of_roles() -> None:
     assert Scores(pieces=(one,)).bits_per_second is None
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_intervals_have_their_stated_coverage() -> None:
     covered, wide = 0, 0
     for seed in range(100):
         made = intervals(scores(NOTE, seed), confidence=0.8)["pitch"]
@@ -64,7 +64,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert wide == 100
 
 
-def test_intervals_are_of_the_figures_that_there_are() -> None:
+def test_intervals_exist_for_the_available_figures() -> None:
     some = scores({"pitch": 3.0})
     assert list(intervals(some)) == ["pitch"]
     assert list(intervals(scores(NOTE))) == [
@@ -89,7 +89,7 @@ def test_longer_pieces_count_more() -> None:
     assert intervals(both)["pitch"].value == both.of("pitch") == 1.2
 
 
-def test_pairs_tell_apart_what_single_figures_cannot() -> None:
+def test_paired_comparisons_separate_what_single_figures_cannot() -> None:
     a, b = scores(NOTE), scores({**NOTE, "pitch": 3.05})
     one, other = intervals(a)["pitch"], intervals(b)["pitch"]
     assert one.low < other.value < one.high
@@ -146,7 +146,7 @@ def test_the_borders_of_bins_are_in_bins() -> None:
     assert even.counts[-1] == 1
 
 
-def test_equal_classes_share_what_is_right() -> None:
+def test_equally_likely_classes_share_the_hits() -> None:
     said = Categorical(torch.zeros(128, 128))
     made = Reliability.of(said, torch.arange(128))
     assert made.top1 == pytest.approx(1 / 128)
@@ -159,7 +159,7 @@ def test_reliability_adds_up_and_stays_within_bounds(said: torch.Tensor, came: l
     target = torch.tensor(came)
     whole = Reliability.of(Categorical(said), target)
     parts = [Reliability.of(Categorical(said[k::2]), target[k::2]) for k in (0, 1)]
-    added = Reliability.sum(parts)
+    added = sum(parts, Reliability())
     for name in ("counts", "confidence", "correct", "top5_count"):
         assert np.allclose(getattr(added, name), getattr(whole, name))
     assert 0 <= whole.top1 <= whole.top5 <= 1
@@ -173,7 +173,7 @@ def test_reliability_adds_up_and_stays_within_bounds(said: torch.Tensor, came: l
         assert right == pytest.approx(wanted)
 
 
-def test_a_model_that_means_what_it_says_is_calibrated() -> None:
+def test_a_model_with_true_probabilities_is_calibrated() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(50_000, 10, generator=generator)
     honest = logits.softmax(-1).multinomial(1, generator=generator)[:, 0]

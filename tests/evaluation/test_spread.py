@@ -79,7 +79,7 @@ def test_long_pieces_are_read_in_chunks() -> None:
     assert [got["step"], got["duration"]] == pytest.approx(counted.tolist(), rel=1e-5)
 
 
-def test_no_points_no_sigmas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_point_estimates_there_are_no_sigmas(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = LogTimeEncoder()
     classes = NoteLSTM(fields=encoder.fields, hidden_size=4, embedding_dim=2)
     piece = random_rows(encoder.fields, (40,), np.random.default_rng(0))
@@ -96,7 +96,7 @@ def test_no_points_no_sigmas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fit_sigmas(model(), []) == {}
 
 
-def test_a_perfect_model_still_has_a_little_spread() -> None:
+def test_a_perfect_model_has_a_least_sigma() -> None:
     some = model()
     with torch.no_grad():
         for name in ("step", "duration"):
@@ -114,7 +114,7 @@ def test_fitting_leaves_the_model_in_its_mode() -> None:
     assert not any(part.training for part in inner.modules())
 
 
-def test_only_points_are_spread() -> None:
+def test_only_point_estimates_become_normals() -> None:
     spread = PointToNormal(sigmas={"step": 0.25})
     normal = spread("step", PointEstimate(torch.tensor([0.5, -1.0])))
     assert isinstance(normal, Normal)

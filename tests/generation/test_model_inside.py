@@ -72,6 +72,6 @@ def test_a_stream_keeps_to_them_too() -> None:
         processors=(Scale(name="D dorian"), PitchRange(low="C3", high="C6"), MaxPolyphony(notes=3))
     )
     notes = list(stream(bundle(), sampler=sampler, num_notes=200, seed=1))
-    start, end, pitch, velocity = zip(*notes, strict=True)
+    start, end, pitch, velocity, *_ = zip(*notes, strict=True)
     made = Notes(start=start, end=end, pitch=pitch, velocity=velocity)
     assert shares([made]) == (1.0, 1.0, 1.0)

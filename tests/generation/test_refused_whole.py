@@ -40,8 +40,8 @@ OFF, SHIFT = 128, 300
 
 def silent_in(one: Session) -> int:
     """A pitch that sounds in no sequence."""
-    sounding = [tracker.sounding(tracker.time) for tracker in one.trackers]
-    return next(pitch for pitch in range(128) if not any(pitch in some for some in sounding))
+    sounding = {tone.pitch for t in one.trackers for tone in t.sounding(t.time)}
+    return next(pitch for pitch in range(128) if pitch not in sounding)
 
 
 def goes_on(one: Session, other: Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -70,15 +71,21 @@ def beats() -> Bundle:
 
 def mixtures() -> Bundle:
     bundle = chained(StepDurationEncoder(), time_distribution="mixture")
-    return bundle.with_sampler(Ancestral(processors=(MinDuration(),)))
+    return replace(bundle, sampler=Ancestral(processors=(MinDuration(),)))
 
 
 def normals() -> Bundle:
     return chained(StepDurationEncoder())
 
 
+def remembering() -> Bundle:
+    return chained(memory_window=16)
+
+
 Make = Callable[[], Bundle]
-BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, beats, mixtures, normals])
+BUNDLES = pytest.mark.parametrize(
+    "make", [reference, chained, events, beats, mixtures, normals, remembering]
+)
 
 
 def prompt_of(bundle: Bundle) -> Notes:

@@ -30,7 +30,8 @@ def one_of_a_batch(bundle: Bundle, num_notes: int, **settings: Any) -> Notes:
 
 
 def streamed(bundle: Bundle, num_notes: int, **settings: Any) -> Notes:
-    start, end, pitch, velocity = zip(*stream(bundle, num_notes=num_notes, **settings), strict=True)
+    notes = stream(bundle, num_notes=num_notes, **settings)
+    start, end, pitch, velocity, *_ = zip(*notes, strict=True)
     return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
 
 
@@ -93,6 +94,10 @@ def test_the_samplers_own_processors_stay_between() -> None:
     assert made == Weighted(processors=(Temperature(temperature=2.0), own, more, TopP(p=0.5)))
     plain = Weighted()
     assert with_processors(plain, temperature=1.0) is plain
+    for temperature, top_p in ((2.0, None), (None, 0.9)):
+        with pytest.raises(ConfigError, match="do nothing with a greedy sampler"):
+            with_processors(Greedy(), temperature=temperature, top_p=top_p)
+    assert with_processors(Greedy(), temperature=1.0) == Greedy()
 
 
 def test_a_sampler_without_processors_cannot_have_more() -> None:

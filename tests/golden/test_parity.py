@@ -89,7 +89,7 @@ def model(gold: Golden) -> ThreeHeadLSTM:
 
 
 def loss_of(kind: str) -> CompositeLoss:
-    """The original's weights; `kind` says how its squared errors pair values."""
+    """The original's weights; `kind` is how its squared errors pair values."""
     return CompositeLoss(
         terms={
             "pitch": (Likelihood(), 0.1),

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import notelstm.listening
+from notelstm.listening.styles import COLOURS, SHAPES, style_of
 
 CSS = (Path(notelstm.listening.__file__).parent / "page.css").read_text(encoding="utf-8")
 SIGHTS = {
@@ -143,10 +144,57 @@ def test_loudness_keeps_its_order(theme: str, sight: str) -> None:
     assert abs(seen[-1] - seen[0]) > 35
 
 
+INSTRUMENTS_APART = 20.0
+"""Less than for two colours, because there are eight, and shapes and names differ too."""
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("theme", THEMES)
+def test_instruments_are_told_apart_by_all(theme: str, sight: str) -> None:
+    colours = [rgb(colour) for colour in COLOURS[theme]]
+    assert len(colours) == 8
+    for one, other in itertools.combinations(colours, 2):
+        assert apart(one, other, sight) >= INSTRUMENTS_APART
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_instruments_can_be_seen(theme: str) -> None:
+    panel, prompt = (rgb(THEMES[theme][name]) for name in ("--panel", "--prompt"))
+    # Rows of black keys, as above, also in the prompt.
+    grounds = [g for ground in (panel, prompt) for g in (ground, 0.91 * ground + 0.09 * 128 / 255)]
+    for colour in COLOURS[theme]:
+        limits = [contrast(rgb(colour), ground) for ground in grounds]
+        assert limits[0] >= 3
+        assert min(limits) >= 2.5
+    assert contrast(rgb(THEMES[theme]["--prompt-note"]), panel) >= 3
+
+
+def test_colour_is_never_the_only_difference() -> None:
+    """Two instruments of one colour differ in shape, and so do any five neighbours."""
+    styles = [style_of(number) for number in range(40)]
+    assert len(set(styles)) == 40
+    for number in range(36):
+        assert len({style.shape for style in styles[number : number + 5]}) == 5
+    assert {style_of(number, drum=True).shape for number in range(40)} == {"bar"}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_begin_and_end_with_their_notes(shape: str) -> None:
+    corners = np.array([corner for polygon in SHAPES[shape] for corner in polygon])
+    assert (corners.min(axis=0) == [0, -1]).all()
+    assert (corners.max(axis=0) == [1, 1]).all()
+    assert (np.abs(corners[corners[:, 0] == 0, 1]).max()) == 1, "the onset has the full height"
+
+
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_the_same_for_pictures(sight: str) -> None:
     mpl = pytest.importorskip("matplotlib")
-    from notelstm.listening.pianoroll import _PROMPT_SHADES, _PROMPT_TINT, _SHADES
+    from notelstm.listening.pianoroll import (
+        _PROMPT_FRAME,
+        _PROMPT_SHADES,
+        _PROMPT_TINT,
+        _SHADES,
+    )
     from notelstm.listening.plots import _BLUE, _EDGE, _GREY, _RED
 
     def part(name: str, low: float, high: float) -> list[Colour]:
@@ -156,6 +204,7 @@ def test_the_same_for_pictures(sight: str) -> None:
     assert min(apart(a, b, sight) for a in prompt for b in rest) >= APART
     assert min(contrast(shade, rgb("#fff")) for shade in rest) >= 3
     assert min(contrast(shade, rgb(_PROMPT_TINT)) for shade in prompt) >= 3
+    assert contrast(rgb(_PROMPT_FRAME), rgb(_PROMPT_TINT)) >= 3
     assert apart(rgb(_BLUE), rgb(_RED), sight) >= APART
     assert apart(rgb(_BLUE), rgb(_GREY), sight) >= APART
     for line, ground in ((_BLUE, "#fff"), (_RED, "#fff"), (_BLUE, _GREY), (_EDGE, "#fff")):

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from notelstm.errors import ConfigError, OutputError
 from notelstm.listening import Sample, notebook_html, page_html, save_page
 from notelstm.listening.page import Layout
-from notelstm.listening.timbres import PIANO
+from notelstm.listening.timbres import DRUM_SOUNDS, PIANO, TIMBRES
 from notelstm.midi import ReadPolicy, read_midi
 from notelstm.notes import Notes
 
@@ -61,7 +61,9 @@ def test_the_notes_are_in_the_page() -> None:
     assert sample["pitch"] == TUNE.pitch.tolist()
     assert sample["velocity"] == TUNE.velocity.tolist()
     assert (sample["title"], sample["prompt_notes"], sample["seconds"]) == ("a", 2, 3)
-    assert data["piano"] == dict(PIANO)
+    assert data["timbres"] == {"piano": dict(PIANO)}
+    assert sample["instrument"] == [0, 0, 0]
+    assert [one["name"] for one in sample["instruments"]] == ["Acoustic Grand Piano"]
 
 
 def test_the_midi_file_is_in_the_page() -> None:
@@ -98,12 +100,56 @@ def test_a_title_is_shown_as_it_is() -> None:
     assert page.count(html.escape(NASTY)) == 2
 
 
-def test_percussion_is_in_the_file_and_not_on_the_roll() -> None:
+def test_percussion_is_in_the_file_and_on_the_roll() -> None:
     mixed = Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=[36, 60, 64], drum=[True, False, False])
-    (sample,) = data_of(page_html([Sample(notes=mixed, prompt_notes=2)]))["samples"]
-    assert (sample["pitch"], sample["prompt_notes"]) == ([60, 64], 1)
+    data = data_of(page_html([Sample(notes=mixed, prompt_notes=2)]))
+    (sample,) = data["samples"]
+    assert (sample["pitch"], sample["prompt_notes"]) == ([36, 60, 64], 2)
+    assert sample["instrument"] == [1, 0, 0]
+    assert [one["timbre"] for one in sample["instruments"]] == ["piano", ""]
+    assert data["drums"].keys() == {"36"}
+    assert data["drums"]["36"]["name"] == "Bass Drum 1"
+    assert data["drums"]["36"]["tone"] == DRUM_SOUNDS[36]["tone"]
     policy = ReadPolicy(tracks="all", drums=True)
     assert len(read_midi(base64.b64decode(sample["midi"]), policy)) == 3
+
+
+BAND = Notes(
+    start=[0, 0, 0, 1, 1],
+    end=[1, 1, 1, 2, 2],
+    pitch=[60, 60, 36, 64, 72],
+    program=[40, 40, 0, 33, 40],
+    drum=[0, 0, 1, 0, 0],
+    track=[0, 1, 2, 3, 1],
+    track_names=("", "Second violin"),
+)
+
+
+def test_instruments_have_names_sounds_and_styles() -> None:
+    data = data_of(page_html([Sample(notes=BAND)]))
+    (sample,) = data["samples"]
+    names = ["Violin", "Second violin", "Drums", "Electric Bass (finger)"]
+    assert [one["name"] for one in sample["instruments"]] == names
+    assert sample["instrument"] == [0, 1, 2, 3, 1]
+    assert [one["timbre"] for one in sample["instruments"]] == ["strings", "strings", "", "bass"]
+    styles = [(one["colour"], one["shape"]) for one in sample["instruments"]]
+    assert len(set(styles)) == 4
+    assert styles[2][1] == "bar"
+    assert data["timbres"] == {n: dict(TIMBRES[n]) for n in ("piano", "strings", "bass")}
+    assert {len(colours) for colours in data["colours"].values()} == {8}
+
+
+def test_an_instrument_looks_the_same_in_every_piece() -> None:
+    part = BAND[3:4]
+    whole, only = data_of(page_html([Sample(notes=BAND), Sample(notes=part)]))["samples"]
+    assert only["instruments"] == [whole["instruments"][3]]
+    assert only["instrument"] == [0]
+
+
+def test_a_notebook_has_room_for_the_instruments() -> None:
+    heights = [int(re.search(r"height:(\d+)px", notebook_html(n))[1]) for n in (TUNE, BAND)]  # type: ignore[index]  # there is one
+    assert heights[0] == 400
+    assert heights[1] >= 400 + 4 * 44
 
 
 def test_no_notes_and_a_prompt_beyond_the_end() -> None:

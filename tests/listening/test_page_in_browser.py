@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from notelstm.listening import Sample, notebook_html, save_page, synthesize
+from notelstm.listening.styles import COLOURS
 from notelstm.listening.synthesis import partials_of
+from notelstm.listening.timbres import DRUM_SOUNDS, TIMBRES, timbre_of
 from notelstm.midi import read_midi
 from notelstm.notes import Notes
 
@@ -30,7 +32,7 @@ LONG = Notes(start=[0], end=[20], pitch=[40], velocity=110)
 NASTY = '</script><b onclick="x">&amp; ♫'
 LEVEL = """
 const sound = new Float32Array(2048);
-player.piano.meter.getFloatTimeDomainData(sound);
+player.synth.meter.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
 
@@ -271,13 +273,15 @@ def test_volume(opened: Chrome) -> None:
 
 @pytest.mark.parametrize(("pitch", "velocity"), [(28, 30), (60, 85), (100, 110)])
 def test_the_browser_plays_by_the_same_recipe(opened: Chrome, pitch: int, velocity: int) -> None:
-    found = run(opened, "return partials(data.piano, ...arguments)", pitch, velocity, 12_000)
+    found = run(
+        opened, "return partials(data.timbres.piano, ...arguments)", pitch, velocity, 12_000
+    )
     wanted = partials_of(pitch, velocity)
     for name in ("frequency", "decay", "amplitude"):
         assert np.allclose([p[name] for p in found], getattr(wanted, name), rtol=1e-9)
     sound = run(
         opened,
-        "return Array.from(renderNote(data.piano, ...arguments))",
+        "return Array.from(renderNote(data.timbres.piano, ...arguments))",
         pitch,
         velocity,
         0.3,
@@ -293,8 +297,8 @@ def test_the_browser_plays_by_the_same_recipe(opened: Chrome, pitch: int, veloci
 def test_rendered_without_a_clock(opened: Chrome) -> None:
     script = """
     const done = arguments[0], context = new OfflineAudioContext(2, 44100 * 3, 44100);
-    const piano = new Piano(context, data.piano);
-    for (const note of samples[0].notes.slice(0, 8)) piano.playNote(note, 0.3, note.start, 0);
+    const synth = new Synthesizer(context, data);
+    for (const note of samples[0].notes.slice(0, 8)) synth.playNote(note, 0.3, note.start, 0);
     context.startRendering().then((sound) => {
       const all = [...sound.getChannelData(0), ...sound.getChannelData(1)];
       const peak = all.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -359,3 +363,263 @@ def test_in_a_notebook(chrome: Chrome, tmp_path: Path) -> None:
     wait_for(lambda: run(chrome, LEVEL) > 0.02)
     chrome.switch_to.default_content()
     assert not [line for line in chrome.get_log("browser") if line["level"] == "SEVERE"]  # type: ignore[no-untyped-call]  # selenium's
+
+
+PROGRAMS = [next(p for p in range(128) if timbre_of(p) == name) for name in TIMBRES]
+DRUMS = (36, 38, 39, 42, 45, 49, 51, 56, 81)
+
+
+@pytest.fixture(scope="module")
+def band_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with a band of four, a piece of every sound, and one of piano alone."""
+    path = tmp_path_factory.mktemp("pages") / "band.html"
+    row = np.arange(16)
+    part = Notes(
+        start=np.repeat(row / 4, 4),
+        end=np.repeat(row / 4, 4) + 0.2,
+        pitch=np.tile([72, 60, 40, 38], 16),
+        velocity=np.repeat(50 + 4 * row, 4),
+        program=np.tile([73, 0, 32, 0], 16),
+        drum=np.tile([0, 0, 0, 1], 16),
+        track=np.tile([3, 0, 1, 2], 16),
+        track_names=("", "Low & <i>", ""),
+    )
+    programs = [*PROGRAMS, *(0 for _ in DRUMS)]
+    drum = np.arange(len(programs)) >= len(PROGRAMS)
+    every = Notes(
+        start=[0] * len(programs),
+        end=[0.3] * len(programs),
+        pitch=[*(60 for _ in PROGRAMS), *DRUMS],
+        program=programs,
+        drum=drum,
+        velocity=127,
+    )
+    samples = [
+        Sample(notes=part, title="Band", prompt_notes=24),
+        Sample(notes=every),
+        Sample(notes=TUNE),
+    ]
+    save_page(samples, path, title="Band")
+    return path
+
+
+@pytest.fixture
+def band(chrome: Chrome, band_page: Path) -> Iterator[Chrome]:
+    """The band's page at desktop width; no complaint of the browser is left at the end."""
+    resize(chrome, 1280)
+    chrome.get(band_page.as_uri())
+    yield chrome
+    assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]  # selenium's
+
+
+NAMES = ["Acoustic Grand Piano", "Low & <i>", "Drums", "Flute"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_mixer_names_instruments_and_fits(band: Chrome, width: int) -> None:
+    resize(band, width)
+    band.refresh()
+    # A page higher than the window has a scroll bar.
+    root = "const root = document.documentElement; return [root.scrollWidth, root.clientWidth]"
+    inside, window = run(band, root)
+    assert inside == window <= width
+    mixer = band.find_element("id", "mixer")
+    assert mixer.aria_role == "list"
+    assert mixer.accessible_name == "Instruments"
+    assert [e.text for e in mixer.find_elements("class name", "name")] == NAMES
+    buttons = mixer.find_elements("tag name", "button")
+    wanted = [f"{what} {name}" for name in NAMES for what in ("Mute", "Solo")]
+    assert [button.accessible_name for button in buttons] == wanted
+    for button in buttons:
+        assert button.get_attribute("aria-pressed") == "false"
+        assert min(button.size.values()) >= 44
+        assert button.rect["x"] + button.rect["width"] <= width
+    for name in mixer.find_elements("class name", "name"):
+        assert name.size["width"] >= 60, "there is room for a name beside the buttons"
+    assert "64 notes, 4.0 s, 4 instruments" in band.find_element("id", "facts").text
+    press(band, "p")
+    assert not mixer.is_displayed()
+    assert "instrument" not in band.find_element("id", "facts").text
+
+
+def gains(chrome: Chrome) -> dict[str, float]:
+    """The level of each instrument, by name."""
+    script = "return Object.fromEntries([...player.synth.buses].map(([n, b]) => [n, b.gain.value]))"
+    found: dict[str, float] = run(chrome, script)
+    return found
+
+
+def test_mute_and_solo_by_the_keyboard(band: Chrome) -> None:
+    buttons = band.find_elements("css selector", "#mixer button")
+    mute_piano, solo_piano, mute_low, _, _, _, _, solo_flute = buttons
+    press(band, " ")
+    wait_for(lambda: run(band, LEVEL) > 0.02)
+    mute_piano.send_keys(" ")
+    assert mute_piano.get_attribute("aria-pressed") == "true"
+    wait_for(lambda: gains(band)["Acoustic Grand Piano"] < 1e-3)
+    others = [gains(band)[name] for name in NAMES[1:]]
+    assert others == pytest.approx([1, 1, 1])
+    status = band.find_element("id", "status")
+    assert status.get_attribute("textContent") == "Sounding: Low & <i>, Drums, Flute"
+    solo_flute.send_keys("\ue007")
+    wait_for(lambda: max(gains(band)[name] for name in NAMES[:3]) < 1e-3)
+    assert gains(band)["Flute"] == pytest.approx(1)
+    # Solo is stronger than mute.
+    solo_piano.send_keys(" ")
+    wait_for(lambda: gains(band)["Acoustic Grand Piano"] > 0.99)
+    for button in (solo_piano, solo_flute, mute_piano):
+        button.send_keys(" ")
+        assert button.get_attribute("aria-pressed") == "false"
+    wait_for(lambda: min(gains(band).values()) > 0.99)
+    assert status.get_attribute("textContent") == "All instruments sound"
+    for button in (mute_piano, mute_low, buttons[4], buttons[6]):
+        button.send_keys(" ")
+    assert status.get_attribute("textContent") == "Sounding: none"
+    wait_for(lambda: run(band, LEVEL) < 1e-3)
+    assert run(band, "return player.playing")
+
+
+def test_what_is_muted_stays_muted_and_is_pale(band: Chrome) -> None:
+    count = """
+    const roll = document.getElementById("roll");
+    const copy = new OffscreenCanvas(roll.width, roll.height);
+    const pen = copy.getContext("2d", { willReadFrequently: true });
+    pen.drawImage(roll, 0, 0);
+    const points = pen.getImageData(0, 0, roll.width, roll.height).data;
+    let found = 0;
+    for (let n = 0; n < points.length; n += 4) {
+      if ([0, 1, 2].every((k) => points[n + k] === arguments[0][k])) found++;
+    }
+    return found;
+    """
+    flute = [int(COLOURS["light"][3][n : n + 2], 16) for n in (1, 3, 5)]
+    before = run(band, count, flute)
+    assert before > 50
+    mute = band.find_elements("css selector", "#mixer button")[6]
+    mute.click()
+    assert run(band, count, flute) == 0
+    names = band.find_elements("css selector", "#mixer .quiet")
+    assert [name.text for name in names] == ["Flute"]
+    press(band, "np")
+    mute = band.find_elements("css selector", "#mixer button")[6]
+    assert mute.get_attribute("aria-pressed") == "true"
+    press(band, " ")
+    wait_for(lambda: run(band, LEVEL) > 0.02)
+    assert gains(band)["Flute"] < 0.01
+
+
+def test_a_piece_without_a_mixer_is_never_silenced(band: Chrome) -> None:
+    """What is muted or soloed in one piece does not silence another that cannot undo it."""
+    buttons = band.find_elements("css selector", "#mixer button")
+    buttons[0].click()  # mute the piano
+    buttons[7].click()  # solo the flute
+    press(band, "p")
+    assert not band.find_element("id", "mixer").is_displayed()
+    press(band, " ")
+    wait_for(lambda: run(band, LEVEL) > 0.02)
+    assert gains(band)["Acoustic Grand Piano"] > 0.99
+
+
+def test_colours_and_drum_names_are_on_the_roll(band: Chrome) -> None:
+    script = """
+    const drawn = [], write = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+      drawn.push(text);
+      return write.call(this, text, ...rest);
+    };
+    draw();
+    CanvasRenderingContext2D.prototype.fillText = write;
+    const roll = document.getElementById("roll");
+    const copy = new OffscreenCanvas(roll.width, roll.height);
+    const pen = copy.getContext("2d", { willReadFrequently: true });
+    pen.drawImage(roll, 0, 0);
+    const points = pen.getImageData(0, 0, roll.width, roll.height).data, found = {};
+    for (let n = 0; n < points.length; n += 4) {
+      const hex = "#" + [0, 1, 2].map((k) => points[n + k].toString(16).padStart(2, "0")).join("");
+      const place = Math.floor(n / 4 / roll.width);
+      (found[hex] = found[hex] || []).push(place);
+    }
+    return [drawn, Object.fromEntries(arguments[0].map((hex) => {
+      const rows = (found[hex] || []).sort((a, b) => a - b);
+      return [hex, [rows.length, rows[Math.floor(rows.length / 2)] || 0]];
+    }))];
+    """
+    colours = list(COLOURS["light"][:4])
+    texts, found = run(band, script, [*colours, "#b45309", "#f6efe2"])
+    assert {"Acoustic Snare", "C4", "C5", "prompt", "continuation"} <= set(texts)
+    assert all(found[colour][0] > 40 for colour in colours)
+    piano, low, drums, flute = (found[colour][1] for colour in colours)
+    assert flute < piano < low < drums, "from top to bottom"
+    assert found["#b45309"][0] > 100, "frames of the prompt"
+    assert found["#f6efe2"][0] > 1000, "and its ground"
+
+
+@pytest.mark.parametrize("name", TIMBRES)
+def test_the_browser_plays_every_family_by_the_same_recipe(band: Chrome, name: str) -> None:
+    program = PROGRAMS[list(TIMBRES).index(name)]
+    script = "return Array.from(renderNote(data.timbres[arguments[0]], 64, 90, 0.3, 22050))"
+    sound = run(band, script, name)
+    one = Notes(start=[0], end=[0.3], pitch=[64], velocity=90, program=[program])
+    left, right = synthesize(one, rate=22_050, reverb=0)
+    held = round(0.3 * 22_050)
+    mono = np.sqrt(left**2 + right**2)[:held]
+    assert np.allclose(np.abs(sound[:held]), mono, atol=0.01 * mono.max())
+
+
+@pytest.mark.parametrize("key", DRUMS)
+def test_the_browser_plays_drums_alike(band: Chrome, key: int) -> None:
+    sound = np.array(
+        run(band, "return Array.from(renderDrum(data.drums[arguments[0]], 44100))", key)
+    )
+    one = Notes(start=[0], end=[0.1], pitch=[key], velocity=127, drum=True)
+    other = synthesize(one, reverb=0)
+    # The sum of the sides, whose powers add to that of the sound.
+    pan = DRUM_SOUNDS[key]["pan"]
+    mono = other.sum(axis=0, dtype=np.float64)[: sound.size] / (
+        np.sqrt(2) * np.cos(np.pi / 4 * pan)
+    )
+
+    def measures(samples: np.ndarray) -> tuple[float, float]:
+        size = np.abs(np.fft.rfft(samples[:16384])) ** 2
+        frequency = np.fft.rfftfreq(min(16384, samples.size), 1 / 44_100)
+        middle = float((frequency * size).sum() / size.sum())
+        return middle, float(np.sqrt((samples[:4410] ** 2).mean()))
+
+    assert measures(sound) == pytest.approx(measures(mono), rel=0.2)
+
+
+def rendered(chrome: Chrome, notes: str, level: float = 0.8) -> tuple[float, float]:
+    """The peak and the level of notes, a JavaScript expression, that are rendered at once."""
+    script = """
+    const done = arguments[0], context = new OfflineAudioContext(2, 44100 * 2, 44100);
+    const synth = new Synthesizer(context, data);
+    synth.volume.gain.value = %s;
+    for (const note of %s) synth.playNote(note, note.seconds, 0, 0);
+    context.startRendering().then((sound) => {
+      const all = [...sound.getChannelData(0), ...sound.getChannelData(1)];
+      const peak = all.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+      done([peak, Math.sqrt(all.reduce((a, b) => a + b * b, 0) / all.length)]);
+    });
+    """
+    peak, loudness = chrome.execute_async_script(script % (level, notes))
+    return float(peak), float(loudness)
+
+
+def test_more_than_twelve_instruments_at_once_do_not_clip(band: Chrome) -> None:
+    """At full volume, each with a loud chord."""
+    chords = """samples[1].notes.flatMap((note) => note.instrument.timbre
+      ? [0, 4, 7].map((k) => ({ ...note, pitch: note.pitch + k })) : note)"""
+    assert run(band, "return samples[1].instruments.length") >= 12
+    peak, level = rendered(band, chords, 1)
+    assert 0.5 < peak < 1
+    assert level > 0.05
+
+
+def test_the_limit_does_not_change_a_piano(band: Chrome) -> None:
+    """Levels below 0.85 pass unchanged, so one note is as loud as without the limit."""
+    found = run(band, "return [0.001, 0.3, -0.84, 0.9, 2, -50].map(softLimit)")
+    assert found[:3] == pytest.approx([0.001, 0.3, -0.84])
+    assert 0.85 < found[3] < 0.9
+    assert -0.99 <= found[5] < -0.98 < 0.98 < found[4] <= 0.99
+    peak, _ = rendered(band, "[samples[2].notes[20]]")
+    assert 0.02 < peak < 0.85

@@ -15,12 +15,13 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import rgb_to_hsv
+from matplotlib.colors import rgb_to_hsv, to_hex
 from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, OutputError
 from notelstm.listening import piano_roll, pitch_name, save_piano_roll
+from notelstm.listening.styles import COLOURS, SHAPES
 from notelstm.notes import Notes, TempoMap
 
 BEATS = TempoMap(tempos=[60], time_signature_beats=[1, 7], numerators=[3, 4], denominators=[4, 4])
@@ -213,3 +214,98 @@ def test_no_pyplot_and_nothing_at_import(tmp_path: Path) -> None:
 
 def test_pitch_names() -> None:
     assert [pitch_name(pitch) for pitch in (0, 21, 60, 61, 127)] == ["C-1", "A0", "C4", "C♯4", "G9"]
+
+
+def band() -> Notes:
+    return Notes(
+        start=[0, 0, 0, 1, 1, 2],
+        end=[1, 1, 0.5, 2, 1.5, 3],
+        pitch=[60, 48, 36, 64, 42, 67],
+        velocity=[127, 127, 127, 127, 127, 1],
+        program=[0, 33, 0, 0, 0, 0],
+        drum=[0, 0, 1, 0, 1, 0],
+        track=[0, 1, 2, 0, 2, 0],
+        track_names=("Solo",),
+    )
+
+
+def test_instruments_have_colours_shapes_and_names() -> None:
+    ax = drawn(band())
+    piano, bass, drums = bars(ax)
+    found = [to_hex(np.asarray(item.get_facecolor())[0]) for item in (piano, bass, drums)]
+    assert found == list(COLOURS["light"][:3])
+    assert [len(outlines(item)) for item in (piano, bass, drums)] == [3, 2, 2]
+    assert len(SHAPES["rails"]) == 2, "one bass note is two rails"
+    legend = ax.get_legend()
+    assert legend is not None
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["Solo", "Electric Bass (finger)", "Drums"]
+    assert drawn(band(), legend=False).get_legend() is None
+    assert drawn(tune()).get_legend() is None
+    assert len(drawn(band()).figure.axes) == 1, "no colour bar"
+
+
+def test_the_notes_of_several_instruments_are_where_those_of_one_are() -> None:
+    piano = bars(drawn(band()))[0]
+    boxes = [path.get_extents() for path in outlines(piano)]
+    assert [box.x0 for box in boxes] == [0, 1, 2]
+    assert [(box.y0 + box.y1) / 2 for box in boxes] == pytest.approx([60, 64, 67])
+    assert boxes[0].height == pytest.approx(0.84)
+    assert 0.5 < boxes[2].height / boxes[0].height < 0.7, "soft notes are lower"
+
+
+def test_the_prompt_of_several_instruments_has_frames() -> None:
+    ax = drawn(band(), prompt_notes=4)
+    framed = [item for item in bars(ax) if not np.asarray(item.get_facecolor()).size]
+    assert sum(len(outlines(item)) for item in framed) == 4
+    (colour,) = {to_hex(np.asarray(item.get_edgecolor())[0]) for item in framed}
+    hue, saturation, _ = rgb_to_hsv(np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)]) / 255)
+    assert hue < 0.12, "brown"
+    assert saturation > 0.5
+    assert {text.get_text() for text in ax.texts} == {"prompt", "continuation"}
+
+
+def test_drums_have_rows_with_names_below_the_pitches() -> None:
+    ax = drawn(band())
+    at = dict(
+        zip((t.get_text() for t in ax.get_yticklabels()), ax.get_yticks().tolist(), strict=True)
+    )
+    assert at["Bass Drum 1"] < at["Closed Hi-Hat"] < at["C3"] < at["C4"]
+    kick, hat = (path.get_extents() for path in outlines(bars(ax)[2]))
+    assert (kick.y0 + kick.y1) / 2 == pytest.approx(at["Bass Drum 1"])
+    assert (hat.y0 + hat.y1) / 2 == pytest.approx(at["Closed Hi-Hat"])
+    low, high = ax.get_ylim()
+    assert low <= kick.y0
+    assert high > 67
+
+
+def test_only_drums() -> None:
+    loop = Notes(start=[0, 1], end=[0.1, 1.1], pitch=[36, 38], velocity=[60, 90], drum=True)
+    ax = drawn(loop)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["Bass Drum 1", "Acoustic Snare"]
+    assert ax.get_ylabel() == "drum"
+    assert len(bars(ax)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_pictures_of_many_instruments(suffix: str, tmp_path: Path) -> None:
+    many = Notes(start=range(20), end=range(1, 21), pitch=60, program=range(20), track=range(20))
+    save_piano_roll(many, tmp_path / f"a{suffix}", prompt_notes=3)
+    assert (tmp_path / f"a{suffix}").stat().st_size > 5000
+    names = [text.get_text() for text in drawn(many).get_legend().get_texts()]  # type: ignore[union-attr]  # there is one
+    assert len(set(names)) == 20
+
+
+def test_any_name_of_a_track_is_shown(tmp_path: Path) -> None:
+    """Names that matplotlib would leave out or take for formulas, and ones that are not UTF-8."""
+    names = ("_hidden", "$a_{$", "caf\udce9", "x" * 300)
+    notes = Notes(
+        start=[0] * 4, end=[1] * 4, pitch=[60, 62, 64, 65], track=range(4), track_names=names
+    )
+    legend = drawn(notes).get_legend()
+    assert legend is not None
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown[:3] == ["_hidden", "$a_{$", "caf\ufffd"]
+    for suffix in (".png", ".svg"):
+        save_piano_roll(notes, tmp_path / f"a{suffix}")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)  # a browser and a training, beside other 
 
 LEVEL = """
 const sound = new Float32Array(2048);
-player.piano.meter.getFloatTimeDomainData(sound);
+player.synth.meter.getFloatTimeDomainData(sound);
 return Math.max(...sound.map(Math.abs));
 """
 SMALL = [

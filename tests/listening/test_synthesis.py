@@ -1,4 +1,4 @@
-"""The built-in piano, measured: level, pitch, loudness, colour, attack, decay, release, sides."""
+"""The built-in sounds, measured: level, pitch, loudness, colour, attack, decay, release, sides."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from notelstm.errors import ConfigError, NotesError, OutputError
 from notelstm.listening import save_audio, synthesize
 from notelstm.listening.synthesis import attack_of, partials_of
-from notelstm.listening.timbres import PIANO
+from notelstm.listening.timbres import DRUM_SOUNDS, PIANO, TIMBRES, timbre_of
 from notelstm.notes import Notes
+from notelstm.programs import DRUM_KEYS
 from notelstm.testing.strategies import notes as pieces
 
 RATE = 44_100
@@ -154,11 +155,8 @@ def test_a_long_piece_has_the_same_reverb_as_its_parts(second: float) -> None:
     assert np.allclose(sound[: one.size], one, atol=1e-5)
 
 
-def test_silence_for_no_notes_and_for_percussion() -> None:
+def test_silence_for_no_notes() -> None:
     assert not synthesize(Notes.empty()).any()
-    drum = Notes(start=[0], end=[1], pitch=[40], drum=True)
-    assert not synthesize(drum).any()
-    assert synthesize(Notes(start=[0], end=[1], pitch=[40], drum=False)).any()
 
 
 def test_the_same_notes_sound_the_same() -> None:
@@ -193,3 +191,171 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         save_audio(note(), tmp_path / "file" / "a.wav")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+PROGRAM_OF = {timbre_of(program): program for program in range(127, -1, -1)}
+"""The first program of each sound."""
+
+
+def played(program: int, pitch: int = 60, velocity: int = 80) -> NDArray[np.float64]:
+    """A second of an instrument, without reverberation."""
+    one = Notes(start=[0], end=[1], pitch=[pitch], velocity=velocity, program=[program])
+    return mono(one)
+
+
+def centroid(sound: NDArray[np.float64]) -> float:
+    """The mean frequency of the first half second, Hz."""
+    part = sound[: RATE // 2]
+    size = np.abs(np.fft.rfft(part * np.hanning(part.size)))
+    return float((np.fft.rfftfreq(part.size, 1 / RATE) * size).sum() / size.sum())
+
+
+def attack_time(sound: NDArray[np.float64]) -> float:
+    """Seconds until the sound has reached half of its largest level."""
+    loudness = np.abs(sound[: RATE // 2])
+    return float(np.argmax(loudness > 0.5 * loudness.max()) / RATE)
+
+
+def held(sound: NDArray[np.float64]) -> float:
+    """The level at the end of the second, as a share of that at its beginning."""
+    return level(sound, 0.8, 0.95) / level(sound, 0.15, 0.3)
+
+
+def octave(sound: NDArray[np.float64]) -> float:
+    """The level of the second partial of middle C, as a share of that of the first."""
+    frequency, size = spectrum(sound)
+    first, second = (size[np.abs(frequency - k * 261.63) < 8 * k].max() for k in (1, 2))
+    return float(second / first)
+
+
+def test_the_piano_is_as_loud_as_it_was() -> None:
+    for pitch, decibels in ((36, -26.66), (60, -27.97), (76, -29.79)):
+        found = 20 * np.log10(level(played(0, pitch), 0, 0.5) / np.sqrt(2))
+        assert found == pytest.approx(decibels, abs=0.2)
+    unnamed, named = note(), Notes(start=[0], end=[1], pitch=[60], velocity=80, program=[0])
+    assert (synthesize(unnamed) == synthesize(named)).all()
+
+
+def test_families_sound_different() -> None:
+    """Any two differ in mean frequency, attack, decay or even partials."""
+    found = {name: played(program) for name, program in PROGRAM_OF.items()}
+    assert found.keys() == TIMBRES.keys()
+    assert attack_time(found["pad"]) > attack_time(found["strings"]) > 0.015
+    assert attack_time(found["strings"]) > 3 * attack_time(found["organ"])
+    for plucked in ("piano", "guitar", "harpsichord", "mallets", "bass", "electric piano"):
+        assert attack_time(found[plucked]) < 0.006
+        assert held(found[plucked]) < 0.75
+    for blown in ("organ", "reeds", "brass", "pipes"):
+        assert held(found[blown]) > 0.8
+    assert centroid(found["harpsichord"]) > 1.5 * centroid(found["piano"])
+    assert centroid(found["strings"]) > 1.5 * centroid(found["voices"])
+    assert centroid(found["lead"]) > 1.5 * centroid(found["organ"])
+    assert centroid(found["pipes"]) < 0.7 * centroid(found["reeds"])
+    # A fifth of an octave in mean frequency, half as long an attack, a third of the decay, or 6 dB
+    # of the even partials.
+    measured = {
+        name: [
+            5 * np.log2(centroid(sound)),
+            np.log2(attack_time(sound) + 0.002),
+            np.log(held(sound)) / np.log(1.5),
+            np.log2(octave(sound)),
+        ]
+        for name, sound in found.items()
+    }
+    for one, other in itertools.combinations(found, 2):
+        assert np.abs(np.subtract(measured[one], measured[other])).max() >= 1, (one, other)
+
+
+@pytest.mark.parametrize("name", TIMBRES)
+def test_families_are_in_tune_and_about_as_loud_as_the_piano(name: str) -> None:
+    sound = played(PROGRAM_OF[name], 69)
+    frequency, size = spectrum(sound)
+    near = (frequency > 396) & (frequency < 484)
+    assert abs(1200 * np.log2(frequency[near][np.argmax(size[near])] / 440)) < 8
+    difference = 20 * np.log10(level(sound, 0, 1) / level(played(0, 69), 0, 1))
+    assert -6 < difference < 6
+
+
+@pytest.mark.parametrize("program", range(128))
+def test_every_program_has_a_sound_that_ends(program: int) -> None:
+    sound = synthesize(
+        Notes(start=[0], end=[0.3], pitch=[55], velocity=90, program=[program]), rate=8_000
+    )
+    assert np.isfinite(sound).all()
+    assert np.abs(sound).max() > 0.005
+    assert np.abs(sound[:, -80:]).max() < 1e-3
+
+
+@pytest.mark.parametrize("program", [PROGRAM_OF["strings"], PROGRAM_OF["organ"]])
+def test_no_clicks_in_sustained_sounds(program: int) -> None:
+    sound = played(program, velocity=110)
+    bend = np.abs(np.diff(sound, 2))
+    within = bend[RATE // 10 : RATE - 10].max()
+    # The two copies of each partial are in phase at the onset, and a little less so later.
+    assert bend[: RATE // 10].max() <= 1.15 * within
+    assert bend[RATE - 10 :].max() <= within
+
+
+def struck(key: int, velocity: int = 100, seconds: float = 0.1) -> NDArray[np.float64]:
+    return mono(Notes(start=[0], end=[seconds], pitch=[key], velocity=velocity, drum=True))
+
+
+@pytest.mark.parametrize("key", [*DRUM_KEYS, 0, 127])
+def test_every_drum_key_sounds(key: int) -> None:
+    sound = struck(key)
+    assert np.isfinite(sound).all()
+    assert 0.02 < np.abs(sound).max() < 0.6
+    assert attack_time(sound) < 0.1
+    assert np.abs(sound[-100:]).max() < 1e-3
+
+
+def test_drums_sound_like_what_they_are() -> None:
+    middle = {key: centroid(struck(key)) for key in DRUM_SOUNDS}
+    assert middle[36] < 400 < middle[38] < middle[42], "kick, snare, hi-hat"
+    toms = [spectrum(struck(key))[1][: 1 << 13].argmax() for key in (41, 43, 45, 47, 48, 50)]
+    assert toms == sorted(set(toms)), "from the low floor tom to the high tom"
+    long, short = (level(struck(key), 0.2, 0.3) for key in (46, 42))
+    assert long > 20 * short, "an open hi-hat rings, a closed one does not"
+    assert level(struck(49), 0.8, 1.0) > level(struck(55), 0.8, 1.0) > 0
+    ends = [np.flatnonzero(np.abs(struck(49, seconds=s)) > 1e-4)[-1] for s in (0.05, 1)]
+    assert ends[0] == ends[1], "the note's end does not stop a cymbal"
+
+
+def test_drums_are_louder_when_they_are_struck_harder() -> None:
+    soft, loud = (np.abs(struck(38, velocity)).max() for velocity in (40, 120))
+    assert loud > 3 * soft
+
+
+def test_programs_and_drums_of_one_pitch_are_all_heard() -> None:
+    both = Notes(
+        start=[0, 0, 1], end=[1, 1, 1.5], pitch=[60] * 3, program=[0, 48, 0], drum=[0, 0, 1]
+    )
+    parts = [both[n : n + 1] for n in range(3)]
+    together, alone = mono(both), [mono(part) for part in parts]
+    total = np.zeros(max(map(len, [together, *alone])))
+    for sound in alone:
+        total[: sound.size] += sound
+    assert np.allclose(together, total[: together.size], atol=1e-5)
+
+
+def band(instruments: int, velocity: int = 127) -> Notes:
+    """Chords of many instruments, and all drums, at once."""
+    programs = [0, 16, 24, 32, 40, 52, 56, 65, 73, 80, 88][: instruments - 1]
+    rows = [
+        (start, 48 + 12 * (n % 3) + third, program, False)
+        for start in (0, 1)
+        for n, program in enumerate(programs)
+        for third in (0, 4, 7)
+    ]
+    rows += [(start, key, 0, True) for start in (0, 1) for key in (36, 38, 42, 49)]
+    start, pitch, program, drum = zip(*sorted(rows), strict=True)
+    return Notes(
+        start=start, end=np.add(start, 1), pitch=pitch, program=program, drum=drum,
+        velocity=velocity, track=program,
+    )  # fmt: skip
+
+
+def test_twelve_instruments_do_not_clip() -> None:
+    sound = synthesize(band(12))
+    assert 0.5 < np.abs(sound).max() < 1
+    assert np.isfinite(sound).all()

@@ -93,7 +93,7 @@ def test_nothing_is_broadcast(term: LossTerm, predicted: Any, target: Any) -> No
         term(prediction, torch.zeros(target))
 
 
-def test_terms_ask_for_what_they_can_judge() -> None:
+def test_terms_reject_predictions_they_do_not_support() -> None:
     one = torch.zeros(1)
     with pytest.raises(FieldError, match=r"PointEstimate has no likelihood.*PositivePressure"):
         Likelihood()(PointEstimate(one), one)
@@ -138,7 +138,7 @@ def test_a_loss_for_fields() -> None:
     st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=4),
     st.lists(st.floats(0.01, 100), min_size=4, max_size=4),
 )
-def test_balanced_terms_weigh_the_same(measured: list[float], weights: list[float]) -> None:
+def test_balanced_terms_have_equal_weight(measured: list[float], weights: list[float]) -> None:
     names = "abcd"[: len(measured)]
     terms: dict[str, tuple[LossTerm, float]] = {
         name: (half, weight) for name, weight in zip(names, weights, strict=False)
@@ -151,7 +151,7 @@ def test_balanced_terms_weigh_the_same(measured: list[float], weights: list[floa
     assert [term for term, _ in loss.terms.values()] == [half] * len(names)
 
 
-def test_what_cannot_be_balanced() -> None:
+def test_unbalanceable_terms_are_rejected() -> None:
     loss = CompositeLoss(terms={"a": (half, 1.0), "b": (half, 1.0)})
     for values in ({"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": math.nan}):
         with pytest.raises(ConfigError, match=r"not a finite number above 0 \(field 'b'\)"):

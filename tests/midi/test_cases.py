@@ -1,4 +1,4 @@
-"""Files as strangers have them, each with its right notes; whoever cannot read one refuses it."""
+"""Files found in the wild, each with its notes; a reader that cannot read one rejects it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check(notes: Notes, want: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("reader", ["auto", "tolerant", "symusic", "pretty-midi"])
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_a_file_is_read_right_or_refused(case: dict[str, Any], reader: str) -> None:
+def test_a_file_is_read_correctly_or_rejected(case: dict[str, Any], reader: str) -> None:
     data, policy = bytes.fromhex(case["hex"]), ReadPolicy(**case["policy"])
     try:
         notes, _ = read_midi_with_report(data, policy, reader=reader)

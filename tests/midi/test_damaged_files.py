@@ -57,27 +57,27 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
         [60, 62],
         [("truncated-track", 42, 0)],
     ),
-    "a chunk that says it is too long": (
+    "a chunk with too large a length": (
         header() + chunk(SCALE + END, 1000),
         [60, 62, 64],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it is 4 GiB long, and another after it": (
+    "a chunk with a length of 4 GiB, and another after it": (
         header(count=2) + chunk(C4 + END, 0xFFFFFFFF) + chunk(D4 + END),
         [60, 62],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it is too short": (
+    "a chunk with too small a length": (
         header(count=2) + chunk(C4 + D4 + END, 7) + chunk(E4 + END),
         [60, 62, 64],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it is empty": (
+    "a chunk with a length of 0": (
         header() + chunk(SCALE + END, 0),
         [60, 62, 64],
         [("track-length", 18, 0)],
     ),
-    "a chunk that says it reaches to the end of the file, over another": (
+    "a chunk whose length reaches to the end of the file, over another": (
         header(count=2) + chunk(C4 + END, 32) + chunk(D4 + END),
         [60, 62],
         [("track-length", 18, 0)],
@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
         [("junk-in-front", 0, None)],
     ),
     "no header": (chunk(C4 + END), [60], [("no-header", 0, None)]),
-    "a header that says it is too short": (
+    "a header with too small a length": (
         b"MThd\0\0\0\2" + header()[8:] + chunk(C4 + END),
         [60],
         [("header-length", 4, None)],
@@ -201,7 +201,7 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
         [60],
         [("tempo", 22, 0)],
     ),
-    "a text that says it is longer than the track": (
+    "a text longer than the track": (
         header() + chunk(C4 + b"\x00\xff\x01\xff\x7f" + D4 + E4 + END),
         [60, 62, 64],
         [("overlong-event", 30, 0)],
@@ -231,7 +231,7 @@ FAULTS: dict[str, tuple[bytes, list[int], list[tuple[str, int | None, int | None
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_notes_are_saved_and_the_fault_is_reported(fault: str) -> None:
+def test_notes_are_saved_and_faults_are_reported(fault: str) -> None:
     data, pitches, wanted = FAULTS[fault]
     notes, report = read(data)
     assert sorted(notes.pitch.tolist()) == pitches
@@ -285,7 +285,7 @@ def test_lost_notes_are_counted() -> None:
     assert report.lost == 1
 
 
-def test_faults_that_are_none() -> None:
+def test_unusual_but_valid_files_have_no_faults() -> None:
     """What the standard allows is read without a repair, if with a warning."""
     body = chunk(C4 + END)
     riff = b"data" + (14 + len(body)).to_bytes(4, "little") + header() + body
@@ -311,7 +311,7 @@ def test_faults_that_are_none() -> None:
         assert bool(report.warnings) == bool(warning), name
 
 
-def test_a_riff_wrapper_with_wrong_sizes_is_seen_through() -> None:
+def test_a_riff_wrapper_with_wrong_sizes_is_read() -> None:
     data = b"RIFF\0\0\0\0RMIDdata\xff\xff\xff\x7f" + header() + chunk(C4 + END)
     notes, report = read(data)
     assert len(notes) == 1
@@ -322,13 +322,13 @@ def test_a_riff_wrapper_with_wrong_sizes_is_seen_through() -> None:
     ("division", "seconds"),
     [(0xE728, 96 / 1000), (0xE801, 4.0), (0xE250, 96 / 2400), (0xE364, 96 * 1001 / 3_000_000)],
 )
-def test_time_code_gives_seconds_whatever_the_tempo(division: int, seconds: float) -> None:
+def test_time_code_gives_seconds_at_any_tempo(division: int, seconds: float) -> None:
     tempo = b"\x00\xff\x51\x03\x00\x10\x00"
     notes, _ = read(header(division=division) + chunk(tempo + C4 + END))
     assert notes.end[0] == pytest.approx(seconds, rel=1e-12)
 
 
-def test_tempo_0_leaves_the_tempo_before_it() -> None:
+def test_tempo_0_is_ignored() -> None:
     fast, none = b"\x00\xff\x51\x03\x03\xd0\x90", b"\x00\xff\x51\x03\x00\x00\x00"
     notes, _ = read(header() + chunk(fast + none + C4 + END))
     assert notes.end[0] == pytest.approx(0.25)
@@ -350,7 +350,7 @@ def test_tempo_0_leaves_the_tempo_before_it() -> None:
         b"%PDF-1.4 not music",
     ],
 )
-def test_what_holds_no_notes_is_a_clear_error(data: bytes) -> None:
+def test_files_without_notes_are_a_clear_error(data: bytes) -> None:
     with pytest.raises(MidiError) as caught:
         read(data)
     assert caught.value.where == "bytes"
@@ -391,7 +391,7 @@ BAD: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("overlaps", ["close-all", "fifo", "merge"])
-def test_no_damage_takes_for_ever(kind: str, overlaps: str) -> None:
+def test_no_damage_takes_long(kind: str, overlaps: str) -> None:
     small, large = BAD[kind](25_000), BAD[kind](100_000)
     timed(small)
     # Four times the bytes; more than linear would be sixteen times the time.
@@ -457,7 +457,7 @@ def test_a_velocity_over_127_is_the_loudest() -> None:
     assert read(data)[0].velocity.tolist() == [64, 127, 64]
 
 
-def test_reading_goes_on_at_events_that_give_their_status() -> None:
+def test_reading_resumes_at_events_with_their_own_status() -> None:
     """Text reads like running status; the next event with a status of its own comes first."""
     text = bytes([10, 60, 64, 10, 60, 0]) * 2
     notes, report = read(header() + chunk(C4 + b"\x00\xf4\x80\xf4" + text + D4 + E4 + END))

@@ -41,12 +41,12 @@ def test_values_are_checked(wrong: dict[str, Any]) -> None:
         ReadPolicy(**wrong)
 
 
-def test_a_policy_survives_json() -> None:
+def test_a_policy_round_trips_through_json() -> None:
     policy = ReadPolicy(tracks="all", programs=(0, 40), names=("*piano*",), max_seconds=10)
     assert ReadPolicy(**json.loads(json.dumps(dataclasses.asdict(policy)))) == policy
 
 
-def test_a_log_lists_so_much_and_counts_all() -> None:
+def test_a_log_lists_the_first_repairs_and_counts_all() -> None:
     log = RepairLog("repair", "a.mid")
     for byte in range(MAX_REPAIRS + 5):
         log.add("data-byte", "over 127", byte=byte, chunk=2, lost=1)

@@ -36,14 +36,14 @@ def as_original(notes: Notes) -> np.ndarray[tuple[int, ...], np.dtype[np.float64
     return np.stack([notes.pitch, notes.step, notes.duration], axis=1)
 
 
-def test_the_study_reads_as_the_original_reads_it() -> None:
+def test_the_study_is_read_as_by_the_original() -> None:
     golden = np.load(GOLDEN / "study.npz")["notes"]
     notes = read_midi(GOLDEN / "study.mid", ORIGINAL, reader="pretty-midi")
     np.testing.assert_array_equal(as_original(notes), golden)
 
 
 @pytest.mark.maestro
-def test_maestro_reads_as_the_original_reads_it() -> None:
+def test_maestro_is_read_as_by_the_original() -> None:
     folder = os.environ.get("NOTELSTM_MAESTRO")
     if not folder:
         pytest.skip("NOTELSTM_MAESTRO does not name the MAESTRO v2.0.0 folder")
@@ -79,7 +79,7 @@ def band() -> pretty_midi.PrettyMIDI:
         (ReadPolicy(tracks="first-instrument", simultaneous_order="file"), [72, 60]),
     ],
 )
-def test_policies_choose_tracks(
+def test_policies_select_tracks(
     band: pretty_midi.PrettyMIDI, policy: ReadPolicy, pitches: list[int]
 ) -> None:
     assert from_pretty_midi(band, policy).pitch.tolist() == pitches
@@ -89,7 +89,7 @@ def test_policies_choose_tracks(
         assert read_midi(file.getvalue(), policy, reader="pretty-midi").pitch.tolist() == pitches
 
 
-def test_the_report_tells_of_every_track(band: pretty_midi.PrettyMIDI) -> None:
+def test_the_report_lists_every_track(band: pretty_midi.PrettyMIDI) -> None:
     notes, report = read_midi_with_report(band)
     assert notes.track is not None
     assert notes.track.tolist() == [1, 1]
@@ -110,7 +110,7 @@ def test_the_report_tells_of_every_track(band: pretty_midi.PrettyMIDI) -> None:
         (ReadPolicy(programs=(3,)), r"track 2 \(Solo, program 40\): 2 notes.*programs=\(\)"),
     ],
 )
-def test_no_notes_says_what_is_there(
+def test_the_error_without_notes_lists_the_tracks(
     band: pretty_midi.PrettyMIDI, policy: ReadPolicy, fix: str
 ) -> None:
     with pytest.raises(NoNotesError, match=fix):
@@ -140,14 +140,14 @@ def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
         (3, "from int"),
     ],
 )
-def test_what_cannot_be_opened(source: object, message: str) -> None:
+def test_sources_that_cannot_be_opened_are_errors(source: object, message: str) -> None:
     with pytest.raises(MidiError, match=message) as caught:
         read_midi(source)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [b"", b"not MIDI at all", b"MThd", b"MThd\0\0\0\6\0\1\0\1\0\0"])
-def test_whatever_pretty_midi_raises_is_one_error(data: bytes) -> None:
+def test_any_error_of_pretty_midi_is_a_midi_error(data: bytes) -> None:
     with pytest.raises(MidiError, match="pretty_midi cannot read the file"):
         read_midi(data, reader="pretty-midi")
 
@@ -162,12 +162,12 @@ def test_whatever_pretty_midi_raises_is_one_error(data: bytes) -> None:
         ReadPolicy(on_error="skip"),
     ],
 )
-def test_policies_that_it_cannot_serve_are_refused(policy: ReadPolicy) -> None:
+def test_unsupported_policies_are_rejected(policy: ReadPolicy) -> None:
     with pytest.raises(MidiError, match=r"does not support .* \(bytes\)"):
         read_midi((GOLDEN / "study.mid").read_bytes(), policy, reader="pretty-midi")
 
 
-def test_objects_with_impossible_notes_are_mended_and_reported() -> None:
+def test_invalid_notes_of_objects_are_repaired_and_reported() -> None:
     midi = pretty_midi.PrettyMIDI()
     midi.instruments.append(pretty_midi.Instrument(0))
     midi.instruments[0].notes = [

@@ -105,7 +105,7 @@ def test_policies_on_events(smf: Smf, body: bytes, policy: dict[str, Any], wante
     assert report.healthy
 
 
-def test_what_is_left_out_is_counted(smf: Smf) -> None:
+def test_notes_left_out_are_counted(smf: Smf) -> None:
     data = smf(on(0) + off(0) + on(5, 61) + on(5, 62) + off(5, 62))
     assert read_midi_with_report(data)[1].left_out == {"zero_length": 1, "hanging": 1}
     with pytest.raises(NoNotesError, match=r'1 note without an end.*hanging="end"'):
@@ -152,7 +152,7 @@ def test_a_track_is_a_program_on_a_channel_of_a_chunk(smf: Smf) -> None:
     st.lists(st.tuples(st.integers(0, 50), st.integers(1, 30), st.integers(60, 62)), min_size=1),
     st.dictionaries(st.integers(0, 80), st.sampled_from([0, 127]), max_size=8),
 )
-def test_the_pedal_holds_notes_as_a_pianist_would_say(
+def test_the_pedal_holds_notes_until_its_release(
     played: list[tuple[int, int, int]], moves: dict[int, int]
 ) -> None:
     """Against the plainest implementation, tick by tick."""
@@ -173,5 +173,5 @@ def test_the_pedal_holds_notes_as_a_pianist_would_say(
 
 
 @pytest.mark.parametrize("reader", [SymusicReader(), TolerantReader()])
-def test_readers_are_settings_and_nothing_else(reader: object) -> None:
+def test_readers_have_no_settings(reader: object) -> None:
     assert repr(reader) == f"{type(reader).__name__}()"

@@ -202,7 +202,7 @@ def test_readers_agree_on_odd_files(policy: ReadPolicy) -> None:
     assert compared > 40
 
 
-def test_auto_is_the_fast_reader_where_it_can_be() -> None:
+def test_auto_uses_the_fast_reader_where_possible() -> None:
     data = (GOLDEN / "study.mid").read_bytes()
     notes, report = read_midi_with_report(data)
     assert report.reader == "symusic"
@@ -215,7 +215,7 @@ def test_auto_is_the_fast_reader_where_it_can_be() -> None:
     )
 
 
-def test_file_order_is_track_after_track() -> None:
+def test_file_order_is_by_track() -> None:
     """Three tracks play chords at the same moments; neither pitch nor program orders them."""
 
     def chunk(program: int, *pitches: int) -> list[tuple[int, bytes]]:
@@ -236,13 +236,13 @@ def test_file_order_is_track_after_track() -> None:
         assert notes.track.tolist() == [0, 0, 1, 1, 2, 2] * 2
     notes, report = read_midi_with_report(data, policy)
     assert notes.pitch.tolist() == wanted
-    # symusic sorts each track by pitch itself, so it does not claim to know.
+    # symusic sorts each track by pitch itself, so the file's order is not available.
     assert report.reader == "tolerant"
     with pytest.raises(MidiError, match="simultaneous_order"):
         SymusicReader().read(data, policy, "")
 
 
-def test_without_symusic_everything_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_symusic_all_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     data = (GOLDEN / "study.mid").read_bytes()
     wanted = read(SymusicReader(), data, ReadPolicy())
     monkeypatch.setitem(sys.modules, "symusic", None)
@@ -280,7 +280,7 @@ NOTE = bytes([0, 0x90, 60, 64, 96, 0x80, 60, 0])
         ),
     ],
 )
-def test_symusic_is_kept_from_what_it_would_misread(
+def test_the_symusic_reader_rejects_files_that_symusic_misreads(
     smf: Callable[..., bytes], body: bytes, reason: str
 ) -> None:
     data = smf(body)

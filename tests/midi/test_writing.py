@@ -11,6 +11,7 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
+import symusic
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ from notelstm.midi import (
     to_pretty_midi,
     write_midi,
 )
+from notelstm.midi.parsing import decode_text
 from notelstm.notes import Notes, TempoMap
 
 ALL = ReadPolicy(tracks="all", drums=True)
@@ -73,7 +75,20 @@ def pieces(draw: st.DrawFn) -> Notes:
         program=[row[4][1] for row in rows],
         drum=[row[4][2] for row in rows],
         tempo_map=draw(tempo_maps()),
+        track_names=draw(st.none() | st.lists(NAMES, max_size=41)),
     )
+
+
+NAMES = st.one_of(
+    st.sampled_from(["", "Melody", "Größe", "旋律"]), st.text(max_size=9).filter(str.isprintable)
+)
+
+
+def names_of(notes: Notes) -> list[str]:
+    """The name of the track of each note."""
+    assert notes.track is not None
+    names = [*(notes.track_names or ()), *[""] * 41]
+    return [names[track] for track in notes.track.tolist()]
 
 
 def order_of(notes: Notes) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -114,6 +129,7 @@ def test_read_again_within_half_a_tick(notes: Notes) -> None:
     half_tick = 60 / slowest / resolution / 2 * 1.0001
     for name in ("pitch", "velocity", "program", "drum"):
         np.testing.assert_array_equal(getattr(again, name)[got], getattr(notes, name)[wanted])
+    assert np.array(names_of(again))[got].tolist() == np.array(names_of(notes))[wanted].tolist()
     # A track is read for each instrument, in their order.
     assert again.track is not None
     np.testing.assert_array_equal(again.track[got], instrument_of(notes)[wanted])
@@ -149,7 +165,7 @@ def test_trimmed_notes_end_where_the_next_starts(rows: list[tuple[int, float, fl
             assert np.rint(after.end[i] / tick) == min(end, following)
 
 
-def test_overlaps_are_refused_with_both_notes() -> None:
+def test_the_error_of_overlaps_names_both_notes() -> None:
     notes = Notes(start=[0.0, 0.5], end=[1.0, 1.5], pitch=[60, 60])
     with pytest.raises(
         MidiError, match=r"pitch 60 overlap.*from 0 to 1 s and again from 0.5 s.*notes 0 and"
@@ -159,19 +175,47 @@ def test_overlaps_are_refused_with_both_notes() -> None:
     assert len(read_midi(midi_bytes(Notes(start=[0.0, 0.5], end=[1, 1.5], pitch=[60, 61])))) == 2
 
 
-def test_overlaps_on_different_channels_are_none() -> None:
+def test_notes_on_different_channels_do_not_overlap() -> None:
     notes = Notes(start=[0.0, 0.5], end=[1.0, 1.5], pitch=[60, 60], track=[0, 1])
     assert read_midi(midi_bytes(notes), ALL).end.tolist() == [1.0, 1.5]
     with pytest.raises(MidiError, match="overlap on one channel"):
         midi_bytes(Notes(start=[0.0, 0.5], end=[1, 1.5], pitch=[60, 60]), overlaps="refuse")
 
 
-def test_notes_without_length_are_refused_or_lengthened_by_a_tick() -> None:
+def test_notes_without_length_are_rejected_or_lengthened_by_a_tick() -> None:
     notes = Notes(start=[0.0, 1.0], end=[0.5, 1.0], pitch=[60, 64])
     with pytest.raises(MidiError, match="note 1, pitch 64, 1 s"):
         midi_bytes(notes)
     again = read_midi(midi_bytes(notes, short="lengthen", ticks_per_beat=500))
     assert again.duration.tolist() == pytest.approx([0.5, 0.001], abs=1e-12)
+
+
+@given(pieces(), st.booleans())
+def test_instruments_come_back_through_every_library(notes: Notes, theirs: bool) -> None:
+    """Files of the library and of pretty_midi have the same instruments in all readers."""
+    data = midi_bytes(notes)
+    if theirs:
+        file = io.BytesIO()
+        to_pretty_midi(notes).write(file)
+        data = file.getvalue()
+    wanted = sorted(
+        zip(
+            names_of(notes),
+            *(c.tolist() for c in (notes.program, notes.drum, notes.pitch) if c is not None),
+            strict=True,
+        )
+    )
+    midi = pretty_midi.PrettyMIDI(io.BytesIO(data))
+    score: Any = symusic.Score.from_midi(data)
+    for tracks in (
+        [
+            (decode_text(i.name.encode("latin-1")), i.program, i.is_drum, i)
+            for i in midi.instruments
+        ],
+        [(t.name, t.program, t.is_drum, t) for t in score.tracks],
+    ):
+        found = [(*instrument, note.pitch) for *instrument, t in tracks for note in t.notes]
+        assert sorted(found) == wanted
 
 
 def test_programs_by_name_by_number_and_from_the_columns() -> None:
@@ -185,7 +229,7 @@ def test_programs_by_name_by_number_and_from_the_columns() -> None:
 
 
 @pytest.mark.parametrize("program", ["Kazoo", 128, -1, True, ""])
-def test_unknown_programs_are_refused(program: Any) -> None:
+def test_unknown_programs_are_rejected(program: Any) -> None:
     with pytest.raises(MidiError, match="no General MIDI program is called"):
         program_number(program)
 
@@ -255,7 +299,7 @@ def test_no_two_instruments_share_a_channel(melodic: int, drums: int) -> None:
         assert midi_bytes(notes, many_instruments="refuse") == data
 
 
-def test_more_instruments_than_ports_hold_are_refused() -> None:
+def test_more_instruments_than_ports_can_hold_are_rejected() -> None:
     n = 128 * 15 + 1
     notes = Notes(start=[0.0] * n, end=[1.0] * n, pitch=[60] * n, track=range(n))
     with pytest.raises(MidiError, match=r"1921 melodic instruments.*128 MIDI ports"):
@@ -319,7 +363,7 @@ def test_a_pretty_midi_with_late_changes_can_be_written_and_read(
     assert (f"{left_out} tempo or time signature changes" in caplog.text) == bool(left_out)
 
 
-def test_a_change_that_pretty_midi_could_not_read_is_left_out_and_said(
+def test_changes_too_late_for_pretty_midi_are_left_out_and_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     beats = TempoMap(seconds=[0.0, 100.0, 1e6, 1e300], tempos=[120.0, 90.0, 60.0, 70.0])
@@ -418,12 +462,12 @@ def test_percussion_is_written_on_its_channel() -> None:
         {"tempo": 3.0},
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+def test_settings_out_of_range_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60]), **wrong)
 
 
-def test_what_a_file_cannot_hold_is_refused() -> None:
+def test_values_that_a_file_cannot_hold_are_rejected() -> None:
     time_signature = TempoMap(time_signature_beats=[0.0], numerators=[4], denominators=[3])
     with pytest.raises(MidiError, match="power of two"):
         midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60], tempo_map=time_signature))
@@ -435,7 +479,7 @@ def test_what_a_file_cannot_hold_is_refused() -> None:
 
 
 @given(pieces(), st.floats(10, 400))
-def test_a_tempo_of_ones_own(notes: Notes, tempo: float) -> None:
+def test_a_given_tempo_is_written(notes: Notes, tempo: float) -> None:
     again = read_midi(midi_bytes(notes, tempo=tempo), ALL)
     assert again.tempo_map is not None
     assert again.tempo_map.tempos == pytest.approx([tempo], rel=1e-5)
@@ -444,12 +488,12 @@ def test_a_tempo_of_ones_own(notes: Notes, tempo: float) -> None:
     )
 
 
-def test_long_pieces_are_written_so_that_every_reader_takes_them() -> None:
+def test_long_pieces_can_be_read_by_every_reader() -> None:
     notes = Notes(start=[0.0, 3600.0], end=[1.0, 3601.0], pitch=[60, 60])
     assert read_midi(midi_bytes(notes), reader="pretty-midi").end_time == pytest.approx(3601.0)
 
 
-def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_files_are_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "pièce ♪.mid"
     notes = Notes(start=[0.0], end=[1.0], pitch=[60])
     path.write_bytes(b"old")

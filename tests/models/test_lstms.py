@@ -199,7 +199,8 @@ def test_dropout_wakes_in_training_only() -> None:
     some = rows(CLASSES, 1, 6)
 
     def hidden() -> Tensor:
-        return model.forward(some, model.initial_state(1)[1])[0].hidden
+        contexts: Hidden = model.forward(some, model.initial_state(1)[1])[0]
+        return contexts.hidden
 
     assert not torch.equal(hidden(), hidden())
     assert 0.3 < float((hidden() == 0).float().mean()) < 0.7

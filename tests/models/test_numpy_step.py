@@ -33,7 +33,7 @@ from notelstm.predictions import (
 )
 from notelstm.protocols import NoteEncoder, NoteModel
 from notelstm.sampling import Ancestral, Greedy, MinDuration, Weighted
-from notelstm.testing.makers import random_rows
+from notelstm.testing.makers import random_rows, repeating_rows
 from notelstm.testing.prediction_checks import as_numbers
 from notelstm.tree import index
 
@@ -61,6 +61,7 @@ def models(draw: st.DrawFn) -> NoteModel:
         )
     else:
         fields = draw(st.sampled_from(ENCODERS)).fields
+        has_pitch = any(f.role == "pitch" for f in fields)
         model = NoteLSTM(
             fields=fields,
             field_order=draw(st.sampled_from([None, ORDERS.get(len(fields))])),
@@ -71,6 +72,7 @@ def models(draw: st.DrawFn) -> NoteModel:
             sounding_features=draw(st.booleans()),
             time_distribution=draw(st.sampled_from(["normal", "mixture"])),
             dropout=draw(st.sampled_from([0.0, 0.3])),
+            memory_window=draw(st.sampled_from([0, 2, 7, 50])) if has_pitch else 0,
         )
     for parameter in cast(nn.Module, model).parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -109,7 +111,7 @@ def test_the_lean_step_says_what_the_module_says(
     cast(nn.Module, model).eval()
     step = numpy_step_of(model)
     rows = torch.from_numpy(
-        random_rows(model.fields, (batch_size, 16), np.random.default_rng(seed))
+        repeating_rows(model.fields, (batch_size, 16), np.random.default_rng(seed))
     )
     contexts, state = model.initial_state(batch_size)
     here, carried = repeat(ModelState(*step.initial_state()), batch_size)

@@ -43,7 +43,7 @@ def weights(bundle: Bundle) -> dict[str, Tensor]:
 def trained(recipe: Recipe, folder: Path) -> Bundle:
     """Trained, written and read again."""
     bundle = recipe.train([tune(60, 0.25)], data=DataCard(name="old", license="A"))
-    notelstm.save(bundle, folder / "model")
+    bundle.save(folder / "model")
     return notelstm.load(folder / "model")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ from notelstm.data import Transpose, VelocityShift
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import ConfigError, FieldError, NotelstmError, PluginError
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
-from notelstm.recipes import ModelSpec, expressive, from_toml, load_recipe, reference, with_settings
+from notelstm.parts import Part, PartMap
+from notelstm.recipes import (
+    ModelSpec,
+    Recipe,
+    expressive,
+    from_toml,
+    load_recipe,
+    reference,
+    with_settings,
+)
 from notelstm.recipes.overrides import parse_settings
 from notelstm.sampling import Ancestral, Greedy, MinDuration, RawPitch, Temperature, Weighted
 
@@ -124,7 +134,7 @@ def test_a_part_is_replaced_by_name() -> None:
 
 def test_settings_change_a_part_without_replacing_it() -> None:
     recipe = changed("encoder.growth=1.5", recipe="expressive")
-    assert recipe.encoder == LogTimeEncoder(growth=1.5)
+    assert recipe.encoder == LogTimeEncoder(growth=1.5, exact=True)
 
 
 def test_processors_inside_a_sampler() -> None:
@@ -246,6 +256,29 @@ def test_settings_go_before_those_of_the_file(tmp_path: Path) -> None:
     assert (recipe.training.epochs, recipe.training.learning_rate) == (7, 0.01)
     # The file names the encoder, the setting is laid over it.
     assert recipe.encoder == LogTimeEncoder(cell=0.02)
+
+
+def test_a_part_map_is_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        """
+        model.field_order = ["step", "instrument", "pitch", "velocity", "duration"]
+        [encoder.parts]
+        by = "name"
+        unknown = "other"
+        parts = [{name = "Lead", program = 40}, {name = "Kit", drum = true}]
+        """
+    )
+    recipe = from_toml(path)
+    parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
+    part_map = PartMap(by="name", unknown="other", parts=parts)
+    assert recipe.encoder == LogTimeEncoder(exact=True, parts=part_map)
+    recipe.build_model()
+    saved = json.loads(json.dumps(recipe.to_dict()))
+    assert Recipe.from_dict(saved) == recipe
+    path.write_text("[encoder.parts]\nby = 'colour'")
+    with pytest.raises(ConfigError, match="by of a part map cannot be 'colour'"):
+        from_toml(path)
 
 
 def test_a_file_without_a_recipe_changes_the_expressive_one(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_pieces_come_in_any_form(form: str, folder: Path) -> None:
             Folder(path="anywhere"),
             r"Folder is not a collection of pieces.*Folder\(\.\.\.\)\.pieces",
         ),
+        ("pop", r"'pop' is a path, not pieces. Give Corpus\.open"),
+        (Path("pop"), r"is a path, not pieces"),
         (3, "int is not a collection of pieces"),
         (["a.mid", "b.mid"], "piece 0 is str, not Notes"),
         ([*tunes(2), None], "piece 2 is NoneType, not Notes"),

@@ -54,7 +54,7 @@ def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> N
     assert (bundle.data.pieces, bundle.data.notes) == (2, 2 * 768)
     assert (bundle.read_policy, bundle.context_length) == (recipe.read_policy, 25)
     assert set(bundle.sigmas) == (set() if fault == "point_estimates" else {"step", "duration"})
-    notelstm.save(bundle, tmp_path / "model.notelstm")
+    bundle.save(tmp_path / "model.notelstm")
     loaded = notelstm.load(tmp_path / "model.notelstm")
     assert loaded.settings == json.loads(json.dumps(recipe.to_dict()))
     music = notelstm.generate(loaded, 30, prompt=pieces[0][:25], seed=2)
@@ -146,7 +146,7 @@ def test_a_part_without_an_entry_point_is_told_before_training(
     assert "the encoder cannot be rebuilt from a bundle" in caplog.text
     assert "load(path, encoder=...)" in caplog.text
     assert bundle.settings["encoder"]["config"] == {"slowness": 2.0}
-    notelstm.save(bundle, tmp_path / "m")
+    bundle.save(tmp_path / "m")
     with pytest.raises(
         BundleError, match=r"the encoder cannot be rebuilt: .*Homemade has no entry point"
     ):
@@ -253,3 +253,11 @@ def test_training_pieces_are_transformed_and_held_out_ones_are_not() -> None:
     assert len(shifts) > 2
     held_out = recipe.batches(rows, held_out=True)
     assert all(torch.equal(pitches(held_out, k), pitches(plain, 0)) for k in range(4))
+
+
+def test_pieces_shorter_than_a_window_are_not_on_the_card() -> None:
+    long, short = piece(60, first=50), piece(20, first=50)
+    bundle = tiny(reference()).train([long, short])
+    assert (bundle.data.pieces, bundle.data.notes) == (1, 60)
+    bundle = tiny(reference(crossing=True)).train([long, short])
+    assert (bundle.data.pieces, bundle.data.notes) == (2, 80)

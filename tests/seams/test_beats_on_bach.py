@@ -40,7 +40,7 @@ def bundle(chorales: list[Notes]) -> Bundle:
 def test_it_is_saved_loaded_and_scored(
     bundle: Bundle, chorales: list[Notes], tmp_path: Path
 ) -> None:
-    notelstm.save(bundle, tmp_path / "beats.notelstm")
+    bundle.save(tmp_path / "beats.notelstm")
     loaded = notelstm.load(tmp_path / "beats.notelstm")
     assert loaded.encoder.fields == bundle.encoder.fields
     scores = notelstm.nats_per_note(loaded.generation_model, loaded.encoder, chorales[12:])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from notelstm.bundle import Bundle, load, save
+from notelstm.bundle import Bundle, load
 from notelstm.data import SequenceDataset, WindowBatches
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError, ShapeError
@@ -98,7 +98,7 @@ def test_a_run_with_ones_own_parts_is_saved_loaded_and_resumed(tmp_path: Path) -
     again = replace(own_recipe(), training=TrainingConfig(epochs=2, checkpoint_every=1))
     bundle = again.train([PIECE], folder=tmp_path / "rün ♫", resume=True)
     assert "0x" not in repr(bundle.settings)
-    save(bundle, tmp_path / "mödel")
+    bundle.save(tmp_path / "mödel")
     loaded = load(tmp_path / "mödel", encoder=PlainEncoder(), sampler=plain_sampler)
     prompt = PIECE[:30]
     assert generate(loaded, 9, prompt=prompt) == generate(bundle, 9, prompt=prompt)

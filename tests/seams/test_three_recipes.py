@@ -73,7 +73,7 @@ def way_through(recipe: Recipe, train: list[Notes], held_out: list[Notes], folde
     """Train, save, load, play and score; the nats per note of the loaded model."""
     bundle = recipe.train(train, folder=folder / "run")
     path = folder / "model.notelstm"
-    notelstm.save(bundle, path)
+    bundle.save(path)
     loaded = notelstm.load(path)
     assert loaded.encoder.fields == recipe.encoder.fields
     assert loaded.data.pieces == len(train)

@@ -10,15 +10,18 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import strategies as st
 
 from notelstm.encoders import BeatEncoder, LogTimeEncoder, StepDurationEncoder
-from notelstm.encoders.rows import RowTracker
+from notelstm.encoders.rows import RowTracker, snapped
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes, TempoMap
+from notelstm.parts import ONE_PART, Part, PartMap
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
+from notelstm.testing.constraint_checks import CONSTRAINT_CLAUSES, SNAPPING_CLAUSES
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
@@ -63,13 +66,39 @@ class PatchedTracking(Patched):
         return self.make(Patched(self.inner))
 
 
+BAND = PartMap(
+    by="program", parts=(Part(name="Piano"), Part(name="Violin", program=40)), unknown="other"
+)
+
+
+@dataclass
+class Band(Patched):
+    """A good encoder with parts, with one thing exchanged."""
+
+    inner: NoteEncoder = field(default_factory=lambda: LogTimeEncoder(exact=True, parts=BAND))
+    parts: PartMap | None = BAND
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        return snapped(self.inner, notes)
+
+
+@dataclass
+class TrackedBand(Band):
+    """The same, with a tracker of its own."""
+
+    make: Callable[[NoteEncoder], Any] = RowTracker
+
+    def tracker(self) -> Any:
+        return self.make(Band(self.inner))
+
+
 class Tracker(BaseTracker):
     """A good tracker, to be broken in one place."""
 
     def __init__(self, encoder: NoteEncoder) -> None:
-        super().__init__(encoder.fields)
-        self.encoder = encoder
         self.good = RowTracker(encoder)
+        super().__init__(encoder.fields, self.good.parts)
+        self.encoder = encoder
 
     @property
     def num_notes(self) -> int:
@@ -170,6 +199,39 @@ class Recalling(Tracker):
         return self.good.overlapping(known)
 
 
+class OnePart(Recalling):
+    def __init__(self, encoder: NoteEncoder) -> None:
+        super().__init__(encoder)
+        self.__dict__["parts"] = ONE_PART
+
+
+class SoundsAsOne(Recalling):
+    def sounding(self, at: float) -> Set[Tone]:
+        return {Tone(tone.pitch) for tone in self.good.sounding(at)}
+
+
+class RecallsAsOne(Recalling):
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        return [(onset, Tone(tone.pitch)) for onset, tone in self.good.latest(count)]
+
+
+class OverlapsAsOne(Recalling):
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
+        found = self.good.overlapping(known)
+        return None if found is None else {Tone(tone.pitch) for tone in found}
+
+
+class RemainsAsOne(Recalling):
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
+        return [(left, Tone(tone.pitch)) for left, tone in self.good.remaining()]
+
+
+class GivesOutAsOne(Recalling):
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        found = self.good.pop_finished(include_sounding=include_sounding)
+        return [(number, note._replace(program=0)) for number, note in found]
+
+
 class Forgets(Recalling):
     def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         return self.good.latest(min(count, 2))
@@ -248,6 +310,25 @@ def twice_the_same_name() -> NoteEncoder:
 def with_velocity(**changes: Any) -> NoteEncoder:
     good = LogTimeEncoder()
     return Patched(good, (*good.fields[:3], replace(good.fields[3], **changes)))
+
+
+def all_of_one_part(encode: Encode, notes: Notes) -> Rows:
+    rows = encode(notes)
+    rows[:, 4] = 0
+    return rows
+
+
+def without_programs(decode: Decode, rows: Rows) -> Notes:
+    return replace(decode(rows), program=None)
+
+
+def without_names(decode: Decode, rows: Rows) -> Notes:
+    return replace(decode(rows), track_names=None)
+
+
+def on_one_track(decode: Decode, rows: Rows) -> Notes:
+    notes = decode(rows)
+    return replace(notes, track=np.zeros(len(notes), np.int64))
 
 
 def transposed(decode: Decode, rows: Rows) -> Notes:
@@ -344,6 +425,119 @@ class Forgetful:
         return rows
 
 
+@dataclass
+class Limiting(Patched):
+    """A good encoder of exact cells, to be broken in one place."""
+
+    inner: NoteEncoder = field(default_factory=lambda: LogTimeEncoder(exact=True))
+
+    @property
+    def good(self) -> Any:
+        return self.inner
+
+    @property
+    def limited_fields(self) -> tuple[str, ...]:
+        names: tuple[str, ...] = self.good.limited_fields
+        return names
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        return self.good.allowed_classes(field, known, previous)
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        found: Notes | None = self.good.snapped(notes)
+        return found
+
+
+class LimitsAnUnknownField(Limiting):
+    @property
+    def limited_fields(self) -> tuple[str, ...]:
+        return ("harmony",)
+
+
+class ForbidsItsOwnRows(Limiting):
+    """A note after one of the pitch 60 must be lower."""
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        mask = self.good.allowed_classes(field, known, previous)
+        if field == "pitch" and isinstance(previous["pitch"], torch.Tensor) and mask is not None:
+            mask[previous["pitch"] == 60, 61:] = False
+        return mask
+
+
+class IgnoresTheStart(Limiting):
+    """Before the first row it takes the place of the last class, as an index of -1 does."""
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        pitch = previous["pitch"]
+        return self.good.allowed_classes(field, known, {**previous, "pitch": pitch % 128})
+
+
+class IgnoresArrays(Limiting):
+    """One sequence is not limited."""
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        mask = self.good.allowed_classes(field, known, previous)
+        return mask if isinstance(mask, torch.Tensor) else None
+
+
+class GivesWeights(Limiting):
+    """Numbers in place of truth values."""
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        mask = self.good.allowed_classes(field, known, previous)
+        return mask.float() if isinstance(mask, torch.Tensor) else mask
+
+
+@dataclass
+class LimitingTracking(Limiting):
+    """The same with a tracker of its own that limits nothing."""
+
+    def tracker(self) -> Any:
+        return Tracker(Patched(self.inner))
+
+
+class IsADeadEnd(Limiting):
+    """A step of 0 is allowed after the highest pitch, which no pitch can follow."""
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        mask = self.good.allowed_classes(field, known, previous)
+        return None if field == "step" and "pitch" not in known else mask
+
+
+class SnapsAnotherPiece(Limiting):
+    """Its rows are of earlier notes than it says."""
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        return super().snapped(notes[1:] if len(notes) > 1 else notes)
+
+
+class SnapsWithoutOrder(Limiting):
+    """Its notes are those of the piece, but not one for each row."""
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        return notes
+
+
+EXACT_CELLS: dict[str, Any] = {
+    "pieces": strategies.notes(
+        longest_rest=0.03, pitches=(58, 62), min_notes=8, durations=(0.01, 29.0)
+    ),
+    "onset_tolerance": 1.0,
+    "duration_tolerance": 2.0,
+    "velocity_tolerance": 2,
+}
 MANY = {"pieces": strategies.notes(min_notes=12)}
 LOW = {"pieces": strategies.notes(pitches=(0, 100))}
 VELOCITY = {
@@ -364,6 +558,18 @@ IN_BEATS = {
     "onset_tolerance": 1 / 24,
     "duration_tolerance": 1 / 24,
     "velocity_tolerance": 2,
+}
+BANDS: dict[str, Any] = {
+    "pieces": strategies.notes(
+        min_notes=2,
+        longest_rest=1.0,
+        durations=(0.1, 5.0),
+        instruments=True,
+    ).map(lambda piece: replace(piece, program=np.arange(len(piece)) % 3 * 20)),
+    "onset_tolerance": 0.1,
+    "duration_tolerance": 0.2,
+    "velocity_tolerance": 2,
+    "keeps_order": False,
 }
 TRACKING = [
     ("tracker_lists_latest_notes", Forgets),
@@ -417,8 +623,33 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("tracker_keeps_time", lambda: PatchedTracking(make=ClockIsSlow), {}),
     ("tracker_lists_sounding_notes", lambda: PatchedTracking(make=Deaf), {}),
     *((clause, functools.partial(PatchedTracking, make=make), {}) for clause, make in TRACKING),
+    ("instruments_round_trip", lambda: Band(own_encode=all_of_one_part), BANDS),
+    ("instruments_round_trip", lambda: Band(own_decode=without_programs), BANDS),
+    ("instruments_round_trip", lambda: Band(own_decode=without_names), BANDS),
+    ("instruments_round_trip", lambda: Band(own_decode=on_one_track), BANDS),
+    ("instruments_round_trip", lambda: Band(parts=None), BANDS),
+    *(
+        (clause, functools.partial(TrackedBand, make=make), BANDS)
+        for clause, make in (
+            ("tracker_lists_parts", OnePart),
+            ("tracker_lists_sounding_notes", SoundsAsOne),
+            ("tracker_lists_latest_notes", RecallsAsOne),
+            ("tracker_predicts_overlaps", OverlapsAsOne),
+            ("tracker_predicts_overlaps", RemainsAsOne),
+            ("finished_notes_are_popped_once", GivesOutAsOne),
+        )
+    ),
     ("encoded_rows_are_allowed", lambda: PatchedTracking(make=NoHighNotes), {}),
     ("closing_rows_end_all_notes", lambda: PatchedTracking(make=NeverCloses), {}),
+    ("encoded_classes_are_allowed", LimitsAnUnknownField, EXACT_CELLS),
+    ("encoded_classes_are_allowed", ForbidsItsOwnRows, EXACT_CELLS),
+    ("encoded_classes_are_allowed", GivesWeights, EXACT_CELLS),
+    ("encoded_classes_are_allowed", IgnoresTheStart, EXACT_CELLS),
+    ("allowed_classes_agree", IgnoresArrays, EXACT_CELLS),
+    ("allowed_classes_agree", LimitingTracking, EXACT_CELLS),
+    ("allowed_rows_can_be_completed", IsADeadEnd, EXACT_CELLS),
+    ("snapped_notes_have_the_same_rows", SnapsAnotherPiece, EXACT_CELLS),
+    ("snapped_notes_have_the_same_rows", SnapsWithoutOrder, EXACT_CELLS),
     ("allowed_rows_can_be_decoded", lambda: Patched(own_decode=nothing_above_100), LOW),
 ]
 
@@ -446,9 +677,19 @@ def test_the_unbroken_one_passes() -> None:
     for make in (Tracker, Recalling):
         check_encoder(PatchedTracking(make=make), entry_point=False, hour=short(), examples=30)
     check_encoder(Measured(), entry_point=False, hour=short(), examples=30)
+    for band in (Band(), TrackedBand(), TrackedBand(make=Recalling)):
+        check_encoder(band, entry_point=False, hour=short(), examples=30, **BANDS)
+    check_encoder(Limiting(), entry_point=False, hour=short(), examples=30, **EXACT_CELLS)
 
 
 def test_every_clause_has_a_broken_encoder() -> None:
-    clauses = (*ENCODER_CLAUSES, *PIECE_CLAUSES, *TRACKER_CLAUSES, *HOUR_CLAUSES)
+    clauses = (
+        *ENCODER_CLAUSES,
+        *SNAPPING_CLAUSES,
+        *PIECE_CLAUSES,
+        *CONSTRAINT_CLAUSES,
+        *TRACKER_CLAUSES,
+        *HOUR_CLAUSES,
+    )
     names = {clause.__name__.lstrip("_") for clause in clauses}
     assert names == {clause for clause, _, _ in BROKEN}

@@ -15,8 +15,7 @@ from notelstm.fields import Field, Rows
 from notelstm.predictions import Categorical, Normal, NumpyAdapter, NumpyPrediction
 from notelstm.protocols import Allowed, Prediction
 from notelstm.testing import check_model
-from notelstm.testing.model_checks import MODEL_CLAUSES, TRAINING_CLAUSES
-from notelstm.testing.numpy_step_checks import NUMPY_STEP_CLAUSES
+from notelstm.testing.model_checks import MODEL_CLAUSES, NUMPY_STEP_CLAUSES, TRAINING_CLAUSES
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES
 
 FIELDS = (

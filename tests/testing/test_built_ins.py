@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from notelstm import plugins
@@ -23,6 +24,7 @@ from notelstm.fields import Field, Role
 from notelstm.losses import AllPairs, Likelihood, PositivePressure
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.notes import Notes, TempoMap
+from notelstm.parts import By, Part, PartMap, Unknown
 from notelstm.predictions import Normal, PointEstimate
 from notelstm.protocols import Processor, Sampler, SamplingContext
 from notelstm.sampling import (
@@ -93,6 +95,81 @@ def test_log_time_encoder() -> None:
     )
 
 
+EXACT = LogTimeEncoder(exact=True)
+CELLS = np.diff(EXACT.fields[1].edges) / EXACT.cell
+"""(C,) the number of cells in each class of a step."""
+
+
+def half_of_every_wide_step(piece: Notes) -> NDArray[np.float64]:
+    """The errors of snapped onsets add up: half of the width of each step class passed."""
+    step = np.diff(piece.start, prepend=piece.start[:1])
+    k = np.searchsorted(EXACT.fields[1].edges[1:-1], step, side="right")
+    errors: NDArray[np.float64] = np.cumsum(np.rint(CELLS[k]) // 2) * EXACT.cell
+    return errors
+
+
+def half_the_whole_class(piece: Notes) -> NDArray[np.float64]:
+    k = np.searchsorted(EXACT.fields[1].edges[1:-1], piece.duration, side="right")
+    errors: NDArray[np.float64] = (np.rint(CELLS[k]) // 2) * EXACT.cell
+    return errors
+
+
+def test_log_time_encoder_of_exact_cells() -> None:
+    check_encoder(
+        EXACT,
+        onset_tolerance=half_of_every_wide_step,
+        duration_tolerance=half_the_whole_class,
+        velocity_tolerance=2,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)),
+    )
+
+
+BAND = (
+    *(Part(name="Melody", program=40), Part(name="Bass", program=33)),
+    *(Part(name="Größe", program=73), Part(name="Kit", drum=True)),
+)
+
+
+def with_a_band(piece: Notes) -> Notes:
+    """The same notes, played by every part in turn."""
+    part = np.arange(len(piece)) * 7 % len(BAND)
+    return replace(
+        piece,
+        program=np.array([p.program for p in BAND])[part],
+        drum=np.array([p.drum for p in BAND])[part],
+        track=part,
+        track_names=tuple(p.name for p in BAND),
+    )
+
+
+@pytest.mark.parametrize("by", get_args(By))
+@pytest.mark.parametrize("unknown", ["nearest", "other"])
+def test_log_time_encoder_with_parts(by: By, unknown: Unknown) -> None:
+    check_encoder(
+        LogTimeEncoder(exact=True, parts=PartMap(by=by, parts=BAND, unknown=unknown)),
+        onset_tolerance=half_of_every_wide_step,
+        duration_tolerance=half_the_whole_class,
+        velocity_tolerance=2,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0), instruments=True),
+        hour=with_a_band(long_piece(np.random.default_rng(0), count=4000, seconds=700)),
+        examples=30,
+    )
+
+
+def test_log_time_encoder_refuses_other_parts() -> None:
+    piano = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0])
+    check_encoder(
+        LogTimeEncoder(exact=True, parts=PartMap(by="program", parts=BAND, unknown="refuse")),
+        onset_tolerance=half_of_every_wide_step,
+        duration_tolerance=half_the_whole_class,
+        velocity_tolerance=2,
+        pieces=strategies.notes(longest_rest=29.0, durations=(0.005, 30.0)).map(with_a_band),
+        hour=with_a_band(long_piece(np.random.default_rng(0), count=400, seconds=70)),
+        refuses=[piano, piano[1:]],
+        examples=10,
+    )
+
+
 def written(piece: Notes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Onsets and ends of what BeatEncoder states it keeps, but for the classes of tempos.
 
@@ -128,6 +205,12 @@ def beaten_durations(piece: Notes) -> NDArray[np.float64]:
     return np.asarray(np.abs(end - onset - piece.duration) + 0.015 * (end - onset) + 1e-5)
 
 
+SIGNATURES = st.one_of(
+    st.sampled_from([(4, 4), (3, 4), (6, 8)]),
+    st.tuples(st.integers(1, 255), st.sampled_from([1, 2, 4, 8, 16, 32, 64, 1024])),
+)
+
+
 def test_beat_encoder() -> None:
     long = long_piece(np.random.default_rng(0))
     check_encoder(
@@ -138,19 +221,12 @@ def test_beat_encoder() -> None:
         pieces=strategies.notes(
             longest_rest=3.9,
             durations=(0.005, 3.9),
-            beats=strategies.beat_maps(tempos=(20, 240)),
+            beats=st.lists(SIGNATURES, min_size=1, max_size=4).flatmap(
+                lambda pairs: strategies.beat_maps(tempos=(20, 240), time_signatures=pairs)
+            ),
         ),
         hour=replace(long, tempo_map=TempoMap(seconds=[0, 1000], tempos=[48.5, 44])),
-        refuses=[
-            Notes(start=[0], end=[1], pitch=[60]),
-            Notes(start=[0, 1], end=[1, 2], pitch=60, tempo_map=TempoMap(tempos=[14])),
-            Notes(
-                start=[0],
-                end=[1],
-                pitch=60,
-                tempo_map=TempoMap(time_signature_beats=[0], numerators=[13], denominators=[4]),
-            ),
-        ],
+        refuses=[Notes(start=[0], end=[1], pitch=[60])],
     )
 
 

@@ -83,7 +83,7 @@ def test_early_stop_may_monitor_anything_that_is_there() -> None:
     run, callback = FakeTrainer(), EarlyStopping(monitor="loss/pitch", patience=1)
     epochs(callback, [1.0, 1.0], run, name="loss/pitch")
     assert len(run.asked) == 1
-    with pytest.raises(ConfigError, match="patience is 0 epochs, below 1"):
+    with pytest.raises(ConfigError, match="patience is 0, below 1"):
         EarlyStopping(patience=0)
 
 

@@ -118,7 +118,13 @@ def steps_on_meta(
     monkeypatch.setattr("notelstm.training.trainer.pick_device", lambda _: torch.device("meta"))
     config = replace(recipe.training, accumulate_grad_batches=2)
     batches: Batches = recipe.batches(recipe.encode(pieces()))
-    trainer = Trainer(recipe.build_model(), loss, config=config, callbacks=[StopsAfter(2)])
+    trainer = Trainer(
+        recipe.build_model(),
+        loss,
+        config=config,
+        callbacks=[StopsAfter(2)],
+        encoder=recipe.encoder,
+    )
     with Copies() as copies, pytest.raises(EnoughError):
         trainer.fit(batches)
     return trainer, copies.seen

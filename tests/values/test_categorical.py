@@ -94,7 +94,7 @@ def test_weights_that_are_all_0_leave_the_sample_to_the_softmax() -> None:
 
 
 @given(strategies.logits(C, B), st.floats(1e-3, 1e3))
-def test_tempering(logits: Tensor, temperature: float) -> None:
+def test_with_temperature(logits: Tensor, temperature: float) -> None:
     prediction = Categorical(logits, logits.sigmoid())
     with_temperature = prediction.with_temperature(temperature)
     assert torch.allclose(
@@ -122,14 +122,14 @@ def test_no_temperature_is_too_low(temperature: float) -> None:
     assert with_temperature.probabilities[0, 3] == 0
 
 
-def test_masks_that_leave_nothing_together_are_refused() -> None:
+def test_masks_without_a_common_class_are_rejected() -> None:
     first = Categorical(torch.zeros(1, 3)).constrained(torch.tensor([[True, True, False]]))
     assert first.constrained(torch.tensor([[False, True, True]])).sample(noise_at(0.0)).item() == 1
     with pytest.raises(ShapeError, match=r"no possible class.*allow_only"):
         first.constrained(torch.tensor([[False, False, True]]))
 
 
-def test_tempered_weights_are_powers() -> None:
+def test_weights_with_temperature_are_powers() -> None:
     weights = torch.tensor([[0.2, 0.4, 0.8]])
     with_temperature = Categorical(weights.log(), weights).with_temperature(0.5).weights
     assert with_temperature is not None
@@ -165,7 +165,7 @@ def test_nll_has_any_leading_shape_and_no_other() -> None:
             Categorical(logits).nll(wrong)
 
 
-def test_masks_of_the_wrong_kind_are_refused() -> None:
+def test_masks_of_the_wrong_kind_are_rejected() -> None:
     prediction = Categorical(torch.zeros(2, 3))
     with pytest.raises(ShapeError, match="cannot constrain a categorical"):
         prediction.constrained((torch.zeros(2), torch.ones(2)))

@@ -34,7 +34,7 @@ def depth(kind: type) -> list[type]:
     return [base for base in kind.__mro__ if issubclass(base, errors.NotelstmError)]
 
 
-def test_all_names_every_error() -> None:
+def test_dunder_all_names_every_error() -> None:
     own = {
         name
         for name, value in vars(errors).items()
@@ -44,7 +44,7 @@ def test_all_names_every_error() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_is_a_builtin_too_and_survives_a_pickle(
+def test_errors_are_builtin_errors_and_can_be_pickled(
     kind: type[errors.NotelstmError],
 ) -> None:
     error = kind("a problem", where="there", hint="that")
@@ -56,7 +56,7 @@ def test_an_error_is_a_builtin_too_and_survives_a_pickle(
     assert str(back) == str(error) == "a problem (there). That"
 
 
-def test_the_message_leaves_out_what_is_not_known() -> None:
+def test_messages_omit_missing_parts() -> None:
     assert str(errors.DataError("a rule")) == "a rule"
     assert str(errors.DataError("a rule", where="there")) == "a rule (there)"
     assert str(errors.OutputError("a rule", hint="that")) == "a rule. That"

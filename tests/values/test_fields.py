@@ -17,14 +17,14 @@ from notelstm.testing import strategies
 
 
 @given(strategies.fields())
-def test_fields_survive_json(columns: tuple[Field, ...]) -> None:
+def test_fields_round_trip_through_json(columns: tuple[Field, ...]) -> None:
     for field in columns:
         assert Field(**json.loads(json.dumps(asdict(field)))) == field
         assert hash(Field(**asdict(field))) == hash(field)
 
 
 @given(st.data())
-def test_entries_stand_for_values(data: st.DataObject) -> None:
+def test_entries_map_to_values(data: st.DataObject) -> None:
     columns = data.draw(strategies.fields())
     rows = data.draw(strategies.rows_for(columns))
     for field, column in zip(columns, rows.T, strict=True):
@@ -57,7 +57,7 @@ def test_entries_stand_for_values(data: st.DataObject) -> None:
         ({"name": "a.b"}, "has a dot"),
     ],
 )
-def test_what_does_not_agree_is_refused(settings: dict[str, Any], words: str) -> None:
+def test_inconsistent_fields_are_rejected(settings: dict[str, Any], words: str) -> None:
     good: dict[str, Any] = {"name": "x", "role": "pitch", "classes": 2}
     Field(**good)
     with pytest.raises(FieldError, match=words):
@@ -81,7 +81,7 @@ def test_names_are_not_shared() -> None:
         by_name([])
 
 
-def test_the_three_makers() -> None:
+def test_the_three_constructors() -> None:
     classes = Field.categorical("a", "pitch", values=(60, 62), edges=(59, 61, 63), unit="note")
     assert (classes.classes, classes.is_categorical) == (2, True)
     times = Field.continuous("b", "step", unit="s", low=0.0)

@@ -11,7 +11,7 @@ from notelstm.errors import OutputError
 from notelstm.files import atomic_write
 
 
-def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "ünïcode ♫.txt"
     with atomic_write(path) as beside:
         beside.write_text("all of it")
@@ -20,7 +20,7 @@ def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_failures_leave_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 

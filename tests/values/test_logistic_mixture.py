@@ -145,7 +145,7 @@ def test_the_mode_is_the_likeliest_cell(weights: list[float], mode: float) -> No
     assert float(prediction.nll(prediction.mode())) == pytest.approx(best, abs=0.01)
 
 
-def test_masking_moves_the_ends_in_and_never_out() -> None:
+def test_constraints_narrow_the_support_and_never_widen_it() -> None:
     prediction = example(high=one(1.0))
     narrow = prediction.constrained((one(0.05), one(5.0)))
     assert (narrow.low, narrow.high) == (one(0.05), one(1.0))
@@ -162,7 +162,7 @@ def test_masking_moves_the_ends_in_and_never_out() -> None:
         prediction.constrained((one(0.4), one(0.3)))
 
 
-def test_tempering_sharpens_weights_and_tails() -> None:
+def test_temperature_sharpens_weights_and_tails() -> None:
     sharp = example().with_temperature(0.5)
     assert sharp.logits.softmax(-1)[0].tolist() == pytest.approx([1 / 6, 4 / 6, 1 / 6])
     assert sharp.scale[0].tolist() == pytest.approx([0.2, 0.1])
@@ -221,7 +221,7 @@ def test_late_cells_are_as_exact_in_float32() -> None:
 
 
 def test_it_finds_chords_and_a_pulse() -> None:
-    """Trained on half chords and half steps around a quarter of a second, it says so."""
+    """Trained on half chords and half steps around a quarter of a second, it predicts both."""
     generator = torch.Generator().manual_seed(0)
     steps = 0.25 * torch.exp(0.1 * torch.randn(512, generator=generator))
     steps[::2] = 0

@@ -40,7 +40,7 @@ def test_samples_match_the_distribution() -> None:
         assert below == pytest.approx(0.5 * math.erfc(-z / math.sqrt(2)), abs=0.004)
 
 
-def test_what_falls_beyond_an_end_falls_on_it() -> None:
+def test_samples_beyond_an_end_are_clipped_to_it() -> None:
     n = 100_000
     noise = torch.rand(n, 2, generator=torch.Generator().manual_seed(0))
     prediction = Normal(torch.zeros(n), torch.ones(n), low=torch.zeros(n), high=torch.ones(n))
@@ -138,7 +138,7 @@ def test_a_whole_line_has_probability_1() -> None:
     assert float(point.nll(one(0.5))) == 0
 
 
-def test_masking_moves_the_ends_in_and_never_out() -> None:
+def test_constraints_narrow_the_support_and_never_widen_it() -> None:
     prediction = Normal(one(0.0), one(1.0), low=one(-1.0), high=one(1.0))
     narrow = prediction.constrained((one(-0.5), one(5.0)))
     assert (narrow.low, narrow.high) == (one(-0.5), one(1.0))
@@ -148,7 +148,7 @@ def test_masking_moves_the_ends_in_and_never_out() -> None:
         prediction.constrained(torch.tensor([True]))
 
 
-def test_tempering_widens_by_the_root() -> None:
+def test_temperature_scales_sigma_by_the_root() -> None:
     with_temperature = Normal(one(1.0), one(0.5)).with_temperature(4.0)
     assert (float(with_temperature.mean), float(with_temperature.sigma)) == (1.0, 1.0)
 
@@ -161,7 +161,7 @@ def test_shapes_are_not_broadcast() -> None:
 
 
 @given(st.floats(-5, 5, width=32), st.floats(0, LAST, width=32))
-def test_a_point_is_itself_whatever_the_noise(value: float, noise: float) -> None:
+def test_a_point_estimate_ignores_the_noise(value: float, noise: float) -> None:
     point = PointEstimate(torch.tensor([value]))
     assert point.sample(torch.tensor([[noise, noise]])) == value
     assert point.mode() == value
@@ -178,7 +178,7 @@ def test_a_point_has_no_density() -> None:
         point.constrained(torch.tensor([True]))
 
 
-def test_intervals_that_leave_nothing_are_refused() -> None:
+def test_disjoint_intervals_are_rejected() -> None:
     with pytest.raises(ShapeError, match="interval is empty"):
         Normal(one(0.0), one(1.0)).constrained((one(0.0), one(1.0))).constrained(
             (one(2.0), one(3.0))

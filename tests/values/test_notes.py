@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import NotesError
-from notelstm.notes import DEFAULT_VELOCITY, Notes, TempoMap
+from notelstm.notes import DEFAULT_VELOCITY, Note, Notes, TempoMap
 from notelstm.testing import strategies
 
 
@@ -30,7 +31,7 @@ def test_notes_are_sorted_by_start_and_ties_keep_their_order(piece: Notes, rando
         track=order,
     )
     assert np.all(np.diff(shuffled.start) >= 0)
-    # `track` says which note went where: of notes that start together, the first given is first.
+    # `track` numbers the given notes: of notes that start together, the first given is first.
     assert shuffled.track is not None
     place = {note: at for at, note in enumerate(order)}
     for i in np.flatnonzero(np.diff(shuffled.start) == 0):
@@ -62,7 +63,7 @@ def test_copies_are_read_only_too(copied: Callable[[Any], Any]) -> None:
             column[0] = 1
 
 
-def test_what_is_equal_hashes_alike() -> None:
+def test_equal_notes_have_equal_hashes() -> None:
     plus, minus = (Notes(start=[x], end=[1], pitch=[60]) for x in (0.0, -0.0))
     assert plus == minus
     assert hash(plus) == hash(minus)
@@ -70,7 +71,7 @@ def test_what_is_equal_hashes_alike() -> None:
     assert hash(TempoMap(seconds=[-0.0])) == hash(TempoMap())
 
 
-def test_a_column_is_a_copy_of_what_was_given() -> None:
+def test_columns_are_copies_of_the_arguments() -> None:
     start = np.zeros(2)
     piece = Notes(start=start, end=[1, 1], pitch=[60, 61])
     start[:] = 5
@@ -78,7 +79,7 @@ def test_a_column_is_a_copy_of_what_was_given() -> None:
 
 
 @given(strategies.notes())
-def test_steps_and_durations_add_up(piece: Notes) -> None:
+def test_steps_and_durations_sum_to_the_times(piece: Notes) -> None:
     assert piece.step.shape == piece.duration.shape == (len(piece),)
     assert np.allclose(np.cumsum(piece.step), piece.start - piece.start[:1])
     assert np.allclose(piece.start + piece.duration, piece.end)
@@ -121,7 +122,7 @@ def test_steps_and_durations_add_up(piece: Notes) -> None:
         ({"track": [0, 1, 2]}, r"track has the shape \(3,\)"),
     ],
 )
-def test_what_is_no_piece_is_refused(columns: dict[str, Any], words: str) -> None:
+def test_invalid_pieces_are_rejected(columns: dict[str, Any], words: str) -> None:
     good: dict[str, Any] = {"start": [0, 0.5], "end": [1, 1], "pitch": [60, 64]}
     Notes(**good)
     with pytest.raises(NotesError, match=words):
@@ -136,7 +137,7 @@ def test_defaults() -> None:
     assert all(column is None for column in unread)
     assert len(Notes.empty()) == 0
     assert repr(Notes.empty()) == "Notes(0 notes)"
-    assert repr(piece) == "Notes(1 notes, 1.00 s, pitch 60 to 60)"
+    assert repr(piece) == "Notes(1 note, 1.00 s, pitch 60 to 60)"
 
 
 @given(strategies.notes(), st.slices(24))
@@ -167,7 +168,7 @@ def test_merging_keeps_every_note(a: Notes, b: Notes) -> None:
 
 
 @given(strategies.notes(max_notes=6), strategies.notes(max_notes=6), st.floats(0, 5))
-def test_joining_plays_one_after_the_other(a: Notes, b: Notes, gap: float) -> None:
+def test_concatenation_is_sequential(a: Notes, b: Notes, gap: float) -> None:
     both = Notes.concatenate([a, b], gap=gap)
     assert len(both) == len(a) + len(b)
     assert np.array_equal(both.pitch[: len(a)], a.pitch)
@@ -208,7 +209,9 @@ def test_instruments_and_tempo_are_merged_too(parts: list[Notes]) -> None:
     st.floats(0.01, 100),
     st.integers(1, 20),
 )
-def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars: int) -> None:
+def test_first_keeps_the_beginning_of_a_piece(
+    piece: Notes, notes: int, seconds: float, bars: int
+) -> None:
     assert piece.first() is piece
     assert piece.tempo_map is not None
     cut = piece.tempo_map.seconds_of_bars(bars)
@@ -238,7 +241,7 @@ def test_the_beginning_of_a_piece(piece: Notes, notes: int, seconds: float, bars
 @pytest.mark.parametrize(
     "wrong", [{"notes": 0}, {"notes": 1.5}, {"seconds": 0.0}, {"seconds": np.nan}, {"bars": -1}]
 )
-def test_a_beginning_of_no_length_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_beginning_without_length_is_rejected(wrong: dict[str, Any]) -> None:
     piece = Notes(start=[0], end=[1], pitch=[60], tempo_map=TempoMap())
     with pytest.raises(NotesError, match="cannot be taken from"):
         piece.first(**wrong)
@@ -271,7 +274,7 @@ def test_a_continuation_keeps_tempo_and_instruments(prompt: Notes, new: Notes) -
     assert all(before.count(instrument) == most for instrument in after)
 
 
-def test_a_continuation_keeps_what_it_has() -> None:
+def test_a_continuation_keeps_its_own_columns() -> None:
     prompt = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62], program=[3, 3], track=[5, 5])
     new = Notes(start=[0.5], end=[1], pitch=[64], program=[9], drum=[True])
     whole = prompt.continued(new)
@@ -288,6 +291,78 @@ def test_a_continuation_keeps_what_it_has() -> None:
     assert prompt.continued(faster).tempo_map == TempoMap(seconds=[0, 1], tempos=[120, 90])
 
 
+NAMED = Notes(
+    start=[0, 1, 2],
+    end=3,
+    pitch=[60, 62, 36],
+    program=[40, 33, 0],
+    drum=[False, False, True],
+    track=[0, 1, 2],
+    track_names=["Lead", "Bass", ""],
+)
+
+
+def test_names_of_tracks_are_kept() -> None:
+    names = ("Lead", "Bass", "")
+    assert NAMED.track_names == names
+    for same in (
+        NAMED[1:],
+        NAMED[NAMED.pitch > 99],
+        NAMED.first(notes=2),
+        NAMED.shifted(1),
+        NAMED.by_pitch(),
+        Notes.merge([Notes.empty(), NAMED]),
+        NAMED.continued(Notes(start=[1], end=[2], pitch=[60])),
+        pickle.loads(pickle.dumps(NAMED)),
+        copy.deepcopy(NAMED),
+    ):
+        assert same.track_names == names
+    assert replace(NAMED, track_names=None) != NAMED
+    with pytest.raises(NotesError, match="track_names 'abc' is not a sequence of texts"):
+        replace(NAMED, track_names="abc")  # type: ignore[arg-type]
+    more = replace(NAMED, track_names=("Other", "", "Kit", "Flute"))
+    assert Notes.merge([NAMED, more]).track_names == ("Lead", "Bass", "Kit", "Flute")
+    assert Notes.concatenate([more, NAMED]).track_names == ("Other", "Bass", "Kit", "Flute")
+
+
+def test_a_piece_of_another_version_has_no_names() -> None:
+    old = Notes.__new__(Notes)
+    state = {name: getattr(NAMED, name) for name in Notes.__dataclass_fields__}
+    del state["track_names"]
+    old.__setstate__(state)
+    assert old == replace(NAMED, track_names=None)
+
+
+def test_a_continuation_with_names_finds_its_tracks() -> None:
+    new = Notes(
+        start=[0, 1, 2, 3],
+        end=4,
+        pitch=[36, 60, 62, 64],
+        program=[8, 33, 5, 40],
+        drum=[True, False, False, False],
+        track=[0, 1, 2, 3],
+        track_names=["Drums", "BASS", "Keys", "Strings"],
+    )
+    whole = NAMED.continued(new)
+    assert whole.track is not None
+    # Bass by name, strings by program; drums of another kit and keys are new.
+    assert whole.track.tolist() == [0, 1, 2, 3, 1, 4, 0]
+    assert whole.track_names == ("Lead", "Bass", "", "Drums", "Keys")
+    unnamed = replace(NAMED, track_names=None).continued(replace(new, track_names=None))
+    assert unnamed.track is not None
+    assert unnamed.track.tolist() == [0, 1, 2, 0, 1, 2, 3]
+
+
+@given(strategies.notes(instruments=True))
+def test_a_piece_of_its_notes(piece: Notes) -> None:
+    names = [name for name in Note._fields if getattr(piece, name) is not None]
+    columns = (getattr(piece, name).tolist() for name in names)
+    notes = [Note(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    assert all(type(value) in (int, float, bool) for note in notes for value in note)
+    built = Notes.of(notes, track_names=piece.track_names)
+    assert built == piece or not len(piece)
+
+
 @given(strategies.notes(), st.floats(0, 100))
 def test_shifting(piece: Notes, seconds: float) -> None:
     later = piece.shifted(seconds)
@@ -295,7 +370,7 @@ def test_shifting(piece: Notes, seconds: float) -> None:
     assert np.array_equal(later.pitch, piece.pitch)
 
 
-def test_shifting_takes_the_beats_along() -> None:
+def test_shifting_moves_the_tempo_map() -> None:
     piece = Notes(
         start=[1], end=[2], pitch=[60], tempo_map=TempoMap(seconds=[0, 1], tempos=[60, 120])
     )
@@ -303,7 +378,7 @@ def test_shifting_takes_the_beats_along() -> None:
     assert piece.shifted(-1).tempo_map == TempoMap(tempos=[120])
 
 
-def test_shifting_before_the_start_is_refused() -> None:
+def test_shifting_before_the_start_is_rejected() -> None:
     piece = Notes(start=[1], end=[2], pitch=[60], tempo_map=TempoMap())
     with pytest.raises(NotesError, match="start -1 is not at least 0"):
         piece.shifted(-2)
@@ -328,7 +403,7 @@ def test_equality_and_hash_agree(a: Notes, b: Notes) -> None:
     assert a != "a piece"
 
 
-def test_equality_looks_at_every_column() -> None:
+def test_equality_compares_every_column() -> None:
     given: dict[str, Any] = {"start": [0], "end": [1], "pitch": [60]}
     base = Notes(**given)
     for change in (

@@ -101,7 +101,7 @@ def test_a_part_is_found_by_name(install: Install) -> None:
     assert plugin not in plugins.installed("samplers")
 
 
-def test_the_built_ins_come_through_the_same_door() -> None:
+def test_built_ins_are_found_by_entry_points() -> None:
     own = {
         (kind, plugin.name)
         for kind in plugins.KINDS
@@ -115,7 +115,7 @@ def test_the_built_ins_come_through_the_same_door() -> None:
         assert plugin.summary.endswith("."), plugin
 
 
-def test_an_unknown_name_lists_what_there_is(install: Install) -> None:
+def test_an_unknown_name_lists_the_installed_parts(install: Install) -> None:
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
     with pytest.raises(PluginError, match=r"unknown processor 'softer'.*louder.*temperature"):
         plugins.find("processors", "softer")
@@ -143,7 +143,7 @@ def test_a_name_claimed_twice_is_an_error(install: Install) -> None:
         plugins.find("processors", "louder")
 
 
-def test_a_part_whose_name_is_claimed_twice_is_not_to_be_installed_again(install: Install) -> None:
+def test_a_name_claimed_twice_has_no_hint_to_install(install: Install) -> None:
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
     saved = plugins.describe(plugins.find("processors", "louder").load()())
     install("madeup_too", {"processors": {"louder": "madeup_too:Louder"}})
@@ -152,7 +152,7 @@ def test_a_part_whose_name_is_claimed_twice_is_not_to_be_installed_again(install
     assert "pip install" not in str(caught.value)
 
 
-def test_a_broken_part_of_the_same_name_does_not_keep_one_from_saving(install: Install) -> None:
+def test_a_broken_part_of_the_same_name_does_not_prevent_saving(install: Install) -> None:
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
     install("madeup_ill", {"encoders": {"loud": "madeup_ill:Louder"}}, "raise RuntimeError('ill')")
     part = plugins.find("processors", "louder").load()(by=2)
@@ -193,7 +193,7 @@ def test_a_broken_package_is_named(install: Install, source: str, target: str, w
     ],
     ids=lambda part: type(part).__name__,
 )
-def test_a_built_in_is_rebuilt_alike(part: object) -> None:
+def test_built_ins_are_rebuilt_equal(part: object) -> None:
     saved = json.loads(json.dumps(plugins.describe(part)))
     assert saved["distribution"] == "notelstm"
     assert plugins.build(saved) == part
@@ -245,7 +245,7 @@ def test_a_function_with_settings_is_rebuilt_with_them(install: Install) -> None
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), {1: "a"}, {1, 2}, b"ab", 1j])
-def test_a_setting_that_is_no_json_is_refused_by_name(value: object, install: Install) -> None:
+def test_a_setting_that_is_not_json_is_rejected_by_name(value: object, install: Install) -> None:
     install("madeup", {"processors": {"louder": "madeup:Louder"}})
     part = plugins.find("processors", "louder").load()(inner=((value,),))
     with pytest.raises(PluginError, match=r"louder\.inner = .* cannot be saved as JSON"):
@@ -267,7 +267,7 @@ def test_a_part_not_yet_built_is_saved_and_stays_unbuilt() -> None:
     assert rebuilt(fields=StepDurationEncoder().fields).config["hidden_size"] == 16
 
 
-def test_what_cannot_be_saved_says_why(install: Install) -> None:
+def test_the_error_of_an_unsaveable_part_has_the_reason(install: Install) -> None:
     install("madeup", {"processors": {"louder": "madeup:Louder", "unsaved": "madeup:Unsaved"}})
     plugins.find("processors", "louder").load()
     madeup = sys.modules["madeup"]
@@ -316,7 +316,7 @@ def test_a_missing_package_is_named(distribution: str, hint: str) -> None:
     assert "pip install" not in str(caught.value)
 
 
-def test_settings_that_a_part_refuses_are_a_config_error() -> None:
+def test_settings_that_a_part_rejects_are_a_config_error() -> None:
     saved: dict[str, Any] = plugins.describe(Temperature(temperature=2.0))
     saved["config"]["heat"] = 1
     with pytest.raises(ConfigError, match=r"'temperature' does not take these settings: .*heat"):

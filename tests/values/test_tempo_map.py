@@ -51,7 +51,7 @@ def places(beats: TempoMap, seconds: NDArray[np.float64]) -> NDArray[np.complex1
 
 
 @given(beat_maps(), st.floats(0, 20))
-def test_shifted_later_every_beat_and_bar_is_where_it_was(beats: TempoMap, later: float) -> None:
+def test_shifting_later_keeps_every_beat_and_bar(beats: TempoMap, later: float) -> None:
     at = np.linspace(0, 60, 100)
     shifted = beats.shifted(later)
     since = shifted.beats_at(at + later) - shifted.beats_at(later)
@@ -62,7 +62,7 @@ def test_shifted_later_every_beat_and_bar_is_where_it_was(beats: TempoMap, later
 
 
 @given(beat_maps(), st.floats(0, 20))
-def test_shifted_earlier_what_is_left_is_where_it_was(beats: TempoMap, cut: float) -> None:
+def test_shifting_earlier_keeps_the_remaining_beats(beats: TempoMap, cut: float) -> None:
     at = np.linspace(cut, 80, 100)
     shifted = beats.shifted(-cut)
     since = beats.beats_at(at) - beats.beats_at(cut)
@@ -94,7 +94,7 @@ def test_shifted_by_hand() -> None:
 
 
 @given(beat_maps(), beat_maps(), st.floats(0, 60))
-def test_one_map_after_another(first: TempoMap, second: TempoMap, at: float) -> None:
+def test_concatenated_maps(first: TempoMap, second: TempoMap, at: float) -> None:
     both = first.followed_by(second, at)
     before, after = np.linspace(0, at, 20), np.linspace(0, 60, 20)
     if at > 1e-3:
@@ -103,7 +103,7 @@ def test_one_map_after_another(first: TempoMap, second: TempoMap, at: float) -> 
     assert np.allclose(since, second.beats_at(after), atol=1e-4)
 
 
-def test_a_time_signature_that_is_stated_again_is_counted_on() -> None:
+def test_a_repeated_time_signature_continues_the_bars() -> None:
     waltz: dict[str, Any] = {"numerators": [3], "denominators": [4]}
     first = TempoMap(time_signature_beats=[0], **waltz)  # a bar is 1.5 s
     again = TempoMap(tempos=[90], time_signature_beats=[1.01], **waltz)
@@ -167,7 +167,7 @@ def test_bars_end_at_each_time_signature(beats: TempoMap, bars: int) -> None:
         ({"time_signature_beats": [0], "numerators": [4], "denominators": []}, "denominators"),
     ],
 )
-def test_what_is_no_map_is_refused(columns: dict[str, Any], words: str) -> None:
+def test_invalid_maps_are_rejected(columns: dict[str, Any], words: str) -> None:
     with pytest.raises(NotesError, match=words):
         TempoMap(**columns)
 

@@ -76,7 +76,7 @@ def test_flatten_and_unflatten_are_inverse() -> None:
         tree.unflatten(make(), flat, "state")
 
 
-def test_what_is_no_tree_is_refused() -> None:
+def test_invalid_trees_are_rejected() -> None:
     for other in ({"h": torch.ones(1)}, [torch.ones(1)], (torch.ones(1),), None):
         with pytest.raises(ShapeError, match="neither a tensor nor a named tuple"):
             tree.map_tree(torch.neg, other)

@@ -24,7 +24,7 @@ def test_trained_saved_loaded_generated(tmp_path: Path) -> None:
         intervals(hidden_size=32),
         {"sequence_length": 16, "batch_size": 4, "training": {"epochs": 20}},
     )
-    notelstm.save(recipe.train([scale(200), scale(150)]), tmp_path / "model.notelstm")
+    recipe.train([scale(200), scale(150)]).save(tmp_path / "model.notelstm")
     bundle = notelstm.load(tmp_path / "model.notelstm")
     assert isinstance(bundle.encoder, IntervalEncoder)
     assert isinstance(bundle.sampler, BestOfTwo)

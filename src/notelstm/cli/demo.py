@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
+import numpy as np
 from tyro.conf import arg
 
-from notelstm.cli.outputs import Overwrite, check_folder, remove_run
+from notelstm.cli.music import open_corpus
+from notelstm.cli.options import Flag, shown
+from notelstm.cli.outputs import check_folder, remove_run
+from notelstm.data.corpus import Corpus
+from notelstm.errors import ConfigError, MissingExtraError
+from notelstm.listening import Sample, save_page, save_piano_roll, trim_opening
+from notelstm.midi import ReadPolicy, write_midi
+from notelstm.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from notelstm.bundle import Bundle
-    from notelstm.data.corpus import Corpus
-    from notelstm.listening import Sample
-    from notelstm.notes import Notes
 
 __all__ = ["demo"]
 
@@ -35,10 +39,8 @@ def demo(
     chorales: Annotated[int, arg(metavar="N")] = 200,
     epochs: Annotated[int, arg(metavar="N")] = 24,
     minutes: Annotated[float, arg(metavar="N")] = 1.0,
-    seed: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: another one each time)")
-    ] = None,
-    overwrite: Overwrite = False,
+    seed: Annotated[int | None, shown("N", "another one each time")] = None,
+    overwrite: Flag = False,
 ) -> None:
     """Train on Bach chorales for a minute, then generate music: MIDI files, a picture, a page.
 
@@ -55,10 +57,7 @@ def demo(
         overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
-    from notelstm.errors import ConfigError
-    from notelstm.listening import save_page
     from notelstm.listening.card import card_of
-    from notelstm.midi import write_midi
 
     if chorales < 1:
         raise ConfigError(f"cannot train on {chorales} chorales", hint="give at least 1")
@@ -103,10 +102,6 @@ class _Bach(NamedTuple):
 
 def _bach(chorales: int) -> _Bach | None:
     """The chorales, if the package that contains them is installed."""
-    from notelstm.cli.music import open_corpus
-    from notelstm.errors import MissingExtraError
-    from notelstm.midi import ReadPolicy
-
     print("reading Bach chorales from the music21 package", flush=True)
     try:
         corpus = open_corpus("bach", ReadPolicy())
@@ -133,10 +128,6 @@ def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int)
 
 def _prelude() -> Notes:
     """A prompt that needs no package: four bars of Bach's prelude in C major, BWV 846."""
-    import numpy as np
-
-    from notelstm.notes import Notes
-
     bars = ((60, 64, 67, 72, 76), (60, 62, 69, 74, 77), (59, 62, 67, 74, 77), (60, 64, 67, 72, 76))
     sixteenth, half = 0.22, 8  # seconds; sixteenths in half a bar
     pattern = np.tile([0, 1, 2, 3, 4, 2, 3, 4], 2 * len(bars))
@@ -157,12 +148,9 @@ def _play(
 ) -> dict[str, Sample]:
     """The continuation of a prompt and an unconditional piece, by file name."""
     from notelstm.generation import generate
-    from notelstm.listening import Sample, trim_opening
-    from notelstm.sampling import Ancestral, Temperature
 
-    sampler = Ancestral(processors=(Temperature(temperature=temperature),))
-    free = trim_opening(generate(bundle, _NOTES, sampler=sampler, seed=seed))
-    new = generate(bundle, _NOTES, prompt=prompt, sampler=sampler, seed=seed)
+    free = trim_opening(generate(bundle, _NOTES, temperature=temperature, seed=seed))
+    new = generate(bundle, _NOTES, prompt=prompt, temperature=temperature, seed=seed)
     continued = Sample(
         notes=prompt.continued(new),
         title=f"{who}: continuation of {prompted}",
@@ -176,9 +164,6 @@ def _play(
 
 def _draw(sample: Sample, path: Path) -> bool:
     """Draw a piece, if matplotlib is installed."""
-    from notelstm.errors import MissingExtraError
-    from notelstm.listening import save_piano_roll
-
     try:
         save_piano_roll(sample.notes, path, prompt_notes=sample.prompt_notes, title=sample.title)
     except MissingExtraError as error:
@@ -205,4 +190,4 @@ listen:   {page.resolve().as_uri()}
     print(f"""
 next:     notelstm render {first} -o {first.with_suffix(".wav")}
           notelstm generate {model}-o more.mid --html more.html
-          notelstm train YOUR_FOLDER_OF_MIDI_FILES --recipe expressive -o mine.notelstm""")
+          notelstm train YOUR_FOLDER_OF_MIDI_FILES -o mine.notelstm""")

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.music import Side
+from notelstm.cli.music import Music, Side, open_corpus, open_music
+from notelstm.cli.options import Flag, shown
 from notelstm.cli.reading_options import Reading, left_out_of_corpus
-from notelstm.errors import counted
+from notelstm.data.corpus import Corpus
+from notelstm.errors import ConfigError, DataError, counted
+from notelstm.midi import ReadPolicy
+from notelstm.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from notelstm.bundle import Bundle
-    from notelstm.cli.music import Music
-    from notelstm.data.corpus import Corpus
     from notelstm.evaluation import Report, SampleReport
-    from notelstm.midi import ReadPolicy
-    from notelstm.notes import Notes
 
 __all__ = ["evaluate"]
 
@@ -31,21 +29,15 @@ def evaluate(
     what: Annotated[tuple[str, ...], tyro.conf.Positional, arg(metavar="[MODEL] FOLDER")],
     /,
     *,
-    split: Annotated[
-        Side | None,
-        arg(metavar="|".join(get_args(Side)), help_behavior_hint="(default: see above)"),
-    ] = None,
-    train: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
-    max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
-    samples: Annotated[
-        tuple[int, ...] | None,
-        arg(metavar="[N]", help_behavior_hint="(default: none; 20 if given)"),
-    ] = None,
-    samples_from: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
+    split: Annotated[Side | None, shown("|".join(get_args(Side)), "see above")] = None,
+    train: Annotated[str | None, shown("FOLDER")] = None,
+    max_files: Annotated[int | None, shown("N", "all")] = None,
+    samples: Annotated[tuple[int, ...] | None, shown("[N]", "none; 20 if given")] = None,
+    samples_from: Annotated[str | None, shown("FOLDER")] = None,
     notes: Annotated[int, arg(metavar="N")] = 1000,
-    prompt_notes: Annotated[int, arg(metavar="N", help_behavior_hint="(default: 0)")] = 0,
+    prompt_notes: Annotated[int, arg(metavar="N")] = 0,
     seed: Annotated[int, arg(metavar="N")] = 0,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Measure a model on held-out music, in nats per note on a 10 ms grid.
@@ -78,8 +70,6 @@ def evaluate(
         reading: How files are read; settings that are not given are the model's own.
     """
     from notelstm.bundle import load
-    from notelstm.cli.music import open_corpus
-    from notelstm.errors import ConfigError, counted
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
     from notelstm.generation import generate_batch
@@ -132,13 +122,7 @@ def _print_left_out(where: str, corpus: Corpus) -> None:
 
 
 def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
-    """The number of samples to generate.
-
-    Raises:
-        ConfigError: If it is below 2, or --samples-from is given as well.
-    """
-    from notelstm.errors import ConfigError
-
+    """The number of samples to generate; ConfigError if the options are wrong."""
     if samples is None:
         return 0
     if folder is not None:
@@ -155,13 +139,7 @@ def _count(samples: tuple[int, ...] | None, folder: str | None) -> int:
 def _continued(
     bundle: Bundle, pieces: Sequence[Notes], count: int, prompt: int, notes: int, seed: int
 ) -> list[Notes]:
-    """Continuations of the first notes of pieces, spread over all of them.
-
-    Raises:
-        ConfigError: If the number of notes is negative.
-        DataError: If no piece is longer.
-    """
-    from notelstm.errors import ConfigError, DataError, counted
+    """Continuations of the first notes of pieces, spread over all of them."""
     from notelstm.generation import generate
 
     if prompt < 0:
@@ -181,8 +159,6 @@ def _continued(
 
 def _music(where: str, bundle: Bundle, policy: ReadPolicy) -> Music:
     """A source of music, read and split as it was for this model."""
-    from notelstm.cli.music import open_music
-
     return open_music(where, policy, share=float(bundle.settings.get("held_out", 0.0)))
 
 
@@ -203,8 +179,8 @@ def _report_lines(report: Report) -> list[str]:
     lines = [f"{size}; nats per note:", *_aligned(rows), ""]
     if scores.too_short:
         lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
-    if scores.refused:
-        lines.append(f"left out: {counted(len(scores.refused), 'piece')} rejected by the encoder")
+    if scores.rejected:
+        lines.append(f"left out: {counted(len(scores.rejected), 'piece')} rejected by the encoder")
     if scores.bits_per_second is not None:
         lines.append(f"a second of music costs {scores.bits_per_second:.1f} bits")
     for role, made in scores.reliability.items():

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
+import numpy as np
 import tyro
 from tyro.conf import arg
 
+from notelstm._version import __version__
 from notelstm.cli.generation_options import Prompting, Steering
-from notelstm.cli.outputs import Overwrite, check_outputs
+from notelstm.cli.options import Flag, shown
+from notelstm.cli.outputs import check_outputs
 from notelstm.cli.reading_options import Reading
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from notelstm.listening import Sample
-    from notelstm.notes import Notes
+from notelstm.errors import ConfigError, DataError, counted
+from notelstm.files import checked_suffix
+from notelstm.listening import Sample, save_page, trim_opening
+from notelstm.listening.page import check_page_path
+from notelstm.listening.pianoroll import check_picture_path, save_piano_roll
+from notelstm.midi import PROGRAMS, program_number, write_midi
+from notelstm.midi.writing import instruments_of
+from notelstm.notes import Notes
 
 __all__ = ["generate"]
 
 _MOST_PIECES: Final = 10_000
-_SUFFIXES: Final = (".mid", ".midi", ".kar")
 _SEEDS: Final = 10**9
 _LONGEST_SILENCE: Final = 2.0
 """Seconds at the beginning of a piece that are removed without a message."""
@@ -31,27 +38,22 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     model: Annotated[
         Path | None,
         tyro.conf.Positional,
-        arg(metavar="[MODEL]", help_behavior_hint="(default: the pretrained model)"),
+        shown("[MODEL]", "the pretrained model"),
     ] = None,
     /,
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="OUT.mid")],
     prompting: Annotated[Prompting, arg(name="")] = Prompting(),  # noqa: B008 - it cannot change
-    notes: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 128)")] = None,
-    seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None,
-    seed: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: another one each time)")
-    ] = None,
+    notes: Annotated[int | None, shown("N", "128")] = None,
+    seconds: Annotated[float | None, shown("S")] = None,
+    seed: Annotated[int | None, shown("N", "another one each time")] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
     best_of: Annotated[int, arg(metavar="N")] = 1,
     steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
-    program: Annotated[
-        str | None,
-        arg(metavar="NAME", help_behavior_hint="(default: the prompt's, or Acoustic Grand Piano)"),
-    ] = None,
-    picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
-    html: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
-    overwrite: Overwrite = False,
+    program: Annotated[str | None, shown("NAME", "the prompt's, or Acoustic Grand Piano")] = None,
+    picture: Annotated[Path | None, shown("FILE")] = None,
+    html: Annotated[Path | None, shown("PAGE")] = None,
+    overwrite: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Write new music as a MIDI file.
@@ -75,14 +77,9 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         overwrite: Replace outputs that exist.
         reading: How the prompt is read; settings that are not given are the model's own.
     """
-    import secrets
-
     from notelstm.bundle import load
-    from notelstm.errors import ConfigError, DataError
     from notelstm.generation import generate_batch
-    from notelstm.listening import save_page
     from notelstm.listening.card import card_of
-    from notelstm.midi import program_number
 
     if not 1 <= batch <= _MOST_PIECES:
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
@@ -131,7 +128,9 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         numbered = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
         _write(piece, _numbered(output, k, batch), numbered)
         if picture is not None:
-            _draw(piece, _numbered(picture, k, batch))
+            drawing = _numbered(picture, k, batch)
+            save_piano_roll(piece.notes, drawing, prompt_notes=piece.prompt_notes)
+            print(f"drew {drawing}")
     if html is not None:
         details = {"This music": drawn, **card_of(bundle)}
         save_page(pieces, html, title=output.stem, details=details)
@@ -147,21 +146,13 @@ def _check_outputs(
     output: Path, picture: Path | None, html: Path | None, prompt: Path | None
 ) -> None:
     """Refuse unsuitable names of outputs, before any work is done."""
-    from notelstm.errors import ConfigError
-    from notelstm.listening.page import check_page_path
-
-    if output.suffix.lower() not in _SUFFIXES:
-        raise ConfigError(
-            f"{output} does not end in {' or '.join(_SUFFIXES)}",
-            hint="write a MIDI file, then convert it with notelstm render",
-        )
+    hint = "write a .mid file, then convert it with notelstm render"
+    checked_suffix(output, (".mid", ".midi", ".kar"), "MIDI", hint=hint)
     if prompt is not None and output.exists() and prompt.exists() and output.samefile(prompt):
         raise ConfigError(f"the output is the prompt, {prompt}", hint="name another output file")
     if html is not None:
         check_page_path(html)
     if picture is not None:
-        from notelstm.listening.pianoroll import check_picture_path
-
         check_picture_path(picture)
 
 
@@ -169,26 +160,18 @@ def _piece(
     new: Notes, start: Notes | None, program: int | None, title: str, *, only_new: bool
 ) -> Sample:
     """The prompt and its continuation, or the continuation alone, played by a program."""
-    import dataclasses
-
-    import numpy as np
-
-    from notelstm.listening import Sample
-
     whole, before = (new, 0) if start is None else (start.continued(new), len(start))
     if start is not None and only_new:
         whole, before = whole[before:].shifted(-float(start.start[-1])), 0
     if program is not None:
         drums = np.zeros(len(whole), np.bool_) if whole.drum is None else whole.drum
         own = np.zeros(len(whole), np.int64) if whole.program is None else whole.program
-        whole = dataclasses.replace(whole, program=np.where(drums, own, program))
+        whole = replace(whole, program=np.where(drums, own, program))
     return Sample(notes=whole, title=title, prompt_notes=before)
 
 
 def _without_silence(new: Notes, path: Path) -> Notes:
     """The notes of an unconditional piece, the first at 0 s."""
-    from notelstm.listening import trim_opening
-
     silence = float(new.start[0]) if len(new) else 0.0
     if silence > _LONGEST_SILENCE:
         print(f"removed {silence:.1f} s of silence before the first note of {path}")
@@ -203,10 +186,6 @@ def _numbered(path: Path, number: int, of: int) -> Path:
 
 def _write(piece: Sample, path: Path, origin: Mapping[str, object]) -> None:
     """Write one piece with its origin as a text event, and print its size."""
-    from notelstm._version import __version__
-    from notelstm.errors import counted
-    from notelstm.midi import write_midi
-
     settings = ", ".join(f"{name} {value}" for name, value in origin.items())
     # A model may generate notes that MIDI cannot hold: they are changed and counted, not refused.
     write_midi(piece.notes, path, short="lengthen", text=f"notelstm {__version__}: {settings}")
@@ -216,19 +195,8 @@ def _write(piece: Sample, path: Path, origin: Mapping[str, object]) -> None:
     print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s")
 
 
-def _draw(piece: Sample, path: Path) -> None:
-    """Draw one piece."""
-    from notelstm.listening.pianoroll import save_piano_roll
-
-    save_piano_roll(piece.notes, path, prompt_notes=piece.prompt_notes)
-    print(f"drew {path}")
-
-
 def _print_instrument(piece: Sample, start: Notes) -> None:
     """Print which of several instruments of the prompt plays the new notes."""
-    from notelstm.midi import PROGRAMS
-    from notelstm.midi.writing import instruments_of
-
     new = piece.notes[piece.prompt_notes :]
     if len(instruments_of(start, None)) > 1 and len(new):
         number, drum, *_ = instruments_of(new[-1:], None)[0]

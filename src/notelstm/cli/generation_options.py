@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final
 
-import tyro
 from tyro.conf import arg
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from notelstm.cli.options import Flag, shown
+from notelstm.cli.reading_options import left_out_of_file
+from notelstm.errors import ConfigError, DataError
+from notelstm.midi import ReadPolicy, read_midi_with_report
+from notelstm.notes import Notes
+from notelstm.plugins import build, settings_of
+from notelstm.protocols import NoteEncoder, Processor, Sampler
 
+if TYPE_CHECKING:
     from notelstm.bundle import Bundle
-    from notelstm.midi import ReadPolicy
-    from notelstm.notes import Notes
-    from notelstm.protocols import NoteEncoder, Processor, Sampler
 
 __all__ = ["Prompting", "Steering"]
 
@@ -35,16 +38,14 @@ class Prompting:
         only_new: Write the new notes without the prompt.
     """
 
-    prompt: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
-    prompt_notes: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
-    prompt_seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
-    prompt_bars: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
-    only_new: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False
+    prompt: Annotated[Path | None, shown("FILE")] = None
+    prompt_notes: Annotated[int | None, shown("N")] = None
+    prompt_seconds: Annotated[float | None, shown("S")] = None
+    prompt_bars: Annotated[int | None, shown("N")] = None
+    only_new: Flag = False
 
     def check(self) -> None:
         """Raise ConfigError for an option without effect, or with an invalid value."""
-        from notelstm.errors import ConfigError
-
         for name in ("prompt_notes", "prompt_seconds", "prompt_bars", "only_new"):
             value, option = getattr(self, name), f"--{name.replace('_', '-')}"
             if value is None or value is False:
@@ -57,16 +58,7 @@ class Prompting:
                 raise ConfigError(f"{option} {value} is not above 0")
 
     def read(self, policy: ReadPolicy) -> Notes | None:
-        """The part of the prompt that is used, None without a prompt.
-
-        Raises:
-            MidiError: If it cannot be read.
-            DataError: If that part has no notes.
-        """
-        from notelstm.cli.reading_options import left_out_of_file
-        from notelstm.errors import DataError
-        from notelstm.midi import read_midi_with_report
-
+        """The part of the prompt that is used, None without a prompt."""
         if self.prompt is None:
             return None
         whole, report = read_midi_with_report(self.prompt, policy)
@@ -91,8 +83,8 @@ _ABOUT: Final = {
 }
 """The role of the field that each option needs; events serve as well."""
 
-_Whole: TypeAlias = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
-_Share: TypeAlias = Annotated[float | None, arg(metavar="P", help_behavior_hint="")]
+_Whole: TypeAlias = Annotated[int | None, shown("N")]
+_Share: TypeAlias = Annotated[float | None, shown("P")]
 
 
 @final
@@ -115,22 +107,18 @@ class Steering:
         grid: Onsets on a grid of S seconds; of S beats for a model whose times are in beats.
     """
 
-    sampler: Annotated[
-        str | None, arg(metavar="NAME", help_behavior_hint="(default: the model's own)")
-    ] = None
+    sampler: Annotated[str | None, shown("NAME", "the model's own")] = None
     temperature: Annotated[float, arg(metavar="T")] = 1.0
     top_k: _Whole = None
     top_p: _Share = None
     min_p: _Share = None
-    scale: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    pitch_range: Annotated[
-        tuple[str, str] | None, arg(metavar="LOW HIGH", help_behavior_hint="")
-    ] = None
+    scale: Annotated[str | None, shown("NAME")] = None
+    pitch_range: Annotated[tuple[str, str] | None, shown("LOW HIGH")] = None
     max_polyphony: _Whole = None
     max_chord_size: _Whole = None
     no_repeat_ngram: _Whole = None
-    density: Annotated[float | None, arg(metavar="RATE", help_behavior_hint="")] = None
-    grid: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
+    density: Annotated[float | None, shown("RATE")] = None
+    grid: Annotated[float | None, shown("S")] = None
 
     def changed_settings(self) -> dict[str, object]:
         """The options that differ from their defaults, by name."""
@@ -143,26 +131,25 @@ class Steering:
 
         The order is: temperature, the processors of the model's own sampler, constraints,
         truncation. Truncation comes last so that it ranks only values that are allowed.
-
-        Raises:
-            ConfigError: If the sampler takes no processors, or a setting is out of range.
-            PluginError: If there is no such sampler.
         """
-        from notelstm.plugins import build, settings_of
-        from notelstm.sampling.samplers import with_processors
+        from notelstm.sampling.samplers import Greedy, with_processors
 
         sampler: Sampler = bundle.sampler
         if self.sampler is not None:
             own = settings_of(sampler).get("processors", ())
             sampler = with_processors(build({"kind": "samplers", "name": self.sampler}), own)
         self._check_fields(bundle.encoder)
-        more = (*self._constraints(bundle.encoder), *self._truncation())
+        truncation = self._truncation()
+        if isinstance(sampler, Greedy) and (truncation or self.temperature != 1):
+            raise ConfigError(
+                "--temperature, --top-k, --top-p and --min-p do nothing with a greedy sampler",
+                hint="leave them out",
+            )
+        more = (*self._constraints(bundle.encoder), *truncation)
         return with_processors(sampler, more, temperature=self.temperature)
 
     def _check_fields(self, encoder: NoteEncoder) -> None:
         """Raise ConfigError for an option that the model has no field for."""
-        from notelstm.errors import ConfigError
-
         roles = {field.role for field in encoder.fields}
         for role, options in _ABOUT.items():
             for option in options:

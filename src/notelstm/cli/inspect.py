@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import io
 import json as json_format
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, final
+from typing import Annotated, Final, final
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from tyro.conf import arg
 
+from notelstm.cli.music import open_music
+from notelstm.cli.options import Flag
 from notelstm.cli.reading_options import (
     Reading,
     for_command_line,
     left_out_of_corpus,
     left_out_of_file,
 )
+from notelstm.data.leaks import Leak, find_leaks
+from notelstm.data.summary import Distribution, summarise
 from notelstm.errors import counted
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from notelstm.data.leaks import Leak
-    from notelstm.data.summary import Distribution
-    from notelstm.midi import ReadPolicy, ReadReport
-    from notelstm.notes import Notes
+from notelstm.midi import ReadPolicy, ReadReport, read_midi, read_midi_with_report
+from notelstm.midi.reading import MAX_BYTES
+from notelstm.notes import Notes, TempoMap
+from notelstm.programs import PROGRAMS
 
 __all__ = ["inspect"]
 
@@ -36,27 +37,30 @@ _SHOWN: Final = 20
 
 
 def inspect(
-    path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER")],
+    path: Annotated[Path, tyro.conf.Positional, arg(metavar="FILE|FOLDER|MODEL")],
     /,
     *,
-    leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    leaks: Flag = False,
+    json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
-    """Show the contents of a MIDI file, or of a folder of MIDI files.
+    """Show the contents of a MIDI file, of a folder of MIDI files, or of a model.
 
-    For a file: its tracks, tempo and pedal, the notes that were left out, and the repairs. For a
-    folder: totals, distributions, copies, and the files that were repaired or rejected.
+    For a file: its tracks, tempo, time signatures and pedal, the notes that were left out, and the
+    repairs. For a folder: totals, distributions, copies, and the files that were repaired or
+    rejected. For both: the notes that the beat encoder would change. For a model: its parts, its
+    data, and the instruments that it tells apart.
 
     Args:
-        path: A MIDI file, or a folder of them.
+        path: A MIDI file, a folder of them, or a model (*.notelstm).
         leaks: For a folder: also look for pieces that share long passages, and for music on two
             sides of MAESTRO's split.
         json: Print JSON.
         reading: How files are read.
     """
-    from notelstm.midi import ReadPolicy, read_midi_with_report
-
+    if path.suffix == ".notelstm":
+        _model(path, json=json)
+        return
     policy = reading.policy(ReadPolicy())
     if path.is_dir():
         _folder(path, policy, json=json, leaks=leaks)
@@ -64,10 +68,18 @@ def inspect(
     source = _reusable(path)
     notes, report = read_midi_with_report(source(), policy)
     held = _held(source, notes, policy)
+    beats, rounded = notes.tempo_map, _changes_in_beats(notes)
     left_out = left_out_of_file(notes, report)
     if json:
         pedal = {"held": len(held), "seconds": float(held.sum())}
-        found = {**report.to_json(), "left_out_line": left_out, "pedal": pedal}
+        signatures = _signatures(beats)
+        found = {
+            **report.to_json(),
+            "left_out_line": left_out,
+            "pedal": pedal,
+            "time_signatures": [{"beat": beat, "name": name} for beat, name in signatures],
+            "changes_in_beats": dict(rounded),
+        }
         print(json_format.dumps(found, indent=2))
         return
     print(f"{path}: {notes!r}, read by {report.reader}")
@@ -77,15 +89,63 @@ def inspect(
         print(line.rstrip())
     if left_out:
         print(f"  {left_out}")
-    if notes.tempo_map is not None:
-        tempos = notes.tempo_map.tempos
+    if beats is not None:
+        tempos = beats.tempos
         print(f"  tempo: {tempos.min():.4g} to {tempos.max():.4g} quarter notes a minute")
+    if stated := [f"{name} from beat {beat:g}" for beat, name in _signatures(beats)]:
+        rest = f" and {len(stated) - _SHOWN} more" if len(stated) > _SHOWN else ""
+        print(f"  time signatures: {', '.join(stated[:_SHOWN])}{rest}")
+    _beats_line(rounded)
     if len(held):
         share = f"{len(held):,} of {counted(len(notes), 'note')}"
         print(f"  pedal: holds {share} beyond their keys, for {held.mean():.2f} s on average")
     else:
         print("  pedal: holds no note")
     _faults(report)
+
+
+def _model(path: Path, *, json: bool) -> None:
+    """The parts of a bundle, and its instruments."""
+    from notelstm.bundle import load
+    from notelstm.encoders.rows import part_map_of
+
+    bundle = load(path)
+    part_map = part_map_of(bundle.encoder)
+    if json:
+        instruments = None if part_map is None else part_map.to_json()
+        print(json_format.dumps({"bundle": repr(bundle), "instruments": instruments}, indent=2))
+        return
+    print(f"{path}: {bundle!r}")
+    if part_map is None:
+        print("  instruments: none, all notes are of one instrument")
+        return
+    print(f"  instruments by {part_map.by}; notes of others: {part_map.unknown}")
+    for number, part in enumerate(part_map.classes):
+        kind = "drums" if part.drum else f"program {part.program} ({PROGRAMS[part.program]})"
+        print(f"  class {number}: {part.name}, {kind}")
+
+
+def _signatures(beats: TempoMap | None) -> list[tuple[float, str]]:
+    """The beat of each time signature, and the time signature."""
+    from notelstm.encoders.time_signatures import names_of
+
+    if beats is None:
+        return []
+    return [*zip(beats.time_signature_beats.tolist(), names_of(beats), strict=True)]
+
+
+def _changes_in_beats(notes: Notes) -> Mapping[str, int]:
+    """The notes that a beat encoder with its default settings changes, by reason."""
+    from notelstm.encoders import BeatEncoder
+
+    return BeatEncoder().changes(notes) if notes.tempo_map is not None else {}
+
+
+def _beats_line(changes: Mapping[str, int]) -> None:
+    from notelstm.encoders.rows import describe_changes
+
+    if changes:
+        print(f"  changed by the beat encoder: {describe_changes(changes)}")
 
 
 @final
@@ -101,8 +161,6 @@ def _reusable(path: Path) -> Callable[[], Path | _Kept]:
     """A source that can be read several times, also for a pipe: ``<(cat x.mid)``."""
     if not (path.is_fifo() and path.parts[:2] in (("/", "dev"), ("/", "proc"))):
         return lambda: path
-    from notelstm.midi.reading import MAX_BYTES
-
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     return lambda: _Kept(data, str(path))
@@ -112,8 +170,6 @@ def _held(
     source: Callable[[], Path | _Kept], notes: Notes, policy: ReadPolicy
 ) -> NDArray[np.float64]:
     """The seconds by which the sustain pedal extends each note that it holds."""
-    from notelstm.midi import read_midi
-
     # Both are ordered by start, pitch and end, so equal starts and pitches may be paired otherwise.
     released = notes
     if policy.pedal != "ignore":
@@ -124,8 +180,7 @@ def _held(
 
 def _faults(report: ReadReport) -> None:
     for repair in report.repairs[:_SHOWN]:
-        where = f" ({repair.place})" if repair.place else ""
-        print(f"  repaired: {repair.message}{where}")
+        print(f"  repaired: {repair}")
     if report.repairs_total > _SHOWN:
         print(f"  and {counted(report.repairs_total - _SHOWN, 'more repair')}")
     if report.saved or report.lost:
@@ -139,10 +194,6 @@ def _faults(report: ReadReport) -> None:
 
 def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     """Totals and distributions of a folder, and its damaged files."""
-    from notelstm.cli.music import open_music
-    from notelstm.data.leaks import find_leaks
-    from notelstm.data.summary import summarise
-
     music = open_music(str(path), policy)
     summary = summarise(music.corpus, passages=leaks)
     left_out = left_out_of_corpus(music.corpus.report)
@@ -155,18 +206,25 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     print(
         f"{path}: {counted(summary.files, 'file')}, {summary.pieces:,} read, "
         f"{counted(summary.notes, 'note')}, {summary.seconds / 3600:.2f} hours; "
-        f"{summary.repaired:,} repaired, {summary.refused:,} refused"
+        f"{summary.repaired:,} repaired, {summary.rejected:,} rejected"
     )
     if left_out:
         print(f"  {left_out}")
     for name in ("pitch", "step", "duration", "velocity"):
-        _distribution(name, getattr(summary, name))
+        if getattr(summary, name).quantiles:
+            _distribution(name, getattr(summary, name))
+    if summary.time_signatures:
+        shares = [f"{name} in {n:,}" for name, n in summary.time_signatures.items()]
+        rest = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
+        print(f"  pieces by time signature: {', '.join(shares[:_SHOWN])}{rest}")
+    _beats_line(summary.changes_in_beats)
     for file in summary.worst:
         repairs = f"{counted(file.repairs_total, 'repair')}, {counted(file.lost, 'note')} lost"
         what = for_command_line(file.error or repairs)
-        print(f"  {'refused' if file.error else 'repaired'}: {file.name}: {what}")
-    for reason, count in summary.reasons.items():
-        print(f"  {count:,} refused: {reason}")
+        print(f"  {'rejected' if file.error else 'repaired'}: {file.name}: {what}")
+    if summary.rejected > sum(1 for file in summary.worst if file.error):
+        for reason, count in summary.reasons.items():
+            print(f"  {count:,} rejected: {reason}")
     _pairs("the same music twice", summary.duplicates)
     if leaks and music.by_table:
         _pairs("on two sides of the split", crossing)

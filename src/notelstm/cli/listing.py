@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
-from typing import Annotated
 
-import tyro
-from tyro.conf import arg
+from notelstm.cli.options import Flag
+from notelstm.data.cache import cache_folder, clear_caches, list_caches
+from notelstm.errors import PluginError, counted
+from notelstm.plugins import KINDS, installed
 
 __all__ = ["corpora", "plain", "plugins"]
 
 
-def _corpus(kind: Callable[[], object]) -> object:
-    """A corpus with its default settings, or its class if it needs settings."""
-    try:
-        return kind()
-    except TypeError:
-        return kind
-
-
 def corpora(
     *,
-    clear: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    clear: Flag = False,
 ) -> None:
     """List named corpora with size, license and source, and the contents of the cache.
 
@@ -32,12 +25,10 @@ def corpora(
     Args:
         clear: Delete the cache, and print its size.
     """
-    from notelstm.data.cache import cache_folder, clear_caches, list_caches
-    from notelstm.errors import counted
-    from notelstm.plugins import installed
-
     for plugin in installed("corpora"):
-        corpus = _corpus(plugin.load())
+        corpus = plugin.load()
+        with contextlib.suppress(TypeError):  # one that needs settings is described by its class
+            corpus = corpus()
         print(f"{plugin.name:<10} {plain(plugin.summary)}")
         for label in ("size", "license", "source"):
             value = getattr(corpus, label, "")
@@ -56,9 +47,6 @@ def corpora(
 
 def plugins() -> None:
     """List the installed parts: kind, name, package, one line on each."""
-    from notelstm.errors import PluginError
-    from notelstm.plugins import KINDS, installed
-
     rows = []
     for kind in KINDS:
         for plugin in installed(kind):
@@ -75,9 +63,6 @@ def plugins() -> None:
 
 def plain(text: str) -> str:
     """A line of a docstring without its markup.
-
-    Args:
-        text: The line, in reStructuredText.
 
     Example:
         >>> plain("Like :class:`~notelstm.notes.Notes`, ``sorted``.")

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, final, overload
+from typing import Literal, NamedTuple, TypeAlias, final, overload
 
 from typing_extensions import override
 
+from notelstm.data.corpus import Corpus, CorpusSource
+from notelstm.data.folder import Folder, midi_files
+from notelstm.data.maestro import MaestroCorpus
+from notelstm.data.splits import Split, split_by_keys, split_by_table
 from notelstm.errors import (
     ConfigError,
     DataError,
     DataNotFoundError,
+    PluginError,
     did_you_mean,
 )
-
-if TYPE_CHECKING:
-    from notelstm.data.corpus import Corpus
-    from notelstm.data.splits import Split
-    from notelstm.midi.policy import ReadPolicy
-    from notelstm.notes import Notes
-    from notelstm.protocols import CorpusSource
+from notelstm.midi.policy import ReadPolicy
+from notelstm.notes import Notes
+from notelstm.plugins import Plugin, find, installed, settings_of
 
 __all__ = ["Music", "Pieces", "Side", "open_corpus", "open_music"]
 
@@ -45,11 +47,7 @@ class Music(NamedTuple):
     by_table: bool
 
     def side(self, side: Side, limit: int | None = None) -> Pieces:
-        """The pieces of one side, at most `limit`.
-
-        Raises:
-            DataError: If there is none.
-        """
+        """The pieces of one side, at most `limit`; DataError if there is none."""
         everything: Iterable[int] = range(len(self.corpus))
         numbers = list(everything if side == "all" else getattr(self.split, side))
         if not len(self.corpus):
@@ -63,7 +61,7 @@ class Music(NamedTuple):
 
 
 @final
-class Pieces(Sequence["Notes"]):
+class Pieces(Sequence[Notes]):
     """Some pieces of a corpus, each read from its cache when it is accessed."""
 
     def __init__(self, corpus: Corpus, numbers: Sequence[int]) -> None:
@@ -105,13 +103,7 @@ def open_music(
         policy: How files are read.
         share: The share that is held out, by content, if the source has no table.
         limit: The most files to read of a folder without a table.
-
-    Raises:
-        DataError: If there is no such source, or nothing in it.
-        ConfigError: If the share or the limit is out of range.
     """
-    from notelstm.data.splits import split_by_keys, split_by_table
-
     if limit is not None and limit < 1:
         raise ConfigError(f"--max-files {limit} is below 1", hint="give 1 or more")
     table = _table(Path(where))
@@ -123,17 +115,7 @@ def open_music(
 
 
 def open_corpus(where: str, policy: ReadPolicy, *, limit: int | None = None) -> Corpus:
-    """Open a folder or file, or if there is none of that name, the corpus plugin.
-
-    The arguments are those of :func:`open_music`.
-
-    Raises:
-        DataError: If there is neither, or nothing in it.
-    """
-    from notelstm.data.corpus import Corpus
-    from notelstm.data.folder import Folder, midi_files
-    from notelstm.data.maestro import MaestroCorpus
-
+    """Open a folder or file, or if there is none of that name, the corpus plugin."""
     path = Path(where)
     progress = sys.stderr.isatty()
     if not path.exists():
@@ -157,23 +139,33 @@ def _table(path: Path) -> Path | None:
     return tables[0] if len(tables) == 1 else None
 
 
-def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
-    from notelstm.plugins import find, installed, settings_of
+def _opens_by_name(plugin: Plugin) -> bool:
+    """Whether a corpus needs no settings; also if its package is broken."""
+    try:
+        inspect.signature(plugin.load()).bind()
+    except TypeError:
+        return False
+    except PluginError:
+        pass  # found again where the corpus is opened
+    return True
 
-    names = [plugin.name for plugin in installed("corpora")]
-    if name not in names:
+
+def _plugin(name: str, policy: ReadPolicy) -> CorpusSource:
+    known = installed("corpora")
+    if name not in [plugin.name for plugin in known]:
+        names = [plugin.name for plugin in known if _opens_by_name(plugin)]
         closest = did_you_mean(name, names)
         raise DataNotFoundError(
             f"no folder, MIDI file or corpus is called {name!r}{closest}",
             hint="" if closest else f"check the path, or name a corpus: {', '.join(names)}",
         )
-    try:
-        corpus: CorpusSource = find("corpora", name).load()()
-    except TypeError as error:
+    plugin = find("corpora", name)
+    if not _opens_by_name(plugin):
         raise DataError(
             f"the corpus {name!r} cannot be opened by its name alone",
             hint="name a folder or a MIDI file",
-        ) from error
+        )
+    corpus: CorpusSource = plugin.load()()
     if "policy" in settings_of(corpus):
         # Parts with settings are dataclasses, which the protocol does not declare.
         return dataclasses.replace(corpus, policy=policy)  # type: ignore[type-var]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import arg
 
+from notelstm.cli.options import Flag, shown
+
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
 
@@ -18,19 +20,15 @@ def play(
     models: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        arg(metavar="[MODEL ...]", help_behavior_hint="(default: the pretrained model)"),
+        shown("[MODEL ...]", "the pretrained model"),
     ] = (),
     /,
     *,
     host: Annotated[str, arg(metavar="HOST")] = "127.0.0.1",
-    port: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: 7464, or any free one)")
-    ] = None,
-    token: Annotated[
-        str | None, arg(metavar="TEXT", help_behavior_hint="(default: none on this machine)")
-    ] = None,
+    port: Annotated[int | None, shown("N", "7464, or any free one")] = None,
+    token: Annotated[str | None, shown("TEXT", "none on this machine")] = None,
     sessions: Annotated[int, arg(metavar="N")] = 32,
-    no_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
+    no_browser: Flag = False,
 ) -> None:
     """Play with a model in the browser: play a few notes, and it answers.
 

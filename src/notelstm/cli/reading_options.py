@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final, get_args
+from typing import Annotated, Any, Final, final, get_args
 
-import tyro
-from tyro.conf import arg
+import numpy as np
 
+from notelstm.cli.options import Flag, shown
+from notelstm.data.corpus import CorpusReport
 from notelstm.errors import ConfigError, counted
+from notelstm.midi import ReadPolicy, ReadReport
 from notelstm.midi.policy import (
     Hanging,
     OnError,
@@ -23,21 +26,15 @@ from notelstm.midi.policy import (
     VelocityZero,
     ZeroLength,
 )
-
-if TYPE_CHECKING:
-    from notelstm.data.corpus import CorpusReport
-    from notelstm.midi import ReadPolicy, ReadReport
-    from notelstm.midi.report import TrackInfo
-    from notelstm.notes import Notes
+from notelstm.midi.report import TrackInfo
+from notelstm.notes import Notes
 
 __all__ = ["Reading", "for_command_line", "left_out_of_corpus", "left_out_of_file"]
-
-_Flag: TypeAlias = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
 
 
 def _choice(kind: Any) -> Any:
     """The option of a literal type, with its values in the help."""
-    return arg(metavar="|".join(get_args(kind)), help_behavior_hint="")
+    return shown("|".join(get_args(kind)))
 
 
 _READ_BY: Final[Mapping[str, tuple[str, str]]] = {
@@ -83,14 +80,10 @@ class Reading:
     """
 
     tracks: Annotated[Tracks | None, _choice(Tracks)] = None
-    programs: Annotated[tuple[int, ...] | None, arg(metavar="[N ...]", help_behavior_hint="")] = (
-        None
-    )
-    names: Annotated[
-        tuple[str, ...] | None, arg(metavar="[PATTERN ...]", help_behavior_hint="")
-    ] = None
-    drums: _Flag = False
-    no_drums: _Flag = False
+    programs: Annotated[tuple[int, ...] | None, shown("[N ...]")] = None
+    names: Annotated[tuple[str, ...] | None, shown("[PATTERN ...]")] = None
+    drums: Flag = False
+    no_drums: Flag = False
     pedal: Annotated[Pedal | None, _choice(Pedal)] = None
     tempos: Annotated[Tempos | None, _choice(Tempos)] = None
     simultaneous_order: Annotated[SimultaneousOrder | None, _choice(SimultaneousOrder)] = None
@@ -98,7 +91,7 @@ class Reading:
     zero_length: Annotated[ZeroLength | None, _choice(ZeroLength)] = None
     hanging: Annotated[Hanging | None, _choice(Hanging)] = None
     velocity_zero: Annotated[VelocityZero | None, _choice(VelocityZero)] = None
-    max_seconds: Annotated[float | None, arg(metavar="S", help_behavior_hint="")] = None
+    max_seconds: Annotated[float | None, shown("S")] = None
     on_error: Annotated[OnError | None, _choice(OnError)] = None
 
     def policy(self, base: ReadPolicy) -> ReadPolicy:
@@ -138,6 +131,9 @@ def for_command_line(message: str) -> str:
     """
     for python, option in _PYTHON.items():
         message = message.replace(python, option)
+    message = re.sub(
+        r"(?i)pass the \w+: load\(path, \w+=\.\.\.\)", "Install the package that has it", message
+    )
     message = re.sub(r"\bdrums=True\b", "--drums", message)
     message = re.sub(r"\bdrums=False\b", "--no-drums", message)
     message = re.sub(r"\b(programs|names)=\(\)", r"an empty --\1", message)
@@ -151,8 +147,6 @@ def for_command_line(message: str) -> str:
 
 def left_out_of_file(notes: Notes, report: ReadReport) -> str:
     """A line on the tracks and notes of a file that the policy left out; "" if there are none."""
-    import numpy as np
-
     read = set() if notes.track is None else set(np.unique(notes.track).tolist())
     unread = [track for track in report.tracks if track.number not in read]
     parts = []
@@ -167,12 +161,11 @@ def left_out_of_file(notes: Notes, report: ReadReport) -> str:
 
 def left_out_of_corpus(report: CorpusReport) -> str:
     """A line on the notes of a corpus that the policy left out; "" if there are none."""
-    notes: dict[str, int] = {}
-    files: dict[str, int] = {}
+    notes: Counter[str] = Counter()
+    files: Counter[str] = Counter()
     for file in report:
-        for setting, count in file.left_out.items():
-            notes[setting] = notes.get(setting, 0) + count
-            files[setting] = files.get(setting, 0) + 1
+        notes.update(file.left_out)
+        files.update(file.left_out.keys())
     parts = [
         _part(setting, count, f"in {counted(files[setting], 'file')}")
         for setting, count in notes.items()

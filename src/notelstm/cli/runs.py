@@ -5,21 +5,33 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import final
 
 from tqdm.std import tqdm
 from typing_extensions import override
 
+from notelstm.bundle import Bundle, DataCard
+from notelstm.data.corpus import Corpus
 from notelstm.errors import counted
-from notelstm.training.trainer import Callback
-
-if TYPE_CHECKING:
-    from notelstm.bundle import Bundle
-    from notelstm.data.corpus import Corpus
-    from notelstm.notes import Notes
-    from notelstm.recipes import Recipe
-    from notelstm.training.trainer import Trainer
+from notelstm.listening.card import num_parameters
+from notelstm.notes import Notes
+from notelstm.recipes import Recipe, from_toml, load_recipe, with_settings
+from notelstm.recipes.overrides import parse_settings, part
+from notelstm.training import (
+    BestCheckpoint,
+    Callback,
+    DistributedGroup,
+    JSONLogger,
+    Profile,
+    Progress,
+    Report,
+    Samples,
+    TimeBudget,
+    Trainer,
+)
+from notelstm.training.progress import progress_on_stderr
 
 __all__ = [
     "EpochLines",
@@ -40,39 +52,27 @@ def chosen_recipe(
     seed: int | None,
     start: Bundle | None = None,
 ) -> Recipe:
-    """The recipe with the settings of the command line.
+    """The recipe with the settings of the command line; None for the recipe's own.
 
     Args:
         name: A recipe's name, or a TOML file; unused with `start`.
         settings: ``key=value`` of each setting that is changed.
-        epochs: Number of epochs; None for the recipe's.
-        seed: The random seed; None for the recipe's.
+        epochs: Number of epochs.
+        seed: The random seed.
         start: The model to fine-tune by its own recipe; None to train from scratch.
-
-    Raises:
-        PluginError: If there is no such recipe.
-        ConfigError: If a setting does not exist or cannot have that value.
     """
-    from notelstm.recipes import from_toml, load_recipe, with_settings
-    from notelstm.recipes.overrides import parse_settings
-
     tree = parse_settings(settings)
     if start is not None:
         recipe = with_settings(start.recipe(), tree)
     else:
         recipe = from_toml(name, tree) if name.endswith(".toml") else load_recipe(name, tree)
-    training: dict[str, Any] = {}
-    if epochs is not None:
-        training["epochs"] = epochs
-    if seed is not None:
-        training["seed"] = seed
-    return with_settings(recipe, {"training": training})
+    training = {"epochs": epochs, "seed": seed}
+    given = {name: value for name, value in training.items() if value is not None}
+    return with_settings(recipe, {"training": given})
 
 
 def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
     """The callbacks of every run, and those that the command line chose."""
-    from notelstm.training import BestCheckpoint, JSONLogger, Progress
-
     best = [BestCheckpoint()] if validation else []
     return [JSONLogger(), Progress(), *best, *chosen]
 
@@ -107,18 +107,8 @@ def run_recipe(
         half_precision: Whether to save in half precision.
         start: A model to fine-tune.
         record: Settings to store in the bundle besides the recipe's.
-        callbacks: Callbacks besides the log and the progress.
-
-    Raises:
-        NotelstmError: If the run cannot be done; see
-            :meth:`~notelstm.recipes.recipe.Recipe.train`.
+        callbacks: Callbacks besides those of every run.
     """
-    from dataclasses import replace
-
-    from notelstm.bundle import DataCard, save
-    from notelstm.training import DistributedGroup
-    from notelstm.training.progress import progress_on_stderr
-
     lines = EpochLines()
     card = DataCard(name=source.name, license=source.license)
     with progress_on_stderr(force=True):
@@ -133,15 +123,13 @@ def run_recipe(
         )
     bundle = replace(bundle, settings={**bundle.settings, **(record or {})})
     if DistributedGroup().is_main_process:
-        save(bundle, output, half_precision=half_precision)
+        bundle.save(output, half_precision=half_precision)
     print(f"trained {lines.summary()}")
     return bundle
 
 
 def size_of(bundle: Bundle) -> str:
     """The number of a model's parameters, and of the notes that it was trained on."""
-    from notelstm.listening.card import num_parameters
-
     size = counted(num_parameters(bundle), "parameter")
     return f"{size}, trained on {counted(bundle.data.notes, 'note')}"
 
@@ -154,22 +142,7 @@ def chosen_callbacks(
     report: Path | None = None,
     title: str = "",
 ) -> list[Callback]:
-    """Build the callbacks that the command line names.
-
-    Args:
-        named: ``name`` or ``name:key=value,key=value`` for each entry point.
-        minutes: The time budget; None for none.
-        profile: Whether to profile operations.
-        report: The page to write on the run, with samples; None for none.
-        title: The page's heading.
-
-    Raises:
-        PluginError: If there is no such callback.
-        ConfigError: If a setting does not exist or cannot have that value.
-    """
-    from notelstm.recipes.overrides import part
-    from notelstm.training import Profile, Report, Samples, TimeBudget
-
+    """Build the callbacks of the options, and those `named`: ``name:key=value,key=value``."""
     chosen: list[Callback] = []
     for text in named:
         name, _, settings = text.partition(":")
@@ -200,14 +173,12 @@ class EpochLines(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer) -> None:
-        """Write the reason if the run was stopped early."""
         self._precision = trainer.precision
         if trainer.stopped:
             tqdm.write(f"stopped: {trainer.stopped}", file=sys.stderr)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Write the losses and the speed of the epoch."""
         speed, seconds = metrics["targets_per_second"], metrics["seconds"]
         self._epochs += 1
         self._targets += speed * seconds

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, final
 
 from typing_extensions import override
@@ -19,6 +20,7 @@ __all__ = ["Streams", "lasting_streams", "silent_unless_main"]
 
 
 @final
+@dataclass
 class Streams:
     """The state of the standard streams after a command.
 
@@ -27,8 +29,7 @@ class Streams:
             ended; None if nothing was lost.
     """
 
-    def __init__(self) -> None:
-        self.output_error: OSError | None = None
+    output_error: OSError | None = None
 
 
 @final

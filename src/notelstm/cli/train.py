@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.outputs import Overwrite, check_outputs, check_run, remove_run
+from notelstm.cli.music import open_music
+from notelstm.cli.options import Flag, shown
+from notelstm.cli.outputs import check_outputs, check_run, remove_run
 from notelstm.cli.reading_options import Reading, left_out_of_corpus
+from notelstm.errors import ConfigError, counted
+from notelstm.notes import Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from notelstm.bundle import Bundle
-    from notelstm.notes import Notes
 
 __all__ = ["train"]
 
-_OF_THE_RECIPE: Final = "(default: the recipe's)"
-_NO_LIMIT: Final = "(default: no limit)"
+_OF_THE_RECIPE: Final = "the recipe's"
 
 
 def train(  # noqa: PLR0913 - each is an option of the command
@@ -29,9 +31,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     /,
     *,
     output: Annotated[Path, arg(aliases=["-o"], metavar="MODEL")],
-    recipe: Annotated[
-        str | None, arg(metavar="NAME|FILE.toml", help_behavior_hint="(default: expressive)")
-    ] = None,
+    recipe: Annotated[str | None, shown("NAME|FILE.toml", "expressive")] = None,
     init_from: Annotated[
         tuple[Path, ...] | None,
         arg(
@@ -41,27 +41,23 @@ def train(  # noqa: PLR0913 - each is an option of the command
         ),
     ] = None,
     set: Annotated[  # noqa: A002 - the option is --set
-        tuple[tuple[str, ...], ...],
-        tyro.conf.UseAppendAction,
-        arg(metavar="KEY=VALUE", help_behavior_hint=""),
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, shown("KEY=VALUE")
     ] = (),
-    epochs: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
-    max_files: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None,
+    epochs: Annotated[int | None, shown("N", _OF_THE_RECIPE)] = None,
+    max_files: Annotated[int | None, shown("N", "all")] = None,
     validation: Annotated[float, arg(metavar="SHARE")] = 0.0,
-    minutes: Annotated[float | None, arg(metavar="N", help_behavior_hint=_NO_LIMIT)] = None,
-    seed: Annotated[int | None, arg(metavar="N", help_behavior_hint=_OF_THE_RECIPE)] = None,
+    minutes: Annotated[float | None, shown("N", "no limit")] = None,
+    seed: Annotated[int | None, shown("N", _OF_THE_RECIPE)] = None,
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"] | None,
-        arg(metavar="float32|bfloat16|auto", help_behavior_hint=_OF_THE_RECIPE),
+        shown("float32|bfloat16|auto", _OF_THE_RECIPE),
     ] = None,
-    callback: Annotated[
-        tuple[str, ...], tyro.conf.UseAppendAction, arg(metavar="NAME", help_behavior_hint="")
-    ] = (),
-    report: Annotated[Path | None, arg(metavar="PAGE", help_behavior_hint="")] = None,
-    profile: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
-    half: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")] = False,
-    overwrite: Overwrite = False,
+    callback: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, shown("NAME")] = (),
+    report: Annotated[Path | None, shown("PAGE")] = None,
+    profile: Flag = False,
+    resume: Flag = False,
+    half: Flag = False,
+    overwrite: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
     """Train a model on MIDI files.
@@ -100,9 +96,6 @@ def train(  # noqa: PLR0913 - each is an option of the command
         reading: How files are read; settings that are not given are the recipe's, or with --from
             the model's.
     """
-    from dataclasses import replace
-
-    from notelstm.cli.music import open_music
     from notelstm.cli.runs import (
         all_callbacks,
         chosen_callbacks,
@@ -111,7 +104,6 @@ def train(  # noqa: PLR0913 - each is an option of the command
         run_recipe,
         size_of,
     )
-    from notelstm.errors import counted
     from notelstm.recipes.overrides import DEFAULT
     from notelstm.training import DistributedGroup
 
@@ -187,7 +179,6 @@ def train(  # noqa: PLR0913 - each is an option of the command
 def _start(model: tuple[Path, ...], recipe: str | None) -> Bundle:
     """The model to fine-tune."""
     from notelstm.bundle import load
-    from notelstm.errors import ConfigError
 
     if recipe is not None:
         raise ConfigError(

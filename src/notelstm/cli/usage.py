@@ -34,12 +34,7 @@ def check_command(name: str, commands: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def explained(command: Callable[..., object], arguments: Sequence[str]) -> Iterator[None]:
-    """Explain a wrong option or value on one line, then exit with code 2.
-
-    Args:
-        command: The command.
-        arguments: The words after its name.
-    """
+    """Explain a wrong option or value of a command on one line, then exit with code 2."""
     try:
         from tyro._errors import on_parse_error
     except ImportError:
@@ -132,10 +127,7 @@ def _exit(problem: str, where: str) -> NoReturn:
 
 
 def rewrap(command: Callable[..., object]) -> None:
-    """Join the lines of each argument's description in docstrings, for the parser to wrap.
-
-    The docstrings of the command's groups of options are rewrapped as well.
-    """
+    """Join the lines of each option's description in docstrings, for the parser to wrap."""
     groups = [p.default for p in inspect.signature(command).parameters.values()]
     for target in (command, *(type(group) for group in groups if dataclasses.is_dataclass(group))):
         target.__doc__ = re.sub(r"\n {8,}(?=\S)", " ", inspect.getdoc(target) or "")

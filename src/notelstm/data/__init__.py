@@ -5,56 +5,42 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from notelstm.data.bach import BachChorales
+from notelstm.data.cache import clear_caches, list_caches
+from notelstm.data.corpus import Corpus, CorpusReport, CorpusSource, FileReport
+from notelstm.data.folder import Folder
+from notelstm.data.leaks import find_duplicates, find_leaks, find_shared
+from notelstm.data.maestro import MaestroCorpus
+from notelstm.data.splits import (
+    Split,
+    content_key,
+    split_at_random,
+    split_by_content,
+    split_by_keys,
+    split_by_table,
+)
+from notelstm.data.summary import summarise
+
 if TYPE_CHECKING:
-    from notelstm.data.bach import BachChorales
     from notelstm.data.batches import StatefulBatches, WindowBatches
-    from notelstm.data.cache import clear_caches, list_caches
-    from notelstm.data.corpus import Corpus, CorpusReport, FileReport
     from notelstm.data.dataset import PackedRows, SequenceDataset
     from notelstm.data.encoding import encode_corpus
-    from notelstm.data.folder import Folder
-    from notelstm.data.leaks import find_duplicates, find_leaks, find_shared
-    from notelstm.data.maestro import MaestroCorpus
-    from notelstm.data.splits import (
-        Split,
-        content_key,
-        split_at_random,
-        split_by_content,
-        split_by_keys,
-        split_by_table,
-    )
-    from notelstm.data.summary import summarise
-    from notelstm.data.transforms import Augmented, TimeStretch, Transpose, VelocityShift
+    from notelstm.data.transforms import Augmented, TimeStretch, Transform, Transpose, VelocityShift
 
 # Reading a corpus needs no torch, and a process that only reads should not wait for it.
-_HOMES = {
-    "bach": ("BachChorales",),
+_NEED_TORCH = {
     "batches": ("StatefulBatches", "WindowBatches"),
-    "cache": ("clear_caches", "list_caches"),
-    "corpus": ("Corpus", "CorpusReport", "FileReport"),
     "dataset": ("PackedRows", "SequenceDataset"),
     "encoding": ("encode_corpus",),
-    "folder": ("Folder",),
-    "leaks": ("find_duplicates", "find_leaks", "find_shared"),
-    "maestro": ("MaestroCorpus",),
-    "splits": (
-        "Split",
-        "content_key",
-        "split_at_random",
-        "split_by_content",
-        "split_by_keys",
-        "split_by_table",
-    ),
-    "summary": ("summarise",),
-    "transforms": ("Augmented", "TimeStretch", "Transpose", "VelocityShift"),
+    "transforms": ("Augmented", "TimeStretch", "Transform", "Transpose", "VelocityShift"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Augmented",
     "BachChorales",
     "Corpus",
     "CorpusReport",
+    "CorpusSource",
     "FileReport",
     "Folder",
     "MaestroCorpus",
@@ -63,6 +49,7 @@ __all__ = [
     "Split",
     "StatefulBatches",
     "TimeStretch",
+    "Transform",
     "Transpose",
     "VelocityShift",
     "WindowBatches",
@@ -83,9 +70,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its home when it is first asked for."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    for home, names in _NEED_TORCH.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -42,12 +42,6 @@ class BachChorales:
     All scores are read the first time, which takes a few seconds; the notes are cached in
     :func:`~notelstm.data.cache.cache_folder`.
 
-    Attributes:
-        name: The name in files and on the command line.
-        license: The terms of use of the music.
-        source: Where the music comes from.
-        size: The amount of music.
-
     Example:
         >>> for name, notes in BachChorales().pieces(limit=2):
         ...     print(name, notes)
@@ -65,23 +59,16 @@ class BachChorales:
 
     @property
     def edition(self) -> str:
-        """The versions of music21 and of the conversion.
-
-        Raises:
-            MissingExtraError: If music21 is not installed.
-        """
+        """The versions of music21 and of the conversion."""
         _folder()
         return f"{READING}-music21-{version('music21')}"
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
         """The chorales in the order of the catalogue (BWV).
 
-        Args:
-            limit: The largest number of pieces; None for all, about 360.
-
         Yields:
             The name, for example ``"bwv269"``, and the notes, sorted by start and pitch,
-            with a tempo map.
+            with a tempo map; at most `limit` pieces.
 
         Raises:
             MissingExtraError: If music21 is not installed.
@@ -217,10 +204,7 @@ class _Voice:
 def notes_of_score(score: Element, name: str) -> Notes:
     """All voices of a MusicXML score as one piece, as :class:`BachChorales` describes.
 
-    Args:
-        score: The root of the score; times, ties, tempos and time signatures are read,
-            transpositions not.
-        name: Its name in messages.
+    Times, ties, tempos and time signatures are read, transpositions not.
 
     Returns:
         The notes, sorted by start and pitch, with a tempo map whose bars start after an upbeat.

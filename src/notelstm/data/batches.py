@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self, final
+from typing import ClassVar, Final, Self, final
 
 import numpy as np
 import torch
@@ -55,15 +55,13 @@ class NumberedBatches(ABC):
         if not 0 <= rank < world_size:
             raise ConfigError(f"no share {rank} of {world_size}", hint="count shares from 0")
 
+    stateful: ClassVar[bool]
+    """Whether the state is carried from batch to batch."""
+
     @property
     @abstractmethod
     def num_batches(self) -> int:
         """Batches in an epoch."""
-
-    @property
-    @abstractmethod
-    def stateful(self) -> bool:
-        """Whether the state is carried from batch to batch."""
 
     def shard(self, rank: int, world_size: int) -> Self:
         """As many batches, each with the part of one of several processes."""
@@ -87,21 +85,15 @@ class WindowBatches(NumberedBatches):
     the original's ``in-order``.
     """
 
+    stateful = False
+
     @property
     @override
     def num_batches(self) -> int:
-        """Batches in an epoch."""
         return -(-len(self.dataset) // self.batch_size)
-
-    @property
-    @override
-    def stateful(self) -> bool:
-        """False: each window starts with a new state."""
-        return False
 
     @override
     def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
-        """Like :meth:`epoch`, each with (B,) the numbers of its pieces."""
         n = len(self.dataset)
         shuffle = Shuffle(n, [self.seed, number])
         block = self.batch_size * _BLOCK
@@ -128,6 +120,8 @@ class StatefulBatches(NumberedBatches):
     T is the data set's `sequence_length`; its targets must be ``"every"``.
     """
 
+    stateful = True
+
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,21 +135,13 @@ class StatefulBatches(NumberedBatches):
     def _segments(self) -> NDArray[np.int64]:
         """(P,) segments in each piece."""
         lengths = self.dataset.packed.lengths
-        return np.where(
-            lengths > 0, np.maximum(1, -(-(lengths - 1) // self.dataset.sequence_length)), 0
-        )
+        following = -(-(lengths - 1) // self.dataset.sequence_length)
+        return np.where(lengths > 0, np.maximum(1, following), 0)
 
     @property
     @override
     def num_batches(self) -> int:
-        """Batches in an epoch."""
         return -(-int(self._segments.sum()) // self.batch_size)
-
-    @property
-    @override
-    def stateful(self) -> bool:
-        """True: each batch continues the streams of the one before."""
-        return True
 
     def _plan(self, number: int) -> tuple[NDArray[np.int64], ...]:
         """Each segment's first row, number of rows, number in its piece, and piece."""
@@ -172,7 +158,6 @@ class StatefulBatches(NumberedBatches):
 
     @override
     def numbered_epoch(self, number: int, first: int = 0) -> Iterator[tuple[Batch, Tensor]]:
-        """Like :meth:`epoch`, each with (B,) the numbers of its pieces."""
         plan = self._plan(number)
         steps = self.num_batches
         padding = steps * self.batch_size - len(plan[0])

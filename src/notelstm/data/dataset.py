@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, SupportsIndex, TypeAlias, final, overload
 
@@ -23,9 +24,9 @@ from torch.utils.data import (
 from typing_extensions import override
 
 from notelstm.batch import Batch
-from notelstm.errors import ConfigError, DataError, OutputError
+from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
-from notelstm.files import BAD_HEADER
+from notelstm.files import BAD_HEADER, output_errors
 
 __all__ = ["PackedRows", "SequenceDataset", "Targets", "Windows"]
 
@@ -34,13 +35,7 @@ Targets: TypeAlias = Literal["last", "every"]
 
 
 class Windows(NamedTuple):
-    """The positions of B windows.
-
-    Attributes:
-        start: (B,) the first row of each in the data set.
-        first: (B,) bool, whether it is the first of its piece.
-        piece: (B,) the number of its piece.
-    """
+    """(B,) each: the first rows of windows, whether they begin a piece, and its number."""
 
     start: Tensor
     first: Tensor
@@ -115,7 +110,10 @@ class SequenceDataset(Dataset[Batch]):
                 f"the longest of {len(pieces)} has {longest}",
                 hint="give longer pieces, or use a smaller sequence_length",
             )
-        counts = _windows_in(packed.lengths, sequence_length, targets)
+        counts = np.maximum(packed.lengths - sequence_length, 0)
+        if targets == "every":
+            side_by_side = -(-(packed.lengths - 1) // sequence_length)
+            counts = np.where(counts > 0, side_by_side, 0)
         self._ends: Final = torch.from_numpy(np.cumsum(counts))
         self._firsts: Final = self._ends - torch.from_numpy(counts)
 
@@ -176,13 +174,7 @@ class SequenceDataset(Dataset[Batch]):
     def loader(
         self, batch: int, *, shuffle: bool = False, generator: torch.Generator | None = None
     ) -> DataLoader[Batch]:
-        """A ``DataLoader`` that fetches each batch in one call, without a loop over items.
-
-        Args:
-            batch: B, windows in a batch; the last one may be smaller.
-            shuffle: Use a new order each time.
-            generator: The random generator of that order.
-        """
+        """A ``DataLoader`` that fetches a batch of B windows in one call, not item by item."""
         order: Sampler[int] = (
             RandomSampler(self, generator=generator) if shuffle else SequentialSampler(self)
         )
@@ -212,12 +204,21 @@ class SequenceDataset(Dataset[Batch]):
         return torch.from_numpy(rows[len(rows) - self.sequence_length :])
 
 
-def _windows_in(lengths: NDArray[np.int64], window: int, targets: Targets) -> NDArray[np.int64]:
-    """(P,) the number of windows in each piece."""
-    if targets == "last":
-        return np.maximum(lengths - window, 0)
-    side_by_side = -(-(lengths - 1) // window)
-    return np.where(lengths > window, side_by_side, 0)
+def _of_one_width(pieces: Iterable[Rows]) -> Iterator[Rows]:
+    """The same pieces, (N, F) each.
+
+    Raises:
+        DataError: If one has another F than the first.
+    """
+    width: int | None = None
+    for piece in pieces:
+        width = piece.shape[1] if width is None else width
+        if piece.shape[1] != width:
+            raise DataError(
+                f"pieces have different columns: {width} and {piece.shape[1]}",
+                hint="encode them with one encoder",
+            )
+        yield piece
 
 
 @final
@@ -248,8 +249,7 @@ class PackedRows(Sequence[Rows]):
         begins: Sequence[int] | NDArray[np.int64],
         lengths: Sequence[int] | NDArray[np.int64],
     ) -> None:
-        self._path = Path(rows) if isinstance(rows, str | os.PathLike) else None
-        self._rows: Rows | None = None if isinstance(rows, str | os.PathLike) else rows
+        self._given = Path(rows) if isinstance(rows, str | os.PathLike) else rows
         self.begins: NDArray[np.int64] = np.asarray(begins, dtype=np.int64)
         self.lengths: NDArray[np.int64] = np.asarray(lengths, dtype=np.int64)
         ends = self.begins + self.lengths
@@ -265,13 +265,7 @@ class PackedRows(Sequence[Rows]):
         Raises:
             DataError: If the pieces' columns differ.
         """
-        pieces = list(pieces)
-        widths = sorted({piece.shape[1:] for piece in pieces})
-        if len(widths) > 1:
-            shapes = " and ".join(map(str, widths))
-            raise DataError(
-                f"pieces have different columns: {shapes}", hint="encode them with one encoder"
-            )
+        pieces = list(_of_one_width(pieces))
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
         empty = np.zeros((0, 0), dtype=np.float32)
         rows = np.concatenate(pieces, dtype=np.float32) if pieces else empty
@@ -294,30 +288,22 @@ class PackedRows(Sequence[Rows]):
             OutputError: If it cannot be written.
         """
         lengths: list[int] = []
-        width: int | None = None
-        try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                for piece in pieces:
-                    if width is not None and piece.shape[1] != width:
-                        raise DataError(
-                            f"pieces have different columns: {width} and {piece.shape[1]}",
-                            hint="encode them with one encoder",
-                        )
-                    width = piece.shape[1]
-                    file.write(np.ascontiguousarray(piece, dtype=np.float32).tobytes())
-                    lengths.append(len(piece))
-                file.flush()
-                if width is None or not sum(lengths):
-                    raise DataError("there are no rows")
-                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
-                shape = (sum(lengths), width)
-                rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
-        except OSError as error:
-            raise OutputError(
-                f"cannot write the rows of the corpus: {error.strerror or error}",
-                where=str(folder or tempfile.gettempdir()),
-                hint="free some space",
-            ) from error
+        width = 0
+        where = folder or tempfile.gettempdir()
+        with (
+            output_errors("cannot write the rows of the corpus", where, "free some space"),
+            tempfile.TemporaryFile(dir=folder) as file,
+        ):
+            for piece in _of_one_width(pieces):
+                width = piece.shape[1]
+                file.write(np.ascontiguousarray(piece, dtype=np.float32).tobytes())
+                lengths.append(len(piece))
+            file.flush()
+            if not sum(lengths):
+                raise DataError("there are no rows")
+            # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
+            shape = (sum(lengths), width)
+            rows = np.asarray(np.memmap(file, np.float32, mode="c", shape=shape))
         counts = np.array(lengths, dtype=np.int64)
         return cls(rows, np.cumsum(counts) - counts, counts)
 
@@ -326,33 +312,28 @@ class PackedRows(Sequence[Rows]):
         ends = self.begins + self.lengths
         if not np.array_equal(self.begins[1:], ends[:-1]):
             return PackedRows.join(self).as_one()
-        return PackedRows(
-            self.rows if self._path is None else self._path,
-            self.begins[:1],
-            [int(self.lengths.sum())] if len(self) else [],
-        )
+        total = [int(self.lengths.sum())] if len(self) else []
+        return PackedRows(self._given, self.begins[:1], total)
 
-    @property
+    @functools.cached_property
     def rows(self) -> Rows:
         """(N, F) all rows, including those of pieces that were not selected."""
-        if self._rows is None:
-            assert self._path is not None
-            try:
-                # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
-                self._rows = np.asarray(np.load(self._path, mmap_mode="c"))
-            except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
-                raise DataError(
-                    f"cannot map the rows into memory: {error}",
-                    where=str(self._path),
-                    hint="encode the corpus again",
-                ) from error
-        return self._rows
+        if not isinstance(self._given, Path):
+            return self._given
+        try:
+            # Torch wants writable memory; the copy-on-write mode keeps writes out of the file.
+            return np.asarray(np.load(self._given, mmap_mode="c"))
+        except (OSError, EOFError, ValueError, *BAD_HEADER) as error:
+            raise DataError(
+                f"cannot map the rows into memory: {error}",
+                where=str(self._given),
+                hint="encode the corpus again",
+            ) from error
 
     def select(self, pieces: Sequence[int] | NDArray[np.int64]) -> PackedRows:
         """Some of the pieces, by number; their rows are not copied."""
         chosen = np.asarray(pieces, dtype=np.int64)
-        rows = self.rows if self._path is None else self._path
-        return PackedRows(rows, self.begins[chosen], self.lengths[chosen])
+        return PackedRows(self._given, self.begins[chosen], self.lengths[chosen])
 
     @override
     def __len__(self) -> int:
@@ -374,5 +355,4 @@ class PackedRows(Sequence[Rows]):
     @override
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle a file as its path."""
-        rows = self._rows if self._path is None else self._path
-        return PackedRows, (rows, self.begins, self.lengths)
+        return PackedRows, (self._given, self.begins, self.lengths)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import logging
 import os
 import re
@@ -28,7 +27,9 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from notelstm.data.cache import locked
-from notelstm.errors import DataError, OutputError
+from notelstm.data.piece_file import CACHE_HINT
+from notelstm.errors import DataError, NotelstmError
+from notelstm.files import output_errors
 
 __all__ = ["download", "fetch_folder", "unpack"]
 
@@ -48,6 +49,7 @@ MAX_DEPTH: Final = 16
 """The number of folders inside one another in an archive."""
 
 _BLOCK: Final = 1 << 16
+_CANNOT_WRITE: Final = "cannot write the download"
 _PATIENCE: Final = 30.0
 _PAUSE: Final = 0.5
 
@@ -85,10 +87,9 @@ def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) 
             unpack(archive, beside)
             if not (beside / folder.name).is_dir():
                 raise DataError(f"the archive holds no folder {folder.name}", where=url)
-            (beside / folder.name).rename(folder)
-            archive.unlink()
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
+            with output_errors(_CANNOT_WRITE, folder, CACHE_HINT):
+                (beside / folder.name).rename(folder)
+                archive.unlink()
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return folder
@@ -97,11 +98,7 @@ def fetch_folder(url: str, folder: Path, *, sha256: str, progress: bool = True) 
 def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> None:
     """Download a file, resuming an earlier attempt, and check it.
 
-    Args:
-        url: Its address.
-        path: The file; an unfinished download is kept beside it, as ``<name>.part``.
-        sha256: Its checksum, 64 hexadecimal digits.
-        progress: Show a progress bar.
+    An unfinished download is kept beside it, as ``<name>.part``.
 
     Raises:
         DataError: If it cannot be downloaded, is larger than 1 GiB, takes longer than an hour, or
@@ -109,7 +106,7 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
         OutputError: If it cannot be written.
     """
     part = path.with_name(path.name + ".part")
-    try:
+    with output_errors(_CANNOT_WRITE, path, CACHE_HINT):
         if path.exists() and _checksum(path) == sha256:
             return
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -123,8 +120,6 @@ def download(url: str, path: Path, *, sha256: str, progress: bool = True) -> Non
                 hint="try again; the file at that address may have been replaced",
             )
         os.replace(part, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
 
 
 def _fetch(url: str, part: Path, progress: bool) -> None:
@@ -216,27 +211,21 @@ def _bounded_opener(deadline: float) -> Iterator[urllib.request.OpenerDirector]:
     """
     sockets: list[socket.socket] = []
 
-    class Plain(http.client.HTTPConnection):
+    class Connections(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
         @override
-        def connect(self) -> None:
-            super().connect()
-            sockets.append(self.sock)
+        def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                connection = http_class(*args, **kwargs)
+                connect = connection.connect
 
-    class Secure(http.client.HTTPSConnection):
-        @override
-        def connect(self) -> None:
-            super().connect()
-            sockets.append(self.sock)
+                def connect_and_record() -> None:
+                    connect()
+                    sockets.append(connection.sock)
 
-    class PlainHandler(urllib.request.HTTPHandler):
-        @override
-        def http_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(Plain, req)
+                connection.connect = connect_and_record
+                return connection
 
-    class SecureHandler(urllib.request.HTTPSHandler):
-        @override
-        def https_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(Secure, req)
+            return super().do_open(recorded, req, **options)
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         @override
@@ -258,7 +247,7 @@ def _bounded_opener(deadline: float) -> Iterator[urllib.request.OpenerDirector]:
     timer.daemon = True
     timer.start()
     try:
-        yield urllib.request.build_opener(PlainHandler, SecureHandler, Redirects)
+        yield urllib.request.build_opener(Connections, Redirects)
     finally:
         timer.cancel()
 
@@ -305,21 +294,19 @@ def unpack(archive: Path, folder: Path) -> None:
         OutputError: If it cannot be written.
     """
     try:
-        folder.mkdir(parents=True)
-        with zipfile.ZipFile(archive) as opened:
-            entries = opened.infolist()
-            problem = next(_problems_of(entries), "")
-            if problem:
-                raise DataError(
-                    f"cannot unpack the archive: {problem}",
-                    where=str(archive),
-                    hint="do not trust this archive",
-                )
-            opened.extractall(folder)
-    except DataError:
+        with output_errors(_CANNOT_WRITE, folder, CACHE_HINT):
+            folder.mkdir(parents=True)
+            with zipfile.ZipFile(archive) as opened:
+                problem = next(_problems_of(opened.infolist()), "")
+                if problem:
+                    raise DataError(
+                        f"cannot unpack the archive: {problem}",
+                        where=str(archive),
+                        hint="do not trust this archive",
+                    )
+                opened.extractall(folder)
+    except NotelstmError:
         raise
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -376,12 +363,4 @@ def _cannot_fetch(url: str, problem: str) -> DataError:
         where=url,
         hint="check the connection and try again, the download is resumed; "
         "or download and unpack it yourself and name the folder",
-    )
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write the download: {error.strerror or error}",
-        where=str(path),
-        hint="free some space, or set NOTELSTM_CACHE to another disk",
     )

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,15 +21,15 @@ from tqdm.auto import tqdm
 from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.dataset import PackedRows
-from notelstm.encoders.rows import watch_instruments
-from notelstm.errors import DataError, EncodingError, OutputError, PluginError
+from notelstm.data.piece_file import CACHE_HINT
+from notelstm.encoders.rows import watch_changes, watch_instruments
+from notelstm.errors import DataError, EncodingError, PluginError
 from notelstm.fields import Rows
-from notelstm.files import is_sealed, out_of_resources, seal
-from notelstm.notes import Notes
+from notelstm.files import is_sealed, out_of_resources, output_errors, seal
 from notelstm.plugins import describe
 from notelstm.protocols import NoteEncoder
 
-__all__ = ["Encoded", "check_rejected", "encode_corpus", "encode_pieces"]
+__all__ = ["Encoded", "encode_corpus"]
 
 FORMAT: Final = 2
 """The version of the files; those of another version are not used."""
@@ -84,7 +84,7 @@ def encode_corpus(
     except PluginError:
         rejected: dict[str, str] = {}
         rows = PackedRows.join(_encode(corpus, encoder, rejected, progress))
-        check_rejected(rejected, len(corpus), corpus.source)
+        _check_rejected(rejected, corpus)
         return Encoded(rows=rows, rejected=rejected)
     identity = {"format": FORMAT, "encoder": described, "corpus": corpus.fingerprint}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -96,7 +96,8 @@ def encode_corpus(
             encoded = _open(home)
             if encoded is None:
                 about = {"name": corpus.name, "source": corpus.source, "encoder": described["name"]}
-                _build(home, corpus, encoder, about, progress)
+                with output_errors("cannot write the cache", home, CACHE_HINT):
+                    _build(home, corpus, encoder, about, progress)
                 encoded = _open(home)
     if encoded is None:
         raise DataError(
@@ -104,58 +105,39 @@ def encode_corpus(
             where=str(home),
             hint="encode the corpus again",
         )
-    check_rejected(encoded.rejected, len(corpus), corpus.source)
+    _check_rejected(encoded.rejected, corpus)
     return encoded
-
-
-def encode_pieces(
-    pieces: Iterable[tuple[str, Notes]], encoder: NoteEncoder, rejected: dict[str, str]
-) -> Iterator[Rows]:
-    """Encode pieces one at a time; a piece outside the encoder's domain has no rows.
-
-    Args:
-        pieces: The pieces with their names.
-        encoder: The encoder.
-        rejected: Filled with the names of the pieces outside its domain, and why.
-
-    Yields:
-        The rows of each piece, (N, F); (0, F) for a rejected one.
-    """
-    width = len(encoder.fields)
-    for name, notes in pieces:
-        try:
-            yield encoder.encode(notes)
-        except EncodingError as error:
-            rejected[name] = str(error)
-            yield np.zeros((0, width), dtype=np.float32)
-
-
-def check_rejected(rejected: Mapping[str, str], total: int, source: str = "") -> None:
-    """Log how many pieces an encoder rejected, and the first reasons.
-
-    Args:
-        rejected: Their names, and why.
-        total: The number of all pieces.
-        source: Where they come from.
-
-    Raises:
-        DataError: If no piece is left.
-    """
-    if len(rejected) == total:
-        reason = next(iter(rejected.values()), "there are no pieces")
-        raise DataError(f"no piece of the corpus can be encoded: {reason}", where=source)
-    if rejected:
-        _log.warning("%d of %d pieces cannot be encoded and are left out", len(rejected), total)
-        for name, reason in islice(rejected.items(), REASONS_LOGGED):
-            _log.warning("%s is left out: %s", name, reason)
 
 
 def _encode(
     corpus: Corpus, encoder: NoteEncoder, rejected: dict[str, str], progress: bool
 ) -> Iterator[Rows]:
-    pieces = zip(corpus.names, watch_instruments(corpus, encoder), strict=True)
-    bar = tqdm(pieces, f"encoding {corpus.name}", len(corpus), unit="piece", disable=not progress)
-    return encode_pieces(bar, encoder, rejected)
+    """The rows of each piece, (N, F); (0, F) for one that is added to `rejected`, with why."""
+    watched = watch_changes(watch_instruments(corpus, encoder), encoder)
+    pieces = zip(corpus.names, watched, strict=True)
+    title = f"encoding {corpus.name}"
+    for name, notes in tqdm(pieces, title, len(corpus), unit="piece", disable=not progress):
+        try:
+            yield encoder.encode(notes)
+        except EncodingError as error:
+            rejected[name] = str(error)
+            yield np.zeros((0, len(encoder.fields)), dtype=np.float32)
+
+
+def _check_rejected(rejected: Mapping[str, str], corpus: Corpus) -> None:
+    """Log how many pieces an encoder rejected, and the first reasons.
+
+    Raises:
+        DataError: If no piece is left.
+    """
+    if len(rejected) == len(corpus):
+        reason = next(iter(rejected.values()), "there are no pieces")
+        raise DataError(f"no piece of the corpus can be encoded: {reason}", where=corpus.source)
+    if rejected:
+        message = "%d of %d pieces cannot be encoded and are left out"
+        _log.warning(message, len(rejected), len(corpus))
+        for name, reason in islice(rejected.items(), REASONS_LOGGED):
+            _log.warning("%s is left out: %s", name, reason)
 
 
 def _open(home: Path) -> Encoded | None:
@@ -215,32 +197,21 @@ def _build(
         (beside / "about.json").write_text(text, encoding="utf-8")
         shutil.rmtree(home, ignore_errors=True)
         beside.rename(home)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the cache: {error.strerror or error}",
-            where=str(home),
-            hint="free some space, or set NOTELSTM_CACHE to another disk",
-        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write_rows(file: BinaryIO, pieces: Iterator[Rows], width: int) -> list[int]:
     """Write a ``.npy`` file of float32 rows; the number of rows of each piece."""
-
-    def header(rows: int) -> bytes:
-        # Always 128 bytes, so that it can be replaced at the end.
-        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}"
-        body = text.ljust(117) + "\n"
-        return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
-
-    file.write(header(0))
+    header = {"descr": "<f4", "fortran_order": False, "shape": (0, width)}
+    np.lib.format.write_array_header_1_0(file, header)
     lengths = []
     for rows in pieces:
         file.write(np.ascontiguousarray(rows, dtype="<f4").tobytes())
         lengths.append(len(rows))
+    # numpy leaves room in the header for a larger number of rows.
     file.seek(0)
-    file.write(header(sum(lengths)))
+    np.lib.format.write_array_header_1_0(file, {**header, "shape": (sum(lengths), width)})
     file.flush()
     os.fsync(file.fileno())
     return lengths

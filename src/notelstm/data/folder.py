@@ -63,10 +63,7 @@ class Folder:
         return str(self.path)
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """The pieces, in the order of their names.
-
-        Args:
-            limit: The largest number of pieces; None for all. Rejected files do not count.
+        """At most `limit` pieces, rejected files not counted, in the order of their names.
 
         Yields:
             The file's path within the folder, with ``/`` between folders, and its notes.
@@ -100,11 +97,9 @@ class Folder:
             read += 1
             yield name, notes, report
         if not read and limit != 0:
-            raise (
-                nothing_readable(reasons, first, self.source)
-                if reasons
-                else no_midi_files(self.path)
-            )
+            if not reasons:
+                raise no_midi_files(self.path)
+            raise nothing_readable(reasons, first, self.source)
 
 
 def reason_of(error: MidiError) -> str:
@@ -118,13 +113,7 @@ def reason_of(error: MidiError) -> str:
 
 
 def nothing_readable(reasons: Counter[str], first: str, source: str) -> DataError:
-    """The error for a corpus without readable files.
-
-    Args:
-        reasons: The number of files for each problem.
-        first: The whole message on the first file, which says what would read it.
-        source: The source of the files.
-    """
+    """The error for a corpus without readable files; `first` is the message on the first file."""
     if not reasons:
         return DataError("there are no pieces", where=source)
     total = reasons.total()
@@ -183,10 +172,7 @@ def scan_folder(root: str | os.PathLike[str]) -> FileList:
 
 
 def list_files(paths: Sequence[str | os.PathLike[str]]) -> FileList:
-    """Files in the given order, named by their paths below their common folder.
-
-    Args:
-        paths: The files, with any suffixes.
+    """Files of any suffixes in the given order, named by their paths below their common folder.
 
     Raises:
         DataNotFoundError: If one does not exist.
@@ -277,10 +263,6 @@ def _leave_out(error: OSError) -> None:
 
 
 def _file_list(found: Iterable[tuple[str, str, os.stat_result]]) -> FileList:
-    files = list(found)
-    states = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for _, _, s in files]
-    return FileList(
-        tuple(name for name, _, _ in files),
-        tuple(path for _, path, _ in files),
-        np.array(states, dtype=np.int64).reshape(-1, 3),
-    )
+    names, paths, states = list(zip(*found, strict=True)) or [(), (), ()]
+    numbers = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states]
+    return FileList(names, paths, np.array(numbers, dtype=np.int64).reshape(-1, 3))

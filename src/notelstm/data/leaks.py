@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.data.splits import Split, content_key, percussion_and_rest
+from notelstm.data.splits import Split, content_key, percussion_and_rest, pitches_in_order
 from notelstm.notes import Notes
 
 __all__ = ["Leak", "find_duplicates", "find_leaks", "find_shared"]
@@ -43,11 +43,9 @@ Pieces: TypeAlias = Iterable[tuple[str, Notes]]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """Two pieces that share music.
+    """Two pieces that share music, by name.
 
     Attributes:
-        left: The name of one.
-        right: The name of the other.
         kind: ``"copy"``, ``"transposition"``, or ``"passages"`` if only parts are equal.
         semitones: The transposition from left to right, None if only parts are equal.
         share: The share of the passages of the shorter one that are in the other, 0 to 1.
@@ -74,11 +72,7 @@ class _Features(NamedTuple):
 
 
 def find_leaks(pieces: Pieces, split: Split) -> list[Leak]:
-    """Find music that is on two sides of a split.
-
-    Args:
-        pieces: All pieces, for example a corpus' ``pieces()``.
-        split: Their numbers on each side.
+    """Find music that is on two sides of a split of all `pieces`, such as a corpus' ``pieces()``.
 
     Returns:
         The pairs, left the earlier one of training, validation and test.
@@ -110,17 +104,14 @@ def find_duplicates(pieces: Pieces, *, passages: bool = True) -> list[Leak]:
 
 
 def _features(name: str, notes: Notes, *, passages: bool = True) -> _Features:
-    key = content_key(notes)
     drums, others = percussion_and_rest(notes)
     # Percussion is not transposed; it is compared only in pieces without enough other notes.
-    notes = others if len(others) >= FEWEST else drums
-    order = np.lexsort((notes.pitch, notes.start))
-    pitch = notes.pitch[order]
-    first = int(pitch[0]) if len(pitch) else 0
+    pitch = pitches_in_order(others if len(others) >= FEWEST else drums)
+    none = np.zeros(0, np.uint64)
     if len(pitch) < FEWEST:
-        return _Features(name, "", first, np.zeros(0, np.uint64))
-    found = _passages(pitch) if passages else np.zeros(0, np.uint64)
-    return _Features(name, key, first, found)
+        return _Features(name, "", 0, none)
+    found = _passages(pitch) if passages else none
+    return _Features(name, content_key(notes), int(pitch[0]), found)
 
 
 def _passages(pitch: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -162,12 +153,6 @@ def _shared(features: Sequence[_Features], left: int | None) -> list[Leak]:
         if (i, j) not in found and share >= SHARE and count >= LEAST:
             found[i, j] = leak(i, j, "passages", None, share)
     return [found[pair] for pair in sorted(found)]
-
-
-def _leak(
-    left: _Features, right: _Features, kind: Kind, semitones: int | None, share: float
-) -> Leak:
-    return Leak(left=left.name, right=right.name, kind=kind, semitones=semitones, share=share)
 
 
 def _pairs(

@@ -48,8 +48,6 @@ class MaestroCorpus:
         policy: How to read the files.
         address: The base address of the versions, for mirrors.
         progress: Show a progress bar during the download.
-        name: The name in files and on the command line.
-        license: The terms of use of the music.
 
     Raises:
         ConfigError: If there is no such version.
@@ -95,46 +93,29 @@ class MaestroCorpus:
             DataError: If it does not exist, or cannot be downloaded.
             OutputError: If it cannot be written.
         """
-        return Folder(path=self._folder(), policy=self.policy, license=self.license)
-
-    def _folder(self) -> Path:
-        if self.path is None:
-            return fetch_folder(
+        path = self.path
+        if path is None:
+            path = fetch_folder(
                 self.source,
                 cache_folder() / "downloads" / f"maestro-v{self.version}",
                 sha256=CHECKSUMS[self.version],
                 progress=self.progress,
             )
-        folder = Path(self.path)
-        if not folder.is_dir():
-            raise DataNotFoundError(f"no such folder: {folder}", hint="check the path")
-        return folder
+        elif not os.path.isdir(path):
+            raise DataNotFoundError(f"no such folder: {path}", hint="check the path")
+        return Folder(path=path, policy=self.policy, license=self.license)
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
-        """The performances, by their file names.
-
-        Args:
-            limit: The largest number of pieces; None for all.
-
-        Yields:
-            The file's path within the folder, and its notes.
-
-        Raises:
-            DataError: If it does not exist, or cannot be downloaded.
-            OutputError: If it cannot be written.
-        """
+        """The performances, by their file names, as :meth:`Folder.pieces` of :meth:`folder`."""
         return self.folder().pieces(limit)
 
     def split(self, names: tuple[str, ...]) -> Split:
-        """MAESTRO's own split into training, validation and test.
-
-        Args:
-            names: The pieces, as :meth:`pieces` or a corpus names them.
+        """MAESTRO's own split of pieces, named as by :meth:`pieces` or a corpus.
 
         Raises:
             DataError: If its table is missing, or lacks a piece.
         """
-        tables = sorted(self._folder().glob("maestro-v*.csv"))
+        tables = sorted(Path(self.folder().path).glob("maestro-v*.csv"))
         if not tables:
             raise DataError(
                 "MAESTRO's table, maestro-v*.csv, is missing",

@@ -83,6 +83,9 @@ _TABLE: Final = np.dtype(
 )
 _FOOTER: Final = struct.Struct("<5QI")
 
+CACHE_HINT: Final = "free some space, or set NOTELSTM_CACHE to another disk"
+"""The hint where a file in the cache folder cannot be written."""
+
 
 class DamagedError(Exception):
     """A file of pieces whose content does not match its checksums."""
@@ -164,8 +167,7 @@ def write_pieces(path: Path, entries: Iterable[Entry], about: Mapping[str, Any])
     names: list[bytes] = []
     reports: list[bytes] = []
     fingerprint = hashlib.sha256()
-    hint = "free some space, or set NOTELSTM_CACHE to another disk"
-    with atomic_write(path, hint=hint) as beside:
+    with atomic_write(path, hint=CACHE_HINT) as beside:
         with beside.open("wb") as file:
             file.write(MAGIC)
             for entry in entries:

@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "content_key",
     "percussion_and_rest",
+    "pitches_in_order",
     "split_at_random",
     "split_by_content",
     "split_by_keys",
@@ -34,13 +35,7 @@ SIDES: Final = ("train", "validation", "test")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The numbers of the pieces on each side.
-
-    Attributes:
-        train: The training pieces.
-        validation: The pieces for measurements during training.
-        test: The pieces for one measurement at the end.
-    """
+    """The numbers of the pieces for training, measurements during it, and a test at the end."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...] = ()
@@ -59,9 +54,9 @@ def content_key(notes: Notes) -> str:
     chord do not matter.
     """
     drums, notes = percussion_and_rest(notes)
-    digest = hashlib.sha256(np.diff(_in_order(notes)).astype(np.int16).tobytes())
+    digest = hashlib.sha256(np.diff(pitches_in_order(notes)).astype(np.int16).tobytes())
     if len(drums):
-        digest.update(b"drums" + _in_order(drums).astype(np.int16).tobytes())
+        digest.update(b"drums" + pitches_in_order(drums).astype(np.int16).tobytes())
     return digest.hexdigest()
 
 
@@ -71,7 +66,7 @@ def percussion_and_rest(notes: Notes) -> tuple[Notes, Notes]:
     return notes[drum], notes[~drum]
 
 
-def _in_order(notes: Notes) -> NDArray[np.int64]:
+def pitches_in_order(notes: Notes) -> NDArray[np.int64]:
     """(N,) pitches, those of notes that start together ascending."""
     return notes.pitch[np.lexsort((notes.pitch, notes.start))]
 
@@ -79,12 +74,7 @@ def _in_order(notes: Notes) -> NDArray[np.int64]:
 def split_by_content(
     pieces: Sequence[tuple[T, Notes]], fraction: float, *, seed: int = 0
 ) -> tuple[list[T], list[T]]:
-    """Hold out about `fraction` of the pieces by their content.
-
-    Args:
-        pieces: The items to split, each with its notes.
-        fraction: The share to hold out, 0 to 1 (1 excluded).
-        seed: The random seed.
+    """Hold out about `fraction` of the pieces, 0 to 1 (1 excluded), by their content.
 
     Returns:
         The other items, and those held out.
@@ -132,13 +122,7 @@ def split_by_keys(
 def split_at_random(
     pieces: int, *, validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Split:
-    """Split pieces at random; each side has exactly its share, rounded.
-
-    Args:
-        pieces: The number of pieces.
-        validation: The share for validation.
-        test: The share for the test.
-        seed: The random seed.
+    """Split a number of pieces at random; each side has exactly its share, rounded.
 
     Raises:
         ConfigError: If the shares are out of range.
@@ -183,13 +167,10 @@ def split_by_table(names: Sequence[str], table: str | os.PathLike[str]) -> Split
         raise DataError(f"the table has no column {error}", where=str(path)) from error
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the table: {error}", where=str(path)) from error
-    for name in names:
-        side = listed.get(name)
-        if side not in SIDES:
-            problem = f"{name!r} is not in the table"
-            if name in listed:
-                problem = f"{name!r} has the split {side!r}, not {', '.join(SIDES)}"
-            raise DataError(
-                problem, where=str(path), hint="use the table that came with these files"
-            )
+    bad = next((name for name in names if listed.get(name) not in SIDES), None)
+    if bad is not None:
+        problem = f"{bad!r} is not in the table"
+        if bad in listed:
+            problem = f"{bad!r} has the split {listed[bad]!r}, not {', '.join(SIDES)}"
+        raise DataError(problem, where=str(path), hint="use the table that came with these files")
     return _split([listed[name] for name in names])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import asdict, dataclass
 from heapq import nlargest
 from typing import Any, Final, final
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from notelstm.data.corpus import Corpus, FileReport
 from notelstm.data.leaks import Leak, find_duplicates
-from notelstm.notes import Notes
+from notelstm.encoders import BeatEncoder
+from notelstm.encoders.time_signatures import names_of
 
 __all__ = ["CorpusSummary", "Distribution", "summarise"]
 
@@ -32,10 +33,6 @@ class Distribution:
     """The distribution of a number over all notes.
 
     Attributes:
-        unit: Its unit.
-        least: The minimum.
-        most: The maximum.
-        mean: The mean.
         quantiles: The 5th, 25th, 50th, 75th and 95th percentile.
         edges: The lower edge of each bin.
         counts: The number of notes in each bin, the last without an upper edge.
@@ -55,15 +52,13 @@ class Distribution:
 class CorpusSummary:
     """Statistics of a corpus.
 
+    Name, license, source and fingerprint are those of the :class:`~notelstm.data.corpus.Corpus`.
+
     Attributes:
-        name: The name of the corpus.
-        license: The terms of use of the music.
-        source: Where the music comes from.
-        fingerprint: SHA-256 over its notes.
         files: The number of files.
         pieces: The number of files that were read.
         repaired: The number of files that had to be repaired.
-        refused: The number of files that could not be read.
+        rejected: The number of files that could not be read.
         reasons: The number of files for each reason.
         notes: Notes in all pieces.
         left_out: The number of notes that the policy left out, by setting.
@@ -72,6 +67,9 @@ class CorpusSummary:
         step: Seconds from note to note, in cells of 1 ms; more than 30 s counts as 30 s.
         duration: Seconds, in the same cells.
         velocity: MIDI velocities; one bin each.
+        time_signatures: The number of pieces that state each time signature, the most first.
+        changes_in_beats: The number of notes that a :class:`~notelstm.encoders.BeatEncoder` with
+            its default settings changes, by reason.
         shortest: The pieces with the fewest notes, and their numbers of notes.
         worst: The files with the most repairs, after those that could not be read.
         duplicates: Music that is in two pieces.
@@ -84,7 +82,7 @@ class CorpusSummary:
     files: int
     pieces: int
     repaired: int
-    refused: int
+    rejected: int
     reasons: dict[str, int]
     notes: int
     left_out: dict[str, int]
@@ -93,6 +91,8 @@ class CorpusSummary:
     step: Distribution
     duration: Distribution
     velocity: Distribution
+    time_signatures: dict[str, int]
+    changes_in_beats: dict[str, int]
     shortest: tuple[tuple[str, int], ...]
     worst: tuple[FileReport, ...]
     duplicates: tuple[Leak, ...]
@@ -110,11 +110,25 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         worst: The number of worst files, and of shortest pieces, to list.
         passages: List pieces that share long passages too, not only copies and transpositions.
     """
-    counts = _Counter()
+    pitch, velocity = np.zeros(128, np.int64), np.zeros(128, np.int64)
+    step, duration = np.zeros((2, round(LONGEST / CELL) + 1), np.int64)
+    time_signatures, changes, beats = Counter[str](), Counter[str](), BeatEncoder()
+    seconds = 0.0
     for notes in corpus:
-        counts.add(notes)
+        pitch += np.bincount(notes.pitch, minlength=128)
+        velocity += np.bincount(notes.velocity, minlength=128)
+        step += _cells(notes.step[1:])  # the first note of a piece has no step
+        duration += _cells(notes.duration)
+        seconds += notes.end_time
+        if notes.tempo_map is not None:
+            time_signatures.update(dict.fromkeys(names_of(notes.tempo_map), 1))
+            changes.update(beats.changes(notes))
     lengths = corpus.lengths
     order = np.argsort(lengths, kind="stable")[:worst].tolist()
+    left_out = Counter[str]()
+    for file in corpus.report:
+        left_out.update(file.left_out)
+    bad = (file for file in corpus.report if file.error or file.repairs_total or file.lost)
     return CorpusSummary(
         name=corpus.name,
         license=corpus.license,
@@ -123,61 +137,29 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         files=len(corpus.report),
         pieces=len(corpus),
         repaired=sum(1 for _ in corpus.report.repaired()),
-        refused=corpus.report.rejected_total,
+        rejected=corpus.report.rejected_total,
         reasons=dict(corpus.report.reasons().most_common()),
         notes=int(lengths.sum()),
-        left_out=_left_out(corpus.report),
-        seconds=counts.seconds,
-        pitch=_of_whole("MIDI note", counts.pitch),
-        step=_of_times(counts.step),
-        duration=_of_times(counts.duration),
-        velocity=_of_whole("MIDI velocity", counts.velocity),
+        left_out=dict(left_out),
+        seconds=seconds,
+        pitch=_of_whole("MIDI note", pitch),
+        step=_of_times(step),
+        duration=_of_times(duration),
+        velocity=_of_whole("MIDI velocity", velocity),
+        time_signatures=dict(time_signatures.most_common()),
+        changes_in_beats=dict(changes.most_common()),
         shortest=tuple((corpus.names[k], int(lengths[k])) for k in order),
-        worst=tuple(_worst(corpus.report, worst)),
+        worst=tuple(nlargest(worst, bad, key=lambda f: (bool(f.error), f.lost, f.repairs_total))),
         duplicates=tuple(
             find_duplicates(zip(corpus.names, corpus, strict=True), passages=passages)
         ),
     )
 
 
-def _left_out(files: Iterable[FileReport]) -> dict[str, int]:
-    """The notes that the policy left out of all files, by setting."""
-    total: dict[str, int] = {}
-    for file in files:
-        for setting, count in file.left_out.items():
-            total[setting] = total.get(setting, 0) + count
-    return total
-
-
-def _worst(files: Iterable[FileReport], most: int) -> list[FileReport]:
-    bad = (file for file in files if file.error or file.repairs_total or file.lost)
-    return nlargest(most, bad, key=lambda f: (bool(f.error), f.lost, f.repairs_total))
-
-
 def _cells(times: NDArray[np.float64]) -> NDArray[np.int64]:
     """The number of times in each cell."""
     last = round(LONGEST / CELL)
     return np.bincount(np.minimum(np.rint(times / CELL), last).astype(np.int64), minlength=last + 1)
-
-
-class _Counter:
-    """Counts of notes, of a size that does not depend on their number."""
-
-    def __init__(self) -> None:
-        cells = round(LONGEST / CELL) + 1
-        self.pitch = np.zeros(128, np.int64)
-        self.velocity = np.zeros(128, np.int64)
-        self.step = np.zeros(cells, np.int64)
-        self.duration = np.zeros(cells, np.int64)
-        self.seconds = 0.0
-
-    def add(self, notes: Notes) -> None:
-        """Count a piece; its first note has no step."""
-        self.pitch += np.bincount(notes.pitch, minlength=128)
-        self.velocity += np.bincount(notes.velocity, minlength=128)
-        self.step += _cells(notes.step[1:])
-        self.duration += _cells(notes.duration)
-        self.seconds += notes.end_time
 
 
 def _of_whole(unit: str, counts: NDArray[np.int64]) -> Distribution:
@@ -200,18 +182,14 @@ def _distribution(
     bins: tuple[int, ...],
 ) -> Distribution:
     total = int(counts.sum())
-    if not total:
-        return Distribution(
-            unit=unit, least=0.0, most=0.0, mean=0.0, quantiles=(), edges=edges, counts=bins
-        )
-    there = np.flatnonzero(counts)
-    ranks = np.searchsorted(np.cumsum(counts), [q * total for q in _QUANTILES], side="left")
+    least = most = mean = 0.0
+    quantiles: tuple[float, ...] = ()
+    if total:
+        there = np.flatnonzero(counts)
+        least, most = float(values[there[0]]), float(values[there[-1]])
+        mean = float(values @ counts / total)
+        ranks = np.searchsorted(np.cumsum(counts), [q * total for q in _QUANTILES], side="left")
+        quantiles = tuple(values[ranks].tolist())
     return Distribution(
-        unit=unit,
-        least=float(values[there[0]]),
-        most=float(values[there[-1]]),
-        mean=float(values @ counts / total),
-        quantiles=tuple(float(v) for v in values[ranks]),
-        edges=edges,
-        counts=bins,
+        unit=unit, least=least, most=most, mean=mean, quantiles=quantiles, edges=edges, counts=bins
     )

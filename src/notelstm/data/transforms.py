@@ -14,7 +14,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final
 
 import numpy as np
 import torch
@@ -28,20 +28,100 @@ from notelstm.data.dataset import PackedRows
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows
 from notelstm.notes import Notes
-from notelstm.protocols import Transform
 
 __all__ = [
     "Augmented",
     "TimeStretch",
+    "Transform",
     "Transpose",
     "VelocityShift",
     "with_drums",
 ]
 
 
+class Transform(Protocol):
+    """Augments pieces for training; a plugin of the kind ``transforms``."""
+
+    def sample_params(
+        self,
+        fields: Sequence[Field],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """Sample the parameter of each piece for an epoch.
+
+        Args:
+            fields: The F columns.
+            low: (P, F) the minimum of each column in each piece.
+            high: (P, F) the maximum.
+            generator: The source of randomness.
+
+        Returns:
+            (P,) parameters for :meth:`apply`.
+
+        Raises:
+            FieldError: If the transform does not apply to these fields.
+        """
+        ...
+
+    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
+        """Transform a batch; the result for padding rows of zeros does not matter.
+
+        Args:
+            fields: The F columns.
+            rows: (B, T + 1, F), not changed in place.
+            choices: (B,) the parameter of the piece of each sequence.
+
+        Returns:
+            (B, T + 1, F) float32.
+        """
+        ...
+
+
+class _OneOfSeveral(ABC):
+    """A transform that changes each piece by one of several amounts."""
+
+    _roles: ClassVar[tuple[str, ...]]
+    _verb: ClassVar[str]
+    _sign: ClassVar[str] = "+"
+
+    @property
+    @abstractmethod
+    def _amounts(self) -> tuple[float, ...]: ...
+
+    def sample_params(
+        self,
+        fields: Sequence[Field],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """(P,) the number of each piece's amount, uniform."""
+        _columns(fields, self._verb, self._roles)
+        return generator.integers(0, len(self._amounts), len(low))
+
+    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
+        """(B, T + 1, F) the rows of (B,) sequences, each changed by its own amount."""
+        changed = rows.clone()
+        for column, field in enumerate(fields):
+            if field.role not in self._roles:
+                continue
+            entries = rows[..., column]  # (B, T + 1)
+            if field.is_categorical:
+                table = _table(field, self._sign, self._amounts).to(rows.device)
+                changed[..., column] = table[choices.to(rows.device)].gather(1, entries.long())
+            else:
+                amounts = torch.tensor(self._amounts, dtype=rows.dtype, device=rows.device)
+                by = amounts[choices][:, None]
+                moved = entries * by if self._sign == "*" else entries + by
+                changed[..., column] = moved.clamp(*field.interval)
+        return changed
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class Transpose:
+class Transpose(_OneOfSeveral):
     """Each piece higher or lower by some semitones, within the range of pitches.
 
     Percussion is not changed, see :class:`Augmented`.
@@ -55,6 +135,9 @@ class Transpose:
     Raises:
         ConfigError: If a setting is out of range.
     """
+
+    _roles = ("pitch",)
+    _verb = "transposes"
 
     low: int = -3
     high: int = 3
@@ -74,6 +157,7 @@ class Transpose:
                 hint="use MIDI note numbers from 0 to 127, the lowest first",
             )
 
+    @override
     def sample_params(
         self,
         fields: Sequence[Field],
@@ -82,7 +166,7 @@ class Transpose:
         generator: np.random.Generator,
     ) -> NDArray[np.int64]:
         """(P,) semitones above `low`, uniform among those within the range of pitches."""
-        columns = _columns(fields, "transposes", ("pitch",))
+        columns = _columns(fields, self._verb, self._roles)
         down, up = np.full(len(low), self.low), np.full(len(low), self.high)
         for column in columns:
             values = np.array(fields[column].values)
@@ -93,37 +177,9 @@ class Transpose:
             up = np.minimum(up, np.maximum(most - values[at].max(axis=0), 0))
         return generator.integers(down.astype(np.int64), up.astype(np.int64) + 1) - self.low
 
-    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """(B, T + 1, F) the rows of (B,) sequences, each transposed by its own interval."""
-        shifts = tuple(float(k) for k in range(self.low, self.high + 1))
-        return _changed(fields, rows, choices, ("pitch",), "+", shifts)
-
-
-class _OneOfSeveral(ABC):
-    """A transform that changes each piece by one of several amounts."""
-
-    _roles: ClassVar[tuple[str, ...]]
-    _verb: ClassVar[str]
-    _sign: ClassVar[str]
-
     @property
-    @abstractmethod
-    def _amounts(self) -> tuple[float, ...]: ...
-
-    def sample_params(
-        self,
-        fields: Sequence[Field],
-        low: NDArray[np.float32],
-        high: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        """(P,) the number of each piece's amount, uniform."""
-        _columns(fields, self._verb, self._roles)
-        return generator.integers(0, len(self._amounts), len(low))
-
-    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
-        """(B, T + 1, F) the rows of (B,) sequences, each changed by its own amount."""
-        return _changed(fields, rows, choices, self._roles, self._sign, self._amounts)
+    def _amounts(self) -> tuple[float, ...]:
+        return tuple(float(k) for k in range(self.low, self.high + 1))
 
 
 @final
@@ -174,7 +230,6 @@ class VelocityShift(_OneOfSeveral):
 
     _roles = ("velocity",)
     _verb = "shifts the velocities of"
-    _sign = "+"
 
     amounts: tuple[int, ...] = (-12, -8, -4, 0, 4, 8, 12)
 
@@ -211,30 +266,6 @@ def _columns(fields: Sequence[Field], does: str, roles: tuple[str, ...]) -> list
             "transform out",
         )
     return columns
-
-
-def _changed(
-    fields: Sequence[Field],
-    rows: Tensor,
-    choices: Tensor,
-    roles: tuple[str, ...],
-    sign: str,
-    amounts: tuple[float, ...],
-) -> Tensor:
-    """A copy of rows (B, T + 1, F) with the columns of some roles changed by the chosen amounts."""
-    changed = rows.clone()
-    for column, field in enumerate(fields):
-        if field.role not in roles:
-            continue
-        entries = rows[..., column]  # (B, T + 1)
-        if field.is_categorical:
-            table = _table(field, sign, amounts).to(rows.device)
-            changed[..., column] = table[choices.to(rows.device)].gather(1, entries.long())
-        else:
-            by = torch.tensor(amounts, dtype=rows.dtype, device=rows.device)[choices][:, None]
-            moved = entries * by if sign == "*" else entries + by
-            changed[..., column] = moved.clamp(*field.interval)
-    return changed
 
 
 @functools.lru_cache(maxsize=64)
@@ -305,13 +336,29 @@ class Augmented:
         return replace(self, batches=self.batches.shard(rank, world_size))
 
     @functools.cached_property
-    def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return _extremes(self.batches.dataset.packed, self._pitches if self.drums else None)
-
-    @functools.cached_property
     def _pitches(self) -> Tensor:
         """(F,) which columns are pitches."""
         return torch.tensor([field.role == "pitch" for field in self.fields])
+
+    @functools.cached_property
+    def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(P, F) the least and the greatest entry of each column in each piece; 0 if it is empty.
+
+        If percussion is marked, the extremes of pitches are those of the other notes.
+        """
+        packed, pitches = self.batches.dataset.packed, self._pitches.numpy()
+        width = packed.rows.shape[1] - self.drums
+        low = np.zeros((len(packed), width), dtype=np.float32)
+        high = low.copy()
+        for k, rows in enumerate(packed):
+            if not len(rows):
+                continue
+            low[k], high[k] = rows[:, :width].min(axis=0), rows[:, :width].max(axis=0)
+            melodic = rows[rows[:, -1] == 0, :width] if self.drums else rows
+            if 0 < len(melodic) < len(rows):
+                low[k, pitches] = melodic[:, pitches].min(axis=0)
+                high[k, pitches] = melodic[:, pitches].max(axis=0)
+        return low, high
 
     def _choices(self, number: int) -> list[Tensor]:
         """For each transform, (P,) the parameters of each piece in an epoch."""
@@ -339,12 +386,12 @@ class Augmented:
 def with_drums(rows: Sequence[Rows], pieces: Iterable[Notes]) -> Sequence[Rows]:
     """Rows with one more column, which is 1 for percussion, for :class:`Augmented`.
 
-    Encoders do not encode percussion, so drums cannot be recognised in the rows alone.
+    Few encoders encode percussion, so drums cannot be recognised in the rows alone.
 
     Args:
         rows: Of each piece, (N, F). With other than one row a note, all rows of a piece that has
             percussion count as percussion.
-        pieces: The pieces, in the same order.
+        pieces: The pieces in the same order, with the notes in the order of the rows.
 
     Returns:
         Of each piece, (N, F + 1); on the disk if `rows` are :class:`PackedRows`.
@@ -361,27 +408,3 @@ def _drums(rows: Rows, piece: Notes) -> NDArray[np.float32]:
     if len(piece) != len(rows):
         return np.full(len(rows), piece.drum.any(), dtype=np.float32)
     return piece.drum.astype(np.float32)
-
-
-def _extremes(
-    packed: PackedRows, pitches: Tensor | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(P, F) the least and the greatest entry of each column in each piece; 0 in an empty one.
-
-    Args:
-        packed: The pieces.
-        pitches: (F,) which columns are pitches, if the rows have a last column that marks
-            percussion; extremes of these are those of the other notes.
-    """
-    width = packed.rows.shape[1] - (pitches is not None)
-    low = np.zeros((len(packed), width), dtype=np.float32)
-    high = low.copy()
-    for k, rows in enumerate(packed):
-        if not len(rows):
-            continue
-        low[k], high[k] = rows[:, :width].min(axis=0), rows[:, :width].max(axis=0)
-        if pitches is not None and 0 < (melodic := rows[:, -1] == 0).sum() < len(rows):
-            columns = pitches.numpy()
-            low[k, columns] = rows[melodic, :width].min(axis=0)[columns]
-            high[k, columns] = rows[melodic, :width].max(axis=0)[columns]
-    return low, high

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import Final, final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from notelstm.encoders.ascending import AscendingRows
 from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
@@ -39,15 +41,28 @@ class LogTimeEncoder:
     Program, drums, track, tempo map and the silence before the first note are lost. The domain is
     all pieces.
 
-    With a part map, each note also has the class of its part. Notes with equal decoded onsets are
-    then sorted by class and pitch. They are decoded with the program, percussion and track name of
-    the part, and with its class as the track.
+    With `exact`, the time of the rows is a whole number of cells. Onsets and durations are rounded
+    to cells, the notes of a cell are sorted by pitch, and of a pitch that is repeated in a cell one
+    note remains, with the greatest duration and velocity: see :meth:`snapped`. Steps are the
+    differences of the rounded onsets, and a class of several cells is decoded as a whole cell. So
+    steps of up to `linear` are exact, and no longer one changes the class of those that follow. A
+    step of a class of w cells is decoded within w // 2 cells, and these errors add up: the error of
+    an onset is at most their sum over the steps so far, and half a cell each for its own rounding
+    and that of the first onset. A note that begins in the cell of the note before it has a higher
+    pitch; :meth:`allowed_classes` excludes all other rows in training, scoring and generation. The
+    borders of the classes are the same with and without `exact`, so that the weights of a model fit
+    both.
+
+    With a part map, which needs `exact`, each note also has the class of its part, and the notes of
+    a cell are sorted by class and pitch. They are decoded with the program, percussion and track
+    name of the part, and with its class as the track.
 
     Attributes:
         cell: Width of the finest class, seconds.
         linear: Seconds up to which every cell is a class.
         growth: Ratio of consecutive class borders above `linear`.
         longest: The longest step and duration, seconds.
+        exact: Whether times are whole cells and rows are sorted, as above.
         parts: The classes of instruments; None for rows without instruments.
 
     Raises:
@@ -58,6 +73,7 @@ class LogTimeEncoder:
     linear: float = 0.4
     growth: float = 1.06
     longest: float = 30.0
+    exact: bool = False
     parts: PartMap | None = None
 
     def __post_init__(self) -> None:
@@ -67,6 +83,11 @@ class LogTimeEncoder:
             raise ConfigError(
                 f"{self} has no time classes",
                 hint=f"choose 0 < cell <= linear < longest <= {_MAX_CELLS} cells, growth above 1",
+            )
+        if self.parts is not None and not self.exact:
+            raise ConfigError(
+                "parts without exact cells: their notes are sorted in each cell",
+                hint="set exact=True",
             )
         if len(self._borders) > _MAX_CLASSES:
             raise ConfigError(
@@ -85,10 +106,15 @@ class LogTimeEncoder:
         # With the last cell as a class, a rest clipped to it has no rounding error.
         return np.array([*borders, last + 1])
 
+    @functools.cached_property
+    def _centres(self) -> NDArray[np.float64]:
+        """(K,) the cell as which each class is decoded; of an even number the earlier if exact."""
+        centres = (self._borders[:-1] + self._borders[1:] - 1) / 2
+        return np.floor(centres) if self.exact else centres
+
     def _times(self, name: str, role: Role, first: int) -> Field:
         """A field of the time classes from cell `first`."""
-        borders = self._borders[first:]
-        centres = (borders[:-1] + borders[1:] - 1) / 2
+        borders, centres = self._borders[first:], self._centres[first:]
         return Field.categorical(
             name,
             role,
@@ -109,11 +135,13 @@ class LogTimeEncoder:
         return fields if self.parts is None else (*fields, self.parts.field())
 
     def encode(self, notes: Notes) -> Rows:
-        """(N, 4) float32 class ids, (N, 5) with a part map.
+        """(N, 4) float32 class ids, (N, 5) with a part map; if `exact`, of :meth:`snapped` notes.
 
         Raises:
             EncodingError: If the part map refuses a note.
         """
+        if self.exact:
+            notes = self._snapped(notes)
         cells = np.maximum(1, np.rint(notes.duration / self.cell))
         rows = np.zeros((len(notes), len(self.fields)), dtype=np.float32)
         rows[:, 0] = notes.pitch
@@ -123,25 +151,21 @@ class LogTimeEncoder:
         rows[:, 3] = notes.velocity // 4
         if self.parts is not None:
             rows[:, 4] = self.parts.classes_of(notes)
-            step = rows[:, 1].copy()
-            rows = rows[_order(rows)]
-            rows[:, 1] = step
         return rows
 
-    def row_order(self, notes: Notes) -> NDArray[np.intp]:
-        """(N,) the number of the note of each row: ascending without a part map."""
-        if self.parts is None:
-            return np.arange(len(notes))
-        classes = self.parts.classes_of(notes)
-        steps = np.array(self._step_classes(notes.start), dtype=np.int64)
-        return _order(np.stack([notes.pitch, steps, steps, steps, classes], axis=1))
-
     def _step_classes(self, start: NDArray[np.float64]) -> list[int]:
-        """(N,) the class of each step, measured from the decoded onset of the previous note."""
+        """(N,) the class of each step, measured from the decoded onset of the previous note.
+
+        With `exact`, it is measured from the rounded onset of the previous note.
+        """
         if not start.size:
             return []
+        if self.exact:
+            onset = self._onset_cells(start)
+            steps = np.diff(onset, prepend=onset[:1])
+            return list(map(int, np.searchsorted(self._borders[1:-1], steps, side="right")))
         class_of = np.repeat(np.arange(len(self._borders) - 1), np.diff(self._borders)).tolist()
-        centre = ((self._borders[:-1] + self._borders[1:] - 1) / 2).tolist()
+        centre = self._centres.tolist()
         classes, decoded, last = [], 0.0, len(class_of) - 1
         previous, excess = 0.0, 0.0
         for onset in ((start - start[0]) / self.cell).tolist():
@@ -153,6 +177,62 @@ class LogTimeEncoder:
             decoded += centre[k]
             classes.append(k)
         return classes
+
+    def _onset_cells(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,) onsets in whole cells."""
+        return np.rint(start / self.cell)
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        """The notes that the rows of `exact` encode, one for each row and in their order.
+
+        Onsets and durations are whole cells, notes of a cell are sorted by part and pitch, and of a
+        pitch that a part repeats in a cell the first note remains, with the greatest duration and
+        velocity.
+
+        Returns:
+            None without `exact`: the rows then encode the notes as they are.
+        """
+        return self._snapped(notes) if self.exact else None
+
+    def _snapped(self, notes: Notes) -> Notes:
+        onset = self._onset_cells(notes.start)
+        cells = np.maximum(1, np.rint(notes.duration / self.cell))
+        start, end = onset * self.cell, (onset + cells) * self.cell
+        # Rounded first: notes must be in the order of their onsets.
+        notes = replace(notes, start=start, end=end)
+        part = np.zeros(len(notes)) if self.parts is None else self.parts.classes_of(notes)
+        order = np.lexsort((notes.pitch, part, notes.start))
+        notes, part = notes[order], part[order]
+        keys = (notes.start, part, notes.pitch)
+        repeated = np.all([np.diff(key) == 0 for key in keys], axis=0)
+        if not repeated.any():
+            return notes
+        first = np.flatnonzero(np.append(True, ~repeated))
+        end, velocity = (np.maximum.reduceat(c, first) for c in (notes.end, notes.velocity))
+        return replace(notes[first], end=end, velocity=velocity)
+
+    def changes(self, notes: Notes) -> Mapping[str, int]:
+        """The number of notes that :meth:`snapped` merges, if any."""
+        merged = len(notes) - len(self._snapped(notes)) if self.exact else 0
+        return {"that repeat a pitch within a cell, merged": merged} if merged else {}
+
+    @functools.cached_property
+    def _ascending(self) -> AscendingRows:
+        return AscendingRows(self.fields)
+
+    @functools.cached_property
+    def limited_fields(self) -> tuple[str, ...]:
+        """Step, instrument and pitch with `exact`, else none."""
+        return self._ascending.fields if self.exact else ()
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        """The classes with which the notes of a cell ascend.
+
+        See :class:`notelstm.protocols.ConstrainingEncoder`.
+        """
+        return self._ascending.allowed(field, known, previous)
 
     def decode(self, rows: Rows) -> Notes:
         """Notes from (N, 4) or (N, 5) class ids; the first starts at its own step.
@@ -170,9 +250,3 @@ class LogTimeEncoder:
             velocity=values[3][checked[:, 3]],
             **({} if self.parts is None else self.parts.columns_of(checked[:, 4])._asdict()),
         )
-
-
-def _order(rows: NDArray[np.generic]) -> NDArray[np.intp]:
-    """(N,) the order in which rows with equal decoded onsets ascend by instrument and pitch."""
-    onset = np.cumsum(rows[:, 1] != 0)
-    return np.lexsort((rows[:, 0], rows[:, 4], onset))

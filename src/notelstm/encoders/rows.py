@@ -1,33 +1,37 @@
-"""Rows with one row per note: common fields, checks, and the default tracker."""
+"""Rows with one row per note: common fields, checks, warnings, and the default tracker."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from notelstm.errors import EncodingError, FieldError
-from notelstm.fields import Field, Mask, Role, Row, Rows
+from notelstm.errors import EncodingError, FieldError, counted
+from notelstm.fields import Field, Mask, Role, Row, Rows, no_row
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.parts import ONE_PART, PartMap
-from notelstm.protocols import NoteEncoder
+from notelstm.protocols import ConstrainingEncoder, NoteEncoder, SnappingEncoder
 from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = [
     "PITCH",
     "VELOCITY",
-    "OrderingEncoder",
+    "ReportingEncoder",
+    "RowConstraints",
     "RowTracker",
     "TrackingEncoder",
     "as_rows",
+    "describe_changes",
     "part_map_of",
-    "row_order",
+    "snapped",
     "tracker_of",
+    "watch_changes",
     "watch_instruments",
 ]
 
@@ -107,37 +111,36 @@ def part_map_of(encoder: NoteEncoder) -> PartMap | None:
     return found if isinstance(found, PartMap) else None
 
 
-@runtime_checkable
-class OrderingEncoder(NoteEncoder, Protocol):
-    """An encoder with one row per note, whose rows are not always in the order of the notes."""
-
-    def row_order(self, notes: Notes) -> NDArray[np.intp]:
-        """(N,) the number of the note of each row."""
-        ...
-
-
-def row_order(encoder: NoteEncoder, notes: Notes) -> NDArray[np.intp]:
-    """(N,) the number of the note of each row, for an encoder with one row per note."""
-    if isinstance(encoder, OrderingEncoder):
-        return encoder.row_order(notes)
-    return np.arange(len(notes))
-
-
 def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
     """Yield the pieces, and warn after the last if the encoder loses their instruments.
 
-    It does so if pieces have percussion or several programs, and the encoder decodes notes without
-    programs. The warning has the number of such pieces.
+    An encoder without instruments does so if pieces have percussion or several programs; the
+    warning has the number of such pieces. An encoder with a part map does so for notes of no part;
+    the warning has the number of such notes, and the rule for them.
 
     Args:
         pieces: The pieces.
         encoder: The encoder that will encode them.
     """
-    count = affected = 0
+    part_map = part_map_of(encoder)
+    count = affected = notes = unknown = 0
     for piece in pieces:
         count += 1
-        affected += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
+        if part_map is None:
+            affected += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
+        else:
+            notes += len(piece)
+            unknown += part_map.count_unknown(piece)
         yield piece
+    if part_map is not None and unknown:
+        _log.warning(
+            "%d of %d notes are of instruments that are no part of the model (%s); such notes are "
+            "%s",
+            unknown,
+            notes,
+            ", ".join(part.name for part in part_map.parts),
+            _RULES[part_map.unknown],
+        )
     if affected:
         _log.warning(
             "%s does not encode instruments: in %d of %d pieces, notes of several programs or "
@@ -146,6 +149,13 @@ def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator
             affected,
             count,
         )
+
+
+_RULES: Final[Mapping[str, str]] = {
+    "nearest": "encoded as notes of the nearest part",
+    "other": "encoded as the class 'other'",
+    "refuse": "refused with their pieces",
+}
 
 
 def _has_instruments(piece: Notes) -> bool:
@@ -163,6 +173,104 @@ def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
         # Encoding the piece raises as well.
         return True
     return decoded.program is not None or decoded.drum is not None
+
+
+def snapped(encoder: NoteEncoder, notes: Notes) -> Notes:
+    """The notes that the rows of an encoder encode.
+
+    Returns:
+        `notes` themselves, unless the encoder moves, sorts or merges them as a
+        :class:`~notelstm.protocols.SnappingEncoder`.
+    """
+    found = encoder.snapped(notes) if isinstance(encoder, SnappingEncoder) else None
+    return notes if found is None else found
+
+
+@final
+class RowConstraints:
+    """The entries that an encoder allows in the next row of one sequence.
+
+    Args:
+        encoder: The encoder; of one that does not limit the rows, all entries are allowed.
+    """
+
+    def __init__(self, encoder: NoteEncoder) -> None:
+        # A check of a protocol takes longer than all the rest.
+        self._encoder: Final = encoder if isinstance(encoder, ConstrainingEncoder) else None
+        self._limited: Final = () if self._encoder is None else self._encoder.limited_fields
+        self._names: Final = tuple(field.name for field in encoder.fields)
+
+    def allowed(self, field: Field, known: Mapping[str, float], previous: Row) -> Mask | None:
+        """The allowed entries of a field.
+
+        Args:
+            field: The field.
+            known: The entries of the same row that are known, by field name.
+            previous: (F,) the row before; :func:`~notelstm.fields.no_row` if there is none.
+
+        Returns:
+            None if all classes are allowed.
+        """
+        if self._encoder is None or field.name not in self._limited:
+            return None if field.is_categorical else field.interval
+        before = dict(zip(self._names, previous, strict=True))
+        entries = {name: np.float32(entry) for name, entry in known.items()}
+        mask: NDArray[np.bool_] | None = self._encoder.allowed_classes(field.name, entries, before)
+        return mask
+
+
+@runtime_checkable
+class ReportingEncoder(NoteEncoder, Protocol):
+    """An encoder that counts the notes that it changes."""
+
+    def changes(self, notes: Notes) -> Mapping[str, int]:
+        """The number of notes that rows do not hold exactly, by reason.
+
+        A reason is a phrase after the noun: "notes longer than 16 beats, shortened".
+
+        Raises:
+            EncodingError: If the piece is outside the encoder's domain.
+        """
+        ...
+
+
+def describe_changes(changes: Mapping[str, int]) -> str:
+    """The counts of :meth:`ReportingEncoder.changes` in one line.
+
+    Example:
+        >>> describe_changes({"in 11/8, encoded as 4/4": 3, "longer than 16 beats, shortened": 1})
+        '3 notes in 11/8, encoded as 4/4; 1 note longer than 16 beats, shortened'
+    """
+    return "; ".join(f"{counted(count, 'note')} {why}" for why, count in changes.items())
+
+
+def watch_changes(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
+    """Yield the pieces, and warn once, after the last, of the notes that the encoder changes.
+
+    Args:
+        pieces: The pieces.
+        encoder: The encoder that will encode them. Nothing is reported of one without a method
+            ``changes()``, or of pieces that it rejects.
+    """
+    total, count, affected = Counter[str](), 0, 0
+    for piece in pieces:
+        count += 1
+        if isinstance(encoder, ReportingEncoder):
+            try:
+                changes = encoder.changes(piece)
+            except EncodingError:
+                changes = {}
+            total.update(changes)
+            affected += bool(changes)
+        yield piece
+    if affected:
+        _log.warning(
+            "%s changes notes of %d of %s: %s",
+            type(encoder).__name__,
+            affected,
+            counted(count, "piece"),
+            describe_changes(total),
+        )
 
 
 _ROUNDING: Final = 1e-6
@@ -205,6 +313,7 @@ class RowTracker(Tracker):
         part_map = part_map_of(encoder)
         super().__init__(encoder.fields, ONE_PART if part_map is None else part_map.classes)
         self._encoder: Final = encoder
+        self._constraints: Final = RowConstraints(encoder)
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
@@ -220,6 +329,7 @@ class RowTracker(Tracker):
         self._origin = 0.0
         self._num_notes = 0
         self._time = 0.0
+        self._previous = no_row(self.fields)
 
     @property
     def num_notes(self) -> int:
@@ -230,6 +340,11 @@ class RowTracker(Tracker):
     def time(self) -> float:
         """The onset of the latest note, seconds."""
         return self._time
+
+    @property
+    def previous(self) -> Row:
+        """(F,) the latest row, :func:`~notelstm.fields.no_row` before the first."""
+        return self._previous
 
     def push(self, row: Row) -> None:
         """Add the next note, (F,)."""
@@ -278,6 +393,7 @@ class RowTracker(Tracker):
 
     def _add(self, rows: Rows, time: float, ends: Iterable[tuple[Tone, float]]) -> None:
         self._rows.append(rows)
+        self._previous = rows[-1]
         self._num_notes += len(rows)
         self._time = time
         self._open = {tone: end for tone, end in self._open.items() if end > time}
@@ -318,8 +434,8 @@ class RowTracker(Tracker):
         return {tone for tone, end in self._open.items() if end > at + _ROUNDING}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """All entries of the field: rows may come in any order."""
-        return None if field.is_categorical else field.interval
+        """All entries of the field, unless the encoder limits them."""
+        return self._constraints.allowed(field, known, self._previous)
 
     def notes(self) -> Notes:
         """The decoded notes that have not been returned."""

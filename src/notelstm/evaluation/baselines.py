@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, DataError
-from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, places_of, quantize
+from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, octave_bins, places_of, quantize
 from notelstm.evaluation.scores import PieceScore, Scores, all_scored, long_enough
 from notelstm.fields import Role
 from notelstm.notes import Notes
@@ -52,11 +52,6 @@ def score_baseline(
     baseline: Baseline, pieces: Sequence[Notes], *, names: Sequence[str] | None = None
 ) -> Scores:
     """Score a baseline as :func:`~notelstm.evaluation.nats_per_note` scores a model.
-
-    Args:
-        baseline: The baseline.
-        pieces: Held-out pieces; those of 25 notes or fewer are left out.
-        names: The names of the pieces; None for their numbers.
 
     Raises:
         DataError: If no piece has more than 25 notes, or there are not as many names as pieces.
@@ -110,7 +105,7 @@ class Unigram:
         return np.asarray((counts + new / len(counts)) / (counts.sum() + new))
 
     def probabilities(self, places: Places) -> dict[Role, NDArray[np.float64]]:
-        """By role, (N,) the probability of each note's cell."""
+        """By role, (N,) the frequency of each note's cell."""
         return {role: self.distribution(role)[at] for role, at in places.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -170,11 +165,7 @@ class RepeatLast:
 
 
 def fit_unigram(pieces: Iterable[Notes]) -> Unigram:
-    """Count the cells of training pieces.
-
-    Args:
-        pieces: Training pieces; empty ones add nothing.
-    """
+    """Count the cells of training pieces; empty ones add nothing."""
     counts = {role: np.zeros(grid.size, np.int64) for role, grid in GRIDS.items()}
     repeats = dict.fromkeys(GRIDS, 0)
     pairs = 0
@@ -186,21 +177,16 @@ def fit_unigram(pieces: Iterable[Notes]) -> Unigram:
     return Unigram(counts=counts, repeats=repeats, pairs=pairs)
 
 
-_FINE: Final = 10
-_OCTAVE: Final = 4
 _HIGHEST: Final = 6
 
+_CLASSES: Final = {
+    role: octave_bins(np.arange(grid.size), 10, 4)
+    if role in ("step", "duration")
+    else np.arange(grid.size)
+    for role, grid in GRIDS.items()
+}
+"""By role, (C,) the class of each cell in a context."""
 
-def _classes(role: Role) -> NDArray[np.int64]:
-    """(C,) the class of each cell of a role in a context: times are finer below 0.1 s."""
-    place = np.arange(GRIDS[role].size)
-    if role in ("pitch", "velocity"):
-        return place
-    octaves = np.log2(np.maximum(place, _FINE) / _FINE)
-    return np.where(place < _FINE, place, _FINE + np.floor(_OCTAVE * octaves).astype(np.int64))
-
-
-_CLASSES: Final = {role: _classes(role) for role in GRIDS}
 _KINDS: Final = {role: int(classes.max()) + 1 for role, classes in _CLASSES.items()}
 
 
@@ -321,11 +307,15 @@ def fit_ngrams(pieces: Iterable[Notes], *, order: int = 4) -> NGrams:
         raise DataError(
             "there are no notes to count n-grams in", hint="give pieces that have notes"
         )
-    columns = _gathered(kept)
     index = np.concatenate([np.arange(len(piece)) for piece in kept])
+    # Millions of notes fit into memory as 16-bit numbers.
+    places = [
+        {role: at.astype(np.int16) for role, at in places_of(quantize(piece)).items()}
+        for piece in kept
+    ]
     tables: dict[Role, tuple[Table, ...]] = {}
-    for role, column in columns.items():
-        at = column.astype(np.int64)
+    for role in GRIDS:
+        at = np.concatenate([one[role] for one in places]).astype(np.int64)
         tables[role] = tuple(
             Table.of(
                 _contexts(role, at, depth)[index[depth:] >= depth],
@@ -335,12 +325,3 @@ def fit_ngrams(pieces: Iterable[Notes], *, order: int = 4) -> NGrams:
             for depth in range(1, order)
         )
     return NGrams(unigram=fit_unigram(kept), tables=tables)
-
-
-def _gathered(pieces: Iterable[Notes]) -> dict[Role, NDArray[np.int16]]:
-    """By role, the cells of all notes, piece by piece."""
-    parts: dict[Role, list[NDArray[np.int16]]] = {role: [] for role in GRIDS}
-    for piece in pieces:
-        for role, at in places_of(quantize(piece)).items():
-            parts[role].append(at.astype(np.int16))
-    return {role: np.concatenate(columns) for role, columns in parts.items()}

@@ -21,13 +21,7 @@ _RESAMPLES: Final = 2000
 
 
 class Estimate(NamedTuple):
-    """A figure and its confidence interval.
-
-    Attributes:
-        value: The figure.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
+    """A figure and its confidence interval, from `low` to `high`."""
 
     value: float
     low: float
@@ -35,15 +29,12 @@ class Estimate(NamedTuple):
 
 
 def intervals(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> dict[str, Estimate]:
-    """Each figure that is predicted, with its confidence interval.
+    """Each figure that is predicted, with its confidence interval; none for fewer than two pieces.
 
     Args:
         scores: Scores of one model.
         confidence: Confidence level, between 0 and 1.
         seed: Random seed of the resampling.
-
-    Returns:
-        By figure; empty for fewer than two pieces.
 
     Raises:
         ConfigError: If the confidence is out of range.
@@ -87,14 +78,7 @@ class Comparison:
 def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) -> Comparison:
     """Compare two models piece by piece, so that hard and easy pieces cancel.
 
-    Args:
-        a: Scores of the first model.
-        b: Scores of the second, on pieces that are matched by name.
-        confidence: As for :func:`intervals`.
-        seed: As for :func:`intervals`.
-
-    Returns:
-        The comparison, of the figures that both have.
+    Pieces are matched by name. Confidence and seed are those of :func:`intervals`.
 
     Raises:
         DataError: If a name is used twice, or fewer than two pieces are in both.

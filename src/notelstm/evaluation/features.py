@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import DataError, counted
-from notelstm.evaluation.grid import GRIDS, cells_of, quantize
-from notelstm.notes import Notes
+from notelstm.evaluation.grid import GRIDS, cells_of, octave_bins, quantize
+from notelstm.notes import PITCH_CLASSES, Notes
 
 __all__ = ["FEATURES", "bin_names", "excerpts", "histograms", "sounding_at_onsets", "usual_length"]
 
@@ -22,8 +22,6 @@ FEATURES: Final = ("pitch class", "interval", "step", "duration", "polyphony", "
 
 _WIDEST: Final = 24
 _MOST: Final = 16
-_FINE: Final = 4
-_OCTAVE: Final = 2
 
 
 def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
@@ -53,10 +51,10 @@ def histograms(piece: Notes) -> dict[str, NDArray[np.float64]]:
     return {
         "pitch class": _shares(notes.pitch % 12, 12),
         "interval": _shares(jumps, 2 * _WIDEST + 1),
-        "step": _shares(_bins(cells.step[1:]), _BINS),
-        "duration": _shares(_bins(cells.duration), _BINS),
+        "step": _shares(_bins(cells["step"][1:]), _BINS),
+        "duration": _shares(_bins(cells["duration"]), _BINS),
         "polyphony": _shares(sounding, _MOST),
-        "velocity": _shares(cells.velocity, GRIDS["velocity"].size),
+        "velocity": _shares(cells["velocity"], GRIDS["velocity"].size),
     }
 
 
@@ -71,7 +69,7 @@ def bin_names(feature: str) -> tuple[str, ...]:
         ('0 ms', '10 ms', '20 ms', '30 ms', '40 ms', '60 ms')
     """
     if feature == "pitch class":
-        return ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+        return PITCH_CLASSES
     if feature == "interval":
         return tuple(f"{n:+d}" if n else "0" for n in range(-_WIDEST, _WIDEST + 1))
     if feature == "polyphony":
@@ -92,10 +90,8 @@ def sounding_at_onsets(notes: Notes) -> NDArray[np.int64]:
 
 
 def _bins(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bin of each time in cells: single cells first, then wider bins."""
-    clipped = cells.clip(0, GRIDS["step"].last)
-    octaves = np.log2(np.maximum(clipped, _FINE) / _FINE)
-    return np.where(clipped < _FINE, clipped, _FINE + (_OCTAVE * octaves).astype(np.int64))
+    """The bin of each time in cells: single cells up to 40 ms, then two bins to the octave."""
+    return octave_bins(cells.clip(0, GRIDS["step"].last), 4, 2)
 
 
 _BINS: Final = int(_bins(np.array([GRIDS["step"].last]))[0]) + 1
@@ -122,15 +118,9 @@ def usual_length(pieces: Sequence[Notes]) -> int:
 
 
 def excerpts(pieces: Sequence[Notes], notes: int) -> list[Notes]:
-    """Pieces cut into consecutive excerpts of equal length.
+    """Pieces cut into consecutive excerpts of a number of notes, with unchanged times.
 
-    Args:
-        pieces: Any pieces.
-        notes: Number of notes of each excerpt, at least 1.
-
-    Returns:
-        The excerpts in the order of the pieces, with unchanged times. A shorter piece is kept
-        whole; a remainder at the end of a piece is left out.
+    A shorter piece is kept whole; a remainder at the end of a piece is left out.
     """
     cut: list[Notes] = []
     for piece in pieces:

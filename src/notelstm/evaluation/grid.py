@@ -7,7 +7,7 @@ duration 10 ms to 30 s; the cells at the ends take the tails.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ __all__ = [
     "FIRST",
     "GRIDS",
     "UNIFORM_MIXIN",
-    "Cells",
     "Grid",
     "cells_of",
+    "octave_bins",
     "places_of",
     "quantize",
 ]
@@ -83,37 +83,30 @@ GRIDS: Final[dict[Role, Grid]] = {
 """The grid of each role that is scored."""
 
 
-class Cells(NamedTuple):
-    """The cell of each note of a piece, (N,) for each field.
+def cells_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
+    """By role, (N,) the cell of each note of a sorted piece; the first step is 0.
 
-    Attributes:
-        pitch: MIDI note number.
-        step: Difference of consecutive onset cells; the first is 0.
-        duration: At least 1.
-        velocity: Velocity // 4.
+    Onsets, not steps, are rounded, so errors do not add up.
     """
-
-    pitch: NDArray[np.int64]
-    step: NDArray[np.int64]
-    duration: NDArray[np.int64]
-    velocity: NDArray[np.int64]
-
-
-def cells_of(notes: Notes) -> Cells:
-    """The cells of a sorted piece. Onsets, not steps, are rounded, so errors do not add up."""
     onset = np.rint(notes.start / CELL).astype(np.int64)
-    return Cells(
-        pitch=notes.pitch,
-        step=np.diff(onset, prepend=onset[:1]),
-        duration=np.maximum(1, np.rint(notes.duration / CELL)).astype(np.int64),
-        velocity=notes.velocity // 4,
-    )
+    return {
+        "pitch": notes.pitch,
+        "step": np.diff(onset, prepend=onset[:1]),
+        "duration": np.maximum(1, np.rint(notes.duration / CELL)).astype(np.int64),
+        "velocity": notes.velocity // 4,
+    }
 
 
 def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
     """By role, (N,) the index in the support of each note's cell, for a sorted piece."""
     cells = cells_of(notes)
-    return {role: grid.places(getattr(cells, role)) for role, grid in GRIDS.items()}
+    return {role: grid.places(cells[role]) for role, grid in GRIDS.items()}
+
+
+def octave_bins(cells: NDArray[np.int64], fine: int, per_octave: int) -> NDArray[np.int64]:
+    """The bin of each time in cells: `fine` single cells first, then some bins to the octave."""
+    octaves = np.log2(np.maximum(cells, fine) / fine)
+    return np.where(cells < fine, cells, fine + np.floor(per_octave * octaves).astype(np.int64))
 
 
 def quantize(notes: Notes) -> Notes:

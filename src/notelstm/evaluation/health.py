@@ -7,6 +7,7 @@ flagged by chance, so use enough real pieces.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, final
@@ -271,12 +272,9 @@ def diagnose(samples: Sequence[Notes], real: Sequence[Notes]) -> Health:
 
 
 def _diagnosis(symptom: Symptom, samples: Sequence[Notes], real: Sequence[Notes]) -> Diagnosis:
-    values = tuple(symptom.measure(sample) for sample in samples)
-    normal = [symptom.measure(excerpt) for excerpt in real]
-    if symptom.side == "most":
-        limit = max(normal)
-        flagged = tuple(k for k, value in enumerate(values) if value > limit)
-    else:
-        limit = min(normal)
-        flagged = tuple(k for k, value in enumerate(values) if value < limit)
+    values = tuple(map(symptom.measure, samples))
+    most = symptom.side == "most"
+    limit = (max if most else min)(map(symptom.measure, real))
+    beyond = operator.gt if most else operator.lt
+    flagged = tuple(k for k, value in enumerate(values) if beyond(value, limit))
     return Diagnosis(symptom=symptom, limit=limit, values=values, flagged=flagged)

@@ -66,10 +66,6 @@ class Passage:
     semitones: int
     stretch: float
 
-    def to_json(self) -> dict[str, Any]:
-        """The passage as JSON values."""
-        return asdict(self)
-
 
 def longest_shared(
     samples: Sequence[Notes], training: Iterable[tuple[str, Notes]]
@@ -319,7 +315,7 @@ class Memorisation:
         """The findings as JSON values."""
 
         def listed(passages: Sequence[Passage | None]) -> list[dict[str, Any] | None]:
-            return [None if made is None else made.to_json() for made in passages]
+            return [None if made is None else asdict(made) for made in passages]
 
         return {
             "longest": listed([self.longest])[0],

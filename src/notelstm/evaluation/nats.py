@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.batch import columns
+from notelstm.constraints import Constraints, rows_before
 from notelstm.encoders import tracker_of
+from notelstm.encoders.rows import snapped, watch_changes
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
@@ -27,7 +29,14 @@ from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical, Normal
-from notelstm.protocols import Context, HasLikelihood, NoteEncoder, NoteModel, Prediction
+from notelstm.protocols import (
+    Context,
+    HasLikelihood,
+    NoteEncoder,
+    NoteModel,
+    Prediction,
+    SnappingEncoder,
+)
 from notelstm.tree import index, join, leaf
 
 __all__ = [
@@ -36,6 +45,7 @@ __all__ = [
     "contexts",
     "fit_sigmas",
     "nats_per_note",
+    "rejections",
     "score_piece",
 ]
 
@@ -43,11 +53,7 @@ _CHUNK: Final = 1024
 
 
 def contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[slice, Context]]:
-    """The contexts that predict each row of a piece, the first row included.
-
-    Args:
-        model: The model.
-        rows: (N, F).
+    """The contexts that predict each of the rows (N, F) of a piece, the first included.
 
     Yields:
         The slice of the rows, and the contexts (M, ...) that predict them, chunk by chunk.
@@ -77,7 +83,7 @@ class PointToNormal:
     sigmas: Mapping[str, float]
 
     def __call__(self, field: str, prediction: Prediction) -> Prediction:
-        """Return a prediction that has a likelihood.
+        """A prediction that has a likelihood.
 
         Raises:
             FieldError: If a point's field has no sigma.
@@ -142,9 +148,6 @@ def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Te
 
 _log = logging.getLogger(__name__)
 
-_REASONS: Final = 3
-"""The number of reasons in a warning."""
-
 _COUNTED_AS: Final[Mapping[Role, Role]] = {
     "time_signature": "step",
     "position": "step",
@@ -158,8 +161,7 @@ class MeasuredEncoder(NoteEncoder, Protocol):
     """An encoder that maps the cells of the grid to intervals of its fields.
 
     It is needed to score encoders with fields other than pitch, step and duration in seconds,
-    velocity and events. The nats of time signature, position and tempo are added to the step's:
-    together they determine the onset of a note.
+    velocity and events.
     """
 
     def bounds(
@@ -208,25 +210,28 @@ def nats_per_note(
         FieldError: If a field cannot be measured.
     """
     scored: list[PieceScore] = []
-    refused: dict[str, str] = {}
-    for name, piece in long_enough(pieces, names):
+    rejected: dict[str, str] = {}
+    named = list(long_enough(pieces, names))
+    called = [name for name, _ in named]
+    watched = watch_changes((piece for _, piece in named), encoder)
+    for name, piece in zip(called, watched, strict=True):
         try:
             score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)
         except EncodingError as error:
-            refused[name] = str(error)
+            rejected[name] = str(error)
             continue
         # An encoder that merges notes may leave too few.
         if score.notes > 0:
             scored.append(score)
-    if refused:
-        _log.warning("%s", _refusals(refused))
-    return all_scored(scored, len(pieces), refused)
+    if rejected:
+        _log.warning("%s", rejections([f"{name}: {why}" for name, why in rejected.items()]))
+    return all_scored(scored, len(pieces), rejected)
 
 
-def _refusals(refused: Mapping[str, str]) -> str:
-    """The number of pieces that the encoder rejected, and the first reasons."""
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_REASONS])
-    return f"left out: {counted(len(refused), 'piece')} that the encoder rejects: {reasons}"
+def rejections(reasons: Sequence[str]) -> str:
+    """A warning of pieces that the encoder rejects, with the first three reasons."""
+    first = "; ".join(reasons[:3])
+    return f"left out: {counted(len(reasons), 'piece')} that the encoder rejects: {first}"
 
 
 def score_piece(
@@ -237,14 +242,7 @@ def score_piece(
     sigmas: Mapping[str, float] | None = None,
     name: str = "",
 ) -> PieceScore:
-    """Score one piece of more than 25 notes.
-
-    Args:
-        model: As for :func:`nats_per_note`.
-        encoder: As for :func:`nats_per_note`.
-        piece: The piece.
-        sigmas: As for :func:`nats_per_note`.
-        name: The name of the piece.
+    """Score one piece of more than 25 notes, as :func:`nats_per_note` scores several.
 
     Raises:
         DataError: If it is too short.
@@ -256,8 +254,10 @@ def score_piece(
             where=name,
             hint=f"give one of more than {FIRST} notes",
         )
-    notes = quantize(piece)
+    notes = snapped(encoder, quantize(piece))
     rows = encoder.encode(notes)
+    constraints = Constraints(encoder, model.field_order)
+    previous = rows_before(torch.from_numpy(rows), encoder.fields)
     spread = PointToNormal(sigmas=sigmas or {})
     bounds: Mapping[str, Bounds] = {}
     if any(field.role == "event" for field in encoder.fields):
@@ -271,8 +271,10 @@ def score_piece(
             device = leaf(context).device
             known = columns(torch.from_numpy(rows[here]).to(device), encoder.fields)
             chosen = torch.from_numpy(wanted[here]).to(device)
+            before = previous[here].to(device)
             for field in encoder.fields:
                 prediction = spread(field.name, model.predict(field.name, context, known))
+                prediction = constraints.apply(field.name, prediction, known, before)
                 entries = known[field.name]
                 if not isinstance(prediction, HasLikelihood):
                     raise FieldError(
@@ -280,11 +282,14 @@ def score_piece(
                         where=f"field {field.name!r}",
                         hint="give the prediction the methods of notelstm.protocols.HasLikelihood",
                     )
+                cells = field.classes or 1
                 if bounds:
                     low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
-                    nats = _cell_nats(field, prediction, low, high)
+                    p = prediction.interval_prob(field, low, high)
+                    cells = GRIDS[field.role].size if field.role in GRIDS else cells
                 else:
-                    nats = _event_nats(field, prediction, entries)
+                    p = (-prediction.nll(entries).double()).exp()
+                nats = -torch.log((1 - UNIFORM_MIXIN) * p + UNIFORM_MIXIN / cells)
                 sums.add(field.role, prediction, entries, nats, chosen)
     return PieceScore(
         notes=count,
@@ -317,32 +322,14 @@ class _Sums:
         log_weights = prediction.log_weights()
         if log_weights is not None:
             here = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
-            before = self.reliability.get(role, Reliability())
-            self.reliability[role] = Reliability.sum((before, here))
-
-
-def _cell_nats(field: Field, prediction: HasLikelihood, low: Tensor, high: Tensor) -> Tensor:
-    """(M,) -ln P of the cells [low, high)."""
-    grid = GRIDS.get(field.role)
-    cells = field.classes or 1 if grid is None else grid.size
-    return _nats(prediction.interval_prob(field, low, high), cells)
-
-
-def _event_nats(field: Field, prediction: HasLikelihood, events: Tensor) -> Tensor:
-    """(M,) -ln P of events."""
-    return _nats((-prediction.nll(events).double()).exp(), field.classes or 1)
-
-
-def _nats(probability: Tensor, cells: int) -> Tensor:
-    """-ln P, finite by a small share of the uniform distribution."""
-    return -torch.log((1 - UNIFORM_MIXIN) * probability + UNIFORM_MIXIN / cells)
+            self.reliability[role] = self.reliability.get(role, Reliability()) + here
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:
     """By field name, the bounds of each note's cell, (N,) each."""
     cells = cells_of(notes)
     if isinstance(encoder, MeasuredEncoder):
-        falls = {role: grid.bounds(getattr(cells, role)) for role, grid in GRIDS.items()}
+        falls = {role: grid.bounds(cells[role]) for role, grid in GRIDS.items()}
         return encoder.bounds(notes, rows, falls)
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
     if unmeasured:
@@ -350,7 +337,9 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
             f"fields that cannot be scored: {', '.join(unmeasured)}",
             hint="give the encoder bounds(), as in notelstm.evaluation.nats.MeasuredEncoder",
         )
-    bounds = {f.name: GRIDS[f.role].bounds(getattr(cells, f.role)) for f in encoder.fields}
+    bounds = {f.name: GRIDS[f.role].bounds(cells[f.role]) for f in encoder.fields}
+    if isinstance(encoder, SnappingEncoder) and encoder.snapped(notes) is not None:
+        return bounds
     decoded = encoder.decode(rows).start
     for field in encoder.fields:
         if field.role == "step":

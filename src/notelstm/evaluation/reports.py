@@ -54,7 +54,7 @@ class Report:
             "pitch_top1": None if pitch is None else pitch.top1,
             "pitch_top5": None if pitch is None else pitch.top5,
             "too_short": self.model.too_short,
-            "refused": dict(self.model.refused),
+            "rejected": dict(self.model.rejected),
             "calibration": {role: made.to_json() for role, made in reliability.items()},
             "intervals": {k: [e.low, e.high] for k, e in intervals(self.model).items()},
             "baselines": {
@@ -91,10 +91,8 @@ def baselines_of(bundle: Bundle, training: Iterable[Notes] | None = None) -> dic
     """
     made: dict[str, Baseline] = {"uniform": Uniform()}
     ngrams = None if training is None else fit_ngrams(training)
-    unigram = None
-    if ngrams is not None:
-        unigram = ngrams.unigram
-    elif bundle.unigram:
+    unigram = None if ngrams is None else ngrams.unigram
+    if unigram is None and bundle.unigram:
         unigram = Unigram.from_json(bundle.unigram)
     if unigram is not None:
         made["unigram"], made["repeat-last"] = unigram, RepeatLast(unigram=unigram)
@@ -114,24 +112,19 @@ def evaluate(
 
     Args:
         bundle: The model with its parts.
-        pieces: Held-out pieces; those of 25 notes or fewer are left out and counted, those that
-            the encoder rejects are left out with the reason.
+        pieces: Held-out pieces; rules and errors are those of
+            :func:`~notelstm.evaluation.nats.nats_per_note`.
         names: The names of the pieces; None for their numbers.
         training: The pieces that it was trained on, to count n-grams in; None for no n-grams.
-
-    Raises:
-        DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
-            not as many names as pieces.
-        FieldError: If a field cannot be measured.
     """
     baselines = baselines_of(bundle, training)
     scores = nats_per_note(
         bundle.generation_model, bundle.encoder, pieces, sigmas=bundle.sigmas, names=names
     )
-    if scores.refused:
+    if scores.rejected:
         # The baselines are scored on the same notes.
         called = [str(k) for k in range(len(pieces))] if names is None else names
-        kept = [k for k, name in enumerate(called) if name not in scores.refused]
+        kept = [k for k, name in enumerate(called) if name not in scores.rejected]
         pieces, names = [pieces[k] for k in kept], [called[k] for k in kept]
     return Report(
         model=scores,

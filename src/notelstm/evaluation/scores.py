@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -49,11 +49,7 @@ class Reliability:
 
     @classmethod
     def of(cls, prediction: Categorical, target: Tensor) -> Reliability:
-        """The reliability of some predictions.
-
-        Args:
-            prediction: (M, C) logits.
-            target: (M,) the right classes, int64.
+        """The reliability of (M,) predictions, given the right classes, int64.
 
         Raises:
             ShapeError: If the shapes do not match.
@@ -84,18 +80,14 @@ class Reliability:
             top5_count=float(among(5).sum()),
         )
 
-    @classmethod
-    def sum(cls, parts: Iterable[Reliability]) -> Reliability:
-        """The reliability of several sets of predictions together."""
-        total = cls()
-        for part in parts:
-            total = cls(
-                counts=_added(total.counts, part.counts),
-                confidence=_added(total.confidence, part.confidence),
-                correct=_added(total.correct, part.correct),
-                top5_count=total.top5_count + part.top5_count,
-            )
-        return total
+    def __add__(self, other: Reliability) -> Reliability:
+        """The reliability of two sets of predictions together."""
+        return Reliability(
+            counts=_added(self.counts, other.counts),
+            confidence=_added(self.confidence, other.confidence),
+            correct=_added(self.correct, other.correct),
+            top5_count=self.top5_count + other.top5_count,
+        )
 
     @property
     def count(self) -> float:
@@ -201,12 +193,12 @@ class Scores:
     Attributes:
         pieces: The score of each piece, in order, for paired comparisons.
         too_short: The number of pieces left out because they have 25 notes or fewer.
-        refused: The pieces that the encoder rejected, by name, with the reason.
+        rejected: The pieces that the encoder rejected, by name, with the reason.
     """
 
     pieces: tuple[PieceScore, ...]
     too_short: int = 0
-    refused: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> int:
@@ -243,13 +235,11 @@ class Scores:
     @property
     def reliability(self) -> dict[str, Reliability]:
         """By role, for fields that are predicted as classes."""
-        roles = dict.fromkeys(role for piece in self.pieces for role in piece.reliability)
-        return {
-            role: Reliability.sum(
-                piece.reliability[role] for piece in self.pieces if role in piece.reliability
-            )
-            for role in roles
-        }
+        total: dict[str, Reliability] = {}
+        for piece in self.pieces:
+            for role, made in piece.reliability.items():
+                total[role] = total.get(role, Reliability()) + made
+        return total
 
     def to_json(self) -> dict[str, float | int | None]:
         """The figures under the names of the command line's ``--json``."""
@@ -259,11 +249,7 @@ class Scores:
 def long_enough(
     pieces: Sequence[Notes], names: Sequence[str] | None = None
 ) -> Iterator[tuple[str, Notes]]:
-    """The pieces that can be scored, with their names.
-
-    Args:
-        pieces: Any pieces.
-        names: Their names; None for their numbers.
+    """The pieces that can be scored, with their names; None for their numbers.
 
     Raises:
         DataError: If there are not as many names as pieces.
@@ -278,26 +264,21 @@ def long_enough(
 
 
 def all_scored(
-    scored: Sequence[PieceScore], pieces: int, refused: Mapping[str, str] | None = None
+    scored: Sequence[PieceScore], pieces: int, rejected: Mapping[str, str] | None = None
 ) -> Scores:
-    """The scores of a set of pieces.
-
-    Args:
-        scored: The scores of the pieces that could be scored.
-        pieces: The number of all pieces.
-        refused: The pieces that the encoder rejected, by name, with the reason.
+    """The scores of those of a number of pieces that could be scored.
 
     Raises:
         DataError: If none could be scored.
     """
-    refused = refused or {}
-    too_short = pieces - len(scored) - len(refused)
+    rejected = rejected or {}
+    too_short = pieces - len(scored) - len(rejected)
     if scored:
-        return Scores(pieces=tuple(scored), too_short=too_short, refused=refused)
-    if refused:
-        name, reason = next(iter(refused.items()))
+        return Scores(pieces=tuple(scored), too_short=too_short, rejected=rejected)
+    if rejected:
+        name, reason = next(iter(rejected.items()))
         raise DataError(
-            f"the encoder rejects {counted(len(refused), 'piece')}, and {too_short:,} of the rest "
+            f"the encoder rejects {counted(len(rejected), 'piece')}, and {too_short:,} of the rest "
             f"are too short to be scored; the first: {reason}",
             where=name,
             hint="give pieces that the model's encoder can represent",

@@ -148,13 +148,9 @@ def _within(a: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def kernel_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
-    """The overlap of the distributions of two samples.
+    """The overlap of the distributions of two samples of numbers, (A,) and (B,).
 
     Both densities are estimated with Gaussian kernels whose width follows Scott's rule.
-
-    Args:
-        a: (A,) numbers.
-        b: (B,) others.
 
     Returns:
         The area that the densities have in common, 0 to 1, and the Kullback-Leibler divergence of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.rows import watch_instruments
+from notelstm.encoders.rows import watch_changes, watch_instruments
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
 from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion
@@ -103,13 +103,9 @@ def generate_batch(
 ) -> list[Notes]:
     """Generate several pieces at once; the first is the one that :func:`generate` returns.
 
-    `batch_size`, B, is the number of pieces. The other arguments are those of :func:`generate`; the
-    prompt is the same for all pieces, the noise differs, and `best_of` counts for each piece.
-
-    Raises:
-        ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
-        DataError: If the prompt is shorter than the model's context.
-        EncodingError: If the prompt is outside the encoder's domain.
+    `batch_size`, B, is the number of pieces. The other arguments, and the errors, are those of
+    :func:`generate`; the prompt is the same for all pieces, the noise differs, and `best_of` counts
+    for each piece.
     """
     check_whole("best_of", best_of, 1)
     check_whole("batch_size", batch_size, 1)
@@ -155,17 +151,9 @@ def stream(
     immediately; if ends are events or depend on the tempo, notes are yielded in the order of their
     ends.
 
-    The arguments are those of :func:`generate`, but without `num_notes`, `seconds` and
-    `stopping_criterion` there is no limit. The tracker that a stopping criterion gets does not have
-    the notes that have been yielded.
-
-    Returns:
-        The new notes, generated on demand; 0 s is the prompt's last onset.
-
-    Raises:
-        ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
-        DataError: If the prompt is shorter than the model's context.
-        EncodingError: If the prompt is outside the encoder's domain.
+    The arguments, and the errors, are those of :func:`generate`, but without `num_notes`, `seconds`
+    and `stopping_criterion` there is no limit. The tracker that a stopping criterion gets does not
+    have the notes that have been yielded. 0 s is the prompt's last onset.
     """
     criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
     chosen = _sampler(bundle, sampler, temperature, top_p, processors)
@@ -231,7 +219,8 @@ def _session(
         max_undo=0,
     )
     if prompt is not None:
-        (prompt,) = watch_instruments([prompt], bundle.encoder)
+        watched = watch_instruments([prompt], bundle.encoder)
+        (prompt,) = watch_changes(watched, bundle.encoder)
         rows = bundle.encoder.encode(prompt)
         if bundle.context_length is not None and len(rows) < bundle.context_length:
             raise DataError(
@@ -245,16 +234,9 @@ def _session(
 
 @final
 class _NatsCounter:
-    """A sampler that adds up the nats of the chosen entries under the model, before processors.
+    """A sampler that adds up (B,) nats of the chosen entries under the model, before processors.
 
     Fields without a likelihood do not count.
-
-    Args:
-        sampler: The sampler.
-        batch_size: B.
-
-    Attributes:
-        nats: (B,) the sums.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int) -> None:
@@ -268,7 +250,7 @@ class _NatsCounter:
         noise: Tensor,
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
-        """Choose an entry with the sampler."""
+        """Choose entries and add their nats."""
         chosen = self._sampler(field, prediction, noise, contexts)
         if isinstance(prediction, HasLikelihood):
             self.nats += prediction.nll(chosen).double().cpu().numpy()

@@ -16,11 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from notelstm.constraints import Constraints
+from notelstm.encoders.rows import RowConstraints, TrackingEncoder
 from notelstm.errors import FieldError, ShapeError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows
 from notelstm.generation.sequences import SamplingContexts, Sequences
 from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
-from notelstm.protocols import Allowed, HasLikelihood, Prediction, Sampler
+from notelstm.protocols import (
+    Allowed,
+    HasLikelihood,
+    NoteEncoder,
+    Prediction,
+    Sampler,
+)
 from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
 
 __all__ = ["BatchNoise", "NoiseStream", "RowSampler", "check_fixed"]
@@ -117,8 +125,8 @@ class RowSampler:
         step: The model's step.
         sampler: The sampler.
         sequences: The sequences.
-        constrained: Whether trackers limit the entries of the next row; otherwise only the bounds
-            of the fields do.
+        encoder: The encoder. Its own tracker limits the entries of the next row, if it has one;
+            otherwise its method ``allowed_classes`` and the bounds of the fields do.
     """
 
     def __init__(
@@ -128,19 +136,22 @@ class RowSampler:
         step: Step,
         sampler: Sampler,
         sequences: Sequences,
-        *,
-        constrained: bool,
+        encoder: NoteEncoder,
     ) -> None:
-        self._constrained: Final = constrained
+        has_tracker = isinstance(encoder, TrackingEncoder)
+        self._constraints: Final = Constraints(encoder, field_order)
+        self._constrained: Final = has_tracker or bool(self._constraints)
         self._fields: Final = fields
         columns = {name: i for i, name in enumerate(fields)}
         self._order: Final = [(name, fields[name], columns[name]) for name in field_order]
-        self._tensors: Final = _Tensors(fields, step, sampler, sequences)
+        constraints = None if has_tracker else self._constraints
+        self._tensors: Final = _Tensors(fields, step, sampler, sequences, constraints)
         self._floats: _Floats | None = None
         if len(sequences) == 1 and not isinstance(step, ModuleStep):
             choose = sampler.numpy_choice() if isinstance(sampler, HasNumpyChoice) else None
             if choose is not None:
-                self._floats = _Floats(fields, step, choose, sequences)
+                limits = None if has_tracker else RowConstraints(encoder)
+                self._floats = _Floats(fields, step, choose, sequences, limits)
 
     def __call__(self, context: Any, noise: BatchNoise, fixed: Mapping[str, float]) -> Rows:
         """Sample a row of each sequence.
@@ -160,6 +171,12 @@ class RowSampler:
         predict, choose, bounds = values.predict, values.choose, values.bounds
         uniforms = values.uniforms(noise)
         given = self._tensors.full(fixed) if fixed else {}
+        if self._constraints:
+            # Together, before a field in front of them is left without a class.
+            for name, entry in given.items():
+                others = {other: given[other] for other in given if other != name}
+                field = self._fields[name]
+                _check_allowed(entry, field, self._tensors.allowed(field, others))
         entries: dict[str, Any] = {}
         for name, field, column in self._order:
             if name in given:
@@ -215,6 +232,12 @@ class RowSampler:
             for later in after:
                 entries = given[later][only].expand(classes)
                 later_prediction = self._tensors.predict(later, here, before)
+                if self._constraints:
+                    row = {**before, later: entries}
+                    previous = self._tensors.previous[only].expand(classes, -1)
+                    later_prediction = self._constraints.apply(
+                        later, later_prediction, row, previous, keep_own=True
+                    )
                 if isinstance(later_prediction, HasLikelihood):
                     cost += later_prediction.nll(entries).double()
                 before[later] = entries
@@ -232,8 +255,10 @@ class _Floats:
         step: NumpyStep,
         choose: NumpyChoice,
         sequences: Sequences,
+        constraints: RowConstraints | None,
     ) -> None:
         self._sequences: Final = sequences
+        self._constraints: Final = constraints
         self._columns: Final = tuple(fields)
         self.predict: Final = step.predict_numpy
         self.choose: Final = choose
@@ -247,7 +272,10 @@ class _Floats:
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """The allowed entries of a field."""
-        mask = self._sequences.trackers[0].allowed(field, known)
+        if self._constraints is None:
+            mask = self._sequences.trackers[0].allowed(field, known)
+        else:
+            mask = self._constraints.allowed(field, known, self._sequences.previous[0])
         return self.bounds[field.name] if mask is None else mask
 
     def rows(self, entries: Mapping[str, float]) -> Rows:
@@ -260,8 +288,14 @@ class _Tensors:
     """Entries of B sequences as tensors (B,): class ids (int64) or values (float32)."""
 
     def __init__(
-        self, fields: Mapping[str, Field], step: Step, sampler: Sampler, sequences: Sequences
+        self,
+        fields: Mapping[str, Field],
+        step: Step,
+        sampler: Sampler,
+        sequences: Sequences,
+        constraints: Constraints | None,
     ) -> None:
+        self._constraints: Final = constraints
         self._fields: Final = fields
         self._sampler: Final = sampler
         self._sequences: Final = sequences
@@ -294,6 +328,10 @@ class _Tensors:
 
     def allowed(self, field: Field, known: Mapping[str, Tensor]) -> Allowed | None:
         """The allowed entries of a field in all sequences."""
+        if self._constraints is not None:
+            if not field.is_categorical:
+                return self.bounds[field.name]
+            return self._constraints.allowed(field.name, known, self.previous)
         contexts = SamplingContexts(self._sequences, known)
         masks = [context.tracker.allowed(field, context.known) for context in contexts]
         if not field.is_categorical:
@@ -303,6 +341,11 @@ class _Tensors:
         all_allowed = np.ones(field.classes or 0, dtype=np.bool_)
         stacked = np.stack([all_allowed if m is None else np.asarray(m) for m in masks])
         return torch.from_numpy(stacked).to(self._device)
+
+    @property
+    def previous(self) -> Tensor:
+        """(B, F) the latest row of each sequence."""
+        return torch.from_numpy(self._sequences.previous).to(self._device)
 
     def rows(self, entries: Mapping[str, Tensor]) -> Rows:
         """(B, F) rows."""

@@ -7,7 +7,7 @@ import logging
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, final, overload
+from typing import Final, NamedTuple, TypeAlias, cast, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import row_order
+from notelstm.encoders.rows import RowTracker, part_map_of, snapped
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.notes import Notes
@@ -44,10 +44,16 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
     if not len(moved):
         return encoder.encode(moved)
-    # Its instrument is one that the encoder knows if it knows those of the notes.
-    anchor = dataclasses.replace(moved[:1], start=[time], end=[time], pitch=[0], velocity=[1])
-    whole = Notes.merge([anchor, moved])
-    return encoder.encode(whole)[row_order(encoder, whole) > 0]
+    # The anchor is the lowest, shortest and softest note of the first part, so that it has the
+    # first row, and an encoder that merges it with a note leaves that note as it is.
+    part_map = part_map_of(encoder)
+    first = 0 if part_map is None else int(part_map.classes_of(moved).argmin())
+    at, lowest = np.array([time]), np.zeros(1, dtype=np.int64)
+    anchor = dataclasses.replace(
+        moved[first : first + 1], start=at, end=at, pitch=lowest, velocity=lowest + 1
+    )
+    rows = encoder.encode(Notes.merge([anchor, moved]))
+    return rows[len(rows) - len(snapped(encoder, moved)) :]
 
 
 @final
@@ -83,6 +89,13 @@ class Sequences:
     @trackers.setter
     def trackers(self, trackers: list[Tracker]) -> None:
         self._pending, self._trackers = [], trackers
+
+    @property
+    def previous(self) -> Rows:
+        """(B, F) the latest row of each sequence, of an encoder without a tracker of its own."""
+        if self._pending:
+            return self._pending[-1]
+        return np.stack([cast(RowTracker, tracker).previous for tracker in self._trackers])
 
     def _flush(self) -> None:
         """Push the pending rows."""

@@ -221,7 +221,7 @@ class Session:
             self._runner.step,
             sampler,
             self._sequences,
-            constrained=self._constrained,
+            self._encoder,
         )
 
     @property
@@ -452,7 +452,7 @@ def _as_notes(note: Note, encoder: NoteEncoder) -> Notes:
     """One note as a piece, whose tracks are the classes of the encoder."""
     part_map = part_map_of(encoder)
     names = None if part_map is None else tuple(part.name for part in part_map.classes)
-    return Notes(**{name: [value] for name, value in note._asdict().items()}, track_names=names)
+    return Notes.of([note], track_names=names)
 
 
 def _check_sampler(sampler: object) -> None:

@@ -1,4 +1,4 @@
-"""Sound files, from the built-in piano or from a sound font played by FluidSynth."""
+"""Sound files, from the built-in sounds or from a sound font played by FluidSynth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, DataNotFoundError, MissingExtraError, NotesError
-from notelstm.files import atomic_write
+from notelstm.files import atomic_write, checked_suffix
 from notelstm.listening.synthesis import Audio, check_length, synthesize
 from notelstm.midi import ReadPolicy, midi_bytes, read_midi
 from notelstm.midi.writing import instruments_of
@@ -133,7 +133,7 @@ def save_audio(
         notes: The piece.
         path: The file to write, ``.wav``.
         rate: Sample rate, Hz, 8,000 to 192,000.
-        soundfont: A sound font, ``.sf2`` or ``.sf3``, instead of the built-in piano; it needs the
+        soundfont: A sound font, ``.sf2`` or ``.sf3``, instead of the built-in sounds; it needs the
             extra ``soundfont``.
 
     Raises:
@@ -143,13 +143,7 @@ def save_audio(
         MissingExtraError: If a sound font is given and the extra is not installed.
         OutputError: If the file cannot be written.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix != ".wav":
-        raise ConfigError(
-            f"unknown sound format {suffix!r}",
-            where=str(path),
-            hint="name a file that ends in .wav",
-        )
+    checked_suffix(path, (".wav",), "sound")
     if soundfont is None:
         audio = synthesize(notes, rate=rate)
     else:

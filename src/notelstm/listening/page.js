@@ -14,9 +14,15 @@ const samples = data.samples.map((sample, number) => ({
   })),
   ensemble: sample.instruments.length > 1,
 }));
+for (const sample of samples) Object.assign(sample, extentOf(sample.notes));
 const player = new Player(data, update);
 const muted = new Set(), soloed = new Set();  // names of instruments
-player.audible = (name) => soloed.size ? soloed.has(name) : !muted.has(name);
+// Only instruments that the mixer shows are muted or soloed.
+player.audible = (name) => {
+  const { ensemble, instruments } = samples[chosen];
+  if (!ensemble) return true;
+  return instruments.some((one) => soloed.has(one.name)) ? soloed.has(name) : !muted.has(name);
+};
 let chosen = 0;
 let page = 0;  // the second at the left edge of the roll
 
@@ -45,23 +51,26 @@ function colour(velocity) {
   return `rgb(${mixed.join(",")})`;
 }
 
-const isDrum = (note) => !note.instrument.timbre;
 const ownColour = (instrument) => data.colours[dark.matches ? "dark" : "light"][instrument.colour];
 
-// The rows of a roll of some height: pitches, and below them the drums, the lowest key at the bottom.
-function rowsOf(sample, height, least) {
-  const drums = [...new Set(sample.notes.filter(isDrum).map((note) => note.pitch))].sort((a, b) => a - b);
+function isDrum(note) {
+  return !note.instrument.timbre;
+}
+
+// The lowest and the highest pitch that are shown, and the drum keys, ascending.
+function extentOf(notes) {
+  const drums = [...new Set(notes.filter(isDrum).map((note) => note.pitch))].sort((a, b) => a - b);
   let low = 127, high = 0;
-  for (const note of sample.notes) {
+  for (const note of notes) {
     if (!isDrum(note)) { low = Math.min(low, note.pitch); high = Math.max(high, note.pitch); }
   }
-  if (low > high) {
-    [low, high] = drums.length ? [0, -1] : [60, 72];
-  } else {
-    const more = Math.max(0, 20 - (high - low)) / 2;
-    low = Math.max(0, Math.floor(low - 1 - more));
-    high = Math.min(127, Math.ceil(high + 1 + more));
-  }
+  if (low > high) return drums.length ? { low: 0, high: -1, drums } : { low: 60, high: 72, drums };
+  const more = Math.max(0, 20 - (high - low)) / 2;
+  return { low: Math.max(0, Math.floor(low - 1 - more)), high: Math.min(127, Math.ceil(high + 1 + more)), drums };
+}
+
+// The rows of a roll of some height: pitches, and below them the drums, the lowest key at the bottom.
+function rowsOf({ low, high, drums }, height, least) {
   const pitches = high - low + 1;
   const drum = pitches ? Math.min(Math.max(least, height / (pitches + drums.length)), height / 2 / (drums.length || 1))
     : height / drums.length;
@@ -112,8 +121,7 @@ let edge = EDGE;  // pixels for them and the names of drums
 function measureEdge() {
   const canvas = byId("roll"), pen = canvas.getContext("2d");
   pen.font = DRUM_FONT;
-  const names = samples[chosen].notes.filter(isDrum).map((note) => data.drums[note.pitch].name);
-  const widths = [...new Set(names)].map((name) => pen.measureText(name).width + 9);
+  const widths = samples[chosen].drums.map((key) => pen.measureText(data.drums[key].name).width + 9);
   edge = Math.round(Math.max(EDGE, Math.min(canvas.clientWidth / 4, Math.max(0, ...widths))));
 }
 
@@ -285,7 +293,7 @@ function choose(number) {
   byId("midi").download = `${sample.title.replace(/[^\p{L}\p{N} ._-]/gu, "_")}.mid`;
   document.body.classList.toggle("has-prompt", sample.prompt_notes > 0);
   document.body.classList.toggle("ensemble", sample.ensemble);
-  document.body.classList.toggle("with-drums", sample.notes.some(isDrum));
+  document.body.classList.toggle("with-drums", sample.drums.length > 0);
   measureEdge();
   listInstruments();
   byId("samples").querySelectorAll("button").forEach((button, n) =>

@@ -12,14 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, final
 
 import numpy as np
 
 from notelstm._version import __version__
 from notelstm.errors import ConfigError
-from notelstm.files import atomic_write, displayable
+from notelstm.files import atomic_write, checked_suffix, displayable
 from notelstm.listening.chart import Chart
 from notelstm.listening.styles import COLOURS, SHAPES, style_of
 from notelstm.listening.timbres import TIMBRES, drum_sound_of, timbre_of
@@ -118,18 +117,8 @@ def save_page(
 
 
 def check_page_path(path: str | os.PathLike[str]) -> None:
-    """Check the name of a page before the work whose result it shows.
-
-    Raises:
-        ConfigError: If the suffix is not ``.html`` or ``.htm``.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".html", ".htm"):
-        raise ConfigError(
-            f"unknown page format {suffix!r}",
-            where=str(path),
-            hint="name a file that ends in .html",
-        )
+    """Raise ConfigError unless the name of a page ends in ``.html`` or ``.htm``."""
+    checked_suffix(path, (".html", ".htm"), "page")
 
 
 def page_html(

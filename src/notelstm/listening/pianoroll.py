@@ -6,17 +6,17 @@ The notes of one instrument are coloured by velocity, those of several by instru
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, did_you_mean
-from notelstm.files import atomic_write, displayable
+from notelstm.files import atomic_write, checked_suffix, displayable
 from notelstm.listening.styles import COLOURS, SHAPES, Style, style_of
 from notelstm.midi.writing import instrument_labels, instruments_of
-from notelstm.notes import Notes, TempoMap
+from notelstm.notes import PITCH_CLASSES, Notes, TempoMap
 from notelstm.programs import drum_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ Grid: TypeAlias = Literal["seconds", "bars"]
 FORMATS: Final = (".png", ".svg")
 """The suffixes of picture files."""
 
-_NAMES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 _PROMPT_TINT: Final = "#f6efe2"
 _SHADES: Final = ("viridis_r", 0.45, 1.0)
 """The part of the colour map that is visible on white: teal, blue, purple."""
@@ -63,7 +62,7 @@ def pitch_name(pitch: int) -> str:
         >>> pitch_name(60), pitch_name(70)
         ('C4', 'A♯4')
     """
-    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+    return f"{PITCH_CLASSES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def piano_roll(
@@ -119,16 +118,14 @@ def piano_roll(
     instruments = instruments_of(notes, None)
     if len(instruments) > 1:
         handles = []
-        for number, (label, one) in enumerate(
-            zip(instrument_labels(instruments), instruments, strict=True)
-        ):
+        for number, one in enumerate(instruments):
             played = np.isin(np.arange(len(notes)), one.notes)
             style = style_of(number, drum=one.drum)
             _draw_instrument(ax, notes[played & ~prompt], rows, style, "none")
             _draw_instrument(ax, notes[played & prompt], rows, style, _PROMPT_FRAME)
-            handles.append(_legend_handle(style, label))
+            handles.append(_legend_handle(style))
         if legend:
-            _draw_legend(ax, handles)
+            _draw_legend(ax, handles, instrument_labels(instruments))
         return
     if prompt.any():
         _draw_notes(ax, notes[prompt], rows, _PROMPT_SHADES)
@@ -191,13 +188,7 @@ def check_picture_path(path: str | os.PathLike[str]) -> str:
         ConfigError: If the suffix is not ``.png`` or ``.svg``.
         MissingExtraError: If matplotlib is not installed.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise ConfigError(
-            f"unknown picture format {suffix!r}",
-            where=str(path),
-            hint=f"name a file that ends in {' or '.join(FORMATS)}",
-        )
+    suffix = checked_suffix(path, FORMATS, "picture")
     _need_matplotlib()
     return suffix
 
@@ -400,7 +391,7 @@ def _draw_instrument(ax: Axes, notes: Notes, rows: _Rows, style: Style, frame: s
         )
 
 
-def _legend_handle(style: Style, label: str) -> Artist:
+def _legend_handle(style: Style) -> Artist:
     """A note of an instrument, for the legend."""
     from matplotlib.lines import Line2D
     from matplotlib.path import Path as Outline
@@ -412,18 +403,18 @@ def _legend_handle(style: Style, label: str) -> Artist:
     colour = COLOURS["light"][style.colour]
     marker = Outline.make_compound_path(*polygons)
     return Line2D(
-        [], [], color=colour, marker=marker, markersize=16, markeredgewidth=0, linestyle="none",
-        label=label,
+        [], [], color=colour, marker=marker, markersize=16, markeredgewidth=0, linestyle="none"
     )  # fmt: skip
 
 
-def _draw_legend(ax: Axes, handles: list[Artist]) -> None:
+def _draw_legend(ax: Axes, handles: list[Artist], labels: Sequence[str]) -> None:
     """Name the instruments below the picture."""
     from matplotlib.transforms import ScaledTranslation
 
     below = ScaledTranslation(0, -_LEGEND_BELOW, ax.figure.dpi_scale_trans)
-    ax.legend(
-        handles=handles,
+    made = ax.legend(
+        handles,
+        [""] * len(handles),  # matplotlib leaves out labels that begin with an underscore
         loc="upper left",
         bbox_to_anchor=(0, 0),
         bbox_transform=ax.transAxes + below,
@@ -433,3 +424,6 @@ def _draw_legend(ax: Axes, handles: list[Artist]) -> None:
         borderaxespad=0,
         handletextpad=0.8,
     )
+    for text, label in zip(made.get_texts(), labels, strict=True):
+        text.set_parse_math(False)  # the name may contain $, which is no formula
+        text.set_text(displayable(label))

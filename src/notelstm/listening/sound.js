@@ -2,6 +2,7 @@
 
 const LAYERS = [30, 60, 85, 110];  // a string is rendered for the nearest of these velocities
 const MOST_SAMPLES = 24e6;         // of cached strings, about 96 MB
+const NOISE_PEAK = 2.5;            // of noise, as a multiple of its root mean square
 const DRUM_SILENT = 7;             // time constants after which a drum is silent
 const LINEAR = 0.85, HEADROOM = 4; // levels up to the first are not changed, the second is the largest expected
 
@@ -78,7 +79,7 @@ function renderDrum(drum, rate) {
   const level = drum.noise / Math.sqrt(energy / size);
   const fall = (drum.bend - 1) * drum.bend_seconds;
   const second = drum.tone * drum.second < 0.45 * rate ? drum.second_level : 0;
-  let peak = 0;
+  const volume = drum.volume / (drum.tone_level * (1 + drum.second_level) + NOISE_PEAK * drum.noise);
   for (let n = 0; n < size; n++) {
     const time = n / rate;
     const burst = Math.min(Math.floor(time / drum.burst_seconds), drum.bursts - 1);
@@ -88,10 +89,8 @@ function renderDrum(drum, rate) {
       const tones = Math.sin(turns) + second * Math.sin(drum.second * turns);
       sound[n] += drum.tone_level * tones * Math.exp(-time / drum.tone_decay);
     }
-    sound[n] *= Math.min(1, time / drum.attack);
-    peak = Math.max(peak, Math.abs(sound[n]));
+    sound[n] *= volume * Math.min(1, time / drum.attack);
   }
-  for (let n = 0; n < size; n++) sound[n] *= drum.volume / peak;
   return sound;
 }
 

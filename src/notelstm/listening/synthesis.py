@@ -93,6 +93,7 @@ Audio: TypeAlias = NDArray[np.float32]
 """(2, N) left and right, full scale being -1 to 1."""
 
 _BLOCK: Final = 512
+_NOISE_PEAK: Final = 2.5  # peak of noise, as a multiple of its root mean square
 _DRUM_SILENT: Final = 7.0  # time constants: -60 dB
 _LOUDEST: Final = 0.95
 _RATES: Final = (8_000, 192_000)
@@ -167,13 +168,17 @@ class _Sound(Protocol):
 
     def render_note(self, velocity: int, seconds: float) -> Audio:
         """Render one note until it is silent; (2, N)."""
+        ...
 
     def end(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
         """The second at which each note is silent."""
+        ...
 
 
 def _sounds(notes: Notes, rate: int) -> list[tuple[_Sound, NDArray[np.intp]]]:
     """The keys that are played, by instrument and pitch, and the numbers of their notes."""
+    if not len(notes):
+        return []
     zeros = np.zeros(len(notes), np.int64)
     drum, program = (zeros if c is None else c for c in (notes.drum, notes.program))
     # Programs that sound alike share their keys: by the first program of each sound.
@@ -249,12 +254,13 @@ class _Drum:
         drum = drum_sound_of(key)
         self._power, self._rate = drum["loudness_power"], rate
         last = (drum["bursts"] - 1) * drum["burst_seconds"]
-        tones = drum["tone_decay"] if drum["tone_level"] else 0.0
-        self._seconds = _DRUM_SILENT * max(tones, drum["noise_decay"]) + last
+        tone_decay = drum["tone_decay"] if drum["tone_level"] else 0.0
+        self._seconds = _DRUM_SILENT * max(tone_decay, drum["noise_decay"]) + last
         time = np.arange(round(self._seconds * rate)) / rate
         sound = _drum_tone(drum, time, rate) + _drum_noise(drum, time, rate)
         sound *= np.minimum(1, time / drum["attack"])
-        sound *= drum["volume"] / np.abs(sound).max()
+        tones = drum["tone_level"] * (1 + drum["second_level"])
+        sound *= drum["volume"] / (tones + _NOISE_PEAK * drum["noise"])
         self._loudest = (_sides(drum["pan"]) * sound).astype(np.float32)
 
     def render_note(self, velocity: int, seconds: float) -> Audio:
@@ -281,9 +287,14 @@ def _drum_noise(drum: Timbre, time: NDArray[np.float64], rate: int) -> NDArray[n
     """The noise of a drum, in one or several bursts."""
     noise = np.random.Generator(np.random.PCG64(7)).standard_normal(time.size)
     spectrum = np.fft.rfft(noise)
-    frequency = np.fft.rfftfreq(time.size, 1 / rate)
-    low, high = (frequency / drum["noise_low"]) ** 2, (frequency / drum["noise_high"]) ** 2
-    noise = np.fft.irfft(spectrum * low / (1 + low) / (1 + high), time.size)
+    # Two filters of each kind, y += share (x - y), which the page applies sample by sample.
+    delay = np.exp(-2j * np.pi * np.fft.rfftfreq(time.size))
+    share = [
+        1 - np.exp(-2 * np.pi * min(drum[side], 0.45 * rate) / rate)
+        for side in ("noise_low", "noise_high")
+    ]
+    below_low, below_high = (a / (1 - (1 - a) * delay) for a in share)
+    noise = np.fft.irfft(spectrum * below_high**2 * (1 - below_low) ** 2, time.size)
     noise /= np.sqrt((noise**2).mean())
     burst = np.minimum(time // drum["burst_seconds"], drum["bursts"] - 1)
     since = time - burst * drum["burst_seconds"]

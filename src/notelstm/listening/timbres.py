@@ -51,21 +51,21 @@ PIANO: Final[Timbre] = {
 """The constants of the piano. The reverberation is that of all sounds."""
 
 
-def _struck(**changes: float) -> Timbre:
+def _decaying(**changes: float) -> Timbre:
     """A sound that decays while it is held, without the stiffness of the piano's strings."""
     return {**PIANO, "stiffness": 0.0, "pan": 0.4, "first": 0.5, "first_decay": 0.3, **changes}
 
 
 def _sustained(**changes: float) -> Timbre:
     """A sound that lasts as long as it is held; two of everything, a little out of tune."""
-    return _struck(
+    return _decaying(
         **{
             "strike": 0.03,
             "partials": 14,
             "decay": 60.0,
             "decay_halves": 1e6,
             "damping": 0.0,
-            "first": 0.6,
+            "first": 0.9,
             "first_decay": 1.0,
             "longest": 2.0,
             "volume": 0.085,
@@ -77,13 +77,13 @@ def _sustained(**changes: float) -> Timbre:
 TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
     {
         "piano": PIANO,
-        "electric piano": _struck(
-            partials=8, strike=0.2, slope=1.5, dark=250, bright=1500, decay=2.4, volume=0.2
+        "electric piano": _decaying(
+            partials=8, strike=0.42, slope=0.9, dark=300, bright=2400, decay=2.6, volume=0.2
         ),
-        "harpsichord": _struck(
+        "harpsichord": _decaying(
             strike=0.08, slope=0.1, dark=3500, bright=500, decay=1.3, volume=0.13, attack_soft=0
         ),
-        "mallets": _struck(
+        "mallets": _decaying(
             partials=4,
             stretch=1.9,
             strike=0.3,
@@ -101,8 +101,8 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
         ),
         "organ": _sustained(
             partials=8,
-            slope=2.0,
-            dark=1500,
+            slope=1.8,
+            dark=2500,
             bright=300,
             loudness_power=0.8,
             beating=1.0015,
@@ -111,16 +111,16 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             release=0.1,
             volume=0.115,
         ),
-        "guitar": _struck(
+        "guitar": _decaying(
             strike=0.19, slope=0.7, dark=700, bright=2000, decay=1.5, decay_halves=24, volume=0.17
         ),
-        "bass": _struck(
+        "bass": _decaying(
             partials=12,
             strike=0.23,
             slope=0.9,
-            dark=250,
-            bright=800,
-            decay=1.6,
+            dark=320,
+            bright=900,
+            decay=1.2,
             decay_halves=24,
             first=0.3,
             attack=0.006,
@@ -136,7 +136,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack=0.05,
             attack_soft=0.05,
             release=0.35,
-            first=0.65,
+            first=0.7,
             volume=0.13,
         ),
         "voices": _sustained(
@@ -151,6 +151,7 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             attack_soft=0.04,
             release=0.4,
             volume=0.15,
+            first=0.7,
         ),
         "brass": _sustained(
             partials=18,
@@ -202,14 +203,15 @@ TIMBRES: Final[Mapping[str, Timbre]] = MappingProxyType(
             volume=0.11,
         ),
         "pad": _sustained(
-            slope=2.0,
-            dark=700,
+            slope=1.9,
+            dark=1000,
             bright=400,
             beating=1.005,
-            attack=0.11,
+            attack=0.16,
             attack_soft=0.05,
             release=0.7,
             volume=0.14,
+            first=0.7,
         ),
     }
 )
@@ -269,12 +271,12 @@ _DRUM: Final[Timbre] = {
     "noise": 0.0,  # level
     "noise_decay": 0.05,  # seconds to 1/e
     "noise_low": 1000.0,  # Hz, below which the noise fades out
-    "noise_high": 9000.0,  # Hz, above which it does
+    "noise_high": 6500.0,  # Hz, above which it does
     "bursts": 1,  # of noise
     "burst_seconds": 0.012,  # from one to the next
     "attack": 0.0008,  # seconds
     "loudness_power": 1.5,
-    "volume": 0.2,  # peak of the loudest
+    "volume": 0.2,  # about the peak of the loudest
     "pan": 0.0,
 }
 
@@ -295,14 +297,14 @@ def _noise(low: float, decay: float, **changes: float) -> Timbre:
     return {**_DRUM, "noise": 1.0, "noise_low": low, "noise_decay": decay, **changes}
 
 
-_KICK: Final = _skin(52, 0.17, bend=3.0, bend_seconds=0.03, noise=0.06, volume=0.5)
+_KICK: Final = _skin(54, 0.17, bend=4.0, bend_seconds=0.03, noise=0.12, volume=0.6)
 _SNARE: Final = _skin(
     185, 0.09, second=1.78, second_level=0.5, noise=1.1, noise_decay=0.11, volume=0.36
 )
-_CRASH: Final = _noise(2600, 0.8, noise_high=9000.0, volume=0.24, pan=0.35)
+_CRASH: Final = _noise(2600, 0.8, noise_high=6000.0, volume=0.2, pan=0.35)
 _RIDE: Final = _noise(
     5000, 0.3, tone=2950.0, tone_level=0.25, tone_decay=0.4, second=1.51, second_level=0.2,
-    noise_high=12_000.0, volume=0.16, pan=0.4,
+    noise_high=8000.0, volume=0.16, pan=0.4,
 )  # fmt: skip
 _TICK: Final = _tone(1700, 0.014, second=0.48, second_level=0.5, noise=0.3, noise_decay=0.008)
 _METAL: Final = {"second_level": 0.8, "pan": 0.25}
@@ -316,11 +318,11 @@ DRUM_SOUNDS: Final[Mapping[int, Timbre]] = MappingProxyType(
         39: _noise(1000, 0.1, noise_high=3500.0, bursts=3, volume=0.28),
         40: {**_SNARE, "tone": 210.0, "noise_decay": 0.14},
         41: _skin(78, 0.26, pan=0.4),
-        42: _noise(6000, 0.035, noise_high=11_000.0, volume=0.16, pan=-0.3),
+        42: _noise(6000, 0.035, noise_high=8000.0, volume=0.16, pan=-0.3),
         43: _skin(94, 0.25, pan=0.3),
-        44: _noise(4500, 0.05, noise_high=9000.0, volume=0.11, pan=-0.3),
+        44: _noise(4500, 0.05, noise_high=7000.0, volume=0.11, pan=-0.3),
         45: _skin(115, 0.23, pan=0.15),
-        46: _noise(5500, 0.26, noise_high=11_000.0, volume=0.16, pan=-0.3),
+        46: _noise(5500, 0.26, noise_high=8000.0, volume=0.16, pan=-0.3),
         47: _skin(140, 0.21),
         48: _skin(165, 0.2, pan=-0.15),
         49: _CRASH,
@@ -329,7 +331,7 @@ DRUM_SOUNDS: Final[Mapping[int, Timbre]] = MappingProxyType(
         52: _noise(2200, 0.5, noise_high=8000.0, volume=0.22, pan=0.4),
         53: {**_RIDE, "tone": 900.0, "tone_level": 1.0, "noise": 0.3, "volume": 0.18},
         54: _noise(5500, 0.09, bursts=2, burst_seconds=0.03, volume=0.16),
-        55: _noise(4000, 0.32, noise_high=13_000.0, volume=0.22, pan=-0.35),
+        55: _noise(4000, 0.32, noise_high=7500.0, volume=0.22, pan=-0.35),
         56: _tone(560, 0.12, second=1.48, **_METAL),
         57: {**_CRASH, "noise_low": 2100.0, "pan": -0.35},
         58: _noise(1800, 0.04, bursts=12, burst_seconds=0.035, volume=0.16),

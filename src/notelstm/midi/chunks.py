@@ -25,12 +25,9 @@ _FRAME_RATES: Final = {24: 24.0, 25: 25.0, 29: 30000 / 1001, 30: 30.0}
 
 
 class Chunk(NamedTuple):
-    """One track chunk.
+    """One track chunk: its number from 0, the bytes from `start` to before `end`.
 
     Attributes:
-        number: Its number among the track chunks, from 0.
-        start: The file's byte at which its events start.
-        end: The byte after its last event.
         cut: Whether its end is missing.
     """
 
@@ -41,13 +38,7 @@ class Chunk(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The resolution and the track chunks of a file.
-
-    Attributes:
-        ticks_per_beat: Its resolution, or None for time code.
-        ticks_per_second: Its resolution in time code (SMPTE), or None.
-        chunks: Its track chunks.
-    """
+    """The track chunks of a file, and its resolution in beats or, with time code, in seconds."""
 
     ticks_per_beat: int | None
     ticks_per_second: float | None
@@ -164,13 +155,12 @@ def _division(header: _Header, log: RepairLog) -> tuple[int | None, float | None
     frames, per_frame = 256 - (division >> 8), division & 0xFF
     if division and per_frame and frames in _FRAME_RATES:
         return None, _FRAME_RATES[frames] * per_frame
-    if not division:
+    if division:
+        message = f"{frames} frames of {per_frame} ticks do not exist; read as {division} per beat"
+    else:
         message = f"0 ticks per beat; {_ASSUMED_DIVISION} assumed"
-        log.add("division", message, byte=byte)
-        return _ASSUMED_DIVISION, None
-    message = f"{frames} frames of {per_frame} ticks do not exist; read as {division} per beat"
     log.add("division", message, byte=byte)
-    return division, None
+    return division or _ASSUMED_DIVISION, None
 
 
 def _walk(data: bytes, at: int, end: int, log: RepairLog) -> list[Chunk]:

@@ -86,17 +86,11 @@ def merge_chunks(chunks: Sequence[Events]) -> tuple[MergedEvents, ...]:
             affects = system | (by_channel & has_notes[channel])
             affects &= (chunk != k) & (ports[chunk] == ports[k]) & has_notes.any()
             others = np.flatnonzero(affects)
-        if not others.size:
-            events = chunks[k]
-            merged.append(
-                MergedEvents(events.ticks, events.codes, order[own].tolist(), end, shared=False)
-            )
-            continue
         members = np.concatenate((np.arange(own.start, own.stop), others))
         members = members[np.argsort(order[members])]
         marked = codes[members] | np.where(chunk[members] == k, 0, _OTHER_CHUNK)
         columns = (ticks[members].tolist(), marked.tolist(), order[members].tolist())
-        merged.append(MergedEvents(*columns, end, shared=True))
+        merged.append(MergedEvents(*columns, end, shared=others.size > 0))
     return tuple(merged)
 
 
@@ -110,16 +104,12 @@ class Voice(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """The notes of a chunk, in the order in which they end.
+    """The notes of a chunk, in the order in which they end; columns of (N,), times in ticks.
 
     Attributes:
-        start: (N,) ticks.
-        end: (N,) ticks.
-        pitch: (N,) 0 to 127.
-        velocity: (N,) 1 to 127.
-        voice: (N,) number of each note's voice.
-        order: (N,) the position, in the order of all events of the file, of the event that ended
-            each note.
+        voice: The number of each note's voice.
+        order: The position, in the order of all events of the file, of the event that ended each
+            note.
         voices: In the order in which their first notes end.
         zero_length: Notes without length that were left out.
         hanging: Notes without an end that were left out.
@@ -147,11 +137,6 @@ def match_note_offs(events: Events, merged: MergedEvents, policy: ReadPolicy) ->
 
     A note's program is its channel's when the note starts. If several chunks give a channel a
     program on one tick, each chunk uses its own. Notes still open where a chunk is cut end there.
-
-    Args:
-        events: The events of a chunk.
-        merged: The same, merged with those of other chunks.
-        policy: How overlapping, hanging and zero-length notes are read.
     """
     pairing = _Pairing(policy)
     for tick, code, order in zip(merged.ticks, merged.codes, merged.order, strict=True):
@@ -181,8 +166,7 @@ def match_note_offs(events: Events, merged: MergedEvents, policy: ReadPolicy) ->
         elif status == RESET:
             pairing.reset(gs=bool(code & 1))
     ends = events.cut or policy.hanging == "end"
-    hanging = pairing.finish(events.tick, merged.end, end=ends)
-    paired = pairing.result(hanging)
+    paired = pairing.finish(events.tick, merged.end, end=ends)
     return _without_overlaps(paired) if policy.overlaps == "merge" else paired
 
 
@@ -202,11 +186,8 @@ class _Pairing:
         self.set_at = [-1] * 16  # the tick of the chunk's own last program or bank
         self.conflicts: set[int] = set()
         self.reset(gs=False)
-        self.silenced = 0
-        self.changed = 0
-        self.name = ""
-        self.names = 0
-        self.zero_length = 0
+        self.name, self.names = "", 0
+        self.zero_length = self.hanging = self.silenced = self.changed = 0
         self.voices: dict[tuple[int, int], tuple[int, Voice]] = {}
         self.columns = tuple(array("q") for _ in range(6))
 
@@ -269,15 +250,20 @@ class _Pairing:
         self.open[key] = kept if closed else deque()
         self._close(key, closed or notes, tick, order)
 
-    def finish(self, tick: int, order: int, *, end: bool) -> int:
-        """End all notes that are open at the end of the chunk, or leave them out; how many."""
-        left_out = 0
+    def finish(self, tick: int, order: int, *, end: bool) -> Paired:
+        """All notes; those that are open at the end of the chunk end there, or are left out."""
         for key, notes in self.open.items():
             if end:
                 self._close(key, notes, tick, order)
             else:
-                left_out += len(notes)
-        return left_out
+                self.hanging += len(notes)
+        start, ends, pitch, velocity, voice, ended_by = (
+            np.array(column, dtype=np.int64) for column in self.columns
+        )
+        voices = tuple(voice for _, voice in self.voices.values())
+        columns = (start, ends, pitch, velocity, voice, ended_by, voices)
+        lost = (self.zero_length, self.hanging, self.silenced, self.changed)
+        return Paired(*columns, *lost, frozenset(self.conflicts))
 
     def _close(self, key: int, notes: Iterable[int], tick: int, order: int) -> None:
         channel, pitch = key >> 8, key & 0x7F
@@ -296,26 +282,6 @@ class _Pairing:
             row = (start, tick, pitch, velocity, voice[0], order)
             for column, value in zip(self.columns, row, strict=True):
                 column.append(value)
-
-    def result(self, hanging: int) -> Paired:
-        """The notes."""
-        start, end, pitch, velocity, voice, order = (
-            np.array(column, dtype=np.int64) for column in self.columns
-        )
-        return Paired(
-            start=start,
-            end=end,
-            pitch=pitch,
-            velocity=velocity,
-            voice=voice,
-            order=order,
-            voices=tuple(voice for _, voice in self.voices.values()),
-            zero_length=self.zero_length,
-            hanging=hanging,
-            silenced=self.silenced,
-            changed=self.changed,
-            conflicts=frozenset(self.conflicts),
-        )
 
 
 def _without_overlaps(paired: Paired) -> Paired:

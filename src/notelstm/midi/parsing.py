@@ -7,6 +7,7 @@ Source: Standard MIDI Files 1.0, MIDI Manufacturers Association, 1988.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from array import array
@@ -93,17 +94,10 @@ _NEAR_BREAK: Final = 8
 
 SHARPS: Final = (*range(8), *range(249, 256))
 """The valid key signatures: sharps, or flats as a negative signed byte."""
-"""The valid key signatures, sharps or (as a signed byte) flats."""
 
 
 class Wait(NamedTuple):
-    """A long wait.
-
-    Attributes:
-        tick: The tick at which it starts.
-        ticks: Its length.
-        byte: Its position in the file.
-    """
+    """A long wait: its first tick, its length in ticks, and its position in the file."""
 
     tick: int
     ticks: int
@@ -170,13 +164,8 @@ class Events:
     @property
     def size(self) -> tuple[int, int, int, int, int]:
         """The number of events, names, tempos and time signatures, and the tick."""
-        return (
-            len(self.ticks),
-            len(self.names),
-            len(self.tempos),
-            len(self.time_signatures),
-            self.tick,
-        )
+        others = len(self.names), len(self.tempos), len(self.time_signatures)
+        return (len(self.ticks), *others, self.tick)
 
     def truncate(self, size: tuple[int, int, int, int, int]) -> None:
         """Remove all events after an earlier :attr:`size`."""
@@ -201,21 +190,15 @@ def decode_text(text: bytes) -> str:
     UTF-16 after a byte-order mark, else UTF-8 if it is valid, else Latin-1; byte-order marks are
     removed, and control characters become spaces.
     """
-    decoded = _decoded(text)
+    decoded = text.decode("latin-1")
+    for encoding in ("utf-16", "utf-8") if text[:2] in {b"\xff\xfe", b"\xfe\xff"} else ("utf-8",):
+        with contextlib.suppress(UnicodeDecodeError):
+            decoded = text.decode(encoding)
+            break
     if not decoded.isprintable():
         kept = (" " if unicodedata.category(c) == "Cc" else c for c in decoded if c != "\ufeff")
         decoded = " ".join("".join(kept).split())
     return decoded
-
-
-def _decoded(text: bytes) -> str:
-    encodings = ("utf-16", "utf-8") if text[:2] in {b"\xff\xfe", b"\xfe\xff"} else ("utf-8",)
-    for encoding in encodings:
-        try:
-            return text.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return text.decode("latin-1")
 
 
 def percussion(message: bytes) -> int | None:
@@ -249,6 +232,13 @@ def data_bytes(status: int) -> int:
     return {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)
 
 
+class _Fault(NamedTuple):
+    rule: str
+    message: str
+    byte: int
+    lost: int
+
+
 class _FaultError(Exception):
     """Bytes that cannot be an event."""
 
@@ -258,13 +248,7 @@ class _FaultError(Exception):
 
 
 def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget | None = None) -> Events:
-    """Parse the events of a track chunk.
-
-    Args:
-        data: The file.
-        chunk: The chunk.
-        log: Receives the faults.
-        budget: The limit of the search for events after faults; None for the default one.
+    """Parse the events of a track chunk; `log` receives the faults.
 
     Raises:
         MidiError: If there is a fault, under ``on_error="raise"``.
@@ -282,30 +266,15 @@ def parse(data: bytes, chunk: Chunk, log: RepairLog, budget: Budget | None = Non
     return parser.events
 
 
-class _Fault(NamedTuple):
-    rule: str
-    message: str
-    byte: int
-    lost: int
-
-
 @final
 class _Parser:
-    """Parses a chunk once.
-
-    Args:
-        data: The file.
-        chunk: The chunk.
-        budget: The limit of the search for events after faults, or None.
-        jumps: The bytes where an earlier pass went wrong, and where to continue instead.
-    """
+    """Parses a chunk once; `jumps` are where earlier passes went wrong, and where to continue."""
 
     def __init__(
         self, data: bytes, chunk: Chunk, budget: Budget | None, jumps: dict[int, int]
     ) -> None:
-        self.data, self.chunk, self.jumps = data, chunk, jumps
+        self.data, self.chunk, self.jumps, self.budget = data, chunk, jumps, budget
         self.faults: list[_Fault] = []
-        self.budget = budget
         self.events = Events(cut=chunk.cut)
         self.at = chunk.start
         self.end = chunk.end
@@ -324,7 +293,7 @@ class _Parser:
     def salvage(self) -> Salvage:
         """The search for events after faults; healthy chunks need none."""
         budget = self.budget or Budget()
-        return Salvage(self.data, self.end, cut=self.chunk.cut, budget=budget)
+        return Salvage(self.data, self.end, self.chunk.cut, budget)
 
     def run(self) -> None:
         """Parse to the end of the chunk."""

@@ -36,9 +36,6 @@ def pedals_of(chunks: Sequence[Events]) -> dict[int, Pedal]:
 
     A reset of controllers releases the pedal, as does, for the notes that it holds, a message that
     silences the channel.
-
-    Args:
-        chunks: All chunks of a file.
     """
     ticks, codes = columns_of(chunks)
     sizes = [len(events.ticks) for events in chunks]
@@ -89,8 +86,8 @@ def extend(
     released is down until the last note ends.
 
     Args:
-        start: (N,) onsets, ticks or seconds.
-        end: (N,) releases.
+        start: (N,) ticks or seconds.
+        end: (N,) likewise.
         pitch: (N,) 0 to 127.
         group: (N,) the number of each note's pedal.
         pedals: The moves of each pedal, by group.
@@ -112,12 +109,7 @@ def extend(
 
 
 def is_order_needed(end: NDArray[Any], pedal: Pedal) -> bool:
-    """Whether the order of a pedal's moves and note-offs at the same time matters.
-
-    Args:
-        end: (N,) releases of the notes under the pedal.
-        pedal: Its moves.
-    """
+    """Whether a pedal's moves and note-offs at the same time, (N,) `end`, depend on their order."""
     if not end.size or not np.size(pedal.times):
         return False
     before, after = (

@@ -7,10 +7,11 @@ start together are ordered by pitch, and tempo changes count in every chunk.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, final, get_args
+from typing import Literal, TypeAlias, final, get_args, get_origin, get_type_hints
 
 from notelstm.errors import ConfigError
 
@@ -27,44 +28,16 @@ __all__ = [
     "ZeroLength",
 ]
 
+# The settings of :class:`ReadPolicy` that are a choice; it documents them.
 Tracks: TypeAlias = Literal["first", "all", "first-instrument"]
-"""The first track with notes; all tracks, merged; or the file's first instrument of any kind."""
-
 SimultaneousOrder: TypeAlias = Literal["pitch", "file"]
-"""Notes that start together are ordered by pitch, or as the file ends them."""
-
 Overlaps: TypeAlias = Literal["close-all", "fifo", "merge"]
-"""A note-off ends every open note of its pitch, or the oldest; or they are one long note."""
-
 ZeroLength: TypeAlias = Literal["drop", "keep"]
-"""A note that ends on the tick it starts on is left out, or kept."""
-
 Hanging: TypeAlias = Literal["drop", "end"]
-"""A note that never ends is left out, or ends with its chunk."""
-
 VelocityZero: TypeAlias = Literal["note-off", "note"]
-"""A note-on of velocity 0 is a note-off, as in the standard, or a note of velocity 1."""
-
 Pedal: TypeAlias = Literal["ignore", "extend"]
-"""The sustain pedal is ignored, or holds notes until it is released."""
-
 Tempos: TypeAlias = Literal["all", "first"]
-"""Tempo changes count in every chunk, as in players, or only in the first."""
-
 OnError: TypeAlias = Literal["repair", "skip", "raise"]
-"""A fault is repaired, its chunk is left out, or it is an error."""
-
-_CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "tracks": get_args(Tracks),
-    "simultaneous_order": get_args(SimultaneousOrder),
-    "overlaps": get_args(Overlaps),
-    "zero_length": get_args(ZeroLength),
-    "hanging": get_args(Hanging),
-    "velocity_zero": get_args(VelocityZero),
-    "pedal": get_args(Pedal),
-    "tempos": get_args(Tempos),
-    "on_error": get_args(OnError),
-}
 
 
 @final
@@ -127,7 +100,7 @@ class ReadPolicy:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        for name, choices in _CHOICES.items():
+        for name, choices in _choices().items():
             value = getattr(self, name)
             if not isinstance(value, str) or value not in choices:
                 wanted = ", ".join(repr(choice) for choice in choices)
@@ -147,6 +120,13 @@ class ReadPolicy:
             raise ConfigError(
                 f"max_seconds cannot be {seconds!r}", hint="use a finite number above 0"
             )
+
+
+@functools.cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """The values of each setting that is a choice."""
+    hints = get_type_hints(ReadPolicy)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
 def _tuple_of(name: str, values: object, kind: type) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.errors import MidiError
+from notelstm.errors import MidiError, counted
 from notelstm.midi.pairing import MergedEvents, match_note_offs
 from notelstm.midi.parsing import (
     ALL_SOUND_OFF,
@@ -89,7 +89,7 @@ def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> None:
     if faults.total:
         reason = f"it is damaged, {faults.repairs[0].rule}"
     else:
-        reason = next((what for found, what in _differences(file, policy) if found), "")
+        reason = next(_differences(file, policy), "")
     if reason:
         raise MidiError(
             f"pretty_midi misreads the file: {reason}",
@@ -99,39 +99,27 @@ def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> None:
     file.times(policy, log)
 
 
-def _differences(file: ParsedFile, policy: ReadPolicy) -> Iterator[tuple[bool, str]]:
-    """Whether the file has each of the features that pretty_midi reads differently."""
-    yield file.time_code, "its times are time code"
+def _differences(file: ParsedFile, policy: ReadPolicy) -> Iterator[str]:
+    """The features of the file that pretty_midi reads differently."""
+    if file.time_code:
+        yield "its times are time code"
     elsewhere = any(events.tempos or events.time_signatures for events in file.events[1:])
-    yield (
-        policy.tempos == "all" and elsewhere,
-        "tempo or time signature changes outside of the first chunk",
-    )
-    yield (
-        any(events.unknown_metas for events in file.events),
-        "meta events of an unknown kind, whose waits it ignores",
-    )
+    if policy.tempos == "all" and elsewhere:
+        yield "tempo or time signature changes outside of the first chunk"
+    if any(events.unknown_metas for events in file.events):
+        yield "meta events of an unknown kind, whose waits it ignores"
     chunks = file.paired(policy)
-    yield (
-        not all(_is_independent(chunk, policy) for chunk in chunks),
-        "programs or controllers in another chunk than their notes",
-    )
-    yield (
-        any(chunk.paired.changed for chunk in chunks),
-        "a program that changes while a note sounds",
-    )
-    yield (
-        any(chunk.paired.silenced for chunk in chunks),
-        "a message that ends all notes of a channel while some sound",
-    )
+    if not all(_is_independent(chunk, policy) for chunk in chunks):
+        yield "programs or controllers in another chunk than their notes"
+    if any(chunk.paired.changed for chunk in chunks):
+        yield "a program that changes while a note sounds"
+    if any(chunk.paired.silenced for chunk in chunks):
+        yield "a message that ends all notes of a channel while some sound"
     voices = [voice for chunk in chunks for voice in chunk.paired.voices]
-    yield (
-        any(voice.drum != (voice.channel == DRUM_CHANNEL) for voice in voices),
-        "percussion on another channel than 10, or none on it",
-    )
+    if any(voice.drum != (voice.channel == DRUM_CHANNEL) for voice in voices):
+        yield "percussion on another channel than 10, or none on it"
     if policy.pedal == "extend":
-        reason = _pedal_difference(chunks)
-        yield bool(reason), reason
+        yield from _pedal_differences(chunks)
 
 
 def _is_independent(chunk: PairedChunk, policy: ReadPolicy) -> bool:
@@ -146,11 +134,9 @@ def _is_independent(chunk: PairedChunk, policy: ReadPolicy) -> bool:
     )
 
 
-def _pedal_difference(chunks: Sequence[PairedChunk]) -> str:
-    """How pedals differ in pretty_midi, where they belong to instruments; "" if they do not."""
-    pedals = pedals_of([chunk.events for chunk in chunks])
-    reset = (ALL_SOUND_OFF, RESET_CONTROLLERS)
-    for key, pedal in pedals.items():
+def _pedal_differences(chunks: Sequence[PairedChunk]) -> Iterator[str]:
+    """How pedals differ in pretty_midi, where they belong to instruments."""
+    for key, pedal in pedals_of([chunk.events for chunk in chunks]).items():
         status = 0xB0 | key & 0xF
         ends, controllers, instruments = [], set(), 0
         for chunk in chunks:
@@ -161,11 +147,10 @@ def _pedal_difference(chunks: Sequence[PairedChunk]) -> str:
             controllers |= moves
             ends.append(chunk.paired.end[np.isin(chunk.paired.voice, mine)])
             instruments += max(len(mine), bool(moves))
-        if instruments > 1 or not controllers.isdisjoint(reset):
-            return "a pedal that holds several instruments, or is reset"
+        if instruments > 1 or not controllers.isdisjoint((ALL_SOUND_OFF, RESET_CONTROLLERS)):
+            yield "a pedal that holds several instruments, or is reset"
         if is_order_needed(np.concatenate(ends), pedal):
-            return "a pedal that is moved as a note ends"
-    return ""
+            yield "a pedal that is moved as a note ends"
 
 
 def from_pretty_midi(midi: Any, policy: ReadPolicy | None = None) -> Notes:
@@ -176,14 +161,7 @@ def from_pretty_midi(midi: Any, policy: ReadPolicy | None = None) -> Notes:
 def from_pretty_midi_with_report(
     midi: Any, policy: ReadPolicy | None = None
 ) -> tuple[Notes, ReadReport]:
-    """The notes of a ``PrettyMIDI``, and the report.
-
-    Args:
-        midi: The ``PrettyMIDI``.
-        policy: How to read it; None for ``ReadPolicy()``.
-
-    Returns:
-        The notes, sorted by start, at least one; and the report.
+    """The notes of a ``PrettyMIDI``, sorted by start, at least one; and the report.
 
     Raises:
         NoNotesError: If no notes are left under the policy.
@@ -314,7 +292,8 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
     tempo_map = whole.until(max(notes.end_time, float(whole.seconds_at(LAST_TICK / 480))))
     late = whole.num_changes - tempo_map.num_changes
     if late:
-        _log.warning("%d tempo or time signature changes after the end left out", late)
+        changes = counted(late, "tempo or time signature change")
+        _log.warning("%s after the end left out", changes)
     end = tempo_map.beats_at(max(notes.end_time, tempo_map.seconds[-1]))
     starts = tempo_map.time_signature_beats
     resolution = fine_resolution(max(float(end), starts.max(initial=0.0)))

@@ -67,16 +67,7 @@ def read_midi(
 def read_midi_with_report(
     source: Source, policy: ReadPolicy | None = None, *, reader: str | Reader = "auto"
 ) -> tuple[Notes, ReadReport]:
-    """Read the notes of a MIDI file, and a report of its tracks, repairs and losses.
-
-    Args:
-        source: As for :func:`read_midi`, which this is otherwise like.
-        policy: How to read it; None for ``ReadPolicy()``.
-        reader: A reader, or its name, or ``"auto"``.
-
-    Returns:
-        The notes, sorted by start, at least one; and the report.
-    """
+    """Like :func:`read_midi`, with a report of the file's tracks, repairs and losses."""
     policy = ReadPolicy() if policy is None else policy
     if hasattr(source, "instruments"):
         from notelstm.midi.pretty_midi_reader import from_pretty_midi_with_report
@@ -84,7 +75,7 @@ def read_midi_with_report(
         return from_pretty_midi_with_report(source, policy)
     data, where = _bytes_of(source)
     if isinstance(reader, str):
-        reader = _named_reader(reader)
+        reader = _Auto() if reader == "auto" else find("readers", reader).load()()
     try:
         return reader.read(data, policy, where)
     except MidiError as error:
@@ -107,13 +98,6 @@ class _Auto:
             raise
         except (MidiError, MissingExtraError):
             return TolerantReader().read(data, policy, where)
-
-
-def _named_reader(name: str) -> Reader:
-    if name == "auto":
-        return _Auto()
-    reader: Reader = find("readers", name).load()()
-    return reader
 
 
 def _bytes_of(source: Source) -> tuple[bytes, str]:

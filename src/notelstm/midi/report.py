@@ -12,6 +12,7 @@ from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from notelstm.errors import MidiError, NoNotesError, counted
 from notelstm.midi.policy import OnError, ReadPolicy, SimultaneousOrder
@@ -51,12 +52,12 @@ class Repair:
     byte: int | None = None
     chunk: int | None = None
 
-    @property
-    def place(self) -> str:
-        """The position in words, "" where it is not known."""
-        chunk = [] if self.chunk is None else [f"track chunk {self.chunk}"]
-        byte = [] if self.byte is None else [f"byte {self.byte}"]
-        return ", ".join(chunk + byte)
+    @override
+    def __str__(self) -> str:
+        """The fault, its repair, and the position where it is known."""
+        place = [] if self.chunk is None else [f"track chunk {self.chunk}"]
+        place += [] if self.byte is None else [f"byte {self.byte}"]
+        return f"{self.message} ({', '.join(place)})" if place else self.message
 
 
 @final
@@ -143,12 +144,7 @@ class RepairLog:
         self.warnings: list[str] = []
 
     def warn(self, message: str, *, logged: bool = False) -> None:
-        """Add a warning; only the first :data:`MAX_REPAIRS` are kept.
-
-        Args:
-            message: The oddity.
-            logged: Whether to log it as well.
-        """
+        """Add a warning, of which the first :data:`MAX_REPAIRS` are kept; log it if `logged`."""
         if len(self.warnings) < MAX_REPAIRS:
             self.warnings.append(message)
         if logged:
@@ -163,14 +159,7 @@ class RepairLog:
         chunk: int | None = None,
         lost: int = 0,
     ) -> None:
-        """Add a repair.
-
-        Args:
-            rule: The kind of fault.
-            message: The fault and its repair.
-            byte: The position in the file.
-            chunk: The track chunk, which ``on_error="skip"`` leaves out.
-            lost: The number of lost notes.
+        """Add a :class:`Repair`, and the number of notes lost.
 
         Raises:
             MidiError: Under ``on_error="raise"``.
@@ -211,14 +200,10 @@ _COLUMNS: Final = ("start", "end", "pitch", "velocity", "track")
 class RawNotes:
     """All notes of a file, in the order in which its tracks end them, checked by the reader.
 
+    The columns, (N,) each, have the ranges of :class:`~notelstm.notes.Notes`.
+
     Attributes:
-        start: (N,) seconds, at least 0.
-        end: (N,) seconds, at least the start.
-        pitch: (N,) 0 to 127.
-        velocity: (N,) 1 to 127.
-        track: (N,) number of each note's track.
         tracks: The tracks, each with notes.
-        tempo_map: The tempo and time signature map.
         left_out: The number of notes that the reader left out, by setting.
     """
 
@@ -238,15 +223,10 @@ class RawNotes:
 
 
 def refuse(reader: str, policy: ReadPolicy, unsupported: Iterable[tuple[str, object]]) -> None:
-    """Refuse a policy that a reader does not support.
-
-    Args:
-        reader: The reader's name.
-        policy: The policy.
-        unsupported: Names and values of settings.
+    """Refuse a policy with one of the settings that a reader does not support.
 
     Raises:
-        MidiError: If the policy has one of these settings.
+        MidiError: If the policy has one of these names and values.
     """
     for name, value in unsupported:
         if getattr(policy, name) == value:
@@ -259,13 +239,7 @@ def refuse(reader: str, policy: ReadPolicy, unsupported: Iterable[tuple[str, obj
 def select(
     raw: RawNotes, policy: ReadPolicy, log: RepairLog, reader: str
 ) -> tuple[Notes, ReadReport]:
-    """Select, order and check notes.
-
-    Args:
-        raw: All notes of the file.
-        policy: The notes to read.
-        log: The repairs so far.
-        reader: The reader's name, for the report.
+    """Select, order and check the notes of a file.
 
     Raises:
         NoNotesError: If no notes are left; it lists the tracks and the settings to read them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, final
 
 __all__ = ["Budget", "Salvage"]
@@ -19,21 +20,35 @@ _META_SIZES: Final = {0x00: 2, 0x20: 1, 0x21: 1, 0x2F: 0, 0x51: 3, 0x54: 5, 0x58
 
 
 @final
+@dataclass
+class Budget:
+    """The limit of the search in a file.
+
+    Attributes:
+        longest_wait: The longest plausible wait between two events, ticks.
+        tries: The number of bytes that may be tried as the start of an event.
+    """
+
+    longest_wait: float = 2.0**21
+    tries: int = 200_000
+
+
+@final
+@dataclass
 class Salvage:
     """Searches the bytes of one track for events.
 
-    Args:
+    Attributes:
         data: The file.
         end: The byte after the track's last.
         cut: Whether the end of the track is missing.
         budget: The limit of the search.
     """
 
-    def __init__(self, data: bytes, end: int, *, cut: bool, budget: Budget) -> None:
-        self.data: bytes = data
-        self.end: int = end
-        self.cut: bool = cut
-        self.budget: Budget = budget
+    data: bytes
+    end: int
+    cut: bool
+    budget: Budget
 
     def resume(self, at: int, status: int) -> int | None:
         """The first byte from `at` on from which the bytes are music.
@@ -90,7 +105,7 @@ class Salvage:
         shorter = self.data[begin:at] + self.data[at + 2 : stop]
         cut = self.cut or stop < self.end
         there = self._try(begin, status, events=_WINDOW)
-        gone = self._try(0, status, events=_WINDOW, data=shorter, cut=cut)
+        gone = Salvage(shorter, len(shorter), cut, self.budget)._try(0, status, events=_WINDOW)
         return there is not None and gone is not None and gone.replaces(there, _CLEARLY)
 
     def other_reading(self, begin: int, status: int) -> int | None:
@@ -115,39 +130,13 @@ class Salvage:
         return best
 
     def _try(
-        self,
-        at: int,
-        status: int,
-        *,
-        events: int = _EVENTS,
-        lenient: bool = False,
-        data: bytes | None = None,
-        cut: bool = False,
+        self, at: int, status: int, *, events: int = _EVENTS, lenient: bool = False
     ) -> _Trial | None:
-        """Parse a few events of the track or of other data; None if the budget is spent."""
+        """Parse a few events from byte `at` on; None if the budget is spent."""
         if self.budget.tries <= 0:
             return None
         self.budget.tries -= 1
-        trial = _Trial(self.budget.longest_wait, events=events, lenient=lenient)
-        if data is None:
-            trial.run(self.data, at, self.end, status, cut=self.cut)
-        else:
-            trial.run(data, at, len(data), status, cut=cut)
-        return trial
-
-
-@final
-class Budget:
-    """The limit of the search in a file.
-
-    Args:
-        longest_wait: The longest plausible wait between two events, ticks.
-        tries: The number of bytes that may be tried as the start of an event.
-    """
-
-    def __init__(self, longest_wait: float = 2.0**21, tries: int = 200_000) -> None:
-        self.longest_wait = longest_wait
-        self.tries = tries
+        return _Trial(self, at, status, events=events, lenient=lenient)
 
 
 @final
@@ -161,27 +150,16 @@ class _Trial:
         bad: Messages with values over 127, which a lenient trial allows.
     """
 
-    def __init__(self, longest_wait: float, *, events: int, lenient: bool) -> None:
-        self.data, self.at, self.end, self.status = b"", 0, 0, 0
-        self.faultless = False
+    def __init__(self, track: Salvage, at: int, status: int, *, events: int, lenient: bool) -> None:
+        self.data, self.at, self.end, self.status = track.data, at, track.end, status
         self.explicit = False
-        self.matched = 0
-        self.bad = 0
-        self._longest_wait = longest_wait
-        self._events = events
+        self.matched = self.bad = 0
+        self._longest_wait = track.budget.longest_wait
         self._lenient = lenient
-        self._cut = False
-        self._messages = 0
-        self._running = 0
-        self._strays = 0
+        self._messages = self._running = self._strays = 0
         self._open: set[int] = set()
         self._finished = False
-
-    def run(self, data: bytes, at: int, end: int, status: int, *, cut: bool) -> None:
-        """Parse from byte `at` on."""
-        self.data, self.at, self.end, self.status = data, at, end, status
-        self._cut = cut
-        self.faultless = self._run()
+        self.faultless = self._run(events, track.cut)
 
     @property
     def score(self) -> int:
@@ -204,9 +182,9 @@ class _Trial:
         """Whether there are channel messages, each with its own status."""
         return self.faultless and self._messages > 0 and not self._running
 
-    def _run(self) -> bool:
+    def _run(self, events: int, cut: bool) -> bool:
         """Whether the next events, or all up to the end of the track, have no fault."""
-        for n in range(self._events):
+        for n in range(events):
             if self.at >= self.end:
                 self._finished = True
                 return n > 0
@@ -214,9 +192,9 @@ class _Trial:
                 if not self._event(n):
                     return False
             except IndexError:  # the file ends within an event
-                return self._cut and n >= _FEW
+                return cut and n >= _FEW
             if self.at > self.end:
-                return self._cut and n >= _FEW
+                return cut and n >= _FEW
             if self._finished:
                 return True
         return True

@@ -81,6 +81,7 @@ _STATUS: Final = rb"(?<=[\x00-\x7f])(?<![\x80-\xbf\xe0-\xef][\x00-\x7f][\x00-\x7
 _PROGRAM: Final = tuple(
     re.compile(_STATUS + re.escape(bytes([0xC0 | c])) + rb"[\x00-\x7f]") for c in range(16)
 )
+_NOTE: Final = tuple(re.compile(bytes([0x90 | c]) + rb"[\x00-\x7f]{2}") for c in range(16))
 _RUN: Final = rb"(?:[\x00-\x7f]{2}[\x80-\xff]{0,3}[\x00-\x7f])*?"
 """Other controllers of the same running status."""
 _CONTROLS, _PEDALS = (
@@ -234,18 +235,7 @@ def _bodies(data: bytes) -> tuple[int, list[bytes]]:
 
 def _note_channels(body: bytes) -> list[int]:
     """The channels on which a chunk may have notes: all that have some, perhaps others."""
-    return [c for c in range(16) if 0x90 | c in body and _may_have_notes(body, 0x90 | c)]
-
-
-def _may_have_notes(body: bytes, status: int) -> bool:
-    """Whether the status byte is anywhere followed by two data bytes."""
-    at = body.find(status)
-    while at >= 0:
-        note = body[at + 1 : at + 3]
-        if len(note) == 2 and max(note) < 0x80:
-            return True
-        at = body.find(status, at + 1)
-    return False
+    return [c for c in range(16) if 0x90 | c in body and _NOTE[c].search(body)]
 
 
 @functools.lru_cache(maxsize=16)  # files of one folder often share such a chunk
@@ -435,10 +425,7 @@ def _marks(score: Any) -> Marks:
 def _check_channels(chunks: Sequence[_Chunk], silent: set[int], *, pedals: bool) -> None:
     """Refuse a file in which a chunk may change notes of another chunk's channels.
 
-    Args:
-        chunks: The chunks with notes.
-        silent: The channels that chunks without notes have programs or controllers for.
-        pedals: Whether pedals matter.
+    `silent` are the channels that chunks without notes have programs or controllers for.
     """
     if len(chunks) == 1 and not silent:
         return

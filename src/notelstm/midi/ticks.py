@@ -92,12 +92,7 @@ class TickMap:
 
     @classmethod
     def from_tempo_map(cls, ticks_per_beat: int, tempo_map: TempoMap) -> TickMap:
-        """The nearest map that a file can hold: whole ticks, whole microseconds.
-
-        Args:
-            ticks_per_beat: The division of the file to be written.
-            tempo_map: The map to approximate.
-        """
+        """The nearest map that a file can hold: whole ticks, whole microseconds."""
         micros = np.clip(np.rint(6e7 / tempo_map.tempos), 1, _LONGEST_TEMPO)
         ticks, second = [0], 0.0
         for at, micro in zip(tempo_map.seconds[1:].tolist(), micros.tolist(), strict=False):
@@ -124,12 +119,7 @@ class TickMap:
 
 
 class Marks(NamedTuple):
-    """The tempos and time signatures of a chunk.
-
-    Attributes:
-        tempos: (tick, microseconds per quarter note).
-        time_signatures: (tick, numerator, denominator).
-    """
+    """The tempos (tick, microseconds per quarter note) and time signatures of a chunk."""
 
     tempos: Sequence[tuple[int, int]]
     time_signatures: Sequence[tuple[int, int, int]]
@@ -138,16 +128,13 @@ class Marks(NamedTuple):
 def merge_marks(
     resolution: float, chunks: Sequence[Marks], policy: ReadPolicy, log: RepairLog
 ) -> tuple[TickMap, TempoMap]:
-    """Merge the tempos and time signatures of the chunks that the policy reads.
+    """The tick map and the tempo map, of the marks in the chunks that the policy reads.
 
     Args:
         resolution: Ticks per quarter note.
         chunks: The marks of all chunks; the last one on a tick counts.
         policy: Which chunks to read.
         log: Gets a warning, logged as well, if marks of other chunks are ignored.
-
-    Returns:
-        The tick map and the tempo map.
     """
     if policy.tempos == "all" or not any(any(chunk) for chunk in chunks[1:]):
         return _merged(resolution, chunks)

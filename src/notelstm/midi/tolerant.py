@@ -42,14 +42,7 @@ class TolerantReader:
 
 
 class PairedChunk(NamedTuple):
-    """One track chunk and its notes.
-
-    Attributes:
-        chunk: Its place in the file.
-        events: Its events.
-        merged: Its events, merged with those of other chunks.
-        paired: Its notes, in ticks.
-    """
+    """One track chunk, its events, alone and merged with those of others, and its notes."""
 
     chunk: Chunk
     events: Events
@@ -89,12 +82,7 @@ class ParsedFile(NamedTuple):
 
 
 def parse_file(data: bytes, policy: ReadPolicy, log: RepairLog) -> ParsedFile:
-    """Parse the events of a file, however damaged.
-
-    Args:
-        data: A whole MIDI file.
-        policy: How to read it.
-        log: Receives the faults.
+    """Parse the events of a file, however damaged; `log` receives the faults.
 
     Raises:
         MidiError: If this is no MIDI file, or has a fault, under ``on_error="raise"``.

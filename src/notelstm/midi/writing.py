@@ -7,13 +7,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeAlias, final, get_args
+from itertools import count
+from typing import Final, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from notelstm.errors import ConfigError, MidiError
+from notelstm.errors import ConfigError, MidiError, counted
 from notelstm.files import atomic_write
 from notelstm.midi.parsing import DRUM_CHANNEL
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
@@ -23,6 +24,7 @@ from notelstm.programs import PROGRAMS, program_number
 __all__ = [
     "Instrument",
     "WriteReport",
+    "WriteSettings",
     "instrument_labels",
     "instruments_of",
     "midi_bytes",
@@ -40,6 +42,7 @@ _LONGEST_WAIT: Final = 2**28 - 1
 """Ticks; the most that four bytes can hold."""
 
 _MELODIC_CHANNELS: Final = tuple(c for c in range(16) if c != DRUM_CHANNEL)
+_LONGEST_LABEL: Final = 40
 _MAX_PORTS: Final = 128
 _SLOWEST: Final = 60e6 / (2**24 - 1)
 _FASTEST: Final = 60e6
@@ -89,8 +92,21 @@ class WriteReport:
             if count
         ]
         if self.left_out:
-            parts.append(f"{self.left_out} tempo or time signature changes after the end left out")
+            changes = counted(self.left_out, "tempo or time signature change")
+            parts.append(f"{changes} after the end left out")
         return "; ".join(parts) or "no changes"
+
+
+class WriteSettings(TypedDict, total=False):
+    """The settings of the three writing functions; :func:`write_midi` documents them."""
+
+    program: str | int | None
+    overlaps: WriteOverlaps
+    short: Short
+    many_instruments: ManyInstruments
+    ticks_per_beat: int | None
+    tempo: float | None
+    text: str
 
 
 class _Fitted(NamedTuple):
@@ -113,16 +129,7 @@ class _Place(NamedTuple):
 
 
 def write_midi(
-    notes: Notes,
-    path: str | os.PathLike[str],
-    *,
-    program: str | int | None = None,
-    overlaps: WriteOverlaps = "trim",
-    short: Short = "refuse",
-    many_instruments: ManyInstruments = "ports",
-    ticks_per_beat: int | None = None,
-    tempo: float | None = None,
-    text: str = "",
+    notes: Notes, path: str | os.PathLike[str], **settings: Unpack[WriteSettings]
 ) -> WriteReport:
     """Write notes as a MIDI file; read again, they are the same within half a tick.
 
@@ -134,14 +141,14 @@ def write_midi(
         program: General MIDI name or number for all notes but percussion; None for the notes' own
             programs, or "Acoustic Grand Piano" if they have none.
         overlaps: Notes of one pitch and instrument that sound at the same time, which MIDI cannot
-            tell apart: ``"trim"`` ends a note where the next one of its pitch starts, and keeps
-            the longest of notes that start together; ``"refuse"`` raises an error.
+            tell apart: ``"trim"``, the default, ends a note where the next one of its pitch starts,
+            and keeps the longest of notes that start together; ``"refuse"`` raises an error.
         short: Notes that start and end on the same tick, which MIDI readers drop: ``"refuse"``
-            them, or ``"lengthen"`` them to one tick.
+            them, the default, or ``"lengthen"`` them to one tick.
         many_instruments: More instruments than a MIDI port has channels, which are 15 and one for
-            percussion: ``"ports"`` gives the others the channels of further ports (meta event
-            0x21), so that no two instruments share a channel; ``"refuse"`` raises an error. An
-            instrument is the notes of one track, program and kind (percussion or not).
+            percussion: ``"ports"``, the default, gives the others the channels of further ports
+            (meta event 0x21), so that no two instruments share a channel; ``"refuse"`` raises an
+            error. An instrument is the notes of one track, program and kind (percussion or not).
         ticks_per_beat: Resolution, 1 to 32767; None for the finest that other readers can read,
             9600 for pieces under 500 s at 120 quarter notes per minute.
         tempo: Quarter notes per minute; None for the notes' own tempo and time signature map, or
@@ -157,16 +164,7 @@ def write_midi(
         ConfigError: If a setting cannot have that value.
         OutputError: If the file cannot be written.
     """
-    data, report = midi_bytes_with_report(
-        notes,
-        program=program,
-        overlaps=overlaps,
-        short=short,
-        many_instruments=many_instruments,
-        ticks_per_beat=ticks_per_beat,
-        tempo=tempo,
-        text=text,
-    )
+    data, report = midi_bytes_with_report(notes, **settings)
     with atomic_write(path) as beside:
         beside.write_bytes(data)
     if report.changed:
@@ -174,38 +172,14 @@ def write_midi(
     return report
 
 
-def midi_bytes(
-    notes: Notes,
-    *,
-    program: str | int | None = None,
-    overlaps: WriteOverlaps = "trim",
-    short: Short = "refuse",
-    many_instruments: ManyInstruments = "ports",
-    ticks_per_beat: int | None = None,
-    tempo: float | None = None,
-    text: str = "",
-) -> bytes:
-    """The bytes of the MIDI file that :func:`write_midi` writes, which see for the arguments.
+def midi_bytes(notes: Notes, **settings: Unpack[WriteSettings]) -> bytes:
+    """The bytes of the MIDI file that :func:`write_midi` writes, with the same settings and errors.
 
     Returns:
         A Standard MIDI File, format 1: tempo and time signature in the first chunk, then a chunk
         for each track and program.
-
-    Raises:
-        MidiError: If notes overlap or are too short and that is refused, or a value cannot be
-            held by a MIDI file.
-        ConfigError: If a setting cannot have that value.
     """
-    data, report = midi_bytes_with_report(
-        notes,
-        program=program,
-        overlaps=overlaps,
-        short=short,
-        many_instruments=many_instruments,
-        ticks_per_beat=ticks_per_beat,
-        tempo=tempo,
-        text=text,
-    )
+    data, report = midi_bytes_with_report(notes, **settings)
     if report.changed:
         _log.warning("a MIDI file in memory: %s", report)
     return data
@@ -490,15 +464,24 @@ def instrument_labels(instruments: Sequence[Instrument]) -> tuple[str, ...]:
         instruments: As :func:`instruments_of` gives them.
 
     Returns:
-        For each, the name of its track, or else of its General MIDI program, or ``"Drums"``;
-        numbered from 1 where several have the same.
+        For each, the name of its track in one line, cut after 40 characters, or else of its
+        General MIDI program, or ``"Drums"``; numbered from 1 where several have the same.
     """
+    tracks = [" ".join(one.name.split()) for one in instruments]
     names = [
-        one.name.strip() or ("Drums" if one.drum else PROGRAMS[one.program]) for one in instruments
+        name[: _LONGEST_LABEL - 1] + "…" if len(name) > _LONGEST_LABEL else name
+        for name in (
+            track or ("Drums" if one.drum else PROGRAMS[one.program])
+            for track, one in zip(tracks, instruments, strict=True)
+        )
     ]
-    total, seen = Counter(names), Counter[str]()
-    labels = []
+    total = Counter(names)
+    taken, labels = set(names), []
     for name in names:
-        seen[name] += 1
-        labels.append(f"{name} {seen[name]}" if total[name] > 1 else name)
+        label = name
+        if total[name] > 1:
+            numbered = (f"{name} {number}" for number in count(1))
+            label = next(label for label in numbered if label not in taken)
+            taken.add(label)
+        labels.append(label)
     return tuple(labels)

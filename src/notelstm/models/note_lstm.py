@@ -28,6 +28,7 @@ from notelstm.models.lstm import (
     numpy_normal,
     run_lstm,
 )
+from notelstm.models.memory import Memory, NumpyMemory, WithMemory
 from notelstm.models.sounding import (
     AROUND,
     FEATURES,
@@ -39,7 +40,7 @@ from notelstm.models.sounding import (
     sounding_features,
 )
 from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
-from notelstm.protocols import Prediction
+from notelstm.protocols import NoteModel, Prediction
 
 __all__ = ["NoteLSTM", "NumpyNoteLSTM"]
 
@@ -58,6 +59,11 @@ class NoteLSTM(nn.Module):
     previous onset. Heads after the step read them at the next onset, and heads after the pitch read
     the two octaves around it. A linear layer reduces them to 2 E features.
 
+    With a memory, earlier passages of the piece like the present one vote for each field of the
+    next note. With p the shares of the votes for each class, a head adds ``g log(p + 0.01)`` to its
+    logits; the gate g is one more output of the head, which also reads how good and how many the
+    votes are. The state then holds the last notes.
+
     Args:
         fields: Any fields.
         field_order: The names of the fields in the order of prediction; None for the order of the
@@ -73,10 +79,12 @@ class NoteLSTM(nn.Module):
             ``"mixture"``.
         num_components: K, the number of components of each mixture.
         dropout: The dropout probability of the outputs of each LSTM layer, at least 0 and below 1.
+        memory_window: W, the number of latest notes that the memory compares, at least 2; 0 for
+            no memory. It needs exactly one field of the role pitch, in classes.
 
     Raises:
-        FieldError: If `field_order` does not name each field once, or a name cannot be that of a
-            module.
+        FieldError: If `field_order` does not name each field once, a name cannot be that of a
+            module, or the memory does not work with these fields.
         ConfigError: If a size is less than 1 (`head_size`: 0), or `dropout` is out of range.
     """
 
@@ -93,6 +101,7 @@ class NoteLSTM(nn.Module):
         time_distribution: Literal["normal", "mixture"] = "normal",
         num_components: int = 8,
         dropout: float = 0.0,
+        memory_window: int = 0,
     ) -> None:
         super().__init__()
         check_sizes(
@@ -129,6 +138,7 @@ class NoteLSTM(nn.Module):
             "time_distribution": time_distribution,
             "num_components": num_components,
             "dropout": dropout,
+            "memory_window": memory_window,
         }
         self.embed: nn.ModuleDict = nn.ModuleDict(
             {
@@ -155,15 +165,18 @@ class NoteLSTM(nn.Module):
             dropout=dropout if num_layers > 1 else 0.0,
         )
         self.dropout: nn.Dropout = nn.Dropout(dropout)
-        width = hidden_size if head_size is None else head_size
-        self.heads: nn.ModuleDict = nn.ModuleDict(
-            {
-                name: _head(
-                    context_size + embedding_dim * i, width, self._outputs(name, num_components)
-                )
-                for i, name in enumerate(self.field_order)
-            }
+        self.memory: Memory | None = (
+            Memory(self.fields, self.field_order, memory_window) if memory_window else None
         )
+        width = hidden_size if head_size is None else head_size
+        self.heads: nn.ModuleDict = nn.ModuleDict()
+        for i, name in enumerate(self.field_order):
+            size = context_size + embedding_dim * i
+            outputs = self._outputs(name, num_components)
+            if self.memory is None:
+                self.heads[name] = _head(size, width, outputs)
+            else:
+                self.heads[name] = _head_with_memory(size, width, outputs, self.memory, name)
         self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
 
     def _outputs(self, field: str, components: int) -> int:
@@ -179,8 +192,16 @@ class NoteLSTM(nn.Module):
         """The clock of a model with sounding-note features."""
         return cast(SoundingClock, self.clock)
 
-    def initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
-        """The trained initial context, and a state of zeros and silence."""
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        """The trained initial context, and a state of zeros, silence and no notes."""
+        context, state = self._initial_state(batch_size)
+        if self.memory is None:
+            return context, state
+        votes, notes = self.memory.initial_state(batch_size)
+        return WithMemory(context, votes), WithMemory(state, notes)
+
+    def _initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
+        """The initial context and state without the memory."""
         context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
             return context, state
@@ -217,10 +238,18 @@ class NoteLSTM(nn.Module):
         return embedded
 
     @override
-    def forward(
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        """Read (B, T, F) rows."""
+        if self.memory is None:
+            return self._read(rows, state)
+        votes, notes = self.memory(rows, state.memory)
+        context, state = self._read(rows, state.model)
+        return WithMemory(context, votes), WithMemory(state, notes)
+
+    def _read(
         self, rows: Tensor, state: LSTMState | NoteState
     ) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
-        """Read (B, T, F) rows."""
+        """Read (B, T, F) rows, without the memory."""
         columns = [self._embedded(f.name, rows[..., i]) for i, f in enumerate(self.fields)]
         if isinstance(state, LSTMState):
             context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
@@ -232,22 +261,69 @@ class NoteLSTM(nn.Module):
         hidden = self.dropout(context.hidden)  # (B, T, H)
         return NoteContext(hidden, features, sounding), NoteState(lstm, last)
 
-    def predict(
-        self, field: str, context: Hidden | NoteContext, known: Mapping[str, Tensor]
-    ) -> Prediction:
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field, given those that come earlier in the order."""
+        votes = None
+        if self.memory is not None:
+            votes = self.memory.votes(field, context.memory, known)
+            context = context.model
         earlier = self.field_order[: self.field_order.index(field)]
         inputs = [context.hidden, *(self._embedded(name, known[name]) for name in earlier)]
         if isinstance(context, NoteContext):
             inputs.append(self._features_for(field, context, known))
+        if votes is not None:
+            inputs.append(votes.features.to(self.initial_context))
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
         # Under autocast, outputs have half precision, which is too coarse for a likelihood.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
+        if votes is not None and votes.log_shares is not None:
+            output, gate = output[..., :-1], output[..., -1:]
+            output = output + gate * votes.log_shares
         return _prediction(self.config["time_distribution"], self._by_name[field], output)
+
+    def grow_from(self, model: NoteModel) -> None:
+        """Copy the weights of the same model, with or without a memory.
+
+        If it has none, the weights of the memory keep their initial values: the gates of its votes
+        are 0.1, and their features have no influence.
+
+        Args:
+            model: A model with the same weights otherwise.
+
+        Raises:
+            RuntimeError: If it has other weights.
+        """
+        given = cast(nn.Module, model).state_dict()
+        if self.memory is None or not isinstance(model, NoteLSTM) or model.memory is not None:
+            self.load_state_dict(given)
+            return
+        with torch.random.fork_rng(devices=[]):
+            smaller = NoteLSTM(**{**self.config, "memory_window": 0})
+        smaller.load_state_dict(given)
+        with torch.no_grad():
+            for name, weights in self.state_dict().items():
+                # The inputs and outputs of the memory are the last ones of their layers.
+                weights[tuple(map(slice, given[name].shape))] = given[name]
 
     def numpy_step(self) -> NumpyNoteLSTM | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
         return NumpyNoteLSTM(self) if is_float32_on_cpu(self) else None
+
+
+def _head_with_memory(
+    inputs: int, width: int, outputs: int, memory: Memory, field: str
+) -> nn.Module:
+    """A head that also reads the features of the votes, with a gate as its last output."""
+    num_features, gated = memory.num_features(field), memory.has_votes(field)
+    head = _head(inputs + num_features, width, outputs + gated)
+    layers = [head] if isinstance(head, nn.Linear) else list(head.children())
+    first, last = cast(nn.Linear, layers[0]), cast(nn.Linear, layers[-1])
+    with torch.no_grad():
+        first.weight[:, inputs:] = 0
+        if gated:
+            last.weight[-1] = 0
+            last.bias[-1] = _INITIAL_GATE
+    return head
 
 
 def _named(fields: Sequence[Field]) -> dict[str, Field]:
@@ -289,6 +365,7 @@ def _head(inputs: int, width: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
 
 
+_INITIAL_GATE: Final = 0.1
 _ROOT: Final = math.sqrt(0.5)
 _ONE: Final = np.array(1.0, dtype=np.float32)
 
@@ -332,12 +409,22 @@ class NumpyNoteLSTM:
             keys = {name: _feature_key(model.clock, field_order, name) for name in field_order}
             self._sounding = NumpySounding(model.clock, model.sounding_layers, keys)
 
+        self._memory: Final = None if model.memory is None else NumpyMemory(model.memory)
+
     def initial_state(self) -> tuple[Any, Any]:
         """The context and the state before the first row, of one sequence."""
         return self._initial
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
         """Read one row of each sequence, (B, F)."""
+        if self._memory is None:
+            return self._read(rows, state)
+        votes, notes = self._memory.step(rows, state.memory)
+        context, state = self._read(rows, state.model)
+        return WithMemory(context, votes), WithMemory(state, notes)
+
+    def _read(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        """Read one row of each sequence, without the memory."""
         added = self._inputs[0](rows[:, 0])  # (B, 4 H)
         for i, inputs in enumerate(self._inputs[1:], 1):
             np.add(added, inputs(rows[:, i]), added)
@@ -371,12 +458,22 @@ class NumpyNoteLSTM:
 
     def _head_logits(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
         """(B, C) the logits of the head of a field, given (B,) entries."""
+        votes = None
+        if self._memory is not None:
+            votes = self._memory.votes(field, context.memory, known)
+            context = context.model
         here, sums = self._last
         if here is not context:
             sums = self._all(context.hidden)
             self._last = (context, sums)
-        features = self._sounding.features_for(field, context, known) if self._sounding else None
-        return self._heads[field](sums, known, features)
+        features = [] if votes is None else [votes.features]
+        if self._sounding is not None:
+            features.insert(0, self._sounding.features_for(field, context, known))
+        output = self._heads[field](sums, known, features)
+        if votes is None or votes.log_shares is None:
+            return output
+        logits: Array = output[:, :-1] + output[:, -1:] * votes.log_shares
+        return logits
 
 
 @final
@@ -403,14 +500,15 @@ class _Head:
         self._features: Final = NumpyLinear(weight)
 
     def __call__(
-        self, sums: Array, known: Mapping[str, NDArray[Any]], features: Array | None
+        self, sums: Array, known: Mapping[str, NDArray[Any]], features: Sequence[Array]
     ) -> Array:
-        """(B, C) from the products, (B,) entries, and (B, S) features."""
+        """(B, C) from the products, (B,) entries, and features, (B, S) in all."""
         output = sums[:, self._part].copy()
         for name, inputs in self.earlier.items():
             np.add(output, inputs(known[name]), output)
-        if features is not None:
-            np.add(output, self._features(features), output)
+        if features:
+            joined = features[0] if len(features) == 1 else np.concatenate(features, axis=1)
+            np.add(output, self._features(joined), output)
         if self._last is None:
             return output
         gate = torch.erf(torch.from_numpy(output)).numpy()

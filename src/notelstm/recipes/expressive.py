@@ -29,7 +29,7 @@ def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20)
     """
     return Recipe(
         name="expressive",
-        encoder=LogTimeEncoder(),
+        encoder=LogTimeEncoder(exact=True),
         model=ModelSpec(
             NoteLSTM,
             {

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from notelstm.bundle import Bundle
+from notelstm.bundle import PART_KINDS, Bundle
 from notelstm.errors import ConfigError, ConfigNotFoundError
 from notelstm.parts import PartMap
 from notelstm.plugins import find, missing_parts, settings_of
@@ -44,13 +44,6 @@ __all__ = [
 
 DEFAULT: Final = "expressive"
 """The recipe of a file that names none."""
-
-_KINDS: Final = {
-    "encoder": "encoders",
-    "model": "models",
-    "sampler": "samplers",
-    "input_transform": "input_transforms",
-}
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -96,10 +89,10 @@ def _twice(pair: str) -> ConfigError:
 
 
 def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """An installed recipe, by name, with some settings changed.
+    """An installed recipe, by its name in ``notelstm plugins``, with some settings changed.
 
     Args:
-        name: The name, as listed by ``notelstm plugins``.
+        name: The name.
         settings: A tree of settings; ``options`` are the arguments of the recipe's function.
 
     Raises:
@@ -115,11 +108,8 @@ def load_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
 def from_toml(path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from a TOML file: ``recipe = "reference"`` and the settings that differ from it.
 
-    A file that names no recipe changes ``DEFAULT``.
-
-    Args:
-        path: The file.
-        settings: A tree of settings that take precedence over the file's.
+    A file that names no recipe changes ``expressive``. `settings` is a tree of settings that take
+    precedence over the file's.
 
     Raises:
         ConfigNotFoundError: If there is no such file.
@@ -177,7 +167,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             changes[key] = _reweighted(recipe, value)
         elif key == "transforms":
             changes[key] = () if value == "none" else _listed(key, value)
-        elif key in _KINDS:
+        elif key in PART_KINDS:
             changes[key] = _part(key, getattr(recipe, key), value)
         else:
             changes[key] = checked(key, known[key], value)
@@ -206,7 +196,7 @@ def _part(key: str, old: Any, value: object) -> Any:
     """A part with other settings, or another part if a name is given."""
     changes = {"name": value} if isinstance(value, str) else dict(_table(key, value))
     if "name" in changes:
-        named_part = find(_KINDS[key], str(changes.pop("name"))).load()
+        named_part = find(PART_KINDS[key], str(changes.pop("name"))).load()
         return _changed(key, named_part, changes)
     if old is None:
         raise ConfigError(f"the recipe has no {key} to change", hint=f"give {key}.name")
@@ -258,16 +248,7 @@ def _listed(kind: str, value: object) -> tuple[Any, ...]:
 
 
 def part(kind: str, name: str, settings: Sequence[str] = ()) -> Any:
-    """An installed part with settings from the command line.
-
-    Args:
-        kind: One of :data:`notelstm.plugins.KINDS`.
-        name: The name, as listed by ``notelstm plugins``.
-        settings: Strings of the form ``key=value``.
-
-    Raises:
-        PluginError: If there is no such part.
-        ConfigError: If a setting does not exist or cannot have that value.
+    """An installed part with settings from the command line, ``key=value`` each.
 
     Example:
         >>> part("callbacks", "early-stopping", ["patience=3"])

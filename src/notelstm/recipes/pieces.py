@@ -12,8 +12,9 @@ from typing import Any, Final, cast
 import numpy as np
 
 from notelstm.data.dataset import PackedRows
-from notelstm.encoders.rows import watch_instruments
-from notelstm.errors import DataError, EncodingError, counted
+from notelstm.encoders.rows import watch_changes, watch_instruments
+from notelstm.errors import DataError, EncodingError
+from notelstm.evaluation.nats import rejections
 from notelstm.fields import Rows
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder
@@ -23,9 +24,6 @@ __all__ = ["as_pieces", "encode_pieces", "fingerprint", "rows_of"]
 
 _IN_MEMORY: Final = 1_000_000
 """The number of notes up to which rows are kept in memory; the rows of more are on disk."""
-
-_NAMED: Final = 3
-"""The number of rejected pieces that a warning names."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +40,8 @@ def as_pieces(given: Iterable[Notes] | Iterable[tuple[str, Notes]]) -> Sequence[
     """
     if isinstance(given, Notes):
         raise DataError("the training set is one piece, not several", hint="give a list: [notes]")
+    if isinstance(given, str | os.PathLike):
+        raise DataError(f"{given!r} is a path, not pieces", hint="give Corpus.open(...)")
     if not isinstance(given, Iterable):
         raise DataError(
             f"{type(given).__name__} is not a collection of pieces",
@@ -81,7 +81,8 @@ def encode_pieces(
     """
     names: Sequence[str] = getattr(pieces, "names", ())
     log = ProgressLog()
-    for i, piece in enumerate(watch_instruments(pieces, encoder)):
+    watched = watch_changes(watch_instruments(pieces, encoder), encoder)
+    for i, piece in enumerate(watched):
         log.counted("encoded", i, total)
         try:
             yield encoder.encode(piece)
@@ -117,9 +118,7 @@ def rows_of(
     if len(rejected) == len(pieces):
         raise rejected[0]
     if rejected:
-        reasons = "; ".join(map(str, rejected[:_NAMED]))
-        left_out = counted(len(rejected), "piece")
-        _log.warning("left out: %s that the encoder rejects: %s", left_out, reasons)
+        _log.warning("%s", rejections(list(map(str, rejected))))
     return rows
 
 

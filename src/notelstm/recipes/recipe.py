@@ -8,16 +8,16 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import Any, Final, Protocol, cast, final, runtime_checkable
 
 import torch
 from typing_extensions import override
 
-from notelstm.bundle import Bundle, DataCard, save
+from notelstm.bundle import Bundle, DataCard
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.dataset import Targets
-from notelstm.data.transforms import with_drums
+from notelstm.data.transforms import Transform, with_drums
+from notelstm.encoders.rows import snapped
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -32,7 +32,7 @@ from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import build, describe, missing_parts, settings_of
-from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler, Transform
+from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler
 from notelstm.recipes.pieces import as_pieces, encode_pieces, fingerprint, rows_of
 from notelstm.recipes.values import checked, checked_settings, constructed, settings_taken
 from notelstm.training import Callback, Progress, Trainer, TrainingConfig
@@ -92,11 +92,6 @@ class ModelSpec:
         if isinstance(model, functools.partial):
             return cls(model.func, settings_of(model))
         return cls(model)
-
-    @property
-    def partial(self) -> functools.partial[NoteModel]:
-        """The specification as a ``functools.partial``, for :func:`notelstm.plugins.describe`."""
-        return functools.partial(self.factory, **self.settings)
 
     def __call__(self, *, fields: tuple[Field, ...]) -> NoteModel:
         """Build the model for an encoder's fields."""
@@ -220,7 +215,7 @@ class Recipe:
         """The rows of each piece, (N, F) each.
 
         Raises:
-            EncodingError: If a piece is outside the encoder's domain: which one and why.
+            EncodingError: If a piece is outside the encoder's domain.
         """
         return list(encode_pieces(self.encoder, pieces))
 
@@ -249,10 +244,10 @@ class Recipe:
         if self.stateful:
             # Stateful batches take pieces of any length and would only pad longer sequences.
             window = min(window, max(1, max(map(len, rows), default=0) - 1))
-        drums = any(piece.drum is not None and piece.drum.any() for piece in pieces or ())
-        drums = drums and bool(self.transforms) and not held_out
+        augmented = bool(self.transforms) and not held_out
+        drums = augmented and any(p.drum is not None and p.drum.any() for p in pieces or ())
         if drums and pieces is not None:
-            rows = with_drums(rows, pieces)
+            rows = with_drums(rows, (snapped(self.encoder, piece) for piece in pieces))
         dataset = SequenceDataset(
             rows,
             sequence_length=window,
@@ -361,7 +356,9 @@ class Recipe:
                     "there are no pieces to train on", hint="check the folder or the list"
                 )
             rows = rows_of(pieces, self.encoder, folder)
-            used = [k for k, row in enumerate(rows) if len(row)]
+            whole = self.stateful or self.cross_piece_boundaries  # pieces of any length are used
+            least = 1 if whole else self.sequence_length + 1
+            used = [k for k, row in enumerate(rows) if len(row) >= least]
             card = replace(
                 data or DataCard(),
                 fingerprint=fingerprint(pieces),
@@ -388,7 +385,12 @@ class Recipe:
             unigram=fit_unigram(pieces[k] for k in used).to_json(),
         )
         if trainer.folder is not None:
-            _save_if(trainer.interrupted, bundle, trainer.folder / "interrupted.notelstm")
+            path = trainer.folder / "interrupted.notelstm"
+            if trainer.interrupted:
+                bundle.save(path)
+                _log.warning("the model of the last epoch is in %s", path)
+            else:
+                path.unlink(missing_ok=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         return bundle
@@ -403,11 +405,7 @@ class Recipe:
     ) -> None:
         """Check the recipe as :meth:`train` does before it reads a piece.
 
-        Args:
-            callbacks: Callbacks of the trainer.
-            folder: The run folder.
-            validation: Whether there is a validation set.
-            init_from: A trained model whose weights are the initial ones.
+        `validation` is whether there is a validation set; the others are arguments of `train`.
 
         Raises:
             ConfigError: If the model cannot be built, the device does not exist, or a callback
@@ -435,6 +433,7 @@ class Recipe:
             callbacks=callbacks,
             folder=folder,
             settings=self.to_dict(),
+            encoder=self.encoder,
         )
         bundle = Bundle(
             model=model,
@@ -470,9 +469,10 @@ class Recipe:
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, ModelSpec):
-                value = value.partial
+                value = functools.partial(value.factory, **value.settings)
             if item.name in _VALUES:
-                record[item.name] = {key: _plain(v) for key, v in asdict(value).items()}
+                plain = asdict(value).items()
+                record[item.name] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain}
             elif item.name == "transforms":
                 record[item.name] = [describe(part, lenient=True) for part in value]
             elif item.name in _KINDS and value is not None:
@@ -511,11 +511,6 @@ class Recipe:
         return recipe
 
 
-def _plain(value: Any) -> Any:
-    """A plain setting as a JSON value."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _from_record(name: str, value: Any, hint: Any) -> Any:
     """One setting of a recipe from its record."""
     try:
@@ -536,23 +531,29 @@ def _from_record(name: str, value: Any, hint: Any) -> Any:
     return checked(name, hint, value)
 
 
+@runtime_checkable
+class _CanGrow(Protocol):
+    """A model that can start from the weights of a smaller one."""
+
+    def grow_from(self, model: NoteModel) -> None:
+        """Copy the weights of `model`; the others keep their initial values.
+
+        Raises:
+            RuntimeError: If the weights do not fit.
+        """
+
+
 def _initialize(model: NoteModel, bundle: Bundle) -> None:
     """Copy the weights of a trained model into an untrained one."""
     try:
-        weights = cast(torch.nn.Module, bundle.model).state_dict()
-        cast(torch.nn.Module, model).load_state_dict(weights)
+        if isinstance(model, _CanGrow):
+            model.grow_from(bundle.model)
+        else:
+            weights = cast(torch.nn.Module, bundle.model).state_dict()
+            cast(torch.nn.Module, model).load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
             "the recipe builds another model than the bundle has: "
             + str(error).splitlines()[-1].strip(),
             hint="use the recipe of bundle.recipe()",
         ) from error
-
-
-def _save_if(interrupted: bool, bundle: Bundle, path: Path) -> None:
-    """Write the model of an interrupted run; after a whole one, remove it."""
-    if interrupted:
-        save(bundle, path)
-        _log.warning("the model of the last epoch is in %s", path)
-    else:
-        path.unlink(missing_ok=True)

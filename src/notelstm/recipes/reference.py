@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Final
 
 from notelstm.encoders import StepDurationEncoder
@@ -15,35 +16,21 @@ from notelstm.training import TrainingConfig
 
 __all__ = ["FAULTS", "reference"]
 
-FAULTS: Final[dict[str, bool]] = {
-    "sigmoid": True,
-    "last_only": True,
-    "point_estimates": True,
-    "in_order": True,
-    "broadcast": False,
-    "raw_feedback": False,
-    "crossing": False,
-    "chord_order": False,
-    "first_instrument": False,
-    "zero_duration": False,
-}
-"""The faults of the original and their defaults; False for those that are repaired."""
-
 
 def reference(
     *,
     as_printed: bool = False,
     epochs: int = 200,
-    sigmoid: bool = FAULTS["sigmoid"],
-    last_only: bool = FAULTS["last_only"],
-    point_estimates: bool = FAULTS["point_estimates"],
-    in_order: bool = FAULTS["in_order"],
-    broadcast: bool = FAULTS["broadcast"],
-    raw_feedback: bool = FAULTS["raw_feedback"],
-    crossing: bool = FAULTS["crossing"],
-    chord_order: bool = FAULTS["chord_order"],
-    first_instrument: bool = FAULTS["first_instrument"],
-    zero_duration: bool = FAULTS["zero_duration"],
+    sigmoid: bool = True,
+    last_only: bool = True,
+    point_estimates: bool = True,
+    in_order: bool = True,
+    broadcast: bool = False,
+    raw_feedback: bool = False,
+    crossing: bool = False,
+    chord_order: bool = False,
+    first_instrument: bool = False,
+    zero_duration: bool = False,
 ) -> Recipe:
     """The recipe of the original: pitch, step, duration, windows of 25, an LSTM with three heads.
 
@@ -102,3 +89,11 @@ def reference(
         context_length=25,
         input_transform=RawPitch() if raw_feedback else None,
     )
+
+
+FAULTS: Final[dict[str, bool]] = {
+    name: parameter.default
+    for name, parameter in inspect.signature(reference).parameters.items()
+    if name not in ("as_printed", "epochs")
+}
+"""The faults of the original and their defaults; False for those that are repaired."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from notelstm.errors import ConfigError, NotelstmError, did_you_mean
+from notelstm.plugins import settings_hint
 
 __all__ = ["checked", "checked_settings", "constructed", "settings_taken", "unknown_setting"]
 
@@ -36,12 +37,6 @@ def checked(key: str, hint: Any, value: object) -> Any:
 
     Raises:
         ConfigError: If the value is of another type.
-
-    Example:
-        >>> checked("training.max_grad_norm", float | None, 1)
-        1
-        >>> checked("training.max_grad_norm", float | None, "none") is None
-        True
     """
     if value == "none" and not _accepts(hint, value) and _accepts(hint, None):
         return None
@@ -90,7 +85,7 @@ def constructed(key: str, target: Any, settings: Mapping[str, Any]) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"{key} does not take these settings: {error}", hint=f"use {inspect.signature(target)}"
+            f"{key} does not take these settings: {error}", hint=settings_hint(target)
         ) from error
 
 

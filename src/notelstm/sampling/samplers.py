@@ -158,11 +158,16 @@ def with_processors(
         top_p: For a :class:`~notelstm.sampling.TopP` of all fields, or None.
 
     Raises:
-        ConfigError: If the sampler has no processors, or a setting is out of range.
+        ConfigError: If the sampler has no processors or is greedy, or a setting is out of range.
     """
     first = () if temperature in (None, 1) else (Temperature(temperature=temperature),)
     last = () if top_p is None else (TopP(p=top_p),)
     new = as_processors(processors)
+    if isinstance(sampler, Greedy) and (first or last):
+        raise ConfigError(
+            "temperature and top_p do nothing with a greedy sampler",
+            hint="leave them out, or use another sampler, such as Ancestral",
+        )
     if not (first or new or last):
         return sampler
     own = getattr(sampler, "processors", None)

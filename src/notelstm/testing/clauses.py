@@ -15,22 +15,13 @@ T = TypeVar("T")
 
 
 def require(holds: object, message: str) -> None:
-    """Raise unless a condition holds; unlike ``assert`` also under ``python -O``.
-
-    Raises:
-        AssertionError: With the message.
-    """
+    """Raise an AssertionError unless a condition holds, also under ``python -O``."""
     if not holds:
         raise AssertionError(message)
 
 
 def run(check: str, clauses: Sequence[Callable[[T], None]], case: T) -> None:
-    """Run the clauses of a contract in their order.
-
-    Args:
-        check: The name of the contract.
-        clauses: Functions that raise if the clause is broken.
-        case: The argument of each clause.
+    """Run the clauses of the contract `check` in order: functions that raise if they are broken.
 
     Raises:
         AssertionError: At the first broken clause: its name, its docstring and the failure.
@@ -47,15 +38,8 @@ def run(check: str, clauses: Sequence[Callable[[T], None]], case: T) -> None:
 
 
 def for_all(strategy: SearchStrategy[T], examples: int, holds: Callable[[T], None]) -> None:
-    """Test a property on Hypothesis's examples, the same ones each time.
-
-    Args:
-        strategy: The strategy of the examples.
-        examples: Their number.
-        holds: Raises if the property is broken; Hypothesis then shrinks the example.
-    """
-
-    @settings(
+    """Test a property on a number of Hypothesis's examples, the same ones each time."""
+    run_on_examples = settings(
         max_examples=examples,
         deadline=None,
         database=None,
@@ -64,8 +48,4 @@ def for_all(strategy: SearchStrategy[T], examples: int, holds: Callable[[T], Non
         phases=[Phase.generate, Phase.shrink],  # explaining traces every line, which is slow
         suppress_health_check=list(HealthCheck),
     )
-    @given(strategy)
-    def property_holds(value: T) -> None:
-        holds(value)
-
-    property_holds()
+    run_on_examples(given(strategy)(holds))()

@@ -10,12 +10,18 @@ import numpy as np
 from hypothesis.strategies import SearchStrategy
 
 from notelstm import plugins
+from notelstm.encoders.rows import snapped
 from notelstm.errors import EncodingError
 from notelstm.fields import Field
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import strategies
 from notelstm.testing.clauses import for_all, require, run
+from notelstm.testing.constraint_checks import (
+    CONSTRAINT_CLAUSES,
+    SNAPPING_CLAUSES,
+    allowed_rows_can_be_completed,
+)
 from notelstm.testing.makers import long_piece
 from notelstm.testing.round_trips import PIECE_CLAUSES, TIME_CLAUSES, Promise, Tolerance, Trip
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES, allowed_rows_can_be_decoded
@@ -58,6 +64,8 @@ def check_encoder(
 ) -> None:
     """Check that an encoder keeps the contract, and the accuracy of its docstring.
 
+    The tolerances of a :class:`~notelstm.protocols.SnappingEncoder` are those of its snapped notes.
+
     Args:
         encoder: The encoder.
         onset_tolerance: The greatest error of an onset, counted from the first, in seconds: a
@@ -90,10 +98,12 @@ def check_encoder(
     )
 
     def holds(piece: Notes) -> None:
-        run(_NAME, (*PIECE_CLAUSES, *TRACKER_CLAUSES), Trip(encoder, promise, piece))
+        run(_NAME, SNAPPING_CLAUSES, Trip(encoder, promise, piece))
+        trip = Trip(encoder, promise, snapped(encoder, piece))
+        run(_NAME, (*PIECE_CLAUSES, *CONSTRAINT_CLAUSES, *TRACKER_CLAUSES), trip)
 
     for_all(strategies.notes() if pieces is None else pieces, examples, holds)
-    run(_NAME, HOUR_CLAUSES, Trip(encoder, promise, long))
+    run(_NAME, HOUR_CLAUSES, Trip(encoder, promise, snapped(encoder, long)))
 
 
 def _fields_have_unique_names(case: EncoderCase) -> None:
@@ -163,6 +173,7 @@ ENCODER_CLAUSES: tuple[Callable[[EncoderCase], None], ...] = (
 
 HOUR_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _onsets_do_not_drift,
+    allowed_rows_can_be_completed,
     allowed_rows_can_be_decoded,
 )
 """Clauses about one long piece."""

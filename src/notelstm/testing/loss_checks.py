@@ -26,9 +26,7 @@ class LossCase:
     """A loss term under test.
 
     Attributes:
-        term: The term.
-        field: The predicted field.
-        make: A prediction from (S, C) numbers, or (S,) of a continuous field.
+        make: A prediction of the field from (S, C) numbers, or (S,) of a continuous field.
     """
 
     term: LossTerm
@@ -43,10 +41,11 @@ class LossCase:
         low = self.field.interval.low if self.field.low is not None else -1.0
         return torch.linspace(low + 0.1, low + 2, _S)
 
-    def numbers(self, generator: torch.Generator) -> Tensor:
-        """Random outputs of a head."""
+    @property
+    def numbers(self) -> Tensor:
+        """Random outputs of a head, the same each time."""
         shape = (_S,) if self.field.classes is None else (_S, self.field.classes)
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def perfect(self, target: Tensor) -> Tensor:
         """Outputs of a head that predict the target with certainty."""
@@ -81,7 +80,7 @@ def check_loss_term(
 
 def _loss_is_a_finite_scalar(case: LossCase) -> None:
     """The loss is a finite scalar and deterministic."""
-    numbers = case.numbers(torch.Generator().manual_seed(0))
+    numbers = case.numbers
     value = case.term(case.make(numbers), case.target)
     require(isinstance(value, Tensor), f"Got {type(value).__name__}.")
     require(value.shape == (), f"Got shape {tuple(value.shape)}.")
@@ -93,7 +92,7 @@ def _loss_is_a_finite_scalar(case: LossCase) -> None:
 def _gradient_is_finite(case: LossCase) -> None:
     """Each position has a finite gradient, also of poor predictions."""
     for scale in (1.0, 1e3):
-        numbers = (scale * case.numbers(torch.Generator().manual_seed(0))).requires_grad_()
+        numbers = (scale * case.numbers).requires_grad_()
         value = case.term(case.make(numbers), case.target)
         require(value.requires_grad, "The loss has no gradient.")
         torch.autograd.backward(value)
@@ -106,7 +105,7 @@ def _gradient_is_finite(case: LossCase) -> None:
 
 def _shape_mismatches_are_rejected(case: LossCase) -> None:
     """Predictions and targets of different shapes raise a ShapeError."""
-    numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
+    numbers, target = case.numbers, case.target
     for predicted, wanted in (
         (numbers.unsqueeze(1), target),  # (S, 1) and (S,)
         (numbers, target.unsqueeze(1)),
@@ -125,7 +124,7 @@ def _shape_mismatches_are_rejected(case: LossCase) -> None:
 
 def _order_is_irrelevant(case: LossCase) -> None:
     """The loss does not depend on the order of the positions."""
-    numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
+    numbers, target = case.numbers, case.target
     order = torch.randperm(_S, generator=torch.Generator().manual_seed(1))
     one = case.term(case.make(numbers), target)
     two = case.term(case.make(numbers[order]), target[order])
@@ -134,7 +133,7 @@ def _order_is_irrelevant(case: LossCase) -> None:
 
 def _loss_is_a_mean(case: LossCase) -> None:
     """The loss is a mean: repeating every position does not change it."""
-    numbers, target = case.numbers(torch.Generator().manual_seed(0)), case.target
+    numbers, target = case.numbers, case.target
     one = case.term(case.make(numbers), target)
     two = case.term(case.make(torch.cat([numbers, numbers])), torch.cat([target, target]))
     require(torch.allclose(one, two, rtol=1e-5), f"Got {one.item()} and {two.item()}.")

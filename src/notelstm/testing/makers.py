@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from notelstm.fields import Field, Rows
 from notelstm.notes import Notes
 
-__all__ = ["long_piece", "random_rows", "without_overlaps"]
+__all__ = ["long_piece", "random_rows", "repeating_rows", "without_overlaps"]
 
 
 def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
@@ -102,3 +102,23 @@ def random_rows(
             column[rng.random(shape) < 0.25] = low
         columns.append(column)
     return np.stack(columns, axis=-1)
+
+
+def repeating_rows(
+    fields: Sequence[Field], shape: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Random rows whose second half repeats the first, but for a few rows.
+
+    Args:
+        fields: F columns.
+        shape: B, T.
+        rng: The random generator.
+
+    Returns:
+        (B, T, F) float32, as :func:`random_rows`.
+    """
+    rows = random_rows(fields, shape, rng)
+    middle = -(-shape[1] // 2)
+    same = rng.random((shape[0], shape[1] - middle)) < 0.8
+    rows[:, middle:][same] = rows[:, : shape[1] - middle][same]
+    return rows

@@ -18,14 +18,7 @@ Columns: TypeAlias = tuple[tuple[float, float, int, int], ...]
 
 
 def midi_bytes(*chunks: Messages, division: int = 480) -> bytes:
-    """A standard MIDI file of type 1.
-
-    Args:
-        chunks: The messages of each track chunk, ticks ascending.
-        division: Ticks a quarter note.
-
-    Returns:
-        The bytes of the file.
+    """A standard MIDI file of type 1, with `division` ticks a quarter note.
 
     Source:
         The MIDI Manufacturers Association, "Standard MIDI Files 1.0".
@@ -69,14 +62,7 @@ def _name(text: str) -> bytes:
 @final
 @dataclass(frozen=True, kw_only=True)
 class KnownFile:
-    """A file, a policy, and the notes that the policy defines.
-
-    Attributes:
-        name: A name for messages.
-        data: The file.
-        policy: Settings of the :class:`~notelstm.midi.ReadPolicy`, by name.
-        columns: Each note's start (s), end (s), pitch and velocity.
-    """
+    """A file, settings of a :class:`~notelstm.midi.ReadPolicy`, and the notes that it reads."""
 
     name: str
     data: bytes

@@ -32,14 +32,7 @@ _UNIFORMS: Final = ((0.2371, 0.7919), (0.5123, 0.5123), (0.7919, 0.2371))
 @final
 @dataclass(frozen=True)
 class ModelCase:
-    """A model under test.
-
-    Attributes:
-        model: The model, in eval mode.
-        rows: (B, T, F) rows to read.
-        tolerance: The greatest difference between numbers that should be equal.
-        entry_point: Whether the model has an entry point.
-    """
+    """The arguments of :func:`~notelstm.testing.check_model`; the model is in eval mode."""
 
     model: Any
     rows: Tensor

@@ -26,13 +26,7 @@ _WHERE: Final = "a file.mid"
 @final
 @dataclass(frozen=True)
 class ReaderCase:
-    """A reader under test.
-
-    Attributes:
-        reader: The reader.
-        files: Files that it can read with the default policy, by name.
-        entry_point: Whether the reader has an entry point.
-    """
+    """The arguments of :func:`check_reader`."""
 
     reader: Reader
     files: Mapping[str, bytes]

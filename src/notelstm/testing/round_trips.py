@@ -10,7 +10,7 @@ from typing import Final, TypeAlias, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.rows import part_map_of, row_order
+from notelstm.encoders.rows import part_map_of
 from notelstm.errors import EncodingError
 from notelstm.evaluation.nats import MeasuredEncoder
 from notelstm.fields import Bounds, Field, Role, Rows
@@ -263,11 +263,10 @@ def _classes_contain_their_values(trip: Trip) -> None:
     """The value of a note lies between the edges of its class."""
     if not trip.is_row_per_note:
         return
-    order = row_order(trip.encoder, trip.piece)
     notes: dict[Role, NDArray[np.generic]] = {
-        "pitch": trip.piece.pitch[order],
-        "velocity": trip.piece.velocity[order],
-        "duration": trip.piece.duration[order],
+        "pitch": trip.piece.pitch,
+        "velocity": trip.piece.velocity,
+        "duration": trip.piece.duration,
     }
     for j, field in enumerate(trip.encoder.fields):
         fits = field.unit == "s" or field.role in ("pitch", "velocity")

@@ -46,13 +46,7 @@ _FIELDS: Final = (
 @final
 @dataclass(frozen=True)
 class Trial:
-    """A prediction of one field for (B,) sequences.
-
-    Attributes:
-        field: The field.
-        make: Makes the prediction of some of the sequences.
-        name: A description for messages.
-    """
+    """A prediction of one field for (B,) sequences; `make` gives that of some of them."""
 
     field: Field
     make: Callable[[slice], Prediction]
@@ -194,8 +188,7 @@ def check_processor(
         roles: The roles of the fields that it changes; None for any. Predictions of other fields
             must stay unchanged.
         contexts: Contexts of 6 sequences; by default of sequences in which three notes sound.
-        make: Makes the prediction of a categorical field from (B, C) logits, such as a
-            prediction of your own; ``Categorical`` by default.
+        make: As for :func:`check_sampler`.
 
     Raises:
         AssertionError: At the first broken clause, with its name.

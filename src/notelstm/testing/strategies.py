@@ -45,6 +45,9 @@ def _integers(low: int, high: int, special: Sequence[int]) -> SearchStrategy[int
     return st.one_of(st.sampled_from([*inside, low, high]), st.integers(low, high))
 
 
+_track_name = st.sampled_from(["", "Melody", "melody ", "Bass", "Größe"])
+
+
 @st.composite
 def notes(
     draw: st.DrawFn,
@@ -75,7 +78,8 @@ def notes(
             next of its pitch begins, and may become as short as `durations` allows.
         beats: A strategy for tempo maps, such as :func:`beat_maps`; None for pieces without. In
             half of the pieces with one, all onsets are moved back to a quarter of a beat.
-        instruments: Whether pieces have programs, percussion and tracks.
+        instruments: Whether pieces have programs, percussion and tracks, with names in half of
+            them; a single instrument, or several.
 
     Returns:
         A strategy for pieces.
@@ -108,7 +112,10 @@ def notes(
         band = draw(st.lists(played, min_size=1, max_size=4))
         parts = draw(st.lists(st.sampled_from(band), min_size=len(piece), max_size=len(piece)))
         program, drum, track = np.array(parts, dtype=np.int64).T
-        piece = dataclasses.replace(piece, program=program, drum=drum.astype(bool), track=track)
+        names = draw(st.none() | st.lists(_track_name, min_size=10, max_size=10).map(tuple))
+        piece = dataclasses.replace(
+            piece, program=program, drum=drum.astype(bool), track=track, track_names=names
+        )
     if not overlaps:
         piece = without_overlaps(piece, shortest=durations[0])
         assume(len(piece) >= min_notes)

@@ -195,9 +195,7 @@ def _finished_notes_are_popped_once(trip: Trip) -> None:
     require(numbers == list(range(tracker.num_notes)), f"Popped notes: {numbers}.")
     require(not len(tracker.notes()), "Popped notes are still there.")
     decoded = trip.encoder.decode(np.concatenate([trip.rows, plain.closing_rows()]))
-    if popped:
-        columns = zip(*(popped[i] for i in numbers), strict=True)
-        _same_notes(Notes(**dict(zip(Note._fields, columns, strict=True))), decoded)
+    _same_notes(Notes.of(popped[i] for i in numbers), decoded)
 
 
 def _extend_equals_push(trip: Trip) -> None:

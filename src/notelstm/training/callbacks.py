@@ -13,8 +13,9 @@ from typing import Any, final
 
 from typing_extensions import override
 
-from notelstm.errors import ConfigError, OutputError
+from notelstm.errors import ConfigError, OutputError, counted
 from notelstm.files import atomic_write
+from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
 
 __all__ = [
@@ -99,8 +100,7 @@ class EarlyStopping(Callback):
     monitor: str = "validation"
 
     def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise ConfigError(f"patience is {self.patience} epochs, below 1")
+        check_least(self, patience=1)
         self._best = math.inf
         self._waited = 0
 
@@ -110,12 +110,10 @@ class EarlyStopping(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Stop again if the resumed run was stopped."""
         self._stop_if_due(trainer)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Compare the metric with the best value."""
         if metrics[self.monitor] < self._best - self.min_delta:
             self._best, self._waited = metrics[self.monitor], 0
             return
@@ -124,8 +122,7 @@ class EarlyStopping(Callback):
 
     def _stop_if_due(self, trainer: Trainer) -> None:
         if self._waited >= self.patience:
-            epochs = "epoch" if self._waited == 1 else "epochs"
-            trainer.stop(f"{self.monitor} has not fallen for {self._waited} {epochs}")
+            trainer.stop(f"{self.monitor} has not fallen for {counted(self._waited, 'epoch')}")
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -156,7 +153,6 @@ class BestCheckpoint(Callback):
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Keep the weights if the metric is the lowest so far."""
         if metrics[self.monitor] < self._best:
             self._best = metrics[self.monitor]
             trainer.save_best()
@@ -211,14 +207,12 @@ class TimeBudget(Callback):
 
     @override
     def on_step_end(self, trainer: Trainer) -> None:
-        """Update the fraction of the time that is used."""
         self._stepped = time.monotonic()
         self._update(trainer)
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Measure how long the validation took."""
-        self._reserved = time.monotonic() - self._stepped
+        self._reserved = time.monotonic() - self._stepped  # the time of the validation
         self._update(trainer)
 
     def _update(self, trainer: Trainer) -> None:
@@ -253,8 +247,7 @@ class DivergenceGuard(Callback):
     max_increase: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_rollbacks < 1:
-            raise ConfigError(f"max_rollbacks is {self.max_rollbacks}, below 1")
+        check_least(self, max_rollbacks=1)
         if not 0 < self.lr_factor < 1:
             raise ConfigError(f"lr_factor is {self.lr_factor}, not between 0 and 1")
         if self.max_increase is not None and not self.max_increase > 0:
@@ -264,7 +257,6 @@ class DivergenceGuard(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer) -> None:
-        """Ask the trainer for snapshots."""
         trainer.snapshot()
 
     @override
@@ -273,7 +265,6 @@ class DivergenceGuard(Callback):
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Roll back if the loss rose too far."""
         loss = metrics["loss"]
         if self.max_increase is not None and loss > self._lowest + self.max_increase:
             self._roll_back(f"the loss rose from {self._lowest:.4g} to {loss:.4g}", trainer)

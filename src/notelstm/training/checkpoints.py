@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import io
 import json
 import logging
 import os
 import pickle
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, cast, final
+from typing import Any, Final, Protocol, cast, final
 
 import torch
 from filelock import FileLock, Timeout
@@ -54,6 +56,7 @@ class Stateful(Protocol):
 
 
 @final
+@dataclass(kw_only=True)
 class Checkpoints:
     """The newest checkpoint of a run, its best model, and the snapshot for a rollback.
 
@@ -61,7 +64,7 @@ class Checkpoints:
     processes call the methods together, except those of the best model; the main process has the
     states and the folder.
 
-    Args:
+    Attributes:
         model: The model that is trained.
         optimizer: Its optimizer.
         position: The position of the run, updated in place.
@@ -70,41 +73,31 @@ class Checkpoints:
         folder: The run folder; None to keep nothing on disk.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        position: TrainerState,
-        *,
-        group: DistributedGroup,
-        callbacks: Sequence[Stateful],
-        folder: RunFolder | None,
-    ) -> None:
-        self._model: Final = model
-        self._optimizer: Final = optimizer
-        self._position: Final = position
-        self._group: Final = group
-        self._callbacks: Final = callbacks
-        self._folder: Final = folder
-        self._best: dict[str, Tensor] | None = None
-        self._snapshot: dict[str, Any] | None = None
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    position: TrainerState
+    group: DistributedGroup
+    callbacks: Sequence[Stateful]
+    folder: RunFolder | None
+    _best: dict[str, Tensor] | None = None
+    _snapshot: dict[str, Any] | None = None
 
     def save_best(self) -> None:
         """Keep the current weights as the best so far."""
-        model = self._model.state_dict()
+        model = self.model.state_dict()
         self._best = {name: tensor.detach().cpu().clone() for name, tensor in model.items()}
-        if self._folder is not None:
-            self._folder.save("best", self._best)
+        if self.folder is not None:
+            self.folder.save("best", self._best)
 
     def load_best(self) -> None:
         """Load the best weights, if some were kept."""
         if self._best is not None:
-            self._model.load_state_dict(self._best)
+            self.model.load_state_dict(self._best)
 
     def snapshot(self) -> None:
         """Keep the current state for a rollback, unless an epoch was resumed in its middle."""
-        has_older = self._snapshot is not None and self._position.batch > 0
-        if not self._group.broadcast_object(has_older):
+        has_older = self._snapshot is not None and self.position.batch > 0
+        if not self.group.broadcast_object(has_older):
             self._snapshot = copy.deepcopy(self._state())
 
     def rollback(self) -> None:
@@ -113,7 +106,7 @@ class Checkpoints:
         Raises:
             ConfigError: If there is none.
         """
-        snapshot = self._group.broadcast_object(self._snapshot)
+        snapshot = self.group.broadcast_object(self._snapshot)
         if snapshot is None:
             raise ConfigError(
                 "there is no snapshot to roll back to",
@@ -129,20 +122,20 @@ class Checkpoints:
             OutputError: If it cannot be written; the old one is still there.
         """
         state = self._state()
-        if self._folder is None:
+        if self.folder is None:
             return
         if name is not None:
-            self._folder.save(name, self._model.state_dict())
-            self._folder.remove_old_models()
-        self._folder.save(
+            self.folder.save(name, self.model.state_dict())
+            self.folder.remove_old_models()
+        self.folder.save(
             "last",
             {
                 **state,
                 "precision": precision,
                 "best": self._best,
                 # Between epochs, the snapshot is this very state.
-                "good": self._snapshot if self._position.batch else None,
-                "callbacks": [(type(c).__name__, c.state_dict()) for c in self._callbacks],
+                "good": self._snapshot if self.position.batch else None,
+                "callbacks": [(type(c).__name__, c.state_dict()) for c in self.callbacks],
             },
         )
 
@@ -156,17 +149,17 @@ class Checkpoints:
             TrainingError: If there is none, or it is of another run.
         """
         saved: dict[str, Any] = {}
-        if self._group.is_main_process:
-            if self._folder is None:
+        if self.group.is_main_process:
+            if self.folder is None:
                 raise TrainingError(
                     "there is no run folder to resume from", hint="pass folder= to the Trainer"
                 )
-            saved = self._folder.load("last")
-        saved = self._group.broadcast_object(saved)
+            saved = self.folder.load("last")
+        saved = self.group.broadcast_object(saved)
         try:
             self._restore(saved)
             precision: Precision = saved["precision"]
-            if self._group.is_main_process:
+            if self.group.is_main_process:
                 self._best, self._snapshot = saved["best"], saved["good"]
                 self._restore_callbacks(saved["callbacks"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -175,26 +168,26 @@ class Checkpoints:
             raise TrainingError(
                 "the checkpoint is of another model, optimizer or callbacks: "
                 f"{str(error).strip().splitlines()[-1].strip()}",
-                where="" if self._folder is None else str(self._folder.path),
+                where="" if self.folder is None else str(self.folder.path),
                 hint="resume with the parts that the run was started with",
             ) from error
         return precision
 
     def _restore_callbacks(self, saved: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Load the states of the callbacks."""
-        now, then = [type(c).__name__ for c in self._callbacks], [name for name, _ in saved]
+        now, then = [type(c).__name__ for c in self.callbacks], [name for name, _ in saved]
         if now != then:
             raise TrainingError(
                 f"the callbacks are {', '.join(now) or 'none'}; the run was started with "
                 f"{', '.join(then) or 'none'}",
                 hint="resume with the callbacks that the run was started with",
             )
-        for callback, (_, state) in zip(self._callbacks, saved, strict=True):
+        for callback, (_, state) in zip(self.callbacks, saved, strict=True):
             callback.load_state_dict(state)
 
     def _state(self) -> dict[str, Any]:
         """The current state of all processes, in the main process; empty in the others."""
-        at, group = self._position, self._group
+        at, group = self.position, self.group
         sums = None if at.sums is None else group.all_reduce_sum(at.sums.clone())
         carried = {} if at.carried is None else flatten(at.carried)
         device = self._device
@@ -206,8 +199,8 @@ class Checkpoints:
             return {}
         states = [carried for carried, _, _ in parts if carried]
         return {
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "epoch": at.epoch,
             "batch": at.batch,
             "steps": at.steps,
@@ -220,9 +213,9 @@ class Checkpoints:
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         """Load a state, also one of another number of processes."""
-        at, group, device = self._position, self._group, self._device
-        self._model.load_state_dict(saved["model"])
-        self._optimizer.load_state_dict(saved["optimizer"])
+        at, group, device = self.position, self.group, self._device
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
         at.epoch, at.batch, at.steps = saved["epoch"], saved["batch"], saved["steps"]
         at.rate_scale = saved["rate_scale"]
         at.carried = self._carried(saved["carried"])
@@ -239,20 +232,20 @@ class Checkpoints:
         """The carried state of this process's sequences."""
         if not saved:
             return None
-        mine = self._group.shard_slice(len(next(iter(saved.values()))))
+        mine = self.group.shard_slice(len(next(iter(saved.values()))))
         if mine.start == mine.stop:
             return None
-        template = cast(NoteModel, self._model).initial_state(mine.stop - mine.start)[1]
+        template = cast(NoteModel, self.model).initial_state(mine.stop - mine.start)[1]
         return move(unflatten(template, {k: v[mine] for k, v in saved.items()}), self._device)
 
     @property
     def _device(self) -> torch.device:
-        return leaf(cast(NoteModel, self._model).initial_state(1)[1]).device
+        return leaf(cast(NoteModel, self.model).initial_state(1)[1]).device
 
 
 @final
 class RunFolder:
-    """The folder of a run.
+    """The folder of a run, made if it is missing.
 
     .. code-block:: text
 
@@ -264,9 +257,6 @@ class RunFolder:
        ├── previous.pt     the checkpoint before it, used if the newest one is damaged
        ├── epoch-0010.pt   the model every `checkpoint_every` epochs, the latest five
        └── best.pt         the best model so far, if a callback keeps it
-
-    Args:
-        path: The folder, made if it is missing.
 
     Raises:
         OutputError: If it cannot be made.
@@ -390,10 +380,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def exclusive(folder: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Lock a run folder against other runs; the lock ends with the process.
-
-    Args:
-        folder: The folder, made if it is missing; None for a run without a folder.
+    """Lock a run folder, made if it is missing, against other runs until the process ends.
 
     Raises:
         TrainingError: If another run uses the folder.
@@ -431,45 +418,18 @@ def _append_checksum(path: Path) -> None:
         if file.read(4) != _END_OF_ZIP:
             raise OSError("torch wrote no zip file")
         file.seek(-2, os.SEEK_END)
-        file.write(struct.pack("<H", len(_MARK) + _DIGEST))
-        file.write(_MARK)
-        size = file.tell()
+        file.write(struct.pack("<H", len(_MARK) + _DIGEST) + _MARK)
         file.seek(0)
-        digest = _digest(file, size)
-        file.seek(size)
-        file.write(digest)
-
-
-def _digest(file: IO[bytes], size: int) -> bytes:
-    """SHA-256 of the first `size` bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    while block := file.read(min(size, 2**20)):
-        digest.update(block)
-        size -= len(block)
-    return digest.hexdigest().encode()
-
-
-def _check(path: Path) -> None:
-    """Compare the checksum of a file that :meth:`RunFolder.save` wrote.
-
-    Raises:
-        ValueError: If it differs, or there is none.
-    """
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - _DIGEST
-        if size < 0:
-            raise ValueError("the file is cut off")
-        file.seek(0)
-        found = _digest(file, size)
-        if file.read() != found:
-            raise ValueError("the checksum does not match")
+        file.write(hashlib.file_digest(file, "sha256").hexdigest().encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a file after its checksum was compared."""
+    """Read a file that :meth:`RunFolder.save` wrote, after its checksum was compared."""
     try:
-        _check(path)
-        return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+        data = path.read_bytes()
+        if hashlib.sha256(data[:-_DIGEST]).hexdigest().encode() != data[-_DIGEST:]:
+            raise ValueError("the checksum does not match")
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise TrainingError(
             f"there is no checkpoint {path}", hint="start a new run in another folder"
@@ -479,6 +439,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"damaged checkpoint {path}: {str(error).splitlines()[0]}",
             hint="start a new run in another folder",
         ) from error
+    return cast(dict[str, Any], found)
 
 
 def _write(path: Path, text: str) -> None:

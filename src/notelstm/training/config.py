@@ -13,13 +13,21 @@ from torch import nn
 
 from notelstm.errors import ConfigError
 
-__all__ = ["TrainingConfig", "pick_device"]
+__all__ = ["TrainingConfig", "check_least", "pick_device"]
 
 _MIN_LR_FACTOR: Final = 0.01
 """The lowest learning rate of a cosine schedule, as a fraction of the highest."""
 
 _MAX_WARMUP_STEPS: Final = 0.1
 """The longest warm-up of a run with a time budget, as a fraction of the time."""
+
+
+def check_least(part: object, **least: int) -> None:
+    """Raise ConfigError for a setting of a part that is below its least value; None is not."""
+    for name, low in least.items():
+        value = getattr(part, name)
+        if value is not None and not value >= low:
+            raise ConfigError(f"{name} is {value}, below {low}")
 
 
 @final
@@ -63,16 +71,8 @@ class TrainingConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("epochs", 0 if self.epochs is None else self.epochs, 0),
-            ("checkpoint_every", self.checkpoint_every, 1),
-            ("warmup_steps", self.warmup_steps, 0),
-            ("accumulate_grad_batches", self.accumulate_grad_batches, 1),
-            ("weight_decay", self.weight_decay, 0),
-            ("seed", self.seed, 0),
-        ):
-            if not value >= least:
-                raise ConfigError(f"{name} is {value}, below {least}")
+        check_least(self, epochs=0, checkpoint_every=1, warmup_steps=0, weight_decay=0, seed=0)
+        check_least(self, accumulate_grad_batches=1)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"learning_rate is {self.learning_rate}, not a number above 0")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:

@@ -64,13 +64,7 @@ class DistributedGroup:
 
     @contextlib.contextmanager
     def initialized(self, device: torch.device) -> Iterator[None]:
-        """Initialise communication between the processes.
-
-        Args:
-            device: The device of the gradients.
-
-        Yields:
-            Nothing.
+        """Initialise communication between the processes, with gradients on `device`.
 
         Raises:
             ConfigError: If processes cannot exchange tensors of this device.
@@ -187,16 +181,13 @@ class _Sliced:
 
     @property
     def num_batches(self) -> int:
-        """The number of batches in an epoch."""
         return self.batches.num_batches
 
     @property
     def stateful(self) -> bool:
-        """Whether the state of a sequence is carried from batch to batch."""
         return self.batches.stateful
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from number `first` on."""
         for batch in self.batches.epoch(number, first):
             mine = self.group.shard_slice(len(batch.rows))
             yield Batch(*(part[mine] for part in batch))

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
-from notelstm.errors import ConfigError
+from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["INTERVAL", "Progress", "ProgressLog", "progress_on_stderr"]
@@ -30,9 +30,6 @@ def progress_on_stderr(*, force: bool = False) -> Iterator[None]:
 
     Args:
         force: Whether to show them in any case.
-
-    Yields:
-        Nothing.
     """
     if _log.hasHandlers() and not force:
         yield
@@ -52,11 +49,7 @@ def progress_on_stderr(*, force: bool = False) -> Iterator[None]:
 
 @final
 class ProgressLog:
-    """Logs progress messages, at least some seconds apart.
-
-    Args:
-        seconds: The least number of seconds between two messages.
-    """
+    """Logs progress messages, at least some seconds apart."""
 
     def __init__(self, seconds: float = INTERVAL) -> None:
         self._seconds = seconds
@@ -92,8 +85,7 @@ class Progress(Callback):
     seconds: float = INTERVAL
 
     def __post_init__(self) -> None:
-        if not self.seconds >= 0:
-            raise ConfigError(f"seconds is {self.seconds}, below 0")
+        check_least(self, seconds=0)
         self._bar: Any = None
         self._interval = ProgressLog(self.seconds)
         self._since = (0.0, 0)
@@ -111,7 +103,6 @@ class Progress(Callback):
 
     @override
     def on_step_end(self, trainer: Trainer) -> None:
-        """Advance the bar, or log a message if one is due."""
         if self._bar is not None:
             self._bar.update()
         elif self._interval.due():
@@ -119,13 +110,11 @@ class Progress(Callback):
 
     @override
     def on_validation_step_end(self, trainer: Trainer) -> None:
-        """Log a message if one is due."""
         if self._bar is None and self._interval.due():
             _log.info("epoch %s: validating", _of(trainer.state.epoch, trainer.config.epochs))
 
     @override
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        """Show the losses beside the bar."""
         if self._bar is not None:
             shown = {name: f"{metrics[name]:.4g}" for name in trainer.metric_names}
             epoch = _of(trainer.state.epoch, trainer.config.epochs)

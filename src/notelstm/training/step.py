@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.batch import Batch, columns, send
+from notelstm.constraints import Constraints, rows_before
 from notelstm.errors import FieldError
 from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
 from notelstm.models.inference import in_use
-from notelstm.protocols import Batches, Context, NoteModel, State
+from notelstm.protocols import Batches, Context, NoteEncoder, NoteModel, State
 from notelstm.training.config import TrainingConfig
 from notelstm.training.distributed import DistributedGroup
 from notelstm.tree import choose, index, join, leaf, map_tree
@@ -69,15 +70,20 @@ class TrainStep(nn.Module):
     Args:
         model: The model.
         loss: Its loss.
+        encoder: The encoder of the rows, which may limit the classes that are predicted, see
+            :class:`~notelstm.protocols.ConstrainingEncoder`; None for no limits.
 
     Raises:
         FieldError: If the loss has a term of a field that the model lacks.
     """
 
-    def __init__(self, model: NoteModel, loss: CompositeLoss) -> None:
+    def __init__(
+        self, model: NoteModel, loss: CompositeLoss, encoder: NoteEncoder | None = None
+    ) -> None:
         super().__init__()
         self.model: nn.Module = cast(nn.Module, model)
         self.loss: Final = loss
+        self._constraints: Final = Constraints(encoder, model.field_order)
         self._fields: Final = model.fields
         names = by_name(model.fields)
         unknown = [name for name in loss.terms if name not in names]
@@ -105,14 +111,24 @@ class TrainStep(nn.Module):
         elif bool(batch.reset_state.any()):
             state = choose(send(batch.reset_state, batch.rows.device), initial, state)
         contexts, state = model.forward(batch.rows[:, :-1], state)
+        at: Tensor | None = None
         if _last_only(batch.target_mask):
             context = index(contexts, (slice(None), -1))
             targets = batch.rows[:, -1]  # (S, F)
         else:
             context = _target_contexts(context, contexts, batch.target_mask)
-            targets = batch.rows.flatten(0, 1)[_positions(batch.target_mask, batch.rows.device)]
+            at = _positions(batch.target_mask, batch.rows.device)
+            targets = batch.rows.flatten(0, 1)[at]
         known = columns(targets, self._fields)
         predictions = {name: model.predict(name, context, known) for name in self.loss.terms}
+        if self._constraints:
+            # Row 0 is a target only at the start of a piece.
+            before = rows_before(batch.rows, self._fields)  # (B, T + 1, F)
+            previous = before[:, -1] if at is None else before.flatten(0, 1)[at]
+            for name, prediction in predictions.items():
+                predictions[name] = self._constraints.apply(
+                    name, prediction, known, previous, keep_own=True
+                )
         return self.loss(predictions, known), state
 
 
@@ -124,10 +140,10 @@ def _last_only(target_mask: Tensor) -> bool:
 
 def _target_contexts(initial: Context, contexts: Context, target_mask: Tensor) -> Context:
     """The contexts (S, ...) that predict the targets, from (B, 1, ...) and (B, T, ...)."""
-    if not bool(target_mask[:, 0].any()):
-        target_mask = target_mask[:, 1:]
-    else:
+    if bool(target_mask[:, 0].any()):
         contexts = join([initial, contexts], axis=1)  # (B, T + 1, ...)
+    else:
+        target_mask = target_mask[:, 1:]
     return map_tree(lambda t: t.flatten(0, 1)[_positions(target_mask, t.device)], contexts)
 
 
@@ -136,18 +152,19 @@ def _positions(target_mask: Tensor, device: torch.device) -> Tensor:
     return send(target_mask.flatten().nonzero().squeeze(1), device)
 
 
-def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> dict[str, float]:
-    """Each term of an untrained model's loss on the first batch, for balancing the weights.
+def measure_terms(
+    model: NoteModel,
+    loss: CompositeLoss,
+    batches: Batches,
+    *,
+    encoder: NoteEncoder | None = None,
+) -> dict[str, float]:
+    """Each term of the loss on the first batch, by field name.
 
-    Args:
-        model: The model.
-        loss: The loss.
-        batches: The training set.
-
-    Returns:
-        The terms by field name, for :meth:`notelstm.losses.CompositeLoss.balanced`.
+    The weights can be balanced with them: :meth:`notelstm.losses.CompositeLoss.balanced`. The
+    encoder is used as in :class:`TrainStep`.
     """
-    step = TrainStep(model, loss)
+    step = TrainStep(model, loss, encoder)
     with in_use(model):
         device = leaf(model.initial_state(1)[0]).device
         losses, _ = step(next(iter(batches.epoch(0))).move(device), None)
@@ -156,12 +173,7 @@ def measure_terms(model: NoteModel, loss: CompositeLoss, batches: Batches) -> di
 
 @final
 class LossMeter:
-    """Sums losses, weighted by their number of targets, without waiting for the device.
-
-    Args:
-        loss: A loss of K terms.
-        device: The device that computes them.
-    """
+    """Sums losses of K terms, weighted by their number of targets, without waiting for `device`."""
 
     def __init__(self, loss: CompositeLoss, device: torch.device) -> None:
         self._terms: Final = tuple(loss.terms)
@@ -260,13 +272,7 @@ def autocast(
 def faster_precision(step: TrainStep, config: TrainingConfig, batch: Batch) -> Precision:
     """The faster precision for training, measured on copies of the model.
 
-    Args:
-        step: The model and its loss, on its device.
-        config: The optimizer's settings.
-        batch: A batch of the training set, on that device.
-
-    Returns:
-        ``"bfloat16"`` if it works and is at least a tenth faster.
+    It is ``"bfloat16"`` if that works and is at least a tenth faster.
     """
     device = batch.rows.device
     devices = [device] if device.type == "cuda" else []
@@ -290,21 +296,15 @@ def _times(step: TrainStep, config: TrainingConfig, batch: Batch) -> tuple[float
         for precision, times in seconds.items():
             _wait(batch.rows.device)
             start = time.perf_counter()
-            _step(copies[precision], optimizers[precision], batch, precision)
+            with autocast(precision, batch.rows.device):
+                losses, _ = copies[precision](batch, None)
+            optimizers[precision].zero_grad()
+            losses.total.backward()
+            optimizers[precision].step()
             _wait(batch.rows.device)
             times.append(time.perf_counter() - start)
     # Other programs only add time, and the first steps warm up: the minimum is without either.
     return min(seconds["float32"]), min(seconds["bfloat16"])
-
-
-def _step(
-    step: TrainStep, optimizer: torch.optim.Optimizer, batch: Batch, precision: Precision
-) -> None:
-    with autocast(precision, batch.rows.device):
-        losses, _ = step(batch, None)
-    optimizer.zero_grad()
-    losses.total.backward()
-    optimizer.step()
 
 
 def _wait(device: torch.device) -> None:
@@ -380,12 +380,8 @@ class TrainerControl:
     def synchronize_step(self, diverged: bool, group: DistributedGroup) -> bool:
         """Exchange the requests that take effect after a step; all processes call this.
 
-        Args:
-            diverged: Whether this process has seen a loss that is not finite.
-            group: The processes of the run.
-
         Returns:
-            Whether any process has seen one.
+            Whether any process has `diverged`: it has seen a loss that is not finite.
         """
         if group.world_size == 1:
             self.interrupted = self.signal_received
@@ -431,9 +427,6 @@ def defer_interrupts(on_signal: Callable[[], None]) -> Iterator[None]:
 
     Args:
         on_signal: Called at the first signal.
-
-    Yields:
-        Nothing.
     """
     in_main = threading.current_thread() is threading.main_thread()
     signals = filter(_can_be_deferred, (signal.SIGINT, *_TERMINATIONS) if in_main else ())

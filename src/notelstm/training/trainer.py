@@ -20,7 +20,7 @@ from notelstm.batch import Batch
 from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, TrainingError
 from notelstm.losses import CompositeLoss
-from notelstm.protocols import Batches, NoteModel
+from notelstm.protocols import Batches, NoteEncoder, NoteModel
 from notelstm.training.checkpoints import Checkpoints, RunFolder, exclusive
 from notelstm.training.config import TrainingConfig, pick_device
 from notelstm.training.distributed import DistributedGroup
@@ -135,6 +135,8 @@ class Trainer:
         callbacks: Objects of subclasses of :class:`~notelstm.training.Callback`.
         folder: The run folder for checkpoints and log, made when the run starts; None for none.
         settings: More settings, as JSON, that a resumed run must share.
+        encoder: The encoder of the rows, which may limit the classes that are predicted, see
+            :class:`~notelstm.protocols.ConstrainingEncoder`; None for no limits.
 
     Attributes:
         config: The configuration.
@@ -178,6 +180,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         folder: str | os.PathLike[str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        encoder: NoteEncoder | None = None,
     ) -> None:
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -191,7 +194,7 @@ class Trainer:
         self.callbacks: Final = tuple(callbacks) if is_main else ()
         self.folder: Final = Path(folder) if is_main and folder is not None else None
         self.device: Final = pick_device(config.device)
-        self.module: Final = TrainStep(model, loss).to(self.device)
+        self.module: Final = TrainStep(model, loss, encoder).to(self.device)
         self.parameters: Final[list[nn.Parameter]] = list(self.module.parameters())
         self.optimizer: Final[torch.optim.Optimizer] = config.build_optimizer(self.parameters)
         self.state: Final = TrainerState()
@@ -353,11 +356,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, batches: Batches) -> Tensor:
-        """(K + 2,) sums of this process over held-out batches, in evaluation mode.
-
-        Args:
-            batches: This process's sequences.
-        """
+        """(K + 2,) sums over this process's held-out batches, in evaluation mode."""
         self.module.eval()
         sums, carried = self._loss_meter.zeros(), None
         for batch in batches.epoch(0):
@@ -456,15 +455,12 @@ class Trainer:
         self.precision = self._group.broadcast_object(self.precision)
 
     def _checkpoints_in(self, folder: RunFolder | None) -> Checkpoints:
-        saves_state = [
-            callback
-            for callback in self.callbacks
-            if type(callback).state_dict is not Callback.state_dict
-        ]
+        plain = Callback.state_dict
+        saves_state = [c for c in self.callbacks if type(c).state_dict is not plain]
         return Checkpoints(
-            self.module.model,
-            self.optimizer,
-            self.state,
+            model=self.module.model,
+            optimizer=self.optimizer,
+            position=self.state,
             group=self._group,
             callbacks=saves_state,
             folder=folder,
@@ -483,12 +479,11 @@ class Trainer:
         return done or self._control.interrupted or bool(self._control.stop_reason)
 
     def _call_and_synchronize(self, hook: Callable[[Callback], None]) -> None:
-        """Call a hook, and send its requests to all processes."""
+        """Call a hook of each callback, and send its requests to all processes."""
         self._call(hook)
         self._control.synchronize(self._group)
 
     def _call(self, hook: Callable[[Callback], None]) -> None:
-        """Call a hook of each callback."""
         for callback in self.callbacks:
             hook(callback)
 
@@ -505,11 +500,9 @@ class Trainer:
         return self._control.interrupted
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """End the run after the current epoch.
+        """End the run after the current epoch, or with `now` after the current step.
 
-        Args:
-            reason: Shown to the user, such as ``"validation has not fallen for 3 epochs"``.
-            now: End the epoch after this step, too.
+        The reason is shown to the user: ``"validation has not fallen for 3 epochs"``.
         """
         self._control.stop_reason = reason
         self._control.stop_now |= now

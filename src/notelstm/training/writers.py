@@ -18,6 +18,7 @@ from notelstm.listening.page import check_page_path
 from notelstm.listening.run_report import save_report
 from notelstm.midi import write_midi
 from notelstm.training.callbacks import JSONLogger
+from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["Profile", "Report", "Samples", "TensorBoard"]
@@ -47,18 +48,11 @@ class Samples(Callback):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("every", self.every, 1),
-            ("notes", self.notes, 1),
-            ("seed", self.seed, 0),
-        ):
-            if value < least:
-                raise ConfigError(f"{name} is {value}, below {least}")
+        check_least(self, every=1, notes=1, seed=0)
         self._bundle: Bundle | None = None
 
     @override
     def on_bundle_ready(self, bundle: Bundle) -> None:
-        """Take the model that is trained, with its parts."""
         self._bundle = bundle
 
     @override
@@ -195,9 +189,7 @@ class Profile(Callback):
     steps: int = 20
 
     def __post_init__(self) -> None:
-        for name, value in (("after", self.after), ("steps", self.steps)):
-            if value < 1:
-                raise ConfigError(f"{name} is {value}, below 1")
+        check_least(self, after=1, steps=1)
         self._profiler: Any = None
         self._seen = self._first = 0
         self._done = False
@@ -208,7 +200,6 @@ class Profile(Callback):
 
     @override
     def on_step_end(self, trainer: Trainer) -> None:
-        """Start and stop the profiler at its steps."""
         self._seen += 1
         ends = trainer.state.steps % trainer.steps_per_epoch == 0
         if self._profiler is None and self._seen >= self.after and not (ends or self._done):

@@ -2,40 +2,121 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Final, final, overload
+from typing import (
+    Any,
+    Final,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    final,
+    overload,
+    runtime_checkable,
+)
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from notelstm._version import __version__
 from notelstm.data.cache import SUFFIX, cache_folder, locked, open_pieces
-from notelstm.data.corpus.reading import FileToRead, read_files
+from notelstm.data.corpus.reading import FileToRead, Job, read_files
 from notelstm.data.corpus.report import CorpusReport, FileReport
-from notelstm.data.corpus.sources import CorpusFiles, PieceSource, Resolved, resolve
-from notelstm.data.folder import nothing_readable
+from notelstm.data.folder import (
+    FileList,
+    Folder,
+    list_files,
+    no_midi_files,
+    nothing_readable,
+    scan_folder,
+)
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
-from notelstm.errors import DataError
+from notelstm.errors import DataError, PluginError, counted
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
+from notelstm.plugins import describe, find, settings_of
 
-__all__ = ["Corpus"]
+__all__ = ["Corpus", "CorpusFiles", "CorpusSource", "FolderSource"]
 
 _log = logging.getLogger(__name__)
 _progress_log = _log.getChild("progress")
 
 LOG_INTERVAL: Final = 10.0
 """Seconds between two messages of progress."""
+
+
+FORMAT: Final = 2
+"""The version of the cache files; one of another version is not used."""
+
+_READING: Final = ("pretty_midi", "symusic")
+"""The packages of the readers; their other versions may read other notes."""
+
+
+@runtime_checkable
+class CorpusSource(Protocol):
+    """A source of pieces; a plugin of the kind ``corpora``.
+
+    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in files and on the command line."""
+        ...
+
+    @property
+    def license(self) -> str:
+        """The license of the music; it is shown, and stored in bundles trained on it."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The origin of the music: a package, a URL, a folder."""
+        ...
+
+    def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
+        """Read the pieces, after downloading them if necessary.
+
+        Args:
+            limit: Maximum number of pieces, None for all.
+
+        Returns:
+            The name of each piece, the same at each call, and its notes.
+
+        Raises:
+            DataError: If there are no pieces.
+        """
+        ...
+
+
+@runtime_checkable
+class FolderSource(CorpusSource, Protocol):
+    """A source whose pieces are the MIDI files of a folder.
+
+    A :class:`~notelstm.data.corpus.corpus.Corpus` reads these files itself, several at a time, and
+    again only when they change.
+    """
+
+    def folder(self) -> Folder:
+        """The folder, after a download if need be, and how to read it."""
+        ...
+
+
+CorpusFiles: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+"""A folder or a file, or a list of files."""
 
 
 @final
@@ -65,7 +146,7 @@ class Corpus:
     @classmethod
     def open(
         cls,
-        source: CorpusFiles | PieceSource,
+        source: CorpusFiles | CorpusSource,
         *,
         policy: ReadPolicy | None = None,
         reader: str = "auto",
@@ -94,7 +175,7 @@ class Corpus:
             OutputError: If the cache cannot be written.
             PluginError: If there is no such reader.
         """
-        wanted = resolve(source, policy, reader)
+        wanted = _resolve(source, policy, reader)
         base = cache_folder() if cache is None else Path(cache)
         path = base / "corpora" / _home(wanted) / f"{wanted.state}{SUFFIX}"
         pieces = open_pieces(path)
@@ -103,10 +184,9 @@ class Corpus:
                 pieces = open_pieces(path) or _build(path, wanted, workers, progress)
         # The name and the license may have changed since the files were read.
         corpus = cls(pieces, wanted.labels)
-        rejected = corpus.report.rejected_total
-        if rejected:
-            total = len(corpus.report)
-            _log.warning("%s: %d of %d files cannot be read", corpus.name, rejected, total)
+        report = corpus.report
+        if rejected := report.rejected_total:
+            _log.warning("%s: %d of %d files cannot be read", corpus.name, rejected, len(report))
         return corpus
 
     @property
@@ -176,8 +256,7 @@ class Corpus:
     @override
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the path of the cache file, not its content."""
-        labels = {"name": self.name, "license": self.license, "source": self.source}
-        return _reopen, (self.path, labels)
+        return _reopen, (self.path, _labels(self))
 
     @override
     def __repr__(self) -> str:
@@ -196,28 +275,27 @@ def _reopen(path: Path, labels: Mapping[str, str]) -> Corpus:
     return Corpus(pieces, labels)
 
 
-def _home(wanted: Resolved) -> str:
+def _home(wanted: _Resolved) -> str:
     """The name of a cache's folder: readable, and different for other sources and settings."""
     digest = hashlib.sha256(json.dumps(wanted.identity, sort_keys=True).encode()).hexdigest()
     paths = wanted.identity.get("paths")
     # A folder has one cache, even if it is opened under several names.
-    label = Path(paths).name if isinstance(paths, str) else wanted.name
+    label = Path(paths).name if isinstance(paths, str) else wanted.labels["name"]
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip(".-")[:40]
     return f"{plain or 'corpus'}-{digest[:16]}"
 
 
-def _build(path: Path, wanted: Resolved, workers: int | None, progress: bool) -> PieceFile:
+def _build(path: Path, wanted: _Resolved, workers: int | None, progress: bool) -> PieceFile:
     """Read everything into a new cache file; the caller holds its lock."""
-    total, unit = None, "piece"
-    if wanted.files is None:
-        entries = _entries_of_pieces(wanted.pieces())
-    else:
-        files = wanted.files
+    name, files, total, unit = wanted.labels["name"], wanted.files, None, "piece"
+    if isinstance(files, FileList):
         listed = zip(files.names, files.paths, files.states[:, 0].tolist(), strict=True)
         total, unit = len(files.names), "file"
-        _log.info("%s: %d files to read", wanted.name, total)
+        _log.info("%s: %d files to read", name, total)
         entries = read_files([FileToRead(*file) for file in listed], wanted.job, workers)
-    title = f"reading {wanted.name}"
+    else:
+        entries = _entries_of_pieces(files())
+    title = f"reading {wanted.labels['name']}"
     if not progress:
         entries = _logged(entries, title, unit, total)
     with tqdm(entries, title, total, unit=unit, disable=not progress) as counted:
@@ -244,3 +322,106 @@ def _entries_of_pieces(pieces: Iterator[tuple[str, Notes]]) -> Iterator[Entry]:
         seen.add(name)
         report = FileReport(name=name, notes=len(notes), seconds=notes.end_time)
         yield entry_of(name, notes, json.dumps(report.to_json()))
+
+
+class _Resolved(NamedTuple):
+    """A resolved source of a corpus.
+
+    Attributes:
+        labels: Its name, license and source, which may change without reading again.
+        identity: As JSON values, the source and how it is read.
+        job: How files are read.
+        files: The files; or, if the source is not made of files, a function that reads its pieces.
+    """
+
+    labels: dict[str, str]
+    identity: dict[str, Any]
+    job: Job
+    files: FileList | Callable[[], Iterator[tuple[str, Notes]]]
+
+    @property
+    def state(self) -> str:
+        """A digest of the state of the files, which differs after any change."""
+        if not isinstance(self.files, FileList):
+            return "pieces"
+        digest = hashlib.sha256(self.files.states.tobytes())
+        digest.update("\0".join(self.files.names).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:32]
+
+
+def _resolve(
+    source: CorpusFiles | CorpusSource, policy: ReadPolicy | None, reader: str
+) -> _Resolved:
+    """Look up a source and list its files.
+
+    A source that is not made of files is read again when its settings change, or its ``edition`` if
+    it has one.
+
+    Raises:
+        DataNotFoundError: If there is no such folder or file.
+        DataError: If there is nothing to read.
+        PluginError: If there is no such reader.
+    """
+    if reader != "auto":
+        find("readers", reader)  # one error, and not one for each file
+    if isinstance(source, str | os.PathLike):
+        source = Folder(path=source)
+    if isinstance(source, CorpusSource):
+        folder = source.folder() if isinstance(source, FolderSource) else source
+        if isinstance(folder, Folder):
+            files = scan_folder(folder.path)
+            if not files.names:
+                raise no_midi_files(folder.path)
+            job = Job(policy=policy or folder.policy, reader=reader)
+            identity = _of_files(os.path.realpath(folder.path), job)
+            return _Resolved(_labels(source), identity, job, files)
+        job = Job(policy=policy or ReadPolicy(), reader=reader)
+        # The edition changes with the music under the same settings.
+        edition = str(getattr(source, "edition", ""))
+        about = {"format": FORMAT, "library": __version__, "edition": edition}
+        return _Resolved(_labels(source), {**about, "part": _part(source)}, job, source.pieces)
+    if not isinstance(source, Sequence):
+        raise DataError(
+            f"cannot make a corpus of {type(source).__name__}",
+            hint="give a folder, a list of files, or a part of the kind corpora",
+        )
+    if not source:
+        raise DataError("an empty list of files", hint="list at least one MIDI file")
+    files = list_files(source)
+    job = Job(policy=policy or ReadPolicy(), reader=reader)
+    where = counted(len(files.names), "file")
+    labels = {"name": _folder_of(files.paths), "license": "", "source": where}
+    return _Resolved(labels, _of_files(files.paths, job), job, files)
+
+
+def _folder_of(paths: Sequence[str]) -> str:
+    """The name of the innermost folder that holds all files, ``files`` if there is none."""
+    try:
+        folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+        return os.path.basename(os.path.commonpath(folders)) or "files"
+    except ValueError:  # several drives
+        return "files"
+
+
+def _labels(source: CorpusSource) -> dict[str, str]:
+    return {"name": source.name, "license": source.license, "source": source.source}
+
+
+def _of_files(paths: str | tuple[str, ...], job: Job) -> dict[str, Any]:
+    packages = {}
+    for package in _READING:
+        with contextlib.suppress(PackageNotFoundError):
+            packages[package] = version(package)
+    how = {"format": FORMAT, "library": __version__, "packages": packages}
+    return {**how, **dataclasses.asdict(job), "paths": paths}
+
+
+def _part(source: CorpusSource) -> Any:
+    """The identity of a source and of its settings."""
+    with contextlib.suppress(PluginError):
+        return describe(source)
+    kind = type(source)
+    named = {"class": f"{kind.__module__}.{kind.__qualname__}", "source": source.source}
+    if dataclasses.is_dataclass(source):
+        named["settings"] = repr(settings_of(source))
+    return named

@@ -54,12 +54,7 @@ COMMAND: Final = (
 
 
 def read_files(files: Sequence[FileToRead], job: Job, workers: int | None) -> Iterator[Entry]:
-    """Read files, in order.
-
-    Args:
-        files: The files.
-        job: How they are read.
-        workers: Processes; 0 to read in this one; None for a suitable number.
+    """Read files, in order, in a number of worker processes; 0 to read in this one.
 
     Raises:
         DataError: If the processes cannot be started, or run out of descriptors or memory.
@@ -95,12 +90,7 @@ def _chunks_of(files: Sequence[FileToRead]) -> Iterator[list[FileToRead]]:
 
 @final
 class WorkerPool:
-    """Processes that read files.
-
-    Args:
-        workers: The number of processes.
-        job: How files are read.
-    """
+    """Processes that read files."""
 
     def __init__(self, workers: int, job: Job) -> None:
         self._job, self._count = job, workers
@@ -135,15 +125,15 @@ class WorkerPool:
         """The entries of a chunk; if its process ends, another one reads the rest."""
         entries: list[Entry] = []
         while len(entries) < len(files):
-            rest = files[len(entries) :]
-            ended = self._ask(rest, entries)
-            if ended:
+            if ended := self._ask(files[len(entries) :], entries):
                 entries.append(rejected_entry(files[len(entries)], ended))
         return entries
 
     def _ask(self, files: list[FileToRead], entries: list[Entry]) -> str:
         """Append the entries of files; why the process ended meanwhile, "" if it did not."""
-        worker = self._worker()
+        if not hasattr(self._own, "worker"):
+            self._own.worker = self._start()
+        worker: subprocess.Popen[bytes] = self._own.worker
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
@@ -164,20 +154,13 @@ class WorkerPool:
             took = time.monotonic() - self._since.pop(worker)
         if answer is not None:
             raise answer
-        self._own.worker = None
+        del self._own.worker  # this thread starts another one
         code = _end(worker)
         if self._closed.is_set():
             raise DataError("the reading was interrupted")
         if took > SECONDS_A_FILE:
             return f"reading it takes more than {SECONDS_A_FILE:g} s"
         return f"reading it ended the process with code {code}"
-
-    def _worker(self) -> subprocess.Popen[bytes]:
-        """The process of this thread."""
-        worker: subprocess.Popen[bytes] | None = getattr(self._own, "worker", None)
-        if worker is None:
-            worker = self._own.worker = self._start()
-        return worker
 
     def _start(self) -> subprocess.Popen[bytes]:
         hint = "read the files in this process: workers=0"
@@ -259,13 +242,7 @@ _log = logging.getLogger(__name__)
 
 
 class FileToRead(NamedTuple):
-    """A file to read.
-
-    Attributes:
-        name: Its name in the corpus.
-        path: Where it is.
-        size: Bytes, when it was listed.
-    """
+    """A file to read: its name in the corpus, its path, and its bytes when it was listed."""
 
     name: str
     path: str
@@ -275,12 +252,7 @@ class FileToRead(NamedTuple):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """How files are read.
-
-    Attributes:
-        policy: The policy.
-        reader: The reader's name, or ``"auto"``.
-    """
+    """How files are read."""
 
     policy: ReadPolicy
     reader: str = "auto"
@@ -288,10 +260,6 @@ class Job:
 
 def read_file(file: FileToRead, job: Job) -> Entry:
     """Read a file; the entry of one that cannot be read has the reason.
-
-    Args:
-        file: The file.
-        job: How it is read.
 
     Raises:
         DataError: If the process runs out of descriptors or memory.
@@ -323,10 +291,8 @@ def read_file(file: FileToRead, job: Job) -> Entry:
 def rejected_entry(file: FileToRead, problem: str, error: str = "") -> Entry:
     """An entry of a file that cannot be read.
 
-    Args:
-        file: The file.
-        problem: The problem, without details of the file.
-        error: The whole message; ``""`` for the problem and the path.
+    `problem` is without details of the file; `error` is the whole message, ``""`` for the problem
+    and the path.
     """
     error = error or f"{problem} ({file.path})"
     report = FileReport(name=file.name, error=error, problem=problem)

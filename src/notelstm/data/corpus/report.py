@@ -12,7 +12,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from notelstm.data.piece_file import PieceFile
-from notelstm.midi import ReadReport, Repair
+from notelstm.midi import ReadReport
 
 __all__ = ["CorpusReport", "FileReport"]
 
@@ -20,31 +20,18 @@ MAX_REPAIRS: Final = 20
 """The repairs of a file that are listed; all are counted."""
 
 
-def _line_of(repair: Repair) -> str:
-    """A repair in one line."""
-    where = f" ({repair.place})" if repair.place else ""
-    return f"{repair.rule}: {repair.message}{where}"
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class FileReport:
-    """The outcome of reading one file.
+    """The outcome of reading one file, otherwise as in :class:`~notelstm.midi.ReadReport`.
 
     Attributes:
         name: Its name in the corpus.
         error: Why it could not be read, "" if it was read.
         problem: The same without details of the file, "" if it was read.
-        reader: The reader that gave the notes.
         tracks: The number of tracks with notes.
-        notes: The number of notes that were read.
-        seconds: The last release, seconds from the start of the piece.
-        left_out: Notes that the policy left out, by the setting that did it.
         repairs: The first 20 repairs.
-        repairs_total: The number of repairs.
-        saved: Notes that come from a damaged chunk or file.
-        lost: Notes known to be lost to damage.
-        warnings: Oddities that are no damage.
+        warnings: The first 20 warnings.
     """
 
     name: str
@@ -71,7 +58,7 @@ class FileReport:
             notes=report.notes,
             seconds=float(report.seconds),
             left_out=dict(report.left_out),
-            repairs=tuple(map(_line_of, report.repairs[:MAX_REPAIRS])),
+            repairs=tuple(f"{fault.rule}: {fault}" for fault in report.repairs[:MAX_REPAIRS]),
             repairs_total=report.repairs_total,
             saved=report.saved,
             lost=report.lost,
@@ -92,11 +79,7 @@ class FileReport:
 
 @final
 class CorpusReport:
-    """The outcome of reading each file of a corpus, one :class:`FileReport` each.
-
-    Args:
-        pieces: The corpus' cache.
-    """
+    """The outcome of reading each file of a corpus, one :class:`FileReport` each."""
 
     def __init__(self, pieces: PieceFile) -> None:
         self._pieces = pieces

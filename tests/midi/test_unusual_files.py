@@ -1,4 +1,4 @@
-"""The kinds of oddity and damage that files of strangers have, each in many places."""
+"""The kinds of oddity and damage in files found in the wild, each in many places."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def scale(count: int, running: bool = False) -> list[bytes]:
     st.lists(st.tuples(st.integers(0, 39), st.integers(128, 255)), min_size=1, max_size=40),
     st.booleans(),
 )
-def test_bad_values_shift_and_lose_nothing(
+def test_bad_values_neither_shift_nor_lose_notes(
     smf: Smf, bad: list[tuple[int, int]], controls: bool
 ) -> None:
     events = scale(20)
@@ -118,7 +118,7 @@ def test_bad_values_shift_and_lose_nothing(
 
 
 @given(st.sets(st.integers(0, 19), min_size=1, max_size=10))
-def test_bad_pitches_lose_their_notes_and_shift_nothing(smf: Smf, bad: set[int]) -> None:
+def test_bad_pitches_lose_only_their_notes(smf: Smf, bad: set[int]) -> None:
     events = scale(20)
     for n in bad:
         events[2 * n] = bytes([0, 0x90, 200, 64])
@@ -150,9 +150,7 @@ def test_a_file_sent_as_text_is_undone(smf: Smf) -> None:
 
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("right_length", [False, True])
-def test_a_line_break_at_any_byte_is_passed_over(
-    smf: Smf, running: bool, right_length: bool
-) -> None:
+def test_a_line_break_at_any_byte_is_skipped(smf: Smf, running: bool, right_length: bool) -> None:
     events = b"".join(scale(30, running))
     wanted = spans(read_midi(smf(events), ALL))
     lost = {}
@@ -167,7 +165,7 @@ def test_a_line_break_at_any_byte_is_passed_over(
     assert not lost
 
 
-def test_line_breaks_that_are_meant_stay(smf: Smf) -> None:
+def test_valid_line_break_bytes_are_kept(smf: Smf) -> None:
     lyrics = b"".join(b"\x00\xff\x05\x04la\r\n" + e for e in scale(40))
     values = b"".join(control(0, 11, 13) + bytes([10]) + e[1:] for e in scale(40))
     for body in (lyrics, values, b"\x0d\x90\x0a\x40\x0a\x80\x0a\x0d" * 20):
@@ -175,7 +173,7 @@ def test_line_breaks_that_are_meant_stay(smf: Smf) -> None:
         assert report.healthy
 
 
-def test_bytes_that_came_in_are_found_by_note_offs_that_end_nothing(smf: Smf) -> None:
+def test_inserted_bytes_are_found_by_note_offs_without_notes(smf: Smf) -> None:
     events = scale(40)
     for extra in (b"\x01\x02", b"\x3a\x29"):
         body = b"".join(events[:21]) + events[21][:2] + extra + events[21][2:]
@@ -186,7 +184,7 @@ def test_bytes_that_came_in_are_found_by_note_offs_that_end_nothing(smf: Smf) ->
         assert "misread" in {repair.rule for repair in report.repairs}
 
 
-def test_note_offs_of_a_panic_are_none(smf: Smf) -> None:
+def test_note_offs_of_a_panic_are_no_fault(smf: Smf) -> None:
     """Sequencers end all pitches on all channels; nothing is misread there."""
     for panic in (
         b"".join(off(0, pitch, channel) for channel in range(16) for pitch in range(128)),
@@ -204,7 +202,7 @@ def test_note_offs_of_a_panic_are_none(smf: Smf) -> None:
 # Tempo
 
 
-def test_tempos_left_out_are_a_warning(smf: Smf, caplog: pytest.LogCaptureFixture) -> None:
+def test_ignored_tempos_are_a_warning(smf: Smf, caplog: pytest.LogCaptureFixture) -> None:
     data = smf(b"", SLOW + NOTE)
     assert spans(everywhere(data)[0]) == [(0, 192, 60)]
     for reader in READERS:
@@ -226,7 +224,7 @@ def test_as_printed_keeps_the_reading_of_pretty_midi() -> None:
     assert reference().read_policy.tempos == "all"
 
 
-def test_of_tempos_on_one_tick_the_last_in_the_file_counts(smf: Smf) -> None:
+def test_the_last_tempo_of_a_tick_counts(smf: Smf) -> None:
     data = smf(tempo(250_000), SLOW + NOTE, tempo(500_000))
     assert spans(everywhere(data)[0]) == [(0, 96, 60)]
 
@@ -250,7 +248,7 @@ def test_chunks_that_share_a_channel_keep_their_own_programs(smf: Smf) -> None:
     assert "channel 1 has several programs" in " ".join(report.warnings)
 
 
-def test_a_port_has_channels_of_its_own(smf: Smf) -> None:
+def test_each_port_has_its_own_channels(smf: Smf) -> None:
     port = b"\x00\xff\x21\x01\x01"
     notes, _ = everywhere(smf(program(0, 5) + control(0, 64, 127), port + NOTE))
     assert notes.program is not None
@@ -294,7 +292,7 @@ def test_a_port_has_channels_of_its_own(smf: Smf) -> None:
     ],
 )
 @pytest.mark.parametrize("apart", [False, True])
-def test_percussion_is_where_gs_xg_and_gm2_say(
+def test_percussion_follows_gs_xg_and_gm2_messages(
     smf: Smf, before: bytes, channel: int, drum: bool, apart: bool
 ) -> None:
     note = on(0, 36, channel) + off(96, 36, channel)
@@ -307,7 +305,7 @@ def test_percussion_is_where_gs_xg_and_gm2_say(
             read_midi(smf(before + note))
 
 
-def test_the_demo_of_drum_parts_is_percussion_only_where_it_says() -> None:
+def test_drum_parts_are_percussion_only_where_selected() -> None:
     folder = os.environ.get("NOTELSTM_ODD_MIDI")
     if not folder:
         pytest.skip("NOTELSTM_ODD_MIDI does not name the folder of odd MIDI files")
@@ -331,7 +329,7 @@ def test_messages_that_end_all_notes_of_a_channel(smf: Smf, number: int, apart: 
     assert report.left_out == {"hanging": 1}
 
 
-def test_what_holds_and_releases_the_pedal(smf: Smf) -> None:
+def test_controllers_that_hold_and_release_the_pedal(smf: Smf) -> None:
     down = control(0, 64, 127)
 
     def ends(body: bytes) -> list[float]:
@@ -351,7 +349,7 @@ def test_what_holds_and_releases_the_pedal(smf: Smf) -> None:
 # Layout
 
 
-def test_what_follows_a_second_header_is_another_file(smf: Smf) -> None:
+def test_data_after_a_second_header_is_left_out(smf: Smf) -> None:
     one, two = smf(NOTE), smf(on(0, 72) + off(96, 72), SLOW)
     for data in (one + two, one[:-4] + two, one + b"junk" + two, one + two + two):
         notes, report = read_midi_with_report(data, ALL)
@@ -384,7 +382,7 @@ def test_a_frame_rate_that_does_not_exist_is_ticks(smf: Smf, division: int) -> N
     st.floats(0, 86000),
     st.floats(20, 600),
 )
-def test_long_waits_come_back(ticks: int | None, start: float, tempo: float) -> None:
+def test_long_waits_round_trip(ticks: int | None, start: float, tempo: float) -> None:
     notes = Notes(start=[start], end=[start + 100.0], pitch=[60])
     again, report = read_midi_with_report(midi_bytes(notes, ticks_per_beat=ticks, tempo=tempo))
     tick = 60 / tempo / (ticks or 480)
@@ -394,13 +392,13 @@ def test_long_waits_come_back(ticks: int | None, start: float, tempo: float) -> 
 
 
 @given(st.integers(1, 32767))
-def test_ten_hours_come_back_at_every_resolution(ticks: int) -> None:
+def test_ten_hours_round_trip_at_every_resolution(ticks: int) -> None:
     notes = Notes(start=[36000.0], end=[36001.0], pitch=[60])
     again = read_midi(midi_bytes(notes, ticks_per_beat=ticks))
     assert (again.start[0], again.end[0]) == (36000.0, 36001.0)
 
 
-def test_a_wait_is_absurd_by_its_seconds(smf: Smf) -> None:
+def test_waits_are_judged_by_their_seconds(smf: Smf) -> None:
     wait = b"\xff\xff\xff\x7f"  # 268,435,455 ticks
     body = NOTE + wait + NOTE[1:]
     short, report = everywhere(smf(tempo(1000) + body, division=32767))
@@ -433,7 +431,7 @@ def test_a_wait_is_absurd_by_its_seconds(smf: Smf) -> None:
         (b"", {}, r"no notes in the file \(bytes\)"),
     ],
 )
-def test_no_notes_says_what_there_is_and_what_would_read_it(
+def test_the_error_without_notes_lists_tracks_and_settings(
     smf: Smf, body: bytes, policy: dict[str, Any], wanted: str
 ) -> None:
     with pytest.raises(NoNotesError, match=wanted):
@@ -462,7 +460,7 @@ def test_names_are_free_of_marks_and_control_characters(smf: Smf, text: bytes, w
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no file descriptors by name here")
-def test_what_a_shell_hands_over_is_read(smf: Smf) -> None:
+def test_pipes_of_a_shell_are_read(smf: Smf) -> None:
     for folder in ("/dev/fd", "/proc/self/fd"):
         if not Path(folder).exists():
             continue

@@ -77,7 +77,7 @@ def test_an_exclusive_message_longer_than_its_chunk(smf: Smf) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_many_headers_that_say_too_much_are_not_searched_for_each() -> None:
+def test_many_headers_with_large_lengths_are_searched_once() -> None:
     """Each looked through all that followed: two gigabytes of it, ten minutes and more."""
     head = b"MThd\0\0\0\6\0\1\0\1\1\xe0" + b"MTrk\x7f\xff\xff\xff" * 60_000
     data = head + body((0, ON), (96, OFF), (0, b"\xff\x2f\x00")) + b"\xff\x2f\x00M" * 1_000_000
@@ -94,7 +94,7 @@ def test_programs_of_a_prettymidi_are_checked() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
-def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path: Path) -> None:
+def test_a_pipe_without_a_writer_is_rejected(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mid"
     os.mkfifo(pipe)
     with pytest.raises(MidiError, match="named pipe"):

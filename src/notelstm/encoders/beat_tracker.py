@@ -1,0 +1,267 @@
+"""``BeatTracker``: rows in beats, one after another, and the entries that may follow."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence, Set
+from typing import Final, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from notelstm.encoders.time_signatures import SignatureClasses
+from notelstm.errors import EncodingError
+from notelstm.fields import Field, Mask, Row
+from notelstm.notes import Note, Notes, TempoMap
+from notelstm.tracker import MAX_HISTORY, Tone, Tracker
+
+__all__ = ["BeatTracker"]
+
+
+class _Sounding(NamedTuple):
+    """A note that has begun: its end in cells, number, onset in seconds, pitch and velocity."""
+
+    end: int
+    number: int
+    start: float
+    pitch: int
+    velocity: int
+
+
+@final
+class BeatTracker(Tracker):
+    """Decodes rows in beats, and limits them to consistent steps and positions.
+
+    Args:
+        fields: The fields of the encoder: time signature, step, position, tempo, pitch, duration,
+            velocity.
+        per_beat: Cells per quarter note.
+        signatures: The time signatures of the classes.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        *,
+        per_beat: int,
+        signatures: SignatureClasses,
+    ) -> None:
+        super().__init__(fields)
+        self._per_beat: Final = per_beat
+        self._signatures: Final = signatures
+        self._bars: Final = signatures.bars
+        self._lengths: Final[list[int]] = signatures.bars.tolist()
+        self._steps: Final = np.arange(fields[1].classes or 0)
+        self._positions: Final = np.arange(fields[2].classes or 0)
+        self._tempos: Final = fields[3].values
+        self._velocities: Final = fields[6].values
+        self._rows: list[list[int]] = []
+        self._at: list[int] = []
+        self._latest: list[tuple[float, Tone]] = []
+        self._time = 0.0
+        self._num_notes = 0
+        self._dropped = False
+        self._open: list[_Sounding] = []
+        self._done: list[tuple[int, Note]] = []
+
+    @property
+    def num_notes(self) -> int:
+        """The number of notes that have begun."""
+        return self._num_notes
+
+    @property
+    def time(self) -> float:
+        """The onset of the latest note, seconds."""
+        return self._time
+
+    def push(self, row: Row) -> None:
+        """Add the next note, (7,).
+
+        Raises:
+            EncodingError: If its position does not follow from time signature and step.
+        """
+        ids = [int(entry) for entry in row.tolist()]
+        time_signature, step, position, tempo, pitch, duration, velocity_class = ids
+        if not self._fits(time_signature, step, position):
+            raise EncodingError(
+                f"position {position} of a bar of {self._lengths[time_signature]} cells does not "
+                f"follow from a step of {step} cells",
+                where=f"row {self.num_notes}",
+                hint="sample only allowed entries, or repair the row",
+            )
+        at = self._at[-1] + step if self._rows else step
+        # Notes that end by this onset end in the tempo of the previous note.
+        self._done += [self._ended(note) for note in self._open if note.end <= at]
+        self._open = [note for note in self._open if note.end > at]
+        previous = self._rows[-1][3] if self._rows else tempo
+        self._time += step * 60 / (self._tempos[previous] * self._per_beat)
+        self._rows.append(ids)
+        self._at.append(at)
+        self._latest.append((self._time, Tone(pitch)))
+        velocity = int(self._velocities[velocity_class])
+        note = _Sounding(at + duration + 1, self._num_notes, self._time, pitch, velocity)
+        self._open.append(note)
+        self._num_notes += 1
+
+    def _ended(self, note: _Sounding) -> tuple[int, Note]:
+        """The number of a sounding note, and the note with its end in the current tempo."""
+        left = (note.end - self._at[-1]) / self._per_beat * self.seconds_per_unit
+        return note.number, Note(note.start, self._time + left, note.pitch, note.velocity)
+
+    def _fits(self, time_signature: int, step: int, position: int) -> bool:
+        bar = self._lengths[time_signature]
+        if not self._rows:
+            return position < bar
+        last, _, place, *_ = self._rows[-1]
+        if time_signature == last:
+            return position == (place + step) % bar
+        return position < min(bar, step)
+
+    def sounding(self, at: float) -> Set[Tone]:
+        """The tones that sound `at` seconds after the start, at or after the latest onset."""
+        if not self._rows:
+            return set()
+        tempo = self._tempos[self._rows[-1][3]]
+        now = self._at[-1] + (at - self._time) * tempo * self._per_beat / 60
+        return {Tone(note.pitch) for note in self._open if note.end > now}
+
+    def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """Onset (s) and tone of the latest `count` notes, in order."""
+        return self._latest[-count:]
+
+    @property
+    def position(self) -> float:
+        """Beats from the bar line to the latest note."""
+        return self._rows[-1][2] / self._per_beat if self._rows else 0.0
+
+    @property
+    def seconds_per_unit(self) -> float:
+        """Seconds per beat in the tempo of the latest note, or else in the middle tempo."""
+        return 60 / self._tempos[self._rows[-1][3] if self._rows else len(self._tempos) // 2]
+
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
+        """The beats left and the tone of each note that sounds beyond the latest onset."""
+        now = self._at[-1] if self._at else 0
+        return [((note.end - now) / self._per_beat, Tone(note.pitch)) for note in self._open]
+
+    def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
+        """The tones that still sound after the fixed step; None if no step is fixed."""
+        if "step" not in known:
+            return None
+        at = self._at[-1] + int(known["step"]) if self._at else 0
+        return {Tone(note.pitch) for note in self._open if note.end > at}
+
+    def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """The consistent time signatures, steps and positions; None for other fields."""
+        time_signature, step, position = (
+            known.get(name) for name in ("time_signature", "step", "position")
+        )
+        if field.role == "time_signature":
+            return self._allowed_time_signatures(step, position)
+        if field.role == "step":
+            return self._allowed_steps(time_signature, position)
+        if field.role == "position":
+            return self._allowed_positions(time_signature, step)
+        return None
+
+    def _allowed_time_signatures(self, step: float | None, position: float | None) -> Mask:
+        place = 0 if position is None else position
+        allowed = self._bars > place
+        if self._rows and step is not None:
+            last, _, before, *_ = self._rows[-1]
+            allowed &= step > place
+            allowed[last] = position is None or position == (before + step) % self._lengths[last]
+        return allowed
+
+    def _allowed_steps(self, time_signature: float | None, position: float | None) -> Mask:
+        if not self._rows:
+            return self._steps >= 0
+        last, _, before, *_ = self._rows[-1]
+        place = 0 if position is None else position
+        continues = self._steps >= 0
+        if position is not None:
+            continues = (before + self._steps) % self._lengths[last] == position
+        if time_signature == last:
+            return continues
+        changes = self._steps > place
+        if time_signature is not None:
+            return changes
+        others = np.delete(self._bars, last)
+        return continues | changes if np.any(others > place) else continues
+
+    def _allowed_positions(self, time_signature: float | None, step: float | None) -> Mask:
+        longest = self._bars.max() if time_signature is None else self._lengths[int(time_signature)]
+        if not self._rows:
+            return self._positions < longest
+        last, _, before, *_ = self._rows[-1]
+        continues = self._positions < self._lengths[last]
+        if step is not None:
+            continues = self._positions == (before + step) % self._lengths[last]
+        if time_signature == last:
+            return continues
+        if time_signature is None:
+            longest = np.delete(self._bars, last).max(initial=0)
+        changes = self._positions < (longest if step is None else min(longest, step))
+        return changes if time_signature is not None else continues | changes
+
+    def notes(self) -> Notes:
+        """The notes that have not been returned, with a tempo map if none have."""
+        if not self._rows:
+            return Notes.empty()
+        if self._dropped:
+            notes = sorted([*self._done, *map(self._ended, self._open)])
+            if not notes:
+                return Notes.empty()
+            start, end, pitch, velocity = zip(*(note for _, note in notes), strict=True)
+            return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+        at = np.array(self._at)
+        time_signature, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
+        beats = self._tempo_map(at, time_signature, position, np.array(self._tempos)[tempo])
+        return Notes(
+            start=beats.seconds_at(at / self._per_beat),
+            end=beats.seconds_at((at + duration + 1) / self._per_beat),
+            pitch=pitch,
+            velocity=np.array(self._velocities)[velocity],
+            tempo_map=beats,
+        )
+
+    def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
+        """Return the notes that have ended, or all of them, and drop them."""
+        finished = self._done
+        if include_sounding:
+            finished, self._open = [*finished, *map(self._ended, self._open)], []
+        self._done, self._dropped = [], True
+        del self._rows[:-1], self._at[:-1], self._latest[:-MAX_HISTORY]
+        return finished
+
+    def copy(self) -> BeatTracker:
+        """An independent tracker in the same state."""
+        other = copy.copy(self)
+        for name in ("_rows", "_at", "_latest", "_open", "_done"):
+            setattr(other, name, [*getattr(self, name)])
+        return other
+
+    def _tempo_map(
+        self,
+        at: NDArray[np.int64],
+        time_signature: NDArray[np.int64],
+        position: NDArray[np.int64],
+        tempo: NDArray[np.float64],
+    ) -> TempoMap:
+        changes = np.flatnonzero(np.diff(tempo)) + 1
+        knots, tempos = np.append(0, at[changes]), np.append(tempo[0], tempo[changes])
+        last = np.append(np.diff(knots) > 0, True)
+        knots, tempos = knots[last], tempos[last]
+        seconds = np.cumsum(np.diff(knots) * 60 / (tempos[:-1] * self._per_beat))
+        runs = np.append(0, np.flatnonzero(np.diff(time_signature)) + 1)
+        lines, classes = at[runs] - position[runs], time_signature[runs]
+        lines[0] %= self._lengths[classes[0]]
+        if len(lines) > 1 and lines[0] >= lines[1]:
+            lines, classes = lines[1:], classes[1:]
+        return TempoMap(
+            seconds=np.append(0.0, seconds),
+            tempos=tempos,
+            time_signature_beats=lines / self._per_beat,
+            numerators=self._signatures.numerators[classes],
+            denominators=self._signatures.denominators[classes],
+        )
