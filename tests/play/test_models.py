@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -35,6 +36,9 @@ PHRASE = [60, 64, 67, 72, 71, 67, 65, 62]
 def untrained(encoder: Any, **settings: Any) -> Bundle:
     if isinstance(encoder, StepDurationEncoder):
         model: Any = ThreeHeadLSTM(fields=encoder.fields)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") and "lstm" not in name and len(parameter) == 1:
+                torch.nn.init.constant_(parameter, 0.2)  # steps and durations above 0
     else:
         model = NoteLSTM(fields=encoder.fields, hidden_size=8)
     return Bundle(model=model, encoder=encoder, sampler=Ancestral(), **settings)
