@@ -31,6 +31,8 @@ _FIRST_ROWS: Final = 3
 """The rows that are sampled before the first notes of a take are sent."""
 _MARGIN: Final = 0.25
 """Seconds after the play head from which notes are replaced when a control changes."""
+_AFTER_CHORD: Final = 0.05
+"""Seconds within which notes would belong to the chord before."""
 _LONGEST_REST: Final = 2.0
 """Seconds of silence that are kept in a piece; longer waits are not music."""
 _SHOWN: Final = 256
@@ -304,7 +306,9 @@ class Performance:
         sampler = self.controls.sampler_for(engine.bundle)
         continuation = engine.begin(self._memory, prompt, sampler, seed, self._tempo_map)
         self._num_read = len(prompt)
-        first = engine.first_onset(continuation)
+        # An answer does not begin as a part of the last chord, which has been heard.
+        earliest = prompt[-1].start + _AFTER_CHORD if prompt else None
+        first = engine.first_onset(continuation, earliest)
         replies: list[Reply] = []
         if replaced is not None:
             replies = self._finish(at, "stopped")
