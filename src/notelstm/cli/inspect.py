@@ -52,7 +52,7 @@ def inspect(
     data, and the instruments that it tells apart.
 
     Args:
-        path: A MIDI file, a folder of them, or a model (*.notelstm).
+        path: A MIDI file, a folder of them, or a model, which ends in .notelstm.
         leaks: For a folder: also look for pieces that share long passages, and for music on two
             sides of MAESTRO's split.
         json: Print JSON.
