@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +29,11 @@ def started() -> Iterator[Any]:
     """Starts ``notelstm play`` as a program; gives it and the line with its address."""
     running: list[Process] = []
 
-    def start(*options: str) -> tuple[Process, str]:
-        command = [sys.executable, "-m", "notelstm", "play", "--no-browser", *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    def start(*options: str, browser: Path | None = None) -> tuple[Process, str]:
+        command = [sys.executable, "-m", "notelstm", "play", *options]
+        if browser is None:
+            command.append("--no-browser")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "BROWSER": str(browser)}
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         )
@@ -61,6 +65,19 @@ def test_it_serves_until_it_is_interrupted(started: Any) -> None:
     assert process.returncode == 0
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(address)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the browser is a shell script")
+def test_the_browser_is_opened(started: Any, tmp_path: Path) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    _, line = started("--port", "0", browser=browser)
+    give_up = time.monotonic() + 60
+    while not opened.exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    assert opened.read_text().strip() == line.split()[2]
 
 
 def test_other_machines_need_the_token(started: Any) -> None:

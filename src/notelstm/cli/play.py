@@ -44,6 +44,7 @@ def play(
         sessions: The most browsers at a time.
         no_browser: Do not open the browser.
     """
+    import threading
     import webbrowser
 
     from notelstm.play import Limits, serve
@@ -61,7 +62,8 @@ def play(
                 flush=True,
             )
         if not no_browser:
-            webbrowser.open(address)
+            # Browsers of a terminal return only when they are closed.
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     try:
         serve(bundles, host=host, port=port, token=token, limits=limits, on_start=ready)
