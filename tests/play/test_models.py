@@ -23,6 +23,7 @@ from notelstm.encoders import (
 from notelstm.errors import ConfigError
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.models.inference import map_arrays
+from notelstm.parts import Part, PartMap
 from notelstm.play import Limits, create_app
 from notelstm.play.controls import Controls, controls_of
 from notelstm.play.engine import Engine, Memory, Played
@@ -113,6 +114,49 @@ def test_a_piece_is_read_once(bundle: Bundle) -> None:
         )
         assert found.trackers[0].time == wanted.trackers[0].time
         assert len(memory.states) < 50
+
+
+def test_a_model_with_instruments_plays_those_that_are_chosen() -> None:
+    parts = PartMap(
+        by="name",
+        parts=(
+            Part(name="soprano", program=52),
+            Part(name="alto", program=52),
+            Part(name="bass", program=32),
+            Part(name="kit", drum=True),
+        ),
+    )
+    bundle = untrained(LogTimeEncoder(parts=parts, exact=True))
+    (control,) = [c for c in controls_of(bundle) if c["name"] == "instruments"]
+    assert control["choices"] == control["own"] == ["soprano", "alto", "bass", "kit"]
+    send = performance_of(bundle)
+    found = notes_in(send("continue", at=0, seconds=None, seed=3) + send("head", at=20))
+    assert {(note["program"], note["drum"]) for note in found} == {
+        (52, False),
+        (32, False),
+        (0, True),
+    }
+    send("stop", at=20)
+    send("steer", at=20, controls={"instruments": ["alto", "kit"]})
+    found = notes_in(send("continue", at=21, seconds=None, seed=3) + send("head", at=40))
+    assert {(note["program"], note["drum"]) for note in found} == {(52, False), (0, True)}
+    for chosen in ([], ["tuba"]):
+        with pytest.raises(ConfigError, match="is a part of the model: soprano, alto, bass, kit"):
+            send("steer", at=41, controls={"instruments": chosen})
+
+
+def test_parts_with_one_program_stay_apart() -> None:
+    parts = PartMap(
+        by="name", parts=(Part(name="soprano", program=52), Part(name="alto", program=52))
+    )
+    encoder = LogTimeEncoder(parts=parts, exact=True)
+    played = [Played(0, 1, 60, 80, 52, False, 1), Played(1, 2, 62, 80, 52, False, 0)]
+    memory = Memory()
+    Engine(untrained(encoder)).read(memory, played)
+    assert memory.rows[:, 4].tolist() == [1, 0]
+    # What the player plays belongs to the nearest part.
+    Engine(untrained(encoder)).read(memory, [Played(0, 1, 60, 80, 0)])
+    assert memory.rows[:, 4].tolist() == [0]
 
 
 def test_a_model_without_instruments_plays_that_of_the_piece(bundle: Bundle) -> None:

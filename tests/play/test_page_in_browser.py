@@ -213,6 +213,25 @@ def test_steering_changes_what_the_model_plays(page: Chrome) -> None:
     wait_for(lambda: run(page, "return Object.keys(notelstm.steering.values).length") == 0)
 
 
+def test_instruments_are_chosen_where_the_model_has_them(page: Chrome) -> None:
+    run(
+        page,
+        """const choices = ["soprano", "alto", "bass"];
+        notelstm.steering.build([{ name: "instruments", choices, own: choices }]);""",
+    )
+    boxes = page.find_elements("css selector", ".instruments input")
+    assert all(box.is_selected() for box in boxes)
+    boxes[0].click()
+    boxes[1].click()
+    chosen = "return notelstm.steering.values.instruments"
+    assert run(page, chosen) == ["bass"]
+    boxes[2].click()  # one at least plays
+    assert run(page, chosen) == ["bass"]
+    assert axe(page) == []
+    # The model of this server has none, and says so.
+    wait_for(lambda: "is a part of the model" in by_id(page, "facts").text)
+
+
 def test_takes_are_kept_replaced_and_undone(page: Chrome) -> None:
     play_phrase(page)
     wait_for(lambda: not is_playing(page) and takes(page))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, final
 
@@ -14,8 +14,9 @@ from notelstm.errors import ConfigError, did_you_mean
 from notelstm.evaluation.baselines import Unigram
 from notelstm.evaluation.grid import GRIDS
 from notelstm.fields import Role
+from notelstm.parts import PartMap
 from notelstm.protocols import Processor, Sampler
-from notelstm.sampling import MaxPolyphony, NoteDensity, PitchRange, Scale
+from notelstm.sampling import ForbidValues, MaxPolyphony, NoteDensity, PitchRange, Scale
 from notelstm.sampling.masking import check_number, check_whole
 from notelstm.sampling.pitches import MODES
 from notelstm.sampling.samplers import with_processors
@@ -36,6 +37,7 @@ class Controls:
         high: The highest pitch, at least `low`.
         scale: The name of a scale, such as ``"D dorian"``.
         polyphony: The most pitches that sound at one time, 1 to 16.
+        instruments: The names of the model's parts that may play.
 
     Raises:
         ConfigError: If a value is out of range, or there is no such scale.
@@ -48,6 +50,7 @@ class Controls:
     high: int | None = None
     scale: str | None = None
     polyphony: int | None = None
+    instruments: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -61,6 +64,10 @@ class Controls:
             raise ConfigError(f"the register from {self.low} to {self.high} is empty")
         if self.scale is not None:
             Scale(name=self.scale)
+        if self.instruments is not None:
+            if isinstance(self.instruments, str) or not isinstance(self.instruments, Sequence):
+                raise ConfigError(f"instruments {self.instruments!r} are not a list of names")
+            object.__setattr__(self, "instruments", tuple(self.instruments))
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -85,9 +92,19 @@ class Controls:
         """The bundle's sampler with the processors of the controls.
 
         Raises:
-            ConfigError: If the sampler has no processors, and a control is set.
+            ConfigError: If the sampler has no processors, and a control is set, or none of the
+                model's parts may play.
         """
         more: list[Processor] = []
+        if self.instruments is not None:
+            names = _parts_of(bundle)
+            silent = tuple(k for k, name in enumerate(names) if name not in self.instruments)
+            if len(silent) == len(names):
+                raise ConfigError(
+                    f"none of the instruments {', '.join(map(str, self.instruments))} is a part "
+                    f"of the model: {', '.join(names) or 'it has none'}"
+                )
+            more.append(ForbidValues(role="instrument", values=silent))
         if self.low is not None or self.high is not None:
             low, high = self.low, self.high
             more.append(
@@ -129,9 +146,9 @@ def controls_of(bundle: Bundle) -> list[dict[str, Any]]:
     """The controls that a model has, as JSON values.
 
     Returns:
-        Of each control its name; its lowest and highest value and its step, or the choices of a
-        scale; and ``own``, the value of the model alone: for density, register and polyphony that
-        of its training data, None if the bundle does not have it.
+        Of each control its name; its lowest and highest value and its step, the modes of a scale,
+        or the names of the parts; and ``own``, the value of the model alone: for density, register
+        and polyphony that of its training data, None if the bundle does not have it.
     """
     roles = {field.role for field in bundle.encoder.fields}
     own = _own_values(bundle)
@@ -141,12 +158,22 @@ def controls_of(bundle: Bundle) -> list[dict[str, Any]]:
         if role is not None and not roles & {role, "event"}:
             continue
         control: dict[str, Any] = {"name": field.name, "own": own.get(field.name)}
-        if field.name == "scale":
+        if field.name == "instruments":
+            control["choices"] = control["own"] = _parts_of(bundle)
+            if not control["choices"]:
+                continue
+        elif field.name == "scale":
             control["modes"] = list(MODES)
         else:
             control["min"], control["max"], control["step"] = _RANGES[field.name]
         found.append(control)
     return found
+
+
+def _parts_of(bundle: Bundle) -> list[str]:
+    """The names of the model's parts, in the order of their classes."""
+    parts = getattr(bundle.encoder, "parts", None)
+    return [part.name for part in parts.classes] if isinstance(parts, PartMap) else []
 
 
 def _own_values(bundle: Bundle) -> dict[str, float]:

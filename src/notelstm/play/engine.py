@@ -18,6 +18,7 @@ from notelstm.generation import Session
 from notelstm.generation.sequences import STALL_LIMIT
 from notelstm.generation.session import Snapshot
 from notelstm.notes import Notes, TempoMap
+from notelstm.parts import PartMap
 from notelstm.protocols import Prediction, Sampler, SamplingContext
 from notelstm.sampling.masking import constrain_classes, constrain_interval
 
@@ -46,6 +47,7 @@ class Played(NamedTuple):
         velocity: MIDI velocity.
         program: General MIDI program.
         drum: Whether it is percussion.
+        track: The number of its track: the class of its part if the model has played it, else -1.
     """
 
     start: float
@@ -54,6 +56,7 @@ class Played(NamedTuple):
     velocity: int
     program: int = 0
     drum: bool = False
+    track: int = -1
 
 
 def notes_of(played: Sequence[Played], tempo_map: TempoMap | None = None) -> Notes:
@@ -65,7 +68,7 @@ def notes_of(played: Sequence[Played], tempo_map: TempoMap | None = None) -> Not
     """
     zero = played[0].start if played else 0.0
     columns = zip(*played, strict=True) if played else ([],) * len(Played._fields)
-    start, end, pitch, velocity, program, drum = (list(column) for column in columns)
+    start, end, pitch, velocity, program, drum, track = (list(column) for column in columns)
     return Notes(
         start=np.maximum(np.array(start) - zero, 0.0),
         end=np.maximum(np.array(end) - zero, 0.0),
@@ -73,6 +76,7 @@ def notes_of(played: Sequence[Played], tempo_map: TempoMap | None = None) -> Not
         velocity=velocity,
         program=program,
         drum=drum,
+        track=np.maximum(track, 0),
         tempo_map=tempo_map and tempo_map.shifted(-zero),
     )
 
@@ -161,9 +165,8 @@ class Engine:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle: Final = bundle
         self._lock: Final = threading.Lock()
-        self._own_instruments: Final = any(
-            field.role == "instrument" for field in bundle.encoder.fields
-        )
+        parts = getattr(bundle.encoder, "parts", None)
+        self._parts: Final = parts if isinstance(parts, PartMap) else None
         session = self._new_session()
         self._initial: Final = session.snapshot()
         self._free: Final = [session]
@@ -210,7 +213,7 @@ class Engine:
         """
         read = played[_first_read(len(played)) :]
         beats = tempo_map or TempoMap(time_signature_beats=[0], numerators=[4], denominators=[4])
-        rows = self.bundle.encoder.encode(notes_of(read, beats))
+        rows = self.bundle.encoder.encode(self._with_parts(notes_of(read, beats), read))
         least = self.bundle.context_length
         if least is not None and 0 < len(rows) < least:
             raise DataError(
@@ -227,6 +230,16 @@ class Engine:
                 kept[min(n + _CHECKPOINT, len(rows))] = session.snapshot()
         memory.engine, memory.rows, memory.states = self, rows, kept
         return kept.get(len(rows), self._initial)
+
+    def _with_parts(self, notes: Notes, played: Sequence[Played]) -> Notes:
+        """The notes with the tracks of the model's parts, those of the player by their program."""
+        if self._parts is None or not played:
+            return notes
+        classes = np.array([note.track for note in played])
+        nearest = self._parts.classes_of(dataclasses.replace(notes, track=None))
+        names = tuple(part.name for part in self._parts.classes)
+        track = np.where(classes < 0, nearest, classes)
+        return dataclasses.replace(notes, track=track, track_names=names)
 
     def begin(
         self,
@@ -322,12 +335,14 @@ class Engine:
             if number < continuation.first:
                 continue
             continuation.taken += 1
-            program, drum = continuation.instrument
-            if self._own_instruments:
-                program, drum = int(note.program), bool(note.drum)
+            (program, drum), track = continuation.instrument, -1
+            if self._parts is not None:
+                program, drum, track = int(note.program), bool(note.drum), int(note.track)
             start = continuation.zero + float(note.start)
             end = continuation.zero + float(note.end)
-            made.append(Played(start, end, int(note.pitch), int(note.velocity), program, drum))
+            made.append(
+                Played(start, end, int(note.pitch), int(note.velocity), program, drum, track)
+            )
         return made
 
 

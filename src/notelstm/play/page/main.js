@@ -103,9 +103,8 @@ class App {
     if (this.resumed === false && Object.keys(saved).length) {
       this.resumed = true;
       this.link.send("steer", { at: this.now, controls: saved });
-    } else {
-      this.steering.show(controls);
     }
+    this.steering.show(controls);
   }
 
   showCard({ license, card, controls }) {

@@ -3,7 +3,7 @@
 import { pitchName } from "./keyboard.js";
 
 const LABELS = { temperature: "Temperature", top_p: "Top-p", density: "Notes per second", low: "Lowest note",
-  high: "Highest note", scale: "Scale", polyphony: "Notes at a time" };
+  high: "Highest note", scale: "Scale", polyphony: "Notes at a time", instruments: "Instruments" };
 const HINTS = { temperature: "low: predictable, high: random", top_p: "only the most likely values, up to this share" };
 const TONICS = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"];
 const PITCHES = new Set(["low", "high"]);
@@ -22,7 +22,8 @@ export class Steering {
   build(controls) {
     this.controls = controls;
     this.element.replaceChildren(...controls.map((control) =>
-      control.name === "scale" ? this.scale(control) : this.slider(control)));
+      control.name === "scale" ? this.scale(control)
+        : control.name === "instruments" ? this.instruments(control) : this.slider(control)));
     this.show(this.values);
   }
 
@@ -62,6 +63,24 @@ export class Steering {
     return row;
   }
 
+  // All instruments are those of the model alone; one at least plays.
+  instruments(control) {
+    const row = make("fieldset", { className: "control instruments" });
+    row.append(make("legend", { textContent: LABELS.instruments }));
+    for (const name of control.choices) {
+      const label = make("label", { className: "check" }), box = make("input", { type: "checkbox", value: name });
+      box.addEventListener("change", () => {
+        const chosen = [...row.querySelectorAll(":checked")].map((one) => one.value);
+        if (chosen.length) this.set("instruments", chosen.length < control.choices.length ? chosen : null);
+        else box.checked = true;
+      });
+      label.append(box, ` ${name}`);
+      row.append(label);
+    }
+    row.dataset.control = "instruments";
+    return row;
+  }
+
   set(name, value) {
     const values = { ...this.values };
     if (value === null) delete values[name];
@@ -76,9 +95,14 @@ export class Steering {
   // Show the controls that are set.
   show(values) {
     this.values = values;
-    for (const { name, own, min, max } of this.controls || []) {
+    for (const { name, own, min, max, choices } of this.controls || []) {
       const row = this.element.querySelector(`[data-control="${name}"]`), set = name in values;
       row.classList.toggle("set", set);
+      if (name === "instruments") {
+        const chosen = new Set(set ? values.instruments : choices);
+        for (const box of row.querySelectorAll("input")) box.checked = chosen.has(box.value);
+        continue;
+      }
       if (name === "scale") {
         const [tonic, ...mode] = (values.scale || "").split(" ");
         row.querySelector("#control-scale").value = tonic;
