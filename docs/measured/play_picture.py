@@ -2,8 +2,8 @@
 
     python docs/measured/play_picture.py
 
-writes ``docs/_static/play.png``, which is committed because the README needs it without a build, and
-because a build has no browser. Needs selenium, Chromium and its driver.
+writes ``docs/_static/play.png``, which is committed because the README needs it without a build,
+and because a build has no browser. Needs selenium, Chromium and its driver.
 """
 
 from __future__ import annotations

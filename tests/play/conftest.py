@@ -92,7 +92,9 @@ def example() -> Any:
 @pytest.fixture(scope="session")
 def server(bundle: Bundle) -> Iterator[Server]:
     """A server with two models, which are the same."""
-    with Server(create_app({"piano": bundle, "second": bundle})) as running:
+    # Sessions of tests that have ended wait for their clients.
+    app = create_app({"piano": bundle, "second": bundle}, limits=Limits(sessions=1000))
+    with Server(app) as running:
         yield running
 
 

@@ -420,7 +420,7 @@ def test_a_session_that_is_opened_elsewhere_is_closed_here(connect: Connect) -> 
 def test_a_full_server_says_so(connect: Connect, serve: Callable[..., Any]) -> None:
     server = serve(Limits(sessions=1))
     connect(server.address)
-    with pytest.raises(RuntimeError, match="1 people are playing, the most this server allows"):
+    with pytest.raises(RuntimeError, match="the server is full: it allows 1 player"):
         connect(server.address)
 
 

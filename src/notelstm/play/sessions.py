@@ -15,13 +15,13 @@ from typing import Final, TypeVar, final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from notelstm.errors import NotelstmError
+from notelstm.errors import NotelstmError, counted
 from notelstm.play.engine import Engine
 from notelstm.play.limits import Limits
 from notelstm.play.performance import Performance
 from notelstm.play.protocol import VERSION, Message, RefusedError, Reply, error_of, parse
 
-__all__ = ["Connected", "Sessions"]
+__all__ = ["Connected", "Entry", "Sessions"]
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ _IN_THREAD: Final = frozenset({"continue", "again", "head", "steer"})
 
 
 @final
-class _Entry:
+class Entry:
     """A session on the server.
 
     Attributes:
@@ -75,7 +75,7 @@ class Sessions:
         self._engines: Final = engines
         self._token: Final = token
         self._models: Final = models
-        self._entries: Final[dict[str, _Entry]] = {}
+        self._entries: Final[dict[str, Entry]] = {}
         # As many as there are processors: more threads would only wait for each other.
         self._pool: Final = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="notelstm")
         # Sound takes seconds of a processor, for which nobody's music waits.
@@ -95,7 +95,7 @@ class Sessions:
         pool = self._slow if slow else self._pool
         return await asyncio.get_running_loop().run_in_executor(pool, function)
 
-    async def open(self, connection: Connected, hello: Message) -> tuple[str, _Entry, Reply]:
+    async def open(self, connection: Connected, hello: Message) -> tuple[str, Entry, Reply]:
         """Open or resume the session of a client.
 
         Returns:
@@ -121,9 +121,10 @@ class Sessions:
         if entry is None:
             if len(self._entries) >= self.limits.sessions:
                 raise RefusedError(
-                    "full", f"{len(self._entries)} people are playing, the most this server allows"
+                    "full",
+                    f"the server is full: it allows {counted(self.limits.sessions, 'player')}",
                 )
-            key, entry = secrets.token_urlsafe(24), _Entry(Performance(self._engines, self.limits))
+            key, entry = secrets.token_urlsafe(24), Entry(Performance(self._engines, self.limits))
             self._entries[key] = entry
         before, entry.connection = entry.connection, connection
         if entry.expiry is not None:
@@ -147,7 +148,7 @@ class Sessions:
         }
         return key, entry, welcome
 
-    def left(self, key: str, entry: _Entry, connection: Connected) -> None:
+    def left(self, key: str, entry: Entry, connection: Connected) -> None:
         """A connection has ended; its session waits for a while."""
         if entry.connection is not connection:
             return
@@ -201,7 +202,7 @@ class Connected:
         finally:
             self._sessions.left(key, entry, self)
 
-    async def _hello(self) -> tuple[str, _Entry] | None:
+    async def _hello(self) -> tuple[str, Entry] | None:
         """Open the session; None if the client was refused."""
         while True:
             try:
@@ -222,7 +223,7 @@ class Connected:
             await self._send([welcome, *entry.performance.state()])
             return key, entry
 
-    async def _handle(self, entry: _Entry, text: str) -> None:
+    async def _handle(self, entry: Entry, text: str) -> None:
         """Handle a message, and answer it."""
         kind = None
         try:
