@@ -99,6 +99,7 @@ def test_notes_come_before_their_time_and_not_too_early(connect: Connect) -> Non
             # All notes up to AHEAD after the last head have been sent with it.
             if head > at:
                 assert min(starts) >= previous + AHEAD - 0.001
+                assert min(starts) > head
             # A single note may lie further ahead.
             assert sum(start > head + AHEAD for start in starts) <= 1
         previous, head = head, head + 0.25
@@ -244,8 +245,9 @@ def test_steering_changes_what_is_played(
     client.send("continue", at=at, seconds=10, seed=3)
     client.receive("playing")
     client.send("steer", at=at + 2, controls=controls)
-    _, notes = client.listen(at + 2)
     # Heard within half a second; what sounds earlier has been played as before.
+    assert at + 2 <= client.receive("cut")["from"] <= at + 2.5
+    _, notes = client.listen(at + 2)
     later = [note for note in notes if note["start"] > at + 2.5]
     assert len(later) > 10
     assert all(map(holds, later))
