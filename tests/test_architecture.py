@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"batch", "tracker", "_bundle_format_1"}),
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),
-    frozenset({"constraints", "midi", "encoders", "models", "losses", "sampling"}),
+    frozenset({"midi", "encoders", "models", "losses", "sampling"}),
     frozenset({"data", "bundle"}),
     frozenset({"generation", "evaluation"}),
     frozenset({"listening"}),

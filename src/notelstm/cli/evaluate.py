@@ -20,7 +20,7 @@ from notelstm.notes import Notes
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
-    from notelstm.evaluation import Report, SampleReport
+    from notelstm.evaluation import Report, SampleReport, Scores
 
 __all__ = ["evaluate"]
 
@@ -44,10 +44,12 @@ def evaluate(
 
     Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on the
     encoder, so any two models can be compared. Scores start at the 26th note of each piece.
-    `pitch_step_duration` is the sum of these fields; `total` adds velocity. Baselines and
-    confidence intervals are printed beside the figures. With --samples the model also generates
-    music, which is compared with the same pieces: its similarity, symptoms of degenerate output,
-    and with --train, copies of training pieces.
+    `pitch_step_duration` is the sum of these fields; `total` adds velocity, and the instrument of
+    models that have a field for it. For them, `without_instrument` sums the instrument out, which
+    is comparable with the total of other models, and each part is scored apart; the pitch of a
+    drum is its key. Baselines and confidence intervals are printed beside the figures. With
+    --samples the model also generates music, which is compared with the same pieces: its
+    similarity, symptoms of degenerate output, and with --train, copies of training pieces.
 
     Args:
         what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI
@@ -170,13 +172,20 @@ def _report_lines(report: Report) -> list[str]:
     scores = report.model
     known = intervals(scores)
     rows = [["", "model", "95 % interval", *report.baselines]]
+    has_instruments = bool(scores.parts)
     for figure in FIGURES:
+        if "instrument" in figure and not has_instruments:
+            continue
         estimate = known.get(figure)
         between = "" if estimate is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
         others = [_figure(baseline.of(figure)) for baseline in report.baselines.values()]
         rows.append([figure, _figure(scores.of(figure)), between, *others])
     size = f"{counted(len(scores.pieces), 'piece')}, {counted(scores.notes, 'note')}"
     lines = [f"{size}; nats per note:", *_aligned(rows), ""]
+    if has_instruments:
+        lines += [*_aligned(_part_rows(scores)), ""]
+    if scores.merged:
+        lines.append(f"merged by the encoder, and not scored: {counted(scores.merged, 'note')}")
     if scores.too_short:
         lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
     if scores.rejected:
@@ -189,6 +198,16 @@ def _report_lines(report: Report) -> list[str]:
             f"{made.error:.3f}"
         )
     return lines + _against(report)
+
+
+def _part_rows(scores: Scores) -> list[list[str]]:
+    """The figures of the notes of each part; a drum's pitch is its key."""
+    from notelstm.evaluation import FIGURES
+
+    rows = [["part", "notes", *(figure.replace("_", " ") for figure in FIGURES)]]
+    for name, score in scores.parts.items():
+        rows.append([name, f"{score.notes:,}", *(_figure(score.of(figure)) for figure in FIGURES)])
+    return rows
 
 
 def _sample_lines(report: SampleReport) -> list[str]:

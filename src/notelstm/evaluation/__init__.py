@@ -10,7 +10,14 @@ from notelstm.evaluation.baselines import (
     fit_unigram,
     score_baseline,
 )
-from notelstm.evaluation.comparison import Comparison, Estimate, compare, intervals
+from notelstm.evaluation.comparison import (
+    Comparison,
+    Estimate,
+    Together,
+    compare,
+    intervals,
+    score_together,
+)
 from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
@@ -22,7 +29,7 @@ from notelstm.evaluation.reports import (
     evaluate,
     evaluate_samples,
 )
-from notelstm.evaluation.scores import FIGURES, PieceScore, Reliability, Scores
+from notelstm.evaluation.scores import FIGURES, PartScore, PieceScore, Reliability, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
 
 __all__ = [
@@ -35,6 +42,7 @@ __all__ = [
     "Health",
     "Memorisation",
     "NGrams",
+    "PartScore",
     "Passage",
     "PieceScore",
     "PointToNormal",
@@ -44,6 +52,7 @@ __all__ = [
     "SampleReport",
     "Scores",
     "Similarity",
+    "Together",
     "Uniform",
     "Unigram",
     "baselines_of",
@@ -61,5 +70,6 @@ __all__ = [
     "quantize",
     "score_baseline",
     "score_piece",
+    "score_together",
     "similarity_of",
 ]

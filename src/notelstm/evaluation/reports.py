@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from notelstm.bundle import Bundle
+from notelstm.encoders.rows import part_map_of
 from notelstm.errors import DataError, counted
 from notelstm.evaluation.baselines import (
     Baseline,
@@ -53,6 +54,7 @@ class Report:
             "bits_per_second": self.model.bits_per_second,
             "pitch_top1": None if pitch is None else pitch.top1,
             "pitch_top5": None if pitch is None else pitch.top5,
+            "parts": {name: score.to_json() for name, score in self.model.parts.items()},
             "too_short": self.model.too_short,
             "rejected": dict(self.model.rejected),
             "calibration": {role: made.to_json() for role, made in reliability.items()},
@@ -89,8 +91,11 @@ def baselines_of(bundle: Bundle, training: Iterable[Notes] | None = None) -> dic
     Raises:
         DataError: If the pieces have no notes, or the bundle's counts are damaged.
     """
-    made: dict[str, Baseline] = {"uniform": Uniform()}
-    ngrams = None if training is None else fit_ngrams(training)
+    encoder = bundle.encoder
+    part_map = part_map_of(encoder)
+    num_parts = 1 if part_map is None else len(part_map.classes)
+    made: dict[str, Baseline] = {"uniform": Uniform(num_parts=num_parts)}
+    ngrams = None if training is None else fit_ngrams(training, encoder=encoder)
     unigram = None if ngrams is None else ngrams.unigram
     if unigram is None and bundle.unigram:
         unigram = Unigram.from_json(bundle.unigram)
@@ -129,7 +134,7 @@ def evaluate(
     return Report(
         model=scores,
         baselines={
-            name: score_baseline(baseline, pieces, names=names)
+            name: score_baseline(baseline, pieces, names=names, encoder=bundle.encoder)
             for name, baseline in baselines.items()
         },
     )

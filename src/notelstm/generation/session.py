@@ -24,8 +24,10 @@ from notelstm.generation.sequences import (
 )
 from notelstm.models.inference import ModelRunner, ModelState
 from notelstm.notes import Note, Notes
+from notelstm.parts import classes_named
 from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 from notelstm.sampling.masking import check_whole
+from notelstm.sampling.tones import check_parts
 from notelstm.tracker import Tracker
 
 __all__ = ["Session", "Snapshot", "UndoHistory"]
@@ -171,8 +173,10 @@ class Session:
         max_undo: The number of notes that :meth:`undo` can undo, if there is one sequence.
 
     Raises:
-        FieldError: If model and encoder have different fields.
-        ConfigError: If `batch_size` is less than 1, or the seed or `max_undo` is negative.
+        FieldError: If model and encoder have different fields, or a processor of the sampler does
+            not work with the model's order of prediction.
+        ConfigError: If `batch_size` is less than 1, the seed or `max_undo` is negative, or a
+            processor of the sampler names an instrument that the model does not have.
         DataError: If a parameter of the model is NaN or infinite.
     """
 
@@ -197,6 +201,10 @@ class Session:
         self._constrained: Final = isinstance(encoder, TrackingEncoder)
         self._fields: Final = {field.name: field for field in encoder.fields}
         self._sequences: Final = Sequences(encoder, batch_size)
+        self._parts: Final = self._sequences.trackers[0].parts
+        if processors := getattr(sampler, "processors", ()):
+            roles = [self._fields[name].role for name in model.field_order]
+            check_parts(processors, self._parts, roles)
         # The time of the session, less that of the notes fed: notes are rounded to the encoder's
         # classes, and the next ones are measured from the exact times.
         self._ahead = 0.0
@@ -279,7 +287,7 @@ class Session:
             )
         return rows_after(time, notes, self._encoder)
 
-    def next(self, **fixed: float) -> Rows:
+    def next(self, **fixed: float | str) -> Rows:
         """Sample the next row of each sequence, and read it.
 
         Fixed fields are not sampled. The free field right before a fixed one in the order of
@@ -287,18 +295,35 @@ class Session:
         p(free) p(fixed | free). Fields before that do not depend on the fixed one; later fields do.
 
         Args:
-            fixed: Entries (class ids or values) by field name, the same in each sequence.
+            fixed: Entries (class ids or values) by field name, the same in each sequence. An
+                instrument can also be given by the name of its part: ``instrument="Bass"``.
 
         Returns:
             (B, F) rows.
 
         Raises:
-            FieldError: If a fixed field does not exist, or its entry is not allowed; the session
-                is then unchanged.
+            ConfigError: If there is no part of that name, or several.
+            FieldError: If a fixed field does not exist, or its entry is not allowed. In both cases
+                the session is unchanged.
         """
-        check_fixed(self._fields, fixed)
+        entries = {name: self._entry(name, value) for name, value in fixed.items()}
+        check_fixed(self._fields, entries)
         with self._runner.running():
-            return self._sample(fixed)
+            return self._sample(entries)
+
+    def _entry(self, name: str, value: float | str) -> float:
+        """A fixed entry; the class id of an instrument that is given by name."""
+        field = self._fields.get(name)
+        if not isinstance(value, str) or field is None or field.role != "instrument":
+            # check_fixed refuses texts of other fields.
+            return cast(float, value)
+        found = classes_named(self._parts, value)
+        if len(found) > 1:
+            raise ConfigError(
+                f"{len(found)} instruments of the model are named {value!r}",
+                hint=f"give the class id: {', '.join(map(str, found))}",
+            )
+        return float(found[0])
 
     def _sample(self, fixed: dict[str, float]) -> Rows:
         before, at = self._runner.state, self._noise.at
