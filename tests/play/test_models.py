@@ -35,6 +35,7 @@ PHRASE = [60, 64, 67, 72, 71, 67, 65, 62]
 
 
 def untrained(encoder: Any, **settings: Any) -> Bundle:
+    torch.manual_seed(1)
     if isinstance(encoder, StepDurationEncoder):
         model: Any = ThreeHeadLSTM(fields=encoder.fields)
         for name, parameter in model.named_parameters():
@@ -130,19 +131,19 @@ def test_a_model_with_instruments_plays_those_that_are_chosen() -> None:
     (control,) = [c for c in controls_of(bundle) if c["name"] == "instruments"]
     assert control["choices"] == control["own"] == ["soprano", "alto", "bass", "kit"]
     send = performance_of(bundle)
-    found = notes_in(send("continue", at=0, seconds=None, seed=3) + send("head", at=20))
+    found = notes_in(send("continue", at=0, seconds=None, seed=3) + send("head", at=60))
     assert {(note["program"], note["drum"]) for note in found} == {
         (52, False),
         (32, False),
         (0, True),
     }
-    send("stop", at=20)
-    send("steer", at=20, controls={"instruments": ["alto", "kit"]})
-    found = notes_in(send("continue", at=21, seconds=None, seed=3) + send("head", at=40))
+    send("stop", at=60)
+    send("steer", at=60, controls={"instruments": ["alto", "kit"]})
+    found = notes_in(send("continue", at=61, seconds=None, seed=3) + send("head", at=120))
     assert {(note["program"], note["drum"]) for note in found} == {(52, False), (0, True)}
     for chosen in ([], ["tuba"]):
         with pytest.raises(ConfigError, match="is a part of the model: soprano, alto, bass, kit"):
-            send("steer", at=41, controls={"instruments": chosen})
+            send("steer", at=121, controls={"instruments": chosen})
 
 
 def test_parts_with_one_program_stay_apart() -> None:
