@@ -32,6 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"listening"}),
     frozenset({"training"}),
     frozenset({"recipes"}),
+    frozenset({"play"}),
     frozenset({"cli", "testing"}),
     frozenset({"__init__", "__main__"}),
 )

@@ -212,7 +212,6 @@ class Session:
         check_whole("batch_size", batch_size, 1)
         check_whole("seed", seed)
         check_whole("max_undo", max_undo)
-        _check_sampler(sampler)
         _check_model(model, encoder)
         self._encoder: Final = encoder
         self._input_transform: Final = input_transform
@@ -221,9 +220,6 @@ class Session:
         self._fields: Final = {field.name: field for field in encoder.fields}
         self._sequences: Final = Sequences(encoder, batch_size)
         self._parts: Final = self._sequences.trackers[0].parts
-        if processors := getattr(sampler, "processors", ()):
-            roles = [self._fields[name].role for name in model.field_order]
-            check_parts(processors, self._parts, roles)
         # The time of the session, less that of the notes fed: notes are rounded to the encoder's
         # classes, and the next ones are measured from the exact times.
         self._ahead = 0.0
@@ -234,10 +230,23 @@ class Session:
             self._adapter = Adapter(model, encoder, adapt, sigmas=sigmas)
             model = self._adapter.model
         self._field_order: Final = model.field_order
-        self._sampler: Final = sampler
         self._runner: Final = ModelRunner(model, batch_size)
-        self._sample_row = self._row_sampler()
+        self.sampler = sampler
         self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of the next rows; it can be set at any time."""
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Sampler) -> None:
+        _check_sampler(sampler)
+        if processors := getattr(sampler, "processors", ()):
+            roles = [self._fields[name].role for name in self._field_order]
+            check_parts(processors, self._parts, roles)
+        self._sampler = sampler
+        self._sample_row = self._row_sampler()
 
     def _row_sampler(self) -> RowSampler:
         """A sampler of rows with the current step of the model."""
