@@ -254,13 +254,13 @@ def rate(music: Sequence[Notes], part: int) -> float:
 
 @pytest.mark.parametrize("order", ["instrument, pitch", "instrument first"])
 def test_density_of_one_instrument(order: str) -> None:
-    free = rate(played(order, notes=120), BASS)
+    free = rate(played(order, notes=240), BASS)
     for factor in (0.4, 2.0):
         steered = rate(
             played(
                 order,
                 NoteDensity(notes_per_second=free * factor, instruments=("Bass",)),
-                notes=120,
+                notes=240,
             ),
             BASS,
         )

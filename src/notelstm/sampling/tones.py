@@ -293,12 +293,16 @@ def pitches_of(field: Field) -> NDArray[np.intp]:
 
 
 def _reach(context: SamplingContext) -> float:
-    """The longest wait that the next note can have: its step, if that is fixed."""
+    """The longest wait that the next note can have: its step, or the longest one."""
     field = _field_of(context.tracker, "step")
     if field is None:
         return ROUNDING
     entry = context.known.get(field.name)
-    return sys.float_info.max if entry is None else field.value_of(entry) + ROUNDING
+    if entry is not None:
+        return field.value_of(entry) + ROUNDING
+    longest = max(field.values) if field.values else field.interval.high
+    # An infinite wait never ends, however long the step.
+    return min(longest + ROUNDING, sys.float_info.max)
 
 
 def _open_waits(context: SamplingContext, limits: Sequence[ToneLimit]) -> Waits | None:
