@@ -3,9 +3,10 @@
     python docs/measured/pretrained.py MAESTRO_FOLDER
 
 scores it on the whole validation split of MAESTRO beside the baselines, generates samples
-unconditionally and as continuations of validation pieces, searches them for passages of the
-training pieces, and writes the figures to ``pretrained.json`` beside this script and the card,
-``CARD.md``, beside the model. ``--card`` rewrites the card without measuring.
+unconditionally, at several temperatures, and as continuations of validation pieces, searches them
+for repetition and for passages of the training pieces, and writes the figures to
+``pretrained.json`` beside this script and the card, ``CARD.md``, beside the model. Scores and
+samples are measured in two processes side by side. ``--card`` rewrites the card without measuring.
 
     python docs/measured/pretrained.py MAESTRO_FOLDER --train MODEL --asap ASAP_FOLDER
 
@@ -18,10 +19,10 @@ the last one by the clock. CUDA is used if it is there.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,10 +31,14 @@ from torch import nn
 
 from notelstm.bundle import PRETRAINED, Bundle, DataCard, load
 from notelstm.cli import main as notelstm
-from notelstm.cli.music import Pieces, open_music
+from notelstm.cli.music import Music, Pieces, open_music
 from notelstm.cli.runs import EpochLines, run_folder
 from notelstm.data import Corpus
 from notelstm.data.leaks import find_shared
+from notelstm.evaluation import evaluate, evaluate_samples
+from notelstm.evaluation.memorisation import SHORTEST as SHORTEST_COPY
+from notelstm.evaluation.repetition import DISTANT, SHORTEST
+from notelstm.generation import generate, generate_batch
 from notelstm.notes import Notes
 from notelstm.recipes.overrides import with_settings
 from notelstm.recipes.pieces import fingerprint
@@ -44,8 +49,12 @@ LOG = RESULTS.with_suffix(".jsonl")
 """The log of the last run, a line per epoch, copied from its folder."""
 CARD = PRETRAINED.with_name("CARD.md")
 FIGURES = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "total")
-SAMPLES = ("--samples", "20", "--notes", "1000")
+SAMPLES = 20
+NOTES = 1000
 PROMPT_NOTES = 100
+TEMPERATURES = (0.9, 1.0, 1.1)
+UNCHANGED = "1.0"
+"""The temperature that changes nothing, at which other properties of samples are measured too."""
 FIRST_RUNS = (
     (6, ("--recipe", "expressive", "--set", "sequence_length=256", "batch_size=16")),
     (
@@ -166,27 +175,70 @@ def num_targets(run: Path) -> int:
     return round(sum(line["seconds"] * line["targets_per_second"] for line in logged(run)))
 
 
-def results_of(*command: str) -> dict[str, Any]:
-    """The results that a command prints as JSON."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        if notelstm([*command, "--json"]):
-            raise SystemExit(f"notelstm {command[0]} failed")
-    figures: dict[str, Any] = json.loads(printed.getvalue())
+def pieces_of(bundle: Bundle, folder: Path) -> Music:
+    """MAESTRO, read as it was for the model."""
+    return open_music(str(folder), bundle.read_policy)
+
+
+def scored(folder: Path) -> dict[str, Any]:
+    """The scores beside the baselines', without those of single pieces."""
+    bundle = load()
+    music = pieces_of(bundle, folder)
+    pieces = music.side("validation")
+    figures = evaluate(bundle, pieces, names=pieces.names, training=music.side("train")).to_json()
+    del figures["pieces"]
+    figures["calibration"] = {k: {"error": v["error"]} for k, v in figures["calibration"].items()}
     return figures
+
+
+def sampled(folder: Path) -> dict[str, Any]:
+    """The properties of samples, without those of single ones."""
+    bundle = load()
+    music = pieces_of(bundle, folder)
+    real, known = music.side("validation"), music.side("train")
+    at = {
+        str(value): generate_batch(bundle, NOTES, batch_size=SAMPLES, temperature=value)
+        for value in TEMPERATURES
+    }
+    long = real.longer_than(PROMPT_NOTES)
+    prompts = [long[k * len(long) // SAMPLES][:PROMPT_NOTES] for k in range(SAMPLES)]
+    continued = [
+        generate(bundle, NOTES, prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)
+    ]
+    found = {}
+    for name, samples in {**at, "continued": continued}.items():
+        # Copies take the most time, and are searched for at the usual temperature.
+        searched = (
+            zip(known.names, known, strict=True) if name in (UNCHANGED, "continued") else None
+        )
+        found[name] = figures = evaluate_samples(samples, real, searched).to_json()
+        for part in ("repetition", *(["memorisation"] if searched else [])):
+            for kind in ("samples", "real"):
+                del figures[part][kind]
+        print(f"samples, {name}: done", flush=True)
+    return {
+        "samples": found[UNCHANGED],
+        "continued": found["continued"],
+        "temperatures": {name: found[name] for name in at},
+    }
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """The results of ``notelstm evaluate``, without those of single pieces."""
-    command = ["evaluate", str(folder), "--split", "validation", "--train", str(folder), *SAMPLES]
-    figures = results_of(*command)
-    figures["continued"] = results_of(*command, "--prompt-notes", str(PROMPT_NOTES))["samples"]
-    del figures["pieces"]
-    for samples in (figures["samples"], figures["continued"]):
-        for kind in ("samples", "real"):
-            del samples["memorisation"][kind]
-    figures["calibration"] = {k: {"error": v["error"]} for k, v in figures["calibration"].items()}
-    return figures
+    """All figures."""
+    # The first to open the corpus writes its cache, which both read.
+    open_music(str(folder), load().read_policy)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        samples = pool.submit(sampled, folder)
+        scores = pool.submit(scored, folder)
+        return {**scores.result(), **samples.result()}
+
+
+REPETITION = {
+    "same_key": "same key",
+    "transposed": "transposed",
+    "distant": f"{DISTANT:.0f} s later",
+}
+"""The shares of repetition, by their names in the table."""
 
 
 def row(name: str, figures: dict[str, Any]) -> str:
@@ -201,9 +253,28 @@ def sample_row(name: str, found: dict[str, Any]) -> str:
     return f"| {name} | {found['similarity']['overlap']:.2f} | {flagged} of 20 |"
 
 
+def repetition_rows(figures: dict[str, Any]) -> list[str]:
+    """The rows of the table of repetition: samples by their temperature, then real pieces."""
+    found = {
+        f"samples, temperature {name}": samples["repetition"]
+        for name, samples in figures["temperatures"].items()
+    }
+    found[f"continuations of {PROMPT_NOTES} notes"] = figures["continued"]["repetition"]
+    rows = []
+    for name, shares in found.items():
+        means = [f"{shares[key]['mean']:.1%}" for key in REPETITION]
+        most = f"{shares['same_key']['less']}, {shares['same_key']['more']}"
+        rows.append("| " + " | ".join([name, *means, most]) + " |")
+    real = figures["samples"]["repetition"]
+    means = [f"{real[key]['real']:.1%}" for key in REPETITION]
+    return [*rows, "| " + " | ".join(["**real pieces**", *means, ""]) + " |"]
+
+
 def longest_passage(found: dict[str, Any]) -> str:
     """A sentence on the longest passage that samples share with the training pieces."""
     passage, usual = found["memorisation"]["longest"], found["memorisation"]["usual"]
+    if passage is None:
+        return f"none of {SHORTEST_COPY} notes; held-out pieces share up to {usual}"
     return (
         f"{passage['notes']} notes, transposed by {passage['semitones']:+d} semitones, from "
         f"`{passage['piece']}`; held-out pieces share up to {usual}"
@@ -217,6 +288,7 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
     low, high = figures["intervals"]["total"]
     samples, continued = figures["samples"], figures["continued"]
     trained = bundle.settings[TRAINED]
+    usual_low, usual_high = samples["repetition"]["same_key"]["usual"]
     *_, before, last = [json.loads(line) for line in LOG.read_text(encoding="utf-8").splitlines()]
     lines = [
         "# Model card: `maestro.notelstm`",
@@ -269,6 +341,20 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "",
         f"- unconditional: {longest_passage(samples)};",
         f"- continuations: {longest_passage(continued)}.",
+        "",
+        "## Repetition",
+        "",
+        "The share of notes that repeat an earlier passage of the same piece of at least",
+        f"{SHORTEST} notes, in {NOTES:,} notes from its beginning: at the same pitches,",
+        f"transposed, and at the same pitches at least {DISTANT:.0f} seconds later. A sample",
+        "should have as much of it as a real piece, neither more nor less. The last column counts",
+        f"the samples, of {SAMPLES}, with less and with more in the same key than the middle 90 %",
+        f"of real pieces ({usual_low:.1%} to {usual_high:.1%}); of real pieces, one in 20 has less",
+        "and one in 20 more.",
+        "",
+        "| | " + " | ".join(REPETITION.values()) + " | less, more |",
+        "|---|---|---|---|---|",
+        *repetition_rows(figures),
         "",
         "## Reproducing",
         "",

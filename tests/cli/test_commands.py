@@ -180,6 +180,26 @@ def test_figures_stand_beside_what_they_are_compared_with(
     assert f"{more['4-gram']['pitch']:.3f}" in said
 
 
+def test_dynamic_evaluation_is_beside_the_fixed_figures(
+    folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["evaluate", str(model), str(folder)]
+    assert main([*argv, "--json"]) == 0
+    fixed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "adapted" not in fixed
+    assert main([*argv, "--adapt", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    adapted = figures.pop("adapted")
+    assert figures == fixed
+    assert adapted["settings"]["segment"] == 25
+    assert adapted["notes"] == fixed["notes"]
+    assert adapted["pitch"] != fixed["pitch"]
+    assert main([*argv, "--adapt"]) == 0
+    said = capsys.readouterr().out
+    assert f"every 25 rows: pitch_step_duration {adapted['pitch_step_duration']:.3f} (" in said
+    assert "ms per note in place of" in said
+
+
 def test_a_single_piece_has_no_interval(
     folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,7 +65,8 @@ def demo(
         overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
-    from notelstm.cli.runs import card_of, chosen_recipe
+    from notelstm.cli.runs import chosen_recipe
+    from notelstm.listening.card import card_of
 
     if chorales < 1:
         raise ConfigError(f"cannot train on {chorales} chorales", hint="give at least 1")

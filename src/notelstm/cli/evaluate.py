@@ -20,7 +20,7 @@ from notelstm.notes import Notes
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
-    from notelstm.evaluation import Report, SampleReport, Scores
+    from notelstm.evaluation import RepetitionReport, Report, SampleReport, Scores
 
 __all__ = ["evaluate"]
 
@@ -37,6 +37,7 @@ def evaluate(
     notes: Annotated[int, arg(metavar="N")] = 1000,
     prompt_notes: Annotated[int, arg(metavar="N")] = 0,
     seed: Annotated[int, arg(metavar="N")] = 0,
+    adapt: Flag = False,
     json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
@@ -49,7 +50,8 @@ def evaluate(
     is comparable with the total of other models, and each part is scored apart; the pitch of a
     drum is its key. Baselines and confidence intervals are printed beside the figures. With
     --samples the model also generates music, which is compared with the same pieces: its
-    similarity, symptoms of degenerate output, and with --train, copies of training pieces.
+    similarity, symptoms of degenerate output, repetition of its own passages, and with --train,
+    copies of training pieces.
 
     Args:
         what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI
@@ -68,9 +70,12 @@ def evaluate(
         prompt_notes: Generate continuations of the first N notes of different pieces; only the
             continuations are compared.
         seed: Random seed of the samples.
+        adapt: Score the model a second time with dynamic evaluation: a copy adapts to each piece
+            while it is scored.
         json: Print one line of JSON; a figure that the model does not have is null.
         reading: How files are read; settings that are not given are the model's own.
     """
+    from notelstm.adaptation import Adaptation
     from notelstm.bundle import load
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
@@ -105,7 +110,8 @@ def evaluate(
         left = counted(len(pieces) - len(real), "piece")
         print(f"notelstm: not compared with samples: {left} of fewer than 2 notes", file=sys.stderr)
     found = evaluate_samples(written, real, training) if written else None
-    report = measure(bundle, pieces, names=pieces.names, training=known)
+    settings = Adaptation() if adapt else None
+    report = measure(bundle, pieces, names=pieces.names, training=known, adapt=settings)
     if json:
         more = {} if found is None else {"samples": found.to_json()}
         print(json_format.dumps({**report.to_json(), **more}, allow_nan=False))
@@ -197,7 +203,7 @@ def _report_lines(report: Report) -> list[str]:
             f"{role}: top-1 accuracy {made.top1:.1%}, top-5 {made.top5:.1%}; calibration error "
             f"{made.error:.3f}"
         )
-    return lines + _against(report)
+    return lines + _against(report) + _adapted(report)
 
 
 def _part_rows(scores: Scores) -> list[list[str]]:
@@ -211,7 +217,7 @@ def _part_rows(scores: Scores) -> list[list[str]]:
 
 
 def _sample_lines(report: SampleReport) -> list[str]:
-    """Similarity, symptoms and copies of samples."""
+    """Similarity, symptoms, repetition and copies of samples."""
     alike, health, copies = report.similarity, report.health, report.memorisation
     rows = [["", "overlap", "KL", "within real", "within samples", "between"]]
     for made in alike.features:
@@ -229,10 +235,35 @@ def _sample_lines(report: SampleReport) -> list[str]:
         f"of {counted(health.excerpts, 'real excerpt')}:",
         *(f"  {made.symptom.name:<12} {made.sentence}" for made in health.diagnoses),
         "",
+        *_repetition_lines(report.repetition),
+        "",
     ]
     if copies is None:
         return [*lines, "copies: not searched for without --train"]
     return [*lines, f"copies: {copies.sentence}"]
+
+
+def _repetition_lines(report: RepetitionReport) -> list[str]:
+    """The shares of notes that repeat an earlier passage."""
+    from notelstm.evaluation.repetition import DISTANT, SHARES, SHORTEST
+
+    names = {
+        "same_key": "in the same key",
+        "transposed": "transposed",
+        "distant": f"in the same key, {DISTANT:.0f} s later",
+    }
+    rows = [["", "samples", "real pieces", "most real pieces", "samples with less", "with more"]]
+    for share in SHARES:
+        mean, real = report.mean(share)
+        low, high = report.usual(share)
+        less, more = report.outside(share)
+        between = f"{low:.1%} to {high:.1%}"
+        rows.append([names[share], f"{mean:.1%}", f"{real:.1%}", between, f"{less:,}", f"{more:,}"])
+    return [
+        f"notes that repeat an earlier passage of {SHORTEST} notes or more, in the first "
+        f"{counted(report.notes, 'note')} of each; as many as in real pieces are best:",
+        *_aligned(rows),
+    ]
 
 
 def _against(report: Report) -> list[str]:
@@ -250,6 +281,21 @@ def _against(report: Report) -> list[str]:
         f"{figure}: {abs(value):.3f} nats per note {'less' if value < 0 else 'more'} than {best} "
         f"({low:+.3f} to {high:+.3f}), better on {found.better[figure]:,} of "
         f"{counted(found.pieces, 'piece')}"
+    ]
+
+
+def _adapted(report: Report) -> list[str]:
+    """The figures with dynamic evaluation, and its cost."""
+    adapted = report.adapted
+    if adapted is None:
+        return []
+    figure = "pitch_step_duration" if report.model.total is None else "total"
+    fixed, made = report.model.of(figure), adapted.scores.of(figure)
+    change = "" if made is None or fixed is None else f" ({made - fixed:+.3f})"
+    return [
+        f"adapted to each piece every {counted(adapted.settings.segment, 'row')}: {figure} "
+        f"{_figure(made)}{change}; {1e3 * adapted.seconds_per_note:.2f} ms per note in place of "
+        f"{1e3 * adapted.fixed_seconds_per_note:.2f}"
     ]
 
 

@@ -10,9 +10,15 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.ascending import AscendingRows, ascending
 from notelstm.encoders.beat_tracker import BeatTracker
-from notelstm.encoders.rows import PITCH, VELOCITY, RowConstraints, as_rows
+from notelstm.encoders.rows import (
+    PITCH,
+    VELOCITY,
+    AscendingRows,
+    RowConstraints,
+    as_rows,
+    ascending,
+)
 from notelstm.encoders.time_signatures import TIME_SIGNATURES, SignatureClasses
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Bounds, Field, Role, Rows

@@ -11,8 +11,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.ascending import AscendingRows, ascending
-from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
+from notelstm.encoders.rows import PITCH, VELOCITY, AscendingRows, as_rows, ascending
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
 from notelstm.notes import Notes

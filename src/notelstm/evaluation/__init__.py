@@ -21,8 +21,15 @@ from notelstm.evaluation.comparison import (
 from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
-from notelstm.evaluation.nats import PointToNormal, fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.nats import fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.repetition import (
+    Repetition,
+    RepetitionReport,
+    compare_repetition,
+    repetition_of,
+)
 from notelstm.evaluation.reports import (
+    AdaptedReport,
     Report,
     SampleReport,
     baselines_of,
@@ -34,6 +41,7 @@ from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, simila
 
 __all__ = [
     "FIGURES",
+    "AdaptedReport",
     "Baseline",
     "Comparison",
     "Diagnosis",
@@ -45,9 +53,10 @@ __all__ = [
     "PartScore",
     "Passage",
     "PieceScore",
-    "PointToNormal",
     "Reliability",
     "RepeatLast",
+    "Repetition",
+    "RepetitionReport",
     "Report",
     "SampleReport",
     "Scores",
@@ -57,6 +66,7 @@ __all__ = [
     "Unigram",
     "baselines_of",
     "compare",
+    "compare_repetition",
     "diagnose",
     "evaluate",
     "evaluate_samples",
@@ -68,6 +78,7 @@ __all__ = [
     "longest_shared",
     "nats_per_note",
     "quantize",
+    "repetition_of",
     "score_baseline",
     "score_piece",
     "score_together",

@@ -1,23 +1,21 @@
 """Copies: the longest passages that samples share with training pieces, in any key and tempo.
 
-Two passages are the same if their intervals from note to note are equal, and one tempo factor
-explains all steps. Notes that follow each other within 50 ms are a chord, and chords are read from
-the lowest pitch up, so that rounding cannot change the order. A copy with a changed, missing or
-added note is found as the longest of its parts.
+:mod:`notelstm.evaluation.passages` defines when two passages are the same. A copy with a changed,
+missing or added note is found as the longest of its parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple, TypeAlias, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from notelstm.evaluation.features import excerpts, usual_length
-from notelstm.evaluation.grid import CELL, quantize
+from notelstm.evaluation.grid import CELL
+from notelstm.evaluation.passages import Line, hashes_of, line_of, same_tempo, tempo_bounds
 from notelstm.notes import Notes
 
 __all__ = ["SHORTEST", "Memorisation", "Passage", "find_copies", "longest_shared"]
@@ -25,16 +23,7 @@ __all__ = ["SHORTEST", "Memorisation", "Passage", "find_copies", "longest_shared
 SHORTEST: Final = 13
 """The number of notes of the shortest passage that is searched for."""
 
-_SLOWEST: Final = 0.4
-_FASTEST: Final = 2.5
-_CHORD: Final = 5
-_OFF: Final = 3
-_SLACK: Final = 0.1
 _SEED: Final = SHORTEST - 1
-_PAIRS: Final = 1 << 16
-_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
-
-_Bounds: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @final
@@ -81,12 +70,14 @@ def longest_shared(
         of :data:`SHORTEST` notes.
     """
     best: list[Passage | None] = [None] * len(samples)
-    lines = [_line_of(sample) for sample in samples]
-    if not any(len(line.seeds) for line in lines):
-        return tuple(best)
+    lines = [line_of(sample) for sample in samples]
+    if not lines:
+        return ()
     table = _Table.of(lines)
+    if not len(table.seeds):
+        return tuple(best)
     for name, piece in training:
-        line = _line_of(piece)
+        line = line_of(piece)
         for sample, at, place, notes in _runs(table, line):
             known = best[sample]
             least = SHORTEST - 1 if known is None else known.notes
@@ -97,42 +88,6 @@ def longest_shared(
                         table.lines[sample], line, found, sample=sample, piece=name
                     )
     return tuple(best)
-
-
-class _Line(NamedTuple):
-    """A piece prepared for comparison.
-
-    Attributes:
-        pitch: (N,) MIDI note numbers.
-        onset: (N,) the onset of each note's chord, in cells.
-        seeds: (N - SEED,) hashes of all runs of SEED intervals.
-    """
-
-    pitch: NDArray[np.int64]
-    onset: NDArray[np.int64]
-    seeds: NDArray[np.uint64]
-
-    @property
-    def steps(self) -> NDArray[np.float64]:
-        """(N - 1,) from each note to the next, in cells."""
-        return np.diff(self.onset).astype(np.float64)
-
-
-def _line_of(piece: Notes) -> _Line:
-    notes = quantize(piece)
-    cells = np.rint(notes.start / CELL).astype(np.int64)
-    # The first note begins a chord, whatever its onset.
-    begins = np.diff(cells, prepend=-_CHORD - 1) > _CHORD
-    chord = np.cumsum(begins) - 1
-    order = np.lexsort((notes.pitch, chord))
-    pitch = notes.pitch[order]
-    intervals = (np.diff(pitch) + 128).astype(np.uint64)
-    count = max(0, len(intervals) - _SEED + 1)
-    hashes = np.zeros(count, np.uint64)
-    for k in range(_SEED):
-        hashes = hashes * _FACTOR + intervals[k : k + count]
-        hashes ^= hashes >> np.uint64(29)
-    return _Line(pitch, cells[begins][chord], hashes)
 
 
 class _Table(NamedTuple):
@@ -146,40 +101,40 @@ class _Table(NamedTuple):
         steps: All samples' steps, and 0 after the last note of each.
     """
 
-    lines: Sequence[_Line]
+    lines: Sequence[Line]
     seeds: NDArray[np.uint64]
     at: NDArray[np.int64]
     begins: NDArray[np.int64]
     steps: NDArray[np.float64]
 
     @classmethod
-    def of(cls, lines: Sequence[_Line]) -> _Table:
-        seeds = np.concatenate([line.seeds for line in lines])
+    def of(cls, lines: Sequence[Line]) -> _Table:
+        seeds = [hashes_of(line.intervals, _SEED) for line in lines]
         begins = np.cumsum([0, *(len(line.pitch) for line in lines[:-1])])
-        at = np.concatenate(
-            [k + np.arange(len(line.seeds)) for k, line in zip(begins, lines, strict=True)]
-        )
+        at = np.concatenate([k + np.arange(len(own)) for k, own in zip(begins, seeds, strict=True)])
         steps = np.concatenate([np.append(line.steps, 0.0)[: len(line.pitch)] for line in lines])
-        order = np.argsort(seeds, kind="stable")
-        return cls(lines, seeds[order], at[order], begins, steps)
+        joined = np.concatenate(seeds)
+        order = np.argsort(joined, kind="stable")
+        return cls(lines, joined[order], at[order], begins, steps)
 
 
-def _runs(table: _Table, line: _Line) -> Iterator[tuple[int, int, int, int]]:
+def _runs(table: _Table, line: Line) -> Iterator[tuple[int, int, int, int]]:
     """Runs in which every seed may be the same, the longest first.
 
     Yields:
         The sample, the first note in it and in the piece, and the number of notes.
     """
-    first = np.searchsorted(table.seeds, line.seeds, side="left")
-    places = np.flatnonzero(table.seeds[first.clip(max=len(table.seeds) - 1)] == line.seeds)
+    seeds = hashes_of(line.intervals, _SEED)
+    first = np.searchsorted(table.seeds, seeds, side="left")
+    places = np.flatnonzero(table.seeds[first.clip(max=len(table.seeds) - 1)] == seeds)
     if not len(places):
         return
     first = first[places]
-    often = np.searchsorted(table.seeds, line.seeds[places], side="right") - first
+    often = np.searchsorted(table.seeds, seeds[places], side="right") - first
     place = np.repeat(places, often)
     within = np.arange(len(place)) - np.repeat(np.cumsum(often) - often, often)
     at = table.at[np.repeat(first, often) + within]
-    fits = _may_be_same(table, line, at, place)
+    fits = same_tempo(table.steps, at, line.steps, place, _SEED)
     at, place = at[fits], place[fits]
     # Seeds that overlap lie beside each other on a diagonal.
     along = np.lexsort((at, place - at))
@@ -195,37 +150,12 @@ def _runs(table: _Table, line: _Line) -> Iterator[tuple[int, int, int, int]]:
         yield sample, begin, int(place[heads[k]]), int(lengths[k])
 
 
-def _may_be_same(
-    table: _Table, line: _Line, at: NDArray[np.int64], place: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """(P,) whether one tempo factor explains the steps of each pair of seeds."""
-    left, right = (sliding_window_view(steps, _SEED) for steps in (table.steps, line.steps))
-    fits = np.zeros(len(at), np.bool_)
-    for first in range(0, len(at), _PAIRS):
-        some = slice(first, first + _PAIRS)
-        low, high = _tempos(left[at[some]], right[place[some]])
-        fits[some] = low.max(-1) <= high.min(-1)
-    return fits
-
-
-def _tempos(mine: NDArray[np.float64], other: NDArray[np.float64]) -> _Bounds:
-    """The least and the greatest factor that explains each step, given in cells.
-
-    A step of `other` cells, played f times as slow, takes f `other` cells. Either step may be off
-    by some cells: onsets are rounded, the first note of a chord may differ, and performances vary.
-    """
-    low = ((1 - _SLACK) * mine - _OFF) / (other + _OFF)
-    with np.errstate(divide="ignore"):
-        high = np.where(other > _OFF, ((1 + _SLACK) * mine + _OFF) / (other - _OFF), np.inf)
-    return np.maximum(low, _SLOWEST), np.minimum(high, _FASTEST)
-
-
 def _explained(
-    mine: _Line, other: _Line, run: tuple[int, int, int], least: int
+    mine: Line, other: Line, run: tuple[int, int, int], least: int
 ) -> tuple[int, int, int] | None:
     """The longest part of a run that one factor explains, if it is longer than `least` notes."""
     at, place, notes = run
-    low, high = _tempos(mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1])
+    low, high = tempo_bounds(mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1])
     begin, best = 0, 0
     for first in range(len(low)):
         if len(low) - first <= max(best, least - 1):
@@ -238,11 +168,11 @@ def _explained(
 
 
 def _passage(
-    mine: _Line, other: _Line, run: tuple[int, int, int], *, sample: int, piece: str
+    mine: Line, other: Line, run: tuple[int, int, int], *, sample: int, piece: str
 ) -> Passage:
     at, place, notes = run
     a, b = mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1]
-    low, high = _tempos(a, b)
+    low, high = tempo_bounds(a, b)
     whole = a.sum() / b.sum() if b.sum() else 1.0
     return Passage(
         sample=sample,

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from notelstm.adaptation import Adaptation, Adapter
 from notelstm.batch import columns
-from notelstm.constraints import Constraints, rows_before
 from notelstm.encoders import tracker_of
 from notelstm.encoders.rows import part_map_of, snapped, watch_changes, watch_instruments
 from notelstm.errors import DataError, EncodingError, FieldError, counted
@@ -36,7 +36,7 @@ from notelstm.evaluation.scores import (
 from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Normal
+from notelstm.predictions import Categorical, PointToNormal
 from notelstm.protocols import (
     Context,
     HasLikelihood,
@@ -45,11 +45,11 @@ from notelstm.protocols import (
     Prediction,
     SnappingEncoder,
 )
+from notelstm.sampling.masking import Constraints, rows_before
 from notelstm.tree import index, join, leaf
 
 __all__ = [
     "MeasuredEncoder",
-    "PointToNormal",
     "contexts",
     "fit_sigmas",
     "nats_per_note",
@@ -60,52 +60,33 @@ __all__ = [
 _CHUNK: Final = 1024
 
 
-def contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[slice, Context]]:
+def contexts(
+    model: NoteModel, rows: Tensor, adapter: Adapter | None = None
+) -> Iterator[tuple[slice, Context]]:
     """The contexts that predict each of the rows (N, F) of a piece, the first included.
+
+    Args:
+        model: The model.
+        rows: The rows.
+        adapter: The adapter whose model it is, which reads each chunk after it has been yielded.
 
     Yields:
         The slice of the rows, and the contexts (M, ...) that predict them, chunk by chunk.
     """
     before, state = model.initial_state(1)
-    rows = rows.to(leaf(before).device)
-    for first in range(0, len(rows), _CHUNK):
-        chunk = rows[None, first : first + _CHUNK]  # (1, M, F)
+    device = leaf(before).device
+    size = _CHUNK if adapter is None else adapter.settings.segment
+    for first in range(0, len(rows), size):
+        chunk = rows[None, first : first + size].to(device)  # (1, M, F)
         after, state = model.forward(chunk, state)
         shifted = join([before, index(after, (slice(None), slice(None, -1)))], axis=1)
         yield slice(first, first + chunk.shape[1]), index(shifted, 0)
         before = index(after, (slice(None), slice(-1, None)))
+        if adapter is not None:
+            adapter.read(chunk[0].cpu().numpy())
 
 
 _SMALLEST: float = 1e-3
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class PointToNormal:
-    """Replaces point predictions by normal distributions.
-
-    Attributes:
-        sigmas: By field name, the root mean square of the training residuals.
-    """
-
-    sigmas: Mapping[str, float]
-
-    def __call__(self, field: str, prediction: Prediction) -> Prediction:
-        """A prediction that has a likelihood.
-
-        Raises:
-            FieldError: If a point's field has no sigma.
-        """
-        if isinstance(prediction, HasLikelihood) or prediction.log_weights() is not None:
-            return prediction
-        if field not in self.sigmas:
-            raise FieldError(
-                f"the point predictions of the field {field!r} have no sigma",
-                hint="call fit_sigmas(model, pieces) with training pieces, and store the result in "
-                "the bundle",
-            )
-        value = prediction.mode()
-        return Normal(value, torch.full_like(value, self.sigmas[field]))
 
 
 def fit_sigmas(
@@ -200,6 +181,7 @@ def nats_per_note(
     *,
     sigmas: Mapping[str, float] | None = None,
     names: Sequence[str] | None = None,
+    adapt: Adaptation | None = None,
 ) -> Scores:
     """Score a model on held-out pieces.
 
@@ -211,6 +193,8 @@ def nats_per_note(
             the encoder rejects are left out with the reason.
         sigmas: The standard deviations of point predictions, by field name.
         names: The names of the pieces; None for their numbers.
+        adapt: Settings of dynamic evaluation: a copy of the model adapts to each piece, from the
+            trained weights on, after each segment has been scored. None for fixed weights.
 
     Raises:
         DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
@@ -224,7 +208,7 @@ def nats_per_note(
     watched = watch_instruments((piece for _, piece in named), encoder)
     for name, piece in zip(called, watch_changes(watched, encoder), strict=True):
         try:
-            score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)
+            score = score_piece(model, encoder, piece, sigmas=sigmas, name=name, adapt=adapt)
         except EncodingError as error:
             rejected[name] = str(error)
             continue
@@ -249,6 +233,7 @@ def score_piece(
     *,
     sigmas: Mapping[str, float] | None = None,
     name: str = "",
+    adapt: Adaptation | None = None,
 ) -> PieceScore:
     """Score one piece of more than 25 notes, as :func:`nats_per_note` scores several.
 
@@ -272,11 +257,15 @@ def score_piece(
     else:
         wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
         bounds = _bounds(encoder, notes, rows)
+    adapter = None
+    if adapt is not None:
+        adapter = Adapter(model, encoder, adapt, sigmas=sigmas)
+        model = adapter.model
     instrument = _instrument_of(encoder.fields)
     names = [] if instrument is None else _part_names(encoder, instrument)
     sums = _Sums(len(names))
     with in_use(model):
-        for here, context in contexts(model, torch.from_numpy(rows)):
+        for here, context in contexts(model, torch.from_numpy(rows), adapter):
             device = leaf(context).device
             known = columns(torch.from_numpy(rows[here]).to(device), encoder.fields)
             chunk = _Chunk(

@@ -8,7 +8,7 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Final, Protocol, cast, final, runtime_checkable
+from typing import Any, Final, Protocol, cast, final, get_args, runtime_checkable
 
 import torch
 from typing_extensions import override
@@ -186,8 +186,13 @@ class Recipe:
                 f"stateful with targets={self.targets!r}",
                 hint="set targets to 'every', or stateful to false",
             )
-        for name, hint in (("parts", PartsBy | None), ("unknown_parts", Unknown)):
-            object.__setattr__(self, name, checked(name, hint, getattr(self, name)))
+        for name, choices in (
+            ("parts", (*get_args(PartsBy), None)),
+            ("unknown_parts", get_args(Unknown)),
+        ):
+            if getattr(self, name) not in choices:
+                known = " or ".join(map(repr, choices))
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, not {known}")
         if self.parts is not None and not _can_have_parts(self.encoder):
             raise ConfigError(
                 f"parts={self.parts!r} with an encoder without instruments, "

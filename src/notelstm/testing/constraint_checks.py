@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from notelstm.batch import columns
-from notelstm.constraints import rows_before
 from notelstm.encoders.rows import TrackingEncoder, snapped, tracker_of
 from notelstm.fields import Field, Rows, no_row
 from notelstm.protocols import ConstrainingEncoder, SnappingEncoder
+from notelstm.sampling.masking import rows_before
 from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip
 
