@@ -40,8 +40,10 @@ from notelstm.evaluation.memorisation import SHORTEST as SHORTEST_COPY
 from notelstm.evaluation.repetition import DISTANT, SHORTEST
 from notelstm.generation import generate, generate_batch
 from notelstm.notes import Notes
+from notelstm.protocols import Processor
 from notelstm.recipes.overrides import with_settings
 from notelstm.recipes.pieces import fingerprint
+from notelstm.sampling import Temperature
 from notelstm.training import JSONLogger, TimeBudget
 
 RESULTS = Path(__file__).with_name("pretrained.json")
@@ -52,9 +54,15 @@ FIGURES = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "tota
 SAMPLES = 20
 NOTES = 1000
 PROMPT_NOTES = 100
-TEMPERATURES = (0.9, 1.0, 1.1)
-UNCHANGED = "1.0"
-"""The temperature that changes nothing, at which other properties of samples are measured too."""
+UNCHANGED = "temperature 1"
+SAMPLING: dict[str, tuple[Processor, ...]] = {
+    "temperature 0.9": (Temperature(temperature=0.9),),
+    UNCHANGED: (),
+    "temperature 1.1": (Temperature(temperature=1.1),),
+    "temperature 0.9 of pitches": (Temperature(temperature=0.9, roles=("pitch",)),),
+    "temperature 0.8 of pitches": (Temperature(temperature=0.8, roles=("pitch",)),),
+}
+"""The ways in which samples are drawn to compare their repetition."""
 FIRST_RUNS = (
     (6, ("--recipe", "expressive", "--set", "sequence_length=256", "batch_size=16")),
     (
@@ -196,9 +204,9 @@ def sampled(folder: Path) -> dict[str, Any]:
     bundle = load()
     music = pieces_of(bundle, folder)
     real, known = music.side("validation"), music.side("train")
-    at = {
-        str(value): generate_batch(bundle, NOTES, batch_size=SAMPLES, temperature=value)
-        for value in TEMPERATURES
+    drawn = {
+        name: generate_batch(bundle, NOTES, batch_size=SAMPLES, processors=processors)
+        for name, processors in SAMPLING.items()
     }
     long = real.longer_than(PROMPT_NOTES)
     prompts = [long[k * len(long) // SAMPLES][:PROMPT_NOTES] for k in range(SAMPLES)]
@@ -206,7 +214,7 @@ def sampled(folder: Path) -> dict[str, Any]:
         generate(bundle, NOTES, prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)
     ]
     found = {}
-    for name, samples in {**at, "continued": continued}.items():
+    for name, samples in {**drawn, "continued": continued}.items():
         # Copies take the most time, and are searched for at the usual temperature.
         searched = (
             zip(known.names, known, strict=True) if name in (UNCHANGED, "continued") else None
@@ -219,7 +227,7 @@ def sampled(folder: Path) -> dict[str, Any]:
     return {
         "samples": found[UNCHANGED],
         "continued": found["continued"],
-        "temperatures": {name: found[name] for name in at},
+        "sampling": {name: found[name] for name in drawn},
     }
 
 
@@ -254,20 +262,18 @@ def sample_row(name: str, found: dict[str, Any]) -> str:
 
 
 def repetition_rows(figures: dict[str, Any]) -> list[str]:
-    """The rows of the table of repetition: samples by their temperature, then real pieces."""
-    found = {
-        f"samples, temperature {name}": samples["repetition"]
-        for name, samples in figures["temperatures"].items()
-    }
-    found[f"continuations of {PROMPT_NOTES} notes"] = figures["continued"]["repetition"]
+    """The rows of the table of repetition: samples by how they are drawn, then real pieces."""
+    found = {**figures["sampling"], f"continuations of {PROMPT_NOTES} notes": figures["continued"]}
     rows = []
-    for name, shares in found.items():
+    for name, samples in found.items():
+        shares = samples["repetition"]
         means = [f"{shares[key]['mean']:.1%}" for key in REPETITION]
-        most = f"{shares['same_key']['less']}, {shares['same_key']['more']}"
-        rows.append("| " + " | ".join([name, *means, most]) + " |")
+        outside = f"{shares['same_key']['less']}, {shares['same_key']['more']}"
+        others = f"{samples['similarity']['overlap']:.2f} | {len(samples['health']['flagged'])}"
+        rows.append("| " + " | ".join([name, *means, outside, others]) + " |")
     real = figures["samples"]["repetition"]
     means = [f"{real[key]['real']:.1%}" for key in REPETITION]
-    return [*rows, "| " + " | ".join(["**real pieces**", *means, ""]) + " |"]
+    return [*rows, "| " + " | ".join(["**real pieces**", *means, "", "", ""]) + " |"]
 
 
 def longest_passage(found: dict[str, Any]) -> str:
@@ -347,13 +353,13 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "The share of notes that repeat an earlier passage of the same piece of at least",
         f"{SHORTEST} notes, in {NOTES:,} notes from its beginning: at the same pitches,",
         f"transposed, and at the same pitches at least {DISTANT:.0f} seconds later. A sample",
-        "should have as much of it as a real piece, neither more nor less. The last column counts",
+        "should have as much of it as a real piece, neither more nor less. The fourth column has",
         f"the samples, of {SAMPLES}, with less and with more in the same key than the middle 90 %",
         f"of real pieces ({usual_low:.1%} to {usual_high:.1%}); of real pieces, one in 20 has less",
         "and one in 20 more.",
         "",
-        "| | " + " | ".join(REPETITION.values()) + " | less, more |",
-        "|---|---|---|---|---|",
+        "| | " + " | ".join(REPETITION.values()) + " | less, more | overlap | degenerate |",
+        "|---|---|---|---|---|---|---|",
         *repetition_rows(figures),
         "",
         "## Reproducing",
