@@ -66,8 +66,8 @@ nitpick_ignore_regex = [
     # There are no links to other projects, since their inventories need a network.
     (
         r"py:.*",
-        r"(array|collections|contextlib|enum|functools|hypothesis|importlib|matplotlib"
-        r"|multiprocessing|nn|np|numpy|os|pathlib|torch|tyro|types|typing|xml)(\..*)?",
+        r"(array|asyncio|collections|contextlib|enum|functools|hypothesis|importlib|matplotlib"
+        r"|multiprocessing|nn|np|numpy|os|pathlib|starlette|torch|tyro|types|typing|xml)(\..*)?",
     ),
     # The same in signatures shown as written, because a name is imported for type checkers only.
     (

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ import pytest
 
 from notelstm.cli import main
 from notelstm.midi import write_midi
-from notelstm.notes import Notes
+from notelstm.notes import Notes, TempoMap
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,6 +24,9 @@ BLOCK = re.compile(r"^```(console|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 FOLDERS: Final = ("my-midi-files", "other-midi-files", "held-out-files", "training-files")
 """The reader's own files, which the pages name."""
+
+SONGS: Final = ("my-songs", "other-songs")
+"""Folders of the same with several instruments."""
 
 SMALLER: Final = {
     "train": {"--epochs": "1"},
@@ -39,7 +43,8 @@ def commands(page: Path) -> Iterator[list[str]]:
             continue
         for line in text.splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words[0] == "notelstm":
+            # `play` serves until it is interrupted; its tests start it.
+            if words[0] == "notelstm" and words[1] != "play":
                 yield words[1:]
 
 
@@ -60,17 +65,27 @@ def piece(seed: int) -> Notes:
     return Notes(start=start, end=start + 0.2, pitch=rng.integers(50, 80, 60))
 
 
+def band(notes: Notes) -> Notes:
+    """The notes as those of a piano, a bass and drums, in turn."""
+    track = np.arange(len(notes)) % 3
+    program, drum = np.array([0, 33, 0])[track], track == 2
+    return replace(notes, program=program, drum=drum, track=track, tempo_map=TempoMap())
+
+
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, but for the reader's own MIDI files."""
     for number, name in enumerate(FOLDERS):
         for k, letter in enumerate("abcdef"):
             write_midi(piece(10 * number + k), tmp_path / name / f"{letter}.mid")
+    for number, name in enumerate(SONGS):
+        for k, letter in enumerate("abcdef"):
+            write_midi(band(piece(100 * number + k)), tmp_path / name / f"{letter}.mid")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-HEAVY: Final = {"README.md", "evaluation.md", "training.md", "tutorial.md"}
+HEAVY: Final = {"README.md", "evaluation.md", "songs.md", "training.md", "tutorial.md"}
 """Pages that train large models."""
 
 ELSEWHERE: Final = {"plugins.md"}

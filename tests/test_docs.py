@@ -11,9 +11,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import notelstm
@@ -44,6 +46,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my-midi-files").mkdir()
     for name, notes in pieces:
         write_midi(notes, folder / "my-midi-files" / f"{name}.mid")
+    (folder / "my-songs").mkdir()
+    for name, notes in pieces:
+        # A bass below middle C, and drums above.
+        program, drum = np.where(notes.pitch < 60, 33, 0), notes.pitch > 72
+        band = replace(notes, program=program, drum=drum, track=np.where(drum, 2, program // 33))
+        write_midi(band, folder / "my-songs" / f"{name}.mid")
     recipe = with_settings(expressive(hidden_size=16), {"training": {"epochs": 1}})
     recipe.train([notes for _, notes in pieces]).save(folder / "demo" / "demo.notelstm")
     return folder

@@ -18,6 +18,7 @@ TITLES = {
     "compare_models": "Compare models",
     "swap_the_encoder": "Swap the encoder",
     "write_a_sampler": "Write a sampler",
+    "play_with_a_bot": "Play with a bot",
     "bare_torch_loop": "Plain PyTorch training loop",
     "lightning_loop": "PyTorch Lightning training loop",
 }

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from notelstm.notes import Note, Notes, TempoMap
     from notelstm.parts import Part, PartMap
     from notelstm.protocols import NoteEncoder, NoteModel, Processor, Sampler
-    from notelstm.recipes import Recipe, expressive, reference, with_settings
+    from notelstm.recipes import Recipe, ensemble, expressive, reference, with_settings
     from notelstm.sampling import (
         Ancestral,
         Greedy,
@@ -85,7 +85,7 @@ _HOMES = {
     "notes": ("Note", "Notes", "TempoMap"),
     "parts": ("Part", "PartMap"),
     "protocols": ("NoteEncoder", "NoteModel", "Processor", "Sampler"),
-    "recipes": ("Recipe", "expressive", "reference", "with_settings"),
+    "recipes": ("Recipe", "ensemble", "expressive", "reference", "with_settings"),
     "sampling": (
         "Ancestral",
         "Greedy",
@@ -146,6 +146,7 @@ __all__ = [
     "bundle",
     "data",
     "encoders",
+    "ensemble",
     "errors",
     "evaluation",
     "expressive",

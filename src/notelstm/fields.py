@@ -47,7 +47,7 @@ Role: TypeAlias = Literal[
 (:mod:`notelstm.parts`), without edges. A note takes several rows of an ``event`` column; only its
 encoder can decode an ``other`` column, such as an interval."""
 
-EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity"]
+EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity", "instrument"]
 """The kind of event of a class."""
 
 Rows: TypeAlias = NDArray[np.float32]
@@ -82,7 +82,7 @@ class Event(NamedTuple):
 
     Attributes:
         type: The kind of event.
-        value: MIDI note number, seconds of a shift, or MIDI velocity.
+        value: MIDI note number, seconds of a shift, MIDI velocity, or class of a part map.
     """
 
     type: EventType
@@ -108,6 +108,8 @@ class Field:
         events: The event of each class of an event column.
         low: The minimum of a continuous column, None for no bound.
         high: The maximum of a continuous column, None for no bound.
+        drums: Whether each class of an instrument column is percussion, whose pitches are keys
+            without an order.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Field:
     events: tuple[Event, ...] = ()
     low: float | None = None
     high: float | None = None
+    drums: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the settings are consistent.
@@ -132,6 +135,7 @@ class Field:
         object.__setattr__(self, "edges", tuple(map(float, self.edges)))
         events = tuple(Event(kind, float(value)) for kind, value in self.events)
         object.__setattr__(self, "events", events)
+        object.__setattr__(self, "drums", tuple(map(bool, self.drums)))
         for name in ("low", "high"):
             bound = getattr(self, name)
             object.__setattr__(self, name, None if bound is None else float(bound))
@@ -160,8 +164,8 @@ class Field:
             self._check_classes(where)
 
     def _check_continuous(self, where: str) -> None:
-        if self.values or self.edges or self.events:
-            raise FieldError("a continuous field has values, edges or events", where=where)
+        if self.values or self.edges or self.events or self.drums:
+            raise FieldError("a continuous field has values, edges, events or drums", where=where)
         if self.interval.low > self.interval.high:
             raise FieldError(f"low {self.low} is above high {self.high}", where=where)
 
@@ -173,6 +177,7 @@ class Field:
             ("values", self.values, classes),
             ("edges", self.edges, classes + 1),
             ("events", self.events, classes),
+            ("drums", self.drums, classes),
         ):
             if column and len(column) != n:
                 raise FieldError(f"{name} has {len(column)} entries instead of {n}", where=where)

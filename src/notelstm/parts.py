@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, final, get_args
 
 import numpy as np
@@ -16,16 +16,30 @@ from notelstm.fields import Field
 from notelstm.notes import Notes
 from notelstm.programs import FAMILIES, PROGRAMS, family_of
 
-__all__ = ["ONE_PART", "By", "Part", "PartColumns", "PartMap", "Unknown"]
+__all__ = [
+    "ONE_PART",
+    "By",
+    "Part",
+    "PartColumns",
+    "PartMap",
+    "PartsBy",
+    "Unknown",
+    "classes_named",
+]
 
 By: TypeAlias = Literal["program", "family", "name", "track"]
 """The property of a note by which its part is found."""
+
+PartsBy: TypeAlias = Literal["auto", "program", "family", "name", "track"]
+"""The property by which the parts of a corpus are found; ``"auto"`` chooses one."""
 
 Unknown: TypeAlias = Literal["nearest", "other", "refuse"]
 """The class of a note of no part: that of the nearest part, "other", or an error."""
 
 _DRUMS: Final = "Drums"
 _OTHER: Final = "other"
+_NAMED: Final = 0.9
+"""The share of notes in tracks with common names from which parts are found by name."""
 _MAX_PARTS: Final = 1024
 """Limits the size of a model of a damaged corpus."""
 
@@ -68,6 +82,39 @@ class Part:
 
 ONE_PART: Final = (Part(name="all"),)
 """The parts of an encoder without instruments: all notes are class 0."""
+
+
+def classes_named(parts: Sequence[Part], name: str) -> tuple[int, ...]:
+    """The classes of the parts of a name, in upper or lower case.
+
+    Args:
+        parts: The part of each class.
+        name: The name; several tracks can share one.
+
+    Returns:
+        At least one.
+
+    Raises:
+        ConfigError: If there is no such part.
+
+    Example:
+        >>> classes_named((Part(name="Piano"), Part(name="Bass", program=33)), "bass")
+        (1,)
+    """
+    wanted = name.strip().casefold()
+    found = tuple(k for k, part in enumerate(parts) if part.name.strip().casefold() == wanted)
+    if found and tuple(parts) != ONE_PART:
+        return found
+    if tuple(parts) == ONE_PART:
+        raise ConfigError(
+            f"the model has no instruments, so none of them is {name!r}",
+            hint="leave the instrument out",
+        )
+    known = [part.name for part in parts]
+    raise ConfigError(
+        f"no instrument of the model is named {name!r}{did_you_mean(name, known)}",
+        hint=f"use one of: {', '.join(known)}",
+    )
 
 
 class PartColumns(NamedTuple):
@@ -147,13 +194,15 @@ class PartMap:
 
     @classmethod
     def from_pieces(
-        cls, pieces: Iterable[Notes], *, by: By = "program", unknown: Unknown = "nearest"
+        cls, pieces: Iterable[Notes], *, by: PartsBy = "program", unknown: Unknown = "nearest"
     ) -> PartMap:
         """The parts of a corpus.
 
         Args:
             pieces: The pieces, at least one note in all; the order does not matter.
-            by: The property that tells parts apart.
+            by: The property that tells parts apart. ``"auto"`` is by name if the pieces name their
+                tracks alike: at least nine in ten notes are in tracks whose names occur in at least
+                half of the pieces; otherwise by family.
             unknown: The rule for notes of no part, which other pieces may have.
 
         Returns:
@@ -164,9 +213,12 @@ class PartMap:
         Raises:
             ConfigError: If there are no notes, or more than 1,024 parts.
         """
+        instruments = [_instruments(piece) for piece in pieces]
+        if by == "auto":
+            by = "name" if _are_named_alike(instruments) else "family"
         counts: dict[_Key, Counter[tuple[int, str]]] = {}
-        for piece in pieces:
-            for (drum, program, name, track), count in _instruments(piece):
+        for piece in instruments:
+            for (drum, program, name, track), count in piece:
                 found = counts.setdefault(_key(by, drum, program, name, track), Counter())
                 found[program, name] += count
         if by == "track":
@@ -221,7 +273,8 @@ class PartMap:
 
     def field(self) -> Field:
         """The field ``instrument``, whose values are the class ids."""
-        return Field.categorical("instrument", "instrument", values=range(len(self.classes)))
+        field = Field.categorical("instrument", "instrument", values=range(len(self.classes)))
+        return replace(field, drums=tuple(self.drums.tolist()))
 
     def classes_of(self, notes: Notes) -> NDArray[np.int64]:
         """(N,) the class of each note.
@@ -385,3 +438,14 @@ def _members(notes: Notes) -> list[tuple[_Instrument, NDArray[np.intp]]]:
 def _instruments(notes: Notes) -> list[tuple[_Instrument, int]]:
     """Each instrument of a piece, and the number of its notes."""
     return [(instrument, len(members)) for instrument, members in _members(notes)]
+
+
+def _are_named_alike(pieces: Sequence[Sequence[tuple[_Instrument, int]]]) -> bool:
+    """Whether nearly all notes are in tracks with names that most pieces share."""
+    named = [[(key[2].strip().casefold(), count) for key, count in piece] for piece in pieces]
+    shared = Counter(name for piece in named for name in {name for name, _ in piece} if name)
+    least = sum(map(bool, named)) / 2
+    common = {name for name, count in shared.items() if count >= least}
+    every = [entry for piece in named for entry in piece]
+    covered = sum(count for name, count in every if name in common)
+    return bool(common) and covered >= _NAMED * sum(count for _, count in every)

@@ -37,7 +37,8 @@ class Tracker(abc.ABC):
 
     The abstract methods are required. The defaults of the others are for an encoder with one row
     per note and steps in seconds, whose rows may come in any order. ``remaining`` and
-    ``overlapping`` have no default; the processor ``MaxPolyphony`` needs them.
+    ``overlapping`` have no default; the processor ``MaxPolyphony`` needs them. Neither has
+    ``previous``, which a :class:`~notelstm.protocols.ConstrainingEncoder` needs.
 
     Args:
         fields: The encoder's F fields.
@@ -111,6 +112,15 @@ class Tracker(abc.ABC):
         """
         return None
 
+    @property
+    def previous(self) -> Row:
+        """(F,) the latest row, :func:`~notelstm.fields.no_row` before the first.
+
+        Raises:
+            FieldError: If the class does not implement it.
+        """
+        raise self._lacks("attribute", "previous", "an encoder's allowed_classes() needs")
+
     def closing_rows(self) -> Rows:
         """The rows that end the sounding notes, (M, F); none by default."""
         return np.zeros((0, len(self.fields)), dtype=np.float32)
@@ -147,7 +157,7 @@ class Tracker(abc.ABC):
         Raises:
             FieldError: If the class does not implement it.
         """
-        raise self._lacks("remaining")
+        raise self._lacks("method", "remaining()", "a processor calls")
 
     def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         """The pitch and instrument of each note that still sounds where the next one begins.
@@ -161,14 +171,14 @@ class Tracker(abc.ABC):
         Raises:
             FieldError: If the class does not implement it.
         """
-        raise self._lacks("overlapping")
+        raise self._lacks("method", "overlapping()", "a processor calls")
 
     def copy(self) -> Self:
         """An independent tracker in the same state; the default copies deeply."""
         return copy.deepcopy(self)
 
-    def _lacks(self, method: str) -> FieldError:
+    def _lacks(self, kind: str, member: str, user: str) -> FieldError:
         return FieldError(
-            f"a {type(self).__name__} has no method {method}(), which a processor calls",
-            hint=f"implement {method}() of notelstm.tracker.Tracker",
+            f"a {type(self).__name__} has no {kind} {member}, which {user}",
+            hint=f"implement {member} of notelstm.tracker.Tracker",
         )

@@ -1,5 +1,6 @@
 """The command line: what it prints, its exit codes, and one line for each error."""
 
+import functools
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from notelstm._version import __version__
 from notelstm.bundle import Bundle, load
 from notelstm.cli import main
-from notelstm.encoders import LogTimeEncoder
+from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
 from notelstm.midi import read_midi, write_midi
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes, TempoMap
@@ -178,6 +180,26 @@ def test_figures_stand_beside_what_they_are_compared_with(
     assert f"{more['4-gram']['pitch']:.3f}" in said
 
 
+def test_dynamic_evaluation_is_beside_the_fixed_figures(
+    folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["evaluate", str(model), str(folder)]
+    assert main([*argv, "--json"]) == 0
+    fixed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "adapted" not in fixed
+    assert main([*argv, "--adapt", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    adapted = figures.pop("adapted")
+    assert figures == fixed
+    assert adapted["settings"]["segment"] == 25
+    assert adapted["notes"] == fixed["notes"]
+    assert adapted["pitch"] != fixed["pitch"]
+    assert main([*argv, "--adapt"]) == 0
+    said = capsys.readouterr().out
+    assert f"every 25 rows: pitch_step_duration {adapted['pitch_step_duration']:.3f} (" in said
+    assert "ms per note in place of" in said
+
+
 def test_a_single_piece_has_no_interval(
     folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,12 +352,17 @@ def test_many_rejected_files_are_counted_by_reason(
     assert "30 rejected: not a MIDI file" in said
 
 
+@pytest.mark.parametrize(
+    "make",
+    [functools.partial(LogTimeEncoder, exact=True), BeatEncoder, PerformanceEventEncoder],
+    ids=["log-time", "beat", "performance-event"],
+)
 def test_inspecting_a_model_tells_its_instruments(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
     for name, part_map in (("band", PartMap(by="name", parts=parts)), ("piano", None)):
-        encoder = LogTimeEncoder(exact=True, parts=part_map)
+        encoder = make(parts=part_map)
         model = NoteLSTM(fields=encoder.fields, hidden_size=4)
         bundle = Bundle(model=model, encoder=encoder, sampler=Ancestral())
         bundle.save(tmp_path / f"{name}.notelstm")

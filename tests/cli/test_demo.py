@@ -50,10 +50,16 @@ def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert max(np.diff(shown[3]["start"][:9])) <= 2, "no silence in the opening"
     for sample, name in zip(shown, music, strict=True):
         # A model that has learnt little draws some notes that MIDI cannot hold.
-        assert 100 < len(read_midi(folder / name)) <= len(sample["pitch"])
+        read = read_midi(folder / name, ReadPolicy(tracks="all"))
+        assert 100 < len(read) <= len(sample["pitch"])
     first, second = shown[:2]
-    assert first["pitch"][:48] == second["pitch"][:48]
     assert first["pitch"][48:] != second["pitch"][48:]
+    # The chorale has four voices, and is one piano for the pretrained model.
+    voices = ["Soprano", "Alto", "Tenor", "Bass"]
+    assert [one["name"] for one in first["instruments"]] == voices
+    assert len({one["colour"] for one in first["instruments"]}) == 4
+    assert {one["name"] for one in shown[2]["instruments"]} <= set(voices)
+    assert [len(sample["instruments"]) for sample in (second, shown[3])] == [1, 1]
     (seed,) = re.findall(r"random seed (\d+): repeat", said)
     for name in music:
         texts = [
@@ -63,10 +69,11 @@ def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             if m.type == "text"
         ]
         assert texts == [f"notelstm demo, random seed {seed}"]
-    prompt = open_corpus("bach", ReadPolicy())[2][:48]
-    for name in music[:2]:
+    for name, policy in zip(music[:2], (ReadPolicy(tracks="all"), ReadPolicy()), strict=True):
+        prompt = open_corpus("bach", policy)[2][:48]
+        assert shown[music.index(name)]["pitch"][:48] == prompt.pitch.tolist()
         # A continuation keeps the tempo map of the prompt.
-        whole = read_midi(folder / name)
+        whole = read_midi(folder / name, policy)
         assert whole.tempo_map is not None
         assert prompt.tempo_map is not None
         at = np.linspace(0, prompt.start[-1], 20)

@@ -7,13 +7,22 @@ import pytest
 
 from notelstm.bundle import Bundle
 from notelstm.cli.generation_options import Steering
-from notelstm.encoders import BeatEncoder, LogTimeEncoder
-from notelstm.errors import ConfigError
+from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
+from notelstm.errors import ConfigError, PluginError
 from notelstm.fields import Field, Rows
+from notelstm.generation import generate
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
+from notelstm.parts import Part, PartMap
 from notelstm.protocols import NoteEncoder
-from notelstm.sampling import Ancestral, GridSnap
+from notelstm.sampling import (
+    Ancestral,
+    GridSnap,
+    Instruments,
+    MaxInstruments,
+    MaxPolyphony,
+    PitchRange,
+)
 
 
 def bundle(encoder: NoteEncoder) -> Bundle:
@@ -50,8 +59,67 @@ class Loudness:
             "--max-polyphony would do nothing: the model has no field of step",
         ),
         (Steering(grid=0.5), "--grid"),
+        (
+            Steering(instruments="Bass"),
+            "--instruments would do nothing: the model has no field of instrument",
+        ),
+        (Steering(max_instruments=2), "--max-instruments would do nothing"),
     ],
 )
 def test_what_would_do_nothing_is_refused(steering: Steering, option: str) -> None:
     with pytest.raises(ConfigError, match=option):
         steering.sampler_for(bundle(Loudness()))
+
+
+BAND = LogTimeEncoder(
+    exact=True,
+    parts=PartMap(by="family", parts=(Part(name="Piano"), Part(name="Bass", program=33))),
+)
+
+
+def test_options_of_instruments() -> None:
+    steering = Steering(
+        instruments="piano, bass",
+        max_instruments=1,
+        processor=(
+            "pitch-range:low=C1,high=G2,instruments=Bass",
+            'max-polyphony:notes=1,instruments=["Piano","Bass"],drums=true',
+        ),
+    )
+    assert steering.sampler_for(bundle(BAND)) == Ancestral(
+        processors=(
+            Instruments(allowed=("piano", "bass")),
+            MaxInstruments(count=1),
+            PitchRange(low="C1", high="G2", instruments=("Bass",)),
+            MaxPolyphony(notes=1, instruments=("Piano", "Bass"), drums=True),
+        )
+    )
+
+
+def test_instruments_are_no_events() -> None:
+    with pytest.raises(ConfigError, match="--instruments would do nothing"):
+        Steering(instruments="Bass").sampler_for(bundle(PerformanceEventEncoder()))
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("pitch-rnge", PluginError, "did you mean 'pitch-range'"),
+        ("pitch-range:lo=C1", ConfigError, "unknown setting 'processors.pitch-range.lo'"),
+        ("pitch-range:low", ConfigError, "'low' is not a setting"),
+        ("max-polyphony:notes=[1,2]", ConfigError, "not a whole number"),
+    ],
+)
+def test_an_unsuitable_processor_is_refused_in_one_line(
+    text: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        Steering(processor=(text,)).sampler_for(bundle(BAND))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_instrument_is_refused_in_one_line() -> None:
+    made = bundle(BAND)
+    with pytest.raises(ConfigError, match=r"is named 'tuba'.*Piano, Bass") as caught:
+        generate(made, 1, sampler=Steering(instruments="piano,tuba").sampler_for(made))
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from notelstm import load
 from notelstm.cli import main
 from notelstm.cli.streams import silent_unless_main
-from notelstm.midi import write_midi
+from notelstm.midi import ReadPolicy, read_midi, write_midi
+from notelstm.notes import Notes
 from notelstm.testing.makers import long_piece
 from notelstm.training import step
 
@@ -138,3 +141,124 @@ def test_reading_without_a_terminal_is_logged(
     assert main([*arguments, "--epochs", "0"]) == 0
     progress = [r.getMessage() for r in caplog.records if r.name.endswith(".progress")]
     assert "reading midi: 2 of 3 files" in progress
+
+
+BAND = [("MELODY", 0, False), ("BRIDGE", 0, False), ("Bass", 33, False), ("Kit", 0, True)]
+
+
+@pytest.fixture
+def band(tmp_path: Path) -> list[str]:
+    """The arguments to train on two songs of a band."""
+    generator = np.random.default_rng(1)
+    for number in range(2):
+        start = np.sort(generator.integers(0, 200, 80)) / 10
+        track = generator.integers(0, len(BAND), 80)
+        program, drum = ([BAND[k][column] for k in track] for column in (1, 2))
+        song = Notes(
+            start=start,
+            end=start + 0.2,
+            pitch=36 + np.arange(80) % 20,
+            program=program,
+            drum=drum,
+            track=track,
+            track_names=[name for name, *_ in BAND],
+        )
+        write_midi(song, tmp_path / "band" / f"{number}.mid")
+    small = ["--set", "model.hidden_size=4", "model.head_size=4", "batch_size=8", "--epochs", "1"]
+    folder, model = str(tmp_path / "band"), str(tmp_path / "band.notelstm")
+    return ["train", folder, "-o", model, "--recipe", "ensemble", *small]
+
+
+@pytest.mark.parametrize(
+    ("options", "by", "names"),
+    [
+        ([], "name", "Bass, BRIDGE, MELODY, Kit"),
+        (["--parts", "program"], "program", "Acoustic Grand Piano, Electric Bass (finger), Drums"),
+        (["--parts", "family"], "family", "Piano, Bass, Drums"),
+        (["--parts", "name"], "name", "Bass, BRIDGE, MELODY, Kit"),
+        (["--parts", "track"], "track", "MELODY, BRIDGE, Bass, Kit"),
+    ],
+)
+def test_a_band_and_its_instruments(
+    band: list[str],
+    options: list[str],
+    by: str,
+    names: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*band, *options]) == 0
+    out = capsys.readouterr().out
+    assert f"instruments by {by}: {names}\n" in out
+    assert "left out" not in out
+    model, song = str(tmp_path / "band.notelstm"), str(tmp_path / "band" / "0.mid")
+    assert main(["inspect", model]) == 0
+    inspected = capsys.readouterr().out
+    for number, name in enumerate(names.split(", ")):
+        assert f"class {number}: {name}, " in inspected
+    made = str(tmp_path / "new.mid")
+    assert main(["generate", model, "--prompt", song, "--notes", "50", "-o", made]) == 0
+    assert "are given to" not in capsys.readouterr().out, "the model chooses their instruments"
+    assert main(["evaluate", model, str(tmp_path / "band")]) == 0
+    read = read_midi(made, ReadPolicy(tracks="all", drums=True))
+    assert set(read.track_names or ()) == {name for name, *_ in BAND}, "the tracks of the prompt"
+
+
+def test_every_note_is_accounted_for(
+    band: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*band, "--parts", "family"]) == 0
+    model, folder = str(tmp_path / "band.notelstm"), tmp_path / "new"
+    start = np.arange(30) / 10
+    new = Notes(
+        start=np.concatenate([start, start + 0.001]),
+        end=4,
+        pitch=np.tile(np.arange(30) + 40, 2),
+        program=np.tile([0, 70, 33], 20),
+        track=np.repeat([0, 1], 30),
+        track_names=("one", "two"),
+    )
+    write_midi(new, folder / "new.mid")
+    capsys.readouterr()
+    assert main(["inspect", str(folder), "--model", model, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    merged = {"that repeat a pitch within a cell, merged": 30}
+    counts = {"notes": 60, "changes": merged, "unknown": 20, "rejected": 0}
+    assert found["model"] == counts
+    assert found["notes"] == 60
+    assert found["instruments"] == {"one": 30, "two": 30}
+    for path in (folder, folder / "new.mid"):
+        assert main(["inspect", str(path), "--model", model]) == 0
+        assert (
+            "  60 notes for the model; 30 notes that repeat a pitch within a cell, merged; "
+            "20 of unknown instruments (nearest); 0 in pieces that it rejects\n"
+        ) in capsys.readouterr().out
+    write_midi(replace(new, drum=np.ones(60, np.bool_)), folder / "drums.mid")
+    assert main(["inspect", str(folder), "--model", model]) == 0
+    assert "notes by instrument: " in capsys.readouterr().out
+
+
+def test_instruments_of_the_wrong_recipe_or_of_a_model(
+    band: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ["expressive" if arg == "ensemble" else arg for arg in band]
+    assert main([*other, "--parts", "name"]) == 1
+    assert "--parts name with a recipe without instruments, expressive" in capsys.readouterr().err
+    start = [arg for arg in band if arg not in ("--recipe", "ensemble")]
+    assert main([*start, "--from", "--parts", "name"]) == 1
+    assert "--from and --parts name contradict each other" in capsys.readouterr().err
+
+
+def test_chorales_are_four_parts_for_an_ensemble_and_one_for_a_piano(
+    band: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("music21")
+    chorales = ["train", "bach", *band[2:], "--max-files", "2"]
+    assert main(chorales) == 0
+    out, err = capsys.readouterr()
+    assert "instruments by name: Alto, Bass, Soprano, Tenor" in out
+    assert "instruments" not in err
+    piano = ["expressive" if arg == "ensemble" else arg for arg in chorales]
+    assert main([*piano, "--overwrite"]) == 0
+    out, err = capsys.readouterr()
+    assert "instruments" not in out + err

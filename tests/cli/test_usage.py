@@ -57,7 +57,10 @@ def test_a_wrong_command_line_is_explained_on_one_line(
     assert line.startswith(f"notelstm: error: {WRONG[command]}")
 
 
-COMMANDS = ("demo", "inspect", "train", "generate", "render", "evaluate", "corpora", "plugins")
+COMMANDS = (
+    *("demo", "inspect", "train", "generate", "play", "render", "evaluate"),
+    *("corpora", "plugins"),
+)
 
 
 @pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)])

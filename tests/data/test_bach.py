@@ -17,9 +17,12 @@ import pytest
 
 from notelstm.data import CorpusSource, bach, cache
 from notelstm.data.bach import BachChorales, notes_of_score, open_score
+from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.encoders.rows import watch_instruments
 from notelstm.errors import DataError, MissingExtraError
-from notelstm.midi import read_midi, write_midi
+from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
+from notelstm.parts import PartMap
 
 FEW = ("bwv2.6", "bwv26.6", "bwv66.6", "bwv104.6", "bwv269", "bwv299", "bwv437")
 
@@ -106,6 +109,28 @@ def test_voices_that_meet_on_a_pitch() -> None:
     ]
 
 
+def test_voices_stay_apart_where_they_meet() -> None:
+    upper = START + note("C4", 4) + note("E4", 8)
+    lower = "<attributes><divisions>2</divisions></attributes>" + note("C4", 4) + note("D4", 2)
+    lower += note("E4", 2) + note("F4", 4)
+    notes = notes_of_score(score([upper], [lower]), "x", ("High", "Low"))
+    assert columns(notes) == [
+        (0, 2, 60),
+        (0, 2, 60),
+        (2, 3, 62),
+        (2, 6, 64),
+        (3, 4, 64),
+        (4, 6, 65),
+    ]
+    assert notes.track is not None
+    assert notes.track.tolist() == [0, 1, 1, 0, 1, 1]
+    assert notes.track_names == ("High", "Low")
+    # A note of the same voice still ends where it is repeated.
+    layers = START + note("C4", 8) + "<backup><duration>8</duration></backup>"
+    layers += "<forward><duration>4</duration></forward>" + note("C4", 4)
+    assert columns(notes_of_score(score([layers]), "x", ("Low",))) == [(0, 2, 60), (2, 4, 60)]
+
+
 @pytest.fixture
 def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with some of music21's scores, and an empty cache beside it."""
@@ -155,6 +180,42 @@ def test_every_chorale_can_be_written(few: Path, tmp_path: Path) -> None:
         path = tmp_path / f"{name}.mid"
         write_midi(notes, path)
         assert read_midi(path).pitch.tolist() == notes.pitch.tolist()
+
+
+def test_four_voices_as_tracks(few: Path, tmp_path: Path) -> None:
+    policy = ReadPolicy(tracks="all")
+    for (name, voices), (_, keyboard) in zip(
+        BachChorales(policy=policy).pieces(), BachChorales().pieces(), strict=True
+    ):
+        assert voices.track_names == ("Soprano", "Alto", "Tenor", "Bass")
+        assert voices.track is not None
+        assert voices.program is not None
+        assert set(voices.program.tolist()) == {52}
+        means = [voices.pitch[voices.track == k].mean() for k in range(4)]
+        assert means == sorted(means, reverse=True), "the order of the voices"
+        assert {*zip(voices.start.tolist(), voices.pitch.tolist(), strict=True)} == {
+            *zip(keyboard.start.tolist(), keyboard.pitch.tolist(), strict=True)
+        }
+        assert keyboard.track is None
+        assert keyboard.program is None
+        assert keyboard.track_names is None
+        path = tmp_path / f"{name}.mid"
+        write_midi(voices, path)
+        read = read_midi(path, policy)
+        assert read.track_names == voices.track_names
+        assert len(read) == len(voices) > len(keyboard), "unisons are two notes"
+
+
+def test_voices_of_one_program_are_no_lost_instruments(
+    few: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pieces = [notes for _, notes in BachChorales(policy=ReadPolicy(tracks="all")).pieces()]
+    part_map = PartMap.from_pieces(pieces, by="auto")
+    assert [part.name for part in part_map.parts] == ["Alto", "Bass", "Soprano", "Tenor"]
+    with caplog.at_level(logging.WARNING):
+        list(watch_instruments(pieces, StepDurationEncoder()))
+        list(watch_instruments(pieces, LogTimeEncoder(exact=True, parts=part_map)))
+    assert not caplog.text
 
 
 def test_the_second_reading_uses_the_cache(few: Path) -> None:

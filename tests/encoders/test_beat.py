@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,12 +17,13 @@ from numpy.typing import ArrayLike
 
 from notelstm.encoders import BeatEncoder
 from notelstm.encoders.beat_tracker import BeatTracker
-from notelstm.encoders.rows import as_rows
+from notelstm.encoders.rows import as_rows, snapped
 from notelstm.encoders.time_signatures import SignatureClasses
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Row
 from notelstm.notes import Notes, TempoMap
-from notelstm.plugins import build
+from notelstm.parts import Part, PartMap
+from notelstm.plugins import build, describe
 from notelstm.testing import strategies
 
 SMALL = BeatEncoder(per_beat=1, longest=8.0, time_signatures=("3/4", "4/4", "2/2", "2/4"))
@@ -494,3 +496,93 @@ def test_settings_of_earlier_model_files_give_the_same_classes() -> None:
         [0, 12, 6],
     ]
     assert encoder.changes(notes) == {"in 1/4, encoded as 2/4": 1}
+
+
+PARTS = PartMap(
+    by="program", parts=(Part(name="Piano"), Part(name="Violin", program=40)), unknown="other"
+)
+BAND = BeatEncoder(parts=PARTS)
+BANDS = strategies.notes(
+    longest_rest=0.5,
+    pitches=(58, 62),
+    instruments=True,
+    beats=strategies.beat_maps(tempos=(20.0, 240.0)),
+)
+
+
+@given(BANDS)
+def test_notes_of_a_cell_ascend_by_part_and_pitch_without_repetitions(piece: Notes) -> None:
+    rows, notes = BAND.encode(piece), snapped(BAND, piece)
+    whole: dict[tuple[int, int, int], tuple[int, int]] = {}
+    if len(piece):
+        assert piece.tempo_map is not None
+        begin, end = (piece.tempo_map.beats_at(at) * 12 for at in (piece.start, piece.end))
+        at, length = np.rint(begin), np.maximum(1, np.rint(end - begin))
+        columns = (at, PARTS.classes_of(piece), piece.pitch, length, piece.velocity)
+        for *key, cells, velocity in zip(*(c.astype(int).tolist() for c in columns), strict=True):
+            longest, loudest = whole.get(tuple(key), (0, 0))
+            whole[tuple(key)] = (max(longest, cells), max(loudest, velocity))
+        times = (piece.tempo_map.beats_at(at) * 12 for at in (notes.start, notes.end))
+        onset, until = (np.rint(at) for at in times)
+        assert (until - onset).tolist() == [whole[key][0] for key in sorted(whole)]
+        assert np.allclose(piece.tempo_map.seconds_at(onset / 12), notes.start, rtol=0, atol=1e-9)
+        found = zip(onset.tolist(), PARTS.classes_of(notes).tolist(), notes.pitch, strict=True)
+        assert list(found) == sorted(whole)
+    assert rows[:, 7].tolist() == [part for _, part, _ in sorted(whole)]
+    assert rows[:, 4].tolist() == [pitch for *_, pitch in sorted(whole)]
+    held = [whole[key] for key in sorted(whole)]
+    assert rows[:, 5].tolist() == [min(cells, 16 * 12) - 1 for cells, _ in held]
+    assert rows[:, 6].tolist() == [velocity // 4 for _, velocity in held]
+    merged = BAND.changes(piece).get("that repeat a pitch within a cell, merged", 0)
+    assert merged == len(piece) - len(whole)
+
+
+@given(BANDS)
+def test_one_instrument_alone_has_the_rows_of_an_encoder_without_parts(piece: Notes) -> None:
+    plain = replace(piece, program=None, drum=None, track=None, track_names=None)
+    rows = BAND.encode(plain)
+    assert set(rows[:, 7].tolist()) <= {0}
+    np.testing.assert_array_equal(rows[:, :7], BeatEncoder().encode(snapped(BAND, plain)))
+    # Without parts, instruments change nothing.
+    assert BeatEncoder().encode(piece).tobytes() == BeatEncoder().encode(plain).tobytes()
+    assert BeatEncoder().snapped(piece) is None
+    back = BeatEncoder().decode(BeatEncoder().encode(piece))
+    assert (back.program, back.drum, back.track, back.track_names) == (None,) * 4
+
+
+SMALL_BAND = BeatEncoder(
+    per_beat=1, longest=8.0, time_signatures=SMALL.time_signatures, parts=PARTS
+)
+
+
+@given(st.permutations(SMALL_BAND.fields), st.integers(0, 2**32 - 1))
+def test_allowed_rows_of_parts_ascend_in_every_order(order: list[Field], seed: int) -> None:
+    """Whatever allowed entries are chosen, some class is left, and the row can be decoded."""
+    rng, tracker, rows = np.random.default_rng(seed), SMALL_BAND.tracker(), []
+    for _ in range(12):
+        known: dict[str, float] = {}
+        for field in order:
+            mask = tracker.allowed(field, known)
+            classes = np.arange(field.classes or 0) if mask is None else np.flatnonzero(mask)
+            assert len(classes), (field.name, known)
+            # Dead ends are at the extremes.
+            some = int(rng.integers(len(classes)))
+            known[field.name] = float(classes[(0, -1, some)[int(rng.integers(3))]])
+        rows.append(np.array([known[f.name] for f in SMALL_BAND.fields], dtype=np.float32))
+        tracker.push(rows[-1])
+    table = np.stack(rows)
+    key = table[:, 7] * 128 + table[:, 4]
+    assert np.all(np.diff(key)[table[1:, 1] == 0] > 0)
+    assert SMALL_BAND.decode(table) == tracker.notes()
+    # A step of 0 is allowed exactly if a greater part or pitch is.
+    can_repeat = bool(key[-1] < 3 * 128 - 1)
+    step = tracker.allowed(SMALL_BAND.fields[1], {})
+    assert isinstance(step, np.ndarray)
+    assert bool(step[0]) == can_repeat
+
+
+def test_an_old_description_has_no_parts() -> None:
+    described = describe(BeatEncoder())
+    settings = {name: value for name, value in described["config"].items() if name != "parts"}
+    assert build({**described, "config": settings}) == BeatEncoder()
+    assert build(describe(BAND)) == BAND

@@ -16,7 +16,6 @@ from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurat
 from notelstm.errors import DataError, FieldError, counted
 from notelstm.evaluation import (
     PieceScore,
-    PointToNormal,
     Scores,
     nats_per_note,
     quantize,
@@ -28,7 +27,7 @@ from notelstm.fields import Field, Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.lstm import Hidden, LSTMState
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Normal, PointEstimate
+from notelstm.predictions import Categorical, Normal, PointEstimate, PointToNormal
 from notelstm.protocols import Allowed, HasLikelihood, NoteEncoder, NoteModel, Prediction
 from notelstm.testing.makers import long_piece
 from notelstm.tree import index

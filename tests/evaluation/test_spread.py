@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
-from notelstm.evaluation import PointToNormal, fit_sigmas
+from notelstm.evaluation import fit_sigmas
 from notelstm.fields import Rows
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
-from notelstm.predictions import Categorical, Normal, PointEstimate
+from notelstm.predictions import Categorical, Normal, PointEstimate, PointToNormal
 from notelstm.protocols import NoteModel, Prediction
 from notelstm.testing.makers import random_rows
 

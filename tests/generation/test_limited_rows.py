@@ -110,7 +110,7 @@ def test_snapshots_undo_and_access_to_trackers_change_nothing() -> None:
     assert np.array_equal(np.stack(rows), wanted)
     for _ in range(30):
         watched.undo(2)
-        last = watched.trackers[0].previous if watched.trackers[0].num_notes else None  # type: ignore[attr-defined]
+        last = watched.trackers[0].previous if watched.trackers[0].num_notes else None
         (row,) = watched.next()
         assert last is None or row[1] > 0 or row[0] > last[0]
         (row,) = watched.next()

@@ -22,6 +22,7 @@ from notelstm.errors import ShapeError
 from notelstm.fields import Field, Interval
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, map_arrays, repeat
+from notelstm.parts import Part, PartMap
 from notelstm.predictions import (
     Categorical,
     Normal,
@@ -42,8 +43,18 @@ ENCODERS: tuple[NoteEncoder, ...] = (
     LogTimeEncoder(),
     PerformanceEventEncoder(),
     BeatEncoder(),
+    LogTimeEncoder(
+        exact=True,
+        parts=PartMap(
+            by="track", parts=(Part(name="a"), Part(name="b"), Part(name="c", drum=True))
+        ),
+    ),
 )
-ORDERS = {3: ("step", "pitch", "duration"), 4: ("step", "pitch", "velocity", "duration")}
+ORDERS = {
+    3: ("step", "pitch", "duration"),
+    4: ("step", "pitch", "velocity", "duration"),
+    5: ("step", "instrument", "pitch", "velocity", "duration"),
+}
 
 
 @st.composite

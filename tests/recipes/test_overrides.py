@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from notelstm.data import Transpose, VelocityShift
-from notelstm.encoders import LogTimeEncoder
+from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
 from notelstm.errors import ConfigError, FieldError, NotelstmError, PluginError
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.parts import Part, PartMap
+from notelstm.plugins import describe
+from notelstm.protocols import NoteEncoder
 from notelstm.recipes import (
     ModelSpec,
     Recipe,
@@ -258,21 +260,37 @@ def test_settings_go_before_those_of_the_file(tmp_path: Path) -> None:
     assert recipe.encoder == LogTimeEncoder(cell=0.02)
 
 
-def test_a_part_map_is_a_table(tmp_path: Path) -> None:
+ORDER = ["step", "instrument", "pitch", "velocity", "duration"]
+PARTS = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
+BY_NAME = PartMap(by="name", unknown="other", parts=PARTS)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "order"),
+    [
+        (LogTimeEncoder(exact=True, parts=BY_NAME), ORDER),
+        (BeatEncoder(parts=BY_NAME), ["time_signature", *ORDER, "position", "tempo"]),
+        (PerformanceEventEncoder(parts=BY_NAME), ["event"]),
+    ],
+    ids=["log-time", "beat", "performance-event"],
+)
+def test_a_part_map_is_a_table(encoder: NoteEncoder, order: list[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
+    name = describe(encoder)["name"]
+    # The recipe's own encoder keeps its other settings; another one is named.
+    named = "" if name == "log-time" else f"encoder.name = '{name}'"
     path.write_text(
-        """
-        model.field_order = ["step", "instrument", "pitch", "velocity", "duration"]
+        f"""
+        model.field_order = {order}
+        {named}
         [encoder.parts]
         by = "name"
         unknown = "other"
-        parts = [{name = "Lead", program = 40}, {name = "Kit", drum = true}]
+        parts = [{{name = "Lead", program = 40}}, {{name = "Kit", drum = true}}]
         """
     )
     recipe = from_toml(path)
-    parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
-    part_map = PartMap(by="name", unknown="other", parts=parts)
-    assert recipe.encoder == LogTimeEncoder(exact=True, parts=part_map)
+    assert recipe.encoder == encoder
     recipe.build_model()
     saved = json.loads(json.dumps(recipe.to_dict()))
     assert Recipe.from_dict(saved) == recipe

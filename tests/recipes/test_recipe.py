@@ -95,6 +95,8 @@ def test_every_setting_is_in_the_record() -> None:
         "sampler": {"name": "greedy"},
         "input_transform": {"name": "raw-pitch"},
         "read_policy": {"drums": True},
+        "parts": "name",
+        "unknown_parts": "other",
         "training": {"seed": 5},
         "sequence_length": 30,
         "targets": "last",

@@ -25,8 +25,9 @@ from notelstm.errors import ConfigError, NotelstmError, PluginError
 from notelstm.losses import AllPairs, CompositeLoss, Likelihood, PositivePressure
 from notelstm.midi import policy
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
+from notelstm.parts import PartsBy, Unknown
 from notelstm.protocols import Prediction
-from notelstm.recipes import FAULTS, ModelSpec, Recipe, expressive, reference
+from notelstm.recipes import FAULTS, ModelSpec, Recipe, ensemble, expressive, reference
 from notelstm.sampling import (
     Ancestral,
     Greedy,
@@ -142,6 +143,8 @@ PARTS: dict[str, SearchStrategy[Any]] = {
     "sampler": samplers,
     "input_transform": st.none() | st.just(RawPitch()),
     "read_policy": policies,
+    "parts": st.none() | st.sampled_from(get_args(PartsBy)),
+    "unknown_parts": st.sampled_from(get_args(Unknown)),
     "sequence_length": counts,
     "cross_piece_boundaries": st.booleans(),
     "batch_size": counts,
@@ -151,8 +154,16 @@ PARTS: dict[str, SearchStrategy[Any]] = {
     "training": configs,
     "context_length": st.none() | counts,
 }
+
+
+def recipe_of(settings: dict[str, Any], how: tuple[Any, bool]) -> Recipe:
+    if not hasattr(settings["encoder"], "parts"):
+        settings = {**settings, "parts": None}
+    return Recipe(**settings, targets=how[0], stateful=how[1])
+
+
 recipes = st.builds(
-    lambda parts, how: Recipe(**parts, targets=how[0], stateful=how[1]),
+    recipe_of,
     st.fixed_dictionaries(PARTS),
     st.sampled_from([("every", True), ("every", False), ("last", False)]),
 )
@@ -192,6 +203,8 @@ def test_records_differ_where_recipes_do(one: Recipe, other: Recipe) -> None:
     "recipe",
     [
         expressive(),
+        ensemble(),
+        ensemble(parts="track", unknown="other", memory_window=0),
         reference(),
         reference(as_printed=True),
         *(reference(**{fault: not on}) for fault, on in FAULTS.items()),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from notelstm.bundle import Bundle, load
 from notelstm.data import Corpus, Folder, encode_corpus, find_duplicates
 from notelstm.data.splits import content_key
-from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder
+from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
 from notelstm.encoders.rows import watch_instruments
 from notelstm.evaluation.grid import quantize
 from notelstm.fields import Field, Rows
@@ -22,8 +22,9 @@ from notelstm.generation import Session, generate, stream
 from notelstm.generation.sequences import rows_after
 from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.models import NoteLSTM
-from notelstm.notes import Note, Notes
-from notelstm.parts import Part, PartMap, Unknown
+from notelstm.notes import Note, Notes, TempoMap
+from notelstm.parts import By, Part, PartMap, Unknown
+from notelstm.protocols import NoteEncoder
 from notelstm.recipes import expressive
 from notelstm.recipes.recipe import ModelSpec
 from notelstm.sampling import Ancestral
@@ -146,7 +147,15 @@ def test_watched_pieces_pass_unchanged(pieces: Sequence[Notes]) -> None:
         assert all(a is b for a, b in zip(passed, pieces, strict=True))
 
 
-def test_notes_of_no_part_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+def with_parts(name: str, parts: PartMap) -> NoteEncoder:
+    """The encoder of a name, with parts."""
+    if name == "log-time":
+        return LogTimeEncoder(exact=True, parts=parts)
+    return BeatEncoder(parts=parts) if name == "beat" else PerformanceEventEncoder(parts=parts)
+
+
+@pytest.mark.parametrize("name", ["log-time", "beat", "performance-event"])
+def test_notes_of_no_part_are_counted(name: str, caplog: pytest.LogCaptureFixture) -> None:
     band = (Part(name="Piano"), Part(name="Kit", drum=True))
     piece = Notes(start=range(4), end=5, pitch=60, program=[0, 9, 40, 0], drum=[0, 0, 0, 1])
     rules: tuple[tuple[Unknown, str], ...] = (
@@ -156,7 +165,7 @@ def test_notes_of_no_part_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     )
     for unknown, rule in rules:
         caplog.clear()
-        encoder = LogTimeEncoder(exact=True, parts=PartMap(parts=band, unknown=unknown))
+        encoder = with_parts(name, PartMap(parts=band, unknown=unknown))
         assert len(list(watch_instruments([piece, piece[:1], piece[3:]], encoder))) == 3
         assert caplog.messages == [
             "2 of 6 notes are of instruments that are no part of the model (Piano, Kit); "
@@ -177,21 +186,38 @@ def band_piece(seed: int, *, n: int = 200) -> Notes:
         Notes(start=beat, end=beat + 0.1, pitch=np.resize([36, 38], n), drum=True, track=2),
     ]
     whole = Notes.merge([replace(part, drum=part.drum) for part in parts])
-    return replace(whole, track_names=("Lead", "Bass", "Kit"))
+    names = ("Lead", "Bass", "Kit")
+    return replace(whole, track_names=names, tempo_map=TempoMap(tempos=[120]))
 
 
-@pytest.fixture(scope="module", params=["name", "track", "program"])
+ROWS_IN_SECONDS: list[tuple[str, By]] = [
+    ("log-time", "name"),
+    ("log-time", "track"),
+    ("log-time", "program"),
+]
+BANDS: list[tuple[str, By]] = [*ROWS_IN_SECONDS, ("beat", "track"), ("performance-event", "name")]
+NOTE_ORDER = ("step", "instrument", "pitch", "velocity", "duration")
+ORDERS = {
+    "log-time": NOTE_ORDER,
+    "beat": ("time_signature", "step", "position", "tempo", *NOTE_ORDER[1:]),
+    "performance-event": ("event",),
+}
+
+
+@pytest.fixture(scope="module", params=BANDS, ids="-".join)
 def band_bundle(request: pytest.FixtureRequest) -> Bundle:
     """A tiny model of three parts, trained for seconds."""
     pieces = [band_piece(seed) for seed in range(6)]
     recipe = expressive(hidden_size=24)
-    encoder = LogTimeEncoder(exact=True, parts=PartMap.from_pieces(pieces, by=request.param))
+    name, by = request.param
+    encoder = with_parts(name, PartMap.from_pieces(pieces, by=by))
     spec = recipe.model
     assert isinstance(spec, ModelSpec)
-    order = ("step", "instrument", "pitch", "velocity", "duration")
+    order = ORDERS[name]
     recipe = replace(
         recipe,
         encoder=encoder,
+        transforms=recipe.transforms if name == "log-time" else (),
         model=replace(spec, settings={**spec.settings, "field_order": order}),
         batch_size=4,
         min_steps_per_epoch=0,
@@ -238,6 +264,12 @@ def test_a_trained_band_plays_and_is_written(band_bundle: Bundle, tmp_path: Path
         assert set(again.drum[mine].tolist()) == {part.drum}
 
 
+def played(notes: Notes) -> list[tuple[float, ...]]:
+    """Onset, pitch and instrument of each note, sorted."""
+    columns = [getattr(notes, name) for name in ("pitch", *NAMES)]
+    return sorted(zip(notes.start.round(6).tolist(), *(c.tolist() for c in columns), strict=True))
+
+
 def test_a_band_is_saved_streamed_and_continued(band_bundle: Bundle, tmp_path: Path) -> None:
     band_bundle.save(tmp_path / "band.notelstm")
     loaded = load(tmp_path / "band.notelstm")
@@ -245,8 +277,8 @@ def test_a_band_is_saved_streamed_and_continued(band_bundle: Bundle, tmp_path: P
     music = generate(loaded, 40, seed=3)
     assert music == generate(band_bundle, 40, seed=3)
     streamed = Notes.of(stream(loaded, num_notes=40, seed=3), track_names=music.track_names)
-    for name in ("pitch", "program", "drum", "track"):
-        np.testing.assert_array_equal(getattr(streamed, name), getattr(music, name))
+    # Events are streamed in the order of their ends.
+    assert played(streamed) == played(music)
     prompt = band_piece(9)[:60]
     new = generate(loaded, 40, prompt=prompt, seed=1)
     whole = prompt.continued(new)
@@ -254,6 +286,29 @@ def test_a_band_is_saved_streamed_and_continued(band_bundle: Bundle, tmp_path: P
     assert same_instruments(whole[: len(prompt)], prompt)
 
 
+@pytest.mark.parametrize(
+    "band_bundle", [("log-time", "track"), ("beat", "track")], indirect=True, ids="-".join
+)
+def test_a_forced_instrument_plays_after_a_prompt(band_bundle: Bundle) -> None:
+    prompt = band_piece(9)[:30]
+    session = Session(
+        band_bundle.generation_model, band_bundle.encoder, band_bundle.sampler, batch_size=1
+    )
+    session.feed(band_bundle.encoder.encode(prompt))
+    (tracker,) = session.trackers
+    assert same_instruments(tracker.notes(), prompt)
+    wanted = [2, 1, 0, 0, 1, 2] * 5
+    for instrument in wanted:
+        session.next(instrument=instrument)
+    (tracker,) = session.trackers
+    assert [tone.instrument for _, tone in tracker.latest(30)] == wanted
+    # A part that is not above the last one can only play later.
+    latest = [(onset, tone.instrument, tone.pitch) for onset, tone in tracker.latest(30)]
+    assert latest == sorted(set(latest))
+
+
+# Single notes have no tempo map, and no one event is a note.
+@pytest.mark.parametrize("band_bundle", ROWS_IN_SECONDS, indirect=True, ids="-".join)
 def test_a_fed_note_is_of_its_part(band_bundle: Bundle) -> None:
     session = Session(
         band_bundle.generation_model, band_bundle.encoder, band_bundle.sampler, batch_size=1

@@ -13,16 +13,22 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from notelstm.encoders import BeatEncoder, LogTimeEncoder, StepDurationEncoder
-from notelstm.encoders.rows import RowTracker, snapped
+from notelstm.encoders import (
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+    StepDurationEncoder,
+)
+from notelstm.encoders.rows import RowTracker, TrackingEncoder, snapped, tracker_of
 from notelstm.errors import EncodingError
-from notelstm.fields import Field, Mask, Row, Rows
+from notelstm.fields import Field, Mask, Row, Rows, no_row
 from notelstm.notes import Note, Notes, TempoMap
 from notelstm.parts import ONE_PART, Part, PartMap
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
 from notelstm.testing.constraint_checks import CONSTRAINT_CLAUSES, SNAPPING_CLAUSES
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
+from notelstm.testing.makers import without_overlaps
 from notelstm.testing.round_trips import PIECE_CLAUSES
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
 from notelstm.tracker import Tone
@@ -92,11 +98,31 @@ class TrackedBand(Band):
         return self.make(Band(self.inner))
 
 
+def beat_band(**changes: Any) -> TrackedBand:
+    """The same in beats, with one thing exchanged."""
+    return TrackedBand(BeatEncoder(parts=BAND), **{"make": Recalling, **changes})
+
+
+@dataclass
+class EventBand(PatchedTracking):
+    """A good encoder of events with parts, with one thing exchanged."""
+
+    inner: NoteEncoder = field(default_factory=lambda: PerformanceEventEncoder(parts=BAND))
+    parts: PartMap | None = BAND
+
+
+def event_band(**changes: Any) -> EventBand:
+    """The same, with a tracker to be broken in one place."""
+    return EventBand(**{"make": Recalling, **changes})
+
+
 class Tracker(BaseTracker):
     """A good tracker, to be broken in one place."""
 
     def __init__(self, encoder: NoteEncoder) -> None:
-        self.good = RowTracker(encoder)
+        inner = encoder.inner if isinstance(encoder, Patched) else encoder
+        own = isinstance(inner, TrackingEncoder)
+        self.good: BaseTracker = tracker_of(inner if own else encoder)
         super().__init__(encoder.fields, self.good.parts)
         self.encoder = encoder
 
@@ -116,6 +142,10 @@ class Tracker(BaseTracker):
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         return self.good.allowed(field, known)
+
+    @property
+    def previous(self) -> Row:
+        return self.good.previous
 
     def closing_rows(self) -> Rows:
         return self.good.closing_rows()
@@ -203,6 +233,12 @@ class OnePart(Recalling):
     def __init__(self, encoder: NoteEncoder) -> None:
         super().__init__(encoder)
         self.__dict__["parts"] = ONE_PART
+
+
+class LosesTheRow(Recalling):
+    @property
+    def previous(self) -> Row:
+        return no_row(self.fields)
 
 
 class SoundsAsOne(Recalling):
@@ -314,8 +350,23 @@ def with_velocity(**changes: Any) -> NoteEncoder:
 
 def all_of_one_part(encode: Encode, notes: Notes) -> Rows:
     rows = encode(notes)
-    rows[:, 4] = 0
+    rows[:, -1] = 0
     return rows
+
+
+def next_part(encode: Encode, notes: Notes) -> Rows:
+    """Each instrument event is that of another class."""
+    rows = encode(notes)
+    rows[rows >= 388] = 388 + (rows[rows >= 388] - 387) % 3
+    return rows
+
+
+def other_order() -> NoteEncoder:
+    """The classes of the instrument events are not those that are decoded."""
+    (events,) = PerformanceEventEncoder(parts=BAND).fields
+    instruments = [event for event in events.events if event.type == "instrument"]
+    turned = (*events.events[:388], *instruments[::-1])
+    return event_band(own_fields=(replace(events, events=turned),))
 
 
 def without_programs(decode: Decode, rows: Rows) -> Notes:
@@ -506,6 +557,18 @@ class LimitingTracking(Limiting):
         return Tracker(Patched(self.inner))
 
 
+@dataclass
+class LimitingInBeats(Limiting):
+    """Its tracker has another row before."""
+
+    inner: NoteEncoder = field(default_factory=lambda: BeatEncoder(parts=BAND))
+    parts: PartMap | None = BAND
+    make: Callable[[NoteEncoder], Any] = LosesTheRow
+
+    def tracker(self) -> Any:
+        return self.make(self.inner)
+
+
 class IsADeadEnd(Limiting):
     """A step of 0 is allowed after the highest pitch, which no pitch can follow."""
 
@@ -571,6 +634,17 @@ BANDS: dict[str, Any] = {
     "velocity_tolerance": 2,
     "keeps_order": False,
 }
+BEATS = TempoMap(tempos=[60])
+BEAT_BANDS: dict[str, Any] = {
+    **BANDS,
+    "pieces": BANDS["pieces"].map(lambda piece: replace(piece, tempo_map=BEATS)),
+    "hour": replace(long_piece(np.random.default_rng(0), count=300, seconds=60), tempo_map=BEATS),
+}
+EVENT_BANDS: dict[str, Any] = {
+    **BANDS,
+    # Without overlaps in any part.
+    "pieces": BANDS["pieces"].map(lambda piece: without_overlaps(piece, 0.02)),
+}
 TRACKING = [
     ("tracker_lists_latest_notes", Forgets),
     ("tracker_lists_latest_notes", RecallsAnotherTime),
@@ -628,6 +702,26 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("instruments_round_trip", lambda: Band(own_decode=without_names), BANDS),
     ("instruments_round_trip", lambda: Band(own_decode=on_one_track), BANDS),
     ("instruments_round_trip", lambda: Band(parts=None), BANDS),
+    ("instruments_round_trip", lambda: beat_band(own_encode=all_of_one_part), BEAT_BANDS),
+    ("instruments_round_trip", lambda: beat_band(own_decode=without_names), BEAT_BANDS),
+    ("instruments_round_trip", lambda: beat_band(parts=None), BEAT_BANDS),
+    ("instruments_round_trip", lambda: event_band(own_encode=next_part), EVENT_BANDS),
+    ("instruments_round_trip", lambda: event_band(own_decode=on_one_track), EVENT_BANDS),
+    ("instruments_round_trip", lambda: event_band(parts=None), EVENT_BANDS),
+    ("instruments_round_trip", other_order, EVENT_BANDS),
+    *(
+        (clause, functools.partial(band, make=make), settings)
+        for band, settings in ((beat_band, BEAT_BANDS), (event_band, EVENT_BANDS))
+        for clause, make in (
+            ("tracker_lists_parts", OnePart),
+            ("tracker_lists_sounding_notes", SoundsAsOne),
+            ("tracker_lists_latest_notes", RecallsAsOne),
+            ("finished_notes_are_popped_once", GivesOutAsOne),
+        )
+    ),
+    ("allowed_classes_agree", LimitingInBeats, BEAT_BANDS),
+    ("tracker_predicts_overlaps", lambda: beat_band(make=OverlapsAsOne), BEAT_BANDS),
+    ("tracker_predicts_overlaps", lambda: beat_band(make=RemainsAsOne), BEAT_BANDS),
     *(
         (clause, functools.partial(TrackedBand, make=make), BANDS)
         for clause, make in (
@@ -679,6 +773,9 @@ def test_the_unbroken_one_passes() -> None:
     check_encoder(Measured(), entry_point=False, hour=short(), examples=30)
     for band in (Band(), TrackedBand(), TrackedBand(make=Recalling)):
         check_encoder(band, entry_point=False, hour=short(), examples=30, **BANDS)
+    check_encoder(beat_band(), entry_point=False, examples=30, **{"hour": short(), **BEAT_BANDS})
+    check_encoder(event_band(), entry_point=False, examples=30, **{"hour": short(), **EVENT_BANDS})
+    check_encoder(LimitingInBeats(make=Recalling), entry_point=False, examples=30, **BEAT_BANDS)
     check_encoder(Limiting(), entry_point=False, hour=short(), examples=30, **EXACT_CELLS)
 
 

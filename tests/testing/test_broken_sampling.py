@@ -13,9 +13,9 @@ from torch import Tensor
 from notelstm.fields import Field
 from notelstm.predictions import Categorical, Normal, PointEstimate
 from notelstm.protocols import Allowed, Prediction, Processor, Sampler, SamplingContext
-from notelstm.sampling import Ancestral, Temperature, TopP
+from notelstm.sampling import Ancestral, Scale, Temperature, TopP, allow_only
 from notelstm.testing import check_processor, check_sampler
-from notelstm.testing.sampling_checks import PROCESSOR_CLAUSES, SAMPLER_CLAUSES
+from notelstm.testing.sampling_checks import BAND, PROCESSOR_CLAUSES, SAMPLER_CLAUSES
 
 Sample = Callable[[Field, Prediction, Tensor], Tensor]
 
@@ -249,6 +249,31 @@ def unbounded(
     return prediction
 
 
+def c_major_in_all_instruments(
+    field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+) -> Prediction:
+    """A scale that forgets about drums."""
+    if field.role != "pitch":
+        return prediction
+    white = [pitch % 12 in (0, 2, 4, 5, 7, 9, 11) for pitch in range(field.classes or 0)]
+    return allow_only(prediction, torch.tensor(white))
+
+
+def no_pitch_of_the_last_note(
+    field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+) -> Prediction:
+    """Forbids the latest pitch, whichever instrument it is of."""
+    if field.role != "pitch":
+        return prediction
+    allowed = torch.ones(len(contexts), field.classes or 0, dtype=torch.bool)
+    for row, context in zip(allowed, contexts, strict=True):
+        for _, tone in context.tracker.latest(1):
+            row[tone.pitch] = False
+    return allow_only(prediction, allowed)
+
+
+EVERY_PART = {part.name for part in BAND}
+
 BROKEN_PROCESSORS: list[tuple[str, Processor, dict[str, Any]]] = [
     ("inputs_are_unchanged", processor(in_place), {}),
     ("shape_is_kept", processor(only_one_sequence), {}),
@@ -258,6 +283,21 @@ BROKEN_PROCESSORS: list[tuple[str, Processor, dict[str, Any]]] = [
     ("impossible_stays_impossible", values_below_their_bounds, {}),
     ("impossible_stays_impossible", unbounded, {}),
     ("other_roles_are_unchanged", Temperature(temperature=2.0), {"roles": {"pitch"}}),
+    (
+        "other_instruments_are_unchanged",
+        c_major_in_all_instruments,
+        {"instruments": {"Piano", "Bass"}},
+    ),
+    (
+        "other_instruments_are_unchanged",
+        Scale(name="C major", drums=True),
+        {"instruments": {"Piano", "Bass"}},
+    ),
+    (
+        "other_instruments_have_no_effect",
+        no_pitch_of_the_last_note,
+        {"instruments": EVERY_PART},
+    ),
     ("sequences_are_independent", processor(by_batch_size), {}),
     ("results_are_repeatable", processor(random), {}),
     ("results_are_repeatable", processor(CoolsDown()), {}),

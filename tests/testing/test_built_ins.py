@@ -57,6 +57,7 @@ from notelstm.testing import (
     long_piece,
     strategies,
 )
+from notelstm.testing.makers import without_overlaps
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -211,22 +212,41 @@ SIGNATURES = st.one_of(
 )
 
 
+BEAT_MAPS = st.lists(SIGNATURES, min_size=1, max_size=4).flatmap(
+    lambda pairs: strategies.beat_maps(tempos=(20, 240), time_signatures=pairs)
+)
+SLOW = TempoMap(seconds=[0, 1000], tempos=[48.5, 44])
+
+
 def test_beat_encoder() -> None:
-    long = long_piece(np.random.default_rng(0))
     check_encoder(
         BeatEncoder(),
         onset_tolerance=beaten_onsets,
         duration_tolerance=beaten_durations,
         velocity_tolerance=2,
-        pieces=strategies.notes(
-            longest_rest=3.9,
-            durations=(0.005, 3.9),
-            beats=st.lists(SIGNATURES, min_size=1, max_size=4).flatmap(
-                lambda pairs: strategies.beat_maps(tempos=(20, 240), time_signatures=pairs)
-            ),
-        ),
-        hour=replace(long, tempo_map=TempoMap(seconds=[0, 1000], tempos=[48.5, 44])),
+        pieces=strategies.notes(longest_rest=3.9, durations=(0.005, 3.9), beats=BEAT_MAPS),
+        hour=replace(long_piece(np.random.default_rng(0)), tempo_map=SLOW),
         refuses=[Notes(start=[0], end=[1], pitch=[60])],
+    )
+
+
+@pytest.mark.parametrize("by", get_args(By))
+@pytest.mark.parametrize("unknown", get_args(Unknown))
+def test_beat_encoder_with_parts(by: By, unknown: Unknown) -> None:
+    pieces = strategies.notes(
+        longest_rest=3.9, durations=(0.005, 3.9), beats=BEAT_MAPS, instruments=True
+    )
+    refused = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0], track=[0, 4], tempo_map=SLOW)
+    long = long_piece(np.random.default_rng(0), count=4000, seconds=700)
+    check_encoder(
+        BeatEncoder(parts=PartMap(by=by, parts=BAND, unknown=unknown)),
+        onset_tolerance=beaten_onsets,
+        duration_tolerance=beaten_durations,
+        velocity_tolerance=2,
+        pieces=pieces.map(with_a_band) if unknown == "refuse" else pieces,
+        hour=replace(with_a_band(long), tempo_map=SLOW),
+        refuses=[Notes(start=[0], end=[1], pitch=[60]), *[refused] * (unknown == "refuse")],
+        examples=20,
     )
 
 
@@ -239,6 +259,34 @@ def test_performance_event_encoder() -> None:
         keeps_order=False,
         pieces=strategies.notes(overlaps=False, durations=(0.02, 30.0)),
         refuses=[Notes(start=[0], end=[86_401], pitch=[60])],
+    )
+
+
+def with_overlaps_of_parts_alone(piece: Notes, parts: PartMap) -> Notes:
+    """The piece without notes of one pitch that sound together in one part."""
+    part = parts.classes_of(piece)
+    return Notes.merge([without_overlaps(piece[part == k], 0.02) for k in set(part.tolist())])
+
+
+@pytest.mark.parametrize("by", get_args(By))
+@pytest.mark.parametrize("unknown", get_args(Unknown))
+def test_performance_event_encoder_with_parts(by: By, unknown: Unknown) -> None:
+    parts = PartMap(by=by, parts=BAND, unknown=unknown)
+    pieces = strategies.notes(durations=(0.02, 30.0), instruments=True)
+    if unknown == "refuse":
+        pieces = pieces.map(with_a_band)
+    refused = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0], track=[0, 4])
+    long = long_piece(np.random.default_rng(0), count=4000, seconds=700)
+    check_encoder(
+        PerformanceEventEncoder(parts=parts),
+        onset_tolerance=0.005,
+        duration_tolerance=0.01,
+        velocity_tolerance=2,
+        keeps_order=False,
+        pieces=pieces.map(lambda piece: with_overlaps_of_parts_alone(piece, parts)),
+        hour=with_overlaps_of_parts_alone(with_a_band(long), parts),
+        refuses=[Notes(start=[0], end=[86_401], pitch=[60]), *[refused] * (unknown == "refuse")],
+        examples=20,
     )
 
 
@@ -396,6 +444,13 @@ def test_processors(processor: Processor, roles: set[Role]) -> None:
     check_processor(processor, roles=roles or None, fields=BEATS, contexts=piece)
     # Of events they change the note-ons, and so the one field there is.
     check_processor(processor, roles=None, fields=EVENTS, contexts=contexts_along(event, IN_BARS))
+    parts = PartMap(by="track", parts=BAND)
+    band, beat_band = with_a_band(IN_BARS), BeatEncoder(parts=parts)
+    contexts = contexts_along(beat_band, band)
+    check_processor(processor, roles=roles or None, fields=beat_band.fields, contexts=contexts)
+    event_band = PerformanceEventEncoder(parts=parts)
+    contexts = contexts_along(event_band, band)
+    check_processor(processor, roles=None, fields=event_band.fields, contexts=contexts)
 
 
 def own(kind: str) -> list[plugins.Plugin]:

@@ -58,6 +58,33 @@ def test_the_parts_of_a_song_by_hand(by: By, parts: list[str], classes: list[int
     assert part_map.drums.tolist() == [part.drum for part in part_map.classes]
 
 
+def named(*names: str) -> Notes:
+    """One note in a track of each name."""
+    count = len(names)
+    return Notes(
+        start=[0] * count, end=1, pitch=60 + np.arange(count), track=range(count), track_names=names
+    )
+
+
+@pytest.mark.parametrize(
+    ("pieces", "by"),
+    [
+        ([named("MELODY", "PIANO"), named("Melody ", "PIANO")], "name"),
+        ([named("A", "B", "C", "D")], "name"),
+        # One odd name among many.
+        ([named(*"abcdefghijklmnopqrs")] * 2 + [named(*"abcdefghijklmnopqrs", "odd")], "name"),
+        ([named("A"), named("B"), named("C")], "family"),
+        ([named("A", ""), named("A", "")], "family"),
+        ([named("", "")], "family"),
+        ([Notes(start=[0], end=[1], pitch=[60])], "family"),
+        ([Notes.empty(), Notes.empty(), Notes.empty(), named("A"), named("A")], "name"),
+    ],
+)
+def test_parts_are_found_by_name_where_pieces_share_names(pieces: list[Notes], by: By) -> None:
+    assert PartMap.from_pieces(pieces, by="auto") == PartMap.from_pieces(pieces, by=by)
+    assert PartMap.from_pieces(pieces[::-1], by="auto").by == by
+
+
 @given(PIECES, st.sampled_from(get_args(By)), st.sampled_from(get_args(Unknown)))
 def test_a_corpus_knows_its_notes(pieces: Sequence[Notes], by: By, unknown: Unknown) -> None:
     part_map = PartMap.from_pieces(pieces, by=by, unknown=unknown)

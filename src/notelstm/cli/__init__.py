@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "inspect": "Show the contents of a MIDI file, or of a folder",
     "train": "Train a model on MIDI files",
     "generate": "Write new music as a MIDI file",
+    "play": "Play with a model in the browser",
     "render": "Render a MIDI file as sound, page or picture",
     "evaluate": "Measure a model on held-out music",
     "corpora": "List named corpora and the cache",
@@ -43,6 +44,7 @@ examples:
   notelstm inspect FOLDER
   notelstm train FOLDER -o my.notelstm
   notelstm generate my.notelstm -o out.mid
+  notelstm play my.notelstm
   notelstm render out.mid -o out.wav
   notelstm evaluate my.notelstm OTHER_FOLDER
 

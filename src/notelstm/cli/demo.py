@@ -21,11 +21,18 @@ from notelstm.notes import Notes
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
+    from notelstm.recipes import Recipe
 
 __all__ = ["demo"]
 
-_SMALL: Final = ("options.hidden_size=256", "sequence_length=64", "batch_size=32")
-"""Settings of the expressive recipe for a few chorales and a minute of training."""
+_SMALL: Final = (
+    "options.hidden_size=256",
+    "options.parts=track",
+    "options.memory_window=256",
+    "sequence_length=64",
+    "batch_size=32",
+)
+"""Settings of the ensemble recipe for the voices of a few chorales and a minute of training."""
 
 _PROMPT: Final = 48
 _NOTES: Final = 200
@@ -44,8 +51,9 @@ def demo(
 ) -> None:
     """Train on Bach chorales for a minute, then generate music: MIDI files, a picture, a page.
 
-    The page plays the music in any browser. The pretrained piano model generates as well. Nothing
-    is downloaded. Without the extra `bach` nothing is trained; without `plot` there is no picture.
+    The model has the four voices as instruments, and generates all of them. The page plays the
+    music in any browser. The pretrained piano model generates as well. Nothing is downloaded.
+    Without the extra `bach` nothing is trained; without `plot` there is no picture.
 
     Args:
         output: The folder to write to.
@@ -57,7 +65,8 @@ def demo(
         overwrite: Replace the files in the folder if it is not empty.
     """
     from notelstm.bundle import load
-    from notelstm.cli.runs import card_of
+    from notelstm.cli.runs import chosen_recipe
+    from notelstm.listening.card import card_of
 
     if chorales < 1:
         raise ConfigError(f"cannot train on {chorales} chorales", hint="give at least 1")
@@ -65,15 +74,16 @@ def demo(
         seed = secrets.randbelow(_SEEDS)
     print(f"random seed {seed}: repeat with --seed {seed}")
     check_folder(output, overwrite=overwrite)
-    bach = _bach(chorales)
+    recipe = chosen_recipe("ensemble", _SMALL, epochs, seed)
+    bach = _bach(recipe, chorales)
     made: dict[str, Sample] = {}
     models: dict[str, Mapping[str, object]] = {}
     if bach is not None:
-        trained = _train(bach, output, epochs=epochs, minutes=minutes, seed=seed)
-        made |= _play(trained, bach.prompt, "Bach", "a chorale", 0.9, seed)
+        trained = _train(bach, recipe, output, minutes=minutes)
+        made |= _play(trained, bach.voices, "Bach", "a chorale", 0.9, seed)
         models["Bach: trained in this demo"] = card_of(trained)["Model"]
     pretrained = load()
-    prompt, name = (_prelude(), "a prelude") if bach is None else (bach.prompt, "a chorale")
+    prompt, name = (_prelude(), "a prelude") if bach is None else (bach.keyboard, "a chorale")
     made |= _play(pretrained, prompt, "Piano", name, 1.0, seed)
     models["Piano: the pretrained model"] = card_of(pretrained)["Model"]
     # Continuations first: they keep the key, tempo and style of a prompt.
@@ -84,7 +94,7 @@ def demo(
         write_midi(sample.notes, output / file, short="lengthen", text=text)
     page = output / "demo.html"
     lead = (
-        f"Press Play, or the space bar. The prompt is brown, all else is new. Random seed {seed}."
+        f"Press Play, or the space bar. The prompt is marked, all else is new. Random seed {seed}."
     )
     details = {"This music": {"random seed": seed}, **models}
     save_page(list(made.values()), page, title="Demo", lead=lead, details=details)
@@ -93,30 +103,31 @@ def demo(
 
 
 class _Bach(NamedTuple):
-    """The training pieces, and the beginning of a held-out chorale."""
+    """The training pieces, and the beginning of a held-out chorale, for voices and for a piano."""
 
     corpus: Corpus
     pieces: list[Notes]
-    prompt: Notes
+    voices: Notes
+    keyboard: Notes
 
 
-def _bach(chorales: int) -> _Bach | None:
+def _bach(recipe: Recipe, chorales: int) -> _Bach | None:
     """The chorales, if the package that contains them is installed."""
     print("reading Bach chorales from the music21 package", flush=True)
     try:
-        corpus = open_corpus("bach", ReadPolicy())
+        corpus = open_corpus("bach", recipe.read_policy)
     except MissingExtraError as error:
         print(f"nothing is trained, since music21 is not installed: {error.hint}")
         return None
     pieces = corpus[: chorales + 1]
-    return _Bach(corpus, pieces, pieces.pop()[:_PROMPT])
+    voices, keyboard = pieces.pop(), open_corpus("bach", ReadPolicy())[len(pieces)]
+    return _Bach(corpus, pieces, voices[:_PROMPT], keyboard[:_PROMPT])
 
 
-def _train(bach: _Bach, output: Path, *, epochs: int, minutes: float, seed: int) -> Bundle:
+def _train(bach: _Bach, recipe: Recipe, output: Path, *, minutes: float) -> Bundle:
     """Train a small model for a short time, with a report."""
-    from notelstm.cli.runs import chosen_callbacks, chosen_recipe, run_folder, run_recipe
+    from notelstm.cli.runs import chosen_callbacks, run_folder, run_recipe
 
-    recipe = chosen_recipe("expressive", _SMALL, epochs, seed)
     print(f"training on {len(bach.pieces)} chorales, {sum(map(len, bach.pieces)):,} notes")
     model, page = output / "demo.notelstm", output / "training.html"
     remove_run(run_folder(model))

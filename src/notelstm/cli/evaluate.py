@@ -20,7 +20,7 @@ from notelstm.notes import Notes
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
-    from notelstm.evaluation import RepetitionReport, Report, SampleReport
+    from notelstm.evaluation import RepetitionReport, Report, SampleReport, Scores
 
 __all__ = ["evaluate"]
 
@@ -37,6 +37,7 @@ def evaluate(
     notes: Annotated[int, arg(metavar="N")] = 1000,
     prompt_notes: Annotated[int, arg(metavar="N")] = 0,
     seed: Annotated[int, arg(metavar="N")] = 0,
+    adapt: Flag = False,
     json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
@@ -44,10 +45,13 @@ def evaluate(
 
     Lower is better; a uniform guess at 128 pitches costs 4.85. The figures do not depend on the
     encoder, so any two models can be compared. Scores start at the 26th note of each piece.
-    `pitch_step_duration` is the sum of these fields; `total` adds velocity. Baselines and
-    confidence intervals are printed beside the figures. With --samples the model also generates
-    music, which is compared with the same pieces: its similarity, symptoms of degenerate output,
-    repetition of its own passages, and with --train, copies of training pieces.
+    `pitch_step_duration` is the sum of these fields; `total` adds velocity, and the instrument of
+    models that have a field for it. For them, `without_instrument` sums the instrument out, which
+    is comparable with the total of other models, and each part is scored apart; the pitch of a
+    drum is its key. Baselines and confidence intervals are printed beside the figures. With
+    --samples the model also generates music, which is compared with the same pieces: its
+    similarity, symptoms of degenerate output, repetition of its own passages, and with --train,
+    copies of training pieces.
 
     Args:
         what: A model file that `notelstm train` wrote (default: the pretrained model), and MIDI
@@ -66,9 +70,12 @@ def evaluate(
         prompt_notes: Generate continuations of the first N notes of different pieces; only the
             continuations are compared.
         seed: Random seed of the samples.
+        adapt: Score the model a second time with dynamic evaluation: a copy adapts to each piece
+            while it is scored.
         json: Print one line of JSON; a figure that the model does not have is null.
         reading: How files are read; settings that are not given are the model's own.
     """
+    from notelstm.adaptation import Adaptation
     from notelstm.bundle import load
     from notelstm.evaluation import evaluate as measure
     from notelstm.evaluation import evaluate_samples
@@ -103,7 +110,8 @@ def evaluate(
         left = counted(len(pieces) - len(real), "piece")
         print(f"notelstm: not compared with samples: {left} of fewer than 2 notes", file=sys.stderr)
     found = evaluate_samples(written, real, training) if written else None
-    report = measure(bundle, pieces, names=pieces.names, training=known)
+    settings = Adaptation() if adapt else None
+    report = measure(bundle, pieces, names=pieces.names, training=known, adapt=settings)
     if json:
         more = {} if found is None else {"samples": found.to_json()}
         print(json_format.dumps({**report.to_json(), **more}, allow_nan=False))
@@ -170,13 +178,20 @@ def _report_lines(report: Report) -> list[str]:
     scores = report.model
     known = intervals(scores)
     rows = [["", "model", "95 % interval", *report.baselines]]
+    has_instruments = bool(scores.parts)
     for figure in FIGURES:
+        if "instrument" in figure and not has_instruments:
+            continue
         estimate = known.get(figure)
         between = "" if estimate is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
         others = [_figure(baseline.of(figure)) for baseline in report.baselines.values()]
         rows.append([figure, _figure(scores.of(figure)), between, *others])
     size = f"{counted(len(scores.pieces), 'piece')}, {counted(scores.notes, 'note')}"
     lines = [f"{size}; nats per note:", *_aligned(rows), ""]
+    if has_instruments:
+        lines += [*_aligned(_part_rows(scores)), ""]
+    if scores.merged:
+        lines.append(f"merged by the encoder, and not scored: {counted(scores.merged, 'note')}")
     if scores.too_short:
         lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
     if scores.rejected:
@@ -188,7 +203,17 @@ def _report_lines(report: Report) -> list[str]:
             f"{role}: top-1 accuracy {made.top1:.1%}, top-5 {made.top5:.1%}; calibration error "
             f"{made.error:.3f}"
         )
-    return lines + _against(report)
+    return lines + _against(report) + _adapted(report)
+
+
+def _part_rows(scores: Scores) -> list[list[str]]:
+    """The figures of the notes of each part; a drum's pitch is its key."""
+    from notelstm.evaluation import FIGURES
+
+    rows = [["part", "notes", *(figure.replace("_", " ") for figure in FIGURES)]]
+    for name, score in scores.parts.items():
+        rows.append([name, f"{score.notes:,}", *(_figure(score.of(figure)) for figure in FIGURES)])
+    return rows
 
 
 def _sample_lines(report: SampleReport) -> list[str]:
@@ -256,6 +281,21 @@ def _against(report: Report) -> list[str]:
         f"{figure}: {abs(value):.3f} nats per note {'less' if value < 0 else 'more'} than {best} "
         f"({low:+.3f} to {high:+.3f}), better on {found.better[figure]:,} of "
         f"{counted(found.pieces, 'piece')}"
+    ]
+
+
+def _adapted(report: Report) -> list[str]:
+    """The figures with dynamic evaluation, and its cost."""
+    adapted = report.adapted
+    if adapted is None:
+        return []
+    figure = "pitch_step_duration" if report.model.total is None else "total"
+    fixed, made = report.model.of(figure), adapted.scores.of(figure)
+    change = "" if made is None or fixed is None else f" ({made - fixed:+.3f})"
+    return [
+        f"adapted to each piece every {counted(adapted.settings.segment, 'row')}: {figure} "
+        f"{_figure(made)}{change}; {1e3 * adapted.seconds_per_note:.2f} ms per note in place of "
+        f"{1e3 * adapted.fixed_seconds_per_note:.2f}"
     ]
 
 

@@ -78,8 +78,8 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         reading: How the prompt is read; settings that are not given are the model's own.
     """
     from notelstm.bundle import load
-    from notelstm.cli.runs import card_of
     from notelstm.generation import generate_batch
+    from notelstm.listening.card import card_of
 
     if not 1 <= batch <= _MOST_PIECES:
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
@@ -135,7 +135,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         details = {"This music": drawn, **card_of(bundle)}
         save_page(pieces, html, title=output.stem, details=details)
         print(f"wrote {html}: open it in a browser")
-    if start is not None:
+    if start is not None and made[0].program is None:
         _print_instrument(pieces[0], start)
     print(
         f"seed {seed}: --seed {seed} makes {'this piece' if batch == 1 else 'these pieces'} again"

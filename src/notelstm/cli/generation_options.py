@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, final
 
+import tyro
 from tyro.conf import arg
 
 from notelstm.cli.options import Flag, shown
@@ -80,8 +82,9 @@ class Prompting:
 _ABOUT: Final = {
     "pitch": ("scale", "pitch_range", "no_repeat_ngram"),
     "step": ("max_polyphony", "max_chord_size", "density", "grid"),
+    "instrument": ("instruments", "max_instruments"),
 }
-"""The role of the field that each option needs; events serve as well."""
+"""The role of the field that each option needs; events serve as well, but have no instruments."""
 
 _Whole: TypeAlias = Annotated[int | None, shown("N")]
 _Share: TypeAlias = Annotated[float | None, shown("P")]
@@ -98,13 +101,20 @@ class Steering:
         top_k: Sample from the N most likely values only.
         top_p: Sample from the most likely values only, whose probabilities add up to P.
         min_p: Sample only from values at least P times as likely as the most likely one.
+        instruments: Only these instruments play: names of parts, as `notelstm inspect MODEL` shows
+            them, with commas between: "piano,bass,drums".
+        max_instruments: The most different instruments that play at one time, without percussion.
         scale: Only notes of a scale: "D dorian", "F# minor", "A blues", "C major pentatonic".
         pitch_range: Lowest and highest note: names or MIDI note numbers, such as C2 C6.
-        max_polyphony: The most pitches that sound at one time; 1 for a melody.
-        max_chord_size: The most notes that begin together.
-        no_repeat_ngram: No run of N pitches occurs twice.
-        density: Approximate number of notes per second.
+        max_polyphony: The most pitches of an instrument that sound at one time; 1 for a melody.
+        max_chord_size: The most notes of an instrument that begin together.
+        no_repeat_ngram: No run of N pitches of an instrument occurs twice.
+        density: Approximate number of notes per second of each instrument.
         grid: Onsets on a grid of S seconds; of S beats for a model whose times are in beats.
+        processor: Add a processor, as `notelstm plugins` lists them. NAME:KEY=VALUE,KEY=VALUE gives
+            it settings: 'pitch-range:low=C1,high=G2,instruments=Bass', or for several instruments
+            instruments=["Bass","Cello"]. Can be repeated. Scale, range, density and the like act on
+            each instrument but percussion, unless instruments or drums=true is given.
     """
 
     sampler: Annotated[str | None, shown("NAME", "the model's own")] = None
@@ -112,6 +122,8 @@ class Steering:
     top_k: _Whole = None
     top_p: _Share = None
     min_p: _Share = None
+    instruments: Annotated[str | None, shown("NAMES")] = None
+    max_instruments: _Whole = None
     scale: Annotated[str | None, shown("NAME")] = None
     pitch_range: Annotated[tuple[str, str] | None, shown("LOW HIGH")] = None
     max_polyphony: _Whole = None
@@ -119,6 +131,7 @@ class Steering:
     no_repeat_ngram: _Whole = None
     density: Annotated[float | None, shown("RATE")] = None
     grid: Annotated[float | None, shown("S")] = None
+    processor: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, shown("NAME")] = ()
 
     def changed_settings(self) -> dict[str, object]:
         """The options that differ from their defaults, by name."""
@@ -153,7 +166,8 @@ class Steering:
         roles = {field.role for field in encoder.fields}
         for role, options in _ABOUT.items():
             for option in options:
-                if getattr(self, option) is not None and not roles & {role, "event"}:
+                fitting = {role} if role == "instrument" else {role, "event"}
+                if getattr(self, option) is not None and not roles & fitting:
                     raise ConfigError(
                         f"--{option.replace('_', '-')} would do nothing: the model has no field of "
                         f"{role}, but of {', '.join(sorted(roles))}",
@@ -167,10 +181,14 @@ class Steering:
         beats = any(field.role == "step" and field.unit == "beat" for field in encoder.fields)
         grid = functools.partial(sampling.GridSnap, unit="beat" if beats else "s")
         made: list[Processor] = []
+        if self.instruments is not None:
+            names = filter(None, map(str.strip, self.instruments.split(",")))
+            made.append(sampling.Instruments(allowed=tuple(names)))
         if self.pitch_range is not None:
             low, high = (int(p) if p.isdecimal() else p for p in self.pitch_range)
             made.append(sampling.PitchRange(low=low, high=high))
         for setting, kind, name in (
+            (self.max_instruments, sampling.MaxInstruments, "count"),
             (self.scale, sampling.Scale, "name"),
             (self.max_polyphony, sampling.MaxPolyphony, "notes"),
             (self.max_chord_size, sampling.MaxChordSize, "notes"),
@@ -179,7 +197,7 @@ class Steering:
             (self.no_repeat_ngram, sampling.NoRepeatNGram, "ngram_size"),
         ):
             made += _if_given(setting, kind, name)
-        return made
+        return [*made, *map(_named_processor, self.processor)]
 
     def _truncation(self) -> Sequence[Processor]:
         """The processors that exclude unlikely values."""
@@ -190,6 +208,17 @@ class Steering:
             *_if_given(self.top_p, sampling.TopP, "p"),
             *_if_given(self.min_p, sampling.MinP, "ratio"),
         ]
+
+
+def _named_processor(text: str) -> Processor:
+    """The processor of ``name:key=value,key=value``."""
+    from notelstm.recipes.overrides import part
+
+    name, _, settings = text.partition(":")
+    # Commas in a list separate its values.
+    pairs = re.findall(r"(?:\[[^\]]*\]|[^,])+", settings)
+    processor: Processor = part("processors", name, pairs)
+    return processor
 
 
 def _if_given(setting: float | str | None, kind: Any, name: str) -> list[Processor]:

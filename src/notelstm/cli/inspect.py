@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json as json_format
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, final
+from typing import TYPE_CHECKING, Annotated, Any, Final, final
 
 import numpy as np
 import tyro
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from notelstm.cli.music import open_music
-from notelstm.cli.options import Flag
+from notelstm.cli.options import Flag, shown
 from notelstm.cli.reading_options import (
     Reading,
     for_command_line,
@@ -24,11 +25,14 @@ from notelstm.cli.reading_options import (
 )
 from notelstm.data.leaks import Leak, find_leaks
 from notelstm.data.summary import Distribution, summarise
-from notelstm.errors import counted
+from notelstm.errors import EncodingError, counted
 from notelstm.midi import ReadPolicy, ReadReport, read_midi, read_midi_with_report
 from notelstm.midi.reading import MAX_BYTES
 from notelstm.notes import Notes, TempoMap
 from notelstm.programs import PROGRAMS
+
+if TYPE_CHECKING:
+    from notelstm.bundle import Bundle
 
 __all__ = ["inspect"]
 
@@ -41,6 +45,7 @@ def inspect(
     /,
     *,
     leaks: Flag = False,
+    model: Annotated[Path | None, shown("MODEL")] = None,
     json: Flag = False,
     reading: Annotated[Reading, arg(name="")] = Reading(),  # noqa: B008 - it cannot change
 ) -> None:
@@ -48,22 +53,25 @@ def inspect(
 
     For a file: its tracks, tempo, time signatures and pedal, the notes that were left out, and the
     repairs. For a folder: totals, distributions, copies, and the files that were repaired or
-    rejected. For both: the notes that the beat encoder would change. For a model: its parts, its
-    data, and the instruments that it tells apart.
+    rejected, and the notes of each instrument. For both: the notes that the beat encoder would
+    change. For a model: its parts, its data, and the instruments that it tells apart.
 
     Args:
-        path: A MIDI file, a folder of them, or a model (*.notelstm).
+        path: A MIDI file, a folder of them, or a model, which ends in .notelstm.
         leaks: For a folder: also look for pieces that share long passages, and for music on two
             sides of MAESTRO's split.
+        model: Also count the notes that this model would merge, reject, or take for another
+            instrument. Files are read as for the model.
         json: Print JSON.
         reading: How files are read.
     """
     if path.suffix == ".notelstm":
         _model(path, json=json)
         return
-    policy = reading.policy(ReadPolicy())
+    bundle = None if model is None else _loaded(model)
+    policy = reading.policy(ReadPolicy() if bundle is None else bundle.read_policy)
     if path.is_dir():
-        _folder(path, policy, json=json, leaks=leaks)
+        _folder(path, policy, bundle, json=json, leaks=leaks)
         return
     source = _reusable(path)
     notes, report = read_midi_with_report(source(), policy)
@@ -79,6 +87,7 @@ def inspect(
             "pedal": pedal,
             "time_signatures": [{"beat": beat, "name": name} for beat, name in signatures],
             "changes_in_beats": dict(rounded),
+            "model": None if bundle is None else _encoded(bundle, [notes]),
         }
         print(json_format.dumps(found, indent=2))
         return
@@ -96,6 +105,8 @@ def inspect(
         rest = f" and {len(stated) - _SHOWN} more" if len(stated) > _SHOWN else ""
         print(f"  time signatures: {', '.join(stated[:_SHOWN])}{rest}")
     _beats_line(rounded)
+    if bundle is not None:
+        _encoded_line(bundle, _encoded(bundle, [notes]))
     if len(held):
         share = f"{len(held):,} of {counted(len(notes), 'note')}"
         print(f"  pedal: holds {share} beyond their keys, for {held.mean():.2f} s on average")
@@ -104,12 +115,51 @@ def inspect(
     _faults(report)
 
 
+def _loaded(model: Path) -> Bundle:
+    from notelstm.bundle import load
+
+    return load(model)
+
+
+def _encoded(bundle: Bundle, pieces: Iterable[Notes]) -> dict[str, Any]:
+    """The number of notes that the model's encoder changes, rejects, or has no instrument for."""
+    from notelstm.encoders.rows import ReportingEncoder, part_map_of
+
+    encoder, part_map = bundle.encoder, part_map_of(bundle.encoder)
+    notes = unknown = rejected = 0
+    changes = Counter[str]()
+    for piece in pieces:
+        notes += len(piece)
+        try:
+            encoder.encode(piece)
+        except EncodingError:
+            rejected += len(piece)
+            continue
+        if isinstance(encoder, ReportingEncoder):
+            changes.update(encoder.changes(piece))
+        if part_map is not None:
+            unknown += part_map.count_unknown(piece)
+    return {"notes": notes, "changes": dict(changes), "unknown": unknown, "rejected": rejected}
+
+
+def _encoded_line(bundle: Bundle, found: Mapping[str, Any]) -> None:
+    """Print the counts of :func:`_encoded`."""
+    from notelstm.encoders.rows import describe_changes, part_map_of
+
+    parts = [f"{counted(found['notes'], 'note')} for the model"]
+    if found["changes"]:
+        parts.append(describe_changes(found["changes"]))
+    if part_map := part_map_of(bundle.encoder):
+        parts.append(f"{found['unknown']:,} of unknown instruments ({part_map.unknown})")
+    parts.append(f"{found['rejected']:,} in pieces that it rejects")
+    print(f"  {'; '.join(parts)}")
+
+
 def _model(path: Path, *, json: bool) -> None:
     """The parts of a bundle, and its instruments."""
-    from notelstm.bundle import load
     from notelstm.encoders.rows import part_map_of
 
-    bundle = load(path)
+    bundle = _loaded(path)
     part_map = part_map_of(bundle.encoder)
     if json:
         instruments = None if part_map is None else part_map.to_json()
@@ -192,15 +242,19 @@ def _faults(report: ReadReport) -> None:
         print(f"  and {counted(len(report.warnings) - _SHOWN, 'more warning')}")
 
 
-def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
+def _folder(
+    path: Path, policy: ReadPolicy, bundle: Bundle | None, *, json: bool, leaks: bool
+) -> None:
     """Totals and distributions of a folder, and its damaged files."""
     music = open_music(str(path), policy)
     summary = summarise(music.corpus, passages=leaks)
     left_out = left_out_of_corpus(music.corpus.report)
     crossing = find_leaks(music.corpus.pieces(), music.split) if leaks and music.by_table else []
+    encoded = None if bundle is None else _encoded(bundle, music.corpus)
     if json:
         leaking = [leak.to_json() for leak in crossing]
-        found = {**summary.to_json(), "left_out_line": left_out, "leaks": leaking}
+        extra = {"left_out_line": left_out, "leaks": leaking, "model": encoded}
+        found = {**summary.to_json(), **extra}
         print(json_format.dumps(found, indent=2))
         return
     print(
@@ -210,6 +264,12 @@ def _folder(path: Path, policy: ReadPolicy, *, json: bool, leaks: bool) -> None:
     )
     if left_out:
         print(f"  {left_out}")
+    if bundle is not None and encoded is not None:
+        _encoded_line(bundle, encoded)
+    if summary.instruments:
+        shares = [f"{name} {n:,}" for name, n in summary.instruments.items()]
+        rest = f" and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
+        print(f"  notes by instrument: {', '.join(shares[:_SHOWN])}{rest}")
     for name in ("pitch", "step", "duration", "velocity"):
         if getattr(summary, name).quantiles:
             _distribution(name, getattr(summary, name))

@@ -7,18 +7,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast, final
+from typing import final
 
-from torch import nn
 from tqdm.std import tqdm
 from typing_extensions import override
 
 from notelstm.bundle import Bundle, DataCard
 from notelstm.data.corpus import Corpus
 from notelstm.errors import counted
-from notelstm.listening.page import Details
+from notelstm.listening.card import num_parameters
 from notelstm.notes import Notes
-from notelstm.plugins import describe
 from notelstm.recipes import Recipe, from_toml, load_recipe, with_settings
 from notelstm.recipes.overrides import parse_settings, part
 from notelstm.training import (
@@ -38,7 +36,6 @@ from notelstm.training.progress import progress_on_stderr
 __all__ = [
     "EpochLines",
     "all_callbacks",
-    "card_of",
     "chosen_callbacks",
     "chosen_recipe",
     "peak_memory",
@@ -133,12 +130,8 @@ def run_recipe(
 
 def size_of(bundle: Bundle) -> str:
     """The number of a model's parameters, and of the notes that it was trained on."""
-    size = counted(_parameters(bundle), "parameter")
+    size = counted(num_parameters(bundle), "parameter")
     return f"{size}, trained on {counted(bundle.data.notes, 'note')}"
-
-
-def _parameters(bundle: Bundle) -> int:
-    return sum(p.numel() for p in cast(nn.Module, bundle.model).parameters())
 
 
 def chosen_callbacks(
@@ -233,26 +226,3 @@ def peak_memory() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def card_of(bundle: Bundle) -> Details:
-    """A model's card and the settings that it was trained with, as tables by heading."""
-    card = bundle.data
-    model = {
-        "trained on": card.name or "unknown",
-        "license of the data": card.license or "unknown",
-        "pieces": f"{card.pieces:,}",
-        "notes": f"{card.notes:,}",
-        "model": describe(bundle.model)["name"],
-        "parameters": f"{_parameters(bundle):,}",
-        "encoder": describe(bundle.encoder)["name"],
-        "sampler": describe(bundle.sampler)["name"],
-        "context length": "all" if bundle.context_length is None else bundle.context_length,
-        "written by": f"notelstm {bundle.version}",
-    }
-    plain = {
-        name: value
-        for name, value in bundle.settings.items()
-        if isinstance(value, bool | int | float | str)
-    }
-    return {"Model": model, "Training": plain} if plain else {"Model": model}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import tyro
 from tyro.conf import arg
@@ -15,8 +15,10 @@ from notelstm.cli.music import open_music
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.outputs import check_outputs, check_run, remove_run
 from notelstm.cli.reading_options import Reading, left_out_of_corpus
+from notelstm.data.corpus import Corpus
 from notelstm.errors import ConfigError, counted
 from notelstm.notes import Notes
+from notelstm.parts import PartMap, PartsBy
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _OF_THE_RECIPE: Final = "the recipe's"
+
+_SHOWN: Final = 20
+"""The number of instruments that are printed; `notelstm inspect` shows all of a model."""
 
 
 def train(  # noqa: PLR0913 - each is an option of the command
@@ -40,6 +45,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
             help_behavior_hint="(without MODEL: the pretrained model)",
         ),
     ] = None,
+    parts: Annotated[PartsBy | None, shown("|".join(get_args(PartsBy)), _OF_THE_RECIPE)] = None,
     set: Annotated[  # noqa: A002 - the option is --set
         tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, shown("KEY=VALUE")
     ] = (),
@@ -70,9 +76,13 @@ def train(  # noqa: PLR0913 - each is an option of the command
         output: The model file to write, such as my.notelstm.
         recipe: The name of a recipe, as `notelstm plugins` lists them, or a TOML file: a line
             `recipe = "expressive"`, then any setting that --set can change. `reference` is the
-            original design with its faults, for comparison; `expressive` makes better music.
+            original design with its faults, for comparison; `expressive` makes better music for one
+            instrument; `ensemble` is for several instruments and drums.
         init_from: Fine-tune a trained model, by its own recipe at a low learning rate. The license
             of its training data is carried over.
+        parts: How a recipe with instruments, such as `ensemble`, tells those of the pieces apart:
+            by General MIDI program, by family of programs, by the name of the track, or by its
+            number. auto is by name if the pieces name their tracks alike, otherwise by family.
         set: Change settings of the recipe: sequence_length=50 training.learning_rate=0.01
             model.hidden_size=64 options.sigmoid=false sampler.name=greedy. Takes several settings,
             and can be repeated.
@@ -104,20 +114,27 @@ def train(  # noqa: PLR0913 - each is an option of the command
         run_recipe,
         size_of,
     )
+    from notelstm.encoders.rows import part_map_of
     from notelstm.recipes.overrides import DEFAULT
     from notelstm.training import DistributedGroup
 
     # A resumed run replaces its own outputs.
     check_outputs([output, report], overwrite=overwrite or resume)
     check_run(run_folder(output), overwrite=overwrite or resume)
-    start = None if init_from is None else _start(init_from, recipe)
+    start = None if init_from is None else _start(init_from, recipe, parts)
     settings = [pair for pairs in set for pair in pairs]
     chosen = chosen_recipe(recipe or DEFAULT, settings, epochs, seed, start)
     training: dict[str, Any] = {} if precision is None else {"precision": precision}
     if minutes is not None and epochs is None:
         training["epochs"] = None
+    if parts is not None and chosen.parts is None:
+        raise ConfigError(
+            f"--parts {parts} with a recipe without instruments, {chosen.name}",
+            hint="give --recipe ensemble",
+        )
     chosen = replace(
         chosen,
+        parts=parts or chosen.parts,
         training=replace(chosen.training, **training),
         read_policy=reading.policy(chosen.read_policy),
     )
@@ -137,19 +154,12 @@ def train(  # noqa: PLR0913 - each is an option of the command
     if validation > 0 and music.split.validation:
         most = max(1, round(validation * len(pieces))) if music.by_table else None
         held_out = music.side("validation", most)
-    notes = counted(sum(map(len, pieces)), "note")
-    print(f"{music.corpus.name}: {counted(len(pieces), 'piece')}, {notes}")
-    left_out = left_out_of_corpus(music.corpus.report)
-    if left_out:
-        print(left_out)
-    if music.corpus.license:
-        print(f"license of the music: {music.corpus.license}")
-    if held_out:
-        print(f"{counted(len(held_out), 'more piece')} set aside for validation")
-    elif validation > 0:
-        print("no piece is set aside for validation: there are too few to split")
+    _print_pieces(music.corpus, pieces, held_out, validation)
     if recipe is None and start is None:
         print(f"recipe: {DEFAULT}")
+    chosen = chosen.fitted(pieces, init_from=start)
+    if part_map := part_map_of(chosen.encoder):
+        print(_instruments(part_map))
     sys.stdout.flush()
     if overwrite and not resume and DistributedGroup().is_main_process:
         remove_run(run_folder(output))
@@ -176,15 +186,41 @@ def train(  # noqa: PLR0913 - each is an option of the command
     print(f"next: notelstm generate {output} -o out.mid")
 
 
-def _start(model: tuple[Path, ...], recipe: str | None) -> Bundle:
+def _print_pieces(
+    corpus: Corpus, pieces: Sequence[Notes], held_out: Sequence[Notes], share: float
+) -> None:
+    """Print the pieces, the notes that are left out of them, and their license."""
+    notes = counted(sum(map(len, pieces)), "note")
+    print(f"{corpus.name}: {counted(len(pieces), 'piece')}, {notes}")
+    left_out = left_out_of_corpus(corpus.report)
+    if left_out:
+        print(left_out)
+    if corpus.license:
+        print(f"license of the music: {corpus.license}")
+    if held_out:
+        print(f"{counted(len(held_out), 'more piece')} set aside for validation")
+    elif share > 0:
+        print("no piece is set aside for validation: there are too few to split")
+
+
+def _instruments(part_map: PartMap) -> str:
+    """A line on the instruments of the model."""
+    names = [part.name for part in part_map.classes]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"instruments by {part_map.by}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _start(model: tuple[Path, ...], recipe: str | None, parts: str | None) -> Bundle:
     """The model to fine-tune."""
     from notelstm.bundle import load
 
-    if recipe is not None:
-        raise ConfigError(
-            f"--from and --recipe {recipe} contradict each other: a model keeps its own recipe",
-            hint="leave out --recipe",
-        )
+    for option, value in (("recipe", recipe), ("parts", parts)):
+        if value is not None:
+            raise ConfigError(
+                f"--from and --{option} {value} contradict each other: "
+                "a model keeps its own recipe and instruments",
+                hint=f"leave out --{option}",
+            )
     if len(model) > 1:
         given = " ".join(map(str, model))
         raise ConfigError(

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice, pairwise
@@ -19,6 +19,7 @@ import numpy as np
 
 from notelstm.data.cache import cached_pieces
 from notelstm.errors import DataError, MissingExtraError
+from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes, TempoMap
 
 __all__ = ["BachChorales", "notes_of_score", "open_score"]
@@ -34,19 +35,30 @@ _log = logging.getLogger(__name__)
 class BachChorales:
     """Four-part chorales by J. S. Bach, out of the music21 package (extra ``bach``).
 
-    The four voices become one piece. Tied notes are one note, grace notes are left out, repeats
-    are played once. The tempo is the score's, or 96 quarter notes a minute; the velocity is 80.
-    Where two voices meet on a pitch there is one note; where a voice enters on a pitch that
-    another still holds, that note ends and a new one starts, as on a keyboard.
+    Tied notes are one note, grace notes are left out, repeats are played once. The tempo is the
+    score's, or 96 quarter notes a minute; the velocity is 80.
+
+    The voices are read as four tracks, Soprano, Alto, Tenor and Bass, by a policy that reads all
+    tracks, ``BachChorales(policy=ReadPolicy(tracks="all"))``; their program is Choir Aahs.
+    Otherwise, they are one track for a keyboard, without instruments: where two voices meet on a
+    pitch there is one note; where a voice enters on a pitch that another still holds, that note
+    ends and a new one starts.
 
     All scores are read the first time, which takes a few seconds; the notes are cached in
     :func:`~notelstm.data.cache.cache_folder`.
+
+    Attributes:
+        policy: Whether the voices are tracks, by its setting `tracks`; its other settings are of
+            MIDI files.
 
     Example:
         >>> for name, notes in BachChorales().pieces(limit=2):
         ...     print(name, notes)
         bwv2.6 Notes(181 notes, 27.50 s, pitch 43 to 74)
         bwv3.6 Notes(163 notes, 20.00 s, pitch 45 to 74)
+        >>> _, notes = next(BachChorales(policy=ReadPolicy(tracks="all")).pieces())
+        >>> notes.track_names
+        ('Soprano', 'Alto', 'Tenor', 'Bass')
     """
 
     name: ClassVar[str] = "bach"
@@ -56,6 +68,8 @@ class BachChorales:
     )
     source: ClassVar[str] = "the installed music21 package"
     size: ClassVar[str] = "about 360 chorales, 3 hours; nothing to download"
+
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
 
     @property
     def edition(self) -> str:
@@ -75,7 +89,9 @@ class BachChorales:
             DataError: If its scores are missing or damaged.
         """
         folder = _folder()
-        yield from islice(cached_pieces(f"bach-{self.edition}", lambda: _chorales(folder)), limit)
+        voices = self.policy.tracks == "all"
+        name = f"bach-{'voices-' if voices else ''}{self.edition}"
+        yield from islice(cached_pieces(name, lambda: _chorales(folder, voices=voices)), limit)
 
 
 def _folder() -> Path:
@@ -89,8 +105,8 @@ def _folder() -> Path:
     return Path(spec.origin).parent / "corpus" / "bach"
 
 
-def _chorales(folder: Path) -> Iterator[tuple[str, Notes]]:
-    """Read all chorales in a folder of scores."""
+def _chorales(folder: Path, *, voices: bool) -> Iterator[tuple[str, Notes]]:
+    """Read all chorales in a folder of scores, with their voices as tracks or as one."""
     found = sorted(folder.glob("bwv*.mxl"), key=_catalogue_number)
     if not found:
         raise DataError(
@@ -102,8 +118,8 @@ def _chorales(folder: Path) -> Iterator[tuple[str, Notes]]:
     for path in found:
         score = open_score(path)
         # The folder also has arias and cantata movements; chorales have four voices.
-        if len(score.findall("part")) == len("SATB"):
-            yield path.stem, notes_of_score(score, path.stem)
+        if len(score.findall("part")) == len(VOICES):
+            yield path.stem, notes_of_score(score, path.stem, VOICES if voices else ())
 
 
 def _catalogue_number(path: Path) -> tuple[list[int], str]:
@@ -112,6 +128,12 @@ def _catalogue_number(path: Path) -> tuple[list[int], str]:
 
 TEMPO: Final = 96.0
 """Quarter notes per minute of a score without a tempo."""
+
+VOICES: Final = ("Soprano", "Alto", "Tenor", "Bass")
+"""The names of the four voices, in the order of the scores."""
+
+CHOIR: Final = 52
+"""The General MIDI program of the voices, Choir Aahs."""
 
 VELOCITY: Final = 80
 """The MIDI velocity of every note; the scores have none."""
@@ -201,10 +223,15 @@ class _Voice:
             self.held[pitch] = place
 
 
-def notes_of_score(score: Element, name: str) -> Notes:
-    """All voices of a MusicXML score as one piece, as :class:`BachChorales` describes.
+def notes_of_score(score: Element, name: str, voices: Sequence[str] = ()) -> Notes:
+    """The parts of a MusicXML score as one piece, as :class:`BachChorales` describes.
 
-    Times, ties, tempos and time signatures are read, transpositions not.
+    Args:
+        score: The root of the score; times, ties, tempos and time signatures are read,
+            transpositions not.
+        name: Its name in messages.
+        voices: The name of each part, which becomes a track; without names, all parts are one
+            track for a keyboard.
 
     Returns:
         The notes, sorted by start and pitch, with a tempo map whose bars start after an upbeat.
@@ -212,20 +239,34 @@ def notes_of_score(score: Element, name: str) -> Notes:
     Raises:
         DataError: If the score cannot be read.
     """
-    voices = [_Voice() for _ in score.findall("part")]
+    parts = [_Voice() for _ in score.findall("part")]
     ends = [0]
     try:
         for measures in zip(*(p.findall("measure") for p in score.findall("part")), strict=True):
-            read = [v.read(m, ends[-1]) for v, m in zip(voices, measures, strict=True)]
+            read = [v.read(m, ends[-1]) for v, m in zip(parts, measures, strict=True)]
             ends.append(max(read))
     except (ValueError, KeyError) as error:
         raise _damaged(name, error) from error
-    tempo_map = _tempo_map(voices[0], ends)
-    merged = _merged([note for voice in voices for note in voice.notes])
-    columns = np.array(sorted(merged), dtype=np.float64).reshape(-1, 3)
-    start, pitch, end = columns.T
-    start, end = tempo_map.seconds_at(start / TICKS), tempo_map.seconds_at(end / TICKS)
-    return Notes(start=start, end=end, pitch=pitch, velocity=VELOCITY, tempo_map=tempo_map)
+    tempo_map = _tempo_map(parts[0], ends)
+    tracks = [part.notes for part in parts]
+    if not voices:
+        tracks = [[note for track in tracks for note in track]]
+    notes = sorted(
+        (start, pitch, track, end)
+        for track, found in enumerate(tracks)
+        for start, pitch, end in _merged(found)
+    )
+    start, pitch, track, end = np.array(notes, dtype=np.float64).reshape(-1, 4).T
+    return Notes(
+        start=tempo_map.seconds_at(start / TICKS),
+        end=tempo_map.seconds_at(end / TICKS),
+        pitch=pitch,
+        velocity=VELOCITY,
+        program=CHOIR if voices else None,
+        track=track if voices else None,
+        track_names=tuple(voices) or None,
+        tempo_map=tempo_map,
+    )
 
 
 def _tempo_map(voice: _Voice, ends: list[int]) -> TempoMap:
@@ -250,7 +291,7 @@ def _tempo_map(voice: _Voice, ends: list[int]) -> TempoMap:
 
 
 def _merged(notes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """The voices' notes on one keyboard, (start, pitch, end): no pitch overlaps itself."""
+    """The notes of one track, (start, pitch, end): no pitch overlaps itself."""
     merged: list[tuple[int, int, int]] = []
     for start, end, pitch in sorted(notes, key=lambda note: (note[2], note[0])):
         last = merged[-1] if merged else None

@@ -14,6 +14,7 @@ from notelstm.data.corpus import Corpus, FileReport
 from notelstm.data.leaks import Leak, find_duplicates
 from notelstm.encoders import BeatEncoder
 from notelstm.encoders.time_signatures import names_of
+from notelstm.parts import PartMap
 
 __all__ = ["CorpusSummary", "Distribution", "summarise"]
 
@@ -67,6 +68,9 @@ class CorpusSummary:
         step: Seconds from note to note, in cells of 1 ms; more than 30 s counts as 30 s.
         duration: Seconds, in the same cells.
         velocity: MIDI velocities; one bin each.
+        instruments: The number of notes of each part of the corpus, by name or family as
+            :meth:`PartMap.from_pieces <notelstm.parts.PartMap.from_pieces>` chooses, the most
+            first.
         time_signatures: The number of pieces that state each time signature, the most first.
         changes_in_beats: The number of notes that a :class:`~notelstm.encoders.BeatEncoder` with
             its default settings changes, by reason.
@@ -91,6 +95,7 @@ class CorpusSummary:
     step: Distribution
     duration: Distribution
     velocity: Distribution
+    instruments: dict[str, int]
     time_signatures: dict[str, int]
     changes_in_beats: dict[str, int]
     shortest: tuple[tuple[str, int], ...]
@@ -146,6 +151,7 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
         step=_of_times(step),
         duration=_of_times(duration),
         velocity=_of_whole("MIDI velocity", velocity),
+        instruments=_instruments(corpus) if lengths.any() else {},
         time_signatures=dict(time_signatures.most_common()),
         changes_in_beats=dict(changes.most_common()),
         shortest=tuple((corpus.names[k], int(lengths[k])) for k in order),
@@ -154,6 +160,15 @@ def summarise(corpus: Corpus, *, worst: int = 20, passages: bool = True) -> Corp
             find_duplicates(zip(corpus.names, corpus, strict=True), passages=passages)
         ),
     )
+
+
+def _instruments(corpus: Corpus) -> dict[str, int]:
+    """The number of notes of each part, the most first."""
+    part_map, counts = PartMap.from_pieces(corpus, by="auto"), Counter[str]()
+    for notes in corpus:
+        for k, count in enumerate(np.bincount(part_map.classes_of(notes)).tolist()):
+            counts[part_map.parts[k].name] += count
+    return dict(counts.most_common())
 
 
 def _cells(times: NDArray[np.float64]) -> NDArray[np.int64]:

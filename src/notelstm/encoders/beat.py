@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, final
+from dataclasses import dataclass, replace
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from notelstm.encoders.beat_tracker import BeatTracker
-from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
+from notelstm.encoders.rows import (
+    PITCH,
+    VELOCITY,
+    AscendingRows,
+    RowConstraints,
+    as_rows,
+    ascending,
+)
 from notelstm.encoders.time_signatures import TIME_SIGNATURES, SignatureClasses
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.notes import Notes, TempoMap
+from notelstm.parts import PartMap
 
 __all__ = ["BeatEncoder"]
 
@@ -69,6 +77,12 @@ class BeatEncoder:
     become the slowest or fastest class. :meth:`changes` counts the notes that are concerned.
     Program, drums, track and the silence before the first note are lost.
 
+    **Instruments.** With a part map, each note also has the class of its part, and is decoded with
+    the part's program, percussion and track name, and the class as its track. The notes of a cell
+    are then sorted by class and pitch, and of a pitch that a part repeats in a cell one note
+    remains: see :meth:`snapped`. :meth:`allowed_classes` excludes all other rows in training,
+    scoring and generation.
+
     The domain is pieces with a tempo map, and pieces without notes.
 
     Attributes:
@@ -77,6 +91,7 @@ class BeatEncoder:
             signature.
         time_signatures: The time signatures that have a class, such as ``"6/8"``. The default is
             all in whole notes to sixteenths with bars of at most two whole notes.
+        parts: The classes of instruments; None for rows without instruments.
 
     Raises:
         ConfigError: If the settings give no classes.
@@ -100,6 +115,7 @@ class BeatEncoder:
     per_beat: int = 12
     longest: float = 16.0
     time_signatures: tuple[str, ...] = TIME_SIGNATURES
+    parts: PartMap | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -134,9 +150,12 @@ class BeatEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Time signature, step, position in the bar (beats), tempo, pitch, duration, velocity."""
+        """Time signature, step, position in the bar (beats), tempo, pitch, duration, velocity.
+
+        With a part map, the last one is the instrument.
+        """
         num_signatures = len(self.time_signatures)
-        return (
+        fields = (
             Field.categorical(
                 "time_signature",
                 "time_signature",
@@ -150,6 +169,7 @@ class BeatEncoder:
             self._cells("duration", "duration", 1, self._longest),
             VELOCITY,
         )
+        return fields if self.parts is None else (*fields, self.parts.field())
 
     def _cells(self, name: str, role: Role, first: int, count: int) -> Field:
         """A field with a class for each number of cells from `first`."""
@@ -163,24 +183,53 @@ class BeatEncoder:
         )
 
     def encode(self, notes: Notes) -> Rows:
-        """(N, 7) float32 class ids.
+        """(N, 7) float32 class ids; with a part map (N, 8), of :meth:`snapped` notes.
 
         Raises:
-            EncodingError: If the piece has no tempo map.
+            EncodingError: If the piece has no tempo map, or the part map refuses a note.
         """
-        return self._encoded(notes)[0]
+        return self._encoded(notes if self.parts is None else self._snapped(notes))[0]
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        """The notes that the rows of an encoder with parts encode, in their order.
+
+        Onsets and durations are whole cells, notes of a cell are sorted by part and pitch, and of a
+        pitch that a part repeats in a cell the first note remains, with the greatest duration and
+        velocity.
+
+        Returns:
+            None without a part map: the rows then encode the notes as they are.
+
+        Raises:
+            EncodingError: If the piece has no tempo map, or the part map refuses a note.
+        """
+        return None if self.parts is None else self._snapped(notes)
+
+    def _snapped(self, notes: Notes) -> Notes:
+        if not len(notes):
+            return notes
+        beats = _tempo_map(notes)
+        begin, end = (beats.beats_at(at) * self.per_beat for at in (notes.start, notes.end))
+        at, length = np.rint(begin), np.maximum(1, np.rint(end - begin))
+        start, end = (beats.seconds_at(cell / self.per_beat) for cell in (at, at + length))
+        # Rounded first: notes must be in the order of their onsets.
+        return ascending(replace(notes, start=start, end=end), self.parts)
 
     def changes(self, notes: Notes) -> Mapping[str, int]:
         """The number of notes that rows do not hold exactly, by reason, beside velocities.
 
         Raises:
-            EncodingError: If the piece has no tempo map.
+            EncodingError: If the piece has no tempo map, or the part map refuses a note.
         """
         counts = {why: int(changed.sum()) for why, changed in self._encoded(notes)[1].items()}
+        if self.parts is not None:
+            counts["that repeat a pitch within a cell, merged"] = len(notes) - len(
+                self._snapped(notes)
+            )
         return {why: count for why, count in counts.items() if count}
 
     def _encoded(self, notes: Notes) -> tuple[Rows, dict[str, NDArray[np.bool_]]]:
-        """The rows (N, 7), and the notes (N,) that they do not hold exactly, by reason."""
+        """The row of each note, and the notes (N,) that they do not hold exactly, by reason."""
         rows = np.zeros((len(notes), len(self.fields)), dtype=np.float32)
         if not len(notes):
             return rows, {}
@@ -203,6 +252,7 @@ class BeatEncoder:
             notes.pitch,
             length.clip(1, longest) - 1,
             notes.velocity // 4,
+            *(() if self.parts is None else (self.parts.classes_of(notes),)),
         )
         for k, column in enumerate(columns):
             rows[:, k] = column
@@ -222,7 +272,7 @@ class BeatEncoder:
         }
 
     def decode(self, rows: Rows) -> Notes:
-        """Notes from (N, 7) class ids, with a tempo map; the first starts at its own step.
+        """Notes with a tempo map from (N, 7) or (N, 8) class ids; the first starts at its own step.
 
         Raises:
             EncodingError: If a class does not exist, or a position does not follow from the step.
@@ -234,7 +284,32 @@ class BeatEncoder:
 
     def tracker(self) -> BeatTracker:
         """A tracker at the start of a piece."""
-        return BeatTracker(self.fields, per_beat=self.per_beat, signatures=self._signatures)
+        return BeatTracker(
+            self.fields,
+            per_beat=self.per_beat,
+            signatures=self._signatures,
+            constraints=RowConstraints(self),
+            parts=self.parts,
+        )
+
+    @functools.cached_property
+    def _ascending(self) -> AscendingRows:
+        return AscendingRows(self.fields)
+
+    @functools.cached_property
+    def limited_fields(self) -> tuple[str, ...]:
+        """Step, instrument and pitch with a part map, else none."""
+        return () if self.parts is None else self._ascending.fields
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        """The classes with which the notes of a cell ascend.
+
+        See :class:`notelstm.protocols.ConstrainingEncoder`. The tracker also excludes rows with
+        inconsistent positions.
+        """
+        return self._ascending.allowed(field, known, previous)
 
     def bounds(
         self, notes: Notes, rows: Rows, cells: Mapping[Role, Bounds]
@@ -242,8 +317,8 @@ class BeatEncoder:
         """Convert the cells to beats, by the tempo of the previous row.
 
         Steps are measured from the decoded onset of the previous note. The cells of time signature,
-        position and tempo are the classes of the row: their cost is a part of the cost of the
-        onset.
+        position, tempo and instrument are the classes of the row: the cost of the first three is a
+        part of the cost of the onset.
         """
         ids = rows.astype(np.int64)
         tempo = np.array(_TEMPO.values)[ids[:, 3]] / 60  # beats per second
@@ -254,7 +329,7 @@ class BeatEncoder:
         lengths = tuple(end * tempo for end in cells["duration"])
         own = {}
         for field, classes in zip(self.fields, ids.T, strict=True):
-            edges = np.array(field.edges)
+            edges = np.array(field.edges or np.arange(-0.5, field.classes or 0))
             own[field.name] = (edges[classes], edges[classes + 1])
         return {
             **own,

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence, Set
-from typing import Final, NamedTuple, final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from notelstm.encoders.rows import RowConstraints
 from notelstm.encoders.time_signatures import SignatureClasses
 from notelstm.errors import EncodingError
-from notelstm.fields import Field, Mask, Row
+from notelstm.fields import Field, Mask, Row, no_row
 from notelstm.notes import Note, Notes, TempoMap
+from notelstm.parts import ONE_PART, PartMap
 from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = ["BeatTracker"]
 
 
 class _Sounding(NamedTuple):
-    """A note that has begun: its end in cells, number, onset in seconds, pitch and velocity."""
+    """A note that has begun: its end in cells, number, onset in seconds, tone and velocity."""
 
     end: int
     number: int
     start: float
-    pitch: int
+    tone: Tone
     velocity: int
 
 
@@ -34,9 +37,11 @@ class BeatTracker(Tracker):
 
     Args:
         fields: The fields of the encoder: time signature, step, position, tempo, pitch, duration,
-            velocity.
+            velocity, and instrument if there are parts.
         per_beat: Cells per quarter note.
         signatures: The time signatures of the classes.
+        constraints: The entries that the encoder allows.
+        parts: The part map of the encoder.
     """
 
     def __init__(
@@ -45,8 +50,12 @@ class BeatTracker(Tracker):
         *,
         per_beat: int,
         signatures: SignatureClasses,
+        constraints: RowConstraints,
+        parts: PartMap | None,
     ) -> None:
-        super().__init__(fields)
+        super().__init__(fields, ONE_PART if parts is None else parts.classes)
+        self._part_map: Final = parts
+        self._constraints: Final = constraints
         self._per_beat: Final = per_beat
         self._signatures: Final = signatures
         self._bars: Final = signatures.bars
@@ -55,6 +64,7 @@ class BeatTracker(Tracker):
         self._positions: Final = np.arange(fields[2].classes or 0)
         self._tempos: Final = fields[3].values
         self._velocities: Final = fields[6].values
+        self._previous = no_row(fields)
         self._rows: list[list[int]] = []
         self._at: list[int] = []
         self._latest: list[tuple[float, Tone]] = []
@@ -63,6 +73,11 @@ class BeatTracker(Tracker):
         self._dropped = False
         self._open: list[_Sounding] = []
         self._done: list[tuple[int, Note]] = []
+
+    @property
+    def previous(self) -> Row:
+        """(F,) the latest row, :func:`~notelstm.fields.no_row` before the first."""
+        return self._previous
 
     @property
     def num_notes(self) -> int:
@@ -75,13 +90,13 @@ class BeatTracker(Tracker):
         return self._time
 
     def push(self, row: Row) -> None:
-        """Add the next note, (7,).
+        """Add the next note, (F,).
 
         Raises:
             EncodingError: If its position does not follow from time signature and step.
         """
         ids = [int(entry) for entry in row.tolist()]
-        time_signature, step, position, tempo, pitch, duration, velocity_class = ids
+        time_signature, step, position, tempo, pitch, duration, velocity_class, *instrument = ids
         if not self._fits(time_signature, step, position):
             raise EncodingError(
                 f"position {position} of a bar of {self._lengths[time_signature]} cells does not "
@@ -95,18 +110,24 @@ class BeatTracker(Tracker):
         self._open = [note for note in self._open if note.end > at]
         previous = self._rows[-1][3] if self._rows else tempo
         self._time += step * 60 / (self._tempos[previous] * self._per_beat)
+        self._previous = np.array(row, dtype=np.float32)
         self._rows.append(ids)
         self._at.append(at)
-        self._latest.append((self._time, Tone(pitch)))
+        tone = Tone(pitch, *instrument)
+        self._latest.append((self._time, tone))
         velocity = int(self._velocities[velocity_class])
-        note = _Sounding(at + duration + 1, self._num_notes, self._time, pitch, velocity)
+        note = _Sounding(at + duration + 1, self._num_notes, self._time, tone, velocity)
         self._open.append(note)
         self._num_notes += 1
 
     def _ended(self, note: _Sounding) -> tuple[int, Note]:
         """The number of a sounding note, and the note with its end in the current tempo."""
         left = (note.end - self._at[-1]) / self._per_beat * self.seconds_per_unit
-        return note.number, Note(note.start, self._time + left, note.pitch, note.velocity)
+        pitch, k = note.tone
+        part = self.parts[k]
+        return note.number, Note(
+            note.start, self._time + left, pitch, note.velocity, part.program, part.drum, k
+        )
 
     def _fits(self, time_signature: int, step: int, position: int) -> bool:
         bar = self._lengths[time_signature]
@@ -123,7 +144,7 @@ class BeatTracker(Tracker):
             return set()
         tempo = self._tempos[self._rows[-1][3]]
         now = self._at[-1] + (at - self._time) * tempo * self._per_beat / 60
-        return {Tone(note.pitch) for note in self._open if note.end > now}
+        return {note.tone for note in self._open if note.end > now}
 
     def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         """Onset (s) and tone of the latest `count` notes, in order."""
@@ -142,16 +163,28 @@ class BeatTracker(Tracker):
     def remaining(self) -> Sequence[tuple[float, Tone]]:
         """The beats left and the tone of each note that sounds beyond the latest onset."""
         now = self._at[-1] if self._at else 0
-        return [((note.end - now) / self._per_beat, Tone(note.pitch)) for note in self._open]
+        return [((note.end - now) / self._per_beat, note.tone) for note in self._open]
 
     def overlapping(self, known: Mapping[str, float]) -> Set[Tone] | None:
         """The tones that still sound after the fixed step; None if no step is fixed."""
         if "step" not in known:
             return None
         at = self._at[-1] + int(known["step"]) if self._at else 0
-        return {Tone(note.pitch) for note in self._open if note.end > at}
+        return {note.tone for note in self._open if note.end > at}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
+        """The consistent time signatures, steps and positions, and what the encoder allows.
+
+        Some class is always left: positions limit the steps only by whole bars, of which the
+        longest step has two, and notes of a cell limit no step but 0.
+        """
+        consistent = self._consistent(field, known)
+        allowed = self._constraints.allowed(field, known, self._previous)
+        if consistent is None or allowed is None:
+            return allowed if consistent is None else consistent
+        return np.logical_and(consistent, allowed)
+
+    def _consistent(self, field: Field, known: Mapping[str, float]) -> NDArray[np.bool_] | None:
         """The consistent time signatures, steps and positions; None for other fields."""
         time_signature, step, position = (
             known.get(name) for name in ("time_signature", "step", "position")
@@ -164,7 +197,9 @@ class BeatTracker(Tracker):
             return self._allowed_positions(time_signature, step)
         return None
 
-    def _allowed_time_signatures(self, step: float | None, position: float | None) -> Mask:
+    def _allowed_time_signatures(
+        self, step: float | None, position: float | None
+    ) -> NDArray[np.bool_]:
         place = 0 if position is None else position
         allowed = self._bars > place
         if self._rows and step is not None:
@@ -173,7 +208,9 @@ class BeatTracker(Tracker):
             allowed[last] = position is None or position == (before + step) % self._lengths[last]
         return allowed
 
-    def _allowed_steps(self, time_signature: float | None, position: float | None) -> Mask:
+    def _allowed_steps(
+        self, time_signature: float | None, position: float | None
+    ) -> NDArray[np.bool_]:
         if not self._rows:
             return self._steps >= 0
         last, _, before, *_ = self._rows[-1]
@@ -189,7 +226,9 @@ class BeatTracker(Tracker):
         others = np.delete(self._bars, last)
         return continues | changes if np.any(others > place) else continues
 
-    def _allowed_positions(self, time_signature: float | None, step: float | None) -> Mask:
+    def _allowed_positions(
+        self, time_signature: float | None, step: float | None
+    ) -> NDArray[np.bool_]:
         longest = self._bars.max() if time_signature is None else self._lengths[int(time_signature)]
         if not self._rows:
             return self._positions < longest
@@ -207,15 +246,18 @@ class BeatTracker(Tracker):
     def notes(self) -> Notes:
         """The notes that have not been returned, with a tempo map if none have."""
         if not self._rows:
-            return Notes.empty()
+            return self._no_notes()
         if self._dropped:
             notes = sorted([*self._done, *map(self._ended, self._open)])
             if not notes:
-                return Notes.empty()
-            start, end, pitch, velocity = zip(*(note for _, note in notes), strict=True)
-            return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+                return self._no_notes()
+            start, end, pitch, velocity, _, _, track = zip(*(n for _, n in notes), strict=True)
+            instruments = self._instruments(np.array(track))
+            return Notes(start=start, end=end, pitch=pitch, velocity=velocity, **instruments)
         at = np.array(self._at)
-        time_signature, _, position, tempo, pitch, duration, velocity = np.array(self._rows).T
+        time_signature, _, position, tempo, pitch, duration, velocity, *instrument = np.array(
+            self._rows
+        ).T
         beats = self._tempo_map(at, time_signature, position, np.array(self._tempos)[tempo])
         return Notes(
             start=beats.seconds_at(at / self._per_beat),
@@ -223,7 +265,15 @@ class BeatTracker(Tracker):
             pitch=pitch,
             velocity=np.array(self._velocities)[velocity],
             tempo_map=beats,
+            **self._instruments(*instrument),
         )
+
+    def _no_notes(self) -> Notes:
+        return replace(Notes.empty(), **self._instruments(np.zeros(0, np.int64)))
+
+    def _instruments(self, *classes: NDArray[np.int64]) -> dict[str, Any]:
+        """The columns of the instruments of (N,) classes; none without parts."""
+        return {} if self._part_map is None else self._part_map.columns_of(*classes)._asdict()
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
         """Return the notes that have ended, or all of them, and drop them."""

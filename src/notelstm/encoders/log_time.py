@@ -11,8 +11,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.ascending import AscendingRows
-from notelstm.encoders.rows import PITCH, VELOCITY, as_rows
+from notelstm.encoders.rows import PITCH, VELOCITY, AscendingRows, as_rows, ascending
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
 from notelstm.notes import Notes
@@ -199,17 +198,7 @@ class LogTimeEncoder:
         cells = np.maximum(1, np.rint(notes.duration / self.cell))
         start, end = onset * self.cell, (onset + cells) * self.cell
         # Rounded first: notes must be in the order of their onsets.
-        notes = replace(notes, start=start, end=end)
-        part = np.zeros(len(notes)) if self.parts is None else self.parts.classes_of(notes)
-        order = np.lexsort((notes.pitch, part, notes.start))
-        notes, part = notes[order], part[order]
-        keys = (notes.start, part, notes.pitch)
-        repeated = np.all([np.diff(key) == 0 for key in keys], axis=0)
-        if not repeated.any():
-            return notes
-        first = np.flatnonzero(np.append(True, ~repeated))
-        end, velocity = (np.maximum.reduceat(c, first) for c in (notes.end, notes.velocity))
-        return replace(notes[first], end=end, velocity=velocity)
+        return ascending(replace(notes, start=start, end=end), self.parts)
 
     def changes(self, notes: Notes) -> Mapping[str, int]:
         """The number of notes that :meth:`snapped` merges, if any."""

@@ -10,11 +10,18 @@ from notelstm.evaluation.baselines import (
     fit_unigram,
     score_baseline,
 )
-from notelstm.evaluation.comparison import Comparison, Estimate, compare, intervals
+from notelstm.evaluation.comparison import (
+    Comparison,
+    Estimate,
+    Together,
+    compare,
+    intervals,
+    score_together,
+)
 from notelstm.evaluation.grid import quantize
 from notelstm.evaluation.health import Diagnosis, Health, diagnose
 from notelstm.evaluation.memorisation import Memorisation, Passage, find_copies, longest_shared
-from notelstm.evaluation.nats import PointToNormal, fit_sigmas, nats_per_note, score_piece
+from notelstm.evaluation.nats import fit_sigmas, nats_per_note, score_piece
 from notelstm.evaluation.repetition import (
     Repetition,
     RepetitionReport,
@@ -22,17 +29,19 @@ from notelstm.evaluation.repetition import (
     repetition_of,
 )
 from notelstm.evaluation.reports import (
+    AdaptedReport,
     Report,
     SampleReport,
     baselines_of,
     evaluate,
     evaluate_samples,
 )
-from notelstm.evaluation.scores import FIGURES, PieceScore, Reliability, Scores
+from notelstm.evaluation.scores import FIGURES, PartScore, PieceScore, Reliability, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
 
 __all__ = [
     "FIGURES",
+    "AdaptedReport",
     "Baseline",
     "Comparison",
     "Diagnosis",
@@ -41,9 +50,9 @@ __all__ = [
     "Health",
     "Memorisation",
     "NGrams",
+    "PartScore",
     "Passage",
     "PieceScore",
-    "PointToNormal",
     "Reliability",
     "RepeatLast",
     "Repetition",
@@ -52,6 +61,7 @@ __all__ = [
     "SampleReport",
     "Scores",
     "Similarity",
+    "Together",
     "Uniform",
     "Unigram",
     "baselines_of",
@@ -71,5 +81,6 @@ __all__ = [
     "repetition_of",
     "score_baseline",
     "score_piece",
+    "score_together",
     "similarity_of",
 ]

@@ -1,21 +1,38 @@
-"""Confidence intervals of figures, and the comparison of two models piece by piece.
+"""Confidence intervals of figures, the comparison of two models, and a table of several.
 
 Intervals are percentiles of the bootstrap over pieces, since notes of one piece are dependent.
+
+**With and without instruments.** The totals of a model with instruments and of one without are not
+comparable, as the first also predicts the instrument of each note. The figure
+``without_instrument`` is: -ln P of step, pitch, velocity and duration of each note, with the
+instrument summed out, which a model without instruments has as its total. Two differences remain.
+The model with instruments is given those of the notes before, and the notes of a cell are ordered
+by instrument and pitch for the one and by pitch alone for the other. The total of the first, with
+its instruments, is in any case at least the cost of the same notes without them.
+
+An encoder without instruments merges notes of one pitch in a cell, whatever their instruments.
+:func:`score_together` scores all models on the notes that every encoder keeps apart, and counts the
+others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from notelstm.bundle import Bundle
+from notelstm.encoders.rows import snapped
 from notelstm.errors import ConfigError, DataError, counted
+from notelstm.evaluation.grid import quantize
+from notelstm.evaluation.nats import nats_per_note
 from notelstm.evaluation.scores import FIGURES, PieceScore, Scores
+from notelstm.notes import Notes
 
-__all__ = ["Comparison", "Estimate", "compare", "intervals"]
+__all__ = ["Comparison", "Estimate", "Together", "compare", "intervals", "score_together"]
 
 _RESAMPLES: Final = 2000
 
@@ -57,12 +74,15 @@ class Comparison:
 
     Attributes:
         pieces: The number of pieces that both scored.
+        notes: The number of notes that each of them scored in these pieces. If they differ, an
+            encoder merged notes; see :func:`score_together`.
         differences: By figure, nats per note of the first minus those of the second. Below 0 the
             first is better; the difference is significant if the interval excludes 0.
         better: By figure, the number of pieces on which the first is better.
     """
 
     pieces: int
+    notes: tuple[int, int]
     differences: Mapping[str, Estimate]
     better: Mapping[str, int]
 
@@ -70,6 +90,7 @@ class Comparison:
         """The comparison as JSON values."""
         return {
             "pieces": self.pieces,
+            "notes": list(self.notes),
             "differences": {k: estimate._asdict() for k, estimate in self.differences.items()},
             "better": dict(self.better),
         }
@@ -105,7 +126,79 @@ def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) ->
         value = x.sum() / n.sum() - y.sum() / m.sum()
         differences[figure] = _estimate(value, drawn, confidence)
         better[figure] = int((x / n < y / m).sum())
-    return Comparison(pieces=len(names), differences=differences, better=better)
+    return Comparison(
+        pieces=len(names),
+        notes=(left.notes, right.notes),
+        differences=differences,
+        better=better,
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """Several models, with and without instruments, scored on the same notes.
+
+    Attributes:
+        scores: The scores by model.
+        notes: The number of notes of the pieces, scored or not.
+        merged: The number of them that were left out, as some encoder merges them with others.
+    """
+
+    scores: Mapping[str, Scores]
+    notes: int
+    merged: int
+
+    def table(self) -> str:
+        """A Markdown table of nats per note, with a row for each model, and the notes left out."""
+        rows = [["", *(figure.replace("_", " ") for figure in FIGURES), "notes"]]
+        for name, scores in self.scores.items():
+            figures = [scores.of(figure) for figure in FIGURES]
+            shown = ["" if nats is None else f"{nats:.3f}" for nats in figures]
+            rows.append([name, *shown, f"{scores.notes:,}"])
+        rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join(
+            [*lines, "", f"Left out: {self.merged:,} of {counted(self.notes, 'note')}, merged."]
+        )
+
+
+def score_together(
+    models: Mapping[str, Bundle], pieces: Sequence[Notes], *, names: Sequence[str] | None = None
+) -> Together:
+    """Score several models on the notes that the encoders of all of them keep apart.
+
+    Of the notes of one pitch in a cell, an encoder without instruments keeps one, with the greatest
+    duration and velocity; it is scored with the instrument of the first. Each piece has the same
+    number of notes for every model. The order of the notes of a cell differs, so that in the cell
+    of the 26th note, the first that is scored, they may not be the same.
+
+    Args:
+        models: The models by name.
+        pieces: Held-out pieces.
+        names: The names of the pieces; None for their numbers.
+
+    Raises:
+        DataError: As :func:`~notelstm.evaluation.nats_per_note`.
+        EncodingError: If an encoder rejects a piece.
+        FieldError: If a model cannot be scored.
+    """
+    distinct = []
+    for piece in pieces:
+        notes = quantize(piece)
+        for bundle in models.values():
+            notes = snapped(bundle.encoder, notes)
+        distinct.append(notes)
+    return Together(
+        scores={
+            name: nats_per_note(
+                bundle.generation_model, bundle.encoder, distinct, sigmas=bundle.sigmas, names=names
+            )
+            for name, bundle in models.items()
+        },
+        notes=sum(map(len, pieces)),
+        merged=sum(map(len, pieces)) - sum(map(len, distinct)),
+    )
 
 
 def _notes(scores: Scores) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from notelstm.fields import Role
 from notelstm.notes import Notes
+from notelstm.parts import PartMap
 
 __all__ = [
     "CELL",
@@ -97,10 +98,19 @@ def cells_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
     }
 
 
-def places_of(notes: Notes) -> dict[Role, NDArray[np.int64]]:
-    """By role, (N,) the index in the support of each note's cell, for a sorted piece."""
+def places_of(notes: Notes, parts: PartMap | None = None) -> dict[Role, NDArray[np.int64]]:
+    """By role, (N,) the index in the support of each note's cell, for a sorted piece.
+
+    Args:
+        notes: N notes.
+        parts: Their instruments; the index of one is its class.
+
+    Raises:
+        EncodingError: If the part map refuses a note.
+    """
     cells = cells_of(notes)
-    return {role: grid.places(cells[role]) for role, grid in GRIDS.items()}
+    places = {role: grid.places(cells[role]) for role, grid in GRIDS.items()}
+    return places if parts is None else {**places, "instrument": parts.classes_of(notes)}
 
 
 def octave_bins(cells: NDArray[np.int64], fine: int, per_octave: int) -> NDArray[np.int64]:

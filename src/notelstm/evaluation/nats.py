@@ -2,7 +2,8 @@
 
 Each piece is quantized to the grid, encoded, and read by the model from its beginning. From note 25
 on, -ln P of each note's cell (or of each event) is summed by field, and divided by the number of
-notes.
+notes. An instrument has no cells: its P is that of the class of the encoder's part map. The pitch
+of a drum is its key.
 """
 
 from __future__ import annotations
@@ -18,17 +19,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from notelstm.adaptation import Adaptation, Adapter
 from notelstm.batch import columns
-from notelstm.constraints import Constraints, rows_before
 from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import snapped, watch_changes
+from notelstm.encoders.rows import part_map_of, snapped, watch_changes, watch_instruments
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
-from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
+from notelstm.evaluation.scores import (
+    PartScore,
+    PieceScore,
+    Reliability,
+    Scores,
+    all_scored,
+    long_enough,
+)
 from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
-from notelstm.predictions import Categorical, Normal
+from notelstm.predictions import Categorical, PointToNormal
 from notelstm.protocols import (
     Context,
     HasLikelihood,
@@ -37,11 +45,11 @@ from notelstm.protocols import (
     Prediction,
     SnappingEncoder,
 )
+from notelstm.sampling.masking import Constraints, rows_before
 from notelstm.tree import index, join, leaf
 
 __all__ = [
     "MeasuredEncoder",
-    "PointToNormal",
     "contexts",
     "fit_sigmas",
     "nats_per_note",
@@ -52,52 +60,33 @@ __all__ = [
 _CHUNK: Final = 1024
 
 
-def contexts(model: NoteModel, rows: Tensor) -> Iterator[tuple[slice, Context]]:
+def contexts(
+    model: NoteModel, rows: Tensor, adapter: Adapter | None = None
+) -> Iterator[tuple[slice, Context]]:
     """The contexts that predict each of the rows (N, F) of a piece, the first included.
+
+    Args:
+        model: The model.
+        rows: The rows.
+        adapter: The adapter whose model it is, which reads each chunk after it has been yielded.
 
     Yields:
         The slice of the rows, and the contexts (M, ...) that predict them, chunk by chunk.
     """
     before, state = model.initial_state(1)
-    rows = rows.to(leaf(before).device)
-    for first in range(0, len(rows), _CHUNK):
-        chunk = rows[None, first : first + _CHUNK]  # (1, M, F)
+    device = leaf(before).device
+    size = _CHUNK if adapter is None else adapter.settings.segment
+    for first in range(0, len(rows), size):
+        chunk = rows[None, first : first + size].to(device)  # (1, M, F)
         after, state = model.forward(chunk, state)
         shifted = join([before, index(after, (slice(None), slice(None, -1)))], axis=1)
         yield slice(first, first + chunk.shape[1]), index(shifted, 0)
         before = index(after, (slice(None), slice(-1, None)))
+        if adapter is not None:
+            adapter.read(chunk[0].cpu().numpy())
 
 
 _SMALLEST: float = 1e-3
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class PointToNormal:
-    """Replaces point predictions by normal distributions.
-
-    Attributes:
-        sigmas: By field name, the root mean square of the training residuals.
-    """
-
-    sigmas: Mapping[str, float]
-
-    def __call__(self, field: str, prediction: Prediction) -> Prediction:
-        """A prediction that has a likelihood.
-
-        Raises:
-            FieldError: If a point's field has no sigma.
-        """
-        if isinstance(prediction, HasLikelihood) or prediction.log_weights() is not None:
-            return prediction
-        if field not in self.sigmas:
-            raise FieldError(
-                f"the point predictions of the field {field!r} have no sigma",
-                hint="call fit_sigmas(model, pieces) with training pieces, and store the result in "
-                "the bundle",
-            )
-        value = prediction.mode()
-        return Normal(value, torch.full_like(value, self.sigmas[field]))
 
 
 def fit_sigmas(
@@ -148,7 +137,7 @@ def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Te
 
 _log = logging.getLogger(__name__)
 
-_COUNTED_AS: Final[Mapping[Role, Role]] = {
+_COUNTED_AS: Final[Mapping[str, str]] = {
     "time_signature": "step",
     "position": "step",
     "tempo": "step",
@@ -180,7 +169,7 @@ class MeasuredEncoder(NoteEncoder, Protocol):
 
         Returns:
             The intervals by field name, in the field's unit; the row's own class if a field has no
-            cells.
+            cells. An instrument needs none.
         """
         ...
 
@@ -192,6 +181,7 @@ def nats_per_note(
     *,
     sigmas: Mapping[str, float] | None = None,
     names: Sequence[str] | None = None,
+    adapt: Adaptation | None = None,
 ) -> Scores:
     """Score a model on held-out pieces.
 
@@ -203,6 +193,8 @@ def nats_per_note(
             the encoder rejects are left out with the reason.
         sigmas: The standard deviations of point predictions, by field name.
         names: The names of the pieces; None for their numbers.
+        adapt: Settings of dynamic evaluation: a copy of the model adapts to each piece, from the
+            trained weights on, after each segment has been scored. None for fixed weights.
 
     Raises:
         DataError: If no piece has more than 25 notes and is accepted by the encoder, or there are
@@ -213,10 +205,10 @@ def nats_per_note(
     rejected: dict[str, str] = {}
     named = list(long_enough(pieces, names))
     called = [name for name, _ in named]
-    watched = watch_changes((piece for _, piece in named), encoder)
-    for name, piece in zip(called, watched, strict=True):
+    watched = watch_instruments((piece for _, piece in named), encoder)
+    for name, piece in zip(called, watch_changes(watched, encoder), strict=True):
         try:
-            score = score_piece(model, encoder, piece, sigmas=sigmas, name=name)
+            score = score_piece(model, encoder, piece, sigmas=sigmas, name=name, adapt=adapt)
         except EncodingError as error:
             rejected[name] = str(error)
             continue
@@ -241,6 +233,7 @@ def score_piece(
     *,
     sigmas: Mapping[str, float] | None = None,
     name: str = "",
+    adapt: Adaptation | None = None,
 ) -> PieceScore:
     """Score one piece of more than 25 notes, as :func:`nats_per_note` scores several.
 
@@ -254,94 +247,225 @@ def score_piece(
             where=name,
             hint=f"give one of more than {FIRST} notes",
         )
-    notes = snapped(encoder, quantize(piece))
+    quantized = quantize(piece)
+    notes = snapped(encoder, quantized)
     rows = encoder.encode(notes)
-    constraints = Constraints(encoder, model.field_order)
     previous = rows_before(torch.from_numpy(rows), encoder.fields)
-    spread = PointToNormal(sigmas=sigmas or {})
     bounds: Mapping[str, Bounds] = {}
     if any(field.role == "event" for field in encoder.fields):
         wanted, count = _event_rows(encoder, rows)
     else:
         wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
         bounds = _bounds(encoder, notes, rows)
-    sums = _Sums()
+    adapter = None
+    if adapt is not None:
+        adapter = Adapter(model, encoder, adapt, sigmas=sigmas)
+        model = adapter.model
+    instrument = _instrument_of(encoder.fields)
+    names = [] if instrument is None else _part_names(encoder, instrument)
+    sums = _Sums(len(names))
     with in_use(model):
-        for here, context in contexts(model, torch.from_numpy(rows)):
+        for here, context in contexts(model, torch.from_numpy(rows), adapter):
             device = leaf(context).device
             known = columns(torch.from_numpy(rows[here]).to(device), encoder.fields)
+            chunk = _Chunk(
+                model=model,
+                spread=PointToNormal(sigmas=sigmas or {}),
+                constraints=Constraints(encoder, model.field_order),
+                context=context,
+                before=previous[here].to(device),
+                bounds={
+                    name: tuple(torch.from_numpy(bound[here]).to(device) for bound in pair)
+                    for name, pair in bounds.items()
+                },
+            )
             chosen = torch.from_numpy(wanted[here]).to(device)
-            before = previous[here].to(device)
+            parts = None if instrument is None else known[instrument.name][chosen].long()
+            nats = {}
             for field in encoder.fields:
-                prediction = spread(field.name, model.predict(field.name, context, known))
-                prediction = constraints.apply(field.name, prediction, known, before)
-                entries = known[field.name]
-                if not isinstance(prediction, HasLikelihood):
-                    raise FieldError(
-                        f"{type(prediction).__name__} has no likelihood to score",
-                        where=f"field {field.name!r}",
-                        hint="give the prediction the methods of notelstm.protocols.HasLikelihood",
-                    )
-                cells = field.classes or 1
-                if bounds:
-                    low, high = (torch.from_numpy(b[here]).to(device) for b in bounds[field.name])
-                    p = prediction.interval_prob(field, low, high)
-                    cells = GRIDS[field.role].size if field.role in GRIDS else cells
-                else:
-                    p = (-prediction.nll(entries).double()).exp()
-                nats = -torch.log((1 - UNIFORM_MIXIN) * p + UNIFORM_MIXIN / cells)
-                sums.add(field.role, prediction, entries, nats, chosen)
+                prediction = chunk.predict(field, known)
+                nats[field.name] = chunk.nats(field, prediction, known)
+                sums.add(field.role, nats[field.name][chosen], parts)
+                sums.add_reliability(field.role, prediction, known[field.name], chosen)
+            if instrument is not None:
+                summed_out = chunk.without_instrument(encoder.fields, instrument, known, nats)
+                sums.add("without_instrument", summed_out[chosen], parts)
+    part_of_row = [] if instrument is None else rows[wanted, encoder.fields.index(instrument)]
+    in_part = np.bincount(np.asarray(part_of_row, dtype=np.int64), minlength=len(names))
     return PieceScore(
         notes=count,
         nats=sums.nats,
         name=name,
         seconds=float(notes.start[-1] - notes.start[FIRST - 1]),
         reliability=sums.reliability,
+        merged=len(quantized) - FIRST - count,
+        parts=sums.by_part(names, in_part.tolist()),
     )
 
 
+def _instrument_of(fields: Sequence[Field]) -> Field | None:
+    """The field of the instrument of a note, if there is one."""
+    return next((field for field in fields if field.role == "instrument"), None)
+
+
+def _part_names(encoder: NoteEncoder, instrument: Field) -> list[str]:
+    """The name of each class of an instrument; with its number if another has the same."""
+    part_map = part_map_of(encoder)
+    if part_map is None:
+        return [str(k) for k in range(instrument.classes or 0)]
+    names = [part.name for part in part_map.classes]
+    return [n if names.count(n) == 1 else f"{n} ({k})" for k, n in enumerate(names)]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """The predictions of M rows of a piece.
+
+    Attributes:
+        context: (M, ...) the contexts that predict them.
+        before: (M, F) the rows before them.
+        bounds: By field name, the bounds of each row's cell, (M,) each; empty for events.
+    """
+
+    model: NoteModel
+    spread: PointToNormal
+    constraints: Constraints
+    context: Context
+    before: Tensor
+    bounds: Mapping[str, tuple[Tensor, ...]]
+
+    def predict(self, field: Field, known: Mapping[str, Tensor]) -> Prediction:
+        """The prediction of a field, given (M,) entries of the earlier ones."""
+        name = field.name
+        prediction = self.spread(name, self.model.predict(name, self.context, known))
+        return self.constraints.apply(name, prediction, known, self.before)
+
+    def nats(self, field: Field, prediction: Prediction, known: Mapping[str, Tensor]) -> Tensor:
+        """(M,) -ln P of the cell of each row, or of its class if the field has no cells."""
+        if not isinstance(prediction, HasLikelihood):
+            raise FieldError(
+                f"{type(prediction).__name__} has no likelihood to score",
+                where=f"field {field.name!r}",
+                hint="give the prediction the methods of notelstm.protocols.HasLikelihood",
+            )
+        cells = field.classes or 1
+        if self.bounds and field.role != "instrument":
+            p = prediction.interval_prob(field, *self.bounds[field.name])
+            cells = GRIDS[field.role].size if field.role in GRIDS else cells
+        else:
+            p = (-prediction.nll(known[field.name]).double()).exp()
+        return -torch.log((1 - UNIFORM_MIXIN) * p + UNIFORM_MIXIN / cells)
+
+    def without_instrument(
+        self,
+        fields: Sequence[Field],
+        instrument: Field,
+        known: Mapping[str, Tensor],
+        nats: Mapping[str, Tensor],
+    ) -> Tensor:
+        """(M,) -ln P of each note with any instrument.
+
+        The sum over the instruments k of P(earlier fields) P(k) P(later fields given k).
+
+        Args:
+            fields: The fields.
+            instrument: The one of the instrument.
+            known: The (M,) entries of the rows.
+            nats: By name, (M,) -ln P of each field of the rows.
+        """
+        order = self.model.field_order
+        at = order.index(instrument.name)
+        later = [field for field in fields if field.name in order[at + 1 :]]
+        prediction, own = self.predict(instrument, known), known[instrument.name]
+        log_weights = prediction.log_weights()
+        joint = []
+        for k in range(instrument.classes or 0):
+            entries = torch.full_like(own, k)
+            possible = torch.ones_like(own, dtype=torch.bool)
+            if log_weights is not None:
+                # After an instrument that cannot follow, no pitch may be allowed.
+                possible = log_weights[..., k] > -math.inf
+                entries = torch.where(possible, entries, own)
+            assumed = {**known, instrument.name: entries}
+            cost = self.nats(instrument, prediction, assumed)
+            for field in later:
+                cost = cost + self.nats(field, self.predict(field, assumed), assumed)
+            joint.append(torch.where(possible, -cost, -math.inf))
+        summed = -torch.logsumexp(torch.stack(joint), dim=0)
+        return sum((nats[name] for name in order[:at]), summed)
+
+
 class _Sums:
-    """Sums by role over the chunks of a piece."""
+    """Sums by role over the chunks of a piece.
 
-    def __init__(self) -> None:
-        self.nats: dict[str, float] = {}
-        self.reliability: dict[str, Reliability] = {}
+    Args:
+        parts: C, the number of parts; 0 without instruments.
+    """
 
-    def add(
-        self, role: Role, prediction: Prediction, entries: Tensor, nats: Tensor, chosen: Tensor
-    ) -> None:
-        """Add the chosen rows, (M,) bool, of one field."""
-        total = float(nats[chosen].sum())
+    def __init__(self, parts: int) -> None:
+        self._count: Final = parts
+        self._by_part: Final[dict[str, Tensor]] = {}
+        self.nats: Final[dict[str, float]] = {}
+        self.reliability: Final[dict[str, Reliability]] = {}
+
+    def add(self, role: str, nats: Tensor, parts: Tensor | None) -> None:
+        """Add (M,) nats of the notes of (M,) parts."""
+        total = float(nats.sum())
         if not math.isfinite(total):
             raise DataError(
                 f"the score of {role} is {total}",
                 hint="train the model again: it has diverged",
             )
-        counted = _COUNTED_AS.get(role, role)
-        self.nats[counted] = self.nats.get(counted, 0.0) + total
+        role = _COUNTED_AS.get(role, role)
+        self.nats[role] = self.nats.get(role, 0.0) + total
+        if parts is not None:
+            zeros = torch.zeros(self._count, dtype=torch.float64, device=nats.device)
+            self._by_part.setdefault(role, zeros).index_add_(0, parts, nats)
+
+    def add_reliability(
+        self, role: Role, prediction: Prediction, entries: Tensor, chosen: Tensor
+    ) -> None:
+        """Add the reliability of the chosen rows, (M,) bool, of one field of classes."""
         log_weights = prediction.log_weights()
         if log_weights is not None:
             here = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
             self.reliability[role] = self.reliability.get(role, Reliability()) + here
 
+    def by_part(self, names: Sequence[str], notes: Sequence[int]) -> dict[str, PartScore]:
+        """The score of each part that has notes.
+
+        Args:
+            names: The name of each part.
+            notes: The number of its notes.
+        """
+        return {
+            name: PartScore(
+                notes=count, nats={role: float(of[k]) for role, of in self._by_part.items()}
+            )
+            for k, (name, count) in enumerate(zip(names, notes, strict=True))
+            if count
+        }
+
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:
-    """By field name, the bounds of each note's cell, (N,) each."""
+    """By field name, the bounds of each note's cell, (N,) each; none of an instrument."""
     cells = cells_of(notes)
     if isinstance(encoder, MeasuredEncoder):
         falls = {role: grid.bounds(cells[role]) for role, grid in GRIDS.items()}
         return encoder.bounds(notes, rows, falls)
-    unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in encoder.fields if not _is_measured(f)]
+    fields = [field for field in encoder.fields if field.role != "instrument"]
+    unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(
             f"fields that cannot be scored: {', '.join(unmeasured)}",
             hint="give the encoder bounds(), as in notelstm.evaluation.nats.MeasuredEncoder",
         )
-    bounds = {f.name: GRIDS[f.role].bounds(cells[f.role]) for f in encoder.fields}
+    bounds = {f.name: GRIDS[f.role].bounds(cells[f.role]) for f in fields}
     if isinstance(encoder, SnappingEncoder) and encoder.snapped(notes) is not None:
         return bounds
     decoded = encoder.decode(rows).start
-    for field in encoder.fields:
+    for field in fields:
         if field.role == "step":
             # With coarse steps a decoded onset differs from the true one; the next step is
             # counted from the decoded one.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
+from notelstm.adaptation import Adaptation
 from notelstm.bundle import Bundle
+from notelstm.encoders.rows import part_map_of
 from notelstm.errors import DataError, counted
 from notelstm.evaluation.baselines import (
     Baseline,
@@ -25,7 +28,32 @@ from notelstm.evaluation.scores import Scores
 from notelstm.evaluation.similarity import Similarity, similarity_of
 from notelstm.notes import Notes
 
-__all__ = ["Report", "SampleReport", "baselines_of", "evaluate", "evaluate_samples"]
+__all__ = [
+    "AdaptedReport",
+    "Report",
+    "SampleReport",
+    "baselines_of",
+    "evaluate",
+    "evaluate_samples",
+]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AdaptedReport:
+    """The scores of a model that adapts to each piece, and the cost of the adaptation.
+
+    Attributes:
+        settings: How it adapts.
+        scores: The scores, of the same notes as those of the fixed model.
+        seconds_per_note: The time of scoring a note.
+        fixed_seconds_per_note: The same without adaptation.
+    """
+
+    settings: Adaptation
+    scores: Scores
+    seconds_per_note: float
+    fixed_seconds_per_note: float
 
 
 @final
@@ -36,16 +64,19 @@ class Report:
     Attributes:
         model: The scores of the model.
         baselines: The scores of the baselines on the same notes, by name.
+        adapted: The scores of the model with dynamic evaluation; None if it was not asked for.
     """
 
     model: Scores
     baselines: Mapping[str, Scores]
+    adapted: AdaptedReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as the command line prints it with ``--json``.
 
         The figures of the model are at the top. Each baseline has its figures and, as
-        ``difference``, the model's figures minus its own.
+        ``difference``, the model's figures minus its own. With dynamic evaluation, ``adapted`` has
+        its settings, figures and costs, and as ``difference`` its figures minus those of the model.
         """
         reliability = self.model.reliability
         pitch = reliability.get("pitch")
@@ -54,6 +85,7 @@ class Report:
             "bits_per_second": self.model.bits_per_second,
             "pitch_top1": None if pitch is None else pitch.top1,
             "pitch_top5": None if pitch is None else pitch.top5,
+            "parts": {name: score.to_json() for name, score in self.model.parts.items()},
             "too_short": self.model.too_short,
             "rejected": dict(self.model.rejected),
             "calibration": {role: made.to_json() for role, made in reliability.items()},
@@ -66,7 +98,19 @@ class Report:
                 }
                 for name, scores in self.baselines.items()
             },
+            **({} if self.adapted is None else {"adapted": self._adapted(self.adapted)}),
             "pieces": [piece.to_json() for piece in self.model.pieces],
+        }
+
+    def _adapted(self, adapted: AdaptedReport) -> dict[str, Any]:
+        several = len(self.model.pieces) > 1
+        return {
+            "settings": asdict(adapted.settings),
+            **adapted.scores.to_json(),
+            "difference": compare(adapted.scores, self.model).to_json() if several else None,
+            "seconds_per_note": adapted.seconds_per_note,
+            "fixed_seconds_per_note": adapted.fixed_seconds_per_note,
+            "pieces": [piece.to_json() for piece in adapted.scores.pieces],
         }
 
     def _difference(self, baseline: Scores) -> dict[str, Any] | None:
@@ -90,8 +134,11 @@ def baselines_of(bundle: Bundle, training: Iterable[Notes] | None = None) -> dic
     Raises:
         DataError: If the pieces have no notes, or the bundle's counts are damaged.
     """
-    made: dict[str, Baseline] = {"uniform": Uniform()}
-    ngrams = None if training is None else fit_ngrams(training)
+    encoder = bundle.encoder
+    part_map = part_map_of(encoder)
+    num_parts = 1 if part_map is None else len(part_map.classes)
+    made: dict[str, Baseline] = {"uniform": Uniform(num_parts=num_parts)}
+    ngrams = None if training is None else fit_ngrams(training, encoder=encoder)
     unigram = None if ngrams is None else ngrams.unigram
     if unigram is None and bundle.unigram:
         unigram = Unigram.from_json(bundle.unigram)
@@ -108,6 +155,7 @@ def evaluate(
     *,
     names: Sequence[str] | None = None,
     training: Iterable[Notes] | None = None,
+    adapt: Adaptation | None = None,
 ) -> Report:
     """Score a model and its baselines on held-out pieces.
 
@@ -117,11 +165,20 @@ def evaluate(
             :func:`~notelstm.evaluation.nats.nats_per_note`.
         names: The names of the pieces; None for their numbers.
         training: The pieces that it was trained on, to count n-grams in; None for no n-grams.
+        adapt: Settings of dynamic evaluation, to score the model with it as well; None to leave it
+            out.
     """
     baselines = baselines_of(bundle, training)
-    scores = nats_per_note(
-        bundle.generation_model, bundle.encoder, pieces, sigmas=bundle.sigmas, names=names
-    )
+    scores, seconds = _timed(bundle, pieces, names)
+    adapted = None
+    if adapt is not None:
+        adapted_scores, adapted_seconds = _timed(bundle, pieces, names, adapt)
+        adapted = AdaptedReport(
+            settings=adapt,
+            scores=adapted_scores,
+            seconds_per_note=adapted_seconds,
+            fixed_seconds_per_note=seconds,
+        )
     if scores.rejected:
         # The baselines are scored on the same notes.
         called = [str(k) for k in range(len(pieces))] if names is None else names
@@ -130,10 +187,30 @@ def evaluate(
     return Report(
         model=scores,
         baselines={
-            name: score_baseline(baseline, pieces, names=names)
+            name: score_baseline(baseline, pieces, names=names, encoder=bundle.encoder)
             for name, baseline in baselines.items()
         },
+        adapted=adapted,
     )
+
+
+def _timed(
+    bundle: Bundle,
+    pieces: Sequence[Notes],
+    names: Sequence[str] | None,
+    adapt: Adaptation | None = None,
+) -> tuple[Scores, float]:
+    """The scores of a model, and the seconds per note that was scored."""
+    start = time.perf_counter()
+    scores = nats_per_note(
+        bundle.generation_model,
+        bundle.encoder,
+        pieces,
+        sigmas=bundle.sigmas,
+        names=names,
+        adapt=adapt,
+    )
+    return scores, (time.perf_counter() - start) / scores.notes
 
 
 @final

@@ -17,7 +17,16 @@ from notelstm.evaluation.grid import FIRST
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical
 
-__all__ = ["BINS", "FIGURES", "PieceScore", "Reliability", "Scores", "all_scored", "long_enough"]
+__all__ = [
+    "BINS",
+    "FIGURES",
+    "PartScore",
+    "PieceScore",
+    "Reliability",
+    "Scores",
+    "all_scored",
+    "long_enough",
+]
 
 BINS: Final = 15
 """The number of bins of equal width for the confidence."""
@@ -137,10 +146,20 @@ def _added(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
-FIGURES: Final = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "total")
-"""The names of the figures: four roles, pitch, step and duration together, and all of a note."""
+FIGURES: Final = (
+    "pitch",
+    "step",
+    "duration",
+    "pitch_step_duration",
+    "velocity",
+    "instrument",
+    "total",
+    "without_instrument",
+)
+"""The names of the figures: five roles, pitch, step and duration together, all of a note, and all
+but the instrument, which is summed out."""
 
-_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+_SUMS: Final[Mapping[str, tuple[str, ...]]] = {
     "pitch_step_duration": ("pitch", "step", "duration"),
     "total": ("pitch", "step", "duration", "velocity"),
 }
@@ -148,15 +167,51 @@ _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PieceScore:
-    """The score of one piece.
+class PartScore:
+    """The score of the notes of one part, such as the drums, whose pitches are drum keys.
 
     Attributes:
         notes: The number of notes that were scored.
-        nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders.
+        nats: By role, the sum of -ln P over these notes, as in :class:`PieceScore`.
+    """
+
+    notes: int
+    nats: Mapping[str, float]
+
+    def __add__(self, other: PartScore) -> PartScore:
+        """The score of two sets of notes together."""
+        nats = {role: total + other.nats[role] for role, total in self.nats.items()}
+        return PartScore(notes=self.notes + other.notes, nats=nats)
+
+    def of(self, figure: str) -> float | None:
+        """Nats per note of one of :data:`FIGURES`, None if it is not predicted."""
+        total = _figure(self.nats, figure)
+        return None if total is None else total / self.notes
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The figures, and the number of notes."""
+        return {**_per_note(self.nats, self.notes), "notes": self.notes}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PieceScore:
+    """The score of one piece.
+
+    A model of instruments predicts more of a note than others, so that its total is larger.
+    ``"without_instrument"`` is comparable: the sum of -ln P of each note with any instrument, given
+    the instruments of the notes before. It is the total of a model without instruments.
+
+    Attributes:
+        notes: The number of notes that were scored.
+        nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders. With
+            instruments, also ``"without_instrument"``.
         name: The piece's name.
         seconds: From the onset before the first scored note to the last onset.
         reliability: By role, for fields that are predicted as classes.
+        merged: The number of notes of the whole piece that the encoder merges with others, so that
+            they are not scored.
+        parts: With instruments, the score of the notes of each part, by name.
     """
 
     notes: int
@@ -164,25 +219,41 @@ class PieceScore:
     name: str = ""
     seconds: float = 0.0
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    merged: int = 0
+    parts: Mapping[str, PartScore] = field(default_factory=dict)
 
     def of(self, figure: str) -> float | None:
         """The sum of nats of one of :data:`FIGURES`, None if it is not predicted."""
-        if figure == "total" and "event" in self.nats:
-            return self.nats["event"]
-        parts = _PARTS.get(figure, (figure,))
-        if any(part not in self.nats for part in parts):
-            return None
-        return sum(self.nats[part] for part in parts)
+        return _figure(self.nats, figure)
 
     def to_json(self) -> dict[str, Any]:
         """Name, size and nats per note."""
-        figures = {figure: self.of(figure) for figure in FIGURES}
         return {
             "name": self.name,
             "notes": self.notes,
+            "merged": self.merged,
             "seconds": self.seconds,
-            **{k: None if nats is None else nats / self.notes for k, nats in figures.items()},
+            **_per_note(self.nats, self.notes),
         }
+
+
+def _figure(nats: Mapping[str, float], figure: str) -> float | None:
+    """The sum of nats of one of :data:`FIGURES`, None if it is not predicted."""
+    if figure == "without_instrument" and "instrument" not in nats:
+        figure = "total"
+    if figure == "total" and "event" in nats:
+        return nats["event"]
+    roles = _SUMS.get(figure, (figure,))
+    if any(role not in nats for role in roles):
+        return None
+    total = sum(nats[role] for role in roles)
+    return total + nats.get("instrument", 0.0) if figure == "total" else total
+
+
+def _per_note(nats: Mapping[str, float], notes: int) -> dict[str, float | None]:
+    """By figure, nats per note."""
+    figures = {figure: _figure(nats, figure) for figure in FIGURES}
+    return {k: None if total is None else total / notes for k, total in figures.items()}
 
 
 @final
@@ -226,6 +297,20 @@ class Scores:
         return self.of("total")
 
     @property
+    def merged(self) -> int:
+        """The number of notes of these pieces that the encoder merges with others."""
+        return sum(piece.merged for piece in self.pieces)
+
+    @property
+    def parts(self) -> dict[str, PartScore]:
+        """The score of the notes of each part, by name; empty without instruments."""
+        total: dict[str, PartScore] = {}
+        for piece in self.pieces:
+            for name, score in piece.parts.items():
+                total[name] = total[name] + score if name in total else score
+        return total
+
+    @property
     def bits_per_second(self) -> float | None:
         """Bits per second of music, of all fields; None without a total."""
         nats = self.nats("total")
@@ -243,7 +328,8 @@ class Scores:
 
     def to_json(self) -> dict[str, float | int | None]:
         """The figures under the names of the command line's ``--json``."""
-        return {**{figure: self.of(figure) for figure in FIGURES}, "notes": self.notes}
+        figures = {figure: self.of(figure) for figure in FIGURES}
+        return {**figures, "notes": self.notes, "merged": self.merged}
 
 
 def long_enough(

@@ -241,6 +241,8 @@ class _NatsCounter:
 
     def __init__(self, sampler: Sampler, batch_size: int) -> None:
         self._sampler = sampler
+        # Sessions check them.
+        self.processors = getattr(sampler, "processors", ())
         self.nats: NDArray[np.float64] = np.zeros(batch_size)
 
     def __call__(

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from notelstm.constraints import Constraints
 from notelstm.encoders.rows import RowConstraints, TrackingEncoder
 from notelstm.errors import FieldError, ShapeError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows
@@ -29,6 +28,7 @@ from notelstm.protocols import (
     Prediction,
     Sampler,
 )
+from notelstm.sampling.masking import Constraints
 from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
 
 __all__ = ["BatchNoise", "NoiseStream", "RowSampler", "check_fixed"]

@@ -7,7 +7,7 @@ import logging
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, cast, final, overload
+from typing import Final, NamedTuple, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import RowTracker, part_map_of, snapped
+from notelstm.encoders.rows import part_map_of, snapped
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.notes import Notes
@@ -92,10 +92,10 @@ class Sequences:
 
     @property
     def previous(self) -> Rows:
-        """(B, F) the latest row of each sequence, of an encoder without a tracker of its own."""
+        """(B, F) the latest row of each sequence, of an encoder that limits the next one."""
         if self._pending:
             return self._pending[-1]
-        return np.stack([cast(RowTracker, tracker).previous for tracker in self._trackers])
+        return np.stack([tracker.previous for tracker in self._trackers])
 
     def _flush(self) -> None:
         """Push the pending rows."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast, final
+from typing import Final, NamedTuple, cast, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from notelstm.adaptation import Adaptation, AdaptedState, Adapter
 from notelstm.encoders.rows import TrackingEncoder, as_rows, part_map_of
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Field, Rows
@@ -24,14 +25,23 @@ from notelstm.generation.sequences import (
 )
 from notelstm.models.inference import ModelRunner, ModelState
 from notelstm.notes import Note, Notes
+from notelstm.parts import classes_named
 from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 from notelstm.sampling.masking import check_whole
+from notelstm.sampling.tones import check_parts
 from notelstm.tracker import Tracker
 
 __all__ = ["Session", "Snapshot", "UndoHistory"]
 
 _ROWS_PER_NOTE: Final = 32
 """Maximum number of rows that are kept for each note that can be undone."""
+
+
+class _Point(NamedTuple):
+    """The state of the model between two rows, and of what adapts it, if anything does."""
+
+    model: ModelState
+    adapted: AdaptedState | None
 
 
 @final
@@ -47,6 +57,7 @@ class Snapshot:
         identical: Whether all sequences have the same rows.
         fields: The fields of the session.
         ahead: The time of the session, less that of the notes fed, seconds.
+        adapted: The weights, if the session adapts to what it is fed.
     """
 
     state: ModelState
@@ -56,6 +67,7 @@ class Snapshot:
     identical: bool
     fields: tuple[Field, ...]
     ahead: float
+    adapted: AdaptedState | None = None
 
 
 @final
@@ -78,12 +90,12 @@ class UndoHistory:
 
     def clear(self) -> None:
         """Clear the history: rows before this call cannot be undone."""
-        self._steps: deque[tuple[Rows, ModelState]] = deque()
+        self._steps: deque[tuple[Rows, _Point]] = deque()
         # The tracker before the first of the steps.
         self._base: Tracker = self._sequences.trackers[0].copy()
         self._returned.clear()
 
-    def add(self, rows: Rows, before: ModelState) -> None:
+    def add(self, rows: Rows, before: _Point) -> None:
         """Record that rows (T, F) were read by a model in the state `before`."""
         if not self.max_undo:
             return
@@ -105,7 +117,7 @@ class UndoHistory:
                 return
             self._steps.popleft()
 
-    def undo(self, num_notes: int) -> tuple[ModelState, Rows]:
+    def undo(self, num_notes: int) -> tuple[_Point, Rows]:
         """Undo the last notes.
 
         Returns:
@@ -169,10 +181,18 @@ class Session:
         seed: The random seed; equal seeds give equal music.
         input_transform: Maps sampled rows to the rows that the model reads; None for the same rows.
         max_undo: The number of notes that :meth:`undo` can undo, if there is one sequence.
+        adapt: Settings of dynamic evaluation: a copy of the model adapts to the rows that are fed,
+            after each segment of rows. The weights are part of the state of the session. None for
+            fixed weights.
+        sigmas: The standard deviations of point predictions, by field name, for `adapt`;
+            :attr:`~notelstm.bundle.Bundle.sigmas` of a bundle.
 
     Raises:
-        FieldError: If model and encoder have different fields.
-        ConfigError: If `batch_size` is less than 1, or the seed or `max_undo` is negative.
+        FieldError: If model and encoder have different fields, or a processor of the sampler does
+            not work with the model's order of prediction.
+        ConfigError: If `batch_size` is less than 1, the seed or `max_undo` is negative, `adapt`
+            does not go with other settings, or a processor of the sampler names an instrument that
+            the model does not have.
         DataError: If a parameter of the model is NaN or infinite.
     """
 
@@ -186,11 +206,12 @@ class Session:
         seed: int = 0,
         input_transform: InputTransform | None = None,
         max_undo: int = 64,
+        adapt: Adaptation | None = None,
+        sigmas: Mapping[str, float] | None = None,
     ) -> None:
         check_whole("batch_size", batch_size, 1)
         check_whole("seed", seed)
         check_whole("max_undo", max_undo)
-        _check_sampler(sampler)
         _check_model(model, encoder)
         self._encoder: Final = encoder
         self._input_transform: Final = input_transform
@@ -198,20 +219,79 @@ class Session:
         self._constrained: Final = isinstance(encoder, TrackingEncoder)
         self._fields: Final = {field.name: field for field in encoder.fields}
         self._sequences: Final = Sequences(encoder, batch_size)
+        self._parts: Final = self._sequences.trackers[0].parts
         # The time of the session, less that of the notes fed: notes are rounded to the encoder's
         # classes, and the next ones are measured from the exact times.
         self._ahead = 0.0
         self._noise = BatchNoise(seed, batch_size, len(self._fields))
+        self._adapter: Adapter | None = None
+        if adapt is not None:
+            _check_adapt(adapt, batch_size, input_transform)
+            self._adapter = Adapter(model, encoder, adapt, sigmas=sigmas)
+            model = self._adapter.model
+        self._field_order: Final = model.field_order
         self._runner: Final = ModelRunner(model, batch_size)
-        self._sample_row: Final = RowSampler(
-            self._fields,
-            model.field_order,
-            self._runner.step,
-            sampler,
-            self._sequences,
-            encoder,
-        )
+        self.sampler = sampler
         self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of the next rows; it can be set at any time."""
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Sampler) -> None:
+        _check_sampler(sampler)
+        if processors := getattr(sampler, "processors", ()):
+            roles = [self._fields[name].role for name in self._field_order]
+            check_parts(processors, self._parts, roles)
+        self._sampler = sampler
+        self._sample_row = self._row_sampler()
+
+    def _row_sampler(self) -> RowSampler:
+        """A sampler of rows with the current step of the model."""
+        return RowSampler(
+            self._fields,
+            self._field_order,
+            self._runner.step,
+            self._sampler,
+            self._sequences,
+            self._encoder,
+        )
+
+    @property
+    def _point(self) -> _Point:
+        adapted = None if self._adapter is None else self._adapter.state
+        return _Point(self._runner.state, adapted)
+
+    def _move_to(self, point: _Point) -> None:
+        """Restore an earlier state, with its weights."""
+        if self._adapter is not None and point.adapted is not None:
+            before = self._adapter.state.weights
+            self._adapter.state = point.adapted
+            self._use_weights(before)
+        self._runner.state = point.model
+
+    def _use_weights(self, before: Sequence[Tensor]) -> None:
+        """Use the weights of the adapter, if they are no longer those `before`."""
+        if self._adapter is not None and self._adapter.state.weights is not before:
+            self._runner.update()
+            self._sample_row = self._row_sampler()
+
+    def _adapt(self, rows: Rows, *, targets: bool) -> None:
+        """Give rows (T, F), at most the rest of a segment, to the adapter."""
+        if self._adapter is not None:
+            before = self._adapter.state.weights
+            self._adapter.read(rows, targets=targets)
+            self._use_weights(before)
+
+    def _read(self, rows: Rows) -> None:
+        """Read rows (T, F) that are fed, segment by segment."""
+        while len(rows):
+            count = len(rows) if self._adapter is None else self._adapter.room
+            self._runner.read(rows[:count], identical=self._sequences.identical)
+            self._adapt(rows[:count], targets=True)
+            rows = rows[count:]
 
     @property
     def trackers(self) -> list[Tracker]:
@@ -238,11 +318,11 @@ class Session:
         checked = as_rows(rows, self._encoder.fields)
         if not len(checked):
             return
-        before = self._runner.state
+        before = self._point
         # If a row is not allowed, the trackers raise before the state of the session changes.
         after = self._sequences.after(checked) if self._constrained else None
         with self._runner.running():
-            self._runner.read(checked, identical=self._sequences.identical)
+            self._read(checked)
         if after is None:
             self._sequences.add_to_all(checked)
         else:
@@ -268,7 +348,7 @@ class Session:
             )
         return rows_after(time, notes, self._encoder)
 
-    def next(self, **fixed: float) -> Rows:
+    def next(self, **fixed: float | str) -> Rows:
         """Sample the next row of each sequence, and read it.
 
         Fixed fields are not sampled. The free field right before a fixed one in the order of
@@ -276,23 +356,40 @@ class Session:
         p(free) p(fixed | free). Fields before that do not depend on the fixed one; later fields do.
 
         Args:
-            fixed: Entries (class ids or values) by field name, the same in each sequence.
+            fixed: Entries (class ids or values) by field name, the same in each sequence. An
+                instrument can also be given by the name of its part: ``instrument="Bass"``.
 
         Returns:
             (B, F) rows.
 
         Raises:
-            FieldError: If a fixed field does not exist, or its entry is not allowed; the session
-                is then unchanged.
+            ConfigError: If there is no part of that name, or several.
+            FieldError: If a fixed field does not exist, or its entry is not allowed. In both cases
+                the session is unchanged.
         """
-        check_fixed(self._fields, fixed)
+        entries = {name: self._entry(name, value) for name, value in fixed.items()}
+        check_fixed(self._fields, entries)
         with self._runner.running():
-            return self._sample(fixed)
+            return self._sample(entries)
+
+    def _entry(self, name: str, value: float | str) -> float:
+        """A fixed entry; the class id of an instrument that is given by name."""
+        field = self._fields.get(name)
+        if not isinstance(value, str) or field is None or field.role != "instrument":
+            # check_fixed refuses texts of other fields.
+            return cast(float, value)
+        found = classes_named(self._parts, value)
+        if len(found) > 1:
+            raise ConfigError(
+                f"{len(found)} instruments of the model are named {value!r}",
+                hint=f"give the class id: {', '.join(map(str, found))}",
+            )
+        return float(found[0])
 
     def _sample(self, fixed: dict[str, float]) -> Rows:
-        before, at = self._runner.state, self._noise.at
+        before, at = self._point, self._noise.at
         try:
-            rows = self._sample_row(before.context, self._noise, fixed)
+            rows = self._sample_row(before.model.context, self._noise, fixed)
         except FieldError:
             self._noise.at = at
             raise
@@ -300,6 +397,8 @@ class Session:
         if self._input_transform is not None:
             read = self._input_transform(torch.from_numpy(rows), self._encoder.fields).numpy()
         self._runner.advance(read)
+        if self._adapter is not None:
+            self._adapt(read, targets=self._adapter.settings.own_samples)
         self._sequences.add(rows)
         self._history.add(rows, before)
         return rows
@@ -324,6 +423,7 @@ class Session:
             self._sequences.identical,
             self._encoder.fields,
             self._ahead,
+            self._point.adapted,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -334,7 +434,7 @@ class Session:
                 size, whose seed replaces that of this session.
 
         Raises:
-            ConfigError: If the batch size or the fields differ.
+            ConfigError: If the batch size, the fields or the settings of `adapt` differ.
         """
         if not isinstance(snapshot, Snapshot) or snapshot.fields != self._encoder.fields:
             raise ConfigError(
@@ -348,7 +448,12 @@ class Session:
                 f"the snapshot has {len(snapshot.trackers)} sequences, the session "
                 f"{len(self._sequences)}",
             )
-        self._runner.state = snapshot.state
+        if (snapshot.adapted is None) != (self._adapter is None):
+            raise ConfigError(
+                "only one of the snapshot and the session adapts to what is fed",
+                hint="restore a snapshot of a session with the same adapt",
+            )
+        self._move_to(_Point(snapshot.state, snapshot.adapted))
         if snapshot.seed != self._noise.seed:
             self._noise = BatchNoise(snapshot.seed, len(self._sequences), len(self._fields))
         self._noise.at = snapshot.noise
@@ -369,7 +474,8 @@ class Session:
             ConfigError: If there are fewer notes to undo.
         """
         check_whole("num_notes", num_notes, 1)
-        self._runner.state, rest = self._history.undo(num_notes)
+        point, rest = self._history.undo(num_notes)
+        self._move_to(point)
         if len(rest):
             self.feed(rest)
 
@@ -442,6 +548,24 @@ def _as_notes(note: Note, encoder: NoteEncoder) -> Notes:
     part_map = part_map_of(encoder)
     names = None if part_map is None else tuple(part.name for part in part_map.classes)
     return Notes.of([note], track_names=names)
+
+
+def _check_adapt(
+    adapt: Adaptation, batch_size: int, input_transform: InputTransform | None
+) -> None:
+    if not isinstance(adapt, Adaptation):
+        raise ConfigError(f"adapt {adapt!r} is no Adaptation", hint="give adapt=Adaptation()")
+    if batch_size > 1:
+        raise ConfigError(
+            f"adapt needs a batch_size of 1, not {batch_size}",
+            hint="create a session for each sequence",
+        )
+    if adapt.own_samples and input_transform is not None:
+        raise ConfigError(
+            "own_samples and an input_transform contradict each other: the model would adapt to "
+            "the transformed rows",
+            hint="leave out one of them",
+        )
 
 
 def _check_sampler(sampler: object) -> None:

@@ -208,24 +208,33 @@ class Synthesizer {
       gain.gain.setValueCurveAtTime(fall(level), end, constants.release);
       source.stop(end + constants.release);
     }
-    const voice = { source, pan, bus: this.bus(note.instrument.name) };
+    const voice = { source, pan, bus: this.bus(note.instrument.name), at };
     this.sounding.add(voice);
     source.onended = () => { pan.disconnect(); this.sounding.delete(voice); };
+    return voice;
   }
 
-  // Stop without a click: fade out sounding notes, cancel scheduled ones.
-  silence() {
-    const now = this.context.currentTime;
-    for (const { source, pan, bus } of this.sounding) {
-      const fade = new GainNode(this.context);
+  // End a note at a time of the context's clock, without a click; cancel one that starts later.
+  end(voice, when, seconds) {
+    const { source, pan, bus, at } = voice;
+    if (!this.sounding.delete(voice)) return;
+    if (at >= when) {
       pan.disconnect();
-      pan.connect(fade).connect(bus);
-      fade.gain.setValueAtTime(1, now);
-      fade.gain.linearRampToValueAtTime(0, now + 0.03);
-      source.stop(now + 0.04);
-      source.onended = () => fade.disconnect();
+      source.stop();
+      return;
     }
-    this.sounding.clear();
+    const from = Math.max(when, this.context.currentTime), fade = new GainNode(this.context);
+    pan.disconnect();
+    pan.connect(fade).connect(bus);
+    fade.gain.setValueAtTime(1, from);
+    fade.gain.linearRampToValueAtTime(0, from + seconds);
+    source.stop(from + seconds + 0.01);
+    source.onended = () => fade.disconnect();
+  }
+
+  // Stop: fade out sounding notes, cancel scheduled ones.
+  silence() {
+    for (const voice of this.sounding) this.end(voice, this.context.currentTime, 0.03);
   }
 }
 

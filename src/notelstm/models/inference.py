@@ -7,6 +7,7 @@ A session runs it instead of the module if the model has one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import (
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from notelstm.fields import Rows
 from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Context, NoteModel, Prediction, State
-from notelstm.tree import index, leaf
+from notelstm.tree import index, leaf, map_tree
 
 __all__ = [
     "Array",
@@ -181,7 +182,8 @@ class ModuleStep:
 
     def initial_state(self) -> tuple[Context, State]:
         """The context and the state before the first row, of one sequence."""
-        context, state = self._model.initial_state(1)
+        # Copies, since they can be views of parameters, which may change.
+        context, state = map(functools.partial(map_tree, torch.clone), self._model.initial_state(1))
         return index(context, (slice(None), -1)), state
 
     def step(self, rows: Rows, state: State) -> tuple[Context, State]:
@@ -217,10 +219,16 @@ class ModelRunner:
     def __init__(self, model: NoteModel, batch_size: int) -> None:
         self._model: Final = model
         self._batch_size: Final = batch_size
+        self.step: Step
+        self.update()
         with in_use(model):
-            numpy_step = model.numpy_step() if isinstance(model, HasNumpyStep) else None
-            self.step: Final[Step] = ModuleStep(model) if numpy_step is None else numpy_step
             self.state: ModelState = repeat(ModelState(*self.step.initial_state()), batch_size)
+
+    def update(self) -> None:
+        """Build the step from the current weights of the model; the state stays as it is."""
+        with in_use(self._model):
+            numpy_step = self._model.numpy_step() if isinstance(self._model, HasNumpyStep) else None
+            self.step = ModuleStep(self._model) if numpy_step is None else numpy_step
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -23,11 +23,11 @@ exact, and a batch has the same scores as its sequences alone.
 arrays shift by one place a note. The score of place j - 1 before the shift is then at the index of
 place j after it, which makes the recurrence one of neighbouring entries.
 
-**Votes.** The :data:`VOTERS` places with the highest scores vote, the later of equal ones first,
-if their score is at least :data:`MATCH` and within :data:`RANGE` of the best. A vote weighs
+**Votes.** The ``VOTERS`` places with the highest scores vote, the later of equal ones first,
+if their score is at least ``MATCH`` and within ``RANGE`` of the best. A vote weighs
 ``exp((S[j] - best) / 10) * (1 + exp(-(i - j) / RECENT)) / 2``. The voted entry of a field is that
 of the next note; once the pitch of the new note is known, that of the first note of the same pitch
-among the next :data:`REACH`. While the step is known and the pitch is not, a vote counts a fifth if
+among the next ``REACH``. While the step is known and the pitch is not, a vote counts a fifth if
 only one of the voted and the new note joins a chord.
 """
 
@@ -137,7 +137,7 @@ class Votes(NamedTuple):
 
     Attributes:
         log_shares: (..., C) the logarithm of the share of each class, after the addition of
-            :data:`FLOOR`; None for a continuous field.
+            ``FLOOR``; None for a continuous field.
         features: (..., 2) the features of the context, or (..., 3) for a field after the pitch,
             with the share of the votes that found its pitch.
     """
@@ -150,7 +150,7 @@ def _aligned(scores: T, codes: T, code: T) -> T:
     """The scores after a new note.
 
     The score of a pair is ``MATCH + SAME_CHORD`` less the exclusive or of its codes, which is 0 for
-    equal codes, :data:`SAME_CHORD` for codes that differ in the bits of the chord alone, and
+    equal codes, ``SAME_CHORD`` for codes that differ in the bits of the chord alone, and
     clipped to give ``-MISMATCH`` for others: bits of the pitch are worth 32 and more.
 
     Args:

@@ -32,6 +32,7 @@ from notelstm.models.memory import Memory, NumpyMemory, WithMemory
 from notelstm.models.sounding import (
     AROUND,
     FEATURES,
+    SAME,
     NoteContext,
     NoteState,
     NumpySounding,
@@ -57,7 +58,9 @@ class NoteLSTM(nn.Module):
     With `sounding_features`, further inputs are the time that each pitch will still sound and the
     time since its last onset, computed from the rows. The LSTM and its heads read them at the
     previous onset. Heads after the step read them at the next onset, and heads after the pitch read
-    the two octaves around it. A linear layer reduces them to 2 E features.
+    the two octaves around it. With a field of the role instrument, there are separate features of
+    the pitched instruments and of the drums, and heads after the instrument read those of the same
+    instrument apart from those of the others. A linear layer reduces them to 2 E features.
 
     With a memory, earlier passages of the piece like the present one vote for each field of the
     next note. With p the shares of the votes for each class, a head adds ``g log(p + 0.01)`` to its
@@ -154,8 +157,9 @@ class NoteLSTM(nn.Module):
         input_size, context_size = embedding_dim * len(names), hidden_size
         if self.clock is not None:
             for at in {"before": 0, **dict.fromkeys(map(self._feature_key, self.field_order))}:
-                pitches = AROUND if at == "around" else self.clock.pitches
-                self.sounding_layers[at] = nn.Linear(FEATURES * pitches, feature_size)
+                pitches = AROUND if at.removesuffix(SAME) == "around" else self.clock.pitches
+                groups = self.clock.num_groups(known=at.endswith(SAME))
+                self.sounding_layers[at] = nn.Linear(FEATURES * pitches * groups, feature_size)
             input_size, context_size = input_size + feature_size, context_size + feature_size
         self.lstm: nn.LSTM = nn.LSTM(
             input_size,
@@ -205,27 +209,36 @@ class NoteLSTM(nn.Module):
         context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
             return context, state
-        silence = self.clock.initial_state(batch_size)  # (B, P)
-        before = Sounding(*(times.unsqueeze(1) for times in silence))  # (B, 1, P)
-        features = self._features("before", before)  # (B, 1, S)
+        silence = self.clock.initial_state(batch_size)  # (B, I P)
+        before = Sounding(*(times.unsqueeze(1) for times in silence))  # (B, 1, I P)
+        features = self._features("before", self.clock.groups(before))  # (B, 1, S)
         return NoteContext(context.hidden, features, before), NoteState(state, silence)
 
-    def _features(self, at: str, sounding: Sounding) -> Tensor:
-        """(..., S) the sounding-note features by their key."""
+    def _features(self, at: str, groups: Sequence[Sounding]) -> Tensor:
+        """(..., S) the sounding-note features by their key, of groups of instruments."""
         layer = self.sounding_layers[at]
-        reduced: Tensor = layer(sounding_features(sounding).to(self.initial_context))
+        features = [sounding_features(sounding) for sounding in groups]
+        joined = features[0] if len(features) == 1 else torch.cat(features, dim=-1)
+        reduced: Tensor = layer(joined.to(self.initial_context))
         return reduced
 
     def _features_for(
         self, field: str, context: NoteContext, known: Mapping[str, Tensor]
     ) -> Tensor:
         """(..., S) the features of the head of a field."""
-        key, sounding = self._feature_key(field), context.sounding
+        key, clock = self._feature_key(field), self._clock
         if key == "before":
             return context.features
-        if key == "around":
-            sounding = sounding.around(known[self._clock.pitch].long())
-        return self._features(key, sounding.later(self._clock.wait(known[self._clock.step])))
+        instrument = known[str(clock.instrument)] if key.endswith(SAME) else None
+        groups = clock.groups(context.sounding, instrument)
+        at = key.removesuffix(SAME)
+        if at == "around":
+            pitch = known[clock.pitch].long()
+            groups = [sounding.around(pitch) for sounding in groups]
+        if at != "before":
+            wait = clock.wait(known[clock.step])
+            groups = [sounding.later(wait) for sounding in groups]
+        return self._features(key, groups)
 
     def _embedded(self, name: str, entries: Tensor) -> Tensor:
         """(..., E) from (...) class ids or numbers."""
@@ -254,8 +267,8 @@ class NoteLSTM(nn.Module):
         if isinstance(state, LSTMState):
             context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
-        sounding = self._clock.forward(rows, state.sounding)  # (B, T, P)
-        features = self._features("before", sounding)  # (B, T, S)
+        sounding = self._clock.forward(rows, state.sounding)  # (B, T, I P)
+        features = self._features("before", self._clock.groups(sounding))  # (B, T, S)
         context, lstm = run_lstm(self.lstm, torch.cat([*columns, features], dim=-1), state.lstm)
         last = Sounding(*(times[:, -1] for times in sounding))
         hidden = self.dropout(context.hidden)  # (B, T, H)
@@ -340,9 +353,10 @@ def _named(fields: Sequence[Field]) -> dict[str, Field]:
 def _feature_key(clock: SoundingClock, field_order: Sequence[str], field: str) -> str:
     """The key in `sounding_layers` of the features of the head of a field."""
     earlier = field_order[: field_order.index(field)]
+    same = SAME if clock.instrument in earlier else ""
     if clock.step not in earlier:
-        return "before"
-    return "around" if clock.pitch in earlier else "there"
+        return "before" + same
+    return ("around" if clock.pitch in earlier else "there") + same
 
 
 def _is_mixture(time_distribution: str, field: Field) -> bool:
@@ -432,7 +446,7 @@ class NumpyNoteLSTM:
             hidden, state = self._lstm(rows[:, :0], state, added)
             return Hidden(hidden), state  # type: ignore[arg-type]
         sounding = self._sounding.after(rows, state.sounding)
-        features = self._sounding.features("before", sounding)
+        features = self._sounding.features("before", self._sounding.groups(sounding))
         hidden, lstm = self._lstm(features, state.lstm, added)
         return NoteContext(hidden, features, sounding), NoteState(lstm, sounding)  # type: ignore[arg-type]
 

@@ -1,4 +1,8 @@
-"""Sounding notes: the time left of each pitch and the time since its last onset, as features."""
+"""Sounding notes: the time left of each pitch and the time since its last onset, as features.
+
+With instruments, these are times of each pitch of each instrument. A feature is of a group of
+instruments, as if one played their notes: see :meth:`SoundingClock.groups`.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ __all__ = [
     "CHORD",
     "FEATURES",
     "LONGEST",
+    "SAME",
     "SCALE",
     "NoteContext",
     "NoteState",
@@ -40,10 +45,14 @@ SCALE: Final = 50.0
 """Thousandths below which the logarithmic scale of the features is linear."""
 CHORD: Final = 100.0
 """Thousandths at which the scale for chords has fallen by half."""
+SAME: Final = "_same"
+"""The end of the keys of features with the sounding notes of the instrument of the note to come."""
 
 
 class Sounding(NamedTuple):
     """The sounding notes of P pitches at some time; in thousandths, 0 to :data:`LONGEST`.
+
+    Those of I instruments have I P entries for P, the pitches of one instrument after another.
 
     Attributes:
         left: (..., P) int32 the time that each pitch will still sound; 0 if it is silent.
@@ -81,7 +90,7 @@ class NoteContext(NamedTuple):
     Attributes:
         hidden: (B, T, H) the output of the last layer.
         features: (B, T, S) the features at the previous onset, which the LSTM reads.
-        sounding: (B, T, P) the sounding notes at that onset.
+        sounding: (B, T, I P) the sounding notes at that onset.
     """
 
     hidden: Tensor
@@ -94,7 +103,7 @@ class NoteState(NamedTuple):
 
     Attributes:
         lstm: The state of the LSTM.
-        sounding: (B, P) the sounding notes at the last onset.
+        sounding: (B, I P) the sounding notes at the last onset.
     """
 
     lstm: LSTMState
@@ -134,22 +143,38 @@ class SoundingClock(nn.Module):
         pitch: Column and field of the pitch, which is categorical.
         step: Column and field of the step.
         duration: Column and field of the duration, in the unit of the step.
+        instrument: Column and field of the instrument, which is categorical; None for one.
 
     Attributes:
         pitch: Name of the pitch field.
         step: Name of the step field.
+        instrument: Name of the instrument field, or None.
         pitches: P, the number of pitches.
+        instruments: I, the number of instruments.
         columns: The columns of pitch, step and duration.
+        instrument_column: The column of the instrument, or None.
+        drums: The instruments that are percussion, apart from the others in the features.
     """
 
     def __init__(
-        self, pitch: tuple[int, Field], step: tuple[int, Field], duration: tuple[int, Field]
+        self,
+        pitch: tuple[int, Field],
+        step: tuple[int, Field],
+        duration: tuple[int, Field],
+        instrument: tuple[int, Field] | None = None,
     ) -> None:
         super().__init__()
         self.pitch: Final = pitch[1].name
         self.step: Final = step[1].name
         self.columns: Final = (pitch[0], step[0], duration[0])
         self.pitches: Final = pitch[1].classes or 0
+        column, field = (None, None) if instrument is None else instrument
+        self.instrument: Final = None if field is None else field.name
+        self.instruments: Final = 1 if field is None else field.classes or 1
+        self.instrument_column: Final = column
+        flags = () if field is None else field.drums
+        self.drums: Final = [k for k, drum in enumerate(flags) if drum]
+        self.pitched: Final = [k for k in range(self.instruments) if k not in self.drums]
         # Thousandths of each class; empty for continuous fields.
         self._steps: Tensor
         self._durations: Tensor
@@ -165,7 +190,7 @@ class SoundingClock(nn.Module):
             None unless there is exactly one field each for pitch (in classes), step and duration
             (in the same unit).
         """
-        pitch, step, duration = (
+        pitch, step, duration, instrument = (
             [(i, f) for i, f in enumerate(fields) if f.role == role] for role in _ROLES
         )
         if not len(pitch) == len(step) == len(duration) == 1:
@@ -174,12 +199,65 @@ class SoundingClock(nn.Module):
         whole = all(len(f.values) == (f.classes or 0) for f in timed)
         if not pitch[0][1].is_categorical or not whole or timed[0].unit != timed[1].unit:
             return None
-        return cls(pitch[0], step[0], duration[0])
+        known = len(instrument) == 1 and instrument[0][1].is_categorical
+        return cls(pitch[0], step[0], duration[0], instrument[0] if known else None)
 
     def initial_state(self, batch_size: int) -> Sounding:
-        """(B, P) silence, the state before the first row."""
-        left = torch.zeros(batch_size, self.pitches, dtype=torch.int32, device=self._steps.device)
+        """(B, I P) silence, the state before the first row."""
+        tones = self.instruments * self.pitches
+        left = torch.zeros(batch_size, tones, dtype=torch.int32, device=self._steps.device)
         return Sounding(left, torch.full_like(left, LONGEST))
+
+    def num_groups(self, *, known: bool) -> int:
+        """The number of :meth:`groups`.
+
+        Args:
+            known: Whether the instrument of the note is known.
+        """
+        if self.instrument is None:
+            return 1
+        return bool(self.pitched) + bool(self.drums) + known
+
+    def groups(self, sounding: Sounding, instrument: Tensor | None = None) -> list[Sounding]:
+        """The sounding notes of groups of instruments.
+
+        Args:
+            sounding: (..., I P) those of all instruments.
+            instrument: (...) the class of the note to come; None if it is not known.
+
+        Returns:
+            Those of all pitched instruments but that of the note to come, of all drums but that
+            one, if there are pitched instruments and drums, and of that one if it is known,
+            (..., P) each.
+        """
+        if self.instrument is None:
+            return [sounding]
+        shape = *sounding.left.shape[:-1], self.instruments, self.pitches
+        left, since = (times.reshape(shape) for times in sounding)
+        own = None
+        if instrument is not None:
+            classes = torch.arange(self.instruments, device=left.device)
+            own = (instrument.long().unsqueeze(-1) == classes).unsqueeze(-1)  # (..., I, 1)
+        found = []
+        for members in filter(None, (self.pitched, self.drums)):
+            some = (
+                (left, since)
+                if len(members) == self.instruments
+                else (left[..., members, :], since[..., members, :])
+            )
+            if own is not None:
+                there = own if len(members) == self.instruments else own[..., members, :]
+                some = some[0].masked_fill(there, 0), some[1].masked_fill(there, LONGEST)
+            found.append(Sounding(some[0].amax(-2), some[1].amin(-2)))
+        if own is not None:
+            same = own.to(left.dtype)
+            found.append(
+                Sounding(
+                    (left * same).sum(-2, dtype=left.dtype),
+                    (since * same).sum(-2, dtype=left.dtype),
+                )
+            )
+        return found
 
     def tables(self) -> tuple[list[int], list[int]]:
         """Thousandths of each class of step and duration; empty for continuous fields."""
@@ -195,15 +273,17 @@ class SoundingClock(nn.Module):
 
         Args:
             rows: (B, T, F).
-            before: (B, P) the sounding notes at the previous onset.
+            before: (B, I P) the sounding notes at the previous onset.
 
         Returns:
-            (B, T, P) the sounding notes at the onset of each row, with its own note.
+            (B, T, I P) the sounding notes at the onset of each row, with its own note.
         """
         pitch, step, duration = (rows[..., i] for i in self.columns)
         onset = self.wait(step).cumsum(1).unsqueeze(-1)  # (B, T, 1) after that of `before`
         at = pitch.long().unsqueeze(-1)
-        silent = onset.new_zeros(*at.shape[:2], self.pitches)  # (B, T, P)
+        if self.instrument_column is not None:
+            at = at + self.pitches * rows[..., self.instrument_column].long().unsqueeze(-1)
+        silent = onset.new_zeros(*at.shape[:2], before.left.shape[1])  # (B, T, I P)
         ends = silent.scatter(-1, at, onset + _times(self._durations, duration).unsqueeze(-1))
         begun = (silent - LONGEST).scatter(-1, at, onset)
         ends[:, 0] = torch.maximum(ends[:, 0], before.left)
@@ -213,7 +293,7 @@ class SoundingClock(nn.Module):
         return Sounding(left.clamp_min(0).int(), since.clamp_max(LONGEST).int())
 
 
-_ROLES: Final[tuple[Role, ...]] = ("pitch", "step", "duration")
+_ROLES: Final[tuple[Role, ...]] = ("pitch", "step", "duration", "instrument")
 
 
 def _thousandths(values: Tensor) -> Tensor:
@@ -237,8 +317,7 @@ class _Request(NamedTuple):
 
     context: Any
     place: str
-    step: bytes
-    pitch: bytes
+    known: bytes
     features: Array
 
 
@@ -272,19 +351,43 @@ class NumpySounding:
         self._last: _Request | None = None
 
     def after(self, rows: Rows, before: Any) -> Any:
-        """(B, P) the sounding notes at the onset of rows (B, F), with their own notes."""
+        """(B, I P) the sounding notes at the onset of rows (B, F), with their own notes."""
         pitch, step, duration = (rows[:, i] for i in self._clock.columns)
         left, since = _later(before, _numpy_thousandths(self._steps, step))
-        at = np.arange(len(rows)), pitch.astype(np.intp)
+        tone = pitch.astype(np.intp)
+        if self._clock.instrument_column is not None:
+            instrument = rows[:, self._clock.instrument_column].astype(np.intp)
+            tone += instrument * self._clock.pitches
+        at = np.arange(len(rows)), tone
         left[at] = np.maximum(left[at], _numpy_thousandths(self._durations, duration))
         since[at] = 0
         return Sounding(left, since)  # type: ignore[arg-type]
 
-    def features(self, place: str, sounding: Any) -> Array:
-        """(B, S) the features by their key."""
-        left, since = sounding
-        parts = (left > 0, self._log[left], self._recency[since], self._chord[since])
+    def features(self, place: str, groups: Sequence[tuple[_Times, _Times]]) -> Array:
+        """(B, S) the features by their key, of groups of instruments."""
+        parts: list[Any] = []
+        for left, since in groups:
+            parts += (left > 0, self._log[left], self._recency[since], self._chord[since])
         return self._layers[place](np.concatenate(parts, axis=1, dtype=np.float32))
+
+    def groups(
+        self, sounding: Any, instrument: NDArray[Any] | None = None
+    ) -> list[tuple[_Times, _Times]]:
+        """The sounding notes, (B, P), as :meth:`SoundingClock.groups`."""
+        clock = self._clock
+        left, since = sounding
+        if clock.instrument is None:
+            return [(left, since)]
+        shape = len(left), clock.instruments, clock.pitches
+        left, since = left.reshape(shape), since.reshape(shape)
+        same = []
+        if instrument is not None:
+            own = np.arange(len(left)), instrument.astype(np.intp)
+            same = [(left[own], since[own])]
+            left, since = left.copy(), since.copy()
+            left[own], since[own] = 0, LONGEST
+        members = filter(None, (clock.pitched, clock.drums))
+        return [(left[:, m].max(axis=1), since[:, m].min(axis=1)) for m in members] + same
 
     def features_for(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
         """(B, S) the features of the head of a field."""
@@ -292,15 +395,21 @@ class NumpySounding:
         if place == "before":
             features: Array = context.features
             return features
-        step = known[clock.step]
-        pitch = known[clock.pitch] if place == "around" else step[:0]
-        request = _Request(context, place, step.tobytes(), pitch.tobytes(), context.features)
-        last = self._last
-        if last is None or context is not last.context or request[1:4] != last[1:4]:
-            left, since = _later(context.sounding, _numpy_thousandths(self._steps, step))
-            if place == "around":
-                left, since = _around(left, pitch, 0), _around(since, pitch, LONGEST)
-            last = self._last = request._replace(features=self.features(place, (left, since)))
+        where, with_instrument = place.removesuffix(SAME), place.endswith(SAME)
+        used = [clock.step] * (where != "before") + [clock.pitch] * (where == "around")
+        instrument = known[str(clock.instrument)] if with_instrument else None
+        entries = [known[name] for name in used] + ([] if instrument is None else [instrument])
+        key = b"".join(entry.tobytes() for entry in entries)
+        request, last = _Request(context, place, key, context.features), self._last
+        if last is None or context is not last.context or request[1:3] != last[1:3]:
+            sounding = context.sounding
+            if where != "before":
+                sounding = _later(sounding, _numpy_thousandths(self._steps, known[clock.step]))
+            groups = self.groups(sounding, instrument)
+            if where == "around":
+                pitch = known[clock.pitch]
+                groups = [(_around(a, pitch, 0), _around(b, pitch, LONGEST)) for a, b in groups]
+            last = self._last = request._replace(features=self.features(place, groups))
         return last.features
 
 

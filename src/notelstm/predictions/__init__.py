@@ -7,7 +7,7 @@ sequence in numpy.
 """
 
 from notelstm.predictions.categorical import Categorical
-from notelstm.predictions.numeric import LogisticMixture, Normal, PointEstimate
+from notelstm.predictions.numeric import LogisticMixture, Normal, PointEstimate, PointToNormal
 from notelstm.predictions.numpy_predictions import (
     NumpyAdapter,
     NumpyCategorical,
@@ -26,4 +26,5 @@ __all__ = [
     "NumpyPoint",
     "NumpyPrediction",
     "PointEstimate",
+    "PointToNormal",
 ]

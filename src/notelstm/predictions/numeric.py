@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from notelstm.errors import ShapeError
+from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field
 from notelstm.predictions.categorical import check_target, sample_class
-from notelstm.protocols import Allowed, Prediction
+from notelstm.protocols import Allowed, HasLikelihood, Prediction
 
-__all__ = ["LogisticMixture", "Normal", "PointEstimate"]
+__all__ = ["LogisticMixture", "Normal", "PointEstimate", "PointToNormal"]
 
 
 _LARGEST: Final = 80.0
@@ -74,7 +75,7 @@ def _censored_cdf(
 class PointEstimate(Prediction):
     """A single value without uncertainty, as the original predicts step and duration.
 
-    It has no likelihood; :class:`notelstm.evaluation.PointToNormal` converts it to a
+    It has no likelihood; :class:`PointToNormal` converts it to a
     :class:`notelstm.predictions.Normal`.
 
     Attributes:
@@ -307,3 +308,32 @@ def _log_logistic_mass(a: Tensor, width: Tensor, open_low: Tensor, open_high: Te
     both = below + above + torch.log(-torch.expm1(-width.clamp_min(_NARROWEST)))
     one = torch.where(open_low, torch.where(open_high, 0.0, below), above)
     return torch.where(open_low | open_high, one, both)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PointToNormal:
+    """Replaces point predictions by normal distributions.
+
+    Attributes:
+        sigmas: By field name, the root mean square of the training residuals.
+    """
+
+    sigmas: Mapping[str, float]
+
+    def __call__(self, field: str, prediction: Prediction) -> Prediction:
+        """A prediction that has a likelihood.
+
+        Raises:
+            FieldError: If a point's field has no sigma.
+        """
+        if isinstance(prediction, HasLikelihood) or prediction.log_weights() is not None:
+            return prediction
+        if field not in self.sigmas:
+            raise FieldError(
+                f"the point predictions of the field {field!r} have no sigma",
+                hint="call fit_sigmas(model, pieces) with training pieces, and store the result in "
+                "the bundle",
+            )
+        value = prediction.mode()
+        return Normal(value, torch.full_like(value, self.sigmas[field]))

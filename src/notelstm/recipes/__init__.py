@@ -1,5 +1,6 @@
 """Recipes: each is one choice of parts, from reading MIDI files to sampling notes."""
 
+from notelstm.recipes.ensemble import ensemble
 from notelstm.recipes.expressive import expressive
 from notelstm.recipes.overrides import from_toml, load_recipe, with_settings
 from notelstm.recipes.recipe import ModelSpec, Recipe
@@ -9,6 +10,7 @@ __all__ = [
     "FAULTS",
     "ModelSpec",
     "Recipe",
+    "ensemble",
     "expressive",
     "from_toml",
     "load_recipe",

@@ -7,8 +7,8 @@ import logging
 import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Final, Protocol, cast, final, runtime_checkable
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Final, Protocol, cast, final, get_args, runtime_checkable
 
 import torch
 from typing_extensions import override
@@ -17,7 +17,7 @@ from notelstm.bundle import Bundle, DataCard
 from notelstm.data import Augmented, SequenceDataset, StatefulBatches, WindowBatches
 from notelstm.data.dataset import Targets
 from notelstm.data.transforms import Transform, with_drums
-from notelstm.encoders.rows import snapped
+from notelstm.encoders.rows import part_map_of, snapped
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -31,6 +31,7 @@ from notelstm.fields import Field, Rows
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
+from notelstm.parts import ONE_PART, PartMap, PartsBy, Unknown
 from notelstm.plugins import build, describe, missing_parts, settings_of
 from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler
 from notelstm.recipes.pieces import as_pieces, encode_pieces, fingerprint, rows_of
@@ -123,6 +124,11 @@ class Recipe:
             ``fields=``; stored as a :class:`~notelstm.recipes.ModelSpec`.
         loss: The loss; None for the likelihood of every field.
         read_policy: How MIDI files are read.
+        parts: The property that tells the instruments of the training pieces apart: :meth:`fitted`
+            gives an encoder without a part map that of the pieces,
+            :meth:`PartMap.from_pieces <notelstm.parts.PartMap.from_pieces>`. None to leave the
+            encoder as it is.
+        unknown_parts: The rule of that part map for notes of no part.
         sequence_length: T, rows of a sequence in a batch.
         targets: ``"last"`` for the row after each window, ``"every"`` for each row.
         cross_piece_boundaries: Whether windows may run from one piece into the next.
@@ -138,7 +144,8 @@ class Recipe:
         input_transform: Transforms sampled rows before they are fed back, or None.
 
     Raises:
-        ConfigError: If a setting is out of range, or a stateful recipe has targets ``"last"``.
+        ConfigError: If a setting is out of range, a stateful recipe has targets ``"last"``, or the
+            encoder cannot have the `parts`.
     """
 
     name: str
@@ -147,6 +154,8 @@ class Recipe:
     sampler: Sampler
     loss: CompositeLoss | None = None
     read_policy: ReadPolicy = field(default_factory=ReadPolicy)
+    parts: PartsBy | None = None
+    unknown_parts: Unknown = "nearest"
     sequence_length: int = 25
     targets: Targets = "every"
     cross_piece_boundaries: bool = False
@@ -177,14 +186,73 @@ class Recipe:
                 f"stateful with targets={self.targets!r}",
                 hint="set targets to 'every', or stateful to false",
             )
+        for name, choices in (
+            ("parts", (*get_args(PartsBy), None)),
+            ("unknown_parts", get_args(Unknown)),
+        ):
+            if getattr(self, name) not in choices:
+                known = " or ".join(map(repr, choices))
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, not {known}")
+        if self.parts is not None and not _can_have_parts(self.encoder):
+            raise ConfigError(
+                f"parts={self.parts!r} with an encoder without instruments, "
+                f"{type(self.encoder).__name__}",
+                hint="choose an encoder with a setting 'parts', or set parts to none",
+            )
+
+    @property
+    def _lacks_parts(self) -> bool:
+        """Whether the encoder still has to get the part map of the training pieces."""
+        return self.parts is not None and part_map_of(self.encoder) is None
+
+    def _with_parts(self, part_map: PartMap) -> Recipe:
+        # Not every encoder is a dataclass; one with this setting is.
+        encoder = replace(self.encoder, parts=part_map)  # type: ignore[type-var]
+        return replace(self, encoder=encoder)
+
+    def fitted(self, pieces: Iterable[Notes], *, init_from: Bundle | None = None) -> Recipe:
+        """The recipe with an encoder for the instruments of the training pieces.
+
+        :meth:`train` does this by itself.
+
+        Args:
+            pieces: The training pieces; their order does not matter.
+            init_from: The trained model to start from, whose part map is taken if it has one.
+
+        Returns:
+            The recipe itself, unless `parts` is set and its encoder has no part map.
+
+        Raises:
+            DataError: If the pieces have no notes.
+            ConfigError: If they have more than 1,024 parts.
+
+        Example:
+            >>> from notelstm.recipes import ensemble
+            >>> band = Notes(start=[0, 0], end=1, pitch=[60, 36], program=[0, 33])
+            >>> [part.name for part in ensemble().fitted([band]).encoder.parts.parts]
+            ['Piano', 'Bass']
+        """
+        if self.parts is None or not self._lacks_parts:
+            return self
+        found = None if init_from is None else part_map_of(init_from.encoder)
+        if found is None:
+            if not any(map(len, pieces := as_pieces(pieces))):
+                raise DataError("the pieces have no notes", hint="check the folder or the list")
+            found = PartMap.from_pieces(pieces, by=self.parts, unknown=self.unknown_parts)
+        return self._with_parts(found)
 
     def build_model(self) -> NoteModel:
         """An untrained model, initialised from the training seed.
 
         Raises:
             FieldError: If the model does not fit the encoder's fields.
-            ConfigError: If the model refuses its settings.
+            ConfigError: If the model refuses its settings, or depends on the training pieces.
         """
+        if self._lacks_parts:
+            raise ConfigError(
+                "the instruments of this recipe are those of its training pieces",
+                hint="call fitted(pieces) first",
+            )
         torch.manual_seed(self.training.seed)
         try:
             return self.model(fields=self.encoder.fields)
@@ -345,8 +413,24 @@ class Recipe:
             TrainingError: If the run cannot be resumed, or diverges.
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
         """
-        trainer, bundle = self._prepared(callbacks, folder, init_from)
         has_validation = not (isinstance(validation, Sized) and len(validation) == 0)
+        if self._lacks_parts:
+            self.check(
+                callbacks=callbacks, folder=folder, validation=has_validation, init_from=init_from
+            )
+            with progress_on_stderr():
+                pieces = as_pieces(pieces)
+                recipe = self.fitted(pieces, init_from=init_from)
+            return recipe.train(
+                pieces,
+                validation=validation,
+                folder=folder,
+                resume=resume,
+                callbacks=callbacks,
+                data=data,
+                init_from=init_from,
+            )
+        trainer, bundle = self._prepared(callbacks, folder, init_from)
         trainer.check(validation=has_validation)
         self._warn_of_missing_parts()
         with progress_on_stderr():
@@ -382,7 +466,7 @@ class Recipe:
             bundle,
             data=card if init_from is None else card.after(init_from.data),
             sigmas=fit_sigmas(bundle.generation_model, rows),
-            unigram=fit_unigram(pieces[k] for k in used).to_json(),
+            unigram=fit_unigram((pieces[k] for k in used), encoder=self.encoder).to_json(),
         )
         if trainer.folder is not None:
             path = trainer.folder / "interrupted.notelstm"
@@ -412,7 +496,12 @@ class Recipe:
                 cannot work in this run.
             FieldError: If model, loss and encoder do not fit each other.
         """
-        self._prepared(callbacks, folder, init_from)[0].check(validation=validation)
+        recipe = self
+        if self._lacks_parts:
+            # Any part map will do; that of the pieces is not known yet.
+            found = None if init_from is None else part_map_of(init_from.encoder)
+            recipe = self._with_parts(found or PartMap(parts=ONE_PART))
+        recipe._prepared(callbacks, folder, init_from)[0].check(validation=validation)
 
     def _prepared(
         self,
@@ -529,6 +618,11 @@ def _from_record(name: str, value: Any, hint: Any) -> Any:
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"the record of the {name} is damaged: {error!r}") from error
     return checked(name, hint, value)
+
+
+def _can_have_parts(encoder: NoteEncoder) -> bool:
+    """Whether an encoder has a setting for a part map."""
+    return is_dataclass(encoder) and "parts" in settings_of(encoder)
 
 
 @runtime_checkable

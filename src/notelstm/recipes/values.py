@@ -33,13 +33,17 @@ def settings_taken(target: Any) -> dict[str, Any]:
 
 
 def checked(key: str, hint: Any, value: object) -> Any:
-    """The value of a setting after a check of its type; the text ``none`` can stand for None.
+    """The value of a setting after a check of its type.
+
+    The text ``none`` can stand for None, and a text for a list with this one text.
 
     Raises:
         ConfigError: If the value is of another type.
     """
     if value == "none" and not _accepts(hint, value) and _accepts(hint, None):
         return None
+    if isinstance(value, str) and hint == tuple[str, ...]:
+        return (value,)
     if not _accepts(hint, value):
         raise ConfigError(f"{key} is {value!r}, not {_in_words(hint)}")
     return value

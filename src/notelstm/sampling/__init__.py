@@ -1,5 +1,6 @@
 """Samplers, which choose the next entry, and processors, which change predictions before that."""
 
+from notelstm.sampling.instruments import Instruments, MaxInstruments
 from notelstm.sampling.masking import allow_only
 from notelstm.sampling.pitches import ForbidValues, PitchRange, Scale, TempoRange
 from notelstm.sampling.polyphony import MaxChordSize, MaxPolyphony
@@ -13,7 +14,9 @@ __all__ = [
     "ForbidValues",
     "Greedy",
     "GridSnap",
+    "Instruments",
     "MaxChordSize",
+    "MaxInstruments",
     "MaxPolyphony",
     "MinDuration",
     "MinP",

@@ -1,7 +1,11 @@
-"""Processors that limit pitches, tempos and other values, and scales by name."""
+"""Processors that limit pitches, tempos and other values, and scales by name.
+
+Those of notes act on the instruments that they name, or on all that are not percussion.
+"""
 
 from __future__ import annotations
 
+import abc
 import functools
 import numbers
 import re
@@ -12,9 +16,11 @@ from typing import Final, cast, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role
+from notelstm.parts import Part
 from notelstm.protocols import Prediction, SamplingContext
 from notelstm.sampling.masking import (
     check_roles,
@@ -22,6 +28,7 @@ from notelstm.sampling.masking import (
     constrain_classes,
     constrain_interval,
 )
+from notelstm.sampling.tones import ByInstrument, Waits, limit_tones, pitches_of
 
 __all__ = [
     "MODES",
@@ -56,6 +63,9 @@ MODES: Final[dict[str, tuple[int, ...]]] = {
     "chromatic": tuple(range(12)),
 }
 """Semitones above the tonic by the name of the mode; melodic minor is the ascending form."""
+
+_OF_NOTES: Final = ("pitch", "velocity", "duration")
+"""The roles whose values belong to the instrument of a note."""
 
 _LETTERS: Final = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _SIGNS: Final = {"#": 1, "♯": 1, "b": -1, "♭": -1}
@@ -141,29 +151,69 @@ def _between(field: Field, role: Role, low: float, high: float) -> NDArray[np.bo
 
 
 def _limited(
-    field: Field, role: Role, prediction: Prediction, low: float, high: float
+    field: Field,
+    role: Role,
+    prediction: Prediction,
+    low: float,
+    high: float,
+    acting: Sequence[bool] = (),
 ) -> Prediction:
+    """Limit a value to [low, high], in the sequences that are `acting` or, without any, in all."""
     allowed = _between(field, role, low, high)
     if allowed is not None:
         return constrain_classes(prediction, allowed)
     if field.role != role or field.is_categorical:
         return prediction
     mode = prediction.mode()
+    limited = torch.tensor(acting or [True] * len(mode), device=mode.device)
     ends = (
-        torch.full_like(mode, float(np.clip(end, *field.interval)), dtype=torch.float32)
-        for end in (low, high)
+        torch.where(limited, float(np.clip(end, *field.interval)), bound).to(torch.float32)
+        for end, bound in zip((low, high), field.interval, strict=True)
     )
     return constrain_interval(prediction, *ends)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _PitchFilter(ByInstrument, abc.ABC):
+    """Limits the pitches of some instruments to the same ones at any time."""
+
+    @abc.abstractmethod
+    def _allowed(self, field: Field) -> NDArray[np.bool_] | None:
+        """(C,) the allowed classes of a field of pitches or events; None for other fields."""
+
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """Limit a note."""
+        if contexts:
+            return limit_tones(field, prediction, contexts, (self,))
+        # Without contexts, there are no instruments and no limits of the next note.
+        allowed = self._allowed(field)
+        return prediction if allowed is None else constrain_classes(prediction, allowed)
+
+    def waits(self, context: SamplingContext) -> Waits:
+        """Infinite for the pitches that are not allowed."""
+        parts = context.tracker.parts
+        waits = np.zeros((len(parts), 128))
+        for field in context.tracker.fields:
+            allowed = self._allowed(field) if field.role in ("pitch", "event") else None
+            if allowed is not None:
+                closed = np.zeros(128, dtype=np.bool_)
+                closed[pitches_of(field)[~allowed]] = True
+                waits[self.selected(parts)[:, None] & closed] = np.inf
+        return waits
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class PitchRange:
+class PitchRange(_PitchFilter):
     """Limits pitches to a range; for events, it acts on note-ons.
 
     Attributes:
         low: The lowest pitch, a MIDI note number or a name such as ``"C2"``.
         high: The highest pitch.
+        instruments: The names of the parts that it acts on; none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
         ConfigError: If one is not a pitch, or `low` is above `high`.
@@ -174,18 +224,30 @@ class PitchRange:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         if note_number(self.low) > note_number(self.high):
             raise ConfigError(
                 f"the range from {self.low} to {self.high} is empty",
                 hint="give the lower pitch as low",
             )
 
+    @override
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """Limit a pitch to the range."""
-        low, high = note_number(self.low), note_number(self.high)
-        return _limited(field, "pitch", prediction, low, high)
+        """Limit a note to the range."""
+        if field.role != "pitch" or field.is_categorical:
+            return super().__call__(field, prediction, contexts)
+        acting = self.acts_on(field, contexts)
+        return _limited(field, "pitch", prediction, *self._ends, acting)
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        return note_number(self.low), note_number(self.high)
+
+    @override
+    def _allowed(self, field: Field) -> NDArray[np.bool_] | None:
+        return _between(field, "pitch", *self._ends)
 
 
 @final
@@ -230,13 +292,15 @@ def _in_scale(field: Field, name: str) -> NDArray[np.bool_] | None:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class Scale(_PitchFilter):
     """Limits pitches to a scale; for events, it acts on note-ons.
 
     Attributes:
         name: A tonic and a mode, such as ``"D dorian"``, ``"F# minor"``,
             ``"Eb major pentatonic"`` or ``"A blues"``, or twelve digits from C, 1 for each note of
             the scale. See :func:`~notelstm.sampling.pitches.pitch_classes`.
+        instruments: The names of the parts that it acts on; none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
         ConfigError: If there is no such scale.
@@ -245,15 +309,13 @@ class Scale:
     name: str = "C major"
 
     def __post_init__(self) -> None:
-        """Check the setting."""
+        """Check the settings."""
+        super().__post_init__()
         pitch_classes(self.name)
 
-    def __call__(
-        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
-    ) -> Prediction:
-        """Limit a pitch to the scale."""
-        allowed = _in_scale(field, self.name)
-        return prediction if allowed is None else constrain_classes(prediction, allowed)
+    @override
+    def _allowed(self, field: Field) -> NDArray[np.bool_] | None:
+        return _in_scale(field, self.name)
 
 
 @functools.lru_cache(maxsize=64)
@@ -271,15 +333,19 @@ def _not_among(field: Field, role: Role, forbidden: tuple[float, ...]) -> NDArra
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ForbidValues:
+class ForbidValues(_PitchFilter):
     """Forbids values of classes: pitches, velocities, durations ...
 
     Attributes:
         role: The role of the fields; for events, note-ons are pitches and shifts are steps.
         values: The forbidden values, in the field's unit; each forbids the class that it is in.
+        instruments: For pitches, velocities and durations, the names of the parts that it acts on;
+            none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
-        ConfigError: If there is no such role, or a value is not finite.
+        ConfigError: If there is no such role, a value is not finite, or the role is not one of the
+            notes of an instrument.
     """
 
     role: str = "pitch"
@@ -287,6 +353,7 @@ class ForbidValues:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         if isinstance(self.values, str):
             raise ConfigError(
                 f"forbidden values {self.values!r} are not a sequence of numbers",
@@ -296,10 +363,34 @@ class ForbidValues:
         check_roles([self.role])
         if not np.isfinite(self.values).all():
             raise ConfigError(f"forbidden values {self.values} are not all finite")
+        if self.role not in _OF_NOTES and (self.instruments or self.drums):
+            raise ConfigError(
+                f"values of the role {self.role!r} are not those of an instrument",
+                hint="leave out instruments and drums",
+            )
 
+    @override
+    def check_parts(self, parts: Sequence[Part], roles: Sequence[Role]) -> None:
+        """Check that the parts exist, and that the instrument is predicted before a velocity."""
+        super().check_parts(parts, roles)
+        if self.role in ("velocity", "duration") and not self.selected(parts).all():
+            self.require_instrument_before(cast(Role, self.role), roles)
+
+    @override
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
         """Remove the forbidden classes."""
+        if self.role == "pitch":
+            return super().__call__(field, prediction, contexts)
         allowed = _not_among(field, cast(Role, self.role), self.values)
-        return prediction if allowed is None else constrain_classes(prediction, allowed)
+        if allowed is None:
+            return prediction
+        if self.role not in _OF_NOTES or not contexts:
+            return constrain_classes(prediction, allowed)
+        acting = np.array(self.acts_on(field, contexts))
+        return constrain_classes(prediction, allowed | ~acting[:, None])
+
+    @override
+    def _allowed(self, field: Field) -> NDArray[np.bool_] | None:
+        return _not_among(field, "pitch", self.values) if self.role == "pitch" else None

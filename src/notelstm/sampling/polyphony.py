@@ -1,67 +1,46 @@
-"""Processors of polyphony: the number of notes that sound or begin at the same time."""
+"""Processors of polyphony: the number of notes of an instrument that sound or begin together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 import numpy as np
-import torch
 
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import (
-    check_whole,
-    class_values,
-    constrain_classes,
-    constrain_interval,
+from notelstm.sampling.masking import check_whole
+from notelstm.sampling.tones import (
+    ROUNDING,
+    ByInstrument,
+    Waits,
+    known_entry,
+    latest_by_instrument,
+    limit_tones,
+    shortest_step,
 )
-from notelstm.tracker import MAX_HISTORY, Tone, Tracker
+from notelstm.tracker import MAX_HISTORY
 
 __all__ = ["MaxChordSize", "MaxPolyphony"]
-
-_ROUNDING: Final = 1e-6
-"""Times that differ by less are equal up to rounding."""
-_MIN_STEP: Final = 1e-3
-"""The minimum step between two chords, for continuous steps."""
-
-
-def _steps_from(field: Field, prediction: Prediction, least: Sequence[float]) -> Prediction:
-    """Limit a step to at least `least` in each sequence."""
-    if field.is_categorical:
-        values = np.array(field.values)
-        return constrain_classes(prediction, [values >= low - _ROUNDING for low in least])
-    mode = prediction.mode()
-    low = torch.tensor(least, dtype=mode.dtype, device=mode.device)
-    # Rounded down to float32, a note could begin before another one ends.
-    above = torch.nextafter(low, torch.full_like(low, torch.inf))
-    low = torch.where(low.double() < mode.new_tensor(least, dtype=torch.float64), above, low)
-    low = low.clamp(*field.interval)
-    return constrain_interval(prediction, low, torch.full_like(mode, field.interval.high))
-
-
-def _note_ons(field: Field, prediction: Prediction, full: Sequence[bool]) -> Prediction:
-    """Remove note-ons from the events of full sequences."""
-    values = class_values(field, "pitch")
-    if values is None or not any(full):
-        return prediction
-    return constrain_classes(prediction, [np.isnan(values) | (not is_full) for is_full in full])
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class MaxPolyphony:
-    """Limits the number of pitches that sound at the same time.
+class MaxPolyphony(ByInstrument):
+    """Limits the number of pitches of an instrument that sound at the same time.
 
-    Steps are limited to those after which fewer pitches sound, so that the next note can have any
-    pitch. If the step is fixed and too short for that, the pitch is limited to those that sound
+    Each instrument has its own limit. Steps are limited to those after which fewer pitches sound,
+    so that the next note can have any pitch; an instrument that is still full then does not play.
+    If step and instrument are fixed and it is full, the pitch is limited to those that it sounds
     already. For events, a note-on must wait for a note-off. The limit always holds if the longest
     step is as long as the longest duration and steps come before pitches, as in the encoders of the
     library.
 
     Attributes:
         notes: 1 to 128; 1 for a melody.
+        instruments: The names of the parts that it acts on; none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
         ConfigError: If it is out of range or not a whole number.
@@ -70,57 +49,64 @@ class MaxPolyphony:
     notes: int = 4
 
     def __post_init__(self) -> None:
-        """Check the setting."""
+        """Check the settings."""
+        super().__post_init__()
         check_whole("max polyphony", self.notes, 1, 128)
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """Limit a step, a pitch or an event."""
-        if field.role == "event":
-            sounding = [context.tracker.sounding(context.tracker.time) for context in contexts]
-            return _note_ons(field, prediction, [len(s) >= self.notes for s in sounding])
-        if field.role == "step":
-            return _steps_from(
-                field, prediction, [self._free_after(context) for context in contexts]
-            )
-        if field.role == "pitch":
-            return self._repeated_pitch(field, prediction, contexts)
-        return prediction
+        """Limit a note."""
+        return limit_tones(field, prediction, contexts, (self,))
 
-    def _free_after(self, context: SamplingContext) -> float:
-        """The minimum step after which another pitch may sound."""
-        left: dict[Tone, float] = {}
-        for remaining, tone in context.tracker.remaining():
-            left[tone] = max(remaining, left.get(tone, 0.0))
-        return sorted([*left.values(), *[0.0] * self.notes], reverse=True)[self.notes - 1]
+    def waits(self, context: SamplingContext) -> Waits:
+        """The time until an instrument sounds fewer pitches."""
+        tracker = context.tracker
+        selected = self.selected(tracker.parts)
+        waits = np.zeros((len(selected), 128))
+        if all(field.role != "step" for field in tracker.fields):
+            # The note-off of an event comes at any time.
+            sounding = [tone.instrument for tone in tracker.sounding(tracker.time)]
+            waits[selected & (self._count(sounding, len(selected)) >= self.notes)] = np.inf
+            return waits
+        overlapping = None
+        # The pitch comes last: an instrument that is full can repeat those that it sounds.
+        known = known_entry(context, "instrument") is not None or len(selected) == 1
+        if known and known_entry(context, "step") is not None:
+            overlapping = tracker.overlapping(context.known)
+        if overlapping is not None:
+            count = self._count([tone.instrument for tone in overlapping], len(selected))
+            full = selected & (count >= self.notes)
+            waits[full] = np.inf
+            for tone in overlapping:
+                waits[tone.instrument, tone.pitch] = 0.0
+            return waits
+        left: list[dict[int, float]] = [{} for _ in selected]
+        for remaining, (pitch, k) in tracker.remaining():
+            left[k][pitch] = max(remaining, left[k].get(pitch, 0.0))
+        for k in np.flatnonzero(selected).tolist():
+            ends = sorted(left[k].values(), reverse=True)
+            waits[k] = ends[self.notes - 1] if len(ends) >= self.notes else 0.0
+        return waits
 
-    def _repeated_pitch(
-        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
-    ) -> Prediction:
-        values = class_values(field, "pitch")
-        if values is None:
-            return prediction
-        overlapping = [context.tracker.overlapping(context.known) or () for context in contexts]
-        if all(len(tones) < self.notes for tones in overlapping):
-            return prediction
-        masks = [np.ones(len(values), dtype=np.bool_) for _ in contexts]
-        for i, tones in enumerate(overlapping):
-            if len(tones) >= self.notes:
-                masks[i] = np.isin(values, [tone.pitch for tone in tones])
-        return constrain_classes(prediction, masks)
+    @staticmethod
+    def _count(instruments: Sequence[int], size: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+        return np.bincount(np.array(instruments, dtype=np.intp), minlength=size)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class MaxChordSize:
-    """Limits the number of notes that begin at the same time.
+class MaxChordSize(ByInstrument):
+    """Limits the number of notes of an instrument that begin at the same time.
 
-    After a full chord, the next step is not 0, and at least a millisecond for continuous steps; for
-    events, a shift must come before the next note-on.
+    Each instrument has its own limit. After a full chord, the next step is not 0, and at least a
+    millisecond for continuous steps, or the next note is one of another instrument; for events, a
+    shift must come before the next note-on.
 
     Attributes:
         notes: 1 to 1024; 1 allows no chords.
+        instruments: The names of the parts that it acts on; none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
         ConfigError: If it is out of range or not a whole number.
@@ -129,25 +115,23 @@ class MaxChordSize:
     notes: int = 6
 
     def __post_init__(self) -> None:
-        """Check the setting."""
+        """Check the settings."""
+        super().__post_init__()
         check_whole("max chord size", self.notes, 1, MAX_HISTORY)
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """Limit a step or an event."""
-        if field.role not in ("step", "event"):
-            return prediction
-        full = [self._is_full(context.tracker) for context in contexts]
-        if field.role == "event":
-            return _note_ons(field, prediction, full)
-        if not any(full):
-            return prediction
-        step = _MIN_STEP
-        if field.is_categorical:
-            step = min((value for value in field.values if value > 0), default=0.0)
-        return _steps_from(field, prediction, [step * is_full for is_full in full])
+        """Limit a note."""
+        return limit_tones(field, prediction, contexts, (self,))
 
-    def _is_full(self, tracker: Tracker) -> bool:
-        latest = tracker.latest(self.notes)
-        return len(latest) == self.notes and tracker.time - latest[0][0] < _ROUNDING
+    def waits(self, context: SamplingContext) -> Waits:
+        """The shortest step for the instruments whose chord is full."""
+        tracker = context.tracker
+        waits = np.zeros((len(tracker.parts), 128))
+        instruments = np.flatnonzero(self.selected(tracker.parts)).tolist()
+        latest = latest_by_instrument(tracker, self.notes, instruments)
+        for k, notes in zip(instruments, latest, strict=True):
+            if len(notes) == self.notes and tracker.time - notes[0][0] < ROUNDING:
+                waits[k] = shortest_step(tracker)
+        return waits

@@ -1,4 +1,4 @@
-"""Processors against repeated pitches."""
+"""Processors against repeated pitches, in each instrument."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from notelstm.fields import Field
+from notelstm.fields import Field, Role
+from notelstm.parts import Part
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import check_number, check_whole, class_values, constrain_classes
+from notelstm.sampling.masking import check_number, check_whole, class_values
+from notelstm.sampling.tones import ByInstrument, Waits, latest_by_instrument, limit_tones
 from notelstm.tracker import MAX_HISTORY
 
 __all__ = ["NoRepeatNGram", "RepetitionPenalty"]
 
 
-def _pitches(context: SamplingContext, count: int) -> NDArray[np.int64]:
-    return np.array([tone.pitch for _, tone in context.tracker.latest(count)], dtype=np.int64)
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
-class NoRepeatNGram:
+class NoRepeatNGram(ByInstrument):
     """Forbids sequences of `ngram_size` pitches that occurred before; for events, on note-ons.
+
+    The pitches of each instrument are a sequence of their own.
 
     Attributes:
         ngram_size: 1 to 1024; with 1, no pitch is repeated.
-        history: Number of the latest notes that count, 1 to 1024, at least `ngram_size`.
+        history: Number of the latest notes of an instrument that count, 1 to 1024, at least
+            `ngram_size`.
+        instruments: The names of the parts that it acts on; none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -41,21 +45,29 @@ class NoRepeatNGram:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         check_whole("ngram_size", self.ngram_size, 1, MAX_HISTORY)
         check_whole("history", self.history, 1, MAX_HISTORY)
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """Remove the pitches that would repeat a sequence."""
-        values = class_values(field, "pitch")
-        if values is None:
-            return prediction
-        return constrain_classes(prediction, [~np.isin(values, self._ends(v)) for v in contexts])
+        """Limit a note to those that repeat no sequence."""
+        return limit_tones(field, prediction, contexts, (self,))
 
-    def _ends(self, context: SamplingContext) -> NDArray[np.int64]:
+    def waits(self, context: SamplingContext) -> Waits:
+        """Infinite for the pitches that would repeat a sequence."""
+        tracker = context.tracker
+        waits = np.zeros((len(tracker.parts), 128))
+        instruments = np.flatnonzero(self.selected(tracker.parts)).tolist()
+        count = max(self.history, self.ngram_size)
+        latest = latest_by_instrument(tracker, count, instruments)
+        for k, notes in zip(instruments, latest, strict=True):
+            waits[k, self._ends(np.array([pitch for _, pitch in notes], dtype=np.int64))] = np.inf
+        return waits
+
+    def _ends(self, latest: NDArray[np.int64]) -> NDArray[np.int64]:
         """The pitches that followed earlier occurrences of the latest pitches."""
-        latest = _pitches(context, max(self.history, self.ngram_size))
         if len(latest) < self.ngram_size:
             return latest[:0]
         runs = np.lib.stride_tricks.sliding_window_view(latest, self.ngram_size)  # (N - n + 1, n)
@@ -65,12 +77,14 @@ class NoRepeatNGram:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RepetitionPenalty:
-    """Makes the latest pitches `penalty` times less likely, relative to the others.
+class RepetitionPenalty(ByInstrument):
+    """Makes the latest pitches of an instrument `penalty` times less likely than its others.
 
     Attributes:
         penalty: From 1e-6 to 1e6; 1 changes nothing, numbers below 1 favour repetition.
-        history: Number of the latest notes that count, 1 to 1024.
+        history: Number of the latest notes of an instrument that count, 1 to 1024.
+        instruments: The names of the parts that it acts on; none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -81,19 +95,35 @@ class RepetitionPenalty:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         check_number("penalty", self.penalty, 1e-6, 1e6)
         check_whole("history", self.history, 1, MAX_HISTORY)
+
+    @override
+    def check_parts(self, parts: Sequence[Part], roles: Sequence[Role]) -> None:
+        """Check that the parts exist, and that the instrument is predicted before the pitch."""
+        super().check_parts(parts, roles)
+        if len(parts) > 1:
+            self.require_instrument_before("pitch", roles)
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """Reduce the log-weights of the latest pitches."""
+        """Reduce the log-weights of the latest pitches.
+
+        Raises:
+            FieldError: If the instrument of one of several is predicted after the pitch.
+        """
         values = class_values(field, "pitch")
         if values is None or self.penalty == 1:
             return prediction
-        latest = np.stack(
-            [np.isin(values, _pitches(context, self.history)) for context in contexts]
-        )
-        return prediction.add_log_weights(
-            torch.from_numpy(latest) * -math.log(self.penalty)
-        )  # (B, C)
+        latest = np.stack([np.isin(values, self._latest(field, v)) for v in contexts])  # (B, C)
+        return prediction.add_log_weights(torch.from_numpy(latest) * -math.log(self.penalty))
+
+    def _latest(self, field: Field, context: SamplingContext) -> list[int]:
+        """The latest pitches of the next note's instrument; none if it is not selected."""
+        instrument = self.next_instrument(field, context)
+        if not self.selected(context.tracker.parts)[instrument]:
+            return []
+        (notes,) = latest_by_instrument(context.tracker, self.history, [instrument])
+        return [pitch for _, pitch in notes]

@@ -17,6 +17,7 @@ from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.sampling.masking import as_processors
 from notelstm.sampling.processors import Temperature, TopP
+from notelstm.sampling.tones import look_ahead
 
 __all__ = [
     "Ancestral",
@@ -63,6 +64,7 @@ class _ProcessingSampler(abc.ABC):
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
         """(B,) entries, chosen with (B, 2) noise."""
+        prediction = look_ahead(field, prediction, contexts, self.processors)
         for processor in self.processors:
             prediction = processor(field, prediction, contexts)
         chosen: Tensor = self._choose(prediction, noise)

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from notelstm.sampling.masking import (
     constrain_classes,
     constrain_interval,
 )
+from notelstm.sampling.tones import ByInstrument, latest_by_instrument
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["GridSnap", "NoteDensity"]
@@ -124,7 +125,7 @@ class GridSnap:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class NoteDensity:
+class NoteDensity(ByInstrument):
     """Steers the number of notes per second by the latest notes.
 
     The time that the latest notes took is compared with their time at `notes_per_second`. If they
@@ -133,10 +134,16 @@ class NoteDensity:
     that step, by at most one mean step; point estimates do not change. For events, note-ons become
     more or less likely.
 
+    With several instruments, each of those that it acts on has the target. The instruments that
+    were too slow become more likely, those that were too fast less; steps are steered towards the
+    total of the targets and of the current notes of the other instruments.
+
     Attributes:
         notes_per_second: The target, 0.001 to 1000.
         strength: Strength of the correction, from 0, which changes nothing, to 1000.
         history: Number of the latest notes that count, 1 to 1024.
+        instruments: The names of the parts that it acts on; none for all but percussion.
+        drums: Whether it also acts on percussion.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -148,6 +155,7 @@ class NoteDensity:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         check_number("notes_per_second", self.notes_per_second, 1e-3, 1e3)
         check_number("strength", self.strength, 0, 1e3)
         check_whole("history", self.history, 1, MAX_HISTORY)
@@ -155,11 +163,27 @@ class NoteDensity:
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """Steer a step or an event towards the target."""
-        if field.role not in ("step", "event") or self.strength == 0:
+        """Steer a step, an instrument or an event towards the target."""
+        if field.role not in ("step", "instrument", "event") or self.strength == 0:
             return prediction
+        if field.role == "instrument":
+            return self._weighted_instruments(field, prediction, contexts)
+        selected = [self.selected(context.tracker.parts) for context in contexts]
+        if not any(which.any() for which in selected):
+            return prediction
+        return self._steered(field, prediction, contexts, selected)
+
+    def _steered(
+        self,
+        field: Field,
+        prediction: Prediction,
+        contexts: Sequence[SamplingContext],
+        selected: Sequence[NDArray[np.bool_]],
+    ) -> Prediction:
+        """A step or an event, steered towards the total."""
+        paces = [self._pace(c.tracker, s) for c, s in zip(contexts, selected, strict=True)]
         # (B,) the time of the latest notes, relative to their time at the target.
-        share = torch.tensor([self._share(context.tracker) for context in contexts])
+        share = torch.tensor([pace.share for pace in paces])
         pressure = self.strength * share.log()
         if field.role == "event":
             note_on = class_values(field, "pitch")
@@ -169,7 +193,7 @@ class NoteDensity:
                 pressure[:, None] * torch.from_numpy(~np.isnan(note_on))
             )
         mean = 1 / (
-            self.notes_per_second
+            torch.tensor([pace.total for pace in paces])
             * torch.tensor([context.tracker.seconds_per_unit for context in contexts])
         )
         ahead = ((1 - share) * self.history).clamp(
@@ -182,9 +206,50 @@ class NoteDensity:
         away = (torch.tensor(field.values) - target).abs() / mean[:, None]  # (B, C)
         return prediction.add_log_weights(-pressure.abs()[:, None] * away)
 
-    def _share(self, tracker: Tracker) -> float:
-        latest = tracker.latest(self.history)
-        time = tracker.time - latest[0][0] if len(latest) == self.history else tracker.time
+    def _pace(self, tracker: Tracker, selected: NDArray[np.bool_]) -> _Pace:
+        """The pace of the selected instruments together."""
+        if len(selected) == 1:
+            onsets = [onset for onset, _ in tracker.latest(self.history)]
+            return _Pace(self._share(tracker, onsets, self.notes_per_second), self.notes_per_second)
+        latest = tracker.latest(MAX_HISTORY)
+        mine = [onset for onset, tone in latest if selected[tone.instrument]][-self.history :]
+        target = int(selected.sum()) * self.notes_per_second
+        since = mine[0] if len(mine) == self.history else latest[0][0] if latest else 0.0
+        others = sum(onset >= since and not selected[tone.instrument] for onset, tone in latest)
+        seconds = tracker.time - since
+        total = target + (others / seconds if seconds > 0 else 0.0)
+        return _Pace(self._share(tracker, mine, target), total)
+
+    def _weighted_instruments(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """The instruments that were too slow more likely, those that were too fast less."""
+        weights = np.zeros((len(contexts), field.classes or 0), dtype=np.float32)
+        for row, context in zip(weights, contexts, strict=True):
+            tracker = context.tracker
+            instruments = np.flatnonzero(self.selected(tracker.parts)).tolist()
+            latest = latest_by_instrument(tracker, self.history, instruments)
+            for k, notes in zip(instruments, latest, strict=True):
+                onsets = [onset for onset, _ in notes]
+                share = self._share(tracker, onsets, self.notes_per_second)
+                row[k] = self.strength * math.log(share)
+        return prediction.add_log_weights(torch.from_numpy(weights))
+
+    def _share(self, tracker: Tracker, onsets: Sequence[float], notes_per_second: float) -> float:
+        """The time of the latest notes, relative to their time at the target."""
+        time = tracker.time - onsets[0] if len(onsets) == self.history else tracker.time
         # Before the start, notes count as if at the target; + 1, since a chord takes no time.
-        missing = self.history - max(len(latest), 1)
-        return (time * self.notes_per_second + missing + 1) / self.history
+        missing = self.history - max(len(onsets), 1)
+        return (time * notes_per_second + missing + 1) / self.history
+
+
+class _Pace(NamedTuple):
+    """The pace of some instruments.
+
+    Attributes:
+        share: The time of their latest notes, relative to their time at the target.
+        total: Their target and the notes per second of the others.
+    """
+
+    share: float
+    total: float

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from notelstm.batch import columns
-from notelstm.constraints import rows_before
 from notelstm.encoders.rows import TrackingEncoder, snapped, tracker_of
 from notelstm.fields import Field, Rows, no_row
 from notelstm.protocols import ConstrainingEncoder, SnappingEncoder
+from notelstm.sampling.masking import rows_before
 from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip
 
@@ -68,7 +68,7 @@ def _encoded_classes_are_allowed(trip: Trip) -> None:
 def _allowed_classes_agree(trip: Trip) -> None:
     """Tensors of all rows, arrays of one, and the tracker have the same allowed classes.
 
-    A tracker of the encoder's own may allow fewer.
+    A tracker of the encoder's own may allow fewer. It also has the row before.
     """
     encoder = trip.encoder
     if not isinstance(encoder, ConstrainingEncoder) or not len(trip.rows):
@@ -95,6 +95,8 @@ def _allowed_classes_agree(trip: Trip) -> None:
                 fits = not (by_tracker & ~mask).any()
                 fits = fits and (own_tracker or np.array_equal(by_tracker, mask))
                 require(fits, f"Row {i}, field {field.name!r}: the tracker allows other classes.")
+                same = np.array_equal(tracker.previous, before, equal_nan=True)
+                require(same, f"Row {i}: before it, the tracker has the row {tracker.previous}.")
                 tracker.push(row)
                 before = row
 

@@ -179,10 +179,15 @@ def _instruments_round_trip(trip: Trip) -> None:
     """Notes are decoded with the program, percussion and track of the class of their part."""
     part_map = part_map_of(trip.encoder)
     fields = [field for field in trip.encoder.fields if field.role == "instrument"]
+    events = [e.value for f in trip.encoder.fields for e in f.events if e.type == "instrument"]
     if part_map is None:
-        require(not fields, "There is a field of instruments and no part map.")
+        require(not fields and not events, "There are classes of instruments and no part map.")
         return
-    require(fields == [part_map.field()], f"The fields of instruments are {fields}.")
+    own = part_map.field()
+    if trip.is_row_per_note:
+        require(fields == [own], f"The fields of instruments are {fields}.")
+    else:
+        require(events == [*own.values], f"The events of instruments are {events}.")
     before, after = trip.pairs
     wanted = part_map.columns_of(part_map.classes_of(trip.piece)[before])
     for name in ("program", "drum", "track"):
@@ -250,9 +255,14 @@ def _values_match_decode(trip: Trip) -> None:
     for j, field in enumerate(trip.encoder.fields):
         entries = trip.rows[:, j].tolist()
         if field.role == "event":
-            done = [field.events[int(entry)] for entry in entries]
-            pitches = [event.value for event in done if event.type == "note-on"]
-            require(pitches == back.pitch.tolist(), f"Field {field.name!r}, its note-ons.")
+            instrument, played = 0.0, []
+            for event in (field.events[int(entry)] for entry in entries):
+                if event.type == "instrument":
+                    instrument = event.value
+                elif event.type == "note-on":
+                    played.append((event.value, instrument))
+            tones = zip(back.pitch.tolist(), notes["instrument"].tolist(), strict=True)
+            require(played == list(tones), f"Field {field.name!r}, its note-ons.")
         elif field.role in notes and (field.unit == "s" or field.role not in ("step", "duration")):
             values = np.array([field.value_of(entry) for entry in entries])
             error = values - notes[field.role].astype(np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, final
 
@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from notelstm.encoders.log_time import LogTimeEncoder
 from notelstm.encoders.rows import PITCH, RowTracker
 from notelstm.encoders.step_duration import StepDurationEncoder
 from notelstm.fields import Field, Role
+from notelstm.notes import Notes
+from notelstm.parts import Part, PartMap
 from notelstm.predictions import Categorical, LogisticMixture, Normal, PointEstimate
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import as_numbers, noise_like, require_in_domain
 
 __all__ = [
+    "BAND",
     "PROCESSOR_CLAUSES",
     "SAMPLER_CLAUSES",
     "SamplingCase",
@@ -27,6 +31,13 @@ __all__ = [
     "check_processor",
     "check_sampler",
 ]
+
+BAND: Final = (
+    Part(name="Piano"),
+    Part(name="Bass", program=33),
+    Part(name="Drums", drum=True),
+)
+"""The parts of the sequences with which processors of instruments are checked."""
 
 Make: TypeAlias = Callable[[Tensor], Prediction]
 
@@ -118,6 +129,8 @@ class SamplingCase:
         contexts: A context for each sequence, or none.
         make: Makes the prediction of a categorical field from logits.
         roles: The roles of the fields that it changes; None for any.
+        instruments: The names of the parts that it acts on, of :data:`BAND`; None if it does not
+            depend on the instrument.
     """
 
     apply: Callable[[Field, Prediction, Tensor, Sequence[SamplingContext]], Any]
@@ -125,6 +138,7 @@ class SamplingCase:
     contexts: Sequence[SamplingContext]
     make: Make | None
     roles: Collection[Role] | None = None
+    instruments: Collection[str] | None = None
 
     @property
     def trials(self) -> Iterator[Trial]:
@@ -179,6 +193,7 @@ def check_processor(
     roles: Collection[Role] | None = None,
     contexts: Sequence[SamplingContext] | None = None,
     make: Make | None = None,
+    instruments: Collection[str] | None = None,
 ) -> None:
     """Check that a processor keeps the contract.
 
@@ -189,6 +204,8 @@ def check_processor(
             must stay unchanged.
         contexts: Contexts of 6 sequences; by default of sequences in which three notes sound.
         make: As for :func:`check_sampler`.
+        instruments: The names of the parts that it acts on, of :data:`BAND`, where it limits the
+            notes of each instrument by those of the same one; None if it does not.
 
     Raises:
         AssertionError: At the first broken clause, with its name.
@@ -203,6 +220,7 @@ def check_processor(
         contexts=_contexts() if contexts is None else contexts,
         make=make,
         roles=roles,
+        instruments=instruments,
     )
     run("check_processor", PROCESSOR_CLAUSES, case)
 
@@ -310,6 +328,64 @@ def _other_roles_are_unchanged(case: SamplingCase) -> None:
             _require_unchanged(trial, case.result(trial))
 
 
+def _band_context(instrument: int, pitches: Mapping[int, Sequence[int]]) -> SamplingContext:
+    """A sequence of :data:`BAND` before a pitch of an instrument, with those that each played."""
+    encoder = LogTimeEncoder(exact=True, parts=PartMap(parts=BAND))
+    count = max(map(len, pitches.values()))
+    pieces = [
+        Notes(
+            start=0.5 * np.arange(count),
+            end=0.5 * np.arange(count) + 0.9,
+            pitch=np.resize(played, count),
+            program=BAND[k].program,
+            drum=np.full(count, BAND[k].drum),
+        )
+        for k, played in pitches.items()
+    ]
+    tracker = RowTracker(encoder)
+    tracker.extend(encoder.encode(Notes.merge(pieces)))
+    return SamplingContext({"step": 20.0, "instrument": float(instrument)}, tracker)
+
+
+def _for_each_part(
+    case: SamplingCase, changed: Callable[[int], Mapping[int, Sequence[int]]]
+) -> Iterator[tuple[int, Trial, Tensor]]:
+    """The result for a pitch of each part, and the part, if the case has instruments."""
+    for k in range(len(BAND)) if case.instruments is not None else ():
+        contexts = [_band_context(k, changed(k))] * _BATCH_SIZE
+        for trial in case.trials:
+            if trial.field.role == "pitch":
+                noise = noise_like(torch.zeros(_BATCH_SIZE))
+                result = case.apply(trial.field, trial.make(_ALL), noise, contexts)
+                yield k, trial, as_numbers(result, trial.field)
+
+
+_PLAYED: Final[Mapping[int, Sequence[int]]] = {0: (60, 64, 60), 1: (36, 43, 36), 2: (38, 42, 38)}
+"""The pitches that each part of the band has played."""
+
+
+def _other_instruments_are_unchanged(case: SamplingCase) -> None:
+    """Pitches of an instrument that the processor does not act on, such as drums, are unchanged."""
+    for k, trial, result in _for_each_part(case, lambda _: _PLAYED):
+        if BAND[k].name not in (case.instruments or ()):
+            same = torch.equal(result, as_numbers(trial.make(_ALL), trial.field))
+            require(same, f"{trial.name}: pitches of {BAND[k].name} changed.")
+
+
+def _other_instruments_have_no_effect(case: SamplingCase) -> None:
+    """Pitches of an instrument do not depend on the notes of the others."""
+
+    def others_changed(k: int) -> Mapping[int, Sequence[int]]:
+        return {i: p if i == k else [pitch + 1 for pitch in p] for i, p in _PLAYED.items()}
+
+    one, two = (_for_each_part(case, changed) for changed in (lambda _: _PLAYED, others_changed))
+    for (k, trial, result), (_, _, other) in zip(one, two, strict=True):
+        require(
+            torch.equal(result, other),
+            f"{trial.name}: pitches of {BAND[k].name} depend on other instruments.",
+        )
+
+
 SAMPLER_CLAUSES: tuple[Callable[[SamplingCase], None], ...] = (
     _inputs_are_unchanged,
     _samples_are_in_the_domain,
@@ -325,6 +401,8 @@ PROCESSOR_CLAUSES: tuple[Callable[[SamplingCase], None], ...] = (
     _a_class_stays_possible,
     _impossible_stays_impossible,
     _other_roles_are_unchanged,
+    _other_instruments_are_unchanged,
+    _other_instruments_have_no_effect,
     _sequences_are_independent,
     _results_are_repeatable,
 )

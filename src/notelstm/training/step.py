@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.batch import Batch, columns, send
-from notelstm.constraints import Constraints, rows_before
 from notelstm.errors import FieldError
 from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
 from notelstm.models.inference import in_use
 from notelstm.protocols import Batches, Context, NoteEncoder, NoteModel, State
+from notelstm.sampling.masking import Constraints, rows_before
 from notelstm.training.config import TrainingConfig
 from notelstm.training.distributed import DistributedGroup
 from notelstm.tree import choose, index, join, leaf, map_tree

@@ -58,7 +58,7 @@ LOG_INTERVAL: Final = 10.0
 """Seconds between two messages of progress."""
 
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of the cache files; one of another version is not used."""
 
 _READING: Final = ("pretty_midi", "symusic")

@@ -1,0 +1,431 @@
+// The page: what is pressed is heard at once and sent; what the model plays is scheduled ahead.
+
+import { SOUNDS, Synthesizer } from "./sound.js";
+import { ComputerKeyboard, MidiKeyboard, ScreenKeyboard, pitchName } from "./keyboard.js";
+import { Files } from "./files.js";
+import { Link } from "./link.js";
+import { Roll } from "./roll.js";
+import { Steering } from "./steering.js";
+import { Takes } from "./takes.js";
+
+const HELD = 6;           // seconds that a pressed key sounds at most
+const LEAD = 0.15;        // seconds from a request to the first note
+const HEAD = 250;         // milliseconds between messages of the play head
+const SHORTEST = 3;       // seconds of an answer that is as long as the phrase
+const RELEASE = 0.09;     // seconds in which a released key falls silent
+const PHRASE = [          // the beginning of Bach's prelude in C major, for the first visit
+  [60, 64, 67, 72, 76, 67, 72, 76], [60, 64, 67, 72, 76, 67, 72, 76],
+  [60, 62, 69, 74, 77, 69, 74, 77], [60, 62, 69, 74, 77, 69, 74, 77],
+];
+const SIXTEENTH = 0.21;
+const SETTINGS = ["rest", "length", "volume"];
+
+const byId = (id) => document.getElementById(id);
+
+class App {
+  constructor() {
+    this.context = new AudioContext({ latencyHint: "interactive" });
+    this.synth = new Synthesizer(this.context, SOUNDS);
+    this.voices = [];         // of the model: {voice, start}
+    this.held = new Map();    // pressed keys: {voice, note, count}
+    this.phrase = null;       // the times of the player's phrase: {from, to}
+    this.take = null;         // the number of the take that plays
+    this.late = 0;            // notes that came after their time
+    this.models = [];
+    this.link = new Link(() => this.now, (message) => this.receive(message), (state, text) => this.connection(state, text));
+    this.roll = new Roll(byId("roll"), () => this.now);
+    const press = (pitch, velocity) => this.press(pitch, velocity), release = (pitch) => this.release(pitch);
+    this.screen = new ScreenKeyboard(byId("keyboard"), press, release, () => this.showRange());
+    this.computer = new ComputerKeyboard(() => this.screen.low, press, release);
+    this.midi = new MidiKeyboard(press, release, (names) => {
+      byId("midi-state").textContent = names.length ? `Connected: ${names.join(", ")}` : "No MIDI keyboard is connected.";
+    });
+    this.steering = new Steering(byId("steering"), (controls) => this.steer(controls));
+    this.takes = new Takes(byId("takes"), byId("no-takes"), {
+      send: (type, values) => this.link.send(type, values),
+      address: (path) => this.link.address(path),
+      play: (take) => this.hear(take),
+    });
+    this.files = new Files(byId("drop"), {
+      address: (path) => this.link.address(path),
+      use: (until) => this.useFile(until),
+    });
+    this.listen();
+    this.restore();
+    this.link.connect();
+    setInterval(() => { if (this.take !== null) this.link.send("head", { at: this.now }); }, HEAD);
+    requestAnimationFrame(() => this.frame());
+  }
+
+  // The clock of the session is that of the sound: nothing is played while it stands still.
+  get now() {
+    return this.context.currentTime;
+  }
+
+  // Browsers allow sound only after a touch.
+  async wake() {
+    if (this.context.state !== "running") await this.context.resume();
+  }
+
+  // Messages of the server.
+
+  receive(message) {
+    const act = {
+      welcome: () => this.welcome(message),
+      controls: () => this.controlled(message),
+      takes: () => this.listTakes(message.takes),
+      piece: () => this.showPiece(message),
+      playing: () => this.begin(message),
+      notes: () => this.schedule(message.notes, message.take),
+      cut: () => this.cut(message.from),
+      end: () => this.ended(message),
+      take: () => this.playTake(message),
+      error: () => this.announce(message.message, true),
+    }[message.type];
+    act?.();
+  }
+
+  welcome(message) {
+    this.models = message.models;
+    this.resumed = message.resumed;
+    byId("model").replaceChildren(...this.models.map(({ name }) => Object.assign(document.createElement("option"), { value: name, textContent: name })));
+    if (message.resumed) byId("welcome").hidden = true;
+  }
+
+  controlled({ controls, model }) {
+    if (model !== this.model) {
+      this.model = model;
+      byId("model").value = model;
+      this.showCard(this.models.find(({ name }) => name === model));
+    }
+    const saved = JSON.parse(localStorage.getItem("notelstm-controls") || "{}");
+    // A new session takes over the controls of the last one.
+    if (this.resumed === false && Object.keys(saved).length) {
+      this.resumed = true;
+      this.link.send("steer", { at: this.now, controls: saved });
+    }
+    this.steering.show(controls);
+  }
+
+  showCard({ license, card, controls }) {
+    byId("license").textContent = `License of the model's data: ${license}`;
+    byId("card").replaceChildren(...Object.entries(card).map(([heading, entries]) => {
+      const table = document.createElement("table");
+      table.createCaption().textContent = heading;
+      for (const [name, value] of Object.entries(entries)) {
+        const row = table.insertRow(), head = document.createElement("th");
+        head.scope = "row";
+        head.textContent = name;
+        row.append(head);
+        row.insertCell().textContent = value;
+      }
+      return table;
+    }));
+    this.steering.build(controls);
+  }
+
+  listTakes(takes) {
+    const before = this.takes.latest?.take;
+    this.takes.show(takes);
+    const latest = this.takes.latest;
+    if (latest && latest.take !== before && this.take === null) this.announce(`Take ${latest.take} is in the list`);
+    this.update();
+  }
+
+  showPiece({ notes, playing }) {
+    this.roll.replace(notes);
+    if (playing !== undefined) this.take = playing;
+    if (playing) {
+      // The connection was lost for a moment: what it lost is scheduled now.
+      this.cut(this.now);
+      this.schedule(notes.filter((note) => note.by === "model" && note.start > this.now), playing);
+    }
+    this.update();
+  }
+
+  begin({ take }) {
+    this.take = take;
+    this.phrase = null;
+    this.announce("The model plays");
+    this.update();
+  }
+
+  schedule(notes, take) {
+    if (take !== this.take) return;
+    for (const note of notes) {
+      // A time that has passed cannot be scheduled; counted, since it should not happen.
+      if (note.start < this.now && this.context.state === "running") this.late++;
+      this.roll.add(note);
+      this.sound(note, note.start);
+    }
+    this.update();
+  }
+
+  sound(note, when) {
+    const seconds = note.end - note.start;
+    const instrument = { name: note.by, timbre: note.drum ? "" : SOUNDS.timbre_of[note.program] };
+    const voice = this.synth.playNote({ ...note, seconds, instrument }, Math.max(seconds, 1), when, 0);
+    if (voice) this.voices.push({ voice, start: when, end: when + seconds, pitch: note.pitch });
+  }
+
+  // What the model would play from a time on is dropped; sounding notes end if its turn ends.
+  cut(from) {
+    this.voices = this.voices.filter(({ voice, start }) => {
+      if (start <= from) return true;
+      this.synth.end(voice, from, 0.03);
+      return false;
+    });
+    this.roll.replaceFrom(from);
+  }
+
+  ended({ at, reason, take }) {
+    if (take !== this.take) return;
+    this.take = null;
+    this.announce({ length: "Your turn", stopped: "Stopped", interrupted: "Your turn",
+      stalled: "The model has nothing more to play" }[reason]);
+    this.update();
+  }
+
+  // End everything that the model plays; what it still sends of this take is ignored.
+  quiet(from) {
+    if (this.take !== null) this.announce("Your turn");
+    this.take = null;
+    for (const { voice } of this.voices) this.synth.end(voice, from, 0.06);
+    this.voices = [];
+    this.roll.cut(from);
+  }
+
+  // The player.
+
+  press(pitch, velocity) {
+    this.wake();
+    if (this.held.has(pitch)) {
+      this.held.get(pitch).count++;
+      return;
+    }
+    const at = this.now;
+    clearTimeout(this.resting);
+    this.quiet(at);
+    const note = { pitch, velocity, start: at, end: null, by: "you", program: 0, drum: false };
+    const voice = this.synth.playNote({ ...note, seconds: HELD, instrument: { name: "you", timbre: "piano" } }, HELD, at, 0);
+    this.held.set(pitch, { voice, note: this.roll.add(note), count: 1 });
+    this.phrase ??= { from: at, to: at };
+    this.link.send("note-on", { pitch, velocity, at });
+    this.hideWelcome();
+    this.update();
+  }
+
+  release(pitch) {
+    const held = this.held.get(pitch);
+    if (!held || --held.count > 0) return;
+    this.held.delete(pitch);
+    const at = this.now;
+    if (held.voice) this.synth.end(held.voice, at, RELEASE);
+    held.note.end = at;
+    if (this.phrase) this.phrase.to = at;
+    this.link.send("note-off", { pitch, at });
+    const rest = Number(byId("rest").value);
+    if (rest && !this.held.size) this.resting = setTimeout(() => this.answer(), 1000 * rest);
+    this.update();
+  }
+
+  get length() {
+    const chosen = byId("length").value;
+    if (chosen !== "same") return chosen ? Number(chosen) : null;
+    return this.phrase ? Math.max(SHORTEST, this.phrase.to - this.phrase.from) : 8;
+  }
+
+  async answer(seconds = this.length) {
+    clearTimeout(this.resting);
+    await this.wake();
+    this.hideWelcome();
+    if (this.take === null) this.quiet(this.now);
+    this.link.send("continue", { at: this.now + LEAD, seconds });
+  }
+
+  stop() {
+    this.link.send("stop", { at: this.now });
+    this.quiet(this.now);
+    this.update();
+  }
+
+  async again() {
+    await this.wake();
+    this.quiet(this.now);
+    this.link.send("again", { at: this.now + LEAD, seconds: this.length });
+  }
+
+  undo() {
+    clearTimeout(this.resting);
+    this.quiet(this.now);
+    this.phrase = null;
+    this.link.send("undo", { at: this.now });
+  }
+
+  // Something good to begin with: a phrase that everybody knows, and where the model takes it.
+  async something() {
+    await this.wake();
+    this.hideWelcome();
+    const begin = this.now + LEAD;
+    const notes = PHRASE.flatMap((chord, half) => chord.map((pitch, n) => {
+      const start = begin + SIXTEENTH * (8 * half + n), long = n === 0 ? 7.6 : n === 1 ? 6.6 : 1;
+      return { pitch, velocity: n < 2 ? 66 : 56, start, end: start + long * SIXTEENTH, program: 0, drum: false };
+    }));
+    this.link.send("notes", { notes });
+    for (const note of notes) {
+      const shown = { ...note, by: "you" };
+      this.roll.add(shown);
+      this.sound(shown, note.start);
+    }
+    this.link.send("continue", { at: begin + SIXTEENTH * 8 * PHRASE.length, seconds: null, seed: 7 });
+  }
+
+  steer(controls) {
+    localStorage.setItem("notelstm-controls", JSON.stringify(controls));
+    // At most ten times a second, and the last value always.
+    this.wanted = controls;
+    this.steering.timer ??= setTimeout(() => {
+      this.steering.timer = null;
+      this.link.send("steer", { at: this.now, controls: this.wanted });
+    }, 100);
+  }
+
+  async hear(take) {
+    await this.wake();
+    if (this.take !== null) this.stop();
+    this.link.send("take", { take });
+  }
+
+  playTake({ take, all_notes: notes }) {
+    const begin = this.now + LEAD;
+    this.quiet(this.now);
+    for (const note of notes) {
+      const shown = { ...note, start: note.start + begin, end: note.end + begin };
+      this.roll.add(shown);
+      this.sound(shown, shown.start);
+    }
+    this.announce(`Playing take ${take}`);
+  }
+
+  async useFile(until) {
+    await this.wake();
+    this.hideWelcome();
+    this.quiet(this.now);
+    this.link.send("prompt", { until, at: this.now });
+    this.link.send("continue", { at: this.now + LEAD, seconds: this.length });
+  }
+
+  // The state of the page.
+
+  listen() {
+    const click = (id, act) => byId(id).addEventListener("click", act);
+    const toggle = () => this.take === null ? this.answer() : this.stop();
+    click("something", () => this.something());
+    click("answer", toggle);
+    click("go-on", () => this.answer(null));
+    click("again", () => this.again());
+    click("undo", () => this.undo());
+    click("keep", () => this.link.send("keep", { take: this.takes.latest.take }));
+    click("clear", () => { this.quiet(this.now); this.phrase = null; this.link.send("clear", { at: this.now }); });
+    click("octave-down", () => this.octave(-12));
+    click("octave-up", () => this.octave(12));
+    click("as-model", () => { this.steering.show({}); this.steer({}); });
+    click("midi", () => this.connectMidi());
+    byId("midi").hidden = !MidiKeyboard.exists;
+    if (!MidiKeyboard.exists) byId("midi-state").textContent = "This browser has no Web MIDI.";
+    byId("model").addEventListener("change", (event) => {
+      this.quiet(this.now);
+      this.link.send("model", { name: event.target.value, at: this.now });
+    });
+    byId("volume").addEventListener("input", () => this.setVolume());
+    byId("typing").addEventListener("change", (event) => { this.computer.enabled = event.target.checked; });
+    for (const id of SETTINGS) byId(id).addEventListener("change", () => this.save());
+    addEventListener("keydown", (event) => {
+      const act = { " ": toggle, Enter: () => this.answer(null), Backspace: () => this.undo(),
+        PageDown: () => this.octave(-12), PageUp: () => this.octave(12) }[event.key];
+      const own = event.target.closest("input, select, summary, textarea") ||
+        (event.target.closest("button, a") && (event.key === " " || event.key === "Enter"));
+      if (!act || own || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      act();
+    });
+    document.addEventListener("visibilitychange", () => { if (document.hidden) this.computer.let(); });
+  }
+
+  async connectMidi() {
+    try {
+      await this.midi.connect();
+    } catch {
+      byId("midi-state").textContent = "The browser did not allow MIDI.";
+    }
+  }
+
+  octave(change) {
+    this.screen.show(this.screen.low + change);
+    localStorage.setItem("notelstm-low", this.screen.low);
+  }
+
+  setVolume() {
+    this.synth.volume.gain.setTargetAtTime(Number(byId("volume").value), this.now, 0.02);
+  }
+
+  save() {
+    localStorage.setItem("notelstm-settings", JSON.stringify(Object.fromEntries(SETTINGS.map((id) => [id, byId(id).value]))));
+  }
+
+  restore() {
+    const saved = JSON.parse(localStorage.getItem("notelstm-settings") || "{}");
+    for (const id of SETTINGS) if (id in saved) byId(id).value = saved[id];
+    this.screen.show(Number(localStorage.getItem("notelstm-low") ?? (innerWidth < 700 ? 60 : 48)));
+    this.synth.volume.gain.value = Number(byId("volume").value);
+  }
+
+  hideWelcome() {
+    const welcome = byId("welcome");
+    if (welcome.contains(document.activeElement)) byId("answer").focus();
+    welcome.hidden = true;
+  }
+
+  // Problems are shown as well; the rest can be seen.
+  announce(text, shown = false) {
+    byId("status").textContent = text;
+    byId("facts").textContent = shown ? text : "";
+  }
+
+  connection(state, text) {
+    const shown = byId("connection");
+    shown.textContent = { connected: "Connected", lost: text, refused: text }[state];
+    shown.classList.toggle("bad", state !== "connected");
+  }
+
+  update() {
+    const playing = this.take !== null;
+    byId("stage").textContent = playing ? "The model plays" : "Your turn";
+    byId("answer").textContent = playing ? "Stop" : "Answer me";
+    byId("again").disabled = !playing && !this.takes.latest;
+    byId("undo").disabled = !this.roll.notes.length;
+    byId("keep").disabled = playing || !this.takes.latest || this.takes.latest.kept;
+  }
+
+  showRange() {
+    byId("octave").textContent = `${pitchName(this.screen.low)} to ${pitchName(this.screen.high)}`;
+  }
+
+  frame() {
+    const now = this.now, lit = new Map();
+    this.voices = this.voices.filter(({ end }) => end > now - 1);
+    for (const { start, end, pitch } of this.voices) if (start <= now && end > now) lit.set(pitch, "model");
+    for (const pitch of this.held.keys()) lit.set(pitch, "you");
+    for (const pitch of this.screen.keys.keys()) {
+      for (const by of ["you", "model"]) this.screen.light(pitch, by, lit.get(pitch) === by);
+    }
+    this.roll.draw();
+    const text = this.roll.description;
+    if (text !== this.described) byId("roll").setAttribute("aria-label", this.described = text);
+    if (this.roll.still.matches) setTimeout(() => this.frame(), 250);
+    else requestAnimationFrame(() => this.frame());
+  }
+}
+
+// For pages that embed this one, and for tests.
+globalThis.notelstm = new App();

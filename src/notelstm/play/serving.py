@@ -1,0 +1,127 @@
+"""``serve``: a server of its own for the app, with uvicorn."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from notelstm.bundle import Bundle
+from notelstm.errors import ConfigError, MissingExtraError
+from notelstm.play.app import create_app
+from notelstm.play.limits import Limits
+
+__all__ = ["PORT", "is_loopback", "serve"]
+
+PORT: Final = 7464
+"""The port that is tried first."""
+
+_log = logging.getLogger(__name__)
+
+
+def serve(
+    bundles: Bundle | Mapping[str, Bundle],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    token: str | None = None,
+    limits: Limits | None = None,
+    on_start: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the app until the process is interrupted.
+
+    Args:
+        bundles: The models, as for :func:`create_app`.
+        host: The address or the name to listen on.
+        port: The port; None for 7464 or, if that is in use, any free one; 0 for any free one.
+        token: The password of clients. If it is None and other machines can reach `host`, one is
+            made.
+        limits: The limits; None for ``Limits()``.
+        on_start: Called with the address of the page, with the token, when the server is ready.
+
+    Raises:
+        ConfigError: If the host does not exist or the port is in use.
+        MissingExtraError: If the extra ``play`` is not installed.
+    """
+    missing = [name for name in ("uvicorn", "websockets") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"{missing[0]}, which the server needs, is not installed",
+            hint="run pip install 'notelstm[play]'",
+        )
+    import uvicorn
+
+    bound = _bound(host, port)
+    if token is None and not is_loopback(host):
+        token = secrets.token_urlsafe(12)
+    limits = limits or Limits()
+    names = {"localhost", host, socket.gethostname(), socket.getfqdn()}
+    app = create_app(bundles, hosts=names, token=token, limits=limits)
+    shown = f"[{host}]" if ":" in host else host
+    if host in ("0.0.0.0", "::", ""):
+        shown = socket.gethostname()
+    address = f"http://{shown}:{bound.getsockname()[1]}/"
+    if token is not None:
+        # The part after # is not sent to the server, so that no log has it.
+        address += f"#token={token}"
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=4 * limits.message_bytes,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        timeout_graceful_shutdown=2,
+    )
+
+    class Server(uvicorn.Server):
+        """Tells when it is ready."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if on_start is not None and not self.should_exit:
+                on_start(address)
+
+    with bound:
+        Server(config).run(sockets=[bound])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bound(host: str, port: int | None) -> socket.socket:
+    """A socket that is bound to the host and the port."""
+    if port is not None and not 0 <= port <= 65_535:
+        raise ConfigError(f"port {port} is not from 0 to 65535")
+    for number in (PORT, 0) if port is None else (port,):
+        try:
+            found = socket.getaddrinfo(
+                host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            family, kind, protocol, _, address = found[0]
+            bound = socket.socket(family, kind, protocol)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"cannot listen on {host}: {error}", hint="check the host") from error
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError as error:
+            bound.close()
+            if port is None and number:
+                continue
+            reason = error.strerror or error
+            raise ConfigError(
+                f"cannot listen on {host}, port {number}: {reason}", hint="choose another port"
+            ) from error
+        return bound
+    raise AssertionError("the last port is any free one")

@@ -1,0 +1,304 @@
+"""``Sessions``: the clients of a server; and ``Connected``, one connection of a client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar, final
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from notelstm.errors import NotelstmError, counted
+from notelstm.play.engine import Engine
+from notelstm.play.limits import Limits
+from notelstm.play.performance import Performance
+from notelstm.play.protocol import VERSION, Message, RefusedError, Reply, error_of, parse
+
+__all__ = ["Connected", "Entry", "Sessions"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_HELLO_SECONDS: Final = 20.0
+"""Seconds in which a client must have sent its first message."""
+
+_NORMAL, _WRONG, _ELSEWHERE, _BUSY, _SLOW = 1000, 1008, 4001, 1013, 4002
+_IN_THREAD: Final = frozenset({"continue", "again", "head", "steer"})
+"""The messages that run the model."""
+
+
+@final
+class Entry:
+    """A session on the server.
+
+    Attributes:
+        performance: Its state.
+        lock: Held while a message is handled.
+        connection: The connection of its client, or None.
+        expiry: Ends the session if the client does not come back.
+    """
+
+    def __init__(self, performance: Performance) -> None:
+        self.performance: Final = performance
+        self.lock: Final = asyncio.Lock()
+        self.connection: Connected | None = None
+        self.expiry: asyncio.TimerHandle | None = None
+
+
+@final
+class Sessions:
+    """The sessions of an app.
+
+    Args:
+        engines: The models by name.
+        limits: The limits.
+        token: The password, or None.
+        models: The descriptions of the models, for clients.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        limits: Limits,
+        token: str | None,
+        models: Sequence[Reply],
+    ) -> None:
+        self.limits: Final = limits
+        self._engines: Final = engines
+        self._token: Final = token
+        self._models: Final = models
+        self._entries: Final[dict[str, Entry]] = {}
+        # As many as there are processors: more threads would only wait for each other.
+        self._pool: Final = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="notelstm")
+        # Sound takes seconds of a processor, for which nobody's music waits.
+        self._slow: Final = ThreadPoolExecutor(1, thread_name_prefix="notelstm-slow")
+
+    def __len__(self) -> int:
+        """The number of sessions."""
+        return len(self._entries)
+
+    def performance(self, key: str) -> Performance | None:
+        """The state of a session, None if there is none with that key."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.performance
+
+    async def run_in_thread(self, function: Callable[[], T], *, slow: bool = False) -> T:
+        """Run a function without blocking the other sessions; slow ones wait for each other."""
+        pool = self._slow if slow else self._pool
+        return await asyncio.get_running_loop().run_in_executor(pool, function)
+
+    async def open(self, connection: Connected, hello: Message) -> tuple[str, Entry, Reply]:
+        """Open or resume the session of a client.
+
+        Returns:
+            Its key, its state, and the answer to the client.
+
+        Raises:
+            RefusedError: If the client has another version or a wrong token, or the server is full.
+        """
+        values = hello.values
+        if values["version"] != VERSION:
+            raise RefusedError(
+                "version",
+                f"the server has version {VERSION} of the protocol, not {values['version']}",
+            )
+        given = (values["token"] or "").encode()
+        if self._token is not None and not hmac.compare_digest(given, self._token.encode()):
+            raise RefusedError(
+                "token", "the token is wrong: open the address that the server printed"
+            )
+        key = values["session"] or ""
+        entry = self._entries.get(key)
+        resumed = entry is not None
+        if entry is None:
+            if len(self._entries) >= self.limits.sessions:
+                raise RefusedError(
+                    "full",
+                    f"the server is full: it allows {counted(self.limits.sessions, 'player')}",
+                )
+            key, entry = secrets.token_urlsafe(24), Entry(Performance(self._engines, self.limits))
+            self._entries[key] = entry
+        before, entry.connection = entry.connection, connection
+        if entry.expiry is not None:
+            entry.expiry.cancel()
+            entry.expiry = None
+        if before is not None:
+            await before.close(_ELSEWHERE, "the session was opened elsewhere")
+        async with entry.lock:
+            entry.performance.attach(values["clock"], values["at"])
+        welcome = {
+            "type": "welcome",
+            "version": VERSION,
+            "session": key,
+            "resumed": resumed,
+            "models": self._models,
+            "limits": {
+                "takes": self.limits.takes,
+                "file_bytes": self.limits.file_bytes,
+                "resume_seconds": self.limits.resume_seconds,
+            },
+        }
+        return key, entry, welcome
+
+    def left(self, key: str, entry: Entry, connection: Connected) -> None:
+        """A connection has ended; its session waits for a while."""
+        if entry.connection is not connection:
+            return
+        entry.connection = None
+        loop = asyncio.get_running_loop()
+        entry.expiry = loop.call_later(self.limits.resume_seconds, self._entries.pop, key, None)
+
+
+@final
+class Connected:
+    """One connection: messages are handled one by one, so a slow client waits for itself alone.
+
+    Args:
+        socket: The accepted socket.
+        sessions: The sessions of the app.
+    """
+
+    def __init__(self, socket: WebSocket, sessions: Sessions) -> None:
+        self._socket: Final = socket
+        self._sessions: Final = sessions
+        self._budget = 2 * sessions.limits.messages_per_second
+        self._counted_at = 0.0
+        self._was_refused = False
+
+    async def run(self) -> None:
+        """Handle messages until the connection ends."""
+        try:
+            async with asyncio.timeout(_HELLO_SECONDS):
+                opened = await self._hello()
+        except (TimeoutError, WebSocketDisconnect):
+            await self.close(_WRONG, "no hello")
+            return
+        if opened is None:
+            return
+        key, entry = opened
+        try:
+            while entry.connection is self:
+                text = await self._text()
+                if self._allowed():
+                    await self._handle(entry, text)
+                elif not self._was_refused:
+                    # Once, since answers to a flood would be a flood.
+                    self._was_refused = True
+                    rate = self._sessions.limits.messages_per_second
+                    problem = f"more than {rate:g} messages per second are ignored"
+                    await self._send([error_of(RefusedError("too-fast", problem))])
+        except WebSocketDisconnect:
+            pass
+        except TimeoutError:
+            await self.close(_SLOW, "the client does not read")
+        finally:
+            self._sessions.left(key, entry, self)
+
+    async def _hello(self) -> tuple[str, Entry] | None:
+        """Open the session; None if the client was refused."""
+        while True:
+            try:
+                message = parse(await self._text())
+                if message.type != "hello":
+                    raise RefusedError("not-now", "the first message is not a hello")
+                key, entry, welcome = await self._sessions.open(self, message)
+            except RefusedError as refusal:
+                await self._send([error_of(refusal)])
+                if refusal.code in ("version", "token", "full"):
+                    code = _BUSY if refusal.code == "full" else _WRONG
+                    await self.close(code, refusal.code)
+                    return None
+                if not self._allowed():
+                    await self.close(_WRONG, "too many messages")
+                    return None
+                continue
+            await self._send([welcome, *entry.performance.state()])
+            return key, entry
+
+    async def _handle(self, entry: Entry, text: str) -> None:
+        """Handle a message, and answer it."""
+        kind = None
+        try:
+            message = parse(text)
+            kind = message.type
+            if kind == "hello":
+                raise RefusedError("not-now", "the session is open already")
+            async with entry.lock:
+                steps = entry.performance.handle(message)
+                while True:
+                    if kind in _IN_THREAD:
+                        run = self._sessions.run_in_thread(lambda: _step(steps))
+                        replies = await asyncio.shield(run)
+                    else:
+                        replies = _step(steps)
+                    if replies is None:
+                        break
+                    await self._send(replies)
+        except (RefusedError, NotelstmError) as refusal:
+            await self._send([error_of(refusal, kind)])
+
+    async def _text(self) -> str:
+        """The next message, "" for one that is not a text or too long."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", _NORMAL))
+        text = message.get("text") or ""
+        # A character has at least one byte.
+        most = self._sessions.limits.message_bytes
+        if len(text) > most or len(text.encode("utf-8", "replace")) > most:
+            await self._send(
+                [error_of(RefusedError("too-long", f"a message has at most {most:,} bytes"))]
+            )
+            return await self._text()
+        return text
+
+    def _allowed(self) -> bool:
+        """Whether the client keeps to the rate of messages: a bucket that fills with time."""
+        rate = self._sessions.limits.messages_per_second
+        now = asyncio.get_running_loop().time()
+        if self._counted_at:
+            self._budget = min(2 * rate, self._budget + rate * (now - self._counted_at))
+        self._counted_at = now
+        self._budget -= 1
+        if self._budget >= rate:
+            self._was_refused = False
+        if self._budget < 0:
+            self._budget = 0.0
+            return False
+        return True
+
+    async def _send(self, replies: Sequence[Reply]) -> None:
+        """Send messages; a client that does not read them for too long is disconnected.
+
+        Raises:
+            TimeoutError: If it does not.
+            WebSocketDisconnect: If the connection has ended.
+        """
+        async with asyncio.timeout(self._sessions.limits.send_seconds):
+            for reply in replies:
+                if self._socket.application_state is not WebSocketState.CONNECTED:
+                    raise WebSocketDisconnect(_NORMAL)
+                try:
+                    await self._socket.send_text(json.dumps(reply, allow_nan=False))
+                except (OSError, RuntimeError) as error:
+                    raise WebSocketDisconnect(_NORMAL) from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the connection, if it is open."""
+        if self._socket.application_state is WebSocketState.CONNECTED:
+            with contextlib.suppress(OSError, RuntimeError, TimeoutError):
+                async with asyncio.timeout(self._sessions.limits.send_seconds):
+                    await self._socket.close(code, reason)
+
+
+def _step(steps: Iterator[list[Reply]]) -> list[Reply] | None:
+    """The replies of the next step, None after the last."""
+    return next(steps, None)

@@ -1,0 +1,441 @@
+"""The page in Chromium, on a real server with the pretrained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from notelstm.midi import midi_bytes, read_midi
+from notelstm.notes import Notes
+from notelstm.sampling.pitches import pitch_classes
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+LEVEL = """
+const sound = new Float32Array(2048);
+notelstm.synth.meter.getFloatTimeDomainData(sound);
+return Math.max(...sound.map(Math.abs));
+"""
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Wait until something holds; the limit is for hangs."""
+    give_up = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    return found
+
+
+def run(chrome: Chrome, script: str, *arguments: object) -> Any:
+    return chrome.execute_script(script, *arguments)
+
+
+def by_id(chrome: Chrome, name: str) -> Any:
+    return chrome.find_element("id", name)
+
+
+def resize(chrome: Chrome, width: int, height: int = 1000) -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def emulate(chrome: Chrome, **features: str) -> None:
+    found = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": found})
+
+
+def open_page(chrome: Chrome, address: str) -> None:
+    """Open the page, and wait for the connection."""
+    chrome.get(address)
+    wait_for(lambda: by_id(chrome, "connection").text == "Connected")
+    wait_for(lambda: chrome.find_elements("css selector", ".control"))
+
+
+@pytest.fixture
+def page(chrome: Chrome, server: Any) -> Iterator[Chrome]:
+    """The page as on a first visit; afterwards nothing may have gone wrong in it."""
+    resize(chrome, 1280)
+    emulate(chrome)
+    chrome.get(f"{server.address}page/play.css")
+    run(chrome, "sessionStorage.clear(); localStorage.clear();")
+    chrome.get_log("browser")  # type: ignore[no-untyped-call]  # of other tests
+    open_page(chrome, server.address)
+    yield chrome
+    found = [line for line in chrome.get_log("browser") if line["level"] == "SEVERE"]  # type: ignore[no-untyped-call]  # selenium's
+    assert found == []
+
+
+def key_event(chrome: Chrome, kind: str, code: str, key: str) -> None:
+    event = {"type": kind, "code": code, "key": key, "windowsVirtualKeyCode": ord(key.upper()[0])}
+    chrome.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+
+
+def play_phrase(chrome: Chrome, codes: str = "ZCBM") -> None:
+    """Press keys of the computer keyboard, one after the other."""
+    for letter in codes:
+        key_event(chrome, "rawKeyDown", f"Key{letter}", letter.lower())
+        time.sleep(0.12)
+        key_event(chrome, "keyUp", f"Key{letter}", letter.lower())
+
+
+def notes(chrome: Chrome, by: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = run(
+        chrome, "return notelstm.roll.notes.filter((note) => note.by === arguments[0])", by
+    )
+    return found
+
+
+def takes(chrome: Chrome) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = run(chrome, "return notelstm.takes.takes")
+    return found
+
+
+def is_playing(chrome: Chrome) -> bool:
+    return bool(run(chrome, "return notelstm.take !== null"))
+
+
+def stop(chrome: Chrome) -> None:
+    """Stop the model, and wait for its take."""
+    before = len(takes(chrome))
+    by_id(chrome, "answer").click()
+    wait_for(lambda: len(takes(chrome)) > before)
+
+
+def axe(chrome: Chrome) -> list[str]:
+    """The violations of accessibility rules on the page."""
+    from axe_core_python import selenium as engine  # an extra of the tests
+
+    script = (Path(engine.__file__).parent / "axe.min.js").read_text("utf-8")
+    run(chrome, script)
+    found = chrome.execute_async_script(
+        "const done = arguments[0]; axe.run().then((result) => done(result.violations));"
+    )
+    return [f"{v['id']}: {node['html'][:200]}" for v in found for node in v["nodes"]]
+
+
+def test_the_first_visit_has_one_button_that_plays(page: Chrome) -> None:
+    assert by_id(page, "welcome").is_displayed()
+    assert run(page, LEVEL) == 0
+    by_id(page, "something").click()
+    wait_for(lambda: run(page, LEVEL) > 0.02)
+    assert not by_id(page, "welcome").is_displayed()
+    wait_for(lambda: len(notes(page, "model")) > 5)
+    assert len(notes(page, "you")) == 32
+    begin = min(note["start"] for note in notes(page, "model"))
+    # The model begins where the phrase ends.
+    last = max(note["start"] for note in notes(page, "you"))
+    assert 0.1 < begin - last < 0.4
+    stop(page)
+    assert takes(page)[0]["prompt_notes"] == 32
+
+
+def test_pressed_keys_are_heard_and_answered(page: Chrome) -> None:
+    assert run(page, LEVEL) == 0
+    play_phrase(page)
+    wait_for(lambda: run(page, LEVEL) > 0.01)
+    assert [note["pitch"] for note in notes(page, "you")] == [48, 52, 55, 59]
+    # After the rest, the model answers by itself.
+    wait_for(lambda: by_id(page, "stage").text == "The model plays")
+    wait_for(lambda: len(notes(page, "model")) > 2)
+    assert by_id(page, "status").get_attribute("textContent") == "The model plays"
+    wait_for(lambda: not is_playing(page) and takes(page))
+    assert takes(page)[0]["prompt_notes"] == 4
+    assert by_id(page, "stage").text == "Your turn"
+
+
+def test_what_is_scheduled_is_not_silence(page: Chrome) -> None:
+    """The notes of the model, rendered without a clock."""
+    script = """
+    const done = arguments[0], context = new OfflineAudioContext(2, 44100 * 2, 44100);
+    const { constructor: Synthesizer, sounds } = notelstm.synth;
+    const synth = new Synthesizer(context, sounds);
+    const instrument = { name: "model", timbre: "piano" };
+    const voice = synth.playNote({ pitch: 60, velocity: 90, seconds: 1, instrument }, 1, 0.2, 0);
+    const dropped = synth.playNote({ pitch: 90, velocity: 127, seconds: 1, instrument }, 1, 1.5, 0);
+    synth.end(voice, 0.6, 0.05);
+    synth.end(dropped, 0.6, 0.05);
+    context.startRendering().then((sound) => {
+      const left = sound.getChannelData(0);
+      const level = (from, to) => Math.max(...left.slice(44100 * from, 44100 * to).map(Math.abs));
+      done([level(0, 0.2), level(0.25, 0.6), level(1.4, 2)]);
+    });
+    """
+    before, sounding, after = page.execute_async_script(script)
+    assert before == 0
+    assert sounding > 0.02
+    # Only the room still sounds: the note has ended, the later one was cancelled.
+    assert after < 0.1 * sounding
+
+
+def test_playing_on_interrupts_the_model(page: Chrome) -> None:
+    by_id(page, "go-on").click()
+    wait_for(lambda: len(notes(page, "model")) > 3)
+    now = run(page, "return notelstm.now")
+    play_phrase(page, "Z")
+    wait_for(lambda: takes(page))
+    assert by_id(page, "stage").text in ("Your turn", "The model plays")
+    pressed = notes(page, "you")[0]["start"]
+    assert pressed >= now
+    assert all(
+        note["start"] <= pressed for note in notes(page, "model") if note["start"] < pressed + 1
+    )
+
+
+def test_steering_changes_what_the_model_plays(page: Chrome) -> None:
+    run(
+        page,
+        """const tonic = document.getElementById("control-scale");
+        tonic.value = "C"; document.getElementById("control-mode").value = "minor pentatonic";
+        tonic.dispatchEvent(new Event("change"));
+        const low = document.getElementById("control-low");
+        low.value = 60; low.dispatchEvent(new Event("input"));""",
+    )
+    wait_for(lambda: run(page, "return Object.keys(notelstm.steering.values).length") == 2)
+    assert page.find_elements("css selector", "[data-control=low].set")
+    by_id(page, "go-on").click()
+    # The first change may come while it plays.
+    time.sleep(0.5)
+    begin = run(page, "return notelstm.now") + 0.5
+    wait_for(lambda: len([n for n in notes(page, "model") if n["start"] > begin]) > 10)
+    scale = pitch_classes("C minor pentatonic")
+    found = [note["pitch"] for note in notes(page, "model") if note["start"] > begin]
+    assert {pitch % 12 for pitch in found} <= scale
+    assert min(found) >= 60
+    stop(page)
+    assert takes(page)[0]["controls"] == {"scale": "C minor pentatonic", "low": 60}
+    by_id(page, "as-model").click()
+    wait_for(lambda: run(page, "return Object.keys(notelstm.steering.values).length") == 0)
+
+
+def test_instruments_are_chosen_where_the_model_has_them(page: Chrome) -> None:
+    run(
+        page,
+        """const choices = ["soprano", "alto", "bass"];
+        notelstm.steering.build([{ name: "instruments", choices, own: choices }]);""",
+    )
+    boxes = page.find_elements("css selector", ".instruments input")
+    assert all(box.is_selected() for box in boxes)
+    boxes[0].click()
+    boxes[1].click()
+    chosen = "return notelstm.steering.values.instruments"
+    assert run(page, chosen) == ["bass"]
+    boxes[2].click()  # one at least plays
+    assert run(page, chosen) == ["bass"]
+    assert axe(page) == []
+    # The model of this server has none, and says so.
+    wait_for(lambda: "is a part of the model" in by_id(page, "facts").text)
+
+
+def test_takes_are_kept_replaced_and_undone(page: Chrome) -> None:
+    play_phrase(page)
+    wait_for(lambda: not is_playing(page) and takes(page))
+    by_id(page, "keep").click()
+    wait_for(lambda: takes(page)[0]["kept"])
+    assert page.find_elements("css selector", ".take.kept")
+    by_id(page, "again").click()
+    wait_for(lambda: len(takes(page)) == 2 and not is_playing(page))
+    first, second = takes(page)
+    assert first["prompt_notes"] == second["prompt_notes"] == 4
+    assert first["seed"] != second["seed"]
+    by_id(page, "undo").click()
+    wait_for(lambda: not notes(page, "model"))
+    assert len(notes(page, "you")) == 4
+    page.find_element("css selector", "[data-action=delete-2]").click()
+    wait_for(lambda: len(takes(page)) == 1)
+    page.find_element("css selector", "[data-action=play-1]").click()
+    wait_for(lambda: notes(page, "model"))
+    wait_for(lambda: run(page, LEVEL) > 0.01)
+
+
+def test_a_take_is_downloaded_and_read_back(page: Chrome, tmp_path: Path) -> None:
+    page.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    play_phrase(page)
+    wait_for(lambda: not is_playing(page) and takes(page))
+    (take,) = takes(page)
+    for kind in ("MIDI", "WAV"):
+        page.find_element("css selector", f"[aria-label='Download take 1 as {kind}']").click()
+    saved = tmp_path / "take 1.mid"
+    wait_for(saved.is_file)
+    read = read_midi(saved)
+    assert read.pitch[:4].tolist() == [48, 52, 55, 59]
+    # MIDI cannot hold two notes of a pitch that begin together.
+    assert 4 < len(read) <= 4 + take["notes"]
+    wait_for((tmp_path / "take 1.wav").is_file)
+    link = page.find_element("css selector", "[aria-label='Page of take 1']").get_attribute("href")
+    page.get(str(link))
+    wait_for(lambda: by_id(page, "now").text == "Take 1")
+
+
+def test_a_reload_restores_piece_takes_and_settings(page: Chrome) -> None:
+    run(
+        page,
+        """for (const [id, value] of [["rest", "0.5"], ["volume", "0.5"]]) {
+          const element = document.getElementById(id);
+          element.value = value;
+          element.dispatchEvent(new Event("input", { bubbles: true }));
+          element.dispatchEvent(new Event("change", { bubbles: true }));
+        }
+        const polyphony = document.getElementById("control-polyphony");
+        polyphony.value = 2; polyphony.dispatchEvent(new Event("input"));""",
+    )
+    by_id(page, "octave-up").click()
+    play_phrase(page)
+    wait_for(lambda: not is_playing(page) and takes(page))
+    by_id(page, "keep").click()
+    wait_for(lambda: takes(page)[0]["kept"])
+    before, count = takes(page), len(notes(page, "model"))
+    page.refresh()
+    wait_for(lambda: by_id(page, "connection").text == "Connected" and takes(page))
+    assert takes(page) == before
+    assert len(notes(page, "you")) == 4
+    assert len(notes(page, "model")) == count
+    assert by_id(page, "rest").get_attribute("value") == "0.5"
+    assert by_id(page, "volume").get_attribute("value") == "0.5"
+    assert run(page, "return notelstm.steering.values") == {"polyphony": 2}
+    assert by_id(page, "octave").text.startswith("C4")
+    assert not by_id(page, "welcome").is_displayed()
+    # The piece goes on from where it was.
+    by_id(page, "go-on").click()
+    wait_for(lambda: len(notes(page, "model")) > count)
+
+
+def test_two_browsers_do_not_disturb_each_other(page: Chrome, server: Any) -> None:
+    first = page.current_window_handle
+    by_id(page, "go-on").click()
+    wait_for(lambda: len(notes(page, "model")) > 3)
+    page.switch_to.new_window("tab")
+    open_page(page, server.address)
+    assert notes(page, "model") == []
+    play_phrase(page)
+    wait_for(lambda: takes(page) and not is_playing(page))
+    assert [note["pitch"] for note in notes(page, "you")] == [48, 52, 55, 59]
+    page.close()
+    page.switch_to.window(first)
+    assert notes(page, "you") == []
+    assert is_playing(page)
+    stop(page)
+    assert takes(page)[0]["prompt_notes"] == 0
+
+
+def test_a_lost_connection_comes_back(page: Chrome) -> None:
+    by_id(page, "go-on").click()
+    wait_for(lambda: len(notes(page, "model")) > 3)
+    count = len(notes(page, "model"))
+    run(page, "notelstm.link.socket.close()")
+    wait_for(lambda: by_id(page, "connection").text == "Connected" and is_playing(page))
+    wait_for(lambda: len(notes(page, "model")) > count)
+    stop(page)
+    assert len(takes(page)) == 1
+
+
+def test_by_keyboard_alone(page: Chrome) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(page).send_keys(*keys).perform()
+
+    seen: list[str] = []
+    for _ in range(80):
+        press(Keys.TAB)
+        focused = page.switch_to.active_element
+        name = run(
+            page,
+            "const e = arguments[0]; return e.id || e.getAttribute('aria-label') || e.tagName",
+            focused,
+        )
+        if name in seen:
+            break
+        seen.append(name)
+    wanted = ["something", "answer", "go-on", "clear", "octave-down", "octave-up", "C4"]
+    assert [name for name in seen if name in wanted] == wanted
+    for name in ("file", "control-temperature", "control-scale", "as-model", "rest", "model"):
+        assert name in seen
+    # The arrow keys move on the piano, and Space plays it.
+    run(page, "document.querySelector('.key[tabindex=\"0\"]').focus()")
+    press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert page.switch_to.active_element.get_attribute("aria-label") == "D4"
+    press(Keys.SPACE)
+    wait_for(lambda: [note["pitch"] for note in notes(page, "you")] == [62])
+    run(page, "document.activeElement.blur()")
+    press(Keys.SPACE)
+    wait_for(lambda: is_playing(page))
+    press(Keys.SPACE)
+    wait_for(lambda: not is_playing(page))
+    press(Keys.BACKSPACE)
+    press(Keys.PAGE_UP)
+    assert by_id(page, "octave").text.startswith("C4")
+
+
+def test_a_file_is_dropped_and_continued(page: Chrome, tmp_path: Path) -> None:
+    piece = Notes(start=[k / 4 for k in range(40)], end=[k / 4 + 0.2 for k in range(40)], pitch=64)
+    path = tmp_path / "tune ♫.mid"
+    path.write_bytes(midi_bytes(piece))
+    by_id(page, "file").send_keys(str(path))
+    wait_for(lambda: by_id(page, "marker").is_displayed())
+    assert by_id(page, "file-state").text.startswith("tune ♫.mid: 40 notes, ")
+    run(
+        page,
+        """const mark = document.getElementById("mark");
+        mark.value = 5; mark.dispatchEvent(new Event("input"));""",
+    )
+    assert by_id(page, "mark-time").text == "5.0 s"
+    by_id(page, "use-file").click()
+    wait_for(lambda: notes(page, "model"))
+    wait_for(lambda: len(notes(page, "you")) == 21)
+    stop(page)
+    assert takes(page)[0]["prompt_notes"] == 21
+    bad = tmp_path / "bad.mid"
+    bad.write_bytes(b"no music")
+    by_id(page, "file").send_keys(str(bad))
+    wait_for(lambda: "not a midi file" in by_id(page, "file-state").text.lower())
+    page.get_log("browser")  # type: ignore[no-untyped-call]  # the refused request
+
+
+def test_web_midi(page: Chrome) -> None:
+    """The messages of a MIDI keyboard, with velocity and the sustain pedal."""
+    send = "notelstm.midi.read(arguments)"
+    run(page, send, 0x90, 60, 33)
+    run(page, send, 0xB0, 64, 127)
+    run(page, send, 0x80, 60, 0)
+    run(page, send, 0x90, 64, 99)
+    run(page, send, 0x90, 64, 0)
+    found = notes(page, "you")
+    assert [(note["pitch"], note["velocity"]) for note in found] == [(60, 33), (64, 99)]
+    assert [note["end"] for note in found] == [None, None]
+    run(page, send, 0xB0, 64, 0)
+    assert all(note["end"] is not None for note in notes(page, "you"))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_has_no_violations(page: Chrome, width: int, scheme: str) -> None:
+    emulate(page, prefers_color_scheme=scheme)
+    resize(page, width)
+    assert axe(page) == []
+    play_phrase(page)
+    wait_for(lambda: not is_playing(page) and takes(page))
+    run(page, "document.querySelector('details').open = true")
+    assert run(page, "return document.documentElement.scrollWidth") <= width
+    assert axe(page) == []
+    by_id(page, "answer").click()
+    wait_for(lambda: is_playing(page))
+    assert axe(page) == []
+
+
+def test_with_reduced_motion_the_roll_stands_still(page: Chrome) -> None:
+    emulate(page, prefers_reduced_motion="reduce")
+    by_id(page, "go-on").click()
+    wait_for(lambda: len(notes(page, "model")) > 3)
+    left = run(page, "return notelstm.roll.page")
+    now = run(page, "return notelstm.now")
+    wait_for(lambda: run(page, "return notelstm.now") > now + 0.5)
+    assert run(page, "return notelstm.roll.page") == left
