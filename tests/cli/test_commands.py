@@ -236,6 +236,18 @@ def test_samples_are_looked_at(
     assert "3 samples beside 3 real pieces, 60 notes of each" in said
     assert f"{found['similarity']['features']['step']['overlap']:.3f}" in said
     assert found["health"]["symptoms"]["one note"]["sentence"] in said
+    assert "passage of 8 notes or more, in the first 60 notes of each" in said
+    shares = found["repetition"]["same_key"]
+    (line,) = [line for line in said.splitlines() if line.startswith("  in the same key  ")]
+    assert line.split()[4:] == [
+        f"{shares['mean']:.1%}",
+        f"{shares['real']:.1%}",
+        f"{shares['usual'][0]:.1%}",
+        "to",
+        f"{shares['usual'][1]:.1%}",
+        str(shares["less"]),
+        str(shares["more"]),
+    ]
     assert "not searched for without --train" in said
 
 

@@ -230,7 +230,7 @@ def test_samples_get_every_measure() -> None:
     samples = [spliced(50, TRAINING[1][1], 10, 100), line(200), line(201)]
     report = evaluate_samples(samples, real, iter(TRAINING))
     made = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert made.keys() == {"similarity", "health", "memorisation"}
+    assert made.keys() == {"similarity", "health", "repetition", "memorisation"}
     assert made["memorisation"]["copied"] == [0]
     assert made["similarity"]["generated"] == 3
     assert isinstance(report.memorisation and report.memorisation.samples[0], Passage)

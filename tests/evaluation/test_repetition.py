@@ -84,6 +84,14 @@ def test_another_rhythm_is_another_passage() -> None:
     assert repetition_of(piece([*THEME, *OTHER, *THEME], steps)) == NONE
 
 
+def test_a_later_time_in_the_same_rhythm_counts() -> None:
+    # The first time has another rhythm than the second and the third.
+    other, rhythm = [*[0.4, 0.2] * 3, 0.4], [*[0.2, 0.4] * 3, 0.2]
+    steps = [*other, *[0.3] * 11, *rhythm, 0.3, 0.3, *rhythm]
+    found = repetition_of(piece([*THEME, *OTHER, *THEME, 41, *THEME], steps))
+    assert found == Repetition(same_key=8 / 35, transposed=0.0, distant=0.0)
+
+
 @pytest.mark.parametrize(("rest", "share"), [(DISTANT + 1, 8 / 26), (10.0, 0.0)])
 def test_distant_repetitions_are_those_after_a_time(rest: float, share: float) -> None:
     steps = [*[0.2] * 8, rest, *[0.2] * 16]
