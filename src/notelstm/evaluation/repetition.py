@@ -56,7 +56,7 @@ class Repetition:
     Attributes:
         same_key: At the same pitches.
         transposed: At other pitches only.
-        distant: At the same pitches, at least :data:`DISTANT` seconds later.
+        distant: At the same pitches, at least 20 seconds later.
     """
 
     same_key: float

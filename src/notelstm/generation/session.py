@@ -31,13 +31,13 @@ from notelstm.sampling.masking import check_whole
 from notelstm.sampling.tones import check_parts
 from notelstm.tracker import Tracker
 
-__all__ = ["Session", "Snapshot", "UndoHistory"]
+__all__ = ["Session", "SessionState", "Snapshot", "UndoHistory"]
 
 _ROWS_PER_NOTE: Final = 32
 """Maximum number of rows that are kept for each note that can be undone."""
 
 
-class _Point(NamedTuple):
+class SessionState(NamedTuple):
     """The state of the model between two rows, and of what adapts it, if anything does."""
 
     model: ModelState
@@ -90,12 +90,12 @@ class UndoHistory:
 
     def clear(self) -> None:
         """Clear the history: rows before this call cannot be undone."""
-        self._steps: deque[tuple[Rows, _Point]] = deque()
+        self._steps: deque[tuple[Rows, SessionState]] = deque()
         # The tracker before the first of the steps.
         self._base: Tracker = self._sequences.trackers[0].copy()
         self._returned.clear()
 
-    def add(self, rows: Rows, before: _Point) -> None:
+    def add(self, rows: Rows, before: SessionState) -> None:
         """Record that rows (T, F) were read by a model in the state `before`."""
         if not self.max_undo:
             return
@@ -117,7 +117,7 @@ class UndoHistory:
                 return
             self._steps.popleft()
 
-    def undo(self, num_notes: int) -> tuple[_Point, Rows]:
+    def undo(self, num_notes: int) -> tuple[SessionState, Rows]:
         """Undo the last notes.
 
         Returns:
@@ -185,7 +185,7 @@ class Session:
             after each segment of rows. The weights are part of the state of the session. None for
             fixed weights.
         sigmas: The standard deviations of point predictions, by field name, for `adapt`;
-            :attr:`~notelstm.bundle.Bundle.sigmas` of a bundle.
+            ``sigmas`` of a :class:`~notelstm.bundle.Bundle`.
 
     Raises:
         FieldError: If model and encoder have different fields, or a processor of the sampler does
@@ -260,11 +260,11 @@ class Session:
         )
 
     @property
-    def _point(self) -> _Point:
+    def _point(self) -> SessionState:
         adapted = None if self._adapter is None else self._adapter.state
-        return _Point(self._runner.state, adapted)
+        return SessionState(self._runner.state, adapted)
 
-    def _move_to(self, point: _Point) -> None:
+    def _move_to(self, point: SessionState) -> None:
         """Restore an earlier state, with its weights."""
         if self._adapter is not None and point.adapted is not None:
             before = self._adapter.state.weights
@@ -453,7 +453,7 @@ class Session:
                 "only one of the snapshot and the session adapts to what is fed",
                 hint="restore a snapshot of a session with the same adapt",
             )
-        self._move_to(_Point(snapshot.state, snapshot.adapted))
+        self._move_to(SessionState(snapshot.state, snapshot.adapted))
         if snapshot.seed != self._noise.seed:
             self._noise = BatchNoise(snapshot.seed, len(self._sequences), len(self._fields))
         self._noise.at = snapshot.noise
