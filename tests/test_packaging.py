@@ -171,7 +171,7 @@ def test_the_installed_package_is_the_wheel(clean: Path, tmp_path: Path) -> None
     # The model, the page and its sound are data files of the package.
     made = ["notelstm", "generate", "-o", "a.mid", "--notes", "9", "--html", "a.html"]
     assert "9 new" in ran(clean, *made, cwd=tmp_path)
-    assert "class Piano" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "class Synthesizer" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(300)

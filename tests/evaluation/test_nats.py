@@ -302,8 +302,11 @@ def test_events_by_hand() -> None:
         "duration": None,
         "velocity": None,
         "pitch_step_duration": None,
+        "instrument": None,
         "total": scores.total,
+        "without_instrument": scores.total,
         "notes": 3,
+        "merged": 0,
     }
 
 
@@ -447,8 +450,11 @@ def test_scores_add_up_over_pieces() -> None:
         "duration": 0.5,
         "velocity": 0.25,
         "pitch_step_duration": 2.5,
+        "instrument": None,
         "total": 2.75,
+        "without_instrument": 2.75,
         "notes": 40,
+        "merged": 0,
     }
 
 

@@ -74,6 +74,7 @@ def test_intervals_exist_for_the_available_figures() -> None:
         "pitch_step_duration",
         "velocity",
         "total",
+        "without_instrument",
     ]
     assert intervals(Scores(pieces=some.pieces[:1])) == {}
     assert intervals(some, seed=1) == intervals(some, seed=1) != intervals(some, seed=2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -33,6 +35,7 @@ from notelstm.sampling import (
     Greedy,
     GridSnap,
     MaxChordSize,
+    MaxInstruments,
     MaxPolyphony,
     MinDuration,
     MinP,
@@ -391,14 +394,16 @@ def test_shortest_duration(seconds: float) -> None:
     check_processor(MinDuration(seconds=seconds), roles={"duration"})
 
 
-def contexts_along(encoder: TrackingEncoder, piece: Notes) -> list[SamplingContext]:
-    """Six sequences at different rows of a piece."""
+def contexts_along(
+    encoder: TrackingEncoder, piece: Notes, known: Mapping[str, float] = MappingProxyType({})
+) -> list[SamplingContext]:
+    """Six sequences at different rows of a piece, with known entries of the next row."""
     rows, contexts = encoder.encode(piece), []
     for k in range(6):
         tracker = encoder.tracker()
         for row in rows[: len(rows) * k // 6]:
             tracker.push(row)
-        contexts.append(SamplingContext({}, tracker))
+        contexts.append(SamplingContext(known, tracker))
     return contexts
 
 
@@ -431,8 +436,10 @@ PROCESSORS: list[tuple[Processor, set[Role]]] = [
     (GridSnap(unit="beat", grid=0.5), {"step", "position"}),
     (NoteDensity(notes_per_second=100.0), {"step"}),
     (NoteDensity(notes_per_second=0.01), {"step"}),
+    (MaxInstruments(count=1), {"step"}),
 ]
-"""Each processor, and the roles that it changes; none for all."""
+"""Each processor, and the roles that it changes; none for all. `Instruments` needs a model with the
+instruments that it names: see ``tests/sampling/test_by_instrument.py``."""
 
 
 @pytest.mark.parametrize(
@@ -446,11 +453,20 @@ def test_processors(processor: Processor, roles: set[Role]) -> None:
     check_processor(processor, roles=None, fields=EVENTS, contexts=contexts_along(event, IN_BARS))
     parts = PartMap(by="track", parts=BAND)
     band, beat_band = with_a_band(IN_BARS), BeatEncoder(parts=parts)
-    contexts = contexts_along(beat_band, band)
-    check_processor(processor, roles=roles or None, fields=beat_band.fields, contexts=contexts)
+    # The instrument of the next note is known, as limits of its values need it.
+    contexts = contexts_along(beat_band, band, {"instrument": 0.0})
+    fields = [field for field in beat_band.fields if field.role != "instrument"]
+    # Notes of a cell ascend, so that a limit of pitches also limits the step.
+    above: set[Role] = {"step"} if "pitch" in roles else set()
+    of_band = roles | above
+    check_processor(processor, roles=of_band or None, fields=fields, contexts=contexts)
     event_band = PerformanceEventEncoder(parts=parts)
     contexts = contexts_along(event_band, band)
-    check_processor(processor, roles=None, fields=event_band.fields, contexts=contexts)
+    if isinstance(processor, RepetitionPenalty | MaxInstruments):
+        with pytest.raises(AssertionError, match="FieldError"):
+            check_processor(processor, roles=None, fields=event_band.fields, contexts=contexts)
+    else:
+        check_processor(processor, roles=None, fields=event_band.fields, contexts=contexts)
 
 
 def own(kind: str) -> list[plugins.Plugin]:
@@ -474,6 +490,7 @@ def test_no_built_in_is_left_out() -> None:
             *("temperature", "min-duration", "top-k", "top-p", "min-p", "pitch-range"),
             *("scale", "tempo-range", "forbid-values", "no-repeat-ngram", "repetition-penalty"),
             *("max-polyphony", "max-chord-size", "grid-snap", "note-density"),
+            *("instruments", "max-instruments"),
         },
     }
     beside = {"losses": {"composite"}}  # a mapping of terms, not a term

@@ -202,7 +202,8 @@ def check_processor(
         fields: Fields whose predictions it is given.
         roles: The roles of the fields that it changes; None for any. Predictions of other fields
             must stay unchanged.
-        contexts: Contexts of 6 sequences; by default of sequences in which three notes sound.
+        contexts: Contexts of 6 sequences; by default of sequences in which three notes sound, of
+            :data:`BAND` if `instruments` are given.
         make: As for :func:`check_sampler`.
         instruments: The names of the parts that it acts on, of :data:`BAND`, where it limits the
             notes of each instrument by those of the same one; None if it does not.
@@ -217,7 +218,7 @@ def check_processor(
     case = SamplingCase(
         apply=lambda field, prediction, _, contexts: processor(field, prediction, contexts),
         fields=fields,
-        contexts=_contexts() if contexts is None else contexts,
+        contexts=contexts or (_contexts() if instruments is None else _band_contexts()),
         make=make,
         roles=roles,
         instruments=instruments,
@@ -345,6 +346,14 @@ def _band_context(instrument: int, pitches: Mapping[int, Sequence[int]]) -> Samp
     tracker = RowTracker(encoder)
     tracker.extend(encoder.encode(Notes.merge(pieces)))
     return SamplingContext({"step": 20.0, "instrument": float(instrument)}, tracker)
+
+
+def _band_contexts() -> list[SamplingContext]:
+    """Sequences of :data:`BAND`, each before a pitch of another part or after another top note."""
+    return [
+        _band_context(i % len(BAND), {0: (60, 64, 67 + i), 1: (36, 43, 36), 2: (38, 42, 38)})
+        for i in range(_BATCH_SIZE)
+    ]
 
 
 def _for_each_part(
