@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from websockets.asyncio.client import connect
 
+from notelstm.errors import counted
+
 SESSIONS: Final = (1, 8, 32)
 SECONDS: Final = 20.0
 RATE: Final = 12.0
@@ -135,6 +137,21 @@ def results(seconds: float = SECONDS) -> list[Measured]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+def figures() -> dict[str, float]:
+    """Percentiles of the times, by the number of sessions."""
+    table: dict[str, float] = {}
+    for one in results():
+        subject = counted(one.sessions, "session")
+        for label, times in (("first note", one.first), ("next notes", one.ahead)):
+            median, late = np.percentile(1000 * times, [50, 99])
+            table[f"{subject}: {label}, median, ms"] = float(median)
+            table[f"{subject}: {label}, 99th percentile, ms"] = float(late)
+        table[f"{subject}: notes per second and session"] = one.rate
+        table[f"{subject}: notes"] = one.notes
+        table[f"{subject}: late notes"] = one.late
+    return table
 
 
 def show(found: list[Measured]) -> None:

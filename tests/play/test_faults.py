@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import http.client
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_socket
 from websockets.typing import Origin
@@ -23,6 +25,7 @@ from websockets.typing import Origin
 from notelstm.play import Limits
 from notelstm.play.performance import Performance
 from notelstm.play.protocol import RefusedError, parse
+from notelstm.play.sessions import Connected, Sessions
 
 Connect = Callable[..., Any]
 
@@ -332,6 +335,28 @@ def test_ten_thousand_random_messages(
         assert time.monotonic() < give_up
         time.sleep(0.1)
     assert threading.active_count() <= threads + 2 * limits.sessions + (os.cpu_count() or 1) + 2
+
+
+def test_closing_a_lost_connection_is_no_error() -> None:
+    """A client that comes back is not refused because its former connection is lost already."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    closings = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.close":
+            closings.append(message["code"])
+            raise OSError("the connection is lost")
+
+    async def close() -> None:
+        socket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+        await socket.accept()
+        await Connected(socket, Sessions({}, Limits(), None, [])).close(4001, "elsewhere")
+
+    asyncio.run(close())
+    assert closings == [4001]
 
 
 def test_the_memory_of_a_session_is_constant(bundle: Any) -> None:

@@ -465,7 +465,8 @@ def test_a_slow_client_does_not_stop_the_others(
                 while True:
                     send("take", take=1)
 
-        threading.Thread(target=ask, daemon=True).start()
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
         give_up = time.monotonic() + 60
         while True:
             assert answer(quick, quick.play(PHRASE, start=0), seconds=1)[1]
@@ -474,6 +475,9 @@ def test_a_slow_client_does_not_stop_the_others(
                 connect(server.address)
                 break
             assert time.monotonic() < give_up
+    # Its socket is closed, so that the thread ends.
+    asking.join(60)
+    assert not asking.is_alive()
 
 
 def test_the_model_is_chosen(connect: Connect) -> None:
