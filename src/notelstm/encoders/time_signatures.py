@@ -59,7 +59,9 @@ class SignatureClasses:
                 )
         self._names: Final = tuple(names)
         self._per_beat: Final = per_beat
-        self.numerators, self.denominators = np.array(pairs, dtype=np.int64).T
+        bars = np.array(pairs, dtype=np.int64)
+        self.numerators: Final[NDArray[np.int64]] = bars[:, 0]
+        self.denominators: Final[NDArray[np.int64]] = bars[:, 1]
         self.bars: Final[NDArray[np.int64]] = 4 * self.numerators * per_beat // self.denominators
 
     def positions(
