@@ -294,8 +294,8 @@ class Connected:
     async def close(self, code: int, reason: str) -> None:
         """Close the connection, if it is open."""
         if self._socket.application_state is WebSocketState.CONNECTED:
-            # Starlette turns the OSError of a lost connection into a WebSocketDisconnect. It must not
-            # reach `Sessions.open`, which closes the former connection of another client.
+            # Starlette turns the OSError of a lost connection into a WebSocketDisconnect. It must
+            # not reach `Sessions.open`, which closes the former connection of another client.
             lost = (OSError, RuntimeError, TimeoutError, WebSocketDisconnect)
             with contextlib.suppress(*lost):
                 async with asyncio.timeout(self._sessions.limits.send_seconds):
