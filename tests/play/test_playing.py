@@ -375,7 +375,7 @@ def test_files_that_cannot_be_read_are_refused(connect: Connect, serve: Callable
 def test_a_dropped_connection_resumes_its_session(connect: Connect) -> None:
     client = connect(clock="a")
     at = client.play(PHRASE, start=0)
-    client.send("continue", at=at, seconds=None)
+    client.send("continue", at=at, seconds=None, seed=2)  # has notes in the seconds below
     client.receive("notes")
     key = client.welcome["session"]
     client.close()
