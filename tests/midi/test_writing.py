@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from notelstm.errors import ConfigError, MidiError, OutputError
 from notelstm.midi import (
-    PROGRAMS,
     ReadPolicy,
     midi_bytes,
     midi_bytes_with_report,
@@ -28,6 +27,7 @@ from notelstm.midi import (
 )
 from notelstm.midi.parsing import decode_text
 from notelstm.notes import Notes, TempoMap
+from notelstm.programs import PROGRAMS
 
 ALL = ReadPolicy(tracks="all", drums=True)
 INSTRUMENTS = st.one_of(

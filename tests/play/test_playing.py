@@ -31,7 +31,7 @@ Connect = Callable[..., Any]
 
 def answer(client: Any, at: float, seconds: float | None = 4.0, **settings: Any) -> Any:
     """Ask for an answer, and listen to its end."""
-    client.send("continue", at=at, seconds=seconds, **settings)
+    client.send("continue", at=at, seconds=seconds, **{"seed": 2, **settings})
     playing = client.receive("playing")
     take, notes = client.listen(at)
     assert take == playing["take"]
@@ -128,7 +128,7 @@ def test_the_answer_depends_on_what_was_played(connect: Connect) -> None:
 def test_playing_interrupts_at_once_and_is_the_new_prompt(connect: Connect) -> None:
     client = connect()
     at = client.play(PHRASE, start=0)
-    client.send("continue", at=at, seconds=None)
+    client.send("continue", at=at, seconds=None, seed=2)
     first = client.receive("notes")["notes"]
     assert first
     cut = at + 0.8
@@ -171,7 +171,7 @@ def test_go_on_continues_the_take(connect: Connect) -> None:
     client = connect()
     answer(client, client.play(PHRASE, start=0))
     first = takes(client)[-1]
-    client.send("continue", at=30, seconds=None)
+    client.send("continue", at=30, seconds=None, seed=2)
     client.receive("playing")
     for second in range(30, 60):
         client.send("head", at=second)
@@ -185,9 +185,9 @@ def test_go_on_continues_the_take(connect: Connect) -> None:
 def test_go_on_while_it_plays_takes_the_limit_away(connect: Connect) -> None:
     client = connect()
     at = client.play(PHRASE, start=0)
-    client.send("continue", at=at, seconds=3)
+    client.send("continue", at=at, seconds=3, seed=2)
     client.receive("playing")
-    client.send("continue", at=at + 1, seconds=None)
+    client.send("continue", at=at + 1, seconds=None, seed=2)
     for half in range(40):
         client.send("head", at=at + half / 2)
     client.send("stop", at=at + 20)
@@ -457,7 +457,7 @@ def test_a_slow_client_does_not_stop_the_others(
         send(
             "notes", notes=[{"start": k, "end": k, "pitch": 60, "velocity": 80} for k in range(500)]
         )
-        send("continue", at=1000, seconds=5)
+        send("continue", at=1000, seconds=5, seed=2)
 
         def ask() -> None:
             # It asks for the take again and again, and reads nothing.

@@ -22,9 +22,10 @@ from notelstm.files import checked_suffix
 from notelstm.listening import Sample, save_page, trim_opening
 from notelstm.listening.page import check_page_path
 from notelstm.listening.pianoroll import check_picture_path, save_piano_roll
-from notelstm.midi import PROGRAMS, program_number, write_midi
+from notelstm.midi import program_number, write_midi
 from notelstm.midi.writing import instruments_of
 from notelstm.notes import Notes
+from notelstm.programs import PROGRAMS
 
 __all__ = ["generate"]
 

@@ -7,19 +7,9 @@ from notelstm.midi.report import ReadReport, Repair, TrackInfo
 from notelstm.midi.symusic_reader import SymusicReader
 from notelstm.midi.tolerant import TolerantReader
 from notelstm.midi.writing import WriteReport, midi_bytes, midi_bytes_with_report, write_midi
-from notelstm.programs import (
-    DRUM_KEYS,
-    FAMILIES,
-    PROGRAMS,
-    drum_name,
-    family_of,
-    program_number,
-)
+from notelstm.programs import drum_name, family_of, program_number
 
 __all__ = [
-    "DRUM_KEYS",
-    "FAMILIES",
-    "PROGRAMS",
     "PrettyMidiReader",
     "ReadPolicy",
     "ReadReport",

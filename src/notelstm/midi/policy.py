@@ -30,14 +30,31 @@ __all__ = [
 
 # The settings of :class:`ReadPolicy` that are a choice; it documents them.
 Tracks: TypeAlias = Literal["first", "all", "first-instrument"]
+"""The first track with notes; all tracks, merged; or the file's first instrument of any kind."""
+
 SimultaneousOrder: TypeAlias = Literal["pitch", "file"]
+"""Notes that start together are ordered by pitch, or as the file ends them."""
+
 Overlaps: TypeAlias = Literal["close-all", "fifo", "merge"]
+"""A note-off ends every open note of its pitch, or the oldest; or they are one long note."""
+
 ZeroLength: TypeAlias = Literal["drop", "keep"]
+"""A note that ends on the tick it starts on is left out, or kept."""
+
 Hanging: TypeAlias = Literal["drop", "end"]
+"""A note that never ends is left out, or ends with its chunk."""
+
 VelocityZero: TypeAlias = Literal["note-off", "note"]
+"""A note-on of velocity 0 is a note-off, as in the standard, or a note of velocity 1."""
+
 Pedal: TypeAlias = Literal["ignore", "extend"]
+"""The sustain pedal is ignored, or holds notes until it is released."""
+
 Tempos: TypeAlias = Literal["all", "first"]
+"""Tempo changes count in every chunk, as in players, or only in the first."""
+
 OnError: TypeAlias = Literal["repair", "skip", "raise"]
+"""A fault is repaired, its chunk is left out, or it is an error."""
 
 
 @final
