@@ -10,10 +10,10 @@ samples are measured in two processes side by side. ``--card`` rewrites the card
 
     python docs/measured/pretrained.py MAESTRO_FOLDER --train MODEL --asap ASAP_FOLDER
 
-trains it in three runs: two on MAESTRO without a memory, and one on MAESTRO and ASAP with a memory
+trains it in four runs: two on MAESTRO without a memory, and two on MAESTRO and ASAP with a memory
 and exact cells. It takes many hours; an interrupted run continues with the same command, bit for
-bit. ``--from MODEL`` starts from a model with the result of the first two, and ``--minutes N`` ends
-the last one by the clock. CUDA is used if it is there.
+bit. ``--from MODEL`` starts from the result of the first two, or, if the model has a memory, of the
+first three, and ``--minutes N`` ends each of the others by the clock. CUDA is used if it is there.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from notelstm.evaluation import evaluate, evaluate_samples
 from notelstm.evaluation.memorisation import SHORTEST as SHORTEST_COPY
 from notelstm.evaluation.repetition import DISTANT, SHORTEST
 from notelstm.generation import generate, generate_batch
+from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
 from notelstm.protocols import Processor
 from notelstm.recipes.overrides import with_settings
@@ -77,20 +78,27 @@ FIRST_RUNS = (
     ),
 )
 """Epochs and settings of the first run and of the second, which starts from the first."""
-LAST_RUN: dict[str, Any] = {
-    "encoder": {"exact": True},
-    "model": {"memory_window": 4096, "dropout": 0.2},
-    "transforms": [{"name": "transpose", "low": -6, "high": 6}],
-    "sequence_length": 128,
-    "batch_size": 32,
-    "training": {
-        "epochs": 12,
-        "learning_rate": 0.001,
-        "weight_decay": 0.05,
-        "precision": "bfloat16",
+LAST_RUNS: tuple[dict[str, Any], ...] = (
+    {
+        "encoder": {"exact": True},
+        "model": {"memory_window": 4096, "dropout": 0.2},
+        "transforms": [{"name": "transpose", "low": -6, "high": 6}],
+        "sequence_length": 128,
+        "batch_size": 32,
+        "training": {
+            "epochs": 12,
+            "learning_rate": 0.001,
+            "weight_decay": 0.05,
+            "precision": "bfloat16",
+        },
     },
-}
-"""Settings of the last run, which differ from those of the one before."""
+    {
+        "model": {"dropout": 0.25},
+        "transforms": [{"name": "transpose", "low": -6, "high": 6}, {"name": "time-stretch"}],
+        "training": {"epochs": 12, "learning_rate": 0.0008, "seed": 1},
+    },
+)
+"""Settings of the third and the fourth run that differ from those of the run before."""
 HELD_OUT = 0.02
 """The number of validation pieces in training, as a share of the training pieces."""
 
@@ -113,12 +121,29 @@ def train(
     folder: Path, asap: Path, output: Path, start: Path | None, minutes: float | None
 ) -> None:
     """Train the model; each run resumes where it was interrupted."""
-    start = train_first(folder, output) if start is None else start
-    bundle = load(start)
-    settings = {**LAST_RUN, "training": {**LAST_RUN["training"]}}
+    bundle = load(train_first(folder, output) if start is None else start)
+    if cast(NoteLSTM, bundle.model).memory is not None:
+        train_last(folder, asap, output, bundle, LAST_RUNS[1], minutes)
+        return
+    third = output.with_name(f"{output.stem}-3{output.suffix}")
+    train_last(folder, asap, third, bundle, LAST_RUNS[0], minutes)
+    train_last(folder, asap, output, load(third), LAST_RUNS[1], minutes)
+
+
+def train_last(
+    folder: Path,
+    asap: Path,
+    output: Path,
+    bundle: Bundle,
+    changes: dict[str, Any],
+    minutes: float | None,
+) -> None:
+    """Train on MAESTRO and ASAP."""
+    if output.exists():
+        return
     if minutes is not None:
-        settings["training"]["epochs"] = None
-    recipe = with_settings(bundle.recipe(), settings)
+        changes = {**changes, "training": {**changes["training"], "epochs": None}}
+    recipe = with_settings(bundle.recipe(), changes)
     maestro = open_music(str(folder), recipe.read_policy)
     more = Corpus.open(asap, policy=recipe.read_policy)
     validation = maestro.side("validation")
@@ -146,7 +171,8 @@ def train(
         pieces=len(pieces),
         notes=sum(map(len, pieces)),
     )
-    notes = sum(map(num_targets, runs_of(output))) + bundle.settings.get(TRAINED, 0)
+    before = bundle.settings.get(TRAINED) or sum(map(num_targets, first_runs(output)))
+    notes = before + num_targets(run_folder(output))
     record = {**trained.settings, "held_out": HELD_OUT, TRAINED: notes}
     replace(trained, data=data, settings=record).save(output, half_precision=True)
 
@@ -165,9 +191,9 @@ TRAINED = "trained_notes"
 """The setting of the model that counts the notes that it was trained on, with repetitions."""
 
 
-def runs_of(output: Path) -> list[Path]:
-    """The folders of its runs."""
-    stems = (*(f"{output.stem}-{n}" for n in range(1, len(FIRST_RUNS) + 1)), output.stem)
+def first_runs(output: Path) -> list[Path]:
+    """The folders of the runs on MAESTRO, if they are there."""
+    stems = (f"{output.stem.removesuffix('-3')}-{n}" for n in range(1, len(FIRST_RUNS) + 1))
     folders = [run_folder(output.with_name(f"{stem}{output.suffix}")) for stem in stems]
     return [folder for folder in folders if folder.exists()]
 
