@@ -110,7 +110,7 @@ def test_the_prompt_is_marked(opened: Chrome) -> None:
     for (let n = 0; n < points.data.length; n += 4) {
       const x = (n / 4) % roll.width, side = found[Number(x > border)];
       const hex = [0, 1, 2].map((k) => points.data[n + k].toString(16).padStart(2, "0")).join("");
-      if (x > EDGE && Math.abs(x - border) > 20) side[hex] = (side[hex] || 0) + 1;
+      if (x > KEYS && Math.abs(x - border) > 20) side[hex] = (side[hex] || 0) + 1;
     }
     return found;
     """

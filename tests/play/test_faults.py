@@ -203,7 +203,14 @@ def test_other_sites_may_not_open_the_socket(server: Any, connect: Connect) -> N
 
 
 def test_answers_have_strict_headers(server: Any) -> None:
-    for path in ("/", "/page/main.js", "/page/play.css", "/page/sound.js", "/page/none.js"):
+    for path in (
+        "/",
+        "/page/main.js",
+        "/page/play.css",
+        "/page/parts.js",
+        "/page/sound.js",
+        "/page/none.js",
+    ):
         _, headers, _ = status(server, path)
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy

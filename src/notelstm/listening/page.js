@@ -2,7 +2,6 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const samples = data.samples.map((sample, number) => ({
@@ -14,7 +13,10 @@ const samples = data.samples.map((sample, number) => ({
   })),
   ensemble: sample.instruments.length > 1,
 }));
-for (const sample of samples) Object.assign(sample, extentOf(sample.notes));
+for (const sample of samples) {
+  Object.assign(sample, extentOf(sample.notes));
+  markRepeats(sample.notes, (note) => `${note.instrument.name}/${note.pitch}`);
+}
 const player = new Player(data, update);
 const muted = new Set(), soloed = new Set();  // names of instruments
 // Only instruments that the mixer shows are muted or soloed.
@@ -26,11 +28,6 @@ player.audible = (name) => {
 let chosen = 0;
 let page = 0;  // the second at the left edge of the roll
 
-function clock(seconds) {
-  const whole = Math.floor(seconds);
-  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-}
-
 function facts(sample) {
   const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
   const prompt = sample.prompt_notes ? `, the first ${sample.prompt_notes} are the prompt` : "";
@@ -40,7 +37,6 @@ function facts(sample) {
   return `${many(sample.notes.length, "note")}, ${sample.seconds.toFixed(1)} s${played}${prompt}`;
 }
 
-const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const channels = (hex) => [1, 3, 5].map((n) => parseInt(hex.slice(n, n + 2), 16));
 let stops = [];  // note colours of the theme, from soft to loud
 
@@ -49,6 +45,11 @@ function colour(velocity) {
   const low = Math.min(Math.floor(at), stops.length - 2);
   const mixed = stops[low].map((c, i) => Math.round(c + (stops[low + 1][i] - c) * (at - low)));
   return `rgb(${mixed.join(",")})`;
+}
+
+function colourOf(note) {
+  if (samples[chosen].ensemble) return ownColour(note.instrument);
+  return note.prompt ? theme("--prompt-note") : colour(note.velocity);
 }
 
 const ownColour = (instrument) => data.colours[dark.matches ? "dark" : "light"][instrument.colour];
@@ -83,16 +84,6 @@ function rowsOf({ low, high, drums }, height, least) {
   };
 }
 
-// A canvas at the resolution of the screen, drawn on in CSS pixels.
-function surface(canvas) {
-  const { clientWidth: width, clientHeight: height } = canvas, dense = devicePixelRatio || 1;
-  canvas.width = Math.round(width * dense);
-  canvas.height = Math.round(height * dense);
-  const pen = canvas.getContext("2d");
-  pen.scale(dense, dense);
-  return { pen, width, height };
-}
-
 function thumbnail(canvas, sample) {
   const { pen, width, height } = surface(canvas);
   const rows = rowsOf(sample, height, 3), quiet = theme("--prompt-note");
@@ -102,8 +93,9 @@ function thumbnail(canvas, sample) {
   }
   for (const note of sample.notes) {
     pen.fillStyle = sample.ensemble ? ownColour(note.instrument) : note.prompt ? quiet : colour(note.velocity);
-    const x = note.start / sample.seconds * width, long = note.seconds / sample.seconds * width;
-    pen.fillRect(x, rows.top(note), Math.max(1, long), Math.max(1.5, rows.height(note)));
+    const x = (second) => second / sample.seconds * width, left = x(note.start);
+    const long = widthOf(left, x(note.start + note.seconds), x(note.next), 1);
+    pen.fillRect(left, rows.top(note), long, Math.max(1.5, rows.height(note)));
   }
 }
 
@@ -113,16 +105,15 @@ function borderOf(sample) {
   return sample.prompt_notes ? sample.notes[sample.prompt_notes].start : 0;
 }
 
-const EDGE = 34;  // pixels for the key names
 const DRUM_FONT = "10px system-ui, sans-serif";
-let edge = EDGE;  // pixels for them and the names of drums
+let edge = KEYS;  // pixels for the keyboard and the names of drums
 
 // Room for the longest drum name, but at most a quarter of the roll.
 function measureEdge() {
   const canvas = byId("roll"), pen = canvas.getContext("2d");
   pen.font = DRUM_FONT;
   const widths = samples[chosen].drums.map((key) => pen.measureText(data.drums[key].name).width + 9);
-  edge = Math.round(Math.max(EDGE, Math.min(canvas.clientWidth / 4, Math.max(0, ...widths))));
+  edge = Math.round(Math.max(KEYS, Math.min(canvas.clientWidth / 4, Math.max(0, ...widths))));
 }
 
 // Coordinates of the roll: seconds to the right, pitches upwards.
@@ -153,11 +144,11 @@ function draw() {
   pen.beginPath();
   pen.rect(edge, 0, width - edge, height - 18);
   pen.clip();
-  const quiet = theme("--prompt-note"), ink = theme("--ink");
+  const quiet = theme("--prompt-note"), ink = theme("--ink"), lit = new Map();
   for (const note of sample.notes) {
     if (note.start > page + shown) break;
     if (note.start + note.seconds < page) continue;
-    const left = x(note.start), long = Math.max(2.5, x(note.start + note.seconds) - left - 1);
+    const left = x(note.start), long = widthOf(left, x(note.start + note.seconds), x(note.next), 2.5);
     const top = rows.top(note), row = rows.height(note);
     if (sample.ensemble) {
       pen.globalAlpha = player.audible(note.instrument.name) ? 1 : 0.15;
@@ -176,6 +167,7 @@ function draw() {
       pen.strokeStyle = ink;
       pen.lineWidth = 1.5;
       pen.strokeRect(left - 0.5, top, long + 1, Math.max(3, row));
+      if (!isDrum(note) && player.audible(note.instrument.name)) lit.set(note.pitch, colourOf(note));
     }
     pen.globalAlpha = 1;
   }
@@ -186,6 +178,8 @@ function draw() {
   pen.fillStyle = ink;
   pen.fill();
   pen.restore();
+  pen.translate(edge - KEYS, 0);
+  drawKeys(pen, rows, lit);
 }
 
 // Fill the shape of an instrument's notes.
@@ -226,23 +220,10 @@ function line(pen, x, height, colour, dashes, width) {
 }
 
 function grid(pen, rows, x, shown, width, height) {
-  const { low, high, row, drums, drum, drumTop } = rows;
-  pen.font = "11px system-ui, sans-serif";
+  const { low, high, drums, drum, drumTop } = rows;
+  drawRows(pen, rows, edge, width);
   pen.textBaseline = "middle";
   pen.textAlign = "right";
-  for (let pitch = low; pitch <= high; pitch++) {
-    const top = (high - pitch) * row;
-    if (NAMES[pitch % 12].length > 1) {
-      pen.fillStyle = "rgba(128, 128, 128, .09)";
-      pen.fillRect(edge, top, width, row);
-    }
-    if (pitch % 12 === 0) {
-      pen.fillStyle = theme("--line");
-      pen.fillRect(edge, top + row - 0.5, width, 1);
-      pen.fillStyle = theme("--quiet");
-      pen.fillText(`C${pitch / 12 - 1}`, edge - 6, top + row / 2);
-    }
-  }
   pen.font = DRUM_FONT;
   for (const key of drums) {
     const top = drumTop(key);
@@ -424,15 +405,6 @@ const keys = {
   "ArrowRight": () => player.seek(player.position + 5),
 };
 
-function onKey(event) {
-  // A focused control handles its own keys.
-  const own = event.target.closest("input, button, a") && (event.target.matches("input") || event.key === " ");
-  const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!action || own || event.target.closest(".charts") || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  action();
-}
-
 function start() {
   byId("play").addEventListener("click", toggle);
   byId("loop").addEventListener("click", loop);
@@ -440,7 +412,7 @@ function start() {
   byId("volume").addEventListener("input", (event) => player.setVolume(Number(event.target.value)));
   byId("roll").addEventListener("click", (event) =>
     player.seek(Math.max(0, geometry().second(event.offsetX))));
-  addEventListener("keydown", onKey);
+  shortcuts(keys);
   addEventListener("resize", redraw);
   dark.addEventListener("change", redraw);
   redraw();

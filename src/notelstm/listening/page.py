@@ -165,7 +165,9 @@ def page_html(
     }
     # The hashes of the policy are those of the exact text between the tags.
     style = f"\n{_text('page.css')}\n"
-    script = f'\n"use strict";\n{_text("sound.js")}\n{_text("page.js")}\n'
+    scripts = "\n".join(map(_text, ("sound.js", "parts.js", "page.js")))
+    # The modules are one script, because a page from disk cannot import any.
+    script = f'\n"use strict";\n{re.sub("^export ", "", scripts, flags=re.MULTILINE)}\n'
     several = "several" if len(samples) > 1 else "single"
     filled = {
         "version": html.escape(__version__),

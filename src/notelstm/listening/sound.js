@@ -119,7 +119,7 @@ function softLimit(level) {
   return Math.sign(level) * (Math.min(Math.abs(level), LINEAR) + room * Math.tanh(over / room));
 }
 
-class Synthesizer {
+export class Synthesizer {
   // `sounds` has the constants of timbres by name and of drums by key.
   constructor(context, sounds) {
     this.context = context;

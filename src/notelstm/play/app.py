@@ -268,7 +268,7 @@ class _App:
 
 
 def _assets() -> dict[str, bytes]:
-    """The files of the page by name, with the style and the sound of the player pages."""
+    """The files of the page by name, with those that it shares with the player pages."""
     folder = files("notelstm.play") / "page"
     found = {
         item.name: item.read_bytes()
@@ -276,15 +276,15 @@ def _assets() -> dict[str, bytes]:
         if item.name.rpartition(".")[2] in _TYPES
     }
     listening = files("notelstm.listening")
+    shared = {name: (listening / name).read_bytes() for name in ("page.css", "parts.js")}
     sound = (listening / "sound.js").read_text(encoding="utf-8")
     constants = {
         "timbres": {name: dict(timbre) for name, timbre in TIMBRES.items()},
         "drums": {key: dict(drum_sound_of(key)) for key in range(128)},
         "timbre_of": [timbre_of(program) for program in range(128)],
     }
-    module = f"{sound}\nexport {{ Synthesizer }};\nexport const SOUNDS = {json.dumps(constants)};\n"
-    style = (listening / "page.css").read_bytes()
-    return {**found, "sound.js": module.encode(), "page.css": style}
+    module = f"{sound}\nexport const SOUNDS = {json.dumps(constants)};\n"
+    return {**found, **shared, "sound.js": module.encode()}
 
 
 def _attachment(data: bytes, kind: str, name: str) -> Response:

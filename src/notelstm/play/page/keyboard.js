@@ -1,8 +1,8 @@
 // Three keyboards, which all call `press(pitch, velocity)` and `release(pitch)`: the keys on the
 // screen, the keys of the computer, and those of a MIDI instrument.
 
-const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
-const BLACK = new Set([1, 3, 6, 8, 10]);
+import { isBlack, pitchName } from "./parts.js";
+
 // Semitones above the lowest key, by the place of the key: the same on every keyboard layout.
 const ROWS = [
   ["KeyZ", "KeyS", "KeyX", "KeyD", "KeyC", "KeyV", "KeyG", "KeyB", "KeyH", "KeyN", "KeyJ", "KeyM"],
@@ -12,8 +12,6 @@ const PLACES = new Map(ROWS.flatMap((row, n) => row.map((code, k) => [code, 12 *
 const VELOCITY = 84;
 const WHITE = 34, SMALL = 26;  // the least width of a white key, pixels; on a phone
 const STEPS = [0, 2, 4, 5, 7, 9, 11];  // semitones above C of the white keys
-
-export const pitchName = (pitch) => `${NAMES[pitch % 12]}${Math.floor(pitch / 12) - 1}`;
 
 export class ScreenKeyboard {
   constructor(element, press, release, built) {
@@ -65,7 +63,7 @@ export class ScreenKeyboard {
     const white = 100 / this.whites, high = this.high;
     let left = 0;
     for (let pitch = this.low; pitch <= high; pitch++) {
-      const key = document.createElement("button"), black = BLACK.has(pitch % 12);
+      const key = document.createElement("button"), black = isBlack(pitch);
       key.type = "button";
       key.dataset.pitch = pitch;
       key.className = black ? "key black" : "key white";

@@ -1,9 +1,10 @@
 // The page: what is pressed is heard at once and sent; what the model plays is scheduled ahead.
 
 import { SOUNDS, Synthesizer } from "./sound.js";
-import { ComputerKeyboard, MidiKeyboard, ScreenKeyboard, pitchName } from "./keyboard.js";
+import { ComputerKeyboard, MidiKeyboard, ScreenKeyboard } from "./keyboard.js";
 import { Files } from "./files.js";
 import { Link } from "./link.js";
+import { pitchName, shortcuts } from "./parts.js";
 import { Roll } from "./roll.js";
 import { Steering } from "./steering.js";
 import { Takes } from "./takes.js";
@@ -340,15 +341,8 @@ class App {
     byId("volume").addEventListener("input", () => this.setVolume());
     byId("typing").addEventListener("change", (event) => { this.computer.enabled = event.target.checked; });
     for (const id of SETTINGS) byId(id).addEventListener("change", () => this.save());
-    addEventListener("keydown", (event) => {
-      const act = { " ": toggle, Enter: () => this.answer(null), Backspace: () => this.undo(),
-        PageDown: () => this.octave(-12), PageUp: () => this.octave(12) }[event.key];
-      const own = event.target.closest("input, select, summary, textarea") ||
-        (event.target.closest("button, a") && (event.key === " " || event.key === "Enter"));
-      if (!act || own || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      act();
-    });
+    shortcuts({ " ": toggle, Enter: () => this.answer(null), Backspace: () => this.undo(),
+      PageDown: () => this.octave(-12), PageUp: () => this.octave(12) });
     document.addEventListener("visibilitychange", () => { if (document.hidden) this.computer.let(); });
   }
 

@@ -1,22 +1,9 @@
 // The piano roll that runs: the past to the left of the play head, what is to come to its right.
 
-import { pitchName } from "./keyboard.js";
+import { KEYS, drawKeys, drawRows, markRepeats, surface, theme, widthOf } from "./parts.js";
 
 const PAST = 0.62;    // the share of the width that shows the past
-const EDGE = 30;      // pixels for the names of the keys
 const FORGET = 90;    // seconds after which a note is no longer drawn
-
-const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-// A canvas at the resolution of the screen, drawn on in CSS pixels.
-export function surface(canvas) {
-  const { clientWidth: width, clientHeight: height } = canvas, dense = devicePixelRatio || 1;
-  canvas.width = Math.round(width * dense);
-  canvas.height = Math.round(height * dense);
-  const pen = canvas.getContext("2d");
-  pen.scale(dense, dense);
-  return { pen, width, height };
-}
 
 // A view of all notes at once, with a line at `mark` seconds.
 export function overview(canvas, notes, seconds, mark) {
@@ -89,11 +76,11 @@ export class Roll {
   draw() {
     const now = this.clock(), { pen, width, height } = surface(this.canvas), colours = this.colours;
     this.notes = this.notes.filter((note) => now - (note.end ?? now) < FORGET);
-    const shown = this.seconds, space = width - EDGE;
+    const shown = this.seconds, space = width - KEYS;
     // With less motion, the roll stands still and turns pages.
     if (this.still.matches && (now < this.page || now > this.page + shown * 0.75)) this.page = now - 0.1 * shown;
     const left = this.still.matches ? this.page : now - PAST * shown;
-    const x = (second) => EDGE + (second - left) / shown * space;
+    const x = (second) => KEYS + (second - left) / shown * space;
     const visible = this.notes.filter((note) => note.start < left + shown && (note.end ?? now) > left);
     for (const { pitch } of visible) {
       this.low = Math.min(this.low, pitch - 1);
@@ -102,13 +89,19 @@ export class Roll {
     const row = height / (this.high - this.low + 1), y = (pitch) => (this.high - pitch) * row;
     pen.fillStyle = colours.panel;
     pen.fillRect(0, 0, width, height);
-    this.grid(pen, width, height, row, y, x, left, shown);
+    const rows = { low: this.low, high: this.high, row };
+    drawRows(pen, rows, KEYS, space);
+    pen.fillStyle = colours.line;
+    for (let second = Math.ceil(left); second < left + shown; second++) {
+      if (x(second) >= KEYS) pen.fillRect(x(second), 0, 1, height);
+    }
     pen.save();
     pen.beginPath();
-    pen.rect(EDGE, 0, space, height);
+    pen.rect(KEYS, 0, space, height);
     pen.clip();
+    markRepeats(visible.sort((a, b) => a.start - b.start));
     for (const note of visible) {
-      const from = x(note.start), long = Math.max(3, x(note.end ?? now) - from - 1);
+      const from = x(note.start), long = widthOf(from, x(note.end ?? now), x(note.next), 3);
       const tall = Math.max(3, row - 1), top = y(note.pitch) + (row - tall) / 2;
       pen.fillStyle = pen.strokeStyle = colours[note.by];
       pen.globalAlpha = 0.55 + 0.45 * note.velocity / 127;
@@ -128,24 +121,9 @@ export class Roll {
     }
     pen.globalAlpha = 1;
     pen.restore();
+    const sounding = visible.filter((note) => note.start <= now && (note.end ?? Infinity) > now);
+    drawKeys(pen, rows, new Map(sounding.map((note) => [note.pitch, colours[note.by]])));
     pen.fillStyle = colours.ink;
     pen.fillRect(x(now) - 1, 0, 2, height);
-  }
-
-  grid(pen, width, height, row, y, x, left, shown) {
-    pen.font = "11px system-ui, sans-serif";
-    pen.textBaseline = "middle";
-    pen.textAlign = "right";
-    for (let pitch = this.low; pitch <= this.high; pitch++) {
-      if (pitch % 12) continue;
-      pen.fillStyle = this.colours.line;
-      pen.fillRect(EDGE, y(pitch) + row - 0.5, width, 1);
-      pen.fillStyle = this.colours.quiet;
-      pen.fillText(pitchName(pitch), EDGE - 4, Math.min(height - 7, Math.max(7, y(pitch) + row / 2)));
-    }
-    pen.fillStyle = this.colours.line;
-    for (let second = Math.ceil(left); second < left + shown; second++) {
-      if (x(second) >= EDGE) pen.fillRect(x(second), 0, 1, height);
-    }
   }
 }

@@ -1,6 +1,6 @@
 // The controls of the model. One that is not touched leaves the music to the model.
 
-import { pitchName } from "./keyboard.js";
+import { pitchName } from "./parts.js";
 
 const LABELS = { temperature: "Temperature", top_p: "Top-p", density: "Notes per second", low: "Lowest note",
   high: "Highest note", scale: "Scale", polyphony: "Notes at a time", instruments: "Instruments" };
