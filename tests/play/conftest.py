@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import importlib.util
 import socket
 import sys
@@ -19,6 +18,7 @@ from websockets.sync.client import connect as open_socket
 
 from notelstm.bundle import Bundle, load
 from notelstm.play import Limits, create_app
+from notelstm.play.serving import server_config
 
 HANGS: Final = 600
 """Seconds in which a server starts or stops, on any machine."""
@@ -62,14 +62,7 @@ class Server:
         self._socket.bind(("127.0.0.1", 0))
         self.port: Final = int(self._socket.getsockname()[1])
         self.address: Final = f"http://127.0.0.1:{self.port}/"
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            lifespan="off",
-            ws="websockets-sansio",
-            timeout_graceful_shutdown=2,
-        )
-        self._server: Final = uvicorn.Server(config)
+        self._server: Final = uvicorn.Server(server_config(app, Limits()))
         self.thread: Final = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )
@@ -85,14 +78,13 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the server, which closes the socket before its loop ends."""
         self._server.should_exit = True
-        # The server closes the socket before its loop ends; here it would be closed under the loop.
-        self.thread.join(20)
-        if self.thread.is_alive():
-            # Something still runs for a client that is gone; the thread ends with the process.
-            faulthandler.dump_traceback(all_threads=True)
-            self._server.force_exit = True
-            self.thread.join(20)
+        self.thread.join(HANGS)
+        assert not self.thread.is_alive(), "the server did not stop"
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_socket
 from websockets.typing import Origin
@@ -86,7 +86,7 @@ def test_the_session_lives_after_malformed_messages(connect: Connect) -> None:
     assert client.receive("error")["code"] == "too-long"
     client.send("hello", version=1, clock="a", at=0)
     assert client.receive("error")["code"] == "not-now"
-    client.send("continue", at=1, seconds=1)
+    client.send("continue", at=1, seconds=1, seed=1)
     assert client.receive("playing")["take"] == 1
 
 
@@ -280,8 +280,8 @@ def junk(chance: random.Random) -> str | bytes:
     valid: dict[str, dict[str, Any]] = {
         "note-on": {**note, "velocity": chance.randrange(1, 128)},
         "note-off": note,
-        "continue": {**at, "seconds": chance.choice([None, 0.5, 3])},
-        "again": at,
+        "continue": {**at, "seconds": chance.choice([None, 0.5, 3]), "seed": chance.randrange(9)},
+        "again": {**at, "seed": chance.randrange(9)},
         "head": at,
         "steer": {**at, "controls": chance.choice([{}, {"scale": "D dorian"}, {"polyphony": 1}])},
         "stop": at,
@@ -326,7 +326,7 @@ def test_ten_thousand_random_messages(
     assert refused > 2000
     assert cuts > 5
     # Everybody else can play, and all that was left has ended.
-    watcher.send("continue", at=1, seconds=2)
+    watcher.send("continue", at=1, seconds=2, seed=1)
     assert watcher.listen(1)[1]
     give_up = time.monotonic() + 60
     while True:
@@ -384,7 +384,7 @@ def test_the_memory_of_a_session_is_constant(bundle: Any) -> None:
             send("note-on", pitch=60 + turn, velocity=80, at=at)
             send("note-off", pitch=60 + turn, at=at + 0.1)
             at += 0.2
-        send("continue", at=at, seconds=None)
+        send("continue", at=at, seconds=None, seed=turn)
         for _ in range(40):
             send("head", at=at)
             at += 1
@@ -395,3 +395,106 @@ def test_the_memory_of_a_session_is_constant(bundle: Any) -> None:
         assert len(performance.takes) <= limits.takes
     assert max(sizes) <= 2 * limits.notes * limits.takes
     assert sizes[-1] <= sizes[4] * 1.5
+
+
+def test_a_client_without_pause_does_not_stop_the_others(bundle: Any) -> None:
+    """Messages that have arrived together are handled in turn with those of other clients."""
+    from notelstm.play.engine import Engine
+
+    order: list[str] = []
+
+    async def talk(name: str, sessions: Sessions) -> None:
+        texts = [{"type": "hello", "version": 1, "clock": "a", "at": 0}]
+        texts += [{"type": "keep", "take": 1}] * 40
+        waiting = [{"type": "websocket.receive", "text": json.dumps(text)} for text in texts]
+
+        async def receive() -> dict[str, Any]:
+            return waiting.pop(0) if waiting else {"type": "websocket.disconnect"}
+
+        async def send(message: Any) -> None:
+            order.append(name)
+
+        socket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+        socket.client_state = socket.application_state = WebSocketState.CONNECTED
+        await Connected(socket, sessions).run()
+
+    async def both() -> None:
+        sessions = Sessions({"piano": Engine(bundle)}, Limits(), None, [])
+        await asyncio.gather(talk("a", sessions), talk("b", sessions))
+
+    asyncio.run(both())
+    first, last = order.index("b"), len(order) - order[::-1].index("a")
+    assert order[first:last].count("b") > 30
+
+
+def test_a_message_that_is_too_long_counts_as_one(
+    connect: Connect, serve: Callable[..., Any]
+) -> None:
+    client = connect(serve(Limits(messages_per_second=50, message_bytes=1024)).address)
+    codes = []
+    for _ in range(400):
+        client.socket.send("x" * 2000)
+    while "too-fast" not in codes:
+        codes.append(client.receive("error")["code"])
+    assert len(codes) < 350
+    client.send("keep", take=99)
+
+
+def test_a_session_is_taken_over_from_a_client_that_does_not_read(
+    connect: Connect, serve: Callable[..., Any], raw_socket: Callable[[str], Any]
+) -> None:
+    """The new connection does not wait until the old one has been given up."""
+    server = serve(Limits(send_seconds=3600, messages_per_second=1e6))
+    with contextlib.closing(raw_socket(server.address.replace("http", "ws") + "socket")) as slow:
+        slow.send(json.dumps({"type": "hello", "version": 1, "clock": "slow", "at": 0}))
+        key = json.loads(slow.recv(timeout=60))["session"]
+        notes = [{"start": k, "end": k, "pitch": 60, "velocity": 80} for k in range(500)]
+        slow.send(json.dumps({"type": "notes", "notes": notes}))
+        slow.send(json.dumps({"type": "continue", "at": 1000, "seconds": 5, "seed": 2}))
+        asked = 0
+
+        def ask() -> None:
+            nonlocal asked
+            with contextlib.suppress(OSError, ConnectionClosed):
+                while True:
+                    slow.send(json.dumps({"type": "take", "take": 1}))
+                    asked += 1
+
+        threading.Thread(target=ask, daemon=True).start()
+        before = -1
+        while asked > before:  # until the server reads no more, since it cannot answer
+            before = asked
+            time.sleep(1)
+        client = connect(server.address, session=key, clock="b")
+        assert client.welcome["resumed"]
+
+
+@pytest.mark.parametrize("flood", ["head", "take"])
+def test_the_server_stops_at_once(
+    serve: Callable[..., Any], raw_socket: Callable[[str], Any], flood: str
+) -> None:
+    """Minutes of work that a client has asked for do not delay the end, nor others."""
+    server = serve(Limits(messages_per_second=1e6))
+    address = server.address.replace("http", "ws") + "socket"
+    with contextlib.closing(raw_socket(address)) as greedy:
+
+        def send(kind: str, **values: Any) -> None:
+            greedy.send(json.dumps({"type": kind, **values}))
+
+        def read() -> None:
+            with contextlib.suppress(OSError, ConnectionClosed):
+                while True:
+                    greedy.recv()
+
+        threading.Thread(target=read, daemon=True).start()
+        send("hello", version=1, clock="a", at=0)
+        send(
+            "notes", notes=[{"start": k, "end": k, "pitch": 60, "velocity": 80} for k in range(500)]
+        )
+        send("continue", at=1000, seconds=None, seed=1)
+        for k in range(4000):
+            values = {"at": 1000 + 60 * k} if flood == "head" else {"take": 1}
+            send(flood, **values)
+        spent = time.process_time()
+        server.stop()
+        assert time.process_time() - spent < 1.5

@@ -94,9 +94,9 @@ def test_a_model_with_a_context_needs_enough_notes(bundle: Bundle) -> None:
     send = performance_of(dataclasses.replace(bundle, context_length=5))
     send("notes", notes=[{"start": 0, "end": 1, "pitch": 60, "velocity": 80}])
     with pytest.raises(Exception, match="continues 5 notes or more, not 1"):
-        send("continue", at=2, seconds=1)
+        send("continue", at=2, seconds=1, seed=1)
     send("notes", notes=[{"start": k, "end": k, "pitch": 60, "velocity": 80} for k in range(1, 5)])
-    assert notes_in(send("continue", at=10, seconds=1))
+    assert notes_in(send("continue", at=10, seconds=1, seed=1))
 
 
 def test_a_piece_is_read_once(bundle: Bundle) -> None:
@@ -165,7 +165,7 @@ def test_a_model_without_instruments_plays_that_of_the_piece(bundle: Bundle) -> 
     for k, pitch in enumerate(PHRASE):
         send("note-on", pitch=pitch, velocity=80, at=k / 4, program=40)
         send("note-off", pitch=pitch, at=k / 4 + 0.2, program=40)
-    found = notes_in(send("continue", at=3, seconds=2))
+    found = notes_in(send("continue", at=3, seconds=2, seed=1))
     assert {(note["program"], note["drum"]) for note in found} == {(40, False)}
 
 
@@ -177,7 +177,7 @@ def test_a_model_that_stalls_ends_its_turn(bundle: Bundle) -> None:
             return prediction.mode() * 0
 
     send = performance_of(dataclasses.replace(bundle, sampler=Stuck()))
-    replies = send("continue", at=0, seconds=None)
+    replies = send("continue", at=0, seconds=None, seed=1)
     assert [reply["reason"] for reply in replies if reply["type"] == "end"] == ["stalled"]
     assert len(notes_in(replies)) <= 600
 
@@ -214,7 +214,7 @@ def test_a_mount_in_another_app(
     with urllib.request.urlopen(f"{address}page/main.js") as script:
         assert script.headers["content-type"].startswith("text/javascript")
     client = connect(address)
-    client.send("continue", at=1, seconds=1)
+    client.send("continue", at=1, seconds=1, seed=1)
     take, _ = client.listen(1)
     assert client.download(take)[:4] == b"MThd"
 

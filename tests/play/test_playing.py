@@ -372,6 +372,19 @@ def test_files_that_cannot_be_read_are_refused(connect: Connect, serve: Callable
         client.download(77)
 
 
+def test_a_long_take_is_not_rendered(connect: Connect, serve: Callable[..., Any]) -> None:
+    client = connect(serve(Limits(sound_seconds=20)).address)
+    take, _ = answer(client, 1, seconds=10)
+    assert client.download(take, "wav")[:4] == b"RIFF"
+    client.send("notes", notes=[{"start": 20, "end": 60, "pitch": 60, "velocity": 80}])
+    take, _ = answer(client, 61, seconds=1)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        client.download(take, "wav")
+    assert refused.value.code == 422
+    assert "the limit is 20 s" in refused.value.read().decode()
+    assert client.download(take, "mid")[:4] == b"MThd"
+
+
 def test_a_dropped_connection_resumes_its_session(connect: Connect) -> None:
     client = connect(clock="a")
     at = client.play(PHRASE, start=0)

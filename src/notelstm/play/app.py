@@ -22,12 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from notelstm.bundle import Bundle
-from notelstm.errors import ConfigError, MidiError, NotelstmError
+from notelstm.errors import ConfigError, MidiError, NotelstmError, NotesError
 from notelstm.listening.audio import save_audio
 from notelstm.listening.card import card_of
 from notelstm.listening.page import Sample, page_html
 from notelstm.listening.timbres import TIMBRES, drum_sound_of, timbre_of
-from notelstm.midi import midi_bytes_with_report, read_midi_with_report
+from notelstm.midi import ReadPolicy, midi_bytes_with_report, read_midi_with_report
+from notelstm.notes import Notes
 from notelstm.play.controls import controls_of
 from notelstm.play.engine import Engine
 from notelstm.play.limits import Limits
@@ -220,19 +221,12 @@ class _App:
         except ClientDisconnect:
             return _failure(400, "The file is not complete.")
         policy = self._bundles[performance.model].read_policy
-        read = partial(read_midi_with_report, bytes(data), policy)
+        read = partial(_read_file, bytes(data), policy)
         try:
-            notes, report = await self._sessions.run_in_thread(read, slow=True)
+            performance.file, response = await self._sessions.slow.run(read)
         except MidiError as error:
             return _failure(422, f"{str(error)[0].upper()}{str(error)[1:]}.")
-        performance.file = notes
-        found = report.to_json()
-        shown = {
-            name: column.tolist()
-            for name in ("start", "end", "pitch", "velocity")
-            if (column := getattr(notes, name)) is not None
-        }
-        return JSONResponse({"report": found, "summary": _summary(found), "notes": shown})
+        return response
 
     async def _download(self, render: Callable[[Take], Response], request: Request) -> Response:
         """A take as a file."""
@@ -241,7 +235,7 @@ class _App:
         if take is None or not take.notes:
             return PlainTextResponse("There is no such take.\n", status_code=404)
         try:
-            return await self._sessions.run_in_thread(partial(render, take), slow=True)
+            return await self._sessions.slow.run(partial(render, take))
         except NotelstmError as error:
             return PlainTextResponse(f"{error}\n", status_code=422)
 
@@ -251,6 +245,12 @@ class _App:
         return _attachment(data, "audio/midi", f"take {take.number}.mid")
 
     def _wav(self, take: Take) -> Response:
+        seconds, most = take.piece().end_time, self._sessions.limits.sound_seconds
+        if seconds > most:
+            raise NotesError(
+                f"the take lasts {seconds:.0f} s with the notes before it, the limit is {most:g} s",
+                hint="download it as a MIDI file",
+            )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "take.wav"
             save_audio(take.piece(), path)
@@ -285,6 +285,18 @@ def _assets() -> dict[str, bytes]:
     }
     module = f"{sound}\nexport const SOUNDS = {json.dumps(constants)};\n"
     return {**found, **shared, "sound.js": module.encode()}
+
+
+def _read_file(data: bytes, policy: ReadPolicy) -> tuple[Notes, Response]:
+    """The notes of a MIDI file, and the answer with the report of reading it."""
+    notes, report = read_midi_with_report(data, policy)
+    found = report.to_json()
+    shown = {
+        name: column.tolist()
+        for name in ("start", "end", "pitch", "velocity")
+        if (column := getattr(notes, name)) is not None
+    }
+    return notes, JSONResponse({"report": found, "summary": _summary(found), "notes": shown})
 
 
 def _attachment(data: bytes, kind: str, name: str) -> Response:

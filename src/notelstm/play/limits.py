@@ -25,6 +25,8 @@ class Limits:
         file_bytes: The largest MIDI file.
         takes: The most takes of a session; the oldest one that is not kept makes room.
         notes: The most notes of a piece or a take; the oldest ones make room.
+        sound_seconds: The longest take, with its prompt, of which there is a sound file. Each
+            second takes a megabyte of memory while it is rendered.
         send_seconds: Seconds after which a client that does not read is disconnected.
 
     Raises:
@@ -38,6 +40,7 @@ class Limits:
     file_bytes: int = 2**21
     takes: int = 24
     notes: int = 4096
+    sound_seconds: float = 900.0
     send_seconds: float = 20.0
 
     def __post_init__(self) -> None:
@@ -49,4 +52,5 @@ class Limits:
         check_whole("file_bytes", self.file_bytes, 0, 2**25)
         check_whole("takes", self.takes, 1, 1000)
         check_whole("notes", self.notes, 256, 2**20)
+        check_number("sound_seconds", self.sound_seconds, 1, 14_400)
         check_number("send_seconds", self.send_seconds, 0.1, 3600)

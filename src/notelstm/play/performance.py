@@ -27,7 +27,7 @@ _AT_ONCE: Final = 60.0
 """The most seconds of music for one message, whatever the client's clock says."""
 _READ_AT_ONCE: Final = 16
 """The notes that have sounded after which the model reads them."""
-_FIRST_ROWS: Final = 3
+_FIRST_ROWS: Final = 1
 """The rows that are sampled before the first notes of a take are sent."""
 _MARGIN: Final = 0.25
 """Seconds after the play head from which notes are replaced when a control changes."""
@@ -123,13 +123,15 @@ class _Playing:
         take: The take.
         continuation: The continuation, as far as it is sampled.
         until: The time in the piece at which it ends, infinite if it is not limited.
-        sent: The time of the clock up to which its notes have been sent.
+        sent: The time of the clock up to which its notes have been asked for.
+        latest: The time of the clock of the last onset that has been sent.
     """
 
     take: Take
     continuation: Continuation
     until: float
     sent: float
+    latest: float
 
 
 @final
@@ -213,6 +215,11 @@ class Performance:
             # A clock that seems to go back was only overtaken by another message.
             values["at"] = self._clock = max(self._clock, values["at"])
         return self._handlers[message.type](**values)
+
+    @property
+    def seconds_ahead(self) -> float:
+        """Seconds of music that have been sent ahead of the play head."""
+        return 0.0 if self._playing is None else max(0.0, self._playing.latest - self._clock)
 
     def state(self) -> list[Reply]:
         """The messages with the whole state, for a client that has just connected."""
@@ -304,6 +311,8 @@ class Performance:
         engine = self._engines[self.model]
         prompt = [note for turn in self._turns if turn is not replaced for note in turn.notes]
         sampler = self.controls.sampler_for(engine.bundle)
+        while engine.read_part(self._memory, prompt, self._tempo_map):
+            yield []
         continuation = engine.begin(self._memory, prompt, sampler, seed, self._tempo_map)
         self._num_read = len(prompt)
         # An answer does not begin as a part of the last chord, which has been heard.
@@ -324,7 +333,7 @@ class Performance:
             replies.append(self._piece_reply())
         self._turns.append(_Turn("model", [], take.number))
         until = float("inf") if seconds is None else first + seconds
-        self._playing = _Playing(take, continuation, until, at)
+        self._playing = _Playing(take, continuation, until, at, at)
         yield [*replies, {"type": "playing", "take": take.number, "at": at, "seed": seed}]
         yield from self._send(at)
 
@@ -338,7 +347,8 @@ class Performance:
         del piece[bisect.bisect_right(piece, time, key=lambda note: note.start) :]
         if len(piece) - self._num_read >= _READ_AT_ONCE:
             engine = self._engines[self._playing.take.model]
-            engine.read(self._memory, piece, self._tempo_map)
+            while engine.read_part(self._memory, piece, self._tempo_map):
+                yield []
             self._num_read = len(piece)
 
     def _send(self, at: float) -> Iterator[list[Reply]]:
@@ -359,6 +369,7 @@ class Performance:
             self._make_room()
             replies: list[Reply] = []
             if made:
+                playing.latest = max(playing.latest, made[-1].start + self._time_zero())
                 replies = [
                     {"type": "notes", "take": playing.take.number, "notes": self._json(made)}
                 ]
@@ -379,11 +390,14 @@ class Performance:
             return
         # What will sound after the margin is sampled anew.
         cut = at + _MARGIN
-        replies = self._cut(cut)
-        playing.sent, playing.take.controls = at, controls
         engine, time = self._engines[playing.take.model], cut - self._time_zero()
+        piece = [note for note in self._piece() if note.start <= self._time_at(cut)]
+        while engine.read_part(self._memory, piece, self._tempo_map):
+            yield []
+        replies = self._cut(cut)
+        playing.sent, playing.latest, playing.take.controls = at, at, controls
         seed = (playing.take.seed + len(playing.take.notes) + 1) % _SEEDS
-        continuation = engine.begin(self._memory, self._piece(), sampler, seed, self._tempo_map)
+        continuation = engine.begin(self._memory, piece, sampler, seed, self._tempo_map)
         first = engine.first_onset(continuation, time)
         # A model whose steps cannot be constrained to the time waits for it.
         continuation.zero += max(0.0, time - first) if first < float("inf") else 0.0
@@ -549,12 +563,9 @@ class Performance:
 
     def _piece_reply(self) -> Reply:
         """The last notes of the piece, with the times of the clock."""
-        shown = [
-            _json(note, self._time_zero(), turn.by == "model")
-            for turn in self._turns
-            for note in turn.notes
-        ]
-        return {"type": "piece", "notes": shown[-_SHOWN:]}
+        notes = [(note, turn.by == "model") for turn in self._turns for note in turn.notes]
+        shown = [_json(note, self._time_zero(), model) for note, model in notes[-_SHOWN:]]
+        return {"type": "piece", "notes": shown}
 
     def _takes_reply(self) -> Reply:
         playing = None if self._playing is None else self._playing.take

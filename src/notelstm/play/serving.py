@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import ipaddress
 import logging
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from starlette.types import ASGIApp
 
 from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, MissingExtraError
 from notelstm.play.app import create_app
 from notelstm.play.limits import Limits
 
-__all__ = ["PORT", "is_loopback", "serve"]
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = ["PORT", "is_loopback", "serve", "server_config"]
 
 PORT: Final = 7464
 """The port that is tried first."""
@@ -68,16 +74,7 @@ def serve(
     if token is not None:
         # The part after # is not sent to the server, so that no log has it.
         address += f"#token={token}"
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        lifespan="off",
-        ws="websockets-sansio",
-        ws_max_size=4 * limits.message_bytes,
-        ws_ping_interval=20,
-        ws_ping_timeout=20,
-        timeout_graceful_shutdown=2,
-    )
+    config = server_config(app, limits)
 
     class Server(uvicorn.Server):
         """Tells when it is ready."""
@@ -87,8 +84,33 @@ def serve(
             if on_start is not None and not self.should_exit:
                 on_start(address)
 
-    with bound:
-        Server(config).run(sockets=[bound])
+    # A full collection of the objects that are there already takes a tenth of a second, in which no
+    # note is sent; frozen, they are left out.
+    gc.collect()
+    gc.freeze()
+    try:
+        with bound:
+            Server(config).run(sockets=[bound])
+    finally:
+        gc.unfreeze()
+
+
+def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    """The settings of uvicorn for the app."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=4 * limits.message_bytes,
+        # Notes are sent many times a second, mostly to this machine.
+        ws_per_message_deflate=False,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        timeout_graceful_shutdown=1,
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -7,11 +7,10 @@ import contextlib
 import hmac
 import json
 import logging
-import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar, final
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -20,10 +19,9 @@ from notelstm.play.engine import Engine
 from notelstm.play.limits import Limits
 from notelstm.play.performance import Performance
 from notelstm.play.protocol import VERSION, Message, RefusedError, Reply, error_of, parse
+from notelstm.play.worker import Worker
 
 __all__ = ["Connected", "Entry", "Sessions"]
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +29,8 @@ _HELLO_SECONDS: Final = 20.0
 """Seconds in which a client must have sent its first message."""
 
 _NORMAL, _WRONG, _ELSEWHERE, _BUSY, _SLOW = 1000, 1008, 4001, 1013, 4002
-_IN_THREAD: Final = frozenset({"continue", "again", "head", "steer"})
-"""The messages that run the model."""
+_IN_THREAD: Final = frozenset({"continue", "again", "head", "steer", "take"})
+"""The messages that take more than a moment."""
 
 
 @final
@@ -62,6 +60,11 @@ class Sessions:
         limits: The limits.
         token: The password, or None.
         models: The descriptions of the models, for clients.
+
+    Attributes:
+        limits: The same.
+        worker: Runs the models.
+        slow: Reads files and renders sound: seconds, for which nobody's music waits.
     """
 
     def __init__(
@@ -76,10 +79,11 @@ class Sessions:
         self._token: Final = token
         self._models: Final = models
         self._entries: Final[dict[str, Entry]] = {}
-        # As many as there are processors: more threads would only wait for each other.
-        self._pool: Final = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="notelstm")
-        # Sound takes seconds of a processor, for which nobody's music waits.
-        self._slow: Final = ThreadPoolExecutor(1, thread_name_prefix="notelstm-slow")
+        self.worker: Final = Worker("notelstm")
+        self.slow: Final = Worker("notelstm-slow")
+        for worker in (self.worker, self.slow):
+            # With the app, or with the process.
+            weakref.finalize(self, worker.close)
 
     def __len__(self) -> int:
         """The number of sessions."""
@@ -89,11 +93,6 @@ class Sessions:
         """The state of a session, None if there is none with that key."""
         entry = self._entries.get(key)
         return None if entry is None else entry.performance
-
-    async def run_in_thread(self, function: Callable[[], T], *, slow: bool = False) -> T:
-        """Run a function without blocking the other sessions; slow ones wait for each other."""
-        pool = self._slow if slow else self._pool
-        return await asyncio.get_running_loop().run_in_executor(pool, function)
 
     async def open(self, connection: Connected, hello: Message) -> tuple[str, Entry, Reply]:
         """Open or resume the session of a client.
@@ -131,7 +130,7 @@ class Sessions:
             entry.expiry.cancel()
             entry.expiry = None
         if before is not None:
-            await before.close(_ELSEWHERE, "the session was opened elsewhere")
+            before.replace()
         async with entry.lock:
             entry.performance.attach(values["clock"], values["at"])
         welcome = {
@@ -161,6 +160,8 @@ class Sessions:
 class Connected:
     """One connection: messages are handled one by one, so a slow client waits for itself alone.
 
+    After each message, other connections have their turn.
+
     Args:
         socket: The accepted socket.
         sessions: The sessions of the app.
@@ -172,6 +173,8 @@ class Connected:
         self._budget = 2 * sessions.limits.messages_per_second
         self._counted_at = 0.0
         self._was_refused = False
+        self._sending: asyncio.Timeout | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Handle messages until the connection ends."""
@@ -194,7 +197,9 @@ class Connected:
                     self._was_refused = True
                     rate = self._sessions.limits.messages_per_second
                     problem = f"more than {rate:g} messages per second are ignored"
-                    await self._send([error_of(RefusedError("too-fast", problem))])
+                    await self._send(_texts([error_of(RefusedError("too-fast", problem))]))
+                # Messages that have arrived already are received without a pause.
+                await asyncio.sleep(0)
         except WebSocketDisconnect:
             pass
         except TimeoutError:
@@ -206,12 +211,12 @@ class Connected:
         """Open the session; None if the client was refused."""
         while True:
             try:
-                message = parse(await self._text())
+                message = self._parsed(await self._text())
                 if message.type != "hello":
                     raise RefusedError("not-now", "the first message is not a hello")
                 key, entry, welcome = await self._sessions.open(self, message)
             except RefusedError as refusal:
-                await self._send([error_of(refusal)])
+                await self._send(_texts([error_of(refusal)]))
                 if refusal.code in ("version", "token", "full"):
                     code = _BUSY if refusal.code == "full" else _WRONG
                     await self.close(code, refusal.code)
@@ -220,45 +225,54 @@ class Connected:
                     await self.close(_WRONG, "too many messages")
                     return None
                 continue
-            await self._send([welcome, *entry.performance.state()])
+            await self._send(_texts([welcome, *entry.performance.state()]))
             return key, entry
 
     async def _handle(self, entry: Entry, text: str) -> None:
         """Handle a message, and answer it."""
         kind = None
         try:
-            message = parse(text)
+            message = self._parsed(text)
             kind = message.type
             if kind == "hello":
                 raise RefusedError("not-now", "the session is open already")
             async with entry.lock:
-                steps = entry.performance.handle(message)
-                while True:
+                performance = entry.performance
+                steps = performance.handle(message)
+                # The head asks for notes of the future; anything else is heard at once.
+                wait = performance.seconds_ahead if kind == "head" else 0.0
+                while entry.connection is self:
                     if kind in _IN_THREAD:
-                        run = self._sessions.run_in_thread(lambda: _step(steps))
-                        replies = await asyncio.shield(run)
+                        due = asyncio.get_running_loop().time() + wait
+                        texts = await self._sessions.worker.run(lambda: _step(steps), due)
                     else:
-                        replies = _step(steps)
-                    if replies is None:
+                        texts = _step(steps)
+                    if texts is None:
                         break
-                    await self._send(replies)
+                    await self._send(texts)
+                    if texts:
+                        wait = performance.seconds_ahead
         except (RefusedError, NotelstmError) as refusal:
-            await self._send([error_of(refusal, kind)])
+            await self._send(_texts([error_of(refusal, kind)]))
 
     async def _text(self) -> str:
-        """The next message, "" for one that is not a text or too long."""
+        """The next message, "" for one that is not a text."""
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", _NORMAL))
-        text = message.get("text") or ""
+        return message.get("text") or ""
+
+    def _parsed(self, text: str) -> Message:
+        """Read a message.
+
+        Raises:
+            RefusedError: If it is too long, or malformed.
+        """
         # A character has at least one byte.
         most = self._sessions.limits.message_bytes
         if len(text) > most or len(text.encode("utf-8", "replace")) > most:
-            await self._send(
-                [error_of(RefusedError("too-long", f"a message has at most {most:,} bytes"))]
-            )
-            return await self._text()
-        return text
+            raise RefusedError("too-long", f"a message has at most {most:,} bytes")
+        return parse(text)
 
     def _allowed(self) -> bool:
         """Whether the client keeps to the rate of messages: a bucket that fills with time."""
@@ -275,33 +289,49 @@ class Connected:
             return False
         return True
 
-    async def _send(self, replies: Sequence[Reply]) -> None:
+    async def _send(self, texts: Sequence[str]) -> None:
         """Send messages; a client that does not read them for too long is disconnected.
 
         Raises:
             TimeoutError: If it does not.
             WebSocketDisconnect: If the connection has ended.
         """
-        async with asyncio.timeout(self._sessions.limits.send_seconds):
-            for reply in replies:
-                if self._socket.application_state is not WebSocketState.CONNECTED:
-                    raise WebSocketDisconnect(_NORMAL)
-                try:
-                    await self._socket.send_text(json.dumps(reply, allow_nan=False))
-                except (OSError, RuntimeError) as error:
-                    raise WebSocketDisconnect(_NORMAL) from error
+        self._sending = asyncio.timeout(self._sessions.limits.send_seconds)
+        try:
+            async with self._sending:
+                for text in texts:
+                    if self._socket.application_state is not WebSocketState.CONNECTED:
+                        raise WebSocketDisconnect(_NORMAL)
+                    await self._socket.send_text(text)
+        except TimeoutError:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise WebSocketDisconnect(_NORMAL) from error
+        finally:
+            self._sending = None
+
+    def replace(self) -> None:
+        """End the connection, since its session has another one; that one need not wait."""
+        if self._sending is not None and not self._sending.expired():
+            self._sending.reschedule(asyncio.get_running_loop().time())
+        closing = self.close(_ELSEWHERE, "the session was opened elsewhere")
+        self._closing = asyncio.get_running_loop().create_task(closing)
 
     async def close(self, code: int, reason: str) -> None:
         """Close the connection, if it is open."""
         if self._socket.application_state is WebSocketState.CONNECTED:
-            # Starlette turns the OSError of a lost connection into a WebSocketDisconnect. It must
-            # not reach `Sessions.open`, which closes the former connection of another client.
+            # Starlette turns the OSError of a lost connection into a WebSocketDisconnect.
             lost = (OSError, RuntimeError, TimeoutError, WebSocketDisconnect)
             with contextlib.suppress(*lost):
                 async with asyncio.timeout(self._sessions.limits.send_seconds):
                     await self._socket.close(code, reason)
 
 
-def _step(steps: Iterator[list[Reply]]) -> list[Reply] | None:
-    """The replies of the next step, None after the last."""
-    return next(steps, None)
+def _texts(replies: Sequence[Reply]) -> list[str]:
+    return [json.dumps(reply, allow_nan=False) for reply in replies]
+
+
+def _step(steps: Iterator[Sequence[Reply]]) -> list[str] | None:
+    """The messages of the next step, None after the last."""
+    replies = next(steps, None)
+    return None if replies is None else _texts(replies)
