@@ -26,9 +26,17 @@ PITCH_CLASSES: Final = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯",
 DEFAULT_VELOCITY: Final = 100
 """The MIDI velocity of a note without one."""
 
+_NOTE_COLUMNS: Final[Mapping[str, type]] = {
+    "start": np.float64,
+    "end": np.float64,
+    "pitch": np.int64,
+    "velocity": np.int64,
+    "program": np.int64,
+    "drum": np.bool_,
+    "track": np.int64,
+}
+"""The attributes of :class:`Notes` with one entry for each note, and their types."""
 _OPTIONAL: Final = ("program", "drum", "track")
-_NOTE_COLUMNS: Final = ("start", "end", "pitch", "velocity", *_OPTIONAL)
-"""The attributes of :class:`Notes` with one entry for each note."""
 _ROUNDED: Final = 1e-6
 """Seconds or beats within which two times are equal."""
 _RANGES: Final = {"pitch": (0, 127), "velocity": (1, 127), "program": (0, 127)}
@@ -60,10 +68,7 @@ def _column(
     name: str, values: ArrayLike | None, dtype: type, length: int, each: str = "note"
 ) -> NDArray[Any]:
     """A read-only (N,) array of `dtype` within its range, or an error that names the column."""
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise NotesError(f"{name} is not an array of numbers: {error}") from error
+    array = _array(name, values)
     kind = array.dtype.kind
     if kind not in "biuf":
         raise NotesError(f"{name} is not an array of numbers but of {array.dtype}")
@@ -91,10 +96,9 @@ def _column(
     return array
 
 
-def _length(name: str, values: ArrayLike) -> int:
-    """The number of values of a column, 1 for a single number."""
+def _array(name: str, values: ArrayLike | None) -> NDArray[Any]:
     try:
-        return int(np.size(np.asarray(values)))
+        return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise NotesError(f"{name} is not an array of numbers: {error}") from error
 
@@ -160,7 +164,8 @@ class TempoMap:
         numerators: ArrayLike = (),
         denominators: ArrayLike = (),
     ) -> None:
-        k, m = _length("seconds", seconds), _length("time_signature_beats", time_signature_beats)
+        k = _array("seconds", seconds).size
+        m = _array("time_signature_beats", time_signature_beats).size
         given: dict[str, tuple[ArrayLike, type, int, str]] = {
             "seconds": (seconds, np.float64, k, "tempo"),
             "tempos": (tempos, np.float64, k, "tempo"),
@@ -303,7 +308,7 @@ class TempoMap:
         """Equal columns."""
         if not isinstance(other, TempoMap):
             return NotImplemented
-        names = ("seconds", "tempos", "time_signature_beats", "numerators", "denominators")
+        names = self.__dataclass_fields__
         return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in names)
 
     @override
@@ -370,19 +375,11 @@ class Notes:
         tempo_map: TempoMap | None = None,
         track_names: Sequence[str] | None = None,
     ) -> None:
-        n = _length("start", start)
-        given = {
-            "start": (start, np.float64),
-            "end": (end, np.float64),
-            "pitch": (pitch, np.int64),
-            "velocity": (velocity, np.int64),
-            "program": (program, np.int64),
-            "drum": (drum, np.bool_),
-            "track": (track, np.int64),
-        }
+        n = _array("start", start).size
+        given = (start, end, pitch, velocity, program, drum, track)
         columns = {
             name: None if values is None and name in _OPTIONAL else _column(name, values, dtype, n)
-            for name, (values, dtype) in given.items()
+            for (name, dtype), values in zip(_NOTE_COLUMNS.items(), given, strict=True)
         }
         onsets = columns["start"]
         assert onsets is not None
@@ -421,20 +418,10 @@ class Notes:
         tempo_map: TempoMap | None = None,
         track_names: tuple[str, ...] | None = None,
     ) -> Notes:
-        """A piece of valid arrays, without the time that checks and copies take.
+        """A piece of valid arrays (N,), without the time that checks and copies take.
 
-        The arrays become read-only, and must not be changed through other views.
-
-        Args:
-            start: (N,) onsets, seconds, ascending, at least 0.
-            end: (N,) releases, seconds, none before its start, finite.
-            pitch: (N,) MIDI note numbers, 0 to 127.
-            velocity: (N,) MIDI velocities, 1 to 127.
-            program: (N,) General MIDI programs, 0 to 127, or None.
-            drum: (N,) True for percussion, or None.
-            track: (N,) track numbers, or None.
-            tempo_map: The tempo and time signature map, or None.
-            track_names: The names of the tracks, or None.
+        Starts ascend, and all values are in their ranges. The arrays become read-only, and must not
+        be changed through other views.
         """
         notes = cls.__new__(cls)
         columns = (start, end, pitch, velocity, program, drum, track, tempo_map, track_names)

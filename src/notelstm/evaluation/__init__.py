@@ -36,7 +36,7 @@ from notelstm.evaluation.reports import (
     evaluate,
     evaluate_samples,
 )
-from notelstm.evaluation.scores import FIGURES, PartScore, PieceScore, Reliability, Scores
+from notelstm.evaluation.scores import FIGURES, PieceScore, Reliability, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
 
 __all__ = [
@@ -50,7 +50,6 @@ __all__ = [
     "Health",
     "Memorisation",
     "NGrams",
-    "PartScore",
     "Passage",
     "PieceScore",
     "Reliability",

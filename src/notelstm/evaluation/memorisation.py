@@ -70,23 +70,20 @@ def longest_shared(
         of :data:`SHORTEST` notes.
     """
     best: list[Passage | None] = [None] * len(samples)
-    lines = [line_of(sample) for sample in samples]
-    if not lines:
+    if not len(samples):
         return ()
+    lines = [line_of(sample) for sample in samples]
     table = _Table.of(lines)
     if not len(table.seeds):
         return tuple(best)
     for name, piece in training:
         line = line_of(piece)
         for sample, at, place, notes in _runs(table, line):
-            known = best[sample]
+            known, run = best[sample], (at, place, notes)
             least = SHORTEST - 1 if known is None else known.notes
             if notes > least:
-                found = _explained(table.lines[sample], line, (at, place, notes), least)
-                if found is not None:
-                    best[sample] = _passage(
-                        table.lines[sample], line, found, sample=sample, piece=name
-                    )
+                found = _explained(lines[sample], line, run, least, sample=sample, piece=name)
+                best[sample] = found or known
     return tuple(best)
 
 
@@ -94,14 +91,12 @@ class _Table(NamedTuple):
     """The seeds of all samples.
 
     Attributes:
-        lines: The samples.
-        seeds: (S,) their seeds, ascending.
+        seeds: (S,) the seeds, ascending.
         at: (S,) the first note of each, counted through all samples.
         begins: (K,) the first note of each sample.
         steps: All samples' steps, and 0 after the last note of each.
     """
 
-    lines: Sequence[Line]
     seeds: NDArray[np.uint64]
     at: NDArray[np.int64]
     begins: NDArray[np.int64]
@@ -115,7 +110,7 @@ class _Table(NamedTuple):
         steps = np.concatenate([np.append(line.steps, 0.0)[: len(line.pitch)] for line in lines])
         joined = np.concatenate(seeds)
         order = np.argsort(joined, kind="stable")
-        return cls(lines, joined[order], at[order], begins, steps)
+        return cls(joined[order], at[order], begins, steps)
 
 
 def _runs(table: _Table, line: Line) -> Iterator[tuple[int, int, int, int]]:
@@ -151,11 +146,12 @@ def _runs(table: _Table, line: Line) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _explained(
-    mine: Line, other: Line, run: tuple[int, int, int], least: int
-) -> tuple[int, int, int] | None:
+    mine: Line, other: Line, run: tuple[int, int, int], least: int, *, sample: int, piece: str
+) -> Passage | None:
     """The longest part of a run that one factor explains, if it is longer than `least` notes."""
     at, place, notes = run
-    low, high = tempo_bounds(mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1])
+    a, b = mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1]
+    low, high = tempo_bounds(a, b)
     begin, best = 0, 0
     for first in range(len(low)):
         if len(low) - first <= max(best, least - 1):
@@ -164,16 +160,10 @@ def _explained(
         steps = len(fits) if fits.all() else int(np.argmin(fits))
         if steps > best:
             begin, best = first, steps
-    return (at + begin, place + begin, best + 1) if best >= least else None
-
-
-def _passage(
-    mine: Line, other: Line, run: tuple[int, int, int], *, sample: int, piece: str
-) -> Passage:
-    at, place, notes = run
-    a, b = mine.steps[at:][: notes - 1], other.steps[place:][: notes - 1]
-    low, high = tempo_bounds(a, b)
-    whole = a.sum() / b.sum() if b.sum() else 1.0
+    if best < least:
+        return None
+    at, place, part = at + begin, place + begin, slice(begin, begin + best)
+    whole = a[part].sum() / b[part].sum() if b[part].sum() else 1.0
     return Passage(
         sample=sample,
         at=at,
@@ -181,10 +171,10 @@ def _passage(
         piece=piece,
         place=place,
         place_seconds=float(other.onset[place] * CELL),
-        notes=notes,
+        notes=best + 1,
         semitones=int(mine.pitch[at] - other.pitch[place]),
         # The factor of the whole passage may be outside the bounds of a step.
-        stretch=float(np.clip(whole, low.max(), high.min())),
+        stretch=float(np.clip(whole, low[part].max(), high[part].min())),
     )
 
 
@@ -218,8 +208,8 @@ class Memorisation:
     @property
     def copied(self) -> tuple[Passage, ...]:
         """The passages longer than any that real music shares; empty without real music."""
-        made = [passage for passage in self.samples if passage is not None]
-        return tuple(passage for passage in made if self.real and passage.notes > self.usual)
+        made = filter(None, self.samples if self.real else ())
+        return tuple(passage for passage in made if passage.notes > self.usual)
 
     @property
     def sentence(self) -> str:
@@ -243,17 +233,12 @@ class Memorisation:
 
     def to_json(self) -> dict[str, Any]:
         """The findings as JSON values."""
-
-        def listed(passages: Sequence[Passage | None]) -> list[dict[str, Any] | None]:
-            return [None if made is None else asdict(made) for made in passages]
-
         return {
-            "longest": listed([self.longest])[0],
+            "longest": None if self.longest is None else asdict(self.longest),
             "usual": self.usual,
             "copied": [made.sample for made in self.copied],
             "sentence": self.sentence,
-            "samples": listed(self.samples),
-            "real": listed(self.real),
+            **asdict(self),
         }
 
 

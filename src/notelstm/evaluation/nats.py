@@ -25,14 +25,7 @@ from notelstm.encoders import tracker_of
 from notelstm.encoders.rows import part_map_of, snapped, watch_changes, watch_instruments
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
-from notelstm.evaluation.scores import (
-    PartScore,
-    PieceScore,
-    Reliability,
-    Scores,
-    all_scored,
-    long_enough,
-)
+from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
 from notelstm.fields import Bounds, Field, Role, Rows
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
@@ -299,7 +292,7 @@ def score_piece(
         seconds=float(notes.start[-1] - notes.start[FIRST - 1]),
         reliability=sums.reliability,
         merged=len(quantized) - FIRST - count,
-        parts=sums.by_part(names, in_part.tolist()),
+        parts=sums.by_part(name, names, in_part.tolist()),
     )
 
 
@@ -432,16 +425,15 @@ class _Sums:
             here = Reliability.of(Categorical(log_weights[chosen]), entries[chosen])
             self.reliability[role] = self.reliability.get(role, Reliability()) + here
 
-    def by_part(self, names: Sequence[str], notes: Sequence[int]) -> dict[str, PartScore]:
-        """The score of each part that has notes.
-
-        Args:
-            names: The name of each part.
-            notes: The number of its notes.
-        """
+    def by_part(
+        self, piece: str, names: Sequence[str], notes: Sequence[int]
+    ) -> dict[str, PieceScore]:
+        """The score of each part of a piece that has notes, given their names and numbers."""
         return {
-            name: PartScore(
-                notes=count, nats={role: float(of[k]) for role, of in self._by_part.items()}
+            name: PieceScore(
+                name=piece,
+                notes=count,
+                nats={role: float(of[k]) for role, of in self._by_part.items()},
             )
             for k, (name, count) in enumerate(zip(names, notes, strict=True))
             if count

@@ -80,12 +80,15 @@ class Report:
         """
         reliability = self.model.reliability
         pitch = reliability.get("pitch")
+        parts = {name: scores.to_json() for name, scores in self.model.parts.items()}
+        for part in parts.values():
+            del part["merged"]  # which part a merged note had is not counted
         return {
             **self.model.to_json(),
             "bits_per_second": self.model.bits_per_second,
             "pitch_top1": None if pitch is None else pitch.top1,
             "pitch_top5": None if pitch is None else pitch.top5,
-            "parts": {name: score.to_json() for name, score in self.model.parts.items()},
+            "parts": parts,
             "too_short": self.model.too_short,
             "rejected": dict(self.model.rejected),
             "calibration": {role: made.to_json() for role, made in reliability.items()},

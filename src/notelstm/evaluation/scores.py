@@ -20,7 +20,6 @@ from notelstm.predictions import Categorical
 __all__ = [
     "BINS",
     "FIGURES",
-    "PartScore",
     "PieceScore",
     "Reliability",
     "Scores",
@@ -167,34 +166,6 @@ _SUMS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PartScore:
-    """The score of the notes of one part, such as the drums, whose pitches are drum keys.
-
-    Attributes:
-        notes: The number of notes that were scored.
-        nats: By role, the sum of -ln P over these notes, as in :class:`PieceScore`.
-    """
-
-    notes: int
-    nats: Mapping[str, float]
-
-    def __add__(self, other: PartScore) -> PartScore:
-        """The score of two sets of notes together."""
-        nats = {role: total + other.nats[role] for role, total in self.nats.items()}
-        return PartScore(notes=self.notes + other.notes, nats=nats)
-
-    def of(self, figure: str) -> float | None:
-        """Nats per note of one of :data:`FIGURES`, None if it is not predicted."""
-        total = _figure(self.nats, figure)
-        return None if total is None else total / self.notes
-
-    def to_json(self) -> dict[str, float | int | None]:
-        """The figures, and the number of notes."""
-        return {**_per_note(self.nats, self.notes), "notes": self.notes}
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
 class PieceScore:
     """The score of one piece.
 
@@ -211,7 +182,8 @@ class PieceScore:
         reliability: By role, for fields that are predicted as classes.
         merged: The number of notes of the whole piece that the encoder merges with others, so that
             they are not scored.
-        parts: With instruments, the score of the notes of each part, by name.
+        parts: With instruments, the score of the notes of each part, by name; the pitches of drums
+            are drum keys.
     """
 
     notes: int
@@ -220,40 +192,24 @@ class PieceScore:
     seconds: float = 0.0
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
     merged: int = 0
-    parts: Mapping[str, PartScore] = field(default_factory=dict)
+    parts: Mapping[str, PieceScore] = field(default_factory=dict)
 
     def of(self, figure: str) -> float | None:
         """The sum of nats of one of :data:`FIGURES`, None if it is not predicted."""
-        return _figure(self.nats, figure)
+        if figure == "without_instrument" and "instrument" not in self.nats:
+            figure = "total"
+        if figure == "total" and "event" in self.nats:
+            return self.nats["event"]
+        roles = _SUMS.get(figure, (figure,))
+        if any(role not in self.nats for role in roles):
+            return None
+        total = sum(self.nats[role] for role in roles)
+        return total + self.nats.get("instrument", 0.0) if figure == "total" else total
 
     def to_json(self) -> dict[str, Any]:
         """Name, size and nats per note."""
-        return {
-            "name": self.name,
-            "notes": self.notes,
-            "merged": self.merged,
-            "seconds": self.seconds,
-            **_per_note(self.nats, self.notes),
-        }
-
-
-def _figure(nats: Mapping[str, float], figure: str) -> float | None:
-    """The sum of nats of one of :data:`FIGURES`, None if it is not predicted."""
-    if figure == "without_instrument" and "instrument" not in nats:
-        figure = "total"
-    if figure == "total" and "event" in nats:
-        return nats["event"]
-    roles = _SUMS.get(figure, (figure,))
-    if any(role not in nats for role in roles):
-        return None
-    total = sum(nats[role] for role in roles)
-    return total + nats.get("instrument", 0.0) if figure == "total" else total
-
-
-def _per_note(nats: Mapping[str, float], notes: int) -> dict[str, float | None]:
-    """By figure, nats per note."""
-    figures = {figure: _figure(nats, figure) for figure in FIGURES}
-    return {k: None if total is None else total / notes for k, total in figures.items()}
+        figures = Scores(pieces=(self,)).to_json()
+        return {"name": self.name, "seconds": self.seconds, **figures}
 
 
 @final
@@ -302,13 +258,13 @@ class Scores:
         return sum(piece.merged for piece in self.pieces)
 
     @property
-    def parts(self) -> dict[str, PartScore]:
-        """The score of the notes of each part, by name; empty without instruments."""
-        total: dict[str, PartScore] = {}
-        for piece in self.pieces:
-            for name, score in piece.parts.items():
-                total[name] = total[name] + score if name in total else score
-        return total
+    def parts(self) -> dict[str, Scores]:
+        """The scores of the notes of each part, by name; empty without instruments."""
+        names = dict.fromkeys(name for piece in self.pieces for name in piece.parts)
+        return {
+            name: Scores(pieces=tuple(p.parts[name] for p in self.pieces if name in p.parts))
+            for name in names
+        }
 
     @property
     def bits_per_second(self) -> float | None:

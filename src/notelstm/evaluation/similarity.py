@@ -75,16 +75,9 @@ class Similarity:
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values, features by name."""
-        features = {made.feature: asdict(made) for made in self.features}
-        for made in features.values():
-            del made["feature"]
-        return {
-            "overlap": self.overlap,
-            "features": features,
-            "notes": self.notes,
-            "generated": self.generated,
-            "real": self.real,
-        }
+        features = [asdict(made) for made in self.features]
+        by_name = {made.pop("feature"): made for made in features}
+        return {"overlap": self.overlap, **asdict(self), "features": by_name}
 
 
 def similarity_of(generated: Sequence[Notes], real: Sequence[Notes]) -> Similarity:
@@ -166,9 +159,10 @@ def kernel_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[floa
     least = _NARROWEST * float(both.max() - both.min()) or 1.0
     width_a, width_b = (max(least, _scott(values)) for values in (a, b))
     margin = _REACH * max(width_a, width_b)
-    x = np.linspace(
-        both.min() - margin, both.max() + margin, _points(both, margin, width_a, width_b)
-    )
+    low, high = both.min() - margin, both.max() + margin
+    # At least two points in the width of the narrower kernel.
+    points = max(_POINTS, int(2 * (high - low) / min(width_a, width_b)))
+    x = np.linspace(low, high, points)
     p, q = _density(a, width_a, x), _density(b, width_b, x)
     area = float(np.minimum(p, q).sum())
     kl = float((p * np.log(np.maximum(p, _TINY) / np.maximum(q, _TINY))).sum())
@@ -177,12 +171,6 @@ def kernel_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[floa
 
 def _scott(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1)) * len(values) ** -0.2 if len(values) > 1 else 0.0
-
-
-def _points(both: NDArray[np.float64], margin: float, *widths: float) -> int:
-    """The number of points: at least two in the width of the narrower kernel."""
-    length = float(both.max() - both.min()) + 2 * margin
-    return max(_POINTS, int(2 * length / min(widths)))
 
 
 def _density(

@@ -18,16 +18,10 @@ from torch import Tensor
 
 from notelstm.encoders.rows import RowConstraints, TrackingEncoder
 from notelstm.errors import FieldError, ShapeError, did_you_mean
-from notelstm.fields import Field, Interval, Mask, Rows
+from notelstm.fields import Field, Interval, Mask, Rows, by_name
 from notelstm.generation.sequences import SamplingContexts, Sequences
 from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
-from notelstm.protocols import (
-    Allowed,
-    HasLikelihood,
-    NoteEncoder,
-    Prediction,
-    Sampler,
-)
+from notelstm.protocols import Allowed, HasLikelihood, NoteEncoder, Prediction, Sampler
 from notelstm.sampling.masking import Constraints
 from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
 
@@ -87,7 +81,7 @@ class BatchNoise:
         self.at: int = 0
         self._streams: Final = [NoiseStream(seed, i, fields) for i in range(batch_size)]
         self._number = -1
-        self._block: Final[NDArray[np.float64]] = np.empty((batch_size, _BLOCK, fields, 2))
+        self._block: Final = np.empty((batch_size, _BLOCK, fields, 2))
         self._floats: list[list[list[float]]] = []
 
     def _next(self) -> int:
@@ -120,8 +114,7 @@ class RowSampler:
     """Samples the next row of each of B sequences.
 
     Args:
-        fields: The encoder's fields by name, in the order of the columns.
-        field_order: Their names in the order of prediction.
+        field_order: The names of the fields in the order of prediction.
         step: The model's step.
         sampler: The sampler.
         sequences: The sequences.
@@ -131,7 +124,6 @@ class RowSampler:
 
     def __init__(
         self,
-        fields: Mapping[str, Field],
         field_order: Sequence[str],
         step: Step,
         sampler: Sampler,
@@ -141,9 +133,9 @@ class RowSampler:
         has_tracker = isinstance(encoder, TrackingEncoder)
         self._constraints: Final = Constraints(encoder, field_order)
         self._constrained: Final = has_tracker or bool(self._constraints)
-        self._fields: Final = fields
-        columns = {name: i for i, name in enumerate(fields)}
-        self._order: Final = [(name, fields[name], columns[name]) for name in field_order]
+        self._fields: Final = fields = by_name(encoder.fields)
+        columns = list(fields)
+        self._order: Final = [(name, fields[name], columns.index(name)) for name in field_order]
         constraints = None if has_tracker else self._constraints
         self._tensors: Final = _Tensors(fields, step, sampler, sequences, constraints)
         self._floats: _Floats | None = None
@@ -349,9 +341,7 @@ class _Tensors:
 
     def rows(self, entries: Mapping[str, Tensor]) -> Rows:
         """(B, F) rows."""
-        rows: NDArray[np.float32] = np.empty(
-            (len(self._sequences), len(self._fields)), dtype=np.float32
-        )
+        rows = np.empty((len(self._sequences), len(self._fields)), dtype=np.float32)
         for column, name in enumerate(self._fields):
             rows[:, column] = entries[name].cpu().numpy()
         return rows
@@ -413,9 +403,8 @@ def _checked(chosen: object, field: Field, batch_size: int) -> Tensor:
         FieldError: If a class id does not exist.
     """
     if not isinstance(chosen, Tensor) or chosen.shape != (batch_size,):
-        returned = type(chosen).__name__
-        if isinstance(chosen, Tensor):
-            returned = f"shape {tuple(chosen.shape)}"
+        is_tensor = isinstance(chosen, Tensor)
+        returned = f"shape {tuple(chosen.shape)}" if is_tensor else type(chosen).__name__
         raise ShapeError(
             f"the sampler returned {returned} instead of a tensor of shape {(batch_size,)}",
             where=f"field {field.name!r}",

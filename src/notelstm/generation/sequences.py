@@ -264,12 +264,6 @@ class Progress:
             and (seconds is None or start < seconds)
         )
 
-    def _num_included(self, start: NDArray[np.float64]) -> int:
-        """The number of new notes within the limits, from their onsets (N,)."""
-        num_notes, seconds, _ = self._criteria
-        count = len(start) if seconds is None else int(np.searchsorted(start, seconds))
-        return count if num_notes is None else min(count, int(num_notes))
-
     def new_notes(self, tracker: Tracker) -> Notes:
         """The new notes; 0 s is `zero`."""
         closing = tracker.closing_rows()
@@ -282,8 +276,10 @@ class Progress:
             new = new[len(new) - count :]
         if self.zero:
             new = new.shifted(-self.zero)
-        included = self._num_included(new.start)
-        return new if included == len(new) else new[:included]
+        num_notes, seconds, _ = self._criteria
+        if seconds is not None:
+            count = int(np.searchsorted(new.start, seconds))
+        return new[: count if num_notes is None else min(count, int(num_notes))]
 
     def is_stalled(self, tracker: Tracker, sequence: int) -> bool:
         """Whether the sequence has made no progress since the last call, which is logged."""

@@ -50,24 +50,22 @@ class Snapshot:
     """The state of a session, which a session with the same parts can restore.
 
     Attributes:
-        state: The state of the model.
+        state: The state of the model, and the weights if the session adapts to what it is fed.
         seed: The random seed.
         noise: The number of the next row of noise.
         trackers: The tracker of each sequence.
         identical: Whether all sequences have the same rows.
         fields: The fields of the session.
         ahead: The time of the session, less that of the notes fed, seconds.
-        adapted: The weights, if the session adapts to what it is fed.
     """
 
-    state: ModelState
+    state: SessionState
     seed: int
     noise: int
     trackers: Sequence[Tracker]
     identical: bool
     fields: tuple[Field, ...]
     ahead: float
-    adapted: AdaptedState | None = None
 
 
 @final
@@ -250,27 +248,21 @@ class Session:
 
     def _row_sampler(self) -> RowSampler:
         """A sampler of rows with the current step of the model."""
-        return RowSampler(
-            self._fields,
-            self._field_order,
-            self._runner.step,
-            self._sampler,
-            self._sequences,
-            self._encoder,
-        )
+        step = self._runner.step
+        return RowSampler(self._field_order, step, self._sampler, self._sequences, self._encoder)
 
     @property
-    def _point(self) -> SessionState:
+    def _state(self) -> SessionState:
         adapted = None if self._adapter is None else self._adapter.state
         return SessionState(self._runner.state, adapted)
 
-    def _move_to(self, point: SessionState) -> None:
+    def _move_to(self, state: SessionState) -> None:
         """Restore an earlier state, with its weights."""
-        if self._adapter is not None and point.adapted is not None:
+        if self._adapter is not None and state.adapted is not None:
             before = self._adapter.state.weights
-            self._adapter.state = point.adapted
+            self._adapter.state = state.adapted
             self._use_weights(before)
-        self._runner.state = point.model
+        self._runner.state = state.model
 
     def _use_weights(self, before: Sequence[Tensor]) -> None:
         """Use the weights of the adapter, if they are no longer those `before`."""
@@ -318,7 +310,7 @@ class Session:
         checked = as_rows(rows, self._encoder.fields)
         if not len(checked):
             return
-        before = self._point
+        before = self._state
         # If a row is not allowed, the trackers raise before the state of the session changes.
         after = self._sequences.after(checked) if self._constrained else None
         with self._runner.running():
@@ -387,7 +379,7 @@ class Session:
         return float(found[0])
 
     def _sample(self, fixed: dict[str, float]) -> Rows:
-        before, at = self._point, self._noise.at
+        before, at = self._state, self._noise.at
         try:
             rows = self._sample_row(before.model.context, self._noise, fixed)
         except FieldError:
@@ -414,16 +406,14 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """The state of the session, which :meth:`restore` can restore any number of times."""
-        trackers = [tracker.copy() for tracker in self._sequences.trackers]
         return Snapshot(
-            self._runner.state,
-            self._noise.seed,
-            self._noise.at,
-            trackers,
-            self._sequences.identical,
-            self._encoder.fields,
-            self._ahead,
-            self._point.adapted,
+            state=self._state,
+            seed=self._noise.seed,
+            noise=self._noise.at,
+            trackers=[tracker.copy() for tracker in self._sequences.trackers],
+            identical=self._sequences.identical,
+            fields=self._encoder.fields,
+            ahead=self._ahead,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -448,12 +438,12 @@ class Session:
                 f"the snapshot has {len(snapshot.trackers)} sequences, the session "
                 f"{len(self._sequences)}",
             )
-        if (snapshot.adapted is None) != (self._adapter is None):
+        if (snapshot.state.adapted is None) != (self._adapter is None):
             raise ConfigError(
                 "only one of the snapshot and the session adapts to what is fed",
                 hint="restore a snapshot of a session with the same adapt",
             )
-        self._move_to(SessionState(snapshot.state, snapshot.adapted))
+        self._move_to(snapshot.state)
         if snapshot.seed != self._noise.seed:
             self._noise = BatchNoise(snapshot.seed, len(self._sequences), len(self._fields))
         self._noise.at = snapshot.noise
@@ -474,8 +464,8 @@ class Session:
             ConfigError: If there are fewer notes to undo.
         """
         check_whole("num_notes", num_notes, 1)
-        point, rest = self._history.undo(num_notes)
-        self._move_to(point)
+        state, rest = self._history.undo(num_notes)
+        self._move_to(state)
         if len(rest):
             self.feed(rest)
 

@@ -6,7 +6,7 @@ The player page synthesises the same sounds in the browser, from the same consta
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,11 +123,8 @@ def synthesize(notes: Notes, *, rate: int = 44_100, reverb: float = PIANO["rever
     if not 0 <= reverb <= 1:
         raise ConfigError(f"reverb {reverb} is out of range", hint="use a level from 0 to 1")
     sounds = _sounds(notes, rate)
-    ends = [
-        float(sound.end(notes.start[members], notes.end[members]).max())
-        for sound, members in sounds
-    ]
-    size = round((max(ends, default=0.0) + PIANO["reverb_seconds"]) * rate)
+    ends = [sound.end(notes.start[at], notes.end[at]).max() for sound, at in sounds]
+    size = round((float(max(ends, default=0.0)) + PIANO["reverb_seconds"]) * rate)
     dry = np.zeros((2, size), dtype=np.float32)
     for sound, members in sounds:
         columns = (notes.velocity, notes.start, notes.duration)
@@ -163,19 +160,7 @@ def check_length(notes: Notes, rate: int) -> None:
         )
 
 
-class _Sound(Protocol):
-    """One key of one instrument, which renders any number of notes."""
-
-    def render_note(self, velocity: int, seconds: float) -> Audio:
-        """Render one note until it is silent; (2, N)."""
-        ...
-
-    def end(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The second at which each note is silent."""
-        ...
-
-
-def _sounds(notes: Notes, rate: int) -> list[tuple[_Sound, NDArray[np.intp]]]:
+def _sounds(notes: Notes, rate: int) -> list[tuple[_String | _Drum, NDArray[np.intp]]]:
     """The keys that are played, by instrument and pitch, and the numbers of their notes."""
     if not len(notes):
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from notelstm.sampling.masking import rows_before
 from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip
 
-__all__ = ["CONSTRAINT_CLAUSES", "SNAPPING_CLAUSES", "allowed_rows_can_be_completed"]
+__all__ = ["allowed_rows_can_be_completed"]
 
 
 def _limited(encoder: ConstrainingEncoder) -> list[Field]:
@@ -144,11 +144,9 @@ def _snapped_notes_have_the_same_rows(trip: Trip) -> None:
     require(set(found.pitch.tolist()) == pitches, "Some pitches of the piece are lost, or added.")
 
 
-CONSTRAINT_CLAUSES: tuple[Callable[[Trip], None], ...] = (
+CONSTRAINT_CLAUSES = (
     _encoded_classes_are_allowed,
     _allowed_classes_agree,
 )
-"""Clauses about the rows of every piece."""
 
-SNAPPING_CLAUSES: tuple[Callable[[Trip], None], ...] = (_snapped_notes_have_the_same_rows,)
-"""Clauses about every piece before it is snapped."""
+SNAPPING_CLAUSES = (_snapped_notes_have_the_same_rows,)

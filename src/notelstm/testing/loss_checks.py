@@ -15,7 +15,7 @@ from notelstm.predictions import Categorical, PointEstimate
 from notelstm.protocols import LossTerm, Prediction
 from notelstm.testing.clauses import require, run
 
-__all__ = ["LOSS_CLAUSES", "LossCase", "check_loss_term"]
+__all__ = ["LossCase", "check_loss_term"]
 
 _S: Final = 12
 
@@ -150,7 +150,7 @@ def _perfect_predictions_have_less_loss(case: LossCase) -> None:
     require(best < worst, f"Perfect: {best.item()}, wrong: {worst.item()}.")
 
 
-LOSS_CLAUSES: tuple[Callable[[LossCase], None], ...] = (
+LOSS_CLAUSES = (
     _loss_is_a_finite_scalar,
     _gradient_is_finite,
     _shape_mismatches_are_rejected,
@@ -158,4 +158,3 @@ LOSS_CLAUSES: tuple[Callable[[LossCase], None], ...] = (
     _loss_is_a_mean,
     _perfect_predictions_have_less_loss,
 )
-"""Clauses about every loss term."""

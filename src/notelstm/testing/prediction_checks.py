@@ -6,7 +6,7 @@ A prediction is compared by its methods, never by its class, so that a plugin's 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, final
@@ -20,7 +20,7 @@ from notelstm.fields import Field
 from notelstm.protocols import Context, HasLikelihood, Prediction, State
 from notelstm.testing.clauses import require
 
-__all__ = ["PREDICTION_CLAUSES", "ModelCase", "as_numbers", "noise_like", "require_in_domain"]
+__all__ = ["ModelCase", "as_numbers", "noise_like", "require_in_domain"]
 
 _LAST_UNIFORM: Final = 1 - 2**-24
 """The greatest float32 below 1."""
@@ -191,8 +191,7 @@ def _sums_to_one(what: str, parts: Tensor) -> None:
     require(off < 1e-5, f"{what}: the sum is off by {off:.3g}.")
 
 
-PREDICTION_CLAUSES: tuple[Callable[[ModelCase], None], ...] = (
+PREDICTION_CLAUSES = (
     _samples_are_in_the_domain,
     _probabilities_sum_to_one,
 )
-"""Clauses about the predictions of every model."""

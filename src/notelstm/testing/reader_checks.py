@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -17,7 +17,7 @@ from notelstm.notes import Notes
 from notelstm.testing.clauses import require, run
 from notelstm.testing.midi_files import FILES, KnownFile, midi_bytes
 
-__all__ = ["READER_CLAUSES", "ReaderCase", "check_reader"]
+__all__ = ["ReaderCase", "check_reader"]
 
 _SAME: Final = 1e-6
 _WHERE: Final = "a file.mid"
@@ -153,7 +153,7 @@ def _it_is_found_by_name(case: ReaderCase) -> None:
         require(type(rebuilt) is type(case.reader), f"{saved['name']!r} is another reader.")
 
 
-READER_CLAUSES: tuple[Callable[[ReaderCase], None], ...] = (
+READER_CLAUSES = (
     _the_default_policy_is_served,
     _a_policy_is_served_or_refused,
     _the_report_agrees,
@@ -162,4 +162,3 @@ READER_CLAUSES: tuple[Callable[[ReaderCase], None], ...] = (
     _what_is_broken_is_a_midi_error,
     _it_is_found_by_name,
 )
-"""Clauses about every reader."""

@@ -20,8 +20,6 @@ from notelstm.testing.clauses import require
 
 __all__ = [
     "EXACT",
-    "PIECE_CLAUSES",
-    "TIME_CLAUSES",
     "Promise",
     "Tolerance",
     "Trip",
@@ -342,16 +340,15 @@ def _bounds_partition_the_field(trip: Trip) -> None:
             require(inside.all(), f"{field.name!r}: it is not the row's own class.")
 
 
-TIME_CLAUSES: tuple[Callable[[Trip], None], ...] = (
+TIME_CLAUSES = (
     _pitches_round_trip,
     _instruments_round_trip,
     _onsets_round_trip,
     _durations_round_trip,
     _velocities_round_trip,
 )
-"""Clauses about the notes, for short and long pieces."""
 
-PIECE_CLAUSES: tuple[Callable[[Trip], None], ...] = (
+PIECE_CLAUSES = (
     _rows_are_a_float32_table,
     _entries_are_in_their_fields,
     _encoding_is_repeatable,
@@ -362,4 +359,3 @@ PIECE_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _bad_rows_are_rejected,
     _bounds_partition_the_field,
 )
-"""Clauses about every piece."""

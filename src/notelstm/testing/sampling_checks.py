@@ -24,8 +24,6 @@ from notelstm.testing.prediction_checks import as_numbers, noise_like, require_i
 
 __all__ = [
     "BAND",
-    "PROCESSOR_CLAUSES",
-    "SAMPLER_CLAUSES",
     "SamplingCase",
     "Trial",
     "check_processor",
@@ -395,16 +393,15 @@ def _other_instruments_have_no_effect(case: SamplingCase) -> None:
         )
 
 
-SAMPLER_CLAUSES: tuple[Callable[[SamplingCase], None], ...] = (
+SAMPLER_CLAUSES = (
     _inputs_are_unchanged,
     _samples_are_in_the_domain,
     _impossible_classes_are_not_sampled,
     _results_are_repeatable,
     _sequences_are_independent,
 )
-"""Clauses about every sampler."""
 
-PROCESSOR_CLAUSES: tuple[Callable[[SamplingCase], None], ...] = (
+PROCESSOR_CLAUSES = (
     _inputs_are_unchanged,
     _shape_is_kept,
     _a_class_stays_possible,
@@ -415,4 +412,3 @@ PROCESSOR_CLAUSES: tuple[Callable[[SamplingCase], None], ...] = (
     _sequences_are_independent,
     _results_are_repeatable,
 )
-"""Clauses about every processor."""

@@ -80,9 +80,6 @@ def notes(
             half of the pieces with one, all onsets are moved back to a quarter of a beat.
         instruments: Whether pieces have programs, percussion and tracks, with names in half of
             them; a single instrument, or several.
-
-    Returns:
-        A strategy for pieces.
     """
     pitch_of_note = _integers(*pitches, special=(60, 60, 64, 0, 127))
     columns = draw(
@@ -135,9 +132,6 @@ def beat_maps(
         draw: Passed by Hypothesis.
         tempos: Quarter notes a minute; the least and the greatest.
         time_signatures: The time signatures to choose from.
-
-    Returns:
-        A strategy for tempo maps.
     """
     gap = _seconds(0.01, 30.0, (0.25, 0.5, 0.5, 2.0))
     gaps = draw(st.lists(gap, max_size=4))
@@ -179,19 +173,9 @@ def _field(draw: st.DrawFn, name: str) -> Field:
 
 
 @st.composite
-def fields(draw: st.DrawFn, *, min_fields: int = 1, max_fields: int = 5) -> tuple[Field, ...]:
-    """Fields of every kind, with different names.
-
-    Args:
-        draw: Passed by Hypothesis.
-        min_fields: The least number of columns.
-        max_fields: The greatest number of columns.
-
-    Returns:
-        A strategy for tuples of fields.
-    """
-    n = draw(st.integers(min_fields, max_fields))
-    return tuple(draw(_field(f"field{i}")) for i in range(n))
+def fields(draw: st.DrawFn) -> tuple[Field, ...]:
+    """One to five fields of every kind, with different names."""
+    return tuple(draw(_field(f"field{i}")) for i in range(draw(st.integers(1, 5))))
 
 
 def _entries(field: Field) -> SearchStrategy[float]:
@@ -207,37 +191,18 @@ def _entries(field: Field) -> SearchStrategy[float]:
     )
 
 
-def rows_for(
-    columns: Sequence[Field], *, min_rows: int = 0, max_rows: int = 16
-) -> SearchStrategy[Rows]:
-    """Rows with entries within the domains of their fields, extremes included.
-
-    Args:
-        columns: F fields.
-        min_rows: The least number of rows.
-        max_rows: The greatest number of rows.
-
-    Returns:
-        A strategy for (N, F) float32 arrays.
-    """
+def rows_for(columns: Sequence[Field]) -> SearchStrategy[Rows]:
+    """(N, F) rows, float32, with entries within the domains of F fields, extremes included."""
     row = st.tuples(*(_entries(field) for field in columns))
 
     def table(rows: list[tuple[float, ...]]) -> Rows:
         return np.array(rows, dtype=np.float32).reshape(len(rows), len(columns))
 
-    return st.lists(row, min_size=min_rows, max_size=max_rows).map(table)
+    return st.lists(row, max_size=16).map(table)
 
 
 def logits(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
-    """Logits of a categorical head: uniform, skewed, certain.
-
-    Args:
-        classes: C.
-        batch_size: B.
-
-    Returns:
-        A strategy for (B, C) float32 tensors.
-    """
+    """(B, C) logits of a categorical head, float32: uniform, skewed, certain."""
     entry = st.one_of(
         st.floats(-5, 5, width=32, allow_subnormal=False),
         st.sampled_from([0.0, 0.0, -1e4, 1e4, -80.0, 80.0]),
@@ -247,15 +212,7 @@ def logits(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
 
 
 def masks(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
-    """Masks with at least one class of each sequence, often only one.
-
-    Args:
-        classes: C.
-        batch_size: B.
-
-    Returns:
-        A strategy for (B, C) bool tensors.
-    """
+    """(B, C) masks, bool, with at least one class of each sequence, often only one."""
     everything = st.sets(st.integers(0, classes - 1), min_size=1, max_size=classes)
     some = st.one_of(st.integers(0, classes - 1).map(lambda c: {c}), everything)
 
@@ -268,14 +225,7 @@ def masks(classes: int, batch_size: int = 1) -> SearchStrategy[Tensor]:
 
 
 def uniforms(batch_size: int = 1) -> SearchStrategy[Tensor]:
-    """Noise for sampling, with both ends of [0, 1).
-
-    Args:
-        batch_size: B.
-
-    Returns:
-        A strategy for (B, 2) float32 tensors.
-    """
+    """(B, 2) noise for sampling, float32, with both ends of [0, 1)."""
     entry = st.one_of(
         st.sampled_from([0.0, _LAST_UNIFORM]),
         st.floats(0, _LAST_UNIFORM, width=32, allow_subnormal=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from notelstm.testing.clauses import require
 from notelstm.testing.round_trips import EXACT, Trip, instruments
 from notelstm.tracker import Tone, Tracker
 
-__all__ = ["TRACKER_CLAUSES", "allowed_rows_can_be_decoded"]
+__all__ = ["allowed_rows_can_be_decoded"]
 
 
 def _push_all(tracker: Tracker, rows: Iterable[Row]) -> None:
@@ -287,7 +287,7 @@ def allowed_rows_can_be_decoded(trip: Trip) -> None:
         require(tracker.num_notes == len(tracker.notes()), f"num_notes is {tracker.num_notes}.")
 
 
-TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
+TRACKER_CLAUSES = (
     _tracker_matches_decode,
     _tracker_keeps_time,
     _tracker_lists_sounding_notes,
@@ -300,4 +300,3 @@ TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _encoded_rows_are_allowed,
     _closing_rows_end_all_notes,
 )
-"""Clauses about every piece."""
