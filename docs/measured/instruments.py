@@ -3,10 +3,10 @@
     python docs/measured/instruments.py SONGS DRUMS
 
 lays a drum performance of the folder DRUMS under each song of the folder SONGS, whose tracks are
-told apart by name, trains every row of the table on the same songs, and scores it in nats per note
-on others. The figures are in ``instruments.json`` beside this script, the table in
-``instruments.md``. Rows that are already in the file are not measured again, so an interrupted run
-can be continued. ``--table`` rewrites the table without measuring.
+told apart by name, trains every row of the table on the same songs with each of three seeds, and
+scores it in nats per note on others. The figures are in ``instruments.json`` beside this script,
+the table of their means in ``instruments.md``. Rows that are already in the file are not measured
+again, so an interrupted run can be continued. ``--table`` rewrites the table without measuring.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ FIGURES = {
     "total": "total",
     "without_instrument": "without instrument",
 }
+SEEDS = (0, 1, 2)
 ORDER = ("step", "instrument", "pitch", "velocity", "duration")
 
 
@@ -60,7 +61,7 @@ def reading(change: Callable[[Field], Field]) -> Callable[..., NoteLSTM]:
     return make
 
 
-def recipes(parts: PartMap) -> dict[str, Recipe]:
+def recipes(parts: PartMap, seed: int) -> dict[str, Recipe]:
     """The rows that are trained, by their names in the table."""
 
     def small(order: Sequence[str], encoder: LogTimeEncoder) -> Recipe:
@@ -72,7 +73,7 @@ def recipes(parts: PartMap) -> dict[str, Recipe]:
                 "transforms": "none",
                 "sequence_length": 128,
                 "batch_size": 8,
-                "training": {"warmup_steps": 20, "epochs": 1},
+                "training": {"warmup_steps": 20, "epochs": 1, "seed": seed},
             },
         )
 
@@ -127,14 +128,20 @@ def trained(recipe: Recipe, train: Sequence[Notes]) -> tuple[Bundle, dict[str, A
 
 
 def table(results: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """The means of the figures over the seeds as Markdown, and the range of the total."""
     counts = {"parameters": "parameters", "seconds": "CPU seconds"}
-    names = ["", *FIGURES.values(), *counts.values()]
+    names = ["", *FIGURES.values(), "range of the total", *counts.values()]
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    for name, row in results["rows"].items():
-        figures = ["" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES]
-        figures += ["" if row.get(key) is None else f"{row[key]:,.0f}" for key in counts]
-        lines.append("| " + " | ".join([name, *figures]) + " |")
+    for name, rows in results["rows"].items():
+        means = {
+            key: None if rows[0].get(key) is None else sum(row[key] for row in rows) / len(rows)
+            for key in (*FIGURES, *counts)
+        }
+        totals = [row["total"] for row in rows]
+        cells = ["" if means[key] is None else f"{means[key]:.3f}" for key in FIGURES]
+        cells.append(f"{max(totals) - min(totals):.3f}" if len(rows) > 1 else "")
+        cells += ["" if means[key] is None else f"{means[key]:,.0f}" for key in counts]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -142,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("songs", type=Path, nargs="?", help="a folder of songs")
     parser.add_argument("drums", type=Path, nargs="?", help="a folder of drum performances")
-    parser.add_argument("--train", type=int, default=24, help="training songs")
+    parser.add_argument("--train", type=int, default=48, help="training songs")
     parser.add_argument("--validation", type=int, default=6, help="songs that are scored")
     parser.add_argument("--table", action="store_true", help="rewrite the table and exit")
     args = parser.parse_args()
@@ -173,7 +180,7 @@ def main() -> None:
             results = before
 
     def finish(name: str, row: dict[str, Any]) -> None:
-        results["rows"][name] = row
+        results["rows"].setdefault(name, []).append(row)
         print(name, {k: v for k, v in row.items() if isinstance(v, float)}, flush=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         TABLE.write_text(table(results), encoding="utf-8")
@@ -183,11 +190,12 @@ def main() -> None:
         ngrams = fit_ngrams(train, encoder=encoder)
         for name, baseline in (("unigram", ngrams.unigram), ("4-gram", ngrams)):
             finish(name, score_baseline(baseline, distinct, encoder=encoder).to_json())
-    for name, recipe in recipes(parts).items():
-        if name not in results["rows"]:
-            bundle, row = trained(recipe, train)
-            scores = score_together({name: bundle}, distinct).scores[name]
-            finish(name, {**scores.to_json(), **row})
+    for number, seed in enumerate(SEEDS):
+        for name, recipe in recipes(parts, seed).items():
+            if len(results["rows"].get(name, ())) == number:
+                bundle, row = trained(recipe, train)
+                scores = score_together({name: bundle}, distinct).scores[name]
+                finish(name, {**scores.to_json(), **row})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,7 @@ def tune(seed: int, n: int = 60, low: int = 40, high: int = 90) -> Notes:
     )
 
 
-def streams(rows: list[Any], **options: Any) -> NumberedBatches:
+def streams(rows: Sequence[Any], **options: Any) -> NumberedBatches:
     data = SequenceDataset(rows, sequence_length=8, targets="every")
     return StatefulBatches(dataset=data, batch_size=4, **options)
 
@@ -222,6 +222,52 @@ def test_percussion_is_not_transposed(make: Make, packed: bool) -> None:
     assert all(len(shifts[piece]) > 1 for piece in range(6))
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    lowest=st.integers(0, 40),
+    highest=st.integers(90, 127),
+    packed=st.booleans(),
+)
+def test_percussion_is_transposed_if_asked(
+    seed: int, lowest: int, highest: int, packed: bool
+) -> None:
+    """All notes of a piece are moved alike, and those of percussion stay in the range as well."""
+    encoder = LogTimeEncoder()
+    pieces = [band(seed + k) for k in range(4)]
+    rows: Any = [encoder.encode(piece) for piece in pieces]
+    asked, default = (
+        Augmented(
+            batches=streams(with_drums(PackedRows.join(rows) if packed else rows, pieces)),
+            fields=encoder.fields,
+            transforms=(VelocityShift(), Transpose(lowest=lowest, highest=highest, drums=drums)),
+            seed=seed,
+            drums=True,
+        )
+        for drums in (True, False)
+    )
+    every: list[float] = []
+    for (plain, which), batch, other in (
+        both
+        for number in range(6)
+        for both in zip(
+            asked.batches.numbered_epoch(number),
+            asked.epoch(number),
+            default.epoch(number),
+            strict=True,
+        )
+    ):
+        there = plain.rows[..., 3] > 0
+        drum = there & (plain.rows[..., -1] > 0)
+        moved, kept = ((b.rows[..., 0] - plain.rows[..., 0]) for b in (batch, other))
+        assert not kept[drum].any()
+        for sequence in range(len(which)):
+            assert len(set(moved[sequence, there[sequence]].tolist())) <= 1
+        every += moved[drum].tolist()
+    # The kick drum is at pitch 1: it leaves no room below.
+    assert max(every) > 0
+    assert min(every) >= (-1 if lowest == 0 else 0)
+
+
 def test_without_one_row_per_note_all_rows_count_as_percussion() -> None:
     rows = [np.zeros((5, 2), np.float32)] * 3
     pieces = [tune(0, n=3), replace(tune(0, n=3), drum=np.array([False, True, False])), tune(1, 5)]
@@ -302,6 +348,7 @@ def test_fields_that_cannot_be_changed_are_named() -> None:
         lambda: TimeStretch(factors=(1.0, 0.0)),
         lambda: TimeStretch(factors=(float("nan"),)),
         lambda: VelocityShift(amounts=()),
+        lambda: Transpose(drums=1),  # type: ignore[arg-type]
         lambda: VelocityShift(amounts=(127,)),
         lambda: augmented(windows, StepDurationEncoder(), Transpose(), Transpose(low=-1)),
         lambda: augmented(windows, StepDurationEncoder(), seed=-1),

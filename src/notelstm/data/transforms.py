@@ -4,8 +4,8 @@ In each epoch each piece is changed in one randomly chosen way, the same for all
 are changed in whole batches before they reach the model, so nothing is stored. A transform selects
 columns by their roles and changes the values of their entries; classes are mapped by a table.
 
-Percussion keeps its pitches under every transform, by :class:`Augmented` with ``drums=True``, which
-training with a recipe sets.
+Percussion keeps its pitches under every transform that is not set to change them, by
+:class:`Augmented` with ``drums=True``, which training with a recipe sets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, final
+from typing import ClassVar, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -124,13 +124,15 @@ class _OneOfSeveral(ABC):
 class Transpose(_OneOfSeveral):
     """Each piece higher or lower by some semitones, within the range of pitches.
 
-    Percussion is not changed, see :class:`Augmented`.
+    All instruments are moved by the same interval, so that the harmony remains, but not percussion,
+    whose pitches name drums: see :class:`Augmented`.
 
     Attributes:
         low: The furthest down, semitones, at most 0.
         high: The furthest up, semitones, at least 0.
         lowest: No note is moved below this MIDI note number.
         highest: No note is moved above this MIDI note number.
+        drums: Whether percussion is moved as well.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -143,9 +145,12 @@ class Transpose(_OneOfSeveral):
     high: int = 3
     lowest: int = 0
     highest: int = 127
+    drums: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if not isinstance(self.drums, bool):
+            raise ConfigError(f"drums {self.drums!r} is not true or false")
         if not (-127 <= self.low <= 0 <= self.high <= 127):
             raise ConfigError(
                 f"cannot transpose by {self.low} to {self.high} semitones",
@@ -284,6 +289,18 @@ def _table(field: Field, sign: str, amounts: tuple[float, ...]) -> Tensor:
     return torch.from_numpy(classes.astype(np.float32))
 
 
+@runtime_checkable
+class _OfDrums(Protocol):
+    """A transform that can be set to change the pitches of percussion."""
+
+    @property
+    def drums(self) -> bool: ...
+
+
+def _changes_drums(transform: Transform) -> bool:
+    return isinstance(transform, _OfDrums) and transform.drums
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Augmented:
@@ -298,8 +315,8 @@ class Augmented:
         transforms: The transforms, in the order of their application; each kind once.
         seed: The random seed.
         drums: Whether the rows have one column more than `fields`, as :func:`with_drums` adds it.
-            Pitches of percussion are then never changed, since each names another drum; the column
-            is removed from the batches.
+            Pitches of percussion, each of which names another drum, are then changed only by
+            transforms with a setting `drums` that is true; the column is removed from the batches.
 
     Raises:
         FieldError: If a transform cannot change such rows.
@@ -342,30 +359,30 @@ class Augmented:
 
     @functools.cached_property
     def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(P, F) the least and the greatest entry of each column in each piece; 0 if it is empty.
+        """(2, P, F) the least and greatest entry of each column in each piece; 0 if it is empty.
 
-        If percussion is marked, the extremes of pitches are those of the other notes.
+        In the second table, those of pitches leave out percussion in pieces that have other notes.
         """
-        packed, pitches = self.batches.dataset.packed, self._pitches.numpy()
+        packed, is_pitch = self.batches.dataset.packed, self._pitches.numpy()
         width = packed.rows.shape[1] - self.drums
-        low = np.zeros((len(packed), width), dtype=np.float32)
-        high = low.copy()
+        every, pitched = np.zeros((2, 2, len(packed), width), dtype=np.float32)
         for k, rows in enumerate(packed):
             if not len(rows):
                 continue
-            low[k], high[k] = rows[:, :width].min(axis=0), rows[:, :width].max(axis=0)
-            melodic = rows[rows[:, -1] == 0, :width] if self.drums else rows
-            if 0 < len(melodic) < len(rows):
-                low[k, pitches] = melodic[:, pitches].min(axis=0)
-                high[k, pitches] = melodic[:, pitches].max(axis=0)
-        return low, high
+            others = rows[rows[:, -1] == 0] if self.drums else rows
+            for end, extreme in enumerate((np.min, np.max)):
+                every[end, k] = extreme(rows[:, :width], axis=0)
+                of_others = extreme((others if len(others) else rows)[:, :width], axis=0)
+                pitched[end, k] = np.where(is_pitch, of_others, every[end, k])
+        return every, pitched
 
     def _choices(self, number: int) -> list[Tensor]:
         """For each transform, (P,) the parameters of each piece in an epoch."""
-        low, high = self._extremes
+        every, pitched = self._extremes
         chosen = []
         for position, transform in enumerate(self.transforms):
             rng = np.random.default_rng([self.seed, number, position])
+            low, high = every if _changes_drums(transform) else pitched
             chosen.append(torch.from_numpy(transform.sample_params(self.fields, low, high, rng)))
         return chosen
 
@@ -379,7 +396,9 @@ class Augmented:
                 fixed = drum & self._pitches  # (B, T + 1, F)
             for transform, choices in zip(self.transforms, chosen, strict=True):
                 changed = transform.apply(self.fields, rows, choices[pieces])
-                rows = changed if fixed is None else torch.where(fixed, rows, changed)
+                if fixed is not None and not _changes_drums(transform):
+                    changed = torch.where(fixed, rows, changed)
+                rows = changed
             yield batch._replace(rows=rows)
 
 

@@ -369,24 +369,31 @@ class _Chunk:
         """
         order = self.model.field_order
         at = order.index(instrument.name)
-        later = [field for field in fields if field.name in order[at + 1 :]]
+        named = {field.name: field for field in fields}
+        later = [named[name] for name in order[at + 1 :]]
         prediction, own = self.predict(instrument, known), known[instrument.name]
-        log_weights = prediction.log_weights()
         joint = []
         for k in range(instrument.classes or 0):
-            entries = torch.full_like(own, k)
-            possible = torch.ones_like(own, dtype=torch.bool)
-            if log_weights is not None:
-                # After an instrument that cannot follow, no pitch may be allowed.
-                possible = log_weights[..., k] > -math.inf
-                entries = torch.where(possible, entries, own)
-            assumed = {**known, instrument.name: entries}
+            assumed = {**known, instrument.name: torch.full_like(own, k)}
+            possible = _is_possible(prediction, assumed[instrument.name])
             cost = self.nats(instrument, prediction, assumed)
             for field in later:
-                cost = cost + self.nats(field, self.predict(field, assumed), assumed)
+                # After an entry that the encoder excludes, no later one may be allowed.
+                assumed[instrument.name] = torch.where(possible, assumed[instrument.name], own)
+                given = self.predict(field, assumed)
+                cost = cost + self.nats(field, given, assumed)
+                possible = possible & _is_possible(given, known[field.name])
             joint.append(torch.where(possible, -cost, -math.inf))
         summed = -torch.logsumexp(torch.stack(joint), dim=0)
         return sum((nats[name] for name in order[:at]), summed)
+
+
+def _is_possible(prediction: Prediction, entries: Tensor) -> Tensor:
+    """(M,) whether (M,) entries are possible; numbers always are."""
+    log_weights = prediction.log_weights()
+    if log_weights is None:
+        return torch.ones_like(entries, dtype=torch.bool)
+    return log_weights.gather(-1, entries.long().unsqueeze(-1)).squeeze(-1) > -math.inf
 
 
 class _Sums:
