@@ -133,7 +133,8 @@ class RowSampler:
         has_tracker = isinstance(encoder, TrackingEncoder)
         self._constraints: Final = Constraints(encoder, field_order)
         self._constrained: Final = has_tracker or bool(self._constraints)
-        self._fields: Final = fields = by_name(encoder.fields)
+        fields = by_name(encoder.fields)
+        self._fields: Final = fields
         columns = list(fields)
         self._order: Final = [(name, fields[name], columns.index(name)) for name in field_order]
         constraints = None if has_tracker else self._constraints
