@@ -36,6 +36,7 @@ from notelstm.evaluation.reports import (
     evaluate,
     evaluate_samples,
 )
+from notelstm.evaluation.rows import RowScores, averaged, nats_per_row
 from notelstm.evaluation.scores import FIGURES, PartScore, PieceScore, Reliability, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
 
@@ -58,12 +59,14 @@ __all__ = [
     "Repetition",
     "RepetitionReport",
     "Report",
+    "RowScores",
     "SampleReport",
     "Scores",
     "Similarity",
     "Together",
     "Uniform",
     "Unigram",
+    "averaged",
     "baselines_of",
     "compare",
     "compare_repetition",
@@ -77,6 +80,7 @@ __all__ = [
     "intervals",
     "longest_shared",
     "nats_per_note",
+    "nats_per_row",
     "quantize",
     "repetition_of",
     "score_baseline",

@@ -127,7 +127,8 @@ def synthesize(notes: Notes, *, rate: int = 44_100, reverb: float = PIANO["rever
         float(sound.end(notes.start[members], notes.end[members]).max())
         for sound, members in sounds
     ]
-    size = round((max(ends, default=0.0) + PIANO["reverb_seconds"]) * rate)
+    last = max([notes.length or 0.0, *ends])
+    size = round((last + PIANO["reverb_seconds"]) * rate)
     dry = np.zeros((2, size), dtype=np.float32)
     for sound, members in sounds:
         columns = (notes.velocity, notes.start, notes.duration)

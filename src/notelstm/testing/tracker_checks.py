@@ -236,6 +236,18 @@ def _encoded_rows_are_allowed(trip: Trip) -> None:
         tracker.push(row)
 
 
+def _given_entries_match(trip: Trip) -> None:
+    """Before each row of a piece, `given` has entries of given fields, those of the row."""
+    fields = {field.name: i for i, field in enumerate(trip.encoder.fields) if field.given}
+    tracker = tracker_of(trip.encoder)
+    for i, row in enumerate(trip.rows):
+        for name, entry in tracker.given().items():
+            require(name in fields, f"{name!r} is not a given field.")
+            same = np.float32(entry) == row[fields[name]]
+            require(same, f"Row {i}: {name} is {row[fields[name]]:g}, the tracker gives {entry:g}.")
+        tracker.push(row)
+
+
 def _closing_rows_end_all_notes(trip: Trip) -> None:
     """After any number of rows, `closing_rows` end all notes that sound."""
     for k in sorted({len(trip.rows) * q // 4 for q in range(5)}):
@@ -274,10 +286,13 @@ def allowed_rows_can_be_decoded(trip: Trip) -> None:
     for _ in range(5):
         tracker, rows = tracker_of(trip.encoder), []
         for _ in range(60):
-            known: dict[str, float] = {}
+            known = dict(tracker.given())
             for field in trip.encoder.fields:
+                if field.name in known:
+                    continue
                 known[field.name] = _random_entry(field, tracker.allowed(field, known), known, rng)
-            rows.append(np.array(list(known.values()), dtype=np.float32))
+            row = [known[field.name] for field in trip.encoder.fields]
+            rows.append(np.array(row, dtype=np.float32))
             tracker.push(rows[-1])
         for row in tracker.closing_rows():
             rows.append(row)
@@ -298,6 +313,7 @@ TRACKER_CLAUSES: tuple[Callable[[Trip], None], ...] = (
     _finished_notes_are_popped_once,
     _extend_equals_push,
     _encoded_rows_are_allowed,
+    _given_entries_match,
     _closing_rows_end_all_notes,
 )
 """Clauses about every piece."""
