@@ -19,7 +19,7 @@ from notelstm.encoders import (
     PerformanceEventEncoder,
     StepDurationEncoder,
 )
-from notelstm.encoders.rows import RowTracker, TrackingEncoder, snapped, tracker_of
+from notelstm.encoders.rows import RowTracker, TrackingEncoder, as_rows, snapped, tracker_of
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows, no_row
 from notelstm.notes import Note, Notes, TempoMap
@@ -639,7 +639,7 @@ class NoteBefore(PatchedTracking):
         return np.column_stack([rows, before]).astype(np.float32)
 
     def decode(self, rows: Rows) -> Notes:
-        return self.inner.decode(rows[:, :-1])
+        return self.inner.decode(as_rows(rows, self.fields)[:, :-1])
 
     def tracker(self) -> Any:
         return self.make(PlainNoteBefore())

@@ -7,6 +7,7 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ def test_a_length_within_the_notes_is_none(piece: Notes, beyond: float) -> None:
 
 
 def test_a_note_that_ends_later_extends_the_piece() -> None:
-    assert replace(TWO, end=[0.5, 4.0]).length is None
+    assert replace(TWO, end=np.array([0.5, 4.0])).length is None
 
 
 @pytest.mark.parametrize("length", [-1.0, float("nan"), float("inf")])
@@ -115,7 +116,7 @@ def test_a_file_without_a_length_is_as_before(tmp_path: Path) -> None:
 def test_it_is_cached(tmp_path: Path) -> None:
     folder = tmp_path / "pieces"
     folder.mkdir()
-    pieces = [TWO, PLAIN, replace(TWO, track=[0, 1], track_names=("a", "b"), length=9.0)]
+    pieces = [TWO, PLAIN, replace(TWO, track=np.array([0, 1]), track_names=("a", "b"), length=9.0)]
     entries = [entry_of(str(i), piece, "{}") for i, piece in enumerate(pieces)]
     assert len({entry.digest for entry in entries}) == 3
     write_pieces(folder / "pieces", entries, {})
