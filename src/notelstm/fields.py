@@ -28,7 +28,9 @@ __all__ = [
     "Row",
     "Rows",
     "by_name",
+    "known_before",
     "no_row",
+    "predicted",
 ]
 
 Role: TypeAlias = Literal[
@@ -110,6 +112,10 @@ class Field:
         high: The maximum of a continuous column, None for no bound.
         drums: Whether each class of an instrument column is percussion, whose pitches are keys
             without an order.
+        none: The class that stands for no value, such as no further pitch; its entry of `values` is
+            not used. None if every class has a value.
+        given: Whether the column is context, such as a key: its entry is known before the others of
+            the row, and is neither trained, nor scored, nor sampled.
     """
 
     name: str
@@ -122,13 +128,15 @@ class Field:
     low: float | None = None
     high: float | None = None
     drums: tuple[bool, ...] = ()
+    none: int | None = None
+    given: bool = False
 
     def __post_init__(self) -> None:
         """Check that the settings are consistent.
 
         Raises:
-            FieldError: If the name or role is invalid, sizes differ, a number is not finite, or
-                edges do not ascend.
+            FieldError: If the name or role is invalid, sizes differ, a number is not finite, edges
+                do not ascend, or there is no class `none`.
         """
         # JSON has lists and no numpy numbers; a Field read from it must equal the one written.
         object.__setattr__(self, "values", tuple(map(float, self.values)))
@@ -164,6 +172,8 @@ class Field:
             self._check_classes(where)
 
     def _check_continuous(self, where: str) -> None:
+        if self.none is not None:
+            raise FieldError("a continuous field has a class without a value", where=where)
         if self.values or self.edges or self.events or self.drums:
             raise FieldError("a continuous field has values, edges, events or drums", where=where)
         if self.interval.low > self.interval.high:
@@ -183,6 +193,13 @@ class Field:
                 raise FieldError(f"{name} has {len(column)} entries instead of {n}", where=where)
         if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise FieldError("the edges do not ascend", where=where)
+        if self.none is None:
+            return
+        object.__setattr__(self, "none", operator.index(self.none))
+        if not 0 <= self.none < classes:
+            raise FieldError(f"there is no class {self.none} of {classes}", where=where)
+        if self.edges:
+            raise FieldError("a field with a class without a value has edges", where=where)
 
     @classmethod
     def categorical(
@@ -193,13 +210,21 @@ class Field:
         values: Sequence[float],
         edges: Sequence[float] = (),
         unit: str = "",
+        none: bool = False,
+        given: bool = False,
     ) -> Field:
         """A column of class ids, one class for each of `values`.
+
+        With `none`, the last class, after those of `values`, stands for no value.
 
         Example:
             >>> Field.categorical("pitch", "pitch", values=range(128)).classes
             128
+            >>> Field.categorical("second", "pitch", values=range(128), none=True).none
+            128
         """
+        if none:
+            values = [*values, 0.0]
         return cls(
             name=name,
             role=role,
@@ -207,14 +232,23 @@ class Field:
             classes=len(values),
             values=tuple(values),
             edges=tuple(edges),
+            none=len(values) - 1 if none else None,
+            given=given,
         )
 
     @classmethod
     def continuous(
-        cls, name: str, role: Role, *, unit: str, low: float | None, high: float | None = None
+        cls,
+        name: str,
+        role: Role,
+        *,
+        unit: str,
+        low: float | None,
+        high: float | None = None,
+        given: bool = False,
     ) -> Field:
         """A column of numbers between `low` and `high`, both included, in `unit`."""
-        return cls(name=name, role=role, unit=unit, low=low, high=high)
+        return cls(name=name, role=role, unit=unit, low=low, high=high, given=given)
 
     @classmethod
     def of_events(cls, name: str, events: Sequence[Event]) -> Field:
@@ -235,7 +269,12 @@ class Field:
         )
 
     def value_of(self, entry: float) -> float:
-        """The value of an entry in `unit`: that of its class, or the entry itself."""
+        """The value of an entry in `unit`: that of its class, or the entry itself.
+
+        It is NaN for the class `none`.
+        """
+        if self.none is not None and entry == self.none:
+            return math.nan
         return self.values[int(entry)] if self.is_categorical else float(entry)
 
 
@@ -257,6 +296,26 @@ def by_name(fields: Sequence[Field]) -> dict[str, Field]:
             else "there are no fields",
         )
     return named
+
+
+def predicted(fields: Sequence[Field]) -> tuple[Field, ...]:
+    """The fields that are not given, in order."""
+    return tuple(field for field in fields if not field.given)
+
+
+def known_before(fields: Sequence[Field], field_order: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The fields of a row that are known when each field of it is predicted.
+
+    Args:
+        fields: The fields.
+        field_order: The names of the predicted ones, in the order of prediction.
+
+    Returns:
+        By the name of a predicted field: the names of the given fields, and of those earlier in
+        the order.
+    """
+    given = tuple(field.name for field in fields if field.given)
+    return {name: (*given, *field_order[:i]) for i, name in enumerate(field_order)}
 
 
 def no_row(fields: Sequence[Field]) -> Row:

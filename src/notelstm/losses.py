@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from notelstm.errors import ConfigError, FieldError, ShapeError
-from notelstm.fields import Field
+from notelstm.fields import Field, predicted
 from notelstm.protocols import HasLikelihood, LossTerm, Prediction
 
 __all__ = ["AllPairs", "CompositeLoss", "Likelihood", "Losses", "PositivePressure"]
@@ -145,10 +145,15 @@ class CompositeLoss:
     def for_fields(
         cls, fields: Sequence[Field], *, continuous: LossTerm | None = None
     ) -> CompositeLoss:
-        """A term of weight 1 for each field: :class:`Likelihood`, or `continuous` for numbers."""
+        """A term of weight 1 for each field: :class:`Likelihood`, or `continuous` for numbers.
+
+        Given fields have no term.
+        """
         term = Likelihood() if continuous is None else continuous
         return cls(
-            terms={f.name: (Likelihood() if f.is_categorical else term, 1.0) for f in fields}
+            terms={
+                f.name: (Likelihood() if f.is_categorical else term, 1.0) for f in predicted(fields)
+            }
         )
 
     @property

@@ -338,6 +338,8 @@ class Notes:
         track: (N,) number of each note's track, or None if not known.
         tempo_map: The piece's tempo and time signature map, or None if not known.
         track_names: The name of track k at index k, "" if it has none; None if not known.
+        length: Seconds from the start of the piece to its end, if it ends with silence; None, also
+            for a length that is not beyond the last release, if it ends with the last release.
 
     Raises:
         NotesError: If a column has another length, a value is out of range, or times are not
@@ -361,6 +363,7 @@ class Notes:
     track: NDArray[np.int64] | None
     tempo_map: TempoMap | None
     track_names: tuple[str, ...] | None
+    length: float | None
 
     def __init__(
         self,
@@ -374,6 +377,7 @@ class Notes:
         track: ArrayLike | None = None,
         tempo_map: TempoMap | None = None,
         track_names: Sequence[str] | None = None,
+        length: float | None = None,
     ) -> None:
         n = _array("start", start).size
         given = (start, end, pitch, velocity, program, drum, track)
@@ -389,6 +393,7 @@ class Notes:
         names = None if track_names is None else _checked_names(track_names)
         _set_read_only(self, {**columns, "tempo_map": tempo_map, "track_names": names})
         self._validate()
+        object.__setattr__(self, "length", self._beyond_notes(length))
 
     def _validate(self) -> None:
         """Check the times, which are sorted by start."""
@@ -404,6 +409,15 @@ class Notes:
             f"a note ends at {end[i]} s, before it starts at {start[i]} s", where=f"note {i}"
         )
 
+    def _beyond_notes(self, length: float | None) -> float | None:
+        """The length, if it is beyond the last release."""
+        if length is None:
+            return None
+        if not 0 <= length < np.inf:
+            raise NotesError(f"the length {length!r} is not a finite number of at least 0")
+        last = float(self.end.max()) if len(self) else 0.0
+        return float(length) if length > last else None
+
     @classmethod
     def unchecked(
         cls,
@@ -417,14 +431,18 @@ class Notes:
         track: NDArray[np.int64] | None = None,
         tempo_map: TempoMap | None = None,
         track_names: tuple[str, ...] | None = None,
+        length: float | None = None,
     ) -> Notes:
         """A piece of valid arrays (N,), without the time that checks and copies take.
 
         Starts ascend, and all values are in their ranges. The arrays become read-only, and must not
-        be changed through other views.
+        be changed through other views. `length` is not before the last end.
         """
         notes = cls.__new__(cls)
-        columns = (start, end, pitch, velocity, program, drum, track, tempo_map, track_names)
+        columns = (
+            *(start, end, pitch, velocity, program, drum, track, tempo_map, track_names),
+            length,
+        )
         _set_read_only(notes, dict(zip(cls.__dataclass_fields__, columns, strict=True)))
         return notes
 
@@ -454,7 +472,7 @@ class Notes:
 
         Args:
             parts: The pieces, in order.
-            gap: Seconds of silence between the last release of one and the start of the next.
+            gap: Seconds of silence between the end of one and the start of the next.
 
         Returns:
             All their notes. An optional column that only some pieces have is filled as in
@@ -480,9 +498,10 @@ class Notes:
             parts: The pieces; on equal starts the earlier piece comes first.
 
         Returns:
-            All their notes, with the tempo map of the first piece that has one. An optional column
-            that only some pieces have is filled for the others: program 0, no percussion, track 0.
-            Tracks keep their numbers; a track that has names in several pieces gets the first one.
+            All their notes, with the tempo map of the first piece that has one, and the end of the
+            longest. An optional column that only some pieces have is filled for the others: program
+            0, no percussion, track 0. Tracks keep their numbers; a track that has names in several
+            pieces gets the first one.
         """
         return cls._merged(
             parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None)
@@ -503,7 +522,12 @@ class Notes:
             )
 
         columns: dict[str, Any] = {name: column(name) for name in _NOTE_COLUMNS}
-        return cls(**columns, tempo_map=beats, track_names=_merged_names(parts))
+        return cls(
+            **columns,
+            tempo_map=beats,
+            track_names=_merged_names(parts),
+            length=max(part.end_time for part in parts),
+        )
 
     def first(
         self, *, notes: int | None = None, seconds: float | None = None, bars: int | None = None
@@ -518,6 +542,7 @@ class Notes:
 
         Returns:
             Those notes with their full durations, and the tempo map without changes after the cut.
+            The result ends with its last note, unless nothing is cut off.
 
         Raises:
             NotesError: If a length is not positive, or bars are counted without a tempo map.
@@ -579,12 +604,16 @@ class Notes:
             columns = dict(zip(names, instruments[counts.argmax()].tolist(), strict=True))
         missing = {k: v for k, v in columns.items() if getattr(continuation, k) is None}
         later = self._with_own_tracks(continuation)._with(
-            start=continuation.start + last, end=continuation.end + last, tempo_map=None, **missing
+            start=continuation.start + last,
+            end=continuation.end + last,
+            tempo_map=None,
+            length=continuation.end_time + last,
+            **missing,
         )
         beats = self.tempo_map
         if continuation.tempo_map is not None:
             beats = (beats or TempoMap()).followed_by(continuation.tempo_map, last)
-        return self._merged([self, later], beats)
+        return self._merged([self._with(length=None), later], beats)
 
     def _with_own_tracks(self, other: Notes) -> Notes:
         """Another piece with names, with the numbers of this piece's tracks, and all names."""
@@ -626,17 +655,22 @@ class Notes:
 
     @property
     def end_time(self) -> float:
-        """The last release, seconds from the start of the piece; 0 without notes."""
+        """The end of the piece, seconds from its start: its length, or the last release."""
+        if self.length is not None:
+            return self.length
         return float(self.end.max()) if len(self) else 0.0
 
     def shifted(self, seconds: float) -> Notes:
         """The same notes, later by `seconds` (earlier if negative), and their tempo map."""
         beats = self.tempo_map and self.tempo_map.shifted(seconds)
-        return self._with(start=self.start + seconds, end=self.end + seconds, tempo_map=beats)
+        length = None if self.length is None else max(self.length + seconds, 0.0)
+        return self._with(
+            start=self.start + seconds, end=self.end + seconds, tempo_map=beats, length=length
+        )
 
     def by_pitch(self) -> Notes:
         """The same notes, those that start together ordered by pitch."""
-        return self[np.lexsort((self.pitch, self.start))]
+        return self[np.lexsort((self.pitch, self.start))]._with(length=self.length)
 
     def _with(self, **changes: object) -> Self:
         columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -647,7 +681,7 @@ class Notes:
         return int(self.start.size)
 
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Notes:
-        """Some of the notes, by slice, mask or numbers; nothing else changes."""
+        """Some of the notes, by slice, mask or numbers, with all else but the length."""
         columns = {name: getattr(self, name) for name in _NOTE_COLUMNS}
         picked: dict[str, Any] = {k: None if c is None else c[index] for k, c in columns.items()}
         return Notes(**picked, tempo_map=self.tempo_map, track_names=self.track_names)
@@ -657,7 +691,8 @@ class Notes:
         """Equal columns, optional ones included."""
         if not isinstance(other, Notes):
             return NotImplemented
-        if (self.tempo_map, self.track_names) != (other.tempo_map, other.track_names):
+        own = self.tempo_map, self.track_names, self.length
+        if own != (other.tempo_map, other.track_names, other.length):
             return False
         return all(_same(getattr(self, n), getattr(other, n)) for n in _NOTE_COLUMNS)
 
@@ -668,14 +703,14 @@ class Notes:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and unpickled pieces are read-only too."""
-        # Pieces of versions without names can still be unpickled.
-        _set_read_only(self, {"track_names": None, **state})
+        # Pieces of versions without names and lengths can still be unpickled.
+        _set_read_only(self, {"track_names": None, "length": None, **state})
 
     @override
     def __repr__(self) -> str:
         """Size, length and pitch range."""
         if not len(self):
-            return "Notes(0 notes)"
+            return f"Notes(0 notes, {self.length:.2f} s)" if self.length else "Notes(0 notes)"
         low, high = self.pitch.min(), self.pitch.max()
         return f"Notes({counted(len(self), 'note')}, {self.end_time:.2f} s, pitch {low} to {high})"
 

@@ -122,8 +122,8 @@ class ConstrainingEncoder(NoteEncoder, Protocol):
 
         Args:
             field: The name of one of :attr:`limited_fields`, a field of classes.
-            known: (...) the entries of the same row that are known, by field name: those of fields
-                that are predicted earlier, and those that are fixed.
+            known: (...) the entries of the same row that are known, by field name: those of given
+                fields, of fields that are predicted earlier, and those that are fixed.
             previous: (...) the entries of the row before, by field name. Before the first row of a
                 piece, class ids are -1 and numbers NaN.
 
@@ -274,7 +274,7 @@ class NoteModel(Protocol):
 
     @property
     def field_order(self) -> tuple[str, ...]:
-        """The names of the fields, in the order in which they are predicted."""
+        """The names of the fields that are not given, in the order in which they are predicted."""
         ...
 
     def initial_state(self, batch_size: int) -> tuple[Context, State]:
@@ -301,10 +301,11 @@ class NoteModel(Protocol):
         """Predict one field of one row.
 
         Args:
-            field: The name of the field.
+            field: The name of the field, which is not given.
             context: Contexts of any leading shape.
-            known: The entries of the fields of the same row that come earlier in `field_order`, of
-                the same leading shape: targets in training, sampled or fixed ones in generation.
+            known: The entries of the given fields of the same row, and of those that come earlier
+                in `field_order`, of the same leading shape: targets in training, sampled or fixed
+                ones in generation.
         """
         ...
 

@@ -112,6 +112,14 @@ class Tracker(abc.ABC):
         """
         return None
 
+    def given(self) -> Mapping[str, float]:
+        """The entries of given fields of the next row that follow from the rows so far.
+
+        Returns:
+            By field name; none by default. A session is told the others.
+        """
+        return {}
+
     @property
     def previous(self) -> Row:
         """(F,) the latest row, :func:`~notelstm.fields.no_row` before the first.

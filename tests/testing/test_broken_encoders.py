@@ -19,7 +19,7 @@ from notelstm.encoders import (
     PerformanceEventEncoder,
     StepDurationEncoder,
 )
-from notelstm.encoders.rows import RowTracker, TrackingEncoder, snapped, tracker_of
+from notelstm.encoders.rows import RowTracker, TrackingEncoder, as_rows, snapped, tracker_of
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Row, Rows, no_row
 from notelstm.notes import Note, Notes, TempoMap
@@ -593,6 +593,65 @@ class SnapsWithoutOrder(Limiting):
         return notes
 
 
+class GivesTheNoteBefore(Tracker):
+    """It gives the pitch of the note before."""
+
+    def __init__(self, encoder: NoteEncoder) -> None:
+        super().__init__(encoder)
+        self.pitches = [128.0]
+
+    def push(self, row: Row) -> None:
+        super().push(row)
+        self.pitches = [*self.pitches, float(row[0])]
+
+    def given(self) -> Mapping[str, float]:
+        return {"before": self.pitches[-1]}
+
+
+class GivesAnotherNote(GivesTheNoteBefore):
+    def given(self) -> Mapping[str, float]:
+        return {"before": self.pitches[len(self.pitches) // 2]}
+
+
+class GivesAPitch(GivesTheNoteBefore):
+    """It gives the entry of a field that is to be predicted."""
+
+    def given(self) -> Mapping[str, float]:
+        return {"pitch": 60.0}
+
+
+BEFORE = Field.categorical("before", "pitch", values=range(128), none=True, given=True)
+
+
+@dataclass
+class NoteBefore(PatchedTracking):
+    """A good encoder with a given field, the pitch of the note before."""
+
+    make: Callable[[NoteEncoder], Any] = GivesTheNoteBefore
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return (*self.inner.fields, BEFORE)
+
+    def encode(self, notes: Notes) -> Rows:
+        rows = self.inner.encode(notes)
+        before = np.append(128, rows[:, 0])[: len(rows)]
+        return np.column_stack([rows, before]).astype(np.float32)
+
+    def decode(self, rows: Rows) -> Notes:
+        return self.inner.decode(as_rows(rows, self.fields)[:, :-1])
+
+    def tracker(self) -> Any:
+        return self.make(PlainNoteBefore())
+
+
+@dataclass
+class PlainNoteBefore(NoteBefore):
+    """The same for the tracker inside, which decodes its rows."""
+
+    tracker = None  # type: ignore[assignment]
+
+
 EXACT_CELLS: dict[str, Any] = {
     "pieces": strategies.notes(
         longest_rest=0.03, pitches=(58, 62), min_notes=8, durations=(0.01, 29.0)
@@ -737,6 +796,8 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("closing_rows_end_all_notes", lambda: PatchedTracking(make=NeverCloses), {}),
     ("encoded_classes_are_allowed", LimitsAnUnknownField, EXACT_CELLS),
     ("encoded_classes_are_allowed", ForbidsItsOwnRows, EXACT_CELLS),
+    ("given_entries_match", lambda: NoteBefore(make=GivesAnotherNote), MANY),
+    ("given_entries_match", lambda: NoteBefore(make=GivesAPitch), MANY),
     ("encoded_classes_are_allowed", GivesWeights, EXACT_CELLS),
     ("encoded_classes_are_allowed", IgnoresTheStart, EXACT_CELLS),
     ("allowed_classes_agree", IgnoresArrays, EXACT_CELLS),
@@ -770,6 +831,7 @@ def test_the_unbroken_one_passes() -> None:
     check_encoder(Patched(), entry_point=False, hour=short(), examples=30)
     for make in (Tracker, Recalling):
         check_encoder(PatchedTracking(make=make), entry_point=False, hour=short(), examples=30)
+    check_encoder(NoteBefore(), entry_point=False, hour=short(), examples=30)
     check_encoder(Measured(), entry_point=False, hour=short(), examples=30)
     for band in (Band(), TrackedBand(), TrackedBand(make=Recalling)):
         check_encoder(band, entry_point=False, hour=short(), examples=30, **BANDS)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notelstm.errors import FieldError
-from notelstm.fields import Event, Field, by_name
+from notelstm.fields import Event, Field, by_name, known_before, predicted
 from notelstm.testing import strategies
 
 
@@ -21,6 +21,25 @@ def test_fields_round_trip_through_json(columns: tuple[Field, ...]) -> None:
     for field in columns:
         assert Field(**json.loads(json.dumps(asdict(field)))) == field
         assert hash(Field(**asdict(field))) == hash(field)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_given_fields_and_classes_without_a_value_round_trip_through_json(given: bool) -> None:
+    for field in (
+        Field.categorical("pitch", "pitch", values=range(3), none=True, given=given),
+        Field.continuous("step", "step", unit="s", low=0.0, given=given),
+    ):
+        again = Field(**json.loads(json.dumps(asdict(field))))
+        assert again == field
+        assert again.given == given
+
+
+def test_fields_are_known_before_those_that_follow() -> None:
+    key = Field.categorical("key", "other", values=range(12), given=True)
+    one, two = (Field.continuous(name, "other", unit="", low=None) for name in ("one", "two"))
+    fields = (one, key, two)
+    assert predicted(fields) == (one, two)
+    assert known_before(fields, ("two", "one")) == {"two": ("key",), "one": ("key", "two")}
 
 
 @given(st.data())

@@ -63,7 +63,7 @@ _COLUMNS: Final = (
 )
 """The columns of a record in order: name, type, and the count that gives its length."""
 
-_OPTIONAL: Final = ("program", "drum", "track", "tempo_map", "track_names")
+_OPTIONAL: Final = ("program", "drum", "track", "tempo_map", "track_names", "length")
 _MAP_COLUMNS: Final = ("seconds", "tempos", "time_signature_beats", "numerators", "denominators")
 
 _TABLE: Final = np.dtype(
@@ -82,6 +82,7 @@ _TABLE: Final = np.dtype(
     ]
 )
 _FOOTER: Final = struct.Struct("<5QI")
+_LENGTH: Final = struct.Struct("<d")
 
 CACHE_HINT: Final = "free some space, or set NOTELSTM_CACHE to another disk"
 """The hint where a file in the cache folder cannot be written."""
@@ -127,6 +128,8 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
         values = getattr(tempo_map if column in _MAP_COLUMNS else notes, column, None)
         if values is not None:
             blocks.append(values.astype(dtype).tobytes())
+    if notes.length is not None:
+        blocks.append(_LENGTH.pack(notes.length))
     if notes.track_names is not None:
         blocks.append(json.dumps(notes.track_names).encode())
     return Entry(
@@ -270,11 +273,16 @@ class PieceFile:
             if has.get("tempo_map" if name in _MAP_COLUMNS else name, True):
                 columns[name] = np.frombuffer(record, dtype, int(row[count]), offset)
                 offset += columns[name].nbytes
+        length = None
+        if has["length"]:
+            (length,) = _LENGTH.unpack_from(record, offset)
+            offset += _LENGTH.size
         tempo_map = {name: columns.pop(name) for name in _MAP_COLUMNS if name in columns}
         return Notes(
             **columns,
             tempo_map=TempoMap(**tempo_map) if has["tempo_map"] else None,
             track_names=json.loads(bytes(record[offset:])) if has["track_names"] else None,
+            length=length,
         )
 
     @cached_property

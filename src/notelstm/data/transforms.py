@@ -2,7 +2,8 @@
 
 In each epoch each piece is changed in one randomly chosen way, the same for all its windows. Rows
 are changed in whole batches before they reach the model, so nothing is stored. A transform selects
-columns by their roles and changes the values of their entries; classes are mapped by a table.
+columns by their roles, given ones too, and changes the values of their entries; classes are mapped
+by a table. A class that stands for no value stays.
 
 Percussion keeps its pitches under every transform that is not set to change them, by
 :class:`Augmented` with ``drums=True``, which training with a recipe sets.
@@ -53,8 +54,9 @@ class Transform(Protocol):
 
         Args:
             fields: The F columns.
-            low: (P, F) the minimum of each column in each piece.
-            high: (P, F) the maximum.
+            low: (P, F) the minimum of each column in each piece, among entries with a value; the
+                class `none` if there is no other.
+            high: (P, F) the maximum, likewise.
             generator: The source of randomness.
 
         Returns:
@@ -133,6 +135,7 @@ class Transpose(_OneOfSeveral):
         lowest: No note is moved below this MIDI note number.
         highest: No note is moved above this MIDI note number.
         drums: Whether percussion is moved as well.
+        probability: The share of the pieces that are moved; the others keep their key.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -146,6 +149,7 @@ class Transpose(_OneOfSeveral):
     lowest: int = 0
     highest: int = 127
     drums: bool = False
+    probability: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -161,6 +165,8 @@ class Transpose(_OneOfSeveral):
                 f"{self.lowest} to {self.highest} is no range of pitches",
                 hint="use MIDI note numbers from 0 to 127, the lowest first",
             )
+        if not 0 <= self.probability <= 1:
+            raise ConfigError(f"the probability {self.probability} is not from 0 to 1")
 
     @override
     def sample_params(
@@ -174,13 +180,21 @@ class Transpose(_OneOfSeveral):
         columns = _columns(fields, self._verb, self._roles)
         down, up = np.full(len(low), self.low), np.full(len(low), self.high)
         for column in columns:
-            values = np.array(fields[column].values)
+            field = fields[column]
+            values = np.array(field.values)
             at = np.stack([low[:, column], high[:, column]]).astype(np.int64)  # (2, P)
-            least = max(self.lowest, int(values.min()))
-            most = min(self.highest, int(values.max()))
-            down = np.maximum(down, np.minimum(least - values[at].min(axis=0), 0))
-            up = np.minimum(up, np.maximum(most - values[at].max(axis=0), 0))
-        return generator.integers(down.astype(np.int64), up.astype(np.int64) + 1) - self.low
+            missing = at == (-1 if field.none is None else field.none)
+            possible = np.delete(values, [] if field.none is None else field.none)
+            least = max(self.lowest, int(possible.min()))
+            most = min(self.highest, int(possible.max()))
+            bottom = np.where(missing, np.inf, values[at]).min(axis=0)
+            top = np.where(missing, -np.inf, values[at]).max(axis=0)
+            down = np.maximum(down, np.minimum(least - bottom, 0))
+            up = np.minimum(up, np.maximum(most - top, 0))
+        moved = generator.integers(down.astype(np.int64), up.astype(np.int64) + 1)
+        if self.probability < 1:
+            moved = np.where(generator.random(len(low)) < self.probability, moved, 0)
+        return moved - self.low
 
     @property
     def _amounts(self) -> tuple[float, ...]:
@@ -279,14 +293,17 @@ def _table(field: Field, sign: str, amounts: tuple[float, ...]) -> Tensor:
     values = np.array(field.values)
     by = np.array(amounts, dtype=np.float64)[:, None]
     wanted = values * by if sign == "*" else values + by  # (K, C)
-    order = np.argsort(values, kind="stable")
+    classes = np.delete(np.arange(len(values)), [] if field.none is None else field.none)
+    order = classes[np.argsort(values[classes], kind="stable")]
     if field.edges:
         borders, order = np.array(field.edges[1:-1]), np.arange(len(values))
     else:
         ascending = values[order]
         borders = (ascending[1:] + ascending[:-1]) / 2
-    classes = order[np.searchsorted(borders, wanted, side="right")]
-    return torch.from_numpy(classes.astype(np.float32))
+    table = order[np.searchsorted(borders, wanted, side="right")]
+    if field.none is not None:
+        table[:, field.none] = field.none
+    return torch.from_numpy(table.astype(np.float32))
 
 
 @runtime_checkable
@@ -366,14 +383,14 @@ class Augmented:
         packed, is_pitch = self.batches.dataset.packed, self._pitches.numpy()
         width = packed.rows.shape[1] - self.drums
         every, pitched = np.zeros((2, 2, len(packed), width), dtype=np.float32)
+        none = np.array([np.nan if f.none is None else f.none for f in self.fields], np.float32)
         for k, rows in enumerate(packed):
             if not len(rows):
                 continue
             others = rows[rows[:, -1] == 0] if self.drums else rows
-            for end, extreme in enumerate((np.min, np.max)):
-                every[end, k] = extreme(rows[:, :width], axis=0)
-                of_others = extreme((others if len(others) else rows)[:, :width], axis=0)
-                pitched[end, k] = np.where(is_pitch, of_others, every[end, k])
+            every[:, k] = _extremes_of(rows[:, :width], none)
+            of_others = _extremes_of((others if len(others) else rows)[:, :width], none)
+            pitched[:, k] = np.where(is_pitch, of_others, every[:, k])
         return every, pitched
 
     def _choices(self, number: int) -> list[Tensor]:
@@ -400,6 +417,20 @@ class Augmented:
                     changed = torch.where(fixed, rows, changed)
                 rows = changed
             yield batch._replace(rows=rows)
+
+
+def _extremes_of(rows: Rows, none: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """(F,) the least and the greatest entry of each column of (N, F) rows.
+
+    `none` (F,) is the class that stands for no value, NaN if there is none; it is the result only
+    for a column without other entries.
+    """
+    if np.isnan(none).all():
+        return rows.min(axis=0), rows.max(axis=0)
+    valued = np.where(rows == none, np.nan, rows)
+    # These, unlike min and max, leave out NaN.
+    least, greatest = np.fmin.reduce(valued), np.fmax.reduce(valued)
+    return np.where(np.isnan(least), none, least), np.where(np.isnan(greatest), none, greatest)
 
 
 def with_drums(rows: Sequence[Rows], pieces: Iterable[Notes]) -> Sequence[Rows]:

@@ -428,7 +428,7 @@ class RowTracker(Tracker):
         self._step: Final = _column(encoder, "step")
         self._pitch: Final = _column(encoder, "pitch")
         self._duration: Final = _column(encoder, "duration")
-        velocity = [i for i, field in enumerate(self.fields) if field.role == "velocity"]
+        velocity = [i for i, f in enumerate(self.fields) if f.role == "velocity" and not f.given]
         self._velocity: Final = velocity[0] if len(velocity) == 1 else None
         self._instrument: Final = None if part_map is None else _column(encoder, "instrument")
         self._rows: list[Rows] = []
@@ -572,7 +572,7 @@ class RowTracker(Tracker):
 
 
 def _column(encoder: NoteEncoder, role: Role) -> int:
-    found = [i for i, field in enumerate(encoder.fields) if field.role == role]
+    found = [i for i, f in enumerate(encoder.fields) if f.role == role and not f.given]
     fits = len(found) == 1 and (
         role in ("pitch", "instrument") or encoder.fields[found[0]].unit == "s"
     )

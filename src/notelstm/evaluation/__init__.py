@@ -36,6 +36,7 @@ from notelstm.evaluation.reports import (
     evaluate,
     evaluate_samples,
 )
+from notelstm.evaluation.rows import RowScores, averaged, nats_per_row
 from notelstm.evaluation.scores import FIGURES, PieceScore, Reliability, Scores
 from notelstm.evaluation.similarity import FeatureSimilarity, Similarity, similarity_of
 
@@ -57,12 +58,14 @@ __all__ = [
     "Repetition",
     "RepetitionReport",
     "Report",
+    "RowScores",
     "SampleReport",
     "Scores",
     "Similarity",
     "Together",
     "Uniform",
     "Unigram",
+    "averaged",
     "baselines_of",
     "compare",
     "compare_repetition",
@@ -76,6 +79,7 @@ __all__ = [
     "intervals",
     "longest_shared",
     "nats_per_note",
+    "nats_per_row",
     "quantize",
     "repetition_of",
     "score_baseline",

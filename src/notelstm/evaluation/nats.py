@@ -26,7 +26,7 @@ from notelstm.encoders.rows import part_map_of, snapped, watch_changes, watch_in
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
-from notelstm.fields import Bounds, Field, Role, Rows
+from notelstm.fields import Bounds, Field, Role, Rows, predicted
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical, PointToNormal
@@ -120,7 +120,7 @@ def fit_sigmas(
 def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Tensor]:
     """By field name, (M,) target minus prediction, for fields that are predicted as points."""
     known = columns(rows, model.fields)
-    predictions = {name: model.predict(name, context, known) for name in known}
+    predictions = {name: model.predict(name, context, known) for name in model.field_order}
     return {
         name: known[name] - prediction.mode()
         for name, prediction in predictions.items()
@@ -245,7 +245,7 @@ def score_piece(
     rows = encoder.encode(notes)
     previous = rows_before(torch.from_numpy(rows), encoder.fields)
     bounds: Mapping[str, Bounds] = {}
-    if any(field.role == "event" for field in encoder.fields):
+    if any(field.role == "event" for field in predicted(encoder.fields)):
         wanted, count = _event_rows(encoder, rows)
     else:
         wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
@@ -254,7 +254,8 @@ def score_piece(
     if adapt is not None:
         adapter = Adapter(model, encoder, adapt, sigmas=sigmas)
         model = adapter.model
-    instrument = _instrument_of(encoder.fields)
+    fields = predicted(encoder.fields)
+    instrument = _instrument_of(fields)
     names = [] if instrument is None else _part_names(encoder, instrument)
     sums = _Sums(len(names))
     with in_use(model):
@@ -275,13 +276,13 @@ def score_piece(
             chosen = torch.from_numpy(wanted[here]).to(device)
             parts = None if instrument is None else known[instrument.name][chosen].long()
             nats = {}
-            for field in encoder.fields:
+            for field in fields:
                 prediction = chunk.predict(field, known)
                 nats[field.name] = chunk.nats(field, prediction, known)
                 sums.add(field.role, nats[field.name][chosen], parts)
                 sums.add_reliability(field.role, prediction, known[field.name], chosen)
             if instrument is not None:
-                summed_out = chunk.without_instrument(encoder.fields, instrument, known, nats)
+                summed_out = chunk.without_instrument(fields, instrument, known, nats)
                 sums.add("without_instrument", summed_out[chosen], parts)
     part_of_row = [] if instrument is None else rows[wanted, encoder.fields.index(instrument)]
     in_part = np.bincount(np.asarray(part_of_row, dtype=np.int64), minlength=len(names))
@@ -453,7 +454,7 @@ def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Boun
     if isinstance(encoder, MeasuredEncoder):
         falls = {role: grid.bounds(cells[role]) for role, grid in GRIDS.items()}
         return encoder.bounds(notes, rows, falls)
-    fields = [field for field in encoder.fields if field.role != "instrument"]
+    fields = [field for field in predicted(encoder.fields) if field.role != "instrument"]
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(

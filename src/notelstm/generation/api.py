@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -37,6 +37,7 @@ def generate(
     sampler: Sampler | None = None,
     seed: int = 0,
     best_of: int = 1,
+    given: Mapping[str, float] | None = None,
 ) -> Notes:
     """Generate one piece.
 
@@ -55,12 +56,15 @@ def generate(
         seed: The random seed; equal seeds give equal music.
         best_of: Number of pieces to generate, of which the one with the lowest nats per note under
             the model is returned. Likely music is more repetitive, not better.
+        given: The entries of given fields, by field name, in all rows, those of the prompt
+            included.
 
     Returns:
         The new notes, without the prompt; 0 s is the prompt's last onset.
 
     Raises:
         ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
+        FieldError: If a given field does not exist, or has no entry.
         DataError: If the prompt is shorter than the model's context.
         EncodingError: If the prompt is outside the encoder's domain.
 
@@ -83,10 +87,11 @@ def generate(
         sampler=sampler,
         seed=seed,
         best_of=best_of,
+        given=given,
     )[0]
 
 
-def generate_batch(
+def generate_batch(  # noqa: PLR0913 - those of generate, and one more
     bundle: Bundle,
     num_notes: int | None = None,
     *,
@@ -100,6 +105,7 @@ def generate_batch(
     sampler: Sampler | None = None,
     seed: int = 0,
     best_of: int = 1,
+    given: Mapping[str, float] | None = None,
 ) -> list[Notes]:
     """Generate several pieces at once; the first is the one that :func:`generate` returns.
 
@@ -113,12 +119,12 @@ def generate_batch(
         num_notes = 128
     chosen = _sampler(bundle, sampler, temperature, top_p, processors)
     if best_of == 1:
-        session = _session(bundle, batch_size, prompt, chosen, seed)
+        session = _session(bundle, batch_size, prompt, chosen, seed, given)
         return session.run(
             num_notes=num_notes, seconds=seconds, stopping_criterion=stopping_criterion
         )
     measured = _NatsCounter(chosen, batch_size * best_of)
-    session = _session(bundle, batch_size * best_of, prompt, measured, seed)
+    session = _session(bundle, batch_size * best_of, prompt, measured, seed, given)
     criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
     # A finished sequence runs on with the others; its later rows do not count.
     done = {
@@ -143,6 +149,7 @@ def stream(
     num_notes: int | None = None,
     seconds: float | None = None,
     stopping_criterion: StoppingCriterion | None = None,
+    given: Mapping[str, float] | None = None,
 ) -> Iterator[Note]:
     """Generate note by note, without an end unless a limit is given.
 
@@ -157,7 +164,7 @@ def stream(
     """
     criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
     chosen = _sampler(bundle, sampler, temperature, top_p, processors)
-    return _streamed(_session(bundle, 1, prompt, chosen, seed), criteria)
+    return _streamed(_session(bundle, 1, prompt, chosen, seed, given), criteria)
 
 
 def _streamed(session: Session, criteria: StoppingCriteria) -> Iterator[Note]:
@@ -204,7 +211,12 @@ def _sampler(
 
 
 def _session(
-    bundle: Bundle, batch_size: int, prompt: Notes | None, sampler: Sampler, seed: int
+    bundle: Bundle,
+    batch_size: int,
+    prompt: Notes | None,
+    sampler: Sampler,
+    seed: int,
+    given: Mapping[str, float] | None,
 ) -> Session:
     """A session that has read the prompt."""
     if prompt is not None and not isinstance(prompt, Notes):
@@ -217,11 +229,15 @@ def _session(
         seed=seed,
         input_transform=bundle.input_transform,
         max_undo=0,
+        given=given,
     )
     if prompt is not None:
         watched = watch_instruments([prompt], bundle.encoder)
         (prompt,) = watch_changes(watched, bundle.encoder)
         rows = bundle.encoder.encode(prompt)
+        for column, field in enumerate(bundle.encoder.fields):
+            if field.name in session.given:
+                rows[:, column] = session.given[field.name]
         if bundle.context_length is not None and len(rows) < bundle.context_length:
             raise DataError(
                 f"the prompt has {len(rows)} rows, fewer than the model's context of "

@@ -25,7 +25,7 @@ from notelstm.protocols import Allowed, HasLikelihood, NoteEncoder, Prediction, 
 from notelstm.sampling.masking import Constraints
 from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
 
-__all__ = ["BatchNoise", "NoiseStream", "RowSampler", "check_fixed"]
+__all__ = ["BatchNoise", "NoiseStream", "RowSampler", "check_fixed", "check_given"]
 
 _BLOCK: Final = 256
 
@@ -135,6 +135,7 @@ class RowSampler:
         self._constrained: Final = has_tracker or bool(self._constraints)
         fields = by_name(encoder.fields)
         self._fields: Final = fields
+        self._given: Final = tuple(name for name, field in fields.items() if field.given)
         columns = list(fields)
         self._order: Final = [(name, fields[name], columns.index(name)) for name in field_order]
         constraints = None if has_tracker else self._constraints
@@ -146,42 +147,51 @@ class RowSampler:
                 limits = None if has_tracker else RowConstraints(encoder)
                 self._floats = _Floats(fields, step, choose, sequences, limits)
 
-    def __call__(self, context: Any, noise: BatchNoise, fixed: Mapping[str, float]) -> Rows:
+    def __call__(
+        self,
+        context: Any,
+        noise: BatchNoise,
+        fixed: Mapping[str, float],
+        given: Mapping[str, float],
+    ) -> Rows:
         """Sample a row of each sequence.
 
         Args:
             context: The context of the model, (B, ...).
             noise: The source of the uniforms.
-            fixed: Entries that are not sampled, by field name, the same in each sequence.
+            fixed: Entries of fields that are not given, which are not sampled, by field name, the
+                same in each sequence.
+            given: Entries of given fields, likewise; those that are missing are asked of the
+                trackers.
 
         Returns:
             (B, F).
 
         Raises:
-            FieldError: If a fixed entry is not allowed.
+            FieldError: If a fixed entry is not allowed, or a given one is missing.
         """
         values: Any = self._tensors if fixed or self._floats is None else self._floats
         predict, choose, bounds = values.predict, values.choose, values.bounds
         uniforms = values.uniforms(noise)
-        given = self._tensors.full(fixed) if fixed else {}
+        entries: dict[str, Any] = values.given(given, self._given) if self._given else {}
+        held = self._tensors.full(fixed) if fixed else {}
         if self._constraints:
             # Together, before a field in front of them is left without a class.
-            for name, entry in given.items():
-                others = {other: given[other] for other in given if other != name}
+            for name, entry in held.items():
+                others = {other: held[other] for other in held if other != name}
                 field = self._fields[name]
-                _check_allowed(entry, field, self._tensors.allowed(field, others))
-        entries: dict[str, Any] = {}
+                _check_allowed(entry, field, self._tensors.allowed(field, {**entries, **others}))
         for name, field, column in self._order:
-            if name in given:
-                entries[name] = given[name]
+            if name in held:
+                entries[name] = held[name]
                 if self._constrained:
-                    _check_allowed(given[name], field, self._tensors.allowed(field, entries))
+                    _check_allowed(held[name], field, self._tensors.allowed(field, entries))
                 continue
             prediction = predict(name, context, entries)
             known = entries
-            if given:
-                prediction = self._reweighted(name, prediction, context, entries, given)
-                known = {**entries, **given}
+            if held:
+                prediction = self._reweighted(name, prediction, context, entries, held)
+                known = {**entries, **held}
             allowed = values.allowed(field, known) if self._constrained else bounds[name]
             if allowed is not None:
                 prediction = prediction.constrained(allowed)
@@ -195,7 +205,7 @@ class RowSampler:
         prediction: Prediction,
         context: Any,
         known: Mapping[str, Tensor],
-        given: Mapping[str, Tensor],
+        held: Mapping[str, Tensor],
     ) -> Prediction:
         """The prediction of a field, given the fixed entries of the fields right after it.
 
@@ -207,10 +217,10 @@ class RowSampler:
             prediction: For (B,) sequences.
             context: (B, ...).
             known: (B,) the earlier fields, by name.
-            given: (B,) all fixed fields, by name.
+            held: (B,) all fixed fields, by name.
         """
         names = [earlier for earlier, *_ in self._order]
-        after = list(itertools.takewhile(given.__contains__, names[names.index(name) + 1 :]))
+        after = list(itertools.takewhile(held.__contains__, names[names.index(name) + 1 :]))
         log_weights = prediction.log_weights()
         if log_weights is None or not after:
             return prediction
@@ -223,7 +233,7 @@ class RowSampler:
             before[name] = torch.arange(classes, device=log_weights.device)
             cost = torch.zeros(classes, dtype=torch.float64, device=log_weights.device)
             for later in after:
-                entries = given[later][only].expand(classes)
+                entries = held[later][only].expand(classes)
                 later_prediction = self._tensors.predict(later, here, before)
                 if self._constraints:
                     row = {**before, later: entries}
@@ -271,6 +281,11 @@ class _Floats:
             mask = self._constraints.allowed(field, known, self._sequences.previous[0])
         return self.bounds[field.name] if mask is None else mask
 
+    def given(self, entries: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+        """The entries of the given fields of these names."""
+        (found,) = _given_entries(entries, names, self._sequences)
+        return found
+
     def rows(self, entries: Mapping[str, float]) -> Rows:
         """(1, F) rows."""
         return np.array([[entries[name] for name in self._columns]], dtype=np.float32)
@@ -309,6 +324,16 @@ class _Tensors:
         return {
             name: torch.full(size, entry, dtype=self._dtype(name), device=self._device)
             for name, entry in fixed.items()
+        }
+
+    def given(self, entries: Mapping[str, float], names: Sequence[str]) -> dict[str, Tensor]:
+        """(B,) each, the entries of the given fields of these names."""
+        found = _given_entries(entries, names, self._sequences)
+        return {
+            name: torch.tensor(
+                [one[name] for one in found], dtype=self._dtype(name), device=self._device
+            )
+            for name in names
         }
 
     def choose(
@@ -356,6 +381,34 @@ class _Tensors:
         return low, high
 
 
+def _given_entries(
+    entries: Mapping[str, float], names: Sequence[str], sequences: Sequences
+) -> list[dict[str, float]]:
+    """The entries of given fields in the next row of each sequence.
+
+    Args:
+        entries: The entries that are the same in each sequence, by name.
+        names: The names of all given fields.
+        sequences: The sequences, whose trackers are asked for the others.
+
+    Raises:
+        FieldError: If a tracker does not have one of the others.
+    """
+    others = [name for name in names if name not in entries]
+    found = []
+    for i in range(len(sequences)):
+        own = sequences.trackers[i].given() if others else {}
+        missing = [name for name in others if name not in own]
+        if missing:
+            raise FieldError(
+                f"the given field {missing[0]!r} has no entry",
+                where="" if len(sequences) == 1 else f"sequence {i}",
+                hint=f"create the session with given={{{missing[0]!r}: ...}}, or give it to next()",
+            )
+        found.append({name: entries[name] if name in entries else own[name] for name in names})
+    return found
+
+
 def check_fixed(fields: Mapping[str, Field], fixed: Mapping[str, float]) -> None:
     """Check fixed entries.
 
@@ -374,6 +427,21 @@ def check_fixed(fields: Mapping[str, Field], fixed: Mapping[str, float]) -> None
         if not valid or (field.is_categorical and entry != int(entry)):
             kind = "a class id" if field.is_categorical else "a finite number"
             raise FieldError(f"{name} {entry!r} is not {kind} from {low:g} to {high:g}")
+
+
+def check_given(fields: Mapping[str, Field], given: Mapping[str, float]) -> None:
+    """Check entries of given fields.
+
+    Raises:
+        FieldError: If a field does not exist or is not given, or an entry is outside its range.
+    """
+    check_fixed(fields, given)
+    for name in given:
+        if not fields[name].given:
+            raise FieldError(
+                f"the field {name!r} is sampled, not given",
+                hint="give its entry to the session's next()",
+            )
 
 
 def _check_allowed(entries: Tensor, field: Field, allowed: Allowed | None) -> None:

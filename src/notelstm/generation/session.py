@@ -14,7 +14,7 @@ from notelstm.adaptation import Adaptation, AdaptedState, Adapter
 from notelstm.encoders.rows import TrackingEncoder, as_rows, part_map_of
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Field, Rows
-from notelstm.generation.rows import BatchNoise, RowSampler, check_fixed
+from notelstm.generation.rows import BatchNoise, RowSampler, check_fixed, check_given
 from notelstm.generation.sequences import (
     STALL_LIMIT,
     Progress,
@@ -184,6 +184,8 @@ class Session:
             fixed weights.
         sigmas: The standard deviations of point predictions, by field name, for `adapt`;
             ``sigmas`` of a :class:`~notelstm.bundle.Bundle`.
+        given: The entries of given fields in new rows, by field name, until they are set to others.
+            Those that the encoder's tracker derives from the rows can be left out.
 
     Raises:
         FieldError: If model and encoder have different fields, or a processor of the sampler does
@@ -206,6 +208,7 @@ class Session:
         max_undo: int = 64,
         adapt: Adaptation | None = None,
         sigmas: Mapping[str, float] | None = None,
+        given: Mapping[str, float] | None = None,
     ) -> None:
         check_whole("batch_size", batch_size, 1)
         check_whole("seed", seed)
@@ -216,6 +219,7 @@ class Session:
         # Only an encoder's own tracker limits the rows that may come next.
         self._constrained: Final = isinstance(encoder, TrackingEncoder)
         self._fields: Final = {field.name: field for field in encoder.fields}
+        self.given = given or {}
         self._sequences: Final = Sequences(encoder, batch_size)
         self._parts: Final = self._sequences.trackers[0].parts
         # The time of the session, less that of the notes fed: notes are rounded to the encoder's
@@ -245,6 +249,20 @@ class Session:
             check_parts(processors, self._parts, roles)
         self._sampler = sampler
         self._sample_row = self._row_sampler()
+
+    @property
+    def given(self) -> Mapping[str, float]:
+        """The entries of given fields in the next rows; they can be set at any time.
+
+        Raises:
+            FieldError: If there is no such given field, or an entry is outside its range.
+        """
+        return self._given
+
+    @given.setter
+    def given(self, given: Mapping[str, float]) -> None:
+        check_given(self._fields, given)
+        self._given = dict(given)
 
     def _row_sampler(self) -> RowSampler:
         """A sampler of rows with the current step of the model."""
@@ -343,7 +361,8 @@ class Session:
     def next(self, **fixed: float | str) -> Rows:
         """Sample the next row of each sequence, and read it.
 
-        Fixed fields are not sampled. The free field right before a fixed one in the order of
+        Entries of given fields replace those of the session in this row. Fixed fields are not
+        sampled. The free field right before a fixed one in the order of
         prediction, if it is categorical, is sampled given the fixed one, from
         p(free) p(fixed | free). Fields before that do not depend on the fixed one; later fields do.
 
@@ -381,7 +400,9 @@ class Session:
     def _sample(self, fixed: dict[str, float]) -> Rows:
         before, at = self._state, self._noise.at
         try:
-            rows = self._sample_row(before.model.context, self._noise, fixed)
+            given = {name: fixed.pop(name) for name in [*fixed] if self._fields[name].given}
+            given = {**self._given, **given}
+            rows = self._sample_row(before.model.context, self._noise, fixed, given)
         except FieldError:
             self._noise.at = at
             raise

@@ -124,7 +124,8 @@ def synthesize(notes: Notes, *, rate: int = 44_100, reverb: float = PIANO["rever
         raise ConfigError(f"reverb {reverb} is out of range", hint="use a level from 0 to 1")
     sounds = _sounds(notes, rate)
     ends = [sound.end(notes.start[at], notes.end[at]).max() for sound, at in sounds]
-    size = round((float(max(ends, default=0.0)) + PIANO["reverb_seconds"]) * rate)
+    last = max([notes.length or 0.0, *map(float, ends)])
+    size = round((last + PIANO["reverb_seconds"]) * rate)
     dry = np.zeros((2, size), dtype=np.float32)
     for sound, members in sounds:
         columns = (notes.velocity, notes.start, notes.duration)

@@ -224,7 +224,8 @@ def midi_bytes_with_report(
     ports = 1 + max((place.port for place in places), default=-1)
     if text:
         events.insert(0, (0, 0, _text(0x01, text)))
-    chunks = [_chunk(events)]
+    end = 0 if notes.length is None else int(ticks.ticks_at(notes.length))
+    chunks = [_chunk(events, end=end)]
     for track, instrument, place in zip(fitted, instruments, places, strict=True):
         chunks.append(_track(track, instrument, place, name_port=ports > 1))
     header = b"MThd" + _number(6, 4) + _number(1, 2) + _number(len(chunks), 2)
@@ -375,16 +376,19 @@ def _track(notes: _Fitted, instrument: Instrument, place: _Place, *, name_port: 
     return _chunk([*head, *sorted([*ons, *offs])])
 
 
-def _chunk(events: Sequence[tuple[int, int, bytes]]) -> bytes:
-    """A track chunk of (tick, rank, message), in order."""
+def _chunk(events: Sequence[tuple[int, int, bytes]], *, end: int = 0) -> bytes:
+    """A track chunk of (tick, rank, message), in order.
+
+    Its end is at the last event, or at the tick `end` if that is later.
+    """
     body, now = bytearray(), 0
-    for tick, _, message in events:
+    last = max([end, *(tick for tick, *_ in events)])
+    for tick, _, message in [*events, (last, 0, b"\xff\x2f\x00")]:
         while tick - now > _LONGEST_WAIT:  # an empty text divides the wait
             body += _variable(_LONGEST_WAIT) + b"\xff\x01\x00"
             now += _LONGEST_WAIT
         body += _variable(tick - now) + message
         now = tick
-    body += b"\x00\xff\x2f\x00"
     return b"MTrk" + _number(len(body), 4) + bytes(body)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field, Rows, by_name
+from notelstm.fields import Field, Rows, by_name, known_before, predicted
 from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
@@ -51,9 +51,10 @@ class NoteLSTM(nn.Module):
     """An LSTM with chained heads: p(a), p(b | a), p(c | a, b) and so on, for any fields.
 
     Class ids are embedded. Numbers are scaled to ``sign(x) log1p(10 |x|)``, which resolves
-    milliseconds and keeps minutes small. Each head is a small network over the output of the LSTM
-    and the fields of the same row that come earlier in the order. Numbers are predicted as censored
-    normal distributions, or as mixtures on a logarithmic scale with an atom for chords.
+    milliseconds and keeps minutes small. Each head is a small network over the output of the LSTM,
+    the given fields of the same row, and those that come earlier in the order. Numbers are
+    predicted as censored normal distributions, or as mixtures on a logarithmic scale with an atom
+    for chords.
 
     With `sounding_features`, further inputs are the time that each pitch will still sound and the
     time since its last onset, computed from the rows. The LSTM and its heads read them at the
@@ -69,8 +70,8 @@ class NoteLSTM(nn.Module):
 
     Args:
         fields: Any fields.
-        field_order: The names of the fields in the order of prediction; None for the order of the
-            columns.
+        field_order: The names of the fields that are not given in the order of prediction; None
+            for the order of the columns.
         hidden_size: H, the number of LSTM units.
         num_layers: Number of LSTM layers.
         embedding_dim: E, the size of the embedding of each field.
@@ -86,8 +87,8 @@ class NoteLSTM(nn.Module):
             no memory. It needs exactly one field of the role pitch, in classes.
 
     Raises:
-        FieldError: If `field_order` does not name each field once, a name cannot be that of a
-            module, or the memory does not work with these fields.
+        FieldError: If `field_order` does not name each predicted field once, a name cannot be that
+            of a module, or the memory does not work with these fields.
         ConfigError: If a size is less than 1 (`head_size`: 0), or `dropout` is out of range.
     """
 
@@ -122,7 +123,7 @@ class NoteLSTM(nn.Module):
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout {dropout} is not at least 0 and less than 1")
         self._by_name: Final = _named(fields)
-        names = list(self._by_name)
+        names = [field.name for field in predicted(fields)]
         if field_order is not None and sorted(field_order) != sorted(names):
             raise FieldError(
                 f"the field order {tuple(field_order)} does not name each field once",
@@ -130,6 +131,7 @@ class NoteLSTM(nn.Module):
             )
         self.fields: Final = tuple(fields)
         self.field_order: Final = tuple(names if field_order is None else field_order)
+        self.inputs: Final = known_before(fields, self.field_order)
         self.config: Final[Mapping[str, Any]] = {
             "fields": self.fields,
             "field_order": self.field_order,
@@ -154,7 +156,7 @@ class NoteLSTM(nn.Module):
         feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
         self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding_features else None
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
-        input_size, context_size = embedding_dim * len(names), hidden_size
+        input_size, context_size = embedding_dim * len(self.fields), hidden_size
         if self.clock is not None:
             for at in {"before": 0, **dict.fromkeys(map(self._feature_key, self.field_order))}:
                 pitches = AROUND if at.removesuffix(SAME) == "around" else self.clock.pitches
@@ -174,8 +176,8 @@ class NoteLSTM(nn.Module):
         )
         width = hidden_size if head_size is None else head_size
         self.heads: nn.ModuleDict = nn.ModuleDict()
-        for i, name in enumerate(self.field_order):
-            size = context_size + embedding_dim * i
+        for name in self.field_order:
+            size = context_size + embedding_dim * len(self.inputs[name])
             outputs = self._outputs(name, num_components)
             if self.memory is None:
                 self.heads[name] = _head(size, width, outputs)
@@ -280,8 +282,8 @@ class NoteLSTM(nn.Module):
         if self.memory is not None:
             votes = self.memory.votes(field, context.memory, known)
             context = context.model
-        earlier = self.field_order[: self.field_order.index(field)]
-        inputs = [context.hidden, *(self._embedded(name, known[name]) for name in earlier)]
+        earlier = (self._embedded(name, known[name]) for name in self.inputs[field])
+        inputs = [context.hidden, *earlier]
         if isinstance(context, NoteContext):
             inputs.append(self._features_for(field, context, known))
         if votes is not None:
@@ -410,8 +412,8 @@ class NumpyNoteLSTM:
         )
         self._heads: Final[dict[str, _Head]] = {}
         at = 0
-        for i, (name, layer) in enumerate(zip(field_order, first, strict=True)):
-            earlier = {known: embed[known] for known in field_order[:i]}
+        for name, layer in zip(field_order, first, strict=True):
+            earlier = {known: embed[known] for known in model.inputs[name]}
             part = slice(at, at + layer.out_features)
             self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
             at += layer.out_features

@@ -191,7 +191,8 @@ class SoundingClock(nn.Module):
             (in the same unit).
         """
         pitch, step, duration, instrument = (
-            [(i, f) for i, f in enumerate(fields) if f.role == role] for role in _ROLES
+            [(i, f) for i, f in enumerate(fields) if f.role == role and not f.given]
+            for role in _ROLES
         )
         if not len(pitch) == len(step) == len(duration) == 1:
             return None

@@ -56,7 +56,7 @@ class ThreeHeadLSTM(nn.Module):
             they are normal distributions, censored at the bounds of the field.
 
     Raises:
-        FieldError: If the fields are not one categorical and two continuous ones.
+        FieldError: If the fields are not one categorical and two continuous ones, or one is given.
         ConfigError: If a size is less than 1.
 
     Example:
@@ -88,6 +88,11 @@ class ThreeHeadLSTM(nn.Module):
                     for f in fields
                 ),
                 hint="encode with StepDurationEncoder, or build a NoteLSTM, which takes any fields",
+            )
+        if any(field.given for field in fields):
+            raise FieldError(
+                "the heads of a ThreeHeadLSTM do not read given fields",
+                hint="build a NoteLSTM, which does",
             )
         self.fields: Final = tuple(fields)
         self.config: Final[Mapping[str, Any]] = {

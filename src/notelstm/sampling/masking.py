@@ -22,7 +22,7 @@ from torch import Tensor
 
 from notelstm.batch import columns
 from notelstm.errors import ConfigError, did_you_mean
-from notelstm.fields import EventType, Field, Role
+from notelstm.fields import EventType, Field, Role, known_before
 from notelstm.protocols import ConstrainingEncoder, NoteEncoder, Prediction, Processor
 
 __all__ = [
@@ -100,7 +100,10 @@ def class_values(field: Field, role: Role) -> NDArray[np.float64] | None:
         (C,), NaN for classes without such a value; None for numbers and for other roles.
     """
     if field.role == role and field.values:
-        return np.array(field.values)
+        values = np.array(field.values)
+        if field.none is not None:
+            values[field.none] = np.nan
+        return values
     kind = _EVENT_OF.get(role)
     if field.events and kind is not None:
         return np.array([event.value if event.type == kind else np.nan for event in field.events])
@@ -191,7 +194,7 @@ class Constraints:
         self._encoder: Final = encoder if isinstance(encoder, ConstrainingEncoder) else None
         self._limited: Final = () if self._encoder is None else self._encoder.limited_fields
         self._fields: Final = () if encoder is None else encoder.fields
-        self._earlier: Final = {name: field_order[:i] for i, name in enumerate(field_order)}
+        self._earlier: Final = known_before(self._fields, field_order)
 
     def __bool__(self) -> bool:
         """Whether the encoder limits any field."""

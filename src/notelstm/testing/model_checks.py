@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from notelstm import plugins, tree
+from notelstm.fields import known_before, predicted
 from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, repeat
 from notelstm.protocols import Context, NoteModel, Prediction
 from notelstm.testing.clauses import require, run
@@ -62,10 +63,11 @@ def check_model(
 
 
 def _fields_and_order_agree(case: ModelCase) -> None:
-    """A model is a torch module whose `field_order` names each of its fields once."""
+    """A model is a torch module whose `field_order` names each field that is not given once."""
     require(isinstance(case.model, nn.Module), f"Got {type(case.model).__name__}.")
     order = tuple(case.model.field_order)
-    require(sorted(order) == sorted(case.fields), f"Order {order}, fields {tuple(case.fields)}.")
+    names = sorted(field.name for field in predicted(case.model.fields))
+    require(sorted(order) == names, f"Order {order}, predicted fields {names}.")
     require(len(case.fields) == len(case.model.fields), "Two fields have one name.")
 
 
@@ -140,9 +142,10 @@ def _later_fields_are_unused(case: ModelCase) -> None:
     """The prediction of a field uses no later field of its row, even if `known` has it."""
     context, _ = case.read(case.rows)
     known, other = case.known(case.rows), case.known(case.rows.roll(1, dims=0).flip(1))
-    for i, name in enumerate(case.model.field_order):
-        earlier = {key: known[key] for key in case.model.field_order[:i]}
-        later = {key: other[key] for key in case.model.field_order[i:]}
+    before = known_before(case.model.fields, case.model.field_order)
+    for name in case.model.field_order:
+        earlier = {key: known[key] for key in before[name]}
+        later = {key: other[key] for key in known if key not in earlier}
         field = case.fields[name]
         whole = as_numbers(case.model.predict(name, context, known), field)
         for what, given in (("changed", earlier | later), ("left out", earlier)):

@@ -55,7 +55,7 @@ def _tracker_matches_decode(trip: Trip) -> None:
 
 
 def _tracker_keeps_time(trip: Trip) -> None:
-    """`time` starts at 0, never decreases, and is the onset of each new note."""
+    """`time` starts at 0, never decreases, and is the onset of the notes that a row begins."""
     tracker = tracker_of(trip.encoder)
     n, time = tracker.num_notes, tracker.time
     require(n == 0 and time == 0, f"num_notes {n}, time {time}.")
@@ -64,9 +64,9 @@ def _tracker_keeps_time(trip: Trip) -> None:
         tracker.push(row)
         n, time = tracker.num_notes, tracker.time
         require(time >= earlier, f"Row {i}: from {earlier} back to {time}.")
-        require(n - before in (0, 1), f"Row {i}: num_notes went from {before} to {n}.")
-        if n > before:
-            onset = float(trip.back.start[before])
+        possible = before <= n <= len(trip.back)
+        require(possible, f"Row {i}: num_notes went from {before} to {n} of {len(trip.back)}.")
+        for onset in trip.back.start[before:n].tolist():
             require(abs(time - onset) <= EXACT, f"Row {i}: {time} at the onset {onset}.")
 
 
@@ -236,6 +236,18 @@ def _encoded_rows_are_allowed(trip: Trip) -> None:
         tracker.push(row)
 
 
+def _given_entries_match(trip: Trip) -> None:
+    """Before each row of a piece, `given` has entries of given fields, those of the row."""
+    fields = {field.name: i for i, field in enumerate(trip.encoder.fields) if field.given}
+    tracker = tracker_of(trip.encoder)
+    for i, row in enumerate(trip.rows):
+        for name, entry in tracker.given().items():
+            require(name in fields, f"{name!r} is not a given field.")
+            same = np.float32(entry) == row[fields[name]]
+            require(same, f"Row {i}: {name} is {row[fields[name]]:g}, the tracker gives {entry:g}.")
+        tracker.push(row)
+
+
 def _closing_rows_end_all_notes(trip: Trip) -> None:
     """After any number of rows, `closing_rows` end all notes that sound."""
     for k in sorted({len(trip.rows) * q // 4 for q in range(5)}):
@@ -274,10 +286,13 @@ def allowed_rows_can_be_decoded(trip: Trip) -> None:
     for _ in range(5):
         tracker, rows = tracker_of(trip.encoder), []
         for _ in range(60):
-            known: dict[str, float] = {}
+            known = dict(tracker.given())
             for field in trip.encoder.fields:
+                if field.name in known:
+                    continue
                 known[field.name] = _random_entry(field, tracker.allowed(field, known), known, rng)
-            rows.append(np.array(list(known.values()), dtype=np.float32))
+            row = [known[field.name] for field in trip.encoder.fields]
+            rows.append(np.array(row, dtype=np.float32))
             tracker.push(rows[-1])
         for row in tracker.closing_rows():
             rows.append(row)
@@ -298,5 +313,6 @@ TRACKER_CLAUSES = (
     _finished_notes_are_popped_once,
     _extend_equals_push,
     _encoded_rows_are_allowed,
+    _given_entries_match,
     _closing_rows_end_all_notes,
 )

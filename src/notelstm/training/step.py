@@ -74,7 +74,7 @@ class TrainStep(nn.Module):
             :class:`~notelstm.protocols.ConstrainingEncoder`; None for no limits.
 
     Raises:
-        FieldError: If the loss has a term of a field that the model lacks.
+        FieldError: If the loss has a term of a field that the model lacks, or that is given.
     """
 
     def __init__(
@@ -91,6 +91,12 @@ class TrainStep(nn.Module):
             raise FieldError(
                 f"the loss has terms of fields that the model lacks: {', '.join(unknown)}",
                 hint=f"use {', '.join(names)}",
+            )
+        given = [name for name in loss.terms if names[name].given]
+        if given:
+            raise FieldError(
+                f"the loss has terms of given fields: {', '.join(given)}",
+                hint="leave these terms out: given fields are not predicted",
             )
 
     @override

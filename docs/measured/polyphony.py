@@ -1,0 +1,303 @@
+"""Measure the polyphonic benchmark: nats per frame on four sets of piano rolls.
+
+    python docs/measured/polyphony.py FOLDER
+
+trains the models of each set, on its training split, and scores them. FOLDER has the four ``.mat``
+files of the sets; the package ``examples/frames_package`` must be installed. Every choice is made
+on the validation split: the epoch of each model, the best of the models, the settings of dynamic
+evaluation. After all models of a set are trained, its test split is scored once; a figure that is
+in ``polyphony.json`` beside this script is never measured again. Each model is kept in ``--models``
+as soon as it is trained, so that an interrupted run can be continued.
+
+``--sets`` names the sets to measure, ``--table`` rewrites the tables without measuring, and
+``--test`` scores the test split of sets of which some models are missing: these rows stay open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from notelstm_frames import FrameEncoder, FrameLSTM, MatRolls, frames
+from torch import nn
+
+from notelstm.adaptation import Adaptation
+from notelstm.data import Transpose
+from notelstm.evaluation import RowScores, averaged, nats_per_row
+from notelstm.fields import Rows
+from notelstm.files import atomic_write
+from notelstm.protocols import NoteModel
+from notelstm.recipes import Recipe
+from notelstm.training import BestCheckpoint
+
+RESULTS = Path(__file__).with_name("polyphony.json")
+TABLE = RESULTS.with_suffix(".md")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How the models of one set are trained.
+
+    Attributes:
+        file: The name of the file.
+        voices: The largest number of pitches in a frame of the training and validation splits.
+        epochs: Passes over the training split.
+        seeds: The number of models with the copied frame, which are averaged.
+        hidden_size: The number of LSTM units.
+        batch_size: Sequences of 32 frames in a batch.
+    """
+
+    file: str
+    voices: int
+    epochs: int
+    seeds: int = 3
+    hidden_size: int = 256
+    batch_size: int = 16
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "JSB": Setting(file="JSB_Chorales.mat", voices=4, epochs=40),
+    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=20),
+    "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=12),
+    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=12),
+}
+ADAPTATIONS = (
+    Adaptation(segment=16, learning_rate=1e-4),
+    Adaptation(segment=16, learning_rate=3e-4),
+    Adaptation(segment=16, learning_rate=1e-3),
+)
+"""The settings of dynamic evaluation, of which the best on the validation split is chosen."""
+SPLITS = {"validation": "validdata", "test": "testdata"}
+
+
+def recipe_of(setting: Setting, seed: int, *, copied: bool) -> Recipe:
+    """The recipe of one model."""
+    recipe = frames(voices=setting.voices, copied=copied)
+    return replace(
+        recipe,
+        model=functools.partial(FrameLSTM, hidden_size=setting.hidden_size),
+        batch_size=setting.batch_size,
+        transforms=(Transpose(low=-3, high=3, lowest=21, highest=108, probability=0.5),),
+        training=replace(recipe.training, epochs=setting.epochs, seed=seed, device="cpu"),
+    )
+
+
+def models_of(setting: Setting) -> list[tuple[str, int, bool]]:
+    """The key, seed and kind of each model of a set, in the order of training."""
+    copied = [(f"copied-{seed}", seed, True) for seed in range(setting.seeds)]
+    return [copied[0], ("plain-0", 0, False), *copied[1:]]
+
+
+def train(
+    name: str, key: str, seed: int, *, copied: bool, folder: Path, models: Path
+) -> dict[str, Any]:
+    """Train one model and keep it; its figures on the validation split."""
+    setting = SETTINGS[name]
+    recipe = recipe_of(setting, seed, copied=copied)
+    path = str(folder / setting.file)
+    training, validation = (
+        list(MatRolls(path=path, split=split).pieces()) for split in ("traindata", "validdata")
+    )
+    run = models / f"{name}-{key}"
+    start = time.process_time()
+    bundle = recipe.train(
+        training, validation=validation, callbacks=[BestCheckpoint()], folder=run, resume=True
+    )
+    minutes = (time.process_time() - start) / 60
+    model = cast(nn.Module, bundle.model)
+    with atomic_write(models / f"{name}-{key}.pt") as beside:
+        torch.save(model.state_dict(), beside)
+    rows = rows_of(folder, setting, "validation", copied=copied)
+    scores = nats_per_row(bundle.model, recipe.encoder, rows)
+    return {
+        "validation": scores.per_row(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "cpu_minutes": minutes,
+    }
+
+
+def load(name: str, key: str, seed: int, *, copied: bool, models: Path) -> NoteModel:
+    """A model that has been trained."""
+    model = recipe_of(SETTINGS[name], seed, copied=copied).build_model()
+    module = cast(nn.Module, model)
+    module.load_state_dict(torch.load(models / f"{name}-{key}.pt", weights_only=True))
+    return model
+
+
+def rows_of(folder: Path, setting: Setting, split: str, *, copied: bool) -> list[Rows]:
+    """The rows of the pieces of a split."""
+    encoder = FrameEncoder(voices=setting.voices, copied=copied)
+    corpus = MatRolls(path=str(folder / setting.file), split=SPLITS[split])
+    return [encoder.encode(notes) for _, notes in corpus.pieces()]
+
+
+def figures(scores: RowScores) -> dict[str, float]:
+    """The figures of scores in the three conventions."""
+    return {
+        "nats_per_frame": scores.per_row(),
+        "without_first_frame": scores.per_row(skip=1),
+        "mean_of_pieces": scores.per_piece(),
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        label: Its name.
+        keys: The models, which are averaged if there are several.
+        copied: Whether the copied frame is given.
+        adapt: Whether the models are evaluated dynamically.
+    """
+
+    label: str
+    keys: Sequence[str]
+    copied: bool
+    adapt: bool
+
+
+def rows_of_table(name: str, trained: Mapping[str, Any]) -> list[Row]:
+    """The rows of one set, of the models that are trained."""
+    keys = [key for key, _, copied in models_of(SETTINGS[name]) if copied and key in trained]
+    rows = []
+    if "plain-0" in trained:
+        rows.append(Row("single model, without the copied frame", ["plain-0"], False, False))
+    if keys:
+        best = min(keys, key=lambda key: float(trained[key]["validation"]))
+        rows.append(Row("single model", [best], True, False))
+        rows.append(Row("single model, dynamic evaluation", [best], True, True))
+    if len(keys) > 1:
+        label = f"average of {len(keys)} models"
+        rows.append(Row(label, keys, True, False))
+        rows.append(Row(f"{label}, dynamic evaluation", keys, True, True))
+    return rows
+
+
+def score(
+    name: str, row: Row, split: str, adapt: Adaptation | None, *, folder: Path, models: Path
+) -> RowScores:
+    """The scores of a row on a split."""
+    setting = SETTINGS[name]
+    encoder = FrameEncoder(voices=setting.voices, copied=row.copied)
+    rows = rows_of(folder, setting, split, copied=row.copied)
+    seeds = {key: seed for key, seed, _ in models_of(setting)}
+    scores = []
+    for key in row.keys:
+        model = load(name, key, seeds[key], copied=row.copied, models=models)
+        scores.append(nats_per_row(model, encoder, rows, adapt=adapt))
+    return averaged(scores)
+
+
+def adaptation_of(found: dict[str, Any], name: str, *, folder: Path, models: Path) -> Adaptation:
+    """The settings of dynamic evaluation that are best for the single model, on validation."""
+    tried = found.setdefault("adaptation", {})
+    (row,) = (r for r in rows_of_table(name, found["models"]) if r.adapt and len(r.keys) == 1)
+    for adapt in ADAPTATIONS:
+        key = f"{adapt.learning_rate:g}"
+        if key not in tried:
+            scores = score(name, row, "validation", adapt, folder=folder, models=models)
+            tried[key] = scores.per_row()
+    best = min(tried, key=lambda key: float(tried[key]))
+    return next(a for a in ADAPTATIONS if f"{a.learning_rate:g}" == best)
+
+
+def measure(
+    name: str, results: dict[str, Any], *, folder: Path, models: Path, partly: bool
+) -> None:
+    """Train and score one set; the results are written after each step."""
+    found = results.setdefault(name, {})
+    trained = found.setdefault("models", {})
+    for key, seed, copied in models_of(SETTINGS[name]):
+        if key not in trained and not partly:
+            print(f"{name}: training {key}", flush=True)
+            trained[key] = train(name, key, seed, copied=copied, folder=folder, models=models)
+            write(results)
+    measured = found.setdefault("rows", {})
+    for row in rows_of_table(name, trained):
+        if row.label in measured:
+            continue
+        adapt = adaptation_of(found, name, folder=folder, models=models) if row.adapt else None
+        print(f"{name}: {row.label}", flush=True)
+        scored = {
+            split: figures(score(name, row, split, adapt, folder=folder, models=models))
+            for split in SPLITS
+        }
+        parts = [trained[key] for key in row.keys]
+        measured[row.label] = {
+            **scored,
+            "learning_rate": None if adapt is None else adapt.learning_rate,
+            "parameters": sum(part["parameters"] for part in parts),
+            "cpu_minutes": sum(part["cpu_minutes"] for part in parts),
+        }
+        write(results)
+
+
+def write(results: Mapping[str, Any]) -> None:
+    """Write the figures and the tables."""
+    with atomic_write(RESULTS) as beside:
+        beside.write_text(json.dumps(results, indent=1) + "\n")
+    with atomic_write(TABLE) as beside:
+        beside.write_text(table_of(results))
+
+
+def table_of(results: Mapping[str, Any]) -> str:
+    """The table of our figures; rows that are not measured are marked as open."""
+    lines = [
+        "| set | model | test | first frame not counted | mean of pieces | validation | "
+        "parameters | CPU minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in SETTINGS:
+        measured = results.get(name, {}).get("rows", {})
+        if not measured:
+            lines.append(f"| {name} | not measured yet | | | | | | |")
+        for label, row in measured.items():
+            test = row["test"]
+            cells = [
+                *(f"{test[figure]:.2f}" for figure in test),
+                f"{row['validation']['nats_per_frame']:.2f}",
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['cpu_minutes']:.1f}",
+            ]
+            lines.append(f"| {name} | {label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path, nargs="?", help="the folder of the .mat files")
+    parser.add_argument("--sets", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--models", type=Path, default=Path(".cache/polyphony"))
+    parser.add_argument("--test", action="store_true", help="score sets with missing models")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table")
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if arguments.table:
+        write(results)
+        return
+    if arguments.folder is None:
+        parser.error("the folder is missing")
+    arguments.models.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    for name in arguments.sets:
+        measure(
+            name,
+            results,
+            folder=arguments.folder,
+            models=arguments.models,
+            partly=arguments.test,
+        )
+    write(results)
+
+
+if __name__ == "__main__":
+    main()
