@@ -75,9 +75,6 @@ class UndoHistory:
     Args:
         sequences: The sequences, a single one if `max_undo` is not 0.
         max_undo: The number of notes that can be undone.
-
-    Attributes:
-        max_undo: The same.
     """
 
     def __init__(self, sequences: Sequences, max_undo: int) -> None:

@@ -34,14 +34,7 @@ _NAME = "check_encoder"
 @final
 @dataclass(frozen=True)
 class EncoderCase:
-    """An encoder under test.
-
-    Attributes:
-        encoder: The encoder.
-        refuses: Pieces outside its domain.
-        entry_point: Whether the encoder has an entry point.
-        some: A few notes of its domain.
-    """
+    """The arguments of :func:`check_encoder`, and some notes of the encoder's domain."""
 
     encoder: NoteEncoder
     refuses: Sequence[Notes]
