@@ -433,7 +433,7 @@ class Session:
         if len(snapshot.trackers) != len(self._sequences):
             raise ConfigError(
                 f"the snapshot has {len(snapshot.trackers)} sequences, the session "
-                f"{len(self._sequences)}",
+                f"{len(self._sequences)}"
             )
         if (snapshot.state.adapted is None) != (self._adapter is None):
             raise ConfigError(

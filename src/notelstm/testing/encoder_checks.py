@@ -163,8 +163,4 @@ ENCODER_CLAUSES = (
     _description_rebuilds_the_encoder,
 )
 
-HOUR_CLAUSES = (
-    _onsets_do_not_drift,
-    allowed_rows_can_be_completed,
-    allowed_rows_can_be_decoded,
-)
+HOUR_CLAUSES = (_onsets_do_not_drift, allowed_rows_can_be_completed, allowed_rows_can_be_decoded)

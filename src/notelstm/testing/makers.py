@@ -55,10 +55,7 @@ def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float 
     pitch = (np.arange(count) * 7) % 12 + 24 + 12 * rng.integers(0, 6, size=count)
     duration = np.clip(rng.lognormal(mean=-1.2, sigma=1.0, size=count), 0.02, 8.0)
     piece = Notes(
-        start=start,
-        end=start + duration,
-        pitch=pitch,
-        velocity=rng.integers(1, 128, size=count),
+        start=start, end=start + duration, pitch=pitch, velocity=rng.integers(1, 128, size=count)
     )
     return without_overlaps(piece)
 

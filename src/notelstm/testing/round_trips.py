@@ -18,14 +18,7 @@ from notelstm.notes import DEFAULT_VELOCITY, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing.clauses import require
 
-__all__ = [
-    "EXACT",
-    "Promise",
-    "Tolerance",
-    "Trip",
-    "in_domain",
-    "instruments",
-]
+__all__ = ["EXACT", "Promise", "Tolerance", "Trip", "in_domain", "instruments"]
 
 Tolerance: TypeAlias = float | Callable[[Notes], NDArray[np.float64]]
 """The greatest error of a time in seconds: a number, or a function from N notes to (N,)."""
@@ -175,10 +168,10 @@ def _instruments_round_trip(trip: Trip) -> None:
     for name in ("program", "drum", "track"):
         column = getattr(trip.back, name)
         require(column is not None, f"Decoded notes have no column {name}.")
-        bad = np.flatnonzero(column[after] != getattr(wanted, name))[:1]
+        bad = np.flatnonzero(column[after] != wanted[name])[:1]
         require(not bad.size, f"Note {before[bad]}: another {name}.")
     names = trip.back.track_names
-    require(names == wanted.track_names, f"Decoded notes have the track names {names}.")
+    require(names == wanted["track_names"], f"Decoded notes have the track names {names}.")
 
 
 def _onsets_round_trip(trip: Trip) -> None:

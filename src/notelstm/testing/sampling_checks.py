@@ -22,19 +22,9 @@ from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import as_numbers, noise_like, require_in_domain
 
-__all__ = [
-    "BAND",
-    "SamplingCase",
-    "Trial",
-    "check_processor",
-    "check_sampler",
-]
+__all__ = ["BAND", "SamplingCase", "Trial", "check_processor", "check_sampler"]
 
-BAND: Final = (
-    Part(name="Piano"),
-    Part(name="Bass", program=33),
-    Part(name="Drums", drum=True),
-)
+BAND: Final = (Part(name="Piano"), Part(name="Bass", program=33), Part(name="Drums", drum=True))
 """The parts of the sequences with which processors of instruments are checked."""
 
 Make: TypeAlias = Callable[[Tensor], Prediction]
