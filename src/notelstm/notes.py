@@ -694,7 +694,8 @@ class Notes:
         own = self.tempo_map, self.track_names, self.length
         if own != (other.tempo_map, other.track_names, other.length):
             return False
-        return all(_same(getattr(self, n), getattr(other, n)) for n in _NOTE_COLUMNS)
+        # Absent columns are equal.
+        return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in _NOTE_COLUMNS)
 
     @override
     def __hash__(self) -> int:
@@ -736,8 +737,3 @@ def _merged_names(parts: Sequence[Notes]) -> tuple[str, ...] | None:
         return None
     by_track = itertools.zip_longest(*known, fillvalue="")
     return tuple(next((name for name in names if name), "") for names in by_track)
-
-
-def _same(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> bool:
-    """Both absent, or equal arrays."""
-    return a is b if a is None or b is None else np.array_equal(a, b)

@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, final, get_args
+from typing import Any, Final, Literal, TypeAlias, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,7 @@ from notelstm.fields import Field
 from notelstm.notes import Notes
 from notelstm.programs import FAMILIES, PROGRAMS, family_of
 
-__all__ = [
-    "ONE_PART",
-    "By",
-    "Part",
-    "PartColumns",
-    "PartMap",
-    "PartsBy",
-    "Unknown",
-    "classes_named",
-]
+__all__ = ["ONE_PART", "By", "Part", "PartMap", "PartsBy", "Unknown", "classes_named"]
 
 By: TypeAlias = Literal["program", "family", "name", "track"]
 """The property of a note by which its part is found."""
@@ -117,22 +108,6 @@ def classes_named(parts: Sequence[Part], name: str) -> tuple[int, ...]:
     )
 
 
-class PartColumns(NamedTuple):
-    """The instrument of each note, as columns of :class:`~notelstm.notes.Notes`.
-
-    Attributes:
-        program: (N,) General MIDI programs.
-        drum: (N,) True for percussion.
-        track: (N,) the class of each note.
-        track_names: The name of each class.
-    """
-
-    program: NDArray[np.int64]
-    drum: NDArray[np.bool_]
-    track: NDArray[np.int64]
-    track_names: tuple[str, ...]
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class PartMap:
@@ -213,7 +188,10 @@ class PartMap:
         Raises:
             ConfigError: If there are no notes, or more than 1,024 parts.
         """
-        instruments = [_instruments(piece) for piece in pieces]
+        instruments = [
+            [(instrument, len(members)) for instrument, members in _members(piece)]
+            for piece in pieces
+        ]
         if by == "auto":
             by = "name" if _are_named_alike(instruments) else "family"
         counts: dict[_Key, Counter[tuple[int, str]]] = {}
@@ -289,19 +267,16 @@ class PartMap:
         """The number of notes of no part, which are assigned by the rule `unknown`."""
         return int(self._assign(notes, count=True)[1].sum())
 
-    def columns_of(self, classes: NDArray[np.integer]) -> PartColumns:
-        """The instrument of each note.
+    def columns_of(self, classes: NDArray[np.integer]) -> dict[str, Any]:
+        """Columns of :class:`~notelstm.notes.Notes` for the (N,) class of each note.
 
-        Args:
-            classes: (N,) class of each note.
-
-        Returns:
-            Program and percussion as in :attr:`classes`; the class as the track.
+        Program and percussion are those of :attr:`classes`; the class is the track.
         """
         track = classes.astype(np.int64)
         programs = np.array([part.program for part in self.classes], dtype=np.int64)
         names = tuple(part.name for part in self.classes)
-        return PartColumns(programs[track], self.drums[track], track, names)
+        columns = {"program": programs[track], "drum": self.drums[track], "track": track}
+        return {**columns, "track_names": names}
 
     @functools.cached_property
     def _class_of(self) -> dict[_Key, int]:
@@ -433,11 +408,6 @@ def _members(notes: Notes) -> list[tuple[_Instrument, NDArray[np.intp]]]:
         instrument = bool(group & 1), group >> 1 & 127, name, at
         found.append((instrument, np.flatnonzero(which == number)))
     return found
-
-
-def _instruments(notes: Notes) -> list[tuple[_Instrument, int]]:
-    """Each instrument of a piece, and the number of its notes."""
-    return [(instrument, len(members)) for instrument, members in _members(notes)]
 
 
 def _are_named_alike(pieces: Sequence[Sequence[tuple[_Instrument, int]]]) -> bool:

@@ -273,7 +273,7 @@ class BeatTracker(Tracker):
 
     def _instruments(self, *classes: NDArray[np.int64]) -> dict[str, Any]:
         """The columns of the instruments of (N,) classes; none without parts."""
-        return {} if self._part_map is None else self._part_map.columns_of(*classes)._asdict()
+        return {} if self._part_map is None else self._part_map.columns_of(*classes)
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:
         """Return the notes that have ended, or all of them, and drop them."""

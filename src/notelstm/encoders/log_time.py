@@ -237,5 +237,5 @@ class LogTimeEncoder:
             end=start + values[2][checked[:, 2]],
             pitch=checked[:, 0],
             velocity=values[3][checked[:, 3]],
-            **({} if self.parts is None else self.parts.columns_of(checked[:, 4])._asdict()),
+            **({} if self.parts is None else self.parts.columns_of(checked[:, 4])),
         )

@@ -306,7 +306,7 @@ class EventTracker(Tracker):
             end=end * _CELL,
             pitch=pitch,
             velocity=velocity,
-            **({} if self._part_map is None else self._part_map.columns_of(part)._asdict()),
+            **({} if self._part_map is None else self._part_map.columns_of(part)),
         )
 
     def pop_finished(self, *, include_sounding: bool = False) -> Sequence[tuple[int, Note]]:

@@ -364,10 +364,7 @@ class Table:
         return cls(codes=codes, ends=np.concatenate([[0], np.cumsum(counts)]), cells=cells)
 
     def mixed(
-        self,
-        contexts: NDArray[np.int64],
-        places: NDArray[np.int64],
-        shorter: NDArray[np.float64],
+        self, contexts: NDArray[np.int64], places: NDArray[np.int64], shorter: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """(N,) P of cells after contexts, interpolated with P after shorter contexts.
 
@@ -435,10 +432,7 @@ class NGrams:
 
 
 def _contexts(
-    role: Role,
-    places: NDArray[np.int64],
-    depth: int,
-    part: NDArray[np.int64] | None = None,
+    role: Role, places: NDArray[np.int64], depth: int, part: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """(N - depth,) the classes of the `depth` notes before each note, as one number.
 
@@ -460,11 +454,8 @@ def fit_ngrams(
 ) -> NGrams:
     """Count the n-grams of training pieces; several million notes take seconds.
 
-    Args:
-        pieces: Training pieces; those that the encoder rejects are left out with a warning.
-        order: n, 1 to 6; shorter n-grams are counted as well.
-        encoder: The encoder of the model that the baseline is compared with; None for all notes,
-            without instruments.
+    `order`, n, is 1 to 6; shorter n-grams are counted as well. The other arguments are those of
+    :func:`fit_unigram`.
 
     Raises:
         ConfigError: If the order is out of range.
@@ -479,22 +470,16 @@ def fit_ngrams(
         )
     index = np.concatenate([np.arange(len(piece["pitch"])) for piece in places])
     sizes = _sizes(_parts(encoder))
+    joined = {
+        role: np.concatenate([piece[role] for piece in places]).astype(np.int64) for role in sizes
+    }
     tables: dict[Role, tuple[Table, ...]] = {}
     for role, size in sizes.items():
-        at, part = _joined(places, role), None
-        if role != "instrument" and "instrument" in sizes:
-            part = _joined(places, "instrument")
-        tables[role] = tuple(
-            Table.of(
-                _contexts(role, at, depth, part)[index[depth:] >= depth],
-                at[depth:][index[depth:] >= depth],
-                size,
-            )
-            for depth in range(1, order)
-        )
+        at, part = joined[role], None if role == "instrument" else joined.get("instrument")
+        by_depth = []
+        for depth in range(1, order):
+            inside = index[depth:] >= depth
+            contexts = _contexts(role, at, depth, part)[inside]
+            by_depth.append(Table.of(contexts, at[depth:][inside], size))
+        tables[role] = tuple(by_depth)
     return NGrams(unigram=_unigram(places, sizes), tables=tables)
-
-
-def _joined(places: Sequence[Mapping[Role, NDArray[np.int16]]], role: Role) -> NDArray[np.int64]:
-    """The places of all pieces, one after another."""
-    return np.concatenate([piece[role] for piece in places]).astype(np.int64)

@@ -127,10 +127,7 @@ def compare(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) ->
         differences[figure] = _estimate(value, drawn, confidence)
         better[figure] = int((x / n < y / m).sum())
     return Comparison(
-        pieces=len(names),
-        notes=(left.notes, right.notes),
-        differences=differences,
-        better=better,
+        pieces=len(names), notes=(left.notes, right.notes), differences=differences, better=better
     )
 
 

@@ -243,9 +243,7 @@ class Memorisation:
 
 
 def find_copies(
-    samples: Sequence[Notes],
-    training: Iterable[tuple[str, Notes]],
-    real: Sequence[Notes] = (),
+    samples: Sequence[Notes], training: Iterable[tuple[str, Notes]], real: Sequence[Notes] = ()
 ) -> Memorisation:
     """Search samples for passages of training pieces.
 

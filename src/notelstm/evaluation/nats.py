@@ -415,8 +415,7 @@ class _Sums:
         total = float(nats.sum())
         if not math.isfinite(total):
             raise DataError(
-                f"the score of {role} is {total}",
-                hint="train the model again: it has diverged",
+                f"the score of {role} is {total}", hint="train the model again: it has diverged"
             )
         role = _COUNTED_AS.get(role, role)
         self.nats[role] = self.nats.get(role, 0.0) + total

@@ -17,15 +17,7 @@ from notelstm.evaluation.grid import FIRST
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical
 
-__all__ = [
-    "BINS",
-    "FIGURES",
-    "PieceScore",
-    "Reliability",
-    "Scores",
-    "all_scored",
-    "long_enough",
-]
+__all__ = ["BINS", "FIGURES", "PieceScore", "Reliability", "Scores", "all_scored", "long_enough"]
 
 BINS: Final = 15
 """The number of bins of equal width for the confidence."""

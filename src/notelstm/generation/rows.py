@@ -64,12 +64,7 @@ class NoiseStream:
 
 @final
 class BatchNoise:
-    """The uniforms of B sequences, row by row.
-
-    Args:
-        seed: The seed.
-        batch_size: B.
-        fields: F, the number of fields.
+    """The uniforms of B sequences with F fields, row by row.
 
     Attributes:
         seed: The seed.
@@ -472,10 +467,9 @@ def _checked(chosen: object, field: Field, batch_size: int) -> Tensor:
         FieldError: If a class id does not exist.
     """
     if not isinstance(chosen, Tensor) or chosen.shape != (batch_size,):
-        is_tensor = isinstance(chosen, Tensor)
-        returned = f"shape {tuple(chosen.shape)}" if is_tensor else type(chosen).__name__
+        what = f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen)
         raise ShapeError(
-            f"the sampler returned {returned} instead of a tensor of shape {(batch_size,)}",
+            f"the sampler returned {what} instead of a tensor of shape {(batch_size,)}",
             where=f"field {field.name!r}",
             hint="test the sampler with notelstm.testing.check_sampler",
         )

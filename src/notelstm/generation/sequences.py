@@ -149,9 +149,7 @@ def _copies(tracker: Tracker, batch_size: int) -> list[Tracker]:
 class SamplingContexts(Sequence[SamplingContext]):
     """The context of each sequence, created on access.
 
-    Args:
-        sequences: The sequences.
-        known: (B,) the entries of the current row so far, by field name.
+    `known` has (B,) the entries of the current row so far, by field name.
     """
 
     def __init__(self, sequences: Sequences, known: Mapping[str, Tensor]) -> None:

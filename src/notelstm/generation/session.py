@@ -75,9 +75,6 @@ class UndoHistory:
     Args:
         sequences: The sequences, a single one if `max_undo` is not 0.
         max_undo: The number of notes that can be undone.
-
-    Attributes:
-        max_undo: The same.
     """
 
     def __init__(self, sequences: Sequences, max_undo: int) -> None:
@@ -457,7 +454,7 @@ class Session:
         if len(snapshot.trackers) != len(self._sequences):
             raise ConfigError(
                 f"the snapshot has {len(snapshot.trackers)} sequences, the session "
-                f"{len(self._sequences)}",
+                f"{len(self._sequences)}"
             )
         if (snapshot.state.adapted is None) != (self._adapter is None):
             raise ConfigError(

@@ -47,8 +47,7 @@ class Chart:
         """Check the lines."""
         if not 1 <= len(self._drawn) <= _MOST_LINES:
             raise ConfigError(
-                f"{len(self._drawn)} lines with points in a chart",
-                hint=f"give 1 to {_MOST_LINES}",
+                f"{len(self._drawn)} lines with points in a chart", hint=f"give 1 to {_MOST_LINES}"
             )
         for name, points in self._drawn.items():
             if not all(abs(value) <= _LARGEST for point in points for value in point):

@@ -15,15 +15,7 @@ from notelstm.errors import ConfigError, NotesError
 from notelstm.listening.timbres import PIANO, TIMBRES, Timbre, drum_sound_of, timbre_of
 from notelstm.notes import Notes
 
-__all__ = [
-    "Audio",
-    "Partials",
-    "attack_of",
-    "check_length",
-    "pan_of",
-    "partials_of",
-    "synthesize",
-]
+__all__ = ["Audio", "Partials", "attack_of", "check_length", "pan_of", "partials_of", "synthesize"]
 
 
 class Partials(NamedTuple):

@@ -16,8 +16,7 @@ from notelstm.errors import MissingExtraError
 
 if find_spec("hypothesis") is None:
     raise MissingExtraError(
-        "notelstm.testing needs hypothesis",
-        hint="run pip install 'notelstm[testing]'",
+        "notelstm.testing needs hypothesis", hint="run pip install 'notelstm[testing]'"
     )
 
 # The modules below import hypothesis, so they come after the check.

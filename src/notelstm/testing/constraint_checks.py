@@ -144,9 +144,6 @@ def _snapped_notes_have_the_same_rows(trip: Trip) -> None:
     require(set(found.pitch.tolist()) == pitches, "Some pitches of the piece are lost, or added.")
 
 
-CONSTRAINT_CLAUSES = (
-    _encoded_classes_are_allowed,
-    _allowed_classes_agree,
-)
+CONSTRAINT_CLAUSES = (_encoded_classes_are_allowed, _allowed_classes_agree)
 
 SNAPPING_CLAUSES = (_snapped_notes_have_the_same_rows,)

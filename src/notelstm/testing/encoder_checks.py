@@ -34,14 +34,7 @@ _NAME = "check_encoder"
 @final
 @dataclass(frozen=True)
 class EncoderCase:
-    """An encoder under test.
-
-    Attributes:
-        encoder: The encoder.
-        refuses: Pieces outside its domain.
-        entry_point: Whether the encoder has an entry point.
-        some: A few notes of its domain.
-    """
+    """The arguments of :func:`check_encoder`, and some notes of the encoder's domain."""
 
     encoder: NoteEncoder
     refuses: Sequence[Notes]
@@ -170,8 +163,4 @@ ENCODER_CLAUSES = (
     _description_rebuilds_the_encoder,
 )
 
-HOUR_CLAUSES = (
-    _onsets_do_not_drift,
-    allowed_rows_can_be_completed,
-    allowed_rows_can_be_decoded,
-)
+HOUR_CLAUSES = (_onsets_do_not_drift, allowed_rows_can_be_completed, allowed_rows_can_be_decoded)

@@ -20,13 +20,7 @@ __all__ = ["long_piece", "random_rows", "repeating_rows", "without_overlaps"]
 def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
     """End each note where the next of its pitch begins, as in a MIDI file.
 
-    Args:
-        notes: Any piece.
-        shortest: Seconds; a note that begins less than this after another of its pitch is left
-            out.
-
-    Returns:
-        The piece without notes of one pitch that sound together.
+    A note that begins less than `shortest` seconds after another of its pitch is left out.
     """
     last: dict[int, int] = {}
     kept: list[int] = []
@@ -47,16 +41,10 @@ def without_overlaps(notes: Notes, shortest: float = 0.0) -> Notes:
 
 
 def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float = 3600.0) -> Notes:
-    """A long piece with chords, runs and rests.
+    """A long piece with chords, runs and rests, whose last onset is at `seconds`.
 
-    Args:
-        rng: The random generator.
-        count: N, the number of notes.
-        seconds: The onset of the last note.
-
-    Returns:
-        N notes; a quarter of them begin together with the one before, none overlaps one of its own
-        pitch, and no rest is longer than about 100 times the mean step.
+    A quarter of the notes begin together with the one before, none overlaps one of its own pitch,
+    and no rest is longer than about 100 times the mean step.
     """
     step = rng.exponential(size=count)
     step[rng.random(count) < 0.25] = 0
@@ -67,10 +55,7 @@ def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float 
     pitch = (np.arange(count) * 7) % 12 + 24 + 12 * rng.integers(0, 6, size=count)
     duration = np.clip(rng.lognormal(mean=-1.2, sigma=1.0, size=count), 0.02, 8.0)
     piece = Notes(
-        start=start,
-        end=start + duration,
-        pitch=pitch,
-        velocity=rng.integers(1, 128, size=count),
+        start=start, end=start + duration, pitch=pitch, velocity=rng.integers(1, 128, size=count)
     )
     return without_overlaps(piece)
 
@@ -78,16 +63,9 @@ def long_piece(rng: np.random.Generator, *, count: int = 20_000, seconds: float 
 def random_rows(
     fields: Sequence[Field], shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Independent random entries within the domains of their fields.
+    """(..., F) independent random entries within the domains of F fields, float32.
 
-    Args:
-        fields: F columns.
-        shape: The leading shape, (...).
-        rng: The random generator.
-
-    Returns:
-        (..., F) float32; continuous entries lie within two units of their field's lower end, a
-        quarter of them on it.
+    Continuous entries lie within two units of their field's lower end, a quarter of them on it.
     """
     columns: list[Rows] = []
     for field in fields:
@@ -107,16 +85,7 @@ def random_rows(
 def repeating_rows(
     fields: Sequence[Field], shape: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Random rows whose second half repeats the first, but for a few rows.
-
-    Args:
-        fields: F columns.
-        shape: B, T.
-        rng: The random generator.
-
-    Returns:
-        (B, T, F) float32, as :func:`random_rows`.
-    """
+    """(B, T, F) :func:`random_rows` whose second half repeats the first, but for a few rows."""
     rows = random_rows(fields, shape, rng)
     middle = -(-shape[1] // 2)
     same = rng.random((shape[0], shape[1] - middle)) < 0.8

@@ -295,9 +295,8 @@ def _numpy_step_has_no_side_effects(case: ModelCase) -> None:
         for t, place in enumerate(given[:-1]):
             again = ModelState(*step.step(case.rows[:, t].numpy(), place.state))
             off = _off(tuple(again), tuple(given[t + 1]))
-            require(
-                off <= case.tolerance, f"Trained on, or asked again: row {t} is off by {off:g}."
-            )
+            found = f"Trained on, or asked again: row {t} is off by {off:g}."
+            require(off <= case.tolerance, found)
     finally:
         for name, parameter in case.model.named_parameters():
             parameter.copy_(kept[name])
@@ -360,7 +359,4 @@ NUMPY_STEP_CLAUSES = (
     _numpy_step_has_no_side_effects,
 )
 
-TRAINING_CLAUSES = (
-    _gradients_are_finite,
-    _initial_state_is_trained,
-)
+TRAINING_CLAUSES = (_gradients_are_finite, _initial_state_is_trained)

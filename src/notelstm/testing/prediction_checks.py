@@ -191,7 +191,4 @@ def _sums_to_one(what: str, parts: Tensor) -> None:
     require(off < 1e-5, f"{what}: the sum is off by {off:.3g}.")
 
 
-PREDICTION_CLAUSES = (
-    _samples_are_in_the_domain,
-    _probabilities_sum_to_one,
-)
+PREDICTION_CLAUSES = (_samples_are_in_the_domain, _probabilities_sum_to_one)

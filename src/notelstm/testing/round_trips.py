@@ -18,14 +18,7 @@ from notelstm.notes import DEFAULT_VELOCITY, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing.clauses import require
 
-__all__ = [
-    "EXACT",
-    "Promise",
-    "Tolerance",
-    "Trip",
-    "in_domain",
-    "instruments",
-]
+__all__ = ["EXACT", "Promise", "Tolerance", "Trip", "in_domain", "instruments"]
 
 Tolerance: TypeAlias = float | Callable[[Notes], NDArray[np.float64]]
 """The greatest error of a time in seconds: a number, or a function from N notes to (N,)."""
@@ -43,14 +36,7 @@ _CELLS: Final = ((-np.inf, 3), (3, 4), (4, 90), (90, np.inf))
 @final
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """The documented accuracy of an encoder.
-
-    Attributes:
-        onset: The greatest error of an onset, counted from the first.
-        duration: The greatest error of a duration.
-        velocity: The greatest error of a velocity.
-        keeps_order: Whether notes that start together keep their order.
-    """
+    """The documented accuracy of an encoder, as in :func:`~notelstm.testing.check_encoder`."""
 
     onset: Tolerance
     duration: Tolerance
@@ -61,13 +47,7 @@ class Promise:
 @final
 @dataclass(frozen=True)
 class Trip:
-    """One piece and its round trip through an encoder.
-
-    Attributes:
-        encoder: The encoder.
-        promise: Its documented accuracy.
-        piece: The piece.
-    """
+    """One piece and its round trip through an encoder."""
 
     encoder: NoteEncoder
     promise: Promise
@@ -95,10 +75,8 @@ class Trip:
             return np.arange(len(self.piece)), np.arange(len(self.back))
         # Notes of one pitch and instrument keep their order even where notes that start together
         # do not.
-        before, after = (
-            np.lexsort((instruments(self.encoder, notes), notes.pitch))
-            for notes in (self.piece, self.back)
-        )
+        both = (self.piece, self.back)
+        before, after = (np.lexsort((instruments(self.encoder, n), n.pitch)) for n in both)
         return before, after
 
 
@@ -143,9 +121,8 @@ def _entries_are_in_their_fields(trip: Trip) -> None:
 def _encoding_is_repeatable(trip: Trip) -> None:
     """The same piece always has the same rows, and decoding leaves them unchanged."""
     rows = trip.rows.copy()
-    require(
-        np.array_equal(trip.encoder.encode(trip.piece), rows), "The rows differ the second time."
-    )
+    same = np.array_equal(trip.encoder.encode(trip.piece), rows)
+    require(same, "The rows differ the second time.")
     trip.encoder.decode(rows)
     require(np.array_equal(rows, trip.rows), "decode changed its rows.")
 
@@ -191,10 +168,10 @@ def _instruments_round_trip(trip: Trip) -> None:
     for name in ("program", "drum", "track"):
         column = getattr(trip.back, name)
         require(column is not None, f"Decoded notes have no column {name}.")
-        bad = np.flatnonzero(column[after] != getattr(wanted, name))[:1]
+        bad = np.flatnonzero(column[after] != wanted[name])[:1]
         require(not bad.size, f"Note {before[bad]}: another {name}.")
     names = trip.back.track_names
-    require(names == wanted.track_names, f"Decoded notes have the track names {names}.")
+    require(names == wanted["track_names"], f"Decoded notes have the track names {names}.")
 
 
 def _onsets_round_trip(trip: Trip) -> None:

@@ -22,19 +22,9 @@ from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.testing.clauses import require, run
 from notelstm.testing.prediction_checks import as_numbers, noise_like, require_in_domain
 
-__all__ = [
-    "BAND",
-    "SamplingCase",
-    "Trial",
-    "check_processor",
-    "check_sampler",
-]
+__all__ = ["BAND", "SamplingCase", "Trial", "check_processor", "check_sampler"]
 
-BAND: Final = (
-    Part(name="Piano"),
-    Part(name="Bass", program=33),
-    Part(name="Drums", drum=True),
-)
+BAND: Final = (Part(name="Piano"), Part(name="Bass", program=33), Part(name="Drums", drum=True))
 """The parts of the sequences with which processors of instruments are checked."""
 
 Make: TypeAlias = Callable[[Tensor], Prediction]
@@ -119,16 +109,10 @@ def _contexts() -> list[SamplingContext]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class SamplingCase:
-    """A sampler or a processor under test.
+    """The arguments of :func:`check_sampler` or :func:`check_processor`.
 
     Attributes:
         apply: The sampler, or the processor, which ignores the noise.
-        fields: Fields whose predictions it is given.
-        contexts: A context for each sequence, or none.
-        make: Makes the prediction of a categorical field from logits.
-        roles: The roles of the fields that it changes; None for any.
-        instruments: The names of the parts that it acts on, of :data:`BAND`; None if it does not
-            depend on the instrument.
     """
 
     apply: Callable[[Field, Prediction, Tensor, Sequence[SamplingContext]], Any]
@@ -248,15 +232,12 @@ def _inputs_are_unchanged(case: SamplingCase) -> None:
 def _sequences_are_independent(case: SamplingCase) -> None:
     """A sequence has the same result alone as in a batch."""
     for trial in case.trials:
-        whole, tolerance = case.numbers(trial), 0.0
-        if not isinstance(case.result(trial), Tensor):
-            tolerance = 1e-6
+        whole = case.numbers(trial)
+        tolerance = 0.0 if isinstance(case.result(trial), Tensor) else 1e-6
         for i in range(_BATCH_SIZE):
-            at = slice(i, i + 1)
-            alone = case.numbers(trial, at=at)
-            near = alone.shape == whole[at].shape and torch.allclose(
-                alone, whole[at], rtol=10 * tolerance, atol=tolerance
-            )
+            alone, same = case.numbers(trial, at=slice(i, i + 1)), whole[i : i + 1]
+            near = alone.shape == same.shape
+            near = near and torch.allclose(alone, same, rtol=10 * tolerance, atol=tolerance)
             require(near, f"{trial.name}: sequence {i} differs.")
 
 
@@ -327,7 +308,13 @@ def _other_roles_are_unchanged(case: SamplingCase) -> None:
             _require_unchanged(trial, case.result(trial))
 
 
-def _band_context(instrument: int, pitches: Mapping[int, Sequence[int]]) -> SamplingContext:
+_Pitches: TypeAlias = Mapping[int, Sequence[int]]
+"""The pitches that each part of the band has played."""
+
+_PLAYED: Final[_Pitches] = {0: (60, 64, 60), 1: (36, 43, 36), 2: (38, 42, 38)}
+
+
+def _band_context(instrument: int, pitches: _Pitches) -> SamplingContext:
     """A sequence of :data:`BAND` before a pitch of an instrument, with those that each played."""
     encoder = LogTimeEncoder(exact=True, parts=PartMap(parts=BAND))
     count = max(map(len, pitches.values()))
@@ -349,13 +336,12 @@ def _band_context(instrument: int, pitches: Mapping[int, Sequence[int]]) -> Samp
 def _band_contexts() -> list[SamplingContext]:
     """Sequences of :data:`BAND`, each before a pitch of another part or after another top note."""
     return [
-        _band_context(i % len(BAND), {0: (60, 64, 67 + i), 1: (36, 43, 36), 2: (38, 42, 38)})
-        for i in range(_BATCH_SIZE)
+        _band_context(i % len(BAND), {**_PLAYED, 0: (60, 64, 67 + i)}) for i in range(_BATCH_SIZE)
     ]
 
 
 def _for_each_part(
-    case: SamplingCase, changed: Callable[[int], Mapping[int, Sequence[int]]]
+    case: SamplingCase, changed: Callable[[int], _Pitches]
 ) -> Iterator[tuple[int, Trial, Tensor]]:
     """The result for a pitch of each part, and the part, if the case has instruments."""
     for k in range(len(BAND)) if case.instruments is not None else ():
@@ -365,10 +351,6 @@ def _for_each_part(
                 noise = noise_like(torch.zeros(_BATCH_SIZE))
                 result = case.apply(trial.field, trial.make(_ALL), noise, contexts)
                 yield k, trial, as_numbers(result, trial.field)
-
-
-_PLAYED: Final[Mapping[int, Sequence[int]]] = {0: (60, 64, 60), 1: (36, 43, 36), 2: (38, 42, 38)}
-"""The pitches that each part of the band has played."""
 
 
 def _other_instruments_are_unchanged(case: SamplingCase) -> None:
@@ -382,15 +364,14 @@ def _other_instruments_are_unchanged(case: SamplingCase) -> None:
 def _other_instruments_have_no_effect(case: SamplingCase) -> None:
     """Pitches of an instrument do not depend on the notes of the others."""
 
-    def others_changed(k: int) -> Mapping[int, Sequence[int]]:
+    def others_changed(k: int) -> _Pitches:
         return {i: p if i == k else [pitch + 1 for pitch in p] for i, p in _PLAYED.items()}
 
     one, two = (_for_each_part(case, changed) for changed in (lambda _: _PLAYED, others_changed))
     for (k, trial, result), (_, _, other) in zip(one, two, strict=True):
-        require(
-            torch.equal(result, other),
-            f"{trial.name}: pitches of {BAND[k].name} depend on other instruments.",
-        )
+        name = BAND[k].name
+        same = torch.equal(result, other)
+        require(same, f"{trial.name}: pitches of {name} depend on other instruments.")
 
 
 SAMPLER_CLAUSES = (

@@ -257,12 +257,9 @@ def _closing_rows_end_all_notes(trip: Trip) -> None:
         require(closing.dtype == np.float32, f"{k} rows: {closing.dtype}.")
         whole = trip.encoder.decode(np.concatenate([trip.rows[:k], closing]))
         require(len(whole) == begun, f"{k} rows: {begun} notes began, {len(whole)} decoded.")
-        for row in closing:
-            tracker.push(row)
-        require(
-            len(tracker.closing_rows()) == 0,
-            f"{k} rows: there are closing rows after the closing rows.",
-        )
+        _push_all(tracker, closing)
+        again = len(tracker.closing_rows())
+        require(not again, f"{k} rows: there are closing rows after the closing rows.")
 
 
 def _random_entry(
