@@ -315,7 +315,7 @@ class NumpySounding:
         self._steps, self._durations = (np.array(t, dtype=np.int32) for t in clock.tables())
         # Tables of the features by time.
         times = torch.arange(LONGEST + 1)
-        tables = sounding_features(Sounding(times, times)).unflatten(-1, (FEATURES, -1))
+        tables = sounding_features(Sounding(times, times)).reshape(FEATURES, -1)
         _, self._log, self._recency, self._chord = tables.numpy()
         self._last: _Request | None = None
 
