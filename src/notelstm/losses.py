@@ -132,7 +132,6 @@ class CompositeLoss:
     terms: Mapping[str, tuple[LossTerm, float]]
 
     def __post_init__(self) -> None:
-        """Check the weights."""
         if not self.terms:
             raise ConfigError("the loss has no terms", hint="give a term for each field")
         for name, weight in self.weights.items():

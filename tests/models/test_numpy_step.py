@@ -26,8 +26,8 @@ from notelstm.parts import Part, PartMap
 from notelstm.predictions import (
     Categorical,
     Normal,
+    NumpyAdapter,
     NumpyCategorical,
-    NumpyNormal,
     NumpyPoint,
     NumpyPrediction,
     PointEstimate,
@@ -192,7 +192,10 @@ def predictions(draw: st.DrawFn) -> tuple[Field, NumpyPrediction]:
         sigma = draw(st.floats(2**-10, 30, width=32))
         ends = sorted([draw(numbers), draw(numbers)])
         low, high = draw(st.sampled_from([(-np.inf, np.inf), (ends[0], np.inf), tuple(ends)]))
-        return NUMBER, NumpyNormal(draw(numbers), sigma, low, high)
+        mean, *tensors = (torch.tensor([x]) for x in (draw(numbers), sigma, low, high))
+        low_or_none, high_or_none = (end if end.isfinite() else None for end in tensors[1:])
+        normal = Normal(mean, tensors[0], low=low_or_none, high=high_or_none)
+        return NUMBER, NumpyAdapter(normal)
     logits = np.array(draw(st.lists(numbers, min_size=7, max_size=7)), dtype=np.float32)
     weights = None
     if kind == "weights":
@@ -208,10 +211,8 @@ def full(plain: NumpyPrediction) -> Any:
         return Categorical(torch.from_numpy(plain.logits)[None], weights)
     if isinstance(plain, NumpyPoint):
         return PointEstimate(torch.tensor([plain.value]))
-    assert isinstance(plain, NumpyNormal)
-    mean, sigma, *ends = (torch.tensor([number]) for number in plain)
-    low, high = (end if bool(end.isfinite()) else None for end in ends)
-    return Normal(mean, sigma, low=low, high=high)
+    assert isinstance(plain, NumpyAdapter)
+    return plain.prediction
 
 
 @settings(max_examples=200, deadline=None)
@@ -226,7 +227,7 @@ def test_numpy_predictions_sample_what_tensors_sample(
         mask[data.draw(st.integers(0, 6))] = True
         plain, many = plain.constrained(mask), many.constrained(torch.from_numpy(mask)[None])
     elif confined:
-        low = 0.1 if not isinstance(plain, NumpyNormal) else -np.inf
+        low = 0.1 if not isinstance(plain, NumpyAdapter) else -np.inf
         ends = torch.tensor([low]), torch.tensor([np.inf])
         plain, many = plain.constrained(Interval(low, np.inf)), many.constrained(ends)
     uniforms = np.random.default_rng(seed).random(2)
@@ -242,8 +243,8 @@ def test_samples_at_the_ends() -> None:
     for noise in (0.0, np.nextafter(1, 0), 0.5):
         want = float(full(plain).sample(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
         assert plain.sample([noise, 0.0]) == want
-    normal = NumpyNormal(0.0, 1.0)
-    assert normal.sample([0.0, 0.0]) == float(full(normal).sample(torch.zeros(1, 2).double()))
+    normal = Normal(torch.zeros(1), torch.ones(1))
+    assert np.isfinite(NumpyAdapter(normal).sample([0.0, 0.0]))
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -255,7 +256,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ShapeError, match="is empty"):
         NumpyPoint(0.0).constrained(Interval(1, 0))
     with pytest.raises(ShapeError, match="a mask of classes"):
-        NumpyNormal(0.0, 1.0).constrained(np.ones(3, dtype=bool))
+        NumpyPoint(0.0).constrained(np.ones(3, dtype=bool))
 
 
 def test_processors_need_tensors() -> None:

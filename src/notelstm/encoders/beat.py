@@ -18,6 +18,7 @@ from notelstm.encoders.rows import (
     RowConstraints,
     as_rows,
     ascending,
+    snapped,
 )
 from notelstm.encoders.time_signatures import TIME_SIGNATURES, SignatureClasses
 from notelstm.errors import ConfigError, EncodingError
@@ -118,7 +119,6 @@ class BeatEncoder:
     parts: PartMap | None = None
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         object.__setattr__(self, "time_signatures", tuple(self.time_signatures))
         cells = self.longest * self.per_beat
         if not (self.per_beat >= 1 and 1 <= cells <= _MAX_CELLS and cells == int(cells)):
@@ -188,7 +188,7 @@ class BeatEncoder:
         Raises:
             EncodingError: If the piece has no tempo map, or the part map refuses a note.
         """
-        return self._encoded(notes if self.parts is None else self._snapped(notes))[0]
+        return self._encoded(snapped(self, notes))[0]
 
     def snapped(self, notes: Notes) -> Notes | None:
         """The notes that the rows of an encoder with parts encode, in their order.
@@ -203,11 +203,8 @@ class BeatEncoder:
         Raises:
             EncodingError: If the piece has no tempo map, or the part map refuses a note.
         """
-        return None if self.parts is None else self._snapped(notes)
-
-    def _snapped(self, notes: Notes) -> Notes:
-        if not len(notes):
-            return notes
+        if self.parts is None or not len(notes):
+            return None
         beats = _tempo_map(notes)
         begin, end = (beats.beats_at(at) * self.per_beat for at in (notes.start, notes.end))
         at, length = np.rint(begin), np.maximum(1, np.rint(end - begin))
@@ -222,10 +219,7 @@ class BeatEncoder:
             EncodingError: If the piece has no tempo map, or the part map refuses a note.
         """
         counts = {why: int(changed.sum()) for why, changed in self._encoded(notes)[1].items()}
-        if self.parts is not None:
-            counts["that repeat a pitch within a cell, merged"] = len(notes) - len(
-                self._snapped(notes)
-            )
+        counts["that repeat a pitch within a cell, merged"] = len(notes) - len(snapped(self, notes))
         return {why: count for why, count in counts.items() if count}
 
     def _encoded(self, notes: Notes) -> tuple[Rows, dict[str, NDArray[np.bool_]]]:

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.rows import PITCH, VELOCITY, AscendingRows, as_rows, ascending
+from notelstm.encoders.rows import PITCH, VELOCITY, AscendingRows, as_rows, ascending, snapped
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
 from notelstm.notes import Notes
@@ -76,7 +76,6 @@ class LogTimeEncoder:
     parts: PartMap | None = None
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         ordered = 0 < self.cell <= self.linear < self.longest <= _MAX_CELLS * self.cell
         if not (ordered and 1 < self.growth < math.inf):
             raise ConfigError(
@@ -139,8 +138,7 @@ class LogTimeEncoder:
         Raises:
             EncodingError: If the part map refuses a note.
         """
-        if self.exact:
-            notes = self._snapped(notes)
+        notes = snapped(self, notes)
         cells = np.maximum(1, np.rint(notes.duration / self.cell))
         rows = np.zeros((len(notes), len(self.fields)), dtype=np.float32)
         rows[:, 0] = notes.pitch
@@ -160,7 +158,7 @@ class LogTimeEncoder:
         if not start.size:
             return []
         if self.exact:
-            onset = self._onset_cells(start)
+            onset = np.rint(start / self.cell)
             steps = np.diff(onset, prepend=onset[:1])
             return list(map(int, np.searchsorted(self._borders[1:-1], steps, side="right")))
         class_of = np.repeat(np.arange(len(self._borders) - 1), np.diff(self._borders)).tolist()
@@ -177,10 +175,6 @@ class LogTimeEncoder:
             classes.append(k)
         return classes
 
-    def _onset_cells(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(N,) onsets in whole cells."""
-        return np.rint(start / self.cell)
-
     def snapped(self, notes: Notes) -> Notes | None:
         """The notes that the rows of `exact` encode, one for each row and in their order.
 
@@ -191,10 +185,9 @@ class LogTimeEncoder:
         Returns:
             None without `exact`: the rows then encode the notes as they are.
         """
-        return self._snapped(notes) if self.exact else None
-
-    def _snapped(self, notes: Notes) -> Notes:
-        onset = self._onset_cells(notes.start)
+        if not self.exact:
+            return None
+        onset = np.rint(notes.start / self.cell)
         cells = np.maximum(1, np.rint(notes.duration / self.cell))
         start, end = onset * self.cell, (onset + cells) * self.cell
         # Rounded first: notes must be in the order of their onsets.
@@ -202,7 +195,7 @@ class LogTimeEncoder:
 
     def changes(self, notes: Notes) -> Mapping[str, int]:
         """The number of notes that :meth:`snapped` merges, if any."""
-        merged = len(notes) - len(self._snapped(notes)) if self.exact else 0
+        merged = len(notes) - len(snapped(self, notes))
         return {"that repeat a pitch within a cell, merged": merged} if merged else {}
 
     @functools.cached_property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
@@ -77,34 +76,21 @@ def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
             hint="give one column for each field",
         )
     for column, field in zip(array.T.copy(), fields, strict=True):
-        if _is_valid(column, field):
-            continue
         if field.classes is not None:
-            bad = ~((column >= 0) & (column < field.classes) & (column == np.floor(column)))
+            valid = (column >= 0) & (column < field.classes) & (column == np.floor(column))
             kind = f"a whole number from 0 to {field.classes - 1}"
         else:
             low, high = field.interval
-            bad = ~(np.isfinite(column) & (column >= low) & (column <= high))
+            valid = np.isfinite(column) & (column >= low) & (column <= high)
             kind = f"a finite number from {low:g} to {high:g} {field.unit}"
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
+        if not valid.all():
+            row = int(np.argmin(valid))
             raise EncodingError(
                 f"{field.name} {column[row]:g} is not {kind}",
                 where=f"row {row}",
                 hint="sample only allowed entries, or repair the row",
             )
     return array
-
-
-def _is_valid(column: NDArray[np.float32], field: Field) -> bool:
-    """Whether all entries are valid, without the arrays that find the invalid ones."""
-    if not len(column):
-        return True
-    low, high = field.interval if field.classes is None else (0, field.classes - 1)
-    least, most = float(column.min()), float(column.max())
-    # NaN fails every comparison.
-    inside = low <= least and most <= high and -math.inf < least and most < math.inf
-    return inside and (field.classes is None or bool((column == np.floor(column)).all()))
 
 
 _log = logging.getLogger(__name__)
@@ -122,10 +108,6 @@ def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator
     An encoder without instruments does so if pieces have percussion or several programs; the
     warning has the number of such pieces. An encoder with a part map does so for notes of no part;
     the warning has the number of such notes, and the rule for them.
-
-    Args:
-        pieces: The pieces.
-        encoder: The encoder that will encode them.
     """
     part_map = part_map_of(encoder)
     count = affected = notes = unknown = 0
@@ -181,11 +163,9 @@ def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
 
 
 def snapped(encoder: NoteEncoder, notes: Notes) -> Notes:
-    """The notes that the rows of an encoder encode.
+    """The notes that the rows of an encoder encode: `notes`, or those that it snaps them to.
 
-    Returns:
-        `notes` themselves, unless the encoder moves, sorts or merges them as a
-        :class:`~notelstm.protocols.SnappingEncoder`.
+    See :class:`~notelstm.protocols.SnappingEncoder`.
     """
     found = encoder.snapped(notes) if isinstance(encoder, SnappingEncoder) else None
     return notes if found is None else found
@@ -206,15 +186,12 @@ class RowConstraints:
         self._names: Final = tuple(field.name for field in encoder.fields)
 
     def allowed(self, field: Field, known: Mapping[str, float], previous: Row) -> Mask | None:
-        """The allowed entries of a field.
+        """The allowed entries of a field; None if all classes are allowed.
 
         Args:
             field: The field.
             known: The entries of the same row that are known, by field name.
             previous: (F,) the row before; :func:`~notelstm.fields.no_row` if there is none.
-
-        Returns:
-            None if all classes are allowed.
         """
         if self._encoder is None or field.name not in self._limited:
             return None if field.is_categorical else field.interval
@@ -284,15 +261,9 @@ class AscendingRows:
         self.fields: Final = tuple(self._classes)
 
     def allowed(self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]) -> Any:
-        """The allowed classes of a field, for arrays of numpy or torch.
+        """The allowed classes of one of `fields`, as a method of a ConstrainingEncoder.
 
-        Args:
-            field: The name of one of `fields`.
-            known: (...) the class ids of fields of the same row that are known, by name.
-            previous: (...) the class ids of the row before, by name; -1 if there is none.
-
-        Returns:
-            (..., C) bool, or None if all classes are allowed.
+        See :meth:`notelstm.protocols.ConstrainingEncoder.allowed_classes`.
         """
         is_step = field == self._step
         step = None if is_step else known.get(self._step)
@@ -358,10 +329,7 @@ def describe_changes(changes: Mapping[str, int]) -> str:
 def watch_changes(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
     """Yield the pieces, and warn once, after the last, of the notes that the encoder changes.
 
-    Args:
-        pieces: The pieces.
-        encoder: The encoder that will encode them. Nothing is reported of one without a method
-            ``changes()``, or of pieces that it rejects.
+    There is no warning of an encoder without a method ``changes()``, or of pieces that it rejects.
     """
     total, count, affected = Counter[str](), 0, 0
     for piece in pieces:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.models.inference import Array
-from notelstm.predictions import LogisticMixture, Normal, NumpyNormal
+from notelstm.predictions import LogisticMixture, Normal
 
 __all__ = [
     "Hidden",
@@ -26,7 +26,6 @@ __all__ = [
     "initial_lstm_state",
     "mixture_head",
     "normal_head",
-    "numpy_normal",
     "run_lstm",
     "sigmoid_of_half",
 ]
@@ -296,15 +295,3 @@ class NumpyLinear:
         product.run()
         outputs: Array = product.outputs[0].copy()
         return outputs
-
-
-def numpy_normal(output: Array, field: Field) -> NumpyNormal:
-    """A normal distribution from the (2,) outputs of a head."""
-    head = normal_head(torch.from_numpy(output), field)
-    low, high = (None if end is None else float(end) for end in (head.low, head.high))
-    return NumpyNormal(
-        float(head.mean),
-        float(head.sigma),
-        -np.inf if low is None else low,
-        np.inf if high is None else high,
-    )

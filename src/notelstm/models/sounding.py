@@ -68,13 +68,9 @@ class Sounding(NamedTuple):
         return Sounding((self.left - by).clamp_min(0), (self.since + by).clamp_max(LONGEST))
 
     def around(self, pitch: Tensor) -> Sounding:
-        """The sounding notes near one pitch, with silence outside the range of pitches.
+        """(..., :data:`AROUND`) the sounding notes around (...) class ids of a pitch.
 
-        Args:
-            pitch: (...) class ids.
-
-        Returns:
-            (..., :data:`AROUND`), with `pitch` in the middle.
+        Outside the range of pitches, there is silence.
         """
         reach = AROUND // 2
         at = pitch.unsqueeze(-1) + torch.arange(-reach, reach + 1, device=pitch.device)
@@ -184,11 +180,10 @@ class SoundingClock(nn.Module):
 
     @classmethod
     def of(cls, fields: Sequence[Field]) -> SoundingClock | None:
-        """The clock of some fields.
+        """The clock of fields with one pitch (in classes), step and duration (in the same unit).
 
         Returns:
-            None unless there is exactly one field each for pitch (in classes), step and duration
-            (in the same unit).
+            None if there is none or several of them.
         """
         pitch, step, duration, instrument = (
             [(i, f) for i, f in enumerate(fields) if f.role == role and not f.given]
@@ -210,11 +205,7 @@ class SoundingClock(nn.Module):
         return Sounding(left, torch.full_like(left, LONGEST))
 
     def num_groups(self, *, known: bool) -> int:
-        """The number of :meth:`groups`.
-
-        Args:
-            known: Whether the instrument of the note is known.
-        """
+        """The number of :meth:`groups`, if the instrument of the note is `known` or not."""
         if self.instrument is None:
             return 1
         return bool(self.pitched) + bool(self.drums) + known
@@ -235,30 +226,16 @@ class SoundingClock(nn.Module):
             return [sounding]
         shape = *sounding.left.shape[:-1], self.instruments, self.pitches
         left, since = (times.reshape(shape) for times in sounding)
-        own = None
+        same = []
         if instrument is not None:
             classes = torch.arange(self.instruments, device=left.device)
             own = (instrument.long().unsqueeze(-1) == classes).unsqueeze(-1)  # (..., I, 1)
-        found = []
-        for members in filter(None, (self.pitched, self.drums)):
-            some = (
-                (left, since)
-                if len(members) == self.instruments
-                else (left[..., members, :], since[..., members, :])
-            )
-            if own is not None:
-                there = own if len(members) == self.instruments else own[..., members, :]
-                some = some[0].masked_fill(there, 0), some[1].masked_fill(there, LONGEST)
-            found.append(Sounding(some[0].amax(-2), some[1].amin(-2)))
-        if own is not None:
-            same = own.to(left.dtype)
-            found.append(
-                Sounding(
-                    (left * same).sum(-2, dtype=left.dtype),
-                    (since * same).sum(-2, dtype=left.dtype),
-                )
-            )
-        return found
+            same = [Sounding(*((t * own).sum(-2, dtype=t.dtype) for t in (left, since)))]
+            left, since = left.masked_fill(own, 0), since.masked_fill(own, LONGEST)
+        members = filter(None, (self.pitched, self.drums))
+        return [
+            Sounding(left[..., m, :].amax(-2), since[..., m, :].amin(-2)) for m in members
+        ] + same
 
     def tables(self) -> tuple[list[int], list[int]]:
         """Thousandths of each class of step and duration; empty for continuous fields."""
@@ -270,14 +247,11 @@ class SoundingClock(nn.Module):
 
     @override
     def forward(self, rows: Tensor, before: Sounding) -> Sounding:
-        """Read rows.
+        """(B, T, I P) the sounding notes at the onset of each row, with its own note.
 
         Args:
             rows: (B, T, F).
             before: (B, I P) the sounding notes at the previous onset.
-
-        Returns:
-            (B, T, I P) the sounding notes at the onset of each row, with its own note.
         """
         pitch, step, duration = (rows[..., i] for i in self.columns)
         onset = self.wait(step).cumsum(1).unsqueeze(-1)  # (B, T, 1) after that of `before`
@@ -309,8 +283,6 @@ def _times(table: Tensor, entries: Tensor) -> Tensor:
 _Times = NDArray[np.int32]
 _REACH: Final = AROUND // 2
 _NEAR: Final = np.arange(AROUND)
-_TIMES: Final = np.arange(LONGEST + 1, dtype=np.float32)
-"""All times in thousandths, for tables of features."""
 
 
 class _Request(NamedTuple):
@@ -343,12 +315,9 @@ class NumpySounding:
         }
         self._steps, self._durations = (np.array(t, dtype=np.int32) for t in clock.tables())
         # Tables of the features by time.
-        whole = math.log1p(LONGEST / SCALE)
-        log = np.log1p(_TIMES / np.float32(SCALE)) / np.float32(whole)
-        self._log: Final = log.astype(np.float32)
-        self._recency: Final = (1 - log).astype(np.float32)
-        chord = (LONGEST - _TIMES) / (LONGEST + LONGEST / CHORD * _TIMES)
-        self._chord: Final = chord.astype(np.float32)
+        times = torch.arange(LONGEST + 1)
+        tables = sounding_features(Sounding(times, times)).reshape(FEATURES, -1)
+        _, self._log, self._recency, self._chord = tables.numpy()
         self._last: _Request | None = None
 
     def after(self, rows: Rows, before: Any) -> Any:

@@ -21,12 +21,12 @@ from notelstm.models.lstm import (
     check_sizes,
     initial_lstm_state,
     normal_head,
-    numpy_normal,
     run_lstm,
     sigmoid_of_half,
 )
 from notelstm.predictions import (
     Categorical,
+    NumpyAdapter,
     NumpyCategorical,
     NumpyPoint,
     NumpyPrediction,
@@ -103,8 +103,6 @@ class ThreeHeadLSTM(nn.Module):
             "point_estimates": point_estimates,
         }
         self._by_name: Final = by_name(self.fields)
-        self._sigmoid: Final = sigmoid
-        self._point_estimates: Final = point_estimates
         self._scale: Tensor
         self.register_buffer("_scale", _scale(self.fields), persistent=False)
         self.lstm: nn.LSTM = nn.LSTM(len(self.fields), hidden_size, num_layers, batch_first=True)
@@ -131,14 +129,9 @@ class ThreeHeadLSTM(nn.Module):
         """Predict one field; `known` is not used."""
         output = getattr(self, f"{field}_linear")(context.hidden)  # (..., C), 1 or 2
         spec = self._by_name[field]
-        if spec.is_categorical:
-            if not self._sigmoid:
-                return Categorical(output)
-            squashed = output.sigmoid()
-            return Categorical(squashed, weights=squashed)
-        if self._point_estimates:
-            return PointEstimate(output.squeeze(-1))
-        return normal_head(output, spec)
+        if self.config["sigmoid"] and spec.is_categorical:
+            output = output.sigmoid()
+        return _prediction(spec, output, self.config)
 
     def numpy_step(self) -> NumpyThreeHeadLSTM | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
@@ -148,6 +141,15 @@ class ThreeHeadLSTM(nn.Module):
 def _scale(fields: Sequence[Field]) -> Tensor:
     """(F,) factors of the rows."""
     return torch.tensor([1.0 / (field.classes or 1) for field in fields])
+
+
+def _prediction(field: Field, output: Tensor, config: Mapping[str, Any]) -> Prediction:
+    """The prediction from (..., C) outputs, after a sigmoid if there is one, or 1 or 2 outputs."""
+    if field.is_categorical:
+        return Categorical(output, output if config["sigmoid"] else None)
+    if config["point_estimates"]:
+        return PointEstimate(output.squeeze(-1))
+    return normal_head(output, field)
 
 
 @final
@@ -161,18 +163,22 @@ class NumpyThreeHeadLSTM:
     def __init__(self, model: ThreeHeadLSTM) -> None:
         self._lstm: Final = NumpyLSTM(model.lstm, _scale(model.fields))
         self._initial: Final = initial_arrays(model)
-        self._sigmoid: Final[bool] = model.config["sigmoid"]
-        self._point_estimates: Final[bool] = model.config["point_estimates"]
+        self._config: Final = model.config
         # The heads are one layer; sigmoids are computed from half of the logits.
         weights, biases, first = [], [], 0
-        self._outputs: Final[dict[str, tuple[Field, int, int]]] = {}
+        self._fields: Final = by_name(model.fields)
+        self._parts: Final[dict[str, slice]] = {}
+        self._squashed: slice = slice(0)
         for field in model.fields:
             head = cast(nn.Linear, model.get_submodule(f"{field.name}_linear"))
-            factor = 0.5 if field.is_categorical and self._sigmoid else 1.0
+            part = slice(first, first + head.out_features)
+            factor = 1.0
+            if field.is_categorical and model.config["sigmoid"]:
+                factor, self._squashed = 0.5, part
             weights.append(head.weight * factor)
             biases.append(head.bias * factor)
-            self._outputs[field.name] = (field, first, first + head.out_features)
-            first += head.out_features
+            self._parts[field.name] = part
+            first = part.stop
         self._heads: Final = NumpyLinear(torch.cat(weights), torch.cat(biases))
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
 
@@ -187,46 +193,27 @@ class NumpyThreeHeadLSTM:
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field; `known` is not used."""
-        spec, first, end = self._outputs[field]
-        output = self._head_outputs(context)[:, first:end]  # (B, C), 1 or 2
-        if not spec.is_categorical:
-            number = torch.from_numpy(output)
-            return (
-                PointEstimate(number[:, 0]) if self._point_estimates else normal_head(number, spec)
-            )
-        if not self._sigmoid:
-            return Categorical(torch.from_numpy(output))
-        squashed = torch.from_numpy(_sigmoid(output))
-        return Categorical(squashed, squashed)
+        output = self._outputs(context)[:, self._parts[field]]  # (B, C), 1 or 2
+        return _prediction(self._fields[field], torch.from_numpy(output), self._config)
 
     def predict_numpy(
         self, field: str, context: Any, known: Mapping[str, float]
     ) -> NumpyPrediction:
         """Predict one field of a single sequence."""
-        spec, first, end = self._outputs[field]
-        here, output = self._last
-        if here is not context:
-            output = self._head_outputs(context)  # (1, ...)
-        if not spec.is_categorical:
-            if self._point_estimates:
-                return NumpyPoint(output.item(first))
-            return numpy_normal(output[0, first:end], spec)
-        if not self._sigmoid:
-            return NumpyCategorical(output[0, first:end])
-        squashed = _sigmoid(output[0, first:end])
-        return NumpyCategorical(squashed, squashed)
+        output = self._outputs(context)[:, self._parts[field]]  # (1, C), 1 or 2
+        if self._fields[field].is_categorical:
+            return NumpyCategorical(output[0], output[0] if self._config["sigmoid"] else None)
+        if self._config["point_estimates"]:
+            return NumpyPoint(output.item())
+        return NumpyAdapter(normal_head(torch.from_numpy(output), self._fields[field]))
 
-    def _head_outputs(self, context: Any) -> Array:
+    def _outputs(self, context: Any) -> Array:
         """(B, ...) the outputs of all heads."""
         here, output = self._last
         if here is not context:
             output = self._heads(context.hidden)
+            squashed = output[:, self._squashed]
+            np.tanh(squashed, squashed)
+            sigmoid_of_half(squashed)
             self._last = (context, output)
         return output
-
-
-def _sigmoid(half: Array) -> Array:
-    """The sigmoid of twice a number."""
-    squashed: Array = np.tanh(half)
-    sigmoid_of_half(squashed)
-    return squashed

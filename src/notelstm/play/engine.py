@@ -20,7 +20,7 @@ from notelstm.generation.session import Snapshot
 from notelstm.notes import Notes, TempoMap
 from notelstm.parts import PartMap
 from notelstm.protocols import Prediction, Sampler, SamplingContext
-from notelstm.sampling.masking import constrain_classes, constrain_interval
+from notelstm.sampling.masking import allow_only, constrain_interval
 
 __all__ = ["STRIDE", "Continuation", "Engine", "Memory", "Played", "notes_of"]
 
@@ -387,7 +387,7 @@ class _NotBefore:
         least = [self.time - context.tracker.time for context in contexts]
         if field.is_categorical:
             values = np.array(field.values)
-            return constrain_classes(prediction, [values >= low - _ROUNDED for low in least])
+            return allow_only(prediction, [values >= low - _ROUNDED for low in least])
         mode = prediction.mode()
         low = mode.new_tensor(least).clamp(*field.interval)
         return constrain_interval(prediction, low, torch.full_like(mode, field.interval.high))

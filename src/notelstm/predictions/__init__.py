@@ -11,7 +11,6 @@ from notelstm.predictions.numeric import LogisticMixture, Normal, PointEstimate,
 from notelstm.predictions.numpy_predictions import (
     NumpyAdapter,
     NumpyCategorical,
-    NumpyNormal,
     NumpyPoint,
     NumpyPrediction,
 )
@@ -22,7 +21,6 @@ __all__ = [
     "Normal",
     "NumpyAdapter",
     "NumpyCategorical",
-    "NumpyNormal",
     "NumpyPoint",
     "NumpyPrediction",
     "PointEstimate",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol, Self, final
+from typing import NamedTuple, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from notelstm.errors import ShapeError
 from notelstm.fields import Interval, Mask
 from notelstm.protocols import Allowed, Prediction
 
-__all__ = ["NumpyAdapter", "NumpyCategorical", "NumpyNormal", "NumpyPoint", "NumpyPrediction"]
-
-_TINY: Final = torch.finfo(torch.float64).tiny
+__all__ = ["NumpyAdapter", "NumpyCategorical", "NumpyPoint", "NumpyPrediction"]
 
 
 def _sampled(cdf: NDArray[np.float64], total: float, noise: float) -> int:
@@ -25,25 +22,6 @@ def _sampled(cdf: NDArray[np.float64], total: float, noise: float) -> int:
     at = noise * total
     # Rounding must not select a class beyond the last one with a weight.
     return int(cdf.searchsorted(at if at < total else math.nextafter(total, 0.0), "right"))
-
-
-def _single(value: float) -> float:
-    """The nearest float32 number; rows are float32."""
-    return float(np.float32(value))
-
-
-_end = functools.lru_cache(maxsize=256)(_single)
-"""Cached, since the ends of allowed intervals repeat."""
-
-
-def _ends(allowed: Mask) -> Interval:
-    if not isinstance(allowed, Interval):
-        raise ShapeError(
-            "a mask of classes cannot constrain a prediction of numbers", hint="give an Interval"
-        )
-    if allowed[0] > allowed[1]:
-        raise ShapeError(f"the interval {tuple(allowed)} is empty")
-    return allowed
 
 
 class NumpyPrediction(Protocol):
@@ -128,58 +106,28 @@ class NumpyPoint(NamedTuple):
         return self.value
 
     def sample_weighted(self, noise: Sequence[float]) -> float:
-        """A sample: there are no separate weights."""
-        return self.sample(noise)
+        """The value; the noise is not used."""
+        return self.value
 
     def mode(self) -> float:
         """The value."""
         return self.value
 
     def constrained(self, allowed: Mask) -> NumpyPoint:
-        """The value clipped to the allowed interval."""
-        low, high = _ends(allowed)
-        value = self.value
-        if low <= value <= high:
-            return self
-        return NumpyPoint(_end(low if value < low else high))
+        """The value clipped to the allowed interval.
 
-
-@final
-class NumpyNormal(NamedTuple):
-    """A censored normal distribution; see :class:`~notelstm.predictions.Normal`.
-
-    Attributes:
-        mean: In the field's unit, a float32 number.
-        sigma: Standard deviation, above 0, a float32 number.
-        low: The minimum.
-        high: The maximum.
-    """
-
-    mean: float
-    sigma: float
-    low: float = -math.inf
-    high: float = math.inf
-
-    def _censored(self, value: float) -> float:
-        return _single(min(max(_single(value), self.low), self.high))
-
-    def sample(self, noise: Sequence[float]) -> float:
-        """By the inverse of the normal distribution function, then censored."""
-        at = torch.tensor(min(max(noise[0], _TINY), 1 - 1e-16), dtype=torch.float64)
-        return self._censored(self.mean + float(torch.special.ndtri(at)) * self.sigma)
-
-    def sample_weighted(self, noise: Sequence[float]) -> float:
-        """A sample: there are no separate weights."""
-        return self.sample(noise)
-
-    def mode(self) -> float:
-        """The mean, censored."""
-        return self._censored(self.mean)
-
-    def constrained(self, allowed: Mask) -> NumpyNormal:
-        """The same distribution, censored at the ends of the allowed interval as well."""
-        low, high = _ends(allowed)
-        return self._replace(low=max(low, self.low), high=min(high, self.high))
+        Raises:
+            ShapeError: If it is a mask of classes, or the interval is empty.
+        """
+        if not isinstance(allowed, Interval):
+            raise ShapeError(
+                "a mask of classes cannot constrain a prediction of numbers",
+                hint="give an Interval",
+            )
+        low, high = allowed
+        if low > high:
+            raise ShapeError(f"the interval {tuple(allowed)} is empty")
+        return NumpyPoint(float(np.float32(min(max(self.value, low), high))))
 
 
 @final

@@ -1,4 +1,7 @@
-"""Samplers, which choose the next entry, and processors, which change predictions before that."""
+"""Samplers, which choose the next entry, and processors, which change predictions before that.
+
+A setting out of its range is a :class:`~notelstm.errors.ConfigError`.
+"""
 
 from notelstm.sampling.instruments import Instruments, MaxInstruments
 from notelstm.sampling.masking import allow_only

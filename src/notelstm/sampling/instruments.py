@@ -9,17 +9,11 @@ from typing import final
 import numpy as np
 
 from notelstm.errors import ConfigError
-from notelstm.fields import Field, Role
+from notelstm.fields import Role
 from notelstm.parts import Part
-from notelstm.protocols import Prediction, SamplingContext
+from notelstm.protocols import SamplingContext
 from notelstm.sampling.masking import check_number, check_whole
-from notelstm.sampling.tones import (
-    ByInstrument,
-    Waits,
-    limit_tones,
-    part_names,
-    selected_parts,
-)
+from notelstm.sampling.tones import ByInstrument, ToneLimit, Waits, part_names, selected_parts
 from notelstm.tracker import MAX_HISTORY
 
 __all__ = ["Instruments", "MaxInstruments"]
@@ -27,42 +21,24 @@ __all__ = ["Instruments", "MaxInstruments"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Instruments:
+class Instruments(ToneLimit):
     """Limits the instruments that play to some of them.
 
     Attributes:
         allowed: The names of parts, in upper or lower case, at least one. Percussion plays if it is
             named.
-
-    Raises:
-        ConfigError: If there are no names.
     """
 
     allowed: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Check the setting."""
         object.__setattr__(self, "allowed", part_names("allowed", self.allowed))
         if not self.allowed:
             raise ConfigError("no instrument is allowed", hint="name one or more parts")
 
     def check_parts(self, parts: Sequence[Part], roles: Sequence[Role]) -> None:
-        """Check that the parts exist.
-
-        Args:
-            parts: The part of each instrument.
-            roles: The roles of the fields in the order of prediction.
-
-        Raises:
-            ConfigError: If one does not exist.
-        """
+        """Check that the parts exist, else raise a ConfigError."""
         selected_parts(tuple(parts), self.allowed)
-
-    def __call__(
-        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
-    ) -> Prediction:
-        """Limit a note to the instruments."""
-        return limit_tones(field, prediction, contexts, (self,))
 
     def waits(self, context: SamplingContext) -> Waits:
         """Infinite for all other instruments."""
@@ -72,7 +48,7 @@ class Instruments:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class MaxInstruments(ByInstrument):
+class MaxInstruments(ByInstrument, ToneLimit):
     """Limits the number of different instruments that play at a time.
 
     An instrument plays from the onset of a note until that note has ended and `seconds` have passed
@@ -86,25 +62,15 @@ class MaxInstruments(ByInstrument):
         instruments: The names of the parts that are counted and limited; none for all but
             percussion.
         drums: Whether percussion is also counted and limited.
-
-    Raises:
-        ConfigError: If a setting is out of range.
     """
 
     count: int = 3
     seconds: float = 8.0
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_whole("max instruments", self.count, 1)
         check_number("seconds", self.seconds, 0, 3600)
-
-    def __call__(
-        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
-    ) -> Prediction:
-        """Limit a note to the instruments that may play."""
-        return limit_tones(field, prediction, contexts, (self,))
 
     def waits(self, context: SamplingContext) -> Waits:
         """The time until another instrument may begin, for those that do not play."""

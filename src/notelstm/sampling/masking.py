@@ -1,11 +1,4 @@
-"""Masks of classes: those that an encoder allows, and those of processors; checks of settings.
-
-:class:`Constraints` is used by training, scoring and generation, so that one method of the encoder,
-:meth:`~notelstm.protocols.ConstrainingEncoder.allowed_classes`, limits all of them alike.
-
-Processors depend on the role of a field and on the values of its classes, so one processor serves
-rows of notes and rows of events.
-"""
+"""Masks of classes: those that an encoder allows, and those of processors; checks of settings."""
 
 from __future__ import annotations
 
@@ -33,7 +26,6 @@ __all__ = [
     "check_roles",
     "check_whole",
     "class_values",
-    "constrain_classes",
     "constrain_interval",
     "rows_before",
 ]
@@ -46,31 +38,22 @@ _EVENT_OF: Final[Mapping[Role, EventType]] = {
 }
 
 
-def allow_only(prediction: Prediction, allowed: Tensor) -> Prediction:
+def allow_only(
+    prediction: Prediction, allowed: Tensor | NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+) -> Prediction:
     """Limit a prediction to the allowed classes, unless none of them is possible.
 
     Args:
         prediction: For (B,) sequences; a prediction of numbers is returned unchanged.
-        allowed: (B, C) or (C,) bool.
+        allowed: (B, C) or (C,) bool, as a tensor or in numpy.
     """
     log_weights = prediction.log_weights()
     if log_weights is None:
         return prediction
+    mask = allowed if isinstance(allowed, Tensor) else torch.from_numpy(np.array(allowed))
     possible = log_weights > -torch.inf
-    left = possible & allowed.to(possible.device)
+    left = possible & mask.to(possible.device)
     return prediction.constrained(torch.where(left.any(-1, keepdim=True), left, possible))
-
-
-def constrain_classes(
-    prediction: Prediction, allowed: NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
-) -> Prediction:
-    """:func:`allow_only` with numpy masks.
-
-    Args:
-        prediction: For (B,) sequences.
-        allowed: (C,) for all sequences, or (C,) for each.
-    """
-    return allow_only(prediction, torch.from_numpy(np.array(allowed)))
 
 
 def constrain_interval(prediction: Prediction, low: Tensor, high: Tensor) -> Prediction:
@@ -90,14 +73,10 @@ def constrain_interval(prediction: Prediction, low: Tensor, high: Tensor) -> Pre
 
 @functools.lru_cache(maxsize=64)
 def class_values(field: Field, role: Role) -> NDArray[np.float64] | None:
-    """The value of each class of a field for a role, in the unit of the field.
+    """(C,) the value of each class of a field, if it has the role; None for other fields.
 
-    Args:
-        field: A field of the role, or of events.
-        role: ``"step"`` for the seconds of shifts, ``"pitch"`` for the pitches of note-ons.
-
-    Returns:
-        (C,), NaN for classes without such a value; None for numbers and for other roles.
+    Of a field of events, these are the seconds of shifts for the role step, the pitches of note-ons
+    for the role pitch and so on, and NaN for other events.
     """
     if field.role == role and field.values:
         values = np.array(field.values)
@@ -111,11 +90,7 @@ def class_values(field: Field, role: Role) -> NDArray[np.float64] | None:
 
 
 def check_roles(roles: Sequence[str]) -> None:
-    """Check names of roles.
-
-    Raises:
-        ConfigError: If one of them does not exist.
-    """
+    """Check that roles exist, else raise a ConfigError."""
     unknown = [role for role in roles if role not in get_args(Role)]
     if unknown:
         raise ConfigError(
@@ -127,11 +102,7 @@ def check_roles(roles: Sequence[str]) -> None:
 def check_whole(
     name: str, value: object, low: int = 0, high: int | None = None, hint: str = ""
 ) -> None:
-    """Check that the setting `name` is a whole number from `low` to `high`, None for no maximum.
-
-    Raises:
-        ConfigError: If it is not.
-    """
+    """Check that a setting is a whole number from `low` to `high`, else raise a ConfigError."""
     most = math.inf if high is None else high
     if not isinstance(value, numbers.Integral) or not low <= int(value) <= most:
         domain = f", at least {low}" if high is None else f" from {low} to {high}"
@@ -139,21 +110,13 @@ def check_whole(
 
 
 def check_number(name: str, value: object, low: float, high: float, hint: str = "") -> None:
-    """Check that the setting `name` is a number from `low` to `high`.
-
-    Raises:
-        ConfigError: If it is not.
-    """
+    """Check that a setting is a number from `low` to `high`, else raise a ConfigError."""
     if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
         raise ConfigError(f"{name} {value!r} is not a number from {low:g} to {high:g}", hint=hint)
 
 
 def as_processors(processors: object) -> tuple[Processor, ...]:
-    """The processors of a sampler as a tuple.
-
-    Raises:
-        ConfigError: If they are not an iterable of callables.
-    """
+    """The processors of a sampler as a tuple; any other object is a ConfigError."""
     several = tuple(processors) if isinstance(processors, Iterable) else None
     if several is None or not all(map(callable, several)):
         raise ConfigError(
@@ -164,14 +127,9 @@ def as_processors(processors: object) -> tuple[Processor, ...]:
 
 
 def rows_before(rows: Tensor, fields: Sequence[Field]) -> Tensor:
-    """The row before each row of sequences that start a piece.
+    """(..., T, F) the row before each row of sequences (..., T, F) that start a piece.
 
-    Args:
-        rows: (..., T, F).
-        fields: The F fields.
-
-    Returns:
-        (..., T, F), with :func:`~notelstm.fields.no_row` before the first.
+    Before the first, it is :func:`~notelstm.fields.no_row`.
     """
     # Filled on the device: a copy from the CPU would wait for a GPU.
     none = torch.full_like(rows[..., :1, :], -1)
@@ -185,8 +143,11 @@ def rows_before(rows: Tensor, fields: Sequence[Field]) -> Tensor:
 class Constraints:
     """Limits the predictions of a model to the classes that an encoder allows.
 
+    Training, scoring and generation share it. Without an encoder that limits the rows, all classes
+    are allowed.
+
     Args:
-        encoder: The encoder; of one that does not limit the rows, all classes are allowed.
+        encoder: The encoder, or None.
         field_order: The names of the fields in the order of prediction.
     """
 
@@ -201,15 +162,12 @@ class Constraints:
         return bool(self._limited)
 
     def allowed(self, field: str, known: Mapping[str, Tensor], previous: Tensor) -> Tensor | None:
-        """The allowed classes of a field, given other fields of its row.
+        """(..., C) bool, the allowed classes of a field; None if all are.
 
         Args:
             field: The name of the field.
             known: (...) the entries of the row that are known, by name.
             previous: (..., F) the row before, see :func:`rows_before`.
-
-        Returns:
-            (..., C) bool; None if all classes are allowed.
         """
         if self._encoder is None or field not in self._limited:
             return None

@@ -22,13 +22,8 @@ from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role
 from notelstm.parts import Part
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import (
-    check_roles,
-    class_values,
-    constrain_classes,
-    constrain_interval,
-)
-from notelstm.sampling.tones import ByInstrument, Waits, limit_tones, pitches_of
+from notelstm.sampling.masking import allow_only, check_roles, class_values, constrain_interval
+from notelstm.sampling.tones import ByInstrument, ToneLimit, Waits, pitches_of
 
 __all__ = [
     "MODES",
@@ -161,7 +156,7 @@ def _limited(
     """Limit a value to [low, high], in the sequences that are `acting` or, without any, in all."""
     allowed = _between(field, role, low, high)
     if allowed is not None:
-        return constrain_classes(prediction, allowed)
+        return allow_only(prediction, allowed)
     if field.role != role or field.is_categorical:
         return prediction
     mode = prediction.mode()
@@ -174,22 +169,23 @@ def _limited(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PitchFilter(ByInstrument, abc.ABC):
+class _PitchFilter(ByInstrument, ToneLimit):
     """Limits the pitches of some instruments to the same ones at any time."""
 
     @abc.abstractmethod
     def _allowed(self, field: Field) -> NDArray[np.bool_] | None:
         """(C,) the allowed classes of a field of pitches or events; None for other fields."""
 
+    @override
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
         """Limit a note."""
         if contexts:
-            return limit_tones(field, prediction, contexts, (self,))
+            return super().__call__(field, prediction, contexts)
         # Without contexts, there are no instruments and no limits of the next note.
         allowed = self._allowed(field)
-        return prediction if allowed is None else constrain_classes(prediction, allowed)
+        return prediction if allowed is None else allow_only(prediction, allowed)
 
     def waits(self, context: SamplingContext) -> Waits:
         """Infinite for the pitches that are not allowed."""
@@ -214,16 +210,12 @@ class PitchRange(_PitchFilter):
         high: The highest pitch.
         instruments: The names of the parts that it acts on; none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If one is not a pitch, or `low` is above `high`.
     """
 
     low: int | str = 0
     high: int | str = 127
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         if note_number(self.low) > note_number(self.high):
             raise ConfigError(
@@ -259,16 +251,12 @@ class TempoRange:
         slowest: Quarter notes per minute, above 0.
         fastest: Quarter notes per minute, at least `slowest`. If no class is in the range, the
             nearest one is allowed.
-
-    Raises:
-        ConfigError: If the range is empty.
     """
 
     slowest: float = 40.0
     fastest: float = 240.0
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         if not 0 < self.slowest <= self.fastest < float("inf"):
             raise ConfigError(
                 f"the tempo range from {self.slowest} to {self.fastest} is empty or not above 0",
@@ -301,15 +289,11 @@ class Scale(_PitchFilter):
             the scale. See :func:`~notelstm.sampling.pitches.pitch_classes`.
         instruments: The names of the parts that it acts on; none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If there is no such scale.
     """
 
     name: str = "C major"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         pitch_classes(self.name)
 
@@ -342,17 +326,12 @@ class ForbidValues(_PitchFilter):
         instruments: For pitches, velocities and durations, the names of the parts that it acts on;
             none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If there is no such role, a value is not finite, or the role is not one of the
-            notes of an instrument.
     """
 
     role: str = "pitch"
     values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         if isinstance(self.values, str):
             raise ConfigError(
@@ -387,9 +366,9 @@ class ForbidValues(_PitchFilter):
         if allowed is None:
             return prediction
         if self.role not in _OF_NOTES or not contexts:
-            return constrain_classes(prediction, allowed)
+            return allow_only(prediction, allowed)
         acting = np.array(self.acts_on(field, contexts))
-        return constrain_classes(prediction, allowed | ~acting[:, None])
+        return allow_only(prediction, allowed | ~acting[:, None])
 
     @override
     def _allowed(self, field: Field) -> NDArray[np.bool_] | None:

@@ -8,16 +8,14 @@ from typing import final
 
 import numpy as np
 
-from notelstm.fields import Field
-from notelstm.protocols import Prediction, SamplingContext
+from notelstm.protocols import SamplingContext
 from notelstm.sampling.masking import check_whole
 from notelstm.sampling.tones import (
     ROUNDING,
     ByInstrument,
+    ToneLimit,
     Waits,
     known_entry,
-    latest_by_instrument,
-    limit_tones,
     shortest_step,
 )
 from notelstm.tracker import MAX_HISTORY
@@ -27,7 +25,7 @@ __all__ = ["MaxChordSize", "MaxPolyphony"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class MaxPolyphony(ByInstrument):
+class MaxPolyphony(ByInstrument, ToneLimit):
     """Limits the number of pitches of an instrument that sound at the same time.
 
     Each instrument has its own limit. Steps are limited to those after which fewer pitches sound,
@@ -41,23 +39,13 @@ class MaxPolyphony(ByInstrument):
         notes: 1 to 128; 1 for a melody.
         instruments: The names of the parts that it acts on; none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If it is out of range or not a whole number.
     """
 
     notes: int = 4
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_whole("max polyphony", self.notes, 1, 128)
-
-    def __call__(
-        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
-    ) -> Prediction:
-        """Limit a note."""
-        return limit_tones(field, prediction, contexts, (self,))
 
     def waits(self, context: SamplingContext) -> Waits:
         """The time until an instrument sounds fewer pitches."""
@@ -96,7 +84,7 @@ class MaxPolyphony(ByInstrument):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class MaxChordSize(ByInstrument):
+class MaxChordSize(ByInstrument, ToneLimit):
     """Limits the number of notes of an instrument that begin at the same time.
 
     Each instrument has its own limit. After a full chord, the next step is not 0, and at least a
@@ -107,31 +95,19 @@ class MaxChordSize(ByInstrument):
         notes: 1 to 1024; 1 allows no chords.
         instruments: The names of the parts that it acts on; none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If it is out of range or not a whole number.
     """
 
     notes: int = 6
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_whole("max chord size", self.notes, 1, MAX_HISTORY)
-
-    def __call__(
-        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
-    ) -> Prediction:
-        """Limit a note."""
-        return limit_tones(field, prediction, contexts, (self,))
 
     def waits(self, context: SamplingContext) -> Waits:
         """The shortest step for the instruments whose chord is full."""
         tracker = context.tracker
         waits = np.zeros((len(tracker.parts), 128))
-        instruments = np.flatnonzero(self.selected(tracker.parts)).tolist()
-        latest = latest_by_instrument(tracker, self.notes, instruments)
-        for k, notes in zip(instruments, latest, strict=True):
+        for k, notes in self.latest(tracker, self.notes).items():
             if len(notes) == self.notes and tracker.time - notes[0][0] < ROUNDING:
                 waits[k] = shortest_step(tracker)
         return waits

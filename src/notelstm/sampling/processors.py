@@ -38,16 +38,12 @@ class Temperature:
     Attributes:
         temperature: From 1e-6 to 1e6; 1 changes nothing. For 0, use the Greedy sampler.
         roles: The roles of the fields that it changes, empty for all.
-
-    Raises:
-        ConfigError: If it is out of range, or a role does not exist.
     """
 
     temperature: float = 1.0
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
         # Beyond this range, float32 does not distinguish unlikely from masked classes.
@@ -69,15 +65,11 @@ class MinDuration:
 
     Attributes:
         seconds: The minimum, from 0 to 3600.
-
-    Raises:
-        ConfigError: If it is out of range.
     """
 
     seconds: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the setting."""
         check_number("min duration", self.seconds, 0, 3600)
 
     def __call__(
@@ -106,16 +98,12 @@ class TopK:
     Attributes:
         k: At least 1.
         roles: The roles of the fields that it changes, empty for all.
-
-    Raises:
-        ConfigError: If `k` is not a whole number of at least 1, or a role does not exist.
     """
 
     k: int = 10
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
         check_whole("top-k", self.k, 1, 2**31)
@@ -140,9 +128,6 @@ class TopP:
         p: Above 0, up to 1, which changes nothing; the most likely class always stays.
         roles: The roles of the fields that it changes, empty for all.
 
-    Raises:
-        ConfigError: If `p` is out of range, or a role does not exist.
-
     Source:
         Holtzman, Buys, Du, Forbes and Choi, "The curious case of neural text degeneration", 2020.
     """
@@ -151,7 +136,6 @@ class TopP:
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
         if not 0 < self.p <= 1:
@@ -182,9 +166,6 @@ class MinP:
         ratio: From 0, which changes nothing, to 1, which keeps the most likely class.
         roles: The roles of the fields that it changes, empty for all.
 
-    Raises:
-        ConfigError: If `ratio` is out of range, or a role does not exist.
-
     Source:
         Nguyen, Baker, Neo, Roush, Kirsch and Shwartz-Ziv, "Turning up the heat: min-p sampling for
         creative and coherent LLM outputs", 2024.
@@ -194,7 +175,6 @@ class MinP:
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         object.__setattr__(self, "roles", tuple(self.roles))
         check_roles(self.roles)
         if not 0 <= self.ratio <= 1:

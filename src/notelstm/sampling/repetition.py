@@ -16,7 +16,7 @@ from notelstm.fields import Field, Role
 from notelstm.parts import Part
 from notelstm.protocols import Prediction, SamplingContext
 from notelstm.sampling.masking import check_number, check_whole, class_values
-from notelstm.sampling.tones import ByInstrument, Waits, latest_by_instrument, limit_tones
+from notelstm.sampling.tones import ByInstrument, ToneLimit, Waits
 from notelstm.tracker import MAX_HISTORY
 
 __all__ = ["NoRepeatNGram", "RepetitionPenalty"]
@@ -24,7 +24,7 @@ __all__ = ["NoRepeatNGram", "RepetitionPenalty"]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class NoRepeatNGram(ByInstrument):
+class NoRepeatNGram(ByInstrument, ToneLimit):
     """Forbids sequences of `ngram_size` pitches that occurred before; for events, on note-ons.
 
     The pitches of each instrument are a sequence of their own.
@@ -35,34 +35,21 @@ class NoRepeatNGram(ByInstrument):
             `ngram_size`.
         instruments: The names of the parts that it acts on; none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If a setting is out of range.
     """
 
     ngram_size: int = 6
     history: int = 256
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_whole("ngram_size", self.ngram_size, 1, MAX_HISTORY)
         check_whole("history", self.history, 1, MAX_HISTORY)
-
-    def __call__(
-        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
-    ) -> Prediction:
-        """Limit a note to those that repeat no sequence."""
-        return limit_tones(field, prediction, contexts, (self,))
 
     def waits(self, context: SamplingContext) -> Waits:
         """Infinite for the pitches that would repeat a sequence."""
         tracker = context.tracker
         waits = np.zeros((len(tracker.parts), 128))
-        instruments = np.flatnonzero(self.selected(tracker.parts)).tolist()
-        count = max(self.history, self.ngram_size)
-        latest = latest_by_instrument(tracker, count, instruments)
-        for k, notes in zip(instruments, latest, strict=True):
+        for k, notes in self.latest(tracker, max(self.history, self.ngram_size)).items():
             waits[k, self._ends(np.array([pitch for _, pitch in notes], dtype=np.int64))] = np.inf
         return waits
 
@@ -85,16 +72,12 @@ class RepetitionPenalty(ByInstrument):
         history: Number of the latest notes of an instrument that count, 1 to 1024.
         instruments: The names of the parts that it acts on; none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If a setting is out of range.
     """
 
     penalty: float = 1.5
     history: int = 16
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_number("penalty", self.penalty, 1e-6, 1e6)
         check_whole("history", self.history, 1, MAX_HISTORY)
@@ -122,8 +105,5 @@ class RepetitionPenalty(ByInstrument):
 
     def _latest(self, field: Field, context: SamplingContext) -> list[int]:
         """The latest pitches of the next note's instrument; none if it is not selected."""
-        instrument = self.next_instrument(field, context)
-        if not self.selected(context.tracker.parts)[instrument]:
-            return []
-        (notes,) = latest_by_instrument(context.tracker, self.history, [instrument])
-        return [pitch for _, pitch in notes]
+        latest = self.latest(context.tracker, self.history)
+        return [pitch for _, pitch in latest.get(self.next_instrument(field, context), ())]

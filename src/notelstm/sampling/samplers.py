@@ -53,7 +53,6 @@ class _ProcessingSampler(abc.ABC):
     processors: tuple[Processor, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the setting."""
         object.__setattr__(self, "processors", as_processors(self.processors))
 
     def __call__(
@@ -95,9 +94,6 @@ class Ancestral(_ProcessingSampler):
 
     Attributes:
         processors: Applied in order before sampling.
-
-    Raises:
-        ConfigError: If they are not processors.
     """
 
     @override
@@ -112,9 +108,6 @@ class Greedy(_ProcessingSampler):
 
     Attributes:
         processors: Applied in order before the choice.
-
-    Raises:
-        ConfigError: If they are not processors.
     """
 
     @override
@@ -131,9 +124,6 @@ class Weighted(_ProcessingSampler):
 
     Attributes:
         processors: Applied in order before sampling.
-
-    Raises:
-        ConfigError: If they are not processors.
     """
 
     @override

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
 from notelstm.sampling.masking import (
+    allow_only,
     check_number,
     check_whole,
     class_values,
-    constrain_classes,
     constrain_interval,
 )
-from notelstm.sampling.tones import ByInstrument, latest_by_instrument
+from notelstm.sampling.tones import ByInstrument
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = ["GridSnap", "NoteDensity"]
@@ -65,16 +65,12 @@ class GridSnap:
     Attributes:
         grid: Distance between lines, 0.001 to 3600.
         unit: The unit of the grid, ``"s"`` or ``"beat"``; fields in other units do not change.
-
-    Raises:
-        ConfigError: If the grid is out of range or the unit does not exist.
     """
 
     grid: float = 0.125
     unit: str = "s"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         check_number("grid", self.grid, _FINEST, 3600)
         if self.unit not in ("s", "beat"):
             raise ConfigError(f"unknown unit {self.unit!r} of a grid", hint="choose s or beat")
@@ -95,7 +91,7 @@ class GridSnap:
                 return prediction
             values = np.array(field.values)
             masks = [_nearest(values, origin, self.grid) for origin in origins]
-            return constrain_classes(prediction, masks)
+            return allow_only(prediction, masks)
         mode = prediction.mode()
         origin = torch.tensor(origins, dtype=torch.float64, device=mode.device)
         # A line before the mode could be below the minimum that another processor has set.
@@ -120,7 +116,7 @@ class GridSnap:
             allowed[shifts] = _nearest(waits[shifts], clock, self.grid)
             allowed[shifts[-1]] = True
             masks.append(allowed)
-        return constrain_classes(prediction, masks)
+        return allow_only(prediction, masks)
 
 
 @final
@@ -144,9 +140,6 @@ class NoteDensity(ByInstrument):
         history: Number of the latest notes that count, 1 to 1024.
         instruments: The names of the parts that it acts on; none for all but percussion.
         drums: Whether it also acts on percussion.
-
-    Raises:
-        ConfigError: If a setting is out of range.
     """
 
     notes_per_second: float = 4.0
@@ -154,7 +147,6 @@ class NoteDensity(ByInstrument):
     history: int = 16
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_number("notes_per_second", self.notes_per_second, 1e-3, 1e3)
         check_number("strength", self.strength, 0, 1e3)
@@ -182,23 +174,17 @@ class NoteDensity(ByInstrument):
     ) -> Prediction:
         """A step or an event, steered towards the total."""
         paces = [self._pace(c.tracker, s) for c, s in zip(contexts, selected, strict=True)]
-        # (B,) the time of the latest notes, relative to their time at the target.
-        share = torch.tensor([pace.share for pace in paces])
+        share, total = torch.tensor(paces).unbind(1)  # (B,)
         pressure = self.strength * share.log()
         if field.role == "event":
             note_on = class_values(field, "pitch")
             if note_on is None:
                 return prediction
-            return prediction.add_log_weights(
-                pressure[:, None] * torch.from_numpy(~np.isnan(note_on))
-            )
-        mean = 1 / (
-            torch.tensor([pace.total for pace in paces])
-            * torch.tensor([context.tracker.seconds_per_unit for context in contexts])
-        )
-        ahead = ((1 - share) * self.history).clamp(
-            -_MAX_CORRECTION, _MAX_CORRECTION
-        )  # (B,) mean steps
+            is_note_on = torch.from_numpy(~np.isnan(note_on))
+            return prediction.add_log_weights(pressure[:, None] * is_note_on)
+        mean = 1 / (total * torch.tensor([c.tracker.seconds_per_unit for c in contexts]))
+        missing = (1 - share) * self.history
+        ahead = missing.clamp(-_MAX_CORRECTION, _MAX_CORRECTION)  # (B,) mean steps
         if not field.is_categorical:
             # A larger shift would move the tail much too far.
             return prediction.shifted(ahead.clamp(max=1) * pressure.abs().clamp(max=1) * mean)
@@ -206,19 +192,19 @@ class NoteDensity(ByInstrument):
         away = (torch.tensor(field.values) - target).abs() / mean[:, None]  # (B, C)
         return prediction.add_log_weights(-pressure.abs()[:, None] * away)
 
-    def _pace(self, tracker: Tracker, selected: NDArray[np.bool_]) -> _Pace:
-        """The pace of the selected instruments together."""
-        if len(selected) == 1:
-            onsets = [onset for onset, _ in tracker.latest(self.history)]
-            return _Pace(self._share(tracker, onsets, self.notes_per_second), self.notes_per_second)
-        latest = tracker.latest(MAX_HISTORY)
+    def _pace(self, tracker: Tracker, selected: NDArray[np.bool_]) -> tuple[float, float]:
+        """The share of the selected instruments; their target and the notes per second of others.
+
+        The share is the time of their latest notes, relative to their time at the target.
+        """
+        latest = tracker.latest(self.history if len(selected) == 1 else MAX_HISTORY)
         mine = [onset for onset, tone in latest if selected[tone.instrument]][-self.history :]
         target = int(selected.sum()) * self.notes_per_second
         since = mine[0] if len(mine) == self.history else latest[0][0] if latest else 0.0
         others = sum(onset >= since and not selected[tone.instrument] for onset, tone in latest)
         seconds = tracker.time - since
         total = target + (others / seconds if seconds > 0 else 0.0)
-        return _Pace(self._share(tracker, mine, target), total)
+        return self._share(tracker, mine, target), total
 
     def _weighted_instruments(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
@@ -226,12 +212,9 @@ class NoteDensity(ByInstrument):
         """The instruments that were too slow more likely, those that were too fast less."""
         weights = np.zeros((len(contexts), field.classes or 0), dtype=np.float32)
         for row, context in zip(weights, contexts, strict=True):
-            tracker = context.tracker
-            instruments = np.flatnonzero(self.selected(tracker.parts)).tolist()
-            latest = latest_by_instrument(tracker, self.history, instruments)
-            for k, notes in zip(instruments, latest, strict=True):
+            for k, notes in self.latest(context.tracker, self.history).items():
                 onsets = [onset for onset, _ in notes]
-                share = self._share(tracker, onsets, self.notes_per_second)
+                share = self._share(context.tracker, onsets, self.notes_per_second)
                 row[k] = self.strength * math.log(share)
         return prediction.add_log_weights(torch.from_numpy(weights))
 
@@ -241,15 +224,3 @@ class NoteDensity(ByInstrument):
         # Before the start, notes count as if at the target; + 1, since a chord takes no time.
         missing = self.history - max(len(onsets), 1)
         return (time * notes_per_second + missing + 1) / self.history
-
-
-class _Pace(NamedTuple):
-    """The pace of some instruments.
-
-    Attributes:
-        share: The time of their latest notes, relative to their time at the target.
-        total: Their target and the notes per second of the others.
-    """
-
-    share: float
-    total: float

@@ -12,6 +12,7 @@ to a tone whose wait is at most its step.
 
 from __future__ import annotations
 
+import abc
 import functools
 import math
 import sys
@@ -27,7 +28,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Role
 from notelstm.parts import Part, classes_named
 from notelstm.protocols import Prediction, SamplingContext
-from notelstm.sampling.masking import class_values, constrain_classes, constrain_interval
+from notelstm.sampling.masking import allow_only, class_values, constrain_interval
 from notelstm.tracker import MAX_HISTORY, Tracker
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "Waits",
     "check_parts",
     "known_entry",
-    "latest_by_instrument",
     "limit_tones",
     "look_ahead",
     "part_names",
@@ -59,15 +59,21 @@ _ROLES: Final[tuple[Role, ...]] = ("step", "instrument", "pitch")
 
 @runtime_checkable
 class ToneLimit(Protocol):
-    """A processor that limits the next note.
+    """A processor that limits the next note; a subclass only needs :meth:`waits`.
 
     Samplers consider all of their limits together before the last of step, instrument and pitch is
     chosen, so that two limits that can both hold do.
     """
 
+    @abc.abstractmethod
     def waits(self, context: SamplingContext) -> Waits:
         """(I, 128) the wait of each tone, given the sequence and the fixed entries of the row."""
-        ...
+
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """Limit a step, an instrument, a pitch or an event."""
+        return limit_tones(field, prediction, contexts, (self,))
 
 
 @runtime_checkable
@@ -148,26 +154,34 @@ class ByInstrument:
     drums: bool = False
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         object.__setattr__(self, "instruments", part_names("instruments", self.instruments))
         if not isinstance(self.drums, bool):
             raise ConfigError(f"drums {self.drums!r} is not true or false")
 
     def check_parts(self, parts: Sequence[Part], roles: Sequence[Role]) -> None:
-        """Check that the parts exist.
-
-        Args:
-            parts: The part of each instrument.
-            roles: The roles of the fields in the order of prediction.
-
-        Raises:
-            ConfigError: If one does not exist.
-        """
+        """Check that the parts exist, else raise a ConfigError; see :func:`check_parts`."""
         self.selected(parts)
 
     def selected(self, parts: Sequence[Part]) -> NDArray[np.bool_]:
         """(I,) the parts that it acts on."""
         return selected_parts(tuple(parts), self.instruments, drums=self.drums)
+
+    def latest(self, tracker: Tracker, count: int) -> dict[int, list[tuple[float, int]]]:
+        """Onset (s) and pitch of the latest notes of each part that it acts on, by class, in order.
+
+        Args:
+            tracker: The tracker of the sequence.
+            count: The maximum number for each part. If there are several parts, these are among the
+                latest :data:`~notelstm.tracker.MAX_HISTORY` notes of all.
+        """
+        selected = self.selected(tracker.parts)
+        found: dict[int, list[tuple[float, int]]] = {
+            k: [] for k in np.flatnonzero(selected).tolist()
+        }
+        for onset, tone in tracker.latest(count if len(selected) == 1 else MAX_HISTORY):
+            if tone.instrument in found:
+                found[tone.instrument].append((onset, tone.pitch))
+        return {k: notes[-count:] for k, notes in found.items()}
 
     def acts_on(self, field: Field, contexts: Sequence[SamplingContext]) -> list[bool]:
         """Whether the next note of each sequence is of a part that it acts on.
@@ -227,29 +241,6 @@ def shortest_step(tracker: Tracker) -> float:
     if field is None or not field.is_categorical:
         return MIN_STEP
     return min((value for value in field.values if value > 0), default=0.0)
-
-
-def latest_by_instrument(
-    tracker: Tracker, count: int, instruments: Sequence[int]
-) -> list[Sequence[tuple[float, int]]]:
-    """Onset (s) and pitch of the latest notes of each of the instruments, in order.
-
-    Args:
-        tracker: The tracker of the sequence.
-        count: The maximum number of each.
-        instruments: Their class ids.
-
-    Returns:
-        With several instruments in the sequence, those among its latest
-        :data:`~notelstm.tracker.MAX_HISTORY` notes.
-    """
-    if len(tracker.parts) == 1:
-        return [[(onset, tone.pitch) for onset, tone in tracker.latest(count)] for _ in instruments]
-    found: dict[int, list[tuple[float, int]]] = {k: [] for k in instruments}
-    for onset, tone in tracker.latest(MAX_HISTORY):
-        if tone.instrument in found:
-            found[tone.instrument].append((onset, tone.pitch))
-    return [found[k][-count:] for k in instruments]
 
 
 def _encoder_waits(context: SamplingContext) -> Waits:
@@ -352,7 +343,7 @@ def limit_tones(
             if by_class is not None:
                 allowed = by_class <= _reach(context)
         masks.append(allowed)
-    return constrain_classes(prediction, masks)
+    return allow_only(prediction, masks)
 
 
 def _by_class(field: Field, waits: Waits) -> NDArray[np.float64] | None:
@@ -372,7 +363,7 @@ def _steps_from(field: Field, prediction: Prediction, waits: Sequence[Waits | No
         return prediction
     if field.is_categorical:
         values = np.array(field.values)
-        return constrain_classes(prediction, [values >= low - ROUNDING for low in least])
+        return allow_only(prediction, [values >= low - ROUNDING for low in least])
     mode = prediction.mode()
     low = torch.tensor(least, dtype=mode.dtype, device=mode.device)
     # Rounded down to float32, a note could begin before another one ends.
