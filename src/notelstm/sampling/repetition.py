@@ -123,7 +123,7 @@ class RepetitionPenalty(ByInstrument):
     def _latest(self, field: Field, context: SamplingContext) -> list[int]:
         """The latest pitches of the next note's instrument; none if it is not selected."""
         instrument = self.next_instrument(field, context)
-        if not self.selected(context.tracker.parts)[instrument]:
+        if instrument is None or not self.selected(context.tracker.parts)[instrument]:
             return []
         (notes,) = latest_by_instrument(context.tracker, self.history, [instrument])
         return [pitch for _, pitch in notes]

@@ -136,7 +136,8 @@ class NoteDensity(ByInstrument):
 
     With several instruments, each of those that it acts on has the target. The instruments that
     were too slow become more likely, those that were too fast less; steps are steered towards the
-    total of the targets and of the current notes of the other instruments.
+    total of the targets and of the current notes of the other instruments. Note-ons are those of
+    the latest instrument event.
 
     Attributes:
         notes_per_second: The target, 0.001 to 1000.
@@ -167,7 +168,10 @@ class NoteDensity(ByInstrument):
         if field.role not in ("step", "instrument", "event") or self.strength == 0:
             return prediction
         if field.role == "instrument":
-            return self._weighted_instruments(field, prediction, contexts)
+            weights = np.stack([self._weights(context.tracker) for context in contexts])
+            return prediction.add_log_weights(torch.from_numpy(weights))
+        if field.role == "event":
+            return self._weighted_events(field, prediction, contexts)
         selected = [self.selected(context.tracker.parts) for context in contexts]
         if not any(which.any() for which in selected):
             return prediction
@@ -180,18 +184,11 @@ class NoteDensity(ByInstrument):
         contexts: Sequence[SamplingContext],
         selected: Sequence[NDArray[np.bool_]],
     ) -> Prediction:
-        """A step or an event, steered towards the total."""
+        """A step, steered towards the total."""
         paces = [self._pace(c.tracker, s) for c, s in zip(contexts, selected, strict=True)]
         # (B,) the time of the latest notes, relative to their time at the target.
         share = torch.tensor([pace.share for pace in paces])
         pressure = self.strength * share.log()
-        if field.role == "event":
-            note_on = class_values(field, "pitch")
-            if note_on is None:
-                return prediction
-            return prediction.add_log_weights(
-                pressure[:, None] * torch.from_numpy(~np.isnan(note_on))
-            )
         mean = 1 / (
             torch.tensor([pace.total for pace in paces])
             * torch.tensor([context.tracker.seconds_per_unit for context in contexts])
@@ -220,20 +217,32 @@ class NoteDensity(ByInstrument):
         total = target + (others / seconds if seconds > 0 else 0.0)
         return _Pace(self._share(tracker, mine, target), total)
 
-    def _weighted_instruments(
+    def _weighted_events(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The instruments that were too slow more likely, those that were too fast less."""
-        weights = np.zeros((len(contexts), field.classes or 0), dtype=np.float32)
-        for row, context in zip(weights, contexts, strict=True):
-            tracker = context.tracker
-            instruments = np.flatnonzero(self.selected(tracker.parts)).tolist()
-            latest = latest_by_instrument(tracker, self.history, instruments)
-            for k, notes in zip(instruments, latest, strict=True):
-                onsets = [onset for onset, _ in notes]
-                share = self._share(tracker, onsets, self.notes_per_second)
-                row[k] = self.strength * math.log(share)
-        return prediction.add_log_weights(torch.from_numpy(weights))
+        """Note-ons of the latest instrument and events of instruments, as their instruments."""
+        note_on, instruments = (class_values(field, role) for role in ("pitch", "instrument"))
+        if note_on is None or instruments is None:
+            return prediction
+        table = np.zeros((len(contexts), len(note_on)), dtype=np.float32)
+        chosen = ~np.isnan(instruments)
+        for row, context in zip(table, contexts, strict=True):
+            weights = self._weights(context.tracker)
+            k = self.next_instrument(field, context)
+            if k is not None:
+                row[~np.isnan(note_on)] = weights[k]
+            row[chosen] = weights[instruments[chosen].astype(np.intp)]
+        return prediction.add_log_weights(torch.from_numpy(table))
+
+    def _weights(self, tracker: Tracker) -> NDArray[np.float32]:
+        """(I,) instruments that were too slow are more likely, those that were too fast less."""
+        weights = np.zeros(len(tracker.parts), dtype=np.float32)
+        selected = np.flatnonzero(self.selected(tracker.parts)).tolist()
+        latest = latest_by_instrument(tracker, self.history, selected)
+        for k, notes in zip(selected, latest, strict=True):
+            share = self._share(tracker, [onset for onset, _ in notes], self.notes_per_second)
+            weights[k] = self.strength * math.log(share)
+        return weights
 
     def _share(self, tracker: Tracker, onsets: Sequence[float], notes_per_second: float) -> float:
         """The time of the latest notes, relative to their time at the target."""
