@@ -37,7 +37,7 @@ class Tracker(abc.ABC):
 
     The abstract methods are required. The defaults of the others are for an encoder with one row
     per note and steps in seconds, whose rows may come in any order. ``remaining`` and
-    ``overlapping`` have no default; the processor ``MaxPolyphony`` needs them. Neither has
+    ``overlapping`` have no default; processors of polyphony need them. Neither has
     ``previous``, which a :class:`~notelstm.protocols.ConstrainingEncoder` needs.
 
     Args:
@@ -155,12 +155,22 @@ class Tracker(abc.ABC):
         return self.time
 
     @property
+    def instrument(self) -> int | None:
+        """The class of the next note's instrument, if an earlier row has chosen it, as events do.
+
+        None, the default, if the row of the note has a field of its own for it.
+        """
+        return None
+
+    @property
     def seconds_per_unit(self) -> float:
         """Seconds of a step of 1."""
         return 1.0
 
     def remaining(self) -> Sequence[tuple[float, Tone]]:
         """The time left, in the step's unit, of each note that sounds beyond the latest onset.
+
+        It is infinite for a note whose end is an event to come.
 
         Raises:
             FieldError: If the class does not implement it.

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from notelstm.encoders import LogTimeEncoder
+from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder
 from notelstm.errors import ConfigError, FieldError
 from notelstm.generation import Session
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
 from notelstm.parts import Part, PartMap
-from notelstm.protocols import NoteModel, Processor
+from notelstm.predictions import Categorical
+from notelstm.protocols import NoteEncoder, NoteModel, Processor, SamplingContext
 from notelstm.sampling import (
     Ancestral,
     ForbidValues,
@@ -36,6 +37,7 @@ from notelstm.sampling import (
     Scale,
     TopK,
 )
+from notelstm.tracker import Tone
 
 BAND = (
     Part(name="Lead", program=73),
@@ -45,6 +47,7 @@ BAND = (
 )
 LEAD, PIANO, BASS, KIT = range(4)
 ENCODER = LogTimeEncoder(exact=True, parts=PartMap(parts=BAND))
+EVENTS = PerformanceEventEncoder(parts=PartMap(parts=BAND))
 ORDERS = {
     "instrument, pitch": ("step", "instrument", "pitch", "velocity", "duration"),
     "pitch, instrument": ("step", "pitch", "velocity", "duration", "instrument"),
@@ -52,12 +55,32 @@ ORDERS = {
     "instrument first": ("instrument", "pitch", "velocity", "duration", "step"),
 }
 EVERY_ORDER = pytest.mark.parametrize("order", list(ORDERS))
+EVERY_ENCODER = pytest.mark.parametrize("order", [*ORDERS, "events"])
 SCALE = {0, 2, 4, 5, 7, 9, 11}
+
+
+def encoder_of(order: str) -> NoteEncoder:
+    return EVENTS if order == "events" else ENCODER
+
+
+def model_of_events() -> NoteModel:
+    torch.manual_seed(1)
+    made = NoteLSTM(fields=EVENTS.fields, hidden_size=8, embedding_dim=4)
+    added = {"note-on": 2.0, "note-off": 0.5, "shift": 0.0, "velocity": -2.0, "instrument": 3.0}
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if "linear.weight" in name or "heads" in name:
+                parameter.mul_(3)
+            if "heads.event" in name and parameter.shape == (EVENTS.fields[0].classes,):
+                parameter.add_(torch.tensor([added[kind] for kind, _ in EVENTS.fields[0].events]))
+    return made
 
 
 @functools.cache
 def model(order: str) -> NoteModel:
     """A random model that plays all instruments, chords and long notes."""
+    if order == "events":
+        return model_of_events()
     torch.manual_seed(1)
     made = NoteLSTM(
         fields=ENCODER.fields, hidden_size=8, embedding_dim=4, field_order=ORDERS[order]
@@ -77,7 +100,9 @@ def model(order: str) -> NoteModel:
 
 def session(order: str, *processors: Processor, seed: int = 3, batch_size: int = 2) -> Session:
     sampler = Ancestral(processors=processors)
-    return Session(model(order), ENCODER, sampler, batch_size=batch_size, seed=seed, max_undo=0)
+    return Session(
+        model(order), encoder_of(order), sampler, batch_size=batch_size, seed=seed, max_undo=0
+    )
 
 
 def played(order: str, *processors: Processor, notes: int = 60, seed: int = 3) -> list[Notes]:
@@ -110,7 +135,7 @@ def chord(notes: Notes) -> int:
     return int(np.unique(np.round(notes.start, 6), return_counts=True)[1].max(initial=0))
 
 
-@EVERY_ORDER
+@EVERY_ENCODER
 def test_limits_of_pitches_are_per_instrument_and_leave_drums(order: str) -> None:
     free = played(order)
     assert tracks(free) == set(range(4)), "all instruments play"
@@ -133,7 +158,7 @@ def test_limits_of_pitches_are_per_instrument_and_leave_drums(order: str) -> Non
 
 
 @settings(max_examples=12)
-@given(st.sampled_from(sorted(ORDERS)), st.integers(0, 10_000), st.data())
+@given(st.sampled_from([*ORDERS, "events"]), st.integers(0, 10_000), st.data())
 def test_an_own_range_for_each_instrument_holds_for_any_seed(
     order: str, seed: int, data: st.DataObject
 ) -> None:
@@ -148,7 +173,7 @@ def test_an_own_range_for_each_instrument_holds_for_any_seed(
         assert pitches(of(music, part)) <= set(range(low[part], high[part] + 1))
 
 
-@EVERY_ORDER
+@EVERY_ENCODER
 def test_polyphony_is_per_instrument(order: str) -> None:
     free = played(order)
     assert max(sounding(notes) for part in range(4) for notes in of(free, part)) > 2
@@ -161,7 +186,7 @@ def test_polyphony_is_per_instrument(order: str) -> None:
     assert max(sounding(notes) for part in (BASS, KIT) for notes in of(music, part)) == 1
 
 
-@EVERY_ORDER
+@EVERY_ENCODER
 def test_chords_are_per_instrument(order: str) -> None:
     assert max(chord(notes) for part in range(4) for notes in of(played(order), part)) > 1
     music = played(order, MaxChordSize(notes=1))
@@ -169,7 +194,7 @@ def test_chords_are_per_instrument(order: str) -> None:
     assert max(map(chord, music)) > 1
 
 
-@EVERY_ORDER
+@EVERY_ENCODER
 def test_repetition_is_per_instrument(order: str) -> None:
     music = played(order, PitchRange(low=40, high=90), NoRepeatNGram(ngram_size=1, history=20))
     for part in (LEAD, PIANO, BASS):
@@ -180,14 +205,14 @@ def test_repetition_is_per_instrument(order: str) -> None:
     assert shared, "another instrument may play the same pitch"
 
 
-@EVERY_ORDER
+@EVERY_ENCODER
 def test_only_the_allowed_instruments_play(order: str) -> None:
     for names, wanted in ((("lead",), {LEAD}), (("Bass", "Kit"), {BASS, KIT})):
         for seed in (3, 4):
             assert tracks(played(order, Instruments(allowed=names), seed=seed)) == wanted
 
 
-@EVERY_ORDER
+@EVERY_ENCODER
 def test_limits_hold_together(order: str) -> None:
     """Each limit leaves notes of a chord that another one forbids."""
     chain = (
@@ -216,7 +241,7 @@ def playing(notes: Notes, at: float, seconds: float) -> set[int]:
     return set(track[active & (track != KIT)].tolist())
 
 
-@EVERY_ORDER
+@EVERY_ENCODER
 @pytest.mark.parametrize("count", [1, 2])
 def test_at_most_so_many_instruments(order: str, count: int) -> None:
     music = played(order, MaxInstruments(count=count, seconds=0.5), notes=80)
@@ -267,6 +292,77 @@ def test_density_of_one_instrument(order: str) -> None:
         assert abs(np.log(steered / (free * factor))) < 0.5 * abs(np.log(factor)), (free, steered)
 
 
+def after(*events: tuple[str, float]) -> SamplingContext:
+    """The context of a sequence of events."""
+    tracker = EVENTS.tracker()
+    for kind, value in events:
+        tracker.push(np.array([event_id(kind, value)], np.float32))
+    return SamplingContext({}, tracker)
+
+
+def event_id(kind: str, value: float) -> int:
+    events = EVENTS.fields[0].events
+    return next(i for i, e in enumerate(events) if e.type == kind and np.isclose(e.value, value))
+
+
+def test_density_of_events_is_that_of_the_latest_instrument() -> None:
+    quick = [("shift", 0.1), ("note-on", 40)], [("shift", 0.1), ("note-on", 41)]
+    start = ("shift", 1.0), ("instrument", BASS), ("velocity", 62.0), *quick[0], *quick[1]
+    density = NoteDensity(notes_per_second=1.0, history=2, instruments=("Bass",))
+    (field,) = EVENTS.fields
+    note_on = torch.tensor([event.type == "note-on" for event in field.events])
+    for last, acts in ((), True), ((("instrument", KIT),), False), ((("instrument", LEAD),), False):
+        context = after(*start, *last)
+        given = Categorical(torch.zeros(1, len(field.events)))
+        weights = density(field, given, [context]).log_weights()
+        assert weights is not None
+        changed = weights[0] != 0
+        assert (weights[0, note_on] < 0).all() if acts else not changed[note_on].any()
+        assert changed.nonzero().flatten().tolist() == [
+            *(note_on.nonzero().flatten().tolist() if acts else ()),
+            event_id("instrument", BASS),
+        ]
+    assert density(field, given, [after()]).log_weights()[0, note_on].eq(0).all()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("factor", [0.3, 3.0])
+def test_density_steers_the_events_of_one_instrument(factor: float) -> None:
+    free = rate(played("events", notes=240), BASS)
+    density = NoteDensity(notes_per_second=free * factor, instruments=("Bass",))
+    steered = rate(played("events", density, notes=240), BASS)
+    assert (steered < 0.75 * free) if factor < 1 else (steered > 1.25 * free), (free, steered)
+
+
+def test_velocities_of_events_are_not_of_one_instrument() -> None:
+    with pytest.raises(FieldError, match=r"velocity event holds .* all instruments"):
+        session("events", ForbidValues(role="velocity", values=(62.0,)))
+    every = ForbidValues(role="velocity", values=(62.0,), drums=True)
+    music = played("events", every, notes=60)
+    assert 62 not in {v for notes in music for v in notes.velocity.tolist()}
+    assert 62 in {v for notes in played("events", notes=60) for v in notes.velocity.tolist()}
+
+
+def test_an_instrument_that_cannot_play_is_chosen_to_end_its_notes() -> None:
+    (field,) = EVENTS.fields
+    context = after(
+        ("instrument", LEAD),
+        ("velocity", 62.0),
+        ("note-on", 60),
+        ("shift", 0.1),
+        ("instrument", KIT),
+    )
+    chain = Instruments(allowed=("Kit", "Bass"))
+    weights = chain(field, Categorical(torch.zeros(1, len(field.events))), [context]).log_weights()
+    assert weights is not None
+    left = [k for k in range(4) if weights[0, event_id("instrument", k)] > -torch.inf]
+    assert left == [LEAD, BASS, KIT]
+    assert (context.tracker.instrument, context.tracker.remaining()) == (
+        KIT,
+        [(np.inf, Tone(60, LEAD))],
+    )
+    assert after().tracker.instrument is None
+
+
 def test_density_of_each_instrument() -> None:
     for target in (1.0, 3.0):
         music = played("instrument, pitch", NoteDensity(notes_per_second=target), notes=150)
@@ -274,9 +370,10 @@ def test_density_of_each_instrument() -> None:
             assert target / 1.6 < rate(music, part) < target * 1.6
 
 
-def test_a_penalty_counts_the_pitches_of_the_same_instrument() -> None:
+@pytest.mark.parametrize("order", ["instrument, pitch", "events"])
+def test_a_penalty_counts_the_pitches_of_the_same_instrument(order: str) -> None:
     def repeats(*processors: Processor) -> int:
-        music = played("instrument, pitch", PitchRange(low=60, high=71), *processors, notes=120)
+        music = played(order, PitchRange(low=60, high=71), *processors, notes=120)
         return sum(
             pitch in notes.pitch[max(0, i - 3) : i].tolist()
             for part in (LEAD, PIANO, BASS)

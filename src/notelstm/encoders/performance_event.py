@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, NamedTuple, final
@@ -204,6 +205,11 @@ class EventTracker(Tracker):
         """Seconds from the start of the piece to the latest event."""
         return self._cells * _CELL
 
+    @property
+    def instrument(self) -> int | None:
+        """The class of the latest instrument event; None before the first."""
+        return self._instrument
+
     def push(self, row: Row) -> None:
         """Add the next event, (1,).
 
@@ -253,6 +259,10 @@ class EventTracker(Tracker):
     def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         """Onset (s) and tone of the latest `count` notes, in order."""
         return self._latest[-count:]
+
+    def remaining(self) -> Sequence[tuple[float, Tone]]:
+        """Infinity for each tone whose note has not ended."""
+        return [(math.inf, tone) for tone in self._open]
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> NDArray[np.bool_]:
         """(388 + C,) bool, the events that can be decoded."""

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from notelstm.errors import ConfigError
+from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Role
 from notelstm.parts import Part
 from notelstm.protocols import Prediction, SamplingContext
@@ -350,10 +350,22 @@ class ForbidValues(_PitchFilter):
 
     @override
     def check_parts(self, parts: Sequence[Part], roles: Sequence[Role]) -> None:
-        """Check that the parts exist, and that the instrument is predicted before a velocity."""
+        """Check that the parts exist, and that velocities can be forbidden for them alone.
+
+        Raises:
+            ConfigError: If a part does not exist.
+            FieldError: If the model predicts the instrument after the value, or its velocities are
+                events, which are not of one instrument.
+        """
         super().check_parts(parts, roles)
         if self.role in ("velocity", "duration") and not self.selected(parts).all():
             self.require_instrument_before(cast(Role, self.role), roles)
+            if self.role == "velocity" and "event" in roles:
+                raise FieldError(
+                    "a velocity event holds for the notes of all instruments that follow it, so "
+                    "velocities cannot be forbidden for some of them",
+                    hint="name all instruments, and add drums=True",
+                )
 
     @override
     def __call__(

@@ -52,20 +52,15 @@ class MaxPolyphony(ByInstrument, ToneLimit):
         tracker = context.tracker
         selected = self.selected(tracker.parts)
         waits = np.zeros((len(selected), 128))
-        if all(field.role != "step" for field in tracker.fields):
-            # The note-off of an event comes at any time.
-            sounding = [tone.instrument for tone in tracker.sounding(tracker.time)]
-            waits[selected & (self._count(sounding, len(selected)) >= self.notes)] = np.inf
-            return waits
         overlapping = None
         # The pitch comes last: an instrument that is full can repeat those that it sounds.
         known = known_entry(context, "instrument") is not None or len(selected) == 1
         if known and known_entry(context, "step") is not None:
             overlapping = tracker.overlapping(context.known)
         if overlapping is not None:
-            count = self._count([tone.instrument for tone in overlapping], len(selected))
-            full = selected & (count >= self.notes)
-            waits[full] = np.inf
+            sounding = np.array([tone.instrument for tone in overlapping], dtype=np.intp)
+            count = np.bincount(sounding, minlength=len(selected))
+            waits[selected & (count >= self.notes)] = np.inf
             for tone in overlapping:
                 waits[tone.instrument, tone.pitch] = 0.0
             return waits
@@ -76,10 +71,6 @@ class MaxPolyphony(ByInstrument, ToneLimit):
             ends = sorted(left[k].values(), reverse=True)
             waits[k] = ends[self.notes - 1] if len(ends) >= self.notes else 0.0
         return waits
-
-    @staticmethod
-    def _count(instruments: Sequence[int], size: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-        return np.bincount(np.array(instruments, dtype=np.intp), minlength=size)
 
 
 @final

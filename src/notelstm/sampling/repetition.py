@@ -105,5 +105,8 @@ class RepetitionPenalty(ByInstrument):
 
     def _latest(self, field: Field, context: SamplingContext) -> list[int]:
         """The latest pitches of the next note's instrument; none if it is not selected."""
+        instrument = self.next_instrument(field, context)
+        if instrument is None:
+            return []
         latest = self.latest(context.tracker, self.history)
-        return [pitch for _, pitch in latest.get(self.next_instrument(field, context), ())]
+        return [pitch for _, pitch in latest.get(instrument, ())]

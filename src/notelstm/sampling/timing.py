@@ -132,7 +132,8 @@ class NoteDensity(ByInstrument):
 
     With several instruments, each of those that it acts on has the target. The instruments that
     were too slow become more likely, those that were too fast less; steps are steered towards the
-    total of the targets and of the current notes of the other instruments.
+    total of the targets and of the current notes of the other instruments. Note-ons are those of
+    the latest instrument event.
 
     Attributes:
         notes_per_second: The target, 0.001 to 1000.
@@ -159,7 +160,10 @@ class NoteDensity(ByInstrument):
         if field.role not in ("step", "instrument", "event") or self.strength == 0:
             return prediction
         if field.role == "instrument":
-            return self._weighted_instruments(field, prediction, contexts)
+            weights = np.stack([self._weights(context.tracker) for context in contexts])
+            return prediction.add_log_weights(torch.from_numpy(weights))
+        if field.role == "event":
+            return self._weighted_events(field, prediction, contexts)
         selected = [self.selected(context.tracker.parts) for context in contexts]
         if not any(which.any() for which in selected):
             return prediction
@@ -172,16 +176,10 @@ class NoteDensity(ByInstrument):
         contexts: Sequence[SamplingContext],
         selected: Sequence[NDArray[np.bool_]],
     ) -> Prediction:
-        """A step or an event, steered towards the total."""
+        """A step, steered towards the total."""
         paces = [self._pace(c.tracker, s) for c, s in zip(contexts, selected, strict=True)]
         share, total = torch.tensor(paces).unbind(1)  # (B,)
         pressure = self.strength * share.log()
-        if field.role == "event":
-            note_on = class_values(field, "pitch")
-            if note_on is None:
-                return prediction
-            is_note_on = torch.from_numpy(~np.isnan(note_on))
-            return prediction.add_log_weights(pressure[:, None] * is_note_on)
         mean = 1 / (total * torch.tensor([c.tracker.seconds_per_unit for c in contexts]))
         missing = (1 - share) * self.history
         ahead = missing.clamp(-_MAX_CORRECTION, _MAX_CORRECTION)  # (B,) mean steps
@@ -206,17 +204,30 @@ class NoteDensity(ByInstrument):
         total = target + (others / seconds if seconds > 0 else 0.0)
         return self._share(tracker, mine, target), total
 
-    def _weighted_instruments(
+    def _weighted_events(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
-        """The instruments that were too slow more likely, those that were too fast less."""
-        weights = np.zeros((len(contexts), field.classes or 0), dtype=np.float32)
-        for row, context in zip(weights, contexts, strict=True):
-            for k, notes in self.latest(context.tracker, self.history).items():
-                onsets = [onset for onset, _ in notes]
-                share = self._share(context.tracker, onsets, self.notes_per_second)
-                row[k] = self.strength * math.log(share)
-        return prediction.add_log_weights(torch.from_numpy(weights))
+        """Note-ons of the latest instrument and events of instruments, as their instruments."""
+        note_on, instruments = (class_values(field, role) for role in ("pitch", "instrument"))
+        if note_on is None or instruments is None:
+            return prediction
+        table = np.zeros((len(contexts), len(note_on)), dtype=np.float32)
+        chosen = ~np.isnan(instruments)
+        for row, context in zip(table, contexts, strict=True):
+            weights = self._weights(context.tracker)
+            k = self.next_instrument(field, context)
+            if k is not None:
+                row[~np.isnan(note_on)] = weights[k]
+            row[chosen] = weights[instruments[chosen].astype(np.intp)]
+        return prediction.add_log_weights(torch.from_numpy(table))
+
+    def _weights(self, tracker: Tracker) -> NDArray[np.float32]:
+        """(I,) instruments that were too slow are more likely, those that were too fast less."""
+        weights = np.zeros(len(tracker.parts), dtype=np.float32)
+        for k, notes in self.latest(tracker, self.history).items():
+            share = self._share(tracker, [onset for onset, _ in notes], self.notes_per_second)
+            weights[k] = self.strength * math.log(share)
+        return weights
 
     def _share(self, tracker: Tracker, onsets: Sequence[float], notes_per_second: float) -> float:
         """The time of the latest notes, relative to their time at the target."""

@@ -192,11 +192,14 @@ class ByInstrument:
         acting = []
         for context in contexts:
             selected = self.selected(context.tracker.parts)
-            acting.append(bool(selected.all() or selected[self.next_instrument(field, context)]))
+            k = 0 if selected.all() else self.next_instrument(field, context)
+            acting.append(k is not None and bool(selected[k]))
         return acting
 
-    def next_instrument(self, field: Field, context: SamplingContext) -> int:
+    def next_instrument(self, field: Field, context: SamplingContext) -> int | None:
         """The class id of the next note's instrument, 0 without instruments.
+
+        For events, it is that of the latest instrument event, None before the first one.
 
         Raises:
             FieldError: If it is predicted after `field`.
@@ -204,9 +207,11 @@ class ByInstrument:
         if len(context.tracker.parts) == 1:
             return 0
         instrument = known_entry(context, "instrument")
-        if instrument is None:
+        if instrument is not None:
+            return int(instrument)
+        if field.role != "event":
             raise self._too_early(field.role)
-        return int(instrument)
+        return context.tracker.instrument
 
     def require_instrument_before(self, role: Role, roles: Sequence[Role]) -> None:
         """Check that the instrument is predicted before the field of a role.
@@ -278,9 +283,7 @@ def _encoder_waits(context: SamplingContext) -> Waits:
 @functools.lru_cache(maxsize=64)
 def pitches_of(field: Field) -> NDArray[np.intp]:
     """(C,) the MIDI note number of each class of a pitch or an event; 0 for classes without one."""
-    values = class_values(field, "pitch")
-    assert values is not None
-    return np.clip(np.nan_to_num(values), 0, 127).astype(np.intp)
+    return np.clip(np.nan_to_num(_values(field, "pitch")), 0, 127).astype(np.intp)
 
 
 def _reach(context: SamplingContext) -> float:
@@ -338,22 +341,46 @@ def limit_tones(
     masks = []
     for context, waits in zip(contexts, found, strict=True):
         allowed = np.ones(field.classes or 0, dtype=np.bool_)
-        if waits is not None:
-            by_class = _by_class(field, waits)
-            if by_class is not None:
-                allowed = by_class <= _reach(context)
+        if waits is not None and field.role == "event":
+            allowed = _allowed_events(field, context.tracker, waits <= ROUNDING)
+        elif waits is not None and (field.role == "pitch" or len(waits) == field.classes):
+            by_class = (
+                waits.min(axis=0)[pitches_of(field)] if field.role == "pitch" else waits.min(axis=1)
+            )
+            allowed = by_class <= _reach(context)
         masks.append(allowed)
     return allow_only(prediction, masks)
 
 
-def _by_class(field: Field, waits: Waits) -> NDArray[np.float64] | None:
-    """(C,) the shortest wait for each class of an instrument, a pitch or an event."""
-    if field.role == "instrument":
-        return waits.min(axis=1) if len(waits) == field.classes else None
-    values = class_values(field, "pitch")
+def _allowed_events(field: Field, tracker: Tracker, begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(C,) the events after which the limits hold.
+
+    Note-ons are those of the latest instrument event. An instrument may be chosen if one of its
+    notes may begin now, or if it has notes to end.
+
+    Args:
+        field: The field of events.
+        tracker: The notes of the sequence.
+        begins: (I, 128) the tones that may begin now.
+    """
+    allowed = np.ones(field.classes or 0, dtype=np.bool_)
+    note_on = np.asarray(~np.isnan(_values(field, "pitch")))
+    instrument = 0 if len(begins) == 1 else tracker.instrument
+    mine = np.asarray(begins.any(axis=0) if instrument is None else begins[instrument])
+    allowed[note_on] = mine[pitches_of(field)[note_on]]
+    useful = np.asarray(begins.any(axis=1))
+    useful[[tone.instrument for tone in tracker.sounding(tracker.time)]] = True
+    classes = _values(field, "instrument")
+    chosen = ~np.isnan(classes)
+    allowed[chosen] = useful[classes[chosen].astype(np.intp)]
+    return allowed
+
+
+def _values(field: Field, role: Role) -> NDArray[np.float64]:
+    """(C,) the value of each class of a pitch or an event for a role."""
+    values = class_values(field, role)
     assert values is not None
-    by_pitch = waits.min(axis=0)
-    return np.where(np.isnan(values), 0.0, by_pitch[pitches_of(field)])
+    return values
 
 
 def _steps_from(field: Field, prediction: Prediction, waits: Sequence[Waits | None]) -> Prediction:
