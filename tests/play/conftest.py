@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import uvicorn
 from websockets.sync.client import connect as open_socket
 
 from notelstm.bundle import Bundle, load
 from notelstm.play import Limits, create_app
-from notelstm.play.serving import server_config
+from notelstm.play.serving import make_server
 
 HANGS: Final = 600
 """Seconds in which a server starts or stops, on any machine."""
@@ -62,7 +61,7 @@ class Server:
         self._socket.bind(("127.0.0.1", 0))
         self.port: Final = int(self._socket.getsockname()[1])
         self.address: Final = f"http://127.0.0.1:{self.port}/"
-        self._server: Final = uvicorn.Server(server_config(app, Limits()))
+        self._server: Final = make_server(app, Limits())
         self.thread: Final = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )
