@@ -78,24 +78,30 @@ def create_app(
     named = {"model": bundles} if isinstance(bundles, Bundle) else dict(bundles)
     if not named:
         raise ConfigError("there is no model to play with", hint="pass a bundle")
-    sessions = Sessions(
-        {name: Engine(bundle) for name, bundle in named.items()},
-        limits or Limits(),
-        token,
-        [_described(name, bundle) for name, bundle in named.items()],
-    )
+    engines = {name: Engine(bundle) for name, bundle in named.items()}
+    models = [_described(name, engine) for name, engine in engines.items()]
+    sessions = Sessions(engines, limits or Limits(), token, models)
     app = _App(named, sessions)
     return PlayApp(app.starlette, hosts, sessions)
 
 
-def _described(name: str, bundle: Bundle) -> dict[str, Any]:
+def _described(name: str, engine: Engine) -> dict[str, Any]:
     """A model for the list of models."""
+    bundle = engine.bundle
     card = {
         heading: {key: str(value) for key, value in table.items()}
         for heading, table in card_of(bundle).items()
     }
     license_ = bundle.data.license or "unknown"
-    return {"name": name, "license": license_, "card": card, "controls": controls_of(bundle)}
+    return {
+        "name": name,
+        "license": license_,
+        "card": card,
+        "controls": controls_of(bundle),
+        "parts": [
+            {"name": part.name, "program": part.program, "drum": part.drum} for part in engine.parts
+        ],
+    }
 
 
 @final
