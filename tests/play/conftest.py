@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import torch
 from websockets.sync.client import connect as open_socket
 
 from notelstm.bundle import Bundle, load
+from notelstm.encoders import LogTimeEncoder
+from notelstm.models import NoteLSTM
+from notelstm.parts import Part, PartMap
 from notelstm.play import Limits, create_app
 from notelstm.play.serving import make_server
+from notelstm.sampling import Ancestral
 
 HANGS: Final = 600
 """Seconds in which a server starts or stops, on any machine."""
@@ -104,6 +109,21 @@ def server(bundle: Bundle) -> Iterator[Server]:
     app = create_app({"piano": bundle, "second": bundle}, limits=Limits(sessions=1000))
     with Server(app) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def band() -> Bundle:
+    """An untrained model of three instruments and drums."""
+    parts = (
+        Part(name="soprano", program=52),
+        Part(name="violin", program=40),
+        Part(name="bass", program=32),
+        Part(name="kit", drum=True),
+    )
+    encoder = LogTimeEncoder(parts=PartMap(by="name", parts=parts), exact=True)
+    torch.manual_seed(1)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8)
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral())
 
 
 @pytest.fixture
