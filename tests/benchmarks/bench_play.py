@@ -4,6 +4,9 @@ Run it as a file, or with pytest's ``-s``. Each session asks for notes four time
 clock, which is that of the wall, as the page does; the controls make the model play about twelve
 notes a second. Server and clients share the machine: the server is a process of its own, the
 clients are one. A note is late if it arrives after its time.
+
+The processor's time for a note is that of the whole server: the model, messages and sockets. It
+gives the number of sessions that one core carries at twelve notes a second each.
 """
 
 from __future__ import annotations
@@ -27,6 +30,20 @@ HEAD: Final = 0.25
 GOAL: Final = 0.05
 """Seconds from a request to its note, at the 99th percentile of eight sessions."""
 LEAD: Final = 0.15
+SERVER: Final = """
+import sys, threading, time, notelstm
+from notelstm.play import Limits, serve
+
+def report():
+    for _ in sys.stdin:
+        print(time.process_time(), flush=True)
+
+threading.Thread(target=report, daemon=True).start()
+show = lambda address: print(address, flush=True)
+limits = Limits(sessions=100)  # those that have ended wait for a minute
+serve(notelstm.load(), port=0, limits=limits, on_start=show)
+"""
+"""The server, which prints the time of its processor for each line that it reads."""
 PHRASE: Final = 5.0
 """Seconds between two interruptions of a session; sessions do not interrupt together."""
 
@@ -41,6 +58,7 @@ class Measured(NamedTuple):
         notes: The number of notes.
         late: Those that arrived after their time.
         rate: Notes per second and session.
+        cost: Seconds of a processor for a note.
     """
 
     sessions: int
@@ -49,6 +67,12 @@ class Measured(NamedTuple):
     notes: int
     late: int
     rate: float
+    cost: float
+
+    @property
+    def sessions_per_core(self) -> float:
+        """The number of sessions with :data:`RATE` notes a second that one core carries."""
+        return 1 / (RATE * self.cost)
 
 
 class Times:
@@ -108,8 +132,20 @@ async def play(address: str, seconds: float, delay: float) -> Times:
     return times
 
 
-async def measure(address: str, sessions: int, seconds: float) -> Measured:
+def spent(server: subprocess.Popen[str]) -> float:
+    """The time of the processor that the server has used, seconds."""
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write("\n")
+    server.stdin.flush()
+    return float(server.stdout.readline())
+
+
+async def measure(
+    server: subprocess.Popen[str], address: str, sessions: int, seconds: float
+) -> Measured:
     """Play in several sessions at once."""
+    before = spent(server)
     found = await asyncio.gather(
         *(play(address, seconds, PHRASE * k / sessions) for k in range(sessions))
     )
@@ -121,19 +157,19 @@ async def measure(address: str, sessions: int, seconds: float) -> Measured:
         notes,
         sum(times.late for times in found),
         notes / sessions / seconds,
+        (spent(server) - before) / max(1, notes),
     )
 
 
 def results(seconds: float = SECONDS) -> list[Measured]:
-    """Measure each number of sessions, on a server of its own."""
-    command = [sys.executable, "-m", "notelstm", "play", "--no-browser", "--port", "0"]
-    command += ["--sessions", "100"]  # those that have ended wait for a minute
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    """Measure each number of sessions."""
+    pipe = subprocess.PIPE
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=pipe, stdout=pipe, text=True)
     assert server.stdout is not None
     try:
-        address = server.stdout.readline().split()[2]
-        asyncio.run(measure(address, 1, 2.0))  # warms up
-        return [asyncio.run(measure(address, n, seconds)) for n in SESSIONS]
+        address = server.stdout.readline().strip()
+        asyncio.run(measure(server, address, 1, 2.0))  # warms up
+        return [asyncio.run(measure(server, address, n, seconds)) for n in SESSIONS]
     finally:
         server.terminate()
         server.wait(30)
@@ -151,17 +187,21 @@ def figures() -> dict[str, float]:
         table[f"{subject}: notes per second and session"] = one.rate
         table[f"{subject}: notes"] = one.notes
         table[f"{subject}: late notes"] = one.late
+        table[f"{subject}: processor's time for a note, ms"] = 1000 * one.cost
+        table[f"{subject}: sessions that one core carries"] = one.sessions_per_core
     return table
 
 
 def show(found: list[Measured]) -> None:
     """Print a table."""
-    print("\nsessions  notes/s each  first note p50  p99    next notes p50  p99    late")
+    print("\nsessions  notes/s each  first note p50  p99    next notes p50  p99    late", end="")
+    print("         ms of a core for a note  sessions that a core carries")
     for one in found:
         first, ahead = (np.percentile(1000 * x, [50, 99]) for x in (one.first, one.ahead))
         print(
             f"{one.sessions:8}  {one.rate:12.1f}  {first[0]:11.0f} ms {first[1]:5.0f} ms"
-            f"  {ahead[0]:11.0f} ms {ahead[1]:5.0f} ms  {one.late:4} of {one.notes}"
+            f"  {ahead[0]:11.0f} ms {ahead[1]:5.0f} ms  {one.late:4} of {one.notes:5}"
+            f"  {1000 * one.cost:23.2f}  {one.sessions_per_core:28.0f}"
         )
 
 

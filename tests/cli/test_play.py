@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import importlib
 import json
 import os
@@ -9,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +25,7 @@ from websockets.sync.client import connect
 from notelstm.cli import main
 
 Process = subprocess.Popen[str]
+NOTE = {"pitch": 60, "velocity": 80}
 
 
 @pytest.fixture
@@ -65,6 +69,55 @@ def test_it_serves_until_it_is_interrupted(started: Any) -> None:
     assert process.returncode == 0
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(address)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the time of a processor")
+def test_it_ends_at_once_while_it_makes_music_and_sound(started: Any) -> None:
+    process, line = started("--port", "0")
+    address = line.split()[2]
+    ended = threading.Event()
+
+    def download(key: str) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            urllib.request.urlopen(f"{address}sessions/{key}/takes/1.wav").read()
+        ended.set()
+
+    with connect(address.replace("http", "ws") + "socket") as client:
+
+        def send(kind: str, **values: Any) -> None:
+            client.send(json.dumps({"type": kind, **values}))
+
+        send("hello", version=1, clock="a", at=0)
+        key = json.loads(client.recv(timeout=60))["session"]
+        for part in range(5):
+            # Each sounds for long, so that the sound takes many seconds of a processor.
+            onsets = [part * 100 + k / 5 for k in range(500)]
+            send("notes", notes=[{"start": s, "end": s + 20, **NOTE} for s in onsets])
+        send("continue", at=600, seconds=1, seed=1)
+        while json.loads(client.recv(timeout=60))["type"] != "ready":
+            pass
+        send("stop", at=610)
+        threading.Thread(target=download, args=(key,), daemon=True).start()
+        send("continue", at=620, seconds=None, seed=1)
+        for k in range(100):
+            send("head", at=620 + 60 * k)
+        before = cpu_seconds(process.pid)
+        while cpu_seconds(process.pid) < before + 0.5:
+            assert not ended.is_set()
+            time.sleep(0.01)
+        before = cpu_seconds(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "stopped\n"
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert used.ru_utime + used.ru_stime - before < 4
+
+
+def cpu_seconds(pid: int) -> float:
+    """The time that a process has used of a processor."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the browser is a shell script")

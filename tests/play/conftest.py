@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import uvicorn
+import torch
 from websockets.sync.client import connect as open_socket
 
 from notelstm.bundle import Bundle, load
+from notelstm.encoders import LogTimeEncoder
+from notelstm.models import NoteLSTM
+from notelstm.parts import Part, PartMap
 from notelstm.play import Limits, create_app
-from notelstm.play.serving import server_config
+from notelstm.play.serving import make_server
+from notelstm.sampling import Ancestral
 
 HANGS: Final = 600
 """Seconds in which a server starts or stops, on any machine."""
@@ -62,7 +66,7 @@ class Server:
         self._socket.bind(("127.0.0.1", 0))
         self.port: Final = int(self._socket.getsockname()[1])
         self.address: Final = f"http://127.0.0.1:{self.port}/"
-        self._server: Final = uvicorn.Server(server_config(app, Limits()))
+        self._server: Final = make_server(app, Limits())
         self.thread: Final = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )
@@ -105,6 +109,21 @@ def server(bundle: Bundle) -> Iterator[Server]:
     app = create_app({"piano": bundle, "second": bundle}, limits=Limits(sessions=1000))
     with Server(app) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def band() -> Bundle:
+    """An untrained model of three instruments and drums."""
+    parts = (
+        Part(name="soprano", program=52),
+        Part(name="violin", program=40),
+        Part(name="bass", program=32),
+        Part(name="kit", drum=True),
+    )
+    encoder = LogTimeEncoder(parts=PartMap(by="name", parts=parts), exact=True)
+    torch.manual_seed(1)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8)
+    return Bundle(model=model, encoder=encoder, sampler=Ancestral())
 
 
 @pytest.fixture

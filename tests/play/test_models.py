@@ -34,6 +34,16 @@ from notelstm.sampling import Ancestral, Greedy
 PHRASE = [60, 64, 67, 72, 71, 67, 65, 62]
 
 
+THREE = PartMap(
+    by="name",
+    parts=(
+        Part(name="soprano", program=52),
+        Part(name="alto", program=52),
+        Part(name="bass", program=32),
+    ),
+)
+
+
 def untrained(encoder: Any, **settings: Any) -> Bundle:
     torch.manual_seed(1)
     if isinstance(encoder, StepDurationEncoder):
@@ -110,8 +120,8 @@ def test_a_piece_is_read_once(bundle: Bundle) -> None:
             part[-3] = part[-3]._replace(end=part[-3].end + 5)  # an earlier note differs
         found = engine.read(memory, part)
         wanted = engine.read(Memory(), part)
-        assert map_arrays(lambda array: array.tolist(), found.state) == map_arrays(
-            lambda array: array.tolist(), wanted.state
+        assert map_arrays(lambda array: array.tolist(), found.state.model) == map_arrays(
+            lambda array: array.tolist(), wanted.state.model
         )
         assert found.trackers[0].time == wanted.trackers[0].time
         assert len(memory.states) < 50
@@ -150,14 +160,67 @@ def test_parts_with_one_program_stay_apart() -> None:
     parts = PartMap(
         by="name", parts=(Part(name="soprano", program=52), Part(name="alto", program=52))
     )
-    encoder = LogTimeEncoder(parts=parts, exact=True)
-    played = [Played(0, 1, 60, 80, 52, False, 1), Played(1, 2, 62, 80, 52, False, 0)]
+    bundle = untrained(LogTimeEncoder(parts=parts, exact=True))
+    played = [Played(0, 1, 60, 80, 52, False, "alto"), Played(1, 2, 62, 80, 52, False, "soprano")]
     memory = Memory()
-    Engine(untrained(encoder)).read(memory, played)
+    Engine(bundle).read(memory, played)
     assert memory.rows[:, 4].tolist() == [1, 0]
-    # What the player plays belongs to the nearest part.
-    Engine(untrained(encoder)).read(memory, [Played(0, 1, 60, 80, 0)])
-    assert memory.rows[:, 4].tolist() == [0]
+    # A part that the model does not have is the nearest one.
+    for part in ("", "piano"):
+        Engine(bundle).read(memory, [Played(0, 1, 60, 80, 0, False, part)])
+        assert memory.rows[:, 4].tolist() == [0]
+    # The player chooses a part; so does a file, and a take keeps it.
+    performance = Performance({"model": Engine(bundle)}, Limits())
+    performance.attach("a", 0)
+
+    def send(kind: str, **values: Any) -> None:
+        for _ in performance.handle(parse(json.dumps({"type": kind, **values}))):
+            pass
+
+    send("note-on", pitch=60, velocity=80, at=0, program=52, part="alto")
+    send("note-on", pitch=60, velocity=80, at=0.1, program=52, part="soprano")
+    send("note-off", pitch=60, at=1, program=52, part="alto")
+    send("continue", at=2, seconds=2, seed=1)
+    piece = performance.takes[1].piece()
+    assert piece.track_names is not None
+    assert piece.track is not None
+    found = [piece.track_names[k] for k in piece.track]
+    assert found[:2] == ["alto", "soprano"]
+    assert set(found[2:]) <= {"alto", "soprano"}
+    performance.file = piece
+    send("prompt", until=None, at=20)
+    notes = performance.state()[2]["notes"]
+    assert [note["part"] for note in notes] == found
+
+
+def test_parts_with_one_name_stay_apart() -> None:
+    parts = PartMap(by="track", parts=(Part(name="violin", program=40),) * 2)
+    bundle = untrained(LogTimeEncoder(parts=parts, exact=True))
+    assert [part.name for part in Engine(bundle).parts] == ["violin 1", "violin 2"]
+    memory = Memory()
+    Engine(bundle).read(memory, [Played(0, 1, 60, 80, 40, False, "violin 2")])
+    assert memory.rows[:, 4].tolist() == [1]
+
+
+def test_the_instruments_of_a_piece_survive_another_model(bundle: Bundle) -> None:
+    """Parts have names, which models with fewer or no parts understand."""
+    many = untrained(LogTimeEncoder(parts=THREE, exact=True))
+    two = PartMap(by="name", parts=THREE.parts[:2], unknown="nearest")
+    few = untrained(LogTimeEncoder(parts=two, exact=True))
+    engines = {"many": Engine(many), "few": Engine(few), "none": Engine(bundle)}
+    performance = Performance(engines, Limits())
+    performance.attach("a", 0)
+    for k, name in enumerate(engines):
+        for kind, values in (
+            ("model", {"name": name, "at": 100 * k}),
+            ("continue", {"seconds": 50, "seed": 1, "at": 100 * k + 1}),
+            ("head", {"at": 100 * k + 60}),
+        ):
+            for _ in performance.handle(parse(json.dumps({"type": kind, **values}))):
+                pass
+    assert [take.model for take in performance.takes.values()] == ["many", "few", "none"]
+    played = [{note.part for note in take.notes} for take in performance.takes.values()]
+    assert played == [{"soprano", "alto", "bass"}, {"soprano", "alto"}, {""}]
 
 
 def test_a_model_without_instruments_plays_that_of_the_piece(bundle: Bundle) -> None:

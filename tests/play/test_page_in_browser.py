@@ -11,6 +11,7 @@ import pytest
 
 from notelstm.midi import midi_bytes, read_midi
 from notelstm.notes import Notes
+from notelstm.play import create_app
 from notelstm.sampling.pitches import pitch_classes
 
 if TYPE_CHECKING:
@@ -38,6 +39,18 @@ def run(chrome: Chrome, script: str, *arguments: object) -> Any:
 
 def by_id(chrome: Chrome, name: str) -> Any:
     return chrome.find_element("id", name)
+
+
+def choose(chrome: Chrome, name: str, value: str) -> None:
+    """Choose an option, as a user does who then leaves the control."""
+    run(
+        chrome,
+        """const select = document.getElementById(arguments[0]);
+        select.value = arguments[1];
+        select.dispatchEvent(new Event("change", { bubbles: true }));""",
+        name,
+        value,
+    )
 
 
 def resize(chrome: Chrome, width: int, height: int = 1000) -> None:
@@ -230,6 +243,39 @@ def test_instruments_are_chosen_where_the_model_has_them(page: Chrome) -> None:
     assert axe(page) == []
     # The model of this server has none, and says so.
     wait_for(lambda: "is a part of the model" in by_id(page, "facts").text)
+
+
+def test_the_player_has_the_instruments_of_the_model(
+    page: Chrome, band: Any, serve: Callable[..., Any]
+) -> None:
+    server = serve(app=create_app({"band": band}))
+    open_page(page, server.address)
+    assert by_id(page, "instrument").is_displayed()
+    options = "return [...document.querySelectorAll('#instrument option')].map((o) => o.text)"
+    assert run(page, options) == ["soprano", "violin", "bass", "kit"]
+    choose(page, "instrument", "bass")
+    play_phrase(page, "Z")
+    wait_for(lambda: run(page, LEVEL) > 0.01)
+    choose(page, "instrument", "kit")
+    assert by_id(page, "octave").text == "Drums"
+    assert not by_id(page, "octave-up").is_displayed()
+    assert axe(page) == []
+    play_phrase(page, "ZXT")
+    pads = page.find_elements("css selector", ".pad")
+    assert [pad.get_attribute("aria-label") for pad in pads[:3]] == ["Kick", "Snare", "Closed hat"]
+    pads[2].click()
+    kinds = [(note["pitch"], note["part"], note["drum"]) for note in notes(page, "you")]
+    drums = [(pitch, "kit", True) for pitch in (36, 38, 49, 42)]
+    assert kinds == [(48, "bass", False), *drums]
+    for width in (390, 1280):
+        resize(page, width)
+        assert run(page, "return document.documentElement.scrollWidth") <= width
+    wait_for(lambda: not is_playing(page) and takes(page))
+    assert takes(page)[0]["prompt_notes"] == 5
+    page.refresh()
+    wait_for(lambda: by_id(page, "connection").text == "Connected" and takes(page))
+    assert by_id(page, "instrument").get_attribute("value") == "kit"
+    assert [note["part"] for note in notes(page, "you")] == ["bass", *["kit"] * 4]
 
 
 def test_takes_are_kept_replaced_and_undone(page: Chrome) -> None:

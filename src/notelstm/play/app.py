@@ -34,8 +34,9 @@ from notelstm.play.engine import Engine
 from notelstm.play.limits import Limits
 from notelstm.play.performance import Take
 from notelstm.play.sessions import Connected, Sessions
+from notelstm.play.worker import ClosedError
 
-__all__ = ["create_app"]
+__all__ = ["PlayApp", "create_app"]
 
 _LOCAL: Final = ("localhost",)
 _POLICY: Final = (
@@ -56,7 +57,7 @@ def create_app(
     hosts: Collection[str] = _LOCAL,
     token: str | None = None,
     limits: Limits | None = None,
-) -> ASGIApp:
+) -> PlayApp:
     """The ASGI app, to run with any server or to mount in another app.
 
     Requests are answered only if they name one of `hosts` or an IP address as their host, and
@@ -77,38 +78,50 @@ def create_app(
     named = {"model": bundles} if isinstance(bundles, Bundle) else dict(bundles)
     if not named:
         raise ConfigError("there is no model to play with", hint="pass a bundle")
-    sessions = Sessions(
-        {name: Engine(bundle) for name, bundle in named.items()},
-        limits or Limits(),
-        token,
-        [_described(name, bundle) for name, bundle in named.items()],
-    )
+    engines = {name: Engine(bundle) for name, bundle in named.items()}
+    models = [_described(name, engine) for name, engine in engines.items()]
+    sessions = Sessions(engines, limits or Limits(), token, models)
     app = _App(named, sessions)
-    return _Guard(app.starlette, hosts)
+    return PlayApp(app.starlette, hosts, sessions)
 
 
-def _described(name: str, bundle: Bundle) -> dict[str, Any]:
+def _described(name: str, engine: Engine) -> dict[str, Any]:
     """A model for the list of models."""
+    bundle = engine.bundle
     card = {
         heading: {key: str(value) for key, value in table.items()}
         for heading, table in card_of(bundle).items()
     }
     license_ = bundle.data.license or "unknown"
-    return {"name": name, "license": license_, "card": card, "controls": controls_of(bundle)}
+    return {
+        "name": name,
+        "license": license_,
+        "card": card,
+        "controls": controls_of(bundle),
+        "parts": [
+            {"name": part.name, "program": part.program, "drum": part.drum} for part in engine.parts
+        ],
+    }
 
 
 @final
-class _Guard:
-    """Refuses requests with another host or origin, and adds headers to answers.
+class PlayApp:
+    """The ASGI app: refuses requests with another host or origin, and adds headers to answers.
 
     Args:
         app: The app inside.
         hosts: The names that a request may have as its host.
+        sessions: The sessions.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str], sessions: Sessions) -> None:
         self._app: Final = app
         self._hosts: Final = frozenset(host.lower() for host in hosts)
+        self._sessions: Final = sessions
+
+    def close(self) -> None:
+        """End all sessions. A server that stops calls it, so that it need not wait for them."""
+        self._sessions.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -226,6 +239,8 @@ class _App:
             performance.file, response = await self._sessions.slow.run(read)
         except MidiError as error:
             return _failure(422, f"{str(error)[0].upper()}{str(error)[1:]}.")
+        except ClosedError:
+            return _failure(503, "The server stops.")
         return response
 
     async def _download(self, render: Callable[[Take], Response], request: Request) -> Response:
@@ -238,6 +253,8 @@ class _App:
             return await self._sessions.slow.run(partial(render, take))
         except NotelstmError as error:
             return PlainTextResponse(f"{error}\n", status_code=422)
+        except ClosedError:
+            return PlainTextResponse("The server stops.\n", status_code=503)
 
     def _midi(self, take: Take) -> Response:
         text = f"notelstm: take {take.number}, model {take.model}, seed {take.seed}"

@@ -18,7 +18,7 @@ from notelstm.generation import Session
 from notelstm.generation.sequences import STALL_LIMIT
 from notelstm.generation.session import Snapshot
 from notelstm.notes import Notes, TempoMap
-from notelstm.parts import PartMap
+from notelstm.parts import Part, PartMap
 from notelstm.protocols import Prediction, Sampler, SamplingContext
 from notelstm.sampling.masking import allow_only, constrain_interval
 
@@ -49,7 +49,7 @@ class Played(NamedTuple):
         velocity: MIDI velocity.
         program: General MIDI program.
         drum: Whether it is percussion.
-        track: The number of its track: the class of its part if the model has played it, else -1.
+        part: The name of its part or track, "" if it has none.
     """
 
     start: float
@@ -58,7 +58,7 @@ class Played(NamedTuple):
     velocity: int
     program: int = 0
     drum: bool = False
-    track: int = -1
+    part: str = ""
 
 
 def notes_of(played: Sequence[Played], tempo_map: TempoMap | None = None) -> Notes:
@@ -70,7 +70,8 @@ def notes_of(played: Sequence[Played], tempo_map: TempoMap | None = None) -> Not
     """
     zero = played[0].start if played else 0.0
     columns = zip(*played, strict=True) if played else ([],) * len(Played._fields)
-    start, end, pitch, velocity, program, drum, track = (list(column) for column in columns)
+    start, end, pitch, velocity, program, drum, part = (list(column) for column in columns)
+    track = {name: number for number, name in enumerate(dict.fromkeys(part))}
     return Notes(
         start=np.maximum(np.array(start) - zero, 0.0),
         end=np.maximum(np.array(end) - zero, 0.0),
@@ -78,7 +79,8 @@ def notes_of(played: Sequence[Played], tempo_map: TempoMap | None = None) -> Not
         velocity=velocity,
         program=program,
         drum=drum,
-        track=np.maximum(track, 0),
+        track=[track[name] for name in part],
+        track_names=tuple(track),
         tempo_map=tempo_map and tempo_map.shifted(-zero),
     )
 
@@ -160,6 +162,10 @@ class Engine:
     Args:
         bundle: The model.
 
+    Attributes:
+        bundle: The same.
+        parts: The model's parts, by their classes, each with a name of its own.
+
     Raises:
         DataError: If a parameter of the model is NaN or infinite.
     """
@@ -169,6 +175,8 @@ class Engine:
         self._lock: Final = threading.Lock()
         parts = getattr(bundle.encoder, "parts", None)
         self._parts: Final = parts if isinstance(parts, PartMap) else None
+        self.parts: Final[tuple[Part, ...]] = () if self._parts is None else _named(self._parts)
+        self._class_of: Final = {part.name: k for k, part in enumerate(self.parts)}
         session = self._new_session()
         self._initial: Final = session.snapshot()
         self._free: Final = [session]
@@ -247,14 +255,14 @@ class Engine:
         return end < len(rows)
 
     def _with_parts(self, notes: Notes, played: Sequence[Played]) -> Notes:
-        """The notes with the tracks of the model's parts, those of the player by their program."""
+        """The notes with the classes of the model's parts as tracks: by name, else by program."""
         if self._parts is None or not played:
             return notes
-        classes = np.array([note.track for note in played])
-        nearest = self._parts.classes_of(dataclasses.replace(notes, track=None))
+        classes = np.array([self._class_of.get(note.part, -1) for note in played])
+        other = np.flatnonzero(classes < 0)
+        classes[other] = self._parts.classes_of(dataclasses.replace(notes[other], track=None))
         names = tuple(part.name for part in self._parts.classes)
-        track = np.where(classes < 0, nearest, classes)
-        return dataclasses.replace(notes, track=track, track_names=names)
+        return dataclasses.replace(notes, track=classes, track_names=names)
 
     def begin(
         self,
@@ -350,15 +358,27 @@ class Engine:
             if number < continuation.first:
                 continue
             continuation.taken += 1
-            (program, drum), track = continuation.instrument, -1
+            (program, drum), part = continuation.instrument, ""
             if self._parts is not None:
-                program, drum, track = int(note.program), bool(note.drum), int(note.track)
+                program, drum = int(note.program), bool(note.drum)
+                part = self.parts[int(note.track)].name
             start = continuation.zero + float(note.start)
             end = continuation.zero + float(note.end)
             made.append(
-                Played(start, end, int(note.pitch), int(note.velocity), program, drum, track)
+                Played(start, end, int(note.pitch), int(note.velocity), program, drum, part)
             )
         return made
+
+
+def _named(parts: PartMap) -> tuple[Part, ...]:
+    """The part of each class; those with one name are numbered."""
+    names = [part.name for part in parts.classes]
+    return tuple(
+        part
+        if names.count(part.name) == 1
+        else dataclasses.replace(part, name=f"{part.name} {1 + names[:k].count(part.name)}")
+        for k, part in enumerate(parts.classes)
+    )
 
 
 def _most_common(played: Sequence[Played]) -> tuple[int, bool]:

@@ -107,6 +107,15 @@ class Take:
         }
 
 
+class _Key(NamedTuple):
+    """A key of an instrument."""
+
+    pitch: int
+    program: int
+    drum: bool
+    part: str
+
+
 class _Open(NamedTuple):
     """A key that is held: the onset of its note in the piece, and its velocity."""
 
@@ -176,7 +185,7 @@ class Performance:
     def _reset(self) -> None:
         """Begin an empty piece."""
         self._turns: list[_Turn] = []
-        self._open: dict[tuple[int, int, bool], _Open] = {}
+        self._open: dict[_Key, _Open] = {}
         self._playing: _Playing | None = None
         self._offset: float | None = None
         self._clock = 0.0
@@ -233,16 +242,18 @@ class Performance:
     # What the player does.
 
     def _note_on(
-        self, pitch: int, velocity: int, at: float, program: int, drum: bool
+        self, pitch: int, velocity: int, at: float, program: int, drum: bool, part: str
     ) -> Iterator[list[Reply]]:
         replies = self._finish(at, "interrupted")
-        key = (pitch, program, drum)
+        key = _Key(pitch, program, drum, part)
         self._release(key, at)
         self._open[key] = _Open(self._time_of_new_note(at), velocity)
         yield replies
 
-    def _note_off(self, pitch: int, at: float, program: int, drum: bool) -> Iterator[list[Reply]]:
-        self._release((pitch, program, drum), at)
+    def _note_off(
+        self, pitch: int, at: float, program: int, drum: bool, part: str
+    ) -> Iterator[list[Reply]]:
+        self._release(_Key(pitch, program, drum, part), at)
         yield []
 
     def _notes(self, notes: Sequence[Mapping[str, Any]]) -> Iterator[list[Reply]]:
@@ -251,9 +262,7 @@ class Performance:
         for note in ordered:
             start = self._time_of_new_note(note["start"])
             end = round(start + note["end"] - note["start"], _DIGITS)
-            self._add(
-                Played(start, end, note["pitch"], note["velocity"], note["program"], note["drum"])
-            )
+            self._add(Played(**{**note, "start": start, "end": end}))
         yield replies
 
     def _time_of_new_note(self, at: float) -> float:
@@ -265,13 +274,12 @@ class Performance:
             self._offset = at - end - _LONGEST_REST
         return max(self._time_at(at), self._last_onset())
 
-    def _release(self, key: tuple[int, int, bool], at: float) -> None:
+    def _release(self, key: _Key, at: float) -> None:
         """End a note of the player, if it is held."""
         held = self._open.pop(key, None)
         if held is not None and self._offset is not None:
-            pitch, program, drum = key
             end = max(held.start, self._time_at(at))
-            self._add(Played(held.start, end, pitch, held.velocity, program, drum))
+            self._add(Played(held.start, end, velocity=held.velocity, **key._asdict()))
 
     def _close_keys(self, at: float) -> None:
         for key in list(self._open):
@@ -585,19 +593,24 @@ def _json(note: Played, shift: float, by_model: bool) -> Reply:
         "velocity": note.velocity,
         "program": note.program,
         "drum": note.drum,
+        "part": note.part,
         "by": "model" if by_model else "you",
     }
 
 
 def _played(notes: Notes) -> list[Played]:
     """The notes of a piece."""
-    size = len(notes)
+    zeros, names = [0] * len(notes), notes.track_names or ()
+    part = [""] * len(notes)
+    if notes.track is not None:
+        part = [names[k] if 0 <= k < len(names) else "" for k in notes.track.tolist()]
     columns = (
         notes.start.tolist(),
         notes.end.tolist(),
         notes.pitch.tolist(),
         notes.velocity.tolist(),
-        [0] * size if notes.program is None else notes.program.tolist(),
-        [False] * size if notes.drum is None else notes.drum.tolist(),
+        zeros if notes.program is None else notes.program.tolist(),
+        list(map(bool, zeros)) if notes.drum is None else notes.drum.tolist(),
+        part,
     )
     return [Played(*note) for note in zip(*columns, strict=True)]

@@ -162,7 +162,11 @@ def _optional(check: Callable[[Any], Any]) -> _Value:
 
 
 _time: Final = _number(0, _LATEST)
-_INSTRUMENT: Final = {"program": _Value(_whole(0, 127), 0), "drum": _Value(_flag, False)}
+_INSTRUMENT: Final = {
+    "program": _Value(_whole(0, 127), 0),
+    "drum": _Value(_flag, False),
+    "part": _Value(_name, ""),
+}
 _PITCH: Final = {"pitch": _Value(_whole(0, 127)), **_INSTRUMENT}
 _NOTE: Final = {
     "start": _Value(_time),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib.util
 import ipaddress
@@ -15,16 +16,19 @@ from starlette.types import ASGIApp
 
 from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, MissingExtraError
-from notelstm.play.app import create_app
+from notelstm.play.app import PlayApp, create_app
 from notelstm.play.limits import Limits
 
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["PORT", "is_loopback", "serve", "server_config"]
+__all__ = ["PORT", "is_loopback", "make_server", "serve"]
 
 PORT: Final = 7464
 """The port that is tried first."""
+
+_PATIENCE: Final = 0.5
+"""Seconds in which clients read what has been sent when the server stops."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,13 +63,13 @@ def serve(
             f"{missing[0]}, which the server needs, is not installed",
             hint="run pip install 'notelstm[play]'",
         )
-    import uvicorn
-
     bound = _bound(host, port)
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(12)
     limits = limits or Limits()
-    names = {"localhost", host, socket.gethostname(), socket.getfqdn()}
+    names = {"localhost", host}
+    if not is_loopback(host):
+        names |= {socket.gethostname(), socket.getfqdn()}
     app = create_app(bundles, hosts=names, token=token, limits=limits)
     shown = f"[{host}]" if ":" in host else host
     if host in ("0.0.0.0", "::", ""):
@@ -74,42 +78,62 @@ def serve(
     if token is not None:
         # The part after # is not sent to the server, so that no log has it.
         address += f"#token={token}"
-    config = server_config(app, limits)
-
-    class Server(uvicorn.Server):
-        """Tells when it is ready."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if on_start is not None and not self.should_exit:
-                on_start(address)
-
+    server = make_server(app, limits, lambda: on_start and on_start(address))
     # A full collection of the objects that are there already takes a tenth of a second, in which no
     # note is sent; frozen, they are left out.
     gc.collect()
     gc.freeze()
     try:
         with bound:
-            Server(config).run(sockets=[bound])
+            server.run(sockets=[bound])
     finally:
         gc.unfreeze()
 
 
-def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
-    """The settings of uvicorn for the app."""
+def make_server(
+    app: ASGIApp, limits: Limits, on_start: Callable[[], object] | None = None
+) -> uvicorn.Server:
+    """A server for an app that has been created or into which it has been mounted.
+
+    Args:
+        app: The app.
+        limits: The limits.
+        on_start: Called when it is ready.
+    """
     import uvicorn
 
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        lifespan="off",
-        ws="websockets-sansio",
-        ws_max_size=4 * limits.message_bytes,
-        # Notes are sent many times a second, mostly to this machine.
-        ws_per_message_deflate=False,
-        ws_ping_interval=20,
-        ws_ping_timeout=20,
-        timeout_graceful_shutdown=1,
+    class Server(uvicorn.Server):
+        """Tells when it is ready, and does not wait for its clients when it stops."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if on_start is not None and not self.should_exit:
+                on_start()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if isinstance(app, PlayApp):
+                app.close()
+            asyncio.get_running_loop().call_later(_PATIENCE, self.abort)
+            await super().shutdown(sockets)
+
+        def abort(self) -> None:
+            """Cut the connections of clients that do not read."""
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+
+    return Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            lifespan="off",
+            ws="websockets-sansio",
+            ws_max_size=4 * limits.message_bytes,
+            # Notes are sent many times a second, mostly to this machine.
+            ws_per_message_deflate=False,
+            ws_ping_interval=20,
+            ws_ping_timeout=20,
+            timeout_graceful_shutdown=2,
+        )
     )
 
 

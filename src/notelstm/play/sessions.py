@@ -19,7 +19,7 @@ from notelstm.play.engine import Engine
 from notelstm.play.limits import Limits
 from notelstm.play.performance import Performance
 from notelstm.play.protocol import VERSION, Message, RefusedError, Reply, error_of, parse
-from notelstm.play.worker import Worker
+from notelstm.play.worker import ClosedError, Worker
 
 __all__ = ["Connected", "Entry", "Sessions"]
 
@@ -84,6 +84,11 @@ class Sessions:
         for worker in (self.worker, self.slow):
             # With the app, or with the process.
             weakref.finalize(self, worker.close)
+
+    def close(self) -> None:
+        """End everything that sessions wait for, since the server stops."""
+        self.worker.close()
+        self.slow.close()
 
     def __len__(self) -> int:
         """The number of sessions."""
@@ -200,7 +205,7 @@ class Connected:
                     await self._send(_texts([error_of(RefusedError("too-fast", problem))]))
                 # Messages that have arrived already are received without a pause.
                 await asyncio.sleep(0)
-        except WebSocketDisconnect:
+        except (WebSocketDisconnect, ClosedError):
             pass
         except TimeoutError:
             await self.close(_SLOW, "the client does not read")

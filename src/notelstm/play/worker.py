@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, TypeVar, final
 
-__all__ = ["Worker"]
+__all__ = ["ClosedError", "Worker"]
 
 T = TypeVar("T")
+
+
+@final
+class ClosedError(Exception):
+    """A job that was ended because the server stops."""
 
 
 class _Job(NamedTuple):
@@ -21,7 +26,7 @@ class _Job(NamedTuple):
     due: float
     number: int
     function: Callable[[], Any]
-    future: Future[Any]
+    future: asyncio.Future[Any]
 
 
 @final
@@ -43,6 +48,7 @@ class Worker:
         self._changed: Final = threading.Condition()
         self._numbers: Final = itertools.count()
         self._jobs: list[_Job] = []
+        self._waiting: Final[dict[int, asyncio.Future[Any]]] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -54,39 +60,67 @@ class Worker:
             due: The time on the clock of the event loop at which the result is needed, seconds.
 
         Raises:
-            RuntimeError: If the worker is closed.
+            ClosedError: If the worker is closed before the end.
         """
-        future: Future[T] = Future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         with self._changed:
             if self._closed:
-                raise RuntimeError("the worker is closed")
-            heapq.heappush(self._jobs, _Job(due, next(self._numbers), function, future))
+                raise ClosedError
+            number = next(self._numbers)
+            heapq.heappush(self._jobs, _Job(due, number, function, future))
+            self._waiting[number] = future
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify()
-        return await asyncio.wrap_future(future)
+        try:
+            return await future
+        finally:
+            del self._waiting[number]
 
     def close(self) -> None:
-        """Cancel the jobs that have not started, and end the thread after the one that has."""
+        """End all jobs; the result of the one that is running is dropped.
+
+        Called in the thread of the event loop, or when there is none any more.
+        """
         with self._changed:
             self._closed = True
-            jobs, self._jobs = self._jobs, []
+            self._jobs.clear()
             self._changed.notify()
-        for job in jobs:
-            job.future.cancel()
+        for future in self._waiting.values():
+            if not future.get_loop().is_closed():
+                _set(future, None, ClosedError())
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            if job.future.set_running_or_notify_cancel():
-                try:
-                    job.future.set_result(job.function())
-                except BaseException as error:
-                    job.future.set_exception(error)
-            del job  # it would keep its session alive until the next one comes
+            result = error = None
+            try:
+                result = job.function()
+            except BaseException as raised:
+                error = raised
+            # The loop may have ended meanwhile.
+            with contextlib.suppress(RuntimeError):
+                job.future.get_loop().call_soon_threadsafe(_set, job.future, result, error)
+            del job, result, error  # they would keep a session alive until the next job
 
     def _next(self) -> _Job | None:
-        """The next job, None if the worker is closed."""
+        """The next job that somebody still waits for, None if the worker is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
-            return None if self._closed else heapq.heappop(self._jobs)
+            while True:
+                self._changed.wait_for(lambda: self._jobs or self._closed)
+                if self._closed:
+                    return None
+                job = heapq.heappop(self._jobs)
+                if not job.future.done():
+                    return job
+
+
+def _set(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    """Set the outcome of a future, unless it has one."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

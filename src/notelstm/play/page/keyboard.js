@@ -9,6 +9,14 @@ const ROWS = [
   ["KeyQ", "Digit2", "KeyW", "Digit3", "KeyE", "KeyR", "Digit5", "KeyT", "Digit6", "KeyY", "Digit7", "KeyU"],
 ];
 const PLACES = new Map(ROWS.flatMap((row, n) => row.map((code, k) => [code, 12 * n + k])));
+// The pads of a drum kit: the key of General MIDI, the name, and the key of the computer.
+const PADS = [
+  [36, "Kick", "KeyZ"], [38, "Snare", "KeyX"], [42, "Closed hat", "KeyC"], [46, "Open hat", "KeyV"],
+  [37, "Side stick", "KeyB"], [39, "Clap", "KeyN"], [54, "Tambourine", "KeyM"],
+  [41, "Floor tom", "KeyQ"], [45, "Low tom", "KeyW"], [48, "Mid tom", "KeyE"], [50, "High tom", "KeyR"],
+  [49, "Crash", "KeyT"], [51, "Ride", "KeyY"], [53, "Ride bell", "KeyU"],
+];
+const PAD_OF = new Map(PADS.map(([pitch, , code]) => [code, pitch]));
 const VELOCITY = 84;
 const WHITE = 34, SMALL = 26;  // the least width of a white key, pixels; on a phone
 const STEPS = [0, 2, 4, 5, 7, 9, 11];  // semitones above C of the white keys
@@ -20,6 +28,7 @@ export class ScreenKeyboard {
     this.press = press;
     this.release = release;
     this.low = 48;
+    this.drums = false;  // pads instead of keys
     this.keys = new Map();
     this.pointers = new Map();  // the pitch that each finger holds
     this.focused = null;
@@ -53,31 +62,62 @@ export class ScreenKeyboard {
     this.build(true);
   }
 
+  showDrums(drums) {
+    this.drums = drums;
+    this.build(true);
+  }
+
+  // The pitch of a key of the computer; undefined if it has none.
+  pitchOf(code) {
+    if (this.drums) return PAD_OF.get(code);
+    const pitch = this.low + PLACES.get(code);
+    return pitch <= 127 ? pitch : undefined;
+  }
+
   build(anew = false) {
-    if (!anew && this.shown === this.whites) return;
-    this.shown = this.whites;
+    const shown = this.drums ? "pads" : this.whites;
+    if (!anew && this.shown === shown) return;
+    this.shown = shown;
     this.let();
     const before = this.focused, had = this.element.contains(document.activeElement);
     this.keys.clear();
     this.element.replaceChildren();
+    this.element.classList.toggle("pads", this.drums);
+    if (this.drums) this.buildPads();
+    else this.buildKeys();
+    this.focus(this.keys.has(before) ? before : this.keys.has(60) ? 60 : this.keys.keys().next().value, had);
+    this.built();
+  }
+
+  add(pitch, className, label) {
+    const key = document.createElement("button");
+    key.type = "button";
+    key.dataset.pitch = pitch;
+    key.className = `key ${className}`;
+    key.setAttribute("aria-label", label);
+    key.tabIndex = -1;
+    this.element.append(key);
+    this.keys.set(pitch, key);
+    return key;
+  }
+
+  buildPads() {
+    for (const [pitch, name, code] of PADS) {
+      const letter = Object.assign(document.createElement("kbd"), { textContent: code.slice(3) });
+      this.add(pitch, "pad", name).append(Object.assign(document.createElement("span"), { textContent: name }), letter);
+    }
+  }
+
+  buildKeys() {
     const white = 100 / this.whites, high = this.high;
     let left = 0;
     for (let pitch = this.low; pitch <= high; pitch++) {
-      const key = document.createElement("button"), black = isBlack(pitch);
-      key.type = "button";
-      key.dataset.pitch = pitch;
-      key.className = black ? "key black" : "key white";
-      key.setAttribute("aria-label", pitchName(pitch));
-      key.tabIndex = -1;
+      const black = isBlack(pitch), key = this.add(pitch, black ? "black" : "white", pitchName(pitch));
       key.style.left = `${black ? left - 0.31 * white : left}%`;
       key.style.width = `${black ? 0.62 * white : white}%`;
       if (!black) left += white;
       if (pitch % 12 === 0) key.append(Object.assign(document.createElement("span"), { textContent: pitchName(pitch) }));
-      this.element.append(key);
-      this.keys.set(pitch, key);
     }
-    this.focus(this.keys.has(before) ? before : this.keys.has(60) ? 60 : this.low, had);
-    this.built();
   }
 
   // One key is in the tab order; arrow keys move to the others.
@@ -137,7 +177,8 @@ export class ScreenKeyboard {
     const moves = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
     if (event.key in moves) {
       event.preventDefault();
-      this.focus(pitch + moves[event.key], true);
+      const order = [...this.keys.keys()];
+      this.focus(order[order.indexOf(pitch) + moves[event.key]], true);
     } else if ((event.key === " " || event.key === "Enter") && !event.repeat) {
       event.preventDefault();
       event.stopPropagation();
@@ -162,8 +203,8 @@ export class ScreenKeyboard {
 }
 
 export class ComputerKeyboard {
-  constructor(lowest, press, release) {
-    this.lowest = lowest;  // gives the pitch of the lowest key
+  constructor(pitchOf, press, release) {
+    this.pitchOf = pitchOf;  // gives the pitch of a key
     this.enabled = true;
     this.held = new Map();
     this.press = press;
@@ -174,11 +215,9 @@ export class ComputerKeyboard {
   }
 
   down(event) {
-    const place = PLACES.get(event.code);
-    if (!this.enabled || place === undefined || event.repeat || this.held.has(event.code)) return;
+    const pitch = this.pitchOf(event.code);
+    if (!this.enabled || !(pitch >= 0) || event.repeat || this.held.has(event.code)) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input:not([type=range]):not([type=checkbox]), select, textarea")) return;
-    const pitch = this.lowest() + place;
-    if (pitch > 127) return;
     event.preventDefault();
     this.held.set(event.code, pitch);
     this.press(pitch, VELOCITY);
@@ -239,9 +278,13 @@ export class MidiKeyboard {
       for (const pitch of this.sustained) this.release(pitch);
       this.sustained.clear();
     } else if (kind === 0xb0 && (first === 120 || first === 123)) {
-      for (const pitch of [...this.down, ...this.sustained]) this.release(pitch);
-      this.down.clear();
-      this.sustained.clear();
+      this.let();
     }
+  }
+
+  let() {
+    for (const pitch of [...this.down, ...this.sustained]) this.release(pitch);
+    this.down.clear();
+    this.sustained.clear();
   }
 }

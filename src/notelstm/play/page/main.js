@@ -19,6 +19,7 @@ const PHRASE = [          // the beginning of Bach's prelude in C major, for the
   [60, 62, 69, 74, 77, 69, 74, 77], [60, 62, 69, 74, 77, 69, 74, 77],
 ];
 const SIXTEENTH = 0.21;
+const PIANO = { part: "", program: 0, drum: false };
 const SETTINGS = ["rest", "length", "volume"];
 
 const byId = (id) => document.getElementById(id);
@@ -33,11 +34,13 @@ class App {
     this.take = null;         // the number of the take that plays
     this.late = 0;            // notes that came after their time
     this.models = [];
+    this.instruments = [];    // that the player can choose from
+    this.instrument = PIANO;  // of the player
     this.link = new Link(() => this.now, (message) => this.receive(message), (state, text) => this.connection(state, text));
     this.roll = new Roll(byId("roll"), () => this.now);
     const press = (pitch, velocity) => this.press(pitch, velocity), release = (pitch) => this.release(pitch);
     this.screen = new ScreenKeyboard(byId("keyboard"), press, release, () => this.showRange());
-    this.computer = new ComputerKeyboard(() => this.screen.low, press, release);
+    this.computer = new ComputerKeyboard((code) => this.screen.pitchOf(code), press, release);
     this.midi = new MidiKeyboard(press, release, (names) => {
       byId("midi-state").textContent = names.length ? `Connected: ${names.join(", ")}` : "No MIDI keyboard is connected.";
     });
@@ -108,7 +111,26 @@ class App {
     this.steering.show(controls);
   }
 
-  showCard({ license, card, controls }) {
+  // The player has the parts of the model to choose from, if there are several.
+  showInstruments(parts) {
+    this.instruments = parts.map(({ name, program, drum }) => ({ part: name, program, drum }));
+    byId("instrument").replaceChildren(...parts.map(({ name }) => Object.assign(document.createElement("option"), { value: name, textContent: name })));
+    byId("instrument-field").hidden = parts.length < 2;
+    const saved = localStorage.getItem("notelstm-instrument");
+    this.choose(this.instruments.find(({ part }) => part === saved) || this.instruments[0] || PIANO);
+  }
+
+  choose(instrument) {
+    this.computer.let();
+    this.midi.let();
+    this.instrument = instrument;
+    byId("instrument").value = instrument.part;
+    for (const id of ["octave-down", "octave-up"]) byId(id).hidden = instrument.drum;
+    this.screen.showDrums(instrument.drum);
+  }
+
+  showCard({ license, card, controls, parts }) {
+    this.showInstruments(parts);
     byId("license").textContent = `License of the model's data: ${license}`;
     byId("card").replaceChildren(...Object.entries(card).map(([heading, entries]) => {
       const table = document.createElement("table");
@@ -166,7 +188,7 @@ class App {
     const seconds = note.end - note.start;
     const instrument = { name: note.by, timbre: note.drum ? "" : SOUNDS.timbre_of[note.program] };
     const voice = this.synth.playNote({ ...note, seconds, instrument }, Math.max(seconds, 1), when, 0);
-    if (voice) this.voices.push({ voice, start: when, end: when + seconds, pitch: note.pitch });
+    if (voice) this.voices.push({ voice, start: when, end: when + seconds, pitch: note.pitch, drum: note.drum });
   }
 
   // What the model would play from a time on is dropped; sounding notes end if its turn ends.
@@ -207,11 +229,13 @@ class App {
     const at = this.now;
     clearTimeout(this.resting);
     this.quiet(at);
-    const note = { pitch, velocity, start: at, end: null, by: "you", program: 0, drum: false };
-    const voice = this.synth.playNote({ ...note, seconds: HELD, instrument: { name: "you", timbre: "piano" } }, HELD, at, 0);
+    const { program, drum } = this.instrument;
+    const note = { pitch, velocity, start: at, end: null, by: "you", ...this.instrument };
+    const instrument = { name: "you", timbre: drum ? "" : SOUNDS.timbre_of[program] };
+    const voice = this.synth.playNote({ ...note, seconds: HELD, instrument }, HELD, at, 0);
     this.held.set(pitch, { voice, note: this.roll.add(note), count: 1 });
     this.phrase ??= { from: at, to: at };
-    this.link.send("note-on", { pitch, velocity, at });
+    this.link.send("note-on", { pitch, velocity, at, ...this.instrument });
     this.hideWelcome();
     this.update();
   }
@@ -220,11 +244,11 @@ class App {
     const held = this.held.get(pitch);
     if (!held || --held.count > 0) return;
     this.held.delete(pitch);
-    const at = this.now;
-    if (held.voice) this.synth.end(held.voice, at, RELEASE);
+    const at = this.now, { program, drum, part } = held.note;
+    if (held.voice && !drum) this.synth.end(held.voice, at, RELEASE);
     held.note.end = at;
     if (this.phrase) this.phrase.to = at;
-    this.link.send("note-off", { pitch, at });
+    this.link.send("note-off", { pitch, at, program, drum, part });
     const rest = Number(byId("rest").value);
     if (rest && !this.held.size) this.resting = setTimeout(() => this.answer(), 1000 * rest);
     this.update();
@@ -338,6 +362,10 @@ class App {
       this.quiet(this.now);
       this.link.send("model", { name: event.target.value, at: this.now });
     });
+    byId("instrument").addEventListener("change", (event) => {
+      localStorage.setItem("notelstm-instrument", event.target.value);
+      this.choose(this.instruments.find(({ part }) => part === event.target.value));
+    });
     byId("volume").addEventListener("input", () => this.setVolume());
     byId("typing").addEventListener("change", (event) => { this.computer.enabled = event.target.checked; });
     for (const id of SETTINGS) byId(id).addEventListener("change", () => this.save());
@@ -402,13 +430,15 @@ class App {
   }
 
   showRange() {
-    byId("octave").textContent = `${pitchName(this.screen.low)} to ${pitchName(this.screen.high)}`;
+    byId("octave").textContent = this.screen.drums ? "Drums" : `${pitchName(this.screen.low)} to ${pitchName(this.screen.high)}`;
   }
 
   frame() {
     const now = this.now, lit = new Map();
     this.voices = this.voices.filter(({ end }) => end > now - 1);
-    for (const { start, end, pitch } of this.voices) if (start <= now && end > now) lit.set(pitch, "model");
+    for (const { start, end, pitch, drum } of this.voices) {
+      if (start <= now && end > now && drum === this.screen.drums) lit.set(pitch, "model");
+    }
     for (const pitch of this.held.keys()) lit.set(pitch, "you");
     for (const pitch of this.screen.keys.keys()) {
       for (const by of ["you", "model"]) this.screen.light(pitch, by, lit.get(pitch) === by);

@@ -99,21 +99,23 @@ export class Roll {
     pen.beginPath();
     pen.rect(KEYS, 0, space, height);
     pen.clip();
-    markRepeats(visible.sort((a, b) => a.start - b.start));
+    markRepeats(visible.sort((a, b) => a.start - b.start), ({ pitch, drum }) => drum ? -1 - pitch : pitch);
     for (const note of visible) {
       const from = x(note.start), long = widthOf(from, x(note.end ?? now), x(note.next), 3);
       const tall = Math.max(3, row - 1), top = y(note.pitch) + (row - tall) / 2;
       pen.fillStyle = pen.strokeStyle = colours[note.by];
       pen.globalAlpha = 0.55 + 0.45 * note.velocity / 127;
       pen.beginPath();
-      pen.roundRect(from, top, long, tall, Math.min(3, tall / 3));
+      // A drum is struck, not held.
+      if (note.drum) pen.roundRect(from, top, tall, tall, tall / 2);
+      else pen.roundRect(from, top, long, tall, Math.min(3, tall / 3));
       if (note.start > now) {
         pen.lineWidth = 1.5;
         pen.stroke();  // to come: an outline
       } else {
         pen.fill();
         // The model's notes have a light edge, so that they differ in more than colour.
-        if (note.by === "model" && tall > 4) {
+        if (note.by === "model" && tall > 4 && !note.drum) {
           pen.fillStyle = colours.panel;
           pen.fillRect(from + 1.5, top + tall / 2 - 0.75, Math.max(0, Math.min(long - 3, x(now) - from)), 1.5);
         }
@@ -121,7 +123,7 @@ export class Roll {
     }
     pen.globalAlpha = 1;
     pen.restore();
-    const sounding = visible.filter((note) => note.start <= now && (note.end ?? Infinity) > now);
+    const sounding = visible.filter((note) => !note.drum && note.start <= now && (note.end ?? Infinity) > now);
     drawKeys(pen, rows, new Map(sounding.map((note) => [note.pitch, colours[note.by]])));
     pen.fillStyle = colours.ink;
     pen.fillRect(x(now) - 1, 0, 2, height);
