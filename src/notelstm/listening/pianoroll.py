@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
-__all__ = ["Grid", "check_picture_path", "piano_roll", "pitch_name", "save_piano_roll"]
+__all__ = [
+    "Grid",
+    "bar_starts",
+    "check_picture_path",
+    "piano_roll",
+    "pitch_name",
+    "save_piano_roll",
+]
 
 Grid: TypeAlias = Literal["seconds", "bars"]
 """The unit of the vertical lines of a piano roll."""
@@ -288,7 +295,8 @@ def _draw_time(ax: Axes, beats: TempoMap | None, end: float, grid: Grid) -> None
                 "a grid of bars needs a tempo map, and the piece has none",
                 hint="use grid='seconds'",
             )
-        numbers, seconds = _bars(beats, end)
+        seconds = bar_starts(beats, end)
+        numbers = np.arange(1, seconds.size + 1)
         every = max(1, -(-len(numbers) // 24))
         shown = numbers % every == (1 if every > 1 else 0)
         ax.set_xticks(seconds[shown], [str(n) for n in numbers[shown]])
@@ -300,8 +308,8 @@ def _draw_time(ax: Axes, beats: TempoMap | None, end: float, grid: Grid) -> None
     ax.set_xlabel("bar" if grid == "bars" else "seconds")
 
 
-def _bars(beats: TempoMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The numbers of the bars up to `end`, and the second at which each begins.
+def bar_starts(beats: TempoMap, end: float) -> NDArray[np.float64]:
+    """The second at which each bar up to `end` begins.
 
     An upbeat is before bar 1. Without a time signature, a bar is four quarter notes.
     """
@@ -317,8 +325,7 @@ def _bars(beats: TempoMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.fl
         np.arange(low, high - 1e-6, length)
         for low, high, length in zip(borders[:-1], borders[1:], lengths, strict=True)
     ]
-    at = np.concatenate(starts)
-    return np.arange(1, at.size + 1), beats.seconds_at(at)
+    return beats.seconds_at(np.concatenate(starts))
 
 
 def _draw_border(ax: Axes, border: float, end: float) -> None:
