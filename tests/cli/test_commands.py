@@ -111,7 +111,7 @@ def test_music_on_a_page(folder: Path, tmp_path: Path, model: Path) -> None:
         "lowest and highest note": "C1 to C8",
     }
     assert data["details"]["Model"]["model"] == "three-head-lstm"
-    assert data["details"]["Model"]["notes that it takes into account"] == "the last 8"
+    assert data["details"]["Model"]["notes that it takes into account"] == "the last 25"
     # No setting that only the code explains.
     assert data["details"]["Training"].keys() <= {
         "recipe",
