@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,14 +98,27 @@ def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path, model
 def test_music_on_a_page(folder: Path, tmp_path: Path, model: Path) -> None:
     page, prompt = tmp_path / "page.html", folder / "inner" / "piece 0.mid"
     argv = ["generate", str(model), "-o", str(tmp_path / "new.mid"), "--notes", "9", "--seed", "7"]
+    argv += ["--temperature", "1.5", "--top-p", "0.975", "--pitch-range", "C1", "C8"]
     assert main([*argv, "--prompt", str(prompt), "--html", str(page)]) == 0
     text = page.read_text(encoding="utf-8").partition('id="data">')[2].partition("</script>")[0]
     data = json.loads(text)
     (sample,) = data["samples"]
     assert (sample["title"], sample["prompt_notes"], len(sample["pitch"])) == ("new", 80, 89)
-    assert data["details"]["This music"]["seed"] == "7"
+    assert data["details"]["This music"] == {
+        "random seed": "7",
+        "temperature (1 as trained)": "1.5",
+        "most likely values, up to": "97.5 %",
+        "lowest and highest note": "C1 to C8",
+    }
     assert data["details"]["Model"]["model"] == "three-head-lstm"
-    assert data["details"]["Training"]["sequence_length"] == "8"
+    assert data["details"]["Model"]["notes that it takes into account"] == "the last 25"
+    # No setting that only the code explains.
+    assert data["details"]["Training"].keys() <= {
+        "recipe",
+        "set aside for validation",
+        "notes seen, with repeats",
+    }
+    assert not re.search(r"[a-z]_[a-z]|True|False|None", json.dumps(data["details"]))
 
 
 def test_a_recipe_file_is_read(folder: Path, tmp_path: Path) -> None:

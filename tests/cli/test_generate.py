@@ -184,7 +184,7 @@ def test_the_seed_is_another_each_time_and_makes_the_piece_again(
         assert f"model m.notelstm, seed {found[1]}, temperature 1.1" in text_of(out)
         assert text_of(out).startswith("notelstm ")
         text = page.read_text(encoding="utf-8").partition('id="data">')[2].partition("</script>")[0]
-        assert json.loads(text)["details"]["This music"]["seed"] == found[1]
+        assert json.loads(text)["details"]["This music"]["random seed"] == found[1]
     assert seeds[0] != seeds[1]
     assert read_midi(tmp_path / "a.mid") != read_midi(tmp_path / "b.mid")
     assert main([*argv, "-o", str(tmp_path / "c.mid"), "--seed", seeds[0]]) == 0

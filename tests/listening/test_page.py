@@ -24,7 +24,7 @@ from notelstm.listening import Sample, notebook_html, page_html, save_page
 from notelstm.listening.page import Layout
 from notelstm.listening.timbres import DRUM_SOUNDS, PIANO, TIMBRES
 from notelstm.midi import ReadPolicy, read_midi
-from notelstm.notes import Notes
+from notelstm.notes import Notes, TempoMap
 
 TUNE = Notes(start=[0, 0.5, 1.0], end=[0.5, 1.25, 3], pitch=[60, 64, 67], velocity=[30, 70, 127])
 NASTY = "</script><script>alert(1)</script><!-- {{data}} & \"' \u2028 ♫"
@@ -148,8 +148,43 @@ def test_an_instrument_looks_the_same_in_every_piece() -> None:
 
 def test_a_notebook_has_room_for_the_instruments() -> None:
     heights = [int(re.search(r"height:(\d+)px", notebook_html(n))[1]) for n in (TUNE, BAND)]  # type: ignore[index]  # there is one
-    assert heights[0] == 400
-    assert heights[1] >= 400 + 4 * 44
+    assert heights[0] == 500
+    assert heights[1] >= 500 + 4 * 44
+
+
+def test_a_notebook_player_has_a_title() -> None:
+    def titles(notes: Notes, title: str = "") -> list[str | None]:
+        ((_, attributes),) = Reader(notebook_html(notes, title)).tags
+        (sample,) = data_of(attributes["srcdoc"] or "")["samples"]
+        return [attributes["title"], sample["title"]]
+
+    assert titles(TUNE, NASTY) == [NASTY, NASTY]
+    assert titles(TUNE) == ["Acoustic Grand Piano"] * 2
+    assert titles(BAND) == ["Violin, Second violin, Drums, Electric Bass (finger)"] * 2
+    many = Notes(start=[0] * 6, end=[1] * 6, pitch=60, program=range(6))
+    assert (titles(many)[0] or "").endswith(" and 2 more")
+    assert titles(Notes.empty()) == ["No notes"] * 2
+
+
+def test_bars_are_in_the_page_where_the_piece_has_them() -> None:
+    def bars(**beats: object) -> list[float]:
+        mapped = TUNE.shifted(0) if not beats else None
+        notes = mapped or Notes(
+            start=TUNE.start,
+            end=TUNE.end,
+            pitch=TUNE.pitch,
+            tempo_map=TempoMap(**beats),  # type: ignore[arg-type]  # they vary
+        )
+        found: list[float] = data_of(page_html([Sample(notes=notes)]))["samples"][0]["bars"]
+        return found
+
+    assert bars() == []
+    assert bars(tempos=[120]) == [], "a tempo without a time signature"
+    waltz = {"time_signature_beats": [0], "numerators": [3], "denominators": [4]}
+    assert bars(tempos=[180], **waltz) == [0, 1, 2]
+    upbeat = {**waltz, "time_signature_beats": [1.5]}
+    assert bars(tempos=[180], **upbeat) == [0.5, 1.5, 2.5]
+    assert bars(tempos=[6e6], **waltz) == [], "millions of bars"
 
 
 def test_no_notes_and_a_prompt_beyond_the_end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -309,3 +310,57 @@ def test_any_name_of_a_track_is_shown(tmp_path: Path) -> None:
     assert shown[:3] == ["_hidden", "$a_{$", "caf\ufffd"]
     for suffix in (".png", ".svg"):
         save_piano_roll(notes, tmp_path / f"a{suffix}")
+
+
+REPEATS = Notes(
+    start=np.arange(60) / 12, end=np.arange(60) / 12 + np.tile([0.04, 1 / 12, 1], 20), pitch=60
+)
+"""One pitch twelve times a second: with rests, without any, and overlapping the next ones."""
+
+
+def test_repeated_notes_stay_apart_in_a_png(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    save_piano_roll(REPEATS, tmp_path / "a.png")
+    picture = imread(tmp_path / "a.png")[..., :3]
+    coloured = np.ptp(picture, axis=-1) > 0.2  # the rest is grey
+    row = coloured[np.argmax(coloured.sum(axis=1))]
+    assert np.count_nonzero(row[1:] & ~row[:-1]) == 60
+
+
+def test_repeated_notes_stay_apart_in_an_svg(tmp_path: Path) -> None:
+    for notes, count in ((REPEATS, 60), (band(), 3)):
+        path = tmp_path / "a.svg"
+        save_piano_roll(notes, path)
+        root = ElementTree.parse(path).getroot()
+        groups = [e for e in root.iter() if str(e.get("id")).startswith("PolyCollection")]
+        group = next(g for g in groups if len([p for p in g.iter() if p.get("d")]) == count)
+        paths = [str(p.get("d")).split() for p in group.iter() if p.get("d")]
+        across = [[float(x) for x in path[1::3]] for path in paths]
+        spans = sorted((min(x), max(x)) for x in across)
+        for (left, right), (following, _) in itertools.pairwise(spans):
+            assert right - left >= 0.5
+            assert following - right >= 0.5, "points"
+
+
+def test_closest_repeats_share_the_space(tmp_path: Path) -> None:
+    """Notes that are closer than the gap are half as wide as their distance."""
+    dense = Notes(start=np.arange(3000) / 1000, end=np.arange(3000) / 1000 + 0.001, pitch=60)
+    (collection,) = bars(drawn(dense))
+    boxes = [path.get_extents() for path in outlines(collection)]
+    assert max(box.width for box in boxes[:-1]) <= 0.00051
+    assert min(box.width for box in boxes) > 0
+
+
+def test_notes_that_begin_together_are_both_drawn() -> None:
+    twice = Notes(start=[0, 0, 2], end=[1, 3, 4], pitch=60)
+    (collection,) = bars(drawn(twice))
+    boxes = [path.get_extents() for path in outlines(collection)]
+    assert boxes[0].x1 == pytest.approx(0.96)
+    assert 1.9 < boxes[1].x1 < 2 == boxes[2].x0
+
+
+def test_other_instruments_are_no_repeats() -> None:
+    both = Notes(start=[0, 1], end=[2, 3], pitch=60, program=[0, 40])
+    piano, _ = bars(drawn(both))
+    assert outlines(piano)[0].get_extents().x1 == pytest.approx(1.92)

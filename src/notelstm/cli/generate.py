@@ -80,7 +80,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     """
     from notelstm.bundle import load
     from notelstm.generation import generate_batch
-    from notelstm.listening.card import card_of
+    from notelstm.listening.card import card_of, music_details
 
     if not 1 <= batch <= _MOST_PIECES:
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
@@ -133,7 +133,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             save_piano_roll(piece.notes, drawing, prompt_notes=piece.prompt_notes)
             print(f"drew {drawing}")
     if html is not None:
-        details = {"This music": drawn, **card_of(bundle)}
+        details = {"This music": music_details(drawn), **card_of(bundle)}
         save_page(pieces, html, title=output.stem, details=details)
         print(f"wrote {html}: open it in a browser")
     if start is not None and made[0].program is None:

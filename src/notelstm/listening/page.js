@@ -26,15 +26,28 @@ player.audible = (name) => {
   return instruments.some((one) => soloed.has(one.name)) ? soloed.has(name) : !muted.has(name);
 };
 let chosen = 0;
-let page = 0;  // the second at the left edge of the roll
+let page = 0;      // the second at the left edge of the roll
+let span = null;   // the seconds that are shown; null for as many as are easily read
+let moved = false; // the view was moved by hand, and does not follow the play head
+let named = null;  // the note under the pointer or the focus
+let resetFocus;    // to call when the notes are others
 
 function facts(sample) {
   const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-  const prompt = sample.prompt_notes ? `, the first ${sample.prompt_notes} are the prompt` : "";
+  const prompt = sample.prompt_notes ? `, the first ${sample.prompt_notes}, ${promptColour(sample)}, are the prompt` : "";
   const [one] = sample.instruments;
   const played = sample.ensemble ? `, ${many(sample.instruments.length, "instrument")}`
     : one && one.timbre !== "piano" ? `, ${one.name}` : "";
   return `${many(sample.notes.length, "note")}, ${sample.seconds.toFixed(1)} s${played}${prompt}`;
+}
+
+const promptColour = (sample) => `${sample.ensemble ? "framed " : ""}in ${theme("--prompt-name")}`;
+
+function described(note) {
+  const name = isDrum(note) ? data.drums[note.pitch].name : pitchName(note.pitch);
+  const player = samples[chosen].ensemble && !isDrum(note) ? `, ${note.instrument.name}` : "";
+  const at = `${clock(note.start)}.${Math.floor(note.start * 10 % 10)}`;
+  return `${name}${player}${note.prompt ? ", prompt" : ""}\nat ${at}, ${note.seconds.toFixed(2)} s, velocity ${note.velocity}`;
 }
 
 const channels = (hex) => [1, 3, 5].map((n) => parseInt(hex.slice(n, n + 2), 16));
@@ -116,40 +129,45 @@ function measureEdge() {
   edge = Math.round(Math.max(KEYS, Math.min(canvas.clientWidth / 4, Math.max(0, ...widths))));
 }
 
+// Pixels below the notes for the seconds, and above them for the numbers of the bars.
+const rulers = () => samples[chosen].bars.length ? 32 : 18;
+
 // Coordinates of the roll: seconds to the right, pitches upwards.
 function geometry() {
-  const sample = samples[chosen], canvas = byId("roll");
-  const space = canvas.clientWidth - edge;
-  const shown = Math.min(Math.max(sample.seconds, 1), Math.max(8, space / 40));  // seconds
-  return { shown, x: (second) => edge + (second - page) / shown * space,
-    second: (x) => page + (x - edge) / space * shown };
+  const sample = samples[chosen], { clientWidth: width, clientHeight: height } = byId("roll");
+  const space = width - edge, whole = Math.max(sample.seconds, 1);
+  const shown = Math.min(whole, span ?? Math.max(8, space / 40));  // seconds
+  const x = (second) => edge + (second - page) / shown * space, rows = rowsOf(sample, height - rulers(), 11);
+  const box = (note) => {
+    const left = x(note.start), row = rows.height(note);
+    return { left, top: rows.top(note), row, long: widthOf(left, x(note.start + note.seconds), x(note.next), 2.5) };
+  };
+  return { shown, rows, x, box, second: (at) => page + (at - edge) / space * shown };
 }
 
 function draw() {
   const sample = samples[chosen], { pen, width, height } = surface(byId("roll"));
   const position = player.position, { shown } = geometry();
   // Scroll by a page when the play head leaves it.
-  if (position < page || position > page + shown * 0.98) page = position - shown * 0.04;
+  if (!moved && (position < page || position > page + shown * 0.98)) page = position - shown * 0.04;
   page = Math.max(0, Math.min(page, sample.seconds - shown));
-  const { x } = geometry();
-  const rows = rowsOf(sample, height - 18, 11), border = borderOf(sample);
+  const { x, rows, box } = geometry(), border = borderOf(sample), floor = height - rulers();
   pen.fillStyle = theme("--panel");
   pen.fillRect(0, 0, width, height);
   if (sample.prompt_notes) {
     pen.fillStyle = theme("--prompt");
-    pen.fillRect(edge, 0, Math.max(0, x(border) - edge), height - 18);
+    pen.fillRect(edge, 0, Math.max(0, x(border) - edge), floor);
   }
   grid(pen, rows, x, shown, width, height);
   pen.save();
   pen.beginPath();
-  pen.rect(edge, 0, width - edge, height - 18);
+  pen.rect(edge, 0, width - edge, floor);
   pen.clip();
   const quiet = theme("--prompt-note"), ink = theme("--ink"), lit = new Map();
   for (const note of sample.notes) {
     if (note.start > page + shown) break;
     if (note.start + note.seconds < page) continue;
-    const left = x(note.start), long = widthOf(left, x(note.start + note.seconds), x(note.next), 2.5);
-    const top = rows.top(note), row = rows.height(note);
+    const { left, top, row, long } = box(note);
     if (sample.ensemble) {
       pen.globalAlpha = player.audible(note.instrument.name) ? 1 : 0.15;
       const loudness = 0.65 + 0.35 * note.velocity / 127, inside = Math.max(2, row - 1);
@@ -160,19 +178,21 @@ function draw() {
         pen.strokeRect(left, top + 0.5, long, inside);
       }
     } else {
-      pen.fillStyle = note.prompt ? quiet : colour(note.velocity);
+      pen.fillStyle = colourOf(note);
       pen.fillRect(left, top + 0.5, long, Math.max(2, row - 1));
     }
-    if (player.playing && note.start <= position && position < note.start + note.seconds) {
+    const sounding = player.playing && note.start <= position && position < note.start + note.seconds;
+    if (sounding || note === named) {
       pen.strokeStyle = ink;
-      pen.lineWidth = 1.5;
+      pen.lineWidth = note === named ? 2 : 1.5;
       pen.strokeRect(left - 0.5, top, long + 1, Math.max(3, row));
-      if (!isDrum(note) && player.audible(note.instrument.name)) lit.set(note.pitch, colourOf(note));
     }
+    if (sounding && !isDrum(note) && player.audible(note.instrument.name)) lit.set(note.pitch, colourOf(note));
     pen.globalAlpha = 1;
   }
-  if (sample.prompt_notes) mark(pen, x, border, border < sample.seconds, height - 18, ink);
-  line(pen, x(position), height - 18, ink, [], 2);
+  if (named && !isDrum(named)) lit.set(named.pitch, colourOf(named));
+  if (sample.prompt_notes) mark(pen, x, border, border < sample.seconds, floor, ink);
+  line(pen, x(position), floor, ink, [], 2);
   pen.beginPath();
   for (const [across, down] of [[-6, 0], [6, 0], [0, 9]]) pen.lineTo(x(position) + across, down);
   pen.fillStyle = ink;
@@ -237,14 +257,112 @@ function grid(pen, rows, x, shown, width, height) {
     pen.fillRect(0, rows.floor - 0.5, width, 1);
   }
   pen.font = "11px system-ui, sans-serif";
+  const { bars } = samples[chosen], floor = height - rulers();
   const every = [1, 2, 5, 10, 15, 30, 60].find((n) => shown / n * 46 < width) || 120;
   pen.textAlign = "center";
   for (let second = Math.ceil(page / every) * every; second <= page + shown; second += every) {
     pen.fillStyle = theme("--line");
-    pen.fillRect(x(second), 0, 1, height - 18);
+    if (bars.length) pen.fillRect(x(second), floor, 1, 4);
+    else pen.fillRect(x(second), 0, 1, floor);
     pen.fillStyle = theme("--quiet");
     if (x(second) < width - 14) pen.fillText(clock(second), Math.max(x(second), edge), height - 8);
   }
+  drawBars(pen, x, floor, width);
+}
+
+// A line at the beginning of each bar, and as many numbers as there is room for.
+function drawBars(pen, x, floor, width) {
+  const visible = samples[chosen].bars.map((second, n) => [x(second), n + 1]).filter(([at]) => at >= edge && at < width);
+  const each = visible.length > 1 ? (visible.at(-1)[0] - visible[0][0]) / (visible.length - 1) : width;
+  const every = [1, 2, 4, 8, 16, 32, 64].find((n) => n * each >= 30) || 128;
+  pen.font = "600 11px system-ui, sans-serif";
+  for (const [at, number] of visible) {
+    const numbered = (number - 1) % every === 0;
+    pen.fillStyle = theme("--line");
+    if (numbered || each > 6) pen.fillRect(at, 0, 1, floor + 12);
+    pen.fillStyle = theme("--quiet");
+    if (numbered && at < width - 20) pen.fillText(number, at + (String(number).length * 3 + 6), floor + 7);
+  }
+  if (!visible.length) return;
+  pen.textAlign = "right";
+  pen.fillText("bar", edge - 6, floor + 7);
+}
+
+// The note at a point of the roll, the last one if there are several.
+function noteAt(across, down) {
+  const { box, second } = geometry(), { notes } = samples[chosen];
+  if (across < edge) return null;
+  const from = second(across - 5), to = second(across + 1);
+  return notes.findLast((note) => {
+    if (note.start > to || note.start + note.seconds < from) return false;
+    const { left, top, row, long } = box(note), spare = Math.max(0, 3 - row / 2);
+    return across >= left - 1 && across <= left + Math.max(long, 5) && down >= top - spare && down <= top + row + spare;
+  }) || null;
+}
+
+// Name a note beside it; null for none.
+function nameNote(note) {
+  named = note;
+  draw();
+  const { left, top, row } = note ? geometry().box(note) : { left: 0, top: 0, row: 0 };
+  showTip(byId("tip"), note ? described(note) : "", Math.max(left, edge), top + row / 2);
+}
+
+// Show more or fewer seconds, of which one stays at its place on the screen.
+function zoom(factor, fixed) {
+  const { shown } = geometry(), whole = Math.max(samples[chosen].seconds, 1);
+  moved ||= fixed !== undefined;
+  fixed ??= moved ? page + shown / 2 : player.position;
+  span = Math.min(whole, Math.max(1, shown * factor));
+  page = fixed - (fixed - page) / shown * span;
+  draw();
+  announce(span === whole ? "The whole piece is shown" : `${span.toFixed(1)} seconds are shown`);
+}
+
+function pan(seconds) {
+  page += seconds;
+  moved = true;
+  draw();
+}
+
+function seek(second) {
+  moved = false;
+  player.seek(second);
+}
+
+// The pointer on the roll: a note is named, a click plays from there, dragging moves the view.
+function watchPointer(roll) {
+  let from = null, dragged = false;
+  roll.addEventListener("pointerdown", (event) => { from = { x: event.offsetX, page }; dragged = false; });
+  roll.addEventListener("pointermove", (event) => {
+    const moves = from && event.buttons & 1;
+    if (moves && Math.abs(event.offsetX - from.x) > 6) dragged = true;
+    if (moves && dragged) {
+      const { second } = geometry();
+      roll.setPointerCapture(event.pointerId);
+      nameNote(null);
+      pan(from.page - page + second(from.x) - second(event.offsetX));
+    } else {
+      const note = noteAt(event.offsetX, event.offsetY);
+      if (note !== named) nameNote(note);
+    }
+  });
+  roll.addEventListener("pointerleave", () => { if (named) nameNote(null); });
+  roll.addEventListener("click", (event) => {
+    if (!dragged) {
+      seek(Math.max(0, geometry().second(event.offsetX)));
+      nameNote(noteAt(event.offsetX, event.offsetY));  // on a touch screen no pointer hovers
+    }
+    dragged = false;
+    from = null;
+  });
+  roll.addEventListener("wheel", (event) => {
+    const { second } = geometry(), across = event.shiftKey ? event.deltaY : event.deltaX;
+    if (event.ctrlKey) zoom(Math.exp(event.deltaY / 300), second(event.offsetX));
+    else if (Math.abs(across) > (event.shiftKey ? 0 : Math.abs(event.deltaY))) pan(second(across) - second(0));
+    else return;  // the page scrolls
+    event.preventDefault();
+  }, { passive: false });
 }
 
 function update() {
@@ -265,10 +383,12 @@ function choose(number) {
   chosen = (number + samples.length) % samples.length;
   const sample = samples[chosen];
   page = 0;
+  span = null;
+  moved = false;
+  named = null;
+  byId("tip").hidden = true;
   player.load(sample);
   byId("now").textContent = sample.title;
-  byId("facts").textContent = facts(sample);
-  byId("roll").setAttribute("aria-label", `Piano roll of ${sample.title}: ${facts(sample)}`);
   byId("seek").max = sample.seconds;
   byId("midi").href = `data:audio/midi;base64,${sample.midi}`;
   byId("midi").download = `${sample.title.replace(/[^\p{L}\p{N} ._-]/gu, "_")}.mid`;
@@ -277,13 +397,27 @@ function choose(number) {
   document.body.classList.toggle("with-drums", sample.drums.length > 0);
   measureEdge();
   listInstruments();
+  byId("notes").hidden = !sample.notes.length;
+  byId("notes").setAttribute("aria-label", `Notes of ${sample.title}`);
+  resetFocus();
+  tell();
   byId("samples").querySelectorAll("button").forEach((button, n) =>
     button.setAttribute("aria-current", String(n === chosen)));
   update();
   if (before) player.play();
 }
 
+// The texts that name a colour of the theme.
+function tell() {
+  const sample = samples[chosen];
+  byId("facts").textContent = facts(sample);
+  byId("roll").setAttribute("aria-label", `Piano roll of ${sample.title}: ${facts(sample)}`);
+  byId("prompt-name").textContent = `prompt (${theme("--prompt-name")})`;
+  byId("samples").querySelectorAll(".size").forEach((size, n) => { size.textContent = facts(samples[n]); });
+}
+
 function toggle() {
+  moved = false;
   const sample = samples[chosen];
   if (player.playing) {
     player.pause();
@@ -392,6 +526,7 @@ function redraw() {
   byId("samples").querySelectorAll("canvas").forEach((canvas, n) => thumbnail(canvas, samples[n]));
   measureEdge();
   showMix();
+  tell();
   update();
 }
 
@@ -400,18 +535,40 @@ const keys = {
   "l": loop,
   "n": () => choose(chosen + 1),
   "p": () => choose(chosen - 1),
-  "Home": () => player.seek(0),
-  "ArrowLeft": () => player.seek(player.position - 5),
-  "ArrowRight": () => player.seek(player.position + 5),
+  "+": () => zoom(1 / 1.5),
+  "-": () => zoom(1.5),
+  "0": () => zoom(Infinity),
+  "Home": () => seek(0),
+  "ArrowLeft": () => seek(player.position - 5),
+  "ArrowRight": () => seek(player.position + 5),
 };
+
+// The focus on the roll: the arrow keys go from note to note, Enter plays from there.
+function watchFocus(notes) {
+  const all = () => samples[chosen].notes;
+  resetFocus = stepper(notes, {
+    count: () => all().length,
+    text: (number) => all().length ? described(all()[number]) : "",
+    first: () => named ? all().indexOf(named) : Math.max(0, all().findIndex((note) => note.start >= player.position - 0.01)),
+    show: (number) => {
+      const note = number === null ? null : all()[number], { shown } = geometry();
+      if (note && (note.start < page || note.start > page + shown * 0.95)) pan(note.start - page - shown * 0.1);
+      nameNote(note);
+    },
+  });
+  notes.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && named) seek(named.start);
+  });
+}
 
 function start() {
   byId("play").addEventListener("click", toggle);
   byId("loop").addEventListener("click", loop);
-  byId("seek").addEventListener("input", (event) => player.seek(Number(event.target.value)));
+  byId("seek").addEventListener("input", (event) => seek(Number(event.target.value)));
   byId("volume").addEventListener("input", (event) => player.setVolume(Number(event.target.value)));
-  byId("roll").addEventListener("click", (event) =>
-    player.seek(Math.max(0, geometry().second(event.offsetX))));
+  for (const [id, key] of [["zoom-out", "-"], ["zoom-in", "+"], ["zoom-all", "0"]]) byId(id).addEventListener("click", keys[key]);
+  watchPointer(byId("roll"));
+  watchFocus(byId("notes"));
   shortcuts(keys);
   addEventListener("resize", redraw);
   dark.addEventListener("change", redraw);

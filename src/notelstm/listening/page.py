@@ -20,6 +20,7 @@ from notelstm._version import __version__
 from notelstm.errors import ConfigError
 from notelstm.files import atomic_write, checked_suffix, displayable
 from notelstm.listening.chart import Chart
+from notelstm.listening.pianoroll import bar_starts
 from notelstm.listening.styles import COLOURS, SHAPES, style_of
 from notelstm.listening.timbres import TIMBRES, drum_sound_of, timbre_of
 from notelstm.midi import midi_bytes_with_report
@@ -45,9 +46,12 @@ _log = logging.getLogger(__name__)
 Layout: TypeAlias = Literal["page", "compact"]
 """A whole page, or a player to embed in another page, without heading and help."""
 
-_NOTEBOOK_HEIGHT: Final = 400
+_MOST_NAMES: Final = 4
+_NOTEBOOK_HEIGHT: Final = 500
 _NOTEBOOK_INSTRUMENT: Final = 52
 """Pixels more for each of several instruments."""
+
+_MOST_BARS: Final = 20_000
 
 _POLICY: Final = (
     "default-src 'none'; script-src {script}; style-src {style}; img-src data:; "
@@ -164,8 +168,8 @@ def page_html(
         },
     }
     # The hashes of the policy are those of the exact text between the tags.
-    style = f"\n{_text('page.css')}\n"
-    scripts = "\n".join(map(_text, ("sound.js", "parts.js", "page.js")))
+    style = f"\n{_shortened('page.css')}\n"
+    scripts = "\n".join(map(_shortened, ("sound.js", "parts.js", "page.js")))
     # The modules are one script, because a page from disk cannot import any.
     script = f'\n"use strict";\n{re.sub("^export ", "", scripts, flags=re.MULTILINE)}\n'
     several = "several" if len(samples) > 1 else "single"
@@ -185,17 +189,21 @@ def page_html(
     return displayable(page)
 
 
-def notebook_html(notes: Notes) -> str:
-    """A small player for a notebook cell, in an iframe.
+def notebook_html(notes: Notes, title: str = "") -> str:
+    """A player for a notebook cell, in an iframe.
 
     Args:
         notes: The piece.
+        title: The title; "" for the names of the instruments.
     """
-    page = page_html([Sample(notes=notes, title=repr(notes))], layout="compact")
-    instruments = len(instruments_of(notes, None))
-    height = _NOTEBOOK_HEIGHT + (instruments > 1) * instruments * _NOTEBOOK_INSTRUMENT
+    groups = instruments_of(notes, None)
+    names = instrument_labels(groups)
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    title = title or ", ".join(names[:_MOST_NAMES]) + more or "No notes"
+    page = page_html([Sample(notes=notes, title=title)], title=title, layout="compact")
+    height = _NOTEBOOK_HEIGHT + (len(names) > 1) * len(names) * _NOTEBOOK_INSTRUMENT
     return (
-        f'<iframe title="Music" style="width:100%;height:{height}px;border:0" '
+        f'<iframe title="{html.escape(title)}" style="width:100%;height:{height}px;border:0" '
         f'srcdoc="{html.escape(page)}"></iframe>'
     )
 
@@ -215,6 +223,11 @@ def _source_hash(text: str) -> str:
 
 def _text(name: str) -> str:
     return (files("notelstm.listening") / name).read_text(encoding="utf-8").strip()
+
+
+def _shortened(name: str) -> str:
+    """A script or style sheet without indentation and lines that are comments, a fifth of it."""
+    return re.sub(r"^[ \t]*//.*\n|^[ \t]+", "", _text(name), flags=re.MULTILINE)
 
 
 def _drum_keys(notes: Notes) -> list[int]:
@@ -252,8 +265,22 @@ def _sample(sample: Sample, numbers: dict[str, int]) -> dict[str, Any]:
         "velocity": notes.velocity.tolist(),
         "instruments": instruments,  # percussion has the timbre ""
         "instrument": played.tolist(),
+        "bars": _bars(notes),
         "midi": base64.b64encode(data).decode(),
     }
+
+
+def _bars(notes: Notes) -> list[float]:
+    """The second at which each bar begins; empty if the piece has no time signature."""
+    beats = notes.tempo_map
+    if beats is None or not beats.time_signature_beats.size:
+        return []
+    shortest = float((beats.numerators * 4 / beats.denominators).min())
+    # A tempo that no music has could make millions of bars.
+    if float(beats.beats_at(notes.end_time)) > _MOST_BARS * shortest:
+        return []
+    starts = bar_starts(beats, notes.end_time)
+    return [round(second, 3) for second in starts.tolist() if second <= notes.end_time]
 
 
 def _json(data: object) -> str:

@@ -62,13 +62,14 @@ export function drawKeys(pen, { low, high, row }, lit = new Map()) {
       if (!isBlack(pitch + 11)) pen.fillRect(0, top + row - 0.5, KEYS, 1);
     }
   }
-  pen.fillStyle = theme("--key-name");
+  const onKey = theme("--key-name"), onLit = theme("--panel");
   pen.font = "600 10px system-ui, sans-serif";
   pen.textBaseline = "middle";
   pen.textAlign = "right";
   for (let pitch = low; pitch <= high; pitch++) {
-    const middle = (high - pitch + 0.5) * row;
-    if (pitch % 12 === 0) pen.fillText(pitchName(pitch), KEYS - 3, Math.min(height - 6, Math.max(6, middle)));
+    if (pitch % 12) continue;
+    pen.fillStyle = lit.has(pitch) ? onLit : onKey;
+    pen.fillText(pitchName(pitch), KEYS - 3, Math.min(height - 6, Math.max(6, (high - pitch + 0.5) * row)));
   }
   pen.fillStyle = edge;
   pen.fillRect(KEYS - 1, 0, 1, height);
@@ -96,11 +97,50 @@ export function widthOf(left, right, next, least) {
 export function shortcuts(actions) {
   addEventListener("keydown", (event) => {
     const { key, target } = event, action = actions[key.length === 1 ? key.toLowerCase() : key];
-    const own = target.closest("input, select, summary, textarea, [role=slider]")
+    const own = event.defaultPrevented || target.closest("input, select, summary, textarea")
       || (target.closest("button, a") && (key === " " || key === "Enter"));
     const held = event.repeat && !key.startsWith("Arrow");
     if (!action || own || held || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     action();
   });
+}
+
+// Make an element a slider over `count()` things: arrow keys go from one to the next, `text` names
+// the one of a number from 0, `show` is called with that number, or with null when the focus leaves.
+// Returns a function to call when the things are others.
+export function stepper(element, { count, text, show, first = () => 0 }) {
+  let at = 0;
+  const go = (number) => {
+    at = Math.max(0, Math.min(number, count() - 1));
+    element.setAttribute("aria-valuemax", count());
+    element.setAttribute("aria-valuenow", at + 1);
+    element.setAttribute("aria-valuetext", text(at));
+  };
+  element.role = "slider";
+  element.tabIndex = 0;
+  element.setAttribute("aria-valuemin", 1);
+  go(first());
+  element.addEventListener("focus", () => { go(first()); show(at); });
+  element.addEventListener("blur", () => show(null));
+  element.addEventListener("keydown", (event) => {
+    const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10,
+      Home: -Infinity, End: Infinity }[event.key];
+    if (!steps || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    go(at + steps);
+    show(at);
+  });
+  return () => go(first());
+}
+
+// Show a text in a box beside a point of the element around the box, and inside of it.
+export function showTip(tip, text, x, y) {
+  tip.textContent = text;
+  tip.hidden = !text;
+  if (!text) return;
+  const { clientWidth: width, clientHeight: height } = tip.parentElement;
+  tip.style.left = `${Math.max(4, Math.min(x + 12, width - tip.offsetWidth - 4))}px`;
+  const below = y + 14, above = y - tip.offsetHeight - 8;
+  tip.style.top = `${below + tip.offsetHeight < height ? below : Math.max(2, above)}px`;
 }

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
 
-__all__ = ["Grid", "check_picture_path", "piano_roll", "pitch_name", "save_piano_roll"]
+__all__ = [
+    "Grid",
+    "bar_starts",
+    "check_picture_path",
+    "piano_roll",
+    "pitch_name",
+    "save_piano_roll",
+]
 
 Grid: TypeAlias = Literal["seconds", "bars"]
 """The unit of the vertical lines of a piano roll."""
@@ -41,7 +48,11 @@ _PROMPT_FRAME: Final = "#8a4b08"
 """The frames of the prompt's notes, where colours are those of instruments."""
 _BLACK_KEY_TINT: Final = (0.0, 0.0, 0.0, 0.04)
 _GAP: Final = 0.04
-"""The share of each bar that is left white at its end, to separate repeated notes."""
+"""The share of each bar that is left white at its end."""
+_APART: Final = 1.2
+"""Points between a bar and the next one of its pitch; half of their distance if they are closer."""
+_LEAST: Final = 0.6
+"""The width of the shortest bar, points."""
 _HALF: Final = 0.42
 """Half the height of the loudest bar, in semitones."""
 _SOFTEST: Final = 0.65
@@ -116,20 +127,24 @@ def piano_roll(
             ax, float(notes.start[prompt_notes]) if prompt_notes < len(notes) else end, end
         )
     instruments = instruments_of(notes, None)
+    numbers = np.zeros(len(notes), np.int64)
+    for number, one in enumerate(instruments):
+        numbers[one.notes] = number
+    right = _right_sides(notes, numbers, ax, end)
     if len(instruments) > 1:
         handles = []
         for number, one in enumerate(instruments):
-            played = np.isin(np.arange(len(notes)), one.notes)
             style = style_of(number, drum=one.drum)
-            _draw_instrument(ax, notes[played & ~prompt], rows, style, "none")
-            _draw_instrument(ax, notes[played & prompt], rows, style, _PROMPT_FRAME)
+            for side, frame in ((~prompt, "none"), (prompt, _PROMPT_FRAME)):
+                played = side & (numbers == number)
+                _draw_instrument(ax, notes[played], right[played], rows, style, frame)
             handles.append(_legend_handle(style))
         if legend:
             _draw_legend(ax, handles, instrument_labels(instruments))
         return
     if prompt.any():
-        _draw_notes(ax, notes[prompt], rows, _PROMPT_SHADES)
-    scale = _draw_notes(ax, notes[~prompt], rows, _SHADES)
+        _draw_notes(ax, notes[prompt], right[prompt], rows, _PROMPT_SHADES)
+    scale = _draw_notes(ax, notes[~prompt], right[~prompt], rows, _SHADES)
     if colorbar and len(set(notes.velocity.tolist())) > 1:
         bar = ax.figure.colorbar(scale, ax=ax, pad=0.01, fraction=0.03, aspect=30)
         bar.set_label("velocity")
@@ -288,7 +303,8 @@ def _draw_time(ax: Axes, beats: TempoMap | None, end: float, grid: Grid) -> None
                 "a grid of bars needs a tempo map, and the piece has none",
                 hint="use grid='seconds'",
             )
-        numbers, seconds = _bars(beats, end)
+        seconds = bar_starts(beats, end)
+        numbers = np.arange(1, seconds.size + 1)
         every = max(1, -(-len(numbers) // 24))
         shown = numbers % every == (1 if every > 1 else 0)
         ax.set_xticks(seconds[shown], [str(n) for n in numbers[shown]])
@@ -300,8 +316,8 @@ def _draw_time(ax: Axes, beats: TempoMap | None, end: float, grid: Grid) -> None
     ax.set_xlabel("bar" if grid == "bars" else "seconds")
 
 
-def _bars(beats: TempoMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The numbers of the bars up to `end`, and the second at which each begins.
+def bar_starts(beats: TempoMap, end: float) -> NDArray[np.float64]:
+    """The second at which each bar up to `end` begins.
 
     An upbeat is before bar 1. Without a time signature, a bar is four quarter notes.
     """
@@ -317,8 +333,7 @@ def _bars(beats: TempoMap, end: float) -> tuple[NDArray[np.int64], NDArray[np.fl
         np.arange(low, high - 1e-6, length)
         for low, high, length in zip(borders[:-1], borders[1:], lengths, strict=True)
     ]
-    at = np.concatenate(starts)
-    return np.arange(1, at.size + 1), beats.seconds_at(at)
+    return beats.seconds_at(np.concatenate(starts))
 
 
 def _draw_border(ax: Axes, border: float, end: float) -> None:
@@ -331,8 +346,33 @@ def _draw_border(ax: Axes, border: float, end: float) -> None:
         ax.text(border, 1.01, "continuation", fontsize=9, va="bottom", transform=transform)
 
 
+def _right_sides(
+    notes: Notes, instruments: NDArray[np.int64], ax: Axes, end: float
+) -> NDArray[np.float64]:
+    """(N,) the right side of each bar, before the next bar of its pitch and instrument, if any.
+
+    Where notes overlap, MIDI files that notelstm writes end the first one there, too. The gap is
+    one on paper, so that it can be seen at the scale of the axes.
+    """
+    point = end / (ax.get_window_extent().width * 72 / ax.figure.dpi)  # seconds
+    places = np.stack([128 * instruments + notes.pitch, notes.start])
+    unique, number = np.unique(places, axis=1, return_inverse=True)
+    following = np.full(unique.shape[1], np.inf)
+    same = unique[0, 1:] == unique[0, :-1]
+    following[:-1][same] = unique[1, 1:][same]
+    space = following[number.reshape(-1)] - notes.start
+    length = np.maximum((1 - _GAP) * notes.duration, _LEAST * point)
+    return np.asarray(
+        notes.start + np.minimum(length, np.maximum(space - _APART * point, space / 2))
+    )
+
+
 def _draw_notes(
-    ax: Axes, notes: Notes, rows: _Rows, colours: tuple[str, float, float]
+    ax: Axes,
+    notes: Notes,
+    right: NDArray[np.float64],
+    rows: _Rows,
+    colours: tuple[str, float, float],
 ) -> ScalarMappable:
     """Draw a bar for each note in a part of a colour map; returns the colours for a colour bar."""
     _need_matplotlib()
@@ -344,29 +384,39 @@ def _draw_notes(
     shades = LinearSegmentedColormap.from_list(
         name, mpl.colormaps[name](np.linspace(softest, loudest, 128))
     )
-    (corners,) = _corners(notes, rows, "bar", rows.half(notes))
+    (corners,) = _corners(notes, right, rows, "bar", rows.half(notes))
     bars = PolyCollection(
-        list(corners), cmap=shades, norm=Normalize(1, 127), linewidths=0.5, zorder=2
+        list(corners), cmap=shades, norm=Normalize(1, 127), linewidths=0, zorder=2
     )
     bars.set_array(notes.velocity)
-    bars.set_edgecolor("face")
     ax.add_collection(bars, autolim=False)
     return bars
 
 
 def _corners(
-    notes: Notes, rows: _Rows, shape: str, half: NDArray[np.float64]
+    notes: Notes,
+    right: NDArray[np.float64],
+    rows: _Rows,
+    shape: str,
+    half: NDArray[np.float64],
 ) -> list[NDArray[np.float64]]:
     """The corners of the notes, (N, corners, 2) for each polygon of the shape."""
     middle = rows.middle(notes)[:, None]
-    left, right = notes.start[:, None], (notes.end - _GAP * notes.duration)[:, None]
+    left, width = notes.start[:, None], (right - notes.start)[:, None]
     return [
-        np.stack([left * (1 - x) + right * x, middle + half[:, None] * y], axis=-1)
+        np.stack([left + width * x, middle + half[:, None] * y], axis=-1)
         for x, y in (np.array(polygon, np.float64).T for polygon in SHAPES[shape])
     ]
 
 
-def _draw_instrument(ax: Axes, notes: Notes, rows: _Rows, style: Style, frame: str) -> None:
+def _draw_instrument(
+    ax: Axes,
+    notes: Notes,
+    right: NDArray[np.float64],
+    rows: _Rows,
+    style: Style,
+    frame: str,
+) -> None:
     """Draw the notes of one of several instruments, with a frame of a colour or "none"."""
     _need_matplotlib()
     from matplotlib.collections import PolyCollection
@@ -375,14 +425,16 @@ def _draw_instrument(ax: Axes, notes: Notes, rows: _Rows, style: Style, frame: s
         return
     half = rows.half(notes)
     loudness = _SOFTEST + (1 - _SOFTEST) * notes.velocity / 127
-    bars = [bar for part in _corners(notes, rows, style.shape, half * loudness) for bar in part]
+    bars = [
+        bar for part in _corners(notes, right, rows, style.shape, half * loudness) for bar in part
+    ]
     colour = COLOURS["light"][style.colour]
     ax.add_collection(
-        PolyCollection(bars, facecolors=colour, edgecolors=colour, linewidths=0.3, zorder=2),
+        PolyCollection(bars, facecolors=colour, linewidths=0, zorder=2),
         autolim=False,
     )
     if frame != "none":
-        (frames,) = _corners(notes, rows, "bar", half)
+        (frames,) = _corners(notes, right, rows, "bar", half)
         ax.add_collection(
             PolyCollection(
                 list(frames), facecolors="none", edgecolors=frame, linewidths=0.8, zorder=2.1

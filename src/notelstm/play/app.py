@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket
 from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, MidiError, NotelstmError, NotesError
 from notelstm.listening.audio import save_audio
-from notelstm.listening.card import card_of
+from notelstm.listening.card import card_of, music_details
 from notelstm.listening.page import Sample, page_html
 from notelstm.listening.timbres import TIMBRES, drum_sound_of, timbre_of
 from notelstm.midi import ReadPolicy, midi_bytes_with_report, read_midi_with_report
@@ -277,7 +277,7 @@ class _App:
         title = f"Take {take.number}"
         sample = Sample(notes=take.piece(), title=title, prompt_notes=len(take.prompt))
         about = {"model": take.model, "seed": take.seed, **take.controls.to_json()}
-        details = {"This music": about, **card_of(self._bundles[take.model])}
+        details = {"This music": music_details(about), **card_of(self._bundles[take.model])}
         page = page_html([sample], title=title, details=details)
         return Response(
             page, headers={"content-security-policy": _OF_A_TAKE}, media_type="text/html"
