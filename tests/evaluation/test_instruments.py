@@ -283,7 +283,7 @@ def test_baselines_are_scored_on_the_notes_of_the_model_in_their_order() -> None
     assert made["parts"].keys() == {"Piano", "Bass", "Drums"}
     drums = report.model.parts["Drums"]
     assert made["parts"]["Drums"] == drums.to_json()
-    assert made["parts"]["Drums"]["pitch"] == pytest.approx(drums.nats["pitch"] / drums.notes)
+    assert made["parts"]["Drums"]["pitch"] == pytest.approx(drums.of("pitch"))
     assert sum(part["notes"] for part in made["parts"].values()) == made["notes"]
     assert made["instrument"] > 0
     assert set(made["baselines"]["4-gram"]["difference"]["differences"]) == {

@@ -91,7 +91,7 @@ def rows_of(bundle: Bundle, count: int = 40) -> Rows:
 
 
 def adapted(session: Session) -> AdaptedState:
-    state = session.snapshot().adapted
+    state = session.snapshot().state.adapted
     assert state is not None
     return state
 

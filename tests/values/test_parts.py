@@ -100,7 +100,7 @@ def test_a_corpus_knows_its_notes(pieces: Sequence[Notes], by: By, unknown: Unkn
         if not lost:
             np.testing.assert_array_equal(part_map.drums[classes], drum)
         columns = part_map.columns_of(classes)
-        decoded = replace(piece, **columns._asdict())
+        decoded = replace(piece, **columns)
         np.testing.assert_array_equal(part_map.classes_of(decoded), classes)
 
 
