@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -75,3 +76,10 @@ def fluidsynth() -> None:
         import fluidsynth as _  # noqa: F401  # only to see whether it is there
     except ImportError as error:
         lacking(f"pyfluidsynth and FluidSynth's library: {error}")
+
+
+@pytest.fixture
+def scipy() -> None:
+    """Nothing, where MATLAB files can be read."""
+    if importlib.util.find_spec("scipy") is None:
+        lacking("scipy")

@@ -27,6 +27,7 @@ from typing import Any, cast
 import torch
 from notelstm_frames import FrameEncoder, FrameLSTM, MatRolls, frames
 from torch import nn
+from typing_extensions import override
 
 from notelstm.adaptation import Adaptation
 from notelstm.data import Transpose
@@ -35,7 +36,7 @@ from notelstm.fields import Rows
 from notelstm.files import atomic_write
 from notelstm.protocols import NoteModel
 from notelstm.recipes import Recipe
-from notelstm.training import BestCheckpoint
+from notelstm.training import BestCheckpoint, Callback
 
 RESULTS = Path(__file__).with_name("polyphony.json")
 TABLE = RESULTS.with_suffix(".md")
@@ -52,6 +53,7 @@ class Setting:
         seeds: The number of models with the copied frame, which are averaged.
         hidden_size: The number of LSTM units.
         batch_size: Sequences of 32 frames in a batch.
+        learning_rate: The highest learning rate.
     """
 
     file: str
@@ -60,10 +62,11 @@ class Setting:
     seeds: int = 3
     hidden_size: int = 256
     batch_size: int = 16
+    learning_rate: float = 0.003
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "JSB": Setting(file="JSB_Chorales.mat", voices=4, epochs=40),
+    "JSB": Setting(file="JSB_Chorales.mat", voices=4, epochs=40, batch_size=8),
     "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=20),
     "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=12),
     "MuseData": Setting(file="MuseData.mat", voices=15, epochs=12),
@@ -85,7 +88,14 @@ def recipe_of(setting: Setting, seed: int, *, copied: bool) -> Recipe:
         model=functools.partial(FrameLSTM, hidden_size=setting.hidden_size),
         batch_size=setting.batch_size,
         transforms=(Transpose(low=-3, high=3, lowest=21, highest=108, probability=0.5),),
-        training=replace(recipe.training, epochs=setting.epochs, seed=seed, device="cpu"),
+        training=replace(
+            recipe.training,
+            epochs=setting.epochs,
+            learning_rate=setting.learning_rate,
+            checkpoint_every=1,
+            seed=seed,
+            device="cpu",
+        ),
     )
 
 
@@ -93,6 +103,26 @@ def models_of(setting: Setting) -> list[tuple[str, int, bool]]:
     """The key, seed and kind of each model of a set, in the order of training."""
     copied = [(f"copied-{seed}", seed, True) for seed in range(setting.seeds)]
     return [copied[0], ("plain-0", 0, False), *copied[1:]]
+
+
+class CpuTime(Callback):
+    """Measures the CPU time of a run, which may be interrupted and resumed."""
+
+    def __init__(self) -> None:
+        self._before, self._start = 0.0, time.process_time()
+
+    @property
+    def minutes(self) -> float:
+        """Minutes so far."""
+        return (self._before + time.process_time() - self._start) / 60
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"minutes": self.minutes}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._before, self._start = 60 * state["minutes"], time.process_time()
 
 
 def train(
@@ -105,12 +135,15 @@ def train(
     training, validation = (
         list(MatRolls(path=path, split=split).pieces()) for split in ("traindata", "validdata")
     )
-    run = models / f"{name}-{key}"
-    start = time.process_time()
+    run, used = models / f"{name}-{key}", CpuTime()
     bundle = recipe.train(
-        training, validation=validation, callbacks=[BestCheckpoint()], folder=run, resume=True
+        training,
+        validation=validation,
+        callbacks=[BestCheckpoint(), used],
+        folder=run,
+        resume=(run / "last.pt").exists(),
     )
-    minutes = (time.process_time() - start) / 60
+    minutes = used.minutes
     model = cast(nn.Module, bundle.model)
     with atomic_write(models / f"{name}-{key}.pt") as beside:
         torch.save(model.state_dict(), beside)

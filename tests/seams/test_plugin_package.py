@@ -1,4 +1,4 @@
-"""The plugin package in examples/: installed, tested and trained; missed where it is not there."""
+"""The packages in examples/: installed, tested and trained; missed where they are not there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 import notelstm
 from notelstm.errors import PluginError
 
-PACKAGE = Path(__file__).parents[2] / "examples" / "plugin_package"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PACKAGE = EXAMPLES / "plugin_package"
+FRAMES = EXAMPLES / "frames_package"
 GOLDEN = Path(__file__).parents[1] / "golden" / "study.mid"
 
 
@@ -25,7 +27,7 @@ class Machine:
             self.env["PYTHONPATH"] = str(site)
         self.cwd = cwd
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             env=self.env,
@@ -33,20 +35,34 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=110,
+            timeout=timeout,
         )
+
+
+def installed(package: Path, target: Path) -> Path:
+    """A folder into which pip has installed a package; nothing is fetched."""
+    pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    done = Machine(None, target).run(
+        *pip, "--no-deps", "--no-build-isolation", "--target", str(target), str(package)
+    )
+    assert done.returncode == 0, done.stderr
+    return target
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed the package; nothing is fetched."""
-    target = tmp_path_factory.mktemp("site")
-    pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-    done = Machine(None, target).run(
-        *pip, "--no-deps", "--no-build-isolation", "--target", str(target), str(PACKAGE)
+    """A folder with the plugin package."""
+    return installed(PACKAGE, tmp_path_factory.mktemp("site"))
+
+
+@pytest.mark.usefixtures("scipy")
+def test_the_frames_package_passes_its_tests(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    done = Machine(installed(FRAMES, tmp_path / "site"), tmp_path).run(
+        *["pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(FRAMES / "tests")],
+        timeout=280,
     )
-    assert done.returncode == 0, done.stderr
-    return target
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_its_own_tests_pass(site: Path, tmp_path: Path) -> None:

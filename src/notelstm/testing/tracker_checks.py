@@ -8,7 +8,7 @@ import numpy as np
 
 from notelstm.encoders.rows import part_map_of, tracker_of
 from notelstm.errors import FieldError
-from notelstm.fields import Field, Interval, Mask, Row, Rows
+from notelstm.fields import Field, Interval, Mask, Row, Rows, predicted
 from notelstm.notes import Note, Notes
 from notelstm.protocols import NoteEncoder
 from notelstm.testing.clauses import require
@@ -110,7 +110,7 @@ def _tracks_steps(tracker: Tracker) -> bool:
 def _tracker_predicts_overlaps(trip: Trip) -> None:
     """`remaining` and `overlapping`, if implemented, agree with the notes."""
     tracker = tracker_of(trip.encoder)
-    steps = [field for field in trip.encoder.fields if field.role == "step"]
+    steps = [field for field in predicted(trip.encoder.fields) if field.role == "step"]
     if not steps or not _tracks_steps(tracker):
         return
     column = trip.encoder.fields.index(steps[0])

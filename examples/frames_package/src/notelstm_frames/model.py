@@ -138,7 +138,8 @@ class FrameLSTM(nn.Module):
 
     def _context(self, hidden: Tensor, frame: Tensor) -> FrameContext:
         """The context from the (..., H) output of the LSTM after the frame (..., P)."""
-        return FrameContext(self.hidden(self.drop(hidden)) + self.before(frame), frame)
+        inner: Tensor = self.hidden(self.drop(hidden)) + self.before(frame)
+        return FrameContext(inner, frame)
 
     def _roll(self, entries: Tensor) -> Tensor:
         """(..., P) 1 for each of the pitches among (..., K) class ids."""
@@ -218,5 +219,5 @@ def _convolved(frames: Tensor, weights: Tensor, reach: int) -> Tensor:
     size = frames.shape[-1] + 2 * reach
     size += -size % 16  # a length that is fast
     product = torch.fft.rfft(frames, n=size) * torch.fft.rfft(weights, n=size)
-    whole = torch.fft.irfft(product.sum(-2), n=size)
+    whole: Tensor = torch.fft.irfft(product.sum(-2), n=size)
     return whole[..., reach : reach + frames.shape[-1]]
