@@ -21,11 +21,13 @@ from torch import nn
 import notelstm
 from notelstm import Notes, Session
 from notelstm.adaptation import Adaptation
+from notelstm.batch import Batch
 from notelstm.encoders.rows import tracker_of
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.evaluation import averaged, nats_per_row
 from notelstm.fields import Field, Rows
 from notelstm.generation import generate
+from notelstm.losses import CompositeLoss
 from notelstm.models import NoteLSTM
 from notelstm.recipes import with_settings
 from notelstm.sampling import Ancestral, Greedy
@@ -33,6 +35,7 @@ from notelstm.testing import check_model
 from notelstm.testing.constraint_checks import CONSTRAINT_CLAUSES, allowed_rows_can_be_completed
 from notelstm.testing.round_trips import Promise, Trip
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES, allowed_rows_can_be_decoded
+from notelstm.training.step import TrainStep
 
 SMALL = FrameEncoder(voices=3, lowest=60, highest=65, frame=0.25)
 PLAIN = replace(SMALL, copied=False)
@@ -199,6 +202,25 @@ def test_nothing_falls_on_illegal_frames(kind: Any) -> None:
         for _ in range(30):
             for sampled in session.next():
                 SMALL.decode(sampled[None])
+
+
+@pytest.mark.parametrize("kind", [FrameLSTM, NoteLSTM])
+def test_illegal_classes_are_masked_in_training_as_in_scoring(kind: Any) -> None:
+    model, rows = small_model(kind=kind), SMALL.rows_of(random_roll(5))
+    batch = Batch(
+        torch.from_numpy(rows)[None],
+        torch.ones(1, len(rows), dtype=torch.bool),
+        torch.ones(1, dtype=torch.bool),
+    )
+    loss = CompositeLoss.for_fields(SMALL.fields)
+    assert set(loss.terms) == {"pitch1", "pitch2", "pitch3"}
+    with torch.no_grad():
+        masked, unmasked = (
+            float(TrainStep(model, loss, encoder)(batch, None)[0].total)
+            for encoder in (SMALL, None)
+        )
+    assert masked == pytest.approx(nats_per_row(model, SMALL, [rows]).per_row(), abs=1e-5)
+    assert masked < unmasked - 0.1
 
 
 @pytest.mark.parametrize("kind", [FrameLSTM, NoteLSTM])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ class FrameLSTM(nn.Module):
         self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
         with torch.no_grad():
             for embedding in (self.last, *self.given.values()):
-                embedding.weight.mul_(0.1)
+                cast(nn.Embedding, embedding).weight.mul_(0.1)
 
     def initial_state(self, batch_size: int) -> tuple[FrameContext, LSTMState]:
         """The trained initial context with a silent frame, and a state of zeros."""
