@@ -7,7 +7,7 @@ they compare models of the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -70,7 +70,6 @@ def nats_per_row(
     names: Sequence[str] | None = None,
     sigmas: Mapping[str, float] | None = None,
     adapt: Adaptation | None = None,
-    on_piece: Callable[[str], None] | None = None,
 ) -> RowScores:
     """Score a model on the rows of held-out pieces.
 
@@ -83,7 +82,6 @@ def nats_per_row(
         sigmas: The standard deviations of point predictions, by field name.
         adapt: Settings of dynamic evaluation: a copy of the model adapts to each piece, from the
             trained weights on, after each segment has been scored. None for fixed weights.
-        on_piece: Called with the name of each piece after it has been scored.
 
     Raises:
         DataError: If names repeat or are not as many as the pieces, or an entry has no probability.
@@ -92,11 +90,10 @@ def nats_per_row(
     called = [str(i) for i in range(len(pieces))] if names is None else list(names)
     if len(set(called)) != len(pieces) or len(called) != len(pieces):
         raise DataError(f"{len(called)} names, or repeated ones, of {len(pieces)} pieces")
-    nats = {}
-    for name, rows in zip(called, pieces, strict=True):
-        nats[name] = _nats(model, encoder, rows, sigmas or {}, adapt, name)
-        if on_piece is not None:
-            on_piece(name)
+    nats = {
+        name: _nats(model, encoder, rows, sigmas or {}, adapt, name)
+        for name, rows in zip(called, pieces, strict=True)
+    }
     return RowScores(fields=model.field_order, nats=nats)
 
 

@@ -156,8 +156,7 @@ class RowSampler:
             noise: The source of the uniforms.
             fixed: Entries of fields that are not given, which are not sampled, by field name, the
                 same in each sequence.
-            given: Entries of given fields, likewise; those that are missing are asked of the
-                trackers.
+            given: Entries of given fields, likewise; the trackers derive those that are missing.
 
         Returns:
             (B, F).
@@ -384,7 +383,7 @@ def _given_entries(
     Args:
         entries: The entries that are the same in each sequence, by name.
         names: The names of all given fields.
-        sequences: The sequences, whose trackers are asked for the others.
+        sequences: The sequences, whose trackers derive the others.
 
     Raises:
         FieldError: If a tracker does not have one of the others.

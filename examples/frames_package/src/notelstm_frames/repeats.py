@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["LONGEST", "Repeats"]
 
 LONGEST: Final = 16
-"""Frames of the longest repeat that is told from longer ones."""
+"""Frames of a repeat at most; longer repeats count as this long."""
 
 
 @final
