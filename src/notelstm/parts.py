@@ -316,7 +316,8 @@ class PartMap:
             raise EncodingError(
                 f"{what} is not one of the parts {', '.join(p.name for p in self.parts)}{missing}",
                 where=f"note {note}",
-                hint='leave the track out, or create the part map with unknown="other"',
+                hint=f"leave {'percussion' if drum else 'the track'} out, or create the part map "
+                'with unknown="other"',
             )
 
         def distance(k: int) -> tuple[bool, int]:

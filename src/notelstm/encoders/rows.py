@@ -126,7 +126,7 @@ def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator
             unknown,
             notes,
             ", ".join(part.name for part in part_map.parts),
-            _RULES[part_map.unknown],
+            _rule(part_map),
         )
     if affected:
         _log.warning(
@@ -143,6 +143,14 @@ _RULES: Final[Mapping[str, str]] = {
     "other": "encoded as the class 'other'",
     "refuse": "refused with their pieces",
 }
+
+
+def _rule(part_map: PartMap) -> str:
+    """What becomes of notes of no part."""
+    rule = _RULES[part_map.unknown]
+    if part_map.unknown == "nearest" and not part_map.drums.any():
+        rule += ", percussion is refused with its pieces"
+    return rule
 
 
 def _has_instruments(piece: Notes) -> bool:

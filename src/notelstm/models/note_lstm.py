@@ -126,7 +126,8 @@ class NoteLSTM(nn.Module):
         if field_order is not None and sorted(field_order) != sorted(names):
             raise FieldError(
                 f"the field order {tuple(field_order)} does not name each field once",
-                hint=f"order {', '.join(names)}",
+                hint="set field_order to an order of all fields, or to none for this one: "
+                + ", ".join(names),
             )
         self.fields: Final = tuple(fields)
         self.field_order: Final = tuple(names if field_order is None else field_order)
