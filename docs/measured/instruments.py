@@ -80,17 +80,18 @@ def recipes(parts: PartMap, seed: int) -> dict[str, Recipe]:
             },
         )
 
-    full = small(ORDER, LogTimeEncoder(exact=True, parts=parts))
+    encoder = LogTimeEncoder(exact=True, parts=parts)
+    full = small(ORDER, encoder)
 
     spec = cast(ModelSpec, full.model)
     return {
         "same instrument, others": full,
         "all instruments together": replace(full, model=ModelSpec(together, spec.settings)),
         "order: instrument, step, pitch": small(
-            ("instrument", "step", "pitch", "velocity", "duration"), full.encoder
+            ("instrument", "step", "pitch", "velocity", "duration"), encoder
         ),
         "order: step, pitch, instrument": small(
-            ("step", "pitch", "instrument", "velocity", "duration"), full.encoder
+            ("step", "pitch", "instrument", "velocity", "duration"), encoder
         ),
         "without instruments": small(
             ("step", "pitch", "velocity", "duration"), LogTimeEncoder(exact=True)

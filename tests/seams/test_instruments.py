@@ -184,6 +184,12 @@ def test_percussion_without_a_part_is_refused_and_said_so(
     drums = Notes(start=[0], end=[1], pitch=[36], drum=[True])
     assert len(list(watch_instruments([drums], encoder))) == 1
     assert caplog.messages[0].endswith("nearest part, percussion is refused with its pieces")
+    caplog.clear()
+    assert (
+        len(list(watch_instruments([Notes(start=[0], end=[1], pitch=[36], program=[9])], encoder)))
+        == 1
+    )
+    assert caplog.messages[0].endswith("nearest part")
     with pytest.raises(EncodingError, match=r"no part is percussion .*Leave percussion out"):
         encoder.encode(drums)
 
