@@ -213,12 +213,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="epochs of each training")
     parser.add_argument("--table", action="store_true", help="rewrite the tables and exit")
     args = parser.parse_args()
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    found = {}
     if not args.table:
         if args.folder is None:
             parser.error("a folder is needed")
         torch.set_num_threads(1)
-        results[args.folder.name] = measure(args.folder, args.epochs)
+        found[args.folder.name] = measure(args.folder, args.epochs)
+    # Two folders can be measured at the same time.
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results = {**before, **found}
+    if found:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     TABLE.write_text(table(results), encoding="utf-8")
 

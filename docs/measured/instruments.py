@@ -3,10 +3,15 @@
     python docs/measured/instruments.py SONGS DRUMS
 
 lays a drum performance of the folder DRUMS under each song of the folder SONGS, whose tracks are
-told apart by name, trains every row of the table on the same songs with each of three seeds, and
-scores it in nats per note on others. The figures are in ``instruments.json`` beside this script,
-the table of their means in ``instruments.md``. Rows that are already in the file are not measured
-again, so an interrupted run can be continued. ``--table`` rewrites the table without measuring.
+told apart by name, trains every row of the table on the same songs, and scores it in nats per note
+on others; rows near the best one are repeated with two more seeds. The figures are in
+``instruments.json`` beside this script, the table of their means in ``instruments.md``. Rows that
+are already in the file are not measured again, so an interrupted run can be continued.
+``--table`` rewrites the table without measuring.
+
+The row *same instrument, others, drums* is of sounding-note features with the drums as a group of
+their own. They made no difference and are no longer in the library, so the row is kept as it was
+measured.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -46,19 +51,17 @@ FIGURES = {
     "without_instrument": "without instrument",
 }
 SEEDS = (0, 1, 2)
+CLOSE = 0.2
+"""Nats by which a row may be worse than the best one to be repeated with the other seeds."""
 ORDER = ("step", "instrument", "pitch", "velocity", "duration")
 
 
-def reading(change: Callable[[Field], Field]) -> Callable[..., NoteLSTM]:
-    """A model whose sounding-note features are those of another instrument field."""
-
-    def make(*, fields: Sequence[Field], **settings: Any) -> NoteLSTM:
-        changed = [change(field) if field.role == "instrument" else field for field in fields]
-        model = NoteLSTM(fields=changed, **settings)
-        object.__setattr__(model, "fields", tuple(fields))
-        return model
-
-    return make
+def together(*, fields: Sequence[Field], **settings: Any) -> NoteLSTM:
+    """A model whose sounding-note features are those of all instruments together."""
+    changed = [replace(f, role="other") if f.role == "instrument" else f for f in fields]
+    model = NoteLSTM(fields=changed, **settings)
+    object.__setattr__(model, "fields", tuple(fields))
+    return model
 
 
 def recipes(parts: PartMap, seed: int) -> dict[str, Recipe]:
@@ -77,21 +80,18 @@ def recipes(parts: PartMap, seed: int) -> dict[str, Recipe]:
             },
         )
 
-    full = small(ORDER, LogTimeEncoder(exact=True, parts=parts))
+    encoder = LogTimeEncoder(exact=True, parts=parts)
+    full = small(ORDER, encoder)
 
-    def with_model(change: Callable[[Field], Field]) -> Recipe:
-        spec = cast(ModelSpec, full.model)
-        return replace(full, model=ModelSpec(reading(change), spec.settings))
-
+    spec = cast(ModelSpec, full.model)
     return {
-        "same instrument, others, drums": full,
-        "same instrument, others": with_model(lambda field: replace(field, drums=())),
-        "all instruments together": with_model(lambda field: replace(field, role="other")),
+        "same instrument, others": full,
+        "all instruments together": replace(full, model=ModelSpec(together, spec.settings)),
         "order: instrument, step, pitch": small(
-            ("instrument", "step", "pitch", "velocity", "duration"), full.encoder
+            ("instrument", "step", "pitch", "velocity", "duration"), encoder
         ),
         "order: step, pitch, instrument": small(
-            ("step", "pitch", "instrument", "velocity", "duration"), full.encoder
+            ("step", "pitch", "instrument", "velocity", "duration"), encoder
         ),
         "without instruments": small(
             ("step", "pitch", "velocity", "duration"), LogTimeEncoder(exact=True)
@@ -190,12 +190,15 @@ def main() -> None:
         ngrams = fit_ngrams(train, encoder=encoder)
         for name, baseline in (("unigram", ngrams.unigram), ("4-gram", ngrams)):
             finish(name, score_baseline(baseline, distinct, encoder=encoder).to_json())
+    close = 0.0
     for number, seed in enumerate(SEEDS):
         for name, recipe in recipes(parts, seed).items():
-            if len(results["rows"].get(name, ())) == number:
+            rows = results["rows"].get(name, [])
+            if len(rows) == number and (not rows or rows[0]["total"] < close):
                 bundle, row = trained(recipe, train)
                 scores = score_together({name: bundle}, distinct).scores[name]
                 finish(name, {**scores.to_json(), **row})
+        close = min(rows[0]["total"] for rows in results["rows"].values()) + CLOSE
 
 
 if __name__ == "__main__":

@@ -110,8 +110,6 @@ class Field:
         events: The event of each class of an event column.
         low: The minimum of a continuous column, None for no bound.
         high: The maximum of a continuous column, None for no bound.
-        drums: Whether each class of an instrument column is percussion, whose pitches are keys
-            without an order.
         none: The class that stands for no value, such as no further pitch; its entry of `values` is
             not used. None if every class has a value.
         given: Whether the column is context, such as a key: its entry is known before the others of
@@ -127,7 +125,6 @@ class Field:
     events: tuple[Event, ...] = ()
     low: float | None = None
     high: float | None = None
-    drums: tuple[bool, ...] = ()
     none: int | None = None
     given: bool = False
 
@@ -143,7 +140,6 @@ class Field:
         object.__setattr__(self, "edges", tuple(map(float, self.edges)))
         events = tuple(Event(kind, float(value)) for kind, value in self.events)
         object.__setattr__(self, "events", events)
-        object.__setattr__(self, "drums", tuple(map(bool, self.drums)))
         for name in ("low", "high"):
             bound = getattr(self, name)
             object.__setattr__(self, name, None if bound is None else float(bound))
@@ -174,8 +170,8 @@ class Field:
     def _check_continuous(self, where: str) -> None:
         if self.none is not None:
             raise FieldError("a continuous field has a class without a value", where=where)
-        if self.values or self.edges or self.events or self.drums:
-            raise FieldError("a continuous field has values, edges, events or drums", where=where)
+        if self.values or self.edges or self.events:
+            raise FieldError("a continuous field has values, edges or events", where=where)
         if self.interval.low > self.interval.high:
             raise FieldError(f"low {self.low} is above high {self.high}", where=where)
 
@@ -187,7 +183,6 @@ class Field:
             ("values", self.values, classes),
             ("edges", self.edges, classes + 1),
             ("events", self.events, classes),
-            ("drums", self.drums, classes),
         ):
             if column and len(column) != n:
                 raise FieldError(f"{name} has {len(column)} entries instead of {n}", where=where)

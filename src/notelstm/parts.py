@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias, final, get_args
 
 import numpy as np
@@ -251,8 +251,7 @@ class PartMap:
 
     def field(self) -> Field:
         """The field ``instrument``, whose values are the class ids."""
-        field = Field.categorical("instrument", "instrument", values=range(len(self.classes)))
-        return replace(field, drums=tuple(self.drums.tolist()))
+        return Field.categorical("instrument", "instrument", values=range(len(self.classes)))
 
     def classes_of(self, notes: Notes) -> NDArray[np.int64]:
         """(N,) the class of each note.
@@ -316,7 +315,8 @@ class PartMap:
             raise EncodingError(
                 f"{what} is not one of the parts {', '.join(p.name for p in self.parts)}{missing}",
                 where=f"note {note}",
-                hint='leave the track out, or create the part map with unknown="other"',
+                hint=f"leave {'percussion' if drum else 'the track'} out, or create the part map "
+                'with unknown="other"',
             )
 
         def distance(k: int) -> tuple[bool, int]:

@@ -304,7 +304,9 @@ def _to_json(value: object, where: str, lenient: bool) -> Any:
 def _from_json(value: object) -> Any:
     if isinstance(value, Mapping):
         if "$field" in value:
-            return Field(**value["$field"])
+            settings = dict(value["$field"])
+            settings.pop("drums", None)  # of files of earlier versions
+            return Field(**settings)
         if "$parts" in value:
             return PartMap.from_json(value["$parts"])
         if "$part" in value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise, permutations
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from notelstm import tree
 from notelstm.encoders import LogTimeEncoder
-from notelstm.errors import FieldError
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM
 from notelstm.models.inference import ModelState, repeat
@@ -83,15 +81,12 @@ def test_groups_are_what_a_list_of_notes_says(notes: Music, own: int, wait: int)
     sounding = clock(rows_of(notes), clock.initial_state(1))
     now = Sounding(*(times[0, -1] for times in sounding))
     later = torch.tensor(wait)
-    pitched, drums = (group.later(later) for group in clock.groups(now))
-    assert as_lists(pitched) == naive(notes, {0, 2}, wait)
-    assert as_lists(drums) == naive(notes, {1}, wait)
-    others, drums, same = (g.later(later) for g in clock.groups(now, torch.tensor(own)))
-    assert as_lists(others) == naive(notes, {0, 2} - {own}, wait)
-    assert as_lists(drums) == naive(notes, {1} - {own}, wait)
+    (every,) = (group.later(later) for group in clock.groups(now))
+    assert as_lists(every) == naive(notes, {0, 1, 2}, wait)
+    others, same = (g.later(later) for g in clock.groups(now, torch.tensor(own)))
+    assert as_lists(others) == naive(notes, {0, 1, 2} - {own}, wait)
     assert as_lists(same) == naive(notes, {own}, wait)
-    assert clock.num_groups(known=False) == 2
-    assert clock.num_groups(known=True) == 3
+    assert (clock.num_groups(known=False), clock.num_groups(known=True)) == (1, 2)
 
 
 @given(music(), st.data())
@@ -107,36 +102,16 @@ def test_cut_anywhere_it_is_the_same(notes: Music, data: Any) -> None:
         assert torch.equal(got, want)
 
 
-@pytest.mark.parametrize(
-    ("parts", "unknown", "known"),
-    [
-        ((Part(name="a"), Part(name="b", program=1)), 1, 2),
-        ((Part(name="kit", drum=True),), 1, 2),
-        ((Part(name="a"),), 1, 2),
-        (BAND.parts, 2, 3),
-    ],
-)
-def test_drums_are_a_group_where_there_are_some(
-    parts: tuple[Part, ...], unknown: int, known: int
-) -> None:
+@pytest.mark.parametrize("parts", [BAND.parts[:1], BAND.parts[1:2], BAND.parts])
+def test_of_any_parts_there_are_the_same_groups(parts: tuple[Part, ...]) -> None:
     part_map = PartMap(by="track", parts=parts)
     clock = clock_of((*TIMES[:3], part_map.field()))
     silence = clock.initial_state(1)
-    assert len(clock.groups(silence)) == clock.num_groups(known=False) == unknown
-    groups = clock.groups(silence, torch.zeros(1))
-    assert len(groups) == clock.num_groups(known=True) == known
-    for group in groups:
+    groups = clock.groups(silence), clock.groups(silence, torch.zeros(1))
+    assert tuple(map(len, groups)) == (1, 2)
+    for group in (*groups[0], *groups[1]):
         assert group.left.tolist() == [[0] * 12]
         assert group.since.tolist() == [[LONGEST] * 12]
-
-
-def test_the_field_has_the_drums_of_the_part_map() -> None:
-    assert BAND.field().drums == (False, True, False)
-    assert LogTimeEncoder().fields[0].drums == ()
-    with pytest.raises(FieldError, match="drums has 1 entries instead of 3"):
-        replace(BAND.field(), drums=(True,))
-    with pytest.raises(FieldError, match="continuous field has values, edges, events or drums"):
-        replace(TIMES[1], drums=(True,))
 
 
 def model_of(order: tuple[str, ...], fields: tuple[Field, ...] = FIELDS, **more: Any) -> NoteLSTM:
@@ -191,7 +166,7 @@ def test_the_numpy_step_the_batch_and_the_whole_agree(
 
 
 @torch.no_grad()
-def test_heads_tell_the_same_instrument_from_the_others_and_from_drums() -> None:
+def test_heads_tell_the_same_instrument_from_the_others() -> None:
     """A note that sounds in one or another instrument changes the logits of the pitch."""
     model = model_of(ORDERS[0])
     clock = model.clock
@@ -203,8 +178,8 @@ def test_heads_tell_the_same_instrument_from_the_others_and_from_drums() -> None
         context.sounding.since[..., 128 * instrument + 60] = 10
         known = {"step": torch.ones(1, 1), "instrument": torch.zeros(1, 1)}
         seen.append(as_numbers(model.predict("pitch", context, known), FIELDS[0]))
-    assert not torch.allclose(seen[0], seen[2])  # the same one, and another
-    assert not torch.allclose(seen[1], seen[2])  # drums, and another
+    assert not torch.allclose(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[2])
 
 
 LAYERS = {"before": (8, 512), "there": (8, 512), "around": (8, 196)}

@@ -16,6 +16,7 @@ from notelstm.data import Corpus, Folder, encode_corpus, find_duplicates
 from notelstm.data.splits import content_key
 from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
 from notelstm.encoders.rows import watch_instruments
+from notelstm.errors import EncodingError
 from notelstm.evaluation.grid import quantize
 from notelstm.fields import Field, Rows
 from notelstm.generation import Session, generate, stream
@@ -174,6 +175,23 @@ def test_notes_of_no_part_are_counted(name: str, caplog: pytest.LogCaptureFixtur
         caplog.clear()
         list(watch_instruments([piece[:1], piece[3:]], encoder))
         assert caplog.text == "", "no warning without unknown notes"
+
+
+def test_percussion_without_a_part_is_refused_and_said_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    encoder = with_parts("log-time", PartMap(parts=(Part(name="Piano"),)))
+    drums = Notes(start=[0], end=[1], pitch=[36], drum=[True])
+    assert len(list(watch_instruments([drums], encoder))) == 1
+    assert caplog.messages[0].endswith("nearest part, percussion is refused with its pieces")
+    caplog.clear()
+    assert (
+        len(list(watch_instruments([Notes(start=[0], end=[1], pitch=[36], program=[9])], encoder)))
+        == 1
+    )
+    assert caplog.messages[0].endswith("nearest part")
+    with pytest.raises(EncodingError, match=r"no part is percussion .*Leave percussion out"):
+        encoder.encode(drums)
 
 
 def band_piece(seed: int, *, n: int = 200) -> Notes:

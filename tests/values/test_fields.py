@@ -59,9 +59,9 @@ def test_entries_map_to_values(data: st.DataObject) -> None:
     [
         ({"name": ""}, "empty or has a dot"),
         ({"classes": 0}, "0 classes"),
-        ({"classes": None, "values": (1,)}, "has values, edges, events or drums"),
-        ({"classes": None, "edges": (1, 2)}, "has values, edges, events or drums"),
-        ({"classes": None, "events": (("shift", 1),)}, "has values, edges, events or drums"),
+        ({"classes": None, "values": (1,)}, "has values, edges or events"),
+        ({"classes": None, "edges": (1, 2)}, "has values, edges or events"),
+        ({"classes": None, "events": (("shift", 1),)}, "has values, edges or events"),
         ({"values": (1.0,)}, "values has 1 entries instead of 2"),
         ({"edges": (0.0, 1.0)}, "edges has 2 entries instead of 3"),
         ({"events": (("shift", 1),)}, "events has 1 entries instead of 2"),

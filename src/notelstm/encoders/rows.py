@@ -111,6 +111,7 @@ def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator
     """
     part_map = part_map_of(encoder)
     count = affected = notes = unknown = 0
+    rule = "" if part_map is None else _RULES[part_map.unknown]
     for piece in pieces:
         count += 1
         if part_map is None:
@@ -118,6 +119,8 @@ def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator
         else:
             notes += len(piece)
             unknown += part_map.count_unknown(piece)
+            if part_map.unknown == "nearest" and _lacks_percussion(part_map, piece):
+                rule = f"{_RULES['nearest']}, percussion is refused with its pieces"
         yield piece
     if part_map is not None and unknown:
         _log.warning(
@@ -126,7 +129,7 @@ def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator
             unknown,
             notes,
             ", ".join(part.name for part in part_map.parts),
-            _RULES[part_map.unknown],
+            rule,
         )
     if affected:
         _log.warning(
@@ -143,6 +146,11 @@ _RULES: Final[Mapping[str, str]] = {
     "other": "encoded as the class 'other'",
     "refuse": "refused with their pieces",
 }
+
+
+def _lacks_percussion(part_map: PartMap, piece: Notes) -> bool:
+    """Whether a piece has percussion, which is never nearest to a part that is not."""
+    return piece.drum is not None and bool(piece.drum.any()) and not part_map.drums.any()
 
 
 def _has_instruments(piece: Notes) -> bool:

@@ -178,6 +178,10 @@ def nats_per_note(
 ) -> Scores:
     """Score a model on held-out pieces.
 
+    The notes of an encoder that moves, sorts or merges them, a
+    :class:`~notelstm.protocols.SnappingEncoder`, are scored as it encodes them: those of a
+    ``BeatEncoder`` with parts are on its grid of beats.
+
     Args:
         model: The model as it generates: :attr:`~notelstm.bundle.Bundle.generation_model` of a
             bundle.

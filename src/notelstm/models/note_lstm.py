@@ -58,9 +58,9 @@ class NoteLSTM(nn.Module):
     With `sounding_features`, further inputs are the time that each pitch will still sound and the
     time since its last onset, computed from the rows. The LSTM and its heads read them at the
     previous onset. Heads after the step read them at the next onset, and heads after the pitch read
-    the two octaves around it. With a field of the role instrument, there are separate features of
-    the pitched instruments and of the drums, and heads after the instrument read those of the same
-    instrument apart from those of the others. A linear layer reduces them to 2 E features.
+    the two octaves around it. With a field of the role instrument, heads after the instrument read
+    the notes of the same instrument apart from those of the others, of which all those that sound
+    are one group, drums among them. A linear layer reduces them to 2 E features.
 
     With a memory, earlier passages of the piece like the present one vote for each field of the
     next note. With p the shares of the votes for each class, a head adds ``g log(p + 0.01)`` to its
@@ -126,7 +126,8 @@ class NoteLSTM(nn.Module):
         if field_order is not None and sorted(field_order) != sorted(names):
             raise FieldError(
                 f"the field order {tuple(field_order)} does not name each field once",
-                hint=f"order {', '.join(names)}",
+                hint="set field_order to an order of all fields, or to none for this one: "
+                + ", ".join(names),
             )
         self.fields: Final = tuple(fields)
         self.field_order: Final = tuple(names if field_order is None else field_order)

@@ -149,7 +149,6 @@ class SoundingClock(nn.Module):
         instruments: I, the number of instruments.
         columns: The columns of pitch, step and duration.
         instrument_column: The column of the instrument, or None.
-        drums: The instruments that are percussion, apart from the others in the features.
     """
 
     def __init__(
@@ -168,9 +167,6 @@ class SoundingClock(nn.Module):
         self.instrument: Final = None if field is None else field.name
         self.instruments: Final = 1 if field is None else field.classes or 1
         self.instrument_column: Final = column
-        flags = () if field is None else field.drums
-        self.drums: Final = [k for k, drum in enumerate(flags) if drum]
-        self.pitched: Final = [k for k in range(self.instruments) if k not in self.drums]
         # Thousandths of each class; empty for continuous fields.
         self._steps: Tensor
         self._durations: Tensor
@@ -206,9 +202,7 @@ class SoundingClock(nn.Module):
 
     def num_groups(self, *, known: bool) -> int:
         """The number of :meth:`groups`, if the instrument of the note is `known` or not."""
-        if self.instrument is None:
-            return 1
-        return bool(self.pitched) + bool(self.drums) + known
+        return 1 + (known and self.instrument is not None)
 
     def groups(self, sounding: Sounding, instrument: Tensor | None = None) -> list[Sounding]:
         """The sounding notes of groups of instruments.
@@ -218,9 +212,8 @@ class SoundingClock(nn.Module):
             instrument: (...) the class of the note to come; None if it is not known.
 
         Returns:
-            Those of all pitched instruments but that of the note to come, of all drums but that
-            one, if there are pitched instruments and drums, and of that one if it is known,
-            (..., P) each.
+            Those of all instruments or, if it is known, of all but that of the note to come and of
+            that one, (..., P) each.
         """
         if self.instrument is None:
             return [sounding]
@@ -232,10 +225,7 @@ class SoundingClock(nn.Module):
             own = (instrument.long().unsqueeze(-1) == classes).unsqueeze(-1)  # (..., I, 1)
             same = [Sounding(*((t * own).sum(-2, dtype=t.dtype) for t in (left, since)))]
             left, since = left.masked_fill(own, 0), since.masked_fill(own, LONGEST)
-        members = filter(None, (self.pitched, self.drums))
-        return [
-            Sounding(left[..., m, :].amax(-2), since[..., m, :].amin(-2)) for m in members
-        ] + same
+        return [Sounding(left.amax(-2), since.amin(-2)), *same]
 
     def tables(self) -> tuple[list[int], list[int]]:
         """Thousandths of each class of step and duration; empty for continuous fields."""
@@ -356,8 +346,7 @@ class NumpySounding:
             same = [(left[own], since[own])]
             left, since = left.copy(), since.copy()
             left[own], since[own] = 0, LONGEST
-        members = filter(None, (clock.pitched, clock.drums))
-        return [(left[:, m].max(axis=1), since[:, m].min(axis=1)) for m in members] + same
+        return [(left.max(axis=1), since.min(axis=1)), *same]
 
     def features_for(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
         """(B, S) the features of the head of a field."""

@@ -311,7 +311,8 @@ def _logged(entries: Iterator[Entry], title: str, unit: str, total: int | None) 
         yield entry
         if time.monotonic() - then >= LOG_INTERVAL:
             then = time.monotonic()
-            _progress_log.info("%s: %s%s %ss", title, f"{done:,}", of, unit)
+            plural = "" if (total or done) == 1 else "s"
+            _progress_log.info("%s: %s%s %s%s", title, f"{done:,}", of, unit, plural)
 
 
 def _entries_of_pieces(pieces: Iterator[tuple[str, Notes]]) -> Iterator[Entry]:
