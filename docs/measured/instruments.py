@@ -70,7 +70,7 @@ def recipes(parts: PartMap, seed: int) -> dict[str, Recipe]:
     def small(order: Sequence[str], encoder: LogTimeEncoder) -> Recipe:
         settings = {"hidden_size": 128, "embedding_dim": 24, "head_size": 96, "dropout": 0.0}
         return with_settings(
-            replace(expressive(), encoder=encoder),
+            replace(expressive(memory_window=0), encoder=encoder),
             {
                 "model": {**settings, "field_order": list(order)},
                 "transforms": "none",

@@ -61,7 +61,8 @@ TRAINED = "trained_notes"
 
 def small(**model: Any) -> Recipe:
     """The expressive recipe at a size that trains in a minute, with other model settings."""
-    settings = {"hidden_size": 256, "embedding_dim": 32, "head_size": 128, **model}
+    size = {"hidden_size": 256, "embedding_dim": 32, "head_size": 128}
+    settings = {**size, "memory_window": 0, **model}
     batches = {"sequence_length": 64, "batch_size": 16, "training": {"warmup_steps": 30}}
     return with_settings(expressive(), {"model": settings, "transforms": "none", **batches})
 

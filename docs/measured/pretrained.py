@@ -65,7 +65,17 @@ SAMPLING: dict[str, tuple[Processor, ...]] = {
 }
 """The ways in which samples are drawn to compare their repetition."""
 FIRST_RUNS = (
-    (6, ("--recipe", "expressive", "--set", "sequence_length=256", "batch_size=16")),
+    (
+        6,
+        (
+            "--recipe",
+            "expressive",
+            "--set",
+            "options.memory_window=0",
+            "sequence_length=256",
+            "batch_size=16",
+        ),
+    ),
     (
         3,
         (

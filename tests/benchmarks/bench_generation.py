@@ -207,8 +207,8 @@ def measure() -> dict[str, dict[str, float]]:
 
 def without_memory(bundle: Bundle) -> Bundle:
     """The same weights without the memory and without exact cells."""
-    model = cast(NoteLSTM, bundle.model)
-    smaller = NoteLSTM(**{**model.config, "memory_window": 0})
+    model, encoder = cast(NoteLSTM, bundle.model), LogTimeEncoder()
+    smaller = NoteLSTM(**{**model.config, "fields": encoder.fields, "memory_window": 0})
     weights = model.state_dict()
     # The inputs and outputs of the memory are the last ones of their layers.
     smaller.load_state_dict(
@@ -217,7 +217,7 @@ def without_memory(bundle: Bundle) -> Bundle:
             for name, part in smaller.state_dict().items()
         }
     )
-    return replace(bundle, model=smaller.eval(), encoder=LogTimeEncoder())
+    return replace(bundle, model=smaller.eval(), encoder=encoder)
 
 
 def latencies(notes: int = 2000) -> dict[str, dict[str, tuple[float, float]]]:

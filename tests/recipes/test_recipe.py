@@ -23,7 +23,7 @@ from notelstm.errors import BundleError, ConfigError, DataError, EncodingError
 from notelstm.fields import Field
 from notelstm.midi import midi_bytes
 from notelstm.protocols import Batches
-from notelstm.recipes import FAULTS, Recipe, expressive, reference, with_settings
+from notelstm.recipes import FAULTS, Recipe, ensemble, expressive, reference, with_settings
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "study.mid"
 
@@ -74,6 +74,16 @@ def test_the_same_seed_gives_the_same_model() -> None:
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("make", [expressive, ensemble])
+def test_likelihood_recipes_have_a_memory_unless_it_is_switched_off(make: Any) -> None:
+    assert make().model.settings["memory_window"] == 4096
+    assert make(memory_window=0).model.settings["memory_window"] == 0
+    model = expressive(hidden_size=4).build_model()
+    assert isinstance(model, notelstm.NoteLSTM)
+    assert model.memory is not None
+    assert model.memory.layout.window == 4096
 
 
 @pytest.mark.parametrize("make", [reference, expressive])

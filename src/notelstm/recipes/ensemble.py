@@ -19,7 +19,7 @@ def ensemble(
     epochs: int = 20,
     parts: PartsBy = "auto",
     unknown: Unknown = "nearest",
-    memory_window: int = 1024,
+    memory_window: int = 4096,
 ) -> Recipe:
     """The recipe for music of several instruments and drums, all of which are read.
 
@@ -45,14 +45,18 @@ def ensemble(
         >>> recipe.read_policy.tracks, recipe.read_policy.drums
         ('all', True)
     """
-    piano = expressive(hidden_size=hidden_size, num_layers=num_layers, epochs=epochs)
+    piano = expressive(
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        epochs=epochs,
+        memory_window=memory_window,
+    )
     model = ModelSpec.of(piano.model)
     order = ("step", "instrument", "pitch", "velocity", "duration")
-    settings = {**model.settings, "field_order": order, "memory_window": memory_window}
     return replace(
         piano,
         name="ensemble",
-        model=ModelSpec(model.factory, settings),
+        model=ModelSpec(model.factory, {**model.settings, "field_order": order}),
         read_policy=ReadPolicy(tracks="all", drums=True),
         parts=parts,
         unknown_parts=unknown,

@@ -12,13 +12,16 @@ from notelstm.training import TrainingConfig
 __all__ = ["expressive"]
 
 
-def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20) -> Recipe:
+def expressive(
+    *, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20, memory_window: int = 4096
+) -> Recipe:
     """The recipe of step, pitch, velocity and duration as classes, trained by likelihood.
 
     Args:
         hidden_size: Units of the LSTM.
         num_layers: Layers of the LSTM.
         epochs: Passes over the training set.
+        memory_window: Latest notes that the memory of the model compares; 0 for no memory.
 
     Returns:
         A recipe that trains with AdamW on stateful batches of whole pieces, randomly transposed.
@@ -40,6 +43,7 @@ def expressive(*, hidden_size: int = 512, num_layers: int = 1, epochs: int = 20)
                 "head_size": 256,
                 "sounding_features": True,
                 "dropout": 0.1,
+                "memory_window": memory_window,
             },
         ),
         sequence_length=64,
