@@ -114,7 +114,9 @@ def is_playing(chrome: Chrome) -> bool:
 
 
 def stop(chrome: Chrome) -> None:
-    """Stop the model, and wait for its take."""
+    """Stop the model when it is heard, and wait for its take."""
+    sounded = "return notelstm.roll.notes.some((n) => n.by === 'model' && n.start < notelstm.now)"
+    wait_for(lambda: run(chrome, sounded))
     before = len(takes(chrome))
     by_id(chrome, "answer").click()
     wait_for(lambda: len(takes(chrome)) > before)
@@ -146,6 +148,20 @@ def test_the_first_visit_has_one_button_that_plays(page: Chrome) -> None:
     assert 0.1 < begin - last < 0.4
     stop(page)
     assert takes(page)[0]["prompt_notes"] == 32
+
+
+def test_the_first_phrase_can_be_interrupted(page: Chrome) -> None:
+    by_id(page, "something").click()
+    wait_for(lambda: run(page, LEVEL) > 0.02)
+    play_phrase(page, "M")
+    pressed = notes(page, "you")[-1]
+    assert pressed["pitch"] == 59
+    # The rest of the phrase is gone, here and for the model, which answers what was heard.
+    assert all(note["start"] <= pressed["start"] for note in notes(page, "you"))
+    count = len(notes(page, "you"))
+    wait_for(lambda: len(notes(page, "model")) > 2)
+    stop(page)
+    assert takes(page)[0]["prompt_notes"] == count < 32
 
 
 def test_pressed_keys_are_heard_and_answered(page: Chrome) -> None:
@@ -243,6 +259,11 @@ def test_instruments_are_chosen_where_the_model_has_them(page: Chrome) -> None:
     assert axe(page) == []
     # The model of this server has none, and says so.
     wait_for(lambda: "is a part of the model" in by_id(page, "facts").text)
+    assert by_id(page, "facts").text.startswith("None of the instruments")
+    assert "is a part of" in by_id(page, "status").get_attribute("textContent")
+    for scheme in ("light", "dark"):
+        emulate(page, prefers_color_scheme=scheme)
+        assert axe(page) == []
 
 
 def test_the_player_has_the_instruments_of_the_model(
@@ -253,6 +274,7 @@ def test_the_player_has_the_instruments_of_the_model(
     assert by_id(page, "instrument").is_displayed()
     options = "return [...document.querySelectorAll('#instrument option')].map((o) => o.text)"
     assert run(page, options) == ["soprano", "violin", "bass", "kit"]
+    choose(page, "rest", "0")
     choose(page, "instrument", "bass")
     play_phrase(page, "Z")
     wait_for(lambda: run(page, LEVEL) > 0.01)
@@ -270,7 +292,8 @@ def test_the_player_has_the_instruments_of_the_model(
     for width in (390, 1280):
         resize(page, width)
         assert run(page, "return document.documentElement.scrollWidth") <= width
-    wait_for(lambda: not is_playing(page) and takes(page))
+    by_id(page, "answer").click()
+    stop(page)
     assert takes(page)[0]["prompt_notes"] == 5
     page.refresh()
     wait_for(lambda: by_id(page, "connection").text == "Connected" and takes(page))
@@ -297,6 +320,11 @@ def test_takes_are_kept_replaced_and_undone(page: Chrome) -> None:
     page.find_element("css selector", "[data-action=play-1]").click()
     wait_for(lambda: notes(page, "model"))
     wait_for(lambda: run(page, LEVEL) > 0.01)
+    assert by_id(page, "stage").text == "A take plays"
+    assert axe(page) == []
+    by_id(page, "answer").click()
+    assert by_id(page, "stage").text == "Your turn"
+    assert run(page, "return notelstm.voices.length") == 0
 
 
 def test_a_take_is_downloaded_and_read_back(page: Chrome, tmp_path: Path) -> None:
@@ -443,6 +471,7 @@ def test_a_file_is_dropped_and_continued(page: Chrome, tmp_path: Path) -> None:
     bad.write_bytes(b"no music")
     by_id(page, "file").send_keys(str(bad))
     wait_for(lambda: "not a midi file" in by_id(page, "file-state").text.lower())
+    assert axe(page) == []
     page.get_log("browser")  # type: ignore[no-untyped-call]  # the refused request
 
 

@@ -149,6 +149,42 @@ def test_playing_interrupts_at_once_and_is_the_new_prompt(connect: Connect) -> N
     assert takes(client)[-1]["prompt_notes"] == len(PHRASE) + take["notes"] + 1
 
 
+def test_a_phrase_that_has_not_sounded_is_dropped(connect: Connect) -> None:
+    """A client sends a phrase and asks for its continuation ahead of their time."""
+    client = connect()
+    notes = [{"start": 1 + k, "end": 2 + k, "pitch": 60 + k, "velocity": 80} for k in range(8)]
+    client.send("notes", notes=notes)
+    client.send("continue", at=9, seconds=None, seed=2)
+    client.receive("ready")
+    # The player presses a key after the fourth note.
+    client.send("note-on", pitch=80, velocity=90, at=4.5)
+    client.send("note-off", pitch=80, at=5)
+    take, _ = answer(client, 6, seconds=1)
+    assert take == 2
+    client.send("take", take=take)
+    prompt = [note for note in client.receive("take")["all_notes"] if note["by"] == "you"]
+    assert [note["pitch"] for note in prompt] == [60, 61, 62, 63, 80]
+    assert prompt[-1]["start"] == pytest.approx(3.5)
+    assert prompt[-1]["end"] == pytest.approx(4)
+
+
+def test_steering_before_the_take_begins(connect: Connect) -> None:
+    client = connect()
+    notes = [{"start": 1 + k, "end": 2 + k, "pitch": 60 + k, "velocity": 80} for k in range(8)]
+    client.send("notes", notes=notes)
+    client.send("continue", at=9, seconds=5, seed=2)
+    client.receive("ready")
+    client.send("steer", at=4, controls={"scale": "C major"})
+    assert client.receive("cut")["from"] == 9
+    take, _ = client.listen(9)
+    client.send("take", take=take)
+    found = client.receive("take")["all_notes"]
+    assert [note["start"] for note in found if note["by"] == "you"] == pytest.approx(list(range(8)))
+    later = [note for note in found if note["by"] == "model"][1:]
+    assert later
+    assert all(note["pitch"] % 12 in pitch_classes("C major") for note in later)
+
+
 def test_again_is_another_continuation_of_the_same_place(connect: Connect) -> None:
     client = connect()
     _, first = answer(client, client.play(PHRASE, start=0), seed=1)

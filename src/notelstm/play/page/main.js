@@ -31,7 +31,8 @@ class App {
     this.voices = [];         // of the model: {voice, start}
     this.held = new Map();    // pressed keys: {voice, note, count}
     this.phrase = null;       // the times of the player's phrase: {from, to}
-    this.take = null;         // the number of the take that plays
+    this.take = null;         // the number of the take that the model plays
+    this.replayed = null;     // the time of the end of a take that is played again
     this.late = 0;            // notes that came after their time
     this.models = [];
     this.instruments = [];    // that the player can choose from
@@ -213,6 +214,7 @@ class App {
   quiet(from) {
     if (this.take !== null) this.announce("Your turn");
     this.take = null;
+    this.replayed = null;
     for (const { voice } of this.voices) this.synth.end(voice, from, 0.06);
     this.voices = [];
     this.roll.cut(from);
@@ -269,7 +271,7 @@ class App {
   }
 
   stop() {
-    this.link.send("stop", { at: this.now });
+    if (this.take !== null) this.link.send("stop", { at: this.now });
     this.quiet(this.now);
     this.update();
   }
@@ -329,7 +331,9 @@ class App {
       this.roll.add(shown);
       this.sound(shown, shown.start);
     }
+    this.replayed = Math.max(begin, ...notes.map((note) => note.end + begin));
     this.announce(`Playing take ${take}`);
+    this.update();
   }
 
   async useFile(until) {
@@ -344,7 +348,7 @@ class App {
 
   listen() {
     const click = (id, act) => byId(id).addEventListener("click", act);
-    const toggle = () => this.take === null ? this.answer() : this.stop();
+    const toggle = () => this.playing ? this.stop() : this.answer();
     click("something", () => this.something());
     click("answer", toggle);
     click("go-on", () => this.answer(null));
@@ -411,7 +415,8 @@ class App {
   // Problems are shown as well; the rest can be seen.
   announce(text, shown = false) {
     byId("status").textContent = text;
-    byId("facts").textContent = shown ? text : "";
+    byId("facts").textContent = shown ? text[0].toUpperCase() + text.slice(1) : "";
+    byId("facts").classList.toggle("bad", shown);
   }
 
   connection(state, text) {
@@ -420,9 +425,13 @@ class App {
     shown.classList.toggle("bad", state !== "connected");
   }
 
+  get playing() {
+    return this.take !== null || this.replayed !== null;
+  }
+
   update() {
-    const playing = this.take !== null;
-    byId("stage").textContent = playing ? "The model plays" : "Your turn";
+    const playing = this.playing;
+    byId("stage").textContent = this.take !== null ? "The model plays" : playing ? "A take plays" : "Your turn";
     byId("answer").textContent = playing ? "Stop" : "Answer me";
     byId("again").disabled = !playing && !this.takes.latest;
     byId("undo").disabled = !this.roll.notes.length;
@@ -435,6 +444,10 @@ class App {
 
   frame() {
     const now = this.now, lit = new Map();
+    if (this.replayed !== null && now > this.replayed) {
+      this.replayed = null;
+      this.update();
+    }
     this.voices = this.voices.filter(({ end }) => end > now - 1);
     for (const { start, end, pitch, drum } of this.voices) {
       if (start <= now && end > now && drum === this.screen.drums) lit.set(pitch, "model");
