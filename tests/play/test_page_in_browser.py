@@ -178,6 +178,60 @@ def test_pressed_keys_are_heard_and_answered(page: Chrome) -> None:
     assert by_id(page, "stage").text == "Your turn"
 
 
+def test_a_slow_server_is_asked_earlier(page: Chrome) -> None:
+    """So that its notes are in time."""
+    run(
+        page,
+        """const link = notelstm.link, send = link.send.bind(link);
+        notelstm.leads = [];
+        link.send = (type, values) => {
+          if (type !== "again" && type !== "continue") return send(type, values);
+          notelstm.leads.push(values.at - notelstm.now);
+          setTimeout(() => send(type, values), 400);
+        };""",
+    )
+    by_id(page, "answer").click()
+    wait_for(lambda: len(notes(page, "model")) > 0)
+    by_id(page, "again").click()
+    wait_for(lambda: len(run(page, "return notelstm.leads")) == 2)
+    first, second = run(page, "return notelstm.leads")
+    assert first == pytest.approx(0.15, abs=0.01)
+    assert 0.6 <= second <= 1.51
+
+
+def test_a_midi_keyboard_is_connected(page: Chrome) -> None:
+    run(
+        page,
+        """const input = { state: "connected", name: "Grand" }, inputs = new Map([["1", input]]);
+        navigator.requestMIDIAccess = async () => notelstm.access = { inputs };
+        notelstm.input = input;""",
+    )
+    by_id(page, "midi").click()
+    wait_for(lambda: by_id(page, "midi-state").text == "Connected: Grand")
+    run(page, "notelstm.input.onmidimessage({ data: [0x91, 60, 100] })")
+    assert [(note["pitch"], note["velocity"]) for note in notes(page, "you")] == [(60, 100)]
+    # It is unplugged while a key is held.
+    run(page, "notelstm.input.state = 'disconnected'; notelstm.access.onstatechange()")
+    assert by_id(page, "midi-state").text == "No MIDI keyboard is connected."
+    assert all(note["end"] is not None for note in notes(page, "you"))
+    run(page, "navigator.requestMIDIAccess = async () => { throw new Error('no'); }")
+    by_id(page, "midi").click()
+    wait_for(lambda: by_id(page, "midi-state").text == "The browser did not allow MIDI.")
+
+
+def test_the_model_is_chosen_with_its_card_and_license(page: Chrome, bundle: Any) -> None:
+    choose(page, "model", "second")
+    wait_for(lambda: run(page, "return notelstm.model") == "second")
+    assert bundle.data.license in by_id(page, "license").text
+    page.find_element("css selector", "summary").click()
+    rows = [row.text for row in page.find_elements("css selector", "#card th")]
+    assert "license of the data" in rows
+    assert axe(page) == []
+    by_id(page, "answer").click()
+    stop(page)
+    assert takes(page)[0]["model"] == "second"
+
+
 def test_what_is_scheduled_is_not_silence(page: Chrome) -> None:
     """The notes of the model, rendered without a clock."""
     script = """
@@ -473,6 +527,21 @@ def test_a_file_is_dropped_and_continued(page: Chrome, tmp_path: Path) -> None:
     wait_for(lambda: "not a midi file" in by_id(page, "file-state").text.lower())
     assert axe(page) == []
     page.get_log("browser")  # type: ignore[no-untyped-call]  # the refused request
+
+
+def test_a_file_is_dropped_anywhere_on_the_page(page: Chrome) -> None:
+    data = list(midi_bytes(Notes(start=[0, 1], end=[1, 2], pitch=[60, 64])))
+    run(
+        page,
+        """const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([new Uint8Array(arguments[0])], "two.mid"));
+        const settings = { dataTransfer, bubbles: true, cancelable: true };
+        document.body.dispatchEvent(new DragEvent("drop", settings));""",
+        data,
+    )
+    wait_for(lambda: by_id(page, "file-state").text.startswith("two.mid: 2 notes, "))
+    assert by_id(page, "marker").is_displayed()
+    assert axe(page) == []
 
 
 def test_web_midi(page: Chrome) -> None:

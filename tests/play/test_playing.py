@@ -304,6 +304,20 @@ def test_steering_polyphony_and_density(connect: Connect) -> None:
     assert takes(client)[-1]["controls"] == {"polyphony": 1, "density": 3}
 
 
+def test_steering_chance(connect: Connect) -> None:
+    def first_pitches(**controls: float) -> set[int]:
+        found = set()
+        for seed in range(8):
+            client = connect()
+            client.send("steer", at=0, controls=controls)
+            end = client.play(PHRASE, start=0)
+            found.add(answer(client, end, seed=seed)[1][0]["pitch"])
+        return found
+
+    assert len(first_pitches(top_p=0.05)) == 1
+    assert len(first_pitches(temperature=0.1)) < len(first_pitches(temperature=2.0))
+
+
 def test_controls_leave_the_music_to_the_model(connect: Connect) -> None:
     plain, reset = connect(), connect()
     reset.send("steer", at=0, controls={"temperature": 2})
@@ -406,6 +420,34 @@ def test_files_that_cannot_be_read_are_refused(connect: Connect, serve: Callable
     assert client.receive("error")["code"] == "not-now"
     with pytest.raises(urllib.error.HTTPError, match="404"):
         client.download(77)
+
+
+def test_one_session_cannot_keep_the_others_from_files(
+    connect: Connect, serve: Callable[..., Any]
+) -> None:
+    client = connect(serve(Limits(requests=2)).address)
+    # A long sound takes some time to render.
+    notes = [{"start": k / 2, "end": k / 2 + 8, "pitch": 40, "velocity": 80} for k in range(500)]
+    client.send("notes", notes=notes)
+    take, _ = answer(client, 300, seconds=1)
+    found: list[int] = []
+
+    def download() -> None:
+        try:
+            found.append(len(client.download(take, "wav")) and 200)
+        except urllib.error.HTTPError as error:
+            found.append(error.code)
+
+    threads = [threading.Thread(target=download) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 200 in found
+    assert 429 in found
+    assert set(found) == {200, 429}
+    # Afterwards there is room again.
+    assert client.download(take, "mid")[:4] == b"MThd"
 
 
 def test_a_long_take_is_not_rendered(connect: Connect, serve: Callable[..., Any]) -> None:
