@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import http.client
 import json
 import os
+import pickle
 import random
 import socket
 import threading
@@ -377,7 +379,13 @@ def test_the_memory_of_a_session_is_constant(bundle: Any) -> None:
         for _ in performance.handle(parse(json.dumps({"type": kind, **values}))):
             pass
 
-    sizes = []
+    def space() -> int:
+        """The bytes of its whole state."""
+        state = {k: v for k, v in vars(performance).items() if k not in ("_engines", "_handlers")}
+        memory = dataclasses.replace(state["_memory"], engine=None)
+        return len(pickle.dumps({**state, "_memory": memory}))
+
+    sizes, spaces = [], []
     at = 0.0
     for turn in range(8):
         for _ in range(40):
@@ -391,10 +399,14 @@ def test_the_memory_of_a_session_is_constant(bundle: Any) -> None:
         piece = performance.state()[2]["notes"]
         held = sum(len(take.prompt) + len(take.notes) for take in performance.takes.values())
         sizes.append(held)
+        spaces.append(space())
         assert len(piece) <= limits.notes
         assert len(performance.takes) <= limits.takes
     assert max(sizes) <= 2 * limits.notes * limits.takes
     assert sizes[-1] <= sizes[4] * 1.5
+    # The states of the model at some notes of the piece take most of it.
+    assert max(spaces) < 8e6
+    assert len(performance._memory.states) <= 41  # (192 + 128) / 8, and the last
 
 
 def test_a_client_without_pause_does_not_stop_the_others(bundle: Any) -> None:

@@ -114,7 +114,9 @@ def is_playing(chrome: Chrome) -> bool:
 
 
 def stop(chrome: Chrome) -> None:
-    """Stop the model, and wait for its take."""
+    """Stop the model when it is heard, and wait for its take."""
+    sounded = "return notelstm.roll.notes.some((n) => n.by === 'model' && n.start < notelstm.now)"
+    wait_for(lambda: run(chrome, sounded))
     before = len(takes(chrome))
     by_id(chrome, "answer").click()
     wait_for(lambda: len(takes(chrome)) > before)
@@ -148,6 +150,20 @@ def test_the_first_visit_has_one_button_that_plays(page: Chrome) -> None:
     assert takes(page)[0]["prompt_notes"] == 32
 
 
+def test_the_first_phrase_can_be_interrupted(page: Chrome) -> None:
+    by_id(page, "something").click()
+    wait_for(lambda: run(page, LEVEL) > 0.02)
+    play_phrase(page, "M")
+    pressed = notes(page, "you")[-1]
+    assert pressed["pitch"] == 59
+    # The rest of the phrase is gone, here and for the model, which answers what was heard.
+    assert all(note["start"] <= pressed["start"] for note in notes(page, "you"))
+    count = len(notes(page, "you"))
+    wait_for(lambda: len(notes(page, "model")) > 2)
+    stop(page)
+    assert takes(page)[0]["prompt_notes"] == count < 32
+
+
 def test_pressed_keys_are_heard_and_answered(page: Chrome) -> None:
     assert run(page, LEVEL) == 0
     play_phrase(page)
@@ -160,6 +176,60 @@ def test_pressed_keys_are_heard_and_answered(page: Chrome) -> None:
     wait_for(lambda: not is_playing(page) and takes(page))
     assert takes(page)[0]["prompt_notes"] == 4
     assert by_id(page, "stage").text == "Your turn"
+
+
+def test_a_slow_server_is_asked_earlier(page: Chrome) -> None:
+    """So that its notes are in time."""
+    run(
+        page,
+        """const link = notelstm.link, send = link.send.bind(link);
+        notelstm.leads = [];
+        link.send = (type, values) => {
+          if (type !== "again" && type !== "continue") return send(type, values);
+          notelstm.leads.push(values.at - notelstm.now);
+          setTimeout(() => send(type, values), 400);
+        };""",
+    )
+    by_id(page, "answer").click()
+    wait_for(lambda: len(notes(page, "model")) > 0)
+    by_id(page, "again").click()
+    wait_for(lambda: len(run(page, "return notelstm.leads")) == 2)
+    first, second = run(page, "return notelstm.leads")
+    assert first == pytest.approx(0.15, abs=0.01)
+    assert 0.6 <= second <= 1.51
+
+
+def test_a_midi_keyboard_is_connected(page: Chrome) -> None:
+    run(
+        page,
+        """const input = { state: "connected", name: "Grand" }, inputs = new Map([["1", input]]);
+        navigator.requestMIDIAccess = async () => notelstm.access = { inputs };
+        notelstm.input = input;""",
+    )
+    by_id(page, "midi").click()
+    wait_for(lambda: by_id(page, "midi-state").text == "Connected: Grand")
+    run(page, "notelstm.input.onmidimessage({ data: [0x91, 60, 100] })")
+    assert [(note["pitch"], note["velocity"]) for note in notes(page, "you")] == [(60, 100)]
+    # It is unplugged while a key is held.
+    run(page, "notelstm.input.state = 'disconnected'; notelstm.access.onstatechange()")
+    assert by_id(page, "midi-state").text == "No MIDI keyboard is connected."
+    assert all(note["end"] is not None for note in notes(page, "you"))
+    run(page, "navigator.requestMIDIAccess = async () => { throw new Error('no'); }")
+    by_id(page, "midi").click()
+    wait_for(lambda: by_id(page, "midi-state").text == "The browser did not allow MIDI.")
+
+
+def test_the_model_is_chosen_with_its_card_and_license(page: Chrome, bundle: Any) -> None:
+    choose(page, "model", "second")
+    wait_for(lambda: run(page, "return notelstm.model") == "second")
+    assert bundle.data.license in by_id(page, "license").text
+    page.find_element("css selector", "summary").click()
+    rows = [row.text for row in page.find_elements("css selector", "#card th")]
+    assert "license of the data" in rows
+    assert axe(page) == []
+    by_id(page, "answer").click()
+    stop(page)
+    assert takes(page)[0]["model"] == "second"
 
 
 def test_what_is_scheduled_is_not_silence(page: Chrome) -> None:
@@ -243,6 +313,11 @@ def test_instruments_are_chosen_where_the_model_has_them(page: Chrome) -> None:
     assert axe(page) == []
     # The model of this server has none, and says so.
     wait_for(lambda: "is a part of the model" in by_id(page, "facts").text)
+    assert by_id(page, "facts").text.startswith("None of the instruments")
+    assert "is a part of" in by_id(page, "status").get_attribute("textContent")
+    for scheme in ("light", "dark"):
+        emulate(page, prefers_color_scheme=scheme)
+        assert axe(page) == []
 
 
 def test_the_player_has_the_instruments_of_the_model(
@@ -253,6 +328,7 @@ def test_the_player_has_the_instruments_of_the_model(
     assert by_id(page, "instrument").is_displayed()
     options = "return [...document.querySelectorAll('#instrument option')].map((o) => o.text)"
     assert run(page, options) == ["soprano", "violin", "bass", "kit"]
+    choose(page, "rest", "0")
     choose(page, "instrument", "bass")
     play_phrase(page, "Z")
     wait_for(lambda: run(page, LEVEL) > 0.01)
@@ -270,7 +346,8 @@ def test_the_player_has_the_instruments_of_the_model(
     for width in (390, 1280):
         resize(page, width)
         assert run(page, "return document.documentElement.scrollWidth") <= width
-    wait_for(lambda: not is_playing(page) and takes(page))
+    by_id(page, "answer").click()
+    stop(page)
     assert takes(page)[0]["prompt_notes"] == 5
     page.refresh()
     wait_for(lambda: by_id(page, "connection").text == "Connected" and takes(page))
@@ -297,6 +374,11 @@ def test_takes_are_kept_replaced_and_undone(page: Chrome) -> None:
     page.find_element("css selector", "[data-action=play-1]").click()
     wait_for(lambda: notes(page, "model"))
     wait_for(lambda: run(page, LEVEL) > 0.01)
+    assert by_id(page, "stage").text == "A take plays"
+    assert axe(page) == []
+    by_id(page, "answer").click()
+    assert by_id(page, "stage").text == "Your turn"
+    assert run(page, "return notelstm.voices.length") == 0
 
 
 def test_a_take_is_downloaded_and_read_back(page: Chrome, tmp_path: Path) -> None:
@@ -443,7 +525,23 @@ def test_a_file_is_dropped_and_continued(page: Chrome, tmp_path: Path) -> None:
     bad.write_bytes(b"no music")
     by_id(page, "file").send_keys(str(bad))
     wait_for(lambda: "not a midi file" in by_id(page, "file-state").text.lower())
+    assert axe(page) == []
     page.get_log("browser")  # type: ignore[no-untyped-call]  # the refused request
+
+
+def test_a_file_is_dropped_anywhere_on_the_page(page: Chrome) -> None:
+    data = list(midi_bytes(Notes(start=[0, 1], end=[1, 2], pitch=[60, 64])))
+    run(
+        page,
+        """const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([new Uint8Array(arguments[0])], "two.mid"));
+        const settings = { dataTransfer, bubbles: true, cancelable: true };
+        document.body.dispatchEvent(new DragEvent("drop", settings));""",
+        data,
+    )
+    wait_for(lambda: by_id(page, "file-state").text.startswith("two.mid: 2 notes, "))
+    assert by_id(page, "marker").is_displayed()
+    assert axe(page) == []
 
 
 def test_web_midi(page: Chrome) -> None:

@@ -149,6 +149,42 @@ def test_playing_interrupts_at_once_and_is_the_new_prompt(connect: Connect) -> N
     assert takes(client)[-1]["prompt_notes"] == len(PHRASE) + take["notes"] + 1
 
 
+def test_a_phrase_that_has_not_sounded_is_dropped(connect: Connect) -> None:
+    """A client sends a phrase and asks for its continuation ahead of their time."""
+    client = connect()
+    notes = [{"start": 1 + k, "end": 2 + k, "pitch": 60 + k, "velocity": 80} for k in range(8)]
+    client.send("notes", notes=notes)
+    client.send("continue", at=9, seconds=None, seed=2)
+    client.receive("ready")
+    # The player presses a key after the fourth note.
+    client.send("note-on", pitch=80, velocity=90, at=4.5)
+    client.send("note-off", pitch=80, at=5)
+    take, _ = answer(client, 6, seconds=1)
+    assert take == 2
+    client.send("take", take=take)
+    prompt = [note for note in client.receive("take")["all_notes"] if note["by"] == "you"]
+    assert [note["pitch"] for note in prompt] == [60, 61, 62, 63, 80]
+    assert prompt[-1]["start"] == pytest.approx(3.5)
+    assert prompt[-1]["end"] == pytest.approx(4)
+
+
+def test_steering_before_the_take_begins(connect: Connect) -> None:
+    client = connect()
+    notes = [{"start": 1 + k, "end": 2 + k, "pitch": 60 + k, "velocity": 80} for k in range(8)]
+    client.send("notes", notes=notes)
+    client.send("continue", at=9, seconds=5, seed=2)
+    client.receive("ready")
+    client.send("steer", at=4, controls={"scale": "C major"})
+    assert client.receive("cut")["from"] == 9
+    take, _ = client.listen(9)
+    client.send("take", take=take)
+    found = client.receive("take")["all_notes"]
+    assert [note["start"] for note in found if note["by"] == "you"] == pytest.approx(list(range(8)))
+    later = [note for note in found if note["by"] == "model"][1:]
+    assert later
+    assert all(note["pitch"] % 12 in pitch_classes("C major") for note in later)
+
+
 def test_again_is_another_continuation_of_the_same_place(connect: Connect) -> None:
     client = connect()
     _, first = answer(client, client.play(PHRASE, start=0), seed=1)
@@ -268,6 +304,20 @@ def test_steering_polyphony_and_density(connect: Connect) -> None:
     assert takes(client)[-1]["controls"] == {"polyphony": 1, "density": 3}
 
 
+def test_steering_chance(connect: Connect) -> None:
+    def first_pitches(**controls: float) -> set[int]:
+        found = set()
+        for seed in range(8):
+            client = connect()
+            client.send("steer", at=0, controls=controls)
+            end = client.play(PHRASE, start=0)
+            found.add(answer(client, end, seed=seed)[1][0]["pitch"])
+        return found
+
+    assert len(first_pitches(top_p=0.05)) == 1
+    assert len(first_pitches(temperature=0.1)) < len(first_pitches(temperature=2.0))
+
+
 def test_controls_leave_the_music_to_the_model(connect: Connect) -> None:
     plain, reset = connect(), connect()
     reset.send("steer", at=0, controls={"temperature": 2})
@@ -370,6 +420,34 @@ def test_files_that_cannot_be_read_are_refused(connect: Connect, serve: Callable
     assert client.receive("error")["code"] == "not-now"
     with pytest.raises(urllib.error.HTTPError, match="404"):
         client.download(77)
+
+
+def test_one_session_cannot_keep_the_others_from_files(
+    connect: Connect, serve: Callable[..., Any]
+) -> None:
+    client = connect(serve(Limits(requests=2)).address)
+    # A long sound takes some time to render.
+    notes = [{"start": k / 2, "end": k / 2 + 8, "pitch": 40, "velocity": 80} for k in range(500)]
+    client.send("notes", notes=notes)
+    take, _ = answer(client, 300, seconds=1)
+    found: list[int] = []
+
+    def download() -> None:
+        try:
+            found.append(len(client.download(take, "wav")) and 200)
+        except urllib.error.HTTPError as error:
+            found.append(error.code)
+
+    threads = [threading.Thread(target=download) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 200 in found
+    assert 429 in found
+    assert set(found) == {200, 429}
+    # Afterwards there is room again.
+    assert client.download(take, "mid")[:4] == b"MThd"
 
 
 def test_a_long_take_is_not_rendered(connect: Connect, serve: Callable[..., Any]) -> None:

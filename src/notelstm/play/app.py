@@ -7,11 +7,12 @@ import json
 import logging
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from notelstm.bundle import Bundle
-from notelstm.errors import ConfigError, MidiError, NotelstmError, NotesError
+from notelstm.errors import ConfigError, NotelstmError, NotesError
 from notelstm.listening.audio import save_audio
 from notelstm.listening.card import card_of, music_details
 from notelstm.listening.page import Sample, page_html
@@ -47,6 +48,8 @@ _OF_A_TAKE: Final = "sandbox allow-scripts allow-downloads"
 """The page of a take has a policy of its own, in a meta element; it gets no access to the app."""
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _UNNAMED: Final = re.compile(r"[^\w .-]+")
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -181,6 +184,24 @@ def _is_same_origin(origin: str | None, host: str) -> bool:
     return origin is None or origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
+class _BusyError(Exception):
+    """A session asks for more files at a time than it may."""
+
+
+_REASONS: Final[Mapping[type[Exception], tuple[int, str]]] = {
+    NotelstmError: (422, ""),
+    _BusyError: (429, "Too many of your files are read or rendered: wait for them."),
+    ClosedError: (503, "The server stops."),
+}
+"""The status and the text of an answer without a file; "" for that of the error."""
+
+
+def _reason(error: Exception) -> tuple[int, str]:
+    """The status and the text of an answer without a file."""
+    (code, text), *_ = (reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+    return code, text or f"{str(error)[0].upper()}{str(error)[1:]}."
+
+
 @final
 class _App:
     """The routes.
@@ -194,6 +215,7 @@ class _App:
         self._bundles: Final = bundles
         self._sessions: Final = sessions
         self._assets: Final = _assets()
+        self._requests: Final[Counter[str]] = Counter()
         takes = "/sessions/{key}/takes/{take:int}"
         self.starlette: Final = Starlette(
             routes=[
@@ -236,12 +258,28 @@ class _App:
         policy = self._bundles[performance.model].read_policy
         read = partial(_read_file, bytes(data), policy)
         try:
-            performance.file, response = await self._sessions.slow.run(read)
-        except MidiError as error:
-            return _failure(422, f"{str(error)[0].upper()}{str(error)[1:]}.")
-        except ClosedError:
-            return _failure(503, "The server stops.")
+            performance.file, response = await self._run(request, read)
+        except tuple(_REASONS) as error:
+            return _failure(*_reason(error))
         return response
+
+    async def _run(self, request: Request, function: Callable[[], T]) -> T:
+        """Read or render a file.
+
+        Raises:
+            _BusyError: If there are too many already for the session.
+            ClosedError: If the server stops.
+        """
+        key = request.path_params["key"]
+        if self._requests[key] >= self._sessions.limits.requests:
+            raise _BusyError
+        self._requests[key] += 1
+        try:
+            return await self._sessions.slow.run(function)
+        finally:
+            self._requests[key] -= 1
+            if not self._requests[key]:
+                del self._requests[key]
 
     async def _download(self, render: Callable[[Take], Response], request: Request) -> Response:
         """A take as a file."""
@@ -250,11 +288,10 @@ class _App:
         if take is None or not take.notes:
             return PlainTextResponse("There is no such take.\n", status_code=404)
         try:
-            return await self._sessions.slow.run(partial(render, take))
-        except NotelstmError as error:
-            return PlainTextResponse(f"{error}\n", status_code=422)
-        except ClosedError:
-            return PlainTextResponse("The server stops.\n", status_code=503)
+            return await self._run(request, partial(render, take))
+        except tuple(_REASONS) as error:
+            code, problem = _reason(error)
+            return PlainTextResponse(f"{problem}\n", status_code=code)
 
     def _midi(self, take: Take) -> Response:
         text = f"notelstm: take {take.number}, model {take.model}, seed {take.seed}"

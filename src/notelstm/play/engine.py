@@ -180,6 +180,8 @@ class Engine:
         session = self._new_session()
         self._initial: Final = session.snapshot()
         self._free: Final = [session]
+        # The first rows of a process take many times as long as later ones.
+        self.advance(self.begin(Memory(), (), bundle.sampler, 0), 0.0, rows=2)
 
     def _new_session(self) -> Session:
         bundle = self.bundle

@@ -23,6 +23,7 @@ class Limits:
         messages_per_second: Messages of a connection beyond this rate, in bursts of twice as many,
             are refused.
         file_bytes: The largest MIDI file.
+        requests: The most files of a session that are read or rendered at a time.
         takes: The most takes of a session; the oldest one that is not kept makes room.
         notes: The most notes of a piece or a take; the oldest ones make room.
         sound_seconds: The longest take, with its prompt, of which there is a sound file. Each
@@ -38,6 +39,7 @@ class Limits:
     message_bytes: int = 65_536
     messages_per_second: float = 200.0
     file_bytes: int = 2**21
+    requests: int = 4
     takes: int = 24
     notes: int = 4096
     sound_seconds: float = 900.0
@@ -50,6 +52,7 @@ class Limits:
         check_whole("message_bytes", self.message_bytes, 1024, 2**24)
         check_number("messages_per_second", self.messages_per_second, 1, 1e6)
         check_whole("file_bytes", self.file_bytes, 0, 2**25)
+        check_whole("requests", self.requests, 1, 1000)
         check_whole("takes", self.takes, 1, 1000)
         check_whole("notes", self.notes, 256, 2**20)
         check_number("sound_seconds", self.sound_seconds, 1, 14_400)

@@ -40,6 +40,8 @@ _SHOWN: Final = 256
 _DIGITS: Final = 6
 """Decimals of times in a piece; differences of a clock's times have rounding errors beyond them."""
 _SEEDS: Final = 2**31
+_AT_A_LATER_TIME: Final = frozenset({"continue", "again"})
+"""The messages whose time may lie ahead of the clock: when the model shall begin."""
 
 By: TypeAlias = Literal["you", "model"]
 Reason: TypeAlias = Literal["length", "stopped", "interrupted", "stalled"]
@@ -130,6 +132,8 @@ class _Playing:
 
     Attributes:
         take: The take.
+        begin: The time of the clock at which it begins.
+        offset: The offset of the clock before that time.
         continuation: The continuation, as far as it is sampled.
         until: The time in the piece at which it ends, infinite if it is not limited.
         sent: The time of the clock up to which its notes have been asked for.
@@ -137,6 +141,8 @@ class _Playing:
     """
 
     take: Take
+    begin: float
+    offset: float | None
     continuation: Continuation
     until: float
     sent: float
@@ -222,7 +228,9 @@ class Performance:
         values = dict(message.values)
         if "at" in values:
             # A clock that seems to go back was only overtaken by another message.
-            values["at"] = self._clock = max(self._clock, values["at"])
+            values["at"] = max(self._clock, values["at"])
+            if message.type not in _AT_A_LATER_TIME:
+                self._clock = values["at"]
         return self._handlers[message.type](**values)
 
     @property
@@ -335,13 +343,14 @@ class Performance:
         take = Take(self._last_take, self.model, seed, self.controls, prompt, [], self._tempo_map)
         self.takes[take.number] = take
         # The first note sounds at once: the wait before it is not in the piece.
+        offset = self._offset
         if first < float("inf"):
             self._offset = at - first
         if replaced is not None:
             replies.append(self._piece_reply())
         self._turns.append(_Turn("model", [], take.number))
         until = float("inf") if seconds is None else first + seconds
-        self._playing = _Playing(take, continuation, until, at, at)
+        self._playing = _Playing(take, at, offset, continuation, until, at, at)
         yield [*replies, {"type": "playing", "take": take.number, "at": at, "seed": seed}]
         yield from self._send(at)
 
@@ -397,7 +406,7 @@ class Performance:
             yield [reply]
             return
         # What will sound after the margin is sampled anew.
-        cut = at + _MARGIN
+        cut = max(at + _MARGIN, playing.begin)
         engine, time = self._engines[playing.take.model], cut - self._time_zero()
         piece = [note for note in self._piece() if note.start <= self._time_at(cut)]
         while engine.read_part(self._memory, piece, self._tempo_map):
@@ -439,6 +448,13 @@ class Performance:
         if self._playing is None:
             return []
         replies = self._cut(at)
+        if at < self._playing.begin:
+            # It has not begun.
+            self._offset = self._playing.offset
+            self._turns[-1].notes.clear()
+            # Neither has the end of a phrase that the client sent ahead of its time.
+            for turn in self._turns[-2:-1]:
+                turn.notes[:] = [note for note in turn.notes if note.start <= self._time_at(at)]
         time = self._time_at(at)
         notes = self._turns[-1].notes
         notes[:] = [note._replace(end=min(note.end, max(time, note.start))) for note in notes]

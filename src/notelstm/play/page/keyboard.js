@@ -17,7 +17,7 @@ const PADS = [
   [49, "Crash", "KeyT"], [51, "Ride", "KeyY"], [53, "Ride bell", "KeyU"],
 ];
 const PAD_OF = new Map(PADS.map(([pitch, , code]) => [code, pitch]));
-const VELOCITY = 84;
+export const VELOCITY = 84;  // of keys that do not tell it
 const WHITE = 34, SMALL = 26;  // the least width of a white key, pixels; on a phone
 const STEPS = [0, 2, 4, 5, 7, 9, 11];  // semitones above C of the white keys
 
@@ -259,6 +259,7 @@ export class MidiKeyboard {
   listen(access) {
     const inputs = [...access.inputs.values()].filter((input) => input.state === "connected");
     for (const input of inputs) input.onmidimessage = (event) => this.read(event.data);
+    this.let();  // the keys of one that is gone are never released
     this.changed(inputs.map((input) => input.name));
   }
 

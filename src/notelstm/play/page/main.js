@@ -1,7 +1,7 @@
 // The page: what is pressed is heard at once and sent; what the model plays is scheduled ahead.
 
 import { SOUNDS, Synthesizer } from "./sound.js";
-import { ComputerKeyboard, MidiKeyboard, ScreenKeyboard } from "./keyboard.js";
+import { ComputerKeyboard, MidiKeyboard, ScreenKeyboard, VELOCITY } from "./keyboard.js";
 import { Files } from "./files.js";
 import { Link } from "./link.js";
 import { pitchName, shortcuts } from "./parts.js";
@@ -10,7 +10,9 @@ import { Steering } from "./steering.js";
 import { Takes } from "./takes.js";
 
 const HELD = 6;           // seconds that a pressed key sounds at most
-const LEAD = 0.15;        // seconds from a request to the first note
+const LEAD = 0.15;        // seconds from a request to the first note, at least
+const LONGEST_LEAD = 1.5; // and at most, however slow the server is
+const LEAD_SPARE = 1.5;   // the lead as a multiple of the time in which the server has answered
 const HEAD = 250;         // milliseconds between messages of the play head
 const SHORTEST = 3;       // seconds of an answer that is as long as the phrase
 const RELEASE = 0.09;     // seconds in which a released key falls silent
@@ -22,6 +24,15 @@ const SIXTEENTH = 0.21;
 const PIANO = { part: "", program: 0, drum: false };
 const SETTINGS = ["rest", "length", "volume"];
 
+// The phrase from a time on.
+const phraseFrom = (begin) => PHRASE.flatMap((chord, half) => chord.map((pitch, n) => {
+  const start = begin + SIXTEENTH * (8 * half + n), long = n === 0 ? 7.6 : n === 1 ? 6.6 : 1;
+  return { pitch, velocity: n < 2 ? 66 : 56, start, end: start + long * SIXTEENTH, ...PIANO };
+}));
+
+// Call a function when nothing else is to be done.
+const whenIdle = globalThis.requestIdleCallback || ((act) => setTimeout(act, 50));
+
 const byId = (id) => document.getElementById(id);
 
 class App {
@@ -31,8 +42,11 @@ class App {
     this.voices = [];         // of the model: {voice, start}
     this.held = new Map();    // pressed keys: {voice, note, count}
     this.phrase = null;       // the times of the player's phrase: {from, to}
-    this.take = null;         // the number of the take that plays
+    this.take = null;         // the number of the take that the model plays
+    this.replayed = null;     // the time of the end of a take that is played again
     this.late = 0;            // notes that came after their time
+    this.lead = LEAD;
+    this.asked = null;        // the time of the last request for a take
     this.models = [];
     this.instruments = [];    // that the player can choose from
     this.instrument = PIANO;  // of the player
@@ -175,6 +189,7 @@ class App {
 
   schedule(notes, take) {
     if (take !== this.take) return;
+    this.measureLead();
     for (const note of notes) {
       // A time that has passed cannot be scheduled; counted, since it should not happen.
       if (note.start < this.now && this.context.state === "running") this.late++;
@@ -182,6 +197,36 @@ class App {
       this.sound(note, note.start);
     }
     this.update();
+  }
+
+  // Sounds are rendered while nothing else is to be done: the first phrase, and the keys of the
+  // player. Otherwise, a key would be heard late when it is pressed for the first time.
+  prepare() {
+    const instrument = { name: "you", timbre: this.instrument.drum ? "" : SOUNDS.timbre_of[this.instrument.program] };
+    const piano = { name: "you", timbre: "piano" };
+    const phrase = byId("welcome").hidden ? [] : phraseFrom(0).map((note) => [{ ...note, instrument: piano }, Math.max(1, note.end - note.start)]);
+    const keys = [...this.screen.keys.keys()].map((pitch) => [{ pitch, velocity: VELOCITY, instrument }, HELD]);
+    const waiting = this.waiting = [...phrase, ...keys];
+    const next = () => {
+      if (waiting !== this.waiting || !waiting.length) return;
+      this.synth.string(...waiting.shift());
+      whenIdle(next);
+    };
+    whenIdle(next);
+  }
+
+  // A server that answers slowly gets more time; that of a quick one falls back by and by.
+  measureLead() {
+    if (this.asked === null) return;
+    const answered = LEAD_SPARE * (this.now - this.asked);
+    this.asked = null;
+    this.lead = Math.min(LONGEST_LEAD, Math.max(LEAD, answered, 0.8 * this.lead));
+  }
+
+  // Ask for a take that begins as soon as its notes can be here.
+  ask(type, values) {
+    this.asked = this.now;
+    this.link.send(type, { at: this.now + this.lead, ...values });
   }
 
   sound(note, when) {
@@ -213,6 +258,7 @@ class App {
   quiet(from) {
     if (this.take !== null) this.announce("Your turn");
     this.take = null;
+    this.replayed = null;
     for (const { voice } of this.voices) this.synth.end(voice, from, 0.06);
     this.voices = [];
     this.roll.cut(from);
@@ -265,11 +311,12 @@ class App {
     await this.wake();
     this.hideWelcome();
     if (this.take === null) this.quiet(this.now);
-    this.link.send("continue", { at: this.now + LEAD, seconds });
+    if (this.take === null) this.ask("continue", { seconds });
+    else this.link.send("continue", { at: this.now, seconds });
   }
 
   stop() {
-    this.link.send("stop", { at: this.now });
+    if (this.take !== null) this.link.send("stop", { at: this.now });
     this.quiet(this.now);
     this.update();
   }
@@ -277,7 +324,7 @@ class App {
   async again() {
     await this.wake();
     this.quiet(this.now);
-    this.link.send("again", { at: this.now + LEAD, seconds: this.length });
+    this.ask("again", { seconds: this.length });
   }
 
   undo() {
@@ -292,10 +339,7 @@ class App {
     await this.wake();
     this.hideWelcome();
     const begin = this.now + LEAD;
-    const notes = PHRASE.flatMap((chord, half) => chord.map((pitch, n) => {
-      const start = begin + SIXTEENTH * (8 * half + n), long = n === 0 ? 7.6 : n === 1 ? 6.6 : 1;
-      return { pitch, velocity: n < 2 ? 66 : 56, start, end: start + long * SIXTEENTH, program: 0, drum: false };
-    }));
+    const notes = phraseFrom(begin);
     this.link.send("notes", { notes });
     for (const note of notes) {
       const shown = { ...note, by: "you" };
@@ -329,7 +373,9 @@ class App {
       this.roll.add(shown);
       this.sound(shown, shown.start);
     }
+    this.replayed = Math.max(begin, ...notes.map((note) => note.end + begin));
     this.announce(`Playing take ${take}`);
+    this.update();
   }
 
   async useFile(until) {
@@ -337,14 +383,14 @@ class App {
     this.hideWelcome();
     this.quiet(this.now);
     this.link.send("prompt", { until, at: this.now });
-    this.link.send("continue", { at: this.now + LEAD, seconds: this.length });
+    this.ask("continue", { seconds: this.length });
   }
 
   // The state of the page.
 
   listen() {
     const click = (id, act) => byId(id).addEventListener("click", act);
-    const toggle = () => this.take === null ? this.answer() : this.stop();
+    const toggle = () => this.playing ? this.stop() : this.answer();
     click("something", () => this.something());
     click("answer", toggle);
     click("go-on", () => this.answer(null));
@@ -411,7 +457,8 @@ class App {
   // Problems are shown as well; the rest can be seen.
   announce(text, shown = false) {
     byId("status").textContent = text;
-    byId("facts").textContent = shown ? text : "";
+    byId("facts").textContent = shown ? text[0].toUpperCase() + text.slice(1) : "";
+    byId("facts").classList.toggle("bad", shown);
   }
 
   connection(state, text) {
@@ -420,9 +467,13 @@ class App {
     shown.classList.toggle("bad", state !== "connected");
   }
 
+  get playing() {
+    return this.take !== null || this.replayed !== null;
+  }
+
   update() {
-    const playing = this.take !== null;
-    byId("stage").textContent = playing ? "The model plays" : "Your turn";
+    const playing = this.playing;
+    byId("stage").textContent = this.take !== null ? "The model plays" : playing ? "A take plays" : "Your turn";
     byId("answer").textContent = playing ? "Stop" : "Answer me";
     byId("again").disabled = !playing && !this.takes.latest;
     byId("undo").disabled = !this.roll.notes.length;
@@ -430,11 +481,16 @@ class App {
   }
 
   showRange() {
+    this.prepare();
     byId("octave").textContent = this.screen.drums ? "Drums" : `${pitchName(this.screen.low)} to ${pitchName(this.screen.high)}`;
   }
 
   frame() {
     const now = this.now, lit = new Map();
+    if (this.replayed !== null && now > this.replayed) {
+      this.replayed = null;
+      this.update();
+    }
     this.voices = this.voices.filter(({ end }) => end > now - 1);
     for (const { start, end, pitch, drum } of this.voices) {
       if (start <= now && end > now && drum === this.screen.drums) lit.set(pitch, "model");

@@ -52,9 +52,9 @@ export class Roll {
     return note;
   }
 
-  // Drop what the model would have played from `from` on, and end what sounds then.
+  // Drop what would have been played from `from` on, and end what the model plays then.
   cut(from) {
-    this.notes = this.notes.filter((note) => note.by === "you" || note.start < from);
+    this.notes = this.notes.filter((note) => note.by === "you" ? note.start <= from : note.start < from);
     for (const note of this.notes) if (note.by === "model") note.end = Math.min(note.end, Math.max(from, note.start));
   }
 
