@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.encoders import StepDurationEncoder
 from notelstm.evaluation.baselines import NOVELTY
 from notelstm.evaluation.loss_baselines import loss_baselines
 from notelstm.fields import Field
@@ -76,9 +76,8 @@ def test_a_run_stores_those_of_its_data(tmp_path: Path) -> None:
     recipe = with_settings(expressive(hidden_size=8, epochs=1), settings)
     recipe.train(pieces[:2], validation=pieces[2:], folder=tmp_path, callbacks=[JSONLogger()])
     stored = json.loads((tmp_path / "baselines.json").read_text(encoding="utf-8"))
-    encoder = LogTimeEncoder()
-    made = [encoder.encode(piece) for piece in pieces]
-    wanted = loss_baselines(recipe.build_loss(), encoder.fields, made[:2], made[2:])
+    made = recipe.encode(pieces)
+    wanted = loss_baselines(recipe.build_loss(), recipe.encoder.fields, made[:2], made[2:])
     assert {name: pytest.approx(losses) for name, losses in wanted.items()} == stored
     (line,) = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
     # An untrained model is about as good as no model.
