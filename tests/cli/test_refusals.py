@@ -227,6 +227,7 @@ COMMANDS = (
     "demo",
     "inspect",
     "train",
+    "report",
     "generate",
     "render",
     "evaluate",

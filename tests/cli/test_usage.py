@@ -58,7 +58,7 @@ def test_a_wrong_command_line_is_explained_on_one_line(
 
 
 COMMANDS = (
-    *("demo", "inspect", "train", "generate", "play", "render", "evaluate"),
+    *("demo", "inspect", "train", "report", "generate", "play", "render", "evaluate"),
     *("corpora", "plugins"),
 )
 

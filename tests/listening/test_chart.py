@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -126,3 +127,52 @@ def test_coordinates_that_no_axis_can_hold(value: float) -> None:
     for point in ((1.0, value), (value, 1.0)):
         with pytest.raises(ConfigError, match="not finite or too large"):
             Chart(title="x", lines={"a": [(0.0, 0.0), point]})
+
+
+def test_baselines_are_horizontal_lines_inside() -> None:
+    levels = {"unigram": 5.0, "repeat-last": 1.5}
+    figure = parsed(Chart(title="Loss", lines=LOSSES, baselines=levels))
+    found = {
+        str(p.get("class")): re.fullmatch(r"M50 (\d+\.\d)H388", str(p.get("d")))
+        for p in figure.findall("./svg/path")
+        if str(p.get("class")).startswith("level-")
+    }
+    above, below = (float(found[f"level-{n}"][1]) for n in (0, 1))  # type: ignore[index]  # they match
+    heights = [y for n in (0, 1) for _, y in corners(figure, n)]
+    assert 12 <= above < min(heights) < max(heights) < below <= 190
+    # In proportion: 4 is at two sevenths of the way from 5 to 1.5.
+    assert corners(figure, 0)[0][1] == pytest.approx(above + (below - above) * 2 / 7, abs=0.11)
+    keys = ["".join(item.itertext()) for item in figure.iter("li")]
+    assert keys[2:] == ["unigram: 5.000", "repeat-last: 1.500"]
+    (svg,) = figure.findall("svg")
+    assert str(svg.get("aria-label")).endswith("; unigram 5.000; repeat-last 1.500")
+
+
+def test_the_values_of_the_points_are_in_the_chart() -> None:
+    (svg,) = parsed(Chart(title="Loss", lines=LOSSES, x_label="step")).findall("svg")
+    assert svg.get("data-label") == "step"
+    lines = [p for p in svg.findall("path") if p.get("data-x")]
+    assert [(p.get("data-name"), p.get("data-x"), p.get("data-y")) for p in lines] == [
+        ("training", "1 2 3", "4.000 3.000 2.000"),
+        ("validation", "1 2 3", "3.500 2.500 2.750"),
+    ]
+
+
+def test_without_minima_the_last_values_are_told() -> None:
+    rates = [(1.0, 1e-3), (2.0, 5e-4), (3.0, 2.5e-5)]
+    figure = parsed(Chart(title="Rate", lines={"rate": rates}, lowest=False))
+    assert not list(figure.iter("circle"))
+    assert ["".join(item.itertext()) for item in figure.iter("li")] == ["rate: 2.5e-05 at epoch 3"]
+    (svg,) = figure.findall("svg")
+    assert svg.get("aria-label") == "Rate: rate from 0.001 at epoch 1 to 2.5e-05 at epoch 3"
+    one = parsed(Chart(title="Speed", lines={"speed": [(1.0, 12345.6)]}, lowest=False))
+    assert len(list(one.iter("circle"))) == 1, "a line of one point would be invisible"
+    assert ["".join(item.itertext()) for item in one.iter("li")] == ["speed: 12,346 at epoch 1"]
+
+
+def test_baselines_that_are_refused() -> None:
+    three = dict.fromkeys("abc", 1.0)
+    with pytest.raises(ConfigError, match=r"3 baselines in a chart.*at most 2"):
+        Chart(title="x", lines=LOSSES, baselines=three)
+    with pytest.raises(ConfigError, match=r"not finite or too large \(line 'a'\)"):
+        Chart(title="x", lines=LOSSES, baselines={"a": float("nan")})

@@ -198,3 +198,132 @@ def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
     text = page(folder)
     assert "<h1>caf\ufffd</h1>" in text
     assert data(text)["details"]["Recipe and training"] == {"data": "caf\ufffd.run"}
+
+
+def baselines(run: Path, **losses: float) -> None:
+    """Store two baselines, of which the second is better."""
+    better = {name: value - 0.25 for name, value in losses.items()}
+    text = json.dumps({"unigram": losses, "repeat-last": better})
+    (run / "baselines.json").write_text(text, encoding="utf-8")
+
+
+def test_baselines_are_lines_where_they_are_known(run: Path) -> None:
+    log(run, 3)
+    assert "level-" not in page(run).partition("<body")[2]
+    baselines(run, **{"loss": 5.5, "loss/pitch": 3.75})
+    figures = re.findall("<figure.*?</figure>", page(run))
+    assert [len(re.findall('class="level-. ?"? d="M50', f)) for f in figures] == [2, 2, 0]
+    assert "unigram: 5.500" in figures[0]
+    assert "repeat-last: 3.500" in figures[1]
+
+
+@pytest.mark.parametrize("text", ["[1", "[]", '{"a": 1}', '{"a": {"loss": "x"}}', "null"])
+def test_damaged_baselines_are_left_out(
+    run: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log(run, 1)
+    (run / "baselines.json").write_text(text, encoding="utf-8")
+    assert captions(page(run)) == ["Loss", "Loss of pitch", "Loss of step"]
+    assert "the baselines cannot be read" in caplog.text
+
+
+def test_baselines_that_no_axis_can_hold(run: Path) -> None:
+    log(run, 1)
+    (run / "baselines.json").write_text('{"a": {"loss": NaN}, "b": {"loss": 1e300}}')
+    assert "level-" not in page(run).partition("<body")[2]
+
+
+def test_learning_rate_and_throughput(run: Path) -> None:
+    log(run, 3, learning_rate=0.0005, targets_per_second=12345.0)
+    text = page(run)
+    assert captions(text)[3:] == ["Learning rate", "Throughput (targets per second)"]
+    assert "learning rate: 0.0005 at epoch 3" in text
+    assert "targets per second: 12,345 at epoch 3" in text
+
+
+def test_a_minute_of_a_long_sample(run: Path) -> None:
+    log(run, 3)
+    start = [100.0, 130.0, 159.0, 161.0]
+    long = Notes(start=start, end=[120, 140, 200, 170], pitch=[60, 62, 64, 65])
+    write_midi(long, run / "samples" / "epoch-0003.mid")
+    sample(run, 2)
+    first, second = data(page(run))["samples"]
+    # From the first note on: an untrained model may begin with minutes of silence.
+    assert first["title"] == "After epoch 3, 60 of 200 s"
+    assert (first["seconds"], first["pitch"]) == (60, [60, 62, 64])
+    assert first["start"] == pytest.approx([0, 30, 59], abs=0.01)
+    assert first["duration"][2] == pytest.approx(1, abs=0.01)
+    assert (second["title"], second["seconds"]) == ("After epoch 2", 2)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    folder = tmp_path / "other.run"
+    folder.mkdir()
+    changed = {**SETTINGS, "batch_size": 16, "extra": True}
+    (folder / "settings.json").write_text(json.dumps(changed), encoding="utf-8")
+    (folder / "log.jsonl").touch()
+    return folder
+
+
+def test_two_runs_are_in_the_same_charts(run: Path, other: Path) -> None:
+    log(run, 3, learning_rate=1e-3, validation=1.5)
+    log(other, 5, learning_rate=2e-3, validation=1.25)
+    for one in (run, other):
+        for epoch in range(1, 4):
+            sample(one, epoch)
+        baselines(one, loss=6.0)
+    text = page(run, compare_to=other)
+    assert "<h1>mine.notelstm and other</h1>" in text
+    states = "mine.notelstm: 3 of 40 epochs in 6 seconds. other: 5 of 40 epochs in 10 seconds."
+    assert states in text
+    assert captions(text) == [
+        "Validation loss",
+        "Training loss",
+        "Training loss of pitch",
+        "Training loss of step",
+        "Learning rate",
+    ]
+    figures = re.findall("<figure.*?</figure>", text)
+    for figure in figures:
+        assert re.findall('data-name="(.*?)"', figure) == ["mine.notelstm", "other"]
+    assert "mine.notelstm: lowest 1.500 at epoch 1" in figures[0]
+    assert "other: lowest 1.250 at epoch 1" in figures[0]
+    assert "unigram: 6.000" in figures[0]
+    assert "unigram: 6.000" in figures[1]
+    titles = [s["title"] for s in data(text)["samples"]]
+    assert titles[0] == "mine.notelstm: after epoch 3"
+    assert titles[3:] == [f"other: after epoch {n}" for n in (3, 2, 1)]
+
+
+def test_settings_that_differ_are_side_by_side(run: Path, other: Path) -> None:
+    details = data(page(run, compare_to=other))["details"]
+    assert details["Settings that differ"] == {
+        "Recipe and training: batch_size": "8 (mine.notelstm), 16 (other)",
+        "Recipe and training: extra": "none (mine.notelstm), true (other)",
+    }
+    assert details["Encoder of both"] == {"name": "log-time", "cell": "0.01"}
+
+
+def test_baselines_of_other_data_are_left_out(run: Path, other: Path) -> None:
+    for one, level in ((run, 6.0), (other, 7.0)):
+        log(one, 2)
+        baselines(one, loss=level)
+    assert "level-" not in page(run, compare_to=other).partition("<body")[2]
+
+
+def test_two_runs_of_one_name(run: Path, tmp_path: Path) -> None:
+    log(run, 1)
+    twin = tmp_path / "later" / run.name
+    twin.mkdir(parents=True)
+    for name in ("settings.json", "log.jsonl"):
+        (twin / name).write_bytes((run / name).read_bytes())
+    text = page(run, compare_to=twin)
+    assert f"{tmp_path.name}/mine.notelstm and later/mine.notelstm" in text
+    assert "mine.notelstm (1) and mine.notelstm (2)" in page(run, compare_to=run)
+
+
+def test_a_second_run_that_is_none(run: Path, tmp_path: Path) -> None:
+    log(run, 1)
+    with pytest.raises(DataNotFoundError, match=r"no such file: .*the folder of a run"):
+        page(run, compare_to=tmp_path / "nothing")

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "demo": "Train on Bach chorales for a minute, and generate music",
     "inspect": "Show the contents of a MIDI file, or of a folder",
     "train": "Train a model on MIDI files",
+    "report": "Write a page on a training run, or on two",
     "generate": "Write new music as a MIDI file",
     "play": "Play with a model in the browser",
     "render": "Render a MIDI file as sound, page or picture",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from notelstm.errors import OutputError
 
-__all__ = ["check_folder", "check_outputs", "check_run", "remove_run"]
+__all__ = ["check_folder", "check_outputs", "check_run", "remove_run", "run_folder"]
 
 
 def check_outputs(paths: Iterable[Path | None], *, overwrite: bool) -> None:
@@ -34,6 +34,11 @@ def check_folder(path: Path, *, overwrite: bool) -> None:
             f"the folder {path} is not empty",
             hint="add --overwrite to replace the files in it, or name another folder",
         )
+
+
+def run_folder(output: Path) -> Path:
+    """The folder of a run, beside its model file."""
+    return output.with_name(output.name + ".run")
 
 
 def check_run(folder: Path, *, overwrite: bool) -> None:

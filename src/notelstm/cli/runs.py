@@ -13,6 +13,7 @@ from tqdm.std import tqdm
 from typing_extensions import override
 
 from notelstm.bundle import Bundle, DataCard
+from notelstm.cli.outputs import run_folder
 from notelstm.data.corpus import Corpus
 from notelstm.errors import counted
 from notelstm.listening.card import num_parameters
@@ -75,11 +76,6 @@ def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callb
     """The callbacks of every run, and those that the command line chose."""
     best = [BestCheckpoint()] if validation else []
     return [JSONLogger(), Progress(), *best, *chosen]
-
-
-def run_folder(output: Path) -> Path:
-    """The folder of a run, beside its model file."""
-    return output.with_name(output.name + ".run")
 
 
 def run_recipe(

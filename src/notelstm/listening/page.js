@@ -576,6 +576,51 @@ function start() {
   choose(0);
 }
 
+// The pointer and the arrow keys show the values of a chart's lines at each x.
+function watchChart(figure) {
+  const svg = figure.querySelector(":scope > svg"), places = new Map();
+  for (const path of svg.querySelectorAll("[data-x]")) {
+    const { name, x, y } = path.dataset, values = y.split(" ");
+    const points = path.getAttribute("d").slice(1).split("L").map((point) => point.split(" ").map(Number));
+    x.split(" ").forEach((at, n) => {
+      if (!places.has(at)) places.set(at, { at, x: points[n][0], points: [], texts: [] });
+      places.get(at).points.push(points[n]);
+      places.get(at).texts.push(`${name} ${values[n]}`);
+    });
+  }
+  const all = [...places.values()].sort((a, b) => a.x - b.x);
+  const over = element("div", undefined, "over"), tip = element("p", undefined, "tip");
+  const marks = document.createElementNS(svg.namespaceURI, "g"), { width } = svg.viewBox.baseVal;
+  tip.hidden = true;
+  tip.setAttribute("aria-hidden", "true");
+  over.append(tip);
+  svg.append(marks);
+  svg.after(over);
+  over.setAttribute("aria-label", `Values: ${figure.querySelector("figcaption").textContent}`);
+  const mark = (kind, values) => {
+    const made = document.createElementNS(svg.namespaceURI, kind);
+    for (const [name, value] of Object.entries({ class: "at", ...values })) made.setAttribute(name, value);
+    return made;
+  };
+  const text = (number) => [`${svg.dataset.label} ${all[number].at}`, ...all[number].texts].join("\n");
+  const show = (number) => {
+    const place = all[number];
+    marks.replaceChildren(...(place ? [mark("path", { d: `M${place.x} 12V190` }),
+      ...place.points.map(([cx, cy]) => mark("circle", { cx, cy, r: 4.5 }))] : []));
+    const scale = over.clientWidth / width;
+    if (place) showTip(tip, text(number), place.x * scale, Math.min(...place.points.map((point) => point[1])) * scale);
+    else tip.hidden = true;
+  };
+  stepper(over, { count: () => all.length, text, show });
+  svg.addEventListener("pointermove", (event) => {
+    const at = (event.clientX - svg.getBoundingClientRect().left) / svg.clientWidth * width;
+    const far = (place) => Math.abs(place.x - at);
+    show(all.indexOf(all.reduce((a, b) => far(b) < far(a) ? b : a)));
+  });
+  svg.addEventListener("pointerleave", () => show(null));
+}
+
+document.querySelectorAll(".chart").forEach(watchChart);
 listSamples();
 listDetails();
 if (samples.length) start();

@@ -212,7 +212,7 @@ def _section(charts: Sequence[Chart]) -> str:
     if not charts:
         return ""
     figures = "\n".join(chart.figure() for chart in charts)
-    return f'<section class="charts" aria-label="Charts" tabindex="0">\n{figures}\n</section>\n'
+    return f'<section class="charts" aria-label="Charts">\n{figures}\n</section>\n'
 
 
 def _source_hash(text: str) -> str:

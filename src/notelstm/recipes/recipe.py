@@ -27,6 +27,7 @@ from notelstm.errors import (
     counted,
 )
 from notelstm.evaluation import fit_sigmas, fit_unigram
+from notelstm.evaluation.loss_baselines import loss_baselines
 from notelstm.fields import Field, Rows
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
@@ -450,11 +451,16 @@ class Recipe:
                 notes=sum(len(pieces[k]) for k in used),
             )
             held_out = as_pieces(validation) if has_validation else ()
-            held_out_batches = (
-                self.batches(rows_of(held_out, self.encoder, folder), held_out=True)
-                if len(held_out)
-                else None
-            )
+            held_out_rows = rows_of(held_out, self.encoder, folder) if len(held_out) else ()
+            held_out_batches = self.batches(held_out_rows, held_out=True) if len(held_out) else None
+            if trainer.folder is not None:
+                trainer.baselines = loss_baselines(
+                    self.build_loss(),
+                    self.encoder.fields,
+                    [rows[k] for k in used],
+                    held_out_rows or rows,
+                    skip=0 if self.targets == "every" else self.sequence_length,
+                )
             try:
                 batches = self.batches(rows, pieces=pieces)
                 trainer.fit(batches, held_out_batches, resume=resume, data=asdict(card))

@@ -33,7 +33,8 @@ _log = logging.getLogger(__name__)
 class JSONLogger(Callback):
     """Writes one line of JSON for each epoch to ``log.jsonl`` in the run folder.
 
-    A run that is resumed or rolled back drops the lines of epochs that it repeats.
+    The losses of simple predictions, if the trainer has them, are in ``baselines.json``. A run that
+    is resumed or rolled back drops the lines of epochs that it repeats.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,9 @@ class JSONLogger(Callback):
         kept = "".join(line + "\n" for line in _lines_until(path, trainer.state.epoch))
         with atomic_write(path) as beside:
             beside.write_text(kept, encoding="utf-8")
+        if trainer.baselines:
+            with atomic_write(trainer.folder / "baselines.json") as beside:
+                beside.write_text(json.dumps(trainer.baselines, indent=2) + "\n", encoding="utf-8")
 
     @override
     def on_rollback(self, trainer: Trainer) -> None:

@@ -87,9 +87,9 @@ class Callback:
         Args:
             trainer: The trainer; ``trainer.state.epoch`` counts the epochs that are finished.
             metrics: ``loss`` and ``loss/<field>``, ``validation`` and ``validation/<field>`` where
-                there is a validation set, each the mean over targets; ``seconds``,
-                ``targets_per_second``, and ``seconds/data``, ``seconds/forward``,
-                ``seconds/backward``, ``seconds/optimizer``.
+                there is a validation set, each the mean over targets; ``learning_rate``, that of
+                the last step; ``seconds``, ``targets_per_second``, and ``seconds/data``,
+                ``seconds/forward``, ``seconds/backward``, ``seconds/optimizer``.
         """
 
     def on_divergence(self, trainer: Trainer) -> None:
@@ -148,6 +148,8 @@ class Trainer:
         precision: The precision of matrix products.
         steps_per_epoch: Optimizer steps in an epoch, set when the run starts.
         metric_names: The names of the losses among the metrics of an epoch.
+        baselines: Losses of simple predictions, by their name and the name of the loss, which
+            callbacks can show beside the metrics; a recipe sets them.
 
     Raises:
         ConfigError: If the device does not exist, or a callback is not a ``Callback``.
@@ -201,6 +203,7 @@ class Trainer:
         self.precision: Precision = "float32"
         self.steps_per_epoch: int = 0
         self.metric_names: tuple[str, ...] = ()
+        self.baselines: Mapping[str, Mapping[str, float]] = {}
         self._checkpoints = self._checkpoints_in(None)
         self._settings: Final = {"training": asdict(config), **(settings or {})}
         self._loss_meter: Final = LossMeter(loss, self.device)
@@ -349,6 +352,7 @@ class Trainer:
         self.state.next_epoch()
         return {
             **losses,
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "seconds": seconds,
             "targets_per_second": num_targets / seconds,
             **{f"seconds/{part}": spent for part, spent in timer.seconds.items()},
