@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from notelstm.encoders.rows import RowConstraints
 from notelstm.encoders.time_signatures import SignatureClasses
 from notelstm.errors import EncodingError
-from notelstm.fields import Field, Mask, Row, no_row
+from notelstm.fields import Field, Mask, Role, Row, no_row
 from notelstm.notes import Note, Notes, TempoMap
 from notelstm.parts import ONE_PART, PartMap
 from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = ["BeatTracker"]
+
+_CONSISTENT: Final[tuple[Role, ...]] = ("time_signature", "step", "position")
+"""The roles of fields that depend on each other, which are also their names."""
 
 
 class _Sounding(NamedTuple):
@@ -60,8 +63,6 @@ class BeatTracker(Tracker):
         self._signatures: Final = signatures
         self._bars: Final = signatures.bars
         self._lengths: Final[list[int]] = signatures.bars.tolist()
-        self._steps: Final = np.arange(fields[1].classes or 0)
-        self._positions: Final = np.arange(fields[2].classes or 0)
         self._tempos: Final = fields[3].values
         self._velocities: Final = fields[6].values
         self._previous = no_row(fields)
@@ -185,63 +186,35 @@ class BeatTracker(Tracker):
         return np.logical_and(consistent, allowed)
 
     def _consistent(self, field: Field, known: Mapping[str, float]) -> NDArray[np.bool_] | None:
-        """The consistent time signatures, steps and positions; None for other fields."""
-        time_signature, step, position = (
-            known.get(name) for name in ("time_signature", "step", "position")
+        """The consistent time signatures, steps and positions; None for other fields.
+
+        This is :meth:`_fits` for the classes of the field, with the best entries of the others that
+        are not known yet.
+        """
+        if field.role not in _CONSISTENT:
+            return None
+        classes = np.arange(field.classes or 0)
+        signature, step, position = (
+            classes if field.role == role else known.get(role) for role in _CONSISTENT
         )
-        if field.role == "time_signature":
-            return self._allowed_time_signatures(step, position)
-        if field.role == "step":
-            return self._allowed_steps(time_signature, position)
-        if field.role == "position":
-            return self._allowed_positions(time_signature, step)
-        return None
-
-    def _allowed_time_signatures(
-        self, step: float | None, position: float | None
-    ) -> NDArray[np.bool_]:
-        place = 0 if position is None else position
-        allowed = self._bars > place
-        if self._rows and step is not None:
+        bars = self._bars.copy()
+        last, before = None, 0
+        if self._rows:
             last, _, before, *_ = self._rows[-1]
-            allowed &= step > place
-            allowed[last] = position is None or position == (before + step) % self._lengths[last]
-        return allowed
-
-    def _allowed_steps(
-        self, time_signature: float | None, position: float | None
-    ) -> NDArray[np.bool_]:
-        if not self._rows:
-            return self._steps >= 0
-        last, _, before, *_ = self._rows[-1]
+            bars[last] = 0  # a new bar can only begin with another time signature
+        bar = bars.max() if signature is None else bars[np.asarray(signature, np.intp)]
         place = 0 if position is None else position
-        continues = self._steps >= 0
-        if position is not None:
-            continues = (before + self._steps) % self._lengths[last] == position
-        if time_signature == last:
-            return continues
-        changes = self._steps > place
-        if time_signature is not None:
-            return changes
-        others = np.delete(self._bars, last)
-        return continues | changes if np.any(others > place) else continues
-
-    def _allowed_positions(
-        self, time_signature: float | None, step: float | None
-    ) -> NDArray[np.bool_]:
-        longest = self._bars.max() if time_signature is None else self._lengths[int(time_signature)]
-        if not self._rows:
-            return self._positions < longest
-        last, _, before, *_ = self._rows[-1]
-        continues = self._positions < self._lengths[last]
-        if step is not None:
-            continues = self._positions == (before + step) % self._lengths[last]
-        if time_signature == last:
-            return continues
-        if time_signature is None:
-            longest = np.delete(self._bars, last).max(initial=0)
-        changes = self._positions < (longest if step is None else min(longest, step))
-        return changes if time_signature is not None else continues | changes
+        mask = place < bar
+        if last is not None:
+            mask = mask & (place < (np.inf if step is None else step))
+            length = self._lengths[last]
+            follows = position is None or (
+                position < length if step is None else position == (before + step) % length
+            )
+            mask = mask | (follows & (signature is None or signature == last))
+        mask = np.broadcast_to(mask, classes.shape)
+        # Of fixed entries that contradict each other, the last one is refused.
+        return mask if mask.any() else np.ones_like(mask)
 
     def notes(self) -> Notes:
         """The notes that have not been returned, with a tempo map if none have."""

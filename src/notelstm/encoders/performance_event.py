@@ -31,19 +31,6 @@ _LONGEST: Final = 86_400
 """Seconds, which limit the number of shifts."""
 
 
-@functools.cache
-def _field(instruments: int) -> Field:
-    """The field of events, with an event for each class of instruments."""
-    events = (
-        *(Event("note-on", pitch) for pitch in range(128)),
-        *(Event("note-off", pitch) for pitch in range(128)),
-        *(Event("shift", seconds) for seconds in np.arange(1, _SHIFTS + 1) * _CELL),
-        *(Event("velocity", velocity) for velocity in range(2, 130, 4)),
-        *(Event("instrument", k) for k in range(instruments)),
-    )
-    return Field.of_events("event", events)
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class PerformanceEventEncoder:
@@ -73,8 +60,16 @@ class PerformanceEventEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """One field of 388 events, and one for each class of instruments."""
-        return (_field(0 if self.parts is None else len(self.parts.classes)),)
+        """One field of 388 events, and one event for each class of instruments."""
+        instruments = 0 if self.parts is None else len(self.parts.classes)
+        events = (
+            *(Event("note-on", pitch) for pitch in range(128)),
+            *(Event("note-off", pitch) for pitch in range(128)),
+            *(Event("shift", seconds) for seconds in np.arange(1, _SHIFTS + 1) * _CELL),
+            *(Event("velocity", velocity) for velocity in range(2, 130, 4)),
+            *(Event("instrument", k) for k in range(instruments)),
+        )
+        return (Field.of_events("event", events),)
 
     def encode(self, notes: Notes) -> Rows:
         """(M, 1) float32 event ids, about 4.5 per note.
@@ -87,9 +82,7 @@ class PerformanceEventEncoder:
         _check_length(notes)
         on = np.rint((notes.start - notes.start[0]) / _CELL).astype(np.int64)
         off = np.maximum(on + 1, np.rint((notes.end - notes.start[0]) / _CELL).astype(np.int64))
-        part = np.zeros(len(notes), np.int64)
-        if self.parts is not None:
-            part = self.parts.classes_of(notes)
+        part = np.zeros(len(on), np.int64) if self.parts is None else self.parts.classes_of(notes)
         ids: list[int] = []
         clock, velocity, instrument = 0, -1, 0 if self.parts is None else -1
         for at, kind, k, pitch, loud in sorted(_points(on, off, part, notes)):

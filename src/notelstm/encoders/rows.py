@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
@@ -36,7 +37,6 @@ __all__ = [
     "snapped",
     "tracker_of",
     "watch_changes",
-    "watch_instruments",
 ]
 
 PITCH: Final = Field.categorical(
@@ -100,66 +100,6 @@ def part_map_of(encoder: NoteEncoder) -> PartMap | None:
     """The part map of an encoder, its attribute ``parts``; None if it has no instruments."""
     found = getattr(encoder, "parts", None)
     return found if isinstance(found, PartMap) else None
-
-
-def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
-    """Yield the pieces, and warn after the last if the encoder loses their instruments.
-
-    An encoder without instruments does so if pieces have percussion or several programs; the
-    warning has the number of such pieces. An encoder with a part map does so for notes of no part;
-    the warning has the number of such notes, and the rule for them.
-    """
-    part_map = part_map_of(encoder)
-    count = affected = notes = unknown = 0
-    for piece in pieces:
-        count += 1
-        if part_map is None:
-            affected += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
-        else:
-            notes += len(piece)
-            unknown += part_map.count_unknown(piece)
-        yield piece
-    if part_map is not None and unknown:
-        _log.warning(
-            "%d of %d notes are of instruments that are no part of the model (%s); such notes are "
-            "%s",
-            unknown,
-            notes,
-            ", ".join(part.name for part in part_map.parts),
-            _RULES[part_map.unknown],
-        )
-    if affected:
-        _log.warning(
-            "%s does not encode instruments: in %d of %d pieces, notes of several programs or "
-            "percussion are encoded as notes of one instrument",
-            type(encoder).__name__,
-            affected,
-            count,
-        )
-
-
-_RULES: Final[Mapping[str, str]] = {
-    "nearest": "encoded as notes of the nearest part",
-    "other": "encoded as the class 'other'",
-    "refuse": "refused with their pieces",
-}
-
-
-def _has_instruments(piece: Notes) -> bool:
-    """Whether a piece has percussion, or several programs."""
-    drum, program = piece.drum, piece.program
-    several = program is not None and len(program) and bool((program != program[0]).any())
-    return bool(several) or bool(np.any(drum if drum is not None else False))
-
-
-def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
-    """Whether the first note is decoded with its program or as percussion."""
-    try:
-        decoded = encoder.decode(encoder.encode(piece[:1]))
-    except EncodingError:
-        # Encoding the piece raises as well.
-        return True
-    return decoded.program is not None or decoded.drum is not None
 
 
 def snapped(encoder: NoteEncoder, notes: Notes) -> Notes:
@@ -327,29 +267,77 @@ def describe_changes(changes: Mapping[str, int]) -> str:
 
 
 def watch_changes(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
-    """Yield the pieces, and warn once, after the last, of the notes that the encoder changes.
+    """Yield the pieces, and warn after the last of the notes that the encoder changes.
 
-    There is no warning of an encoder without a method ``changes()``, or of pieces that it rejects.
+    An encoder with a part map changes notes of no part. One without instruments changes pieces with
+    percussion or several programs. A :class:`ReportingEncoder` counts the notes that it changes
+    otherwise; there are no counts of pieces that it rejects.
     """
-    total, count, affected = Counter[str](), 0, 0
+    part_map, name = part_map_of(encoder), type(encoder).__name__
+    changes = Counter[str]()
+    count = changed = without = notes = unknown = 0
     for piece in pieces:
         count += 1
+        if part_map is None:
+            without += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
+        else:
+            notes += len(piece)
+            unknown += part_map.count_unknown(piece)
         if isinstance(encoder, ReportingEncoder):
-            try:
-                changes = encoder.changes(piece)
-            except EncodingError:
-                changes = {}
-            total.update(changes)
-            affected += bool(changes)
+            with contextlib.suppress(EncodingError):
+                found = encoder.changes(piece)
+                changes.update(found)
+                changed += bool(found)
         yield piece
-    if affected:
+    if part_map is not None and unknown:
+        _log.warning(
+            "%d of %d notes are of instruments that are no part of the model (%s); such notes are "
+            "%s",
+            unknown,
+            notes,
+            ", ".join(part.name for part in part_map.parts),
+            _RULES[part_map.unknown],
+        )
+    if without:
+        _log.warning(
+            "%s does not encode instruments: in %d of %d pieces, notes of several programs or "
+            "percussion are encoded as notes of one instrument",
+            name,
+            without,
+            count,
+        )
+    if changed:
         _log.warning(
             "%s changes notes of %d of %s: %s",
-            type(encoder).__name__,
-            affected,
+            name,
+            changed,
             counted(count, "piece"),
-            describe_changes(total),
+            describe_changes(changes),
         )
+
+
+_RULES: Final[Mapping[str, str]] = {
+    "nearest": "encoded as notes of the nearest part",
+    "other": "encoded as the class 'other'",
+    "refuse": "refused with their pieces",
+}
+
+
+def _has_instruments(piece: Notes) -> bool:
+    """Whether a piece has percussion, or several programs."""
+    drum, program = piece.drum, piece.program
+    several = program is not None and len(program) and bool((program != program[0]).any())
+    return bool(several) or bool(np.any(drum if drum is not None else False))
+
+
+def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
+    """Whether the first note is decoded with its program or as percussion."""
+    try:
+        decoded = encoder.decode(encoder.encode(piece[:1]))
+    except EncodingError:
+        # Encoding the piece raises as well.
+        return True
+    return decoded.program is not None or decoded.drum is not None
 
 
 _ROUNDING: Final = 1e-6
@@ -378,11 +366,9 @@ def tracker_of(encoder: NoteEncoder) -> Tracker:
 class RowTracker(Tracker):
     """Decodes the rows of an encoder with one row per note.
 
-    The encoder must have one field each for pitch, step and duration, with times in seconds. A
-    field ``instrument`` has the classes of the encoder's part map.
-
     Args:
-        encoder: The encoder of the rows.
+        encoder: The encoder. It has one field each for pitch, step and duration, with times in
+            seconds; a field ``instrument`` has the classes of its part map.
 
     Raises:
         FieldError: If a field is missing; such an encoder needs its own tracker.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.fields import Field, Rows
+from notelstm.fields import Rows
 from notelstm.models.inference import HasNumpyStep, NumpyStep, map_arrays
 from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Context, NoteModel, Prediction
@@ -60,21 +60,13 @@ class Windowed(nn.Module):
         self.model: nn.Module = model
         self.window: int = window
         self.config: Final[Mapping[str, Any]] = {"model": model, "window": window}
+        self.fields: Final = model.fields
+        self.field_order: Final = model.field_order
 
     @property
     def inner(self) -> NoteModel:
         """The inner model."""
         return cast(NoteModel, self.model)
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """The fields of the inner model."""
-        return self.inner.fields
-
-    @property
-    def field_order(self) -> tuple[str, ...]:
-        """The order of prediction of the inner model."""
-        return self.inner.field_order
 
     def initial_state(self, batch_size: int) -> tuple[Context, LastRows]:
         """The initial context of the inner model, and an empty window."""
