@@ -23,12 +23,7 @@ __all__ = ["AllPairs", "CompositeLoss", "Likelihood", "Losses", "PositivePressur
 
 
 class Losses(NamedTuple):
-    """The values of a :class:`CompositeLoss`.
-
-    Attributes:
-        total: The weighted sum, a scalar.
-        terms: The unweighted term of each field, scalars.
-    """
+    """The weighted sum of a :class:`CompositeLoss` and its unweighted terms by field, scalars."""
 
     total: Tensor
     terms: dict[str, Tensor]

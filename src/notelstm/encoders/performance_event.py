@@ -106,10 +106,7 @@ class PerformanceEventEncoder:
         """Notes from (M, 1) event ids; notes that still sound end there.
 
         Raises:
-            EncodingError: If an event is not allowed: a note-on without a velocity or an instrument
-                or of a sounding pitch, a note-off of a silent pitch or in the cell of its onset, a
-                velocity after a velocity, an instrument that is the same as before or comes after
-                an instrument or a velocity, a shift after one that is not the longest.
+            EncodingError: If an event is not allowed, as :meth:`EventTracker.allowed` has it.
         """
         tracker = self.tracker()
         for row in as_rows(rows, self.fields):
@@ -258,11 +255,14 @@ class EventTracker(Tracker):
         return [(math.inf, tone) for tone in self._open]
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> NDArray[np.bool_]:
-        """(388 + C,) bool, the events that can be decoded."""
+        """(388 + C,) bool, the events that can be decoded.
+
+        A note-on needs a velocity, any instrument and a silent pitch, a note-off a sounding pitch a
+        cell or more after its onset. Waits, velocities and instruments have one spelling, or a
+        model could repeat them without an end: the instrument comes before the velocity.
+        """
         mask = np.zeros(len(self.fields[0].events), dtype=np.bool_)
         mask[:_OFF] = self._velocity is not None and self._instrument is not None
-        # Waits, velocities and instruments have one spelling, or a model could repeat them without
-        # an end: the instrument comes before the velocity.
         mask[_SHIFT:_VELOCITY] = not self._after_short_shift
         mask[_VELOCITY:_INSTRUMENT] = not self._after_velocity
         mask[_INSTRUMENT:] = not (self._after_velocity or self._after_instrument)

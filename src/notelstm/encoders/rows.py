@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -230,15 +229,10 @@ class AscendingRows:
 def class_ids(classes: int, like: Any) -> Any:
     """(C,) the class ids, as an array of the kind and on the device of `like`."""
     if isinstance(like, np.ndarray | np.generic):
-        return _numpy_class_ids(classes)
+        return np.arange(classes)
     import torch  # not at the top: reading and encoding do without torch
 
     return torch.arange(classes, device=like.device)
-
-
-@functools.lru_cache(maxsize=64)
-def _numpy_class_ids(classes: int) -> NDArray[np.int64]:
-    return np.arange(classes)
 
 
 @runtime_checkable

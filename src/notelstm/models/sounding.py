@@ -95,12 +95,7 @@ class NoteContext(NamedTuple):
 
 
 class NoteState(NamedTuple):
-    """The state of a model with sounding-note features.
-
-    Attributes:
-        lstm: The state of the LSTM.
-        sounding: (B, I P) the sounding notes at the last onset.
-    """
+    """The state of the LSTM, and the sounding notes (B, I P) at the last onset."""
 
     lstm: LSTMState
     sounding: Sounding
@@ -142,14 +137,13 @@ class SoundingClock(nn.Module):
         instrument: Column and field of the instrument, which is categorical; None for one.
 
     Attributes:
-        pitch: Name of the pitch field.
-        step: Name of the step field.
-        instrument: Name of the instrument field, or None.
+        pitch: Name of the pitch field; so are `step` and `instrument`, which can be None.
         pitches: P, the number of pitches.
         instruments: I, the number of instruments.
         columns: The columns of pitch, step and duration.
         instrument_column: The column of the instrument, or None.
-        drums: The instruments that are percussion, apart from the others in the features.
+        pitched: The instruments that are not percussion.
+        drums: Those that are, apart from the others in the features.
     """
 
     def __init__(
@@ -211,16 +205,14 @@ class SoundingClock(nn.Module):
         return bool(self.pitched) + bool(self.drums) + known
 
     def groups(self, sounding: Sounding, instrument: Tensor | None = None) -> list[Sounding]:
-        """The sounding notes of groups of instruments.
+        """The sounding notes of groups of instruments, (..., P) each.
+
+        The groups are the pitched instruments and the drums, as far as there are some, without the
+        instrument of the note to come, and that one if it is known.
 
         Args:
             sounding: (..., I P) those of all instruments.
             instrument: (...) the class of the note to come; None if it is not known.
-
-        Returns:
-            Those of all pitched instruments but that of the note to come, of all drums but that
-            one, if there are pitched instruments and drums, and of that one if it is known,
-            (..., P) each.
         """
         if self.instrument is None:
             return [sounding]
@@ -285,15 +277,6 @@ _REACH: Final = AROUND // 2
 _NEAR: Final = np.arange(AROUND)
 
 
-class _Request(NamedTuple):
-    """The arguments and the result of the latest call: several heads share features."""
-
-    context: Any
-    place: str
-    known: bytes
-    features: Array
-
-
 @final
 class NumpySounding:
     """The sounding-note features of one model in numpy.
@@ -318,7 +301,9 @@ class NumpySounding:
         times = torch.arange(LONGEST + 1)
         tables = sounding_features(Sounding(times, times)).reshape(FEATURES, -1)
         _, self._log, self._recency, self._chord = tables.numpy()
-        self._last: _Request | None = None
+        # Several heads share features.
+        self._context: Any = None
+        self._found: dict[tuple[str | bytes, ...], Array] = {}
 
     def after(self, rows: Rows, before: Any) -> Any:
         """(B, I P) the sounding notes at the onset of rows (B, F), with their own notes."""
@@ -369,9 +354,10 @@ class NumpySounding:
         used = [clock.step] * (where != "before") + [clock.pitch] * (where == "around")
         instrument = known[str(clock.instrument)] if with_instrument else None
         entries = [known[name] for name in used] + ([] if instrument is None else [instrument])
-        key = b"".join(entry.tobytes() for entry in entries)
-        request, last = _Request(context, place, key, context.features), self._last
-        if last is None or context is not last.context or request[1:3] != last[1:3]:
+        key = (place, *(entry.tobytes() for entry in entries))
+        if context is not self._context:
+            self._context, self._found = context, {}
+        if key not in self._found:
             sounding = context.sounding
             if where != "before":
                 sounding = _later(sounding, _numpy_thousandths(self._steps, known[clock.step]))
@@ -379,8 +365,8 @@ class NumpySounding:
             if where == "around":
                 pitch = known[clock.pitch]
                 groups = [(_around(a, pitch, 0), _around(b, pitch, LONGEST)) for a, b in groups]
-            last = self._last = request._replace(features=self.features(place, groups))
-        return last.features
+            self._found[key] = self.features(place, groups)
+        return self._found[key]
 
 
 def _later(sounding: Any, wait: _Times) -> tuple[_Times, _Times]:

@@ -87,7 +87,7 @@ def check_parts(processors: object, parts: Sequence[Part], roles: Sequence[Role]
     """Check the settings of processors before the first row is sampled.
 
     Args:
-        processors: The processors of a sampler, or anything else, which is not checked.
+        processors: The processors of a sampler; anything but a tuple is not checked.
         parts: The part of each instrument.
         roles: The roles of the fields in the order of prediction.
 
@@ -101,11 +101,7 @@ def check_parts(processors: object, parts: Sequence[Part], roles: Sequence[Role]
 
 
 def part_names(setting: str, names: object) -> tuple[str, ...]:
-    """Names of parts, as a processor has them.
-
-    Raises:
-        ConfigError: If they are not a sequence of texts.
-    """
+    """The names of parts as a tuple; a ConfigError if they are not a sequence of texts."""
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ConfigError(
             f"{setting} {names!r} is not a sequence of names", hint="give a tuple, ('Bass',)"
