@@ -95,9 +95,9 @@ def test_settings_switch_each_fault_of_the_original(
 
 def test_minimum_pitch_loss_with_the_sigmoid() -> None:
     """The minimum of the original's pitch loss is ln(1 + 127 / e)."""
-    confined = torch.zeros(1, 128)
-    confined[0, 60] = 1.0
-    best = functional.cross_entropy(confined, torch.tensor([60]))
+    one_hot = torch.zeros(1, 128)
+    one_hot[0, 60] = 1.0
+    best = functional.cross_entropy(one_hot, torch.tensor([60]))
     assert float(best) == pytest.approx(math.log(1 + 127 / math.e))
 
 

@@ -214,17 +214,17 @@ def full(plain: NumpyPrediction) -> Any:
 
 
 @settings(max_examples=200, deadline=None)
-@given(made=predictions(), seed=st.integers(0, 10**9), confined=st.booleans(), data=st.data())
+@given(made=predictions(), seed=st.integers(0, 10**9), constrained=st.booleans(), data=st.data())
 def test_numpy_predictions_have_the_same_samples_as_tensors(
-    made: tuple[Field, NumpyPrediction], seed: int, confined: bool, data: st.DataObject
+    made: tuple[Field, NumpyPrediction], seed: int, constrained: bool, data: st.DataObject
 ) -> None:
     field, plain = made
     many = full(plain)
-    if confined and field.is_categorical:
+    if constrained and field.is_categorical:
         mask = np.array(data.draw(st.lists(st.booleans(), min_size=7, max_size=7)))
         mask[data.draw(st.integers(0, 6))] = True
         plain, many = plain.constrained(mask), many.constrained(torch.from_numpy(mask)[None])
-    elif confined:
+    elif constrained:
         low = 0.1 if not isinstance(plain, NumpyAdapter) else -np.inf
         ends = torch.tensor([low]), torch.tensor([np.inf])
         plain, many = plain.constrained(Interval(low, np.inf)), many.constrained(ends)

@@ -133,8 +133,8 @@ def test_processors_are_applied_in_order(
         assert isinstance(prediction, Categorical)
         return prediction.constrained(only)
 
-    confined = kind(processors=(third_class,))
-    assert confined(PITCH, Categorical(LOGITS[None]), torch.zeros(1, 2), []).tolist() == [2]
+    sampler = kind(processors=(third_class,))
+    assert sampler(PITCH, Categorical(LOGITS[None]), torch.zeros(1, 2), []).tolist() == [2]
 
 
 def test_min_duration() -> None:
@@ -163,10 +163,10 @@ def test_min_duration_without_a_class_long_enough_changes_nothing() -> None:
     duration = CLASSES[2]
     only_short = torch.zeros(1, duration.classes or 0, dtype=torch.bool)
     only_short[0, :3] = True
-    confined = Categorical(torch.zeros(1, duration.classes or 0)).constrained(only_short)
-    kept = MinDuration(seconds=5.0)(duration, confined, [])
+    constrained = Categorical(torch.zeros(1, duration.classes or 0)).constrained(only_short)
+    kept = MinDuration(seconds=5.0)(duration, constrained, [])
     assert isinstance(kept, Categorical)
-    assert torch.equal(kept.probabilities, confined.probabilities)
+    assert torch.equal(kept.probabilities, constrained.probabilities)
 
 
 @given(
