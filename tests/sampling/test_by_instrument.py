@@ -305,7 +305,7 @@ def event_id(kind: str, value: float) -> int:
     return next(i for i, e in enumerate(events) if e.type == kind and np.isclose(e.value, value))
 
 
-def test_density_of_events_is_that_of_the_latest_instrument() -> None:
+def test_density_of_events_is_of_the_latest_instrument() -> None:
     quick = [("shift", 0.1), ("note-on", 40)], [("shift", 0.1), ("note-on", 41)]
     start = ("shift", 1.0), ("instrument", BASS), ("velocity", 62.0), *quick[0], *quick[1]
     density = NoteDensity(notes_per_second=1.0, history=2, instruments=("Bass",))
@@ -333,7 +333,7 @@ def test_density_steers_the_events_of_one_instrument(factor: float) -> None:
     assert (steered < 0.75 * free) if factor < 1 else (steered > 1.25 * free), (free, steered)
 
 
-def test_velocities_of_events_are_not_of_one_instrument() -> None:
+def test_forbidden_velocities_of_events_are_not_per_instrument() -> None:
     with pytest.raises(FieldError, match=r"velocity event holds .* all instruments"):
         session("events", ForbidValues(role="velocity", values=(62.0,)))
     every = ForbidValues(role="velocity", values=(62.0,), drums=True)

@@ -303,7 +303,7 @@ class NumpySounding:
         _, self._log, self._recency, self._chord = tables.numpy()
         # Several heads share features.
         self._context: Any = None
-        self._found: dict[tuple[str | bytes, ...], Array] = {}
+        self._found: dict[tuple[str, bytes], Array] = {}
 
     def after(self, rows: Rows, before: Any) -> Any:
         """(B, I P) the sounding notes at the onset of rows (B, F), with their own notes."""
@@ -354,7 +354,7 @@ class NumpySounding:
         used = [clock.step] * (where != "before") + [clock.pitch] * (where == "around")
         instrument = known[str(clock.instrument)] if with_instrument else None
         entries = [known[name] for name in used] + ([] if instrument is None else [instrument])
-        key = (place, *(entry.tobytes() for entry in entries))
+        key = place, b"".join(entry.tobytes() for entry in entries)
         if context is not self._context:
             self._context, self._found = context, {}
         if key not in self._found:
