@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
@@ -39,8 +38,7 @@ class BeatTracker(Tracker):
     """Decodes rows in beats, and limits them to consistent steps and positions.
 
     Args:
-        fields: The fields of the encoder: time signature, step, position, tempo, pitch, duration,
-            velocity, and instrument if there are parts.
+        fields: Those of the encoder, in its order.
         per_beat: Cells per quarter note.
         signatures: The time signatures of the classes.
         constraints: The entries that the encoder allows.
@@ -218,15 +216,15 @@ class BeatTracker(Tracker):
 
     def notes(self) -> Notes:
         """The notes that have not been returned, with a tempo map if none have."""
-        if not self._rows:
-            return self._no_notes()
-        if self._dropped:
-            notes = sorted([*self._done, *map(self._ended, self._open)])
-            if not notes:
-                return self._no_notes()
-            start, end, pitch, velocity, _, _, track = zip(*(n for _, n in notes), strict=True)
-            instruments = self._instruments(np.array(track))
-            return Notes(start=start, end=end, pitch=pitch, velocity=velocity, **instruments)
+        if self._dropped or not self._rows:
+            notes = [note for _, note in sorted([*self._done, *map(self._ended, self._open)])]
+            return Notes(
+                start=[note.start for note in notes],
+                end=[note.end for note in notes],
+                pitch=[note.pitch for note in notes],
+                velocity=[note.velocity for note in notes],
+                **self._instruments(np.array([note.track for note in notes], np.int64)),
+            )
         at = np.array(self._at)
         time_signature, _, position, tempo, pitch, duration, velocity, *instrument = np.array(
             self._rows
@@ -240,9 +238,6 @@ class BeatTracker(Tracker):
             tempo_map=beats,
             **self._instruments(*instrument),
         )
-
-    def _no_notes(self) -> Notes:
-        return replace(Notes.empty(), **self._instruments(np.zeros(0, np.int64)))
 
     def _instruments(self, *classes: NDArray[np.int64]) -> dict[str, Any]:
         """The columns of the instruments of (N,) classes; none without parts."""

@@ -58,10 +58,7 @@ VELOCITY: Final = Field.categorical(
 
 
 def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
-    """Check that numbers (N, F) are rows of the F fields.
-
-    Returns:
-        (N, F) float32.
+    """(N, F) float32 rows from numbers, which are checked to be entries of the F fields.
 
     Raises:
         EncodingError: If the shape differs, a number is not finite, a class does not exist, or a
@@ -210,16 +207,13 @@ class AscendingRows:
             return None
         before = {key: previous[key][..., None] for key in self._keys}
         candidates = class_ids(self._classes[field], next(iter(before.values())))
-        greater = equal = None
+        greater: Any = False
+        equal: Any = True
         for key, size in self._keys.items():
-            value = size - 1
-            if key == field:
-                value = candidates
-            elif key in known:
-                value = known[key][..., None]
-            here = value > before[key]
-            greater = here if greater is None else greater | (equal & here)
-            equal = (value == before[key]) if equal is None else equal & (value == before[key])
+            value = known[key][..., None] if key in known else size - 1
+            value = candidates if key == field else value
+            greater = greater | (equal & (value > before[key]))
+            equal = equal & (value == before[key])
         if is_step and isinstance(greater, np.ndarray) and greater.all():
             return None
         later = candidates > 0 if step is None else step[..., None] > 0
