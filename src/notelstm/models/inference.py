@@ -164,6 +164,7 @@ class ModuleStep:
 
     def __init__(self, model: NoteModel) -> None:
         self._model: Final = model
+        self.predict: Final = model.predict
         self.device: torch.device = leaf(model.initial_state(1)[0]).device
 
     def initial_state(self) -> tuple[Context, State]:
@@ -180,10 +181,6 @@ class ModuleStep:
         """Read (B, T, F) rows, and return the context and the state after the last."""
         context, state = self._model.forward(rows.to(self.device), state)
         return index(context, (slice(None), -1)), state
-
-    def predict(self, field: str, context: Context, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field."""
-        return self._model.predict(field, context, known)
 
 
 Step: TypeAlias = NumpyStep | ModuleStep

@@ -14,7 +14,6 @@ from typing_extensions import override
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.models.inference import HasNumpyStep, NumpyStep, map_arrays
-from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Context, NoteModel, Prediction
 from notelstm.tree import index, join, leaf, map_tree
 
@@ -141,6 +140,8 @@ class NumpyWindowed:
         self._inner: Final = inner
         self._window: Final = window
         self._context, self._initial = inner.initial_state()
+        self.predict: Final = inner.predict
+        self.predict_numpy: Final = inner.predict_numpy
 
     def initial_state(self) -> tuple[Any, Runs]:
         """The context and the state before the first row, of one sequence."""
@@ -163,16 +164,6 @@ class NumpyWindowed:
             lambda array: array.reshape(batch_size, window, *array.shape[1:]), states
         )
         return context, Runs(states, state.seen + 1)
-
-    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field with the inner model."""
-        return self._inner.predict(field, context, known)
-
-    def predict_numpy(
-        self, field: str, context: Any, known: Mapping[str, float]
-    ) -> NumpyPrediction:
-        """Predict one field of a single sequence with the inner model."""
-        return self._inner.predict_numpy(field, context, known)
 
 
 def _restart(states: Any, runs: slice, initial: Any) -> None:
