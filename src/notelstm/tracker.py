@@ -116,7 +116,7 @@ class Tracker(abc.ABC):
         """The entries of given fields of the next row that follow from the rows so far.
 
         Returns:
-            By field name; none by default. A session is told the others.
+            By field name; none by default. The others are arguments of a session.
         """
         return {}
 
