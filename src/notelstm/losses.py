@@ -23,12 +23,7 @@ __all__ = ["AllPairs", "CompositeLoss", "Likelihood", "Losses", "PositivePressur
 
 
 class Losses(NamedTuple):
-    """The values of a :class:`CompositeLoss`.
-
-    Attributes:
-        total: The weighted sum, a scalar.
-        terms: The unweighted term of each field, scalars.
-    """
+    """The weighted sum of a :class:`CompositeLoss` and its unweighted terms by field, scalars."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -40,12 +35,7 @@ class Likelihood:
     """The mean negative log-likelihood, in nats; the cross entropy of a categorical field."""
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
-        """A scalar from (S,) predictions and (S,) targets.
-
-        Raises:
-            FieldError: If the prediction gives no probabilities.
-            ShapeError: If the shapes differ.
-        """
+        """The mean over (S,) positions; a prediction without probabilities is a FieldError."""
         if not isinstance(prediction, HasLikelihood):
             raise FieldError(
                 f"a {type(prediction).__name__} has no likelihood",
@@ -84,12 +74,7 @@ class PositivePressure:
     pressure: float = 10.0
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
-        """A scalar from (S,) predictions and (S,) targets.
-
-        Raises:
-            FieldError: If the prediction is not a point.
-            ShapeError: If the shapes differ.
-        """
+        """The mean over (S,) positions; a prediction that is not a point is a FieldError."""
         value = _point_estimate(prediction, target)
         return ((target - value) ** 2 + self.pressure * (-value).clamp_min(0)).mean()
 
@@ -106,7 +91,7 @@ class AllPairs:
     pressure: float = 10.0
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
-        """A scalar from (S,) predictions and (S,) targets; the errors are the same."""
+        """The mean over (S, S) pairs; a prediction that is not a point is a FieldError."""
         value = _point_estimate(prediction, target)
         pairs = (target[None, :] - value[:, None]) ** 2  # (S, S)
         return (pairs + self.pressure * (-value[:, None]).clamp_min(0)).mean()

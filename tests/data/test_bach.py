@@ -18,7 +18,7 @@ import pytest
 from notelstm.data import CorpusSource, bach, cache
 from notelstm.data.bach import BachChorales, notes_of_score, open_score
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
-from notelstm.encoders.rows import watch_instruments
+from notelstm.encoders.rows import watch_changes
 from notelstm.errors import DataError, MissingExtraError
 from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
@@ -213,8 +213,8 @@ def test_voices_of_one_program_are_no_lost_instruments(
     part_map = PartMap.from_pieces(pieces, by="auto")
     assert [part.name for part in part_map.parts] == ["Alto", "Bass", "Soprano", "Tenor"]
     with caplog.at_level(logging.WARNING):
-        list(watch_instruments(pieces, StepDurationEncoder()))
-        list(watch_instruments(pieces, LogTimeEncoder(exact=True, parts=part_map)))
+        list(watch_changes(pieces, StepDurationEncoder()))
+        list(watch_changes(pieces, LogTimeEncoder(exact=True, parts=part_map)))
     assert not caplog.text
 
 

@@ -39,7 +39,7 @@ def values_of(encoder: BeatEncoder, notes: Notes) -> list[list[object]]:
     return decoded
 
 
-def test_a_pick_up_a_tempo_change_and_a_time_signature_change_by_hand() -> None:
+def test_rows_with_a_pickup_a_tempo_change_and_a_time_signature_change() -> None:
     beats = TempoMap(
         seconds=[0.0, 2.0],
         tempos=[60.0, 120.0],
@@ -100,7 +100,7 @@ def test_pieces_on_the_grid_round_trip_at_any_tempo() -> None:
         min_notes=1, longest_rest=60.0, beats=strategies.beat_maps(tempos=(20.0, 240.0))
     )
 )
-def test_of_long_rests_whole_bars_are_left_out(piece: Notes) -> None:
+def test_long_rests_lose_whole_bars(piece: Notes) -> None:
     encoder = BeatEncoder()
     rows = encoder.encode(piece)
     assert piece.tempo_map is not None
@@ -119,7 +119,7 @@ def test_of_long_rests_whole_bars_are_left_out(piece: Notes) -> None:
     strategies.notes(min_notes=1, longest_rest=4.0, beats=strategies.beat_maps(tempos=(20, 240))),
     st.floats(0, 20),
 )
-def test_bars_and_tempi_are_the_map_s(piece: Notes, later: float) -> None:
+def test_bars_and_tempos_match_the_tempo_map(piece: Notes, later: float) -> None:
     encoder = BeatEncoder()
     beats, rows = piece.tempo_map, encoder.encode(piece)
     assert beats is not None
@@ -198,7 +198,7 @@ def completions(possible: set[tuple[int, ...]], name: str, known: Mapping[str, i
     return {triple[NAMES.index(name)] for triple in fits}
 
 
-def test_positions_that_contradict_the_step_are_refused() -> None:
+def test_positions_that_do_not_follow_from_the_step_are_rejected() -> None:
     rows = SMALL.encode(
         Notes(start=[0, 1, 2], end=[1, 2, 3], pitch=60, tempo_map=TempoMap(tempos=[60]))
     )
@@ -227,7 +227,7 @@ def test_sounding_uses_the_current_tempo() -> None:
     assert set(SMALL.tracker().sounding(0)) == set()
 
 
-def test_of_several_tempos_at_one_onset_the_last_counts() -> None:
+def test_last_of_several_tempos_at_one_onset_is_encoded() -> None:
     rows = SMALL.encode(
         Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, tempo_map=TempoMap(tempos=[60]))
     )
@@ -253,7 +253,7 @@ def test_a_first_time_signature_without_a_bar_line_is_lost() -> None:
     assert beats.numerators.tolist() == [3]
 
 
-def test_what_is_outside_the_domain_says_what_to_do() -> None:
+def test_errors_for_pieces_outside_the_domain() -> None:
     no_map = Notes(start=[0], end=[1], pitch=60)
     with pytest.raises(EncodingError, match=r"no tempo map.*encoder in seconds"):
         BeatEncoder().encode(no_map)
@@ -280,12 +280,12 @@ def test_what_is_outside_the_domain_says_what_to_do() -> None:
     ],
     ids=str,
 )
-def test_settings_without_classes_are_refused(settings: dict[str, Any], words: str) -> None:
+def test_settings_without_classes_are_rejected(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         BeatEncoder(**settings)
 
 
-def test_tempo_classes_hold_the_usual_ones() -> None:
+def test_tempo_classes_include_usual_tempos() -> None:
     tempo: Field = BeatEncoder().fields[3]
     assert {30.0, 60.0, 120.0, 240.0} <= set(tempo.values)
     assert tempo.values[0] == 15
@@ -325,7 +325,7 @@ FEW = BeatEncoder(time_signatures=("4/4", "3/4", "6/8"))
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_any_other_time_signature_becomes_the_nearest_that_fits(
+def test_other_time_signatures_become_the_nearest_that_fits(
     encoder: BeatEncoder, given: str, becomes: str
 ) -> None:
     notes = in_signatures([given], [0.5], np.arange(24) / 4)
@@ -339,7 +339,7 @@ def test_any_other_time_signature_becomes_the_nearest_that_fits(
     assert f"{back.numerators[0]}/{back.denominators[0]}" == becomes
 
 
-def test_bar_lines_of_every_time_signature_of_midi_stay_by_default() -> None:
+def test_default_settings_keep_bar_lines_of_every_midi_time_signature() -> None:
     classes = SignatureClasses(BeatEncoder().time_signatures, 12)
     for upper, power in itertools.product(range(1, 256), range(63)):
         bar = Fraction(48 * upper, 2**power)
@@ -358,7 +358,9 @@ ANY_BEATS = st.lists(SIGNATURES, min_size=1, max_size=4).flatmap(
 
 
 @given(strategies.notes(min_notes=1, durations=(0, 60), beats=ANY_BEATS), st.sampled_from([3, 12]))
-def test_every_piece_with_a_tempo_map_keeps_the_bounds(piece: Notes, per_beat: int) -> None:
+def test_errors_of_onsets_and_durations_are_within_the_documented_bounds(
+    piece: Notes, per_beat: int
+) -> None:
     signatures = BeatEncoder().time_signatures if per_beat == 12 else ("4/4", "3/4", "1/4", "6/8")
     encoder = BeatEncoder(per_beat=per_beat, time_signatures=signatures)
     beats, rows = piece.tempo_map, as_rows(encoder.encode(piece), encoder.fields)
@@ -385,7 +387,7 @@ def test_every_piece_with_a_tempo_map_keeps_the_bounds(piece: Notes, per_beat: i
 
 
 @given(strategies.notes(min_notes=1, longest_rest=4.0, beats=ANY_BEATS))
-def test_bar_lines_are_those_of_the_map_or_counted_as_others(piece: Notes) -> None:
+def test_bar_lines_match_the_tempo_map_or_are_counted_as_changes(piece: Notes) -> None:
     encoder, beats = BeatEncoder(), piece.tempo_map
     assert beats is not None
     rows, counts, other = encoder.encode(piece), Counter[str](), 0
@@ -410,7 +412,7 @@ def test_bar_lines_are_those_of_the_map_or_counted_as_others(piece: Notes) -> No
         assert moved == 0
 
 
-def test_a_restatement_within_a_bar_is_counted() -> None:
+def test_time_signature_repeated_within_a_bar_is_counted_as_a_change() -> None:
     notes = in_signatures(["4/4", "4/4"], [0, 6], [0, 4, 6, 7, 10])
     rows = BeatEncoder().encode(notes)
     assert rows[:, 2].tolist() == [0, 0, 24, 36, 24]
@@ -422,7 +424,7 @@ def test_a_restatement_within_a_bar_is_counted() -> None:
     assert BeatEncoder().changes(on_a_line) == {}
 
 
-def test_of_several_time_signatures_at_one_beat_the_last_counts() -> None:
+def test_last_of_several_time_signatures_at_one_beat_is_encoded() -> None:
     notes = in_signatures(["4/4", "5/4", "11/16", "3/8"], [0, 3, 3, 3], [0, 3, 4, 4.5])
     rows = BeatEncoder().encode(notes)
     names = [BeatEncoder().time_signatures[int(k)] for k in rows[:, 0]]
@@ -431,7 +433,7 @@ def test_of_several_time_signatures_at_one_beat_the_last_counts() -> None:
     assert BeatEncoder().changes(notes) == {}
 
 
-def test_changes_count_each_limit_by_hand() -> None:
+def test_changes_count_the_notes_beyond_each_limit() -> None:
     """Cells of a third of a beat, one second each."""
     encoder = BeatEncoder(per_beat=3, longest=8, time_signatures=("4/4",))
     beats = TempoMap(seconds=[0, 50, 52, 53], tempos=[20, 10, 500, 20])
@@ -455,7 +457,7 @@ def test_changes_count_each_limit_by_hand() -> None:
     }
 
 
-def test_changes_begin_just_beyond_the_limits() -> None:
+def test_changes_are_not_counted_at_the_limits() -> None:
     """Cells of a tenth of a second, at 120 a minute and 5 cells per beat."""
     encoder = BeatEncoder(per_beat=5, longest=8, time_signatures=("4/4",))
 
@@ -477,7 +479,7 @@ def test_changes_begin_just_beyond_the_limits() -> None:
         assert found.get("at a tempo outside 15 to 480, encoded as the nearest", 0) == count
 
 
-def test_settings_of_earlier_model_files_give_the_same_classes() -> None:
+def test_settings_in_older_model_files_give_the_same_classes() -> None:
     """Model files hold all settings; the default had 15 time signatures."""
     names = ["2/4", "3/4", "4/4", "5/4", "6/4", "2/2", "3/2", "4/2"]
     names += ["3/8", "4/8", "5/8", "6/8", "7/8", "9/8", "12/8"]
@@ -511,7 +513,7 @@ BANDS = strategies.notes(
 
 
 @given(BANDS)
-def test_notes_of_a_cell_ascend_by_part_and_pitch_without_repetitions(piece: Notes) -> None:
+def test_notes_of_a_cell_ascend_by_part_and_pitch_without_duplicates(piece: Notes) -> None:
     rows, notes = BAND.encode(piece), snapped(BAND, piece)
     whole: dict[tuple[int, int, int], tuple[int, int]] = {}
     if len(piece):
@@ -538,7 +540,7 @@ def test_notes_of_a_cell_ascend_by_part_and_pitch_without_repetitions(piece: Not
 
 
 @given(BANDS)
-def test_one_instrument_alone_has_the_rows_of_an_encoder_without_parts(piece: Notes) -> None:
+def test_rows_of_a_single_instrument_equal_those_without_parts(piece: Notes) -> None:
     plain = replace(piece, program=None, drum=None, track=None, track_names=None)
     rows = BAND.encode(plain)
     assert set(rows[:, 7].tolist()) <= {0}
@@ -581,7 +583,7 @@ def test_allowed_rows_of_parts_ascend_in_every_order(order: list[Field], seed: i
     assert bool(step[0]) == can_repeat
 
 
-def test_an_old_description_has_no_parts() -> None:
+def test_description_without_parts_can_be_built() -> None:
     described = describe(BeatEncoder())
     settings = {name: value for name, value in described["config"].items() if name != "parts"}
     assert build({**described, "config": settings}) == BeatEncoder()

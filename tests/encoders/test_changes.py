@@ -39,7 +39,7 @@ WARNING = (
 )
 
 
-def test_the_counts_of_all_pieces_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_warning_counts_the_changes_of_all_pieces(caplog: pytest.LogCaptureFixture) -> None:
     watched: Iterator[Notes] = watch_changes(PIECES, FOURS)
     for given, passed in zip(PIECES, watched, strict=False):
         assert passed is given
@@ -60,7 +60,9 @@ def recipe(encoder: NoteEncoder) -> Recipe:
     return Recipe(name="beats", encoder=encoder, model=model, sampler=Ancestral())
 
 
-def test_recipes_corpora_and_prompts_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_recipes_corpora_and_prompts_warn_of_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recipe(FOURS).encode(PIECES)
     assert caplog.messages == [WARNING]
     caplog.clear()
@@ -85,6 +87,6 @@ def test_recipes_corpora_and_prompts_warn(tmp_path: Path, caplog: pytest.LogCapt
     assert summary.changes_in_beats == {"with times rounded to 1/12 beat": 8}
 
 
-def test_one_line_of_counts() -> None:
+def test_describe_changes() -> None:
     assert describe_changes({}) == ""
     assert describe_changes({"a": 1, "b": 2000}) == "1 note a; 2,000 notes b"

@@ -26,7 +26,7 @@ PLAIN = LogTimeEncoder()
 DENSE = strategies.notes(min_notes=1, longest_rest=0.02, pitches=(58, 62), max_notes=40)
 
 
-def test_classes_have_the_same_borders_and_whole_cells_as_values() -> None:
+def test_exact_has_the_same_class_edges_and_whole_cells_as_values() -> None:
     for exact, plain in zip(EXACT.fields, PLAIN.fields, strict=True):
         assert (exact.classes, exact.edges) == (plain.classes, plain.edges)
         assert np.abs(np.array(exact.values) - plain.values).max() < 0.00501 or exact.unit != "s"
@@ -35,7 +35,7 @@ def test_classes_have_the_same_borders_and_whole_cells_as_values() -> None:
         assert np.allclose(cells, np.rint(cells), rtol=0, atol=1e-9)
 
 
-def test_the_setting_is_stored_and_an_old_description_has_none() -> None:
+def test_exact_is_stored_and_its_default_is_false() -> None:
     described = plugins.describe(EXACT)
     assert plugins.build(described) == EXACT
     settings = {name: value for name, value in described["config"].items() if name != "exact"}
@@ -44,7 +44,7 @@ def test_the_setting_is_stored_and_an_old_description_has_none() -> None:
 
 
 @given(st.one_of(DENSE, strategies.notes()))
-def test_snapped_notes_are_on_cells_ascending_and_those_of_the_piece(piece: Notes) -> None:
+def test_snapped_notes_are_rounded_sorted_and_merged(piece: Notes) -> None:
     found = EXACT.snapped(piece)
     assert found is not None
     onset = np.rint(found.start / 0.01)
@@ -67,7 +67,7 @@ def test_snapped_notes_are_on_cells_ascending_and_those_of_the_piece(piece: Note
 
 
 @given(strategies.notes(longest_rest=29.0))
-def test_the_step_is_the_class_of_the_difference_of_rounded_onsets(piece: Notes) -> None:
+def test_step_is_the_class_of_the_difference_of_rounded_onsets(piece: Notes) -> None:
     notes = snapped(EXACT, quantize(piece))
     rows = EXACT.encode(piece)
     step = cells_of(notes)["step"] * 0.01
@@ -84,7 +84,7 @@ def test_steps_after_a_long_one_are_exact() -> None:
 
 
 @given(strategies.notes(longest_rest=60.0))
-def test_without_the_setting_rows_and_notes_are_as_they_were(piece: Notes) -> None:
+def test_without_exact_notes_are_not_snapped(piece: Notes) -> None:
     assert PLAIN.snapped(piece) is None
     assert snapped(PLAIN, piece) is piece
     assert PLAIN.limited_fields == ()
@@ -98,7 +98,7 @@ def follows(previous: tuple[int, int] | None, step: int, pitch: int) -> bool:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["step", "pitch"])), ids=str)
 @pytest.mark.parametrize("previous", [None, (0, 0), (3, 60), (0, 126), (5, 127)], ids=str)
-def test_allowed_classes_are_those_that_a_note_can_follow_with(
+def test_allowed_classes_are_those_with_a_valid_completion(
     order: tuple[str, str], previous: tuple[int, int] | None
 ) -> None:
     """Each class is allowed exactly if some completion of the row follows; never a dead end."""
@@ -122,7 +122,7 @@ def test_allowed_classes_are_those_that_a_note_can_follow_with(
 
 
 @given(st.lists(st.tuples(*[st.floats(0, 1, exclude_max=True)] * 4), min_size=1, max_size=40))
-def test_allowed_rows_are_the_rows_that_are_encoded(draws: list[tuple[float, ...]]) -> None:
+def test_allowed_rows_round_trip(draws: list[tuple[float, ...]]) -> None:
     """Any allowed row comes back from a round trip, so nothing allowed is lost or moved."""
     tracker, rows = RowTracker(EXACT), []
     for numbers in draws:
@@ -142,7 +142,7 @@ def test_allowed_rows_are_the_rows_that_are_encoded(draws: list[tuple[float, ...
     assert np.array_equal(again, table)
 
 
-def test_merged_notes_are_counted_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_merged_notes_are_counted_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     twice = Notes(start=[0, 0.001, 1], end=[1, 2, 3], pitch=[60, 60, 60], velocity=[9, 50, 1])
     with caplog.at_level(logging.WARNING):
         assert list(watch_changes([twice, twice], EXACT)) == [twice, twice]
@@ -162,7 +162,7 @@ def test_merged_notes_are_counted_and_reported_once(caplog: pytest.LogCaptureFix
     assert kept.duration[0] == pytest.approx(2.0)
 
 
-def test_other_columns_and_the_tempo_map_are_kept() -> None:
+def test_snapped_notes_keep_program_and_drum() -> None:
     piece = Notes(start=[0, 0.001], end=[1, 2], pitch=[62, 60], program=[3, 4], drum=[False, True])
     found = snapped(EXACT, piece)
     assert found.program is not None

@@ -29,7 +29,7 @@ def at(start: ArrayLike) -> Notes:
 @example(at(ALMOST_LONGEST))
 @example(at(np.arange(20) * 30.0))
 @example(at(np.arange(20) * 31.0))
-def test_onsets_are_within_half_of_the_widest_step_class_passed(piece: Notes) -> None:
+def test_onset_error_is_at_most_half_of_the_widest_step_class_so_far(piece: Notes) -> None:
     encoder = LogTimeEncoder()
     rows = encoder.encode(piece)
     counted = np.cumsum(np.minimum(piece.step, encoder.longest))
@@ -38,7 +38,7 @@ def test_onsets_are_within_half_of_the_widest_step_class_passed(piece: Notes) ->
     assert np.all(off <= np.maximum.accumulate(widths) / 2 + 1e-9)
 
 
-def test_the_longest_step_and_duration_are_what_is_asked_for() -> None:
+def test_longest_limits_step_and_duration() -> None:
     encoder = LogTimeEncoder(cell=0.02, longest=10.0)
     far = Notes(start=[0, 1000], end=[500, 1001], pitch=[60, 61])
     back = encoder.decode(encoder.encode(far))
@@ -62,7 +62,7 @@ def test_classes_cover_every_cell_once(cell: float, linear: float, longest: floa
     [{"growth": math.inf}, {"longest": math.inf}, {"cell": math.nan}, {"cell": 1e-9}],
     ids=str,
 )
-def test_settings_without_classes_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_without_classes_are_rejected(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="has no time classes"):
         LogTimeEncoder(**settings)
 
@@ -86,7 +86,7 @@ def test_rows_of_one_onset_ascend_by_instrument_and_pitch(piece: Notes) -> None:
 
 
 @given(strategies.notes(longest_rest=1.0, instruments=True))
-def test_a_pitch_of_two_parts_in_one_cell_is_two_notes(piece: Notes) -> None:
+def test_same_pitch_of_two_parts_in_one_cell_stays_two_notes(piece: Notes) -> None:
     kept = {
         (round(start / 0.01), part, pitch)
         for start, part, pitch in zip(
@@ -98,13 +98,13 @@ def test_a_pitch_of_two_parts_in_one_cell_is_two_notes(piece: Notes) -> None:
     assert len(notes) == len(kept)
 
 
-def test_parts_need_exact_cells() -> None:
+def test_parts_require_exact() -> None:
     with pytest.raises(ConfigError, match="parts without exact cells"):
         LogTimeEncoder(parts=PARTS)
 
 
 @given(strategies.notes(longest_rest=1.0, instruments=True))
-def test_without_parts_rows_are_those_of_notes_without_instruments(piece: Notes) -> None:
+def test_without_parts_instruments_do_not_change_rows(piece: Notes) -> None:
     plain = replace(piece, program=None, drum=None, track=None, track_names=None)
     rows = LogTimeEncoder().encode(piece)
     assert rows.tobytes() == LogTimeEncoder().encode(plain).tobytes()

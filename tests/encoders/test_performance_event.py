@@ -25,7 +25,7 @@ DAY = 86_400.0
     ("start", "end", "note"),
     [([0, DAY], [1, DAY + 0.01], 1), ([5, 6], [DAY + 5.5, 7], 0), ([0, 1e300], [1, 1e300], 1)],
 )
-def test_a_piece_longer_than_a_day_is_refused(
+def test_piece_longer_than_a_day_is_rejected(
     start: list[float], end: list[float], note: int
 ) -> None:
     piece = Notes(start=start, end=end, pitch=60)
@@ -33,7 +33,7 @@ def test_a_piece_longer_than_a_day_is_refused(
         PerformanceEventEncoder().encode(piece)
 
 
-def test_a_day_is_counted_from_the_first_onset() -> None:
+def test_maximum_length_is_counted_from_the_first_onset() -> None:
     piece = Notes(start=[1000, 1000 + DAY - 1], end=[1001, 1000 + DAY], pitch=[60, 61])
     encoder = PerformanceEventEncoder()
     rows = encoder.encode(piece)
@@ -57,7 +57,7 @@ def id_of(kind: str, value: float) -> int:
     return found
 
 
-def test_an_instrument_holds_until_the_next_one() -> None:
+def test_instrument_event_applies_until_the_next_one() -> None:
     notes = Notes(
         start=[0, 0, 0, 1],
         end=[1, 1, 2, 2],
@@ -103,7 +103,7 @@ def test_an_instrument_holds_until_the_next_one() -> None:
         ),
     ],
 )
-def test_events_that_cannot_follow_are_refused(
+def test_events_that_are_not_allowed_are_rejected(
     before: Sequence[tuple[str, float]], event: tuple[str, float]
 ) -> None:
     rows = np.array([[id_of(*e)] for e in (*before, event)], dtype=np.float32)
@@ -113,7 +113,7 @@ def test_events_that_cannot_follow_are_refused(
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), max_size=80))
-def test_any_allowed_events_can_be_closed(draws: list[float]) -> None:
+def test_closing_rows_end_all_notes_after_any_allowed_events(draws: list[float]) -> None:
     """Notes of several parts sound; closing rows end all of them, whatever the latest event is."""
     tracker, rows = BAND.tracker(), []
     for number in draws:
@@ -136,7 +136,7 @@ def test_any_allowed_events_can_be_closed(draws: list[float]) -> None:
 
 
 @given(strategies.notes(instruments=True))
-def test_without_parts_instruments_change_nothing(piece: Notes) -> None:
+def test_without_parts_instruments_do_not_change_rows(piece: Notes) -> None:
     plain = replace(piece, program=None, drum=None, track=None, track_names=None)
     encoder = PerformanceEventEncoder()
     rows = encoder.encode(piece)
@@ -149,7 +149,7 @@ def test_without_parts_instruments_change_nothing(piece: Notes) -> None:
     assert alone[:1].tolist() == ([[id_of("instrument", 0)]] if len(piece) else [])
 
 
-def test_an_old_description_has_no_parts() -> None:
+def test_description_without_parts_can_be_built() -> None:
     described = describe(PerformanceEventEncoder())
     assert build({**described, "config": {}}) == PerformanceEventEncoder()
     assert build(describe(BAND)) == BAND

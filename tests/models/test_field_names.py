@@ -20,17 +20,17 @@ TWO = Field.categorical("two", "other", values=(0, 1))
     ("fields", "words"),
     [((TWO, TWO), "two, two repeat a name"), ((), "no fields")],
 )
-def test_fields_without_names_of_their_own_are_refused(fields: Any, words: str) -> None:
+def test_missing_or_repeated_field_names_are_rejected(fields: Any, words: str) -> None:
     with pytest.raises(FieldError, match=words):
         NoteLSTM(fields=fields)
 
 
-def test_a_name_that_torch_needs_is_refused() -> None:
+def test_field_name_of_a_module_dict_method_is_rejected() -> None:
     with pytest.raises(FieldError, match="'type' is a method"):
         NoteLSTM(fields=(Field.categorical("type", "other", values=(0, 1)),))
 
 
-def test_a_number_is_not_taken_for_its_opposite() -> None:
+def test_sign_of_a_number_changes_the_output() -> None:
     torch.manual_seed(0)
     model = NoteLSTM(fields=(UP,), hidden_size=8)
     rows = torch.tensor([[[2.0]], [[-2.0]]])
@@ -39,7 +39,7 @@ def test_a_number_is_not_taken_for_its_opposite() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
-def test_a_model_of_another_precision_reads_float32_rows(kind: torch.dtype) -> None:
+def test_model_in_another_precision_reads_float32_rows(kind: torch.dtype) -> None:
     model = NoteLSTM(fields=(UP, TWO), hidden_size=8).to(kind)
     context, _ = model(torch.ones(1, 3, 2), model.initial_state(1)[1])
     assert context.hidden.dtype == kind

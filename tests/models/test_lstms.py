@@ -27,7 +27,7 @@ def rows(fields: Any, *shape: int) -> Tensor:
     return torch.from_numpy(random_rows(fields, shape, np.random.default_rng(0)))
 
 
-def test_parameters_have_the_originals_names_and_shapes() -> None:
+def test_parameters_have_the_names_and_shapes_of_the_original() -> None:
     model = ThreeHeadLSTM(fields=FIELDS)
     assert {name: tuple(p.shape) for name, p in model.state_dict().items()} == {
         "initial_context": (128,),
@@ -57,7 +57,9 @@ def test_class_ids_are_scaled_and_numbers_are_not() -> None:
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("sigmoid", [True, False])
 @pytest.mark.parametrize("point_estimates", [True, False])
-def test_each_fault_has_its_switch(num_layers: int, sigmoid: bool, point_estimates: bool) -> None:
+def test_settings_switch_each_fault_of_the_original(
+    num_layers: int, sigmoid: bool, point_estimates: bool
+) -> None:
     torch.manual_seed(0)
     model = ThreeHeadLSTM(
         fields=FIELDS,
@@ -91,15 +93,15 @@ def test_each_fault_has_its_switch(num_layers: int, sigmoid: bool, point_estimat
         assert step.high is None
 
 
-def test_the_sigmoid_cannot_say_more_than_its_floor() -> None:
+def test_minimum_pitch_loss_with_the_sigmoid() -> None:
     """The minimum of the original's pitch loss is ln(1 + 127 / e)."""
-    confined = torch.zeros(1, 128)
-    confined[0, 60] = 1.0
-    best = functional.cross_entropy(confined, torch.tensor([60]))
+    one_hot = torch.zeros(1, 128)
+    one_hot[0, 60] = 1.0
+    best = functional.cross_entropy(one_hot, torch.tensor([60]))
     assert float(best) == pytest.approx(math.log(1 + 127 / math.e))
 
 
-def test_fields_may_have_other_names_and_another_order() -> None:
+def test_three_head_lstm_with_other_field_names_and_order() -> None:
     fields = (
         Field.continuous("wait", "step", unit="s", low=0.0),
         Field.categorical("key", "pitch", values=range(60, 72)),
@@ -122,14 +124,14 @@ def test_fields_may_have_other_names_and_another_order() -> None:
     [(), FIELDS[:2], (*FIELDS, FIELDS[0]), CLASSES, PerformanceEventEncoder().fields],
     ids=["none", "two", "four", "classes", "events"],
 )
-def test_fields_that_do_not_fit_say_what_does(fields: tuple[Field, ...]) -> None:
+def test_three_head_lstm_rejects_other_fields(fields: tuple[Field, ...]) -> None:
     with pytest.raises(
         FieldError, match=r"one categorical and two continuous.*StepDurationEncoder, or .*NoteLSTM"
     ):
         ThreeHeadLSTM(fields=fields)
 
 
-def test_a_chain_knows_the_fields_before_and_no_others() -> None:
+def test_heads_depend_on_earlier_fields_only() -> None:
     torch.manual_seed(0)
     order = ("step", "pitch", "velocity", "duration")
     model = NoteLSTM(fields=CLASSES, field_order=order, hidden_size=8, embedding_dim=4)
@@ -151,7 +153,7 @@ def test_a_chain_knows_the_fields_before_and_no_others() -> None:
         assert torch.equal(everything.logits, prediction.logits)
 
 
-def test_numbers_are_read_by_their_logarithm_and_predicted_as_normals() -> None:
+def test_numbers_are_scaled_logarithmically_and_predicted_as_normals() -> None:
     torch.manual_seed(0)
     model = NoteLSTM(fields=FIELDS, hidden_size=8, embedding_dim=4)
     context = Hidden(torch.randn(1, 8))
@@ -166,7 +168,7 @@ def test_numbers_are_read_by_their_logarithm_and_predicted_as_normals() -> None:
     assert len(set(means)) == 4
 
 
-def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
+def test_mixtures_for_times_and_normals_for_numbers_without_a_minimum() -> None:
     torch.manual_seed(0)
     late = Field.continuous("late", "other", unit="s", low=None)
     capped = Field.continuous("capped", "other", unit="s", low=-1.0, high=4.0)
@@ -194,7 +196,7 @@ def test_times_may_be_mixtures_and_other_numbers_stay_normals() -> None:
     assert low.high.tolist() == [[4.0] * 3] * 2
 
 
-def test_dropout_wakes_in_training_only() -> None:
+def test_dropout_only_in_training_mode() -> None:
     model = NoteLSTM(fields=CLASSES, hidden_size=64, embedding_dim=4, dropout=0.5)
     some = rows(CLASSES, 1, 6)
 
@@ -209,9 +211,7 @@ def test_dropout_wakes_in_training_only() -> None:
 
 
 @pytest.mark.parametrize(("head_size", "width"), [(None, 8), (5, 5), (0, None)])
-def test_heads_have_a_hidden_layer_of_their_own_width(
-    head_size: int | None, width: int | None
-) -> None:
+def test_head_size(head_size: int | None, width: int | None) -> None:
     model = NoteLSTM(fields=CLASSES, hidden_size=8, embedding_dim=4, head_size=head_size)
     last = model.heads["velocity"]
     if width is None:
@@ -224,7 +224,7 @@ def test_heads_have_a_hidden_layer_of_their_own_width(
 
 
 @pytest.mark.parametrize("order", [["pitch"], ["pitch"] * 4, ["a", "b", "c", "d"], []])
-def test_an_order_names_each_field_once(order: list[str]) -> None:
+def test_field_order_must_name_each_field_once(order: list[str]) -> None:
     with pytest.raises(FieldError, match="not name each field once"):
         NoteLSTM(fields=CLASSES, field_order=order)
 

@@ -82,14 +82,14 @@ def slow_scores(rows: NDArray[Any], window: int) -> NDArray[Any]:
     notes=st.lists(st.tuples(st.integers(0, 2), st.integers(3, 6)), min_size=1, max_size=40),
     window=st.sampled_from([2, 5, 13, 64]),
 )
-def test_scores_are_those_of_the_definition(notes: list[tuple[int, int]], window: int) -> None:
+def test_scores_equal_a_plain_implementation(notes: list[tuple[int, int]], window: int) -> None:
     memory = Memory(CLASSES, ORDER, window)
     rows = np.array([(pitch, step, 0, 0) for pitch, step in notes], dtype=np.float32)
     _, state = memory(torch.from_numpy(rows[None]), memory.initial_state(1)[1])
     np.testing.assert_array_equal(state.scores[0].numpy(), slow_scores(rows, window))
 
 
-def test_a_long_repetition_is_capped() -> None:
+def test_score_of_a_long_repetition_is_capped() -> None:
     memory = Memory(CLASSES, ORDER, 64)
     theme = tuple((50 + k, 10, 3, 4) for k in range(20))
     _, state = memory(rows_of(*theme, times=2), memory.initial_state(1)[1])
@@ -123,7 +123,7 @@ def test_a_repeated_passage_votes_for_its_continuation() -> None:
     assert len(votes["pitch"].features[0]) == 2
 
 
-def test_votes_are_of_the_pitch_that_is_known() -> None:
+def test_votes_given_the_pitch() -> None:
     """The note of the known pitch is searched among three; without one, there are no votes."""
     later = votes_for_d(rows_of(A, B, C, (70, 9, 9, 9), (71, 9, 9, 9), D, A, B, C))
     assert float(later["velocity"].log_shares[0].argmax()) == D[3]
@@ -132,7 +132,7 @@ def test_votes_are_of_the_pitch_that_is_known() -> None:
     assert torch.allclose(absent["velocity"].log_shares, torch.tensor(math.log(0.01)))
 
 
-def test_a_voted_note_that_joins_no_chord_counts_a_fifth_for_one_that_does() -> None:
+def test_votes_are_reduced_if_only_one_note_joins_a_chord() -> None:
     rows = rows_of(A, B, C, D, A, B, C, (67, 1, 3, 4), A, B, C)
     odds = []
     for step in (20, 1):
@@ -154,7 +154,7 @@ def test_transposed_pieces_have_the_same_votes() -> None:
 
 @pytest.mark.parametrize("window", [2, 9, 60])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_numpy_agrees_with_the_module_to_a_millionth(window: int, batch_size: int) -> None:
+def test_numpy_memory_agrees_with_the_module_to_1e_6(window: int, batch_size: int) -> None:
     memory = Memory(CLASSES, ORDER, window)
     numpy_memory = NumpyMemory(memory)
     rows = few(2, (batch_size, 80))
@@ -175,7 +175,7 @@ def test_numpy_agrees_with_the_module_to_a_millionth(window: int, batch_size: in
 
 @pytest.mark.parametrize("window", [2, 7, 50])
 @pytest.mark.parametrize("sounding", [False, True])
-def test_a_model_with_a_memory_keeps_the_contract(window: int, sounding: bool) -> None:
+def test_model_with_a_memory_passes_check_model(window: int, sounding: bool) -> None:
     model = model_with_memory(window, sounding_features=sounding)
     check_model(model)
     check_model(model, rows=few(3, (3, 30)))
@@ -195,7 +195,7 @@ def with_instruments() -> tuple[Field, ...]:
     return (*CLASSES, instrument)
 
 
-def test_notes_of_other_instruments_are_not_alike() -> None:
+def test_notes_of_different_instruments_do_not_match() -> None:
     fields = with_instruments()
     order = ("step", "instrument", "pitch", "velocity", "duration")
     memory = Memory(fields, order, 16)
@@ -213,7 +213,7 @@ def test_notes_of_other_instruments_are_not_alike() -> None:
     assert len(memory.votes("pitch", last, known).log_shares.unique()) == 1
 
 
-def test_a_memory_needs_one_pitch_in_classes_and_two_notes() -> None:
+def test_invalid_fields_and_windows_are_rejected() -> None:
     with pytest.raises(FieldError, match="exactly one pitch in classes"):
         NoteLSTM(fields=PerformanceEventEncoder().fields, memory_window=10)
     for window in (1, -3):
@@ -221,7 +221,7 @@ def test_a_memory_needs_one_pitch_in_classes_and_two_notes() -> None:
             NoteLSTM(fields=CLASSES, memory_window=window)
 
 
-def test_without_a_memory_nothing_is_added() -> None:
+def test_model_without_a_memory_has_no_gate_and_plain_state() -> None:
     model = NoteLSTM(fields=CLASSES, hidden_size=8)
     assert model.memory is None
     assert cast(nn.Linear, model.heads["pitch"].get_submodule("2")).out_features == 128
@@ -239,7 +239,7 @@ def same_predictions(a: NoteLSTM, b: NoteLSTM, rows: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("head_size", [0, 6])
-def test_a_model_grows_from_one_without_a_memory(head_size: int) -> None:
+def test_grow_from_a_model_without_a_memory(head_size: int) -> None:
     small = model_with_memory(0, head_size=head_size, sounding_features=True)
     settings_of = {**small.config, "memory_window": 30}
     grown = NoteLSTM(**settings_of)
@@ -260,7 +260,7 @@ def test_a_model_grows_from_one_without_a_memory(head_size: int) -> None:
     assert same_predictions(again, grown, rows)
 
 
-def test_a_model_does_not_grow_from_another() -> None:
+def test_grow_from_a_model_of_another_size_is_rejected() -> None:
     small = model_with_memory(0)
     for change in ({"hidden_size": 9}, {"head_size": 5}, {"sounding_features": True}):
         with pytest.raises(RuntimeError, match="NoteLSTM"):

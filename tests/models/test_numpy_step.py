@@ -116,9 +116,7 @@ def same(model: NoteModel, step: NumpyStep, torch_context: Any, context: Any, ro
 @settings(max_examples=60, deadline=None)
 @given(model=models(), seed=st.integers(0, 10**6), batch_size=st.sampled_from([1, 2, 3]))
 @torch.no_grad()
-def test_the_lean_step_says_what_the_module_says(
-    model: NoteModel, seed: int, batch_size: int
-) -> None:
+def test_numpy_step_agrees_with_the_module(model: NoteModel, seed: int, batch_size: int) -> None:
     cast(nn.Module, model).eval()
     step = numpy_step_of(model)
     rows = torch.from_numpy(
@@ -136,7 +134,7 @@ def test_the_lean_step_says_what_the_module_says(
     for trees in given:
         now, before = (list(leaves(tree)) for tree in trees)
         for a, b in zip(now, before, strict=True):
-            np.testing.assert_array_equal(a, b, "what was given out was changed")
+            np.testing.assert_array_equal(a, b, "contexts and states must not be changed in place")
 
 
 def leaves(tree: Any) -> Iterator[Any]:
@@ -148,7 +146,7 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 
 @torch.no_grad()
-def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
+def test_numpy_step_keeps_its_weights_when_the_model_is_trained() -> None:
     for model in (
         ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4),
         NoteLSTM(fields=StepDurationEncoder().fields, hidden_size=4, sounding_features=True),
@@ -170,7 +168,7 @@ def test_a_lean_step_keeps_its_weights_when_the_model_is_trained() -> None:
         assert outputs(step) != before
 
 
-def test_what_is_not_float32_has_no_lean_step() -> None:
+def test_models_in_other_precisions_have_no_numpy_step() -> None:
     model = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=4)
     assert Windowed(model, 3).numpy_step() is not None
     assert model.double().numpy_step() is None
@@ -216,17 +214,17 @@ def full(plain: NumpyPrediction) -> Any:
 
 
 @settings(max_examples=200, deadline=None)
-@given(made=predictions(), seed=st.integers(0, 10**9), confined=st.booleans(), data=st.data())
-def test_numpy_predictions_sample_what_tensors_sample(
-    made: tuple[Field, NumpyPrediction], seed: int, confined: bool, data: st.DataObject
+@given(made=predictions(), seed=st.integers(0, 10**9), constrained=st.booleans(), data=st.data())
+def test_numpy_predictions_have_the_same_samples_as_tensors(
+    made: tuple[Field, NumpyPrediction], seed: int, constrained: bool, data: st.DataObject
 ) -> None:
     field, plain = made
     many = full(plain)
-    if confined and field.is_categorical:
+    if constrained and field.is_categorical:
         mask = np.array(data.draw(st.lists(st.booleans(), min_size=7, max_size=7)))
         mask[data.draw(st.integers(0, 6))] = True
         plain, many = plain.constrained(mask), many.constrained(torch.from_numpy(mask)[None])
-    elif confined:
+    elif constrained:
         low = 0.1 if not isinstance(plain, NumpyAdapter) else -np.inf
         ends = torch.tensor([low]), torch.tensor([np.inf])
         plain, many = plain.constrained(Interval(low, np.inf)), many.constrained(ends)
@@ -238,7 +236,7 @@ def test_numpy_predictions_sample_what_tensors_sample(
         assert choose(field, plain, uniforms.tolist(), {}) == float(sampler(field, many, noise, ()))
 
 
-def test_samples_at_the_ends() -> None:
+def test_samples_with_noise_of_0_and_almost_1() -> None:
     plain = NumpyCategorical(np.array([0, 1, -np.inf], dtype=np.float32))
     for noise in (0.0, np.nextafter(1, 0), 0.5):
         want = float(full(plain).sample(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
@@ -247,7 +245,7 @@ def test_samples_at_the_ends() -> None:
     assert np.isfinite(NumpyAdapter(normal).sample([0.0, 0.0]))
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_constraints_are_rejected() -> None:
     plain = NumpyCategorical(np.zeros(3, dtype=np.float32))
     with pytest.raises(ShapeError, match="leaves no possible class"):
         plain.constrained(np.zeros(3, dtype=bool))
@@ -259,6 +257,6 @@ def test_what_cannot_be_is_refused() -> None:
         NumpyPoint(0.0).constrained(np.ones(3, dtype=bool))
 
 
-def test_processors_need_tensors() -> None:
+def test_samplers_with_processors_have_no_numpy_choice() -> None:
     for sampler in (Ancestral, Greedy, Weighted):
         assert sampler(processors=(MinDuration(),)).numpy_choice() is None

@@ -79,7 +79,7 @@ def clock_of(fields: tuple[Field, ...]) -> SoundingClock:
 
 
 @given(music())
-def test_it_is_what_a_list_of_notes_says(notes: Music) -> None:
+def test_clock_equals_a_list_of_notes(notes: Music) -> None:
     clock = clock_of(TIMES)
     left, since = clock(in_seconds(notes), clock.initial_state(1))
     assert left.dtype == since.dtype == torch.int32
@@ -87,7 +87,7 @@ def test_it_is_what_a_list_of_notes_says(notes: Music) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_it_knows_what_classes_stand_for(seed: int) -> None:
+def test_clock_uses_the_values_of_classes(seed: int) -> None:
     clock = clock_of(CLASSES)
     rows = torch.from_numpy(random_rows(CLASSES, (3, 20), np.random.default_rng(seed)))
     rows[..., 0] = 60 + rows[..., 0] % 3
@@ -99,7 +99,7 @@ def test_it_knows_what_classes_stand_for(seed: int) -> None:
 
 
 @given(music(), st.data())
-def test_cut_anywhere_it_is_the_same(notes: Music, data: Any) -> None:
+def test_clock_is_the_same_for_rows_cut_anywhere(notes: Music, data: Any) -> None:
     clock = clock_of(TIMES)
     rows = in_seconds(notes)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(notes)), max_size=4)) | {len(notes)})
@@ -113,7 +113,7 @@ def test_cut_anywhere_it_is_the_same(notes: Music, data: Any) -> None:
 
 
 @given(music(), st.sampled_from(WAITS), st.integers(0, 127))
-def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int) -> None:
+def test_later_and_around_equal_a_list_of_notes(notes: Music, wait: int, pitch: int) -> None:
     clock = clock_of(TIMES)
     now = Sounding(*(times[0, -1] for times in clock(in_seconds(notes), clock.initial_state(1))))
     later = now.later(clock.wait(torch.tensor(wait / 1000)))
@@ -129,7 +129,7 @@ def test_later_and_around_say_what_would_be(notes: Music, wait: int, pitch: int)
         assert int(around.since[i]) == (since[-1][first + i] if there else LONGEST)
 
 
-def test_features_tell_times_apart_and_are_zero_in_silence() -> None:
+def test_features_distinguish_times_and_are_zero_in_silence() -> None:
     silence = clock_of(TIMES).initial_state(1)
     assert bool((sounding_features(silence) == 0).all())
     times = torch.tensor([0, 1, 30, 500, 5000, LONGEST], dtype=torch.int32)
@@ -150,7 +150,7 @@ def with_sounding(fields: tuple[Field, ...], **settings: Any) -> NoteLSTM:
 
 @given(st.sets(st.integers(1, 23), max_size=5))
 @torch.no_grad()
-def test_a_model_cut_anywhere_is_the_whole(cuts: set[int]) -> None:
+def test_model_output_is_the_same_for_rows_cut_anywhere(cuts: set[int]) -> None:
     model = with_sounding(CLASSES, field_order=ORDER, num_layers=2)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 24), np.random.default_rng(0)))
     whole, last = model(rows, model.initial_state(2)[1])
@@ -193,7 +193,7 @@ OTHER_NAMES = (
 
 
 @torch.no_grad()
-def test_heads_after_the_step_read_the_notes_that_sound_then() -> None:
+def test_heads_after_the_step_read_features_at_the_next_onset() -> None:
     model = with_sounding(OTHER_NAMES, field_order=("wait", "key", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("length", {"key": 4})):
@@ -207,7 +207,7 @@ def test_heads_after_the_step_read_the_notes_that_sound_then() -> None:
 
 
 @torch.no_grad()
-def test_heads_before_the_step_read_the_onset_before() -> None:
+def test_heads_before_the_step_read_features_at_the_previous_onset() -> None:
     model = with_sounding(OTHER_NAMES, field_order=("key", "wait", "length"))
     silent, sounds = context_of(model, 0), context_of(model, 300)
     for field, known in (("key", {}), ("wait", {"key": 4})):
@@ -255,7 +255,7 @@ def test_fields_without_sounding_notes_give_a_model_without_features(
     assert plain.state_dict().keys() == model.state_dict().keys()
 
 
-def test_half_precision_harms_neither_clocks_nor_losses() -> None:
+def test_clocks_and_losses_under_autocast() -> None:
     model = with_sounding(CLASSES, field_order=ORDER)
     rows = torch.from_numpy(random_rows(CLASSES, (2, 9), np.random.default_rng(0)))
     _, before = model.initial_state(2)

@@ -76,7 +76,7 @@ def as_lists(sounding: Sounding) -> tuple[list[int], list[int]]:
 
 
 @given(music(), st.integers(0, 2), st.integers(0, 1500))
-def test_groups_are_what_a_list_of_notes_says(notes: Music, own: int, wait: int) -> None:
+def test_groups_equal_a_list_of_notes(notes: Music, own: int, wait: int) -> None:
     clock = clock_of(TIMES)
     sounding = clock(rows_of(notes), clock.initial_state(1))
     now = Sounding(*(times[0, -1] for times in sounding))
@@ -90,7 +90,7 @@ def test_groups_are_what_a_list_of_notes_says(notes: Music, own: int, wait: int)
 
 
 @given(music(), st.data())
-def test_cut_anywhere_it_is_the_same(notes: Music, data: Any) -> None:
+def test_clock_is_the_same_for_rows_cut_anywhere(notes: Music, data: Any) -> None:
     clock, rows = clock_of(TIMES), rows_of(notes)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(notes)), max_size=4)) | {len(notes)})
     state, parts = clock.initial_state(1), []
@@ -129,7 +129,7 @@ def model_of(order: tuple[str, ...], fields: tuple[Field, ...] = FIELDS, **more:
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(ORDERS), st.integers(0, 99), st.sampled_from([0, 7]))
 @torch.no_grad()
-def test_the_numpy_step_the_batch_and_the_whole_agree(
+def test_numpy_step_batch_and_whole_sequence_agree(
     order: tuple[str, ...], seed: int, memory_window: int
 ) -> None:
     model = model_of(order, memory_window=memory_window)
@@ -166,7 +166,7 @@ def test_the_numpy_step_the_batch_and_the_whole_agree(
 
 
 @torch.no_grad()
-def test_heads_tell_the_same_instrument_from_the_others() -> None:
+def test_heads_distinguish_the_same_instrument_and_the_others() -> None:
     """A note that sounds in one or another instrument changes the logits of the pitch."""
     model = model_of(ORDERS[0])
     clock = model.clock
@@ -185,7 +185,7 @@ def test_heads_tell_the_same_instrument_from_the_others() -> None:
 LAYERS = {"before": (8, 512), "there": (8, 512), "around": (8, 196)}
 
 
-def test_a_model_without_instruments_has_the_layers_and_weights_that_it_had() -> None:
+def test_layers_of_a_model_without_instruments() -> None:
     plain = LogTimeEncoder(exact=True).fields
     model = model_of(("step", "pitch", "velocity", "duration"), plain)
     state = model.state_dict()

@@ -44,7 +44,7 @@ def by_hand(model: NoteLSTM, rows: Tensor, window: int) -> Tensor:
     st.integers(1, 3),
 )
 @torch.no_grad()
-def test_each_context_comes_from_its_window_alone_however_rows_arrive(
+def test_contexts_depend_on_the_window_alone(
     window: int, sizes: list[int], batch_size: int
 ) -> None:
     model, total = inner(), sum(sizes)
@@ -78,11 +78,11 @@ def test_sequences_may_have_read_different_numbers_of_rows() -> None:
         torch.testing.assert_close(context.hidden[sequence : sequence + 1], wanted)
 
 
-def test_it_keeps_the_contract_of_models() -> None:
+def test_windowed_model_passes_check_model() -> None:
     check_model(cast(NoteModel, Windowed(inner(), 3)), entry_point=False)
 
 
-def test_what_it_wraps_is_checked() -> None:
+def test_inner_model_and_window_are_checked() -> None:
     with pytest.raises(ConfigError, match="window 0 is less than 1"):
         Windowed(inner(), 0)
     with pytest.raises(ConfigError, match=r"a object is not a torch\.nn\.Module"):

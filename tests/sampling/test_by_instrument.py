@@ -136,7 +136,7 @@ def chord(notes: Notes) -> int:
 
 
 @EVERY_ENCODER
-def test_limits_of_pitches_are_per_instrument_and_leave_drums(order: str) -> None:
+def test_pitch_limits_are_per_instrument_and_exclude_drums(order: str) -> None:
     free = played(order)
     assert tracks(free) == set(range(4)), "all instruments play"
     for seed in (3, 4):
@@ -159,7 +159,7 @@ def test_limits_of_pitches_are_per_instrument_and_leave_drums(order: str) -> Non
 
 @settings(max_examples=12)
 @given(st.sampled_from([*ORDERS, "events"]), st.integers(0, 10_000), st.data())
-def test_an_own_range_for_each_instrument_holds_for_any_seed(
+def test_pitch_range_of_each_instrument_for_any_seed(
     order: str, seed: int, data: st.DataObject
 ) -> None:
     low = [data.draw(st.integers(0, 120)) for _ in BAND]
@@ -187,7 +187,7 @@ def test_polyphony_is_per_instrument(order: str) -> None:
 
 
 @EVERY_ENCODER
-def test_chords_are_per_instrument(order: str) -> None:
+def test_chord_size_is_per_instrument(order: str) -> None:
     assert max(chord(notes) for part in range(4) for notes in of(played(order), part)) > 1
     music = played(order, MaxChordSize(notes=1))
     assert max(chord(notes) for part in (LEAD, PIANO, BASS) for notes in of(music, part)) == 1
@@ -213,7 +213,7 @@ def test_only_the_allowed_instruments_play(order: str) -> None:
 
 
 @EVERY_ENCODER
-def test_limits_hold_together(order: str) -> None:
+def test_several_limits_together(order: str) -> None:
     """Each limit leaves notes of a chord that another one forbids."""
     chain = (
         Instruments(allowed=("Lead", "Bass")),
@@ -243,7 +243,7 @@ def playing(notes: Notes, at: float, seconds: float) -> set[int]:
 
 @EVERY_ENCODER
 @pytest.mark.parametrize("count", [1, 2])
-def test_at_most_so_many_instruments(order: str, count: int) -> None:
+def test_max_instruments(order: str, count: int) -> None:
     music = played(order, MaxInstruments(count=count, seconds=0.5), notes=80)
     for notes in music:
         for at in notes.start.tolist():
@@ -253,12 +253,12 @@ def test_at_most_so_many_instruments(order: str, count: int) -> None:
     assert all(len(set(np.asarray(notes.track).tolist())) == 1 for notes in with_drums)
 
 
-def test_another_instrument_replaces_one_that_is_silent() -> None:
+def test_max_instruments_replaces_a_silent_instrument() -> None:
     music = played("instrument, pitch", MaxInstruments(count=1, seconds=0.0), notes=150)
     assert len(tracks(music) - {KIT}) == 3
 
 
-def test_after_a_prompt_with_more_instruments_the_latest_go_on() -> None:
+def test_max_instruments_after_a_prompt_with_more_keeps_the_latest() -> None:
     prompt = Notes(
         start=[0, 1, 2, 3],
         end=[5, 5, 5, 5],
@@ -305,7 +305,7 @@ def event_id(kind: str, value: float) -> int:
     return next(i for i, e in enumerate(events) if e.type == kind and np.isclose(e.value, value))
 
 
-def test_density_of_events_is_that_of_the_latest_instrument() -> None:
+def test_density_of_events_is_of_the_latest_instrument() -> None:
     quick = [("shift", 0.1), ("note-on", 40)], [("shift", 0.1), ("note-on", 41)]
     start = ("shift", 1.0), ("instrument", BASS), ("velocity", 62.0), *quick[0], *quick[1]
     density = NoteDensity(notes_per_second=1.0, history=2, instruments=("Bass",))
@@ -333,7 +333,7 @@ def test_density_steers_the_events_of_one_instrument(factor: float) -> None:
     assert (steered < 0.75 * free) if factor < 1 else (steered > 1.25 * free), (free, steered)
 
 
-def test_velocities_of_events_are_not_of_one_instrument() -> None:
+def test_forbidden_velocities_of_events_are_not_per_instrument() -> None:
     with pytest.raises(FieldError, match=r"velocity event holds .* all instruments"):
         session("events", ForbidValues(role="velocity", values=(62.0,)))
     every = ForbidValues(role="velocity", values=(62.0,), drums=True)
@@ -371,7 +371,7 @@ def test_density_of_each_instrument() -> None:
 
 
 @pytest.mark.parametrize("order", ["instrument, pitch", "events"])
-def test_a_penalty_counts_the_pitches_of_the_same_instrument(order: str) -> None:
+def test_repetition_penalty_is_per_instrument(order: str) -> None:
     def repeats(*processors: Processor) -> int:
         music = played(order, PitchRange(low=60, high=71), *processors, notes=120)
         return sum(
@@ -398,7 +398,7 @@ UNKNOWN: list[Callable[..., Processor]] = [
 
 
 @pytest.mark.parametrize("make", UNKNOWN)
-def test_an_unknown_part_is_refused_before_the_first_row(make: Callable[..., Processor]) -> None:
+def test_unknown_part_is_rejected_before_the_first_row(make: Callable[..., Processor]) -> None:
     message = r"no instrument of the model is named 'Bas': did you mean 'Bass'.*Lead, Piano, Bass"
     with pytest.raises(ConfigError, match=message):
         session("instrument, pitch", make(instruments=("Bas",)))
@@ -409,7 +409,7 @@ def test_an_unknown_part_is_refused_before_the_first_row(make: Callable[..., Pro
         Session(alone, plain, sampler)
 
 
-def test_an_unknown_part_of_instruments_is_refused() -> None:
+def test_invalid_instruments_are_rejected() -> None:
     with pytest.raises(ConfigError, match="is named 'Tuba'"):
         session("instrument, pitch", Instruments(allowed=("Tuba",)))
     with pytest.raises(ConfigError, match="no instrument is allowed"):
@@ -431,7 +431,7 @@ def test_an_unknown_part_of_instruments_is_refused() -> None:
         ),
     ],
 )
-def test_an_order_with_which_a_processor_cannot_be_right_is_refused(
+def test_field_order_with_the_instrument_too_late_is_rejected(
     processor: Processor, order: str
 ) -> None:
     with pytest.raises(FieldError, match=r"before the instrument.*field_order"):
@@ -440,7 +440,7 @@ def test_an_order_with_which_a_processor_cannot_be_right_is_refused(
 
 
 @EVERY_ORDER
-def test_an_instrument_is_fixed_by_its_name(order: str) -> None:
+def test_fix_an_instrument_by_name(order: str) -> None:
     one, two = session(order), session(order)
     for name, k in (("bass", BASS), ("Lead", LEAD), ("Kit", KIT), ("Piano", PIANO)):
         np.testing.assert_array_equal(one.next(instrument=name), two.next(instrument=k))
@@ -454,7 +454,7 @@ def test_an_instrument_is_fixed_by_its_name(order: str) -> None:
     np.testing.assert_array_equal(one.next(), two.next())
 
 
-def test_a_name_of_two_tracks_is_refused() -> None:
+def test_fixing_an_ambiguous_instrument_name_is_rejected() -> None:
     parts = PartMap(by="track", parts=(Part(name="Violin", program=40),) * 2)
     encoder = LogTimeEncoder(exact=True, parts=parts)
     two = Session(NoteLSTM(fields=encoder.fields, hidden_size=4), encoder, Ancestral())
@@ -467,14 +467,14 @@ def test_a_name_of_two_tracks_is_refused() -> None:
     assert pitches(both.run(num_notes=30)) <= set(range(50, 56))
 
 
-def test_a_sequence_plays_in_a_batch_what_it_plays_alone() -> None:
+def test_sequence_is_the_same_alone_and_in_a_batch() -> None:
     chain = (MaxInstruments(count=2, seconds=1.0), NoteDensity(), MaxPolyphony(notes=1))
     alone = session("instrument, pitch", *chain, batch_size=1).run(num_notes=40)[0]
     together = session("instrument, pitch", *chain, batch_size=3).run(num_notes=40)[0]
     assert alone == together
 
 
-def test_in_a_sorted_chord_the_range_holds_without_instruments() -> None:
+def test_pitch_range_in_sorted_chords_without_instruments() -> None:
     encoder = LogTimeEncoder(exact=True)
     torch.manual_seed(0)
     for order in itertools.permutations(("step", "pitch")):
@@ -499,7 +499,7 @@ def masks_of_one_instrument(values: NDArray[np.float64]) -> dict[str, NDArray[np
     }
 
 
-def test_without_instruments_the_masks_are_those_of_the_pitch_alone() -> None:
+def test_without_instruments_limits_are_masks_of_the_pitch() -> None:
     """An encoder without instruments: the same music as with plain masks of the pitch."""
     encoder = LogTimeEncoder()
     torch.manual_seed(0)

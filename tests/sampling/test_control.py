@@ -129,7 +129,7 @@ def largest_chord(notes: Notes) -> int:
 
 
 @EVERY_PLAYER
-def test_in_scale(name: str) -> None:
+def test_scale(name: str) -> None:
     assert not {p % 12 for p in pitches(played(name, notes=60))} <= D_DORIAN
     music = played(name, Scale(name="D dorian"))
     assert sum(map(len, music)) >= 80
@@ -137,21 +137,21 @@ def test_in_scale(name: str) -> None:
 
 
 @EVERY_PLAYER
-def test_in_range(name: str) -> None:
+def test_pitch_range(name: str) -> None:
     assert not pitches(played(name, notes=60)) <= set(range(48, 73))
     assert pitches(played(name, PitchRange(low="C3", high=72))) <= set(range(48, 73))
 
 
 @EVERY_PLAYER
 @pytest.mark.parametrize("voices", [1, 3])
-def test_under_the_cap(name: str, voices: int) -> None:
+def test_max_polyphony(name: str, voices: int) -> None:
     assert max(map(most_voices, played(name, notes=60))) > voices
     music = played(name, MaxPolyphony(notes=voices))
     assert max(map(most_voices, music)) == voices
 
 
 @pytest.mark.parametrize("name", ["step first", "beats", "numbers"])
-def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_fixed_steps(name: str) -> None:
+def test_max_polyphony_after_a_prompt_above_it_and_with_fixed_steps(name: str) -> None:
     start = np.arange(8) * 0.1
     prompt = Notes(start=start, end=start + 2.0, pitch=np.arange(8) + 60, tempo_map=TempoMap())
     encoder, model = player(name)
@@ -179,7 +179,7 @@ def test_the_cap_holds_after_a_prompt_that_exceeds_it_and_for_fixed_steps(name: 
 
 @EVERY_PLAYER
 @pytest.mark.parametrize("size", [1, 2])
-def test_chords_are_no_larger(name: str, size: int) -> None:
+def test_max_chord_size(name: str, size: int) -> None:
     music = played(name, MaxChordSize(notes=size))
     assert max(map(largest_chord, music)) <= size
     if name != "points":
@@ -187,7 +187,7 @@ def test_chords_are_no_larger(name: str, size: int) -> None:
 
 
 @EVERY_PLAYER
-def test_on_the_grid(name: str) -> None:
+def test_grid_snap(name: str) -> None:
     unit, grid = ("beat", 0.5) if name == "beats" else ("s", 0.2)
     snap = GridSnap(grid=grid, unit=unit)
 
@@ -222,7 +222,7 @@ def test_on_the_grid(name: str) -> None:
 
 @EVERY_PLAYER
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_no_runs_come_back(name: str, n: int) -> None:
+def test_no_repeat_ngram(name: str, n: int) -> None:
     few = PitchRange(low=60, high=69 if n > 1 else 127)
     history = 50
     for notes in played(name, few, NoRepeatNGram(ngram_size=n, history=history), notes=90):
@@ -234,7 +234,7 @@ def test_no_runs_come_back(name: str, n: int) -> None:
 
 
 @EVERY_PLAYER
-def test_played_pitches_are_rarer_by_the_penalty(name: str) -> None:
+def test_repetition_penalty(name: str) -> None:
     def share(*processors: Processor) -> float:
         back = total = 0
         for notes in played(name, PitchRange(low=60, high=71), *processors):
@@ -252,7 +252,7 @@ def density(music: Sequence[Notes]) -> float:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "points"])
-def test_density_comes_near_what_is_asked(name: str) -> None:
+def test_note_density(name: str) -> None:
     free = density(played(name))
     for factor in (0.4, 2.5):
         rate = free * factor
@@ -262,7 +262,7 @@ def test_density_comes_near_what_is_asked(name: str) -> None:
         assert abs(np.log(steered / rate)) < left * abs(np.log(factor)), (free, rate, steered)
 
 
-def test_tempi_in_range() -> None:
+def test_tempo_range() -> None:
     for notes in played("beats", TempoRange(slowest=90, fastest=110)):
         assert notes.tempo_map is not None
         assert np.all((notes.tempo_map.tempos >= 90) & (notes.tempo_map.tempos <= 110))
@@ -272,7 +272,7 @@ def test_tempi_in_range() -> None:
 
 
 @EVERY_PLAYER
-def test_forbidden_pitches_and_velocities(name: str) -> None:
+def test_forbid_values(name: str) -> None:
     usual = sorted(pitches(played(name, notes=60)))[::2]
     forbid = ForbidValues(role="pitch", values=tuple(usual))
     music = played(name, forbid, ForbidValues(role="velocity", values=(2, 18, 126)))
@@ -282,7 +282,7 @@ def test_forbidden_pitches_and_velocities(name: str) -> None:
 
 
 @EVERY_PLAYER
-def test_all_of_them_at_once(name: str) -> None:
+def test_all_processors_together(name: str) -> None:
     chain = (
         Scale(name="F# minor pentatonic"),
         PitchRange(low=40, high=80),
@@ -312,7 +312,7 @@ def test_all_of_them_at_once(name: str) -> None:
         lambda: NoteDensity(notes_per_second=3.0),
     ],
 )
-def test_a_sequence_plays_in_a_batch_what_it_plays_alone(make: Callable[[], Processor]) -> None:
+def test_sequence_is_the_same_alone_and_in_a_batch(make: Callable[[], Processor]) -> None:
     for name in ("step first", "events", "beats"):
         alone = played(name, make(), batch_size=1, notes=40)[0]
         in_batch = played(name, make(), batch_size=3, notes=40)[0]

@@ -71,12 +71,12 @@ def sequence(*rows: tuple[float, float, float], **known: float) -> SamplingConte
     return SamplingContext(known, tracker)
 
 
-# What is likely
+# Truncation
 
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3))
 @example(torch.arange(36.0).reshape(3, 12) * 2e-38, torch.ones(3, 12, dtype=torch.bool))
-def test_top_p_of_1_drops_nothing_and_a_tiny_one_keeps_the_mode(
+def test_top_p_of_1_removes_nothing_and_a_tiny_one_keeps_the_mode(
     logits: Tensor, allowed: Tensor
 ) -> None:
     prediction = Categorical(logits).constrained(allowed)
@@ -111,7 +111,7 @@ def test_top_k_keeps_k_classes_or_ties(logits: Tensor, allowed: Tensor, k: int) 
 
 
 @given(strategies.logits(12, 3), strategies.masks(12, 3), st.floats(0.0, 1.0))
-def test_min_p_keeps_what_is_not_much_rarer(logits: Tensor, allowed: Tensor, ratio: float) -> None:
+def test_min_p_keeps_classes_above_the_ratio(logits: Tensor, allowed: Tensor, ratio: float) -> None:
     prediction = Categorical(logits).constrained(allowed)
     p = prediction.logits.double().softmax(-1)
     relative = p / p.amax(-1, keepdim=True)
@@ -131,7 +131,7 @@ def test_min_p_keeps_what_is_not_much_rarer(logits: Tensor, allowed: Tensor, rat
         (Temperature, {"temperature": 2}),
     ],
 )
-def test_by_role(make: Any, settings: dict[str, Any]) -> None:
+def test_roles_select_fields(make: Any, settings: dict[str, Any]) -> None:
     processor = make(**settings, roles=["velocity"])
     pitch, velocity = Categorical(torch.randn(2, 128)), Categorical(torch.randn(2, 32))
     assert processor(PITCH, pitch, ()) is pitch
@@ -168,11 +168,11 @@ def test_by_role(make: Any, settings: dict[str, Any]) -> None:
         ("E harmonic minor", "100110110101"),
     ],
 )
-def test_scales_by_their_relatives(name: str, same: str) -> None:
+def test_relative_scales_have_equal_pitch_classes(name: str, same: str) -> None:
     assert pitch_classes(name) == pitch_classes(same)
 
 
-def test_scales_by_hand() -> None:
+def test_pitch_classes_of_scales() -> None:
     assert sorted(pitch_classes("C major")) == [0, 2, 4, 5, 7, 9, 11]
     assert sorted(pitch_classes("A harmonic minor")) == [0, 2, 4, 5, 8, 9, 11]
     assert sorted(pitch_classes("A melodic minor")) == [0, 2, 4, 6, 8, 9, 11]
@@ -189,7 +189,7 @@ def test_scales_by_hand() -> None:
 @pytest.mark.parametrize(
     "name", ["", "H minor", "C lower", "C###", "Cm dorian", "000000000000", "10101", "dorian"]
 )
-def test_what_is_no_scale_is_refused(name: str) -> None:
+def test_invalid_scale_is_rejected(name: str) -> None:
     with pytest.raises(
         ConfigError, match=r"no such scale: .* tonic and a mode or twelve digits.*F# minor"
     ):
@@ -199,17 +199,17 @@ def test_what_is_no_scale_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "number"), [("C4", 60), ("c-1", 0), ("G9", 127), ("Bb3", 58), ("61", 61), (62, 62)]
 )
-def test_names_of_pitches(name: str | int, number: int) -> None:
+def test_note_number(name: str | int, number: int) -> None:
     assert note_number(name) == number
 
 
 @pytest.mark.parametrize("name", ["H4", "C", "G#9", "Cb-1", "128", 128, -1])
-def test_what_is_no_pitch_is_refused(name: str | int) -> None:
+def test_invalid_pitch_is_rejected(name: str | int) -> None:
     with pytest.raises(ConfigError, match="MIDI note number from 0 to 127"):
         PitchRange(low=name)
 
 
-def test_scale_range_and_forbidden_values_by_hand() -> None:
+def test_scale_range_and_forbidden_values() -> None:
     assert left(Scale(name="D dorian"), PITCH)[:5] == [0, 2, 4, 5, 7]
     assert left(PitchRange(low="C4", high=62), PITCH) == [60, 61, 62]
     assert left(ForbidValues(role="pitch", values=range(1, 128)), PITCH) == [0]  # type: ignore[arg-type]
@@ -225,7 +225,7 @@ def test_scale_range_and_forbidden_values_by_hand() -> None:
     assert left(TempoRange(slowest=110, fastest=111), tempo) == [2]
 
 
-def test_of_events_only_note_ons_are_touched() -> None:
+def test_pitch_limits_of_events_change_note_ons_only() -> None:
     on = {k for k, event in enumerate(EVENT.events) if event.type == "note-on"}
     others = set(range(388)) - on
     for processor, stay in (
@@ -240,7 +240,7 @@ def test_of_events_only_note_ons_are_touched() -> None:
     }
 
 
-def test_numbers_are_confined_to_a_range_and_to_the_nearest_end_of_what_was_possible() -> None:
+def test_ranges_of_continuous_fields() -> None:
     tempo = Field.continuous("tempo", "tempo", unit="quarter notes a minute", low=10, high=400)
     value = torch.tensor([50.0, 100.0, 300.0])
     ranged = TempoRange(slowest=90, fastest=120)(tempo, PointEstimate(value), ())
@@ -265,7 +265,7 @@ def test_numbers_are_confined_to_a_range_and_to_the_nearest_end_of_what_was_poss
     ),
     strategies.masks(128, 2),
 )
-def test_masks_with_something_in_common_commute(chain: list[Processor], allowed: Tensor) -> None:
+def test_masks_with_common_classes_commute(chain: list[Processor], allowed: Tensor) -> None:
     common = allowed & (torch.arange(128) == 62)
     allowed = allowed | ~common.any(-1, keepdim=True) & (torch.arange(128) == 62)
     prediction: Prediction = Categorical(torch.zeros(2, 128)).constrained(allowed)
@@ -278,7 +278,7 @@ def test_masks_with_something_in_common_commute(chain: list[Processor], allowed:
     assert torch.equal(prediction.logits > -torch.inf, wanted)
 
 
-def test_of_masks_with_nothing_in_common_the_first_wins() -> None:
+def test_first_of_two_masks_without_common_classes_wins() -> None:
     black, white = PitchRange(low=61, high=61), Scale(name="C major")
 
     def chain(*processors: Processor) -> set[int]:
@@ -295,10 +295,10 @@ def test_of_masks_with_nothing_in_common_the_first_wins() -> None:
     assert kept(white, PITCH, TopK(k=1)(PITCH, sharp, ())).nonzero().tolist() == [[0, 61]]
 
 
-# What was played
+# Repetition
 
 
-def test_no_repeat_by_hand() -> None:
+def test_no_repeat_ngram() -> None:
     played = [60, 62, 64, 60, 62]
     context = sequence(*((pitch, 0.5, 0.4) for pitch in played))
     every = set(range(128))
@@ -311,7 +311,7 @@ def test_no_repeat_by_hand() -> None:
     assert left(NoRepeatNGram(ngram_size=1), PITCH, sequence()) == list(range(128))
 
 
-def test_repetition_penalty_by_hand() -> None:
+def test_repetition_penalty() -> None:
     context = sequence(*((pitch, 0.5, 0.4) for pitch in (60, 60, 62, 64)))
     logits = torch.randn(1, 128)
     weights = torch.rand(1, 128)
@@ -356,7 +356,7 @@ class Plain(Tracker):
         return self.good.pop_finished(include_sounding=include_sounding)
 
 
-def test_the_defaults_of_a_tracker_are_enough_for_most_processors() -> None:
+def test_processors_with_the_defaults_of_a_tracker() -> None:
     good = sequence((60, 0, 1), (62, 0.5, 1), (64, 0.0, 1))
     plain = SamplingContext({}, Plain(good.tracker))
     for processor in (NoRepeatNGram(ngram_size=1), MaxChordSize(notes=2)):
@@ -369,7 +369,7 @@ def test_the_defaults_of_a_tracker_are_enough_for_most_processors() -> None:
 RECENT = [(0.5, Tone(62)), (0.75, Tone(64)), (0.75, Tone(65))]
 
 
-def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
+def test_defaults_of_a_tracker_equal_the_row_tracker() -> None:
     good = sequence((60, 0, 1), (62, 0.5, 1)).tracker
     plain, rows = Plain(good.copy()), np.array([[64, 0.25, 1], [65, 0, 0.5]], dtype=np.float32)
     assert plain.position == good.position == 0.5
@@ -381,15 +381,15 @@ def test_the_defaults_of_a_tracker_do_what_the_row_tracker_does() -> None:
     good.extend(rows)
     assert plain.notes() == good.notes()
     assert list(plain.latest(3)) == list(good.latest(3)) == RECENT
-    assert before.num_notes == 2  # a copy goes its own way
+    assert before.num_notes == 2  # copies are independent
     with pytest.raises(FieldError, match=r"overlapping\(\)"):
         plain.overlapping({})
 
 
-# Texture and time
+# Polyphony and time
 
 
-def test_the_cap_by_hand() -> None:
+def test_max_polyphony() -> None:
     context = sequence((60, 0, 1.0), (64, 0.5, 0.1), (67, 0.0, 0.3))  # left: 0.5, 0.1 and 0.3 s
     values = np.array(STEP.values)
     for voices, least in ((1, 0.5), (2, 0.3), (3, 0.1), (4, 0.0)):
@@ -409,7 +409,7 @@ def test_the_cap_by_hand() -> None:
     assert values[left(MaxPolyphony(notes=1), STEP, twice)].min() == pytest.approx(0.5)
 
 
-def test_the_largest_chord_by_hand() -> None:
+def test_max_chord_size() -> None:
     chord, other = (
         sequence((60, 0, 1), (64, 0.5, 1), (67, 0, 1)),
         sequence((60, 0, 1), (64, 0.5, 1)),
@@ -421,7 +421,7 @@ def test_the_largest_chord_by_hand() -> None:
     assert float(point.mode()) == pytest.approx(0.001)
 
 
-def test_the_grid_by_hand() -> None:
+def test_grid_snap() -> None:
     steps = np.array(STEP.values)[
         left(GridSnap(grid=0.1), STEP, sequence((60, 0, 1), (60, 0.13, 1)))
     ]
@@ -447,7 +447,9 @@ def test_the_grid_by_hand() -> None:
     ("fast", "share"),
     [(sequence(*[(60, 0.01, 0.1)] * 30), 0.4), (sequence(*[(60, 2.0, 0.1)] * 30), 2.0)],
 )
-def test_density_bends_towards_what_makes_up_for_it(fast: SamplingContext, share: float) -> None:
+def test_note_density_steers_towards_the_compensating_step(
+    fast: SamplingContext, share: float
+) -> None:
     got = NoteDensity(notes_per_second=4.0)(STEP, even(STEP), [fast])
     wanted = STEP.values[int(got.mode())]
     assert wanted == pytest.approx(1.25, abs=0.05) if share < 1 else wanted == 0
@@ -490,7 +492,7 @@ SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("make", "settings", "words"), SETTINGS, ids=str)
-def test_bad_settings_are_refused(make: Any, settings: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_rejected(make: Any, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make(**settings)
 

@@ -58,7 +58,7 @@ LOGITS = torch.tensor([0.0, 1.0, -1.0, 2.0, -math.inf])
 WEIGHTS = torch.tensor([0.5, 0.1, 0.4, 0.2, 0.0])
 
 
-def test_ancestral_sample_from_the_softmax_and_weighted_from_the_weights() -> None:
+def test_ancestral_samples_from_the_softmax_and_weighted_from_the_weights() -> None:
     both = Categorical(LOGITS, WEIGHTS)
     assert near(shares(Ancestral(), both), LOGITS.softmax(-1))
     assert near(shares(Weighted(), both), WEIGHTS / WEIGHTS.sum())
@@ -83,7 +83,7 @@ def test_temperature_sharpens_and_flattens(temperature: float) -> None:
     assert link(STEP, point, []).mode() is point.mode() or temperature != 1
 
 
-def test_greedy_takes_the_mode_whatever_the_noise() -> None:
+def test_greedy_returns_the_mode_for_any_noise() -> None:
     for some in (torch.zeros(1, 2), torch.full((1, 2), 0.999)):
         assert Greedy()(PITCH, Categorical(LOGITS[None], WEIGHTS[None]), some, []).tolist() == [3]
         assert Greedy()(STEP, Normal(torch.tensor([-1.0]), torch.ones(1)), some, []).item() == -1
@@ -133,11 +133,11 @@ def test_processors_are_applied_in_order(
         assert isinstance(prediction, Categorical)
         return prediction.constrained(only)
 
-    confined = kind(processors=(third_class,))
-    assert confined(PITCH, Categorical(LOGITS[None]), torch.zeros(1, 2), []).tolist() == [2]
+    sampler = kind(processors=(third_class,))
+    assert sampler(PITCH, Categorical(LOGITS[None]), torch.zeros(1, 2), []).tolist() == [2]
 
 
-def test_short_durations_are_cut_off() -> None:
+def test_min_duration() -> None:
     link = MinDuration(seconds=0.25)
     for prediction in (PointEstimate(torch.tensor([-1.0, 0.1, 0.25, 2.0])),):
         assert link(DURATION, prediction, []).mode().tolist() == [0.25, 0.25, 0.25, 2.0]
@@ -151,7 +151,7 @@ def test_short_durations_are_cut_off() -> None:
     assert possible == [value for value in duration.values if value >= 0.25]
 
 
-def test_other_fields_keep_their_shortness() -> None:
+def test_min_duration_does_not_change_other_fields() -> None:
     link = MinDuration(seconds=0.25)
     beats = Field.continuous("duration", "duration", unit="beat", low=0.0)
     for field in (PITCH, STEP, beats):
@@ -159,14 +159,14 @@ def test_other_fields_keep_their_shortness() -> None:
         assert link(field, prediction, []) is prediction
 
 
-def test_no_class_long_enough_leaves_what_there_was() -> None:
+def test_min_duration_without_a_class_long_enough_changes_nothing() -> None:
     duration = CLASSES[2]
     only_short = torch.zeros(1, duration.classes or 0, dtype=torch.bool)
     only_short[0, :3] = True
-    confined = Categorical(torch.zeros(1, duration.classes or 0)).constrained(only_short)
-    kept = MinDuration(seconds=5.0)(duration, confined, [])
+    constrained = Categorical(torch.zeros(1, duration.classes or 0)).constrained(only_short)
+    kept = MinDuration(seconds=5.0)(duration, constrained, [])
     assert isinstance(kept, Categorical)
-    assert torch.equal(kept.probabilities, confined.probabilities)
+    assert torch.equal(kept.probabilities, constrained.probabilities)
 
 
 @given(
@@ -174,7 +174,7 @@ def test_no_class_long_enough_leaves_what_there_was() -> None:
     strategies.masks(6, batch_size=3),
     strategies.masks(6, batch_size=3),
 )
-def test_allowing_only_some_never_leaves_nothing(
+def test_allow_only_always_leaves_a_class(
     logits: Tensor, possible: Tensor, allowed: Tensor
 ) -> None:
     before = Categorical(logits).constrained(possible)
@@ -187,7 +187,7 @@ def test_allowing_only_some_never_leaves_nothing(
         assert torch.equal(left[sequence], wanted)
 
 
-def test_settings_are_checked() -> None:
+def test_invalid_settings_are_rejected() -> None:
     for temperature in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ConfigError, match=r"temperature .* is not a number from.*greedy"):
             Temperature(temperature=temperature)
@@ -196,7 +196,7 @@ def test_settings_are_checked() -> None:
             MinDuration(seconds=seconds)
 
 
-def test_raw_pitch_undoes_the_scaling_of_pitch_alone() -> None:
+def test_raw_pitch_undoes_the_scaling_of_pitch_only() -> None:
     rows = torch.tensor([[60.0, 0.5, 1.5], [127.0, 0.0, 0.25]])
     raw = RawPitch()(rows, (PITCH, STEP, DURATION))
     assert raw.tolist() == [[60 * 128, 0.5, 1.5], [127 * 128, 0.0, 0.25]]

@@ -15,7 +15,7 @@ from notelstm.bundle import Bundle, load
 from notelstm.data import Corpus, Folder, encode_corpus, find_duplicates
 from notelstm.data.splits import content_key
 from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
-from notelstm.encoders.rows import watch_instruments
+from notelstm.encoders.rows import watch_changes
 from notelstm.errors import EncodingError
 from notelstm.evaluation.grid import quantize
 from notelstm.fields import Field, Rows
@@ -144,7 +144,7 @@ def test_one_warning_for_each_run_of_an_encoder_without_instruments(
 @given(st.lists(strategies.notes(max_notes=5, instruments=True), max_size=4))
 def test_watched_pieces_pass_unchanged(pieces: Sequence[Notes]) -> None:
     for encoder in (PerformanceEventEncoder(), Orchestral()):
-        passed: Iterator[Notes] = watch_instruments(pieces, encoder)
+        passed: Iterator[Notes] = watch_changes(pieces, encoder)
         assert all(a is b for a, b in zip(passed, pieces, strict=True))
 
 
@@ -167,13 +167,13 @@ def test_notes_of_no_part_are_counted(name: str, caplog: pytest.LogCaptureFixtur
     for unknown, rule in rules:
         caplog.clear()
         encoder = with_parts(name, PartMap(parts=band, unknown=unknown))
-        assert len(list(watch_instruments([piece, piece[:1], piece[3:]], encoder))) == 3
+        assert len(list(watch_changes([piece, piece[:1], piece[3:]], encoder))) == 3
         assert caplog.messages == [
             "2 of 6 notes are of instruments that are no part of the model (Piano, Kit); "
             f"such notes are {rule}"
         ]
         caplog.clear()
-        list(watch_instruments([piece[:1], piece[3:]], encoder))
+        list(watch_changes([piece[:1], piece[3:]], encoder))
         assert caplog.text == "", "no warning without unknown notes"
 
 
@@ -182,12 +182,11 @@ def test_percussion_without_a_part_is_refused_and_said_so(
 ) -> None:
     encoder = with_parts("log-time", PartMap(parts=(Part(name="Piano"),)))
     drums = Notes(start=[0], end=[1], pitch=[36], drum=[True])
-    assert len(list(watch_instruments([drums], encoder))) == 1
+    assert len(list(watch_changes([drums], encoder))) == 1
     assert caplog.messages[0].endswith("nearest part, percussion is refused with its pieces")
     caplog.clear()
     assert (
-        len(list(watch_instruments([Notes(start=[0], end=[1], pitch=[36], program=[9])], encoder)))
-        == 1
+        len(list(watch_changes([Notes(start=[0], end=[1], pitch=[36], program=[9])], encoder))) == 1
     )
     assert caplog.messages[0].endswith("nearest part")
     with pytest.raises(EncodingError, match=r"no part is percussion .*Leave percussion out"):

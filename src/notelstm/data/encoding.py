@@ -22,7 +22,7 @@ from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.dataset import PackedRows
 from notelstm.data.piece_file import CACHE_HINT
-from notelstm.encoders.rows import watch_changes, watch_instruments
+from notelstm.encoders.rows import watch_changes
 from notelstm.errors import DataError, EncodingError, PluginError
 from notelstm.fields import Rows
 from notelstm.files import is_sealed, out_of_resources, output_errors, seal
@@ -113,7 +113,7 @@ def _encode(
     corpus: Corpus, encoder: NoteEncoder, rejected: dict[str, str], progress: bool
 ) -> Iterator[Rows]:
     """The rows of each piece, (N, F); (0, F) for one that is added to `rejected`, with why."""
-    watched = watch_changes(watch_instruments(corpus, encoder), encoder)
+    watched = watch_changes(corpus, encoder)
     pieces = zip(corpus.names, watched, strict=True)
     title = f"encoding {corpus.name}"
     for name, notes in tqdm(pieces, title, len(corpus), unit="piece", disable=not progress):

@@ -65,11 +65,10 @@ class BeatEncoder:
     drift by up to 1.5 % of the time, and a tempo change between onsets is moved to the next one.
 
     **Time signatures** may change at any cell, which starts a bar. One of `time_signatures` is
-    exact, with its bar lines. Any other becomes the one with the nearest length of bar whose bar
-    lines fit: 13/4 in bars of 13/8, 7/32, which has no whole number of cells, in bars of 7/16. With
-    the default settings, one fits every time signature of a MIDI file; if none of yours fits, the
-    nearest is taken. Bars are
-    counted from the first statement of a class, backwards before the first one, so that a
+    exact, with its bar lines. Any other becomes the one with the nearest length of bar, if possible
+    with bar lines that fit, as they do for every time signature of a MIDI file with the default
+    settings: 13/4 in bars of 13/8, and 7/32, which has no whole number of cells, in bars of 7/16.
+    Bars are counted from the first statement of a class, backwards before the first one, so that a
     restatement within a bar has no effect; a piece without any is in 4/4. A first time signature
     without a bar line before the next one is lost.
 
@@ -80,9 +79,9 @@ class BeatEncoder:
 
     **Instruments.** With a part map, each note also has the class of its part, and is decoded with
     the part's program, percussion and track name, and the class as its track. The notes of a cell
-    are then sorted by class and pitch, and of a pitch that a part repeats in a cell one note
-    remains: see :meth:`snapped`. :meth:`allowed_classes` excludes all other rows in training,
-    scoring and generation.
+    are then sorted by class and pitch, and of a pitch that a part repeats in a cell the first note
+    remains, with the greatest duration and velocity. :meth:`allowed_classes` excludes all other
+    rows in training, scoring and generation.
 
     The domain is pieces with a tempo map, and pieces without notes.
 
@@ -150,10 +149,7 @@ class BeatEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Time signature, step, position in the bar (beats), tempo, pitch, duration, velocity.
-
-        With a part map, the last one is the instrument.
-        """
+        """Time signature, step, position, tempo, pitch, duration, velocity, perhaps instrument."""
         num_signatures = len(self.time_signatures)
         fields = (
             Field.categorical(
@@ -191,11 +187,7 @@ class BeatEncoder:
         return self._encoded(snapped(self, notes))[0]
 
     def snapped(self, notes: Notes) -> Notes | None:
-        """The notes that the rows of an encoder with parts encode, in their order.
-
-        Onsets and durations are whole cells, notes of a cell are sorted by part and pitch, and of a
-        pitch that a part repeats in a cell the first note remains, with the greatest duration and
-        velocity.
+        """The notes that the rows encode with a part map, with onsets and durations of whole cells.
 
         Returns:
             None without a part map: the rows then encode the notes as they are.
@@ -298,10 +290,9 @@ class BeatEncoder:
     def allowed_classes(
         self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
     ) -> Any:
-        """The classes with which the notes of a cell ascend.
+        """The classes with which the notes of a cell ascend, as in a ConstrainingEncoder.
 
-        See :class:`notelstm.protocols.ConstrainingEncoder`. The tracker also excludes rows with
-        inconsistent positions.
+        The tracker also excludes rows with inconsistent positions.
         """
         return self._ascending.allowed(field, known, previous)
 

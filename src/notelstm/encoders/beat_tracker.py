@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
@@ -13,12 +12,15 @@ from numpy.typing import NDArray
 from notelstm.encoders.rows import RowConstraints
 from notelstm.encoders.time_signatures import SignatureClasses
 from notelstm.errors import EncodingError
-from notelstm.fields import Field, Mask, Row, no_row
+from notelstm.fields import Field, Mask, Role, Row, no_row
 from notelstm.notes import Note, Notes, TempoMap
 from notelstm.parts import ONE_PART, PartMap
 from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = ["BeatTracker"]
+
+_CONSISTENT: Final[tuple[Role, ...]] = ("time_signature", "step", "position")
+"""The roles of fields that depend on each other, which are also their names."""
 
 
 class _Sounding(NamedTuple):
@@ -36,8 +38,7 @@ class BeatTracker(Tracker):
     """Decodes rows in beats, and limits them to consistent steps and positions.
 
     Args:
-        fields: The fields of the encoder: time signature, step, position, tempo, pitch, duration,
-            velocity, and instrument if there are parts.
+        fields: Those of the encoder, in its order.
         per_beat: Cells per quarter note.
         signatures: The time signatures of the classes.
         constraints: The entries that the encoder allows.
@@ -60,8 +61,6 @@ class BeatTracker(Tracker):
         self._signatures: Final = signatures
         self._bars: Final = signatures.bars
         self._lengths: Final[list[int]] = signatures.bars.tolist()
-        self._steps: Final = np.arange(fields[1].classes or 0)
-        self._positions: Final = np.arange(fields[2].classes or 0)
         self._tempos: Final = fields[3].values
         self._velocities: Final = fields[6].values
         self._previous = no_row(fields)
@@ -185,75 +184,47 @@ class BeatTracker(Tracker):
         return np.logical_and(consistent, allowed)
 
     def _consistent(self, field: Field, known: Mapping[str, float]) -> NDArray[np.bool_] | None:
-        """The consistent time signatures, steps and positions; None for other fields."""
-        time_signature, step, position = (
-            known.get(name) for name in ("time_signature", "step", "position")
+        """The consistent time signatures, steps and positions; None for other fields.
+
+        This is :meth:`_fits` for the classes of the field, with the best entries of the others that
+        are not known yet.
+        """
+        if field.role not in _CONSISTENT:
+            return None
+        classes = np.arange(field.classes or 0)
+        signature, step, position = (
+            classes if field.role == role else known.get(role) for role in _CONSISTENT
         )
-        if field.role == "time_signature":
-            return self._allowed_time_signatures(step, position)
-        if field.role == "step":
-            return self._allowed_steps(time_signature, position)
-        if field.role == "position":
-            return self._allowed_positions(time_signature, step)
-        return None
-
-    def _allowed_time_signatures(
-        self, step: float | None, position: float | None
-    ) -> NDArray[np.bool_]:
-        place = 0 if position is None else position
-        allowed = self._bars > place
-        if self._rows and step is not None:
+        bars = self._bars.copy()
+        last, before = None, 0
+        if self._rows:
             last, _, before, *_ = self._rows[-1]
-            allowed &= step > place
-            allowed[last] = position is None or position == (before + step) % self._lengths[last]
-        return allowed
-
-    def _allowed_steps(
-        self, time_signature: float | None, position: float | None
-    ) -> NDArray[np.bool_]:
-        if not self._rows:
-            return self._steps >= 0
-        last, _, before, *_ = self._rows[-1]
+            bars[last] = 0  # a new bar can only begin with another time signature
+        bar = bars.max() if signature is None else bars[np.asarray(signature, np.intp)]
         place = 0 if position is None else position
-        continues = self._steps >= 0
-        if position is not None:
-            continues = (before + self._steps) % self._lengths[last] == position
-        if time_signature == last:
-            return continues
-        changes = self._steps > place
-        if time_signature is not None:
-            return changes
-        others = np.delete(self._bars, last)
-        return continues | changes if np.any(others > place) else continues
-
-    def _allowed_positions(
-        self, time_signature: float | None, step: float | None
-    ) -> NDArray[np.bool_]:
-        longest = self._bars.max() if time_signature is None else self._lengths[int(time_signature)]
-        if not self._rows:
-            return self._positions < longest
-        last, _, before, *_ = self._rows[-1]
-        continues = self._positions < self._lengths[last]
-        if step is not None:
-            continues = self._positions == (before + step) % self._lengths[last]
-        if time_signature == last:
-            return continues
-        if time_signature is None:
-            longest = np.delete(self._bars, last).max(initial=0)
-        changes = self._positions < (longest if step is None else min(longest, step))
-        return changes if time_signature is not None else continues | changes
+        mask = place < bar
+        if last is not None:
+            mask = mask & (place < (np.inf if step is None else step))
+            length = self._lengths[last]
+            follows = position is None or (
+                position < length if step is None else position == (before + step) % length
+            )
+            mask = mask | (follows & (signature is None or signature == last))
+        mask = np.broadcast_to(mask, classes.shape)
+        # Of fixed entries that contradict each other, the last one is refused.
+        return mask if mask.any() else np.ones_like(mask)
 
     def notes(self) -> Notes:
         """The notes that have not been returned, with a tempo map if none have."""
-        if not self._rows:
-            return self._no_notes()
-        if self._dropped:
-            notes = sorted([*self._done, *map(self._ended, self._open)])
-            if not notes:
-                return self._no_notes()
-            start, end, pitch, velocity, _, _, track = zip(*(n for _, n in notes), strict=True)
-            instruments = self._instruments(np.array(track))
-            return Notes(start=start, end=end, pitch=pitch, velocity=velocity, **instruments)
+        if self._dropped or not self._rows:
+            notes = [note for _, note in sorted([*self._done, *map(self._ended, self._open)])]
+            return Notes(
+                start=[note.start for note in notes],
+                end=[note.end for note in notes],
+                pitch=[note.pitch for note in notes],
+                velocity=[note.velocity for note in notes],
+                **self._instruments(np.array([note.track for note in notes], np.int64)),
+            )
         at = np.array(self._at)
         time_signature, _, position, tempo, pitch, duration, velocity, *instrument = np.array(
             self._rows
@@ -267,9 +238,6 @@ class BeatTracker(Tracker):
             tempo_map=beats,
             **self._instruments(*instrument),
         )
-
-    def _no_notes(self) -> Notes:
-        return replace(Notes.empty(), **self._instruments(np.zeros(0, np.int64)))
 
     def _instruments(self, *classes: NDArray[np.int64]) -> dict[str, Any]:
         """The columns of the instruments of (N,) classes; none without parts."""

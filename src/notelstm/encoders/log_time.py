@@ -40,17 +40,15 @@ class LogTimeEncoder:
     Program, drums, track, tempo map and the silence before the first note are lost. The domain is
     all pieces.
 
-    With `exact`, the time of the rows is a whole number of cells. Onsets and durations are rounded
-    to cells, the notes of a cell are sorted by pitch, and of a pitch that is repeated in a cell one
-    note remains, with the greatest duration and velocity: see :meth:`snapped`. Steps are the
-    differences of the rounded onsets, and a class of several cells is decoded as a whole cell. So
-    steps of up to `linear` are exact, and no longer one changes the class of those that follow. A
-    step of a class of w cells is decoded within w // 2 cells, and these errors add up: the error of
-    an onset is at most their sum over the steps so far, and half a cell each for its own rounding
-    and that of the first onset. A note that begins in the cell of the note before it has a higher
-    pitch; :meth:`allowed_classes` excludes all other rows in training, scoring and generation. The
-    borders of the classes are the same with and without `exact`, so that the weights of a model fit
-    both.
+    With `exact`, onsets and durations are rounded to cells, the notes of a cell are sorted by
+    pitch, and of a pitch that is repeated in a cell the first note remains, with the greatest
+    duration and velocity; :meth:`allowed_classes` excludes all other rows in training, scoring and
+    generation. Steps are the differences of the rounded onsets, and a class of several cells is
+    decoded as a whole cell. So steps of up to `linear` are exact, and no longer one changes the
+    class of those that follow. A step of a class of w cells is decoded within w // 2 cells, and
+    these errors add up: the error of an onset is at most their sum over the steps so far, and half
+    a cell each for its own rounding and that of the first onset. The borders of the classes are the
+    same with and without `exact`, so that the weights of a model fit both.
 
     With a part map, which needs `exact`, each note also has the class of its part, and the notes of
     a cell are sorted by class and pitch. They are decoded with the program, percussion and track
@@ -151,10 +149,7 @@ class LogTimeEncoder:
         return rows
 
     def _step_classes(self, start: NDArray[np.float64]) -> list[int]:
-        """(N,) the class of each step, measured from the decoded onset of the previous note.
-
-        With `exact`, it is measured from the rounded onset of the previous note.
-        """
+        """(N,) the class of each step from the decoded (if `exact`, rounded) onset before."""
         if not start.size:
             return []
         if self.exact:
@@ -176,15 +171,7 @@ class LogTimeEncoder:
         return classes
 
     def snapped(self, notes: Notes) -> Notes | None:
-        """The notes that the rows of `exact` encode, one for each row and in their order.
-
-        Onsets and durations are whole cells, notes of a cell are sorted by part and pitch, and of a
-        pitch that a part repeats in a cell the first note remains, with the greatest duration and
-        velocity.
-
-        Returns:
-            None without `exact`: the rows then encode the notes as they are.
-        """
+        """The notes that the rows of `exact` encode; None without it, for the notes as they are."""
         if not self.exact:
             return None
         onset = np.rint(notes.start / self.cell)
@@ -210,10 +197,7 @@ class LogTimeEncoder:
     def allowed_classes(
         self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
     ) -> Any:
-        """The classes with which the notes of a cell ascend.
-
-        See :class:`notelstm.protocols.ConstrainingEncoder`.
-        """
+        """The classes with which the notes of a cell ascend, as in a ConstrainingEncoder."""
         return self._ascending.allowed(field, known, previous)
 
     def decode(self, rows: Rows) -> Notes:

@@ -31,19 +31,6 @@ _LONGEST: Final = 86_400
 """Seconds, which limit the number of shifts."""
 
 
-@functools.cache
-def _field(instruments: int) -> Field:
-    """The field of events, with an event for each class of instruments."""
-    events = (
-        *(Event("note-on", pitch) for pitch in range(128)),
-        *(Event("note-off", pitch) for pitch in range(128)),
-        *(Event("shift", seconds) for seconds in np.arange(1, _SHIFTS + 1) * _CELL),
-        *(Event("velocity", velocity) for velocity in range(2, 130, 4)),
-        *(Event("instrument", k) for k in range(instruments)),
-    )
-    return Field.of_events("event", events)
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class PerformanceEventEncoder:
@@ -73,8 +60,16 @@ class PerformanceEventEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """One field of 388 events, and one for each class of instruments."""
-        return (_field(0 if self.parts is None else len(self.parts.classes)),)
+        """One field of 388 events, and one event for each class of instruments."""
+        instruments = 0 if self.parts is None else len(self.parts.classes)
+        events = (
+            *(Event("note-on", pitch) for pitch in range(128)),
+            *(Event("note-off", pitch) for pitch in range(128)),
+            *(Event("shift", seconds) for seconds in np.arange(1, _SHIFTS + 1) * _CELL),
+            *(Event("velocity", velocity) for velocity in range(2, 130, 4)),
+            *(Event("instrument", k) for k in range(instruments)),
+        )
+        return (Field.of_events("event", events),)
 
     def encode(self, notes: Notes) -> Rows:
         """(M, 1) float32 event ids, about 4.5 per note.
@@ -87,9 +82,7 @@ class PerformanceEventEncoder:
         _check_length(notes)
         on = np.rint((notes.start - notes.start[0]) / _CELL).astype(np.int64)
         off = np.maximum(on + 1, np.rint((notes.end - notes.start[0]) / _CELL).astype(np.int64))
-        part = np.zeros(len(notes), np.int64)
-        if self.parts is not None:
-            part = self.parts.classes_of(notes)
+        part = np.zeros(len(on), np.int64) if self.parts is None else self.parts.classes_of(notes)
         ids: list[int] = []
         clock, velocity, instrument = 0, -1, 0 if self.parts is None else -1
         for at, kind, k, pitch, loud in sorted(_points(on, off, part, notes)):
@@ -113,10 +106,7 @@ class PerformanceEventEncoder:
         """Notes from (M, 1) event ids; notes that still sound end there.
 
         Raises:
-            EncodingError: If an event is not allowed: a note-on without a velocity or an instrument
-                or of a sounding pitch, a note-off of a silent pitch or in the cell of its onset, a
-                velocity after a velocity, an instrument that is the same as before or comes after
-                an instrument or a velocity, a shift after one that is not the longest.
+            EncodingError: If an event is not allowed, as :meth:`EventTracker.allowed` has it.
         """
         tracker = self.tracker()
         for row in as_rows(rows, self.fields):
@@ -265,11 +255,14 @@ class EventTracker(Tracker):
         return [(math.inf, tone) for tone in self._open]
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> NDArray[np.bool_]:
-        """(388 + C,) bool, the events that can be decoded."""
+        """(388 + C,) bool, the events that can be decoded.
+
+        A note-on needs a velocity, any instrument and a silent pitch, a note-off a sounding pitch a
+        cell or more after its onset. Waits, velocities and instruments have one spelling, or a
+        model could repeat them without an end: the instrument comes before the velocity.
+        """
         mask = np.zeros(len(self.fields[0].events), dtype=np.bool_)
         mask[:_OFF] = self._velocity is not None and self._instrument is not None
-        # Waits, velocities and instruments have one spelling, or a model could repeat them without
-        # an end: the instrument comes before the velocity.
         mask[_SHIFT:_VELOCITY] = not self._after_short_shift
         mask[_VELOCITY:_INSTRUMENT] = not self._after_velocity
         mask[_INSTRUMENT:] = not (self._after_velocity or self._after_instrument)

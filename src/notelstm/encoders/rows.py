@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import functools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -36,7 +36,6 @@ __all__ = [
     "snapped",
     "tracker_of",
     "watch_changes",
-    "watch_instruments",
 ]
 
 PITCH: Final = Field.categorical(
@@ -59,10 +58,7 @@ VELOCITY: Final = Field.categorical(
 
 
 def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:
-    """Check that numbers (N, F) are rows of the F fields.
-
-    Returns:
-        (N, F) float32.
+    """(N, F) float32 rows from numbers, which are checked to be entries of the F fields.
 
     Raises:
         EncodingError: If the shape differs, a number is not finite, a class does not exist, or a
@@ -100,74 +96,6 @@ def part_map_of(encoder: NoteEncoder) -> PartMap | None:
     """The part map of an encoder, its attribute ``parts``; None if it has no instruments."""
     found = getattr(encoder, "parts", None)
     return found if isinstance(found, PartMap) else None
-
-
-def watch_instruments(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
-    """Yield the pieces, and warn after the last if the encoder loses their instruments.
-
-    An encoder without instruments does so if pieces have percussion or several programs; the
-    warning has the number of such pieces. An encoder with a part map does so for notes of no part;
-    the warning has the number of such notes, and the rule for them.
-    """
-    part_map = part_map_of(encoder)
-    count = affected = notes = unknown = 0
-    rule = "" if part_map is None else _RULES[part_map.unknown]
-    for piece in pieces:
-        count += 1
-        if part_map is None:
-            affected += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
-        else:
-            notes += len(piece)
-            unknown += part_map.count_unknown(piece)
-            if part_map.unknown == "nearest" and _lacks_percussion(part_map, piece):
-                rule = f"{_RULES['nearest']}, percussion is refused with its pieces"
-        yield piece
-    if part_map is not None and unknown:
-        _log.warning(
-            "%d of %d notes are of instruments that are no part of the model (%s); such notes are "
-            "%s",
-            unknown,
-            notes,
-            ", ".join(part.name for part in part_map.parts),
-            rule,
-        )
-    if affected:
-        _log.warning(
-            "%s does not encode instruments: in %d of %d pieces, notes of several programs or "
-            "percussion are encoded as notes of one instrument",
-            type(encoder).__name__,
-            affected,
-            count,
-        )
-
-
-_RULES: Final[Mapping[str, str]] = {
-    "nearest": "encoded as notes of the nearest part",
-    "other": "encoded as the class 'other'",
-    "refuse": "refused with their pieces",
-}
-
-
-def _lacks_percussion(part_map: PartMap, piece: Notes) -> bool:
-    """Whether a piece has percussion, which is never nearest to a part that is not."""
-    return piece.drum is not None and bool(piece.drum.any()) and not part_map.drums.any()
-
-
-def _has_instruments(piece: Notes) -> bool:
-    """Whether a piece has percussion, or several programs."""
-    drum, program = piece.drum, piece.program
-    several = program is not None and len(program) and bool((program != program[0]).any())
-    return bool(several) or bool(np.any(drum if drum is not None else False))
-
-
-def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
-    """Whether the first note is decoded with its program or as percussion."""
-    try:
-        decoded = encoder.decode(encoder.encode(piece[:1]))
-    except EncodingError:
-        # Encoding the piece raises as well.
-        return True
-    return decoded.program is not None or decoded.drum is not None
 
 
 def snapped(encoder: NoteEncoder, notes: Notes) -> Notes:
@@ -279,16 +207,13 @@ class AscendingRows:
             return None
         before = {key: previous[key][..., None] for key in self._keys}
         candidates = class_ids(self._classes[field], next(iter(before.values())))
-        greater = equal = None
+        greater: Any = False
+        equal: Any = True
         for key, size in self._keys.items():
-            value = size - 1
-            if key == field:
-                value = candidates
-            elif key in known:
-                value = known[key][..., None]
-            here = value > before[key]
-            greater = here if greater is None else greater | (equal & here)
-            equal = (value == before[key]) if equal is None else equal & (value == before[key])
+            value = known[key][..., None] if key in known else size - 1
+            value = candidates if key == field else value
+            greater = greater | (equal & (value > before[key]))
+            equal = equal & (value == before[key])
         if is_step and isinstance(greater, np.ndarray) and greater.all():
             return None
         later = candidates > 0 if step is None else step[..., None] > 0
@@ -298,15 +223,10 @@ class AscendingRows:
 def class_ids(classes: int, like: Any) -> Any:
     """(C,) the class ids, as an array of the kind and on the device of `like`."""
     if isinstance(like, np.ndarray | np.generic):
-        return _numpy_class_ids(classes)
+        return np.arange(classes)
     import torch  # not at the top: reading and encoding do without torch
 
     return torch.arange(classes, device=like.device)
-
-
-@functools.lru_cache(maxsize=64)
-def _numpy_class_ids(classes: int) -> NDArray[np.int64]:
-    return np.arange(classes)
 
 
 @runtime_checkable
@@ -335,29 +255,85 @@ def describe_changes(changes: Mapping[str, int]) -> str:
 
 
 def watch_changes(pieces: Iterable[Notes], encoder: NoteEncoder) -> Iterator[Notes]:
-    """Yield the pieces, and warn once, after the last, of the notes that the encoder changes.
+    """Yield the pieces, and warn after the last of the notes that the encoder changes.
 
-    There is no warning of an encoder without a method ``changes()``, or of pieces that it rejects.
+    An encoder with a part map changes notes of no part. One without instruments changes pieces with
+    percussion or several programs. A :class:`ReportingEncoder` counts the notes that it changes
+    otherwise; there are no counts of pieces that it rejects.
     """
-    total, count, affected = Counter[str](), 0, 0
+    part_map, name = part_map_of(encoder), type(encoder).__name__
+    changes = Counter[str]()
+    count = changed = without = notes = unknown = 0
+    rule = "" if part_map is None else _RULES[part_map.unknown]
     for piece in pieces:
         count += 1
+        if part_map is None:
+            without += _has_instruments(piece) and not _keeps_instruments(encoder, piece)
+        else:
+            notes += len(piece)
+            unknown += part_map.count_unknown(piece)
+            if part_map.unknown == "nearest" and _lacks_percussion(part_map, piece):
+                rule = f"{_RULES['nearest']}, percussion is refused with its pieces"
         if isinstance(encoder, ReportingEncoder):
-            try:
-                changes = encoder.changes(piece)
-            except EncodingError:
-                changes = {}
-            total.update(changes)
-            affected += bool(changes)
+            with contextlib.suppress(EncodingError):
+                found = encoder.changes(piece)
+                changes.update(found)
+                changed += bool(found)
         yield piece
-    if affected:
+    if part_map is not None and unknown:
+        _log.warning(
+            "%d of %d notes are of instruments that are no part of the model (%s); such notes are "
+            "%s",
+            unknown,
+            notes,
+            ", ".join(part.name for part in part_map.parts),
+            rule,
+        )
+    if without:
+        _log.warning(
+            "%s does not encode instruments: in %d of %d pieces, notes of several programs or "
+            "percussion are encoded as notes of one instrument",
+            name,
+            without,
+            count,
+        )
+    if changed:
         _log.warning(
             "%s changes notes of %d of %s: %s",
-            type(encoder).__name__,
-            affected,
+            name,
+            changed,
             counted(count, "piece"),
-            describe_changes(total),
+            describe_changes(changes),
         )
+
+
+_RULES: Final[Mapping[str, str]] = {
+    "nearest": "encoded as notes of the nearest part",
+    "other": "encoded as the class 'other'",
+    "refuse": "refused with their pieces",
+}
+
+
+def _lacks_percussion(part_map: PartMap, piece: Notes) -> bool:
+    """Whether a piece has percussion, which is never nearest to a part that is not."""
+    return piece.drum is not None and bool(piece.drum.any()) and not part_map.drums.any()
+
+
+def _has_instruments(piece: Notes) -> bool:
+    """Whether a piece has percussion, or several programs."""
+    drum, program = piece.drum, piece.program
+    several = program is not None and len(program) and bool((program != program[0]).any())
+    return bool(several) or bool(np.any(drum if drum is not None else False))
+
+
+def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:
+    """Whether the first note is decoded with its program or as percussion."""
+    try:
+        decoded = encoder.decode(encoder.encode(piece[:1]))
+    except EncodingError:
+        # Encoding the piece raises as well.
+        return True
+    return decoded.program is not None or decoded.drum is not None
 
 
 _ROUNDING: Final = 1e-6
@@ -386,11 +362,9 @@ def tracker_of(encoder: NoteEncoder) -> Tracker:
 class RowTracker(Tracker):
     """Decodes the rows of an encoder with one row per note.
 
-    The encoder must have one field each for pitch, step and duration, with times in seconds. A
-    field ``instrument`` has the classes of the encoder's part map.
-
     Args:
-        encoder: The encoder of the rows.
+        encoder: The encoder. It has one field each for pitch, step and duration, with times in
+            seconds; a field ``instrument`` has the classes of its part map.
 
     Raises:
         FieldError: If a field is missing; such an encoder needs its own tracker.

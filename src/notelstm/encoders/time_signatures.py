@@ -107,9 +107,7 @@ class SignatureClasses:
         """
         if name in self._names:
             return self._names.index(name)
-        return self._replacement(*_parsed(name))
-
-    def _replacement(self, upper: int, lower: int) -> int:
+        upper, lower = _parsed(name)
         # In lowest terms, the numerator is the shortest run of bars.
         cells = Fraction(4 * upper * self._per_beat, lower).numerator
 

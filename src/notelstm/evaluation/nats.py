@@ -22,7 +22,7 @@ from torch import Tensor
 from notelstm.adaptation import Adaptation, Adapter
 from notelstm.batch import columns
 from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import part_map_of, snapped, watch_changes, watch_instruments
+from notelstm.encoders.rows import part_map_of, snapped, watch_changes
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
@@ -202,8 +202,8 @@ def nats_per_note(
     rejected: dict[str, str] = {}
     named = list(long_enough(pieces, names))
     called = [name for name, _ in named]
-    watched = watch_instruments((piece for _, piece in named), encoder)
-    for name, piece in zip(called, watch_changes(watched, encoder), strict=True):
+    watched = watch_changes((piece for _, piece in named), encoder)
+    for name, piece in zip(called, watched, strict=True):
         try:
             score = score_piece(model, encoder, piece, sigmas=sigmas, name=name, adapt=adapt)
         except EncodingError as error:

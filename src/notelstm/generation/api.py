@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.rows import watch_changes, watch_instruments
+from notelstm.encoders.rows import watch_changes
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
 from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion
@@ -232,8 +232,7 @@ def _session(
         given=given,
     )
     if prompt is not None:
-        watched = watch_instruments([prompt], bundle.encoder)
-        (prompt,) = watch_changes(watched, bundle.encoder)
+        (prompt,) = watch_changes([prompt], bundle.encoder)
         rows = bundle.encoder.encode(prompt)
         for column, field in enumerate(bundle.encoder.fields):
             if field.name in session.given:

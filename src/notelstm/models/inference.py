@@ -93,11 +93,7 @@ class NumpyStep(Protocol):
         ...
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        """Read one row of each sequence, (B, F).
-
-        Returns:
-            The context that predicts the next row, and the state after this one.
-        """
+        """Read one row of each sequence, (B, F), and return the next context and state."""
         ...
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
@@ -120,8 +116,7 @@ class HasNumpyStep(Protocol):
         ...
 
 
-Array = NDArray[np.float32]
-"""An array of float32 numbers."""
+Array: TypeAlias = NDArray[np.float32]
 
 
 def is_float32_on_cpu(module: nn.Module) -> bool:
@@ -154,11 +149,9 @@ _ROWS_AT_ONCE: Final = 1024
 
 
 class ModelState(NamedTuple):
-    """The state of a model between two rows; its arrays and tensors are not changed in place.
+    """The context that predicts the next row, and the state with which it is read, (B, ...) each.
 
-    Attributes:
-        context: The context that predicts the next row, (B, ...).
-        state: The state with which the next row is read, (B, ...).
+    Their arrays and tensors are not changed in place.
     """
 
     context: Any
@@ -167,17 +160,11 @@ class ModelState(NamedTuple):
 
 @final
 class ModuleStep:
-    """The torch module, for models without a numpy step, and on a GPU.
-
-    Args:
-        model: The model.
-
-    Attributes:
-        device: Its device.
-    """
+    """The torch module, for models without a numpy step, and on a GPU."""
 
     def __init__(self, model: NoteModel) -> None:
         self._model: Final = model
+        self.predict: Final = model.predict
         self.device: torch.device = leaf(model.initial_state(1)[0]).device
 
     def initial_state(self) -> tuple[Context, State]:
@@ -194,10 +181,6 @@ class ModuleStep:
         """Read (B, T, F) rows, and return the context and the state after the last."""
         context, state = self._model.forward(rows.to(self.device), state)
         return index(context, (slice(None), -1)), state
-
-    def predict(self, field: str, context: Context, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field."""
-        return self._model.predict(field, context, known)
 
 
 Step: TypeAlias = NumpyStep | ModuleStep

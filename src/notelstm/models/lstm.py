@@ -35,33 +35,20 @@ _LONG: Final = 5.0
 
 
 class Hidden(NamedTuple):
-    """The context of an LSTM before a row.
-
-    Attributes:
-        hidden: (B, T, H) the last layer's output.
-    """
+    """The context of an LSTM before a row: (B, T, H) the last layer's output."""
 
     hidden: Tensor
 
 
 class LSTMState(NamedTuple):
-    """The state of an LSTM with L layers.
-
-    Attributes:
-        h: (B, L, H) outputs.
-        c: (B, L, H) cells.
-    """
+    """The outputs and the cells of an LSTM with L layers, (B, L, H) each."""
 
     h: Tensor
     c: Tensor
 
 
 def check_sizes(**sizes: int) -> None:
-    """Check that sizes are positive.
-
-    Raises:
-        ConfigError: If one is less than 1.
-    """
+    """Check that sizes are positive, else raise a ConfigError."""
     for name, size in sizes.items():
         if size < 1:
             raise ConfigError(f"{name} {size} is less than 1")
@@ -210,15 +197,12 @@ class NumpyLSTM:
         self._layers: Final[_Buffers[list[_Layer]]] = _Buffers()
 
     def __call__(self, inputs: Array, state: Any, added: Array | None = None) -> tuple[Array, Any]:
-        """Read one row.
+        """Read one row, and return the output of the last layer, (B, H), and the new state.
 
         Args:
             inputs: (B, I).
             state: An LSTMState of arrays (B, L, H), not changed in place.
             added: (B, 4 H) the contribution of the external inputs to the gates of the first layer.
-
-        Returns:
-            (B, H) the output of the last layer, and the new state.
         """
         h, c = state
         layers = self._layers.get(len(h))

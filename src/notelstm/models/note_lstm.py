@@ -158,7 +158,8 @@ class NoteLSTM(nn.Module):
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
         input_size, context_size = embedding_dim * len(self.fields), hidden_size
         if self.clock is not None:
-            for at in {"before": 0, **dict.fromkeys(map(self._feature_key, self.field_order))}:
+            keys = [_feature_key(self.clock, self.field_order, name) for name in self.field_order]
+            for at in dict.fromkeys(["before", *keys]):
                 pitches = AROUND if at.removesuffix(SAME) == "around" else self.clock.pitches
                 groups = self.clock.num_groups(known=at.endswith(SAME))
                 self.sounding_layers[at] = nn.Linear(FEATURES * pitches * groups, feature_size)
@@ -189,9 +190,6 @@ class NoteLSTM(nn.Module):
         """The number of outputs of the head of a field."""
         mixture = _is_mixture(self.config["time_distribution"], self._by_name[field])
         return self._by_name[field].classes or (3 * components + 1 if mixture else 2)
-
-    def _feature_key(self, field: str) -> str:
-        return _feature_key(self._clock, self.field_order, field)
 
     @property
     def _clock(self) -> SoundingClock:
@@ -228,7 +226,8 @@ class NoteLSTM(nn.Module):
         self, field: str, context: NoteContext, known: Mapping[str, Tensor]
     ) -> Tensor:
         """(..., S) the features of the head of a field."""
-        key, clock = self._feature_key(field), self._clock
+        clock = self._clock
+        key = _feature_key(clock, self.field_order, field)
         if key == "before":
             return context.features
         instrument = known[str(clock.instrument)] if key.endswith(SAME) else None

@@ -95,12 +95,7 @@ class NoteContext(NamedTuple):
 
 
 class NoteState(NamedTuple):
-    """The state of a model with sounding-note features.
-
-    Attributes:
-        lstm: The state of the LSTM.
-        sounding: (B, I P) the sounding notes at the last onset.
-    """
+    """The state of the LSTM, and the sounding notes (B, I P) at the last onset."""
 
     lstm: LSTMState
     sounding: Sounding
@@ -142,9 +137,7 @@ class SoundingClock(nn.Module):
         instrument: Column and field of the instrument, which is categorical; None for one.
 
     Attributes:
-        pitch: Name of the pitch field.
-        step: Name of the step field.
-        instrument: Name of the instrument field, or None.
+        pitch: Name of the pitch field; so are `step` and `instrument`, which can be None.
         pitches: P, the number of pitches.
         instruments: I, the number of instruments.
         columns: The columns of pitch, step and duration.
@@ -275,15 +268,6 @@ _REACH: Final = AROUND // 2
 _NEAR: Final = np.arange(AROUND)
 
 
-class _Request(NamedTuple):
-    """The arguments and the result of the latest call: several heads share features."""
-
-    context: Any
-    place: str
-    known: bytes
-    features: Array
-
-
 @final
 class NumpySounding:
     """The sounding-note features of one model in numpy.
@@ -308,7 +292,9 @@ class NumpySounding:
         times = torch.arange(LONGEST + 1)
         tables = sounding_features(Sounding(times, times)).reshape(FEATURES, -1)
         _, self._log, self._recency, self._chord = tables.numpy()
-        self._last: _Request | None = None
+        # Several heads share features.
+        self._context: Any = None
+        self._found: dict[tuple[str, bytes], Array] = {}
 
     def after(self, rows: Rows, before: Any) -> Any:
         """(B, I P) the sounding notes at the onset of rows (B, F), with their own notes."""
@@ -358,9 +344,10 @@ class NumpySounding:
         used = [clock.step] * (where != "before") + [clock.pitch] * (where == "around")
         instrument = known[str(clock.instrument)] if with_instrument else None
         entries = [known[name] for name in used] + ([] if instrument is None else [instrument])
-        key = b"".join(entry.tobytes() for entry in entries)
-        request, last = _Request(context, place, key, context.features), self._last
-        if last is None or context is not last.context or request[1:3] != last[1:3]:
+        key = place, b"".join(entry.tobytes() for entry in entries)
+        if context is not self._context:
+            self._context, self._found = context, {}
+        if key not in self._found:
             sounding = context.sounding
             if where != "before":
                 sounding = _later(sounding, _numpy_thousandths(self._steps, known[clock.step]))
@@ -368,8 +355,8 @@ class NumpySounding:
             if where == "around":
                 pitch = known[clock.pitch]
                 groups = [(_around(a, pitch, 0), _around(b, pitch, LONGEST)) for a, b in groups]
-            last = self._last = request._replace(features=self.features(place, groups))
-        return last.features
+            self._found[key] = self.features(place, groups)
+        return self._found[key]
 
 
 def _later(sounding: Any, wait: _Times) -> tuple[_Times, _Times]:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError
-from notelstm.fields import Field, Rows
+from notelstm.fields import Rows
 from notelstm.models.inference import HasNumpyStep, NumpyStep, map_arrays
-from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Context, NoteModel, Prediction
 from notelstm.tree import index, join, leaf, map_tree
 
@@ -60,21 +59,13 @@ class Windowed(nn.Module):
         self.model: nn.Module = model
         self.window: int = window
         self.config: Final[Mapping[str, Any]] = {"model": model, "window": window}
+        self.fields: Final = model.fields
+        self.field_order: Final = model.field_order
 
     @property
     def inner(self) -> NoteModel:
         """The inner model."""
         return cast(NoteModel, self.model)
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """The fields of the inner model."""
-        return self.inner.fields
-
-    @property
-    def field_order(self) -> tuple[str, ...]:
-        """The order of prediction of the inner model."""
-        return self.inner.field_order
 
     def initial_state(self, batch_size: int) -> tuple[Context, LastRows]:
         """The initial context of the inner model, and an empty window."""
@@ -149,6 +140,8 @@ class NumpyWindowed:
         self._inner: Final = inner
         self._window: Final = window
         self._context, self._initial = inner.initial_state()
+        self.predict: Final = inner.predict
+        self.predict_numpy: Final = inner.predict_numpy
 
     def initial_state(self) -> tuple[Any, Runs]:
         """The context and the state before the first row, of one sequence."""
@@ -171,16 +164,6 @@ class NumpyWindowed:
             lambda array: array.reshape(batch_size, window, *array.shape[1:]), states
         )
         return context, Runs(states, state.seen + 1)
-
-    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
-        """Predict one field with the inner model."""
-        return self._inner.predict(field, context, known)
-
-    def predict_numpy(
-        self, field: str, context: Any, known: Mapping[str, float]
-    ) -> NumpyPrediction:
-        """Predict one field of a single sequence with the inner model."""
-        return self._inner.predict_numpy(field, context, known)
 
 
 def _restart(states: Any, runs: slice, initial: Any) -> None:

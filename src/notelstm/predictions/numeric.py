@@ -114,8 +114,7 @@ class Normal(Prediction):
         sigma: (...) standard deviation, above 0.
         low: (...) the minimum, or None.
         high: (...) the maximum, or None.
-        cell: Width of the interval around a target whose probability is trained, in the field's
-            unit.
+        cell: Width of the cell around a target whose probability is trained, in the field's unit.
     """
 
     mean: Tensor
@@ -205,8 +204,7 @@ class LogisticMixture(Prediction):
         high: (...) the maximum, or None.
         offset: Added before the logarithm, in the field's unit; the scale is linear well below it
             and logarithmic above.
-        cell: Width of the interval around a target whose probability is trained, in the field's
-            unit.
+        cell: Width of the cell around a target whose probability is trained, in the field's unit.
 
     Source:
         Discretised logistic mixtures: Salimans, Karpathy, Chen and Kingma, "PixelCNN++", 2017.

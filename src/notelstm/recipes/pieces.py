@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from notelstm.data.dataset import PackedRows
-from notelstm.encoders.rows import watch_changes, watch_instruments
+from notelstm.encoders.rows import watch_changes
 from notelstm.errors import DataError, EncodingError
 from notelstm.evaluation.nats import rejections
 from notelstm.fields import Rows
@@ -81,7 +81,7 @@ def encode_pieces(
     """
     names: Sequence[str] = getattr(pieces, "names", ())
     log = ProgressLog()
-    watched = watch_changes(watch_instruments(pieces, encoder), encoder)
+    watched = watch_changes(pieces, encoder)
     for i, piece in enumerate(watched):
         log.counted("encoded", i, total)
         try:

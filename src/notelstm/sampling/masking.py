@@ -89,14 +89,15 @@ def class_values(field: Field, role: Role) -> NDArray[np.float64] | None:
     return None
 
 
-def check_roles(roles: Sequence[str]) -> None:
-    """Check that roles exist, else raise a ConfigError."""
+def check_roles(roles: Sequence[str]) -> tuple[str, ...]:
+    """The roles as a tuple; one that does not exist is a ConfigError."""
     unknown = [role for role in roles if role not in get_args(Role)]
     if unknown:
         raise ConfigError(
             f"unknown role {unknown[0]!r}{did_you_mean(str(unknown[0]), get_args(Role))}",
             hint=f"choose among {', '.join(get_args(Role))}",
         )
+    return tuple(roles)
 
 
 def check_whole(

@@ -44,8 +44,7 @@ class Temperature:
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "roles", tuple(self.roles))
-        check_roles(self.roles)
+        object.__setattr__(self, "roles", check_roles(self.roles))
         # Beyond this range, float32 does not distinguish unlikely from masked classes.
         check_number("temperature", self.temperature, 1e-6, 1e6, "use the greedy sampler for 0")
 
@@ -104,8 +103,7 @@ class TopK:
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "roles", tuple(self.roles))
-        check_roles(self.roles)
+        object.__setattr__(self, "roles", check_roles(self.roles))
         check_whole("top-k", self.k, 1, 2**31)
 
     def __call__(
@@ -136,8 +134,7 @@ class TopP:
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "roles", tuple(self.roles))
-        check_roles(self.roles)
+        object.__setattr__(self, "roles", check_roles(self.roles))
         if not 0 < self.p <= 1:
             raise ConfigError(f"top-p {self.p} is not above 0 and up to 1")
 
@@ -175,10 +172,8 @@ class MinP:
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "roles", tuple(self.roles))
-        check_roles(self.roles)
-        if not 0 <= self.ratio <= 1:
-            raise ConfigError(f"min-p {self.ratio} is not from 0 to 1")
+        object.__setattr__(self, "roles", check_roles(self.roles))
+        check_number("min-p", self.ratio, 0, 1)
 
     def __call__(
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]

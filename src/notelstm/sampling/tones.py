@@ -87,7 +87,7 @@ def check_parts(processors: object, parts: Sequence[Part], roles: Sequence[Role]
     """Check the settings of processors before the first row is sampled.
 
     Args:
-        processors: The processors of a sampler, or anything else, which is not checked.
+        processors: The processors of a sampler; anything but a tuple is not checked.
         parts: The part of each instrument.
         roles: The roles of the fields in the order of prediction.
 
@@ -101,11 +101,7 @@ def check_parts(processors: object, parts: Sequence[Part], roles: Sequence[Role]
 
 
 def part_names(setting: str, names: object) -> tuple[str, ...]:
-    """Names of parts, as a processor has them.
-
-    Raises:
-        ConfigError: If they are not a sequence of texts.
-    """
+    """The names of parts as a tuple; a ConfigError if they are not a sequence of texts."""
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ConfigError(
             f"{setting} {names!r} is not a sequence of names", hint="give a tuple, ('Bass',)"
@@ -264,19 +260,15 @@ def _encoder_waits(context: SamplingContext) -> Waits:
     known = {name: entry for name, entry in context.known.items() if name not in names}
     known[step.name] = zero
     excluded = shortest_step(tracker)
-    at = pitches_of(pitch)
+    possible = None if instrument is None else tracker.allowed(instrument, known)
     for k in range(len(waits)):
-        if instrument is not None:
-            if k == 0:
-                allowed = tracker.allowed(instrument, known)
-                possible = np.ones(len(waits), np.bool_) if allowed is None else np.array(allowed)
-            if not possible[k]:
-                waits[k] = excluded
-                continue
+        if possible is not None and not possible[k]:
+            waits[k] = excluded
+            continue
         here = known if instrument is None else {**known, instrument.name: float(k)}
         mask = tracker.allowed(pitch, here)
         if mask is not None:
-            waits[k, at[~np.asarray(mask, dtype=np.bool_)]] = excluded
+            waits[k, pitches_of(pitch)[~np.asarray(mask, dtype=np.bool_)]] = excluded
     return waits
 
 
@@ -344,9 +336,8 @@ def limit_tones(
         if waits is not None and field.role == "event":
             allowed = _allowed_events(field, context.tracker, waits <= ROUNDING)
         elif waits is not None and (field.role == "pitch" or len(waits) == field.classes):
-            by_class = (
-                waits.min(axis=0)[pitches_of(field)] if field.role == "pitch" else waits.min(axis=1)
-            )
+            is_pitch = field.role == "pitch"
+            by_class = waits.min(axis=0)[pitches_of(field)] if is_pitch else waits.min(axis=1)
             allowed = by_class <= _reach(context)
         masks.append(allowed)
     return allow_only(prediction, masks)
@@ -414,7 +405,8 @@ def look_ahead(
     if field.role not in _ROLES or not contexts:
         return prediction
     limits = [processor for processor in processors if isinstance(processor, ToneLimit)]
-    later = [role for role in _ROLES if _is_open(contexts[0], role) and role != field.role]
+    known, fields = contexts[0].known, contexts[0].tracker.fields
+    later = [f for f in fields if f.role in _ROLES and f.name not in known and f.role != field.role]
     if len(limits) < 2 or not later:
         return prediction
     if len(contexts[0].tracker.parts) == 1 and not any(
@@ -423,8 +415,3 @@ def look_ahead(
         # The wait of a pitch does not depend on its step.
         return prediction
     return limit_tones(field, prediction, contexts, limits)
-
-
-def _is_open(context: SamplingContext, role: Role) -> bool:
-    field = _field_of(context.tracker, role)
-    return field is not None and field.name not in context.known
