@@ -176,16 +176,13 @@ def _epoch_of(line: str) -> dict[str, float] | None:
         return None
     if not isinstance(found, Mapping):
         return None
-    numbers = {name: float(value) for name, value in found.items() if _is_number(value)}
+    numbers = {
+        name: float(value)
+        for name, value in found.items()
+        if type(value) in (int, float) and abs(value) <= _LARGEST_VALUE
+    }
     epoch = numbers.get("epoch", 0.0)
     return numbers if 1 <= epoch <= _MOST_EPOCHS and epoch.is_integer() else None
-
-
-def _is_number(value: object) -> bool:
-    """Whether a JSON value is a number that can be drawn."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= _LARGEST_VALUE
 
 
 def _mean(pieces: Sequence[Notes], feature: str) -> NDArray[np.float64]:
