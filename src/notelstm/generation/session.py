@@ -319,7 +319,9 @@ class Session:
             EncodingError: If rows do not fit the fields, or notes cannot be encoded.
         """
         if isinstance(music, Note):
-            music = _as_notes(music, self._encoder)
+            part_map = part_map_of(self._encoder)
+            names = None if part_map is None else [part.name for part in part_map.classes]
+            music = Notes.of([music], track_names=names)
         last = float(music.start[-1]) if isinstance(music, Notes) and len(music) else None
         rows = self._rows_of(music) if isinstance(music, Notes) else music
         checked = as_rows(rows, self._encoder.fields)
@@ -546,13 +548,6 @@ class Session:
                 return
             with self._runner.running():
                 self._sample({})
-
-
-def _as_notes(note: Note, encoder: NoteEncoder) -> Notes:
-    """One note as a piece, whose tracks are the classes of the encoder."""
-    part_map = part_map_of(encoder)
-    names = None if part_map is None else tuple(part.name for part in part_map.classes)
-    return Notes.of([note], track_names=names)
 
 
 def _check_adapt(
