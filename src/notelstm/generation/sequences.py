@@ -60,10 +60,6 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
 class Sequences:
     """The trackers of B sequences, which receive pending rows on access.
 
-    Args:
-        encoder: The encoder of the rows.
-        batch_size: B.
-
     Attributes:
         identical: Whether all sequences have the same rows so far.
     """
@@ -231,12 +227,9 @@ class Progress:
         self._mark = (tracker.num_notes, tracker.time)
 
     def is_over(self, tracker: Tracker, num_rows: int, sequence: int = 0) -> bool:
-        """Whether a criterion is met, or the sequence makes no progress, which is logged.
+        """Whether, after `num_rows` new rows, a criterion is met or no progress is made.
 
-        Args:
-            tracker: The tracker after the new rows.
-            num_rows: The number of new rows.
-            sequence: The number of the sequence, for the log.
+        The latter is logged with the number of the sequence.
         """
         num_notes, seconds, criterion = self._criteria
         return (
@@ -249,9 +242,7 @@ class Progress:
     def includes(self, number: int, start: float) -> bool:
         """Whether a note is new and within the limits.
 
-        Args:
-            number: The number of the note in the sequence, from 0.
-            start: Its onset, seconds after `zero`.
+        `number` is its number in the sequence, from 0, and `start` its onset, seconds after `zero`.
         """
         num_notes, seconds, _ = self._criteria
         new = number - self.first
