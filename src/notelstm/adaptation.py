@@ -89,8 +89,6 @@ class AdaptedState:
     """The state of an :class:`Adapter`; its tensors and arrays are not changed in place.
 
     Attributes:
-        settings: The settings of the adapter.
-        weights: The weights.
         squares: The sum of the squared gradients of each weight, in which older ones count less.
         steps: The number of changes of the weights.
         context: The context (1, 1, ...) of the model before the current segment.
@@ -126,7 +124,6 @@ class Adapter:
 
     Attributes:
         model: The copy, with the present weights, in evaluation mode.
-        settings: The settings.
 
     Raises:
         ConfigError: If the model has no parameters to adapt.

@@ -194,13 +194,14 @@ class Bundle:
             BundleError: If the settings, sigmas or unigram are not JSON values, or longer than
                 1 MB.
         """
+        parts = {name: getattr(self, name) for name in PART_KINDS}
+        parts["model"] = _unwrapped(self.model)
         about = {
             "format": FORMAT,
             "version": __version__,
             "parts": {
                 name: None if part is None else describe(part, lenient=True)
-                for name in PART_KINDS
-                for part in [_unwrapped(self.model) if name == "model" else getattr(self, name)]
+                for name, part in parts.items()
             },
             "context_length": self.context_length,
             "read_policy": asdict(self.read_policy),

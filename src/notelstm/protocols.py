@@ -138,13 +138,10 @@ class SnappingEncoder(NoteEncoder, Protocol):
     """An encoder whose rows encode the notes moved to a grid, sorted, or merged."""
 
     def snapped(self, notes: Notes) -> Notes | None:
-        """The notes that the rows encode, one for each row and in their order.
+        """The notes that the rows of N notes encode, one for each row and in their order.
 
         They have the same rows as `notes`. Steps are counted from these notes, not from those that
         the rows before decode to.
-
-        Args:
-            notes: N notes.
 
         Returns:
             At most N notes; None if the rows encode `notes` as they are.
@@ -187,8 +184,7 @@ class Prediction(Protocol):
     def log_weights(self) -> Tensor | None:
         """(..., C) unnormalised log-probability of each class, -inf for impossible classes.
 
-        Returns:
-            None for a prediction of numbers.
+        None for a prediction of numbers.
         """
         return None
 
@@ -213,19 +209,11 @@ class Prediction(Protocol):
         )
 
     def sample_weighted(self, noise: Tensor) -> Tensor:
-        """Sample in proportion to separate weights, if the prediction has any.
-
-        Args:
-            noise: (..., 2) uniforms in [0, 1).
-        """
+        """:meth:`sample` in proportion to separate weights, if the prediction has any."""
         return self.sample(noise)
 
     def support(self) -> tuple[Tensor, Tensor] | None:
-        """The minimum and the maximum possible value, (...) each.
-
-        Returns:
-            None for classes and for a point estimate.
-        """
+        """The minimum and the maximum possible value, (...) each; None for classes and points."""
         return None
 
     def shifted(self, by: Tensor) -> Self:
@@ -278,11 +266,7 @@ class NoteModel(Protocol):
         ...
 
     def initial_state(self, batch_size: int) -> tuple[Context, State]:
-        """The context and the state before the first row of a piece.
-
-        Returns:
-            The context that predicts row 0, (B, 1, ...), and the state before it, (B, ...).
-        """
+        """The context (B, 1, ...) that predicts row 0 of a piece, and the state (B, ...) before."""
         ...
 
     def forward(self, rows: Tensor, state: State) -> tuple[Context, State]:

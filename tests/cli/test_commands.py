@@ -66,7 +66,7 @@ def failed(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return lines[0]
 
 
-def test_training_says_what_it_did(
+def test_training_prints_a_summary(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "m.notelstm"
@@ -80,7 +80,7 @@ def test_training_says_what_it_did(
     assert {"loss", "loss/pitch", "loss/step", "loss/duration"} <= line.keys()
 
 
-def test_settings_given_twice_all_count(folder: Path, tmp_path: Path) -> None:
+def test_repeated_set_options_are_all_applied(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.notelstm"
     argv = ["train", str(folder), "-o", str(path), "--set", "model.hidden_size=8", "batch_size=32"]
     assert main([*argv, "--set", "sequence_length=9", "--epochs", "1"]) == 0
@@ -95,7 +95,7 @@ def test_the_same_seed_trains_the_same_model(folder: Path, tmp_path: Path, model
     assert again.read_bytes() == model.read_bytes()
 
 
-def test_music_on_a_page(folder: Path, tmp_path: Path, model: Path) -> None:
+def test_html_pages_have_the_music(folder: Path, tmp_path: Path, model: Path) -> None:
     page, prompt = tmp_path / "page.html", folder / "inner" / "piece 0.mid"
     argv = ["generate", str(model), "-o", str(tmp_path / "new.mid"), "--notes", "9", "--seed", "7"]
     argv += ["--temperature", "1.5", "--top-p", "0.975", "--pitch-range", "C1", "C8"]
@@ -147,7 +147,9 @@ def test_generating_with_and_without_a_prompt(
     assert len(read_midi(out)) >= 95
 
 
-def test_figures_as_json(folder: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_prints_json(
+    folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["evaluate", str(model), str(folder), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     keys = {"pitch", "step", "duration", "pitch_step_duration", "velocity", "total", "notes"}
@@ -159,7 +161,7 @@ def test_figures_as_json(folder: Path, model: Path, capsys: pytest.CaptureFixtur
     )
 
 
-def test_figures_stand_beside_what_they_are_compared_with(
+def test_evaluate_prints_figures_beside_baselines(
     folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(model), str(folder), "--json"]) == 0
@@ -194,7 +196,7 @@ def test_figures_stand_beside_what_they_are_compared_with(
     assert f"{more['4-gram']['pitch']:.3f}" in said
 
 
-def test_dynamic_evaluation_is_beside_the_fixed_figures(
+def test_evaluate_prints_dynamic_evaluation_beside_fixed_weights(
     folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["evaluate", str(model), str(folder)]
@@ -226,7 +228,7 @@ def test_a_single_piece_has_no_interval(
     assert "1 piece, 55 notes" in capsys.readouterr().out
 
 
-def test_samples_are_looked_at(
+def test_samples_are_evaluated(
     folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["evaluate", str(model), str(folder), "--samples", "3", "--notes", "60"]
@@ -265,7 +267,7 @@ def test_samples_are_looked_at(
     assert "not searched for without --train" in said
 
 
-def test_samples_go_on_from_the_pieces(
+def test_samples_continue_the_pieces(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["evaluate", str(model), str(folder), "--samples", "3", "--notes", "40", "--json"]
@@ -280,7 +282,7 @@ def test_samples_go_on_from_the_pieces(
     assert "--prompt-notes -1 is below 0" in failed(capsys, *argv, "--prompt-notes", "-1")
 
 
-def test_samples_of_somebody_else(
+def test_samples_can_be_files(
     folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two of the training pieces, one of them higher and slower."""
@@ -299,7 +301,7 @@ def test_samples_of_somebody_else(
     assert third is None
 
 
-def test_samples_without_a_number_are_twenty(
+def test_twenty_samples_are_the_default(
     folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["evaluate", str(model), str(folder), "--notes", "30", "--samples", "--max-files", "2"]
@@ -383,7 +385,7 @@ def test_many_rejected_files_are_counted_by_reason(
     [functools.partial(LogTimeEncoder, exact=True), BeatEncoder, PerformanceEventEncoder],
     ids=["log-time", "beat", "performance-event"],
 )
-def test_inspecting_a_model_tells_its_instruments(
+def test_inspect_lists_the_instruments_of_a_model(
     make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = (Part(name="Lead", program=40), Part(name="Kit", drum=True))
@@ -404,7 +406,7 @@ def test_inspecting_a_model_tells_its_instruments(
     assert "instruments: none" in capsys.readouterr().out
 
 
-def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_reports_the_pedal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # A note of half a second, and a pedal that is released half a second later.
     (pedalled,) = {known.data for known in FILES if known.name == "pedal"}
     path = tmp_path / "pedal.mid"
@@ -415,7 +417,7 @@ def test_inspecting_tells_of_the_pedal(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["pedal"] == {"held": 1, "seconds": 0.5}
 
 
-def test_inspecting_tells_of_time_signatures_and_beats(
+def test_inspect_reports_time_signatures_and_beats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     beats = TempoMap(time_signature_beats=[1, 5], numerators=[4, 33], denominators=[4, 32])
@@ -467,7 +469,7 @@ def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert "size: about 360 chorales" in of_bach
 
 
-def test_errors_are_one_line_that_says_what_to_do(
+def test_errors_are_one_line_with_a_hint(
     folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, empty = str(tmp_path / "x"), tmp_path / "empty"
@@ -511,7 +513,7 @@ def test_help_needs_no_torch() -> None:
     [("", None, "PASSIVE"), ("", "ACTIVE", "ACTIVE"), ("import torch\n", None, "None")],
     ids=["not said", "said", "too late"],
 )
-def test_threads_that_wait_sleep(before: str, given: str | None, want: str) -> None:
+def test_waiting_threads_are_passive(before: str, given: str | None, want: str) -> None:
     code = (
         f"{before}import os\nfrom notelstm.cli import main\n"
         "assert main(['--help']) == 0\n"
@@ -532,7 +534,7 @@ def heard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heard")
-def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_the_resumed_run_is_identical(folder: Path, tmp_path: Path) -> None:
     def argv(name: str, *more: str) -> list[str]:
         small = [
             "--set",
@@ -567,12 +569,12 @@ def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_bytes(folder: Path, tmp_pa
     assert (tmp_path / "stopped").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"notelstm {__version__}\n"
 
 
-def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
+def test_fine_tuning_from_a_file(folder: Path, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     made = ["train", str(folder), "-o", str(old), "--recipe", "expressive", "--epochs", "1"]
     assert main([*made, "--set", "model.hidden_size=8"]) == 0
@@ -584,7 +586,7 @@ def test_a_model_is_gone_on_with(folder: Path, tmp_path: Path) -> None:
     assert new.stat().st_size < 0.7 * old.stat().st_size
 
 
-def test_music_is_steered_and_comes_in_batches(folder: Path, tmp_path: Path) -> None:
+def test_processors_and_batches(folder: Path, tmp_path: Path) -> None:
     model, out = tmp_path / "model", tmp_path / "out.mid"
     made = ["train", str(folder), "-o", str(model), "--recipe", "expressive", "--epochs", "1"]
     assert main([*made, "--set", "model.hidden_size=8"]) == 0

@@ -29,7 +29,7 @@ def samples(page: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_demo_of_a_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("music21")
     pytest.importorskip("matplotlib")
     folder = tmp_path / "de mo"
@@ -112,7 +112,7 @@ def played(page: Path) -> list[list[int]]:
     return [sample["pitch"] for sample in samples(page)]
 
 
-def test_every_call_makes_another_piece_and_a_seed_repeats_it(
+def test_the_demo_generates_a_new_piece_unless_seeded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for package in ("music21", "matplotlib"):
@@ -153,13 +153,15 @@ def test_an_opening_with_a_stray_note_is_trimmed(
     assert len(read_midi(tmp_path / "piano-continued.mid")) == 64 + 61
 
 
-def test_no_chorales(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_chorales_there_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["demo", "-o", str(tmp_path / "demo"), "--chorales", "0"]) == 1
     assert "error: cannot train on 0 chorales. Give at least 1" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
 
 
-def test_the_time_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_keeps_its_time_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("music21")
     argv = ["demo", "-o", str(tmp_path), "--chorales", "30", "--epochs", "500"]
     assert main([*argv, "--minutes", "0.02"]) == 0

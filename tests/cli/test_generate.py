@@ -67,7 +67,7 @@ def instruments(notes: Notes) -> set[tuple[Any, ...]]:
 BAND = {(0, 40, False), (1, 33, False), (2, 0, True)}
 
 
-def test_the_prompt_is_in_the_output_as_it_was(
+def test_the_output_begins_with_the_unchanged_prompt(
     model: Path, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, prompt = tmp_path / "out.mid", read_midi(song, ALL)
@@ -92,7 +92,7 @@ def test_the_prompt_is_in_the_output_as_it_was(
     assert (whole.tempo_map.numerators[0], whole.tempo_map.denominators[0]) == (3, 4)
 
 
-def test_a_program_is_that_of_all_notes_but_percussion(
+def test_program_applies_to_all_notes_but_percussion(
     model: Path, song: Path, tmp_path: Path
 ) -> None:
     prompt = ["--prompt", str(song)]
@@ -119,7 +119,7 @@ def test_a_program_is_that_of_all_notes_but_percussion(
         (["--prompt-bars", "99"], 73, [120, 60]),
     ],
 )
-def test_the_beginning_of_a_prompt(
+def test_part_of_a_prompt(
     song: Path, tmp_path: Path, options: list[str], count: int, tempos: list[float]
 ) -> None:
     path, out = tmp_path / "m.notelstm", tmp_path / "out.mid"
@@ -138,7 +138,7 @@ def test_the_beginning_of_a_prompt(
     np.testing.assert_allclose(whole.tempo_map.tempos, tempos)
 
 
-def test_only_what_is_new(
+def test_only_new_leaves_out_the_prompt(
     model: Path, song: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     whole, new = tmp_path / "whole.mid", tmp_path / "new.mid"
@@ -169,7 +169,7 @@ def text_of(path: Path) -> str:
     return str(text)
 
 
-def test_the_seed_is_another_each_time_and_makes_the_piece_again(
+def test_seeds_differ_and_reproduce_the_piece(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["generate", str(model), "--notes", "30", "--temperature", "1.1"]
@@ -191,7 +191,7 @@ def test_the_seed_is_another_each_time_and_makes_the_piece_again(
     assert (tmp_path / "c.mid").read_bytes() == (tmp_path / "a.mid").read_bytes()
 
 
-def test_each_piece_of_a_batch_has_its_origin(
+def test_each_piece_of_a_batch_records_its_seed(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["generate", str(model), "-o", str(tmp_path / "a.mid"), "--notes", "9", "--batch", "2"]
@@ -201,7 +201,7 @@ def test_each_piece_of_a_batch_has_its_origin(
 
 
 @pytest.mark.parametrize("silence", [0.5, 3.25])
-def test_silence_before_the_first_note_is_removed_and_no_note(
+def test_only_silence_is_trimmed_from_a_prompted_piece(
     silence: float,
     model: Path,
     song: Path,
@@ -225,7 +225,7 @@ def test_silence_before_the_first_note_is_removed_and_no_note(
     assert read_midi(out).start[0] == pytest.approx(silence, abs=1e-3)
 
 
-def test_changed_notes_are_warned_of_once(
+def test_changed_notes_are_reported_once(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = Notes(start=[0, 0.5], end=[1, 1], pitch=[60, 60])

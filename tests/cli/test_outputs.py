@@ -37,7 +37,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("what", COMMANDS)
 @pytest.mark.parametrize("there", ["file", "dangling link"])
-def test_an_output_that_exists_is_replaced_on_request_only(
+def test_outputs_are_overwritten_only_on_request(
     what: str,
     there: str,
     model: Path,
@@ -80,7 +80,7 @@ def test_a_folder_is_never_replaced(
     assert [path.name for path in tmp_path.rglob("*")] == [name]
 
 
-def test_a_run_begins_again_on_request(
+def test_overwrite_starts_a_run_from_scratch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,7 @@ def test_a_run_begins_again_on_request(
     assert load("m").data.notes == 768
 
 
-def test_a_run_whose_model_is_gone_is_refused_before_files_are_read(
+def test_a_run_without_its_model_is_rejected_before_files_are_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -51,7 +51,7 @@ def started() -> Iterator[Any]:
         process.communicate()
 
 
-def test_it_serves_until_it_is_interrupted(started: Any) -> None:
+def test_play_serves_until_interrupted(started: Any) -> None:
     process, line = started("--port", "0")
     address = line.split()[2]
     assert line.startswith("playing at http://127.0.0.1:")
@@ -72,7 +72,7 @@ def test_it_serves_until_it_is_interrupted(started: Any) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the time of a processor")
-def test_it_ends_at_once_while_it_makes_music_and_sound(started: Any) -> None:
+def test_play_ends_at_once_while_it_generates_and_renders(started: Any) -> None:
     process, line = started("--port", "0")
     address = line.split()[2]
     ended = threading.Event()
@@ -172,7 +172,7 @@ def test_a_port_in_use_is_refused_and_the_usual_one_replaced(
         (["nothing.notelstm"], "no such model file: nothing.notelstm"),
     ],
 )
-def test_what_cannot_be_is_explained(
+def test_invalid_options_are_explained(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["play", "--no-browser", *options]) == 1
@@ -190,7 +190,7 @@ sys.exit(main(["play", "--no-browser"]))
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "websockets"])
-def test_without_the_extra_there_is_one_error(package: str) -> None:
+def test_a_missing_extra_is_one_error(package: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, package],
         capture_output=True,

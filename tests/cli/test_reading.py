@@ -106,7 +106,7 @@ def commands(folder: Path, model: Path, place: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "command", ["inspect file", "inspect folder", "train", "evaluate", "generate", "render"]
 )
-def test_what_is_left_out_is_one_line_and_options_read_it(
+def test_left_out_notes_are_one_line_and_options_read_them(
     command: str, folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = commands(folder, model, tmp_path)[command]
@@ -122,7 +122,7 @@ def test_what_is_left_out_is_one_line_and_options_read_it(
     assert said(capsys, *(word for word in more if word != "--no-drums"), "--drums") == []
 
 
-def test_left_out_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_notes_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path, whole, times in ((folder / "0.mid", OF_FILE, 1), (folder, OF_FOLDER, 3)):
         assert main(["inspect", str(path), "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -134,7 +134,7 @@ def test_left_out_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert found["notes"] == 130 * times
 
 
-def test_the_json_of_an_evaluation_stays_alone(
+def test_json_goes_to_standard_output_alone(
     folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(model), str(folder), "--json"]) == 0
@@ -143,7 +143,7 @@ def test_the_json_of_an_evaluation_stays_alone(
     assert OF_FOLDER in err
 
 
-def test_the_options_are_kept_with_the_model(
+def test_reading_options_are_saved_with_the_model(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "all"
@@ -160,7 +160,9 @@ def test_the_options_are_kept_with_the_model(
     assert lines == [f"notelstm: {folder}: {OF_FOLDER}"]
 
 
-def test_a_prompt_is_read_by_the_options(folder: Path, model: Path, tmp_path: Path) -> None:
+def test_prompts_are_read_with_the_reading_options(
+    folder: Path, model: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "x.mid"
     argv = ["generate", str(model), "-o", str(out), "--notes", "0"]
     prompt = ["--prompt", str(folder / "0.mid")]
@@ -201,7 +203,7 @@ def test_the_options_reach_a_named_corpus(monkeypatch: pytest.MonkeyPatch) -> No
     assert [source.policy for source in opened] == [wanted]
 
 
-def test_pieces_too_short_are_counted_aloud(
+def test_short_pieces_are_counted_in_a_message(
     model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -238,7 +240,7 @@ def in_time_signature(numerator: int, denominator: int) -> Notes:
     return Notes(start=start, end=start + 0.2, pitch=np.arange(60) % 12 + 60, tempo_map=beats)
 
 
-def test_pieces_that_the_encoder_refuses_are_left_out_with_a_reason(
+def test_pieces_that_the_encoder_rejects_are_left_out_with_a_reason(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,

@@ -179,14 +179,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("command", GENERATE)
-def test_no_music(command: str, failed: Failed, place: Path) -> None:
+def test_failed_generate_commands_write_nothing(command: str, failed: Failed, place: Path) -> None:
     assert GENERATE[command] in failed(command)
     assert not (place / "x.mid").exists()
     assert not list((place / "empty").iterdir())
 
 
 @pytest.mark.parametrize("command", TRAIN)
-def test_no_model(command: str, failed: Failed, place: Path) -> None:
+def test_failed_train_commands_write_nothing(command: str, failed: Failed, place: Path) -> None:
     before = (place / "model").read_bytes()
     assert TRAIN[command] in failed(command)
     assert not (place / "x").exists()
@@ -194,7 +194,7 @@ def test_no_model(command: str, failed: Failed, place: Path) -> None:
 
 
 @pytest.mark.parametrize("command", OTHERS)
-def test_no_answer(command: str, failed: Failed) -> None:
+def test_other_failed_commands_are_one_line(command: str, failed: Failed) -> None:
     assert OTHERS[command] in failed(command)
 
 
@@ -236,7 +236,7 @@ COMMANDS = (
 )
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in ([], ["--help"], ["-h"]):
         assert main(argv) == 0
         said = capsys.readouterr().out
@@ -262,7 +262,7 @@ def lower_or_raise(path: Path, layer: str, output: int, bias: float) -> None:
     bundle.save(path)
 
 
-def test_a_model_that_plays_nothing_is_an_error(failed: Failed, place: Path) -> None:
+def test_a_model_that_generates_no_notes_is_an_error(failed: Failed, place: Path) -> None:
     """An event model that would rather wait a second than anything else."""
     small = "--recipe expressive --epochs 0 --set encoder.name=performance-event transforms=none"
     model = "model.name=note-lstm model.hidden_size=4"
@@ -294,14 +294,16 @@ class TestProcess:
         assert refused.stderr.count("\n") == 1
         assert self.run(place, "inspect").returncode == 2
 
-    def test_what_is_printed_is_for_people_and_results_for_programs(self, place: Path) -> None:
+    def test_messages_go_to_standard_error_and_results_to_standard_output(
+        self, place: Path
+    ) -> None:
         """Losses go to the error stream; JSON is alone on standard output."""
         done = self.run(place, "evaluate", "model", "study.mid", "--json")
         assert done.stdout.count("\n") == 1
         assert done.stdout.startswith('{"pitch": ')
 
 
-def test_notes_that_midi_cannot_hold_are_told(
+def test_notes_that_midi_cannot_represent_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The original as printed may draw notes of no length, and a note on top of itself."""

@@ -93,7 +93,7 @@ SUFFIXES = (".wav", ".html", ".png", ".svg")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_that_is_no_music(
+def test_files_that_are_no_music_are_rejected(
     suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken.mid"
@@ -107,7 +107,7 @@ def test_a_file_that_is_no_music(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_folder_in_the_way_and_a_file_that_is_no_folder(
+def test_outputs_onto_folders_are_rejected(
     suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / f"a{suffix}").mkdir()

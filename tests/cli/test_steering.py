@@ -66,7 +66,7 @@ class Loudness:
         (Steering(max_instruments=2), "--max-instruments would do nothing"),
     ],
 )
-def test_what_would_do_nothing_is_refused(steering: Steering, option: str) -> None:
+def test_options_without_effect_are_rejected(steering: Steering, option: str) -> None:
     with pytest.raises(ConfigError, match=option):
         steering.sampler_for(bundle(Loudness()))
 
@@ -96,7 +96,7 @@ def test_options_of_instruments() -> None:
     )
 
 
-def test_instruments_are_no_events() -> None:
+def test_options_of_instruments_need_a_field_of_instruments() -> None:
     with pytest.raises(ConfigError, match="--instruments would do nothing"):
         Steering(instruments="Bass").sampler_for(bundle(PerformanceEventEncoder()))
 
@@ -110,7 +110,7 @@ def test_instruments_are_no_events() -> None:
         ("max-polyphony:notes=[1,2]", ConfigError, "not a whole number"),
     ],
 )
-def test_an_unsuitable_processor_is_refused_in_one_line(
+def test_an_unsuitable_processor_is_one_error(
     text: str, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words) as caught:
@@ -118,7 +118,7 @@ def test_an_unsuitable_processor_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_instrument_is_refused_in_one_line() -> None:
+def test_an_unknown_instrument_is_one_error() -> None:
     made = bundle(BAND)
     with pytest.raises(ConfigError, match=r"is named 'tuba'.*Piano, Bass") as caught:
         generate(made, 1, sampler=Steering(instruments="piano,tuba").sampler_for(made))

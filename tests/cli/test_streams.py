@@ -62,7 +62,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_training_goes_to_its_end_without_a_reader(tmp_path: Path, model: Path) -> None:
+def test_training_finishes_when_its_output_is_not_read(tmp_path: Path, model: Path) -> None:
     pipe = broken_pipe()
     done = run(tmp_path, "train", str(STUDY), "-o", "m", *SMALL, stdout=pipe, stderr=pipe)
     os.close(pipe)
@@ -70,7 +70,7 @@ def test_training_goes_to_its_end_without_a_reader(tmp_path: Path, model: Path) 
     assert (tmp_path / "m").read_bytes() == model.read_bytes()
 
 
-def test_training_goes_on_when_its_reader_has_seen_two_lines(tmp_path: Path) -> None:
+def test_training_finishes_when_its_reader_closes_the_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "notelstm", "train", str(STUDY), "-o", "m", *SMALL]
     running = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -83,7 +83,7 @@ def test_training_goes_on_when_its_reader_has_seen_two_lines(tmp_path: Path) -> 
     assert load(tmp_path / "m").data.notes == 768
 
 
-def test_standard_error_without_a_reader_loses_no_work(tmp_path: Path, model: Path) -> None:
+def test_a_closed_standard_error_loses_no_work(tmp_path: Path, model: Path) -> None:
     pipe = broken_pipe()
     done = run(tmp_path, "train", str(STUDY), "-o", "m", *SMALL, stderr=pipe)
     os.close(pipe)
@@ -91,7 +91,7 @@ def test_standard_error_without_a_reader_loses_no_work(tmp_path: Path, model: Pa
     assert (tmp_path / "m").read_bytes() == model.read_bytes()
 
 
-def test_an_error_without_a_reader_is_an_error(tmp_path: Path) -> None:
+def test_errors_keep_their_exit_code_when_output_is_closed(tmp_path: Path) -> None:
     pipe = broken_pipe()
     done = run(tmp_path, "inspect", "none.mid", stdout=pipe, stderr=pipe)
     wrong = run(tmp_path, "inspect", "--nonsense", stdout=pipe, stderr=pipe)
@@ -114,7 +114,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("closed", ["pipe", "descriptor"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_output_without_a_reader_is_no_success(
+def test_closed_standard_output_is_an_error(
     command: str, closed: str, tmp_path: Path, model: Path
 ) -> None:
     words = [str(model) if word == "MODEL" else word for word in command.split()]
@@ -148,7 +148,7 @@ def test_all_streams_closed_at_the_start(tmp_path: Path, model: Path) -> None:
     assert (tmp_path / "m").read_bytes() == model.read_bytes()
 
 
-def test_a_stream_that_is_read_to_its_end_is_a_success(tmp_path: Path) -> None:
+def test_output_read_to_its_end_is_a_success(tmp_path: Path) -> None:
     done = run(tmp_path, "plugins", stdout=subprocess.PIPE)
     assert done.returncode == 0
     assert done.stdout.count(b"\n") > 30

@@ -28,7 +28,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return ["train", str(tmp_path / "midi"), "-o", str(tmp_path / "a.notelstm"), *small]
 
 
-def test_why_a_run_stopped_is_said(
+def test_the_reason_of_a_stop_is_printed(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step, "_times", lambda *_: (2.0, 1.0))
@@ -43,7 +43,7 @@ def test_why_a_run_stopped_is_said(
     assert "\x1b" not in out + err
 
 
-def test_a_run_that_goes_to_its_end_has_nothing_to_say(
+def test_a_finished_run_prints_no_reason(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, "--epochs", "1"]) == 0
@@ -52,7 +52,7 @@ def test_a_run_that_goes_to_its_end_has_nothing_to_say(
     assert [line.partition(" ")[0] for line in err.splitlines()] == ["epoch"]
 
 
-def test_the_expressive_recipe_is_taken_unless_another_is_named(
+def test_expressive_is_the_default_recipe(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, "--epochs", "1"]) == 0
@@ -64,7 +64,7 @@ def test_the_expressive_recipe_is_taken_unless_another_is_named(
     assert load(tmp_path / "b.notelstm").settings["name"] == "reference"
 
 
-def test_few_pieces_get_a_smaller_batch_and_it_is_said(
+def test_a_reduced_batch_size_is_printed(
     arguments: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     small = [*arguments[:4], "--set", "model.hidden_size=4", "--epochs", "1"]
@@ -83,7 +83,7 @@ def test_few_pieces_get_a_smaller_batch_and_it_is_said(
         ["--callback", "nothing"],
     ],
 )
-def test_wrong_settings_are_noticed_before_a_file_is_read(
+def test_settings_are_checked_before_files_are_read(
     arguments: list[str],
     options: list[str],
     capsys: pytest.CaptureFixture[str],
@@ -116,7 +116,7 @@ def test_progress_is_logged_without_a_terminal(
 @pytest.mark.parametrize(
     "command", ["early-stopping:patience=x", "nothing", "samples:every=0", "time-budget", "report"]
 )
-def test_a_callback_that_cannot_be_made_is_refused(
+def test_invalid_callbacks_are_rejected(
     arguments: list[str], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     assert main([*arguments, "--callback", command]) == 1
@@ -124,7 +124,7 @@ def test_a_callback_that_cannot_be_made_is_refused(
 
 
 @pytest.mark.parametrize(("rank", "said"), [("0", "heard\n"), ("1", "")])
-def test_the_first_process_talks(
+def test_only_the_main_process_prints(
     rank: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "here"}.items():
@@ -179,7 +179,7 @@ def band(tmp_path: Path) -> list[str]:
         (["--parts", "track"], "track", "MELODY, BRIDGE, Bass, Kit"),
     ],
 )
-def test_a_band_and_its_instruments(
+def test_training_prints_the_instruments(
     band: list[str],
     options: list[str],
     by: str,

@@ -47,9 +47,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("command", WRONG)
-def test_a_wrong_command_line_is_explained_on_one_line(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_usage_errors_are_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command.split()) == 2
     out, err = capsys.readouterr()
     (line,) = err.splitlines()

@@ -119,7 +119,7 @@ def assert_same_state(some: Session, others: Session) -> None:
 
 
 @every_bundle
-def test_the_model_is_left_as_it_is(make: Callable[[], Bundle]) -> None:
+def test_adaptation_does_not_change_the_model(make: Callable[[], Bundle]) -> None:
     bundle = make()
     module = cast(nn.Module, bundle.model)
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
@@ -132,7 +132,7 @@ def test_the_model_is_left_as_it_is(make: Callable[[], Bundle]) -> None:
 
 
 @every_bundle
-def test_predictions_are_those_that_are_scored(make: Callable[[], Bundle]) -> None:
+def test_sessions_and_scores_have_the_same_adapted_predictions(make: Callable[[], Bundle]) -> None:
     """The numpy step with the new weights against the module that is scored."""
     bundle = make()
     rows = rows_of(bundle, 19)
@@ -166,7 +166,7 @@ def test_predictions_are_those_that_are_scored(make: Callable[[], Bundle]) -> No
 
 
 @every_bundle
-def test_adaptation_changes_what_is_played(make: Callable[[], Bundle]) -> None:
+def test_adaptation_changes_the_samples(make: Callable[[], Bundle]) -> None:
     bundle = make()
     rows = rows_of(bundle)
     fixed, adapting = session_of(bundle, None), session_of(bundle)
@@ -183,7 +183,7 @@ def test_adaptation_changes_what_is_played(make: Callable[[], Bundle]) -> None:
     share=st.floats(0, 1),
     own=st.booleans(),
 )
-def test_undo_is_exact(
+def test_undo_restores_the_weights_exactly(
     make: Callable[[], Bundle], calls: list[int], share: float, own: bool
 ) -> None:
     """Undone notes leave no trace; a call of 0 samples a note, other numbers feed so many."""
@@ -214,7 +214,7 @@ def test_undo_is_exact(
 
 
 @pytest.mark.parametrize("undone", [1, 3, 9])
-def test_undo_of_events_is_exact(undone: int) -> None:
+def test_undo_of_events_restores_the_weights_exactly(undone: int) -> None:
     bundle = BUNDLES["events"]()
     rows = rows_of(bundle, 70)
     session, plain = session_of(bundle), session_of(bundle)
@@ -234,7 +234,7 @@ def test_undo_of_events_is_exact(undone: int) -> None:
 
 
 @every_bundle
-def test_a_snapshot_has_the_weights(make: Callable[[], Bundle]) -> None:
+def test_snapshots_have_the_adapted_weights(make: Callable[[], Bundle]) -> None:
     bundle = make()
     rows = rows_of(bundle)
     session = session_of(bundle, OWN)
@@ -258,7 +258,7 @@ def test_a_snapshot_has_the_weights(make: Callable[[], Bundle]) -> None:
 
 
 @every_bundle
-def test_rows_fed_together_or_one_by_one(make: Callable[[], Bundle]) -> None:
+def test_rows_fed_together_or_one_by_one_adapt_alike(make: Callable[[], Bundle]) -> None:
     bundle = make()
     rows = rows_of(bundle)
     whole, single = session_of(bundle), session_of(bundle)
@@ -281,14 +281,14 @@ def test_a_deep_copy_continues_like_the_original(make: Callable[[], Bundle]) -> 
     assert_same_state(session, copied)
 
 
-def test_notes_are_adapted_to() -> None:
+def test_fed_notes_change_the_weights() -> None:
     session = session_of(chained())
     for k in range(9):
         session.feed(Note(k / 4, k / 4 + 0.2, 60 + k, 80))
     assert adapted(session).steps == 2
 
 
-def test_own_samples_count_only_if_asked() -> None:
+def test_own_samples_change_the_weights_only_if_asked() -> None:
     bundle = chained()
     quiet, own = session_of(bundle), session_of(bundle, OWN)
     fixed = session_of(bundle, None)
@@ -319,7 +319,7 @@ def test_memory_is_constant() -> None:
     assert len(adapted(sampled).rows) < ADAPT.segment
 
 
-def test_settings_that_contradict_each_other() -> None:
+def test_contradicting_settings_are_rejected() -> None:
     bundle = chained()
     with pytest.raises(ConfigError, match="batch_size of 1, not 2"):
         session_of(bundle, batch_size=2)

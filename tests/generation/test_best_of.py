@@ -52,7 +52,7 @@ def nats_a_note(bundle: Bundle, new: Notes, prompt: Notes) -> float:
     return total / len(new)
 
 
-def test_the_likeliest_is_kept() -> None:
+def test_best_of_returns_the_most_likely_piece() -> None:
     bundle = chained(LogTimeEncoder())
     several = generate_batch(bundle, 12, batch_size=6, prompt=PROMPT, seed=3)
     nats = [nats_a_note(bundle, new, PROMPT) for new in several]
@@ -64,7 +64,7 @@ def test_the_likeliest_is_kept() -> None:
     assert pair == [several[int(np.argmin(nats[:3]))], several[3 + int(np.argmin(nats[3:]))]]
 
 
-def test_what_processors_bend_does_not_count() -> None:
+def test_best_of_scores_predictions_before_processors() -> None:
     bundle = chained(LogTimeEncoder())
     sampler = Ancestral(processors=(Temperature(temperature=3.0),))
     several = generate_batch(bundle, 12, batch_size=6, prompt=PROMPT, seed=4, sampler=sampler)
@@ -74,7 +74,7 @@ def test_what_processors_bend_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"num_notes": 20}, {"seconds": 2.0}])
-def test_any_model_and_limit(limits: dict[str, Any]) -> None:
+def test_best_of_works_with_any_model_and_limit(limits: dict[str, Any]) -> None:
     three = ThreeHeadLSTM(fields=StepDurationEncoder().fields, hidden_size=8)
     with torch.no_grad():
         for name in ("step", "duration"):
@@ -90,7 +90,7 @@ def test_any_model_and_limit(limits: dict[str, Any]) -> None:
         assert generate(bundle, best_of=1, seed=1, **limits) == generate(bundle, seed=1, **limits)
 
 
-def test_a_piece_without_notes_is_never_the_best() -> None:
+def test_best_of_prefers_pieces_with_notes() -> None:
     bundle = chained(LogTimeEncoder())
     with torch.no_grad():
         bundle.model.get_submodule("heads.step")[2].bias[-40:] += 4  # type: ignore[attr-defined]

@@ -151,7 +151,7 @@ def test_a_deep_copy_continues_like_the_original(
     assert [t.num_notes for t in copied.trackers] == [t.num_notes for t in session.trackers]
 
 
-def test_a_deep_copy_can_undo_feed_and_restore_too() -> None:
+def test_a_deep_copy_can_undo_feed_and_restore() -> None:
     session = SESSIONS["pretrained"](3, 1)
     snapshot = session.snapshot()
     session.run(num_notes=20)
@@ -172,7 +172,7 @@ def test_a_deep_copy_can_undo_feed_and_restore_too() -> None:
     assert sampled(copied, 5) == sampled(session, 5)
 
 
-def test_a_deep_copy_keeps_the_weights_that_the_session_began_with() -> None:
+def test_a_deep_copy_keeps_the_initial_weights() -> None:
     model = three_heads()
     session = Session(model, StepDurationEncoder(), Weighted())
     sampled(session, 3)
@@ -219,7 +219,7 @@ def test_threads_share_a_model_in_training_mode(shared: str) -> None:
     assert {module: module.training for module in modes} == modes
 
 
-def test_the_outer_use_gives_the_mode_back_after_an_error_too() -> None:
+def test_the_mode_of_the_model_is_restored_after_an_error() -> None:
     model = three_heads().train()
 
     def fail() -> None:

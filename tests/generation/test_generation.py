@@ -72,7 +72,7 @@ Make = Callable[[], Bundle]
 
 @BUNDLES
 @pytest.mark.parametrize("prompt", [None, PROMPT], ids=["unconditional", "prompt"])
-def test_a_sequence_of_a_batch_equals_the_sequence_alone(make: Make, prompt: Notes | None) -> None:
+def test_sequences_are_the_same_alone_and_in_a_batch(make: Make, prompt: Notes | None) -> None:
     bundle = make()
     alone = generate(bundle, 80, prompt=prompt, seed=7)
     for size in (1, 3):
@@ -88,7 +88,7 @@ def test_a_sequence_of_a_batch_equals_the_sequence_alone(make: Make, prompt: Not
 
 
 @BUNDLES
-def test_a_seed_is_a_piece(make: Make) -> None:
+def test_equal_seeds_give_equal_pieces(make: Make) -> None:
     bundle = make()
     state = torch.get_rng_state()
     assert generate(bundle, 20, seed=1) == generate(bundle, 20, seed=1)
@@ -110,7 +110,7 @@ def uniforms(count: int, fields: int, seed: int) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("raw", [False, True], ids=["scaled", "raw input_transform"])
 @torch.no_grad()
-def test_the_articles_loop_written_plainly(raw: bool) -> None:
+def test_the_windowed_loop_of_the_original_is_reproduced(raw: bool) -> None:
     """A window of 25 re-run for each note; the new note appended, the oldest dropped."""
     bundle = reference(input_transform=RawPitch() if raw else None)
     played = generate(bundle, 50, prompt=PROMPT, seed=11)
@@ -142,7 +142,7 @@ def test_the_articles_loop_written_plainly(raw: bool) -> None:
     np.testing.assert_allclose(played.end, ends, atol=1e-4)
 
 
-def test_raw_feedback_changes_the_music() -> None:
+def test_the_input_transform_changes_the_music() -> None:
     plain = generate(reference(), 50, prompt=PROMPT, seed=11)
     raw = generate(reference(input_transform=RawPitch()), 50, prompt=PROMPT, seed=11)
     assert plain.pitch[0] == raw.pitch[0]
@@ -152,7 +152,7 @@ def test_raw_feedback_changes_the_music() -> None:
 @BUNDLES
 @pytest.mark.parametrize("context_length", [None, 4])
 @torch.no_grad()
-def test_the_carried_state_equals_reading_all_rows_again(
+def test_carried_state_equals_reading_all_rows_again(
     make: Make, context_length: int | None
 ) -> None:
     bundle = make()
@@ -184,7 +184,7 @@ def test_the_carried_state_equals_reading_all_rows_again(
 
 
 @BUNDLES
-def test_as_many_notes_as_asked_for(make: Make) -> None:
+def test_num_notes_is_exact(make: Make) -> None:
     bundle = make()
     for prompt in (None, PROMPT):
         for count in (0, 1, 33):
@@ -196,7 +196,7 @@ def test_as_many_notes_as_asked_for(make: Make) -> None:
 
 
 @BUNDLES
-def test_more_is_a_continuation_of_less(make: Make) -> None:
+def test_longer_pieces_begin_with_shorter_ones(make: Make) -> None:
     bundle = make()
     short, long = (generate(bundle, n, prompt=PROMPT, seed=4) for n in (5, 30))
     np.testing.assert_array_equal(long.start[:5], short.start)
@@ -204,7 +204,7 @@ def test_more_is_a_continuation_of_less(make: Make) -> None:
 
 
 @BUNDLES
-def test_as_many_seconds_as_asked_for(make: Make) -> None:
+def test_seconds_limit_the_onsets(make: Make) -> None:
     bundle = make()
     for prompt in (None, PROMPT):
         notes = generate(bundle, seconds=4.0, prompt=prompt, seed=2)
@@ -219,7 +219,7 @@ def test_as_many_seconds_as_asked_for(make: Make) -> None:
 
 
 @BUNDLES
-def test_a_prompt_is_gone_on_from(make: Make) -> None:
+def test_a_prompt_is_continued(make: Make) -> None:
     bundle = make()
     first = generate(bundle, 20, prompt=PROMPT, seed=1)
     other = generate(bundle, 20, prompt=PROMPT[:-1], seed=1)
@@ -230,7 +230,7 @@ def test_a_prompt_is_gone_on_from(make: Make) -> None:
     np.testing.assert_allclose(later.start, first.start, atol=1e-3)
 
 
-def test_a_window_forgets_what_came_before() -> None:
+def test_a_windowed_model_ignores_rows_before_its_context() -> None:
     bundle = reference()
     assert generate(bundle, 10, prompt=PROMPT) == generate(bundle, 10, prompt=PROMPT[-26:])
     carried = reference(context_length=None)
@@ -241,7 +241,7 @@ def test_a_window_forgets_what_came_before() -> None:
     assert len(generate(carried, 10, prompt=Notes.empty())) == 10
 
 
-def test_all_notes_of_events_end_and_none_overlaps() -> None:
+def test_notes_of_events_end_and_do_not_overlap() -> None:
     for seed in range(3):
         for notes in generate_batch(events(), 60, batch_size=2, seed=seed):
             assert len(notes) == 60
@@ -251,7 +251,7 @@ def test_all_notes_of_events_end_and_none_overlaps() -> None:
             assert np.all(notes.duration >= 0.009)
 
 
-def test_events_close_what_the_prompt_left_open() -> None:
+def test_events_end_the_notes_that_the_prompt_holds() -> None:
     bundle = events()
     session = Session(bundle.model, bundle.encoder, bundle.sampler, seed=0)
     on = bundle.encoder.encode(Notes(start=[0.0], end=[9.0], pitch=[60]))
@@ -290,13 +290,13 @@ class EndedOnlyEncoder:
         return EndedOnly()
 
 
-def test_notes_are_ended_by_the_trackers_closing_rows() -> None:
+def test_closing_rows_end_all_notes() -> None:
     bundle = replace(events(), encoder=cast(NoteEncoder, EndedOnlyEncoder()))
     for seed in range(3):
         assert generate(bundle, 20, seed=seed) == generate(events(), 20, seed=seed)
 
 
-def test_a_fixed_field_is_what_was_asked_for_and_the_noise_goes_on() -> None:
+def test_fixed_fields_keep_the_noise_of_the_others() -> None:
     bundle = chained()
     free, fixed = (
         Session(bundle.model, bundle.encoder, Ancestral(), batch_size=2) for _ in range(2)
@@ -339,7 +339,7 @@ def test_fixed_entries_are_checked(fixed: dict[str, float], message: str) -> Non
         session.next(**fixed)
 
 
-def test_the_shortest_duration_keeps_notes_from_vanishing() -> None:
+def test_min_duration_keeps_notes_in_the_midi_file() -> None:
     bundle = reference()
     with torch.no_grad():
         linear = cast(nn.Linear, cast(nn.Module, bundle.model).get_submodule("duration_linear"))
@@ -351,7 +351,7 @@ def test_the_shortest_duration_keeps_notes_from_vanishing() -> None:
     assert np.all(generate(coarse, 50).duration >= 1.0)
 
 
-def test_another_sampler_for_once() -> None:
+def test_the_sampler_of_a_call_replaces_that_of_the_bundle() -> None:
     bundle = chained()
     greedy = generate(bundle, 20, sampler=Greedy(), seed=1)
     assert greedy == generate(bundle, 20, sampler=Greedy(), seed=2)
@@ -362,7 +362,7 @@ def test_another_sampler_for_once() -> None:
 
 @BUNDLES
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_left_as_it_was(make: Make, training: bool) -> None:
+def test_generation_does_not_change_the_model(make: Make, training: bool) -> None:
     bundle = make()
     module = cast(nn.Module, bundle.model)
     module.train(training)
@@ -376,7 +376,7 @@ def test_the_model_is_left_as_it_was(make: Make, training: bool) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_a_plain_function_is_a_sampler() -> None:
+def test_a_function_can_be_a_sampler() -> None:
     looked: list[tuple[str, int, tuple[str, ...]]] = []
 
     def sampler(
@@ -425,9 +425,7 @@ class Stubborn(nn.Module):
 
 
 @pytest.mark.parametrize("encoder", [StepDurationEncoder(), PerformanceEventEncoder()], ids=str)
-def test_a_model_that_gets_nowhere_is_stopped(
-    encoder: NoteEncoder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_stalled_model_is_stopped(encoder: NoteEncoder, caplog: pytest.LogCaptureFixture) -> None:
     # Chords for ever: time stands still. The longest shift for ever: no note comes.
     events = len(encoder.fields) == 1
     stuck = Stubborn(encoder, entry=355 if events else 60)

@@ -196,7 +196,7 @@ def test_dynamic_evaluation_reads_given_fields() -> None:
     assert adapted < fixed
 
 
-def test_given_entries_lead_the_music(bundle: Any) -> None:
+def test_given_entries_change_the_music(bundle: Any) -> None:
     low, high = (generate(bundle, 40, given={"high": k}, seed=3) for k in (0, 1))
     assert float(np.median(low.pitch)) < 50
     assert float(np.median(high.pitch)) > 70
@@ -226,7 +226,7 @@ def test_a_prompt_has_the_given_entries_too(bundle: Any) -> None:
     assert np.array_equal(one.pitch, session.run(num_notes=6)[0].pitch)
 
 
-def test_a_missing_entry_is_an_error_that_leaves_the_session_as_it_was(bundle: Any) -> None:
+def test_a_missing_entry_is_an_error_and_does_not_change_the_session(bundle: Any) -> None:
     session = Session(bundle.generation_model, bundle.encoder, Ancestral(), seed=5)
     with pytest.raises(FieldError, match="given field 'high' has no entry"):
         session.next()

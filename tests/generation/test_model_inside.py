@@ -53,7 +53,7 @@ def shares(made: list[Notes]) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize("warm", [1.0, 1.4])
-def test_in_scale_in_range_and_under_the_cap(warm: float) -> None:
+def test_processors_hold_for_every_model(warm: float) -> None:
     made = played(
         Scale(name="D dorian"),
         PitchRange(low=LOWEST, high=HIGHEST),
@@ -63,11 +63,11 @@ def test_in_scale_in_range_and_under_the_cap(warm: float) -> None:
     assert shares(made) == (1.0, 1.0, 1.0)
 
 
-def test_left_alone_it_keeps_to_none_of_them() -> None:
+def test_without_processors_the_limits_do_not_hold() -> None:
     assert max(shares(played())) < 1
 
 
-def test_a_stream_keeps_to_them_too() -> None:
+def test_processors_hold_in_streams() -> None:
     sampler = Ancestral(
         processors=(Scale(name="D dorian"), PitchRange(low="C3", high="C6"), MaxPolyphony(notes=3))
     )

@@ -56,7 +56,7 @@ def goes_on(one: Session, other: Session) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_fixed_entry_that_cannot_come_next(batch_size: int) -> None:
+def test_a_fixed_entry_that_is_not_allowed_is_rejected(batch_size: int) -> None:
     tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):
         one.run(num_notes=3)
@@ -65,7 +65,7 @@ def test_a_fixed_entry_that_cannot_come_next(batch_size: int) -> None:
     goes_on(tried, plain)
 
 
-def test_a_fixed_entry_that_no_row_holds() -> None:
+def test_a_fixed_entry_out_of_range_is_rejected() -> None:
     tried, plain = (session(StepDurationEncoder()) for _ in range(2))
     for entries in ({"step": np.inf}, {"duration": 1e39}, {"step": np.nan}, {"pitch": "C4"}):
         with pytest.raises(FieldError, match=r"is not a class id|is not a finite number"):
@@ -74,7 +74,7 @@ def test_a_fixed_entry_that_no_row_holds() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_fed_rows_that_do_not_fit(batch_size: int) -> None:
+def test_fed_rows_that_do_not_fit_are_rejected(batch_size: int) -> None:
     tried, plain = (session(PerformanceEventEncoder(), batch_size=batch_size) for _ in range(2))
     for one in (tried, plain):
         one.run(num_notes=3)
@@ -89,7 +89,7 @@ def test_fed_rows_that_do_not_fit(batch_size: int) -> None:
 
 
 @pytest.mark.parametrize("encoder", [StepDurationEncoder(), LogTimeEncoder()])
-def test_notes_are_fed_as_they_are_played(encoder: NoteEncoder) -> None:
+def test_fed_notes_keep_their_times(encoder: NoteEncoder) -> None:
     """Chords, note by note, with rests of any length between them."""
     for rest in np.linspace(0.01, 15.9, 40):
         playing = session(encoder)
@@ -102,7 +102,7 @@ def test_notes_are_fed_as_they_are_played(encoder: NoteEncoder) -> None:
         playing.feed(Note(0.0, 1.0, 60))
 
 
-def test_a_snapshot_is_of_its_seed_and_fields() -> None:
+def test_snapshots_have_their_seed_and_need_the_same_fields() -> None:
     first, other = session(LogTimeEncoder(), seed=1), session(LogTimeEncoder(), seed=2)
     first.run(num_notes=5)
     kept = first.snapshot()
@@ -134,12 +134,12 @@ class Wild:
         ({"sampler": Greedy}, r"Give an object: Greedy\(\)"),
     ],
 )
-def test_likely_slips_are_explained(settings: dict[str, Any], message: str) -> None:
+def test_common_mistakes_have_hints(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         generate(bundle(LogTimeEncoder()), **{"num_notes": 5, **settings})
 
 
-def test_more_slips() -> None:
+def test_other_common_mistakes_have_hints() -> None:
     with pytest.raises(ConfigError, match=r"batch_size 1.5 is not a whole number"):
         generate_batch(bundle(LogTimeEncoder()), 5, batch_size=1.5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Give a tuple"):

@@ -123,7 +123,7 @@ def same(streamed: list[Note], whole: Notes) -> None:
 
 @BUNDLES
 @pytest.mark.parametrize("prompted", [False, True])
-def test_a_stream_is_what_is_generated(make: Make, prompted: bool) -> None:
+def test_streams_equal_generate(make: Make, prompted: bool) -> None:
     bundle = make()
     prompt = prompt_of(bundle) if prompted else None
     for limits in (
@@ -137,7 +137,7 @@ def test_a_stream_is_what_is_generated(make: Make, prompted: bool) -> None:
 
 
 @BUNDLES
-def test_a_stream_has_no_end(make: Make) -> None:
+def test_streams_have_no_end(make: Make) -> None:
     bundle = make()
     endless = list(itertools.islice(stream(bundle, seed=2), 300))
     assert len(endless) == 300
@@ -146,13 +146,13 @@ def test_a_stream_has_no_end(make: Make) -> None:
     assert {note[:3] for note in endless} <= whole
 
 
-def test_notes_of_one_row_come_at_once_and_in_order() -> None:
+def test_streams_yield_notes_at_once_and_in_order() -> None:
     starts = [note.start for note in itertools.islice(stream(chained()), 50)]
     assert starts == sorted(starts)
 
 
 @BUNDLES
-def test_until_says_stop(make: Make) -> None:
+def test_stopping_criteria_are_functions_of_the_tracker(make: Make) -> None:
     bundle = make()
     first = prompt_of(bundle)
     seen: list[tuple[int, float]] = []
@@ -176,7 +176,7 @@ def test_until_says_stop(make: Make) -> None:
 
 
 @BUNDLES
-def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
+def test_restored_snapshots_give_the_same_music(make: Make) -> None:
     bundle = make()
     for batch_size in (1, 2):
         session = session_of(bundle, batch_size=batch_size, seed=3)
@@ -194,7 +194,7 @@ def test_back_to_a_snapshot_is_the_same_again(make: Make) -> None:
 
 
 @BUNDLES
-def test_a_snapshot_can_be_saved_and_gone_back_to_elsewhere(make: Make) -> None:
+def test_snapshots_can_be_pickled_and_restored_in_another_session(make: Make) -> None:
     bundle = make()
     session, other = session_of(bundle, seed=3), session_of(bundle, seed=3)
     for _ in range(20):
@@ -207,7 +207,7 @@ def test_a_snapshot_can_be_saved_and_gone_back_to_elsewhere(make: Make) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (16, 1), (17, 2)])
-def test_few_sequence_run_on_one_thread(batch_size: int, threads: int) -> None:
+def test_few_sequences_run_on_one_thread(batch_size: int, threads: int) -> None:
     bundle = chained()
     seen = []
 
@@ -233,7 +233,7 @@ def test_few_sequence_run_on_one_thread(batch_size: int, threads: int) -> None:
 
 @BUNDLES
 @pytest.mark.parametrize("count", [1, 3, 20])
-def test_notes_are_taken_back(make: Make, count: int) -> None:
+def test_undo_removes_notes(make: Make, count: int) -> None:
     bundle = make()
     rows = bundle.encoder.encode(prompt_of(bundle))
     session, plain = session_of(bundle, max_undo=20), session_of(bundle, max_undo=20)
@@ -262,7 +262,7 @@ def test_notes_are_taken_back(make: Make, count: int) -> None:
     np.testing.assert_array_equal([session.next() for _ in range(30)], want)
 
 
-def test_what_was_fed_is_taken_back_too_even_from_its_middle() -> None:
+def test_undo_removes_fed_notes_also_in_the_middle_of_a_feed() -> None:
     bundle = chained()
     rows = bundle.encoder.encode(PROMPT)
     session, plain = session_of(bundle), session_of(bundle)
@@ -281,7 +281,7 @@ def test_what_was_fed_is_taken_back_too_even_from_its_middle() -> None:
         session.undo(0)
 
 
-def test_only_so_many_are_kept_to_be_taken_back() -> None:
+def test_max_undo_limits_the_history() -> None:
     session = session_of(chained(), max_undo=5)
     for _ in range(50):
         session.next()
@@ -296,7 +296,7 @@ def test_only_so_many_are_kept_to_be_taken_back() -> None:
 
 
 @BUNDLES
-def test_notes_are_given_out_once_though_some_are_taken_back(make: Make) -> None:
+def test_finished_notes_are_returned_once_despite_undo(make: Make) -> None:
     session = session_of(make(), max_undo=10)
     given: list[tuple[int, Note]] = []
     for i in range(400):
@@ -317,7 +317,7 @@ def test_notes_are_given_out_once_though_some_are_taken_back(make: Make) -> None
         assert (session.trackers[0].num_notes, kept) == (len(given), 0)
 
 
-def test_notes_are_fed_on_the_sessions_clock() -> None:
+def test_fed_notes_have_times_of_the_session() -> None:
     for bundle in (chained(), normals()):
         session = session_of(bundle)
         session.feed(Note(0.5, 1.5, 60))
@@ -339,7 +339,7 @@ def test_notes_are_fed_on_the_sessions_clock() -> None:
             session.feed(Note(100.0, 101.0, 60))
 
 
-def test_the_numpy_step_runs_where_there_is_one_and_one_sequence_is_sampled_as_floats() -> None:
+def test_the_numpy_step_is_used_and_one_sequence_is_sampled_as_floats() -> None:
     for make in (reference, chained, events, beats, mixtures, normals):
         sessions = [session_of(make(), batch_size=size) for size in (1, 2)]
         in_tensors = [session._sample_row._floats is None for session in sessions]
@@ -351,7 +351,7 @@ def test_the_numpy_step_runs_where_there_is_one_and_one_sequence_is_sampled_as_f
 
 
 @BUNDLES
-def test_any_function_as_a_sampler_gets_the_same_in_plain_numbers(make: Make) -> None:
+def test_floats_and_tensors_give_the_same_samples(make: Make) -> None:
     bundle = make()
     for own in (Ancestral(), Greedy(), Weighted()):
 
@@ -367,7 +367,7 @@ def test_any_function_as_a_sampler_gets_the_same_in_plain_numbers(make: Make) ->
         )
 
 
-def test_noise_can_be_gone_to() -> None:
+def test_noise_is_seekable() -> None:
     stream = NoiseStream(7, 3, 4)
     blocks = [stream.block(i) for i in range(4)]
     for i in (2, 0, 3, 1):
@@ -382,7 +382,7 @@ def chi_square(counts: Any, shares: Any) -> float:
 
 
 @pytest.mark.parametrize("batch_size", [1, 400])
-def test_a_field_right_before_a_fixed_one_knows_of_it(batch_size: int) -> None:
+def test_the_field_before_a_fixed_one_is_sampled_given_it(batch_size: int) -> None:
     """The share of each class is p(free) p(fixed | free), summed by brute force."""
     fields = (
         Field.categorical("pitch", "pitch", values=range(3)),

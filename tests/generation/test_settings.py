@@ -39,7 +39,9 @@ EVERY_WAY = pytest.mark.parametrize("make", [generate, one_of_a_batch, streamed]
 
 
 @EVERY_WAY
-def test_keywords_are_short_for_a_sampler(make: Callable[..., Notes], bundle: Bundle) -> None:
+def test_keywords_equal_a_sampler_with_processors(
+    make: Callable[..., Notes], bundle: Bundle
+) -> None:
     scale = Scale(name="D dorian")
     processors = (Temperature(temperature=1.1), scale, TopP(p=0.9))
     got = make(bundle, 20, temperature=1.1, top_p=0.9, processors=[scale], seed=3)
@@ -58,7 +60,7 @@ def test_a_sampler_and_keywords_contradict_each_other(
             make(bundle, 3, sampler=Greedy(), **more)
 
 
-def test_a_processor_of_your_own_sees_the_latest_notes(bundle: Bundle) -> None:
+def test_custom_processors_can_read_the_latest_notes(bundle: Bundle) -> None:
     def no_repeat(
         field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
@@ -88,7 +90,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str, bundle: Bu
         generate(bundle, 3, **settings)
 
 
-def test_the_samplers_own_processors_stay_between() -> None:
+def test_processors_of_the_bundle_run_between_temperature_and_top_p() -> None:
     own, more = Scale(name="A blues"), Scale(name="C major")
     made = with_processors(Weighted(processors=(own,)), (more,), temperature=2.0, top_p=0.5)
     assert made == Weighted(processors=(Temperature(temperature=2.0), own, more, TopP(p=0.5)))
@@ -100,7 +102,7 @@ def test_the_samplers_own_processors_stay_between() -> None:
     assert with_processors(Greedy(), temperature=1.0) == Greedy()
 
 
-def test_a_sampler_without_processors_cannot_have_more() -> None:
+def test_processors_need_a_sampler_that_takes_them() -> None:
     def function(field: Any, prediction: Any, noise: Any, contexts: Any) -> Any:
         raise AssertionError
 

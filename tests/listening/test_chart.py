@@ -37,7 +37,7 @@ def texts(figure: ElementTree.Element) -> list[str]:
     return [str(text.text) for text in figure.findall("./svg/text")]
 
 
-def test_points_are_in_proportion() -> None:
+def test_points_are_drawn_in_proportion() -> None:
     figure = parsed(Chart(title="Loss", lines=LOSSES))
     first, second = corners(figure, 0), corners(figure, 1)
     assert first[1][0] - first[0][0] == pytest.approx(first[2][0] - first[1][0], abs=0.11)
@@ -48,7 +48,7 @@ def test_points_are_in_proportion() -> None:
     assert down > 30
 
 
-def test_the_lowest_points_are_marked_and_told() -> None:
+def test_minima_are_marked_and_labelled() -> None:
     figure = parsed(Chart(title="Loss", lines=LOSSES))
     dots = [(c.get("cx"), c.get("cy")) for c in figure.iter("circle")]
     lowest = [corners(figure, 0)[2], corners(figure, 1)[1]]
@@ -67,7 +67,7 @@ def test_a_chart_has_alt_text() -> None:
 
 
 @given(up=st.lists(values, min_size=1, max_size=30), first=st.integers(1, 500))
-def test_any_values_stay_inside(up: list[float], first: int) -> None:
+def test_any_values_are_drawn_inside_the_chart(up: list[float], first: int) -> None:
     line = [(float(first + n), value) for n, value in enumerate(up)]
     figure = parsed(Chart(title="x", lines={"a": line}))
     for a, b in corners(figure, 0):
@@ -85,7 +85,7 @@ def test_any_values_stay_inside(up: list[float], first: int) -> None:
 
 
 @given(low=values, high=values)
-def test_heights_are_named_by_round_values(low: float, high: float) -> None:
+def test_axis_labels_are_round_values(low: float, high: float) -> None:
     assume(high - low > 1e-6 * (1 + abs(low) + abs(high)))
     figure = parsed(Chart(title="x", lines={"a": [(1, low), (2, high)]}))
     named = [float(str(t.text)) for t in figure.findall("./svg/text") if t.get("x") == "44"]
@@ -103,7 +103,7 @@ def test_a_line_without_points_is_left_out() -> None:
     assert len(list(figure.iter("li"))) == 1
 
 
-def test_names_cannot_break_out() -> None:
+def test_names_are_escaped() -> None:
     nasty = '</svg><b onclick="x">\'&'
     figure = parsed(Chart(title=nasty, lines={nasty: [(1, 1), (2, 3)]}, x_label=nasty))
     assert not list(figure.iter("b"))
@@ -123,7 +123,7 @@ def test_any_coordinates_can_be_drawn(points: list[tuple[float, float]]) -> None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e300])
-def test_coordinates_that_no_axis_can_hold(value: float) -> None:
+def test_extreme_coordinates_are_rejected(value: float) -> None:
     for point in ((1.0, value), (value, 1.0)):
         with pytest.raises(ConfigError, match="not finite or too large"):
             Chart(title="x", lines={"a": [(0.0, 0.0), point]})

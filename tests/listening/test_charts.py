@@ -48,7 +48,7 @@ def curves(ax: Axes) -> dict[str, list[list[float]]]:
     }
 
 
-def test_losses_by_epoch_and_the_best(log: Path, ax: Axes) -> None:
+def test_losses_are_drawn_by_epoch_with_the_best_one_marked(log: Path, ax: Axes) -> None:
     training_curves(log, ax)
     assert curves(ax) == {
         "training": [[1, 4], [2, 3], [3, 2]],
@@ -59,7 +59,7 @@ def test_losses_by_epoch_and_the_best(log: Path, ax: Axes) -> None:
     assert {line.get_linestyle() for line in ax.lines if len(np.asarray(line.get_xdata())) > 1}
 
 
-def test_one_field_of_a_folder_whose_run_goes_on(log: Path, ax: Axes) -> None:
+def test_one_field_of_a_running_run_is_drawn(log: Path, ax: Axes) -> None:
     with log.open("a", encoding="utf-8") as file:
         file.write('{"epoch": 4, "lo')
     training_curves(log.parent, ax, field="pitch")
@@ -67,14 +67,14 @@ def test_one_field_of_a_folder_whose_run_goes_on(log: Path, ax: Axes) -> None:
     assert ax.get_ylabel() == "loss of pitch"
 
 
-def test_a_single_epoch_can_be_seen(log: Path, ax: Axes) -> None:
+def test_a_single_epoch_is_drawn_as_a_point(log: Path, ax: Axes) -> None:
     log.write_text('{"epoch": 1, "loss": 4.0}\n', encoding="utf-8")
     training_curves(log, ax)
     (line,) = ax.lines
     assert line.get_marker() == "o"
 
 
-def test_logs_that_cannot_be_drawn(log: Path, ax: Axes) -> None:
+def test_logs_without_losses_are_rejected(log: Path, ax: Axes) -> None:
     with pytest.raises(ConfigError, match=r"'velocity' .*Use one of: pitch"):
         training_curves(log, ax, field="velocity")
     with pytest.raises(ConfigError, match=r"'pich': did you mean 'pitch'\?"):
@@ -129,7 +129,7 @@ def test_a_value_that_cannot_be_drawn_is_left_out(value: str, log: Path) -> None
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_shares_of_both_sides(feature: str, ax: Axes) -> None:
+def test_feature_shares_are_drawn_for_both_sets(feature: str, ax: Axes) -> None:
     feature_shares([LOW, HIGH], [HIGH], ax, feature=feature)
     bars = [bar.get_height() for bar in ax.patches]  # type: ignore[attr-defined]  # rectangles
     wanted = (histograms(LOW)[feature] + histograms(HIGH)[feature]) / 2
@@ -146,7 +146,7 @@ def test_shares_of_both_sides(feature: str, ax: Axes) -> None:
     assert ax.get_xlabel() == feature
 
 
-def test_bins_are_named_for_what_is_in_them() -> None:
+def test_bins_are_labelled() -> None:
     def fullest(feature: str, piece: Notes) -> str:
         return bin_names(feature)[int(np.argmax(histograms(piece)[feature]))]
 

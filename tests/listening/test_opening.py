@@ -30,7 +30,7 @@ def piece(*starts: float) -> Notes:
         ((0.0, 1.9, 3.8), 0),  # slow, not silent
     ],
 )
-def test_the_music_begins_at_once(starts: tuple[float, ...], removed: int) -> None:
+def test_the_opening_silence_is_removed(starts: tuple[float, ...], removed: int) -> None:
     notes = piece(*starts)
     trimmed = trim_opening(notes)
     assert trimmed == notes[removed:].shifted(-float(notes.start[removed]))
@@ -38,13 +38,13 @@ def test_the_music_begins_at_once(starts: tuple[float, ...], removed: int) -> No
     assert np.diff(trimmed.start[:9]).max() <= 2
 
 
-def test_a_held_stray_note_is_removed_too() -> None:
+def test_a_held_stray_note_is_removed() -> None:
     notes = piece(0.0, 11.0)
     held = Notes(start=notes.start, end=np.maximum(notes.end, 11), pitch=notes.pitch)
     assert len(trim_opening(held)) == len(held) - 1
 
 
-def test_a_rest_in_the_music_stays() -> None:
+def test_rests_after_the_opening_stay() -> None:
     notes = piece(*np.arange(20) / 4, 30.0)
     assert trim_opening(notes) == notes
 
@@ -54,7 +54,7 @@ def test_a_sparse_piece_keeps_its_notes() -> None:
     assert trim_opening(sparse) == sparse.shifted(-5)
 
 
-def test_the_settings() -> None:
+def test_settings_out_of_range_are_rejected() -> None:
     notes = piece(0.0, 3.0)
     assert len(trim_opening(notes, max_wait=4)) == len(notes)
     late = piece(*np.arange(4) / 4, 10.0)
@@ -65,7 +65,7 @@ def test_the_settings() -> None:
             trim_opening(notes, **settings)
 
 
-def test_the_tempo_map_moves_along() -> None:
+def test_the_tempo_map_is_shifted() -> None:
     beats = TempoMap(seconds=[0, 12], tempos=[60, 90])
     notes = piece(0.0, 11.0)
     mapped = Notes(start=notes.start, end=notes.end, pitch=notes.pitch, tempo_map=beats)
@@ -73,7 +73,7 @@ def test_the_tempo_map_moves_along() -> None:
 
 
 @given(notes=pieces(), max_wait=st.floats(0.01, 10))
-def test_what_is_left_is_the_end_of_the_piece(notes: Notes, max_wait: float) -> None:
+def test_the_remaining_notes_are_the_last_ones(notes: Notes, max_wait: float) -> None:
     trimmed = trim_opening(notes, max_wait=max_wait)
     assert len(trimmed) >= 0.75 * len(notes)
     assert trimmed.pitch.tolist() == notes.pitch[len(notes) - len(trimmed) :].tolist()
@@ -81,5 +81,5 @@ def test_what_is_left_is_the_end_of_the_piece(notes: Notes, max_wait: float) -> 
     assert not len(trimmed) or trimmed.start[0] == 0
 
 
-def test_no_notes() -> None:
+def test_a_piece_without_notes_stays() -> None:
     assert trim_opening(Notes.empty()) == Notes.empty()

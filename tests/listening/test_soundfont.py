@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("fluidsynth")
 
 
 @pytest.mark.parametrize(("second", "hertz"), [(0.2, 440), (1.2, 880)])
-def test_notes_are_heard_when_and_as_they_are(second: float, hertz: float) -> None:
+def test_fluidsynth_plays_notes_at_their_times(second: float, hertz: float) -> None:
     sound = play_soundfont(TUNE, FONT)
     assert sound.shape == (2, 4 * 44_100)
     assert sound.dtype == np.float32
@@ -40,7 +40,7 @@ def test_programs_and_percussion_sound_different() -> None:
     assert np.abs(piano - drum).max() > 0.01
 
 
-def test_a_key_that_is_struck_again_sounds_again() -> None:
+def test_a_repeated_key_sounds_again() -> None:
     held = Notes(start=[0, 1], end=[1.2, 2], pitch=[60, 60], velocity=90)
     sound = np.abs(play_soundfont(held, FONT)).max(axis=0)
     assert sound[round(1.5 * 44_100) : round(1.9 * 44_100)].max() > 0.02
@@ -51,7 +51,7 @@ def test_loud_chords_do_not_clip() -> None:
     assert 0.3 < np.abs(play_soundfont(chord, FONT)).max() < 1
 
 
-def test_silence_for_no_notes() -> None:
+def test_a_piece_without_notes_is_silent() -> None:
     assert np.abs(play_soundfont(Notes.empty(), FONT)).max() < 1e-3
 
 

@@ -44,7 +44,7 @@ def spectrum(sound: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 
 
 @pytest.mark.parametrize("pitch", [28, 45, 60, 69, 84, 100])
-def test_a_note_is_in_tune(pitch: int) -> None:
+def test_notes_are_in_tune(pitch: int) -> None:
     frequency, size = spectrum(mono(note(pitch)))
     wanted = 440 * 2 ** ((pitch - 69) / 12)
     near = (frequency > wanted * 0.9) & (frequency < wanted * 1.1)
@@ -52,7 +52,7 @@ def test_a_note_is_in_tune(pitch: int) -> None:
     assert abs(1200 * np.log2(found / wanted)) < 2
 
 
-def test_strings_are_stiff() -> None:
+def test_piano_partials_are_stretched() -> None:
     found = partials_of(45, 80).frequency
     assert found[0] == pytest.approx(110)
     ratios = found / found[0] / np.arange(1, found.size + 1)
@@ -73,11 +73,11 @@ def test_a_hundred_loud_notes_at_once_do_not_clip() -> None:
     assert 0.9 < np.abs(sound).max() <= 0.951
 
 
-def test_a_note_is_heard() -> None:
+def test_a_note_is_audible() -> None:
     assert level(mono(note()), 0, 1) > 0.01
 
 
-def test_velocity_is_loudness_and_brightness() -> None:
+def test_velocity_changes_loudness_and_brightness() -> None:
     levels, centres = [], []
     for velocity in (20, 50, 80, 110):
         sound = mono(note(velocity=velocity))
@@ -88,7 +88,7 @@ def test_velocity_is_loudness_and_brightness() -> None:
     assert all(after > 1.05 * before for before, after in itertools.pairwise(centres))
 
 
-def test_the_attack_is_quick_and_softer_when_soft() -> None:
+def test_the_attack_is_short_and_longer_for_soft_notes() -> None:
     assert 0.001 < attack_of(127) < attack_of(20) < 0.01
     for velocity in (20, 127):
         sound = np.abs(mono(note(velocity=velocity)))
@@ -138,7 +138,7 @@ def test_low_notes_are_left_and_high_ones_right() -> None:
     assert high[1] > 1.5 * high[0]
 
 
-def test_the_reverb_goes_on_after_the_note_and_ends() -> None:
+def test_the_reverberation_lasts_after_the_note_and_ends() -> None:
     dry, wet = mono(note(seconds=0.2)), mono(note(seconds=0.2), reverb=0.14)
     assert level(wet, 0.6, 0.8) > 1e-4
     assert level(dry, 0.6, 0.8) == 0
@@ -147,7 +147,7 @@ def test_the_reverb_goes_on_after_the_note_and_ends() -> None:
 
 
 @pytest.mark.parametrize("second", [10.2, 31.3])
-def test_a_long_piece_has_the_same_reverb_as_its_parts(second: float) -> None:
+def test_reverberation_does_not_depend_on_the_length_of_a_piece(second: float) -> None:
     late = Notes(start=[0.0, second], end=[0.2, second + 0.2], pitch=[60, 60], velocity=80)
     sound, one = mono(late, reverb=0.14), mono(note(seconds=0.2), reverb=0.14)
     begin = round(second * RATE)
@@ -155,20 +155,20 @@ def test_a_long_piece_has_the_same_reverb_as_its_parts(second: float) -> None:
     assert np.allclose(sound[: one.size], one, atol=1e-5)
 
 
-def test_silence_for_no_notes() -> None:
+def test_a_piece_without_notes_is_silent() -> None:
     assert not synthesize(Notes.empty()).any()
 
 
-def test_the_same_notes_sound_the_same() -> None:
+def test_synthesis_is_deterministic() -> None:
     piece = Notes(start=[0, 0, 0.5], end=[1, 1.5, 2], pitch=[60, 64, 60], velocity=[50, 90, 120])
     assert (synthesize(piece) == synthesize(piece)).all()
 
 
-def test_a_note_without_length_is_heard_briefly() -> None:
+def test_a_note_without_length_is_audible() -> None:
     assert level(mono(note(seconds=0)), 0, 0.1) > 0.001
 
 
-def test_the_file_holds_what_was_made(tmp_path: Path) -> None:
+def test_the_file_has_the_synthesised_samples(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.WAV"
     save_audio(note(), path, rate=22_050)
     with wave.open(str(path)) as file:
@@ -228,7 +228,7 @@ def octave(sound: NDArray[np.float64]) -> float:
     return float(second / first)
 
 
-def test_the_piano_is_as_loud_as_it_was() -> None:
+def test_the_loudness_of_the_piano_is_unchanged() -> None:
     for pitch, decibels in ((36, -26.66), (60, -27.97), (76, -29.79)):
         found = 20 * np.log10(level(played(0, pitch), 0, 0.5) / np.sqrt(2))
         assert found == pytest.approx(decibels, abs=0.2)
@@ -309,7 +309,7 @@ def test_every_drum_key_sounds(key: int) -> None:
     assert np.abs(sound[-100:]).max() < 1e-3
 
 
-def test_drums_sound_like_what_they_are() -> None:
+def test_drums_have_their_frequencies() -> None:
     middle = {key: centroid(struck(key)) for key in DRUM_SOUNDS}
     assert middle[36] < 400 < middle[38] < middle[42], "kick, snare, hi-hat"
     toms = [spectrum(struck(key))[1][: 1 << 13].argmax() for key in (41, 43, 45, 47, 48, 50)]
@@ -321,12 +321,12 @@ def test_drums_sound_like_what_they_are() -> None:
     assert ends[0] == ends[1], "the note's end does not stop a cymbal"
 
 
-def test_drums_are_louder_when_they_are_struck_harder() -> None:
+def test_velocity_changes_the_loudness_of_drums() -> None:
     soft, loud = (np.abs(struck(38, velocity)).max() for velocity in (40, 120))
     assert loud > 3 * soft
 
 
-def test_programs_and_drums_of_one_pitch_are_all_heard() -> None:
+def test_programs_and_drums_of_one_pitch_are_all_audible() -> None:
     both = Notes(
         start=[0, 0, 1], end=[1, 1, 1.5], pitch=[60] * 3, program=[0, 48, 0], drum=[0, 0, 1]
     )

@@ -71,7 +71,7 @@ def parts_of(recipe: Recipe | Bundle) -> list[str]:
         ({"parts": "family", "unknown": "other"}, ["Piano", "Bass", "Drums", "other"]),
     ],
 )
-def test_the_parts_are_those_of_the_pieces(options: dict[str, Any], names: list[str]) -> None:
+def test_parts_are_found_in_the_pieces(options: dict[str, Any], names: list[str]) -> None:
     recipe = ensemble(**options)
     fitted = recipe.fitted(SONGS)
     assert parts_of(fitted) == names
@@ -81,7 +81,7 @@ def test_the_parts_are_those_of_the_pieces(options: dict[str, Any], names: list[
     assert recipe.encoder.fields == expressive().encoder.fields, "the recipe is not changed"
 
 
-def test_a_trained_model_has_the_parts_and_gives_them_back(tmp_path: Path) -> None:
+def test_trained_models_generate_the_parts_of_their_corpus(tmp_path: Path) -> None:
     path = tmp_path / "band.notelstm"
     small(parts="family").train(SONGS).save(path)
     bundle = notelstm.load(path)
@@ -140,13 +140,13 @@ def test_held_out_pieces_with_other_instruments_are_counted(
     assert "are of instruments that are no part of the model" in caplog.text
 
 
-def test_a_piano_model_cannot_get_instruments() -> None:
+def test_fine_tuning_cannot_add_instruments() -> None:
     piano = with_settings(expressive(), {**SMALL, "model": {"hidden_size": 8}}).train(SONGS[:1])
     with pytest.raises(ConfigError, match="another model"):
         small().train(SONGS, init_from=piano)
 
 
-def test_faults_are_found_before_a_piece_is_read() -> None:
+def test_settings_of_parts_are_checked_before_pieces_are_read() -> None:
     def pieces() -> Any:
         pytest.fail("a piece was read")
         yield
@@ -157,7 +157,7 @@ def test_faults_are_found_before_a_piece_is_read() -> None:
         with_settings(small(), {"model": {"hidden_size": 0}}).train(pieces())
 
 
-def test_recipes_that_cannot_have_parts() -> None:
+def test_encoders_without_parts_are_rejected() -> None:
     with pytest.raises(ConfigError, match="without instruments, StepDurationEncoder"):
         with_settings(ensemble(), {"encoder": {"name": "step-duration"}})
     with pytest.raises(ConfigError, match="parts is 'colour', not 'auto'"):

@@ -52,7 +52,7 @@ def trained(recipe: Recipe, folder: Path) -> Bundle:
     [*(reference(**{name: not FAULTS[name]}) for name in FAULTS), expressive()],
     ids=[*FAULTS, "expressive"],
 )
-def test_the_recipe_is_the_model_s_own(recipe: Recipe, tmp_path: Path) -> None:
+def test_bundle_recipe_is_the_recorded_one(recipe: Recipe, tmp_path: Path) -> None:
     recipe = with_settings(recipe, SETTINGS)
     tuned = trained(recipe, tmp_path).recipe(epochs=3)
     assert tuned.training.learning_rate == recipe.training.learning_rate / 20
@@ -92,7 +92,7 @@ UNLIKE_ANY_DEFAULT = Recipe(
 )
 
 
-def test_everything_that_was_recorded_is_used_again(tmp_path: Path) -> None:
+def test_all_recorded_settings_are_used(tmp_path: Path) -> None:
     """Without the recipe's name being installed, and with nothing left at a default."""
     defaults = Recipe(
         name="", encoder=LogTimeEncoder(), model=NoteLSTM, sampler=Greedy(processors=())
@@ -142,7 +142,7 @@ class Losses(Callback):
         self.seen.append(metrics["loss"])
 
 
-def test_it_begins_with_what_was_learnt(tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_the_weights(tmp_path: Path) -> None:
     learnt = with_settings(expressive(), {**SETTINGS, "training": {"epochs": 30}})
     old = trained(learnt, tmp_path)
     before = {name: tensor.clone() for name, tensor in weights(old).items()}
@@ -155,7 +155,7 @@ def test_it_begins_with_what_was_learnt(tmp_path: Path) -> None:
     assert all(torch.equal(weights(old)[name], before[name]) for name in before), "taken, not bent"
 
 
-def test_the_licence_is_carried_on(tmp_path: Path) -> None:
+def test_the_license_is_kept(tmp_path: Path) -> None:
     old = trained(with_settings(reference(), SETTINGS), tmp_path)
     recipe = old.recipe(epochs=0)
     new = recipe.train([tune(62, 0.5)], init_from=old, data=DataCard(name="new", license="B")).data
@@ -166,7 +166,7 @@ def test_the_licence_is_carried_on(tmp_path: Path) -> None:
     assert (again.name, again.license) == ("old", "A")
 
 
-def test_the_same_music_again_is_no_more_music(tmp_path: Path) -> None:
+def test_training_data_is_counted_once(tmp_path: Path) -> None:
     old = trained(with_settings(reference(), SETTINGS), tmp_path)
     again = old.recipe(epochs=0).train([tune(60, 0.25)], init_from=old, data=old.data)
     assert again.data == old.data

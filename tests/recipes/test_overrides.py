@@ -50,7 +50,7 @@ def model_settings(recipe: Any) -> dict[str, Any]:
         (["p=[{name='temperature'}]"], {"p": [{"name": "temperature"}]}),
     ],
 )
-def test_pairs_are_a_tree(pairs: list[str], tree: dict[str, Any]) -> None:
+def test_dotted_settings_are_a_tree(pairs: list[str], tree: dict[str, Any]) -> None:
     assert parse_settings(pairs) == tree
 
 
@@ -63,7 +63,7 @@ def test_a_pair_has_a_key_and_a_value(pair: str) -> None:
 @pytest.mark.parametrize(
     "pairs", [["a=1", "a=2"], ["a=1", "a.b=2"], ["a.b=2", "a=1"], ["a.b=1", "a.b=1"]]
 )
-def test_nothing_is_lost_where_a_setting_is_given_twice(pairs: list[str]) -> None:
+def test_repeated_settings_are_merged(pairs: list[str]) -> None:
     with pytest.raises(ConfigError, match="is given after another setting"):
         parse_settings(pairs)
 
@@ -91,7 +91,7 @@ def test_settings_of_the_recipe_and_of_its_parts() -> None:
     assert recipe.encoder == reference().encoder
 
 
-def test_the_recipe_given_stays_as_it_is() -> None:
+def test_with_settings_does_not_change_its_argument() -> None:
     recipe = reference()
     before = recipe.to_dict()
     with_settings(
@@ -101,7 +101,7 @@ def test_the_recipe_given_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"training": {}}, {"model": {}}, {"read_policy": {}}])
-def test_nothing_changed_is_the_same_recipe(settings: dict[str, Any]) -> None:
+def test_without_settings_the_recipe_is_equal(settings: dict[str, Any]) -> None:
     assert with_settings(reference(), settings).to_dict() == reference().to_dict()
 
 
@@ -199,13 +199,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("pair", REFUSED)
-def test_what_cannot_be_is_refused(pair: str) -> None:
+def test_invalid_settings_are_rejected(pair: str) -> None:
     with pytest.raises(NotelstmError, match=REFUSED[pair]) as caught:
         changed(pair)
     assert isinstance(caught.value, ConfigError | PluginError)
 
 
-def test_parts_that_do_not_fit_each_other_are_refused() -> None:
+def test_parts_that_do_not_fit_are_rejected() -> None:
     with pytest.raises(FieldError, match="one categorical and two continuous"):
         changed("encoder=log-time").build_model()
     odd = changed("encoder=performance-event", "model=note-lstm")
@@ -215,7 +215,7 @@ def test_parts_that_do_not_fit_each_other_are_refused() -> None:
         changed("model.hidden_size=0").build_model()
 
 
-def test_an_unknown_recipe_is_refused() -> None:
+def test_an_unknown_recipe_is_rejected() -> None:
     with pytest.raises(PluginError, match=r"'nope'.*expressive, reference"):
         load_recipe("nope", {})
 
@@ -244,14 +244,14 @@ def test_a_recipe_file(tmp_path: Path) -> None:
     assert recipe.training.optimizer == expressive().training.optimizer
 
 
-def test_a_batch_that_is_given_is_kept() -> None:
+def test_a_given_batch_size_is_kept() -> None:
     assert expressive().min_steps_per_epoch == 50
     assert changed("batch_size=64", recipe="expressive").min_steps_per_epoch == 0
     both = changed("batch_size=64", "min_steps_per_epoch=9", recipe="expressive")
     assert both.min_steps_per_epoch == 9
 
 
-def test_settings_go_before_those_of_the_file(tmp_path: Path) -> None:
+def test_given_settings_override_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TOML)
     recipe = from_toml(path, parse_settings(["training.epochs=7", "encoder.cell=0.02"]))
@@ -315,7 +315,7 @@ def test_a_file_without_a_recipe_changes_the_expressive_one(tmp_path: Path) -> N
         (b"recipe = 3", "'3'"),
     ],
 )
-def test_a_bad_file_is_refused(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_invalid_files_are_rejected(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     if content is not None:
         path.write_bytes(content)

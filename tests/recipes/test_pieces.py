@@ -99,7 +99,7 @@ def test_pieces_come_in_any_form(form: str, folder: Path) -> None:
         ({"a.mid": tunes(1)[0]}, "piece 0 is str, not Notes"),
     ],
 )
-def test_anything_else_is_refused(given: Any, message: str) -> None:
+def test_other_arguments_are_rejected(given: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         small().train(given)
 
@@ -120,14 +120,14 @@ def never() -> Iterator[Notes]:
         ({"callbacks": [Profile()]}, "no run folder"),
     ],
 )
-def test_wrong_callbacks_are_noticed_before_anything_is_read(
+def test_callbacks_are_checked_before_pieces_are_read(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         small().train(never(), **options)
 
 
-def test_wrong_settings_are_noticed_before_anything_is_read(folder: Path) -> None:
+def test_settings_are_checked_before_pieces_are_read(folder: Path) -> None:
     recipe = small()
     for settings in ({"model": {"hidden_size": 0}}, {"training": {"device": "nonsense"}}):
         with pytest.raises(ConfigError):
@@ -174,7 +174,7 @@ def test_few_pieces_are_trained_on_with_smaller_batches(
         assert twice.batches(rows).num_batches < 50, "no smaller than it has to be"
 
 
-def test_many_pieces_keep_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+def test_many_pieces_keep_the_batch_size(caplog: pytest.LogCaptureFixture) -> None:
     recipe = with_settings(expressive(hidden_size=8), {"batch_size": 2, "min_steps_per_epoch": 50})
     batches = recipe.batches(recipe.encode(tunes(20, notes=400)))
     assert batches.num_batches >= 50
@@ -182,7 +182,7 @@ def test_many_pieces_keep_the_batch(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.messages
 
 
-def test_a_batch_that_was_asked_for_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_explicit_batch_size_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     pieces = tunes(4, notes=100)
     for recipe in (with_settings(expressive(hidden_size=8), {"batch_size": 64}), reference()):
         rows = recipe.encode(pieces)
@@ -190,7 +190,7 @@ def test_a_batch_that_was_asked_for_is_kept(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.messages
 
 
-def test_batches_to_a_step_count_as_one_step() -> None:
+def test_accumulated_batches_count_as_one_step() -> None:
     recipe = with_settings(
         expressive(hidden_size=8),
         {"training": {"accumulate_grad_batches": 4}, "sequence_length": 8},
@@ -199,7 +199,7 @@ def test_batches_to_a_step_count_as_one_step() -> None:
     assert batches.num_batches >= 4 * 49
 
 
-def test_four_files_learn_something() -> None:
+def test_four_files_lower_the_loss() -> None:
     """In as many epochs, the smaller batch brings the loss down further."""
     pieces = tunes(4, notes=100)
     losses = Losses(), Losses()
@@ -248,9 +248,7 @@ def _interrupts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_interrupts")
-def test_ctrl_c_leaves_a_model_that_can_be_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ctrl_c_leaves_a_complete_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = tmp_path / "run"
     recipe = small(epochs=3)
     steps = recipe.batches(recipe.encode(tunes())).num_batches
@@ -288,13 +286,13 @@ def test_with_a_validation_set_it_is_the_best_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_interrupts")
-def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         small().train(tunes(), folder=tmp_path, callbacks=[CtrlC(1, times=2)])
     assert not (tmp_path / "interrupted.notelstm").exists()
 
 
-def test_a_budget_alone_is_an_end() -> None:
+def test_a_time_budget_ends_the_run() -> None:
     recipe = with_settings(small(), {"training": {"epochs": "none"}})
     recipe.train(tunes(), callbacks=[TimeBudget(minutes=0.2 / 60), JSONLogger()])
     assert DistributedGroup().is_main_process

@@ -41,7 +41,7 @@ def piece(count: int, first: int = 60) -> Notes:
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "none"])
-def test_trained_from_midi_bytes_with_any_fault(fault: str, tmp_path: Path) -> None:
+def test_any_fault_can_be_trained_from_midi_bytes(fault: str, tmp_path: Path) -> None:
     turned = {} if fault == "none" else {fault: not FAULTS[fault]}
     recipe = tiny(reference(**turned))
     data = GOLDEN.read_bytes()
@@ -149,7 +149,7 @@ class Homemade:
         return StepDurationEncoder().decode(faster)
 
 
-def test_a_part_without_an_entry_point_is_told_before_training(
+def test_a_part_without_an_entry_point_is_reported_before_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = replace(tiny(reference()), encoder=Homemade())
@@ -227,7 +227,7 @@ def broken(*, fields: tuple[Field, ...], hidden: int = 8) -> notelstm.NoteLSTM:
     raise ValueError("there is no such thing\nas a model of this kind")
 
 
-def test_a_model_that_cannot_be_built_says_why() -> None:
+def test_a_model_that_cannot_be_built_is_an_error_with_the_reason() -> None:
     with pytest.raises(ConfigError, match="the model cannot be built: there is no such thing"):
         replace(reference(), model=broken).build_model()
 
@@ -267,7 +267,7 @@ def test_training_pieces_are_transformed_and_held_out_ones_are_not() -> None:
     assert all(torch.equal(pitches(held_out, k), pitches(plain, 0)) for k in range(4))
 
 
-def test_pieces_shorter_than_a_window_are_not_on_the_card() -> None:
+def test_the_data_card_counts_trained_pieces_only() -> None:
     long, short = piece(60, first=50), piece(20, first=50)
     bundle = tiny(reference()).train([long, short])
     assert (bundle.data.pieces, bundle.data.notes) == (1, 60)

@@ -47,12 +47,12 @@ def differences(a: Recipe, b: Recipe) -> set[str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_switch_changes_its_owner_and_nothing_else(fault: str) -> None:
+def test_each_fault_changes_one_part(fault: str) -> None:
     turned = reference(**{fault: not FAULTS[fault]})
     assert differences(reference(), turned) == set(OWNERS[fault])
 
 
-def test_every_fault_has_an_owner() -> None:
+def test_every_fault_is_in_the_table_of_parts() -> None:
     assert set(OWNERS) == set(FAULTS)
 
 
@@ -92,7 +92,7 @@ def test_as_printed_turns_every_fault_on() -> None:
     assert (terms["step"], terms["duration"]) == ((AllPairs(), 20.0), (AllPairs(), 1.0))
 
 
-def test_as_printed_outdoes_the_other_switches() -> None:
+def test_as_printed_overrides_the_other_switches() -> None:
     assert not differences(reference(as_printed=True), reference(as_printed=True, sigmoid=False))
 
 

@@ -185,7 +185,7 @@ def test_the_strategies_change_every_setting() -> None:
 
 
 @given(recipes)
-def test_a_recipe_is_what_its_record_says(recipe: Recipe) -> None:
+def test_recipes_round_trip(recipe: Recipe) -> None:
     record = recipe.to_dict()
     read = json.loads(json.dumps(record, allow_nan=False, sort_keys=True))
     assert read == record, "the record is JSON as it is"
@@ -260,12 +260,12 @@ def test_a_part_without_an_entry_point_is_noted_and_can_be_passed() -> None:
         ({"model": {"kind": "models", "name": 3, "config": 4}}, "model"),
     ],
 )
-def test_a_damaged_record_is_refused(change: dict[str, Any], message: str) -> None:
+def test_a_damaged_record_is_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(NotelstmError, match=message):
         Recipe.from_dict({**expressive().to_dict(), **change})
 
 
-def test_a_record_that_lacks_a_part_is_refused() -> None:
+def test_a_record_without_a_part_is_rejected() -> None:
     record = expressive().to_dict()
     del record["encoder"]
     with pytest.raises(ConfigError, match="encoder"):

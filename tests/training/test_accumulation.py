@@ -47,7 +47,7 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("targets", ["last", "every"])
 @pytest.mark.parametrize("count", [2, 3, 100])
-def test_batches_to_a_step_are_one_large_batch(make: Make, targets: Any, count: int) -> None:
+def test_accumulated_batches_equal_one_large_batch(make: Make, targets: Any, count: int) -> None:
     study = make()
     rows = [torch.rand(n, len(study.model.fields)).round().numpy() for n in (47, 33)]
     dataset = SequenceDataset(rows, sequence_length=5, targets=targets)
@@ -71,7 +71,7 @@ def test_batches_to_a_step_are_one_large_batch(make: Make, targets: Any, count: 
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
 
 
-def test_states_are_carried_from_batch_to_batch_of_a_step(make: Make) -> None:
+def test_states_are_carried_within_accumulated_steps(make: Make) -> None:
     study = make()
     seen: list[Any] = []
     trainer = study.trainer(accumulate_grad_batches=2, epochs=1)
@@ -82,7 +82,7 @@ def test_states_are_carried_from_batch_to_batch_of_a_step(make: Make) -> None:
     ]
 
 
-def test_where_the_time_goes_is_told(make: Make) -> None:
+def test_the_step_timer_reports_shares(make: Make) -> None:
     study = make()
     values = study.trainer(epochs=1).fit(study.batches).epochs[0]
     laps = [values[f"seconds/{n}"] for n in ("data", "forward", "backward", "optimizer")]
@@ -90,7 +90,7 @@ def test_where_the_time_goes_is_told(make: Make) -> None:
     assert 0.3 * values["seconds"] < sum(laps) <= values["seconds"]
 
 
-def test_what_callbacks_do_is_no_lap(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_timer_excludes_callbacks(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock:
         now = 0.0
 
@@ -106,7 +106,7 @@ def test_what_callbacks_do_is_no_lap(make: Make, monkeypatch: pytest.MonkeyPatch
     assert sum(v for k, v in values.items() if k.startswith("seconds/")) == 0
 
 
-def test_a_loss_that_is_not_finite_is_noticed_within_some_steps() -> None:
+def test_a_non_finite_loss_is_detected_within_some_steps() -> None:
     fields = StepDurationEncoder().fields
     rows = torch.rand(2000, 3).numpy()
     steps: list[int] = []
@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_finite_is_noticed_within_some_steps() -> None:
     assert 20 < max(steps) <= 36
 
 
-def test_weights_that_the_last_step_spoilt_are_noticed(make: Make) -> None:
+def test_non_finite_weights_are_detected(make: Make) -> None:
     study = make()
 
     class Spoils(Callback):

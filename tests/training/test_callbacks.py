@@ -60,7 +60,7 @@ def epochs(callback: Any, values: list[float], run: FakeTrainer, name: str = "va
         ({"patience": 1, "min_delta": 0.5}, [3.0, 2.4, 1.8], None),
     ],
 )
-def test_early_stop(options: Any, values: list[float], stops_after: int | None) -> None:
+def test_early_stopping(options: Any, values: list[float], stops_after: int | None) -> None:
     for cut in range(len(values)):
         # Saved and loaded in the middle, it knows what it knew.
         callback: Any
@@ -79,7 +79,7 @@ def test_early_stop(options: Any, values: list[float], stops_after: int | None) 
         assert run.asked == [f"stop: validation has not fallen for {waited}"]
 
 
-def test_early_stop_may_monitor_anything_that_is_there() -> None:
+def test_early_stopping_can_monitor_any_metric() -> None:
     run, callback = FakeTrainer(), EarlyStopping(monitor="loss/pitch", patience=1)
     epochs(callback, [1.0, 1.0], run, name="loss/pitch")
     assert len(run.asked) == 1
@@ -88,7 +88,7 @@ def test_early_stop_may_monitor_anything_that_is_there() -> None:
 
 
 @pytest.mark.parametrize("part", [EarlyStopping, BestCheckpoint])
-def test_what_is_watched_must_be_there_before_the_first_step(make: Make, part: Any) -> None:
+def test_an_unknown_monitor_is_rejected_before_the_first_step(make: Make, part: Any) -> None:
     study = make()
     with pytest.raises(ConfigError, match=r"'validation'.*Give a validation set.*loss/pitch"):
         study.trainer([part()]).check(validation=False)
@@ -98,7 +98,7 @@ def test_what_is_watched_must_be_there_before_the_first_step(make: Make, part: A
     study.trainer([part(monitor="validation/pitch")], epochs=1).fit(study.batches, study.validation)
 
 
-def test_the_best_is_kept_and_put_back() -> None:
+def test_the_best_checkpoint_is_saved_and_loaded() -> None:
     run: Any = FakeTrainer()
     callback = BestCheckpoint()
     epochs(callback, [3.0, 2.0, 2.5, 2.0, 1.0, math.inf], run)
@@ -129,7 +129,7 @@ def test_a_run_ends_with_its_best_model(make: Make) -> None:
     assert not all(torch.equal(final[name], states[2][name]) for name in final)
 
 
-def test_the_best_of_before_a_stop_is_put_back_after_it(make: Make, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_best_checkpoint_of_before(make: Make, tmp_path: Path) -> None:
     class Worse(Callback):
         """Lets each epoch be worse than the one before."""
 
@@ -170,7 +170,7 @@ def test_a_run_without_a_folder_has_no_log(make: Make) -> None:
     ['{"epoch": 3, "lo', '{"epoch": 3}\n{"epoch": 4}\n', "nonsense\n", "[3]\n\n", '"\xe9'],
     ids=["cut off", "done again", "nonsense", "a list", "half a letter"],
 )
-def test_a_log_is_cut_to_where_the_run_stands(tmp_path: Path, tail: str) -> None:
+def test_a_resumed_run_truncates_the_log(tmp_path: Path, tail: str) -> None:
     log = tmp_path / "log.jsonl"
     log.write_bytes(b'{"epoch": 1}\n{"epoch": 2}\n' + tail.encode("latin-1"))
     callback: Any = JSONLogger()
@@ -183,7 +183,7 @@ def test_a_log_is_cut_to_where_the_run_stands(tmp_path: Path, tail: str) -> None
     )
 
 
-def test_a_last_line_whose_newline_was_cut_off_is_kept_whole(tmp_path: Path) -> None:
+def test_a_last_line_without_a_newline_is_kept(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"epoch": 1}\n{"epoch": 2}')
     callback: Any = JSONLogger()

@@ -32,9 +32,7 @@ DEVICES = [
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
-def test_training_goes_the_same_way_on_every_device(
-    make: Make, device: str, precision: str
-) -> None:
+def test_training_is_the_same_on_every_device(make: Make, device: str, precision: str) -> None:
     study, plain = make(), make()
     options = {"epochs": 6, "optimizer": "adamw", "learning_rate": 0.02, "max_grad_norm": 1.0}
     trainer = study.trainer(**options, device=device, precision=precision)
@@ -159,21 +157,21 @@ def fetches(prediction: Any, target: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("term", [reads, branches])
-def test_a_part_that_waits_is_found(term: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_synchronizing_part_is_detected(term: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipes()[2]
     loss = CompositeLoss(terms={"pitch": (term, 1.0)})
     with pytest.raises((RuntimeError, NotImplementedError)):
         steps_on_meta(recipe, loss, monkeypatch)
 
 
-def test_a_part_that_sends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocking_copy_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     loss = CompositeLoss(terms={"pitch": (fetches, 1.0)})
     assert steps_on_meta(recipes()[2], loss, monkeypatch)[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("number", range(3))
-def test_cuda_says_itself_when_it_is_waited_for(number: int) -> None:
+def test_cuda_reports_synchronization(number: int) -> None:
     recipe = recipes()[number]
     batches = recipe.batches(recipe.encode(pieces()))
 
@@ -194,7 +192,7 @@ def test_cuda_says_itself_when_it_is_waited_for(number: int) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_trainer_finds_a_device_by_itself(make: Make) -> None:
+def test_the_device_auto_is_found(make: Make) -> None:
     study = make()
     config = TrainingConfig(device="auto", epochs=1)
     trainer = Trainer(study.model, study.loss, config=config)

@@ -63,7 +63,7 @@ def test_the_schedule_fits_the_budget(make: Make, clock: Clock, epochs: int | No
     assert math.isfinite(history.epochs[-1]["validation"])
 
 
-def test_the_rate_rises_within_a_tenth_of_the_budget(make: Make, clock: Clock) -> None:
+def test_warmup_takes_a_tenth_of_the_time_budget(make: Make, clock: Clock) -> None:
     study = make()
     options = {"warmup_steps": 1000, "learning_rate": 0.1, "epochs": None}
     study.trainer([clock, TimeBudget(minutes=0.5)], **options).fit(study.batches)
@@ -94,7 +94,7 @@ def test_epochs_that_end_before_the_budget_end_the_run(make: Make, clock: Clock)
     assert clock.rates[-1] < 0.1 * clock.rates[0]
 
 
-def test_a_resumed_run_has_what_is_left(make: Make, clock: Clock, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_remaining_time(make: Make, clock: Clock, tmp_path: Path) -> None:
     def run(minutes: float, resume: bool) -> int:
         before = len(clock.rates)
         study = make()
@@ -108,13 +108,13 @@ def test_a_resumed_run_has_what_is_left(make: Make, clock: Clock, tmp_path: Path
     assert run(15 / 60, True) == 5
 
 
-def test_a_run_without_an_end_is_refused(make: Make) -> None:
+def test_a_run_without_a_limit_is_rejected(make: Make) -> None:
     study = make()
     with pytest.raises(ConfigError, match=r"the run has no end.*TimeBudget"):
         study.trainer(epochs=None).fit(study.batches)
 
 
-def test_a_real_budget(make: Make) -> None:
+def test_a_time_budget_is_kept(make: Make) -> None:
     study = make()
     began = time.monotonic()
     study.trainer([TimeBudget(minutes=0.5 / 60)], epochs=None).fit(study.batches)
@@ -155,7 +155,7 @@ ADAM = {"optimizer": "adamw", "learning_rate": 0.01}
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_run_goes_back_and_on_with_a_lower_rate(
+def test_divergence_rolls_back_and_lowers_the_learning_rate(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, times: int
 ) -> None:
     study = make()
@@ -185,14 +185,14 @@ def test_a_run_goes_back_and_on_with_a_lower_rate(
     assert same(weights(study), weights(other))
 
 
-def test_too_often_is_an_error(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_rollbacks_are_an_error(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     study = make()
     with pytest.raises(TrainingError, match="the run diverged: loss is nan"):
         study.trainer([Spoils(study, 1, 3), DivergenceGuard(max_rollbacks=2)]).fit(study.batches)
     assert "after 2 rollbacks: giving up" in caplog.text
 
 
-def test_a_loss_that_rises_has_diverged_too(make: Make) -> None:
+def test_a_rising_loss_is_divergence(make: Make) -> None:
     study, rates = make(), []
 
     class Rises(Callback):
@@ -212,7 +212,7 @@ def test_a_loss_that_rises_has_diverged_too(make: Make) -> None:
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
 
-def test_a_resumed_run_goes_back_as_one_never_stopped(make: Make, tmp_path: Path) -> None:
+def test_rollbacks_are_the_same_in_a_resumed_run(make: Make, tmp_path: Path) -> None:
     steps = make().batches.num_batches
 
     class CtrlC(Callback):

@@ -101,7 +101,7 @@ def test_the_last_row_of_a_window_has_the_row_before_it() -> None:
         assert float(2 * both.total) == pytest.approx(float(whole.total + other.total), rel=1e-9)
 
 
-def test_excluded_classes_get_no_gradient_and_no_mass() -> None:
+def test_excluded_classes_have_no_gradient_and_no_probability() -> None:
     model = chained()
     step = TrainStep(model, LOSS, EXACT)
     rows = torch.tensor([[[60, 0, 3, 3], [64, 0, 3, 3]]], dtype=torch.float64)
@@ -115,7 +115,7 @@ def test_excluded_classes_get_no_gradient_and_no_mass() -> None:
 
 
 @torch.no_grad()
-def test_a_row_that_augmentation_put_out_of_order_has_a_finite_loss() -> None:
+def test_rows_that_augmentation_reorders_have_a_finite_loss() -> None:
     model = chained()
     step = TrainStep(model, LOSS, EXACT)
     for row in ([50, 0, 3, 3], [60, 0, 3, 3], [127, 0, 3, 3]):

@@ -31,7 +31,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     ("times", "chosen"),
     [((2.0, 1.0), "bfloat16"), ((1.0, 1.0), "float32"), ((1.05, 1.0), "float32")],
 )
-def test_the_faster_one_is_taken(
+def test_the_faster_precision_is_chosen(
     make: Make, monkeypatch: pytest.MonkeyPatch, times: Any, chosen: str
 ) -> None:
     monkeypatch.setattr(steps, "_times", lambda *_: times)
@@ -41,7 +41,9 @@ def test_the_faster_one_is_taken(
     assert not same(auto, trained(make(), precision=other))
 
 
-def test_measuring_leaves_no_trace(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_the_precision_does_not_change_the_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured = []
     times = steps._times
 
@@ -56,7 +58,7 @@ def test_measuring_leaves_no_trace(make: Make, monkeypatch: pytest.MonkeyPatch) 
     assert same(auto, trained(make(), precision="float32"))
 
 
-def test_a_machine_without_half_precision_trains_in_whole(
+def test_without_bfloat16_training_is_in_float32(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> tuple[float, float]:

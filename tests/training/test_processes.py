@@ -80,7 +80,7 @@ def close(a: dict[str, Any], b: dict[str, Any], tolerance: float = 1e-4) -> None
         torch.testing.assert_close(value, b["weights"][name], rtol=0, atol=30 * tolerance)
 
 
-def test_any_number_of_processes_has_the_curve_of_one(played: Played) -> None:
+def test_any_number_of_processes_has_the_same_losses(played: Played) -> None:
     for name, runs in played("curves").items():
         one = agree(runs[1])
         assert one["epochs"][-1]["loss"] < one["epochs"][0]["loss"] - 0.05, name
@@ -88,11 +88,11 @@ def test_any_number_of_processes_has_the_curve_of_one(played: Played) -> None:
             close(agree(runs[count]), one, 1e-3 if "half" in name else 1e-5)
 
 
-def test_the_first_process_chooses_the_precision(played: Played) -> None:
+def test_the_main_process_chooses_the_precision(played: Played) -> None:
     assert agree(played("one_precision")["ranks"])["precision"] == "bfloat16"
 
 
-def test_all_stop_when_the_first_ones_callback_does(played: Played) -> None:
+def test_a_callback_of_the_main_process_stops_all(played: Played) -> None:
     found = played("early_stop")
     run = agree(found["ranks"])
     assert run["stopped"].startswith("validation has not fallen")
@@ -100,13 +100,13 @@ def test_all_stop_when_the_first_ones_callback_does(played: Played) -> None:
     assert same(run["weights"], found["best"])
 
 
-def test_all_follow_the_clock_of_the_first(played: Played) -> None:
+def test_the_clock_of_the_main_process_counts(played: Played) -> None:
     run = agree(played("time_budget")["ranks"])
     assert "minutes are over" in run["stopped"]
     assert 1 < len(run["epochs"]) < 60
 
 
-def test_all_go_back_when_one_diverges(played: Played) -> None:
+def test_all_processes_roll_back_when_one_diverges(played: Played) -> None:
     found = played("divergence")
     run = agree(found["ranks"])
     assert [line["epoch"] for line in found["log"]] == [1, 2, 3]
@@ -116,7 +116,7 @@ def test_all_go_back_when_one_diverges(played: Played) -> None:
     assert all("loss is nan" in rank["said"] for rank in found["unguarded"])
 
 
-def test_ctrl_c_to_one_is_heard_by_all_and_the_run_resumes_to_the_same_bits(played: Played) -> None:
+def test_ctrl_c_ends_all_processes_and_the_run_resumes_bit_for_bit(played: Played) -> None:
     found = played("resume")
     assert [rank["error"] for rank in found["interrupted"]] == ["KeyboardInterrupt"] * 2
     assert len(agree(found["cut"])["epochs"]) == 2
@@ -124,7 +124,7 @@ def test_ctrl_c_to_one_is_heard_by_all_and_the_run_resumes_to_the_same_bits(play
     assert same(found["files"]["cut"], found["files"]["whole"])
 
 
-def test_a_lost_process_ends_all_and_the_run_resumes_to_the_same_bits(played: Played) -> None:
+def test_a_lost_process_ends_all_and_the_run_resumes_bit_for_bit(played: Played) -> None:
     found = played("resume")
     first, lost = found["ended"]
     assert lost == {"error": "killed"}
@@ -137,26 +137,26 @@ def test_a_lost_process_ends_all_and_the_run_resumes_to_the_same_bits(played: Pl
     assert same(found["files"]["lost"], found["files"]["whole"])
 
 
-def test_a_process_that_hangs_is_not_waited_for_for_ever(played: Played) -> None:
+def test_a_hanging_process_ends_the_run(played: Played) -> None:
     waits, hangs = played("one_that_hangs")["ranks"]
     assert "Timed out" in waits["said"]
     assert waits["after"] < 30
     assert hangs["error"] == "TrainingError"
 
 
-def test_an_error_of_the_first_ends_the_others(played: Played) -> None:
+def test_an_error_of_the_main_process_ends_all(played: Played) -> None:
     first, other = played("a_folder_that_is_taken")["ranks"]
     assert "the folder holds a run already" in first["said"]
     assert "Look for the first error of the others" in other["said"]
 
 
-def test_sequences_of_a_process_without_a_target_keep_their_place(played: Played) -> None:
+def test_processes_without_a_target_keep_their_sequences(played: Played) -> None:
     found = played("sequences_that_are_empty")
     assert {rank["error"] for rank in found["cut"]} == {"KeyboardInterrupt"}
     close(agree(found["ranks"]), agree(found["whole"]))
 
 
-def test_a_run_goes_on_with_another_number_of_processes(played: Played) -> None:
+def test_a_run_resumes_with_another_number_of_processes(played: Played) -> None:
     found = played("another_number")
     whole = agree(found["whole"])
     whole["epochs"] = whole["epochs"][1:]
@@ -172,7 +172,7 @@ def test_a_run_goes_on_with_another_number_of_processes(played: Played) -> None:
         ({"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "here"}, 3, 4),
     ],
 )
-def test_only_a_launcher_makes_several(
+def test_several_processes_need_a_launcher(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], rank: int, count: int
 ) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
@@ -184,7 +184,7 @@ def test_only_a_launcher_makes_several(
     assert group.is_main_process == (rank == 0)
 
 
-def test_each_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_uses_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
     monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

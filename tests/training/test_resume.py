@@ -87,7 +87,7 @@ class CtrlC(Callback):
 
 
 @OPTIMIZERS
-def test_two_epochs_and_two_more_are_four(
+def test_two_and_two_resumed_epochs_equal_four(
     make: Make, options: dict[str, Any], tmp_path: Path
 ) -> None:
     whole = make().trainer(callbacks(), tmp_path / "whole", **options)
@@ -107,7 +107,7 @@ def test_two_epochs_and_two_more_are_four(
     assert len(log(tmp_path / "whole")) == 4
 
 
-def test_a_stop_in_good_order_can_be_resumed(make: Make, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes(make: Make, tmp_path: Path) -> None:
     study = make()
     whole = make().trainer()
     whole.fit(study.batches)
@@ -139,7 +139,7 @@ def test_ctrl_c_anywhere_in_an_epoch(make: Make, options: dict[str, Any], tmp_pa
         assert same(bits(again), bits(whole))
 
 
-def test_the_same_trainer_can_go_on_after_ctrl_c(make: Make, tmp_path: Path) -> None:
+def test_the_same_trainer_can_continue_after_ctrl_c(make: Make, tmp_path: Path) -> None:
     study = make()
     whole = make().trainer(epochs=2)
     whole.fit(study.batches)
@@ -160,7 +160,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_end_of_the_step(make: Make, tmp_p
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_that_is_ignored_stays_ignored(make: Make) -> None:
+def test_an_ignored_ctrl_c_stays_ignored(make: Make) -> None:
     study = make()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     history = study.trainer([CtrlC(2)], epochs=1).fit(study.batches)
@@ -196,7 +196,7 @@ def test_a_run_that_stopped_early_stays_stopped(make: Make, tmp_path: Path) -> N
     assert "has not fallen" in history.stopped
 
 
-def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: Path) -> None:
+def test_only_the_number_of_epochs_can_change_in_a_resumed_run(make: Make, tmp_path: Path) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     assert len(make().trainer([], tmp_path, epochs=2).fit(study.batches, resume=True).epochs) == 1
@@ -216,7 +216,7 @@ def test_a_run_can_be_prolonged_and_nothing_else_changed(make: Make, tmp_path: P
         make().trainer([], tmp_path).fit(study.batches)
 
 
-def test_settings_of_the_recipe_count_too(make: Make, tmp_path: Path) -> None:
+def test_settings_of_the_recipe_cannot_change_in_a_resumed_run(make: Make, tmp_path: Path) -> None:
     study = make()
     config = study.trainer(epochs=1).config
 
@@ -232,7 +232,7 @@ def test_settings_of_the_recipe_count_too(make: Make, tmp_path: Path) -> None:
         fit(True, window=[1, 2], corpus="b", extra=1)
 
 
-def test_nothing_to_resume(make: Make, tmp_path: Path) -> None:
+def test_resume_without_a_checkpoint_is_an_error(make: Make, tmp_path: Path) -> None:
     study = make()
     with pytest.raises(TrainingError, match="no checkpoint to resume from"):
         study.trainer([], tmp_path).fit(study.batches, resume=True)
@@ -240,7 +240,7 @@ def test_nothing_to_resume(make: Make, tmp_path: Path) -> None:
         study.trainer().fit(study.batches, resume=True)
 
 
-def test_another_model_or_other_callbacks_are_refused(make: Make, tmp_path: Path) -> None:
+def test_another_model_or_other_callbacks_are_rejected(make: Make, tmp_path: Path) -> None:
     study = make()
     study.trainer([EarlyStopping(), BestCheckpoint()], tmp_path, epochs=1).fit(
         study.batches, study.validation
@@ -290,7 +290,7 @@ DAMAGES = pytest.mark.parametrize(
 
 
 @DAMAGES
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     make: Make,
     tmp_path: Path,
     damage: Callable[[Path], None],
@@ -318,7 +318,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
 
 @DAMAGES
-def test_two_damaged_checkpoints_are_both_named(
+def test_two_damaged_checkpoints_are_both_reported(
     make: Make, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     study = make()
@@ -342,7 +342,7 @@ def test_a_crash_between_the_renames_loses_nothing(make: Make, tmp_path: Path) -
     assert same(bits(again), bits(whole))
 
 
-def test_a_checkpoint_of_something_else_is_refused(make: Make, tmp_path: Path) -> None:
+def test_foreign_checkpoints_are_rejected(make: Make, tmp_path: Path) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     RunFolder(tmp_path).save("last", {"model": {}})
@@ -351,7 +351,7 @@ def test_a_checkpoint_of_something_else_is_refused(make: Make, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
-def test_damaged_settings_are_refused(make: Make, tmp_path: Path, text: str) -> None:
+def test_damaged_settings_are_rejected(make: Make, tmp_path: Path, text: str) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
@@ -368,7 +368,7 @@ def test_a_checkpoint_never_runs_code(make: Make, tmp_path: Path) -> None:
         make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 
-def test_models_are_kept_every_few_epochs_and_the_best(make: Make, tmp_path: Path) -> None:
+def test_models_of_some_epochs_and_the_best_are_kept(make: Make, tmp_path: Path) -> None:
     study = make()
     trainer = study.trainer([BestCheckpoint()], tmp_path, checkpoint_every=2, epochs=5)
     trainer.fit(study.batches, study.validation)
@@ -380,7 +380,7 @@ def test_models_are_kept_every_few_epochs_and_the_best(make: Make, tmp_path: Pat
     assert checkpoint(tmp_path)["epoch"] == 5
 
 
-def test_what_a_kill_left_beside_is_cleared_away(make: Make, tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_run_are_removed(make: Make, tmp_path: Path) -> None:
     study = make()
     study.trainer([], tmp_path, epochs=1).fit(study.batches)
     shutil.copy(tmp_path / "last.pt", tmp_path / ".last.pt.0123abcd.part")

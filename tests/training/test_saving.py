@@ -91,7 +91,7 @@ def test_a_kill_in_the_middle_of_saving_leaves_a_whole_checkpoint(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_real_ctrl_c_saves_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_real_ctrl_c_saves_and_is_reported(tmp_path: Path, number: signal.Signals) -> None:
     process = started(TRAINS_FOR_EVER, tmp_path)
     process.send_signal(number)
     steps, complaint = process.communicate(timeout=60)
@@ -115,7 +115,7 @@ IN_A_TERMINAL = """
 """
 
 
-def test_a_closed_terminal_saves_like_a_request_to_end(tmp_path: Path) -> None:
+def test_sighup_and_sigterm_save(tmp_path: Path) -> None:
     script = textwrap.dedent(TRAINS_FOR_EVER).replace("Count()]", "Progress(), Count()]")
     script = "from notelstm.training import Progress" + script
     done = subprocess.run(
@@ -131,7 +131,7 @@ def test_a_closed_terminal_saves_like_a_request_to_end(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_every_flipped_bit_of_a_checkpoint_is_noticed(
+def test_every_flipped_bit_of_a_checkpoint_is_detected(
     make: Callable[[], Any], tmp_path: Path
 ) -> None:
     study = make()
@@ -157,7 +157,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed(
     assert RunFolder(tmp_path).load("last")["epoch"] == 1
 
 
-def test_torch_reads_checkpoints_as_any_others(tmp_path: Path) -> None:
+def test_torch_load_reads_checkpoints(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     tensor = torch.rand(1000)
     folder.save("best", {"tensor": tensor, "number": 3, "text": "a"})
@@ -182,7 +182,7 @@ def resumed(folder: Path, *, resume: bool = True) -> None:
     )
 
 
-def test_a_second_run_in_a_folder_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+def test_a_second_run_in_a_folder_is_rejected(tmp_path: Path) -> None:
     process = started(TRAINS_FOR_EVER, tmp_path)
     try:
         being_written = tmp_path / ".last.pt.01234567.part"
@@ -210,9 +210,7 @@ def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
     resumed(tmp_path)
 
 
-def test_one_process_cannot_run_twice_in_a_folder_either(
-    make: Callable[[], Any], tmp_path: Path
-) -> None:
+def test_one_process_cannot_run_twice_in_a_folder(make: Callable[[], Any], tmp_path: Path) -> None:
     study = make()
     found = []
 
@@ -232,7 +230,9 @@ def test_one_process_cannot_run_twice_in_a_folder_either(
     make().trainer([], tmp_path).fit(study.batches, resume=True)
 
 
-def test_a_folder_that_cannot_be_locked(make: Callable[[], Any], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_locked_is_an_error(
+    make: Callable[[], Any], tmp_path: Path
+) -> None:
     study = make()
     (tmp_path / "run.lock").mkdir()
     with pytest.raises(OutputError, match=r"run folder cannot be locked: .*Name a folder"):
@@ -290,7 +290,7 @@ def test_a_log_that_cannot_be_written_is_an_output_error(
         study.trainer([JSONLogger()], tmp_path).fit(study.batches)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "inside"):
         with pytest.raises(OutputError, match="run folder cannot be made"):

@@ -46,7 +46,7 @@ class Rates(Callback):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_each_step_has_its_rate(make: Any, schedule: Any) -> None:
+def test_each_step_has_its_learning_rate(make: Any, schedule: Any) -> None:
     study, rates = make(), Rates()
     trainer = study.trainer([rates], schedule=schedule, warmup_steps=2, learning_rate=0.1, epochs=6)
     trainer.fit(study.batches)
@@ -55,7 +55,7 @@ def test_each_step_has_its_rate(make: Any, schedule: Any) -> None:
     assert len(set(rates.seen)) == (2 if schedule == "constant" else steps - 1)
 
 
-def test_half_precision_is_near_and_losses_are_not_halved(make: Any) -> None:
+def test_bfloat16_is_close_and_losses_stay_in_float32(make: Any) -> None:
     kinds = set()
 
     def watch(_module: nn.Module, _given: Any, made: Any) -> None:

@@ -169,7 +169,7 @@ def test_a_term_of_the_reference_by_hand() -> None:
     assert measured == pytest.approx(dict(zip(("pitch", "step", "duration"), terms, strict=True)))
 
 
-def test_heads_see_scored_rows_only() -> None:
+def test_losses_depend_on_target_rows_only() -> None:
     """Rows that are not scored, padding above all, have no part in any term."""
     model = chained()
     step = TrainStep(model, LOSS)
@@ -183,7 +183,7 @@ def test_heads_see_scored_rows_only() -> None:
     assert torch.equal(plain.total, changed.total)
 
 
-def test_a_sequence_that_is_reset_forgets_and_others_do_not() -> None:
+def test_reset_state_resets_single_sequences() -> None:
     model = chained()
     step = TrainStep(model, LOSS)
     rows = torch.from_numpy(np.stack(pieces(6, 6, 6))).double()
@@ -200,7 +200,7 @@ def test_a_sequence_that_is_reset_forgets_and_others_do_not() -> None:
         assert not torch.allclose(b[1], c[1])
 
 
-def test_validation_changes_nothing_and_is_measured_in_evaluation_mode(make: Make) -> None:
+def test_validation_runs_in_evaluation_mode_and_changes_nothing(make: Make) -> None:
     def run(validation: bool) -> tuple[Any, list[dict[str, float]]]:
         study = make()
         trainer = study.trainer(epochs=3)
@@ -227,13 +227,13 @@ def test_validation_changes_nothing_and_is_measured_in_evaluation_mode(make: Mak
     assert {f"validation/{name}" for name in study.loss.terms} < set(epochs[-1])
 
 
-def test_training_learns(make: Make) -> None:
+def test_training_lowers_the_loss(make: Make) -> None:
     study = make()
     history = study.trainer(epochs=8, optimizer="adamw", learning_rate=0.02).fit(study.batches)
     assert history.epochs[-1]["loss"] < history.epochs[0]["loss"] - 0.3
 
 
-def test_no_epochs_is_nothing(make: Make) -> None:
+def test_zero_epochs_change_nothing(make: Make) -> None:
     study = make()
     before = {k: v.clone() for k, v in study.model.state_dict().items()}
     history = study.trainer(epochs=0).fit(study.batches)
@@ -309,7 +309,7 @@ class Listens(Callback):
 
 
 @pytest.mark.parametrize("at", ["start", "step", "epoch"])
-def test_a_callback_that_breaks_is_not_hidden_and_the_end_is_called(make: Make, at: str) -> None:
+def test_errors_of_callbacks_are_raised_and_on_train_end_is_called(make: Make, at: str) -> None:
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError("mine")
 
@@ -348,7 +348,7 @@ def test_a_hook_that_is_not_overridden_does_nothing(make: Make) -> None:
     assert len(study.trainer([Nothing()], epochs=1).fit(study.batches).epochs) == 1
 
 
-def test_only_callbacks_are_callbacks(make: Make) -> None:
+def test_other_objects_are_rejected_as_callbacks(make: Make) -> None:
     for other in ("progress", Callback, print, None):
         with pytest.raises(ConfigError, match="is not a callback"):
             make().trainer([other])

@@ -71,7 +71,7 @@ def test_progress_is_logged_now_and_then(
     ]
 
 
-def test_no_ten_seconds_pass_without_a_message(
+def test_progress_is_logged_every_ten_seconds(
     make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make()
@@ -88,7 +88,7 @@ def test_no_ten_seconds_pass_without_a_message(
     assert max(gaps) <= 10
 
 
-def test_progress_goes_to_the_error_stream_by_itself(
+def test_progress_goes_to_standard_error_by_default(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undo_logging(monkeypatch)
@@ -100,7 +100,7 @@ def test_progress_goes_to_the_error_stream_by_itself(
     assert not logging.getLogger("notelstm.training.progress").handlers
 
 
-def test_reading_and_encoding_are_progress_too(
+def test_reading_and_encoding_show_progress(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -124,7 +124,7 @@ def test_reading_and_encoding_are_progress_too(
     assert "pieces encoded: 2 of 3" in lines
 
 
-def test_a_program_s_own_logging_is_left_alone(
+def test_the_logging_of_the_program_is_unchanged(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.INFO), progress_on_stderr():
@@ -171,7 +171,7 @@ def tunes() -> list[Any]:
     return [long_piece(rng, count=40, seconds=10) for _ in range(3)]
 
 
-def test_samples_are_the_models_and_change_nothing(tmp_path: Path) -> None:
+def test_samples_do_not_change_the_training(tmp_path: Path) -> None:
     recipe, pieces = small(), tunes()
     plain = recipe.train(pieces)
     played = recipe.train(pieces, folder=tmp_path, callbacks=[Samples(every=2, notes=12, seed=3)])

@@ -436,11 +436,7 @@ def _contexts(
 ) -> NDArray[np.int64]:
     """(N - depth,) the classes of the `depth` notes before each note, as one number.
 
-    Args:
-        role: The role of the places.
-        places: (N,) indices of the cells.
-        depth: The number of notes.
-        part: (N,) the part of each note, which precedes those classes in the number; None for none.
+    It begins with the part of the note itself, if (N,) parts are given.
     """
     classes, kinds = _CLASSES[role][places] if role in _CLASSES else places, _KINDS[role]
     code = np.zeros(max(0, len(places) - depth), np.int64) if part is None else part[depth:]

@@ -2,17 +2,8 @@
 
 Intervals are percentiles of the bootstrap over pieces, since notes of one piece are dependent.
 
-**With and without instruments.** The totals of a model with instruments and of one without are not
-comparable, as the first also predicts the instrument of each note. The figure
-``without_instrument`` is: -ln P of step, pitch, velocity and duration of each note, with the
-instrument summed out, which a model without instruments has as its total. Two differences remain.
-The model with instruments is given those of the notes before, and the notes of a cell are ordered
-by instrument and pitch for the one and by pitch alone for the other. The total of the first, with
-its instruments, is in any case at least the cost of the same notes without them.
-
-An encoder without instruments merges notes of one pitch in a cell, whatever their instruments.
-:func:`score_together` scores all models on the notes that every encoder keeps apart, and counts the
-others.
+Models with and without instruments are compared by the figure ``without_instrument``, on the notes
+that every encoder keeps apart (:func:`score_together`).
 """
 
 from __future__ import annotations
@@ -167,8 +158,9 @@ def score_together(
 
     Of the notes of one pitch in a cell, an encoder without instruments keeps one, with the greatest
     duration and velocity; it is scored with the instrument of the first. Each piece has the same
-    number of notes for every model. The order of the notes of a cell differs, so that in the cell
-    of the 26th note, the first that is scored, they may not be the same.
+    number of notes for every model. The order of the notes of a cell differs (by instrument and
+    pitch, or by pitch), so that in the cell of the 26th note, the first that is scored, they may
+    not be the same.
 
     Args:
         models: The models by name.

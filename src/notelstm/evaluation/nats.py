@@ -362,15 +362,9 @@ class _Chunk:
         known: Mapping[str, Tensor],
         nats: Mapping[str, Tensor],
     ) -> Tensor:
-        """(M,) -ln P of each note with any instrument.
+        """(M,) -ln P of each note with any instrument, given the (M,) `nats` of each field.
 
-        The sum over the instruments k of P(earlier fields) P(k) P(later fields given k).
-
-        Args:
-            fields: The fields.
-            instrument: The one of the instrument.
-            known: The (M,) entries of the rows.
-            nats: By name, (M,) -ln P of each field of the rows.
+        P is the sum over the instruments k of P(earlier fields) P(k) P(later fields given k).
         """
         order = self.model.field_order
         at = order.index(instrument.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import final
@@ -14,7 +15,7 @@ from notelstm.bundle import Bundle
 from notelstm.encoders.rows import watch_changes
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
-from notelstm.generation.sequences import STALL_LIMIT, Progress, StoppingCriteria, StoppingCriterion
+from notelstm.generation.sequences import Progress, StoppingCriteria, StoppingCriterion
 from notelstm.generation.session import Session
 from notelstm.notes import Note, Notes
 from notelstm.protocols import HasLikelihood, Prediction, Processor, Sampler, SamplingContext
@@ -169,18 +170,12 @@ def stream(
 
 def _streamed(session: Session, criteria: StoppingCriteria) -> Iterator[Note]:
     progress = Progress(criteria, session.trackers[0])
-    endless = criteria == StoppingCriteria()
-    num_rows = 0
-    while True:
+    for num_rows in itertools.count():
         yield from _new(progress, session.pop_finished()[0])
-        tracker = session.trackers[0]
-        if progress.is_done(tracker):
-            break
-        check = not endless and num_rows and num_rows % STALL_LIMIT == 0
-        if check and progress.is_stalled(tracker, 0):
+        if progress.is_over(session.trackers[0], num_rows):
             break
         session.next()
-        num_rows += 1
+    tracker = session.trackers[0]
     tracker.extend(tracker.closing_rows())
     yield from _new(progress, tracker.pop_finished(include_sounding=True))
 

@@ -149,7 +149,7 @@ class RowSampler:
         fixed: Mapping[str, float],
         given: Mapping[str, float],
     ) -> Rows:
-        """Sample a row of each sequence.
+        """Sample (B, F) rows from the context (B, ...) of the model.
 
         Args:
             context: The context of the model, (B, ...).
@@ -157,9 +157,6 @@ class RowSampler:
             fixed: Entries of fields that are not given, which are not sampled, by field name, the
                 same in each sequence.
             given: Entries of given fields, likewise; the trackers derive those that are missing.
-
-        Returns:
-            (B, F).
 
         Raises:
             FieldError: If a fixed entry is not allowed, or a given one is missing.
@@ -204,14 +201,8 @@ class RowSampler:
         """The prediction of a field, given the fixed entries of the fields right after it.
 
         p(entry) becomes proportional to p(entry) p(fixed | entry), which takes one prediction for
-        all classes. Predictions of numbers do not change.
-
-        Args:
-            name: The field.
-            prediction: For (B,) sequences.
-            context: (B, ...).
-            known: (B,) the earlier fields, by name.
-            held: (B,) all fixed fields, by name.
+        all classes. Predictions of numbers do not change. Of B sequences, `known` has the entries
+        of the earlier fields, `held` those of all fixed ones.
         """
         names = [earlier for earlier, *_ in self._order]
         after = list(itertools.takewhile(held.__contains__, names[names.index(name) + 1 :]))

@@ -60,10 +60,6 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
 class Sequences:
     """The trackers of B sequences, which receive pending rows on access.
 
-    Args:
-        encoder: The encoder of the rows.
-        batch_size: B.
-
     Attributes:
         identical: Whether all sequences have the same rows so far.
     """
@@ -184,13 +180,7 @@ StoppingCriterion: TypeAlias = Callable[[Tracker], bool]
 
 
 class StoppingCriteria(NamedTuple):
-    """Stopping criteria of new music; the first one that is met ends it.
-
-    Attributes:
-        num_notes: Number of new notes.
-        seconds: Length of the new music, seconds.
-        criterion: A function of the tracker.
-    """
+    """Stopping criteria of new music; the first one that is met ends it."""
 
     num_notes: int | None = None
     seconds: float | None = None
@@ -222,9 +212,7 @@ class StoppingCriteria(NamedTuple):
 class Progress:
     """The progress of one sequence towards its stopping criteria.
 
-    Args:
-        criteria: The criteria.
-        tracker: The tracker of the sequence, before the new music.
+    The tracker is that of the sequence before the new music.
 
     Attributes:
         first: The number of notes before the new music.
@@ -238,21 +226,23 @@ class Progress:
         self._time: Final = tracker.time
         self._mark = (tracker.num_notes, tracker.time)
 
-    def is_done(self, tracker: Tracker) -> bool:
-        """Whether a criterion is met."""
+    def is_over(self, tracker: Tracker, num_rows: int, sequence: int = 0) -> bool:
+        """Whether, after `num_rows` new rows, a criterion is met or no progress is made.
+
+        The latter is logged with the number of the sequence.
+        """
         num_notes, seconds, criterion = self._criteria
         return (
             (num_notes is not None and tracker.num_notes - self.first >= num_notes)
             or (seconds is not None and tracker.time - self._time >= seconds)
             or (criterion is not None and bool(criterion(tracker)))
+            or (num_rows > 0 and num_rows % STALL_LIMIT == 0 and self._stalls(tracker, sequence))
         )
 
     def includes(self, number: int, start: float) -> bool:
         """Whether a note is new and within the limits.
 
-        Args:
-            number: The number of the note in the sequence, from 0.
-            start: Its onset, seconds after `zero`.
+        `number` is its number in the sequence, from 0, and `start` its onset, seconds after `zero`.
         """
         num_notes, seconds, _ = self._criteria
         new = number - self.first
@@ -279,12 +269,13 @@ class Progress:
             count = int(np.searchsorted(new.start, seconds))
         return new[: count if num_notes is None else min(count, int(num_notes))]
 
-    def is_stalled(self, tracker: Tracker, sequence: int) -> bool:
+    def _stalls(self, tracker: Tracker, sequence: int) -> bool:
         """Whether the sequence has made no progress since the last call, which is logged."""
         (num_notes, time), self._mark = self._mark, (tracker.num_notes, tracker.time)
         by_notes = self._criteria.num_notes is not None or self._criteria.criterion is not None
         by_time = self._criteria.seconds is not None or self._criteria.criterion is not None
-        progress = by_notes and tracker.num_notes > num_notes
+        progress = self._criteria == StoppingCriteria()
+        progress |= by_notes and tracker.num_notes > num_notes
         progress |= by_time and tracker.time - time > STALL_LIMIT / _TOO_DENSE
         if not progress:
             _log.warning(

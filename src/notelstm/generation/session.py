@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Field, Rows
 from notelstm.generation.rows import BatchNoise, RowSampler, check_fixed, check_given
 from notelstm.generation.sequences import (
-    STALL_LIMIT,
     Progress,
     Sequences,
     StoppingCriteria,
@@ -319,7 +319,9 @@ class Session:
             EncodingError: If rows do not fit the fields, or notes cannot be encoded.
         """
         if isinstance(music, Note):
-            music = _as_notes(music, self._encoder)
+            part_map = part_map_of(self._encoder)
+            names = None if part_map is None else [part.name for part in part_map.classes]
+            music = Notes.of([music], track_names=names)
         last = float(music.start[-1]) if isinstance(music, Notes) and len(music) else None
         rows = self._rows_of(music) if isinstance(music, Notes) else music
         checked = as_rows(rows, self._encoder.fields)
@@ -536,26 +538,16 @@ class Session:
 
     def _by_criteria(self, criteria: StoppingCriteria) -> Iterator[tuple[int, Notes]]:
         running = {i: Progress(criteria, t) for i, t in enumerate(self._sequences.trackers)}
-        num_rows = 0
-        while True:
+        for num_rows in itertools.count():
             for i, progress in list(running.items()):
                 tracker = self._sequences.trackers[i]
-                check = num_rows and num_rows % STALL_LIMIT == 0
-                if progress.is_done(tracker) or (check and progress.is_stalled(tracker, i)):
+                if progress.is_over(tracker, num_rows, i):
                     del running[i]
                     yield i, progress.new_notes(tracker)
             if not running:
                 return
             with self._runner.running():
                 self._sample({})
-            num_rows += 1
-
-
-def _as_notes(note: Note, encoder: NoteEncoder) -> Notes:
-    """One note as a piece, whose tracks are the classes of the encoder."""
-    part_map = part_map_of(encoder)
-    names = None if part_map is None else tuple(part.name for part in part_map.classes)
-    return Notes.of([note], track_names=names)
 
 
 def _check_adapt(

@@ -146,23 +146,19 @@ def epochs_of(path: Path) -> list[dict[str, float]]:
         DataNotFoundError: If there is no such file.
         DataError: If the file cannot be read, or every line of it is damaged.
     """
+    hint = "name the log.jsonl of a run"
     if not path.exists():
-        raise DataNotFoundError(f"no such log: {path}", hint="name the log.jsonl of a run")
+        raise DataNotFoundError(f"no such log: {path}", hint=hint)
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise DataError(
-            f"the log cannot be read: {error.strerror or error}",
-            where=str(path),
-            hint="name the log.jsonl of a run",
-        ) from error
+        problem = f"the log cannot be read: {error.strerror or error}"
+        raise DataError(problem, where=str(path), hint=hint) from error
     lines = text[: text.rfind("\n") + 1].split("\n")[:-1]
     epochs = [epoch for line in lines if (epoch := _epoch_of(line)) is not None]
     damaged = len(lines) - len(epochs)
     if damaged and not epochs:
-        raise DataError(
-            "every line of the log is damaged", where=str(path), hint="name the log.jsonl of a run"
-        )
+        raise DataError("every line of the log is damaged", where=str(path), hint=hint)
     if damaged:
         _log.warning("%s: %d damaged of %d lines left out", path, damaged, len(lines))
     return epochs
@@ -176,16 +172,13 @@ def _epoch_of(line: str) -> dict[str, float] | None:
         return None
     if not isinstance(found, Mapping):
         return None
-    numbers = {name: float(value) for name, value in found.items() if _is_number(value)}
+    numbers = {
+        name: float(value)
+        for name, value in found.items()
+        if type(value) in (int, float) and abs(value) <= _LARGEST_VALUE
+    }
     epoch = numbers.get("epoch", 0.0)
     return numbers if 1 <= epoch <= _MOST_EPOCHS and epoch.is_integer() else None
-
-
-def _is_number(value: object) -> bool:
-    """Whether a JSON value is a number that can be drawn."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= _LARGEST_VALUE
 
 
 def _mean(pieces: Sequence[Notes], feature: str) -> NDArray[np.float64]:

@@ -23,11 +23,7 @@ _S: Final = 12
 @final
 @dataclass(frozen=True)
 class LossCase:
-    """A loss term under test.
-
-    Attributes:
-        make: A prediction of the field from (S, C) numbers, or (S,) of a continuous field.
-    """
+    """The arguments of :func:`check_loss_term`."""
 
     term: LossTerm
     field: Field
