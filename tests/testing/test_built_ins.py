@@ -42,6 +42,7 @@ from notelstm.sampling import (
     NoRepeatNGram,
     NoteDensity,
     PitchRange,
+    Recall,
     RepetitionPenalty,
     Scale,
     Temperature,
@@ -428,6 +429,7 @@ PROCESSORS: list[tuple[Processor, set[Role]]] = [
     (NoRepeatNGram(ngram_size=1), {"pitch"}),
     (NoRepeatNGram(ngram_size=2), {"pitch"}),
     (RepetitionPenalty(penalty=5), {"pitch"}),
+    (Recall(notes=1, apart=2), {"step", "instrument", "pitch"}),
     (MaxPolyphony(notes=1), {"pitch", "step"}),
     (MaxPolyphony(notes=3), {"pitch", "step"}),
     (MaxChordSize(notes=1), {"step"}),
@@ -490,7 +492,7 @@ def test_no_built_in_is_left_out() -> None:
             *("temperature", "min-duration", "top-k", "top-p", "min-p", "pitch-range"),
             *("scale", "tempo-range", "forbid-values", "no-repeat-ngram", "repetition-penalty"),
             *("max-polyphony", "max-chord-size", "grid-snap", "note-density"),
-            *("instruments", "max-instruments"),
+            *("instruments", "max-instruments", "recall"),
         },
     }
     beside = {"losses": {"composite"}}  # a mapping of terms, not a term

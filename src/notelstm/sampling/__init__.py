@@ -8,6 +8,7 @@ from notelstm.sampling.masking import allow_only
 from notelstm.sampling.pitches import ForbidValues, PitchRange, Scale, TempoRange
 from notelstm.sampling.polyphony import MaxChordSize, MaxPolyphony
 from notelstm.sampling.processors import MinDuration, MinP, Temperature, TopK, TopP
+from notelstm.sampling.recall import Recall
 from notelstm.sampling.repetition import NoRepeatNGram, RepetitionPenalty
 from notelstm.sampling.samplers import Ancestral, Greedy, RawPitch, Weighted
 from notelstm.sampling.timing import GridSnap, NoteDensity
@@ -27,6 +28,7 @@ __all__ = [
     "NoteDensity",
     "PitchRange",
     "RawPitch",
+    "Recall",
     "RepetitionPenalty",
     "Scale",
     "Temperature",

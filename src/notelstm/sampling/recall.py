@@ -1,0 +1,302 @@
+"""``Recall``: the return of earlier passages of the same piece.
+
+Where a real piece repeats a passage, a model gives each of its notes a probability far above that
+of other notes, but far below 1. So sampled music leaves nearly every repetition after a few notes.
+:class:`Recall` compares the latest notes with every earlier place of the piece. If they agree with
+the notes before one of them, it makes the note that followed there more likely.
+
+**Runs.** The lag of a place is the number of notes from it to the latest note. The run of a lag is
+the number of latest notes that agree with as many notes before the place: notes of the same
+instruments, all transposed by the same interval, with steps that differ by at most ``SLACK``
+seconds and ``TOLERANCE`` of the earlier step. A new note lengthens the run of a lag by one, or
+begins a new one with itself, so that all runs take a few operations on arrays a note.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from notelstm.errors import ConfigError
+from notelstm.fields import Field
+from notelstm.protocols import Prediction, SamplingContext
+from notelstm.sampling.masking import check_number, check_whole
+from notelstm.tracker import MAX_HISTORY, Tracker
+
+__all__ = ["Recall"]
+
+SLACK: Final = 0.01
+"""Seconds by which steps that agree may differ, whatever their length."""
+TOLERANCE: Final = 0.1
+"""The share of the earlier step by which a step that agrees may differ beyond that."""
+TOGETHER: Final = 0.0405
+"""The greatest step within a chord: 40 ms, rounded."""
+FIGURE: Final = 8
+"""The minimum run at the same pitches of a figure that goes on; no passage returns in it."""
+LOOP: Final = 32
+"""The minimum run at the same pitches of a loop."""
+LEAVE: Final = 20.0
+"""The factor by which the odds of the next pitch of a loop are reduced."""
+
+OCTAVE: Final = 12
+"""The greatest transposition, semitones."""
+
+_ROLES: Final = ("step", "instrument", "pitch")
+_RISE: Final = 3
+"""Notes in which the greatest factor of the odds rises from its first to its last value."""
+_OTHER_KEY: Final = 2.0
+"""The divisor of the first greatest factor for transposed passages. Intervals agree by chance more
+often than pitches, but in real pieces a passage returns more often in the same key."""
+_ROUNDING: Final = 1e-6
+
+
+class _Passage(NamedTuple):
+    """The note that followed an earlier passage.
+
+    Attributes:
+        step: Seconds since the last note of the passage.
+        instrument: The class id of its instrument.
+        pitch: Its pitch, transposed like the latest notes.
+        run: The number of latest notes that agree.
+        transposed: Whether they are at other pitches.
+        loops: Whether the passage is to be left instead of continued.
+    """
+
+    step: float
+    instrument: int
+    pitch: int
+    run: int
+    transposed: bool = False
+    loops: bool = False
+
+    def classes(self, field: Field, seconds_per_unit: float) -> NDArray[np.bool_]:
+        """(C,) the classes of a field that agree with the note."""
+        values = np.arange(field.classes or 0) if field.role == "instrument" else field.values
+        return np.asarray(self._agree(field, np.array(values), seconds_per_unit))
+
+    def is_open(self, context: SamplingContext) -> bool:
+        """Whether the fixed entries of the row agree with the note."""
+        tracker = context.tracker
+        for field in tracker.fields:
+            if field.role in self._roles and field.name in context.known:
+                entry = context.known[field.name]
+                value = entry if field.role == "instrument" else field.value_of(entry)
+                if not self._agree(field, value, tracker.seconds_per_unit):
+                    return False
+        return True
+
+    @property
+    def _roles(self) -> Sequence[str]:
+        # A loop of pitches is one in any rhythm.
+        return ("instrument", "pitch") if self.loops else _ROLES
+
+    def _agree(self, field: Field, value: Any, seconds_per_unit: float) -> Any:
+        if field.role == "step":
+            return _steps_agree(value * seconds_per_unit, self.step)
+        return value == (self.pitch if field.role == "pitch" else self.instrument)
+
+
+def _steps_agree(step: Any, earlier: Any) -> Any:
+    """Whether steps agree with earlier ones, seconds."""
+    return np.abs(step - earlier) <= SLACK + TOLERANCE * earlier + _ROUNDING
+
+
+@final
+class _Runs:
+    """The latest notes of one sequence, and the run of each lag.
+
+    The arrays are (``MAX_HISTORY``,), and index 0 is the latest note, so that the index of a place
+    is its lag.
+
+    Args:
+        transposed: Whether the notes of a run may be transposed.
+    """
+
+    def __init__(self, *, transposed: bool) -> None:
+        self._transposed: Final = transposed
+        self._num_notes = 0
+        self._onset: Final[NDArray[np.float64]] = np.zeros(MAX_HISTORY)
+        self._step: Final[NDArray[np.float64]] = np.zeros(MAX_HISTORY)
+        self._pitch: Final[NDArray[np.int64]] = np.zeros(MAX_HISTORY, dtype=np.int64)
+        self._instrument: Final[NDArray[np.int64]] = np.full(MAX_HISTORY, -1, dtype=np.int64)
+        # Of each lag: the run, the number of its steps from chord to chord, its transposition, and
+        # the run at the same pitches in any rhythm.
+        self._run = np.zeros(MAX_HISTORY, dtype=np.int64)
+        self._chords = np.zeros(MAX_HISTORY, dtype=np.int64)
+        self._shift = np.zeros(MAX_HISTORY, dtype=np.int64)
+        self._same = np.zeros(MAX_HISTORY, dtype=np.int64)
+
+    def read(self, tracker: Tracker) -> None:
+        """Read the notes that have begun since the last call."""
+        new = tracker.num_notes - self._num_notes
+        if new:
+            for onset, tone in tracker.latest(min(new, MAX_HISTORY)):
+                self._add(onset, tone.pitch, tone.instrument)
+            self._num_notes = tracker.num_notes
+
+    def _add(self, onset: float, pitch: int, instrument: int) -> None:
+        step = onset - self._onset[0]
+        columns = (self._onset, self._step, self._pitch, self._instrument)
+        for values, value in zip(columns, (onset, step, pitch, instrument), strict=True):
+            values[1:] = values[:-1]
+            values[0] = value
+        shift = pitch - self._pitch
+        agrees = self._instrument == instrument
+        self._same = np.where(agrees & (shift == 0), self._same + 1, 0)
+        if not self._transposed:
+            agrees &= shift == 0
+        # Both passages grow by a note, so that the lag remains the same.
+        grows = agrees & (self._run > 0) & (shift == self._shift) & _steps_agree(step, self._step)
+        self._chords = np.where(grows, self._chords + (step > TOGETHER), 0)
+        self._run = np.where(grows, self._run + 1, agrees)
+        self._shift = shift
+
+    def passage(self, least: int, apart: int) -> _Passage | None:
+        """The passage with the longest run, or a loop.
+
+        Of passages with equal runs, one at the same pitches comes first, then the latest.
+
+        Args:
+            least: The minimum run.
+            apart: The minimum lag.
+        """
+        count = min(self._num_notes, MAX_HISTORY)
+        if count <= apart:
+            return None
+        lags = np.arange(count)
+        # Without this limit, runs would depend on notes that a copy of the tracker no longer lists.
+        run, same = (np.minimum(r[:count], count - lags) for r in (self._run, self._same))
+        run[0] = same[0] = 0
+        loops = np.flatnonzero(same >= np.maximum(lags, LOOP))
+        if len(loops):
+            lag = int(loops[0])
+            return self._following(lag, int(same[lag]), shift=0)._replace(loops=True)
+        whole = (same >= np.maximum(lags, FIGURE)) | (run >= np.maximum(lags, least))
+        if whole.any():
+            return None
+        # Chords alone agree by chance.
+        run[self._chords[:count] == 0] = 0
+        run[:apart] = 0
+        # Transposition must not lead out of the register of the piece.
+        pitch, shift = self._pitch[:count], self._shift[:count]
+        target = pitch[:-1] + shift[1:]
+        run[1:][(target < pitch.min()) | (target > pitch.max()) | (abs(shift[1:]) > OCTAVE)] = 0
+        lag = int(np.argmax(2 * run + (self._shift[:count] == 0)))
+        if run[lag] < least:
+            return None
+        return self._following(lag, int(run[lag]), int(self._shift[lag]))
+
+    def _following(self, lag: int, run: int, shift: int) -> _Passage:
+        """The note after a place, transposed by `shift`."""
+        at = lag - 1
+        return _Passage(
+            step=float(self._step[at]),
+            instrument=int(self._instrument[at]),
+            pitch=int(self._pitch[at]) + shift,
+            run=run,
+            transposed=shift != 0,
+        )
+
+
+_RUNS: Final[weakref.WeakKeyDictionary[Tracker, _Runs]] = weakref.WeakKeyDictionary()
+"""The runs of each sequence, so that a note is compared once. They follow from the notes that its
+tracker lists, and a tracker only gets longer: undo and snapshots make copies of it."""
+
+
+def _runs_of(tracker: Tracker) -> _Runs:
+    runs = _RUNS.get(tracker)
+    if runs is None:
+        runs = _RUNS[tracker] = _Runs(transposed=len(tracker.parts) == 1)
+    runs.read(tracker)
+    return runs
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """Lets earlier passages of the piece return, as often as in real music.
+
+    If the latest notes agree with those of an earlier passage, the step, the instrument and the
+    pitch of the note that followed it become more likely: up to `probability` each, but with odds
+    at most `odds` times as high. So a passage that does not fit the music according to the model
+    ends, and any other ends after some time. At the beginning of a passage, the odds become at most
+    `first_odds` times as high. So `first_odds` determines how often passages return, and
+    `probability` how long they are.
+
+    Passages agree if they have about the same tempo and the same notes, in any key. Of several
+    instruments, they agree at the same pitches only. A transposition is at most an octave and stays
+    in the register of the piece. Passages that began less than `apart` notes
+    ago do not count, nor does any while a figure goes on or a passage has returned as a whole. If
+    32 notes repeat those before them, in a loop, the next pitch of the loop becomes less likely.
+    The latest 1,024 notes are compared.
+
+    Velocities and durations do not change, nor do steps that are numbers. Encoders of events are
+    not supported: their predictions do not change.
+
+    Attributes:
+        notes: The number of notes that agree before a passage returns, from 1 to 64.
+        probability: The probability up to which an entry is raised, above 0 and below 1.
+        odds: The greatest factor of its odds, from 1 to 1e9.
+        first_odds: The same at the beginning of a passage, at most `odds`; transposed passages
+            begin with half of it.
+        apart: The minimum number of notes from a passage to its return, from 2 to 1000.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    notes: int = 2
+    probability: float = 0.99
+    odds: float = 1000.0
+    first_odds: float = 100.0
+    apart: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_whole("notes", self.notes, 1, 64)
+        if not 0 < self.probability < 1:
+            raise ConfigError(f"probability {self.probability} is not above 0 and below 1")
+        check_number("odds", self.odds, 1, 1e9)
+        check_number("first_odds", self.first_odds, 1, self.odds)
+        check_whole("apart", self.apart, 2, 1000)
+
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """Make the next note of an earlier passage more likely, that of a loop less."""
+        log_weights = prediction.log_weights() if field.role in _ROLES else None
+        if log_weights is None or not contexts:
+            return prediction
+        chosen = np.zeros(tuple(log_weights.shape), dtype=np.bool_)
+        most = np.zeros((len(chosen), 1))
+        for i, context in enumerate(contexts):
+            tracker = context.tracker
+            passage = _runs_of(tracker).passage(self.notes, self.apart)
+            if passage is not None and passage.is_open(context):
+                chosen[i] = passage.classes(field, tracker.seconds_per_unit)
+                most[i] = self._most(passage, field)
+        if not (chosen & (most != 0)).any():
+            return prediction
+        mask, limit = (torch.from_numpy(a).to(log_weights.device) for a in (chosen, most))
+        share = (log_weights.double().softmax(-1) * mask).sum(-1, keepdim=True).clamp(0, 1)
+        missing = torch.logit(torch.full_like(share, self.probability)) - torch.logit(share)
+        added = torch.where(limit < 0, limit, torch.minimum(missing, limit).clamp(min=0))
+        return prediction.add_log_weights((added * mask).to(log_weights.dtype))
+
+    def _most(self, passage: _Passage, field: Field) -> float:
+        """The greatest change of the log-odds of an entry, negative to leave a loop."""
+        if passage.loops:
+            return -math.log(LEAVE) if field.role == "pitch" else 0.0
+        first, last = math.log(self.first_odds), math.log(self.odds)
+        rise = (passage.run - self.notes) / _RISE
+        if rise >= 1:
+            return last
+        begin = math.log(_OTHER_KEY) if passage.transposed else 0.0
+        return max(0.0, first + rise * (last - first) - begin)
