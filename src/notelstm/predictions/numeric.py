@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
-from notelstm.fields import Field
+from notelstm.fields import Field, Interval, Mask
 from notelstm.predictions.categorical import check_target, sample_class
 from notelstm.protocols import Allowed, HasLikelihood, Prediction
 
-__all__ = ["LogisticMixture", "Normal", "PointEstimate", "PointToNormal"]
+__all__ = [
+    "LogisticMixture",
+    "Normal",
+    "NumpyAdapter",
+    "NumpyPoint",
+    "PointEstimate",
+    "PointToNormal",
+]
 
 
 _LARGEST: Final = 80.0
@@ -335,3 +343,74 @@ class PointToNormal:
             )
         value = prediction.mode()
         return Normal(value, torch.full_like(value, self.sigmas[field]))
+
+
+@final
+class NumpyPoint(NamedTuple):
+    """A single value; see :class:`~notelstm.predictions.PointEstimate`.
+
+    Attributes:
+        value: In the field's unit, a float32 number.
+    """
+
+    value: float
+
+    def sample(self, noise: Sequence[float]) -> float:
+        """The value; the noise is not used."""
+        return self.value
+
+    def sample_weighted(self, noise: Sequence[float]) -> float:
+        """The value; the noise is not used."""
+        return self.value
+
+    def mode(self) -> float:
+        """The value."""
+        return self.value
+
+    def constrained(self, allowed: Mask) -> NumpyPoint:
+        """The value clipped to the allowed interval.
+
+        Raises:
+            ShapeError: If it is a mask of classes, or the interval is empty.
+        """
+        if not isinstance(allowed, Interval):
+            raise ShapeError(
+                "a mask of classes cannot constrain a prediction of numbers",
+                hint="give an Interval",
+            )
+        low, high = allowed
+        if low > high:
+            raise ShapeError(f"the interval {tuple(allowed)} is empty")
+        return NumpyPoint(float(np.float32(min(max(self.value, low), high))))
+
+
+@final
+class NumpyAdapter(NamedTuple):
+    """An adapter for any other prediction.
+
+    Attributes:
+        prediction: A prediction for one sequence, (1,).
+    """
+
+    prediction: Prediction
+
+    def sample(self, noise: Sequence[float]) -> float:
+        """A sample of the prediction."""
+        return float(self.prediction.sample(torch.tensor([noise], dtype=torch.float64)))
+
+    def sample_weighted(self, noise: Sequence[float]) -> float:
+        """A sample of the prediction by its weights."""
+        return float(self.prediction.sample_weighted(torch.tensor([noise], dtype=torch.float64)))
+
+    def mode(self) -> float:
+        """The prediction's mode."""
+        return float(self.prediction.mode())
+
+    def constrained(self, allowed: Mask) -> NumpyAdapter:
+        """The prediction, limited to the allowed entries."""
+        tensors: Allowed
+        if isinstance(allowed, Interval):
+            tensors = (torch.tensor([allowed.low]), torch.tensor([allowed.high]))
+        else:
+            tensors = torch.from_numpy(allowed)[None]
+        return NumpyAdapter(self.prediction.constrained(tensors))
