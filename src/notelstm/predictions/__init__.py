@@ -11,7 +11,7 @@ from notelstm.predictions.numeric import (
     LogisticMixture,
     Normal,
     NumpyAdapter,
-    NumpyPoint,
+    NumpyNormal,
     PointEstimate,
     PointToNormal,
 )
@@ -22,7 +22,7 @@ __all__ = [
     "Normal",
     "NumpyAdapter",
     "NumpyCategorical",
-    "NumpyPoint",
+    "NumpyNormal",
     "NumpyPrediction",
     "PointEstimate",
     "PointToNormal",

@@ -21,7 +21,7 @@ __all__ = [
     "LogisticMixture",
     "Normal",
     "NumpyAdapter",
-    "NumpyPoint",
+    "NumpyNormal",
     "PointEstimate",
     "PointToNormal",
 ]
@@ -29,6 +29,7 @@ __all__ = [
 
 _LARGEST: Final = 80.0
 """A logarithm whose exponential does not overflow in float32."""
+_TINY: Final = torch.finfo(torch.float64).tiny
 _NARROWEST: Final = 1e-12
 """The minimum width of a cell, in scales, so that its logarithm has a gradient."""
 
@@ -137,8 +138,7 @@ class Normal(Prediction):
 
     def sample(self, noise: Tensor) -> Tensor:
         """(...) by the inverse of the normal distribution function, then censored."""
-        tiny = torch.finfo(torch.float64).tiny
-        z = torch.special.ndtri(noise[..., 0].double().clamp(tiny, 1 - 1e-16))
+        z = torch.special.ndtri(noise[..., 0].double().clamp(_TINY, 1 - 1e-16))
         value = (self.mean.double() + z * self.sigma.double()).to(self.mean)
         return _clipped(value, self.low, self.high)
 
@@ -346,29 +346,42 @@ class PointToNormal:
 
 
 @final
-class NumpyPoint(NamedTuple):
-    """A single value; see :class:`~notelstm.predictions.PointEstimate`.
+class NumpyNormal(NamedTuple):
+    """A :class:`Normal` in numpy; with sigma 0, a :class:`PointEstimate`.
 
     Attributes:
-        value: In the field's unit, a float32 number.
+        mean: In the field's unit.
+        sigma: Standard deviation, at least 0.
+        low: The minimum.
+        high: The maximum.
     """
 
-    value: float
+    mean: float
+    sigma: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
 
     def sample(self, noise: Sequence[float]) -> float:
-        """The value; the noise is not used."""
-        return self.value
+        """By the inverse of the normal distribution function, then censored."""
+        if not self.sigma:
+            return self.mode()
+        at = torch.tensor(min(max(noise[0], _TINY), 1 - 1e-16), dtype=torch.float64)
+        return self._censored(self.mean + float(torch.special.ndtri(at)) * self.sigma)
 
     def sample_weighted(self, noise: Sequence[float]) -> float:
-        """The value; the noise is not used."""
-        return self.value
+        """A sample: there are no separate weights."""
+        return self.sample(noise)
 
     def mode(self) -> float:
-        """The value."""
-        return self.value
+        """The mean, censored."""
+        return self._censored(self.mean)
 
-    def constrained(self, allowed: Mask) -> NumpyPoint:
-        """The value clipped to the allowed interval.
+    def _censored(self, value: float) -> float:
+        # Rows are float32.
+        return float(np.float32(min(max(float(np.float32(value)), self.low), self.high)))
+
+    def constrained(self, allowed: Mask) -> NumpyNormal:
+        """The same distribution, censored at the ends of the allowed interval as well.
 
         Raises:
             ShapeError: If it is a mask of classes, or the interval is empty.
@@ -381,7 +394,7 @@ class NumpyPoint(NamedTuple):
         low, high = allowed
         if low > high:
             raise ShapeError(f"the interval {tuple(allowed)} is empty")
-        return NumpyPoint(float(np.float32(min(max(self.value, low), high))))
+        return NumpyNormal(self.mean, self.sigma, max(low, self.low), min(high, self.high))
 
 
 @final
