@@ -26,9 +26,8 @@ from notelstm.parts import Part, PartMap
 from notelstm.predictions import (
     Categorical,
     Normal,
-    NumpyAdapter,
     NumpyCategorical,
-    NumpyPoint,
+    NumpyNormal,
     NumpyPrediction,
     PointEstimate,
 )
@@ -185,15 +184,12 @@ numbers = st.floats(-30, 30, width=32)
 def predictions(draw: st.DrawFn) -> tuple[Field, NumpyPrediction]:
     kind = draw(st.sampled_from(["classes", "weights", "point", "normal"]))
     if kind == "point":
-        return NUMBER, NumpyPoint(draw(numbers))
+        return NUMBER, NumpyNormal(draw(numbers))
     if kind == "normal":
         sigma = draw(st.floats(2**-10, 30, width=32))
         ends = sorted([draw(numbers), draw(numbers)])
         low, high = draw(st.sampled_from([(-np.inf, np.inf), (ends[0], np.inf), tuple(ends)]))
-        mean, *tensors = (torch.tensor([x]) for x in (draw(numbers), sigma, low, high))
-        low_or_none, high_or_none = (end if end.isfinite() else None for end in tensors[1:])
-        normal = Normal(mean, tensors[0], low=low_or_none, high=high_or_none)
-        return NUMBER, NumpyAdapter(normal)
+        return NUMBER, NumpyNormal(draw(numbers), sigma, low, high)
     logits = np.array(draw(st.lists(numbers, min_size=7, max_size=7)), dtype=np.float32)
     weights = None
     if kind == "weights":
@@ -207,10 +203,12 @@ def full(plain: NumpyPrediction) -> Any:
     if isinstance(plain, NumpyCategorical):
         weights = None if plain.weights is None else torch.from_numpy(plain.weights)[None]
         return Categorical(torch.from_numpy(plain.logits)[None], weights)
-    if isinstance(plain, NumpyPoint):
-        return PointEstimate(torch.tensor([plain.value]))
-    assert isinstance(plain, NumpyAdapter)
-    return plain.prediction
+    assert isinstance(plain, NumpyNormal)
+    mean, sigma, *ends = (torch.tensor([number]) for number in plain)
+    low, high = (end if bool(end.isfinite()) else None for end in ends)
+    if not sigma:
+        return PointEstimate(mean)
+    return Normal(mean, sigma, low=low, high=high)
 
 
 @settings(max_examples=200, deadline=None)
@@ -225,7 +223,7 @@ def test_numpy_predictions_have_the_same_samples_as_tensors(
         mask[data.draw(st.integers(0, 6))] = True
         plain, many = plain.constrained(mask), many.constrained(torch.from_numpy(mask)[None])
     elif constrained:
-        low = 0.1 if not isinstance(plain, NumpyAdapter) else -np.inf
+        low = 0.1 if isinstance(plain, NumpyNormal) and not plain.sigma else -np.inf
         ends = torch.tensor([low]), torch.tensor([np.inf])
         plain, many = plain.constrained(Interval(low, np.inf)), many.constrained(ends)
     uniforms = np.random.default_rng(seed).random(2)
@@ -241,8 +239,8 @@ def test_samples_with_noise_of_0_and_almost_1() -> None:
     for noise in (0.0, np.nextafter(1, 0), 0.5):
         want = float(full(plain).sample(torch.tensor([[noise, 0.0]], dtype=torch.float64)))
         assert plain.sample([noise, 0.0]) == want
-    normal = Normal(torch.zeros(1), torch.ones(1))
-    assert np.isfinite(NumpyAdapter(normal).sample([0.0, 0.0]))
+    normal = NumpyNormal(0.0, 1.0)
+    assert normal.sample([0.0, 0.0]) == float(full(normal).sample(torch.zeros(1, 2).double()))
 
 
 def test_invalid_constraints_are_rejected() -> None:
@@ -252,9 +250,9 @@ def test_invalid_constraints_are_rejected() -> None:
     with pytest.raises(ShapeError, match="cannot constrain a categorical"):
         plain.constrained(Interval(0, 1))
     with pytest.raises(ShapeError, match="is empty"):
-        NumpyPoint(0.0).constrained(Interval(1, 0))
+        NumpyNormal(0.0).constrained(Interval(1, 0))
     with pytest.raises(ShapeError, match="a mask of classes"):
-        NumpyPoint(0.0).constrained(np.ones(3, dtype=bool))
+        NumpyNormal(0.0).constrained(np.ones(3, dtype=bool))
 
 
 def test_samplers_with_processors_have_no_numpy_choice() -> None:

@@ -321,9 +321,8 @@ def _lacks_percussion(part_map: PartMap, piece: Notes) -> bool:
 
 def _has_instruments(piece: Notes) -> bool:
     """Whether a piece has percussion, or several programs."""
-    drum, program = piece.drum, piece.program
-    several = program is not None and len(program) and bool((program != program[0]).any())
-    return bool(several) or bool(np.any(drum if drum is not None else False))
+    several = piece.program is not None and len(np.unique(piece.program)) > 1
+    return several or (piece.drum is not None and bool(piece.drum.any()))
 
 
 def _keeps_instruments(encoder: NoteEncoder, piece: Notes) -> bool:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.models.inference import Array
-from notelstm.predictions import LogisticMixture, Normal
+from notelstm.predictions import LogisticMixture, Normal, NumpyNormal
 
 __all__ = [
     "Hidden",
@@ -26,6 +26,7 @@ __all__ = [
     "initial_lstm_state",
     "mixture_head",
     "normal_head",
+    "numpy_normal",
     "run_lstm",
     "sigmoid_of_half",
 ]
@@ -279,3 +280,9 @@ class NumpyLinear:
         product.run()
         outputs: Array = product.outputs[0].copy()
         return outputs
+
+
+def numpy_normal(output: Array, field: Field) -> NumpyNormal:
+    """A normal distribution from the (2,) outputs of a head."""
+    head = normal_head(torch.from_numpy(output), field)
+    return NumpyNormal(float(head.mean), float(head.sigma), *field.interval)

@@ -25,6 +25,7 @@ from notelstm.models.lstm import (
     initial_lstm_state,
     mixture_head,
     normal_head,
+    numpy_normal,
     run_lstm,
 )
 from notelstm.models.memory import Memory, NumpyMemory, WithMemory
@@ -467,7 +468,9 @@ class NumpyNoteLSTM:
         spec = self._fields[field]
         if spec.is_categorical:
             return NumpyCategorical(output[0])
-        return NumpyAdapter(_prediction(self._times, spec, torch.from_numpy(output)))
+        if _is_mixture(self._times, spec):
+            return NumpyAdapter(mixture_head(torch.from_numpy(output), spec))
+        return numpy_normal(output[0], spec)
 
     def _head_logits(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
         """(B, C) the logits of the head of a field, given (B,) entries."""

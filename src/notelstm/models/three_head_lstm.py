@@ -21,14 +21,14 @@ from notelstm.models.lstm import (
     check_sizes,
     initial_lstm_state,
     normal_head,
+    numpy_normal,
     run_lstm,
     sigmoid_of_half,
 )
 from notelstm.predictions import (
     Categorical,
-    NumpyAdapter,
     NumpyCategorical,
-    NumpyPoint,
+    NumpyNormal,
     NumpyPrediction,
     PointEstimate,
 )
@@ -204,8 +204,8 @@ class NumpyThreeHeadLSTM:
         if self._fields[field].is_categorical:
             return NumpyCategorical(output[0], output[0] if self._config["sigmoid"] else None)
         if self._config["point_estimates"]:
-            return NumpyPoint(output.item())
-        return NumpyAdapter(normal_head(torch.from_numpy(output), self._fields[field]))
+            return NumpyNormal(output.item())
+        return numpy_normal(output[0], self._fields[field])
 
     def _outputs(self, context: Any) -> Array:
         """(B, ...) the outputs of all heads."""

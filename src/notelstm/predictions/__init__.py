@@ -6,13 +6,14 @@ Shapes are any leading shape (...), with classes last. The ``Numpy...`` classes 
 sequence in numpy.
 """
 
-from notelstm.predictions.categorical import Categorical
-from notelstm.predictions.numeric import LogisticMixture, Normal, PointEstimate, PointToNormal
-from notelstm.predictions.numpy_predictions import (
+from notelstm.predictions.categorical import Categorical, NumpyCategorical, NumpyPrediction
+from notelstm.predictions.numeric import (
+    LogisticMixture,
+    Normal,
     NumpyAdapter,
-    NumpyCategorical,
-    NumpyPoint,
-    NumpyPrediction,
+    NumpyNormal,
+    PointEstimate,
+    PointToNormal,
 )
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "Normal",
     "NumpyAdapter",
     "NumpyCategorical",
-    "NumpyPoint",
+    "NumpyNormal",
     "NumpyPrediction",
     "PointEstimate",
     "PointToNormal",

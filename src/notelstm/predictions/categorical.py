@@ -1,20 +1,23 @@
-"""``Categorical``: one of several classes."""
+"""``Categorical``: one of several classes, as tensors and, for one sequence, in numpy."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, Protocol, Self, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
-from notelstm.fields import Field
+from notelstm.fields import Field, Interval, Mask
 from notelstm.protocols import Allowed, Prediction
 
-__all__ = ["Categorical", "check_target", "sample_class"]
+__all__ = ["Categorical", "NumpyCategorical", "NumpyPrediction", "check_target", "sample_class"]
 
 
 def check_target(target: Tensor, prediction: Tensor) -> None:
@@ -173,3 +176,77 @@ class Categorical(Prediction):
 
         top = torch.where(high >= edges[-1], torch.ones_like(high).double(), below(high))
         return (top - below(low)).clamp_min(0)
+
+
+class NumpyPrediction(Protocol):
+    """The predicted distribution of one field for one sequence, in numpy."""
+
+    def sample(self, noise: Sequence[float]) -> float:
+        """Sample a class id or value with two uniforms, as :meth:`Prediction.sample` does."""
+        ...
+
+    def sample_weighted(self, noise: Sequence[float]) -> float:
+        """Sample in proportion to separate weights, if the prediction has any."""
+        ...
+
+    def mode(self) -> float:
+        """The most likely class id or value."""
+        ...
+
+    def constrained(self, allowed: Mask) -> Self:
+        """The same prediction, limited to the allowed entries."""
+        ...
+
+
+@final
+class NumpyCategorical(NamedTuple):
+    """One of C classes; see :class:`~notelstm.predictions.Categorical`.
+
+    Attributes:
+        logits: (C,) float32.
+        weights: (C,) float32 for weighted sampling, or None.
+    """
+
+    logits: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
+
+    def sample(self, noise: Sequence[float]) -> float:
+        """A class id from the softmax."""
+        logits = self.logits.astype(np.float64)
+        logits -= logits.max()
+        cdf = np.add.accumulate(np.exp(logits, logits))
+        return _sampled(cdf, cdf.item(-1), noise[0])
+
+    def sample_weighted(self, noise: Sequence[float]) -> float:
+        """A class id in proportion to the weights, or from the softmax without them."""
+        if self.weights is None:
+            return self.sample(noise)
+        cdf = np.add.accumulate(self.weights.astype(np.float64))
+        total = cdf.item(-1)
+        return _sampled(cdf, total, noise[0]) if total > 0 else self.sample(noise)
+
+    def mode(self) -> float:
+        """The class with the largest logit."""
+        return int(self.logits.argmax())
+
+    def constrained(self, allowed: Mask) -> NumpyCategorical:
+        """The same prediction without the classes that are not allowed.
+
+        Raises:
+            ShapeError: If it is an interval, or leaves no possible class.
+        """
+        if isinstance(allowed, Interval):
+            raise ShapeError(
+                "an interval cannot constrain a categorical prediction", hint="give a mask"
+            )
+        logits = np.where(allowed, self.logits, np.float32(-math.inf))
+        if logits.max() == -math.inf:
+            raise ShapeError("the mask leaves no possible class")
+        return NumpyCategorical(logits, None if self.weights is None else self.weights * allowed)
+
+
+def _sampled(cdf: NDArray[np.float64], total: float, noise: float) -> int:
+    """A class sampled from (C,) cumulative weights, the last of which is `total`."""
+    at = noise * total
+    # Rounding must not select a class beyond the last one with a weight.
+    return int(cdf.searchsorted(at if at < total else math.nextafter(total, 0.0), "right"))

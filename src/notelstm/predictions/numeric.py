@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
-from notelstm.fields import Field
+from notelstm.fields import Field, Interval, Mask
 from notelstm.predictions.categorical import check_target, sample_class
 from notelstm.protocols import Allowed, HasLikelihood, Prediction
 
-__all__ = ["LogisticMixture", "Normal", "PointEstimate", "PointToNormal"]
+__all__ = [
+    "LogisticMixture",
+    "Normal",
+    "NumpyAdapter",
+    "NumpyNormal",
+    "PointEstimate",
+    "PointToNormal",
+]
 
 
 _LARGEST: Final = 80.0
 """A logarithm whose exponential does not overflow in float32."""
+_TINY: Final = torch.finfo(torch.float64).tiny
 _NARROWEST: Final = 1e-12
 """The minimum width of a cell, in scales, so that its logarithm has a gradient."""
 
@@ -129,8 +138,7 @@ class Normal(Prediction):
 
     def sample(self, noise: Tensor) -> Tensor:
         """(...) by the inverse of the normal distribution function, then censored."""
-        tiny = torch.finfo(torch.float64).tiny
-        z = torch.special.ndtri(noise[..., 0].double().clamp(tiny, 1 - 1e-16))
+        z = torch.special.ndtri(noise[..., 0].double().clamp(_TINY, 1 - 1e-16))
         value = (self.mean.double() + z * self.sigma.double()).to(self.mean)
         return _clipped(value, self.low, self.high)
 
@@ -335,3 +343,87 @@ class PointToNormal:
             )
         value = prediction.mode()
         return Normal(value, torch.full_like(value, self.sigmas[field]))
+
+
+@final
+class NumpyNormal(NamedTuple):
+    """A :class:`Normal` in numpy; with sigma 0, a :class:`PointEstimate`.
+
+    Attributes:
+        mean: In the field's unit.
+        sigma: Standard deviation, at least 0.
+        low: The minimum.
+        high: The maximum.
+    """
+
+    mean: float
+    sigma: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+
+    def sample(self, noise: Sequence[float]) -> float:
+        """By the inverse of the normal distribution function, then censored."""
+        if not self.sigma:
+            return self.mode()
+        at = torch.tensor(min(max(noise[0], _TINY), 1 - 1e-16), dtype=torch.float64)
+        return self._censored(self.mean + float(torch.special.ndtri(at)) * self.sigma)
+
+    def sample_weighted(self, noise: Sequence[float]) -> float:
+        """A sample: there are no separate weights."""
+        return self.sample(noise)
+
+    def mode(self) -> float:
+        """The mean, censored."""
+        return self._censored(self.mean)
+
+    def _censored(self, value: float) -> float:
+        # Rows are float32.
+        return float(np.float32(min(max(float(np.float32(value)), self.low), self.high)))
+
+    def constrained(self, allowed: Mask) -> NumpyNormal:
+        """The same distribution, censored at the ends of the allowed interval as well.
+
+        Raises:
+            ShapeError: If it is a mask of classes, or the interval is empty.
+        """
+        if not isinstance(allowed, Interval):
+            raise ShapeError(
+                "a mask of classes cannot constrain a prediction of numbers",
+                hint="give an Interval",
+            )
+        low, high = allowed
+        if low > high:
+            raise ShapeError(f"the interval {tuple(allowed)} is empty")
+        return NumpyNormal(self.mean, self.sigma, max(low, self.low), min(high, self.high))
+
+
+@final
+class NumpyAdapter(NamedTuple):
+    """An adapter for any other prediction.
+
+    Attributes:
+        prediction: A prediction for one sequence, (1,).
+    """
+
+    prediction: Prediction
+
+    def sample(self, noise: Sequence[float]) -> float:
+        """A sample of the prediction."""
+        return float(self.prediction.sample(torch.tensor([noise], dtype=torch.float64)))
+
+    def sample_weighted(self, noise: Sequence[float]) -> float:
+        """A sample of the prediction by its weights."""
+        return float(self.prediction.sample_weighted(torch.tensor([noise], dtype=torch.float64)))
+
+    def mode(self) -> float:
+        """The prediction's mode."""
+        return float(self.prediction.mode())
+
+    def constrained(self, allowed: Mask) -> NumpyAdapter:
+        """The prediction, limited to the allowed entries."""
+        tensors: Allowed
+        if isinstance(allowed, Interval):
+            tensors = (torch.tensor([allowed.low]), torch.tensor([allowed.high]))
+        else:
+            tensors = torch.from_numpy(allowed)[None]
+        return NumpyAdapter(self.prediction.constrained(tensors))

@@ -57,7 +57,8 @@ def check_model(
     case = ModelCase(own, rows, tolerance, entry_point)
     # Initialisation and dropout use the global generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
-        numpy_clauses = NUMPY_STEP_CLAUSES if isinstance(own, HasNumpyStep) else ()
+        step = own.numpy_step() if isinstance(own, HasNumpyStep) else None
+        numpy_clauses = () if step is None else NUMPY_STEP_CLAUSES
         clauses = (*MODEL_CLAUSES, *numpy_clauses, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
         run("check_model", clauses, case)
 
