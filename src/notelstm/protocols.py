@@ -209,7 +209,7 @@ class Prediction(Protocol):
         )
 
     def sample_weighted(self, noise: Tensor) -> Tensor:
-        """:meth:`sample` in proportion to separate weights, if the prediction has any."""
+        """Sample as :meth:`sample`, in proportion to separate weights if the prediction has any."""
         return self.sample(noise)
 
     def support(self) -> tuple[Tensor, Tensor] | None:

@@ -1,4 +1,4 @@
-"""Standard streams whose readers are gone: a command does its work, or its exit code says not."""
+"""Standard streams that are closed: a command does its work, or ends with another exit code."""
 
 from __future__ import annotations
 

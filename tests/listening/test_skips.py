@@ -1,4 +1,4 @@
-"""What a machine lacks: a test without it is skipped, or fails where none may be skipped."""
+"""Tests without their browser or library are skipped, or fail where none may be skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that steer: in the model's own unit, and refused where they would do nothing."""
+"""Options of generation: in the unit of the model, and rejected where they have no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits of a corpus: by its own table, by chance, and by content."""
+"""Splits of a corpus: by its own table, at random, and by content."""
 
 from __future__ import annotations
 

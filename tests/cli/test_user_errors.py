@@ -1,4 +1,4 @@
-"""What a user can get wrong: one line that says so, exit code 1, and nothing half-written."""
+"""Errors of users: one line, exit code 1, and nothing half-written."""
 
 from __future__ import annotations
 

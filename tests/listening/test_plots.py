@@ -1,4 +1,4 @@
-"""Charts: what is drawn, from which figures, and what is refused."""
+"""Matplotlib charts of training runs and features, and the data that they reject."""
 
 from __future__ import annotations
 
