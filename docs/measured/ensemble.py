@@ -187,6 +187,28 @@ def measure(folder: Path, epochs: int) -> dict[str, Any]:
     return found
 
 
+def account(found: dict[str, Any]) -> str:
+    """The notes of one folder and of generation in words."""
+    parts = found["train"], found["held_out"]
+    merged, unknown = (sum(part[key] for part in parts) for key in ("merged", "unknown"))
+    left_out = sum(found["left_out"].values())
+    reasons = ", ".join(f"{count:,} {why}" for why, count in found["left_out"].items())
+    made = found["generated"]
+    text = (
+        f"{found['files']:,} files with {found['note_ons']:,} notes: {left_out:,} left out"
+        + (f" ({reasons.replace('_', ' ')})" if reasons else "")
+        + f", {found['notes']:,} read; of these, {merged:,} merged by the encoder, {unknown:,} of "
+        f"unknown instruments. {found['held_out']['pieces']} pieces are held out; "
+        f"epochs: {found['epochs']}. Generated: {made['notes']:,} notes"
+    )
+    if made["drum_notes"]:
+        text += (
+            f", {made['unknown_drum_notes']:,} of them of drum keys other than the "
+            f"{made['drum_keys']} of the training pieces"
+        )
+    return text + "."
+
+
 def table(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
     shown = [name for name in FIGURES if name != "pitch_step_duration"]
@@ -203,6 +225,7 @@ def table(results: dict[str, Any]) -> str:
             cells = ["" if row[key] is None else f"{row[key]:.2f}" for key in shown]
             lines.append("| " + " | ".join([label, *cells, f"{row['notes']:,}"]) + " |")
         text.append(f"**{name}**, parts by {found['by']}: {', '.join(found['parts'])}\n\n")
+        text.append(f"{account(found)}\n\n")
         text.append("\n".join(lines) + "\n\n")
     return "".join(text).rstrip("\n") + "\n"
 
