@@ -40,7 +40,6 @@ __all__ = [
     "Events",
     "Wait",
     "columns_of",
-    "data_bytes",
     "decode_text",
     "parse",
     "percussion",
@@ -225,7 +224,7 @@ def percussion(message: bytes) -> int | None:
     return None
 
 
-def data_bytes(status: int) -> int:
+def _data_bytes(status: int) -> int:
     """The number of data bytes after a status byte other than sysex and meta events."""
     if status < 0xF0:
         return 1 if 0xC0 <= status < 0xE0 else 2
@@ -345,7 +344,7 @@ class _Parser:
         status = status if status > 0x7F else self.status
         if not status:  # no status was given yet
             return at + 2 - begin
-        return at + data_bytes(status) - begin if 0x80 <= status < 0xF0 else 0
+        return at + _data_bytes(status) - begin if 0x80 <= status < 0xF0 else 0
 
     def _jump(self, begin: int) -> None:
         """Continue where an earlier pass, which went wrong here, found music again."""
@@ -463,7 +462,7 @@ class _Parser:
 
     def _bad_data(self, status: int, at: int, first: int, second: int) -> tuple[int, int]:
         """Repair data bytes over 127, if an event follows where it should."""
-        after = at + data_bytes(status)
+        after = at + _data_bytes(status)
         if after > self.end or not self.salvage.parses_from(after, status):
             raise _FaultError("data-byte", f"data byte {max(first, second)}", at)
         if first > 0x7F:
@@ -475,7 +474,7 @@ class _Parser:
 
     def _illegal(self, status: int, begin: int) -> None:
         """Skip a message that files cannot hold, and its data bytes."""
-        size = data_bytes(status)
+        size = _data_bytes(status)
         stop = self.at + size
         if stop > self.end or any(byte > 0x7F for byte in self.data[self.at : stop]):
             raise _FaultError("illegal-message", f"message 0x{status:02x} in a file", begin)

@@ -33,7 +33,6 @@ from notelstm.midi.parsing import (
     RESET_CONTROLLERS,
     SHARPS,
     SUSTAIN,
-    data_bytes,
     decode_text,
     parse,
     percussion,
@@ -332,7 +331,8 @@ def _first_note(body: bytes, names: list[str]) -> int:
         elif status & 0xF0 == 0x90 or checked > _CHECKED_EVENTS:
             return begin
         else:
-            stop = at + data_bytes(status)
+            # Program changes and channel pressure have one data byte.
+            stop = at + (1 if status & 0xE0 == 0xC0 else 2)
             if max(body[at:stop], default=0xFF) > 0x7F:
                 raise _UnsureError("data bytes over 127")
             at = stop
