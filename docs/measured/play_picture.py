@@ -34,7 +34,8 @@ def main() -> None:
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
     with tempfile.TemporaryDirectory() as profile:
-        for flag in ("headless=new", "no-sandbox", "disable-gpu", f"user-data-dir={profile}"):
+        flags = ("headless=new", "no-sandbox", "disable-gpu", "hide-scrollbars")
+        for flag in (*flags, f"user-data-dir={profile}"):
             options.add_argument(f"--{flag}")
         chrome = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
