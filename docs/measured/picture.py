@@ -32,7 +32,10 @@ def drawing(notes: Notes, title: str) -> str:
     ):
         shade = "soft" if velocity < 48 else "mid" if velocity < 72 else "loud"
         x, y = EDGE + start * second, EDGE + (high - pitch) * row
-        width = max(2.0, length * second - 1)
+        later = notes.start[(notes.pitch == pitch) & (notes.start > start)]
+        space = float(later.min() - start) * second if later.size else float("inf")
+        # Repeated notes stay apart.
+        width = min(max(2.0, length * second - 1), max(space - 1, space / 2))
         bars.append(
             f'<rect class="{shade}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
             f'height="{row - 0.8:.1f}" rx="1"/>'

@@ -6,6 +6,7 @@ cone that is missing; how far two colours are apart is measured in CIELAB.
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 import re
 from pathlib import Path
@@ -133,6 +134,26 @@ def test_prompt_and_continuation_are_told_apart_by_all(theme: str, sight: str) -
     assert min(apart(shade, prompt, sight) for shade in shades(theme)) >= APART
     lines = rgb(THEMES[theme]["--first"]), rgb(THEMES[theme]["--second"])
     assert apart(*lines, sight) >= APART
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_prompt_has_the_colour_by_which_the_page_names_it(theme: str) -> None:
+    """Brown is a dark orange."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*rgb(THEMES[theme]["--prompt-note"]))
+    assert 20 <= 360 * hue <= 40
+    assert saturation > 0.7
+    name = "orange" if value >= 0.8 else "brown" if value <= 0.72 else "neither"
+    assert name == THEMES[theme]["--prompt-name"]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_keys_can_be_seen(theme: str) -> None:
+    white, black, edge, name = (
+        rgb(THEMES[theme][f"--{key}"]) for key in ("white-key", "black-key", "key-edge", "key-name")
+    )
+    assert contrast(white, black) >= 10
+    assert contrast(white, edge) >= 3
+    assert contrast(white, name) >= 4.5
 
 
 @pytest.mark.parametrize("sight", SIGHTS)

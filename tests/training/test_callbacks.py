@@ -32,6 +32,7 @@ class FakeTrainer:
         self.state = TrainerState(epoch=epoch, steps=5 * epoch)
         self.folder = folder
         self.metric_names = ("loss", "loss/pitch", "validation")
+        self.baselines: dict[str, dict[str, float]] = {}
         self.asked: list[str] = []
 
     def stop(self, reason: str, *, now: bool = False) -> None:
@@ -160,9 +161,31 @@ def test_a_log_has_one_line_an_epoch(make: Make, tmp_path: Path) -> None:
     assert terms < lines[0].keys()
 
 
+def test_the_log_has_the_learning_rate_of_each_epoch(make: Make, tmp_path: Path) -> None:
+    study = make()
+    trainer = study.trainer([JSONLogger()], tmp_path, epochs=3, schedule="cosine")
+    rates = [epoch["learning_rate"] for epoch in trainer.fit(study.batches).epochs]
+    n = study.batches.num_batches
+    # That of the last step of the epoch.
+    assert rates == [trainer.config.rate(n * k - 1, 3 * n, 0.0) for k in (1, 2, 3)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 2 * rates[2]
+
+
+def test_baselines_are_written_beside_the_log(make: Make, tmp_path: Path) -> None:
+    study = make()
+    trainer = study.trainer([JSONLogger()], tmp_path, epochs=1)
+    trainer.baselines = {"unigram": {"loss": 4.5, "loss/pitch": 2.5}}
+    trainer.fit(study.batches)
+    stored = json.loads((tmp_path / "baselines.json").read_text(encoding="utf-8"))
+    assert stored == trainer.baselines
+
+
 def test_a_run_without_a_folder_has_no_log(make: Make) -> None:
     study = make()
-    study.trainer([JSONLogger()], epochs=1).fit(study.batches)
+    trainer = study.trainer([JSONLogger()], epochs=1)
+    trainer.baselines = {"unigram": {"loss": 4.5}}
+    trainer.fit(study.batches)
 
 
 @pytest.mark.parametrize(
