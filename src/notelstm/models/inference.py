@@ -221,12 +221,9 @@ class ModelRunner:
         if single:
             torch.set_num_threads(1)
         try:
-            if isinstance(self.step, ModuleStep):
-                with in_use(self._model):
-                    yield
-            else:
-                with torch.inference_mode():
-                    yield
+            is_module = isinstance(self.step, ModuleStep)
+            with in_use(self._model) if is_module else torch.inference_mode():
+                yield
         finally:
             if single:
                 torch.set_num_threads(threads)

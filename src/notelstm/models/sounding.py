@@ -142,6 +142,8 @@ class SoundingClock(nn.Module):
         instruments: I, the number of instruments.
         columns: The columns of pitch, step and duration.
         instrument_column: The column of the instrument, or None.
+        steps: Thousandths of each class of the step, int64; none of a continuous field.
+        durations: Those of the duration.
     """
 
     def __init__(
@@ -160,10 +162,9 @@ class SoundingClock(nn.Module):
         self.instrument: Final = None if field is None else field.name
         self.instruments: Final = 1 if field is None else field.classes or 1
         self.instrument_column: Final = column
-        # Thousandths of each class; empty for continuous fields.
-        self._steps: Tensor
-        self._durations: Tensor
-        for name, field in (("_steps", step[1]), ("_durations", duration[1])):
+        self.steps: Tensor
+        self.durations: Tensor
+        for name, field in (("steps", step[1]), ("durations", duration[1])):
             table = _thousandths(torch.tensor(field.values, dtype=torch.float64))
             self.register_buffer(name, table, persistent=False)
 
@@ -190,7 +191,7 @@ class SoundingClock(nn.Module):
     def initial_state(self, batch_size: int) -> Sounding:
         """(B, I P) silence, the state before the first row."""
         tones = self.instruments * self.pitches
-        left = torch.zeros(batch_size, tones, dtype=torch.int32, device=self._steps.device)
+        left = torch.zeros(batch_size, tones, dtype=torch.int32, device=self.steps.device)
         return Sounding(left, torch.full_like(left, LONGEST))
 
     def num_groups(self, *, known: bool) -> int:
@@ -220,13 +221,9 @@ class SoundingClock(nn.Module):
             left, since = left.masked_fill(own, 0), since.masked_fill(own, LONGEST)
         return [Sounding(left.amax(-2), since.amin(-2)), *same]
 
-    def tables(self) -> tuple[list[int], list[int]]:
-        """Thousandths of each class of step and duration; empty for continuous fields."""
-        return self._steps.tolist(), self._durations.tolist()
-
     def wait(self, step: Tensor) -> Tensor:
         """(...) thousandths of (...) entries of the step."""
-        return _times(self._steps, step)
+        return _times(self.steps, step)
 
     @override
     def forward(self, rows: Tensor, before: Sounding) -> Sounding:
@@ -242,7 +239,7 @@ class SoundingClock(nn.Module):
         if self.instrument_column is not None:
             at = at + self.pitches * rows[..., self.instrument_column].long().unsqueeze(-1)
         silent = onset.new_zeros(*at.shape[:2], before.left.shape[1])  # (B, T, I P)
-        ends = silent.scatter(-1, at, onset + _times(self._durations, duration).unsqueeze(-1))
+        ends = silent.scatter(-1, at, onset + _times(self.durations, duration).unsqueeze(-1))
         begun = (silent - LONGEST).scatter(-1, at, onset)
         ends[:, 0] = torch.maximum(ends[:, 0], before.left)
         begun[:, 0] = torch.maximum(begun[:, 0], -before.since)
@@ -287,7 +284,8 @@ class NumpySounding:
             place: NumpyLinear(cast(Tensor, layer.weight), cast(Tensor, layer.bias))
             for place, layer in layers.items()
         }
-        self._steps, self._durations = (np.array(t, dtype=np.int32) for t in clock.tables())
+        self._steps: Final = clock.steps.numpy().astype(np.int32)
+        self._durations: Final = clock.durations.numpy().astype(np.int32)
         # Tables of the features by time.
         times = torch.arange(LONGEST + 1)
         tables = sounding_features(Sounding(times, times)).reshape(FEATURES, -1)
