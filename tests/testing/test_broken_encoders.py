@@ -514,8 +514,14 @@ class ForbidsItsOwnRows(Limiting):
         self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
     ) -> Any:
         mask = self.good.allowed_classes(field, known, previous)
-        if field == "pitch" and isinstance(previous["pitch"], torch.Tensor) and mask is not None:
-            mask[previous["pitch"] == 60, 61:] = False
+        if field != "pitch":
+            return mask
+        # In arrays of one row as in tensors, so that shrinking does not end at another clause.
+        after_60 = previous["pitch"] == 60
+        if mask is None:
+            every: Any = torch.ones if isinstance(after_60, torch.Tensor) else np.ones
+            mask = every((*after_60.shape, 128), dtype=bool)
+        mask[after_60, 61:] = False
         return mask
 
 
