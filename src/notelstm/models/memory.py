@@ -204,8 +204,12 @@ class Memory(nn.Module):
     def initial_state(self, batch_size: int) -> tuple[MemoryContext, MemoryState]:
         """The context without votes, and the state without notes."""
         layout, device = self.layout, self._recency.device
+        places = (batch_size, layout.window)
+        # Made on the device: a copy from the CPU would wait for a GPU.
         state = MemoryState(
-            *(torch.from_numpy(part).to(device) for part in layout.initial_state(batch_size))
+            torch.zeros(places, dtype=torch.int16, device=device),
+            torch.full(places, layout.nothing, dtype=layout.code_type, device=device),
+            torch.full((*places, len(layout.columns)), -1, dtype=layout.entry_type, device=device),
         )
         shape = (batch_size, 1, layout.voters)
         context = MemoryContext(
@@ -222,7 +226,7 @@ class Memory(nn.Module):
         """Read (B, T, F) rows."""
         layout, length = self.layout, rows.shape[1]
         window = layout.window
-        new = rows[..., list(layout.columns)].to(state.entries.dtype)
+        new = torch.stack([rows[..., i] for i in layout.columns], -1).to(state.entries.dtype)
         codes = torch.cat([state.codes, self._codes(rows).to(state.codes.dtype)], 1)  # (B, W + T)
         entries = torch.cat([state.entries, new], 1)
         scores, best = state.scores, []
@@ -368,9 +372,9 @@ class _Layout:
         self.columns: Final = [i for i, field in enumerate(fields) if field.is_categorical]
         self.pitches: Final = fields[pitch].classes or 0
         sounds = self.pitches * (1 if instrument is None else fields[instrument].classes or 0)
-        self._nothing: Final = 1 << (sounds << _PITCH).bit_length()
-        self._code_type: Final = _integers(self._nothing)
-        self._entry_type: Final = _integers(max(fields[i].classes or 0 for i in self.columns))
+        self.nothing: Final = 1 << (sounds << _PITCH).bit_length()
+        self.code_type: Final = _integers(self.nothing)
+        self.entry_type: Final = _integers(max(fields[i].classes or 0 for i in self.columns))
         age = np.arange(window - 1, -1, -1, dtype=np.float32)
         self.recency: Final[Array] = (1 + np.exp(-age / np.float32(RECENT))) / 2
         values = () if self.step is None else fields[self.step].values
@@ -396,15 +400,6 @@ class _Layout:
             step if step in earlier and not after_pitch else None,
         )
 
-    def initial_state(self, batch_size: int) -> tuple[NDArray[Any], ...]:
-        """The arrays of the state before the first note."""
-        shape = (batch_size, self.window)
-        return (
-            np.zeros(shape, dtype=np.int16),
-            np.full(shape, self._nothing, dtype=self._code_type),
-            np.full((*shape, len(self.columns)), -1, dtype=self._entry_type),
-        )
-
     def best_places(self, scores: NDArray[np.int16]) -> NDArray[np.int32]:
         """(B, K) the keys of the best places, in no order.
 
@@ -428,9 +423,9 @@ def _with_role(fields: Sequence[Field], role: str) -> list[int]:
     return [i for i, field in enumerate(fields) if field.role == role]
 
 
-def _integers(greatest: int) -> type[np.signedinteger[Any]]:
+def _integers(greatest: int) -> torch.dtype:
     """The smaller of two types that can have a number."""
-    return np.int16 if greatest <= np.iinfo(np.int16).max else np.int32
+    return torch.int16 if greatest <= torch.iinfo(torch.int16).max else torch.int32
 
 
 @final
