@@ -97,7 +97,7 @@ def test_a_note_that_is_likely_enough_is_not_made_less_likely() -> None:
 
 @pytest.mark.parametrize(
     ("run", "shift", "factor"),
-    [(2, 0, 8), (3, 0, 8 * 125 ** (1 / 3)), (5, 0, 1000), (9, 0, 1000), (2, 5, 4), (5, 5, 1000)],
+    [(2, 0, 8), (3, 0, 8 * 125 ** (1 / 3)), (5, 0, 1000), (9, 0, 1000), (2, 5, 2), (5, 5, 1000)],
 )
 def test_the_odds_are_limited_at_first_more(run: int, shift: int, factor: float) -> None:
     recall = Recall(first_odds=8, odds=1000)
