@@ -263,7 +263,7 @@ class Recall:
     notes: int = 2
     probability: float = 0.99
     odds: float = 1000.0
-    first_odds: float = 200.0
+    first_odds: float = 100.0
     apart: int = 64
 
     def __post_init__(self) -> None:
