@@ -49,7 +49,7 @@ from notelstm.plugins import describe
 from notelstm.protocols import Processor
 from notelstm.recipes.overrides import with_settings
 from notelstm.recipes.pieces import fingerprint
-from notelstm.sampling import Ancestral, MinP, PitchRange, Recall, Temperature
+from notelstm.sampling import Ancestral, PitchRange, Recall, Temperature
 from notelstm.training import JSONLogger, TimeBudget
 
 RESULTS = Path(__file__).with_name("pretrained.json")
@@ -60,15 +60,8 @@ FIGURES = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "tota
 SAMPLES = 20
 NOTES = 1000
 PROMPT_NOTES = 100
-SAMPLER = Ancestral(
-    processors=(
-        PitchRange(low="A0", high="C8"),
-        MinP(ratio=0.01, roles=("pitch",)),
-        Recall(),
-    )
-)
-"""The sampler of the pretrained model: on the keys of a piano, without the least likely pitches,
-and with passages that return."""
+SAMPLER = Ancestral(processors=(PitchRange(low="A0", high="C8"), Recall()))
+"""The sampler of the pretrained model: on the keys of a piano, with passages that return."""
 SHIPPED = "as shipped"
 UNCHANGED = "temperature 1"
 SAMPLING: dict[str, tuple[Processor, ...]] = {

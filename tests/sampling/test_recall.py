@@ -151,7 +151,7 @@ def test_a_figure_is_not_interrupted_and_a_loop_is_left() -> None:
     figure = [(60, 20), (64, 20), (67, 20), (64, 20)]
     going_on = tracked([*THEME, *figure * 3])
     assert is_unchanged(EAGER, PITCH, going_on, step=step_class(20))
-    loop = tracked([*THEME, *figure * 9])
+    loop = tracked([*THEME, *figure * 5])
     assert is_unchanged(EAGER, STEP, loop)
     pitches = probabilities(EAGER, PITCH, loop, step=step_class(50))
     assert int(pitches.argmin()) == 60

@@ -40,7 +40,7 @@ TOGETHER: Final = 0.0405
 """The greatest step within a chord: 40 ms, rounded."""
 FIGURE: Final = 8
 """The minimum run at the same pitches of a figure that goes on; no passage returns in it."""
-LOOP: Final = 32
+LOOP: Final = 16
 """The minimum run at the same pitches of a loop."""
 LEAVE: Final = 20.0
 """The factor by which the odds of the next pitch of a loop are reduced."""
@@ -242,7 +242,7 @@ class Recall:
     instruments, they agree at the same pitches only. A transposition is at most an octave and stays
     in the register of the piece. Passages that began less than `apart` notes
     ago do not count, nor does any while a figure goes on or a passage has returned as a whole. If
-    32 notes repeat those before them, in a loop, the next pitch of the loop becomes less likely.
+    16 notes repeat those before them, in a loop, the next pitch of the loop becomes less likely.
     The latest 1,024 notes are compared.
 
     Velocities and durations do not change, nor do steps that are numbers. Encoders of events are
@@ -263,7 +263,7 @@ class Recall:
     notes: int = 2
     probability: float = 0.99
     odds: float = 1000.0
-    first_odds: float = 100.0
+    first_odds: float = 50.0
     apart: int = 64
 
     def __post_init__(self) -> None:
