@@ -14,6 +14,10 @@ trains it in four runs: two on MAESTRO without a memory, and two on MAESTRO and 
 and exact cells. It takes many hours; an interrupted run continues with the same command, bit for
 bit. ``--from MODEL`` starts from the result of the first two, or, if the model has a memory, of the
 first three, and ``--minutes N`` ends each of the others by the clock. CUDA is used if it is there.
+
+    python docs/measured/pretrained.py --sampler MODEL
+
+replaces the sampler of a model file by that of the pretrained model, which training saves with it.
 """
 
 from __future__ import annotations
@@ -41,10 +45,11 @@ from notelstm.evaluation.repetition import DISTANT, SHORTEST
 from notelstm.generation import generate, generate_batch
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
+from notelstm.plugins import describe
 from notelstm.protocols import Processor
 from notelstm.recipes.overrides import with_settings
 from notelstm.recipes.pieces import fingerprint
-from notelstm.sampling import Temperature
+from notelstm.sampling import Ancestral, PitchRange, Recall, Temperature
 from notelstm.training import JSONLogger, TimeBudget
 
 RESULTS = Path(__file__).with_name("pretrained.json")
@@ -55,15 +60,19 @@ FIGURES = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "tota
 SAMPLES = 20
 NOTES = 1000
 PROMPT_NOTES = 100
+SAMPLER = Ancestral(processors=(PitchRange(low="A0", high="C8"), Recall()))
+"""The sampler of the pretrained model: on the keys of a piano, with passages that return."""
+SHIPPED = "as shipped"
 UNCHANGED = "temperature 1"
 SAMPLING: dict[str, tuple[Processor, ...]] = {
+    SHIPPED: SAMPLER.processors,
     "temperature 0.9": (Temperature(temperature=0.9),),
     UNCHANGED: (),
     "temperature 1.1": (Temperature(temperature=1.1),),
     "temperature 0.9 of pitches": (Temperature(temperature=0.9, roles=("pitch",)),),
     "temperature 0.8 of pitches": (Temperature(temperature=0.8, roles=("pitch",)),),
 }
-"""The ways in which samples are drawn to compare their repetition."""
+"""The processors with which samples are drawn to compare their repetition."""
 FIRST_RUNS = (
     (
         6,
@@ -184,7 +193,13 @@ def train_last(
     before = bundle.settings.get(TRAINED) or sum(map(num_targets, first_runs(output)))
     notes = before + num_targets(run_folder(output))
     record = {**trained.settings, "held_out": HELD_OUT, TRAINED: notes}
-    replace(trained, data=data, settings=record).save(output, half_precision=True)
+    save(replace(trained, data=data, settings=record), output)
+
+
+def save(bundle: Bundle, output: Path) -> None:
+    """Write a model file in half precision, with the sampler of the pretrained model."""
+    settings = {**bundle.settings, "sampler": describe(SAMPLER)}
+    replace(bundle, sampler=SAMPLER, settings=settings).save(output, half_precision=True)
 
 
 def without_leaks(corpus: Corpus, held_out: Sequence[Pieces]) -> list[Notes]:
@@ -241,27 +256,28 @@ def sampled(folder: Path) -> dict[str, Any]:
     music = pieces_of(bundle, folder)
     real, known = music.side("validation"), music.side("train")
     drawn = {
-        name: generate_batch(bundle, NOTES, batch_size=SAMPLES, processors=processors)
+        name: generate_batch(
+            bundle, NOTES, batch_size=SAMPLES, sampler=Ancestral(processors=processors)
+        )
         for name, processors in SAMPLING.items()
     }
     long = real.longer_than(PROMPT_NOTES)
     prompts = [long[k * len(long) // SAMPLES][:PROMPT_NOTES] for k in range(SAMPLES)]
     continued = [
-        generate(bundle, NOTES, prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)
+        generate(bundle, NOTES, prompt=prompt, sampler=SAMPLER, seed=seed)
+        for seed, prompt in enumerate(prompts)
     ]
     found = {}
     for name, samples in {**drawn, "continued": continued}.items():
-        # Copies take the most time, and are searched for at the usual temperature.
-        searched = (
-            zip(known.names, known, strict=True) if name in (UNCHANGED, "continued") else None
-        )
+        # Copies take the most time, and are searched for in samples of the model's own sampler.
+        searched = zip(known.names, known, strict=True) if name in (SHIPPED, "continued") else None
         found[name] = figures = evaluate_samples(samples, real, searched).to_json()
         for part in ("repetition", *(["memorisation"] if searched else [])):
             for kind in ("samples", "real"):
                 del figures[part][kind]
         print(f"samples, {name}: done", flush=True)
     return {
-        "samples": found[UNCHANGED],
+        "samples": found[SHIPPED],
         "continued": found["continued"],
         "sampling": {name: found[name] for name in drawn},
     }
@@ -389,7 +405,9 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "The share of notes that repeat an earlier passage of the same piece of at least",
         f"{SHORTEST} notes, in {NOTES:,} notes from its beginning: at the same pitches,",
         f"transposed, and at the same pitches at least {DISTANT:.0f} seconds later. A sample",
-        "should have as much of it as a real piece, neither more nor less. The fourth column has",
+        "should have as much of it as a real piece, neither more nor less. The first row and the",
+        "continuations are of the model's own sampler; in the other rows, the sampler has no",
+        "processor but the temperature. The fourth column has",
         f"the samples, of {SAMPLES}, with less and with more in the same key than the middle 90 %",
         f"of real pieces ({usual_low:.1%} to {usual_high:.1%}); of real pieces, one in 20 has less",
         "and one in 20 more.",
@@ -416,8 +434,12 @@ def main() -> None:
     parser.add_argument("--train", type=Path, metavar="MODEL", help="train the model and exit")
     parser.add_argument("--asap", type=Path, help="the folder of ASAP, to train")
     parser.add_argument("--from", type=Path, dest="start", metavar="MODEL", help="begin with it")
+    parser.add_argument("--sampler", type=Path, metavar="MODEL", help="set its sampler and exit")
     parser.add_argument("--minutes", type=float, help="the time of the last run")
     args = parser.parse_args()
+    if args.sampler is not None:
+        save(load(args.sampler), args.sampler)
+        return
     if args.maestro is None and not args.card:
         parser.error("the MAESTRO folder is needed")
     if args.train is not None:

@@ -40,7 +40,7 @@ TOGETHER: Final = 0.0405
 """The greatest step within a chord: 40 ms, rounded."""
 FIGURE: Final = 8
 """The minimum run at the same pitches of a figure that goes on; no passage returns in it."""
-LOOP: Final = 32
+LOOP: Final = 16
 """The minimum run at the same pitches of a loop."""
 LEAVE: Final = 20.0
 """The factor by which the odds of the next pitch of a loop are reduced."""
@@ -51,7 +51,7 @@ OCTAVE: Final = 12
 _ROLES: Final = ("step", "instrument", "pitch")
 _RISE: Final = 3
 """Notes in which the greatest factor of the odds rises from its first to its last value."""
-_OTHER_KEY: Final = 2.0
+_OTHER_KEY: Final = 4.0
 """The divisor of the first greatest factor for transposed passages. Intervals agree by chance more
 often than pitches, but in real pieces a passage returns more often in the same key."""
 _ROUNDING: Final = 1e-6
@@ -132,11 +132,14 @@ class _Runs:
         self._chords = np.zeros(MAX_HISTORY, dtype=np.int64)
         self._shift = np.zeros(MAX_HISTORY, dtype=np.int64)
         self._same = np.zeros(MAX_HISTORY, dtype=np.int64)
+        # The passages of the latest note, by minimum run and lag: each field of a row asks for one.
+        self._found: Final[dict[tuple[int, int], _Passage | None]] = {}
 
     def read(self, tracker: Tracker) -> None:
         """Read the notes that have begun since the last call."""
         new = tracker.num_notes - self._num_notes
         if new:
+            self._found.clear()
             for onset, tone in tracker.latest(min(new, MAX_HISTORY)):
                 self._add(onset, tone.pitch, tone.instrument)
             self._num_notes = tracker.num_notes
@@ -167,6 +170,11 @@ class _Runs:
             least: The minimum run.
             apart: The minimum lag.
         """
+        if (least, apart) not in self._found:
+            self._found[least, apart] = self._search(least, apart)
+        return self._found[least, apart]
+
+    def _search(self, least: int, apart: int) -> _Passage | None:
         count = min(self._num_notes, MAX_HISTORY)
         if count <= apart:
             return None
@@ -234,7 +242,7 @@ class Recall:
     instruments, they agree at the same pitches only. A transposition is at most an octave and stays
     in the register of the piece. Passages that began less than `apart` notes
     ago do not count, nor does any while a figure goes on or a passage has returned as a whole. If
-    32 notes repeat those before them, in a loop, the next pitch of the loop becomes less likely.
+    16 notes repeat those before them, in a loop, the next pitch of the loop becomes less likely.
     The latest 1,024 notes are compared.
 
     Velocities and durations do not change, nor do steps that are numbers. Encoders of events are
@@ -245,7 +253,7 @@ class Recall:
         probability: The probability up to which an entry is raised, above 0 and below 1.
         odds: The greatest factor of its odds, from 1 to 1e9.
         first_odds: The same at the beginning of a passage, at most `odds`; transposed passages
-            begin with half of it.
+            begin with a quarter of it.
         apart: The minimum number of notes from a passage to its return, from 2 to 1000.
 
     Raises:
@@ -255,7 +263,7 @@ class Recall:
     notes: int = 2
     probability: float = 0.99
     odds: float = 1000.0
-    first_odds: float = 100.0
+    first_odds: float = 50.0
     apart: int = 64
 
     def __post_init__(self) -> None:
