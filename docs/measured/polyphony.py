@@ -4,13 +4,14 @@
 
 trains the models of each set, on its training split, and scores them. FOLDER has the four ``.mat``
 files of the sets; the package ``examples/frames_package`` must be installed. Every choice is made
-on the validation split: the epoch of each model, the best of the models, the settings of dynamic
-evaluation. After all models of a set are trained, its test split is scored once; a figure that is
-in ``polyphony.json`` beside this script is never measured again. Each model is kept in ``--models``
-as soon as it is trained, so that an interrupted run can be continued.
+on the validation split: the epoch of each model, and the settings of dynamic evaluation. A row of
+the table is scored on the test split once, after its models are trained; a figure that is in
+``polyphony.json`` beside this script is never measured again. Each model is kept in ``--models`` as
+soon as it is trained, so that an interrupted run can be continued.
 
 ``--sets`` names the sets to measure, ``--table`` rewrites the tables without measuring, and
-``--test`` scores the test split of sets of which some models are missing: these rows stay open.
+``--test`` scores the rows whose models are trained, without training others: the other rows stay
+open.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ SETTINGS: Mapping[str, Setting] = {
     "MuseData": Setting(file="MuseData.mat", voices=15, epochs=12),
 }
 ADAPTATIONS = (
-    Adaptation(segment=16, learning_rate=1e-4),
-    Adaptation(segment=16, learning_rate=3e-4),
-    Adaptation(segment=16, learning_rate=1e-3),
+    Adaptation(segment=32, learning_rate=1e-4),
+    Adaptation(segment=32, learning_rate=3e-4),
+    Adaptation(segment=32, learning_rate=1e-3),
 )
 """The settings of dynamic evaluation, of which the best on the validation split is chosen."""
 SPLITS = {"validation": "validdata", "test": "testdata"}
@@ -187,46 +188,46 @@ class Row:
     Attributes:
         label: Its name.
         keys: The models, which are averaged if there are several.
-        copied: Whether the copied frame is given.
         adapt: Whether the models are evaluated dynamically.
     """
 
     label: str
     keys: Sequence[str]
-    copied: bool
     adapt: bool
 
 
 def rows_of_table(name: str, trained: Mapping[str, Any]) -> list[Row]:
     """The rows of one set, of the models that are trained."""
     keys = [key for key, _, copied in models_of(SETTINGS[name]) if copied and key in trained]
-    rows = []
-    if "plain-0" in trained:
-        rows.append(Row("single model, without the copied frame", ["plain-0"], False, False))
-    if keys:
-        best = min(keys, key=lambda key: float(trained[key]["validation"]))
-        rows.append(Row("single model", [best], True, False))
-        rows.append(Row("single model, dynamic evaluation", [best], True, True))
+    kinds = []
+    if "copied-0" in trained:
+        kinds.append(("single model", ["copied-0"]))
     if len(keys) > 1:
-        label = f"average of {len(keys)} models"
-        rows.append(Row(label, keys, True, False))
-        rows.append(Row(f"{label}, dynamic evaluation", keys, True, True))
-    return rows
+        kinds.append((f"average of {len(keys)} models", keys))
+    rows = [Row(label, several, False) for label, several in kinds]
+    if "plain-0" in trained:
+        rows.insert(0, Row("single model, without the copied frame", ["plain-0"], False))
+    return rows + [Row(f"{label}, dynamic evaluation", several, True) for label, several in kinds]
+
+
+@functools.cache
+def model_scores(
+    name: str, key: str, split: str, adapt: Adaptation | None, folder: Path, models: Path
+) -> RowScores:
+    """The scores of a model on a split."""
+    setting = SETTINGS[name]
+    (kind,) = ((seed, copied) for other, seed, copied in models_of(setting) if other == key)
+    seed, copied = kind
+    encoder = FrameEncoder(voices=setting.voices, copied=copied)
+    model = load(name, key, seed, copied=copied, models=models)
+    return nats_per_row(model, encoder, rows_of(folder, setting, split, copied=copied), adapt=adapt)
 
 
 def score(
     name: str, row: Row, split: str, adapt: Adaptation | None, *, folder: Path, models: Path
 ) -> RowScores:
     """The scores of a row on a split."""
-    setting = SETTINGS[name]
-    encoder = FrameEncoder(voices=setting.voices, copied=row.copied)
-    rows = rows_of(folder, setting, split, copied=row.copied)
-    seeds = {key: seed for key, seed, _ in models_of(setting)}
-    scores = []
-    for key in row.keys:
-        model = load(name, key, seeds[key], copied=row.copied, models=models)
-        scores.append(nats_per_row(model, encoder, rows, adapt=adapt))
-    return averaged(scores)
+    return averaged([model_scores(name, key, split, adapt, folder, models) for key in row.keys])
 
 
 def adaptation_of(found: dict[str, Any], name: str, *, folder: Path, models: Path) -> Adaptation:
