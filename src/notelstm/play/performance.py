@@ -351,8 +351,8 @@ class Performance:
         self._turns.append(_Turn("model", [], take.number))
         until = float("inf") if seconds is None else first + seconds
         self._playing = _Playing(take, at, offset, continuation, until, at, at)
-        yield [*replies, {"type": "playing", "take": take.number, "at": at, "seed": seed}]
-        yield from self._send(at)
+        replies.append({"type": "playing", "take": take.number, "at": at, "seed": seed})
+        yield from self._send(at, replies)
 
     def _head(self, at: float) -> Iterator[list[Reply]]:
         yield from self._send(at)
@@ -368,8 +368,14 @@ class Performance:
                 yield []
             self._num_read = len(piece)
 
-    def _send(self, at: float) -> Iterator[list[Reply]]:
-        """Send the notes of the model until :data:`AHEAD` seconds after `at`."""
+    def _send(self, at: float, before: Sequence[Reply] = ()) -> Iterator[list[Reply]]:
+        """Send the notes of the model until :data:`AHEAD` seconds after `at`.
+
+        Args:
+            at: The time of the clock.
+            before: The replies to send before the notes.
+        """
+        replies = [*before]
         until, more = at + AHEAD, True
         if self._playing is not None:
             until = self._playing.sent = min(until, self._playing.sent + _AT_ONCE)
@@ -384,17 +390,16 @@ class Performance:
             self._turns[-1].notes.sort()
             playing.take.notes = self._turns[-1].notes[:]
             self._make_room()
-            replies: list[Reply] = []
             if made:
                 playing.latest = max(playing.latest, made[-1].start + self._time_zero())
-                replies = [
-                    {"type": "notes", "take": playing.take.number, "notes": self._json(made)}
-                ]
+                notes = self._json(made)
+                replies.append({"type": "notes", "take": playing.take.number, "notes": notes})
             if continuation.stalled:
                 replies += self._end_turn("stalled")
             elif not more and time >= playing.until:
                 replies += self._end_turn("length")
             yield replies
+            replies = []
         yield [{"type": "ready", "until": round(until, _DIGITS)}]
 
     def _steer(self, at: float, controls: Controls) -> Iterator[list[Reply]]:
@@ -419,8 +424,7 @@ class Performance:
         # A model whose steps cannot be constrained to the time waits for it.
         continuation.zero += max(0.0, time - first) if first < float("inf") else 0.0
         playing.continuation = continuation
-        yield [reply, *replies]
-        yield from self._send(at)
+        yield from self._send(at, [reply, *replies])
 
     def _stop(self, at: float) -> Iterator[list[Reply]]:
         self._close_keys(at)

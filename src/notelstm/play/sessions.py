@@ -10,6 +10,8 @@ import logging
 import secrets
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Final, final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -31,6 +33,10 @@ _HELLO_SECONDS: Final = 20.0
 _NORMAL, _WRONG, _ELSEWHERE, _BUSY, _SLOW = 1000, 1008, 4001, 1013, 4002
 _IN_THREAD: Final = frozenset({"continue", "again", "head", "steer", "take"})
 """The messages that take more than a moment."""
+_SOON: Final = 0.5
+"""Notes that are heard before so many seconds have passed are sent without waiting for others."""
+_STEPS_AT_ONCE: Final = 8
+"""The most steps of a message without a look at the event loop: some tens of milliseconds."""
 
 
 @final
@@ -244,16 +250,18 @@ class Connected:
             async with entry.lock:
                 performance = entry.performance
                 steps = performance.handle(message)
-                # The head asks for notes of the future; anything else is heard at once.
-                wait = performance.seconds_ahead if kind == "head" else 0.0
-                while entry.connection is self:
+                # The first steps of each message come first, so that one which needs a few does not
+                # wait for one that needs many; the rest by the time at which it will be heard.
+                wait, done = 0.0, False
+                while not done and entry.connection is self:
                     if kind in _IN_THREAD:
+                        worker = self._sessions.worker
+                        urgent = performance.seconds_ahead < _SOON
+                        run = partial(_run_steps, steps, worker, until_first=urgent)
                         due = asyncio.get_running_loop().time() + wait
-                        texts = await self._sessions.worker.run(lambda: _step(steps), due)
+                        texts, done = await worker.run(run, due)
                     else:
-                        texts = _step(steps)
-                    if texts is None:
-                        break
+                        texts, done = _texts(list(chain.from_iterable(steps))), True
                     await self._send(texts)
                     if texts:
                         wait = performance.seconds_ahead
@@ -336,7 +344,25 @@ def _texts(replies: Sequence[Reply]) -> list[str]:
     return [json.dumps(reply, allow_nan=False) for reply in replies]
 
 
-def _step(steps: Iterator[Sequence[Reply]]) -> list[str] | None:
-    """The messages of the next step, None after the last."""
-    replies = next(steps, None)
-    return None if replies is None else _texts(replies)
+def _run_steps(
+    steps: Iterator[Sequence[Reply]], worker: Worker, *, until_first: bool
+) -> tuple[list[str], bool]:
+    """Run a few steps of a message, or a single one if others wait for the worker.
+
+    Args:
+        steps: The steps.
+        worker: The worker in whose thread they run.
+        until_first: Whether to return with the first replies.
+
+    Returns:
+        The messages to send, and whether there are no more.
+    """
+    texts: list[str] = []
+    for _ in range(_STEPS_AT_ONCE):
+        replies = next(steps, None)
+        if replies is None:
+            return texts, True
+        texts += _texts(replies)
+        if worker.is_wanted or (until_first and texts):
+            break
+    return texts, False

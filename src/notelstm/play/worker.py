@@ -52,6 +52,11 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._closed = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a job should end soon, since others wait or the worker is closed."""
+        return bool(self._jobs) or self._closed
+
     async def run(self, function: Callable[[], T], due: float = 0.0) -> T:
         """Run a function in the thread, unless the caller is cancelled before it starts.
 
