@@ -145,13 +145,18 @@ def test_the_same_pitches_come_before_transposed_ones() -> None:
 
 def test_a_passage_that_has_returned_as_a_whole_is_not_continued() -> None:
     assert not is_unchanged(EAGER, STEP, tracked([*THEME, *THEME[:79]]))
-    assert is_unchanged(EAGER, STEP, tracked([*THEME, *THEME]))
+    higher = [(pitch + 2, step) for pitch, step in THEME]
+    assert not is_unchanged(EAGER, STEP, tracked([*THEME, *higher[:79]]))
+    assert is_unchanged(EAGER, STEP, tracked([*THEME, *higher]))
 
 
 def test_a_figure_is_not_interrupted_and_a_loop_is_left() -> None:
     figure = [(60, 20), (64, 20), (67, 20), (64, 20)]
-    going_on = tracked([*THEME, *figure * 3])
-    assert is_unchanged(EAGER, PITCH, going_on, step=step_class(20))
+    # It is the passage before the theme as well, and agrees with it from its second note on.
+    assert not is_unchanged(EAGER, STEP, tracked([*figure * 3, *THEME, *figure]))
+    assert is_unchanged(EAGER, STEP, tracked([*figure * 3, *THEME, *figure * 3]))
+    slower = [(pitch, 40) for pitch, _ in figure]
+    assert is_unchanged(EAGER, STEP, tracked([*figure * 3, *THEME, *slower * 2, *figure]))
     loop = tracked([*THEME, *figure * 5])
     assert is_unchanged(EAGER, STEP, loop)
     pitches = probabilities(EAGER, PITCH, loop, step=step_class(50))
