@@ -151,6 +151,8 @@ class SamplingContexts(Sequence[SamplingContext]):
     def __init__(self, sequences: Sequences, known: Mapping[str, Tensor]) -> None:
         self._sequences: Final = sequences
         self._known: Final = known
+        # Several processors ask for the same ones.
+        self._created: Final[dict[int, SamplingContext]] = {}
 
     @override
     def __len__(self) -> int:
@@ -164,8 +166,10 @@ class SamplingContexts(Sequence[SamplingContext]):
     def __getitem__(self, index: int | slice) -> SamplingContext | list[SamplingContext]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        known = {name: float(entries[index]) for name, entries in self._known.items()}
-        return SamplingContext(known, self._sequences.trackers[index])
+        if index not in self._created:
+            known = {name: float(entries[index]) for name, entries in self._known.items()}
+            self._created[index] = SamplingContext(known, self._sequences.trackers[index])
+        return self._created[index]
 
 
 _log = logging.getLogger(__name__)
