@@ -57,7 +57,7 @@ LOG = RESULTS.with_suffix(".jsonl")
 """The log of the last run, a line per epoch, copied from its folder."""
 CARD = PRETRAINED.with_name("CARD.md")
 FIGURES = ("pitch", "step", "duration", "pitch_step_duration", "velocity", "total")
-SAMPLES = 20
+SAMPLES = 60
 NOTES = 1000
 PROMPT_NOTES = 100
 SAMPLER = Ancestral(processors=(PitchRange(low="A0", high="C8"), Recall()))
@@ -310,7 +310,7 @@ def row(name: str, figures: dict[str, Any]) -> str:
 def sample_row(name: str, found: dict[str, Any]) -> str:
     """A row of the table of samples."""
     flagged = len(found["health"]["flagged"])
-    return f"| {name} | {found['similarity']['overlap']:.2f} | {flagged} of 20 |"
+    return f"| {name} | {found['similarity']['overlap']:.2f} | {flagged} of {SAMPLES} |"
 
 
 def repetition_rows(figures: dict[str, Any]) -> list[str]:
@@ -387,7 +387,7 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "",
         "## Samples",
         "",
-        "20 samples of 1,000 notes, compared with excerpts of real pieces of the same length. An",
+        f"{SAMPLES} samples of 1,000 notes, compared with excerpts of real pieces of the same length. An",
         "overlap of 1 means that no compared feature distinguishes samples from real pieces.",
         "",
         "| | overlap | degenerate |",
