@@ -67,12 +67,12 @@ nitpick_ignore_regex = [
     (
         r"py:.*",
         r"(array|asyncio|collections|contextlib|enum|functools|hypothesis|importlib|matplotlib"
-        r"|multiprocessing|nn|np|numpy|os|pathlib|starlette|torch|tyro|types|typing|xml)(\..*)?",
+        r"|multiprocessing|nn|np|numpy|os|pathlib|starlette|torch|tyro|types|typing|uvicorn|xml)(\..*)?",
     ),
     # The same in signatures shown as written, because a name is imported for type checkers only.
     (
         r"py:class",
-        r"ArrayLike|Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor",
+        r"ASGIApp|ArrayLike|Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor",
     ),
     # Type variables are not documented.
     (r"py:class", r"notelstm\..*\.T"),

@@ -107,7 +107,7 @@ GENERATE = {
     "generate model -o x.mid --pitch-range X9 C2": "X9",
     "generate model -o x.mid --top-k 0": "top-k 0 is not a whole number from 1",
     "generate model -o x.mid --top-p 1.5": "top-p 1.5 is not above 0 and up to 1",
-    "generate model -o x.mid --min-p -1": "min-p -1.0 is not from 0 to 1",
+    "generate model -o x.mid --min-p -1": "min-p -1.0 is not a number from 0 to 1",
     "generate model -o x.mid --max-polyphony 0": "0 is not a whole number from 1 to 128",
     "generate model -o x.mid --max-chord-size 0": "0 is not a whole number from 1 to 1024",
     "generate model -o x.mid --density 0": "notes_per_second 0.0 is not a number",

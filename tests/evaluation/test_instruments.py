@@ -282,7 +282,9 @@ def test_baselines_are_scored_on_the_notes_of_the_model_in_their_order() -> None
     made = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert made["parts"].keys() == {"Piano", "Bass", "Drums"}
     drums = report.model.parts["Drums"]
-    assert made["parts"]["Drums"] == drums.to_json()
+    figures = drums.to_json()
+    del figures["merged"]  # which part a merged note had is not counted
+    assert made["parts"]["Drums"] == figures
     assert made["parts"]["Drums"]["pitch"] == pytest.approx(drums.of("pitch"))
     assert sum(part["notes"] for part in made["parts"].values()) == made["notes"]
     assert made["instrument"] > 0

@@ -122,7 +122,7 @@ def test_parts_without_an_entry_point_are_passed(tmp_path: Path) -> None:
 def test_the_pretrained_model_has_its_recipe() -> None:
     recipe = notelstm.load().recipe(epochs=2)
     assert (recipe.name, recipe.stateful, recipe.sequence_length) == ("expressive", True, 128)
-    assert recipe.training.learning_rate == pytest.approx(0.001 / 20)
+    assert recipe.training.learning_rate == pytest.approx(0.0008 / 20)
     assert recipe.training.optimizer == "adamw"
     assert recipe.transforms == (Transpose(low=-6, high=6),)
     bundle = notelstm.load()

@@ -282,6 +282,7 @@ def test_a_part_map_is_a_table(encoder: NoteEncoder, order: list[str], tmp_path:
     path.write_text(
         f"""
         model.field_order = {order}
+        model.memory_window = 0
         {named}
         [encoder.parts]
         by = "name"
