@@ -49,7 +49,7 @@ Role: TypeAlias = Literal[
 (:mod:`notelstm.parts`), without edges. A note takes several rows of an ``event`` column; only its
 encoder can decode an ``other`` column, such as an interval."""
 
-EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity", "instrument"]
+EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity", "instrument", "other"]
 """The kind of event of a class."""
 
 Rows: TypeAlias = NDArray[np.float32]
