@@ -109,7 +109,9 @@ def assert_same_state(some: Session, others: Session) -> None:
         *zip(a.weights, b.weights, strict=True),
         *zip(a.squares, b.squares, strict=True),
         *zip(leaves(a.state), leaves(b.state), strict=True),
-        *zip(leaves(some.snapshot().state.model), leaves(others.snapshot().state.model), strict=True),
+        *zip(
+            leaves(some.snapshot().state.model), leaves(others.snapshot().state.model), strict=True
+        ),
         (a.rows, b.rows),
         (a.targets, b.targets),
     ]

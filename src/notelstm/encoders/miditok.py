@@ -336,6 +336,10 @@ class Vocabulary:
             return kind == grammar.missing[0]
         if kind in _ATTRIBUTES:
             return False
+        if kind in _ONSETS or kind in _ENDS:
+            drums = grammar.program < 0 and self.tokenizer.config.use_pitchdrum_tokens
+            if ("Drum" in kind) != drums:
+                return False
         if kind == "Position" and grammar.position is not None and int(value) <= grammar.position:
             return False
         following = self._graph.get(grammar.type)

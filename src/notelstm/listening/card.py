@@ -44,7 +44,8 @@ def num_parameters(bundle: Bundle) -> int:
 def card_of(bundle: Bundle) -> Details:
     """A model's card and a summary of its training, as tables by heading.
 
-    Settings that only the code explains are left out; :attr:`~notelstm.bundle.Bundle.settings` has all.
+    Settings that only the code explains are left out;
+    :attr:`~notelstm.bundle.Bundle.settings` has all.
     """
     card = bundle.data
     context = bundle.context_length
