@@ -72,7 +72,8 @@ nitpick_ignore_regex = [
     # The same in signatures shown as written, because a name is imported for type checkers only.
     (
         r"py:class",
-        r"ASGIApp|ArrayLike|Axes|FlagCreatePairsOff|NDArray|Path|Positional|SearchStrategy|Tensor",
+        r"ASGIApp|ArrayLike|Axes|FlagCreatePairsOff|MusicTokenizer|NDArray|Path|Positional"
+        r"|SearchStrategy|Tensor",
     ),
     # Type variables are not documented.
     (r"py:class", r"notelstm\..*\.T"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import notelstm
 from notelstm import Bundle, Notes
 from notelstm.bundle import DataCard
-from notelstm.data import Transpose, VelocityShift
+from notelstm.data import TimeStretch, Transpose, VelocityShift
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import ConfigError, PluginError
 from notelstm.losses import CompositeLoss, Likelihood
@@ -124,7 +124,7 @@ def test_the_pretrained_model_has_its_recipe() -> None:
     assert (recipe.name, recipe.stateful, recipe.sequence_length) == ("expressive", True, 128)
     assert recipe.training.learning_rate == pytest.approx(0.0008 / 20)
     assert recipe.training.optimizer == "adamw"
-    assert recipe.transforms == (Transpose(low=-6, high=6),)
+    assert recipe.transforms == (Transpose(low=-6, high=6), TimeStretch())
     bundle = notelstm.load()
     assert isinstance(bundle.model, NoteLSTM)
     built = recipe.build_model()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _Score: TypeAlias = Any
 """A piece in ticks, of symusic."""
 
-__all__ = ["MidiTokEncoder", "TokenTracker", "Vocabulary", "vocabulary_of"]
+__all__ = ["MidiTokEncoder"]
 
 _ONSETS: Final = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")
 """The types of token that begin a note."""
@@ -130,7 +130,7 @@ class MidiTokEncoder:
         tracker.extend(as_rows(rows, self.fields))
         return tracker.notes()
 
-    def tracker(self) -> TokenTracker:
+    def tracker(self) -> Tracker:
         """A tracker at the start of a piece."""
         return TokenTracker(self._vocabulary, self.tempo)
 

@@ -45,7 +45,7 @@ def card_of(bundle: Bundle) -> Details:
     """A model's card and a summary of its training, as tables by heading.
 
     Settings that only the code explains are left out;
-    :attr:`~notelstm.bundle.Bundle.settings` has all.
+    ``Bundle.settings`` has all.
     """
     card = bundle.data
     context = bundle.context_length
