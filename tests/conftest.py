@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -67,6 +68,22 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield running
     running.quit()
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], float]], None]:
+    """Sets the clock of training.
+
+    That of the process is also the clock of the servers that other tests keep running. With another
+    time, an event loop waits for hours, and its server does not stop.
+    """
+
+    def use(clock: Callable[[], float]) -> None:
+        for module in ("callbacks", "progress"):
+            instead = SimpleNamespace(monotonic=clock)
+            monkeypatch.setattr(f"notelstm.training.{module}.time", instead)
+
+    return use
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,7 +99,9 @@ def test_settings_are_checked_before_files_are_read(
 
 
 def test_progress_is_logged_without_a_terminal(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    set_clock: Callable[[Callable[[], float]], None],
 ) -> None:
     now = [0.0]
 
@@ -106,7 +109,7 @@ def test_progress_is_logged_without_a_terminal(
         now[0] += 4.0
         return now[0]
 
-    monkeypatch.setattr("notelstm.training.progress.time.monotonic", clock)
+    set_clock(clock)
     assert main([*arguments, "--epochs", "3"]) == 0
     err = capsys.readouterr().err
     assert "steps/s" in err

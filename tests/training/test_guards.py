@@ -25,16 +25,17 @@ from notelstm.training import (
 )
 
 Make = Callable[[], Any]
+SetClock = Callable[[Callable[[], float]], None]
 
 
 class Clock(Callback):
     """A second for each step, for budgets only."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, per_step: float = 1.0) -> None:
+    def __init__(self, set_clock: SetClock, per_step: float = 1.0) -> None:
         self.now = 100.0
         self.per_step = per_step
         self.rates: list[float] = []
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        set_clock(lambda: self.now)
 
     def on_step_end(self, trainer: Trainer) -> None:
         self.now += self.per_step
@@ -42,8 +43,8 @@ class Clock(Callback):
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(set_clock: SetClock) -> Clock:
+    return Clock(set_clock)
 
 
 @pytest.mark.parametrize("epochs", [None, 1000])

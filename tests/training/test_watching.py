@@ -6,7 +6,6 @@ import importlib.util
 import itertools
 import logging
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -36,6 +35,7 @@ from notelstm.training import (
 from notelstm.training.progress import progress_on_stderr
 
 Make = Callable[[], Any]
+SetClock = Callable[[Callable[[], float]], None]
 
 
 def undo_logging(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +46,9 @@ def undo_logging(monkeypatch: pytest.MonkeyPatch) -> None:
 class Ticks(Callback):
     """A clock that moves a second with each step, and with each batch of the validation."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, set_clock: SetClock) -> None:
         self.now = 0.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        set_clock(lambda: self.now)
 
     def on_step_end(self, trainer: Trainer) -> None:
         self.now += 1.0
@@ -58,11 +58,11 @@ class Ticks(Callback):
 
 
 def test_progress_is_logged_now_and_then(
-    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Make, caplog: pytest.LogCaptureFixture, set_clock: SetClock
 ) -> None:
     study = make()
     n = study.batches.num_batches
-    callbacks = [Ticks(monkeypatch), Progress(seconds=n - 1)]
+    callbacks = [Ticks(set_clock), Progress(seconds=n - 1)]
     with caplog.at_level(logging.INFO):
         study.trainer(callbacks, epochs=2).fit(study.batches)
     assert caplog.messages == [
@@ -72,10 +72,13 @@ def test_progress_is_logged_now_and_then(
 
 
 def test_progress_is_logged_every_ten_seconds(
-    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    set_clock: SetClock,
 ) -> None:
     study = make()
-    clock = Ticks(monkeypatch)
+    clock = Ticks(set_clock)
     times = [0.0]
     monkeypatch.setattr(
         logging.getLogger("notelstm.training.progress"),
@@ -89,10 +92,10 @@ def test_progress_is_logged_every_ten_seconds(
 
 
 def test_progress_goes_to_standard_error_by_default(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, set_clock: SetClock
 ) -> None:
     undo_logging(monkeypatch)
-    small().train(tunes(), callbacks=[Ticks(monkeypatch)])
+    small().train(tunes(), callbacks=[Ticks(set_clock)])
     out, shown = capsys.readouterr()
     assert out == ""
     assert "epoch 2/4, step 2/8" in shown
@@ -101,7 +104,7 @@ def test_progress_goes_to_standard_error_by_default(
 
 
 def test_reading_and_encoding_show_progress(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, set_clock: SetClock
 ) -> None:
     now = [0.0]
 
@@ -116,7 +119,7 @@ def test_reading_and_encoding_show_progress(
 
     real = LogTimeEncoder.encode
     monkeypatch.setattr(LogTimeEncoder, "encode", encode)
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    set_clock(lambda: now[0])
     undo_logging(monkeypatch)
     small().train(slowly())
     lines = capsys.readouterr().err.splitlines()
