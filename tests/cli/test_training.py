@@ -90,8 +90,9 @@ def test_settings_are_checked_before_files_are_read(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # In the module that uses it, which may be imported first here and would keep a replacement.
     monkeypatch.setattr(
-        "notelstm.cli.music.open_music", lambda *_, **__: pytest.fail("files were read")
+        "notelstm.cli.train.open_music", lambda *_, **__: pytest.fail("files were read")
     )
     before = [arg for arg in arguments if arg != "batch_size=8"]
     assert main([*before, *options]) == 1
