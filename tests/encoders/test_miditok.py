@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from notelstm import plugins
 from notelstm.bundle import load
 from notelstm.encoders import MidiTokEncoder
-from notelstm.encoders.miditok import vocabulary_of
+from notelstm.encoders.miditok import _vocabulary_of
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.evaluation import nats_per_note
 from notelstm.generation import generate
@@ -59,7 +59,7 @@ SMALL = {"head_size": 8, "embedding_dim": 8, "sounding_features": False, "memory
 
 
 def tokenizer_of(encoder: MidiTokEncoder) -> MusicTokenizer:
-    return vocabulary_of(encoder.tokenizer, encoder.saved).tokenizer
+    return _vocabulary_of(encoder.tokenizer, encoder.saved).tokenizer
 
 
 def encoder_of(name: str, **settings: Any) -> MidiTokEncoder:

@@ -43,7 +43,11 @@ def events(hidden: int = 128) -> Recipe:
     )
 
 
-RECIPES = {"reference": reference(), "expressive": expressive(hidden_size=128), "events": events()}
+RECIPES = {
+    "reference": reference(),
+    "expressive": expressive(hidden_size=128, memory_window=256),
+    "events": events(),
+}
 
 
 def guess(bundle: Bundle, pieces: list[Notes]) -> float:

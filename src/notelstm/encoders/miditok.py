@@ -100,8 +100,8 @@ class MidiTokEncoder:
         return cls(tokenizer=type(tokenizer).__name__, saved=saved, tempo=tempo)
 
     @property
-    def _vocabulary(self) -> Vocabulary:
-        return vocabulary_of(self.tokenizer, self.saved)
+    def _vocabulary(self) -> _Vocabulary:
+        return _vocabulary_of(self.tokenizer, self.saved)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -132,7 +132,7 @@ class MidiTokEncoder:
 
     def tracker(self) -> Tracker:
         """A tracker at the start of a piece."""
-        return TokenTracker(self._vocabulary, self.tempo)
+        return _TokenTracker(self._vocabulary, self.tempo)
 
     def _score_of(self, notes: Notes) -> _Score:
         """The notes in ticks of the tokenizer."""
@@ -184,7 +184,7 @@ class _Grammar(NamedTuple):
 
 
 @final
-class Vocabulary:
+class _Vocabulary:
     """A tokenizer, with the basic tokens of each id.
 
     Args:
@@ -371,7 +371,7 @@ def _event(tokens: Sequence[str]) -> Event:
 
 
 @functools.lru_cache(maxsize=16)
-def vocabulary_of(name: str, saved: str | None) -> Vocabulary:
+def _vocabulary_of(name: str, saved: str | None) -> _Vocabulary:
     """The vocabulary of a tokenizer, which is built once."""
     try:
         import miditok
@@ -401,7 +401,7 @@ def vocabulary_of(name: str, saved: str | None) -> Vocabulary:
             "pitch intervals cannot be decoded token by token",
             hint="set use_pitch_intervals=False of the tokenizer",
         )
-    return Vocabulary(tokenizer)
+    return _Vocabulary(tokenizer)
 
 
 def _tokenizer(kind: Any, saved: str | None) -> MusicTokenizer:
@@ -430,7 +430,7 @@ class _Begun(NamedTuple):
 
 
 @final
-class TokenTracker(Tracker):
+class _TokenTracker(Tracker):
     """Decodes tokens with the tokenizer, and limits them to those that it can decode.
 
     It decodes the piece again when notes or times are asked for after new tokens.
@@ -440,7 +440,7 @@ class TokenTracker(Tracker):
         tempo: Quarter notes per minute; None for the tempos of the tokens.
     """
 
-    def __init__(self, vocabulary: Vocabulary, tempo: float | None) -> None:
+    def __init__(self, vocabulary: _Vocabulary, tempo: float | None) -> None:
         super().__init__((vocabulary.field,))
         self._vocabulary: Final = vocabulary
         self._tempo: Final = tempo
@@ -557,7 +557,7 @@ class TokenTracker(Tracker):
         self._popped.update(numbers)
         return [(number, played[number]) for number in numbers]
 
-    def copy(self) -> TokenTracker:
+    def copy(self) -> _TokenTracker:
         """An independent tracker in the same state."""
         other = copy.copy(self)
         other._ids, other._begun = [*self._ids], [*self._begun]

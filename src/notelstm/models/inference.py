@@ -117,6 +117,7 @@ class HasNumpyStep(Protocol):
 
 
 Array: TypeAlias = NDArray[np.float32]
+"""An array of float32 numbers."""
 
 
 def is_float32_on_cpu(module: nn.Module) -> bool:
