@@ -192,6 +192,7 @@ class UseMuon(Callback):
         for weight in trainer.parameters:
             is_hidden = weight.ndim == 2 and id(weight) not in last | embeddings
             (hidden if is_hidden else others).append(weight)
+        # The trainer has no setting for two optimizers; a study may replace its own.
         trainer.optimizer = MuonAndAdamW(  # type: ignore[assignment, misc]
             torch.optim.Muon(
                 hidden,
@@ -393,7 +394,7 @@ def whole_memory(fields: Sequence[Field], order: Sequence[str], window: int) -> 
 def across(fields: Sequence[Field], order: Sequence[str], window: int) -> nn.Module:
     """A memory whose alignment ignores instruments, while its votes are of the same instrument."""
     memory = Memory(fields, order, window)
-    memory.layout.instrument = None  # type: ignore[misc]
+    memory.layout.instrument = None  # type: ignore[misc]  # no setting: it was not kept
     return memory
 
 

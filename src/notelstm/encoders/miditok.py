@@ -41,9 +41,8 @@ _EVENTS: Final[Mapping[str, EventType]] = {
     "Velocity": "velocity",
 }
 """The events of the types of token, as processors read them; the others are ``"other"``."""
-
-
 _WORKING: Final = "choose REMI, TSD, MIDILike, Structured or MMM"
+"""The hint of errors on tokenizers that are refused."""
 
 
 @final
@@ -294,8 +293,8 @@ class _Vocabulary:
         """The first token of a type; of velocities, the nearest to the default."""
         return self._by_type[kind]
 
-    def onsets_of(self, program: int) -> list[str]:
-        """The tokens that begin a note of a program."""
+    def onsets(self) -> list[str]:
+        """The tokens that begin a note of a pitch, whatever the program."""
         kinds = [kind for kind in _ONSETS if kind in self._by_type and "Drum" not in kind]
         return [token for token in self.tokenizer.vocab if token.partition("_")[0] in kinds]
 
@@ -304,9 +303,13 @@ class _Vocabulary:
         config, kinds = self.tokenizer.config, []
         if config.use_velocities and "Velocity" in self._by_type:
             kinds.append("Velocity")
-        if "Duration" in self._by_type and program in config.use_note_duration_programs:
+        if "Duration" in self._by_type and self.has_durations(program):
             kinds.append("Duration")
         return tuple(kinds)
+
+    def has_durations(self, program: int) -> bool:
+        """Whether tokens end the notes of a program, or state their durations."""
+        return program in self.tokenizer.config.use_note_duration_programs
 
     def after(self, grammar: _Grammar, token: str) -> _Grammar:
         """The grammar after a basic token."""
@@ -451,7 +454,7 @@ class _TokenTracker(Tracker):
         self._open: dict[tuple[int, int], list[int]] = {}
         self._popped: set[int] = set()
         self._decoded: tuple[int, list[Note], TempoMap] | None = None
-        self._clock: tuple[int, float] | None = (0, 0.0)
+        self._clock = (0, 0.0)  # the number of tokens, and the time after them
 
     @property
     def num_notes(self) -> int:
@@ -461,7 +464,7 @@ class _TokenTracker(Tracker):
     @property
     def time(self) -> float:
         """Seconds from the start of the piece to a note that would begin now."""
-        if self._clock is None or self._clock[0] != len(self._ids):
+        if self._clock[0] != len(self._ids):
             self._clock = (len(self._ids), self._seconds(self._tick_after([])))
         return self._clock[1]
 
@@ -483,7 +486,7 @@ class _TokenTracker(Tracker):
             kind, _, value = token.partition("_")
             program = self._grammar.program
             if kind in _ONSETS:
-                if not self._vocabulary.attributes_of(program)[1:] and "On" in kind:
+                if "On" in kind and self._vocabulary.has_durations(program):
                     self._open.setdefault((program, int(value)), []).append(len(self._begun))
                 self._begun.append(_Begun(self._grammar.track, program, int(value)))
             elif kind in _ENDS and self._open.get((program, int(value))):
@@ -576,9 +579,12 @@ class _TokenTracker(Tracker):
     def _tick_after(self, tokens: Sequence[str]) -> int:
         """The tick of a note that follows some more tokens."""
         vocabulary, program = self._vocabulary, self._grammar.program
-        onsets, key = vocabulary.onsets_of(program), self._grammar.program
         # Of a pitch that sounds, MidiTok would end an earlier note instead.
-        onset = next(t for t in onsets if not self._open.get((key, int(t.partition("_")[2]))))
+        onset = next(
+            token
+            for token in vocabulary.onsets()
+            if not self._open.get((program, int(token.partition("_")[2])))
+        )
         pitch = int(onset.partition("_")[2])
         probe = [*self._missing_tokens(), *tokens, onset]
         probe += [vocabulary.first_of(name) for name in vocabulary.attributes_of(program)]

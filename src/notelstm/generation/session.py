@@ -33,6 +33,8 @@ from notelstm.tracker import Tracker
 
 __all__ = ["Session", "SessionState", "Snapshot", "UndoHistory"]
 
+_DROPPED: Final = 8
+"""Rows between two calls that drop the rows which can no longer be undone."""
 _ROWS_PER_NOTE: Final = 32
 """Maximum number of rows that are kept for each note that can be undone."""
 
@@ -95,8 +97,9 @@ class UndoHistory:
         if not self.max_undo:
             return
         self._steps.append((rows, before))
-        # Access flushes the trackers, so old rows are dropped now and then.
-        if len(self._steps) % self.max_undo == 0:
+        # Access flushes the trackers, so old rows are dropped several at a time, but not so many
+        # that a player would notice the note that waits for it.
+        if len(self._steps) % _DROPPED == 0:
             self._drop_old(self._sequences.trackers[0].num_notes)
 
     def _drop_old(self, num_notes: int) -> None:

@@ -255,9 +255,6 @@ class Recall:
         first_odds: The same at the beginning of a passage, at most `odds`; transposed passages
             begin with a quarter of it.
         apart: The minimum number of notes from a passage to its return, from 2 to 1000.
-
-    Raises:
-        ConfigError: If a setting is out of range.
     """
 
     notes: int = 2
@@ -267,7 +264,6 @@ class Recall:
     apart: int = 64
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         check_whole("notes", self.notes, 1, 64)
         if not 0 < self.probability < 1:
             raise ConfigError(f"probability {self.probability} is not above 0 and below 1")
