@@ -416,7 +416,7 @@ class _Layout:
         )
 
     def best_places(self, scores: NDArray[np.int16]) -> NDArray[np.int32]:
-        """(B, K) the keys of the best places of (B, W) scores, or of as many last ones, in no order.
+        """(B, K) the keys of the best places, in no order, given the scores of the last places.
 
         A key is a score followed by the place in :attr:`bits` bits, so that no two are equal.
         """
