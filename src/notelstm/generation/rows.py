@@ -1,7 +1,7 @@
 """Sampling one row: its noise, and the loop over its fields.
 
-Entries are represented in one of two ways: as floats, for one sequence with a numpy step and a
-sampler without processors, or as tensors of B sequences. The loop is the same.
+Entries are represented in one of two ways: as floats, for one sequence with a numpy step, or as
+tensors of B sequences. The loop is the same.
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ from notelstm.errors import FieldError, ShapeError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows, by_name
 from notelstm.generation.sequences import SamplingContexts, Sequences
 from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
-from notelstm.protocols import Allowed, HasLikelihood, NoteEncoder, Prediction, Sampler
+from notelstm.protocols import (
+    Allowed,
+    HasLikelihood,
+    NoteEncoder,
+    Prediction,
+    Sampler,
+    SamplingContext,
+)
 from notelstm.sampling.masking import Constraints
-from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
+from notelstm.sampling.samplers import HasNumpyChoice
 
 __all__ = ["BatchNoise", "NoiseStream", "RowSampler", "check_fixed", "check_given"]
 
@@ -137,10 +144,9 @@ class RowSampler:
         self._tensors: Final = _Tensors(fields, step, sampler, sequences, constraints)
         self._floats: _Floats | None = None
         if len(sequences) == 1 and not isinstance(step, ModuleStep):
-            choose = sampler.numpy_choice() if isinstance(sampler, HasNumpyChoice) else None
-            if choose is not None:
+            if isinstance(sampler, HasNumpyChoice):
                 limits = None if has_tracker else RowConstraints(encoder)
-                self._floats = _Floats(fields, step, choose, sequences, limits)
+                self._floats = _Floats(fields, step, sampler, sequences, limits)
 
     def __call__(
         self,
@@ -241,7 +247,7 @@ class _Floats:
         self,
         fields: Mapping[str, Field],
         step: NumpyStep,
-        choose: NumpyChoice,
+        sampler: HasNumpyChoice,
         sequences: Sequences,
         constraints: RowConstraints | None,
     ) -> None:
@@ -249,7 +255,9 @@ class _Floats:
         self._constraints: Final = constraints
         self._columns: Final = tuple(fields)
         self.predict: Final = step.predict_numpy
-        self.choose: Final = choose
+        self.choose: Final = sampler.numpy_choice(
+            lambda known: SamplingContext({**known}, sequences.trackers[0])
+        )
         self.bounds: Final[dict[str, Interval | None]] = {
             name: None if field.is_categorical else field.interval for name, field in fields.items()
         }

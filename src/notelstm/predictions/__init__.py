@@ -14,6 +14,7 @@ from notelstm.predictions.numeric import (
     NumpyNormal,
     PointEstimate,
     PointToNormal,
+    in_numpy,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "NumpyPrediction",
     "PointEstimate",
     "PointToNormal",
+    "in_numpy",
 ]

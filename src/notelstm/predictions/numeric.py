@@ -14,7 +14,13 @@ from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field, Interval, Mask
-from notelstm.predictions.categorical import check_target, sample_class
+from notelstm.predictions.categorical import (
+    Categorical,
+    NumpyCategorical,
+    NumpyPrediction,
+    check_target,
+    sample_class,
+)
 from notelstm.protocols import Allowed, HasLikelihood, Prediction
 
 __all__ = [
@@ -24,6 +30,7 @@ __all__ = [
     "NumpyNormal",
     "PointEstimate",
     "PointToNormal",
+    "in_numpy",
 ]
 
 
@@ -396,6 +403,18 @@ class NumpyNormal(NamedTuple):
             raise ShapeError(f"the interval {tuple(allowed)} is empty")
         return NumpyNormal(self.mean, self.sigma, max(low, self.low), min(high, self.high))
 
+    def as_tensors(self) -> Prediction:
+        """The same prediction as tensors."""
+        mean, sigma, low, high = torch.tensor(self, dtype=torch.float32).unsqueeze(1)
+        if not self.sigma:
+            return PointEstimate(_clipped(mean, low, high))
+        return Normal(
+            mean,
+            sigma,
+            low=None if self.low == -math.inf else low,
+            high=None if self.high == math.inf else high,
+        )
+
 
 @final
 class NumpyAdapter(NamedTuple):
@@ -427,3 +446,17 @@ class NumpyAdapter(NamedTuple):
         else:
             tensors = torch.from_numpy(allowed)[None]
         return NumpyAdapter(self.prediction.constrained(tensors))
+
+    def as_tensors(self) -> Prediction:
+        """The prediction itself."""
+        return self.prediction
+
+
+def in_numpy(prediction: Prediction) -> NumpyPrediction:
+    """A prediction of one sequence, (1,), in numpy."""
+    if not isinstance(prediction, Categorical):
+        return NumpyAdapter(prediction)
+    weights = prediction.weights
+    return NumpyCategorical(
+        prediction.logits.numpy()[0], None if weights is None else weights.numpy()[0]
+    )

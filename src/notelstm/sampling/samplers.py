@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
@@ -13,14 +14,15 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
-from notelstm.predictions import NumpyPrediction
+from notelstm.predictions import NumpyPrediction, in_numpy
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.sampling.masking import as_processors
 from notelstm.sampling.processors import Temperature, TopP
-from notelstm.sampling.tones import look_ahead
+from notelstm.sampling.tones import ToneLimit, look_ahead
 
 __all__ = [
     "Ancestral",
+    "ContextOf",
     "Greedy",
     "HasNumpyChoice",
     "NumpyChoice",
@@ -36,13 +38,20 @@ NumpyChoice: TypeAlias = Callable[
 """Chooses the entry of a field of one sequence, given its prediction, two uniforms, and the entries
 of the row that are already fixed."""
 
+ContextOf: TypeAlias = Callable[[Mapping[str, float]], SamplingContext]
+"""The context of one sequence, given the entries of the row that are already fixed."""
+
 
 @runtime_checkable
 class HasNumpyChoice(Protocol):
     """A sampler that can choose from numpy predictions, which is faster for one sequence."""
 
-    def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice for one sequence; None if processors need tensors."""
+    def numpy_choice(self, context_of: ContextOf) -> NumpyChoice:
+        """The same choice for one sequence.
+
+        Args:
+            context_of: The context of the sequence.
+        """
         ...
 
 
@@ -63,15 +72,40 @@ class _ProcessingSampler(abc.ABC):
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
         """(B,) entries, chosen with (B, 2) noise."""
-        prediction = look_ahead(field, prediction, contexts, self.processors)
-        for processor in self.processors:
-            prediction = processor(field, prediction, contexts)
-        chosen: Tensor = self._choose(prediction, noise)
+        chosen: Tensor = self._choose(self._processed(field, prediction, contexts), noise)
         return chosen
 
-    def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice from a numpy prediction; None with processors."""
-        return None if self.processors else self._choose_numpy
+    def _processed(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """The prediction after all processors."""
+        prediction = look_ahead(field, prediction, contexts, self._limits)
+        for processor in self.processors:
+            prediction = processor(field, prediction, contexts)
+        return prediction
+
+    @functools.cached_property
+    def _limits(self) -> tuple[ToneLimit, ...]:
+        return tuple(p for p in self.processors if isinstance(p, ToneLimit))
+
+    def numpy_choice(self, context_of: ContextOf) -> NumpyChoice:
+        """The same choice from a numpy prediction."""
+        if not self.processors:
+            return self._choose_numpy
+
+        def choose(
+            field: Field,
+            prediction: NumpyPrediction,
+            noise: Sequence[float],
+            known: Mapping[str, float],
+        ) -> float:
+            before = prediction.as_tensors()
+            after = self._processed(field, before, [context_of(known)])
+            # Tensors of one number would take several times as long.
+            prediction = prediction if after is before else in_numpy(after)
+            return self._choose_numpy(field, prediction, noise, known)
+
+        return choose
 
     def _choose_numpy(
         self,
