@@ -14,7 +14,6 @@ from notelstm.predictions.numeric import (
     NumpyNormal,
     PointEstimate,
     PointToNormal,
-    in_numpy,
 )
 
 __all__ = [
@@ -27,5 +26,4 @@ __all__ = [
     "NumpyPrediction",
     "PointEstimate",
     "PointToNormal",
-    "in_numpy",
 ]

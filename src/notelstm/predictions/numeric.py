@@ -14,13 +14,7 @@ from torch.nn import functional
 
 from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field, Interval, Mask
-from notelstm.predictions.categorical import (
-    Categorical,
-    NumpyCategorical,
-    NumpyPrediction,
-    check_target,
-    sample_class,
-)
+from notelstm.predictions.categorical import check_target, sample_class
 from notelstm.protocols import Allowed, HasLikelihood, Prediction
 
 __all__ = [
@@ -30,7 +24,6 @@ __all__ = [
     "NumpyNormal",
     "PointEstimate",
     "PointToNormal",
-    "in_numpy",
 ]
 
 
@@ -450,13 +443,3 @@ class NumpyAdapter(NamedTuple):
     def as_tensors(self) -> Prediction:
         """The prediction itself."""
         return self.prediction
-
-
-def in_numpy(prediction: Prediction) -> NumpyPrediction:
-    """A prediction of one sequence, (1,), in numpy."""
-    if not isinstance(prediction, Categorical):
-        return NumpyAdapter(prediction)
-    weights = prediction.weights
-    return NumpyCategorical(
-        prediction.logits.numpy()[0], None if weights is None else weights.numpy()[0]
-    )

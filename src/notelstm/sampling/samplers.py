@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
-from notelstm.errors import ConfigError
+from notelstm.errors import ConfigError, FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions import NumpyPrediction, in_numpy
+from notelstm.predictions import Categorical, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.sampling.masking import as_processors
 from notelstm.sampling.processors import Temperature, TopP
@@ -28,6 +29,7 @@ __all__ = [
     "NumpyChoice",
     "RawPitch",
     "Weighted",
+    "check_chosen",
     "with_processors",
 ]
 
@@ -53,6 +55,33 @@ class HasNumpyChoice(Protocol):
             context_of: The context of the sequence.
         """
         ...
+
+
+def check_chosen(chosen: object, field: Field, batch_size: int) -> Tensor:
+    """The entries that a sampler returned.
+
+    Raises:
+        ShapeError: If there is not one entry for each sequence.
+        FieldError: If a class id does not exist.
+    """
+    if not isinstance(chosen, Tensor) or chosen.shape != (batch_size,):
+        what = f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen)
+        raise ShapeError(
+            f"the sampler returned {what} instead of a tensor of shape {(batch_size,)}",
+            where=f"field {field.name!r}",
+            hint="test the sampler with notelstm.testing.check_sampler",
+        )
+    if field.classes is not None:
+        least, most = (int(end) for end in chosen.aminmax())
+        if not 0 <= least <= most < field.classes:
+            raise FieldError(
+                f"the sampler returned class id {most if least >= 0 else least}, which is not "
+                f"0 to {field.classes - 1}",
+                where=f"field {field.name!r}",
+                hint="test the sampler and its processors with notelstm.testing: check_sampler, "
+                "check_processor",
+            )
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,20 +121,26 @@ class _ProcessingSampler(abc.ABC):
         """The same choice from a numpy prediction."""
         if not self.processors:
             return self._choose_numpy
+        # Not a closure, which a deep copy of a session would share with the original.
+        return functools.partial(self._choose_processed, context_of)
 
-        def choose(
-            field: Field,
-            prediction: NumpyPrediction,
-            noise: Sequence[float],
-            known: Mapping[str, float],
-        ) -> float:
-            before = prediction.as_tensors()
-            after = self._processed(field, before, [context_of(known)])
-            # Tensors of one number would take several times as long.
-            prediction = prediction if after is before else in_numpy(after)
-            return self._choose_numpy(field, prediction, noise, known)
-
-        return choose
+    def _choose_processed(
+        self,
+        context_of: ContextOf,
+        field: Field,
+        prediction: NumpyPrediction,
+        noise: Sequence[float],
+        known: Mapping[str, float],
+    ) -> float:
+        before = prediction.as_tensors()
+        after = self._processed(field, before, [context_of(known)])
+        if after is not before:
+            numpy = _in_numpy(after, field)
+            if numpy is None:
+                uniforms = torch.tensor([noise], dtype=torch.float64)
+                return float(check_chosen(self._choose(after, uniforms), field, 1))
+            prediction = numpy
+        return self._choose_numpy(field, prediction, noise, known)
 
     def _choose_numpy(
         self,
@@ -163,6 +198,16 @@ class Weighted(_ProcessingSampler):
     @override
     def _choose(self, prediction: Any, noise: Any) -> Any:
         return prediction.sample_weighted(noise)
+
+
+def _in_numpy(prediction: Prediction, field: Field) -> NumpyCategorical | None:
+    """A prediction of classes of one sequence in numpy, which samples faster; None for others."""
+    if not isinstance(prediction, Categorical):
+        return None
+    logits, weights = prediction.logits, prediction.weights
+    if logits.shape != (1, field.classes) or logits.dtype != torch.float32:
+        return None
+    return NumpyCategorical(logits.numpy()[0], None if weights is None else weights.numpy()[0])
 
 
 def with_processors(
