@@ -196,6 +196,10 @@ class Field:
         if self.edges:
             raise FieldError("a field with a class without a value has edges", where=where)
 
+    def __hash__(self) -> int:
+        # Tables are cached by field, and the hash of all values would take longer than their use.
+        return hash((self.name, self.role, self.classes))
+
     @classmethod
     def categorical(
         cls,

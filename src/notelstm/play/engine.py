@@ -199,7 +199,8 @@ class Engine:
             session = self._free.pop() if self._free else None
         session = session or self._new_session()
         session.restore(snapshot)
-        session.sampler = sampler
+        if session.sampler is not sampler:
+            session.sampler = sampler
         try:
             yield session
         finally:
