@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,17 +16,18 @@ from notelstm.bundle import Bundle
 from notelstm.encoders.rows import watch_changes
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Field
-from notelstm.generation.sequences import Progress, StoppingCriteria, StoppingCriterion
+from notelstm.generation.sequences import Progress, StoppingCriteria, StoppingCriterion, Until
 from notelstm.generation.session import Session
 from notelstm.notes import Note, Notes
 from notelstm.protocols import HasLikelihood, Prediction, Processor, Sampler, SamplingContext
-from notelstm.sampling.masking import check_whole
+from notelstm.sampling.masking import check_number, check_whole
 from notelstm.sampling.samplers import with_processors
+from notelstm.sampling.timing import MAX_SECONDS, EndAt
 
 __all__ = ["generate", "generate_batch", "stream"]
 
 
-def generate(
+def generate(  # noqa: PLR0913 - the settings of one piece
     bundle: Bundle,
     num_notes: int | None = None,
     *,
@@ -39,6 +41,8 @@ def generate(
     seed: int = 0,
     best_of: int = 1,
     given: Mapping[str, float] | None = None,
+    until: Until | None = None,
+    end_at: float | None = None,
 ) -> Notes:
     """Generate one piece.
 
@@ -59,12 +63,17 @@ def generate(
             the model is returned. Likely music is more repetitive, not better.
         given: The entries of given fields, by field name, in all rows, those of the prompt
             included.
+        until: ``"end"`` to stop where the model ends the piece. Without `num_notes` and `seconds`,
+            the limit is then 10,000 new notes; a piece that is stopped by a limit is `truncated`.
+        end_at: End the piece at about this time, seconds, by :class:`~notelstm.sampling.EndAt` with
+            its default window; includes ``until="end"``.
 
     Returns:
         The new notes, without the prompt; 0 s is the prompt's last onset.
 
     Raises:
-        ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
+        ConfigError: If a limit is negative, infinite or NaN, settings contradict each other, or the
+            model does not predict the end of a piece.
         FieldError: If a given field does not exist, or has no entry.
         DataError: If the prompt is shorter than the model's context.
         EncodingError: If the prompt is outside the encoder's domain.
@@ -89,6 +98,8 @@ def generate(
         seed=seed,
         best_of=best_of,
         given=given,
+        until=until,
+        end_at=end_at,
     )[0]
 
 
@@ -107,6 +118,8 @@ def generate_batch(  # noqa: PLR0913 - those of generate, and one more
     seed: int = 0,
     best_of: int = 1,
     given: Mapping[str, float] | None = None,
+    until: Until | None = None,
+    end_at: float | None = None,
 ) -> list[Notes]:
     """Generate several pieces at once; the first is the one that :func:`generate` returns.
 
@@ -116,17 +129,24 @@ def generate_batch(  # noqa: PLR0913 - those of generate, and one more
     """
     check_whole("best_of", best_of, 1)
     check_whole("batch_size", batch_size, 1)
-    if num_notes is None and seconds is None and stopping_criterion is None:
+    if end_at is not None:
+        until = "end"
+    if num_notes is None and seconds is None and stopping_criterion is None and until is None:
         num_notes = 128
     chosen = _sampler(bundle, sampler, temperature, top_p, processors)
+    chosen = _ending_at(end_at, bundle, prompt, chosen)
     if best_of == 1:
         session = _session(bundle, batch_size, prompt, chosen, seed, given)
         return session.run(
-            num_notes=num_notes, seconds=seconds, stopping_criterion=stopping_criterion
+            num_notes=num_notes,
+            seconds=seconds,
+            stopping_criterion=stopping_criterion,
+            until=until,
         )
     measured = _NatsCounter(chosen, batch_size * best_of)
     session = _session(bundle, batch_size * best_of, prompt, measured, seed, given)
-    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
+    session.ends = until is not None
+    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked().until(until)
     # A finished sequence runs on with the others; its later rows do not count.
     done = {
         i: (measured.nats[i] / len(new) if len(new) else math.inf, i, new)
@@ -138,7 +158,7 @@ def generate_batch(  # noqa: PLR0913 - those of generate, and one more
     ]
 
 
-def stream(
+def stream(  # noqa: PLR0913 - those of generate
     bundle: Bundle,
     *,
     prompt: Notes | None = None,
@@ -151,6 +171,8 @@ def stream(
     seconds: float | None = None,
     stopping_criterion: StoppingCriterion | None = None,
     given: Mapping[str, float] | None = None,
+    until: Until | None = None,
+    end_at: float | None = None,
 ) -> Iterator[Note]:
     """Generate note by note, without an end unless a limit is given.
 
@@ -159,13 +181,18 @@ def stream(
     immediately; if ends are events or depend on the tempo, notes are yielded in the order of their
     ends.
 
-    The arguments, and the errors, are those of :func:`generate`, but without `num_notes`, `seconds`
-    and `stopping_criterion` there is no limit. The tracker that a stopping criterion gets does not
-    have the notes that have been yielded. 0 s is the prompt's last onset.
+    The arguments, and the errors, are those of :func:`generate`, but without `num_notes`,
+    `seconds`, `stopping_criterion` and `until` there is no limit. The tracker that a stopping
+    criterion gets does not have the notes that have been yielded. 0 s is the prompt's last onset.
     """
-    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
+    if end_at is not None:
+        until = "end"
+    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked().until(until)
     chosen = _sampler(bundle, sampler, temperature, top_p, processors)
-    return _streamed(_session(bundle, 1, prompt, chosen, seed, given), criteria)
+    chosen = _ending_at(end_at, bundle, prompt, chosen)
+    session = _session(bundle, 1, prompt, chosen, seed, given)
+    session.ends = until is not None
+    return _streamed(session, criteria)
 
 
 def _streamed(session: Session, criteria: StoppingCriteria) -> Iterator[Note]:
@@ -205,6 +232,19 @@ def _sampler(
     return sampler
 
 
+def _ending_at(
+    end_at: float | None, bundle: Bundle, prompt: Notes | None, sampler: Sampler
+) -> Sampler:
+    """The sampler of a piece that ends at about a time, seconds after the prompt's last onset."""
+    if end_at is None:
+        return sampler
+    check_number("end_at", end_at, 0, MAX_SECONDS)
+    onset = 0.0
+    if isinstance(prompt, Notes) and len(prompt):
+        onset = float(bundle.encoder.decode(bundle.encoder.encode(prompt)).start[-1])
+    return with_processors(sampler, (EndAt(seconds=onset + end_at),))
+
+
 def _session(
     bundle: Bundle,
     batch_size: int,
@@ -228,7 +268,8 @@ def _session(
     )
     if prompt is not None:
         (prompt,) = watch_changes([prompt], bundle.encoder)
-        rows = bundle.encoder.encode(prompt)
+        # Its last note is not the end of the piece.
+        rows = bundle.encoder.encode(dataclasses.replace(prompt, truncated=True))
         for column, field in enumerate(bundle.encoder.fields):
             if field.name in session.given:
                 rows[:, column] = session.given[field.name]

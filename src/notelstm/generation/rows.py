@@ -115,6 +115,8 @@ class RowSampler:
         sequences: The sequences.
         encoder: The encoder. Its own tracker limits the entries of the next row, if it has one;
             otherwise its method ``allowed_classes`` and the bounds of the fields do.
+        ends: Whether a row may be the last of a piece; otherwise fields of the role end are class
+            0, unless they are fixed, and are not predicted.
     """
 
     def __init__(
@@ -124,6 +126,8 @@ class RowSampler:
         sampler: Sampler,
         sequences: Sequences,
         encoder: NoteEncoder,
+        *,
+        ends: bool = False,
     ) -> None:
         has_tracker = isinstance(encoder, TrackingEncoder)
         self._constraints: Final = Constraints(encoder, field_order)
@@ -131,6 +135,7 @@ class RowSampler:
         fields = by_name(encoder.fields)
         self._fields: Final = fields
         self._given: Final = tuple(name for name, field in fields.items() if field.given)
+        self._without_end: Final = {n for n, f in fields.items() if f.role == "end" and not ends}
         columns = list(fields)
         self._order: Final = [(name, fields[name], columns.index(name)) for name in field_order]
         constraints = None if has_tracker else self._constraints
@@ -177,6 +182,9 @@ class RowSampler:
                 entries[name] = held[name]
                 if self._constrained:
                     _check_allowed(held[name], field, self._tensors.allowed(field, entries))
+                continue
+            if name in self._without_end:
+                entries[name] = values.no_end
                 continue
             prediction = predict(name, context, entries)
             known = entries
@@ -237,6 +245,8 @@ class RowSampler:
 class _Floats:
     """Entries of one sequence as floats, predicted by the numpy step."""
 
+    no_end: Final = 0.0
+
     def __init__(
         self,
         fields: Mapping[str, Field],
@@ -293,6 +303,7 @@ class _Tensors:
         self._sampler: Final = sampler
         self._sequences: Final = sequences
         self._device: Final = step.device if isinstance(step, ModuleStep) else None
+        self.no_end: Final = torch.zeros(len(sequences), dtype=torch.int64, device=self._device)
         self.predict: Final = step.predict
         self.bounds: Final[dict[str, Allowed | None]] = {
             name: None if field.is_categorical else self._ends([field.interval] * len(sequences))

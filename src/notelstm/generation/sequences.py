@@ -7,7 +7,7 @@ import logging
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, final, overload
+from typing import Final, Literal, NamedTuple, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,14 @@ from notelstm.protocols import NoteEncoder, SamplingContext
 from notelstm.tracker import Tracker
 
 __all__ = [
+    "END_LIMIT",
     "STALL_LIMIT",
     "Progress",
     "SamplingContexts",
     "Sequences",
     "StoppingCriteria",
     "StoppingCriterion",
+    "Until",
     "rows_after",
 ]
 
@@ -41,7 +43,8 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     # The encoder measures the first step from an anchor note at `time`. Notes that were rounded to
     # a later time may end after the next one begins, so onsets are at least `time`.
     start = np.maximum(notes.start, time)
-    moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
+    end = np.maximum(notes.end, start)
+    moved = dataclasses.replace(notes, start=start, end=end, truncated=True)
     if not len(moved):
         return encoder.encode(moved)
     # The anchor is the lowest, shortest and softest note of the first part, so that it has the
@@ -179,6 +182,12 @@ STALL_LIMIT: Final = 512
 _TOO_DENSE: Final = 1000
 """Rows per second of music that are no progress towards a length in seconds."""
 
+END_LIMIT: Final = 10_000
+"""The number of new notes after which a piece stops that should come to its end."""
+
+Until: TypeAlias = Literal["end"]
+"""A learnt stopping criterion: the end of the piece, which the model samples with each note."""
+
 StoppingCriterion: TypeAlias = Callable[[Tracker], bool]
 """Returns whether to stop, given the tracker of a sequence, which includes the prompt."""
 
@@ -210,6 +219,26 @@ class StoppingCriteria(NamedTuple):
                 hint="give a function of the tracker that returns True or False",
             )
         return self
+
+    def until(self, until: Until | None) -> StoppingCriteria:
+        """The same criteria, which the end of the piece meets too if it is asked for.
+
+        Without a number of notes or seconds, the limit is then :data:`END_LIMIT` notes.
+
+        Raises:
+            ConfigError: If `until` is neither ``"end"`` nor None.
+        """
+        if until is None:
+            return self
+        if until != "end":
+            raise ConfigError(f"until is {until!r}", hint="give until='end', or leave it out")
+        num_notes, seconds, criterion = self
+
+        def ends(tracker: Tracker) -> bool:
+            return tracker.ended or (criterion is not None and bool(criterion(tracker)))
+
+        limit = END_LIMIT if num_notes is None and seconds is None else num_notes
+        return StoppingCriteria(limit, seconds, ends)
 
 
 @final

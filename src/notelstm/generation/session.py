@@ -21,6 +21,7 @@ from notelstm.generation.sequences import (
     Sequences,
     StoppingCriteria,
     StoppingCriterion,
+    Until,
     rows_after,
 )
 from notelstm.models.inference import ModelRunner, ModelState
@@ -186,6 +187,7 @@ class Session:
             ``sigmas`` of a :class:`~notelstm.bundle.Bundle`.
         given: The entries of given fields in new rows, by field name, until they are set to others.
             Those that the encoder's tracker derives from the rows can be left out.
+        ends: Whether new rows may be the last of a piece, until it is set to another value.
 
     Raises:
         FieldError: If model and encoder have different fields, or a processor of the sampler does
@@ -209,6 +211,7 @@ class Session:
         adapt: Adaptation | None = None,
         sigmas: Mapping[str, float] | None = None,
         given: Mapping[str, float] | None = None,
+        ends: bool = False,
     ) -> None:
         check_whole("batch_size", batch_size, 1)
         check_whole("seed", seed)
@@ -233,7 +236,9 @@ class Session:
             model = self._adapter.model
         self._field_order: Final = model.field_order
         self._runner: Final = ModelRunner(model, batch_size)
+        self._ends = False
         self.sampler = sampler
+        self.ends = ends
         self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
 
     @property
@@ -264,10 +269,38 @@ class Session:
         check_given(self._fields, given)
         self._given = dict(given)
 
+    @property
+    def ends(self) -> bool:
+        """Whether the next rows may be the last of a piece; it can be set at any time.
+
+        A row after the last one begins as any other.
+
+        Raises:
+            ConfigError: If it is set and the model does not predict the end of a piece.
+        """
+        return self._ends
+
+    @ends.setter
+    def ends(self, ends: bool) -> None:
+        if ends and not any(field.role == "end" for field in self._fields.values()):
+            raise ConfigError(
+                "the model does not predict the end of a piece",
+                hint="train one with encoder.ends=true, or give a number of notes or seconds",
+            )
+        if ends != self._ends:
+            self._ends = ends
+            self._sample_row = self._row_sampler()
+
     def _row_sampler(self) -> RowSampler:
         """A sampler of rows with the current step of the model."""
-        step = self._runner.step
-        return RowSampler(self._field_order, step, self._sampler, self._sequences, self._encoder)
+        return RowSampler(
+            self._field_order,
+            self._runner.step,
+            self._sampler,
+            self._sequences,
+            self._encoder,
+            ends=self._ends,
+        )
 
     @property
     def _state(self) -> SessionState:
@@ -315,6 +348,7 @@ class Session:
             music: Rows (T, F), or, if the encoder has no tracker of its own, notes that begin at
                 the time of the session or later, in seconds. Notes are rounded by the encoder; the
                 next ones are measured from the given times, so that rounding does not accumulate.
+                The last of them is not the end of the piece.
                 Where the encoder tells parts by name or track, the track of a single note is the
                 class of its part.
 
@@ -498,6 +532,7 @@ class Session:
         num_notes: int | None = None,
         seconds: float | None = None,
         stopping_criterion: StoppingCriterion | None = None,
+        until: Until | None = None,
     ) -> list[Notes]:
         """Sample until every sequence has met a stopping criterion.
 
@@ -506,20 +541,28 @@ class Session:
             seconds: Length of the new music of each sequence, None for no limit.
             stopping_criterion: Called with the tracker of a sequence before each row; returns
                 whether to stop.
+            until: ``"end"`` to allow the end of the piece in this run, and to stop there; without
+                a number of notes or seconds, the limit is 10,000 new notes.
 
         Returns:
             The new notes of each sequence; 0 s is the onset of the last note before, if there is
             one.
 
         Raises:
-            ConfigError: If no limit is given, or one is negative, infinite or NaN.
+            ConfigError: If no limit is given, or one is negative, infinite or NaN, or the model
+                does not predict the end of a piece.
         """
-        criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
+        criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked().until(until)
         if criteria == StoppingCriteria():
             raise ConfigError(
                 "no limit is given", hint="give num_notes, seconds or stopping_criterion"
             )
-        done = dict(self.finished(criteria))
+        before = self.ends
+        self.ends = before or until is not None
+        try:
+            done = dict(self.finished(criteria))
+        finally:
+            self.ends = before
         return [done[i] for i in range(len(self._sequences))]
 
     def finished(self, criteria: StoppingCriteria) -> Iterator[tuple[int, Notes]]:
