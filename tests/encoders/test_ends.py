@@ -71,7 +71,7 @@ def test_trackers_know_the_end() -> None:
 def test_operations_on_one_piece_keep_whether_it_is_truncated() -> None:
     piece = Notes(start=[0, 1, 2, 2], end=3, pitch=[60, 62, 64, 67], tempo_map=TempoMap())
     assert not piece.truncated
-    assert not piece[[0, 2]].truncated  # one of the last chord is left
+    assert not piece[np.array([0, 2])].truncated  # one of the last chord is left
     assert not piece[::-1].truncated
     cuts = (piece[:2], piece.first(notes=2), piece.first(seconds=1.5), piece[piece.pitch < 63])
     for cut in cuts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from notelstm import Notes, Session
 from notelstm.bundle import Bundle
@@ -22,9 +23,9 @@ from notelstm.generation import generate, generate_batch, stream
 from notelstm.generation.sequences import END_LIMIT, StoppingCriteria
 from notelstm.models import NoteLSTM
 from notelstm.predictions import Categorical
-from notelstm.protocols import SamplingContext
+from notelstm.protocols import Prediction, Processor, SamplingContext
 from notelstm.recipes import Recipe, expressive
-from notelstm.sampling import Ancestral, EndAt, Greedy, Temperature, TopK, TopP
+from notelstm.sampling import Ancestral, EndAt, Greedy, MinP, Temperature, TopK, TopP
 from notelstm.training import TrainingConfig
 
 ENCODER = LogTimeEncoder(exact=True, ends=True)
@@ -148,10 +149,7 @@ def test_a_prompt_does_not_end() -> None:
         assert len(new) == 5
     seen: list[float] = []
 
-    def reading(rows: torch.Tensor, fields: Any) -> torch.Tensor:
-        return rows
-
-    session = Session(BUNDLE.model, ENCODER, Ancestral(), input_transform=reading)
+    session = Session(BUNDLE.model, ENCODER, Ancestral())
     session.feed(PROMPT)
     seen.append(float(session.trackers[0].previous[-1]))
     session.feed(replace(PROMPT[-1:].shifted(2.0)))
@@ -215,33 +213,35 @@ def context(time: float, known: dict[str, float]) -> SamplingContext:
     return SamplingContext(known, tracker)
 
 
+def weights(processor: Processor, prediction: Prediction, *contexts: SamplingContext) -> Tensor:
+    """(B, 2) the log-weights after a processor."""
+    found = processor(END, prediction, contexts).log_weights()
+    assert found is not None
+    return found
+
+
 def test_the_odds_of_an_end_in_the_window() -> None:
     hazard = 0.01
     prediction = Categorical(torch.tensor([[0.0, float(np.log(hazard / (1 - hazard)))]]))
     processor = EndAt(seconds=10.0, within=2.0, typical_notes=1000.0)
     # 3 s before the end of the window, 30 notes are expected.
-    [odds] = processor(END, prediction, [context(9.0, {})]).log_weights().diff()[:, 0].exp()
+    odds = weights(processor, prediction, context(9.0, {})).diff().exp()
     assert float(odds) == pytest.approx(hazard / (1 - hazard) * 1000 / 30, rel=1e-3)
     plain = EndAt(seconds=10.0, within=2.0, typical_notes=1.0)
     assert torch.equal(plain(END, prediction, [context(9.0, {})]).mode(), prediction.mode())
-    before = processor(END, prediction, [context(7.9, {})])
-    assert torch.isneginf(before.log_weights()[0, 1])
-    forced = processor(END, prediction, [context(12.0, {})])
-    assert torch.isneginf(forced.log_weights()[0, 0])
+    assert torch.isneginf(weights(processor, prediction, context(7.9, {}))[0, 1])
+    assert torch.isneginf(weights(processor, prediction, context(12.0, {}))[0, 0])
     # The step of the row is part of its onset.
     step = float(np.searchsorted(ENCODER.fields[1].values, 0.3))
-    inside = processor(END, prediction, [context(7.9, {"step": step})])
-    assert torch.isfinite(inside.log_weights()).all()
+    assert torch.isfinite(weights(processor, prediction, context(7.9, {"step": step}))).all()
 
 
 def test_truncation_and_temperature_leave_the_end_to_the_model() -> None:
     prediction = Categorical(torch.tensor([[5.0, 0.0]]))
-    for make in (TopP, TopK, Temperature):
-        settings = {TopP: {"p": 0.5}, TopK: {"k": 1}, Temperature: {"temperature": 2.0}}[make]
-        weights = make(**settings)(END, prediction, []).log_weights()
-        assert torch.equal(weights, prediction.log_weights())
-        named = make(roles=("end",), **settings)(END, prediction, []).log_weights()
-        assert not torch.equal(named, prediction.log_weights())
+    for processor in (TopP(p=0.5), TopK(k=1), MinP(ratio=0.5), Temperature(temperature=2.0)):
+        assert torch.equal(weights(processor, prediction), prediction.log_weights())
+        named = replace(processor, roles=("end",))
+        assert not torch.equal(weights(named, prediction), prediction.log_weights())
     new = generate(BUNDLE, 300, until="end", top_p=0.8, temperature=0.7, seed=2)
     assert not new.truncated
 
@@ -259,14 +259,13 @@ def trained() -> Bundle:
     recipe = Recipe(
         name="ends",
         encoder=ENCODER,
-        model=NoteLSTM,
+        model=functools.partial(NoteLSTM, hidden_size=16, embedding_dim=8),
         sampler=Ancestral(),
         sequence_length=8,
         stateful=True,
         batch_size=8,
-        training=TrainingConfig(epochs=25, optimizer="adamw", learning_rate=0.02),
+        training=TrainingConfig(epochs=20, optimizer="adamw", learning_rate=0.02),
     )
-    recipe = replace(recipe, model=lambda fields: NoteLSTM(fields=fields, hidden_size=16))
     rng = np.random.default_rng(0)
     return recipe.train([piece(rng) for _ in range(60)])
 
