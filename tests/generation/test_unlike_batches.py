@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ class Every:
         return prediction.sample(noise)
 
 
-TASKS = st.fixed_dictionaries(
+TASKS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "num_notes": st.integers(0, 12),
         "prompt": st.sampled_from([None, LONG, SHORT, Notes.empty()]),
@@ -103,8 +103,8 @@ def test_each_piece_of_a_mixed_batch_is_the_one_alone(kind: str, data: st.DataOb
     own = [(), (Scale(name="D dorian"),), (MaxPolyphony(notes=2),)]
     processors = data.draw(st.sampled_from(own + ([(lowest,)] if kind == "exact" else [])))
     best_of = data.draw(st.integers(1, 2))
-    lists = {name: [task[name] for task in tasks] for name in tasks[0]}
-    shared = {"processors": processors, "best_of": best_of}
+    lists: Any = {name: [task[name] for task in tasks] for name in tasks[0]}
+    shared: Any = {"processors": processors, "best_of": best_of}
     made = generate_batch(BUNDLES[kind], **lists, **shared)
     assert made == [generate(BUNDLES[kind], **task, **shared) for task in tasks]
 
@@ -119,8 +119,8 @@ def test_limits_in_seconds_and_criteria_are_those_of_each_piece(kind: str) -> No
         {},
     ]
     names = ("seconds", "num_notes", "stopping_criterion")
-    lists = {name: [limit.get(name) for limit in limits] for name in names}
-    made = generate_batch(model, **lists, seed=[1, 2, 3, 4])  # type: ignore[arg-type]
+    lists: Any = {name: [limit.get(name) for limit in limits] for name in names}
+    made = generate_batch(model, **lists, seed=[1, 2, 3, 4])
     assert made == [generate(model, **one, seed=i) for i, one in enumerate(limits, 1)]
     assert [len(piece) for piece in made[1:]] == [7, 4, 128]
 
@@ -145,7 +145,7 @@ def test_given_entries_are_those_of_each_piece() -> None:
 def test_the_module_reads_unlike_prompts_like_the_numpy_step() -> None:
     model = bundle()
     prompts = [LONG, SHORT, None]
-    for module in (Windowed(model.model, 6), bundle().model.double()):
+    for module in (Windowed(model.model, 6), cast(Any, bundle().model).double()):
         other = Bundle(model=module, encoder=EXACT, sampler=Ancestral())
         made = generate_batch(other, 10, prompt=prompts, seed=[1, 2, 3])
         for i, prompt in enumerate(prompts):
