@@ -20,7 +20,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.evaluation import score_piece
 from notelstm.fields import Field
 from notelstm.generation import generate, generate_batch, stream
-from notelstm.generation.sequences import END_LIMIT, StoppingCriteria
+from notelstm.generation.sequences import END_LIMIT, StoppingCriteria, Until
 from notelstm.models import NoteLSTM
 from notelstm.predictions import Categorical
 from notelstm.protocols import Prediction, Processor, SamplingContext
@@ -123,6 +123,30 @@ def test_a_sequence_of_a_batch_ends_as_alone() -> None:
     table = np.stack([whole.next() for _ in range(max(map(len, batch)))])
     for i, notes in enumerate(batch):
         assert int(table[:, i, -1].argmax()) + 1 == len(notes)
+
+
+def test_pieces_of_a_batch_end_as_they_are_asked_to() -> None:
+    untils: list[Until | None] = [None, "end", None, None]
+    times = [None, None, 20.0, 15.0]
+    prompts, limits = [None, PROMPT, PROMPT, None], [12, None, None, None]
+    batch = generate_batch(
+        BUNDLE, limits, until=untils, end_at=times, prompt=prompts, seed=[4, 5, 6, 7]
+    )
+    for i, notes in enumerate(batch):
+        alone = generate(
+            BUNDLE,
+            limits[i],
+            until=untils[i],
+            end_at=times[i],
+            prompt=prompts[i],
+            seed=4 + i,
+        )
+        assert same(notes, alone)
+    assert [notes.truncated for notes in batch] == [True, False, False, False]
+    with pytest.raises(ConfigError, match="2 values of ends are given for 3"):
+        Session(BUNDLE.model, ENCODER, Ancestral(), batch_size=3, ends=[True, False])
+    with pytest.raises(ConfigError, match=r"end_at.*sequence 1"):
+        generate_batch(BUNDLE, end_at=[1.0, -1.0])
 
 
 def test_limits_hold_where_there_is_no_end(caplog: pytest.LogCaptureFixture) -> None:

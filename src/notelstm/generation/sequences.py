@@ -28,6 +28,7 @@ __all__ = [
     "Progress",
     "SamplingContexts",
     "Sequences",
+    "SomeSequences",
     "StoppingCriteria",
     "StoppingCriterion",
     "Until",
@@ -131,6 +132,18 @@ class Sequences:
             tracker.extend(rows)
         return _copies(copies[0], len(self)) if self.identical else copies
 
+    def add_to_each(self, rows: Sequence[Rows]) -> None:
+        """Add rows (T, F) of its own to each sequence.
+
+        Raises:
+            EncodingError: If a row is not allowed; no sequence changes.
+        """
+        copies = [tracker.copy() for tracker in self.trackers]
+        for tracker, own in zip(copies, rows, strict=True):
+            tracker.extend(own)
+        self.trackers = copies
+        self.identical = self._single
+
     def add_to_all(self, rows: Rows) -> None:
         """Add the same rows (T, F) to every sequence."""
         trackers = self.trackers[:1] if self.identical else self.trackers
@@ -138,6 +151,44 @@ class Sequences:
             tracker.extend(rows)
         if self.identical:
             self.trackers = _copies(trackers[0], len(self))
+
+
+@final
+class SomeSequences:
+    """Some of the sequences of a session.
+
+    Args:
+        sequences: The sequences of the session.
+        numbers: The numbers of some of them, ascending.
+
+    Attributes:
+        numbers: The same.
+    """
+
+    def __init__(self, sequences: Sequences, numbers: Sequence[int]) -> None:
+        self._sequences: Final = sequences
+        self.numbers: Final = list(numbers)
+        self._is_all: Final = len(numbers) == len(sequences)
+
+    def __len__(self) -> int:
+        """The number of sequences."""
+        return len(self.numbers)
+
+    @property
+    def trackers(self) -> list[Tracker]:
+        """The tracker of each sequence."""
+        trackers = self._sequences.trackers
+        return trackers if self._is_all else [trackers[i] for i in self.numbers]
+
+    @property
+    def previous(self) -> Rows:
+        """The latest row of each sequence; see :attr:`Sequences.previous`."""
+        previous = self._sequences.previous
+        return previous if self._is_all else previous[self.numbers]
+
+    def name_of(self, index: int) -> str:
+        """The place of one of these sequences in messages, empty if the session has no other."""
+        return f"sequence {self.numbers[index]}" if len(self._sequences) > 1 else ""
 
 
 def _copies(tracker: Tracker, batch_size: int) -> list[Tracker]:
@@ -151,7 +202,7 @@ class SamplingContexts(Sequence[SamplingContext]):
     `known` has (B,) the entries of the current row so far, by field name.
     """
 
-    def __init__(self, sequences: Sequences, known: Mapping[str, Tensor]) -> None:
+    def __init__(self, sequences: SomeSequences, known: Mapping[str, Tensor]) -> None:
         self._sequences: Final = sequences
         self._known: Final = known
         # Several processors ask for the same ones.
