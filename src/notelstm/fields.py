@@ -43,11 +43,13 @@ Role: TypeAlias = Literal[
     "position",
     "tempo",
     "event",
+    "end",
     "other",
 ]
 """The meaning of a column. An ``instrument`` column has the classes of a part map
-(:mod:`notelstm.parts`), without edges. A note takes several rows of an ``event`` column; only its
-encoder can decode an ``other`` column, such as an interval."""
+(:mod:`notelstm.parts`), without edges. Class 1 of an ``end`` column, which has two, is the last row
+of a piece. A note takes several rows of an ``event`` column; only its encoder can decode an
+``other`` column, such as an interval."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity", "instrument", "other"]
 """The kind of event of a class."""

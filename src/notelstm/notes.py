@@ -340,6 +340,8 @@ class Notes:
         track_names: The name of track k at index k, "" if it has none; None if not known.
         length: Seconds from the start of the piece to its end, if it ends with silence; None, also
             for a length that is not beyond the last release, if it ends with the last release.
+        truncated: Whether the piece continues after these notes, so that the last one is not its
+            end. It is not compared: the beginning of a piece equals the same notes elsewhere.
 
     Raises:
         NotesError: If a column has another length, a value is out of range, or times are not
@@ -364,6 +366,7 @@ class Notes:
     tempo_map: TempoMap | None
     track_names: tuple[str, ...] | None
     length: float | None
+    truncated: bool
 
     def __init__(
         self,
@@ -378,6 +381,7 @@ class Notes:
         tempo_map: TempoMap | None = None,
         track_names: Sequence[str] | None = None,
         length: float | None = None,
+        truncated: bool = False,
     ) -> None:
         n = _array("start", start).size
         given = (start, end, pitch, velocity, program, drum, track)
@@ -394,6 +398,7 @@ class Notes:
         _set_read_only(self, {**columns, "tempo_map": tempo_map, "track_names": names})
         self._validate()
         object.__setattr__(self, "length", self._beyond_notes(length))
+        object.__setattr__(self, "truncated", bool(truncated))
 
     def _validate(self) -> None:
         """Check the times, which are sorted by start."""
@@ -432,6 +437,7 @@ class Notes:
         tempo_map: TempoMap | None = None,
         track_names: tuple[str, ...] | None = None,
         length: float | None = None,
+        truncated: bool = False,
     ) -> Notes:
         """A piece of valid arrays (N,), without the time that checks and copies take.
 
@@ -441,7 +447,7 @@ class Notes:
         notes = cls.__new__(cls)
         columns = (
             *(start, end, pitch, velocity, program, drum, track, tempo_map, track_names),
-            length,
+            *(length, truncated),
         )
         _set_read_only(notes, dict(zip(cls.__dataclass_fields__, columns, strict=True)))
         return notes
@@ -501,7 +507,7 @@ class Notes:
             All their notes, with the tempo map of the first piece that has one, and the end of the
             longest. An optional column that only some pieces have is filled for the others: program
             0, no percussion, track 0. Tracks keep their numbers; a track that has names in several
-            pieces gets the first one.
+            pieces gets the first one. They are truncated if the piece with the last onset is.
         """
         return cls._merged(
             parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None)
@@ -527,7 +533,13 @@ class Notes:
             tempo_map=beats,
             track_names=_merged_names(parts),
             length=max(part.end_time for part in parts),
+            truncated=max((part._last_onset, part.truncated) for part in parts)[1],
         )
+
+    @property
+    def _last_onset(self) -> float:
+        """The onset of the last note, seconds; -1 without notes."""
+        return float(self.start[-1]) if len(self) else -1.0
 
     def first(
         self, *, notes: int | None = None, seconds: float | None = None, bars: int | None = None
@@ -542,7 +554,7 @@ class Notes:
 
         Returns:
             Those notes with their full durations, and the tempo map without changes after the cut.
-            The result ends with its last note, unless nothing is cut off.
+            The result ends with its last note and is truncated, unless nothing is cut off.
 
         Raises:
             NotesError: If a length is not positive, or bars are counted without a tempo map.
@@ -681,14 +693,23 @@ class Notes:
         return int(self.start.size)
 
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Notes:
-        """Some of the notes, by slice, mask or numbers, with all else but the length."""
+        """Some of the notes, by slice, mask or numbers, with all else but the length.
+
+        Without a note at the last onset, they are truncated.
+        """
         columns = {name: getattr(self, name) for name in _NOTE_COLUMNS}
         picked: dict[str, Any] = {k: None if c is None else c[index] for k, c in columns.items()}
-        return Notes(**picked, tempo_map=self.tempo_map, track_names=self.track_names)
+        last = picked["start"].max(initial=-1.0)
+        return Notes(
+            **picked,
+            tempo_map=self.tempo_map,
+            track_names=self.track_names,
+            truncated=self.truncated or last < self._last_onset,
+        )
 
     @override
     def __eq__(self, other: object) -> bool:
-        """Equal columns, optional ones included."""
+        """Equal columns, optional ones included; a piece may be truncated."""
         if not isinstance(other, Notes):
             return NotImplemented
         own = self.tempo_map, self.track_names, self.length
@@ -704,8 +725,9 @@ class Notes:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and unpickled pieces are read-only too."""
-        # Pieces of versions without names and lengths can still be unpickled.
-        _set_read_only(self, {"track_names": None, "length": None, **state})
+        # Pieces of versions without these attributes can still be unpickled.
+        defaults = {"track_names": None, "length": None, "truncated": False}
+        _set_read_only(self, {**defaults, **state})
 
     @override
     def __repr__(self) -> str:

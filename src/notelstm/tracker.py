@@ -38,7 +38,8 @@ class Tracker(abc.ABC):
     The abstract methods are required. The defaults of the others are for an encoder with one row
     per note and steps in seconds, whose rows may come in any order. ``remaining`` and
     ``overlapping`` have no default; processors of polyphony need them. Neither has
-    ``previous``, which a :class:`~notelstm.protocols.ConstrainingEncoder` needs.
+    ``previous``, which a :class:`~notelstm.protocols.ConstrainingEncoder` needs, and an encoder
+    with a field of the role end.
 
     Args:
         fields: The encoder's F fields.
@@ -57,6 +58,8 @@ class Tracker(abc.ABC):
         self.fields: Final = tuple(fields)
         self.parts: Final = tuple(parts)
         self.memo: Mapping[str, Any] = {}
+        ends = [k for k, field in enumerate(self.fields) if field.role == "end"]
+        self._end: Final = ends[0] if ends else None
 
     @property
     @abc.abstractmethod
@@ -132,6 +135,15 @@ class Tracker(abc.ABC):
             FieldError: If the class does not implement it.
         """
         raise self._lacks("attribute", "previous", "an encoder's allowed_classes() needs")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the latest row is the last of its piece; never without a field of the role end.
+
+        Raises:
+            FieldError: If there is such a field and the class does not implement `previous`.
+        """
+        return self._end is not None and bool(self.previous[self._end] == 1)
 
     def closing_rows(self) -> Rows:
         """The rows that end the sounding notes, (M, F); none by default."""

@@ -257,9 +257,12 @@ def test_what_was_read_note_by_note_equals_what_is_read_at_once() -> None:
 def test_copies_of_a_tracker_share_what_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     added: list[float] = []
     add = _Runs._add
-    monkeypatch.setattr(
-        _Runs, "_add", lambda runs, *note: (added.append(note[0]), add(runs, *note))
-    )
+
+    def count(runs: _Runs, onset: float, pitch: int, instrument: int) -> None:
+        added.append(onset)
+        add(runs, onset, pitch, instrument)
+
+    monkeypatch.setattr(_Runs, "_add", count)
     rows = ENCODER.encode(notes_of([*THEME, *THEME[:3]]))
     tracker = tracker_of(ENCODER)
     tracker.extend(rows[:-2])

@@ -724,6 +724,31 @@ TRACKING = [
     ("extend_equals_push", TakesInTheFirst),
 ]
 
+
+@dataclass
+class Ending(Patched):
+    """An encoder of ends with one thing exchanged."""
+
+    inner: NoteEncoder = field(default_factory=lambda: LogTimeEncoder(exact=True, ends=True))
+
+    def snapped(self, notes: Notes) -> Notes | None:
+        return snapped(self.inner, notes)
+
+
+def ends_at_the_first_note(encode: Encode, notes: Notes) -> Rows:
+    rows = encode(notes)
+    rows[:, -1] = np.roll(rows[:, -1], 1)
+    return rows
+
+
+def ends_where_it_was_cut(encode: Encode, notes: Notes) -> Rows:
+    return encode(replace(notes, truncated=False))
+
+
+def ends_at_the_end(decode: Decode, rows: Rows) -> Notes:
+    return replace(decode(rows), truncated=False)
+
+
 BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("fields_have_unique_names", twice_the_same_name, {}),
     ("values_lie_in_their_classes", lambda: with_velocity(**OUTSIDE), VELOCITY),
@@ -744,6 +769,17 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("onsets_round_trip", lambda: Patched(own_encode=onsets_on_20_ms), {}),
     ("durations_round_trip", lambda: Patched(own_encode=durations_up_to_2_s), {}),
     ("velocities_round_trip", lambda: Patched(own_decode=softer), {}),
+    (
+        "only_the_last_note_ends_the_piece",
+        lambda: Ending(own_encode=ends_at_the_first_note),
+        EXACT_CELLS,
+    ),
+    (
+        "only_the_last_note_ends_the_piece",
+        lambda: Ending(own_encode=ends_where_it_was_cut),
+        EXACT_CELLS,
+    ),
+    ("only_the_last_note_ends_the_piece", lambda: Ending(own_decode=ends_at_the_end), EXACT_CELLS),
     ("second_round_trip_is_exact", lambda: Patched(own_decode=a_little_longer), {}),
     ("values_match_decode", lambda: with_velocity(**OFF_BY_ONE), VELOCITY),
     ("classes_contain_their_values", lambda: with_velocity(**ON_THE_EDGE), VELOCITY),
@@ -844,7 +880,8 @@ def test_the_unbroken_one_passes() -> None:
     check_encoder(beat_band(), entry_point=False, examples=30, **{"hour": short(), **BEAT_BANDS})
     check_encoder(event_band(), entry_point=False, examples=30, **{"hour": short(), **EVENT_BANDS})
     check_encoder(LimitingInBeats(make=Recalling), entry_point=False, examples=30, **BEAT_BANDS)
-    check_encoder(Limiting(), entry_point=False, hour=short(), examples=30, **EXACT_CELLS)
+    for limited in (Limiting(), Ending()):
+        check_encoder(limited, entry_point=False, hour=short(), examples=30, **EXACT_CELLS)
 
 
 def test_every_clause_has_a_broken_encoder() -> None:

@@ -53,6 +53,11 @@ def ignores_the_mask(field: Field, prediction: Prediction, noise: Tensor) -> Ten
     return (noise[:, 0] * (field.classes or 1)).long()
 
 
+def ends_too_early(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
+    samples = prediction.sample(noise)
+    return torch.ones_like(samples) if field.role == "end" else samples
+
+
 def own_randomness(field: Field, prediction: Prediction, noise: Tensor) -> Tensor:
     assert isinstance(prediction, Categorical)
     return prediction.probabilities.multinomial(1).squeeze(1)
@@ -89,6 +94,7 @@ BROKEN_SAMPLERS: list[tuple[str, Sampler]] = [
     ("samples_are_in_the_domain", sampler(as_float)),
     ("samples_are_in_the_domain", sampler(as_column)),
     ("impossible_classes_are_not_sampled", sampler(ignores_the_mask)),
+    ("impossible_classes_are_not_sampled", sampler(ends_too_early)),
     ("results_are_repeatable", sampler(own_randomness)),
     ("sequences_are_independent", sampler(first_noise_for_all)),
 ]

@@ -31,6 +31,7 @@ from notelstm.predictions import Normal, PointEstimate
 from notelstm.protocols import Processor, Sampler, SamplingContext
 from notelstm.sampling import (
     Ancestral,
+    EndAt,
     ForbidValues,
     Greedy,
     GridSnap,
@@ -151,7 +152,9 @@ def with_a_band(piece: Notes) -> Notes:
 @pytest.mark.parametrize("unknown", ["nearest", "other"])
 def test_log_time_encoder_with_parts(by: By, unknown: Unknown) -> None:
     check_encoder(
-        LogTimeEncoder(exact=True, parts=PartMap(by=by, parts=BAND, unknown=unknown)),
+        LogTimeEncoder(
+            exact=True, parts=PartMap(by=by, parts=BAND, unknown=unknown), ends=by == "track"
+        ),
         onset_tolerance=half_of_every_wide_step,
         duration_tolerance=half_the_whole_class,
         velocity_tolerance=2,
@@ -243,7 +246,7 @@ def test_beat_encoder_with_parts(by: By, unknown: Unknown) -> None:
     refused = Notes(start=[0, 1], end=2, pitch=60, program=[40, 0], track=[0, 4], tempo_map=SLOW)
     long = long_piece(np.random.default_rng(0), count=4000, seconds=700)
     check_encoder(
-        BeatEncoder(parts=PartMap(by=by, parts=BAND, unknown=unknown)),
+        BeatEncoder(parts=PartMap(by=by, parts=BAND, unknown=unknown), ends=by == "track"),
         onset_tolerance=beaten_onsets,
         duration_tolerance=beaten_durations,
         velocity_tolerance=2,
@@ -439,6 +442,9 @@ PROCESSORS: list[tuple[Processor, set[Role]]] = [
     (NoteDensity(notes_per_second=100.0), {"step"}),
     (NoteDensity(notes_per_second=0.01), {"step"}),
     (MaxInstruments(count=1), {"step"}),
+    (EndAt(seconds=1.0, within=0.0), {"end"}),
+    (EndAt(seconds=0.25, within=1.0), {"end"}),
+    (EndAt(seconds=0.0, within=0.0), {"end"}),
 ]
 """Each processor, and the roles that it changes; none for all. `Instruments` needs a model with the
 instruments that it names: see ``tests/sampling/test_by_instrument.py``."""
@@ -488,6 +494,7 @@ def test_no_built_in_is_left_out() -> None:
             *("temperature", "min-duration", "top-k", "top-p", "min-p", "pitch-range"),
             *("scale", "tempo-range", "forbid-values", "no-repeat-ngram", "repetition-penalty"),
             *("max-polyphony", "max-chord-size", "grid-snap", "note-density"),
+            "end-at",
             *("instruments", "max-instruments", "recall"),
         },
     }

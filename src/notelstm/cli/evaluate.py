@@ -196,6 +196,8 @@ def _report_lines(report: Report) -> list[str]:
         lines.append(f"left out: {counted(scores.too_short, 'piece')} of {FIRST} notes or fewer")
     if scores.rejected:
         lines.append(f"left out: {counted(len(scores.rejected), 'piece')} rejected by the encoder")
+    if (end := scores.of("end")) is not None:
+        lines.append(f"the end of a piece costs {end:.4f} more nats per note")
     if scores.bits_per_second is not None:
         lines.append(f"a second of music costs {scores.bits_per_second:.1f} bits")
     for role, made in scores.reliability.items():

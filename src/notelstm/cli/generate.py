@@ -47,6 +47,8 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     prompting: Annotated[Prompting, arg(name="")] = Prompting(),  # noqa: B008 - it cannot change
     notes: Annotated[int | None, shown("N", "128")] = None,
     seconds: Annotated[float | None, shown("S")] = None,
+    until_end: Flag = False,
+    end_at: Annotated[float | None, shown("S")] = None,
     seed: Annotated[int | None, shown("N", "another one each time")] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
     best_of: Annotated[int, arg(metavar="N")] = 1,
@@ -67,6 +69,9 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         prompting: The music to continue.
         notes: Number of new notes.
         seconds: Seconds of new music; with --notes, whichever is reached first.
+        until_end: Stop where the model ends the piece, if it was trained with encoder.ends=true;
+            after 10,000 notes at the latest, unless --notes or --seconds is given.
+        end_at: Like --until-end, but the piece ends after about S seconds of new music.
         seed: Random seed: the same seed and options give the same music. It is printed, and kept
             in the MIDI file and on the page.
         batch: Write N pieces, each with its own random numbers: OUT-1.mid, OUT-2.mid, ...
@@ -109,6 +114,8 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         sampler=sampler,
         seed=seed,
         best_of=best_of,
+        until="end" if until_end else None,
+        end_at=end_at,
     )
     if not any(map(len, made)) and notes != 0 and seconds != 0:
         raise DataError(
@@ -118,7 +125,10 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         )
     if start is None:
         made = [_without_silence(new, _numbered(output, k, batch)) for k, new in enumerate(made, 1)]
-    drawn = {"seed": seed, **steering.changed_settings()}
+    ending = {"until": "end"} if until_end else {}
+    if end_at is not None:
+        ending = {"end_at": f"{end_at:g}"}
+    drawn = {"seed": seed, **ending, **steering.changed_settings()}
     titles = [output.stem if batch == 1 else f"{output.stem} {k}" for k in range(1, batch + 1)]
     pieces = [
         _piece(new, start, number, title, only_new=prompting.only_new)
@@ -193,7 +203,10 @@ def _write(piece: Sample, path: Path, origin: Mapping[str, object]) -> None:
     counts = counted(len(piece.notes) - piece.prompt_notes, "new note")
     if piece.prompt_notes:
         counts = f"{counted(piece.prompt_notes, 'note')} of the prompt, {counts}"
-    print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s")
+    ending = ""
+    if "until" in origin or "end_at" in origin:
+        ending = ", stopped before its end" if piece.notes.truncated else ", to its end"
+    print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s{ending}")
 
 
 def _print_instrument(piece: Sample, start: Notes) -> None:

@@ -64,6 +64,8 @@ _COLUMNS: Final = (
 """The columns of a record in order: name, type, and the count that gives its length."""
 
 _OPTIONAL: Final = ("program", "drum", "track", "tempo_map", "track_names", "length")
+_TRUNCATED: Final = len(_OPTIONAL)
+"""The bit of a truncated piece, after those of the optional columns."""
 _MAP_COLUMNS: Final = ("seconds", "tempos", "time_signature_beats", "numerators", "denominators")
 
 _TABLE: Final = np.dtype(
@@ -101,7 +103,7 @@ class Entry(NamedTuple):
         read: Whether it could be read.
         record: Its columns.
         counts: The numbers of notes, tempos and time signatures.
-        optional: A bit for each optional column that the piece has.
+        optional: A bit for each optional column that the piece has, and one if it is truncated.
         content_key: See :func:`notelstm.data.splits.content_key`.
     """
 
@@ -142,7 +144,8 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
             0 if tempo_map is None else len(tempo_map.seconds),
             0 if tempo_map is None else len(tempo_map.time_signature_beats),
         ),
-        optional=sum((getattr(notes, n) is not None) << k for k, n in enumerate(_OPTIONAL)),
+        optional=sum((getattr(notes, n) is not None) << k for k, n in enumerate(_OPTIONAL))
+        | notes.truncated << _TRUNCATED,
         content_key=bytes.fromhex(content_key(notes)),
     )
 
@@ -267,7 +270,7 @@ class PieceFile:
         """
         row, record = self.table[entry], self._record(entry)
         has = {n: bool(int(row["optional"]) >> k & 1) for k, n in enumerate(_OPTIONAL)}
-        columns: dict[str, NDArray[Any]] = {}
+        columns: dict[str, Any] = {}
         offset = 0
         for name, dtype, count in _COLUMNS:
             if has.get("tempo_map" if name in _MAP_COLUMNS else name, True):
@@ -283,6 +286,7 @@ class PieceFile:
             tempo_map=TempoMap(**tempo_map) if has["tempo_map"] else None,
             track_names=json.loads(bytes(record[offset:])) if has["track_names"] else None,
             length=length,
+            truncated=bool(int(row["optional"]) >> _TRUNCATED & 1),
         )
 
     @cached_property

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from notelstm.encoders.beat_tracker import BeatTracker
 from notelstm.encoders.rows import (
+    END,
     PITCH,
     VELOCITY,
     AscendingRows,
     RowConstraints,
     as_rows,
     ascending,
+    ends_of,
     snapped,
 )
 from notelstm.encoders.time_signatures import TIME_SIGNATURES, SignatureClasses
@@ -83,6 +85,10 @@ class BeatEncoder:
     remains, with the greatest duration and velocity. :meth:`allowed_classes` excludes all other
     rows in training, scoring and generation.
 
+    **Ends.** With `ends`, the last field of a row is whether the note is the last of its piece,
+    which no note of truncated :class:`~notelstm.notes.Notes` is. Rows that do not reach an end are
+    decoded as truncated notes.
+
     The domain is pieces with a tempo map, and pieces without notes.
 
     Attributes:
@@ -92,6 +98,7 @@ class BeatEncoder:
         time_signatures: The time signatures that have a class, such as ``"6/8"``. The default is
             all in whole notes to sixteenths with bars of at most two whole notes.
         parts: The classes of instruments; None for rows without instruments.
+        ends: Whether rows have the end of the piece.
 
     Raises:
         ConfigError: If the settings give no classes.
@@ -116,6 +123,7 @@ class BeatEncoder:
     longest: float = 16.0
     time_signatures: tuple[str, ...] = TIME_SIGNATURES
     parts: PartMap | None = None
+    ends: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "time_signatures", tuple(self.time_signatures))
@@ -149,9 +157,9 @@ class BeatEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Time signature, step, position, tempo, pitch, duration, velocity, perhaps instrument."""
+        """Time signature, step, position, tempo, pitch, duration, velocity; see `parts`, `ends`."""
         num_signatures = len(self.time_signatures)
-        fields = (
+        return (
             Field.categorical(
                 "time_signature",
                 "time_signature",
@@ -164,8 +172,9 @@ class BeatEncoder:
             PITCH,
             self._cells("duration", "duration", 1, self._longest),
             VELOCITY,
+            *(() if self.parts is None else (self.parts.field(),)),
+            *((END,) if self.ends else ()),
         )
-        return fields if self.parts is None else (*fields, self.parts.field())
 
     def _cells(self, name: str, role: Role, first: int, count: int) -> Field:
         """A field with a class for each number of cells from `first`."""
@@ -179,7 +188,7 @@ class BeatEncoder:
         )
 
     def encode(self, notes: Notes) -> Rows:
-        """(N, 7) float32 class ids; with a part map (N, 8), of :meth:`snapped` notes.
+        """(N, F) float32 class ids of the fields; with a part map, of :meth:`snapped` notes.
 
         Raises:
             EncodingError: If the piece has no tempo map, or the part map refuses a note.
@@ -239,6 +248,7 @@ class BeatEncoder:
             length.clip(1, longest) - 1,
             notes.velocity // 4,
             *(() if self.parts is None else (self.parts.classes_of(notes),)),
+            *((ends_of(notes),) if self.ends else ()),
         )
         for k, column in enumerate(columns):
             rows[:, k] = column
@@ -258,7 +268,7 @@ class BeatEncoder:
         }
 
     def decode(self, rows: Rows) -> Notes:
-        """Notes with a tempo map from (N, 7) or (N, 8) class ids; the first starts at its own step.
+        """Notes with a tempo map from (N, F) class ids; the first starts at its own step.
 
         Raises:
             EncodingError: If a class does not exist, or a position does not follow from the step.
@@ -302,8 +312,8 @@ class BeatEncoder:
         """Convert the cells to beats, by the tempo of the previous row.
 
         Steps are measured from the decoded onset of the previous note. The cells of time signature,
-        position, tempo and instrument are the classes of the row: the cost of the first three is a
-        part of the cost of the onset.
+        position, tempo, instrument and end are the classes of the row: the cost of the first three
+        is a part of the cost of the onset.
         """
         ids = rows.astype(np.int64)
         tempo = np.array(_TEMPO.values)[ids[:, 3]] / 60  # beats per second

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.rows import RowConstraints
+from notelstm.encoders.rows import RowConstraints, is_truncated
 from notelstm.encoders.time_signatures import SignatureClasses
 from notelstm.errors import EncodingError
 from notelstm.fields import Field, Mask, Role, Row, no_row
@@ -63,6 +63,7 @@ class BeatTracker(Tracker):
         self._lengths: Final[list[int]] = signatures.bars.tolist()
         self._tempos: Final = fields[3].values
         self._velocities: Final = fields[6].values
+        self._instrument: Final = slice(7, 7 if parts is None else 8)
         self._previous = no_row(fields)
         self._rows: list[list[int]] = []
         self._at: list[int] = []
@@ -95,7 +96,7 @@ class BeatTracker(Tracker):
             EncodingError: If its position does not follow from time signature and step.
         """
         ids = [int(entry) for entry in row.tolist()]
-        time_signature, step, position, tempo, pitch, duration, velocity_class, *instrument = ids
+        time_signature, step, position, tempo, pitch, duration, velocity_class, *_ = ids
         if not self._fits(time_signature, step, position):
             raise EncodingError(
                 f"position {position} of a bar of {self._lengths[time_signature]} cells does not "
@@ -112,7 +113,7 @@ class BeatTracker(Tracker):
         self._previous = np.array(row, dtype=np.float32)
         self._rows.append(ids)
         self._at.append(at)
-        tone = Tone(pitch, *instrument)
+        tone = Tone(pitch, *ids[self._instrument])
         self._latest.append((self._time, tone))
         velocity = int(self._velocities[velocity_class])
         note = _Sounding(at + duration + 1, self._num_notes, self._time, tone, velocity)
@@ -216,6 +217,7 @@ class BeatTracker(Tracker):
 
     def notes(self) -> Notes:
         """The notes that have not been returned, with a tempo map if none have."""
+        truncated = is_truncated(self._previous[None], self.fields)
         if self._dropped or not self._rows:
             notes = [note for _, note in sorted([*self._done, *map(self._ended, self._open)])]
             return Notes(
@@ -223,12 +225,12 @@ class BeatTracker(Tracker):
                 end=[note.end for note in notes],
                 pitch=[note.pitch for note in notes],
                 velocity=[note.velocity for note in notes],
+                truncated=truncated,
                 **self._instruments(np.array([note.track for note in notes], np.int64)),
             )
         at = np.array(self._at)
-        time_signature, _, position, tempo, pitch, duration, velocity, *instrument = np.array(
-            self._rows
-        ).T
+        columns = np.array(self._rows).T
+        time_signature, _, position, tempo, pitch, duration, velocity, *_ = columns
         beats = self._tempo_map(at, time_signature, position, np.array(self._tempos)[tempo])
         return Notes(
             start=beats.seconds_at(at / self._per_beat),
@@ -236,7 +238,8 @@ class BeatTracker(Tracker):
             pitch=pitch,
             velocity=np.array(self._velocities)[velocity],
             tempo_map=beats,
-            **self._instruments(*instrument),
+            truncated=truncated,
+            **self._instruments(*columns[self._instrument]),
         )
 
     def _instruments(self, *classes: NDArray[np.int64]) -> dict[str, Any]:

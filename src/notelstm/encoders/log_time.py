@@ -11,7 +11,17 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.rows import PITCH, VELOCITY, AscendingRows, as_rows, ascending, snapped
+from notelstm.encoders.rows import (
+    END,
+    PITCH,
+    VELOCITY,
+    AscendingRows,
+    as_rows,
+    ascending,
+    ends_of,
+    is_truncated,
+    snapped,
+)
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
 from notelstm.notes import Notes
@@ -54,6 +64,10 @@ class LogTimeEncoder:
     a cell are sorted by class and pitch. They are decoded with the program, percussion and track
     name of the part, and with its class as the track.
 
+    With `ends`, the last field of a row is whether the note is the last of its piece, which no note
+    of truncated :class:`~notelstm.notes.Notes` is. Rows that do not reach an end are decoded as
+    truncated notes.
+
     Attributes:
         cell: Width of the finest class, seconds.
         linear: Seconds up to which every cell is a class.
@@ -61,6 +75,7 @@ class LogTimeEncoder:
         longest: The longest step and duration, seconds.
         exact: Whether times are whole cells and rows are sorted, as above.
         parts: The classes of instruments; None for rows without instruments.
+        ends: Whether rows have the end of the piece.
 
     Raises:
         ConfigError: If the settings give no classes.
@@ -72,6 +87,7 @@ class LogTimeEncoder:
     longest: float = 30.0
     exact: bool = False
     parts: PartMap | None = None
+    ends: bool = False
 
     def __post_init__(self) -> None:
         ordered = 0 < self.cell <= self.linear < self.longest <= _MAX_CELLS * self.cell
@@ -121,17 +137,18 @@ class LogTimeEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Pitch (128 classes), step and duration (s), velocity (32 classes), and instrument."""
-        fields = (
+        """Pitch (128 classes), step, duration (s), velocity (32), perhaps instrument and end."""
+        return (
             PITCH,
             self._times("step", "step", 0),
             self._times("duration", "duration", 1),
             VELOCITY,
+            *(() if self.parts is None else (self.parts.field(),)),
+            *((END,) if self.ends else ()),
         )
-        return fields if self.parts is None else (*fields, self.parts.field())
 
     def encode(self, notes: Notes) -> Rows:
-        """(N, 4) float32 class ids, (N, 5) with a part map; if `exact`, of :meth:`snapped` notes.
+        """(N, F) float32 class ids of the fields; if `exact`, of :meth:`snapped` notes.
 
         Raises:
             EncodingError: If the part map refuses a note.
@@ -146,6 +163,8 @@ class LogTimeEncoder:
         rows[:, 3] = notes.velocity // 4
         if self.parts is not None:
             rows[:, 4] = self.parts.classes_of(notes)
+        if self.ends:
+            rows[:, -1] = ends_of(notes)
         return rows
 
     def _step_classes(self, start: NDArray[np.float64]) -> list[int]:
@@ -201,7 +220,7 @@ class LogTimeEncoder:
         return self._ascending.allowed(field, known, previous)
 
     def decode(self, rows: Rows) -> Notes:
-        """Notes from (N, 4) or (N, 5) class ids; the first starts at its own step.
+        """Notes from (N, F) class ids; the first starts at its own step.
 
         Raises:
             EncodingError: If a class does not exist.
@@ -214,5 +233,6 @@ class LogTimeEncoder:
             end=start + values[2][checked[:, 2]],
             pitch=checked[:, 0],
             velocity=values[3][checked[:, 3]],
+            truncated=is_truncated(rows, self.fields),
             **({} if self.parts is None else self.parts.columns_of(checked[:, 4])),
         )

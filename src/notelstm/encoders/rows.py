@@ -21,6 +21,7 @@ from notelstm.protocols import ConstrainingEncoder, NoteEncoder, SnappingEncoder
 from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = [
+    "END",
     "PITCH",
     "VELOCITY",
     "AscendingRows",
@@ -32,6 +33,8 @@ __all__ = [
     "ascending",
     "class_ids",
     "describe_changes",
+    "ends_of",
+    "is_truncated",
     "part_map_of",
     "snapped",
     "tracker_of",
@@ -55,6 +58,22 @@ VELOCITY: Final = Field.categorical(
     unit="MIDI velocity",
 )
 """32 classes of four MIDI velocities each."""
+
+END: Final = Field.categorical("end", "end", values=(0, 1))
+"""2 classes: whether a note is the last of its piece."""
+
+
+def ends_of(notes: Notes) -> NDArray[np.bool_]:
+    """(N,) the entries of :data:`END`: the last note of a piece, none of a truncated one."""
+    ends = np.zeros(len(notes), dtype=np.bool_)
+    ends[-1:] = not notes.truncated
+    return ends
+
+
+def is_truncated(rows: Rows, fields: Sequence[Field]) -> bool:
+    """Whether rows (N, F) with an end do not reach it; false if they have no such field."""
+    column = next((k for k, field in enumerate(fields) if field.role == "end"), None)
+    return column is not None and not (len(rows) and rows[-1, column] == 1)
 
 
 def as_rows(rows: ArrayLike, fields: Sequence[Field]) -> Rows:

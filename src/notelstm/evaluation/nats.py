@@ -2,8 +2,8 @@
 
 Each piece is quantized to the grid, encoded, and read by the model from its beginning. From note 25
 on, -ln P of each note's cell (or of each event) is summed by field, and divided by the number of
-notes. An instrument has no cells: its P is that of the class of the encoder's part map. The pitch
-of a drum is its key.
+notes. An instrument has no cells: its P is that of the class of the encoder's part map. Neither has
+the end of a piece. The pitch of a drum is its key.
 """
 
 from __future__ import annotations
@@ -130,6 +130,9 @@ def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Te
 
 _log = logging.getLogger(__name__)
 
+_WITHOUT_CELLS: Final[tuple[Role, ...]] = ("instrument", "end")
+"""The roles of which P is that of the class."""
+
 _COUNTED_AS: Final[Mapping[str, str]] = {
     "time_signature": "step",
     "position": "step",
@@ -162,7 +165,7 @@ class MeasuredEncoder(NoteEncoder, Protocol):
 
         Returns:
             The intervals by field name, in the field's unit; the row's own class if a field has no
-            cells. An instrument needs none.
+            cells. An instrument and an end need none.
         """
         ...
 
@@ -348,7 +351,7 @@ class _Chunk:
                 hint="give the prediction the methods of notelstm.protocols.HasLikelihood",
             )
         cells = field.classes or 1
-        if self.bounds and field.role != "instrument":
+        if self.bounds and field.role not in _WITHOUT_CELLS:
             p = prediction.interval_prob(field, *self.bounds[field.name])
             cells = GRIDS[field.role].size if field.role in GRIDS else cells
         else:
@@ -446,12 +449,12 @@ class _Sums:
 
 
 def _bounds(encoder: NoteEncoder, notes: Notes, rows: Rows) -> Mapping[str, Bounds]:
-    """By field name, the bounds of each note's cell, (N,) each; none of an instrument."""
+    """By field name, the bounds of each note's cell, (N,) each, of roles that have cells."""
     cells = cells_of(notes)
     if isinstance(encoder, MeasuredEncoder):
         falls = {role: grid.bounds(cells[role]) for role, grid in GRIDS.items()}
         return encoder.bounds(notes, rows, falls)
-    fields = [field for field in predicted(encoder.fields) if field.role != "instrument"]
+    fields = [field for field in predicted(encoder.fields) if field.role not in _WITHOUT_CELLS]
     unmeasured = [f"{f.name} ({f.role}, {f.unit})" for f in fields if not _is_measured(f)]
     if unmeasured:
         raise FieldError(

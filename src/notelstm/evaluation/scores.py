@@ -165,6 +165,9 @@ class PieceScore:
     ``"without_instrument"`` is comparable: the sum of -ln P of each note with any instrument, given
     the instruments of the notes before. It is the total of a model without instruments.
 
+    ``"end"``, of models that predict the end of a piece, is in no total: totals are of notes that
+    follow, and comparable with those of models without ends.
+
     Attributes:
         notes: The number of notes that were scored.
         nats: By role, the sum of -ln P over these notes; ``"event"`` for event encoders. With
@@ -187,7 +190,7 @@ class PieceScore:
     parts: Mapping[str, PieceScore] = field(default_factory=dict)
 
     def of(self, figure: str) -> float | None:
-        """The sum of nats of one of :data:`FIGURES`, None if it is not predicted."""
+        """The sum of nats of one of :data:`FIGURES` or ``"end"``, None if it is not predicted."""
         if figure == "without_instrument" and "instrument" not in self.nats:
             figure = "total"
         if figure == "total" and "event" in self.nats:
@@ -225,7 +228,7 @@ class Scores:
         return sum(piece.notes for piece in self.pieces)
 
     def of(self, figure: str) -> float | None:
-        """Nats per note of one of :data:`FIGURES`, None if it is not predicted."""
+        """Nats per note of one of :data:`FIGURES` or ``"end"``, None if it is not predicted."""
         nats = self.nats(figure)
         return None if nats is None else float(nats.sum()) / self.notes
 
@@ -277,6 +280,8 @@ class Scores:
     def to_json(self) -> dict[str, float | int | None]:
         """The figures under the names of the command line's ``--json``."""
         figures = {figure: self.of(figure) for figure in FIGURES}
+        if (end := self.of("end")) is not None:
+            figures["end"] = end
         return {**figures, "notes": self.notes, "merged": self.merged}
 
 

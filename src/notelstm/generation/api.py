@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from notelstm.bundle import Bundle
 from notelstm.encoders.rows import watch_changes
 from notelstm.errors import ConfigError, DataError
-from notelstm.fields import Field
-from notelstm.generation.sequences import Progress, StoppingCriteria, StoppingCriterion
+from notelstm.fields import Rows
+from notelstm.generation.batches import (
+    best_of_each,
+    ending_at,
+    in_sequence,
+    per_sequence,
+    sampler_of_each,
+    seeds_of_each,
+)
+from notelstm.generation.rows import Seed
+from notelstm.generation.sequences import Progress, StoppingCriteria, StoppingCriterion, Until
 from notelstm.generation.session import Session
 from notelstm.notes import Note, Notes
-from notelstm.protocols import HasLikelihood, Prediction, Processor, Sampler, SamplingContext
+from notelstm.protocols import Processor, Sampler
 from notelstm.sampling.masking import check_whole
-from notelstm.sampling.samplers import with_processors
 
 __all__ = ["generate", "generate_batch", "stream"]
 
 
-def generate(
+def generate(  # noqa: PLR0913 - the settings of one piece
     bundle: Bundle,
     num_notes: int | None = None,
     *,
@@ -39,6 +46,8 @@ def generate(
     seed: int = 0,
     best_of: int = 1,
     given: Mapping[str, float] | None = None,
+    until: Until | None = None,
+    end_at: float | None = None,
 ) -> Notes:
     """Generate one piece.
 
@@ -59,12 +68,17 @@ def generate(
             the model is returned. Likely music is more repetitive, not better.
         given: The entries of given fields, by field name, in all rows, those of the prompt
             included.
+        until: ``"end"`` to stop where the model ends the piece. Without `num_notes` and `seconds`,
+            the limit is then 10,000 new notes; a piece that is stopped by a limit is `truncated`.
+        end_at: End the piece at about this time, seconds, by :class:`~notelstm.sampling.EndAt` with
+            its default window; includes ``until="end"``.
 
     Returns:
         The new notes, without the prompt; 0 s is the prompt's last onset.
 
     Raises:
-        ConfigError: If a limit is negative, infinite or NaN, or settings contradict each other.
+        ConfigError: If a limit is negative, infinite or NaN, settings contradict each other, or the
+            model does not predict the end of a piece.
         FieldError: If a given field does not exist, or has no entry.
         DataError: If the prompt is shorter than the model's context.
         EncodingError: If the prompt is outside the encoder's domain.
@@ -89,56 +103,85 @@ def generate(
         seed=seed,
         best_of=best_of,
         given=given,
+        until=until,
+        end_at=end_at,
     )[0]
 
 
 def generate_batch(  # noqa: PLR0913 - those of generate, and one more
     bundle: Bundle,
-    num_notes: int | None = None,
+    num_notes: int | Sequence[int | None] | None = None,
     *,
-    batch_size: int,
-    seconds: float | None = None,
-    stopping_criterion: StoppingCriterion | None = None,
-    prompt: Notes | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
+    batch_size: int | None = None,
+    seconds: float | Sequence[float | None] | None = None,
+    stopping_criterion: StoppingCriterion | Sequence[StoppingCriterion | None] | None = None,
+    prompt: Notes | Sequence[Notes | None] | None = None,
+    temperature: float | Sequence[float | None] | None = None,
+    top_p: float | Sequence[float | None] | None = None,
     processors: Sequence[Processor] = (),
     sampler: Sampler | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     best_of: int = 1,
-    given: Mapping[str, float] | None = None,
+    given: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None = None,
+    until: Until | Sequence[Until | None] | None = None,
+    end_at: float | Sequence[float | None] | None = None,
 ) -> list[Notes]:
-    """Generate several pieces at once; the first is the one that :func:`generate` returns.
+    """Generate several pieces at once.
 
     `batch_size`, B, is the number of pieces. The other arguments, and the errors, are those of
-    :func:`generate`; the prompt is the same for all pieces, the noise differs, and `best_of` counts
-    for each piece.
+    :func:`generate`. The limits, `until`, `end_at`, `prompt`, `temperature`, `top_p`, `seed` and
+    `given` can also be lists with an entry for each piece, whose length is then B. Each piece is
+    the one that :func:`generate` returns with its entries. With one seed for all, this holds for
+    the first piece, and the noise of the others differs. `best_of` counts for each piece.
+
+    Example:
+        >>> import notelstm
+        >>> pieces = notelstm.generate_batch(notelstm.load(), [4, 8], temperature=[1.0, 1.2])
+        >>> [len(piece) for piece in pieces]
+        [4, 8]
     """
     check_whole("best_of", best_of, 1)
-    check_whole("batch_size", batch_size, 1)
-    if num_notes is None and seconds is None and stopping_criterion is None:
-        num_notes = 128
-    chosen = _sampler(bundle, sampler, temperature, top_p, processors)
-    if best_of == 1:
-        session = _session(bundle, batch_size, prompt, chosen, seed, given)
-        return session.run(
-            num_notes=num_notes, seconds=seconds, stopping_criterion=stopping_criterion
-        )
-    measured = _NatsCounter(chosen, batch_size * best_of)
-    session = _session(bundle, batch_size * best_of, prompt, measured, seed, given)
-    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
-    # A finished sequence runs on with the others; its later rows do not count.
-    done = {
-        i: (measured.nats[i] / len(new) if len(new) else math.inf, i, new)
-        for i, new in session.finished(criteria)
-    }
-    return [
-        min((done[first + i] for i in range(best_of)), key=lambda piece: piece[:2])[2]
-        for first in range(0, batch_size * best_of, best_of)
+    count, each = per_sequence(
+        {
+            "num_notes": num_notes,
+            "seconds": seconds,
+            "stopping_criterion": stopping_criterion,
+            "prompt": prompt,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+            "given": given,
+            "until": until,
+            "end_at": end_at,
+        },
+        batch_size,
+    )
+    untils: list[Until | None] = [
+        "end" if at is not None else u for u, at in zip(each["until"], each["end_at"], strict=True)
     ]
+    size = count * best_of
+    criteria = []
+    limits = zip(each["num_notes"], each["seconds"], each["stopping_criterion"], strict=True)
+    for i, limit in enumerate(limits):
+        with in_sequence(i, count):
+            own = StoppingCriteria(*limit).checked().until(untils[i])
+        criteria += [StoppingCriteria(128) if own == StoppingCriteria() else own] * best_of
+    settings = list(zip(each["temperature"], each["top_p"], strict=True))
+    samplers = sampler_of_each(bundle, sampler, settings, processors)
+    samplers = ending_at(each["end_at"], samplers, bundle.encoder, each["prompt"])
+    seeds = seeds_of_each(seed, count, best_of)
+    session = _session(bundle, each["prompt"], samplers, seeds, each["given"])
+    session.ends = [one is not None for one in untils for _ in range(best_of)]
+    pieces, nats = [Notes.empty()] * size, [math.inf] * size
+    # A finished sequence runs on with the others; its later rows do not count.
+    for i, new in session.finished(criteria):
+        pieces[i] = new
+        if len(new):
+            nats[i] = float(session.nats[i]) / len(new)
+    return [pieces[i] for i in best_of_each(nats, best_of)]
 
 
-def stream(
+def stream(  # noqa: PLR0913 - those of generate
     bundle: Bundle,
     *,
     prompt: Notes | None = None,
@@ -151,6 +194,8 @@ def stream(
     seconds: float | None = None,
     stopping_criterion: StoppingCriterion | None = None,
     given: Mapping[str, float] | None = None,
+    until: Until | None = None,
+    end_at: float | None = None,
 ) -> Iterator[Note]:
     """Generate note by note, without an end unless a limit is given.
 
@@ -159,13 +204,17 @@ def stream(
     immediately; if ends are events or depend on the tempo, notes are yielded in the order of their
     ends.
 
-    The arguments, and the errors, are those of :func:`generate`, but without `num_notes`, `seconds`
-    and `stopping_criterion` there is no limit. The tracker that a stopping criterion gets does not
-    have the notes that have been yielded. 0 s is the prompt's last onset.
+    The arguments, and the errors, are those of :func:`generate`, but without `num_notes`,
+    `seconds`, `stopping_criterion` and `until` there is no limit. The tracker that a stopping
+    criterion gets does not have the notes that have been yielded. 0 s is the prompt's last onset.
     """
-    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
-    chosen = _sampler(bundle, sampler, temperature, top_p, processors)
-    return _streamed(_session(bundle, 1, prompt, chosen, seed, given), criteria)
+    until = until if end_at is None else "end"
+    criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked().until(until)
+    samplers = sampler_of_each(bundle, sampler, [(temperature, top_p)], processors)
+    samplers = ending_at([end_at], samplers, bundle.encoder, [prompt])
+    session = _session(bundle, [prompt], samplers, seeds_of_each(seed, 1, 1), [given])
+    session.ends = until is not None
+    return _streamed(session, criteria)
 
 
 def _streamed(session: Session, criteria: StoppingCriteria) -> Iterator[Note]:
@@ -187,83 +236,59 @@ def _new(progress: Progress, notes: Iterable[tuple[int, Note]]) -> Iterator[Note
             yield note._replace(start=start, end=end)
 
 
-def _sampler(
-    bundle: Bundle,
-    sampler: Sampler | None,
-    temperature: float | None,
-    top_p: float | None,
-    processors: Sequence[Processor],
-) -> Sampler:
-    """The sampler for the arguments of a call."""
-    if sampler is None:
-        return with_processors(bundle.sampler, processors, temperature=temperature, top_p=top_p)
-    if temperature is not None or top_p is not None or len(processors):
-        raise ConfigError(
-            "sampler is given together with temperature, top_p or processors",
-            hint="give the sampler its processors: Ancestral(processors=(TopP(p=0.95),))",
-        )
-    return sampler
-
-
 def _session(
     bundle: Bundle,
-    batch_size: int,
-    prompt: Notes | None,
-    sampler: Sampler,
-    seed: int,
-    given: Mapping[str, float] | None,
+    prompts: Sequence[Notes | None],
+    samplers: Sequence[Sampler],
+    seeds: Sequence[Seed],
+    given: Sequence[Mapping[str, float] | None],
 ) -> Session:
-    """A session that has read the prompt."""
-    if prompt is not None and not isinstance(prompt, Notes):
-        raise ConfigError(f"the prompt {prompt!r} is not Notes", hint="call read_midi(prompt)")
+    """A session of sequences that have read their prompts, equally many of each piece."""
+    best_of = len(seeds) // len(prompts)
+    for i, prompt in enumerate(prompts):
+        if prompt is not None and not isinstance(prompt, Notes):
+            with in_sequence(i, len(prompts)):
+                raise ConfigError(
+                    f"the prompt {prompt!r} is not Notes", hint="call read_midi(prompt)"
+                )
     session = Session(
         bundle.generation_model,
         bundle.encoder,
-        sampler,
-        batch_size=batch_size,
-        seed=seed,
+        [own for own in samplers for _ in range(best_of)],
+        batch_size=len(seeds),
+        seed=seeds,
         input_transform=bundle.input_transform,
         max_undo=0,
-        given=given,
+        given=[own or {} for own in given for _ in range(best_of)],
+        count_nats=best_of > 1,
     )
-    if prompt is not None:
-        (prompt,) = watch_changes([prompt], bundle.encoder)
-        rows = bundle.encoder.encode(prompt)
-        for column, field in enumerate(bundle.encoder.fields):
-            if field.name in session.given:
-                rows[:, column] = session.given[field.name]
-        if bundle.context_length is not None and len(rows) < bundle.context_length:
-            raise DataError(
-                f"the prompt has {len(rows)} rows, fewer than the model's context of "
-                f"{bundle.context_length}",
-                hint="give a longer prompt, or leave it out",
-            )
-        session.feed(rows)
+    different = {id(prompt): prompt for prompt in prompts if prompt is not None}
+    # Consumed, for its warnings.
+    deque(watch_changes(different.values(), bundle.encoder), maxlen=0)
+    read: dict[tuple[int, int], Rows] = {}
+    for i, (prompt, own) in enumerate(zip(prompts, given, strict=True)):
+        if (id(prompt), id(own)) not in read:
+            with in_sequence(i, len(prompts)):
+                read[id(prompt), id(own)] = _prompt_rows(bundle, prompt, own or {})
+    rows = [read[id(prompt), id(own)] for prompt, own in zip(prompts, given, strict=True)]
+    session.feed_each([own for own in rows for _ in range(best_of)])
     return session
 
 
-@final
-class _NatsCounter:
-    """A sampler that adds up (B,) nats of the chosen entries under the model, before processors.
-
-    Fields without a likelihood do not count.
-    """
-
-    def __init__(self, sampler: Sampler, batch_size: int) -> None:
-        self._sampler = sampler
-        # Sessions check them.
-        self.processors = getattr(sampler, "processors", ())
-        self.nats: NDArray[np.float64] = np.zeros(batch_size)
-
-    def __call__(
-        self,
-        field: Field,
-        prediction: Prediction,
-        noise: Tensor,
-        contexts: Sequence[SamplingContext],
-    ) -> Tensor:
-        """Choose entries and add their nats."""
-        chosen = self._sampler(field, prediction, noise, contexts)
-        if isinstance(prediction, HasLikelihood):
-            self.nats += prediction.nll(chosen).double().cpu().numpy()
-        return chosen
+def _prompt_rows(bundle: Bundle, prompt: Notes | None, given: Mapping[str, float]) -> Rows:
+    """The rows of a prompt, with the given entries."""
+    fields = bundle.encoder.fields
+    if prompt is None:
+        return np.zeros((0, len(fields)), dtype=np.float32)
+    # Its last note is not the end of the piece.
+    rows = bundle.encoder.encode(dataclasses.replace(prompt, truncated=True))
+    for column, field in enumerate(fields):
+        if field.name in given:
+            rows[:, column] = given[field.name]
+    if bundle.context_length is not None and len(rows) < bundle.context_length:
+        raise DataError(
+            f"the prompt has {len(rows)} rows, fewer than the model's context of "
+            f"{bundle.context_length}",
+            hint="give a longer prompt, or leave it out",
+        )
+    return rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from notelstm.encoders.rows import RowConstraints, TrackingEncoder
 from notelstm.errors import FieldError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows, by_name
-from notelstm.generation.sequences import SamplingContexts, Sequences
+from notelstm.generation.sequences import SamplingContexts, SomeSequences
 from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
 from notelstm.protocols import (
     Allowed,
@@ -32,7 +32,7 @@ from notelstm.protocols import (
 from notelstm.sampling.masking import Constraints
 from notelstm.sampling.samplers import HasNumpyChoice, check_chosen
 
-__all__ = ["BatchNoise", "NoiseStream", "RowSampler", "check_fixed", "check_given"]
+__all__ = ["BatchNoise", "NoiseStream", "RowSampler", "Seed", "check_fixed", "check_given"]
 
 _BLOCK: Final = 256
 
@@ -69,42 +69,64 @@ class NoiseStream:
         return self._rng.random(shape, out=out)
 
 
+class Seed(NamedTuple):
+    """The noise of one sequence: sequence `number` of a batch with the random seed `seed`."""
+
+    seed: int
+    number: int = 0
+
+
 @final
 class BatchNoise:
     """The uniforms of B sequences with F fields, row by row.
 
+    Args:
+        seeds: B, the noise of each sequence.
+        fields: F, the number of fields.
+
     Attributes:
-        seed: The seed.
-        at: The number of the next row; it can be set.
+        seeds: The same.
     """
 
-    def __init__(self, seed: int, batch_size: int, fields: int) -> None:
-        self.seed: Final = seed
-        self.at: int = 0
-        self._streams: Final = [NoiseStream(seed, i, fields) for i in range(batch_size)]
-        self._number = -1
-        self._block: Final = np.empty((batch_size, _BLOCK, fields, 2))
-        self._floats: list[list[list[float]]] = []
+    def __init__(self, seeds: Sequence[Seed], fields: int) -> None:
+        self.seeds: Final = tuple(seeds)
+        self._streams: Final = [NoiseStream(seed, number, fields) for seed, number in seeds]
+        self._at = [0] * len(seeds)
+        # Of each sequence, the number of its block, the block, and the same as floats on demand.
+        self._numbers: Final = [-1] * len(seeds)
+        self._blocks: Final = np.empty((len(seeds), _BLOCK, fields, 2))
+        self._floats: Final[dict[int, list[list[list[float]]]]] = {}
 
-    def _next(self) -> int:
-        """Advance by a row, and return its index in the block."""
-        number, row = divmod(self.at, _BLOCK)
-        if number != self._number:
-            for stream, block in zip(self._streams, self._block, strict=True):
-                stream.block(number, out=block)
-            self._number, self._floats = number, self._block[0].tolist()
-        self.at += 1
+    @property
+    def at(self) -> NDArray[np.int64]:
+        """(B,) the number of the next row of each sequence; it can be set, also to one number."""
+        return np.array(self._at)
+
+    @at.setter
+    def at(self, at: NDArray[np.int64] | int) -> None:
+        self._at = np.broadcast_to(at, len(self._at)).tolist()
+
+    def _next(self, sequence: int) -> int:
+        """Advance a sequence by a row, and return the index of the row in its block."""
+        number, row = divmod(self._at[sequence], _BLOCK)
+        if number != self._numbers[sequence]:
+            self._streams[sequence].block(number, out=self._blocks[sequence])
+            self._numbers[sequence] = number
+            self._floats.pop(sequence, None)
+        self._at[sequence] += 1
         return row
 
-    def next(self) -> NDArray[np.float64]:
-        """(B, F, 2) uniforms of the next row, valid until the next call."""
-        row = self._next()  # this may replace the block
-        return self._block[:, row]
+    def next(self, sequences: Sequence[int]) -> NDArray[np.float64]:
+        """(N, F, 2) uniforms of the next row of N sequences."""
+        rows = [self._next(i) for i in sequences]  # this may replace blocks
+        return self._blocks[list(sequences), rows]
 
-    def next_floats(self) -> list[list[float]]:
-        """(F, 2) uniforms of the next row of the first sequence, as floats."""
-        row = self._next()
-        return self._floats[row]
+    def next_floats(self, sequence: int) -> list[list[float]]:
+        """(F, 2) uniforms of the next row of a sequence, as floats."""
+        row = self._next(sequence)
+        if sequence not in self._floats:
+            self._floats[sequence] = self._blocks[sequence].tolist()
+        return self._floats[sequence][row]
 
 
 _LARGEST: Final = float(torch.finfo(torch.float32).max)
@@ -119,9 +141,17 @@ class RowSampler:
         field_order: The names of the fields in the order of prediction.
         step: The model's step.
         sampler: The sampler.
-        sequences: The sequences.
+        sequences: The sequences, of those of a session.
         encoder: The encoder. Its own tracker limits the entries of the next row, if it has one;
             otherwise its method ``allowed_classes`` and the bounds of the fields do.
+        ends: Whether a row may be the last of a piece; otherwise fields of the role end are class
+            0, unless they are fixed, and are not predicted.
+        count_nats: Whether to add up :attr:`nats`.
+
+    Attributes:
+        nats: (B,) the sum of the nats of the entries sampled in the latest row, before processors;
+            fields without a likelihood do not count.
+        sequences: The sequences.
     """
 
     def __init__(
@@ -129,21 +159,28 @@ class RowSampler:
         field_order: Sequence[str],
         step: Step,
         sampler: Sampler,
-        sequences: Sequences,
+        sequences: SomeSequences,
         encoder: NoteEncoder,
+        *,
+        ends: bool = False,
+        count_nats: bool = False,
     ) -> None:
+        self.sequences: Final = sequences
+        self.nats: NDArray[np.float64] = np.zeros(len(sequences))
+        self._count_nats: Final = count_nats
         has_tracker = isinstance(encoder, TrackingEncoder)
         self._constraints: Final = Constraints(encoder, field_order)
         self._constrained: Final = has_tracker or bool(self._constraints)
         fields = by_name(encoder.fields)
         self._fields: Final = fields
         self._given: Final = tuple(name for name, field in fields.items() if field.given)
+        self._without_end: Final = {n for n, f in fields.items() if f.role == "end" and not ends}
         columns = list(fields)
         self._order: Final = [(name, fields[name], columns.index(name)) for name in field_order]
         constraints = None if has_tracker else self._constraints
         self._tensors: Final = _Tensors(fields, step, sampler, sequences, constraints)
         self._floats: _Floats | None = None
-        is_numpy = len(sequences) == 1 and not isinstance(step, ModuleStep)
+        is_numpy = len(sequences) == 1 and not isinstance(step, ModuleStep) and not count_nats
         if is_numpy and isinstance(sampler, HasNumpyChoice):
             limits = None if has_tracker else RowConstraints(encoder)
             self._floats = _Floats(fields, cast(NumpyStep, step), sampler, sequences, limits)
@@ -153,7 +190,7 @@ class RowSampler:
         context: Any,
         noise: BatchNoise,
         fixed: Mapping[str, float],
-        given: Mapping[str, float],
+        given: Sequence[Mapping[str, float]],
     ) -> Rows:
         """Sample (B, F) rows from the context (B, ...) of the model.
 
@@ -162,7 +199,8 @@ class RowSampler:
             noise: The source of the uniforms.
             fixed: Entries of fields that are not given, which are not sampled, by field name, the
                 same in each sequence.
-            given: Entries of given fields, likewise; the trackers derive those that are missing.
+            given: Entries of given fields of each sequence; the trackers derive those that are
+                missing.
 
         Raises:
             FieldError: If a fixed entry is not allowed, or a given one is missing.
@@ -172,17 +210,23 @@ class RowSampler:
         uniforms = values.uniforms(noise)
         entries: dict[str, Any] = values.given(given, self._given) if self._given else {}
         held = self._tensors.full(fixed) if fixed else {}
+        self.nats = np.zeros_like(self.nats)
         if self._constraints:
             # Together, before a field in front of them is left without a class.
             for name, entry in held.items():
                 others = {other: held[other] for other in held if other != name}
                 field = self._fields[name]
-                _check_allowed(entry, field, self._tensors.allowed(field, {**entries, **others}))
+                allowed = self._tensors.allowed(field, {**entries, **others})
+                _check_allowed(entry, field, allowed, self.sequences)
         for name, field, column in self._order:
             if name in held:
                 entries[name] = held[name]
                 if self._constrained:
-                    _check_allowed(held[name], field, self._tensors.allowed(field, entries))
+                    allowed = self._tensors.allowed(field, entries)
+                    _check_allowed(held[name], field, allowed, self.sequences)
+                continue
+            if name in self._without_end:
+                entries[name] = values.no_end
                 continue
             prediction = predict(name, context, entries)
             known = entries
@@ -193,6 +237,8 @@ class RowSampler:
             if allowed is not None:
                 prediction = prediction.constrained(allowed)
             entries[name] = choose(field, prediction, uniforms[column], known)
+            if self._count_nats and isinstance(prediction, HasLikelihood):
+                self.nats += prediction.nll(entries[name]).double().cpu().numpy()
         rows: Rows = values.rows(entries)
         return rows
 
@@ -243,12 +289,14 @@ class RowSampler:
 class _Floats:
     """Entries of one sequence as floats, predicted by the numpy step."""
 
+    no_end: Final = 0.0
+
     def __init__(
         self,
         fields: Mapping[str, Field],
         step: NumpyStep,
         sampler: HasNumpyChoice,
-        sequences: Sequences,
+        sequences: SomeSequences,
         constraints: RowConstraints | None,
     ) -> None:
         self._sequences: Final = sequences
@@ -265,7 +313,7 @@ class _Floats:
 
     def uniforms(self, noise: BatchNoise) -> Sequence[Sequence[float]]:
         """(F, 2) uniforms of the next row."""
-        return noise.next_floats()
+        return noise.next_floats(self._sequences.numbers[0])
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """The allowed entries of a field."""
@@ -275,7 +323,9 @@ class _Floats:
             mask = self._constraints.allowed(field, known, self._sequences.previous[0])
         return self.bounds[field.name] if mask is None else mask
 
-    def given(self, entries: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    def given(
+        self, entries: Sequence[Mapping[str, float]], names: Sequence[str]
+    ) -> dict[str, float]:
         """The entries of the given fields of these names."""
         (found,) = _given_entries(entries, names, self._sequences)
         return found
@@ -294,7 +344,7 @@ class _Tensors:
         fields: Mapping[str, Field],
         step: Step,
         sampler: Sampler,
-        sequences: Sequences,
+        sequences: SomeSequences,
         constraints: Constraints | None,
     ) -> None:
         self._constraints: Final = constraints
@@ -302,6 +352,7 @@ class _Tensors:
         self._sampler: Final = sampler
         self._sequences: Final = sequences
         self._device: Final = step.device if isinstance(step, ModuleStep) else None
+        self.no_end: Final = torch.zeros(len(sequences), dtype=torch.int64, device=self._device)
         self.predict: Final = step.predict
         self.bounds: Final[dict[str, Allowed | None]] = {
             name: None if field.is_categorical else self._ends([field.interval] * len(sequences))
@@ -310,7 +361,7 @@ class _Tensors:
 
     def uniforms(self, noise: BatchNoise) -> Sequence[Tensor]:
         """F tensors (B, 2) with the uniforms of the next row."""
-        return torch.from_numpy(noise.next()).to(self._device).unbind(1)
+        return torch.from_numpy(noise.next(self._sequences.numbers)).to(self._device).unbind(1)
 
     def full(self, fixed: Mapping[str, float]) -> dict[str, Tensor]:
         """(B,) each fixed entry."""
@@ -320,7 +371,9 @@ class _Tensors:
             for name, entry in fixed.items()
         }
 
-    def given(self, entries: Mapping[str, float], names: Sequence[str]) -> dict[str, Tensor]:
+    def given(
+        self, entries: Sequence[Mapping[str, float]], names: Sequence[str]
+    ) -> dict[str, Tensor]:
         """(B,) each, the entries of the given fields of these names."""
         found = _given_entries(entries, names, self._sequences)
         return {
@@ -376,30 +429,31 @@ class _Tensors:
 
 
 def _given_entries(
-    entries: Mapping[str, float], names: Sequence[str], sequences: Sequences
+    entries: Sequence[Mapping[str, float]], names: Sequence[str], sequences: SomeSequences
 ) -> list[dict[str, float]]:
     """The entries of given fields in the next row of each sequence.
 
     Args:
-        entries: The entries that are the same in each sequence, by name.
+        entries: The entries of each sequence that are settings, by name.
         names: The names of all given fields.
         sequences: The sequences, whose trackers derive the others.
 
     Raises:
         FieldError: If a tracker does not have one of the others.
     """
-    others = [name for name in names if name not in entries]
     found = []
-    for i in range(len(sequences)):
+    for i, settings in enumerate(entries):
+        others = [name for name in names if name not in settings]
         own = sequences.trackers[i].given() if others else {}
         missing = [name for name in others if name not in own]
         if missing:
             raise FieldError(
                 f"the given field {missing[0]!r} has no entry",
-                where="" if len(sequences) == 1 else f"sequence {i}",
+                where=sequences.name_of(i),
                 hint=f"create the session with given={{{missing[0]!r}: ...}}, or give it to next()",
             )
-        found.append({name: entries[name] if name in entries else own[name] for name in names})
+        every = {**own, **settings}
+        found.append({name: every[name] for name in names})
     return found
 
 
@@ -438,7 +492,9 @@ def check_given(fields: Mapping[str, Field], given: Mapping[str, float]) -> None
             )
 
 
-def _check_allowed(entries: Tensor, field: Field, allowed: Allowed | None) -> None:
+def _check_allowed(
+    entries: Tensor, field: Field, allowed: Allowed | None, sequences: SomeSequences
+) -> None:
     """Check that (B,) fixed entries are allowed in every sequence.
 
     Raises:
@@ -453,6 +509,6 @@ def _check_allowed(entries: Tensor, field: Field, allowed: Allowed | None) -> No
     if not bool(ok.all()):
         raise FieldError(
             f"{field.name} {float(entries[0]):g} is not allowed here",
-            where="" if len(ok) == 1 else f"sequence {int((~ok).nonzero()[0])}",
+            where=sequences.name_of(int((~ok).nonzero()[0])),
             hint="fix another entry, or the fields before it as well",
         )

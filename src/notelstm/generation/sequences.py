@@ -7,7 +7,7 @@ import logging
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, final, overload
+from typing import Final, Literal, NamedTuple, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,15 @@ from notelstm.protocols import NoteEncoder, SamplingContext
 from notelstm.tracker import Tracker
 
 __all__ = [
+    "END_LIMIT",
     "STALL_LIMIT",
     "Progress",
     "SamplingContexts",
     "Sequences",
+    "SomeSequences",
     "StoppingCriteria",
     "StoppingCriterion",
+    "Until",
     "rows_after",
 ]
 
@@ -41,7 +44,8 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     # The encoder measures the first step from an anchor note at `time`. Notes that were rounded to
     # a later time may end after the next one begins, so onsets are at least `time`.
     start = np.maximum(notes.start, time)
-    moved = dataclasses.replace(notes, start=start, end=np.maximum(notes.end, start))
+    end = np.maximum(notes.end, start)
+    moved = dataclasses.replace(notes, start=start, end=end, truncated=True)
     if not len(moved):
         return encoder.encode(moved)
     # The anchor is the lowest, shortest and softest note of the first part, so that it has the
@@ -128,6 +132,18 @@ class Sequences:
             tracker.extend(rows)
         return _copies(copies[0], len(self)) if self.identical else copies
 
+    def add_to_each(self, rows: Sequence[Rows]) -> None:
+        """Add rows (T, F) of its own to each sequence.
+
+        Raises:
+            EncodingError: If a row is not allowed; no sequence changes.
+        """
+        copies = [tracker.copy() for tracker in self.trackers]
+        for tracker, own in zip(copies, rows, strict=True):
+            tracker.extend(own)
+        self.trackers = copies
+        self.identical = self._single
+
     def add_to_all(self, rows: Rows) -> None:
         """Add the same rows (T, F) to every sequence."""
         trackers = self.trackers[:1] if self.identical else self.trackers
@@ -135,6 +151,44 @@ class Sequences:
             tracker.extend(rows)
         if self.identical:
             self.trackers = _copies(trackers[0], len(self))
+
+
+@final
+class SomeSequences:
+    """Some of the sequences of a session.
+
+    Args:
+        sequences: The sequences of the session.
+        numbers: The numbers of some of them, ascending.
+
+    Attributes:
+        numbers: The same.
+    """
+
+    def __init__(self, sequences: Sequences, numbers: Sequence[int]) -> None:
+        self._sequences: Final = sequences
+        self.numbers: Final = list(numbers)
+        self._is_all: Final = len(numbers) == len(sequences)
+
+    def __len__(self) -> int:
+        """The number of sequences."""
+        return len(self.numbers)
+
+    @property
+    def trackers(self) -> list[Tracker]:
+        """The tracker of each sequence."""
+        trackers = self._sequences.trackers
+        return trackers if self._is_all else [trackers[i] for i in self.numbers]
+
+    @property
+    def previous(self) -> Rows:
+        """The latest row of each sequence; see :attr:`Sequences.previous`."""
+        previous = self._sequences.previous
+        return previous if self._is_all else previous[self.numbers]
+
+    def name_of(self, index: int) -> str:
+        """The place of one of these sequences in messages, empty if the session has no other."""
+        return f"sequence {self.numbers[index]}" if len(self._sequences) > 1 else ""
 
 
 def _copies(tracker: Tracker, batch_size: int) -> list[Tracker]:
@@ -148,7 +202,7 @@ class SamplingContexts(Sequence[SamplingContext]):
     `known` has (B,) the entries of the current row so far, by field name.
     """
 
-    def __init__(self, sequences: Sequences, known: Mapping[str, Tensor]) -> None:
+    def __init__(self, sequences: SomeSequences, known: Mapping[str, Tensor]) -> None:
         self._sequences: Final = sequences
         self._known: Final = known
         # Several processors ask for the same ones.
@@ -178,6 +232,12 @@ STALL_LIMIT: Final = 512
 """A sequence is stopped if it has made no progress in this number of rows."""
 _TOO_DENSE: Final = 1000
 """Rows per second of music that are no progress towards a length in seconds."""
+
+END_LIMIT: Final = 10_000
+"""The number of new notes after which a piece stops that should come to its end."""
+
+Until: TypeAlias = Literal["end"]
+"""A learnt stopping criterion: the end of the piece, which the model samples with each note."""
 
 StoppingCriterion: TypeAlias = Callable[[Tracker], bool]
 """Returns whether to stop, given the tracker of a sequence, which includes the prompt."""
@@ -210,6 +270,26 @@ class StoppingCriteria(NamedTuple):
                 hint="give a function of the tracker that returns True or False",
             )
         return self
+
+    def until(self, until: Until | None) -> StoppingCriteria:
+        """The same criteria, which the end of the piece meets too if it is asked for.
+
+        Without a number of notes or seconds, the limit is then :data:`END_LIMIT` notes.
+
+        Raises:
+            ConfigError: If `until` is neither ``"end"`` nor None.
+        """
+        if until is None:
+            return self
+        if until != "end":
+            raise ConfigError(f"until is {until!r}", hint="give until='end', or leave it out")
+        num_notes, seconds, criterion = self
+
+        def ends(tracker: Tracker) -> bool:
+            return tracker.ended or (criterion is not None and bool(criterion(tracker)))
+
+        limit = END_LIMIT if num_notes is None and seconds is None else num_notes
+        return StoppingCriteria(limit, seconds, ends)
 
 
 @final

@@ -6,24 +6,28 @@ import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, cast, final
+from typing import Any, Final, NamedTuple, cast, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from notelstm.adaptation import Adaptation, AdaptedState, Adapter
 from notelstm.encoders.rows import TrackingEncoder, as_rows, part_map_of
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
-from notelstm.fields import Field, Rows
-from notelstm.generation.rows import BatchNoise, RowSampler, check_fixed, check_given
+from notelstm.fields import Field, Row, Rows
+from notelstm.generation.rows import BatchNoise, RowSampler, Seed, check_fixed, check_given
 from notelstm.generation.sequences import (
     Progress,
     Sequences,
+    SomeSequences,
     StoppingCriteria,
     StoppingCriterion,
+    Until,
     rows_after,
 )
-from notelstm.models.inference import ModelRunner, ModelState
+from notelstm.models.inference import ModelRunner, ModelState, select
 from notelstm.notes import Note, Notes
 from notelstm.parts import classes_named
 from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
@@ -33,6 +37,7 @@ from notelstm.tracker import Tracker
 
 __all__ = ["Session", "SessionState", "Snapshot", "UndoHistory"]
 
+_NONE: Final[Mapping[int, Row]] = {}
 _DROPPED: Final = 8
 """Rows between two calls that drop the rows which can no longer be undone."""
 _ROWS_PER_NOTE: Final = 32
@@ -53,8 +58,8 @@ class Snapshot:
 
     Attributes:
         state: The state of the model, and the weights if the session adapts to what it is fed.
-        seed: The random seed.
-        noise: The number of the next row of noise.
+        seeds: The noise of each sequence.
+        noise: (B,) the number of the next row of noise of each sequence.
         trackers: The tracker of each sequence.
         identical: Whether all sequences have the same rows.
         fields: The fields of the session.
@@ -62,8 +67,8 @@ class Snapshot:
     """
 
     state: SessionState
-    seed: int
-    noise: int
+    seeds: tuple[Seed, ...]
+    noise: NDArray[np.int64]
     trackers: Sequence[Tracker]
     identical: bool
     fields: tuple[Field, ...]
@@ -175,9 +180,10 @@ class Session:
     Args:
         model: The model; :attr:`~notelstm.bundle.Bundle.generation_model` of a bundle.
         encoder: Its encoder.
-        sampler: The sampler.
+        sampler: The sampler, or a list with the sampler of each sequence.
         batch_size: B, the number of sequences, each with its own noise.
-        seed: The random seed; equal seeds give equal music.
+        seed: The random seed; equal seeds give equal music. A sequence of them is the noise of each
+            sequence.
         input_transform: Maps sampled rows to the rows that the model reads; None for the same rows.
         max_undo: The number of notes that :meth:`undo` can undo, if there is one sequence.
         adapt: Settings of dynamic evaluation: a copy of the model adapts to the rows that are fed,
@@ -186,7 +192,11 @@ class Session:
         sigmas: The standard deviations of point predictions, by field name, for `adapt`;
             ``sigmas`` of a :class:`~notelstm.bundle.Bundle`.
         given: The entries of given fields in new rows, by field name, until they are set to others.
-            Those that the encoder's tracker derives from the rows can be left out.
+            Those that the encoder's tracker derives from the rows can be left out. A list has the
+            entries of each sequence.
+        ends: Whether new rows may be the last of a piece, until it is set to another value; or a
+            list with one value for each sequence.
+        count_nats: Whether to add up :attr:`nats`.
 
     Raises:
         FieldError: If model and encoder have different fields, or a processor of the sampler does
@@ -201,18 +211,22 @@ class Session:
         self,
         model: NoteModel,
         encoder: NoteEncoder,
-        sampler: Sampler,
+        sampler: Sampler | Sequence[Sampler],
         *,
         batch_size: int = 1,
-        seed: int = 0,
+        seed: int | Sequence[Seed] = 0,
         input_transform: InputTransform | None = None,
         max_undo: int = 64,
         adapt: Adaptation | None = None,
         sigmas: Mapping[str, float] | None = None,
-        given: Mapping[str, float] | None = None,
+        given: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
+        ends: bool | Sequence[bool] = False,
+        count_nats: bool = False,
     ) -> None:
         check_whole("batch_size", batch_size, 1)
-        check_whole("seed", seed)
+        if not isinstance(seed, Sequence):
+            check_whole("seed", seed)
+            seed = [Seed(seed, i) for i in range(batch_size)]
         check_whole("max_undo", max_undo)
         _check_model(model, encoder)
         self._encoder: Final = encoder
@@ -220,13 +234,13 @@ class Session:
         # Only an encoder's own tracker limits the rows that may come next.
         self._constrained: Final = isinstance(encoder, TrackingEncoder)
         self._fields: Final = {field.name: field for field in encoder.fields}
-        self.given = given or {}
         self._sequences: Final = Sequences(encoder, batch_size)
+        self.given = given or {}
         self._parts: Final = self._sequences.trackers[0].parts
         # The time of the session, less that of the notes fed: notes are rounded to the encoder's
         # classes, and the next ones are measured from the exact times.
         self._ahead = 0.0
-        self._noise = BatchNoise(seed, batch_size, len(self._fields))
+        self._noise = BatchNoise(seed, len(self._fields))
         self._adapter: Adapter | None = None
         if adapt is not None:
             _check_adapt(adapt, batch_size, input_transform)
@@ -234,25 +248,46 @@ class Session:
             model = self._adapter.model
         self._field_order: Final = model.field_order
         self._runner: Final = ModelRunner(model, batch_size)
+        self._count_nats: Final = count_nats
+        self._nats: Final[NDArray[np.float64]] = np.zeros(batch_size)
+        self._ends_of_each = [False] * batch_size
+        self._ends: bool | Sequence[bool] = False
         self.sampler = sampler
+        self.ends = ends
         self._history: Final = UndoHistory(self._sequences, max_undo if batch_size == 1 else 0)
 
     @property
-    def sampler(self) -> Sampler:
-        """The sampler of the next rows; it can be set at any time."""
+    def sampler(self) -> Sampler | Sequence[Sampler]:
+        """The sampler of the next rows, or of each sequence; it can be set at any time."""
         return self._sampler
 
     @sampler.setter
-    def sampler(self, sampler: Sampler) -> None:
-        _check_sampler(sampler)
-        if processors := getattr(sampler, "processors", ()):
-            roles = [self._fields[name].role for name in self._field_order]
-            check_parts(processors, self._parts, roles)
-        self._sampler = sampler
-        self._sample_row = self._row_sampler()
+    def sampler(self, sampler: Sampler | Sequence[Sampler]) -> None:
+        size = len(self._sequences)
+        each = cast(
+            Sequence[Sampler], sampler if isinstance(sampler, list | tuple) else [sampler] * size
+        )
+        if len(each) != size:
+            raise ConfigError(f"{len(each)} samplers are given for {size} sequences")
+        for one in {id(one): one for one in each}.values():
+            _check_sampler(one)
+            if processors := getattr(one, "processors", ()):
+                roles = [self._fields[name].role for name in self._field_order]
+                check_parts(processors, self._parts, roles)
+        self._sampler, self._sampler_of_each = sampler, each
+        self._row_samplers = self._new_row_samplers()
 
     @property
-    def given(self) -> Mapping[str, float]:
+    def nats(self) -> NDArray[np.float64]:
+        """(B,) the nats of the sampled entries of each sequence under the model.
+
+        They are those before processors; fields without a likelihood do not count. They are 0
+        without the setting `count_nats`.
+        """
+        return self._nats.copy()
+
+    @property
+    def given(self) -> Mapping[str, float] | Sequence[Mapping[str, float]]:
         """The entries of given fields in the next rows; they can be set at any time.
 
         Raises:
@@ -261,14 +296,61 @@ class Session:
         return self._given
 
     @given.setter
-    def given(self, given: Mapping[str, float]) -> None:
-        check_given(self._fields, given)
-        self._given = dict(given)
+    def given(self, given: Mapping[str, float] | Sequence[Mapping[str, float]]) -> None:
+        each = [given] * len(self._sequences) if isinstance(given, Mapping) else given
+        if len(each) != len(self._sequences):
+            raise FieldError(
+                f"given has the entries of {len(each)} sequences, not of {len(self._sequences)}"
+            )
+        for own in each:
+            check_given(self._fields, own)
+        self._given = given
+        self._given_each = [dict(own) for own in each]
 
-    def _row_sampler(self) -> RowSampler:
-        """A sampler of rows with the current step of the model."""
-        step = self._runner.step
-        return RowSampler(self._field_order, step, self._sampler, self._sequences, self._encoder)
+    @property
+    def ends(self) -> bool | Sequence[bool]:
+        """Whether the next rows may be the last of a piece, of all sequences or of each.
+
+        It can be set at any time. A row after the last one begins as any other.
+
+        Raises:
+            ConfigError: If it is set and the model does not predict the end of a piece.
+        """
+        return self._ends
+
+    @ends.setter
+    def ends(self, ends: bool | Sequence[bool]) -> None:
+        size = len(self._sequences)
+        each = list(ends) if isinstance(ends, Sequence) else [ends] * size
+        if len(each) != size:
+            raise ConfigError(f"{len(each)} values of ends are given for {size} sequences")
+        if any(each) and not any(field.role == "end" for field in self._fields.values()):
+            raise ConfigError(
+                "the model does not predict the end of a piece",
+                hint="train one with encoder.ends=true, or give a number of notes or seconds",
+            )
+        self._ends = ends
+        if each != self._ends_of_each:
+            self._ends_of_each = each
+            self._row_samplers = self._new_row_samplers()
+
+    def _new_row_samplers(self) -> list[RowSampler]:
+        """For each different sampler, one of rows of its sequences with the current step."""
+        numbers: dict[tuple[int, bool], list[int]] = {}
+        for i, pair in enumerate(zip(self._sampler_of_each, self._ends_of_each, strict=True)):
+            numbers.setdefault((id(pair[0]), pair[1]), []).append(i)
+        return [
+            RowSampler(
+                self._field_order,
+                self._runner.step,
+                self._sampler_of_each[own[0]],
+                SomeSequences(self._sequences, own),
+                self._encoder,
+                ends=ends,
+                count_nats=self._count_nats,
+            )
+            for (_, ends), own in numbers.items()
+        ]
 
     @property
     def _state(self) -> SessionState:
@@ -287,7 +369,7 @@ class Session:
         """Use the weights of the adapter, if they are no longer those `before`."""
         if self._adapter is not None and self._adapter.state.weights is not before:
             self._runner.update()
-            self._sample_row = self._row_sampler()
+            self._row_samplers = self._new_row_samplers()
 
     def _adapt(self, rows: Rows, *, targets: bool) -> None:
         """Give rows (T, F), at most the rest of a segment, to the adapter."""
@@ -316,6 +398,7 @@ class Session:
             music: Rows (T, F), or, if the encoder has no tracker of its own, notes that begin at
                 the time of the session or later, in seconds. Notes are rounded by the encoder; the
                 next ones are measured from the given times, so that rounding does not accumulate.
+                The last of them is not the end of the piece.
                 Where the encoder tells parts by name or track, the track of a single note is the
                 class of its part.
 
@@ -343,6 +426,24 @@ class Session:
         self._history.add(checked, before)
         if last is not None:
             self._ahead = self._sequences.trackers[0].time - last
+
+    def feed_each(self, rows: Sequence[Rows]) -> None:
+        """Append rows of its own to each sequence, as if they had been sampled.
+
+        Args:
+            rows: (T, F) for each sequence; T differs.
+
+        Raises:
+            EncodingError: If rows do not fit the fields.
+        """
+        if all(own is rows[0] for own in rows):
+            self.feed(rows[0])
+            return
+        for own in rows:
+            as_rows(own, self._encoder.fields)
+        self._sequences.add_to_each(rows)
+        with self._runner.running():
+            self._runner.read_each(rows, identical=self._sequences.identical)
 
     def _rows_of(self, notes: Notes) -> Rows:
         """Encode notes as rows that continue the music so far."""
@@ -386,6 +487,25 @@ class Session:
         with self._runner.running():
             return self._sample(entries)
 
+    def advance(self, forced: Mapping[int, Row]) -> Rows:
+        """Read known rows in some sequences, and sample the next row of the others.
+
+        Random numbers are used only for rows that are sampled.
+
+        Args:
+            forced: (F,) the next row of some sequences, by the number of the sequence.
+
+        Returns:
+            (B, F) the rows that were read.
+
+        Raises:
+            EncodingError: If a row does not fit the fields.
+        """
+        for row in forced.values():
+            as_rows(row[None], self._encoder.fields)
+        with self._runner.running():
+            return self._sample({}, forced)
+
     def _entry(self, name: str, value: float | str) -> float:
         """A fixed entry; the class id of an instrument that is given by name."""
         field = self._fields.get(name)
@@ -400,23 +520,52 @@ class Session:
             )
         return float(found[0])
 
-    def _sample(self, fixed: dict[str, float]) -> Rows:
+    def _sample(self, fixed: dict[str, float], forced: Mapping[int, Row] = _NONE) -> Rows:
         before, at = self._state, self._noise.at
+        here = {name: fixed.pop(name) for name in [*fixed] if self._fields[name].given}
         try:
-            given = {name: fixed.pop(name) for name in [*fixed] if self._fields[name].given}
-            given = {**self._given, **given}
-            rows = self._sample_row(before.model.context, self._noise, fixed, given)
+            rows = self._sampled(before.model.context, fixed, here, forced)
         except FieldError:
             self._noise.at = at
             raise
+        numbers = list(forced)
+        if forced:
+            rows[numbers] = np.stack(list(forced.values()))
+            after = self._noise.at
+            after[numbers] = at[numbers]
+            self._noise.at = after
         read = rows
         if self._input_transform is not None:
             read = self._input_transform(torch.from_numpy(rows), self._encoder.fields).numpy()
+            read[numbers] = rows[numbers]
         self._runner.advance(read)
         if self._adapter is not None:
-            self._adapt(read, targets=self._adapter.settings.own_samples)
+            self._adapt(read, targets=bool(forced) or self._adapter.settings.own_samples)
         self._sequences.add(rows)
         self._history.add(rows, before)
+        return rows
+
+    def _sampled(
+        self,
+        context: Any,
+        fixed: Mapping[str, float],
+        given: Mapping[str, float],
+        forced: Mapping[int, Row],
+    ) -> Rows:
+        """(B, F) rows, of which those of forced sequences are not to be used."""
+        rows: Rows = np.zeros((len(self._sequences), len(self._fields)), dtype=np.float32)
+        single = len(self._row_samplers) == 1
+        for sample in self._row_samplers:
+            numbers = sample.sequences.numbers
+            sampling = [i for i in range(len(numbers)) if numbers[i] not in forced]
+            if not sampling:
+                continue
+            own = context if single else select(context, numbers)
+            entries = [{**self._given_each[i], **given} for i in numbers]
+            found = sample(own, self._noise, fixed, entries)
+            rows[numbers] = found
+            if self._count_nats:
+                self._nats[[numbers[i] for i in sampling]] += sample.nats[sampling]
         return rows
 
     def pop_finished(self) -> list[list[tuple[int, Note]]]:
@@ -432,7 +581,7 @@ class Session:
         """The state of the session, which :meth:`restore` can restore any number of times."""
         return Snapshot(
             state=self._state,
-            seed=self._noise.seed,
+            seeds=self._noise.seeds,
             noise=self._noise.at,
             trackers=[tracker.copy() for tracker in self._sequences.trackers],
             identical=self._sequences.identical,
@@ -468,8 +617,8 @@ class Session:
                 hint="restore a snapshot of a session with the same adapt",
             )
         self._move_to(snapshot.state)
-        if snapshot.seed != self._noise.seed:
-            self._noise = BatchNoise(snapshot.seed, len(self._sequences), len(self._fields))
+        if snapshot.seeds != self._noise.seeds:
+            self._noise = BatchNoise(snapshot.seeds, len(self._fields))
         self._noise.at = snapshot.noise
         self._sequences.trackers = [tracker.copy() for tracker in snapshot.trackers]
         self._sequences.identical = snapshot.identical
@@ -499,6 +648,7 @@ class Session:
         num_notes: int | None = None,
         seconds: float | None = None,
         stopping_criterion: StoppingCriterion | None = None,
+        until: Until | None = None,
     ) -> list[Notes]:
         """Sample until every sequence has met a stopping criterion.
 
@@ -507,41 +657,64 @@ class Session:
             seconds: Length of the new music of each sequence, None for no limit.
             stopping_criterion: Called with the tracker of a sequence before each row; returns
                 whether to stop.
+            until: ``"end"`` to allow the end of the piece in this run, and to stop there; without
+                a number of notes or seconds, the limit is 10,000 new notes.
 
         Returns:
             The new notes of each sequence; 0 s is the onset of the last note before, if there is
             one.
 
         Raises:
-            ConfigError: If no limit is given, or one is negative, infinite or NaN.
+            ConfigError: If no limit is given, or one is negative, infinite or NaN, or the model
+                does not predict the end of a piece.
         """
-        criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked()
+        criteria = StoppingCriteria(num_notes, seconds, stopping_criterion).checked().until(until)
         if criteria == StoppingCriteria():
             raise ConfigError(
                 "no limit is given", hint="give num_notes, seconds or stopping_criterion"
             )
-        done = dict(self.finished(criteria))
+        before = self.ends
+        if until is not None:
+            self.ends = True
+        try:
+            done = dict(self.finished([criteria] * len(self._sequences)))
+        finally:
+            self.ends = before
         return [done[i] for i in range(len(self._sequences))]
 
-    def finished(self, criteria: StoppingCriteria) -> Iterator[tuple[int, Notes]]:
-        """Sample until every sequence has met one of `criteria`.
+    def finished(self, criteria: Sequence[StoppingCriteria]) -> Iterator[tuple[int, Notes]]:
+        """Sample until every sequence has met one of its criteria.
+
+        Sequences that are done run on with the others.
+
+        Args:
+            criteria: Those of each sequence.
 
         Returns:
             The number of each sequence and its new notes, as soon as it is done.
         """
-        # With one row per note and a number of notes alone, no tracker is needed.
-        by_rows = not self._constrained and criteria == StoppingCriteria(criteria.num_notes)
-        return self._by_rows(criteria.num_notes or 0) if by_rows else self._by_criteria(criteria)
+        # With one row per note and numbers of notes alone, no tracker is needed.
+        by_rows = not self._constrained and all(
+            one == StoppingCriteria(one.num_notes) for one in criteria
+        )
+        if by_rows:
+            return self._by_rows([int(one.num_notes or 0) for one in criteria])
+        return self._by_criteria(criteria)
 
-    def _by_rows(self, count: int) -> Iterator[tuple[int, Notes]]:
-        with self._runner.running():
-            table = self._sequences.table([self._sample({}) for _ in range(count)])  # (T, B, F)
-        # Copied, since the rows of one sequence are far apart in memory.
-        by_sequence = table.transpose(1, 0, 2).copy()
-        return ((i, self._encoder.decode(rows)) for i, rows in enumerate(by_sequence))
+    def _by_rows(self, counts: Sequence[int]) -> Iterator[tuple[int, Notes]]:
+        sampled: list[Rows] = []
+        for count in sorted(set(counts)):
+            with self._runner.running():
+                sampled += [self._sample({}) for _ in range(count - len(sampled))]
+            # From (T, B, F); copied, since the rows of one sequence are far apart in memory.
+            by_sequence = self._sequences.table(sampled).transpose(1, 0, 2).copy()
+            for i, rows in enumerate(by_sequence):
+                if counts[i] == count:
+                    yield i, self._encoder.decode(rows)
 
-    def _by_criteria(self, criteria: StoppingCriteria) -> Iterator[tuple[int, Notes]]:
-        running = {i: Progress(criteria, t) for i, t in enumerate(self._sequences.trackers)}
+    def _by_criteria(self, criteria: Sequence[StoppingCriteria]) -> Iterator[tuple[int, Notes]]:
+        each = zip(criteria, self._sequences.trackers, strict=True)
+        running = {i: Progress(own, tracker) for i, (own, tracker) in enumerate(each)}
         for num_rows in itertools.count():
             for i, progress in list(running.items()):
                 tracker = self._sequences.trackers[i]

@@ -253,7 +253,9 @@ def select(
     picked = _within(picked, policy.max_seconds, log)
     if not picked.start.size:
         raise _no_notes(raw, policy, log, late=int(size))
-    notes = _notes(picked, policy.simultaneous_order)
+    cut = any(repair.rule == "truncated-track" for repair in log.repairs)
+    truncated = cut or picked.start.size < size
+    notes = _notes(picked, policy.simultaneous_order, truncated=truncated)
     everywhere = None in log.chunks
     damaged = [t.number for t in chosen if everywhere or t.chunk in log.chunks]
     report = ReadReport(
@@ -313,7 +315,7 @@ def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
     return kept
 
 
-def _notes(raw: RawNotes, order: SimultaneousOrder) -> Notes:
+def _notes(raw: RawNotes, order: SimultaneousOrder, *, truncated: bool) -> Notes:
     """The notes in order, with the programs and percussion of their tracks."""
     if order == "file":
         raw = raw.at(np.argsort(raw.start, kind="stable"))
@@ -332,6 +334,7 @@ def _notes(raw: RawNotes, order: SimultaneousOrder) -> Notes:
         track=raw.track,
         tempo_map=raw.tempo_map,
         track_names=tuple(track.name for track in raw.tracks),
+        truncated=truncated,
     )
 
 

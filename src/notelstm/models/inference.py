@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import (
     Any,
     Final,
@@ -43,6 +43,7 @@ __all__ = [
     "in_use",
     "initial_arrays",
     "is_float32_on_cpu",
+    "join",
     "map_arrays",
     "repeat",
     "select",
@@ -241,6 +242,18 @@ class ModelRunner:
         else:
             self.state = self._after(rows, self.state, self._batch_size)
 
+    def read_each(self, rows: Sequence[Rows], *, identical: bool) -> None:
+        """Read rows (T, F) of its own in each sequence.
+
+        If all sequences are `identical` so far, those with the same array are read once.
+        """
+        read: dict[int, ModelState] = {}
+        keys = [id(own) if identical else i for i, own in enumerate(rows)]
+        for i, (key, own) in enumerate(zip(keys, rows, strict=True)):
+            if key not in read:
+                read[key] = self._after(own, select(self.state, slice(i, i + 1)), 1)
+        self.state = join([read[key] for key in keys])
+
     def _after(self, rows: Rows, state: ModelState, batch_size: int) -> ModelState:
         """The state after (T, F) rows."""
         step = self.step
@@ -255,9 +268,19 @@ class ModelRunner:
         return state
 
 
-def select(tree: T, sequences: slice) -> T:
+def select(tree: T, sequences: slice | list[int]) -> T:
     """Select sequences of a tree of arrays or tensors."""
     return cast(T, map_arrays(lambda leaf: leaf[sequences], tree))
+
+
+def join(trees: Sequence[T]) -> T:
+    """Join the sequences of trees of the same kind."""
+    first = trees[0]
+    if isinstance(first, tuple):
+        return cast(T, type(first)(*map(join, zip(*trees, strict=True))))
+    if isinstance(first, Tensor):
+        return cast(T, torch.cat(cast(list[Tensor], list(trees))))
+    return cast(T, np.concatenate(cast(Sequence[Any], trees)))
 
 
 def repeat(tree: T, batch_size: int) -> T:

@@ -384,7 +384,10 @@ class _Layout:
         self.voters: Final = min(VOTERS, window)
         self.bits: Final = (window - 1).bit_length()
         self.mask: Final = (1 << self.bits) - 1
-        self.columns: Final = [i for i, field in enumerate(fields) if field.is_categorical]
+        # An earlier passage did not end the piece.
+        self.columns: Final = [
+            i for i, field in enumerate(fields) if field.is_categorical and field.role != "end"
+        ]
         self.pitches: Final = fields[pitch].classes or 0
         sounds = self.pitches * (1 if instrument is None else fields[instrument].classes or 0)
         self.nothing: Final = 1 << (sounds << _PITCH).bit_length()

@@ -71,7 +71,7 @@ class NoteLSTM(nn.Module):
     Args:
         fields: Any fields.
         field_order: The names of the fields that are not given in the order of prediction; None
-            for the order of the columns.
+            for the order of the columns. The end of a piece is last if it is not named.
         hidden_size: H, the number of LSTM units.
         num_layers: Number of LSTM layers.
         embedding_dim: E, the size of the embedding of each field.
@@ -124,6 +124,9 @@ class NoteLSTM(nn.Module):
             raise ConfigError(f"dropout {dropout} is not at least 0 and less than 1")
         self._by_name: Final = _named(fields)
         names = [field.name for field in predicted(fields)]
+        if field_order is not None:
+            ends = (field.name for field in predicted(fields) if field.role == "end")
+            field_order = (*field_order, *(name for name in ends if name not in field_order))
         if field_order is not None and sorted(field_order) != sorted(names):
             raise FieldError(
                 f"the field order {tuple(field_order)} does not name each field once",

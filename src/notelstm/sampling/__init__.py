@@ -11,10 +11,11 @@ from notelstm.sampling.processors import MinDuration, MinP, Temperature, TopK, T
 from notelstm.sampling.recall import Recall
 from notelstm.sampling.repetition import NoRepeatNGram, RepetitionPenalty
 from notelstm.sampling.samplers import Ancestral, Greedy, RawPitch, Weighted
-from notelstm.sampling.timing import GridSnap, NoteDensity
+from notelstm.sampling.timing import EndAt, GridSnap, NoteDensity
 
 __all__ = [
     "Ancestral",
+    "EndAt",
     "ForbidValues",
     "Greedy",
     "GridSnap",

@@ -37,7 +37,7 @@ class Temperature:
 
     Attributes:
         temperature: From 1e-6 to 1e6; 1 changes nothing. For 0, use the Greedy sampler.
-        roles: The roles of the fields that it changes, empty for all.
+        roles: The roles of the fields that it changes, empty for all but the end of a piece.
     """
 
     temperature: float = 1.0
@@ -52,7 +52,7 @@ class Temperature:
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
         """Apply the temperature to fields of these roles."""
-        if self.temperature == 1 or (self.roles and field.role not in self.roles):
+        if self.temperature == 1 or not _applies(field, self.roles):
             return prediction
         return prediction.with_temperature(self.temperature)
 
@@ -84,9 +84,15 @@ class MinDuration:
         return constrain_interval(prediction, low, torch.full_like(mode, field.interval.high))
 
 
+def _applies(field: Field, roles: tuple[str, ...]) -> bool:
+    """Whether a processor of these roles changes a field."""
+    # An end is so unlikely at each note that truncation would exclude it for good.
+    return field.role in roles if roles else field.role != "end"
+
+
 def _log_weights(prediction: Prediction, field: Field, roles: tuple[str, ...]) -> Tensor | None:
     """(B, C) log-weights of the classes; None where the processor does not apply."""
-    return prediction.log_weights() if not roles or field.role in roles else None
+    return prediction.log_weights() if _applies(field, roles) else None
 
 
 @final
@@ -96,7 +102,7 @@ class TopK:
 
     Attributes:
         k: At least 1.
-        roles: The roles of the fields that it changes, empty for all.
+        roles: The roles of the fields that it changes, empty for all but the end of a piece.
     """
 
     k: int = 10
@@ -124,7 +130,7 @@ class TopP:
 
     Attributes:
         p: Above 0, up to 1, which changes nothing; the most likely class always stays.
-        roles: The roles of the fields that it changes, empty for all.
+        roles: The roles of the fields that it changes, empty for all but the end of a piece.
 
     Source:
         Holtzman, Buys, Du, Forbes and Choi, "The curious case of neural text degeneration", 2020.
@@ -161,7 +167,7 @@ class MinP:
 
     Attributes:
         ratio: From 0, which changes nothing, to 1, which keeps the most likely class.
-        roles: The roles of the fields that it changes, empty for all.
+        roles: The roles of the fields that it changes, empty for all but the end of a piece.
 
     Source:
         Nguyen, Baker, Neo, Roush, Kirsch and Shwartz-Ziv, "Turning up the heat: min-p sampling for

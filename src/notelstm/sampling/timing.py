@@ -1,4 +1,4 @@
-"""Processors of time: onsets on a grid, and the number of notes per second."""
+"""Processors of time: onsets on a grid, the number of notes per second, and the time of the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from notelstm.sampling.masking import (
 from notelstm.sampling.tones import ByInstrument
 from notelstm.tracker import MAX_HISTORY, Tracker
 
-__all__ = ["GridSnap", "NoteDensity"]
+__all__ = ["MAX_SECONDS", "EndAt", "GridSnap", "NoteDensity"]
+
+MAX_SECONDS: Final = 1e6
+"""The latest time of an end."""
 
 _ROUNDING: Final = 1e-6
 _FINEST: Final = 1e-3
@@ -241,3 +244,69 @@ class NoteDensity(ByInstrument):
         # Before the start, notes count as if at the target; + 1, since a chord takes no time.
         missing = self.history - max(len(onsets), 1)
         return (time * notes_per_second + missing + 1) / self.history
+
+
+_RECENT: Final = 64
+"""Number of the latest notes from which the notes per second are counted."""
+_DENSITY: Final = 8.0
+"""Notes per second before any are counted."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EndAt:
+    """Ends the piece at about a time; generate with ``until="end"``.
+
+    Before `seconds` - `within`, no note is the last one; the first note at or after `seconds` +
+    `within` is. Between these times the end is sampled, at the places that are endings for the
+    model. It expects an end once in thousands of notes, and here one is wanted among the n notes
+    that are still expected: with h the probability of an end at each of them, it is sampled in
+    proportion to h if the odds h / (1 - h) are multiplied by `typical_notes` / n, where 1 /
+    `typical_notes` is the mean of h.
+
+    Attributes:
+        seconds: The time of the last onset, counted from the start of the sequence, prompt
+            included, at least 0.
+        within: Half the length of the window, seconds, at least 0.
+        typical_notes: The number of notes of a typical piece, at least 1; 1 leaves the
+            probabilities in the window as they are.
+    """
+
+    seconds: float = 60.0
+    within: float = 4.0
+    typical_notes: float = 1000.0
+
+    def __post_init__(self) -> None:
+        # Twice, since the time is counted from the end of a prompt.
+        check_number("seconds", self.seconds, 0, 2 * MAX_SECONDS)
+        check_number("within", self.within, 0, MAX_SECONDS)
+        check_number("typical_notes", self.typical_notes, 1, 1e9)
+
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """Exclude the end, force it, or multiply its odds."""
+        if field.role != "end":
+            return prediction
+        left = [self.seconds + self.within - _onset(context) for context in contexts]
+        allowed = [(s > _ROUNDING, s <= 2 * self.within + _ROUNDING) for s in left]
+        odds = [(0.0, self._log_factor(*pair)) for pair in zip(contexts, left, strict=True)]
+        weighted = prediction.add_log_weights(torch.tensor(odds, dtype=torch.float32))
+        return allow_only(weighted, torch.tensor(allowed))
+
+    def _log_factor(self, context: SamplingContext, left: float) -> float:
+        """The logarithm of the factor of the odds, if the window is open for `left` seconds."""
+        tracker = context.tracker
+        latest = tracker.latest(_RECENT)
+        seconds = tracker.time - latest[0][0] if latest else 0.0
+        density = (len(latest) - 1) / seconds if seconds > 0 else _DENSITY
+        return max(0.0, math.log(self.typical_notes / max(1.0, density * left)))
+
+
+def _onset(context: SamplingContext) -> float:
+    """The onset of the next note, seconds, whose step is known if it comes before the end."""
+    tracker = context.tracker
+    step = next((f for f in tracker.fields if f.role == "step" and f.name in context.known), None)
+    if step is None:
+        return tracker.time
+    return tracker.time + step.value_of(context.known[step.name]) * tracker.seconds_per_unit

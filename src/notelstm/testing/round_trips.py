@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from notelstm.encoders.rows import part_map_of
+from notelstm.encoders.rows import part_map_of, tracker_of
 from notelstm.errors import EncodingError
 from notelstm.evaluation.nats import MeasuredEncoder
 from notelstm.fields import Bounds, Field, Role, Rows, predicted
@@ -205,6 +205,27 @@ def _velocities_round_trip(trip: Trip) -> None:
         require(got <= {DEFAULT_VELOCITY}, f"Got {got}.")
 
 
+def _only_the_last_note_ends_the_piece(trip: Trip) -> None:
+    """The end is class 1 of the last row, of no row of a truncated piece; so it is decoded."""
+    columns = [j for j, field in enumerate(trip.encoder.fields) if field.role == "end"]
+    for j in columns:
+        for truncated in (True, False):
+            piece = replace(trip.piece, truncated=truncated)
+            rows = trip.encoder.encode(piece)
+            wanted = np.zeros(len(rows))
+            wanted[-1:] = not truncated
+            bad = np.flatnonzero(rows[:, j] != wanted)[:1]
+            require(not bad.size, f"Row {bad} of {len(rows)}, {truncated=}: {rows[bad, j]}.")
+            if len(rows):
+                back = trip.encoder.decode(rows).truncated
+                require(back == truncated, f"Decoded with truncated={back}.")
+                tracker = tracker_of(trip.encoder)
+                tracker.extend(rows[:-1])
+                require(not tracker.ended, "The tracker has ended before the last row.")
+                tracker.extend(rows[-1:])
+                require(tracker.ended != truncated, f"The tracker has ended={tracker.ended}.")
+
+
 def _second_round_trip_is_exact(trip: Trip) -> None:
     """Decoded notes are the same after another round trip."""
     again = trip.encoder.decode(trip.encoder.encode(trip.back))
@@ -336,6 +357,7 @@ PIECE_CLAUSES = (
     _entries_are_in_their_fields,
     _encoding_is_repeatable,
     *TIME_CLAUSES,
+    _only_the_last_note_ends_the_piece,
     _second_round_trip_is_exact,
     _values_match_decode,
     _classes_contain_their_values,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from notelstm.encoders.log_time import LogTimeEncoder
-from notelstm.encoders.rows import PITCH, RowTracker
+from notelstm.encoders.rows import END, PITCH, RowTracker
 from notelstm.encoders.step_duration import StepDurationEncoder
 from notelstm.fields import Field, Role
 from notelstm.notes import Notes
@@ -39,6 +39,7 @@ _FIELDS: Final = (
     Field.categorical("velocity", "velocity", values=(40, 80)),
     Field.continuous("duration-s", "duration", unit="s", low=0.0),
     Field.continuous("tempo", "tempo", unit="quarter notes a minute", low=10.0, high=400.0),
+    END,
 )
 
 

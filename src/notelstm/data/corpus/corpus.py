@@ -58,7 +58,7 @@ LOG_INTERVAL: Final = 10.0
 """Seconds between two messages of progress."""
 
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """The version of the cache files; one of another version is not used."""
 
 _READING: Final = ("pretty_midi", "symusic")
