@@ -258,9 +258,9 @@ def test_copies_of_a_tracker_share_what_was_compared(monkeypatch: pytest.MonkeyP
     added: list[float] = []
     add = _Runs._add
 
-    def count(runs: _Runs, onset: float, pitch: int, instrument: int) -> None:
+    def count(runs: _Runs, onset: float, tone: Tone) -> None:
         added.append(onset)
-        add(runs, onset, pitch, instrument)
+        add(runs, onset, tone)
 
     monkeypatch.setattr(_Runs, "_add", count)
     rows = ENCODER.encode(notes_of([*THEME, *THEME[:3]]))
