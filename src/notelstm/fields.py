@@ -30,6 +30,7 @@ __all__ = [
     "by_name",
     "known_before",
     "no_row",
+    "note_rows",
     "predicted",
     "written_rows",
 ]
@@ -330,6 +331,20 @@ def written_rows(rows: Any, fields: Sequence[Field]) -> Any:
         if field.role == "origin":
             return rows[..., column] == 0
     return None
+
+
+def note_rows(rows: Rows, fields: Sequence[Field]) -> NDArray[np.bool_]:
+    """(N,) which of rows (N, F) are notes, given or written; the others are rests.
+
+    A row of an event column counts as a note.
+    """
+    found = np.ones(len(rows), dtype=np.bool_)
+    for column, field in enumerate(fields):
+        if field.rest is not None:
+            written = written_rows(rows, fields)
+            rest = rows[:, column] == field.rest
+            found &= ~(rest if written is None else rest & written)
+    return found
 
 
 def known_before(fields: Sequence[Field], field_order: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -169,8 +169,8 @@ def test_dynamic_evaluation_adapts_to_written_rows() -> None:
     assert all(torch.equal(a, b) for a, b in same)
     adapter.read(rows_of([1, 0]))
     embed = by_name(FIELDS)["pitch"].name
-    changed = cast(NoteLSTM, adapter.model).embed[embed].weight
-    assert not torch.equal(cast(torch.Tensor, changed), model.embed[embed].weight)
+    weights = [cast(NoteLSTM, m).embed[embed].weight for m in (adapter.model, model)]
+    assert not torch.equal(*cast(list[torch.Tensor], weights))
 
 
 def test_baselines_of_a_loss_leave_out_given_rows() -> None:
