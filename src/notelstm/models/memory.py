@@ -439,7 +439,7 @@ def _only(fields: Sequence[Field], role: str) -> int | None:
 
 
 def _with_role(fields: Sequence[Field], role: str) -> list[int]:
-    return [i for i, field in enumerate(fields) if field.role == role]
+    return [i for i, field in enumerate(fields) if field.role == role and not field.given]
 
 
 def _integers(greatest: int) -> torch.dtype:

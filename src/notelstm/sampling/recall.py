@@ -86,7 +86,8 @@ class _Passage(NamedTuple):
         """Whether the fixed entries of the row agree with the note."""
         tracker = context.tracker
         for field in tracker.fields:
-            if field.role in self._roles and field.name in context.known:
+            known = not field.given and field.name in context.known
+            if known and field.role in self._roles:
                 entry = context.known[field.name]
                 value = entry if field.role == "instrument" else field.value_of(entry)
                 if not self._agree(field, value, tracker.seconds_per_unit):

@@ -55,8 +55,11 @@ def _values(field: Field) -> NDArray[np.float64]:
 
 
 @functools.lru_cache(maxsize=64)
-def _ascending(field: Field) -> bool:
-    return bool(np.all(np.diff(field.values) > 0))
+def _note_classes(field: Field) -> NDArray[np.intp] | None:
+    """The classes of a step or a position with a note, all but a rest; None unless they ascend."""
+    rest = [] if field.rest is None else [field.rest]
+    classes = np.delete(np.arange(len(field.values)), rest)
+    return classes if np.all(np.diff(np.array(field.values)[classes]) > 0) else None
 
 
 @final
@@ -96,9 +99,13 @@ class GridSnap:
         if field.role == "step":
             origins = [context.tracker.position for context in contexts]
         if field.is_categorical:
-            if not _ascending(field):
+            classes = _note_classes(field)
+            if classes is None:
                 return prediction
-            masks = [_nearest(_values(field), origin, self.grid) for origin in origins]
+            values = _values(field)[classes]
+            masks = np.ones((len(origins), len(field.values)), dtype=np.bool_)
+            for mask, start in zip(masks, origins, strict=True):
+                mask[classes] = _nearest(values, start, self.grid)
             return allow_only(prediction, masks)
         mode = prediction.mode()
         origin = torch.tensor(origins, dtype=torch.float64, device=mode.device)

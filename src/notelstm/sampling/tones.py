@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field, Role
+from notelstm.fields import Field, Role, predicted
 from notelstm.parts import Part, classes_named
 from notelstm.protocols import Prediction, SamplingContext
 from notelstm.sampling.masking import allow_only, class_values, constrain_interval
@@ -227,7 +227,7 @@ class ByInstrument:
 
 
 def _field_of(tracker: Tracker, role: Role) -> Field | None:
-    return next((field for field in tracker.fields if field.role == role), None)
+    return next((f for f in tracker.fields if f.role == role and not f.given), None)
 
 
 def known_entry(context: SamplingContext, role: Role) -> float | None:
@@ -402,6 +402,9 @@ def _steps_from(field: Field, prediction: Prediction, waits: Sequence[Waits | No
         return prediction
     if field.is_categorical:
         values = np.array(field.values)
+        if field.rest is not None:
+            # A rest begins no note.
+            values[field.rest] = np.inf
         return allow_only(prediction, [values >= low - ROUNDING for low in least])
     mode = prediction.mode()
     low = torch.tensor(least, dtype=mode.dtype, device=mode.device)
@@ -426,7 +429,8 @@ def look_ahead(
     if len(limits) < 2 or field.role not in _ROLES or not contexts:
         return prediction
     known, fields = contexts[0].known, contexts[0].tracker.fields
-    later = [f for f in fields if f.role in _ROLES and f.name not in known and f.role != field.role]
+    later = [f for f in predicted(fields) if f.role in _ROLES and f.name not in known]
+    later = [f for f in later if f.role != field.role]
     if not later:
         return prediction
     if len(contexts[0].tracker.parts) == 1 and not any(
