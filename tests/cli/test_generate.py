@@ -10,6 +10,7 @@ from typing import Any
 import mido
 import numpy as np
 import pytest
+import torch
 
 from notelstm.bundle import Bundle
 from notelstm.cli import main
@@ -233,3 +234,26 @@ def test_changed_notes_are_reported_once(
     out, page = str(tmp_path / "a.mid"), str(tmp_path / "a.html")
     assert main(["generate", str(model), "-o", out, "--html", page]) == 0
     assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+
+
+def test_music_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    never = bundle(LogTimeEncoder(exact=True, ends=True))
+    last = never.model.heads["end"][-1]  # type: ignore[attr-defined]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([12.0, 0.0]))
+    model, out = tmp_path / "m.notelstm", tmp_path / "out.mid"
+    never.save(model)
+    command = ["generate", str(model), "-o", str(out), "--overwrite", "--seed", "1"]
+    assert main([*command, "--until-end", "--notes", "20"]) == 0
+    assert "20 new notes" in (said := capsys.readouterr().out)
+    assert "s, stopped before its end" in said
+    assert main([*command, "--end-at", "6"]) == 0
+    assert "s, to its end" in capsys.readouterr().out
+    assert read_midi(out).start[-1] >= 2
+    assert "end_at 6" in str(mido.MidiFile(out).tracks[0])
+    assert main([*command, "--notes", "20"]) == 0
+    assert "its end" not in capsys.readouterr().out
+    bundle(LogTimeEncoder()).save(model)
+    assert main([*command, "--until-end"]) == 2
+    assert "the model does not predict the end of a piece" in capsys.readouterr().err

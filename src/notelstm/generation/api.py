@@ -156,9 +156,8 @@ def generate_batch(  # noqa: PLR0913 - those of generate, and one more
         },
         batch_size,
     )
-    untils: list[Until | None] = [
-        "end" if at is not None else u for u, at in zip(each["until"], each["end_at"], strict=True)
-    ]
+    pairs = zip(each["until"], each["end_at"], strict=True)
+    untils: list[Until | None] = [own if time is None else "end" for own, time in pairs]
     size = count * best_of
     criteria = []
     limits = zip(each["num_notes"], each["seconds"], each["stopping_criterion"], strict=True)
