@@ -291,6 +291,7 @@ def test_processors_leave_rests() -> None:
         weights = changed.log_weights()
         assert weights is not None
         assert weights[0, step.rest] > -torch.inf
+    assert weights is not None
     possible = np.flatnonzero(weights[0].numpy() > -np.inf).tolist()
     assert possible == [step.rest]  # two notes sound for longer than any step
     snapped = GridSnap(grid=0.2)(step, prediction, [context]).log_weights()
