@@ -171,7 +171,7 @@ def test_events_are_those_of_the_notes() -> None:
     events = common.Events.of(piece)
     onsets = events.velocity > 0
     found = np.stack([events.cell, events.pitch, events.velocity], axis=1)
-    assert found[onsets].tolist() == [[a, p, v] for a, _, p, v in cells(piece)]
+    assert found[onsets].tolist() == sorted([a, p, v] for a, _, p, v in cells(piece))
     assert sorted(found[~onsets].tolist()) == sorted([b, p, 0] for _, b, p, _ in cells(piece))
     assert (np.diff(events.cell) >= 0).all()
     held: set[int] = set()
@@ -313,8 +313,9 @@ def test_tokens_that_are_scored(tokens: Any) -> None:
     assert counted[kind == "NoteOn"].sum() == len(piece) - 25
     assert counted[kind == "Velocity"].sum() == len(piece) - 25
     assert counted[kind == "NoteOff"].sum() == len(piece) - 25
-    assert not counted[: int(np.flatnonzero(kind == "NoteOn")[24]) + 1].any()
-    assert counted[int(np.flatnonzero(kind == "NoteOn")[25]) :][kind[-1:] == "NoteOff"].all()
+    place = int(np.flatnonzero(kind == "NoteOn")[24])
+    assert not counted[: place + 1].any()
+    assert counted[place:][kind[place:] == "TimeShift"].all()
 
 
 def test_transposed_tokens_are_those_of_the_transposed_piece(tokens: Any) -> None:
@@ -404,16 +405,27 @@ def test_notochord_is_scored_as_it_is_trained(notochord: Any) -> None:
             torch.zeros_like(pitch)[None],
             ar_mask=order,
         )
-        nats = notochord_gru.piece_nats(notochord, piece)
+        nats = notochord_gru.event_nats(notochord, events)
+        of_piece = notochord_gru.piece_nats(notochord, piece)
+    log_p = {part: result[f"{part}_log_probs"][0].numpy() for part in ("pitch", "time", "velocity")}
+    np.testing.assert_allclose(nats.pitch, -log_p["pitch"], rtol=1e-3)
+    np.testing.assert_allclose(nats.time, -log_p["time"], rtol=1e-2)
+    ends = events.velocity == 0
+    np.testing.assert_allclose(nats.velocity[ends], -log_p["velocity"][ends], rtol=1e-3)
+    # Its loss is of each velocity; the score of a note is of its class, with its neighbours.
+    assert (nats.velocity[~ends] < -log_p["velocity"][~ends]).all()
+    params = torch.randn(1, notochord.vel_dist.n_params).expand(128, -1)
+    each = notochord.vel_dist(params, torch.arange(128.0))["log_prob"].exp().detach().numpy()
+    with torch.inference_mode():
+        of_class, _ = notochord_gru.velocity_mass(notochord.vel_dist, params, np.arange(128))
+    assert of_class[0] == pytest.approx(each[0], rel=1e-3)
+    for low in (4, 60, 124):
+        assert of_class[low] == pytest.approx(each[low : low + 4].sum(), rel=1e-3)
+    assert of_class[1] == pytest.approx(each[1:4].sum(), rel=1e-3)
     counted = events.note >= 25
-    exact = -(result["pitch_log_probs"] + result["time_log_probs"])[0].numpy()[counted].sum()
-    ends = counted & (events.velocity == 0)
-    exact -= result["velocity_log_probs"][0].numpy()[ends].sum()
-    # Its loss is of each velocity; the score is of classes of four, and so less.
-    each = -result["velocity_log_probs"][0].numpy()[counted & ~ends].sum()
-    assert exact < nats["event"] < exact + each
-    assert nats["event"] == pytest.approx(exact + each - counted.sum() / 2 * np.log(4), rel=0.05)
-    assert nats["legal"] < nats["event"]
+    every = nats.pitch + nats.time + nats.velocity
+    assert of_piece["event"] == pytest.approx(every[counted].sum())
+    assert of_piece["legal"] < of_piece["event"]
 
 
 def test_notochord_possible_events_sum_to_one(notochord: Any) -> None:
