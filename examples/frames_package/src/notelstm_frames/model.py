@@ -40,7 +40,9 @@ class FrameLSTM(nn.Module):
     there are such fields, the copied frame and other given classes. From these it computes a logit
     for each pitch, and weights of intervals: for each of the three frames, the weight of every
     interval up to `reach` semitones. A candidate pitch gets the sum of the weights of its intervals
-    to the pitches of the three frames, so that what is learnt of an interval holds in all keys.
+    to the pitches of the three frames, so that what is learnt of an interval holds in all keys. The
+    next pitch of the frame before, above the latest pitch of this one, gets the weight of a gate,
+    and so does that of the copied frame: to continue as they do is learnt once for all pitches.
 
     The rows in which a frame has ended already are not computed: the encoder allows ``none`` alone.
 
@@ -117,6 +119,10 @@ class FrameLSTM(nn.Module):
         self.hidden: nn.Linear = nn.Linear(hidden_size, head_size)
         self.before: nn.Linear = nn.Linear(keys, head_size, bias=False)
         self.frames: nn.Linear = nn.Linear(keys * (sources - 1), head_size, bias=False)
+        whole = sources - 1  # the frame before, and the copied one
+        self.following: nn.Linear = nn.Linear(whole * (keys + 1), head_size, bias=False)
+        self.agreed: nn.Linear = nn.Linear(whole, head_size, bias=False)
+        self.gates: nn.Linear = nn.Linear(head_size, whole)
         self.last: nn.Embedding = nn.Embedding(keys + 1, head_size)  # the last class: no pitch yet
         self.given: nn.ModuleDict = nn.ModuleDict(
             {field.name: nn.Embedding(field.classes or 0, head_size) for field in others}
@@ -190,16 +196,43 @@ class FrameLSTM(nn.Module):
             frames.append(self._roll(copied))
         joined = torch.stack(frames, dim=-2)  # (S, sources, P)
         inner = inner + self.frames(joined[:, 1:].flatten(-2)) + self.last(last)
+        whole = torch.stack([before, *frames[2:]], dim=-2)  # (S, sources - 1, P)
+        following, agreed = _following(whole, now, last)
+        inner = inner + self.following(following.flatten(-2)) + self.agreed(agreed)
         for name, embedding in self.given.items():
             inner = inner + embedding(known[name].reshape(-1).long())
         inner = self.drop(nn.functional.gelu(inner))
         logits: Tensor = self.logits(inner)
+        logits = logits + (self.gates(inner).unsqueeze(-1) * following).sum(-2)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.intervals is None:
             return logits
         weights = self.intervals(inner).unflatten(-1, (self._sources, -1)).to(logits.dtype)
         relative = _convolved(joined.to(logits.dtype), weights, self._reach)
         return logits + nn.functional.pad(relative, (0, 1))
+
+
+def _following(frames: Tensor, now: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """The next pitch of whole frames above those of the present one so far.
+
+    Args:
+        frames: (S, M, P) whole frames.
+        now: (S, P) the present frame so far.
+        last: (S,) its latest pitch, P for none yet.
+
+    Returns:
+        (S, M, P + 1) 1 for the lowest pitch above the latest one, or for none; and (S, M) 1 where
+        all pitches up to the latest one are the same, otherwise 0.
+    """
+    pitches = frames.shape[-1]
+    low = torch.where(last == pitches, -1, last)
+    above = torch.arange(pitches, device=last.device) > low[:, None]  # (S, P)
+    higher = frames * above.unsqueeze(-2)
+    candidates = nn.functional.pad(higher, (0, 1), value=0.5)  # none, if there is no pitch
+    first = candidates.argmax(-1)  # the first of equal values
+    following = nn.functional.one_hot(first, pitches + 1).to(frames.dtype)
+    lower = frames - higher
+    return following, (lower == now.unsqueeze(-2)).all(-1).to(frames.dtype)
 
 
 def _convolved(frames: Tensor, weights: Tensor, reach: int) -> Tensor:
