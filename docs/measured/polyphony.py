@@ -70,8 +70,10 @@ class Setting:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "JSB": Setting(file="JSB_Chorales.mat", voices=4, epochs=60, seeds=3, batch_size=8),
-    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=14),
+    "JSB": Setting(
+        file="JSB_Chorales.mat", voices=4, epochs=48, seeds=3, batch_size=8, dropout=0.4
+    ),
+    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=14, dropout=0.4),
     "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=7, dropout=0.25),
     "MuseData": Setting(file="MuseData.mat", voices=15, epochs=6, dropout=0.25),
 }
