@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from notelstm_frames import FrameEncoder, FrameLSTM, MatRolls, Repeats, frames, read_rolls
-from notelstm_frames.model import _convolved
+from notelstm_frames.model import _convolved, _following
 from torch import nn
 
 import notelstm
@@ -300,6 +300,25 @@ def test_weights_of_intervals_are_sums() -> None:
         if abs(c - p) <= 2:
             want[s, c] += frames_[s, m, p] * weights[s, m, c - p + 2]
     torch.testing.assert_close(_convolved(frames_, weights, 2), want)
+
+
+def test_the_following_pitch_is_the_next_one_of_a_whole_frame() -> None:
+    generator = torch.Generator().manual_seed(0)
+    whole = (torch.rand(40, 2, 6, generator=generator) < 0.4).float()
+    now = (torch.rand(40, 6, generator=generator) < 0.3).float()
+    now[:10] = whole[:10, 0]  # some agree
+    now[::7] = 0
+    last = torch.tensor([int(row.nonzero().max()) if row.any() else 6 for row in now])
+    following, agreed = _following(whole, now, last)
+    assert following.sum(-1).eq(1).all()
+    for s, m in itertools.product(range(40), range(2)):
+        so_far = now[s].nonzero().flatten().tolist()
+        pitches = whole[s, m].nonzero().flatten().tolist()
+        latest = so_far[-1] if so_far else -1
+        above = [pitch for pitch in pitches if pitch > latest]
+        assert int(following[s, m].argmax()) == (above[0] if above else 6)
+        assert bool(agreed[s, m]) == ([p for p in pitches if p <= latest] == so_far)
+    assert 0 < int(agreed.sum()) < agreed.numel()
 
 
 def test_other_fields_are_refused() -> None:
