@@ -112,7 +112,7 @@ def recipe_of(setting: Setting, seed: int, *, copied: bool) -> Recipe:
 def models_of(setting: Setting) -> list[tuple[str, int, bool]]:
     """The key, seed and kind of each model of a set, in the order of training."""
     copied = [(f"copied-{seed}", seed, True) for seed in range(setting.seeds)]
-    return [copied[0], ("plain-0", 0, False), *copied[1:]]
+    return [*copied, ("plain-0", 0, False)]
 
 
 class CpuTime(Callback):
