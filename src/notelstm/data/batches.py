@@ -102,8 +102,10 @@ class WindowBatches(NumberedBatches):
             order = shuffle(start, stop) if self.shuffle else np.arange(start, stop)
             found = self.dataset.find(torch.from_numpy(order))
             for parts in zip(*(torch.split(part, self.batch_size) for part in found), strict=True):
-                mine = shard_slice(len(parts[0]), *self.shared)
-                windows = Windows(*(part[mine] for part in parts))
+                windows = Windows(*parts)
+                if self.shared != (0, 1):
+                    mine = shard_slice(len(windows.piece), *self.shared)
+                    windows = Windows(*(part[mine] for part in parts))
                 yield self.dataset.read(windows), windows.piece
 
 
