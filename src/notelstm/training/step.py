@@ -147,7 +147,7 @@ class TrainStep(nn.Module):
 def _last_only(target_mask: Tensor) -> bool:
     """Whether the last row of each sequence is its only target: a slice can replace an index."""
     flags = target_mask.numpy()
-    return np.count_nonzero(flags) == len(flags) == np.count_nonzero(flags[:, -1])
+    return int(np.count_nonzero(flags)) == len(flags) == int(np.count_nonzero(flags[:, -1]))
 
 
 def _target_contexts(initial: Context, contexts: Context, target_mask: Tensor) -> Context:
