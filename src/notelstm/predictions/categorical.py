@@ -144,7 +144,8 @@ class Categorical(Prediction):
         # A reshape to the same shape would be one more step of the backward pass.
         flat = target.ndim == 1
         logits = self.logits if flat else self.logits.reshape(-1, self.logits.shape[-1])
-        losses = functional.cross_entropy(logits, target.reshape(-1).long(), reduction="none")
+        classes = (target if flat else target.reshape(-1)).long()
+        losses = functional.cross_entropy(logits, classes, reduction="none")
         return losses if flat else losses.reshape(target.shape)
 
     def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
