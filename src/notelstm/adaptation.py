@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from notelstm.batch import columns
 from notelstm.errors import ConfigError
-from notelstm.fields import Rows
+from notelstm.fields import Rows, written_rows
 from notelstm.losses import Likelihood
 from notelstm.predictions import PointToNormal
 from notelstm.protocols import Context, NoteEncoder, NoteModel, State
@@ -205,14 +205,20 @@ class Adapter:
 
         Args:
             rows: (T, F).
-            targets: Whether the model adapts to them.
+            targets: Whether the model adapts to them, except for rows of given notes.
         """
+        written = written_rows(rows, self._fields)
+        chosen = np.full(len(rows), targets)
+        if written is not None:
+            chosen &= written
         while len(rows):
-            now, rows = rows[: self.room], rows[self.room :]
+            room = self.room
+            now, rows = rows[:room], rows[room:]
+            adapted, chosen = chosen[:room], chosen[room:]
             self._state = replace(
                 self._state,
                 rows=np.concatenate([self._state.rows, now]),
-                targets=np.append(self._state.targets, np.full(len(now), targets)),
+                targets=np.append(self._state.targets, adapted),
             )
             if not self.room:
                 self._state = self._after_segment(self._state)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from notelstm.fields import Field
+from notelstm.fields import Field, written_rows
 
 __all__ = ["Batch", "columns", "send", "shard_slice"]
 
@@ -38,6 +38,17 @@ class Batch(NamedTuple):
     def move(self, device: torch.device | str) -> Batch:
         """The batch with its rows on `device`; the masks stay on the CPU."""
         return self._replace(rows=send(self.rows, device))
+
+    def only_written(self, fields: Sequence[Field]) -> Batch:
+        """The batch without targets among the rows of notes that are given to a model.
+
+        Args:
+            fields: The F fields; see :func:`notelstm.fields.written_rows`.
+        """
+        written = written_rows(self.rows, fields)
+        if written is None:
+            return self
+        return self._replace(target_mask=self.target_mask & written.cpu())
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, final, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,9 @@ __all__ = [
     "by_name",
     "known_before",
     "no_row",
+    "note_rows",
     "predicted",
+    "written_rows",
 ]
 
 Role: TypeAlias = Literal[
@@ -44,12 +46,14 @@ Role: TypeAlias = Literal[
     "tempo",
     "event",
     "end",
+    "origin",
     "other",
 ]
 """The meaning of a column. An ``instrument`` column has the classes of a part map
 (:mod:`notelstm.parts`), without edges. Class 1 of an ``end`` column, which has two, is the last row
 of a piece. A note takes several rows of an ``event`` column; only its encoder can decode an
-``other`` column, such as an interval."""
+``other`` column, such as an interval. An ``origin`` column is 0 in the rows that a model writes,
+and 1 in those of notes that are given to it: see :func:`written_rows`."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity", "instrument", "other"]
 """The kind of event of a class."""
@@ -116,6 +120,8 @@ class Field:
             not used. None if every class has a value.
         given: Whether the column is context, such as a key: its entry is known before the others of
             the row, and is neither trained, nor scored, nor sampled.
+        rest: The class of a step that stands for a rest: a row with this class moves the time by
+            the value of the class, and has no note. None if each row is a note.
     """
 
     name: str
@@ -129,13 +135,14 @@ class Field:
     high: float | None = None
     none: int | None = None
     given: bool = False
+    rest: int | None = None
 
     def __post_init__(self) -> None:
         """Check that the settings are consistent.
 
         Raises:
             FieldError: If the name or role is invalid, sizes differ, a number is not finite, edges
-                do not ascend, or there is no class `none`.
+                do not ascend, there is no class `none` or `rest`, or one is not possible.
         """
         # JSON has lists and no numpy numbers; a Field read from it must equal the one written.
         object.__setattr__(self, "values", tuple(map(float, self.values)))
@@ -170,8 +177,10 @@ class Field:
             self._check_classes(where)
 
     def _check_continuous(self, where: str) -> None:
-        if self.none is not None:
-            raise FieldError("a continuous field has a class without a value", where=where)
+        if self.none is not None or self.rest is not None:
+            raise FieldError(
+                "a continuous field has a class without a value, or a rest", where=where
+            )
         if self.values or self.edges or self.events:
             raise FieldError("a continuous field has values, edges or events", where=where)
         if self.interval.low > self.interval.high:
@@ -190,13 +199,20 @@ class Field:
                 raise FieldError(f"{name} has {len(column)} entries instead of {n}", where=where)
         if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise FieldError("the edges do not ascend", where=where)
-        if self.none is None:
-            return
-        object.__setattr__(self, "none", operator.index(self.none))
-        if not 0 <= self.none < classes:
-            raise FieldError(f"there is no class {self.none} of {classes}", where=where)
-        if self.edges:
+        for name in ("none", "rest"):
+            k = getattr(self, name)
+            if k is not None:
+                object.__setattr__(self, name, operator.index(k))
+                if not 0 <= k < classes:
+                    raise FieldError(f"there is no class {k} of {classes}", where=where)
+        if self.rest is not None and self.role != "step":
+            raise FieldError("a field that is not a step has a rest", where=where)
+        if self.none is not None and self.edges:
             raise FieldError("a field with a class without a value has edges", where=where)
+
+    def __hash__(self) -> int:
+        # Tables are cached by field, and the hash of all values would take longer than their use.
+        return hash((self.name, self.role, self.classes))
 
     @classmethod
     def categorical(
@@ -298,6 +314,39 @@ def by_name(fields: Sequence[Field]) -> dict[str, Field]:
 def predicted(fields: Sequence[Field]) -> tuple[Field, ...]:
     """The fields that are not given, in order."""
     return tuple(field for field in fields if not field.given)
+
+
+def written_rows(rows: Any, fields: Sequence[Field]) -> Any:
+    """Which rows a model writes; the others are notes that are given to it.
+
+    Given notes are context: their rows are neither trained, nor scored, nor sampled.
+
+    Args:
+        rows: (..., F) rows, of numpy or torch.
+        fields: The F fields, or the first of the columns.
+
+    Returns:
+        (...) bool, of the same kind; None if there is no column of the role ``origin``, so that
+        all rows are written.
+    """
+    for column, field in enumerate(fields):
+        if field.role == "origin":
+            return rows[..., column] == 0
+    return None
+
+
+def note_rows(rows: Rows, fields: Sequence[Field]) -> NDArray[np.bool_]:
+    """(N,) which of rows (N, F) are notes, given or written; the others are rests.
+
+    A row of an event column counts as a note.
+    """
+    found = np.ones(len(rows), dtype=np.bool_)
+    for column, field in enumerate(fields):
+        if field.rest is not None:
+            written = written_rows(rows, fields)
+            rest = rows[:, column] == field.rest
+            found &= ~(rest if written is None else rest & written)
+    return found
 
 
 def known_before(fields: Sequence[Field], field_order: Sequence[str]) -> dict[str, tuple[str, ...]]:

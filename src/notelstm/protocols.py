@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+from numpy.typing import ArrayLike
+
 from notelstm.errors import FieldError
-from notelstm.fields import Field, Rows
-from notelstm.notes import Notes
+from notelstm.fields import Field, Row, Rows
+from notelstm.notes import Note, Notes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Allowed",
+    "AnticipatesNotes",
     "Batches",
     "ConstrainingEncoder",
     "Context",
@@ -145,6 +148,35 @@ class SnappingEncoder(NoteEncoder, Protocol):
 
         Returns:
             At most N notes; None if the rows encode `notes` as they are.
+        """
+        ...
+
+
+@runtime_checkable
+class AnticipatesNotes(NoteEncoder, Protocol):
+    """An encoder whose rows can have notes that are given, before they sound.
+
+    While rows are generated, a given note is due after the first row after which the time of the
+    tracker is at least its onset less :attr:`seconds`, or at the start. Its row is fed and not
+    sampled. Given notes that are due together have the order of :meth:`encode_given`. The rows that
+    a model writes are those of :func:`notelstm.fields.written_rows`; the notes of a tracker are the
+    written ones.
+    """
+
+    @property
+    def seconds(self) -> float:
+        """The time by which given notes precede their onset."""
+        ...
+
+    def encode_given(self, notes: Notes, given: ArrayLike) -> Rows:
+        """(M, F) rows of N notes, those of which (N,) bool `given` is true are given."""
+        ...
+
+    def given_row(self, note: Note, clock: float) -> Row:
+        """(F,) the row of a given note while the time of the tracker is `clock`, in seconds.
+
+        The time of the note is counted as the tracker counts, from the onset of the first note of
+        all, and is at least that of the clock.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import copy
 from collections.abc import Mapping, Sequence, Set
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -49,11 +49,15 @@ class Tracker(abc.ABC):
     Attributes:
         fields: The same.
         parts: The same.
+        memo: Values that processors derive from the notes so far, by a name of their own. Copies
+            of the tracker share them, so that a new value replaces the mapping, and nothing in it
+            is changed in place.
     """
 
     def __init__(self, fields: Sequence[Field], parts: Sequence[Part] = ONE_PART) -> None:
         self.fields: Final = tuple(fields)
         self.parts: Final = tuple(parts)
+        self.memo: Mapping[str, Any] = {}
         ends = [k for k, field in enumerate(self.fields) if field.role == "end"]
         self._end: Final = ends[0] if ends else None
 

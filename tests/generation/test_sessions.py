@@ -342,8 +342,8 @@ def test_fed_notes_have_times_of_the_session() -> None:
 def test_the_numpy_step_is_used_and_one_sequence_is_sampled_as_floats() -> None:
     for make in (reference, chained, events, beats, mixtures, normals):
         sessions = [session_of(make(), batch_size=size) for size in (1, 2)]
-        in_tensors = [session._sample_row._floats is None for session in sessions]
-        assert in_tensors == [make is mixtures, True]
+        in_tensors = [session._row_samplers[0]._floats is None for session in sessions]
+        assert in_tensors == [False, True]
         assert not any(isinstance(session._runner.step, ModuleStep) for session in sessions)
     double = chained()
     cast(nn.Module, double.model).double()

@@ -152,7 +152,7 @@ def test_transposed_pieces_have_the_same_votes() -> None:
     assert torch.equal(one.entries[..., 1:], two.entries[..., 1:])
 
 
-@pytest.mark.parametrize("window", [2, 9, 60])
+@pytest.mark.parametrize("window", [2, 9, 60, 300])
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_numpy_memory_agrees_with_the_module_to_1e_6(window: int, batch_size: int) -> None:
     memory = Memory(CLASSES, ORDER, window)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,8 +18,10 @@ from notelstm.encoders import (
     PerformanceEventEncoder,
     StepDurationEncoder,
 )
-from notelstm.errors import ShapeError
+from notelstm.encoders.rows import RowTracker
+from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field, Interval
+from notelstm.generation import Session
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, map_arrays, repeat
 from notelstm.parts import Part, PartMap
@@ -31,8 +33,18 @@ from notelstm.predictions import (
     NumpyPrediction,
     PointEstimate,
 )
-from notelstm.protocols import NoteEncoder, NoteModel
-from notelstm.sampling import Ancestral, Greedy, MinDuration, Weighted
+from notelstm.protocols import NoteEncoder, NoteModel, Prediction, Processor, SamplingContext
+from notelstm.sampling import (
+    Ancestral,
+    Greedy,
+    MinDuration,
+    PitchRange,
+    Scale,
+    Temperature,
+    TopK,
+    TopP,
+    Weighted,
+)
 from notelstm.testing.makers import random_rows, repeating_rows
 from notelstm.testing.prediction_checks import as_numbers
 from notelstm.tree import index
@@ -211,10 +223,49 @@ def full(plain: NumpyPrediction) -> Any:
     return Normal(mean, sigma, low=low, high=high)
 
 
-@settings(max_examples=200, deadline=None)
-@given(made=predictions(), seed=st.integers(0, 10**9), constrained=st.booleans(), data=st.data())
+class Favourite:
+    """A processor of a plugin: class 3 becomes more likely, numbers a little greater."""
+
+    def __call__(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        (context,) = contexts
+        more = torch.full((1,), context.known["duration"])
+        if prediction.log_weights() is None:
+            return prediction.shifted(more)
+        return prediction.add_log_weights(more * (torch.arange(7) == 3))
+
+
+def whole(
+    field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+) -> PointEstimate:
+    """A processor of a plugin that gives another kind of prediction."""
+    return PointEstimate(prediction.mode().round().float())
+
+
+PROCESSORS: tuple[tuple[Processor, ...], ...] = (
+    (),
+    (Scale(name="C major"),),  # does not change these fields
+    (Temperature(temperature=1.3), TopK(k=4), TopP(p=0.8)),
+    (MinDuration(seconds=0.2), Favourite()),
+    (whole,),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    made=predictions(),
+    seed=st.integers(0, 10**9),
+    constrained=st.booleans(),
+    processors=st.sampled_from(PROCESSORS),
+    data=st.data(),
+)
 def test_numpy_predictions_have_the_same_samples_as_tensors(
-    made: tuple[Field, NumpyPrediction], seed: int, constrained: bool, data: st.DataObject
+    made: tuple[Field, NumpyPrediction],
+    seed: int,
+    constrained: bool,
+    processors: tuple[Processor, ...],
+    data: st.DataObject,
 ) -> None:
     field, plain = made
     many = full(plain)
@@ -228,10 +279,13 @@ def test_numpy_predictions_have_the_same_samples_as_tensors(
         plain, many = plain.constrained(Interval(low, np.inf)), many.constrained(ends)
     uniforms = np.random.default_rng(seed).random(2)
     noise = torch.from_numpy(uniforms)[None]
-    for sampler in (Ancestral(), Greedy(), Weighted()):
-        choose = sampler.numpy_choice()
-        assert choose is not None
-        assert choose(field, plain, uniforms.tolist(), {}) == float(sampler(field, many, noise, ()))
+    known = {"duration": 0.7}
+    contexts = [SamplingContext(known, RowTracker(StepDurationEncoder()))]
+    for kind in (Ancestral, Greedy, Weighted):
+        sampler = kind(processors=processors)
+        choose = sampler.numpy_choice(lambda entries: contexts[0]._replace(known=entries))
+        chosen = choose(field, plain, uniforms.tolist(), known)
+        assert chosen == float(sampler(field, many, noise, contexts))
 
 
 def test_samples_with_noise_of_0_and_almost_1() -> None:
@@ -255,6 +309,28 @@ def test_invalid_constraints_are_rejected() -> None:
         NumpyNormal(0.0).constrained(np.ones(3, dtype=bool))
 
 
-def test_samplers_with_processors_have_no_numpy_choice() -> None:
-    for sampler in (Ancestral, Greedy, Weighted):
-        assert sampler(processors=(MinDuration(),)).numpy_choice() is None
+@pytest.mark.parametrize(
+    ("classes", "error", "message"),
+    [((1, 9), FieldError, "class id 8, which is not 0 to 6"), ((2, 7), ShapeError, "shape")],
+)
+def test_a_processor_with_wrong_classes_is_found(
+    classes: tuple[int, int], error: type[Exception], message: str
+) -> None:
+    def wrong(
+        field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        return Categorical(torch.arange(9.0)[-classes[1] :].expand(classes))
+
+    choose = Greedy(processors=(wrong,)).numpy_choice(lambda known: cast(SamplingContext, known))
+    with pytest.raises(error, match=message):
+        choose(CLASSES, NumpyCategorical(np.zeros(7, dtype=np.float32)), [0.5, 0.5], {})
+
+
+def test_one_sequence_with_processors_takes_the_numpy_step() -> None:
+    encoder = LogTimeEncoder(exact=True)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8).eval()
+    sampler = Ancestral(processors=(PitchRange(low=40, high=50), TopP(p=0.9)))
+    session = Session(model, encoder, sampler, seed=3)
+    vars(session._runner.step)["predict"] = None
+    row = session.next()
+    assert 40 <= row[0, 0] <= 50

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from notelstm.parts import ONE_PART, PartMap
 from notelstm.predictions import Categorical
 from notelstm.protocols import NoteEncoder, SamplingContext
 from notelstm.sampling import Ancestral, PitchRange, Recall
-from notelstm.sampling.recall import _runs_of
+from notelstm.sampling.recall import _Runs, _runs_of
 from notelstm.testing import check_processor
 from notelstm.testing.sampling_checks import BAND
 from notelstm.tracker import Tone, Tracker
@@ -209,6 +209,7 @@ def test_runs_are_those_of_a_comparison_note_by_note(line: list[tuple[int, int]]
         """The members of a tracker that are read, of notes that no encoder has sorted."""
 
         parts = ONE_PART
+        memo: Mapping[str, Any] = {}
 
         @property
         def num_notes(self) -> int:
@@ -246,9 +247,37 @@ def test_what_was_read_note_by_note_equals_what_is_read_at_once() -> None:
         if i % 7 == 0:
             tracker.pop_finished()
         if i % 100 == 99:
-            assert _runs_of(tracker.copy()).passage(2, 64) == ours
+            fresh = tracker.copy()
+            fresh.memo = {}
+            assert _runs_of(fresh).passage(2, 64) == ours
             found += ours is not None
     assert found > 5
+
+
+def test_copies_of_a_tracker_share_what_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[float] = []
+    add = _Runs._add
+
+    def count(runs: _Runs, onset: float, tone: Tone) -> None:
+        added.append(onset)
+        add(runs, onset, tone)
+
+    monkeypatch.setattr(_Runs, "_add", count)
+    rows = ENCODER.encode(notes_of([*THEME, *THEME[:3]]))
+    tracker = tracker_of(ENCODER)
+    tracker.extend(rows[:-2])
+    _runs_of(tracker)
+    assert len(added) == len(rows) - 2
+    other, third = tracker.copy(), tracker.copy()
+    other.extend(rows[-2:])
+    third.push(rows[5])
+    passages = [_runs_of(one).passage(2, 64) for one in (tracker, other, third)]
+    assert len(added) == len(rows) + 1
+    for one, passage in zip((tracker, other, third), passages, strict=True):
+        one.memo = {}
+        assert _runs_of(one).passage(2, 64) == passage
+    assert passages[1] is not None
+    assert passages[1] != passages[2]
 
 
 # In generation

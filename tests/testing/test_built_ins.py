@@ -486,7 +486,7 @@ def test_readers(plugin: plugins.Plugin) -> None:
 def test_no_built_in_is_left_out() -> None:
     """A part that joins the library joins this file, or this test says so."""
     checked = {
-        "encoders": {"beat", "step-duration", "log-time", "performance-event"},
+        "encoders": {"anticipating", "beat", "step-duration", "log-time", "performance-event"},
         "models": {"three-head-lstm", "note-lstm"},
         "losses": {"likelihood", "positive-pressure", "all-pairs"},
         "samplers": {"ancestral", "greedy", "weighted"},

@@ -3,7 +3,7 @@
 In each epoch each piece is changed in one randomly chosen way, the same for all its windows. Rows
 are changed in whole batches before they reach the model, so nothing is stored. A transform selects
 columns by their roles, given ones too, and changes the values of their entries; classes are mapped
-by a table. A class that stands for no value stays.
+by a table. A class that stands for no value, or for a rest, stays.
 
 Percussion keeps its pitches under every transform that is not set to change them, by
 :class:`Augmented` with ``drums=True``, which training with a recipe sets.
@@ -301,8 +301,9 @@ def _table(field: Field, sign: str, amounts: tuple[float, ...]) -> Tensor:
         ascending = values[order]
         borders = (ascending[1:] + ascending[:-1]) / 2
     table = order[np.searchsorted(borders, wanted, side="right")]
-    if field.none is not None:
-        table[:, field.none] = field.none
+    for kept in (field.none, field.rest):
+        if kept is not None:
+            table[:, kept] = kept
     return torch.from_numpy(table.astype(np.float32))
 
 

@@ -6,7 +6,7 @@ They are in the units of the loss, classes of the encoder, and so differ from th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from notelstm.evaluation.baselines import RepeatLast, Unigram
 from notelstm.evaluation.grid import UNIFORM_MIXIN
-from notelstm.fields import Field, Rows
+from notelstm.fields import Field, Rows, written_rows
 from notelstm.losses import CompositeLoss, Likelihood
 
 __all__ = ["loss_baselines"]
@@ -35,7 +35,8 @@ def loss_baselines(
         fields: The F fields.
         training: The rows (N, F) of each piece that the class frequencies are counted in.
         scored: The rows of each piece that the loss is measured on.
-        skip: Rows at the beginning of each scored piece that are no targets.
+        skip: Rows at the beginning of each scored piece that are no targets. Rows of given notes
+            are none either, nor are they counted.
 
     Returns:
         By name of the baseline, ``unigram`` and ``repeat-last``: ``loss/<field>`` for each field
@@ -46,12 +47,14 @@ def loss_baselines(
         term, _ = loss.terms.get(field.name, (None, 0.0))
         if not field.is_categorical or not isinstance(term, Likelihood):
             continue
-        unigram = _unigram(field, _classes(training, column))
+        unigram = _unigram(field, _classes(_written(training, fields), column))
         repeating = RepeatLast(unigram=unigram)
         for name, baseline in (("unigram", unigram), ("repeat-last", repeating)):
             total, count = 0.0, 0
-            for ids in _classes(scored, column):
-                given = baseline.probabilities({field.role: ids})[field.role][skip:]
+            for piece in filter(len, scored):
+                (rows,), (first,) = (_written([part], fields) for part in (piece, piece[:skip]))
+                (ids,) = _classes([rows], column)
+                given = baseline.probabilities({field.role: ids})[field.role][len(first) :]
                 mixed = (1 - UNIFORM_MIXIN) * given + UNIFORM_MIXIN / cast(int, field.classes)
                 total -= float(np.log(mixed).sum())
                 count += len(mixed)
@@ -60,7 +63,14 @@ def loss_baselines(
     return {name: _with_total(loss, losses) for name, losses in found.items()}
 
 
-def _classes(pieces: Sequence[Rows], column: int) -> Iterator[NDArray[np.int64]]:
+def _written(pieces: Iterable[Rows], fields: Sequence[Field]) -> Iterator[Rows]:
+    """The rows of each piece that a model writes."""
+    for rows in pieces:
+        written = written_rows(rows, fields)
+        yield rows if written is None else rows[written]
+
+
+def _classes(pieces: Iterable[Rows], column: int) -> Iterator[NDArray[np.int64]]:
     """(N,) the class ids of each piece."""
     return (piece[:, column].astype(np.int64) for piece in pieces if len(piece))
 

@@ -26,7 +26,7 @@ from notelstm.encoders.rows import part_map_of, snapped, watch_changes
 from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
-from notelstm.fields import Bounds, Field, Role, Rows, predicted
+from notelstm.fields import Bounds, Field, Role, Rows, note_rows, predicted, written_rows
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical, PointToNormal
@@ -106,15 +106,18 @@ def fit_sigmas(
             for here, context in contexts(model, rows):
                 some = rows[here].to(leaf(context).device)
                 first = max(0, skip - here.start)
+                chosen = torch.arange(len(some), device=some.device) >= first
+                written = written_rows(some, model.fields)
+                chosen = chosen if written is None else chosen & written
                 for name, errors in _residuals(model, context, some).items():
-                    squared = float((errors[first:].double() ** 2).sum())
+                    squared = float((errors[chosen].double() ** 2).sum())
                     squares[name] = squares.get(name, 0.0) + squared
                 if not squares:
                     return {}
-            count += len(rows) - skip
+                count += int(chosen.sum())
             if count >= limit:
                 break
-    return {name: max(_SMALLEST, (total / count) ** 0.5) for name, total in squares.items()}
+    return {name: max(_SMALLEST, (total / max(1, count)) ** 0.5) for name, total in squares.items()}
 
 
 def _residuals(model: NoteModel, context: Context, rows: Tensor) -> dict[str, Tensor]:
@@ -159,13 +162,14 @@ class MeasuredEncoder(NoteEncoder, Protocol):
 
         Args:
             notes: N notes.
-            rows: (N, F) the notes, encoded.
+            rows: (M, F) the notes, encoded: as many, or more if there are rests, which are rows of
+                the class `rest` of a step.
             cells: By role, the cell of each note: pitch, step and duration (s), velocity. A step
                 is counted from the true onset of the note before.
 
         Returns:
-            The intervals by field name, in the field's unit; the row's own class if a field has no
-            cells. An instrument and an end need none.
+            The intervals of each row by field name, (M,) in the field's unit; the row's own class
+            if a field has no cells. An instrument and an end need none.
         """
         ...
 
@@ -252,10 +256,13 @@ def score_piece(
     rows = encoder.encode(notes)
     previous = rows_before(torch.from_numpy(rows), encoder.fields)
     bounds: Mapping[str, Bounds] = {}
+    note = note_rows(rows, encoder.fields)
     if any(field.role == "event" for field in predicted(encoder.fields)):
         wanted, count = _event_rows(encoder, rows)
     else:
-        wanted, count = np.arange(len(rows)) >= FIRST, len(notes) - FIRST
+        # A rest counts for the note after it.
+        number: NDArray[np.int64] = np.cumsum(note) - note
+        wanted, count = number >= FIRST, len(notes) - FIRST
         bounds = _bounds(encoder, notes, rows)
     adapter = None
     if adapt is not None:
@@ -291,8 +298,10 @@ def score_piece(
             if instrument is not None:
                 summed_out = chunk.without_instrument(fields, instrument, known, nats)
                 sums.add("without_instrument", summed_out[chosen], parts)
-    part_of_row = [] if instrument is None else rows[wanted, encoder.fields.index(instrument)]
-    in_part = np.bincount(np.asarray(part_of_row, dtype=np.int64), minlength=len(names))
+    part_of_note: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+    if instrument is not None:
+        part_of_note = rows[wanted & note, encoder.fields.index(instrument)]
+    in_part = np.bincount(part_of_note.astype(np.int64), minlength=len(names))
     return PieceScore(
         notes=count,
         nats=sums.nats,

@@ -1,6 +1,7 @@
 """Nats per row: the exact likelihood of rows, for encoders whose rows are no notes.
 
-Every row counts, the first of a piece included, and every field that is not given. The classes that
+Every row counts that the model writes, the first of a piece included, and every field that is not
+given. Rows of notes that are given to the model are context: they do not count. The classes that
 the encoder excludes have no probability. Unlike nats per note, these figures depend on the encoder:
 they compare models of the same rows.
 """
@@ -19,7 +20,7 @@ from notelstm.adaptation import Adaptation, Adapter
 from notelstm.batch import columns
 from notelstm.errors import DataError, FieldError
 from notelstm.evaluation.nats import contexts
-from notelstm.fields import Rows
+from notelstm.fields import Rows, written_rows
 from notelstm.models.inference import in_use
 from notelstm.predictions import PointToNormal
 from notelstm.protocols import HasLikelihood, NoteEncoder, NoteModel
@@ -36,8 +37,8 @@ class RowScores:
 
     Attributes:
         fields: The names of the K predicted fields, in the order of prediction.
-        nats: By the name of a piece, (N, K) float64: -ln P of each field of each row, given the
-            rows before and the fields earlier in the order.
+        nats: By the name of a piece, (N, K) float64: -ln P of each field of each of the N rows that
+            the model writes, given all rows before and the fields earlier in the order.
     """
 
     fields: tuple[str, ...]
@@ -105,7 +106,7 @@ def _nats(
     adapt: Adaptation | None,
     name: str,
 ) -> NDArray[np.float64]:
-    """(N, K) the nats of the fields of the rows of one piece."""
+    """(N, K) the nats of the fields of the rows of one piece that the model writes."""
     adapter = None if adapt is None else Adapter(model, encoder, adapt, sigmas=sigmas)
     model = model if adapter is None else adapter.model
     constraints, spread = Constraints(encoder, model.field_order), PointToNormal(sigmas=sigmas)
@@ -130,6 +131,9 @@ def _nats(
                 chunk.append(prediction.nll(known[field]).double())
             found.append(torch.stack(chunk, dim=1).cpu().numpy())
     nats = np.concatenate(found)
+    written = written_rows(rows, encoder.fields)
+    if written is not None:
+        nats, rows = nats[written], rows[written]
     if not np.isfinite(nats).all():
         row, k = np.argwhere(~np.isfinite(nats))[0].tolist()
         raise DataError(

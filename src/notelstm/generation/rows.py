@@ -1,7 +1,7 @@
 """Sampling one row: its noise, and the loop over its fields.
 
-Entries are represented in one of two ways: as floats, for one sequence with a numpy step and a
-sampler without processors, or as tensors of B sequences. The loop is the same.
+Entries are represented in one of two ways: as floats, for one sequence with a numpy step, or as
+tensors of B sequences. The loop is the same.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -17,13 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from notelstm.encoders.rows import RowConstraints, TrackingEncoder
-from notelstm.errors import FieldError, ShapeError, did_you_mean
+from notelstm.errors import FieldError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows, by_name
 from notelstm.generation.sequences import SamplingContexts, SomeSequences
 from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
-from notelstm.protocols import Allowed, HasLikelihood, NoteEncoder, Prediction, Sampler
+from notelstm.protocols import (
+    Allowed,
+    HasLikelihood,
+    NoteEncoder,
+    Prediction,
+    Sampler,
+    SamplingContext,
+)
 from notelstm.sampling.masking import Constraints
-from notelstm.sampling.samplers import HasNumpyChoice, NumpyChoice
+from notelstm.sampling.samplers import HasNumpyChoice, check_chosen
 
 __all__ = ["BatchNoise", "NoiseStream", "RowSampler", "Seed", "check_fixed", "check_given"]
 
@@ -173,11 +180,10 @@ class RowSampler:
         constraints = None if has_tracker else self._constraints
         self._tensors: Final = _Tensors(fields, step, sampler, sequences, constraints)
         self._floats: _Floats | None = None
-        if len(sequences) == 1 and not isinstance(step, ModuleStep) and not count_nats:
-            choose = sampler.numpy_choice() if isinstance(sampler, HasNumpyChoice) else None
-            if choose is not None:
-                limits = None if has_tracker else RowConstraints(encoder)
-                self._floats = _Floats(fields, step, choose, sequences, limits)
+        is_numpy = len(sequences) == 1 and not isinstance(step, ModuleStep) and not count_nats
+        if is_numpy and isinstance(sampler, HasNumpyChoice):
+            limits = None if has_tracker else RowConstraints(encoder)
+            self._floats = _Floats(fields, cast(NumpyStep, step), sampler, sequences, limits)
 
     def __call__(
         self,
@@ -289,7 +295,7 @@ class _Floats:
         self,
         fields: Mapping[str, Field],
         step: NumpyStep,
-        choose: NumpyChoice,
+        sampler: HasNumpyChoice,
         sequences: SomeSequences,
         constraints: RowConstraints | None,
     ) -> None:
@@ -297,10 +303,13 @@ class _Floats:
         self._constraints: Final = constraints
         self._columns: Final = tuple(fields)
         self.predict: Final = step.predict_numpy
-        self.choose: Final = choose
+        self.choose: Final = sampler.numpy_choice(self._context)
         self.bounds: Final[dict[str, Interval | None]] = {
             name: None if field.is_categorical else field.interval for name, field in fields.items()
         }
+
+    def _context(self, known: Mapping[str, float]) -> SamplingContext:
+        return SamplingContext({**known}, self._sequences.trackers[0])
 
     def uniforms(self, noise: BatchNoise) -> Sequence[Sequence[float]]:
         """(F, 2) uniforms of the next row."""
@@ -380,7 +389,7 @@ class _Tensors:
         """(B,) entries chosen by the sampler."""
         contexts = SamplingContexts(self._sequences, known)
         chosen = self._sampler(field, prediction, noise, contexts)
-        return _checked(chosen, field, len(contexts)).to(self._dtype(field.name))
+        return check_chosen(chosen, field, len(contexts)).to(self._dtype(field.name))
 
     def allowed(self, field: Field, known: Mapping[str, Tensor]) -> Allowed | None:
         """The allowed entries of a field in all sequences."""
@@ -503,30 +512,3 @@ def _check_allowed(
             where=sequences.name_of(int((~ok).nonzero()[0])),
             hint="fix another entry, or the fields before it as well",
         )
-
-
-def _checked(chosen: object, field: Field, batch_size: int) -> Tensor:
-    """The entries that a sampler returned.
-
-    Raises:
-        ShapeError: If there is not one entry for each sequence.
-        FieldError: If a class id does not exist.
-    """
-    if not isinstance(chosen, Tensor) or chosen.shape != (batch_size,):
-        what = f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen)
-        raise ShapeError(
-            f"the sampler returned {what} instead of a tensor of shape {(batch_size,)}",
-            where=f"field {field.name!r}",
-            hint="test the sampler with notelstm.testing.check_sampler",
-        )
-    if field.classes is not None:
-        least, most = (int(end) for end in chosen.aminmax())
-        if not 0 <= least <= most < field.classes:
-            raise FieldError(
-                f"the sampler returned class id {most if least >= 0 else least}, which is not "
-                f"0 to {field.classes - 1}",
-                where=f"field {field.name!r}",
-                hint="test the sampler and its processors with notelstm.testing: check_sampler, "
-                "check_processor",
-            )
-    return chosen

@@ -56,8 +56,10 @@ def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
     anchor = dataclasses.replace(
         moved[first : first + 1], start=at, end=at, pitch=lowest, velocity=lowest + 1
     )
-    rows = encoder.encode(Notes.merge([anchor, moved]))
-    return rows[len(rows) - len(snapped(encoder, moved)) :]
+    whole = Notes.merge([anchor, moved])
+    # The row of the anchor, unless it was merged with a note.
+    first = len(snapped(encoder, whole)) - len(snapped(encoder, moved))
+    return encoder.encode(whole)[first:]
 
 
 @final

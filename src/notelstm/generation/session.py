@@ -94,7 +94,8 @@ class UndoHistory:
         """Clear the history: rows before this call cannot be undone."""
         self._steps: deque[tuple[Rows, SessionState]] = deque()
         # The tracker before the first of the steps.
-        self._base: Tracker = self._sequences.trackers[0].copy()
+        tracker = self._sequences.trackers[0]
+        self._base: Tracker = tracker.copy() if self.max_undo else tracker
         self._returned.clear()
 
     def add(self, rows: Rows, before: SessionState) -> None:

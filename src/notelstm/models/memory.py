@@ -40,6 +40,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
@@ -225,19 +226,33 @@ class Memory(nn.Module):
     def forward(self, rows: Tensor, state: MemoryState) -> tuple[MemoryContext, MemoryState]:
         """Read (B, T, F) rows."""
         layout, length = self.layout, rows.shape[1]
-        window = layout.window
         new = torch.stack([rows[..., i] for i in layout.columns], -1).to(state.entries.dtype)
         codes = torch.cat([state.codes, self._codes(rows).to(state.codes.dtype)], 1)  # (B, W + T)
         entries = torch.cat([state.entries, new], 1)
-        scores, best = state.scores, []
-        for t in range(length):
-            window_codes = codes[:, t + 1 : t + 1 + window]
+        unused = self._unused(state, length)
+        size = layout.window - unused
+        scores, best = state.scores[:, unused:], []
+        for t in range(unused, unused + length):
+            window_codes = codes[:, t + 1 : t + 1 + size]
             scores = _aligned(scores, window_codes, window_codes[:, -1:])
             best.append(_best_places(scores, layout))
         keys = torch.stack(best, dim=1).long()  # (B, T, K)
-        context = self._context(keys >> layout.bits, keys & layout.mask, codes, entries)
+        places = (keys & layout.mask) + unused
+        context = self._context(keys >> layout.bits, places, codes, entries)
         later = (codes[:, length:], entries[:, length:])
+        scores = functional.pad(scores, (unused, 0))
         return context, MemoryState(scores, *(part.contiguous() for part in later))
+
+    def _unused(self, state: MemoryState, length: int) -> int:
+        """The number of places that have no note before nor after `length` more rows.
+
+        They are the first ones of the window, and their scores are and remain 0: with them, the
+        training of pieces much shorter than the window would take several times as long.
+        """
+        if state.codes.device.type != "cpu":  # a GPU would have to be waited for
+            return 0
+        used = int((state.codes != self.layout.nothing).any(0).sum())
+        return max(0, self.layout.window - max(used + length, self.layout.voters))
 
     def _codes(self, rows: Tensor) -> Tensor:
         """(B, T) the codes of rows (B, T, F)."""
@@ -322,7 +337,7 @@ def _best_places(scores: Tensor, layout: _Layout) -> Tensor:
     """(B, K) the keys of the best places, in no order."""
     if scores.device.type == "cpu":  # numpy selects several times faster than torch
         return torch.from_numpy(layout.best_places(scores.numpy()))
-    keys = (scores.int() << layout.bits) | torch.arange(layout.window, device=scores.device)
+    keys = (scores.int() << layout.bits) | torch.arange(scores.shape[1], device=scores.device)
     return keys.topk(layout.voters, sorted=False).values
 
 
@@ -404,14 +419,15 @@ class _Layout:
         )
 
     def best_places(self, scores: NDArray[np.int16]) -> NDArray[np.int32]:
-        """(B, K) the keys of the best places, in no order.
+        """(B, K) the keys of the best places, in no order, given the scores of the last places.
 
         A key is a score followed by the place in :attr:`bits` bits, so that no two are equal.
         """
+        places = scores.shape[1]
         keys = scores.astype(np.int32)
         keys <<= self.bits
-        keys |= self._places
-        first = self.window - self.voters
+        keys |= self._places[:places]
+        first = places - self.voters
         keys.partition(first, axis=1)
         return keys[:, first:]
 
@@ -423,7 +439,7 @@ def _only(fields: Sequence[Field], role: str) -> int | None:
 
 
 def _with_role(fields: Sequence[Field], role: str) -> list[int]:
-    return [i for i, field in enumerate(fields) if field.role == role]
+    return [i for i, field in enumerate(fields) if field.role == role and not field.given]
 
 
 def _integers(greatest: int) -> torch.dtype:

@@ -15,6 +15,7 @@ from notelstm.bundle import Bundle
 from notelstm.errors import DataError
 from notelstm.fields import Field, Rows
 from notelstm.generation import Session
+from notelstm.generation.rows import Seed
 from notelstm.generation.sequences import STALL_LIMIT
 from notelstm.generation.session import Snapshot
 from notelstm.notes import Notes, TempoMap
@@ -199,7 +200,8 @@ class Engine:
             session = self._free.pop() if self._free else None
         session = session or self._new_session()
         session.restore(snapshot)
-        session.sampler = sampler
+        if session.sampler is not sampler:
+            session.sampler = sampler
         try:
             yield session
         finally:
@@ -291,7 +293,9 @@ class Engine:
         tracker = state.trackers[0]
         last = float(tracker.latest(1)[0][0]) if tracker.num_notes else 0.0
         return Continuation(
-            snapshot=dataclasses.replace(state, seed=seed, noise=0),
+            snapshot=dataclasses.replace(
+                state, seeds=(Seed(seed),), noise=np.zeros(1, dtype=np.int64)
+            ),
             sampler=sampler,
             zero=(played[-1].start if played else 0.0) - last,
             first=tracker.num_notes,

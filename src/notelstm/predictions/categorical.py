@@ -197,6 +197,10 @@ class NumpyPrediction(Protocol):
         """The same prediction, limited to the allowed entries."""
         ...
 
+    def as_tensors(self) -> Prediction:
+        """The same prediction as tensors for a batch of one sequence, (1,)."""
+        ...
+
 
 @final
 class NumpyCategorical(NamedTuple):
@@ -243,6 +247,11 @@ class NumpyCategorical(NamedTuple):
         if logits.max() == -math.inf:
             raise ShapeError("the mask leaves no possible class")
         return NumpyCategorical(logits, None if self.weights is None else self.weights * allowed)
+
+    def as_tensors(self) -> Categorical:
+        """The same prediction as tensors, which share its memory."""
+        weights = None if self.weights is None else torch.from_numpy(self.weights)[None]
+        return Categorical(torch.from_numpy(self.logits)[None], weights)
 
 
 def _sampled(cdf: NDArray[np.float64], total: float, noise: float) -> int:

@@ -396,6 +396,18 @@ class NumpyNormal(NamedTuple):
             raise ShapeError(f"the interval {tuple(allowed)} is empty")
         return NumpyNormal(self.mean, self.sigma, max(low, self.low), min(high, self.high))
 
+    def as_tensors(self) -> Prediction:
+        """The same prediction as tensors."""
+        mean, sigma, low, high = torch.tensor(self, dtype=torch.float32).unsqueeze(1)
+        if not self.sigma:
+            return PointEstimate(_clipped(mean, low, high))
+        return Normal(
+            mean,
+            sigma,
+            low=None if self.low == -math.inf else low,
+            high=None if self.high == math.inf else high,
+        )
+
 
 @final
 class NumpyAdapter(NamedTuple):
@@ -427,3 +439,7 @@ class NumpyAdapter(NamedTuple):
         else:
             tensors = torch.from_numpy(allowed)[None]
         return NumpyAdapter(self.prediction.constrained(tensors))
+
+    def as_tensors(self) -> Prediction:
+        """The prediction itself."""
+        return self.prediction

@@ -189,15 +189,21 @@ class _PitchFilter(ByInstrument, ToneLimit):
 
     def waits(self, context: SamplingContext) -> Waits:
         """Infinite for the pitches that are not allowed."""
-        parts = context.tracker.parts
-        waits = np.zeros((len(parts), 128))
-        for field in context.tracker.fields:
-            allowed = self._allowed(field) if field.role in ("pitch", "event") else None
-            if allowed is not None:
-                closed = np.zeros(128, dtype=np.bool_)
-                closed[pitches_of(field)[~allowed]] = True
-                waits[self.selected(parts)[:, None] & closed] = np.inf
-        return waits
+        return _filter_waits(self, context.tracker.fields, context.tracker.parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _filter_waits(limit: _PitchFilter, fields: Sequence[Field], parts: Sequence[Part]) -> Waits:
+    """(I, 128) the waits of a filter for the notes of a tracker, which do not change."""
+    waits = np.zeros((len(parts), 128))
+    for field in fields:
+        allowed = limit._allowed(field) if field.role in ("pitch", "event") else None
+        if allowed is not None:
+            closed = np.zeros(128, dtype=np.bool_)
+            closed[pitches_of(field)[~allowed]] = True
+            waits[limit.selected(parts)[:, None] & closed] = np.inf
+    waits.setflags(write=False)
+    return waits
 
 
 @final

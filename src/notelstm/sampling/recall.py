@@ -14,8 +14,8 @@ begins a new one with itself, so that all runs take a few operations on arrays a
 
 from __future__ import annotations
 
+import copy
 import math
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
@@ -23,12 +23,13 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.protocols import Prediction, SamplingContext
 from notelstm.sampling.masking import check_number, check_whole
-from notelstm.tracker import MAX_HISTORY, Tracker
+from notelstm.tracker import MAX_HISTORY, Tone, Tracker
 
 __all__ = ["Recall"]
 
@@ -85,7 +86,8 @@ class _Passage(NamedTuple):
         """Whether the fixed entries of the row agree with the note."""
         tracker = context.tracker
         for field in tracker.fields:
-            if field.role in self._roles and field.name in context.known:
+            known = not field.given and field.name in context.known
+            if known and field.role in self._roles:
                 entry = context.known[field.name]
                 value = entry if field.role == "instrument" else field.value_of(entry)
                 if not self._agree(field, value, tracker.seconds_per_unit):
@@ -110,10 +112,10 @@ def _steps_agree(step: Any, earlier: Any) -> Any:
 
 @final
 class _Runs:
-    """The latest notes of one sequence, and the run of each lag.
+    """The latest notes of one sequence, and the run of each lag; :meth:`after` does not change it.
 
-    The arrays are (``MAX_HISTORY``,), and index 0 is the latest note, so that the index of a place
-    is its lag.
+    The arrays are (..., ``MAX_HISTORY``), and index 0 is the latest note, so that the index of a
+    place is its lag.
 
     Args:
         transposed: Whether the notes of a run may be transposed.
@@ -122,43 +124,46 @@ class _Runs:
     def __init__(self, *, transposed: bool) -> None:
         self._transposed: Final = transposed
         self._num_notes = 0
-        self._onset: Final[NDArray[np.float64]] = np.zeros(MAX_HISTORY)
-        self._step: Final[NDArray[np.float64]] = np.zeros(MAX_HISTORY)
-        self._pitch: Final[NDArray[np.int64]] = np.zeros(MAX_HISTORY, dtype=np.int64)
-        self._instrument: Final[NDArray[np.int64]] = np.full(MAX_HISTORY, -1, dtype=np.int64)
+        # Onset, step, pitch and instrument.
+        self._notes = np.zeros((4, MAX_HISTORY))
+        self._notes[3] = -1
         # Of each lag: the run, the number of its steps from chord to chord, its transposition, and
         # the run at the same pitches in any rhythm.
         self._run = np.zeros(MAX_HISTORY, dtype=np.int64)
         self._chords = np.zeros(MAX_HISTORY, dtype=np.int64)
-        self._shift = np.zeros(MAX_HISTORY, dtype=np.int64)
+        self._shift = np.zeros(MAX_HISTORY)
         self._same = np.zeros(MAX_HISTORY, dtype=np.int64)
         # The passages of the latest note, by minimum run and lag: each field of a row asks for one.
-        self._found: Final[dict[tuple[int, int], _Passage | None]] = {}
+        self._found: dict[tuple[int, int], _Passage | None] = {}
 
-    def read(self, tracker: Tracker) -> None:
-        """Read the notes that have begun since the last call."""
+    def after(self, tracker: Tracker) -> _Runs:
+        """The runs after the notes that have begun since."""
         new = tracker.num_notes - self._num_notes
-        if new:
-            self._found.clear()
-            for onset, tone in tracker.latest(min(new, MAX_HISTORY)):
-                self._add(onset, tone.pitch, tone.instrument)
-            self._num_notes = tracker.num_notes
+        if not new:
+            return self
+        other = copy.copy(self)
+        other._notes, other._found = self._notes.copy(), {}
+        for onset, tone in tracker.latest(min(new, MAX_HISTORY)):
+            other._add(onset, tone)
+        other._num_notes = tracker.num_notes
+        return other
 
-    def _add(self, onset: float, pitch: int, instrument: int) -> None:
-        step = onset - self._onset[0]
-        columns = (self._onset, self._step, self._pitch, self._instrument)
-        for values, value in zip(columns, (onset, step, pitch, instrument), strict=True):
-            values[1:] = values[:-1]
-            values[0] = value
-        shift = pitch - self._pitch
-        agrees = self._instrument == instrument
-        self._same = np.where(agrees & (shift == 0), self._same + 1, 0)
+    def _add(self, onset: float, tone: Tone) -> None:
+        notes = self._notes
+        step = onset - notes.item(0)
+        notes[:, 1:] = notes[:, :-1]
+        notes[:, 0] = onset, step, tone.pitch, tone.instrument
+        _, steps, pitches, instruments = notes
+        shift = tone.pitch - pitches
+        agrees = instruments == tone.instrument
+        same = agrees & (shift == 0)
+        self._same = (self._same + 1) * same
         if not self._transposed:
-            agrees &= shift == 0
+            agrees = same
         # Both passages grow by a note, so that the lag remains the same.
-        grows = agrees & (self._run > 0) & (shift == self._shift) & _steps_agree(step, self._step)
-        self._chords = np.where(grows, self._chords + (step > TOGETHER), 0)
-        self._run = np.where(grows, self._run + 1, agrees)
+        grows = agrees & (self._run > 0) & (shift == self._shift) & _steps_agree(step, steps)
+        self._chords = (self._chords + (step > TOGETHER)) * grows
+        self._run = self._run * grows + agrees
         self._shift = shift
 
     def passage(self, least: int, apart: int) -> _Passage | None:
@@ -193,7 +198,7 @@ class _Runs:
         run[self._chords[:count] == 0] = 0
         run[:apart] = 0
         # Transposition must not lead out of the register of the piece.
-        pitch, shift = self._pitch[:count], self._shift[:count]
+        pitch, shift = self._notes[2, :count], self._shift[:count]
         target = pitch[:-1] + shift[1:]
         run[1:][(target < pitch.min()) | (target > pitch.max()) | (abs(shift[1:]) > OCTAVE)] = 0
         lag = int(np.argmax(2 * run + (self._shift[:count] == 0)))
@@ -203,26 +208,26 @@ class _Runs:
 
     def _following(self, lag: int, run: int, shift: int) -> _Passage:
         """The note after a place, transposed by `shift`."""
-        at = lag - 1
+        _, step, pitch, instrument = self._notes[:, lag - 1].tolist()
         return _Passage(
-            step=float(self._step[at]),
-            instrument=int(self._instrument[at]),
-            pitch=int(self._pitch[at]) + shift,
+            step=step,
+            instrument=int(instrument),
+            pitch=int(pitch) + shift,
             run=run,
             transposed=shift != 0,
         )
 
 
-_RUNS: Final[weakref.WeakKeyDictionary[Tracker, _Runs]] = weakref.WeakKeyDictionary()
-"""The runs of each sequence, so that a note is compared once. They follow from the notes that its
-tracker lists, and a tracker only gets longer: undo and snapshots make copies of it."""
+_RUNS: Final = "notelstm.recall"
+"""The name of the runs in the memo of a tracker, so that a note is compared once. They follow from
+the notes that it lists, and a tracker only gets longer: undo and snapshots make copies of it."""
 
 
 def _runs_of(tracker: Tracker) -> _Runs:
-    runs = _RUNS.get(tracker)
-    if runs is None:
-        runs = _RUNS[tracker] = _Runs(transposed=len(tracker.parts) == 1)
-    runs.read(tracker)
+    before: _Runs = tracker.memo.get(_RUNS) or _Runs(transposed=len(tracker.parts) == 1)
+    runs = before.after(tracker)
+    if runs is not before:
+        tracker.memo = {**tracker.memo, _RUNS: runs}
     return runs
 
 
@@ -275,24 +280,42 @@ class Recall:
         self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
     ) -> Prediction:
         """Make the next note of an earlier passage more likely, that of a loop less."""
-        log_weights = prediction.log_weights() if field.role in _ROLES else None
-        if log_weights is None or not contexts:
+        if field.role not in _ROLES:
             return prediction
-        chosen = np.zeros(tuple(log_weights.shape), dtype=np.bool_)
-        most = np.zeros((len(chosen), 1))
-        for i, context in enumerate(contexts):
-            tracker = context.tracker
-            passage = _runs_of(tracker).passage(self.notes, self.apart)
-            if passage is not None and passage.is_open(context):
-                chosen[i] = passage.classes(field, tracker.seconds_per_unit)
-                most[i] = self._most(passage, field)
-        if not (chosen & (most != 0)).any():
+        found = {
+            i: passage
+            for i, context in enumerate(contexts)
+            if (passage := _runs_of(context.tracker).passage(self.notes, self.apart)) is not None
+            and passage.is_open(context)
+        }
+        log_weights = prediction.log_weights() if found else None
+        if log_weights is None:
             return prediction
-        mask, limit = (torch.from_numpy(a).to(log_weights.device) for a in (chosen, most))
-        share = (log_weights.double().softmax(-1) * mask).sum(-1, keepdim=True).clamp(0, 1)
-        missing = torch.logit(torch.full_like(share, self.probability)) - torch.logit(share)
-        added = torch.where(limit < 0, limit, torch.minimum(missing, limit).clamp(min=0))
-        return prediction.add_log_weights((added * mask).to(log_weights.dtype))
+        # Numpy takes a fraction of the time of torch for so few numbers.
+        added = np.zeros(tuple(log_weights.shape))
+        for i, passage in found.items():
+            chosen = passage.classes(field, contexts[i].tracker.seconds_per_unit)
+            most = self._most(passage, field)
+            if most > 0 and chosen.any():
+                most = min(most, max(0.0, self._missing(log_weights[i], chosen)))
+            added[i, chosen] = most
+        if not added.any():
+            return prediction
+        return prediction.add_log_weights(torch.from_numpy(added).to(log_weights))
+
+    def _missing(self, log_weights: Tensor, chosen: NDArray[np.bool_]) -> float:
+        """The log-odds by which classes are less likely than `probability` together.
+
+        Args:
+            log_weights: (C,) the log-weights of all classes.
+            chosen: (C,) the classes.
+        """
+        weights = log_weights.double().cpu().numpy()
+        weights = np.exp(weights - weights.max())
+        share, others = weights[chosen].sum(), weights[~chosen].sum()
+        if not share or not others:
+            return math.inf if others else -math.inf
+        return math.log(self.probability / (1 - self.probability)) - math.log(share / others)
 
     def _most(self, passage: _Passage, field: Field) -> float:
         """The greatest change of the log-odds of an entry, negative to leave a loop."""

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, final, runtime_checkable
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
-from notelstm.errors import ConfigError
+from notelstm.errors import ConfigError, FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions import NumpyPrediction
+from notelstm.predictions import Categorical, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.sampling.masking import as_processors
 from notelstm.sampling.processors import Temperature, TopP
-from notelstm.sampling.tones import look_ahead
+from notelstm.sampling.tones import ToneLimit, look_ahead
 
 __all__ = [
     "Ancestral",
+    "ContextOf",
     "Greedy",
     "HasNumpyChoice",
     "NumpyChoice",
     "RawPitch",
     "Weighted",
+    "check_chosen",
     "with_processors",
 ]
 
@@ -36,14 +40,48 @@ NumpyChoice: TypeAlias = Callable[
 """Chooses the entry of a field of one sequence, given its prediction, two uniforms, and the entries
 of the row that are already fixed."""
 
+ContextOf: TypeAlias = Callable[[Mapping[str, float]], SamplingContext]
+"""The context of one sequence, given the entries of the row that are already fixed."""
+
 
 @runtime_checkable
 class HasNumpyChoice(Protocol):
     """A sampler that can choose from numpy predictions, which is faster for one sequence."""
 
-    def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice for one sequence; None if processors need tensors."""
+    def numpy_choice(self, context_of: ContextOf) -> NumpyChoice:
+        """The same choice for one sequence.
+
+        Args:
+            context_of: The context of the sequence.
+        """
         ...
+
+
+def check_chosen(chosen: object, field: Field, batch_size: int) -> Tensor:
+    """The entries that a sampler returned.
+
+    Raises:
+        ShapeError: If there is not one entry for each sequence.
+        FieldError: If a class id does not exist.
+    """
+    if not isinstance(chosen, Tensor) or chosen.shape != (batch_size,):
+        what = f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen)
+        raise ShapeError(
+            f"the sampler returned {what} instead of a tensor of shape {(batch_size,)}",
+            where=f"field {field.name!r}",
+            hint="test the sampler with notelstm.testing.check_sampler",
+        )
+    if field.classes is not None:
+        least, most = (int(end) for end in chosen.aminmax())
+        if not 0 <= least <= most < field.classes:
+            raise FieldError(
+                f"the sampler returned class id {most if least >= 0 else least}, which is not "
+                f"0 to {field.classes - 1}",
+                where=f"field {field.name!r}",
+                hint="test the sampler and its processors with notelstm.testing: check_sampler, "
+                "check_processor",
+            )
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +101,46 @@ class _ProcessingSampler(abc.ABC):
         contexts: Sequence[SamplingContext],
     ) -> Tensor:
         """(B,) entries, chosen with (B, 2) noise."""
-        prediction = look_ahead(field, prediction, contexts, self.processors)
-        for processor in self.processors:
-            prediction = processor(field, prediction, contexts)
-        chosen: Tensor = self._choose(prediction, noise)
+        chosen: Tensor = self._choose(self._processed(field, prediction, contexts), noise)
         return chosen
 
-    def numpy_choice(self) -> NumpyChoice | None:
-        """The same choice from a numpy prediction; None with processors."""
-        return None if self.processors else self._choose_numpy
+    def _processed(
+        self, field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        """The prediction after all processors."""
+        prediction = look_ahead(field, prediction, contexts, self._limits)
+        for processor in self.processors:
+            prediction = processor(field, prediction, contexts)
+        return prediction
+
+    @functools.cached_property
+    def _limits(self) -> tuple[ToneLimit, ...]:
+        return tuple(p for p in self.processors if isinstance(p, ToneLimit))
+
+    def numpy_choice(self, context_of: ContextOf) -> NumpyChoice:
+        """The same choice from a numpy prediction."""
+        if not self.processors:
+            return self._choose_numpy
+        # Not a closure, which a deep copy of a session would share with the original.
+        return functools.partial(self._choose_processed, context_of)
+
+    def _choose_processed(
+        self,
+        context_of: ContextOf,
+        field: Field,
+        prediction: NumpyPrediction,
+        noise: Sequence[float],
+        known: Mapping[str, float],
+    ) -> float:
+        before = prediction.as_tensors()
+        after = self._processed(field, before, [context_of(known)])
+        if after is not before:
+            numpy = _in_numpy(after, field)
+            if numpy is None:
+                uniforms = torch.tensor([noise], dtype=torch.float64)
+                return float(check_chosen(self._choose(after, uniforms), field, 1))
+            prediction = numpy
+        return self._choose_numpy(field, prediction, noise, known)
 
     def _choose_numpy(
         self,
@@ -129,6 +198,16 @@ class Weighted(_ProcessingSampler):
     @override
     def _choose(self, prediction: Any, noise: Any) -> Any:
         return prediction.sample_weighted(noise)
+
+
+def _in_numpy(prediction: Prediction, field: Field) -> NumpyCategorical | None:
+    """A prediction of classes of one sequence in numpy, which samples faster; None for others."""
+    if not isinstance(prediction, Categorical):
+        return None
+    logits, weights = prediction.logits, prediction.weights
+    if logits.shape != (1, field.classes) or logits.dtype != torch.float32:
+        return None
+    return NumpyCategorical(logits.numpy()[0], None if weights is None else weights.numpy()[0])
 
 
 def with_processors(

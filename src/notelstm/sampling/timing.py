@@ -49,8 +49,17 @@ def _nearest(values: NDArray[np.float64], origin: float, grid: float) -> NDArray
 
 
 @functools.lru_cache(maxsize=64)
-def _ascending(field: Field) -> bool:
-    return bool(np.all(np.diff(field.values) > 0))
+def _values(field: Field) -> NDArray[np.float64]:
+    """(C,) the values of the classes of a field."""
+    return np.array(field.values)
+
+
+@functools.lru_cache(maxsize=64)
+def _note_classes(field: Field) -> NDArray[np.intp] | None:
+    """The classes of a step or a position with a note, all but a rest; None unless they ascend."""
+    rest = [] if field.rest is None else [field.rest]
+    classes = np.delete(np.arange(len(field.values)), rest)
+    return classes if np.all(np.diff(np.array(field.values)[classes]) > 0) else None
 
 
 @final
@@ -90,10 +99,13 @@ class GridSnap:
         if field.role == "step":
             origins = [context.tracker.position for context in contexts]
         if field.is_categorical:
-            if not _ascending(field):
+            classes = _note_classes(field)
+            if classes is None:
                 return prediction
-            values = np.array(field.values)
-            masks = [_nearest(values, origin, self.grid) for origin in origins]
+            values = _values(field)[classes]
+            masks = np.ones((len(origins), len(field.values)), dtype=np.bool_)
+            for mask, start in zip(masks, origins, strict=True):
+                mask[classes] = _nearest(values, start, self.grid)
             return allow_only(prediction, masks)
         mode = prediction.mode()
         origin = torch.tensor(origins, dtype=torch.float64, device=mode.device)
@@ -181,17 +193,18 @@ class NoteDensity(ByInstrument):
     ) -> Prediction:
         """A step, steered towards the total."""
         paces = [self._pace(c.tracker, s) for c, s in zip(contexts, selected, strict=True)]
-        share, total = torch.tensor(paces).unbind(1)  # (B,)
-        pressure = self.strength * share.log()
-        mean = 1 / (total * torch.tensor([c.tracker.seconds_per_unit for c in contexts]))
+        share, total = np.array(paces).T  # (B,)
+        pressure = np.abs(self.strength * np.log(share))
+        mean = 1 / (total * [c.tracker.seconds_per_unit for c in contexts])
         missing = (1 - share) * self.history
-        ahead = missing.clamp(-_MAX_CORRECTION, _MAX_CORRECTION)  # (B,) mean steps
+        ahead = np.clip(missing, -_MAX_CORRECTION, _MAX_CORRECTION)  # (B,) mean steps
         if not field.is_categorical:
             # A larger shift would move the tail much too far.
-            return prediction.shifted(ahead.clamp(max=1) * pressure.abs().clamp(max=1) * mean)
-        target = (1 + ahead).clamp(min=0)[:, None] * mean[:, None]
-        away = (torch.tensor(field.values) - target).abs() / mean[:, None]  # (B, C)
-        return prediction.add_log_weights(-pressure.abs()[:, None] * away)
+            shift = np.minimum(ahead, 1) * np.minimum(pressure, 1) * mean
+            return prediction.shifted(torch.from_numpy(shift).float())
+        target = np.maximum(1 + ahead, 0) * mean
+        away = np.abs(_values(field) - target[:, None]) / mean[:, None]  # (B, C)
+        return prediction.add_log_weights(torch.from_numpy(-pressure[:, None] * away).float())
 
     def _pace(self, tracker: Tracker, selected: NDArray[np.bool_]) -> tuple[float, float]:
         """The share of the selected instruments; their target and the notes per second of others.

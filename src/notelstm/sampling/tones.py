@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field, Role
+from notelstm.fields import Field, Role, predicted
 from notelstm.parts import Part, classes_named
 from notelstm.protocols import Prediction, SamplingContext
 from notelstm.sampling.masking import allow_only, class_values, constrain_interval
@@ -227,7 +227,7 @@ class ByInstrument:
 
 
 def _field_of(tracker: Tracker, role: Role) -> Field | None:
-    return next((field for field in tracker.fields if field.role == role), None)
+    return next((f for f in tracker.fields if f.role == role and not f.given), None)
 
 
 def known_entry(context: SamplingContext, role: Role) -> float | None:
@@ -239,9 +239,14 @@ def known_entry(context: SamplingContext, role: Role) -> float | None:
 def shortest_step(tracker: Tracker) -> float:
     """The shortest step that is not 0, in the unit of the step."""
     field = _field_of(tracker, "step")
-    if field is None or not field.is_categorical:
+    return MIN_STEP if field is None else _shortest(field)
+
+
+@functools.lru_cache(maxsize=64)
+def _shortest(step: Field) -> float:
+    if not step.is_categorical:
         return MIN_STEP
-    return min((value for value in field.values if value > 0), default=0.0)
+    return min((value for value in step.values if value > 0), default=0.0)
 
 
 def _encoder_waits(context: SamplingContext) -> Waits:
@@ -251,11 +256,9 @@ def _encoder_waits(context: SamplingContext) -> Waits:
     step, instrument, pitch = (_field_of(tracker, role) for role in _ROLES)
     if step is None or pitch is None or not pitch.is_categorical:
         return waits
-    zero = 0.0
-    if step.is_categorical:
-        if 0.0 not in step.values:
-            return waits
-        zero = float(step.values.index(0.0))
+    zero = _zero(step)
+    if zero is None:
+        return waits
     names = {field.name for field in (instrument, pitch) if field is not None}
     known = {name: entry for name, entry in context.known.items() if name not in names}
     known[step.name] = zero
@@ -273,6 +276,14 @@ def _encoder_waits(context: SamplingContext) -> Waits:
 
 
 @functools.lru_cache(maxsize=64)
+def _zero(step: Field) -> float | None:
+    """The entry of a step of 0, None if there is none."""
+    if not step.is_categorical:
+        return 0.0
+    return float(step.values.index(0.0)) if 0.0 in step.values else None
+
+
+@functools.lru_cache(maxsize=64)
 def pitches_of(field: Field) -> NDArray[np.intp]:
     """(C,) the MIDI note number of each class of a pitch or an event; 0 for classes without one."""
     return np.clip(np.nan_to_num(_values(field, "pitch")), 0, 127).astype(np.intp)
@@ -286,24 +297,34 @@ def _reach(context: SamplingContext) -> float:
     entry = context.known.get(field.name)
     if entry is not None:
         return field.value_of(entry) + ROUNDING
-    longest = max(field.values) if field.values else field.interval.high
+    return _longest(field)
+
+
+@functools.lru_cache(maxsize=64)
+def _longest(step: Field) -> float:
+    longest = max(step.values) if step.values else step.interval.high
     # An infinite wait never ends, however long the step.
     return min(longest + ROUNDING, sys.float_info.max)
 
 
-def _open_waits(context: SamplingContext, limits: Sequence[ToneLimit]) -> Waits | None:
+def _open_waits(
+    field: Field, context: SamplingContext, limits: Sequence[ToneLimit]
+) -> Waits | None:
     """The waits of the tones that the fixed entries leave open; None if they are all 0."""
     waits = functools.reduce(np.maximum, (limit.waits(context) for limit in limits))
     if not waits.any():
         return None
-    waits = np.maximum(waits, _encoder_waits(context))
+    # Without instruments, the encoder has already excluded its pitches from the prediction, if the
+    # step is 0; if not, they wait for no longer than any step.
+    if len(waits) > 1 or field.role != "pitch":
+        waits = np.maximum(waits, _encoder_waits(context))
     instrument, pitch = (known_entry(context, role) for role in ("instrument", "pitch"))
     if instrument is not None and len(waits) > 1:
         waits = waits[int(instrument)][None]
     if pitch is not None:
-        field = _field_of(context.tracker, "pitch")
-        assert field is not None
-        waits = waits[:, int(np.clip(field.value_of(pitch), 0, 127))][:, None]
+        pitches = _field_of(context.tracker, "pitch")
+        assert pitches is not None
+        waits = waits[:, int(np.clip(pitches.value_of(pitch), 0, 127))][:, None]
     return waits
 
 
@@ -325,7 +346,7 @@ def limit_tones(
         return prediction
     if field.role in ("pitch", "event") and class_values(field, "pitch") is None:
         return prediction
-    found = [_open_waits(context, limits) for context in contexts]
+    found = [_open_waits(field, context, limits) for context in contexts]
     if all(waits is None for waits in found):
         return prediction
     if field.role == "step":
@@ -381,6 +402,9 @@ def _steps_from(field: Field, prediction: Prediction, waits: Sequence[Waits | No
         return prediction
     if field.is_categorical:
         values = np.array(field.values)
+        if field.rest is not None:
+            # A rest begins no note.
+            values[field.rest] = np.inf
         return allow_only(prediction, [values >= low - ROUNDING for low in least])
     mode = prediction.mode()
     low = torch.tensor(least, dtype=mode.dtype, device=mode.device)
@@ -395,19 +419,19 @@ def look_ahead(
     field: Field,
     prediction: Prediction,
     contexts: Sequence[SamplingContext],
-    processors: Sequence[object],
+    limits: Sequence[ToneLimit],
 ) -> Prediction:
     """Limit a field by all limits together, if another field of the note is chosen later.
 
     One after another, limits allow a field with which a note under each of them is left, but
     perhaps none under all of them.
     """
-    if field.role not in _ROLES or not contexts:
+    if len(limits) < 2 or field.role not in _ROLES or not contexts:
         return prediction
-    limits = [processor for processor in processors if isinstance(processor, ToneLimit)]
     known, fields = contexts[0].known, contexts[0].tracker.fields
-    later = [f for f in fields if f.role in _ROLES and f.name not in known and f.role != field.role]
-    if len(limits) < 2 or not later:
+    later = [f for f in predicted(fields) if f.role in _ROLES and f.name not in known]
+    later = [f for f in later if f.role != field.role]
+    if not later:
         return prediction
     if len(contexts[0].tracker.parts) == 1 and not any(
         _encoder_waits(context).any() for context in contexts

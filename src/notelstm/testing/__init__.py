@@ -21,6 +21,7 @@ if find_spec("hypothesis") is None:
 
 # The modules below import hypothesis, so they come after the check.
 from notelstm.testing import strategies
+from notelstm.testing.anticipation_checks import check_anticipating_encoder
 from notelstm.testing.encoder_checks import check_encoder
 from notelstm.testing.loss_checks import check_loss_term
 from notelstm.testing.makers import long_piece, random_rows, without_overlaps
@@ -29,6 +30,7 @@ from notelstm.testing.reader_checks import check_reader
 from notelstm.testing.sampling_checks import check_processor, check_sampler
 
 __all__ = [
+    "check_anticipating_encoder",
     "check_encoder",
     "check_loss_term",
     "check_model",

@@ -110,11 +110,13 @@ def _fields_have_unique_names(case: EncoderCase) -> None:
 
 
 def _values_lie_in_their_classes(case: EncoderCase) -> None:
-    """The value of a class lies between its edges."""
+    """The value of a class lies between its edges, except for that of a rest."""
     for field in case.encoder.fields:
         if field.values and field.edges:
             value, edges = np.array(field.values), np.array(field.edges)
-            bad = np.flatnonzero((value < edges[:-1]) | (value > edges[1:]))
+            outside = (value < edges[:-1]) | (value > edges[1:])
+            outside[[] if field.rest is None else [field.rest]] = False
+            bad = np.flatnonzero(outside)
             require(not bad.size, f"Field {field.name!r}, class {bad[:1]}.")
 
 

@@ -104,11 +104,13 @@ class TrainStep(nn.Module):
         """The loss of a batch.
 
         Args:
-            batch: B sequences of T + 1 rows.
+            batch: B sequences of T + 1 rows, with targets only among the rows that the model
+                writes: see :meth:`~notelstm.batch.Batch.only_written`.
             state: The state after the previous batch; None to reset all sequences.
 
         Returns:
-            The total and the terms, scalars; and the state after the batch.
+            The total and the terms, scalars, which are 0 without a target; and the state after the
+            batch.
         """
         model = cast(NoteModel, self.model)
         context, initial = model.initial_state(batch.rows.shape[0])
@@ -117,6 +119,10 @@ class TrainStep(nn.Module):
         elif bool(batch.reset_state.any()):
             state = choose(send(batch.reset_state, batch.rows.device), initial, state)
         contexts, state = model.forward(batch.rows[:, :-1], state)
+        if not bool(batch.target_mask.any()):
+            # Means over no positions would be NaN.
+            zero = batch.rows.new_zeros(())
+            return Losses(zero, dict.fromkeys(self.loss.terms, zero)), state
         at: Tensor | None = None
         if _last_only(batch.target_mask):
             context = index(contexts, (slice(None), -1))
@@ -173,7 +179,8 @@ def measure_terms(
     step = TrainStep(model, loss, encoder)
     with in_use(model):
         device = leaf(model.initial_state(1)[0]).device
-        losses, _ = step(next(iter(batches.epoch(0))).move(device), None)
+        batch = next(iter(batches.epoch(0))).only_written(model.fields)
+        losses, _ = step(batch.move(device), None)
     return {name: float(value) for name, value in losses.terms.items()}
 
 

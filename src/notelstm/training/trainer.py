@@ -272,9 +272,14 @@ class Trainer:
 
     def _fetch(self, batches: Batches) -> Iterator[list[Batch]]:
         """The batches of each remaining step of the epoch."""
-        stream = batches.epoch(self.state.epoch, self.state.batch)
+        stream = self._written(batches.epoch(self.state.epoch, self.state.batch))
         while group := list(itertools.islice(stream, self.config.accumulate_grad_batches)):
             yield group
+
+    def _written(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches, in which rows of given notes are no targets."""
+        fields = cast(NoteModel, self.module.model).fields
+        return (batch.only_written(fields) for batch in stream)
 
     def _set_learning_rate(self) -> None:
         epochs = self.config.epochs
@@ -289,9 +294,11 @@ class Trainer:
         It reads no result of the device, so as not to wait for it.
         """
         if not count:
-            if stateful and self.state.carried is None and len(batch.rows):
-                model = cast(NoteModel, self.module.model)
-                self.state.carried = model.initial_state(len(batch.rows))[1]
+            if stateful and len(batch.rows):
+                # Rows without a target, such as those of given notes, are context.
+                with torch.no_grad(), autocast(self.precision, self.device):
+                    _, carried = self.module(batch.move(self.device), self.state.carried)
+                self.state.carried = detach(carried)
             return None
         with autocast(self.precision, self.device):
             losses, carried = self.module(
@@ -363,8 +370,9 @@ class Trainer:
         """(K + 2,) sums over this process's held-out batches, in evaluation mode."""
         self.module.eval()
         sums, carried = self._loss_meter.zeros(), None
-        for batch in batches.epoch(0):
-            if count := _num_targets(batch):
+        for batch in self._written(batches.epoch(0)):
+            count = _num_targets(batch)
+            if count or (batches.stateful and len(batch.rows)):
                 with autocast(self.precision, self.device):
                     losses, after = self.module(batch.move(self.device), carried)
                 carried = after if batches.stateful else None
@@ -454,7 +462,7 @@ class Trainer:
         elif self.config.precision != "auto":
             self.precision = self.config.precision
         elif self._group.is_main_process:
-            batch = next(iter(batches.epoch(0))).move(self.device)
+            batch = next(self._written(batches.epoch(0))).move(self.device)
             self.precision = faster_precision(self.module, self.config, batch)
         self.precision = self._group.broadcast_object(self.precision)
 
