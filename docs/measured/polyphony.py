@@ -11,7 +11,8 @@ soon as it is trained, so that an interrupted run can be continued.
 
 ``--sets`` names the sets to measure, ``--table`` rewrites the tables without measuring, and
 ``--test`` scores the rows whose models are trained, without training others: the other rows stay
-open.
+open. The first models of all sets come before the second ones, and dynamic evaluation comes last.
+Several runs may measure different sets at the same time.
 """
 
 from __future__ import annotations
@@ -55,22 +56,26 @@ class Setting:
         hidden_size: The number of LSTM units.
         batch_size: Sequences of 32 frames in a batch.
         learning_rate: The highest learning rate.
+        dropout: The dropout probability.
     """
 
     file: str
     voices: int
     epochs: int
-    seeds: int = 3
+    seeds: int = 2
     hidden_size: int = 256
     batch_size: int = 16
     learning_rate: float = 0.003
+    dropout: float = 0.5
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "JSB": Setting(file="JSB_Chorales.mat", voices=4, epochs=40, batch_size=8),
-    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=20),
-    "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=12),
-    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=12),
+    "JSB": Setting(
+        file="JSB_Chorales.mat", voices=4, epochs=48, seeds=3, batch_size=8, dropout=0.4
+    ),
+    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=14, dropout=0.4),
+    "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=7, dropout=0.25),
+    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=6, dropout=0.25),
 }
 ADAPTATIONS = (
     Adaptation(segment=32, learning_rate=1e-4),
@@ -78,6 +83,8 @@ ADAPTATIONS = (
     Adaptation(segment=32, learning_rate=1e-3),
 )
 """The settings of dynamic evaluation, of which the best on the validation split is chosen."""
+TUNING = 10_000
+"""The number of validation frames, at least, on which dynamic evaluation is tuned."""
 SPLITS = {"validation": "validdata", "test": "testdata"}
 
 
@@ -86,7 +93,9 @@ def recipe_of(setting: Setting, seed: int, *, copied: bool) -> Recipe:
     recipe = frames(voices=setting.voices, copied=copied)
     return replace(
         recipe,
-        model=functools.partial(FrameLSTM, hidden_size=setting.hidden_size),
+        model=functools.partial(
+            FrameLSTM, hidden_size=setting.hidden_size, dropout=setting.dropout
+        ),
         batch_size=setting.batch_size,
         transforms=(Transpose(low=-3, high=3, lowest=21, highest=108, probability=0.5),),
         training=replace(
@@ -103,7 +112,7 @@ def recipe_of(setting: Setting, seed: int, *, copied: bool) -> Recipe:
 def models_of(setting: Setting) -> list[tuple[str, int, bool]]:
     """The key, seed and kind of each model of a set, in the order of training."""
     copied = [(f"copied-{seed}", seed, True) for seed in range(setting.seeds)]
-    return [copied[0], ("plain-0", 0, False), *copied[1:]]
+    return [*copied, ("plain-0", 0, False)]
 
 
 class CpuTime(Callback):
@@ -212,15 +221,26 @@ def rows_of_table(name: str, trained: Mapping[str, Any]) -> list[Row]:
 
 @functools.cache
 def model_scores(
-    name: str, key: str, split: str, adapt: Adaptation | None, folder: Path, models: Path
+    name: str,
+    key: str,
+    split: str,
+    adapt: Adaptation | None,
+    folder: Path,
+    models: Path,
+    *,
+    part: bool = False,
 ) -> RowScores:
-    """The scores of a model on a split."""
+    """The scores of a model on a split, or on a part of it, of whole pieces."""
     setting = SETTINGS[name]
     (kind,) = ((seed, copied) for other, seed, copied in models_of(setting) if other == key)
     seed, copied = kind
     encoder = FrameEncoder(voices=setting.voices, copied=copied)
     model = load(name, key, seed, copied=copied, models=models)
-    return nats_per_row(model, encoder, rows_of(folder, setting, split, copied=copied), adapt=adapt)
+    rows = rows_of(folder, setting, split, copied=copied)
+    if part:
+        step = max(1, sum(map(len, rows)) // TUNING)
+        rows = rows[::step]
+    return nats_per_row(model, encoder, rows, adapt=adapt)
 
 
 def score(
@@ -233,30 +253,39 @@ def score(
 def adaptation_of(found: dict[str, Any], name: str, *, folder: Path, models: Path) -> Adaptation:
     """The settings of dynamic evaluation that are best for the single model, on validation."""
     tried = found.setdefault("adaptation", {})
-    (row,) = (r for r in rows_of_table(name, found["models"]) if r.adapt and len(r.keys) == 1)
     for adapt in ADAPTATIONS:
         key = f"{adapt.learning_rate:g}"
         if key not in tried:
-            scores = score(name, row, "validation", adapt, folder=folder, models=models)
+            scores = model_scores(name, "copied-0", "validation", adapt, folder, models, part=True)
             tried[key] = scores.per_row()
+            write(name, found)
     best = min(tried, key=lambda key: float(tried[key]))
     return next(a for a in ADAPTATIONS if f"{a.learning_rate:g}" == best)
 
 
 def measure(
-    name: str, results: dict[str, Any], *, folder: Path, models: Path, partly: bool
+    results: Mapping[str, dict[str, Any]], *, folder: Path, models: Path, partly: bool
 ) -> None:
-    """Train and score one set; the results are written after each step."""
-    found = results.setdefault(name, {})
-    trained = found.setdefault("models", {})
-    for key, seed, copied in models_of(SETTINGS[name]):
+    """Train and score the sets; the results are written after each step."""
+    wanted = [(name, *model) for name in results for model in enumerate(models_of(SETTINGS[name]))]
+    for name, _, (key, seed, copied) in sorted(wanted, key=lambda one: one[1]):
+        trained = results[name].setdefault("models", {})
         if key not in trained and not partly:
             print(f"{name}: training {key}", flush=True)
             trained[key] = train(name, key, seed, copied=copied, folder=folder, models=models)
-            write(results)
-    measured = found.setdefault("rows", {})
+            write(name, results[name])
+    for adapted in (False, True):
+        for name, found in results.items():
+            score_rows(name, found, adapted=adapted, folder=folder, models=models)
+
+
+def score_rows(
+    name: str, found: dict[str, Any], *, adapted: bool, folder: Path, models: Path
+) -> None:
+    """Score the rows of one set, with or without dynamic evaluation."""
+    trained, measured = found["models"], found.setdefault("rows", {})
     for row in rows_of_table(name, trained):
-        if row.label in measured:
+        if row.label in measured or row.adapt != adapted:
             continue
         adapt = adaptation_of(found, name, folder=folder, models=models) if row.adapt else None
         print(f"{name}: {row.label}", flush=True)
@@ -271,11 +300,18 @@ def measure(
             "parameters": sum(part["parameters"] for part in parts),
             "cpu_minutes": sum(part["cpu_minutes"] for part in parts),
         }
-        write(results)
+        write(name, found)
 
 
-def write(results: Mapping[str, Any]) -> None:
-    """Write the figures and the tables."""
+def load_results() -> dict[str, Any]:
+    """All figures so far."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return results
+
+
+def write(name: str, found: Mapping[str, Any]) -> None:
+    """Write the figures of a set, and the tables."""
+    results = load_results() | {name: found}
     with atomic_write(RESULTS) as beside:
         beside.write_text(json.dumps(results, indent=1) + "\n")
     with atomic_write(TABLE) as beside:
@@ -314,23 +350,20 @@ def main() -> None:
     parser.add_argument("--test", action="store_true", help="score sets with missing models")
     parser.add_argument("--table", action="store_true", help="only rewrite the table")
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = load_results()
     if arguments.table:
-        write(results)
+        TABLE.write_text(table_of(results))
         return
     if arguments.folder is None:
         parser.error("the folder is missing")
     arguments.models.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for name in arguments.sets:
-        measure(
-            name,
-            results,
-            folder=arguments.folder,
-            models=arguments.models,
-            partly=arguments.test,
-        )
-    write(results)
+    measure(
+        {name: results.get(name, {}) for name in arguments.sets},
+        folder=arguments.folder,
+        models=arguments.models,
+        partly=arguments.test,
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from notelstm.midi.report import MAX_REPAIRS, RepairLog
         {"velocity_zero": 0},
         {"pedal": True},
         {"tempos": ""},
+        {"silence": None},
         {"on_error": "ignore"},
         {"drums": 1},
         {"programs": (128,)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,13 +97,24 @@ def assert_same(got: Notes | None, wanted: Notes | None) -> None:
         assert got is wanted
         return
     assert got.track_names == wanted.track_names
+    assert got.end_time == pytest.approx(wanted.end_time, abs=1e-6)
+    assert (got.length is None) == (wanted.length is None)
     for name in ("pitch", "velocity", "program", "drum", "track"):
         np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name), err_msg=name)
     for name in ("start", "end"):
         np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", [ReadPolicy(), ALL, ReadPolicy(tracks="first-instrument")])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        ReadPolicy(),
+        ALL,
+        ReadPolicy(tracks="first-instrument"),
+        ReadPolicy(silence="keep"),
+        ReadPolicy(silence="keep", max_seconds=1.5),
+    ],
+)
 @given(tracks=bodies)
 def test_the_tolerant_reader_reads_what_pretty_midi_reads(
     smf: Callable[..., bytes], tracks: list[bytes], policy: ReadPolicy
@@ -129,6 +141,7 @@ def other_policies() -> st.SearchStrategy[ReadPolicy]:
         hanging=st.sampled_from(["drop", "end"]),
         pedal=st.sampled_from(["ignore", "extend"]),
         tempos=st.sampled_from(["first", "all"]),
+        silence=st.sampled_from(["drop", "keep"]),
         on_error=st.sampled_from(["repair", "skip", "raise"]),
     )
 
@@ -176,12 +189,13 @@ def test_readers_agree_on_maestro() -> None:
     assert len(files) == 40
     for path in files:
         data = path.read_bytes()
-        wanted = read(PrettyMidiReader(), data, ReadPolicy())
-        assert_same(read(SymusicReader(), data, ReadPolicy()), wanted)
-        assert_same(read(TolerantReader(), data, ReadPolicy()), wanted)
+        for policy in (ReadPolicy(), ReadPolicy(silence="keep")):
+            wanted = read(PrettyMidiReader(), data, policy)
+            assert_same(read(SymusicReader(), data, policy), wanted)
+            assert_same(read(TolerantReader(), data, policy), wanted)
 
 
-@pytest.mark.parametrize("policy", [ReadPolicy(), ALL])
+@pytest.mark.parametrize("policy", [ReadPolicy(), replace(ALL, silence="keep")])
 def test_readers_agree_on_odd_files(policy: ReadPolicy) -> None:
     files = folder_files("NOTELSTM_ODD_MIDI", "*.mid", "the folder of odd MIDI files")
     answered = compared = 0

@@ -117,6 +117,7 @@ policies = st.builds(
     velocity_zero=st.sampled_from(get_args(policy.VelocityZero)),
     pedal=st.sampled_from(get_args(policy.Pedal)),
     tempos=st.sampled_from(get_args(policy.Tempos)),
+    silence=st.sampled_from(get_args(policy.Silence)),
     max_seconds=positive,
     on_error=st.sampled_from(get_args(policy.OnError)),
 )

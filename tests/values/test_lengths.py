@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from notelstm import Notes, read_midi, write_midi
 from notelstm.data.piece_file import PieceFile, entry_of, write_pieces
-from notelstm.errors import NotesError
+from notelstm.errors import MidiError, NotesError
 from notelstm.listening import piano_roll, synthesize
+from notelstm.midi import ReadPolicy
 from notelstm.midi.writing import midi_bytes
 from notelstm.notes import TempoMap
 from notelstm.testing import strategies
@@ -109,8 +110,33 @@ def test_a_file_ends_with_the_piece(length: float) -> None:
 def test_a_file_without_a_length_is_as_before(tmp_path: Path) -> None:
     assert last_tick(midi_bytes(PLAIN)) == 0
     write_midi(TWO, tmp_path / "two.mid")
-    # The readers read notes: the silence of a file is not part of them.
-    assert read_midi(tmp_path / "two.mid").end_time == pytest.approx(1, abs=1e-3)
+    # By default the silence of a file is not part of the piece.
+    assert read_midi(tmp_path / "two.mid").length is None
+
+
+@given(st.floats(1.001, 5000.0), st.floats(20.0, 300.0))
+def test_the_length_of_a_file_is_read(length: float, tempo: float) -> None:
+    piece = replace(TWO, length=length, tempo_map=TempoMap(tempos=[tempo]))
+    data = midi_bytes(piece, ticks_per_beat=480)
+    tick = 60 / tempo / 480
+    for reader in ("auto", "tolerant", "pretty-midi"):
+        got = read_midi(data, ReadPolicy(silence="keep"), reader=reader)
+        assert got.end_time == pytest.approx(length, abs=tick)
+        assert midi_bytes(got, ticks_per_beat=480) == midi_bytes(
+            replace(piece, length=got.length), ticks_per_beat=480
+        )
+        limit = ReadPolicy(silence="keep", max_seconds=2.0)
+        assert read_midi(data, limit, reader=reader).end_time == min(got.end_time, 2.0)
+    assert read_midi(midi_bytes(PLAIN), ReadPolicy(silence="keep")).length is None
+
+
+def test_a_pretty_midi_has_no_length() -> None:
+    from notelstm.midi import from_pretty_midi, to_pretty_midi
+
+    midi = to_pretty_midi(TWO)
+    assert from_pretty_midi(midi).length is None
+    with pytest.raises(MidiError, match="silence='keep'"):
+        from_pretty_midi(midi, ReadPolicy(silence="keep"))
 
 
 def test_it_is_cached(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from notelstm_frames import FrameEncoder, FrameLSTM, MatRolls, Repeats, frames, read_rolls
-from notelstm_frames.model import _convolved
+from notelstm_frames.model import _convolved, _following
 from torch import nn
 
 import notelstm
@@ -134,33 +134,64 @@ def test_exactly_the_classes_that_can_be_completed_are_allowed(
         assert set(np.flatnonzero(mask)) == {other[k] for other in fits}
 
 
+def likeness(sets: list[frozenset[float]], i: int, j: int) -> float:
+    """How like the frames up to j are to those up to i, by definition."""
+    if j < 0:
+        return 0.0
+    either = sets[i] | sets[j]
+    share = len(sets[i] & sets[j]) / len(either) if either else 1.0
+    return max(0.8 * likeness(sets, i - 1, j - 1) + (1.3 * share - 0.3), 0.0)
+
+
 @quick
 @given(roll=rolls(min_frames=1))
-def test_the_copied_frame_follows_the_longest_repeat(roll: np.ndarray) -> None:
+def test_the_copied_frame_follows_the_passage_that_is_most_alike(roll: np.ndarray) -> None:
     rows, voices = SMALL.rows_of(roll), SMALL.voices
-    table = [tuple(row) for row in rows[:, :voices].tolist()]
-    for t in range(len(table)):
-        best, follower = 0, (float(SMALL.none),) * voices
-        for j in range(1, t):  # an earlier repeat ends before frame j
-            same = 0
-            while same < j and table[j - 1 - same] == table[t - 1 - same]:
-                same += 1
-            if min(same, 16) >= max(best, 1):  # the latest of the longest
-                best, follower = min(same, 16), table[j]
-        assert tuple(rows[t, voices:-1].tolist()) == follower
-        assert rows[t, -1] == best
+    table = rows[:, :voices].tolist()
+    sets = [frozenset(row) - {SMALL.none} for row in table]
+    for t, row in enumerate(rows):
+        found = [likeness(sets, t - 1, j) for j in range(t - 1)]
+        best = max(found, default=0.0)
+        level = best * 0.2 * 16
+        if level <= 4:
+            assert row[voices:].tolist() == [SMALL.none] * voices + [0]
+            continue
+        assert row[-1] == round(level)
+        # The latest of those that are equal but for rounding.
+        near = [j for j, other in enumerate(found) if other > best - 1e-9]
+        assert row[voices:-1].tolist() in [table[j + 1] for j in near]
+        if max(found) == found[near[-1]]:
+            assert row[voices:-1].tolist() == table[near[-1] + 1]
+
+
+def test_a_repeat_with_differences_is_found() -> None:
+    theme = np.zeros((8, 6), dtype=np.bool_)
+    for frame, pitches in zip(
+        theme, ([0, 2], [1, 3], [2, 4], [3, 5], [0], [5], [1, 2], []), strict=True
+    ):
+        frame[pitches] = True
+    again = theme.copy()
+    again[3] = [False, False, True, True, False, False]  # a pitch is another one
+    rows = SMALL.rows_of(np.concatenate([theme, again]))
+    for t in range(10, 16):
+        assert rows[t, 3:6].tolist() == rows[t - 8, :3].tolist()
+    assert rows[9, -1] == 0  # one frame alone is no passage
+    assert 4 < rows[12, -1] < rows[11, -1] < rows[15, -1]
 
 
 def test_repeats_can_be_copied() -> None:
-    one, frame = Repeats(), np.array([1, 2], dtype=np.float32)
+    one, frame = Repeats(88), np.array([1, 2], dtype=np.float32)
     for _ in range(100):
         one.push(frame)
     two = one.copy()
-    two.push(frame + 1)
-    found, length = one.next()
+    two.push(frame + 10)
+    found, level = one.next()
     assert found is not None
     assert found.tolist() == [1, 2]
-    assert length == 16
+    assert level == 16
+    assert one.next()[1] == 16
+    for k in range(2, 7):
+        two.push(frame + 10 * k)
     assert two.next() == (None, 0)
 
 
@@ -271,6 +302,25 @@ def test_weights_of_intervals_are_sums() -> None:
     torch.testing.assert_close(_convolved(frames_, weights, 2), want)
 
 
+def test_the_following_pitch_is_the_next_one_of_a_whole_frame() -> None:
+    generator = torch.Generator().manual_seed(0)
+    whole = (torch.rand(40, 2, 6, generator=generator) < 0.4).float()
+    now = (torch.rand(40, 6, generator=generator) < 0.3).float()
+    now[:10] = whole[:10, 0]  # some agree
+    now[::7] = 0
+    last = torch.tensor([int(row.nonzero().max()) if row.any() else 6 for row in now])
+    following, agreed = _following(whole, now, last)
+    assert following.sum(-1).eq(1).all()
+    for s, m in itertools.product(range(40), range(2)):
+        so_far = now[s].nonzero().flatten().tolist()
+        pitches = whole[s, m].nonzero().flatten().tolist()
+        latest = so_far[-1] if so_far else -1
+        above = [pitch for pitch in pitches if pitch > latest]
+        assert int(following[s, m].argmax()) == (above[0] if above else 6)
+        assert bool(agreed[s, m]) == ([p for p in pitches if p <= latest] == so_far)
+    assert 0 < int(agreed.sum()) < agreed.numel()
+
+
 def test_other_fields_are_refused() -> None:
     with pytest.raises(FieldError, match="FrameLSTM has pitches"):
         FrameLSTM(fields=(Field.categorical("pitch", "pitch", values=range(5)),))
@@ -346,7 +396,7 @@ def test_trained_and_generated(tmp_path: Path) -> None:
     assert np.array_equal(encoder.encode(whole), encoder.encode(music(19)))
     tracker = tracker_of(encoder)
     tracker.extend(encoder.encode(prompt))
-    assert tracker.given()["repeat"] == 8
+    assert tracker.given()["likeness"] == 13  # 16 * (1 - 0.8 ** 8), rounded
     path = tmp_path / "out.mid"
     notelstm.write_midi(new, path)
     assert len(notelstm.read_midi(path)) == len(new)

@@ -20,6 +20,7 @@ from notelstm.midi.policy import (
     OnError,
     Overlaps,
     Pedal,
+    Silence,
     SimultaneousOrder,
     Tempos,
     Tracks,
@@ -75,6 +76,7 @@ class Reading:
         zero_length: Drop or keep notes that end when they start.
         hanging: Drop notes that never end, or end them with their chunk.
         velocity_zero: A note-on of velocity 0 is a note-off, or a note.
+        silence: Drop the silence after the last note, or keep it until the file ends.
         max_seconds: Leave out notes that start later than this.
         on_error: Repair damaged files, skip damaged chunks, or refuse damaged files (raise).
     """
@@ -91,6 +93,7 @@ class Reading:
     zero_length: Annotated[ZeroLength | None, _choice(ZeroLength)] = None
     hanging: Annotated[Hanging | None, _choice(Hanging)] = None
     velocity_zero: Annotated[VelocityZero | None, _choice(VelocityZero)] = None
+    silence: Annotated[Silence | None, _choice(Silence)] = None
     max_seconds: Annotated[float | None, shown("S")] = None
     on_error: Annotated[OnError | None, _choice(OnError)] = None
 

@@ -21,6 +21,7 @@ __all__ = [
     "Overlaps",
     "Pedal",
     "ReadPolicy",
+    "Silence",
     "SimultaneousOrder",
     "Tempos",
     "Tracks",
@@ -52,6 +53,9 @@ Pedal: TypeAlias = Literal["ignore", "extend"]
 
 Tempos: TypeAlias = Literal["all", "first"]
 """Tempo changes count in every chunk, as in players, or only in the first."""
+
+Silence: TypeAlias = Literal["drop", "keep"]
+"""A piece ends with its last note, or with its file, if that goes on in silence."""
 
 OnError: TypeAlias = Literal["repair", "skip", "raise"]
 """A fault is repaired, its chunk is left out, or it is an error."""
@@ -85,7 +89,10 @@ class ReadPolicy:
         tempos: Where tempo and time signature changes count: in ``"all"`` chunks, as in players and
             editors, or in the ``"first"`` one only, as in pretty_midi; a file that has them in
             others too then gets a warning.
-        max_seconds: Notes that start later are left out; the others end here at the latest.
+        silence: What follows the last note: ``"drop"`` it, or ``"keep"`` it, so that the length of
+            the piece is that of the file if its last chunk ends later.
+        max_seconds: Notes that start later are left out; the others, and silence that is kept, end
+            here at the latest.
         on_error: ``"repair"`` repairs faults and lists them in the report, ``"skip"`` leaves out
             chunks with faults, ``"raise"`` stops at the first fault.
 
@@ -112,6 +119,7 @@ class ReadPolicy:
     velocity_zero: VelocityZero = "note-off"
     pedal: Pedal = "ignore"
     tempos: Tempos = "all"
+    silence: Silence = "drop"
     max_seconds: float = 86400.0
     on_error: OnError = "repair"
 

@@ -7,7 +7,7 @@ import logging
 import numbers
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import numpy as np
@@ -76,14 +76,19 @@ class PrettyMidiReader:
                     where=where,
                     hint='read it with reader="auto", which repairs faults',
                 ) from error
-        _check(data, policy, log)
+        length = _check(data, policy, log)
         for warning in caught:
             log.warn(str(warning.message))
-        return select(_raw_notes(midi, policy, log), policy, log, _NAME)
+        raw = replace(_raw_notes(midi, policy, log), length=length)
+        return select(raw, policy, log, _NAME)
 
 
-def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> None:
-    """Refuse a file that pretty_midi reads differently from other readers; warn of tempos."""
+def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> float | None:
+    """Refuse a file that pretty_midi reads differently from other readers; warn of tempos.
+
+    Returns:
+        The length of the file, which pretty_midi does not keep, if the policy keeps silence.
+    """
     faults = RepairLog("repair", log.where)
     file = parse_file(data, policy, faults)
     if faults.total:
@@ -96,7 +101,10 @@ def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> None:
             where=log.where,
             hint='read it with reader="auto"',
         )
-    file.times(policy, log)
+    ticks, _ = file.times(policy, log)
+    if policy.silence == "drop":
+        return None
+    return float(ticks.seconds_at(max((events.tick for events in file.events), default=0)))
 
 
 def _differences(file: ParsedFile, policy: ReadPolicy) -> Iterator[str]:
@@ -169,7 +177,7 @@ def from_pretty_midi_with_report(
             ``on_error="raise"``.
     """
     policy = ReadPolicy() if policy is None else policy
-    refuse(_NAME, policy, _UNSUPPORTED)
+    refuse(_NAME, policy, [*_UNSUPPORTED, ("silence", "keep")])
     log = RepairLog(policy.on_error, "PrettyMIDI")
     return select(_raw_notes(midi, policy, log), policy, log, _NAME)
 

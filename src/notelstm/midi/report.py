@@ -205,6 +205,7 @@ class RawNotes:
     Attributes:
         tracks: The tracks, each with notes.
         left_out: The number of notes that the reader left out, by setting.
+        length: Seconds to the end of the last chunk, under ``silence="keep"``.
     """
 
     start: NDArray[np.float64]
@@ -215,6 +216,7 @@ class RawNotes:
     tracks: tuple[TrackInfo, ...]
     tempo_map: TempoMap | None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    length: float | None = None
 
     def at(self, index: NDArray[Any]) -> RawNotes:
         """Some of the notes, by mask or numbers, and the same tracks."""
@@ -300,7 +302,9 @@ def _named(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _within(raw: RawNotes, max_seconds: float, log: RepairLog) -> RawNotes:
-    """The notes that start by `max_seconds`, and end there at the latest."""
+    """The notes that start by `max_seconds`; they and the piece end there at the latest."""
+    if raw.length is not None:
+        raw = dataclasses.replace(raw, length=min(raw.length, max_seconds))
     if not raw.end.size or raw.end.max() <= max_seconds:
         return raw
     keep = raw.start <= max_seconds
@@ -335,6 +339,7 @@ def _notes(raw: RawNotes, order: SimultaneousOrder, *, truncated: bool) -> Notes
         tempo_map=raw.tempo_map,
         track_names=tuple(track.name for track in raw.tracks),
         truncated=truncated,
+        length=raw.length if raw.length and raw.length > raw.end.max() else None,
     )
 
 

@@ -122,12 +122,14 @@ class _Chunk(NamedTuple):
     Attributes:
         body: Its events.
         programs: The last program of each channel on which it may have notes.
+        last: The tick of its end, 0 without a coda.
         tracks: Its tracks, in the order in which their first notes end.
         controls: Whether it moves pedals or ends all notes of a channel.
     """
 
     body: bytes
     programs: dict[int, int]
+    last: int
     tracks: list[_Track]
     controls: bool
 
@@ -167,18 +169,22 @@ def _raw_notes(data: bytes, policy: ReadPolicy, log: RepairLog) -> RawNotes:
     marks: list[Marks] = []
     chunks: list[_Chunk] = []
     silent_channels: set[int] = set()
-    zero_length = 0
+    zero_length, last = 0, 0
     for number, body in enumerate(bodies):
         channels = _note_channels(body)
         if not channels and len(body) <= _CACHED_BYTES:
-            chunk_marks, controlled = _parse_without_notes(body)
+            chunk_marks, controlled, tick = _parse_without_notes(body)
+            last = max(last, tick)
             marks.append(chunk_marks)
             silent_channels |= controlled
             continue
+        if not channels and policy.silence == "keep":
+            raise _UnsureError("a long chunk without notes, whose end symusic does not give")
         name = _checked_name(body)
         score = _score(division, body, channels)
         marks.append(_marks(score))
         chunks.append(_chunk(body, score, policy))
+        last = max(last, chunks[-1].last)
         for track in chunks[-1].tracks:
             zero_length += track.zero_length
             if len(track.start):
@@ -207,6 +213,7 @@ def _raw_notes(data: bytes, policy: ReadPolicy, log: RepairLog) -> RawNotes:
         tracks=tuple(infos),
         tempo_map=tempo_map,
         left_out={"zero_length": zero_length} if zero_length else {},
+        length=float(ticks.seconds_at(last)) if policy.silence == "keep" else None,
     )
 
 
@@ -238,8 +245,8 @@ def _note_channels(body: bytes) -> list[int]:
 
 
 @functools.lru_cache(maxsize=16)  # files of one folder often share such a chunk
-def _parse_without_notes(body: bytes) -> tuple[Marks, frozenset[int]]:
-    """The marks of a chunk without notes, and the channels of its programs and controllers."""
+def _parse_without_notes(body: bytes) -> tuple[Marks, frozenset[int], int]:
+    """The marks of a chunk without notes, the channels of its programs and controllers, its end."""
     log = RepairLog("repair", "")
     events = parse(body, Chunk(0, 0, len(body), False), log)
     if log.total:
@@ -250,7 +257,7 @@ def _parse_without_notes(body: bytes) -> tuple[Marks, frozenset[int]]:
         _check_percussion(code)
     statuses = {code >> 16 for code in events.codes}
     channels = frozenset(status & 0xF for status in statuses if status < PART)
-    return Marks(events.tempos, events.time_signatures), channels
+    return Marks(events.tempos, events.time_signatures), channels, events.tick
 
 
 def _check_percussion(code: int) -> None:
@@ -459,10 +466,12 @@ def _chunk(body: bytes, score: Any, policy: ReadPolicy) -> _Chunk:
     found: list[tuple[int, _Track]] = []
     tables = []
     programs = {}
+    codas = []
     for number, track in enumerate(score.tracks):
         if len(notes := track.notes):
             last = notes[-1]
             programs[last.velocity - 1] = track.program
+            codas.append(last.time)
             # A channel that only seemed to have notes has those of the coda.
             if len(notes) > 1 or notes[0].time < _CODA or notes[0].duration != 1:
                 read = _track(notes, track, policy)
@@ -479,7 +488,8 @@ def _chunk(body: bytes, score: Any, policy: ReadPolicy) -> _Chunk:
     silent = [track for _, track in found if not len(track.start)]
     if len(firsts) + len(silent) < len(found):
         raise _UnsureError("several tracks in one chunk whose first notes end together")
-    return _Chunk(body, programs, silent + [firsts[tick] for tick in sorted(firsts)], controls)
+    tracks = silent + [firsts[tick] for tick in sorted(firsts)]
+    return _Chunk(body, programs, min(codas, default=_CODA) - _CODA, tracks, controls)
 
 
 def _check_controls(tables: Sequence[Any], tracks: Sequence[_Track]) -> bool:

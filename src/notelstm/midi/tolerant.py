@@ -120,6 +120,7 @@ def _remove_waits(file: ParsedFile, longest: float, log: RepairLog) -> None:
 def _raw_notes(file: ParsedFile, policy: ReadPolicy, log: RepairLog) -> RawNotes:
     """The notes of all chunks in seconds, track after track."""
     ticks, tempo_map = file.times(policy, log)
+    last = 0
     tracks: list[TrackInfo] = []
     columns: list[tuple[NDArray[np.int64], ...]] = [(np.zeros(0, dtype=np.int64),) * 7]
     left_out = {"zero_length": 0, "hanging": 0, "on_error": 0}
@@ -127,6 +128,7 @@ def _raw_notes(file: ParsedFile, policy: ReadPolicy, log: RepairLog) -> RawNotes
         if policy.on_error == "skip" and chunk.number in log.chunks:
             left_out["on_error"] += len(paired.start)
             continue
+        last = max(last, events.tick)
         left_out["zero_length"] += paired.zero_length
         left_out["hanging"] += paired.hanging
         for channel in sorted(paired.conflicts):
@@ -157,4 +159,5 @@ def _raw_notes(file: ParsedFile, policy: ReadPolicy, log: RepairLog) -> RawNotes
         tracks=tuple(tracks),
         tempo_map=tempo_map,
         left_out={setting: count for setting, count in left_out.items() if count},
+        length=float(ticks.seconds_at(last)) if policy.silence == "keep" else None,
     )

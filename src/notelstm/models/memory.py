@@ -407,6 +407,8 @@ class _Layout:
         column = {fields[i].name: k for k, i in enumerate(self.columns)}
         alike = [self.pitch] if self.instrument is None else [self.pitch, self.instrument]
         equal = [fields[i].name for i in alike if fields[i].name in earlier]
+        # Given notes are read, and only written ones vote.
+        equal += [f.name for f in fields if f.role == "origin" and f.is_categorical]
         after_pitch = fields[self.pitch].name in earlier
         step = None if self.step is None else fields[self.step].name
         return _Chain(

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows, by_name, known_before, predicted
+from notelstm.models.anticipated import AnticipatingClock
 from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
@@ -33,15 +34,18 @@ from notelstm.models.sounding import (
     AROUND,
     FEATURES,
     SAME,
+    Anticipated,
     NoteContext,
     NoteState,
     NumpySounding,
     Sounding,
     SoundingClock,
+    coming_features,
     sounding_features,
 )
 from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import NoteModel, Prediction
+from notelstm.tree import map_tree
 
 __all__ = ["NoteLSTM", "NumpyNoteLSTM"]
 
@@ -158,7 +162,9 @@ class NoteLSTM(nn.Module):
             }
         )
         feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
-        self.clock: SoundingClock | None = SoundingClock.of(fields) if sounding_features else None
+        self.clock: SoundingClock | AnticipatingClock | None = None
+        if sounding_features:
+            self.clock = AnticipatingClock.of(fields) or SoundingClock.of(fields)
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
         input_size, context_size = embedding_dim * len(self.fields), hidden_size
         if self.clock is not None:
@@ -166,7 +172,8 @@ class NoteLSTM(nn.Module):
             for at in dict.fromkeys(["before", *keys]):
                 pitches = AROUND if at.removesuffix(SAME) == "around" else self.clock.pitches
                 groups = self.clock.num_groups(known=at.endswith(SAME))
-                self.sounding_layers[at] = nn.Linear(FEATURES * pitches * groups, feature_size)
+                per_pitch = FEATURES + isinstance(self.clock, AnticipatingClock)
+                self.sounding_layers[at] = nn.Linear(per_pitch * pitches * groups, feature_size)
             input_size, context_size = input_size + feature_size, context_size + feature_size
         self.lstm: nn.LSTM = nn.LSTM(
             input_size,
@@ -196,9 +203,9 @@ class NoteLSTM(nn.Module):
         return self._by_name[field].classes or (3 * components + 1 if mixture else 2)
 
     @property
-    def _clock(self) -> SoundingClock:
-        """The clock of a model with sounding-note features."""
-        return cast(SoundingClock, self.clock)
+    def _clock(self) -> Any:
+        """The clock of a model with sounding-note features, a SoundingClock or the like."""
+        return self.clock
 
     def initial_state(self, batch_size: int) -> tuple[Any, Any]:
         """The trained initial context, and a state of zeros, silence and no notes."""
@@ -213,15 +220,17 @@ class NoteLSTM(nn.Module):
         context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
             return context, state
-        silence = self.clock.initial_state(batch_size)  # (B, I P)
-        before = Sounding(*(times.unsqueeze(1) for times in silence))  # (B, 1, I P)
-        features = self._features("before", self.clock.groups(before))  # (B, 1, S)
+        silence = self._clock.initial_state(batch_size)
+        before = map_tree(lambda t: t.unsqueeze(1), self._clock.now(silence))  # (B, 1, I P)
+        features = self._features("before", self._clock.groups(before))  # (B, 1, S)
         return NoteContext(context.hidden, features, before), NoteState(state, silence)
 
-    def _features(self, at: str, groups: Sequence[Sounding]) -> Tensor:
+    def _features(self, at: str, groups: Sequence[Sounding | Anticipated]) -> Tensor:
         """(..., S) the sounding-note features by their key, of groups of instruments."""
         layer = self.sounding_layers[at]
         features = [sounding_features(sounding) for sounding in groups]
+        # Behind all others, as weights of a model without given notes are the first.
+        features += [coming_features(given) for given in groups if isinstance(given, Anticipated)]
         joined = features[0] if len(features) == 1 else torch.cat(features, dim=-1)
         reduced: Tensor = layer(joined.to(self.initial_context))
         return reduced
@@ -272,10 +281,9 @@ class NoteLSTM(nn.Module):
         if isinstance(state, LSTMState):
             context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
-        sounding = self._clock.forward(rows, state.sounding)  # (B, T, I P)
+        sounding, last = self._clock.read(rows, state.sounding)  # (B, T, I P)
         features = self._features("before", self._clock.groups(sounding))  # (B, T, S)
         context, lstm = run_lstm(self.lstm, torch.cat([*columns, features], dim=-1), state.lstm)
-        last = Sounding(*(times[:, -1] for times in sounding))
         hidden = self.dropout(context.hidden)  # (B, T, H)
         return NoteContext(hidden, features, sounding), NoteState(lstm, last)
 
@@ -355,7 +363,9 @@ def _named(fields: Sequence[Field]) -> dict[str, Field]:
     return named
 
 
-def _feature_key(clock: SoundingClock, field_order: Sequence[str], field: str) -> str:
+def _feature_key(
+    clock: SoundingClock | AnticipatingClock, field_order: Sequence[str], field: str
+) -> str:
     """The key in `sounding_layers` of the features of the head of a field."""
     earlier = field_order[: field_order.index(field)]
     same = SAME if clock.instrument in earlier else ""
@@ -426,7 +436,10 @@ class NumpyNoteLSTM:
         self._sounding: NumpySounding | None = None
         if model.clock is not None:
             keys = {name: _feature_key(model.clock, field_order, name) for name in field_order}
-            self._sounding = NumpySounding(model.clock, model.sounding_layers, keys)
+            given = model.clock if isinstance(model.clock, AnticipatingClock) else None
+            clock = model.clock.clock if isinstance(model.clock, AnticipatingClock) else model.clock
+            after = None if given is None else given.after
+            self._sounding = NumpySounding(clock, model.sounding_layers, keys, after)
 
         self._memory: Final = None if model.memory is None else NumpyMemory(model.memory)
 
@@ -450,10 +463,10 @@ class NumpyNoteLSTM:
         if self._sounding is None:
             hidden, state = self._lstm(rows[:, :0], state, added)
             return Hidden(hidden), state  # type: ignore[arg-type]
-        sounding = self._sounding.after(rows, state.sounding)
+        sounding, state_after = self._sounding.read(rows, state.sounding)
         features = self._sounding.features("before", self._sounding.groups(sounding))
         hidden, lstm = self._lstm(features, state.lstm, added)
-        return NoteContext(hidden, features, sounding), NoteState(lstm, sounding)  # type: ignore[arg-type]
+        return NoteContext(hidden, features, sounding), NoteState(lstm, state_after)  # type: ignore[arg-type]
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field, given those that come earlier in the order."""

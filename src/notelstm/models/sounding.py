@@ -27,6 +27,7 @@ __all__ = [
     "LONGEST",
     "SAME",
     "SCALE",
+    "Anticipated",
     "NoteContext",
     "NoteState",
     "NumpySounding",
@@ -80,6 +81,46 @@ class Sounding(NamedTuple):
         return Sounding(left.masked_fill(outside, 0), since.masked_fill(outside, LONGEST))
 
 
+class Anticipated(NamedTuple):
+    """The sounding notes of P pitches, and the next given note of each; in thousandths.
+
+    Attributes:
+        left: As of :class:`Sounding`, as is `since`.
+        since: (..., P) int32.
+        coming: (..., P) int32 the time until the next given note of each pitch begins, from 1;
+            :data:`LONGEST` if there is none.
+        length: (..., P) int32 the duration of that note, 0 if there is none.
+    """
+
+    left: Tensor
+    since: Tensor
+    coming: Tensor
+    length: Tensor
+
+    def later(self, wait: Tensor) -> Anticipated:
+        """The same after a wait of (...) thousandths without onsets of written notes.
+
+        Of the given notes of a pitch that begin meanwhile, the first one counts.
+        """
+        by = wait.unsqueeze(-1).int()
+        known = self.coming < LONGEST
+        begun = known & (self.coming <= by)
+        rest = torch.where(begun, self.coming + self.length - by, 0)
+        return Anticipated(
+            torch.maximum(self.left - by, rest).clamp_min(0),
+            torch.where(begun, by - self.coming, self.since + by).clamp_max(LONGEST),
+            torch.where(known & ~begun, self.coming - by, LONGEST),
+            torch.where(begun, 0, self.length),
+        )
+
+    def around(self, pitch: Tensor) -> Anticipated:
+        """(..., :data:`AROUND`) the same around (...) class ids of a pitch; silence outside."""
+        sounding = Sounding(self.left, self.since).around(pitch)
+        # A length is 0 without a note, as the time left is.
+        given = Sounding(self.length, self.coming).around(pitch)
+        return Anticipated(*sounding, given.since, given.left)
+
+
 class NoteContext(NamedTuple):
     """The context of a model with sounding-note features.
 
@@ -91,17 +132,17 @@ class NoteContext(NamedTuple):
 
     hidden: Tensor
     features: Tensor
-    sounding: Sounding
+    sounding: Sounding | Anticipated
 
 
 class NoteState(NamedTuple):
-    """The state of the LSTM, and the sounding notes (B, I P) at the last onset."""
+    """The state of the LSTM, and that of the clock: the sounding notes (B, I P), and the like."""
 
     lstm: LSTMState
-    sounding: Sounding
+    sounding: Any
 
 
-def sounding_features(sounding: Sounding) -> Tensor:
+def sounding_features(sounding: Sounding | Anticipated) -> Tensor:
     """The features of P pitches, all 0 for a pitch without a note for a minute.
 
     Returns:
@@ -109,7 +150,7 @@ def sounding_features(sounding: Sounding) -> Tensor:
         scale; the recency of its onset, on a logarithmic scale and on one that distinguishes chords
         from fast runs.
     """
-    left, since = (times.float() for times in sounding)
+    left, since = sounding.left.float(), sounding.since.float()
     whole = math.log1p(LONGEST / SCALE)
     return torch.cat(
         [
@@ -120,6 +161,12 @@ def sounding_features(sounding: Sounding) -> Tensor:
         ],
         dim=-1,
     )
+
+
+def coming_features(sounding: Anticipated) -> Tensor:
+    """(..., P) from 1 for a given note that begins at once to 0 for none, logarithmic."""
+    whole = math.log1p(LONGEST / SCALE)
+    return 1 - torch.log1p(sounding.coming.float() / SCALE) / whole
 
 
 @final
@@ -194,6 +241,10 @@ class SoundingClock(nn.Module):
         left = torch.zeros(batch_size, tones, dtype=torch.int32, device=self.steps.device)
         return Sounding(left, torch.full_like(left, LONGEST))
 
+    def now(self, state: Sounding) -> Sounding:
+        """(B, I P) the sounding notes of a state, which is nothing else."""
+        return state
+
     def num_groups(self, *, known: bool) -> int:
         """The number of :meth:`groups`, if the instrument of the note is `known` or not."""
         return 1 + (known and self.instrument is not None)
@@ -223,7 +274,16 @@ class SoundingClock(nn.Module):
 
     def wait(self, step: Tensor) -> Tensor:
         """(...) thousandths of (...) entries of the step."""
-        return _times(self.steps, step)
+        return times_of(self.steps, step)
+
+    def lengths(self, duration: Tensor) -> Tensor:
+        """(...) thousandths of (...) entries of the duration."""
+        return times_of(self.durations, duration)
+
+    def read(self, rows: Tensor, state: Sounding) -> tuple[Sounding, Sounding]:
+        """The sounding notes at each of (B, T, F) rows, and the state after the last."""
+        sounding = self.forward(rows, state)
+        return sounding, Sounding(*(times[:, -1] for times in sounding))
 
     @override
     def forward(self, rows: Tensor, before: Sounding) -> Sounding:
@@ -239,7 +299,7 @@ class SoundingClock(nn.Module):
         if self.instrument_column is not None:
             at = at + self.pitches * rows[..., self.instrument_column].long().unsqueeze(-1)
         silent = onset.new_zeros(*at.shape[:2], before.left.shape[1])  # (B, T, I P)
-        ends = silent.scatter(-1, at, onset + _times(self.durations, duration).unsqueeze(-1))
+        ends = silent.scatter(-1, at, onset + self.lengths(duration).unsqueeze(-1))
         begun = (silent - LONGEST).scatter(-1, at, onset)
         ends[:, 0] = torch.maximum(ends[:, 0], before.left)
         begun[:, 0] = torch.maximum(begun[:, 0], -before.since)
@@ -255,12 +315,16 @@ def _thousandths(values: Tensor) -> Tensor:
     return (values * 1000).round().clamp(0, LONGEST).long()
 
 
-def _times(table: Tensor, entries: Tensor) -> Tensor:
+def times_of(table: Tensor, entries: Tensor) -> Tensor:
     """(...) thousandths of (...) class ids, or of numbers if the table is empty."""
     return table[entries.long()] if len(table) else _thousandths(entries.double())
 
 
 _Times = NDArray[np.int32]
+_Notes = tuple[_Times, ...]
+"""The arrays of sounding notes, or those of anticipated ones."""
+_SILENCE: Final = (0, LONGEST, LONGEST, 0)
+"""Their values without a note."""
 _REACH: Final = AROUND // 2
 _NEAR: Final = np.arange(AROUND)
 
@@ -273,11 +337,18 @@ class NumpySounding:
         clock: The module that tracks sounding notes.
         layers: The linear layers of the features, by key.
         place_of: The key of the features of the head of each field.
+        after: Returns the :class:`Anticipated` notes at rows (B, F) and the state after them, from
+            the rows and the state before; None for sounding notes alone.
     """
 
     def __init__(
-        self, clock: SoundingClock, layers: nn.ModuleDict, place_of: Mapping[str, str]
+        self,
+        clock: SoundingClock,
+        layers: nn.ModuleDict,
+        place_of: Mapping[str, str],
+        after: Callable[[Rows, Any], tuple[Any, Any]] | None = None,
     ) -> None:
+        self.read: Final = self._read if after is None else after
         self._clock: Final = clock
         self._place_of: Final = dict(place_of)
         self._layers: Final[dict[str, Callable[[Array], Array]]] = {
@@ -294,43 +365,51 @@ class NumpySounding:
         self._context: Any = None
         self._found: dict[tuple[str, bytes], Array] = {}
 
-    def after(self, rows: Rows, before: Any) -> Any:
-        """(B, I P) the sounding notes at the onset of rows (B, F), with their own notes."""
+    def _read(self, rows: Rows, before: Any) -> tuple[Any, Any]:
+        """(B, I P) the sounding notes at the onset of rows (B, F), twice: they are the state."""
         pitch, step, duration = (rows[:, i] for i in self._clock.columns)
-        left, since = _later(before, _numpy_thousandths(self._steps, step))
+        left, since = _later(before, times_of_rows(self._steps, step))
         tone = pitch.astype(np.intp)
         if self._clock.instrument_column is not None:
             instrument = rows[:, self._clock.instrument_column].astype(np.intp)
             tone += instrument * self._clock.pitches
         at = np.arange(len(rows)), tone
-        left[at] = np.maximum(left[at], _numpy_thousandths(self._durations, duration))
+        left[at] = np.maximum(left[at], times_of_rows(self._durations, duration))
         since[at] = 0
-        return Sounding(left, since)  # type: ignore[arg-type]
+        now = Sounding(left, since)  # type: ignore[arg-type]
+        return now, now
 
-    def features(self, place: str, groups: Sequence[tuple[_Times, _Times]]) -> Array:
+    def features(self, place: str, groups: Sequence[_Notes]) -> Array:
         """(B, S) the features by their key, of groups of instruments."""
         parts: list[Any] = []
-        for left, since in groups:
+        for left, since, *_ in groups:
             parts += (left > 0, self._log[left], self._recency[since], self._chord[since])
+        # Those of given notes to come are the last.
+        parts += [self._recency[given[0]] for _, _, *given in groups if given]
         return self._layers[place](np.concatenate(parts, axis=1, dtype=np.float32))
 
-    def groups(
-        self, sounding: Any, instrument: NDArray[Any] | None = None
-    ) -> list[tuple[_Times, _Times]]:
-        """The sounding notes, (B, P), as :meth:`SoundingClock.groups`."""
+    def groups(self, sounding: Any, instrument: NDArray[Any] | None = None) -> list[_Notes]:
+        """The sounding notes, (B, P), as the groups of the clock."""
         clock = self._clock
-        left, since = sounding
         if clock.instrument is None:
-            return [(left, since)]
-        shape = len(left), clock.instruments, clock.pitches
-        left, since = left.reshape(shape), since.reshape(shape)
-        same = []
+            return [tuple(sounding)]
+        shape = len(sounding[0]), clock.instruments, clock.pitches
+        times = [part.reshape(shape) for part in sounding]
+        same: list[_Notes] = []
         if instrument is not None:
-            own = np.arange(len(left)), instrument.astype(np.intp)
-            same = [(left[own], since[own])]
-            left, since = left.copy(), since.copy()
-            left[own], since[own] = 0, LONGEST
-        return [(left.max(axis=1), since.min(axis=1)), *same]
+            own = np.arange(shape[0]), instrument.astype(np.intp)
+            same = [tuple(part[own] for part in times)]
+            times = [part.copy() for part in times]
+            for part, silence in zip(times, _SILENCE, strict=False):
+                part[own] = silence
+        left, since, *given = times
+        group: _Notes = (left.max(axis=1), since.min(axis=1))
+        if given:
+            coming, length = given
+            first = coming.min(axis=1)
+            lasts = np.where(coming == first[:, None], length, 0).max(axis=1)
+            group += (first, np.where(first < LONGEST, lasts, 0))
+        return [group, *same]
 
     def features_for(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
         """(B, S) the features of the head of a field."""
@@ -346,22 +425,36 @@ class NumpySounding:
         if context is not self._context:
             self._context, self._found = context, {}
         if key not in self._found:
-            sounding = context.sounding
+            groups = self.groups(context.sounding, instrument)
             if where != "before":
-                sounding = _later(sounding, _numpy_thousandths(self._steps, known[clock.step]))
-            groups = self.groups(sounding, instrument)
+                wait = times_of_rows(self._steps, known[clock.step])
+                groups = [_later(group, wait) for group in groups]
             if where == "around":
                 pitch = known[clock.pitch]
-                groups = [(_around(a, pitch, 0), _around(b, pitch, LONGEST)) for a, b in groups]
+                groups = [
+                    tuple(_around(t, pitch, s) for t, s in zip(group, _SILENCE, strict=False))
+                    for group in groups
+                ]
             self._found[key] = self.features(place, groups)
         return self._found[key]
 
 
-def _later(sounding: Any, wait: _Times) -> tuple[_Times, _Times]:
+def _later(sounding: Any, wait: _Times) -> _Notes:
     """The sounding notes after a wait of (B,) thousandths."""
-    left, since = sounding
+    left, since, *given = sounding
     by = wait[:, None]
-    return np.maximum(left - by, 0), np.minimum(since + by, LONGEST)
+    left, since = np.maximum(left - by, 0), np.minimum(since + by, LONGEST)
+    if not given:
+        return left, since
+    coming, length = given
+    known = coming < LONGEST
+    begun = known & (coming <= by)
+    return (
+        np.maximum(left, np.where(begun, coming + length - by, 0)),
+        np.where(begun, by - coming, since),
+        np.where(known & ~begun, coming - by, LONGEST),
+        np.where(begun, 0, length),
+    )
 
 
 def _around(times: _Times, pitch: NDArray[Any], silence: int) -> _Times:
@@ -373,7 +466,7 @@ def _around(times: _Times, pitch: NDArray[Any], silence: int) -> _Times:
     return near
 
 
-def _numpy_thousandths(table: _Times, entries: NDArray[Any]) -> _Times:
+def times_of_rows(table: _Times, entries: NDArray[Any]) -> _Times:
     """(B,) thousandths of class ids, or of numbers if the table is empty."""
     if len(table):
         return np.asarray(table[entries.astype(np.intp)])

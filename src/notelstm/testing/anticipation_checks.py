@@ -210,6 +210,8 @@ def _rows_depend_on_earlier_ones(trip: GivenTrip) -> None:
     written = np.flatnonzero(~trip.given)
     if len(written) < 2 or not trip.given.any():
         return
+    if len(snapped(trip.encoder, trip.piece)) < len(trip.piece):
+        return  # a later note may be merged into an earlier one, and change it
     kept = np.ones(len(trip.piece), dtype=np.bool_)
     kept[written[len(written) // 2 :]] = False
     if not kept.any() or trip.piece.start[kept].min() != trip.piece.start.min():

@@ -62,18 +62,27 @@ def _name(text: str) -> bytes:
 @final
 @dataclass(frozen=True, kw_only=True)
 class KnownFile:
-    """A file, settings of a :class:`~notelstm.midi.ReadPolicy`, and the notes that it reads."""
+    """A file, settings of a :class:`~notelstm.midi.ReadPolicy`, and the notes that it reads.
+
+    Attributes:
+        name: Its name.
+        data: The file.
+        policy: The settings.
+        columns: The notes.
+        length: Seconds to the end of the piece, if it ends with silence.
+    """
 
     name: str
     data: bytes
     policy: dict[str, Any] = field(default_factory=dict)
     columns: Columns
+    length: float | None = None
 
     @property
     def notes(self) -> Notes:
         """The notes."""
         start, end, pitch, velocity = zip(*self.columns, strict=True)
-        return Notes(start=start, end=end, pitch=pitch, velocity=velocity)
+        return Notes(start=start, end=end, pitch=pitch, velocity=velocity, length=self.length)
 
 
 _BAND: Final = midi_bytes(
@@ -117,6 +126,10 @@ _DRUM_PART: Final = midi_bytes(
         (960, _off(60)),
     ]
 )
+_SILENCE: Final = midi_bytes(
+    [(0, _tempo(250_000)), (960, b"\xff\x01\0")],
+    [(0, _on(60, 80)), (480, _off(60)), (1200, b"\xb0\x07\x40")],
+)
 _LATE_TEMPO: Final = midi_bytes([(0, _on(60, 80)), (960, _off(60))], [(480, _tempo(250_000))])
 
 _PIANO: Final = ((0.0, 0.5, 60, 80), (0.0, 0.5, 64, 90), (0.5, 1.0, 60, 70), (1.0, 1.25, 67, 1))
@@ -154,6 +167,14 @@ FILES: Final[tuple[KnownFile, ...]] = (
     _known("pedal elsewhere", _PEDAL_ELSEWHERE, (0.0, 1.0, 60, 80), pedal="extend"),
     _known("pedal after", _PEDAL_AFTER, (0.0, 0.5, 60, 80), pedal="extend"),
     _known("all notes off", _NOTES_OFF, (0.0, 0.5, 60, 80), tracks="all"),
+    _known("silence", _SILENCE, (0.0, 0.25, 60, 80)),
+    KnownFile(
+        name="silence",
+        data=_SILENCE,
+        policy={"silence": "keep"},
+        columns=((0.0, 0.25, 60, 80),),
+        length=0.625,
+    ),
     _known("drum part", _DRUM_PART, (0.5, 1.0, 60, 80), drums=False),
 )
 """One file for each choice of the policy; where several share a file, the default comes first."""

@@ -70,6 +70,8 @@ def _require_notes(got: Notes, known: KnownFile) -> None:
         a, b = getattr(got, name), getattr(want, name)
         near = np.allclose(a, b, rtol=0, atol=tolerance)
         require(near, f"{what}: {name} is {a.tolist()}, not {b.tolist()}.")
+    off = abs(got.end_time - want.end_time)
+    require(off <= _SAME, f"{what}: the piece ends at {got.end_time} s, not {want.end_time} s.")
 
 
 def _the_default_policy_is_served(case: ReaderCase) -> None:

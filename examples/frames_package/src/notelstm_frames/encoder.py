@@ -16,7 +16,7 @@ from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Field, Mask, Row, Rows, no_row
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.tracker import MAX_HISTORY, Tone, Tracker
-from notelstm_frames.repeats import LONGEST, Repeats
+from notelstm_frames.repeats import LEVELS, Repeats
 
 __all__ = ["FrameEncoder", "FrameTracker"]
 
@@ -32,8 +32,8 @@ class FrameEncoder:
     tempo map are lost. The domain is all pieces of notes from `lowest` to `highest` of which at
     most K sound in a frame.
 
-    With `copied`, given fields hold the frame that followed the longest earlier repeat of the
-    latest frames, and the length of this repeat in frames.
+    With `copied`, given fields hold the frame that followed the earlier passage which is most like
+    the latest frames, and how like it is.
 
     Attributes:
         voices: K, the number of pitches in a frame.
@@ -68,7 +68,7 @@ class FrameEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """K pitches (with ``none``); with `copied`, K given pitches and the given length."""
+        """K pitches (with ``none``); with `copied`, K given pitches and the given level."""
         pitches = range(self.lowest, self.highest + 1)
         numbers = range(1, self.voices + 1)
         fields = [
@@ -79,10 +79,8 @@ class FrameEncoder:
                 Field.categorical(f"copied{k}", "pitch", values=pitches, none=True, given=True)
                 for k in numbers
             ]
-            lengths = range(LONGEST + 1)
-            fields.append(
-                Field.categorical("repeat", "other", values=lengths, unit="frames", given=True)
-            )
+            levels = range(LEVELS + 1)
+            fields.append(Field.categorical("likeness", "other", values=levels, given=True))
         return tuple(fields)
 
     def encode(self, notes: Notes) -> Rows:
@@ -129,7 +127,10 @@ class FrameEncoder:
 
     def with_copies(self, rows: Rows) -> Rows:
         """(N, F) the rows (N, K) with the columns of the given fields."""
-        repeats, given = Repeats(), np.zeros((len(rows), self.voices + 1), dtype=np.float32)
+        repeats, given = (
+            Repeats(self.none),
+            np.zeros((len(rows), self.voices + 1), dtype=np.float32),
+        )
         for i, row in enumerate(rows):
             given[i] = self.copy_of(repeats)
             repeats.push(row)
@@ -137,9 +138,9 @@ class FrameEncoder:
 
     def copy_of(self, repeats: Repeats) -> NDArray[np.float32]:
         """(K + 1,) the given entries of the next row."""
-        found, length = repeats.next()
+        found, level = repeats.next()
         copied = np.full(self.voices, self.none, dtype=np.float32) if found is None else found
-        return np.append(copied, np.float32(length))
+        return np.append(copied, np.float32(level))
 
     def decode(self, rows: Rows) -> Notes:
         """Notes from (N, F) rows; the piece ends with the last frame.
@@ -236,7 +237,7 @@ class FrameTracker(Tracker):
         self._encoder: Final = encoder
         self._constraints: Final = RowConstraints(encoder)
         self._previous = no_row(encoder.fields)
-        self._repeats = Repeats()
+        self._repeats = Repeats(encoder.none)
         self._num_frames = 0
         self._num_notes = 0
         # By pitch, the number and the first frame of the note that sounds.
@@ -260,7 +261,7 @@ class FrameTracker(Tracker):
         return self._previous
 
     def given(self) -> Mapping[str, float]:
-        """The entries of the copied frame and the length of the repeat, if the rows have them."""
+        """The entries of the copied frame and its level, if the rows have them."""
         if not self._encoder.copied:
             return {}
         entries = self._encoder.copy_of(self._repeats).tolist()

@@ -16,8 +16,9 @@ from notelstm.predictions import Categorical
 
 __all__ = ["FrameContext", "FrameLSTM"]
 
-_SOURCES: Final = 3
-"""The frames from which intervals are counted: the one before, this one so far, the copied one."""
+_SOURCES: Final = 4
+"""The pitches from which intervals are counted: those of the frame before, of this one so far, of
+the same voice in the frame before, and of the copied frame."""
 
 
 class FrameContext(NamedTuple):
@@ -40,7 +41,10 @@ class FrameLSTM(nn.Module):
     there are such fields, the copied frame and other given classes. From these it computes a logit
     for each pitch, and weights of intervals: for each of the three frames, the weight of every
     interval up to `reach` semitones. A candidate pitch gets the sum of the weights of its intervals
-    to the pitches of the three frames, so that what is learnt of an interval holds in all keys.
+    to the pitches of the three frames, so that what is learnt of an interval holds in all keys. The
+    k-th pitch of the frame before has weights of its own for the k-th pitch of this one. The
+    next pitch of the frame before, above the latest pitch of this one, gets the weight of a gate,
+    and so does that of the copied frame: to continue as they do is learnt once for all pitches.
 
     The rows in which a frame has ended already are not computed: the encoder allows ``none`` alone.
 
@@ -116,7 +120,11 @@ class FrameLSTM(nn.Module):
         self._sources: Final = sources
         self.hidden: nn.Linear = nn.Linear(hidden_size, head_size)
         self.before: nn.Linear = nn.Linear(keys, head_size, bias=False)
-        self.frames: nn.Linear = nn.Linear(keys * (sources - 1), head_size, bias=False)
+        whole = 2 if self._copied else 1  # the frame before, and the copied one
+        self.frames: nn.Linear = nn.Linear(keys * whole, head_size, bias=False)
+        self.following: nn.Linear = nn.Linear(whole * (keys + 1), head_size, bias=False)
+        self.agreed: nn.Linear = nn.Linear(whole, head_size, bias=False)
+        self.gates: nn.Linear = nn.Linear(head_size, whole)
         self.last: nn.Embedding = nn.Embedding(keys + 1, head_size)  # the last class: no pitch yet
         self.given: nn.ModuleDict = nn.ModuleDict(
             {field.name: nn.Embedding(field.classes or 0, head_size) for field in others}
@@ -184,22 +192,49 @@ class FrameLSTM(nn.Module):
         if earlier:
             columns = [known[name].reshape(-1) for name in earlier]
             now, last = self._roll(torch.stack(columns, dim=-1)), columns[-1].long()
-        frames = [before, now]
+        voice = before * (before.cumsum(-1) == len(earlier) + 1)
+        whole = [before]
         if self._copied:
             copied = torch.stack([known[name].reshape(-1) for name in self._copied], dim=-1)
-            frames.append(self._roll(copied))
-        joined = torch.stack(frames, dim=-2)  # (S, sources, P)
-        inner = inner + self.frames(joined[:, 1:].flatten(-2)) + self.last(last)
+            whole.append(self._roll(copied))
+        inner = inner + self.frames(torch.cat([now, *whole[1:]], dim=-1)) + self.last(last)
+        following, agreed = _following(torch.stack(whole, dim=-2), now, last)
+        inner = inner + self.following(following.flatten(-2)) + self.agreed(agreed)
         for name, embedding in self.given.items():
             inner = inner + embedding(known[name].reshape(-1).long())
         inner = self.drop(nn.functional.gelu(inner))
         logits: Tensor = self.logits(inner)
+        logits = logits + (self.gates(inner).unsqueeze(-1) * following).sum(-2)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.intervals is None:
             return logits
         weights = self.intervals(inner).unflatten(-1, (self._sources, -1)).to(logits.dtype)
-        relative = _convolved(joined.to(logits.dtype), weights, self._reach)
+        sources = torch.stack([before, now, voice, *whole[1:]], dim=-2).to(logits.dtype)
+        relative = _convolved(sources, weights, self._reach)
         return logits + nn.functional.pad(relative, (0, 1))
+
+
+def _following(frames: Tensor, now: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """The next pitch of whole frames above those of the present one so far.
+
+    Args:
+        frames: (S, M, P) whole frames.
+        now: (S, P) the present frame so far.
+        last: (S,) its latest pitch, P for none yet.
+
+    Returns:
+        (S, M, P + 1) 1 for the lowest pitch above the latest one, or for none; and (S, M) 1 where
+        all pitches up to the latest one are the same, otherwise 0.
+    """
+    pitches = frames.shape[-1]
+    low = torch.where(last == pitches, -1, last)
+    above = torch.arange(pitches, device=last.device) > low[:, None]  # (S, P)
+    higher = frames * above.unsqueeze(-2)
+    candidates = nn.functional.pad(higher, (0, 1), value=0.5)  # none, if there is no pitch
+    first = candidates.argmax(-1)  # the first of equal values
+    following = nn.functional.one_hot(first, pitches + 1).to(frames.dtype)
+    lower = frames - higher
+    return following, (lower == now.unsqueeze(-2)).all(-1).to(frames.dtype)
 
 
 def _convolved(frames: Tensor, weights: Tensor, reach: int) -> Tensor:

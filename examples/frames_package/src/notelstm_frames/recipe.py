@@ -20,7 +20,7 @@ def frames(*, voices: int = 4, hidden_size: int = 256, copied: bool = True) -> R
     Args:
         voices: The number of pitches in a frame.
         hidden_size: The number of LSTM units.
-        copied: Whether the frame after the longest earlier repeat is given.
+        copied: Whether the frame after the passage most like the latest frames is given.
 
     Returns:
         A recipe of AdamW that carries the state through whole pieces, half of which are transposed

@@ -1,0 +1,450 @@
+"""Compare this library with the tools that a user would pick instead, on equal terms.
+
+    python docs/measured/peers.py MAESTRO_FOLDER
+
+trains each tool on the same pieces of MAESTRO for the same time on the same cores, and scores it in
+nats per note on the beginnings of the same validation pieces. The learning rate and the batch of
+each tool are chosen by four short trials on other training pieces. The figures are written to
+``peers.json`` beside this script and the tables to ``peers.md``. Each run has a process of its own,
+and is written as soon as it is finished, so that the same command continues an interrupted one.
+``--table`` rewrites the tables without measuring.
+
+The tools are in the folder ``peer_tools``, with the packages that they need: see
+``peer_tools/requirements.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.metadata
+import json
+import math
+import multiprocessing
+import os
+import platform
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peer_tools.common import Budget, Clock, Nats, Tool, prepared, scored_notes
+from peer_tools.miditok_gpt2 import MidiTokGpt2
+from peer_tools.notochord_gru import NotochordGru
+from peer_tools.ours import Expressive, Reference, Tutorial
+
+from notelstm.cli.music import open_music
+from notelstm.errors import DataError, TrainingError
+from notelstm.evaluation import PieceScore, Scores, compare
+from notelstm.files import atomic_write
+from notelstm.notes import Notes
+from notelstm.recipes import expressive
+
+RESULTS = Path(__file__).with_name("peers.json")
+TABLE = RESULTS.with_suffix(".md")
+PROGRAMS = Path(__file__).parent / "peer_tools" / "programs"
+OURS = "expressive"
+"""The tool that the others are compared with."""
+TOOLS: Mapping[str, type[Tool]] = {
+    OURS: Expressive,
+    "miditok": MidiTokGpt2,
+    "notochord": NotochordGru,
+    "reference": Reference,
+    "tutorial": Tutorial,
+}
+BEGINNING = 2000
+"""Scored are the first notes of the validation pieces."""
+MARKS = (1 / 6, 1 / 2, 1.0)
+"""Fractions of the time at which a model is scored: 5, 15 and 30 minutes of 30."""
+TUNED_ON, TUNED_NOTES, TRIAL = 8, 1000, 1 / 8
+"""Training pieces that a trial is scored on, how many of their notes, and its share of the time."""
+GENERATED, PROMPT = 500, 25
+WITHOUT_IMPOSSIBLE = "legal"
+WRITING = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What all tools have in common.
+
+    Attributes:
+        minutes: The time of training.
+        clock: Whether it is CPU time, or on the wall.
+        threads: The number of cores.
+        pieces: The number of training pieces.
+        validation: The number of validation pieces.
+    """
+
+    minutes: float
+    clock: Clock
+    threads: int
+    pieces: int
+    validation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The pieces, prepared: those to train on, to choose settings by, and to score."""
+
+    train: list[Notes]
+    tuning: list[Notes]
+    validation: list[Notes]
+
+    @classmethod
+    def open(cls, maestro: Path, protocol: Protocol) -> Data:
+        """The pieces of a folder of MAESTRO."""
+        music = open_music(str(maestro), expressive().read_policy)
+        training, held_out = music.side("train"), music.side("validation")
+        order = random.Random(0).sample(range(len(training)), protocol.pieces + TUNED_ON)
+        places = [k * len(held_out) // protocol.validation for k in range(protocol.validation)]
+        return cls(
+            train=[prepared(training[k]) for k in order[: protocol.pieces]],
+            tuning=[prepared(training[k])[:TUNED_NOTES] for k in order[protocol.pieces :]],
+            validation=[prepared(held_out[k])[:BEGINNING] for k in places],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The settings of one run; a seed of None is a trial."""
+
+    key: str
+    maestro: Path
+    cache: Path
+    protocol: Protocol
+    rate: float
+    batch: int
+    seed: int | None
+
+    def __call__(self) -> dict[str, Any]:
+        """Train and score the tool in this process."""
+        protocol, is_trial = self.protocol, self.seed is None
+        torch.set_num_threads(protocol.threads)
+        data, tool = Data.open(self.maestro, protocol), TOOLS[self.key](self.cache)
+        pieces = data.tuning if is_trial else data.validation
+        marks: list[dict[str, Any]] = []
+
+        def at_mark(fraction: float) -> None:
+            marks.append({"fraction": fraction, "nats": by_figure(tool.score(pieces))})
+            score = per_note(marks[-1]["nats"], pieces)
+            settings = f"rate {self.rate:g}, batch {self.batch}, seed {self.seed}"
+            print(f"{self.key}, {settings}, {fraction:.2f}: {score:.3f}", flush=True)
+
+        seconds = 60 * protocol.minutes * (TRIAL if is_trial else 1)
+        budget = Budget(seconds, protocol.clock, [1.0] if is_trial else MARKS, at_mark)
+        seed = 0 if self.seed is None else self.seed
+        settings = {"rate": self.rate, "batch": self.batch}
+        try:
+            tool.train(data.train, rate=self.rate, batch=self.batch, seed=seed, budget=budget)
+        except (TrainingError, DataError) as error:
+            if not is_trial:
+                raise
+            return {**settings, "nats_per_note": None, "diverged": str(error)}
+        if is_trial:
+            score = per_note(marks[-1]["nats"], pieces)
+            return {**settings, "nats_per_note": score if math.isfinite(score) else None}
+        settings["notes_per_second"] = tool.seen / seconds
+        began = budget.now()
+        made = tool.generate(data.validation[0][:PROMPT], GENERATED)
+        generating = (budget.now() - began) * GENERATED / made
+        return {**settings, "parameters": tool.parameters, "generating": generating, "marks": marks}
+
+
+def by_figure(nats: Sequence[Nats]) -> dict[str, list[float]]:
+    """By figure, the nats of each piece."""
+    return {figure: [piece[figure] for piece in nats] for figure in nats[0]}
+
+
+def per_note(nats: Mapping[str, Sequence[float]], pieces: Sequence[Notes]) -> float:
+    """Nats per note of all that a tool predicts, impossible events included."""
+    parts = (sum(of) for figure, of in nats.items() if figure != WITHOUT_IMPOSSIBLE)
+    return float(sum(parts) / sum(map(scored_notes, pieces)))
+
+
+def apart(run: Run) -> dict[str, Any]:
+    """The result of a run in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(run)
+
+
+def settings_to_try(tool: type[Tool], trials: list[dict[str, Any]]) -> Iterator[tuple[float, int]]:
+    """Rate and batch of each trial that is missing: all rates, then the best with other batches."""
+    first, *others = tool.batches
+    done = [(trial["rate"], trial["batch"]) for trial in trials]
+    yield from ((rate, first) for rate in tool.rates if (rate, first) not in done)
+    best = best_of(trials)["rate"]
+    yield from ((best, batch) for batch in others if (best, batch) not in done)
+
+
+def best_of(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The trial with the fewest nats; one that diverged has none."""
+    return min(
+        (trial for trial in trials if trial["nats_per_note"] is not None),
+        key=lambda trial: trial["nats_per_note"],
+    )
+
+
+def measure(run: Callable[..., Run], key: str, results: dict[str, Any], seeds: int) -> None:
+    """Measure what is missing of one tool; the results are written after each run."""
+    tool = TOOLS[key]
+    found = results["tools"].setdefault(key, {"trials": [], "runs": {}})
+    if "importing" not in found:
+        found |= {"importing": importing(tool.imports), "installed": installed(tool.distributions)}
+    for rate, batch in settings_to_try(tool, found["trials"]):
+        found["trials"].append(apart(run(key=key, rate=rate, batch=batch, seed=None)))
+        write(results)
+    best = best_of(found["trials"])
+    for seed in range(seeds):
+        if str(seed) not in found["runs"]:
+            settings = {"rate": best["rate"], "batch": best["batch"], "seed": seed}
+            found["runs"][str(seed)] = apart(run(key=key, **settings))
+            write(results)
+
+
+def lines_of(program: str) -> int | None:
+    """The lines of code of what a user writes; None without a program."""
+    if not program:
+        return None
+    lines = (PROGRAMS / program).read_text(encoding="utf-8").split('"""', 2)[2].splitlines()
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines)
+
+
+def importing(statement: str) -> float | None:
+    """The CPU seconds of an import in a new process, the least of five."""
+    if not statement:
+        return None
+    code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
+    command = [sys.executable, "-c", code]
+    return min(float(subprocess.check_output(command, text=True)) for _ in range(5))
+
+
+def installed(names: Sequence[str]) -> dict[str, float] | None:
+    """The size of some packages and all that they require, in MB: all, and all but PyTorch."""
+    if not names:
+        return None
+    from packaging.requirements import Requirement
+
+    found: dict[str, float] = {}
+    missing = list(names)
+    while missing:
+        name = missing.pop().lower().replace("_", "-")
+        if name in found:
+            continue
+        package = importlib.metadata.distribution(name)
+        paths = (Path(str(package.locate_file(file))) for file in package.files or ())
+        found[name] = sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+        for line in package.requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                missing.append(requirement.name)
+    size = sum(found.values())
+    return {"packages": len(found), "all": size, "without_torch": size - found.get("torch", 0.0)}
+
+
+def scores_of(results: Mapping[str, Any], key: str, figure: str | None = None) -> Scores:
+    """The scores at the end of training, the mean of the seeds; of all that is predicted.
+
+    Args:
+        results: The results.
+        key: The tool.
+        figure: What the nats of an event are, ``"legal"`` without impossible ones.
+    """
+    runs = results["tools"][key]["runs"].values()
+    ends = [run["marks"][-1]["nats"] for run in runs]
+    pieces = []
+    for k, notes in enumerate(results["scored"]):
+        mean = {name: sum(end[name][k] for end in ends) / len(ends) for name in ends[0]}
+        legal = mean.pop(WITHOUT_IMPOSSIBLE, None)
+        if figure == WITHOUT_IMPOSSIBLE and legal is not None:
+            mean["event"] = legal
+        pieces.append(PieceScore(notes=notes, nats=mean, name=str(k)))
+    return Scores(pieces=tuple(pieces))
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """All tables as Markdown."""
+    parts = [quality(results), curve(results), effort(results), choices(results)]
+    return "\n".join(parts)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first row is its head."""
+    head, *body = rows
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)]) + "\n"
+
+
+def quality(results: Mapping[str, Any]) -> str:
+    """Nats per note at the end, and the difference to our recipe."""
+    head = ["", "total", "without impossible events", "P+S+D", "seeds", "minus `expressive`"]
+    rows = [[*head, "better on"]]
+    for key, tool in measured(results):
+        scores = scores_of(results, key)
+        legal = scores_of(results, key, WITHOUT_IMPOSSIBLE) if has_legal(tool) else None
+        row = [TOOLS[key].name, shown(scores.of("total"), 2)]
+        row += [shown(None if legal is None else legal.of("total"), 2)]
+        row += [shown(scores.of("pitch_step_duration"), 2), spread(results, key), "", ""]
+        if key != OURS and results["tools"].get(OURS, {}).get("runs"):
+            compared = compare(legal or scores, scores_of(results, OURS))
+            figure = next(f for f in ("total", "pitch_step_duration") if f in compared.better)
+            value, low, high = compared.differences[figure]
+            row[-2] = f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+            row[-1] = f"{compared.better[figure]} of {compared.pieces}"
+        rows.append(row)
+    return markdown(rows)
+
+
+def curve(results: Mapping[str, Any]) -> str:
+    """Nats per note at the fractions of the time."""
+    minutes = results["protocol"]["minutes"]
+    rows = [["", *(f"{fraction * minutes:.3g} min" for fraction in MARKS)]]
+    for key, tool in measured(results):
+        rows.append([TOOLS[key].name])
+        for place in range(len(MARKS)):
+            values = [end_of(results, run["marks"][place]) for run in tool["runs"].values()]
+            rows[-1].append(f"{sum(values) / len(values):.2f}")
+    return markdown(rows)
+
+
+def effort(results: Mapping[str, Any]) -> str:
+    """What a tool costs."""
+    head = ["", "parameters", "notes per s in training", f"s for {GENERATED} notes"]
+    rows = [[*head, "installed, MB", "without PyTorch", "packages", "import, s", "lines"]]
+    for key, tool in measured(results):
+        runs = list(tool["runs"].values())
+        size = tool["installed"] or {}
+        rows.append(
+            [
+                TOOLS[key].name,
+                f"{runs[0]['parameters'] / 1e6:.2f} M",
+                f"{mean(run['notes_per_second'] for run in runs):,.0f}",
+                f"{mean(run['generating'] for run in runs):.2f}",
+                *(shown(size.get(name), 0) for name in ("all", "without_torch", "packages")),
+                shown(tool["importing"], 2),
+                shown(lines_of(TOOLS[key].program), 0),
+            ]
+        )
+    return markdown(rows)
+
+
+def choices(results: Mapping[str, Any]) -> str:
+    """The trials of each tool; the chosen one is bold."""
+    rows = [["", "rate, batch: nats per note on training pieces set aside"]]
+    for key, tool in measured(results):
+        best = best_of(tool["trials"])
+        cells = []
+        for trial in tool["trials"]:
+            nats = "diverged" if trial["nats_per_note"] is None else f"{trial['nats_per_note']:.2f}"
+            cell = f"{trial['rate']:g}, {trial['batch']}: {nats}"
+            cells.append(f"**{cell}**" if trial is best else cell)
+        rows.append([TOOLS[key].name, "; ".join(cells)])
+    return markdown(rows)
+
+
+def measured(results: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tools that have a run."""
+    for key in TOOLS:
+        if results["tools"].get(key, {}).get("runs"):
+            yield key, results["tools"][key]
+
+
+def has_legal(tool: Mapping[str, Any]) -> bool:
+    """Whether a tool is also scored without impossible events."""
+    return all(WITHOUT_IMPOSSIBLE in run["marks"][-1]["nats"] for run in tool["runs"].values())
+
+
+def end_of(results: Mapping[str, Any], mark: Mapping[str, Any]) -> float:
+    """The figure of a mark: all that is predicted, without impossible events where there is one."""
+    nats = mark["nats"]
+    figures = [WITHOUT_IMPOSSIBLE] if WITHOUT_IMPOSSIBLE in nats else list(nats)
+    return float(sum(sum(nats[figure]) for figure in figures) / sum(results["scored"]))
+
+
+def spread(results: Mapping[str, Any], key: str) -> str:
+    """The figure of each seed at the end."""
+    runs = results["tools"][key]["runs"].values()
+    return ", ".join(f"{end_of(results, run['marks'][-1]):.2f}" for run in runs)
+
+
+def mean(values: Iterator[float]) -> float:
+    """The mean."""
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def shown(value: float | None, digits: int) -> str:
+    """A figure, a dash if there is none."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def write(results: Mapping[str, Any]) -> None:
+    """Write the figures and the tables."""
+    with WRITING, atomic_write(RESULTS) as beside:
+        beside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    with atomic_write(TABLE) as beside:
+        beside.write_text(tables(results), encoding="utf-8")
+
+
+def main() -> None:
+    """Measure what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("maestro", type=Path, nargs="?", help="the MAESTRO v2.0.0 folder")
+    parser.add_argument("--minutes", type=float, default=30.0, help="time of each training")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="whose time")
+    parser.add_argument("--threads", type=int, default=2, help="cores of each training")
+    parser.add_argument("--pieces", type=int, default=200, help="training pieces")
+    parser.add_argument("--validation", type=int, default=40, help="validation pieces")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each tool")
+    parser.add_argument("--jobs", type=int, default=1, help="tools at the same time")
+    parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
+    parser.add_argument("--cache", type=Path, default=Path(".cache/peers"))
+    parser.add_argument("--table", action="store_true", help="rewrite the tables and exit")
+    args = parser.parse_args()
+    results: dict[str, Any] = {}
+    if RESULTS.exists():
+        results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    if args.table:
+        write(results)
+        return
+    if args.maestro is None:
+        parser.error("the MAESTRO folder is needed")
+    names = ("minutes", "clock", "threads", "pieces", "validation")
+    protocol = Protocol(**{name: getattr(args, name) for name in names})
+    if results.get("protocol", asdict(protocol)) != asdict(protocol):
+        parser.error(f"{RESULTS.name} is of another protocol, {results['protocol']}: move it away")
+    args.cache.mkdir(parents=True, exist_ok=True)
+    if not results:
+        data = Data.open(args.maestro, protocol)
+        tokens = MidiTokGpt2(args.cache).tokens
+        results = {
+            "protocol": asdict(protocol),
+            "training_notes": sum(map(len, data.train)),
+            "scored": [scored_notes(piece) for piece in data.validation],
+            "exact_in_miditok": sum(map(tokens.is_exact, data.validation)),
+            "versions": versions(),
+            "tools": {},
+        }
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(protocol.threads)
+    run = functools.partial(Run, maestro=args.maestro, cache=args.cache, protocol=protocol)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        jobs = [pool.submit(measure, run, key, results, args.seeds) for key in args.tools]
+        for job in jobs:
+            job.result()
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages."""
+    names = ("torch", "numpy", "miditok", "symusic", "transformers", "notochord")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found}
+
+
+if __name__ == "__main__":
+    main()

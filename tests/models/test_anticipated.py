@@ -1,0 +1,251 @@
+"""Sounding notes with given ones to come, compared with a list of notes, and a model with them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from notelstm import tree
+from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
+from notelstm.fields import Rows, no_row
+from notelstm.models import NoteLSTM, anticipated
+from notelstm.models.anticipated import KEPT, AnticipatingClock
+from notelstm.models.inference import repeat
+from notelstm.models.sounding import (
+    AROUND,
+    LONGEST,
+    Anticipated,
+    Sounding,
+    SoundingClock,
+    coming_features,
+)
+from notelstm.parts import Part, PartMap
+from notelstm.testing import check_model, random_rows
+
+INNER = LogTimeEncoder(exact=True, linear=0.3, growth=1.5, longest=8.0)
+ENCODER = AnticipatingEncoder(inner=INNER, seconds=2.0)
+DUO = PartMap(by="track", parts=(Part(name="One"), Part(name="Two")))
+PARTS = AnticipatingEncoder(
+    inner=LogTimeEncoder(exact=True, linear=0.3, growth=1.5, longest=8.0, parts=DUO), seconds=2.0
+)
+ORDERS = {
+    "step first": ("step", "pitch", "velocity", "duration"),
+    "pitch first": ("pitch", "step", "velocity", "duration"),
+}
+
+
+def rows_of(encoder: AnticipatingEncoder, count: int, seed: int, batch_size: int = 2) -> Tensor:
+    """(B, T, F) rows of three pitches, with short offsets, notes that repeat, and rests."""
+    rng = np.random.default_rng(seed)
+    rows = random_rows(encoder.fields, (batch_size, count), rng)
+    rest = encoder.fields[1].rest
+    rows[..., 0] = 60 + rows[..., 0] % 3
+    rows[..., 1] = rng.choice([0, 0, 3, 20, 32, float(rest or 0)], (batch_size, count))
+    rows[..., -1] = np.round(rng.choice([0, 0.01, 0.2, 0.5, 2.0], (batch_size, count)), 2)
+    written = rows[..., -2] == 0
+    rows[..., -1][written] = 0
+    rows[..., 1][~written] = 0
+    return torch.from_numpy(rows)
+
+
+def clock_of(encoder: AnticipatingEncoder) -> AnticipatingClock:
+    clock = AnticipatingClock.of(encoder.fields)
+    assert clock is not None
+    return clock
+
+
+def naive(encoder: AnticipatingEncoder, rows: Rows, kept: int = KEPT) -> list[list[list[int]]]:
+    """By row: left, since, coming and length of each tone, from a list of notes."""
+    fields = encoder.fields
+    tones = 128 * (1 if encoder.parts is None else 2)
+    now, found = 0, []
+    begun: list[tuple[int, int, int]] = []
+    waiting: list[tuple[int, int, int]] = []
+    for row in rows:
+        entries = [round(1000 * f.value_of(float(x))) for f, x in zip(fields, row, strict=True)]
+        tone = int(row[0]) + (0 if encoder.parts is None else 128 * int(row[4]))
+        if row[-2] == 1:
+            waiting = [*waiting, (now + entries[-1], tone, entries[2])][-kept:]
+        else:
+            now += entries[1]
+            if row[1] != fields[1].rest:
+                begun.append((now, tone, entries[2]))
+        # Notes that have begun keep their place among the latest.
+        begun += [note for note in waiting if note[0] <= now and note not in begun]
+        times = [[0] * tones, [LONGEST] * tones, [LONGEST] * tones, [0] * tones]
+        for onset, k, length in begun:
+            times[0][k] = max(times[0][k], onset + length - now)
+            times[1][k] = min(times[1][k], now - onset)
+        for onset, k, length in reversed(waiting):
+            if onset > now:
+                times[2][k], times[3][k] = onset - now, length
+        found.append(times)
+    return found
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_the_clock_equals_a_list_of_notes(seed: int, parts: bool) -> None:
+    encoder = PARTS if parts else ENCODER
+    clock, rows = clock_of(encoder), rows_of(encoder, 14, seed)
+    sounding, state = clock.read(rows, clock.initial_state(2))
+    for sequence in range(2):
+        wanted = naive(encoder, rows[sequence].numpy())
+        for i, times in enumerate(wanted):
+            assert [part[sequence, i].tolist() for part in sounding] == times
+    assert all(part.dtype == torch.int32 for part in (*sounding, *tree.flatten(state).values()))
+
+
+@given(st.integers(0, 2**32 - 1), st.sets(st.integers(1, 13), max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_rows_cut_anywhere_and_one_by_one_in_numpy_are_the_same(seed: int, cuts: set[int]) -> None:
+    clock, rows = clock_of(PARTS), rows_of(PARTS, 14, seed)
+    whole, last = clock.read(rows, clock.initial_state(2))
+    state, parts = clock.initial_state(2), []
+    for a, b in pairwise([0, *sorted(cuts), 14]):
+        part, state = clock.read(rows[:, a:b], state)
+        parts.append(part)
+    for got, want in zip(tree.join(parts, axis=1), whole, strict=True):
+        assert torch.equal(got, want)
+    for name, got in tree.flatten(state).items():
+        assert torch.equal(got, tree.flatten(last)[name]), name
+    at: Any = tree.map_tree(lambda t: t.numpy(), clock.initial_state(2))
+    for i in range(14):
+        now, at = clock.after(rows[:, i].numpy(), at)
+        for got, want in zip(now, whole, strict=True):
+            assert got.tolist() == want[:, i].tolist()
+            assert got.dtype == np.int32
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_of_too_many_given_notes_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(anticipated, "KEPT", 2)
+    clock, rows = clock_of(ENCODER), rows_of(ENCODER, 30, seed)
+    rows[:, 10:16, -2] = 1
+    rows[:, 10:16, 1] = 0
+    rows[:, 10:16, -1] = torch.linspace(0.5, 1.0, 6)
+    whole, _ = clock.read(rows, clock.initial_state(2))
+    state, at = clock.initial_state(2), clock.initial_state(2)
+    at = tree.map_tree(lambda t: t.numpy(), at)
+    for i in range(30):
+        part, state = clock.read(rows[:, i : i + 1], state)
+        now, at = clock.after(rows[:, i].numpy(), at)
+        for got, alone, want in zip(part, now, whole, strict=True):
+            assert torch.equal(got[:, 0], want[:, i])
+            assert alone.tolist() == want[:, i].tolist()
+    for sequence in range(2):
+        for i, times in enumerate(naive(ENCODER, rows[sequence].numpy(), kept=2)):
+            assert [part[sequence, i].tolist() for part in whole] == times
+
+
+def test_given_notes_begin_while_time_passes() -> None:
+    # A pitch that sounds, one that begins in 300, and one that does both.
+    now = Anticipated(
+        *(
+            torch.tensor(times, dtype=torch.int32)
+            for times in (
+                [500, 0, 100, 0],
+                [10, LONGEST, 200, 5],
+                [LONGEST, 300, 300, LONGEST],
+                [0, 200, 400, 0],
+            )
+        )
+    )
+    for wait, wanted in (
+        (0, [list(map(int, part)) for part in now]),
+        (
+            299,
+            [[201, 0, 0, 0], [309, LONGEST, 499, 304], [LONGEST, 1, 1, LONGEST], [0, 200, 400, 0]],
+        ),
+        (350, [[150, 150, 350, 0], [360, 50, 50, 355], [LONGEST] * 4, [0] * 4]),
+        (
+            LONGEST,
+            [[0] * 4, [LONGEST, LONGEST - 300, LONGEST - 300, LONGEST], [LONGEST] * 4, [0] * 4],
+        ),
+    ):
+        assert [part.tolist() for part in now.later(torch.tensor(wait))] == wanted
+    near = now.around(torch.tensor(1))
+    middle = AROUND // 2
+    assert near.coming[middle : middle + 2].tolist() == [300, 300]
+    assert near.length[middle : middle + 2].tolist() == [200, 400]
+    assert near.coming[0] == LONGEST
+    assert near.length[0] == near.left[0] == 0
+    features = coming_features(now)
+    assert features[[0, 3]].tolist() == [0, 0]
+    assert features[1] == features[2]
+    assert float(coming_features(now.later(torch.tensor(299)))[1]) > float(features[1])
+
+
+def model_of(encoder: AnticipatingEncoder, **options: Any) -> NoteLSTM:
+    torch.manual_seed(0)
+    return NoteLSTM(
+        fields=encoder.fields,
+        hidden_size=8,
+        embedding_dim=4,
+        sounding_features=True,
+        **options,
+    ).eval()
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_a_model_keeps_its_contract(order: str) -> None:
+    check_model(model_of(ENCODER, field_order=ORDERS[order]))
+
+
+@pytest.mark.parametrize("memory", [0, 16])
+@torch.no_grad()
+def test_the_numpy_step_agrees(memory: int) -> None:
+    order = ("step", "instrument", "pitch", "velocity", "duration")
+    model = model_of(PARTS, field_order=order, memory_window=memory)
+    rows = rows_of(PARTS, 40, 1)
+    contexts, _ = model(rows, model.initial_state(2)[1])
+    step = model.numpy_step()
+    assert step is not None
+    state = repeat(step.initial_state()[1], 2)
+    for i in range(rows.shape[1]):
+        context, state = step.step(rows[:, i].numpy(), state)
+        following = rows[:, (i + 1) % 40]
+        known = {f.name: following[:, k] for k, f in enumerate(PARTS.fields)}
+        for name in order:
+            want = model.predict(name, tree.index(contexts, (slice(None), i)), known)
+            got = step.predict(name, context, known)
+            torch.testing.assert_close(
+                got.log_weights(), want.log_weights(), atol=2e-6, rtol=0, msg=f"{name}, {i}"
+            )
+
+
+@torch.no_grad()
+def test_given_notes_to_come_change_the_step_and_the_pitch() -> None:
+    model = model_of(ENCODER, field_order=ORDERS["step first"])
+    row = no_row(ENCODER.fields)
+    row[:] = [60, 0, 10, 10, 1, 1.0]
+    outputs = []
+    for offset in (1.0, 1.5):
+        row[-1] = offset
+        # The offset itself is not read by the LSTM here, only the features that follow from it.
+        model.embed["offset"].weight.zero_()  # type: ignore[operator]
+        context, _ = model(torch.from_numpy(row)[None, None], model.initial_state(1)[1])
+        known = {f.name: torch.zeros(1, 1) for f in ENCODER.fields}
+        outputs.append([model.predict(n, context, known).log_weights() for n in ("step", "pitch")])
+    for one, other in zip(*outputs, strict=True):
+        assert not torch.equal(one, other)
+
+
+def test_a_model_without_an_origin_keeps_its_layers() -> None:
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=INNER.fields, sounding_features=True, field_order=ORDERS["step first"])
+    assert isinstance(model.clock, SoundingClock)
+    sizes = {name: layer.in_features for name, layer in model.sounding_layers.items()}
+    assert sizes == {"before": 512, "there": 512, "around": 4 * AROUND}
+    assert isinstance(model.initial_state(1)[1].sounding, Sounding)
+    fields = tuple(f for f in ENCODER.fields if f.name != "offset")
+    assert AnticipatingClock.of(fields) is None
