@@ -14,7 +14,7 @@ from torch import Tensor
 
 from notelstm import tree
 from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
-from notelstm.fields import Rows, no_row
+from notelstm.fields import Field, Rows, no_row
 from notelstm.models import NoteLSTM, anticipated
 from notelstm.models.anticipated import KEPT, AnticipatingClock
 from notelstm.models.inference import repeat
@@ -249,3 +249,54 @@ def test_a_model_without_an_origin_keeps_its_layers() -> None:
     assert isinstance(model.initial_state(1)[1].sounding, Sounding)
     fields = tuple(f for f in ENCODER.fields if f.name != "offset")
     assert AnticipatingClock.of(fields) is None
+
+
+@pytest.mark.parametrize(("head_size", "memory"), [(0, 0), (6, 0), (6, 16)])
+@torch.no_grad()
+def test_a_model_of_plain_rows_grows(head_size: int, memory: int) -> None:
+    """The predictions of plain rows stay, and given notes have no influence at first."""
+    torch.manual_seed(1)
+    options: dict[str, Any] = {"hidden_size": 8, "embedding_dim": 4, "head_size": head_size}
+    small = NoteLSTM(
+        fields=INNER.fields,
+        field_order=ORDERS["step first"],
+        sounding_features=True,
+        memory_window=memory,
+        **options,
+    ).eval()
+    more = Field.categorical("more", "other", values=range(3))
+    fields = (*INNER.fields, more, *ENCODER.fields[4:])
+    large = NoteLSTM(
+        fields=fields,
+        field_order=(*ORDERS["step first"], "more"),
+        sounding_features=True,
+        memory_window=memory,
+        **options,
+    ).eval()
+    before = {name: weights.clone() for name, weights in large.state_dict().items()}
+    large.grow_from(small)
+    for name in ("embed.more.weight", "embed.origin.weight", "heads.more.0.weight"):
+        if head_size:
+            assert torch.equal(large.state_dict()[name], before[name])
+    rows = random_rows(INNER.fields, (2, 20), np.random.default_rng(0))
+    plain = torch.from_numpy(rows)
+    none = torch.zeros(2, 20, 1)
+    wide = torch.cat([plain, none + 1, none, none], -1)
+    contexts = [m(r, m.initial_state(2)[1])[0] for m, r in ((small, plain), (large, wide))]
+    known = {f.name: wide[..., k] for k, f in enumerate(fields)}
+    for name in small.field_order:
+        one, other = (
+            m.predict(name, c, known).log_weights()
+            for m, c in zip((small, large), contexts, strict=True)
+        )
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    with pytest.raises(RuntimeError, match="the field order"):
+        NoteLSTM(
+            fields=fields,
+            field_order=(*ORDERS["pitch first"], "more"),
+            sounding_features=True,
+            memory_window=memory,
+            **options,
+        ).grow_from(small)
+    with pytest.raises(RuntimeError, match="the field more"):
+        small.grow_from(large)

@@ -9,6 +9,7 @@ from notelstm.data.bach import BachChorales
 from notelstm.data.cache import clear_caches, list_caches
 from notelstm.data.corpus import Corpus, CorpusReport, CorpusSource, FileReport
 from notelstm.data.folder import Folder
+from notelstm.data.given import GivenMixture
 from notelstm.data.leaks import find_duplicates, find_leaks, find_shared
 from notelstm.data.maestro import MaestroCorpus
 from notelstm.data.splits import (
@@ -53,6 +54,7 @@ __all__ = [
     "DropLabels",
     "FileReport",
     "Folder",
+    "GivenMixture",
     "MaestroCorpus",
     "PackedRows",
     "SequenceDataset",

@@ -506,8 +506,8 @@ def with_drums(rows: Sequence[Rows], pieces: Iterable[Notes]) -> Sequence[Rows]:
     Few encoders encode percussion, so drums cannot be recognised in the rows alone.
 
     Args:
-        rows: Of each piece, (N, F). With other than one row a note, all rows of a piece that has
-            percussion count as percussion.
+        rows: Of each piece, (N, F). With other than one row a note, as with rests or given notes,
+            all rows of a piece that has percussion count as percussion.
         pieces: The pieces in the same order, with the notes in the order of the rows.
 
     Returns:

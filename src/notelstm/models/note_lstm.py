@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, cast, final
 
 import numpy as np
@@ -308,32 +308,90 @@ class NoteLSTM(nn.Module):
         return _prediction(self.config["time_distribution"], self._by_name[field], output)
 
     def grow_from(self, model: NoteModel) -> None:
-        """Copy the weights of the same model, with or without a memory.
+        """Copy the weights of a model of fewer fields, or without a memory.
 
-        If it has none, the weights of the memory keep their initial values: the gates of its votes
-        are 0.1, and their features have no influence.
+        Weights of fields that the other model lacks keep their initial values, and so do those of a
+        memory, the gates of whose votes are 0.1. The inputs that they add to other layers, and
+        those of features of given notes, have no influence at first. So the predictions of the
+        fields that both have are equal at first, for rows without given notes.
 
         Args:
-            model: A model with the same weights otherwise.
+            model: A model with the same weights otherwise. Its fields have the names of some of the
+                fields of this model, as many classes, and the same order of prediction.
 
         Raises:
             RuntimeError: If it has other weights.
         """
         given = cast(nn.Module, model).state_dict()
-        if self.memory is None or not isinstance(model, NoteLSTM) or model.memory is not None:
+        if not isinstance(model, NoteLSTM) or (self.memory is None and model.memory is not None):
             self.load_state_dict(given)
             return
-        with torch.random.fork_rng(devices=[]):
-            smaller = NoteLSTM(**{**self.config, "memory_window": 0})
-        smaller.load_state_dict(given)
+        self._check_grows_from(model)
+        blocks, smaller = self._input_blocks(), model._input_blocks()
         with torch.no_grad():
             for name, weights in self.state_dict().items():
-                # The inputs and outputs of the memory are the last ones of their layers.
-                weights[tuple(map(slice, given[name].shape))] = given[name]
+                if name not in given:
+                    continue
+                if name not in blocks:
+                    # The outputs of the memory are the last ones of their layers, and the inputs
+                    # from features of given notes are the last ones of theirs.
+                    if name.startswith("sounding_layers."):
+                        weights.zero_()
+                    weights[tuple(map(slice, given[name].shape))] = given[name]
+                    continue
+                weights.zero_()
+                at = dict(zip(smaller[name], _slices(smaller[name].values()), strict=True))
+                for block, columns in zip(
+                    blocks[name], _slices(blocks[name].values()), strict=True
+                ):
+                    if block in at:
+                        weights[: len(given[name]), columns] = given[name][:, at[block]]
+
+    def _check_grows_from(self, model: NoteLSTM) -> None:
+        """Raise a RuntimeError unless the layers of a smaller model have the same sizes."""
+        problems = [
+            f"{name} {model.config[name]} instead of {own}"
+            for name, own in self.config.items()
+            if name not in ("fields", "field_order", "dropout", "memory_window")
+            and own != model.config[name]
+        ]
+        own = {field.name: (field.role, field.classes, field.given) for field in self.fields}
+        problems += [
+            f"the field {f.name}"
+            for f in model.fields
+            if own.get(f.name) != (f.role, f.classes, f.given)
+        ]
+        order = [name for name in self.field_order if name in model.field_order]
+        if order != list(model.field_order):
+            problems.append(f"the field order {', '.join(model.field_order)}")
+        if problems:
+            raise RuntimeError(f"a NoteLSTM that has {'; '.join(problems)}")
+
+    def _input_blocks(self) -> dict[str, dict[str, int]]:
+        """By the name of the weights of a layer with several inputs: the name and size of each."""
+        size = self.config["embedding_dim"]
+        sounding = {} if self.clock is None else {"sounding": 2 * size}
+        fields = {f"field {field.name}": size for field in self.fields}
+        blocks = {"lstm.weight_ih_l0": {**fields, **sounding}}
+        for name, head in self.heads.items():
+            known = {f"field {earlier}": size for earlier in self.inputs[name]}
+            inputs = {"hidden": self.lstm.hidden_size, **known}
+            votes = {} if self.memory is None else {"votes": self.memory.num_features(name)}
+            first = "weight" if isinstance(head, nn.Linear) else "0.weight"
+            blocks[f"heads.{name}.{first}"] = {**inputs, **sounding, **votes}
+        return blocks
 
     def numpy_step(self) -> NumpyNoteLSTM | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
         return NumpyNoteLSTM(self) if is_float32_on_cpu(self) else None
+
+
+def _slices(sizes: Iterable[int]) -> Iterator[slice]:
+    """The places of blocks that follow each other."""
+    begin = 0
+    for size in sizes:
+        yield slice(begin, begin + size)
+        begin += size
 
 
 def _head_with_memory(

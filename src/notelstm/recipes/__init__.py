@@ -1,5 +1,6 @@
 """Recipes: each is one choice of parts, from reading MIDI files to sampling notes."""
 
+from notelstm.recipes.chorales import chorales
 from notelstm.recipes.ensemble import ensemble
 from notelstm.recipes.expressive import expressive
 from notelstm.recipes.overrides import from_toml, load_recipe, with_settings
@@ -10,6 +11,7 @@ __all__ = [
     "FAULTS",
     "ModelSpec",
     "Recipe",
+    "chorales",
     "ensemble",
     "expressive",
     "from_toml",

@@ -4,9 +4,10 @@ A recipe is a tree of settings. A key is a setting of the recipe (``batch_size``
 one of its parts (``training.epochs``, ``model.hidden_size``, ``read_policy.drums``, ``loss.step``
 for a weight). ``options`` are the arguments of the function that makes the recipe
 (``options.sigmoid``). A part is replaced if its ``name`` is given, with the other settings of the
-table. The text ``none`` stands for None; ``loss = "none"`` is the likelihood of every field.
-Processors and transforms are lists of names, or of tables with a ``name``. ``encoder.parts`` is a
-table with the settings of a :class:`~notelstm.parts.PartMap`.
+table. A part that wraps another one of its kind has it as its setting ``inner``
+(``encoder.inner.cell``). The text ``none`` stands for None; ``loss = "none"`` is the likelihood of
+every field. Processors and transforms are lists of names, or of tables with a ``name``.
+``encoder.parts`` is a table with the settings of a :class:`~notelstm.parts.PartMap`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from notelstm.bundle import PART_KINDS, Bundle
+from notelstm.data import GivenMixture
 from notelstm.errors import ConfigError, ConfigNotFoundError
 from notelstm.parts import PartMap
 from notelstm.plugins import find, missing_parts, settings_of
@@ -159,10 +161,12 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     for key, value in settings.items():
         if key not in known:
             raise unknown_setting(key, known)
-        if value == "none" and key in ("loss", "input_transform"):
+        if value == "none" and key in ("loss", "input_transform", "given"):
             changes[key] = None
-        elif key in ("training", "read_policy"):
-            changes[key] = _changed(key, getattr(recipe, key), _table(key, value))
+        elif key in ("training", "read_policy", "given"):
+            old = getattr(recipe, key)
+            old = GivenMixture() if old is None else old
+            changes[key] = _changed(key, old, _table(key, value))
         elif key == "loss":
             changes[key] = _reweighted(recipe, value)
         elif key == "transforms":
@@ -196,7 +200,8 @@ def _part(key: str, old: Any, value: object) -> Any:
     """A part with other settings, or another part if a name is given."""
     changes = {"name": value} if isinstance(value, str) else dict(_table(key, value))
     if "name" in changes:
-        named_part = find(PART_KINDS[key], str(changes.pop("name"))).load()
+        kind = PART_KINDS[key.partition(".")[0]]
+        named_part = find(kind, str(changes.pop("name"))).load()
         return _changed(key, named_part, changes)
     if old is None:
         raise ConfigError(f"the recipe has no {key} to change", hint=f"give {key}.name")
@@ -205,7 +210,14 @@ def _part(key: str, old: Any, value: object) -> Any:
 
 def _changed(key: str, old: Any, changes: Mapping[str, Any]) -> Any:
     """A part with other settings, or a part of a class with these settings."""
-    new = {name: _built(name, value) for name, value in changes.items()}
+    own = {} if inspect.isclass(old) or inspect.isfunction(old) else settings_of(old)
+    new = {
+        # A part inside another one, such as the encoder that an encoder wraps, is of its kind.
+        name: _part(f"{key}.{name}", own.get(name), value)
+        if name == "inner" and isinstance(value, str | Mapping)
+        else _built(name, value)
+        for name, value in changes.items()
+    }
     if key == "model":
         spec = ModelSpec.of(old)
         known = settings_taken(spec.factory)

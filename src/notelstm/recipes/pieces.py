@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -12,12 +13,13 @@ from typing import Any, Final, cast
 import numpy as np
 
 from notelstm.data.dataset import PackedRows
+from notelstm.data.given import GivenMixture
 from notelstm.encoders.rows import watch_changes
 from notelstm.errors import DataError, EncodingError
 from notelstm.evaluation.nats import rejections
 from notelstm.fields import Rows
 from notelstm.notes import Notes
-from notelstm.protocols import NoteEncoder
+from notelstm.protocols import AnticipatesNotes, NoteEncoder
 from notelstm.training.progress import ProgressLog
 
 __all__ = ["as_pieces", "encode_pieces", "fingerprint", "rows_of"]
@@ -72,8 +74,13 @@ def encode_pieces(
     *,
     total: int | None = None,
     rejected: list[EncodingError] | None = None,
+    given: GivenMixture | None = None,
+    seed: Sequence[int] = (),
 ) -> Iterator[Rows]:
     """The rows (N, F) of each piece; `total` pieces in progress messages.
+
+    With a mixture of given notes, they are those of one copy of each piece, which depends on
+    `seed`.
 
     Raises:
         EncodingError: If a piece is outside the encoder's domain and there is no list `rejected`
@@ -85,7 +92,10 @@ def encode_pieces(
     for i, piece in enumerate(watched):
         log.counted("encoded", i, total)
         try:
-            yield encoder.encode(piece)
+            if given is not None and isinstance(encoder, AnticipatesNotes):
+                yield given.encode(encoder, piece, (*seed, i))
+            else:
+                yield encoder.encode(piece)
         except EncodingError as error:
             name = names[i] if i < len(names) else f"piece {i}"
             where = f"{name}, {error.where}" if error.where else name
@@ -97,19 +107,38 @@ def encode_pieces(
 
 
 def rows_of(
-    pieces: Sequence[Notes], encoder: NoteEncoder, folder: str | os.PathLike[str] | None
+    pieces: Sequence[Notes],
+    encoder: NoteEncoder,
+    folder: str | os.PathLike[str] | None,
+    *,
+    given: GivenMixture | None = None,
+    seed: int = 0,
 ) -> Sequence[Rows]:
     """The rows of each piece: of few notes in memory, of many in a file in the run folder.
 
+    With a mixture of given notes, the first copy of all pieces comes before the second, and so on.
     A piece outside the encoder's domain has no rows, and a warning names the first ones.
 
     Raises:
         EncodingError: If all pieces are outside the encoder's domain.
     """
     rejected: list[EncodingError] = []
-    encoded = encode_pieces(encoder, pieces, total=len(pieces), rejected=rejected)
+    copies = 1 if given is None else given.variants
+    # Those of the first copy are the same pieces as those of the others.
+    lists = [rejected, *([] for _ in range(copies - 1))]
+    encoded = itertools.chain.from_iterable(
+        encode_pieces(
+            encoder,
+            pieces,
+            total=len(pieces),
+            rejected=found,
+            given=given,
+            seed=(seed, number),
+        )
+        for number, found in enumerate(lists)
+    )
     rows: Sequence[Rows]
-    if sum(map(len, pieces)) <= _IN_MEMORY:
+    if copies * sum(map(len, pieces)) <= _IN_MEMORY:
         rows = list(encoded)
     else:
         if folder is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import numbers
 import os
@@ -14,7 +15,14 @@ import torch
 from typing_extensions import override
 
 from notelstm.bundle import Bundle, DataCard
-from notelstm.data import Augmented, DropLabels, SequenceDataset, StatefulBatches, WindowBatches
+from notelstm.data import (
+    Augmented,
+    DropLabels,
+    GivenMixture,
+    SequenceDataset,
+    StatefulBatches,
+    WindowBatches,
+)
 from notelstm.data.dataset import Targets
 from notelstm.data.transforms import Transform, with_drums
 from notelstm.encoders.rows import label_map_of, part_map_of, snapped
@@ -35,7 +43,14 @@ from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.parts import ONE_PART, PartMap, PartsBy, Unknown
 from notelstm.plugins import build, describe, missing_parts, settings_of
-from notelstm.protocols import Batches, InputTransform, NoteEncoder, NoteModel, Sampler
+from notelstm.protocols import (
+    AnticipatesNotes,
+    Batches,
+    InputTransform,
+    NoteEncoder,
+    NoteModel,
+    Sampler,
+)
 from notelstm.recipes.pieces import as_pieces, encode_pieces, fingerprint, rows_of
 from notelstm.recipes.values import checked, checked_settings, constructed, settings_taken
 from notelstm.training import Callback, Progress, Trainer, TrainingConfig
@@ -45,7 +60,7 @@ __all__ = ["ModelSpec", "Recipe"]
 
 _log = logging.getLogger(__name__)
 
-_VALUES: Final = {"read_policy": ReadPolicy, "training": TrainingConfig}
+_VALUES: Final = {"read_policy": ReadPolicy, "training": TrainingConfig, "given": GivenMixture}
 """Settings of a recipe that are plain values, not parts."""
 
 _KINDS: Final = ("encoder", "model", "sampler", "loss", "input_transform")
@@ -137,6 +152,9 @@ class Recipe:
             at random in training, by :class:`~notelstm.data.DropLabels`, so that the model also
             works without them; it is added to `transforms` if it is not there. Transposition and
             stretching do not change labels of keys and tempos: leave them out with those.
+        given: The notes of the training and validation pieces that are given to the model, for an
+            encoder of given notes, an :class:`~notelstm.encoders.AnticipatingEncoder`; None for
+            none.
         sequence_length: T, rows of a sequence in a batch.
         targets: ``"last"`` for the row after each window, ``"every"`` for each row.
         cross_piece_boundaries: Whether windows may run from one piece into the next.
@@ -165,6 +183,7 @@ class Recipe:
     parts: PartsBy | None = None
     unknown_parts: Unknown = "nearest"
     conditions: tuple[str, ...] = ()
+    given: GivenMixture | None = None
     sequence_length: int = 25
     targets: Targets = "every"
     cross_piece_boundaries: bool = False
@@ -213,6 +232,11 @@ class Recipe:
                     f"{type(self.encoder).__name__}",
                     hint=f"choose an encoder with a setting {name!r}, or leave {name} out",
                 )
+        if self.given is not None and not isinstance(self.encoder, AnticipatesNotes):
+            raise ConfigError(
+                f"given notes with an encoder without them, {type(self.encoder).__name__}",
+                hint="choose AnticipatingEncoder, or set given to none",
+            )
 
     @property
     def _lacks_parts(self) -> bool:
@@ -330,7 +354,7 @@ class Recipe:
             rows: The rows (N, F) of each piece.
             held_out: Whether they are validation data, neither shuffled nor transformed.
             pieces: The pieces of the rows, whose percussion is not transposed; None without
-                percussion.
+                percussion. There may be several copies of the rows of all pieces.
 
         Raises:
             DataError: If no piece is long enough for a window.
@@ -342,7 +366,9 @@ class Recipe:
         augmented = bool(self.transforms) and not held_out
         drums = augmented and any(p.drum is not None and p.drum.any() for p in pieces or ())
         if drums and pieces is not None:
-            rows = with_drums(rows, (snapped(self.encoder, piece) for piece in pieces))
+            copies = len(rows) // len(pieces)
+            every = itertools.chain.from_iterable(itertools.repeat(pieces, copies))
+            rows = with_drums(rows, (snapped(self.encoder, piece) for piece in every))
         dataset = SequenceDataset(
             rows,
             sequence_length=window,
@@ -466,10 +492,18 @@ class Recipe:
                 raise DataError(
                     "there are no pieces to train on", hint="check the folder or the list"
                 )
-            rows = rows_of(pieces, self.encoder, folder)
+            encode = functools.partial(
+                rows_of,
+                encoder=self.encoder,
+                folder=folder,
+                given=self.given,
+                seed=self.training.seed,
+            )
+            rows = encode(pieces)
             whole = self.stateful or self.cross_piece_boundaries  # pieces of any length are used
             least = 1 if whole else self.sequence_length + 1
-            used = [k for k, row in enumerate(rows) if len(row) >= least]
+            # There may be several copies of the pieces.
+            used = [k for k, row in enumerate(rows[: len(pieces)]) if len(row) >= least]
             card = replace(
                 data or DataCard(),
                 fingerprint=fingerprint(pieces),
@@ -477,13 +511,13 @@ class Recipe:
                 notes=sum(len(pieces[k]) for k in used),
             )
             held_out = as_pieces(validation) if has_validation else ()
-            held_out_rows = rows_of(held_out, self.encoder, folder) if len(held_out) else ()
+            held_out_rows = encode(held_out) if len(held_out) else ()
             held_out_batches = self.batches(held_out_rows, held_out=True) if len(held_out) else None
             if trainer.folder is not None:
                 trainer.baselines = loss_baselines(
                     self.build_loss(),
                     self.encoder.fields,
-                    [rows[k] for k in used],
+                    [row for row in rows if len(row) >= least],
                     held_out_rows or rows,
                     skip=0 if self.targets == "every" else self.sequence_length,
                 )
@@ -595,7 +629,7 @@ class Recipe:
             value = getattr(self, item.name)
             if isinstance(value, ModelSpec):
                 value = functools.partial(value.factory, **value.settings)
-            if item.name in _VALUES:
+            if item.name in _VALUES and value is not None:
                 plain = asdict(value).items()
                 record[item.name] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain}
             elif item.name == "transforms":
@@ -639,7 +673,7 @@ class Recipe:
 def _from_record(name: str, value: Any, hint: Any) -> Any:
     """One setting of a recipe from its record."""
     try:
-        if name in _VALUES:
+        if name in _VALUES and value is not None:
             return constructed(name, _VALUES[name], value)
         if name == "transforms":
             return tuple(build(part) for part in value)
