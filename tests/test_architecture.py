@@ -22,7 +22,7 @@ PACKAGE = Path(notelstm.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
     frozenset({"notes", "fields", "tree", "files", "programs"}),
-    frozenset({"parts"}),
+    frozenset({"parts", "labels"}),
     frozenset({"batch", "tracker", "_bundle_format_1"}),
     frozenset({"protocols", "plugins"}),
     frozenset({"predictions"}),

@@ -46,13 +46,15 @@ Role: TypeAlias = Literal[
     "tempo",
     "event",
     "end",
+    "label",
     "origin",
     "other",
 ]
 """The meaning of a column. An ``instrument`` column has the classes of a part map
-(:mod:`notelstm.parts`), without edges. Class 1 of an ``end`` column, which has two, is the last row
-of a piece. A note takes several rows of an ``event`` column; only its encoder can decode an
-``other`` column, such as an interval. An ``origin`` column is 0 in the rows that a model writes,
+(:mod:`notelstm.parts`), without edges; a ``label`` column those of a label of the piece, of which
+class 0 stands for none (:mod:`notelstm.labels`). An ``end`` column is 1 in the last row of a piece,
+else 0. A note takes several rows of an ``event`` column; only its encoder can decode an ``other``
+column, such as an interval. An ``origin`` column is 0 in the rows that a model writes,
 and 1 in those of notes that are given to it: see :func:`written_rows`."""
 
 EventType: TypeAlias = Literal["note-on", "note-off", "shift", "velocity", "instrument", "other"]

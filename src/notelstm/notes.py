@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self, final
 
 import numpy as np
@@ -39,6 +40,7 @@ _NOTE_COLUMNS: Final[Mapping[str, type]] = {
 _OPTIONAL: Final = ("program", "drum", "track")
 _ROUNDED: Final = 1e-6
 """Seconds or beats within which two times are equal."""
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _RANGES: Final = {"pitch": (0, 127), "velocity": (1, 127), "program": (0, 127)}
 
 
@@ -341,7 +343,11 @@ class Notes:
         length: Seconds from the start of the piece to its end, if it ends with silence; None, also
             for a length that is not beyond the last release, if it ends with the last release.
         truncated: Whether the piece continues after these notes, so that the last one is not its
-            end. It is not compared: the beginning of a piece equals the same notes elsewhere.
+            end.
+        labels: What is known of the piece, such as ``{"composer": "Frédéric Chopin"}``: texts by
+            the names of the labels. Read-only.
+
+    Neither `truncated` nor `labels` is compared: notes are equal wherever they come from.
 
     Raises:
         NotesError: If a column has another length, a value is out of range, or times are not
@@ -367,6 +373,7 @@ class Notes:
     track_names: tuple[str, ...] | None
     length: float | None
     truncated: bool
+    labels: Mapping[str, str]
 
     def __init__(
         self,
@@ -382,6 +389,7 @@ class Notes:
         track_names: Sequence[str] | None = None,
         length: float | None = None,
         truncated: bool = False,
+        labels: Mapping[str, str] = _NO_LABELS,
     ) -> None:
         n = _array("start", start).size
         given = (start, end, pitch, velocity, program, drum, track)
@@ -399,6 +407,7 @@ class Notes:
         self._validate()
         object.__setattr__(self, "length", self._beyond_notes(length))
         object.__setattr__(self, "truncated", bool(truncated))
+        object.__setattr__(self, "labels", _checked_labels(labels))
 
     def _validate(self) -> None:
         """Check the times, which are sorted by start."""
@@ -438,6 +447,7 @@ class Notes:
         track_names: tuple[str, ...] | None = None,
         length: float | None = None,
         truncated: bool = False,
+        labels: Mapping[str, str] = _NO_LABELS,
     ) -> Notes:
         """A piece of valid arrays (N,), without the time that checks and copies take.
 
@@ -447,7 +457,7 @@ class Notes:
         notes = cls.__new__(cls)
         columns = (
             *(start, end, pitch, velocity, program, drum, track, tempo_map, track_names),
-            *(length, truncated),
+            *(length, truncated, labels),
         )
         _set_read_only(notes, dict(zip(cls.__dataclass_fields__, columns, strict=True)))
         return notes
@@ -481,9 +491,9 @@ class Notes:
             gap: Seconds of silence between the end of one and the start of the next.
 
         Returns:
-            All their notes. An optional column that only some pieces have is filled as in
-            :meth:`merge`. The tempo maps are concatenated; a piece without one keeps the tempo
-            before it.
+            All their notes. An optional column that only some pieces have is filled, and labels are
+            kept, as in :meth:`merge`. The tempo maps are concatenated; a piece without one keeps
+            the tempo before it.
         """
         pieces: list[Notes] = []
         offset, beats = 0.0, None
@@ -507,7 +517,8 @@ class Notes:
             All their notes, with the tempo map of the first piece that has one, and the end of the
             longest. An optional column that only some pieces have is filled for the others: program
             0, no percussion, track 0. Tracks keep their numbers; a track that has names in several
-            pieces gets the first one. They are truncated if the piece with the last onset is.
+            pieces gets the first one. They are truncated if the piece with the last onset is, and
+            have the labels that all pieces share.
         """
         return cls._merged(
             parts, next((p.tempo_map for p in parts if p.tempo_map is not None), None)
@@ -534,6 +545,7 @@ class Notes:
             track_names=_merged_names(parts),
             length=max(part.end_time for part in parts),
             truncated=max((part._last_onset, part.truncated) for part in parts)[1],
+            labels=dict(set.intersection(*(set(part.labels.items()) for part in parts))),
         )
 
     @property
@@ -597,7 +609,7 @@ class Notes:
                 :func:`~notelstm.generation.api.generate` returns them.
 
         Returns:
-            The notes of this piece, then the new ones.
+            The notes of this piece, then the new ones, with the labels of this piece.
 
         Example:
             >>> prompt = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62], program=[40, 40])
@@ -625,7 +637,8 @@ class Notes:
         beats = self.tempo_map
         if continuation.tempo_map is not None:
             beats = (beats or TempoMap()).followed_by(continuation.tempo_map, last)
-        return self._merged([self._with(length=None), later], beats)
+        whole = self._merged([self._with(length=None), later], beats)
+        return whole._with(labels=self.labels)
 
     def _with_own_tracks(self, other: Notes) -> Notes:
         """Another piece with names, with the numbers of this piece's tracks, and all names."""
@@ -705,11 +718,12 @@ class Notes:
             tempo_map=self.tempo_map,
             track_names=self.track_names,
             truncated=self.truncated or last < self._last_onset,
+            labels=self.labels,
         )
 
     @override
     def __eq__(self, other: object) -> bool:
-        """Equal columns, optional ones included; a piece may be truncated."""
+        """Equal columns, optional ones included."""
         if not isinstance(other, Notes):
             return NotImplemented
         own = self.tempo_map, self.track_names, self.length
@@ -723,11 +737,16 @@ class Notes:
         """Hash of onsets and pitches, consistent with equality."""
         return hash((_bytes(self.start), _bytes(self.pitch)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Read-only mappings cannot be pickled."""
+        return {**vars(self), "labels": dict(self.labels)}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and unpickled pieces are read-only too."""
         # Pieces of versions without these attributes can still be unpickled.
         defaults = {"track_names": None, "length": None, "truncated": False}
-        _set_read_only(self, {**defaults, **state})
+        labels = _checked_labels(state.get("labels", _NO_LABELS))
+        _set_read_only(self, {**defaults, **state, "labels": labels})
 
     @override
     def __repr__(self) -> str:
@@ -750,6 +769,18 @@ def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in checked):
         raise NotesError(f"track_names {names!r} is not a sequence of texts")
     return checked
+
+
+def _checked_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Labels as a read-only mapping."""
+    if isinstance(labels, MappingProxyType):
+        return labels
+    texts = isinstance(labels, Mapping) and all(
+        isinstance(name, str) and name and isinstance(value, str) for name, value in labels.items()
+    )
+    if not texts:
+        raise NotesError(f"labels {labels!r} are not texts by name")
+    return MappingProxyType(dict(labels))
 
 
 def _merged_names(parts: Sequence[Notes]) -> tuple[str, ...] | None:

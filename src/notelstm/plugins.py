@@ -28,6 +28,7 @@ import numpy as np
 
 from notelstm.errors import ConfigError, PluginError, did_you_mean
 from notelstm.fields import Field
+from notelstm.labels import LabelMap
 from notelstm.parts import PartMap
 
 __all__ = [
@@ -279,9 +280,9 @@ def _to_json(value: object, where: str, lenient: bool) -> Any:
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or finite or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, Field | PartMap):
-        kind = "$field" if isinstance(value, Field) else "$parts"
-        return {kind: dataclasses.asdict(value)}
+    for kind, type_ in (("$field", Field), ("$parts", PartMap), ("$labels", LabelMap)):
+        if isinstance(value, type_):
+            return {kind: dataclasses.asdict(value)}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _to_json(item, f"{where}.{key}", lenient) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
@@ -307,8 +308,9 @@ def _from_json(value: object) -> Any:
             settings = dict(value["$field"])
             settings.pop("drums", None)  # of files of earlier versions
             return Field(**settings)
-        if "$parts" in value:
-            return PartMap.from_json(value["$parts"])
+        for kind, type_ in (("$parts", PartMap), ("$labels", LabelMap)):
+            if kind in value:
+                return type_.from_json(value[kind])
         if "$part" in value:
             return build(value["$part"])
         return {key: _from_json(item) for key, item in value.items()}

@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import arg
 
 from notelstm._version import __version__
-from notelstm.cli.generation_options import Prompting, Steering
+from notelstm.cli.generation_options import Prompting, Steering, given_labels
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.outputs import check_outputs
 from notelstm.cli.reading_options import Reading
@@ -52,6 +52,9 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     seed: Annotated[int | None, shown("N", "another one each time")] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
     best_of: Annotated[int, arg(metavar="N")] = 1,
+    given: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, shown("LABEL=TEXT", "the prompt's, or none")
+    ] = (),
     steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
     program: Annotated[str | None, shown("NAME", "the prompt's, or Acoustic Grand Piano")] = None,
     picture: Annotated[Path | None, shown("FILE")] = None,
@@ -76,6 +79,8 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             in the MIDI file and on the page.
         batch: Write N pieces, each with its own random numbers: OUT-1.mid, OUT-2.mid, ...
         best_of: Generate N pieces for each one and keep the most likely of them.
+        given: A label of the music, such as composer=Chopin, if the model was trained with labels;
+            `notelstm inspect MODEL` lists them. Can be repeated.
         steering: Sampler, temperature, truncation and constraints.
         program: General MIDI instrument of all notes but percussion, by name or number.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
@@ -90,6 +95,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     if not 1 <= batch <= _MOST_PIECES:
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
     prompting.check()
+    labels = given_labels(given)
     _check_outputs(output, picture, html, prompting.prompt)
     files = [
         _numbered(path, number, batch)
@@ -114,6 +120,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         sampler=sampler,
         seed=seed,
         best_of=best_of,
+        given=labels,
         until="end" if until_end else None,
         end_at=end_at,
     )
@@ -128,7 +135,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     ending = {"until": "end"} if until_end else {}
     if end_at is not None:
         ending = {"end_at": f"{end_at:g}"}
-    drawn = {"seed": seed, **ending, **steering.changed_settings()}
+    drawn = {"seed": seed, **labels, **ending, **steering.changed_settings()}
     titles = [output.stem if batch == 1 else f"{output.stem} {k}" for k in range(1, batch + 1)]
     pieces = [
         _piece(new, start, number, title, only_new=prompting.only_new)

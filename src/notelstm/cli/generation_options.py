@@ -24,7 +24,7 @@ from notelstm.protocols import NoteEncoder, Processor, Sampler
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
 
-__all__ = ["Prompting", "Steering"]
+__all__ = ["Prompting", "Steering", "given_labels"]
 
 
 @final
@@ -208,6 +208,23 @@ class Steering:
             *_if_given(self.top_p, sampling.TopP, "p"),
             *_if_given(self.min_p, sampling.MinP, "ratio"),
         ]
+
+
+def given_labels(texts: Sequence[str]) -> dict[str, float | str]:
+    """The labels of ``name=text`` each.
+
+    Raises:
+        ConfigError: If a text has no name, or a label is given twice.
+    """
+    given: dict[str, float | str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise ConfigError(f"{text!r} is no label", hint="write --given composer=Chopin")
+        if name in given:
+            raise ConfigError(f"the label {name!r} is given twice", hint="leave one out")
+        given[name] = value
+    return given
 
 
 def _named_processor(text: str) -> Processor:

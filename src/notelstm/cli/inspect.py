@@ -54,7 +54,8 @@ def inspect(
     For a file: its tracks, tempo, time signatures and pedal, the notes that were left out, and the
     repairs. For a folder: totals, distributions, copies, and the files that were repaired or
     rejected, and the notes of each instrument. For both: the notes that the beat encoder would
-    change. For a model: its parts, its data, and the instruments that it tells apart.
+    change. For a model: its parts, its data, the labels that it was trained with, and the
+    instruments that it tells apart.
 
     Args:
         path: A MIDI file, a folder of them, or a model, which ends in .notelstm.
@@ -156,16 +157,27 @@ def _encoded_line(bundle: Bundle, found: Mapping[str, Any]) -> None:
 
 
 def _model(path: Path, *, json: bool) -> None:
-    """The parts of a bundle, and its instruments."""
-    from notelstm.encoders.rows import part_map_of
+    """The parts of a bundle, its labels and its instruments."""
+    from notelstm.encoders.rows import label_map_of, part_map_of
 
     bundle = _loaded(path)
-    part_map = part_map_of(bundle.encoder)
+    part_map, label_map = part_map_of(bundle.encoder), label_map_of(bundle.encoder)
+    ends = any(field.role == "end" for field in bundle.encoder.fields)
     if json:
-        instruments = None if part_map is None else part_map.to_json()
-        print(json_format.dumps({"bundle": repr(bundle), "instruments": instruments}, indent=2))
+        found = {
+            "bundle": repr(bundle),
+            "instruments": None if part_map is None else part_map.to_json(),
+            "labels": None if label_map is None else label_map.to_json()["labels"],
+            "ends": ends,
+        }
+        print(json_format.dumps(found, indent=2))
         return
     print(f"{path}: {bundle!r}")
+    for label in () if label_map is None else label_map.labels:
+        kind = "about " if label.edges else ""
+        print(f"  label {label.name}: {kind}{', '.join(label.values)}")
+    if ends:
+        print("  predicts the end of a piece")
     if part_map is None:
         print("  instruments: none, all notes are of one instrument")
         return

@@ -16,6 +16,7 @@ from notelstm.data.corpus import Corpus, CorpusSource
 from notelstm.data.folder import Folder, midi_files
 from notelstm.data.maestro import MaestroCorpus
 from notelstm.data.splits import Split, split_by_keys, split_by_table
+from notelstm.data.tables import find_table
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -127,7 +128,8 @@ def open_corpus(where: str, policy: ReadPolicy, *, limit: int | None = None) -> 
         return Corpus.open(maestro, progress=progress)
     if limit is not None and path.is_dir():
         files = midi_files(path)[:limit]
-        return Corpus.open(files or path, policy=policy, progress=progress)
+        found = find_table(path, [file.relative_to(path).as_posix() for file in files])
+        return Corpus.open(files or path, policy=policy, table=found, progress=progress)
     return Corpus.open(Folder(path=path, policy=policy), progress=progress)
 
 

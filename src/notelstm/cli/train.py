@@ -84,8 +84,9 @@ def train(  # noqa: PLR0913 - each is an option of the command
             by General MIDI program, by family of programs, by the name of the track, or by its
             number. auto is by name if the pieces name their tracks alike, otherwise by family.
         set: Change settings of the recipe: sequence_length=50 training.learning_rate=0.01
-            model.hidden_size=64 options.sigmoid=false sampler.name=greedy. Takes several settings,
-            and can be repeated.
+            model.hidden_size=64 options.sigmoid=false sampler.name=greedy. encoder.ends=true also
+            predicts where a piece ends, and conditions=composer makes a column of the table of the
+            files, or `folder`, an input of the model. Takes several settings, and can be repeated.
         epochs: Number of passes over the training pieces.
         max_files: Read at most N files.
         validation: Share of the pieces, 0 to 1, that is set aside and measured after each epoch;
@@ -114,7 +115,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
         run_recipe,
         size_of,
     )
-    from notelstm.encoders.rows import part_map_of
+    from notelstm.encoders.rows import label_map_of, part_map_of
     from notelstm.recipes.overrides import DEFAULT
     from notelstm.training import DistributedGroup
 
@@ -160,6 +161,9 @@ def train(  # noqa: PLR0913 - each is an option of the command
     chosen = chosen.fitted(pieces, init_from=start)
     if part_map := part_map_of(chosen.encoder):
         print(_instruments(part_map))
+    if label_map := label_map_of(chosen.encoder):
+        counts = [f"{one.name} ({counted(len(one.values), 'value')})" for one in label_map.labels]
+        print(f"labels: {', '.join(counts)}")
     sys.stdout.flush()
     if overwrite and not resume and DistributedGroup().is_main_process:
         remove_run(run_folder(output))

@@ -26,14 +26,23 @@ if TYPE_CHECKING:
     from notelstm.data.batches import StatefulBatches, WindowBatches
     from notelstm.data.dataset import PackedRows, SequenceDataset
     from notelstm.data.encoding import encode_corpus
-    from notelstm.data.transforms import Augmented, TimeStretch, Transform, Transpose, VelocityShift
+    from notelstm.data.transforms import (
+        Augmented,
+        DropLabels,
+        TimeStretch,
+        Transform,
+        Transpose,
+        VelocityShift,
+    )
 
 # Reading a corpus needs no torch, and a process that only reads should not wait for it.
 _NEED_TORCH = {
     "batches": ("StatefulBatches", "WindowBatches"),
     "dataset": ("PackedRows", "SequenceDataset"),
     "encoding": ("encode_corpus",),
-    "transforms": ("Augmented", "TimeStretch", "Transform", "Transpose", "VelocityShift"),
+    "transforms": (
+        *("Augmented", "DropLabels", "TimeStretch", "Transform", "Transpose", "VelocityShift"),
+    ),
 }
 
 __all__ = [
@@ -42,6 +51,7 @@ __all__ = [
     "Corpus",
     "CorpusReport",
     "CorpusSource",
+    "DropLabels",
     "FileReport",
     "Folder",
     "GivenMixture",

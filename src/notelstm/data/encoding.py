@@ -22,7 +22,7 @@ from notelstm.data.cache import cache_folder, locked
 from notelstm.data.corpus import Corpus
 from notelstm.data.dataset import PackedRows
 from notelstm.data.piece_file import CACHE_HINT
-from notelstm.encoders.rows import watch_changes
+from notelstm.encoders.rows import label_map_of, watch_changes
 from notelstm.errors import DataError, EncodingError, PluginError
 from notelstm.fields import Rows
 from notelstm.files import is_sealed, out_of_resources, output_errors, seal
@@ -87,6 +87,8 @@ def encode_corpus(
         _check_rejected(rejected, corpus)
         return Encoded(rows=rows, rejected=rejected)
     identity = {"format": FORMAT, "encoder": described, "corpus": corpus.fingerprint}
+    if label_map_of(encoder) is not None:
+        identity["labels"] = corpus.labels_digest
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     base = cache_folder() if cache is None else Path(cache)
     home = base / "encoded" / f"{corpus.path.parent.name.rpartition('-')[0]}-{key}"

@@ -7,14 +7,15 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from notelstm.data.tables import labels_of_files
 from notelstm.errors import DataError, DataNotFoundError, MidiError
 from notelstm.files import out_of_resources
 from notelstm.midi import ReadPolicy, ReadReport, read_midi_with_report
@@ -41,16 +42,21 @@ class Folder:
     """The MIDI files of a folder and the folders in it.
 
     A file that cannot be read is logged as a warning and left out; repairs of others are logged.
+    Pieces have the labels of a table, and their folder as the label ``folder``: see
+    :mod:`notelstm.data.tables`.
 
     Args:
         path: The folder, or a single MIDI file.
         policy: How to read the files.
         license: The terms of use of the music, if known.
+        table: A CSV file with a column of file names, whose other columns are labels; None for one
+            in the folder, if there is one.
     """
 
     path: str | os.PathLike[str]
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     license: str = ""
+    table: str | os.PathLike[str] | None = None
 
     @property
     def name(self) -> str:
@@ -61,6 +67,14 @@ class Folder:
     def source(self) -> str:
         """The folder."""
         return str(self.path)
+
+    def labels(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """The labels of files, by their names in the folder.
+
+        Raises:
+            DataError: If a named table cannot be read, or has no column of file names.
+        """
+        return labels_of_files(names, self.path, self.table)
 
     def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
         """At most `limit` pieces, rejected files not counted, in the order of their names.
@@ -81,10 +95,11 @@ class Folder:
         """Like :meth:`pieces`, with the report on each file."""
         root = Path(self.path)
         read, first, reasons = 0, "", Counter[str]()
-        for path in midi_files(root):
+        found = scan_folder(root)
+        labels = self.labels(found.names)
+        for name, path in zip(found.names, found.paths, strict=True):
             if limit is not None and read >= limit:
                 return
-            name = path.relative_to(root).as_posix() if path != root else path.name
             try:
                 notes, report = read_midi_with_report(path, self.policy)
             except MidiError as error:
@@ -95,7 +110,7 @@ class Folder:
             if not report.healthy:
                 _log.info("%s: %d repairs", name, report.repairs_total)
             read += 1
-            yield name, notes, report
+            yield name, replace(notes, labels=labels.get(name, {})), report
         if not read and limit != 0:
             if not reasons:
                 raise no_midi_files(self.path)

@@ -6,7 +6,7 @@ Layout, little-endian:
 
    magic     8 bytes
    records   one for each piece that was read: its columns one after another, and the names of
-             its tracks, JSON
+             its tracks and its labels, JSON
    table     one row of fixed size for each entry: where its record is, and its CRC-32
    names     UTF-8, one after another
    reports   JSON, one after another
@@ -66,6 +66,8 @@ _COLUMNS: Final = (
 _OPTIONAL: Final = ("program", "drum", "track", "tempo_map", "track_names", "length")
 _TRUNCATED: Final = len(_OPTIONAL)
 """The bit of a truncated piece, after those of the optional columns."""
+_LABELS: Final = len(_OPTIONAL) + 1
+"""The bit of a piece with labels."""
 _MAP_COLUMNS: Final = ("seconds", "tempos", "time_signature_beats", "numerators", "denominators")
 
 _TABLE: Final = np.dtype(
@@ -103,7 +105,8 @@ class Entry(NamedTuple):
         read: Whether it could be read.
         record: Its columns.
         counts: The numbers of notes, tempos and time signatures.
-        optional: A bit for each optional column that the piece has, and one if it is truncated.
+        optional: A bit for each optional column that the piece has, one if it is truncated, and
+            one if it has labels.
         content_key: See :func:`notelstm.data.splits.content_key`.
     """
 
@@ -132,7 +135,9 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
             blocks.append(values.astype(dtype).tobytes())
     if notes.length is not None:
         blocks.append(_LENGTH.pack(notes.length))
-    if notes.track_names is not None:
+    if notes.labels:
+        blocks.append(json.dumps([notes.track_names, dict(notes.labels)]).encode())
+    elif notes.track_names is not None:
         blocks.append(json.dumps(notes.track_names).encode())
     return Entry(
         name=name,
@@ -145,7 +150,8 @@ def entry_of(name: str, notes: Notes, report: str) -> Entry:
             0 if tempo_map is None else len(tempo_map.time_signature_beats),
         ),
         optional=sum((getattr(notes, n) is not None) << k for k, n in enumerate(_OPTIONAL))
-        | notes.truncated << _TRUNCATED,
+        | notes.truncated << _TRUNCATED
+        | bool(notes.labels) << _LABELS,
         content_key=bytes.fromhex(content_key(notes)),
     )
 
@@ -280,13 +286,19 @@ class PieceFile:
         if has["length"]:
             (length,) = _LENGTH.unpack_from(record, offset)
             offset += _LENGTH.size
+        names, labels = None, {}
+        if int(row["optional"]) >> _LABELS & 1:
+            names, labels = json.loads(bytes(record[offset:]))
+        elif has["track_names"]:
+            names = json.loads(bytes(record[offset:]))
         tempo_map = {name: columns.pop(name) for name in _MAP_COLUMNS if name in columns}
         return Notes(
             **columns,
             tempo_map=TempoMap(**tempo_map) if has["tempo_map"] else None,
-            track_names=json.loads(bytes(record[offset:])) if has["track_names"] else None,
+            track_names=names,
             length=length,
             truncated=bool(int(row["optional"]) >> _TRUNCATED & 1),
+            labels=labels,
         )
 
     @cached_property

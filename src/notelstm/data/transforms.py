@@ -15,7 +15,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, final, runtime_checkable
+from typing import ClassVar, Final, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,12 +32,17 @@ from notelstm.notes import Notes
 
 __all__ = [
     "Augmented",
+    "DropLabels",
     "TimeStretch",
     "Transform",
     "Transpose",
     "VelocityShift",
     "with_drums",
 ]
+
+
+_MAX_LABELS: Final = 63
+"""Labels of which each has a bit of an integer."""
 
 
 class Transform(Protocol):
@@ -262,6 +267,67 @@ class VelocityShift(_OneOfSeveral):
     @override
     def _amounts(self) -> tuple[float, ...]:
         return self.amounts
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DropLabels:
+    """Labels of pieces are left out at random, so that a model also works without them.
+
+    In an epoch, a piece loses all its labels with this probability; otherwise, with several labels,
+    it loses each of them with it.
+
+    Attributes:
+        probability: The share of pieces, 0 to 1.
+
+    Raises:
+        ConfigError: If the probability is out of range.
+    """
+
+    probability: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the probability."""
+        if not 0 <= self.probability <= 1:
+            raise ConfigError(f"the probability {self.probability} is not from 0 to 1")
+
+    def sample_params(
+        self,
+        fields: Sequence[Field],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> NDArray[np.int64]:
+        """(P,) a number whose bit k says whether label k is left out."""
+        count = len(_label_columns(fields))
+        uniform = generator.random((len(low), count + 1))
+        dropped = uniform[:, 1:] < (self.probability if count > 1 else 0)
+        dropped |= uniform[:, :1] < self.probability
+        bits: NDArray[np.int64] = (dropped << np.arange(count, dtype=np.int64)).sum(axis=1)
+        return bits
+
+    def apply(self, fields: Sequence[Field], rows: Tensor, choices: Tensor) -> Tensor:
+        """(B, T + 1, F) the rows of (B,) sequences, with class 0 for labels that are left out."""
+        changed = rows.clone()
+        for k, column in enumerate(_label_columns(fields)):
+            kept = (choices.to(rows.device) >> k & 1) == 0
+            changed[..., column] = rows[..., column] * kept[:, None]
+        return changed
+
+
+def _label_columns(fields: Sequence[Field]) -> list[int]:
+    """The columns of labels.
+
+    Raises:
+        FieldError: If there are none, or too many.
+    """
+    columns = [k for k, field in enumerate(fields) if field.role == "label"]
+    if not 0 < len(columns) < _MAX_LABELS:
+        raise FieldError(
+            f"labels cannot be left out of rows with {len(columns)} labels",
+            hint=f"give the recipe 1 to {_MAX_LABELS - 1} conditions",
+        )
+    return columns
 
 
 def _columns(fields: Sequence[Field], does: str, roles: tuple[str, ...]) -> list[int]:

@@ -20,10 +20,11 @@ from typing import Any, Final, NamedTuple, Protocol, cast, final, runtime_checka
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from notelstm.encoders.rows import as_rows, class_ids, part_map_of
+from notelstm.encoders.rows import as_rows, class_ids, label_map_of, part_map_of
 from notelstm.encoders.rows import snapped as snapped_by
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Bounds, Field, Mask, Role, Row, Rows, no_row, note_rows, predicted
+from notelstm.labels import LabelMap
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.parts import ONE_PART, PartMap
 from notelstm.protocols import ConstrainingEncoder, NoteEncoder, SnappingEncoder
@@ -204,6 +205,11 @@ class AnticipatingEncoder:
         """The part map of the inner encoder."""
         return part_map_of(self.inner)
 
+    @property
+    def conditions(self) -> LabelMap | None:
+        """The label map of the inner encoder."""
+        return label_map_of(self.inner)
+
     def snapped(self, notes: Notes) -> Notes:
         """The notes as the inner encoder rounds, sorts and merges them."""
         return snapped_by(self.inner, notes)
@@ -256,6 +262,7 @@ class AnticipatingEncoder:
         rows = np.zeros((len(place), len(self.fields)), dtype=np.float32)
         rows[:, : encoded.shape[1]] = encoded[mask]
         rows[:, self._column("step")] = 0
+        rows[:, [k for k, field in enumerate(self.fields) if field.role == "end"]] = 0
         rows[:, -2] = 1
         rows[:, -1] = (onset[mask] - np.append(0, clock)[place]) * self.cell
         # Written row i has the odd number 2 i + 1, and the notes behind it have 2 i + 2.
@@ -329,7 +336,8 @@ class AnticipatingEncoder:
             EncodingError: If the note begins before the clock, or the inner encoder refuses it.
         """
         names = None if self.parts is None else [part.name for part in self.parts.classes]
-        notes = self.snapped(Notes.of([note], track_names=names))
+        one = replace(Notes.of([note], track_names=names), truncated=True)
+        notes = self.snapped(one)
         offset = np.rint(notes.start[0] / self.cell) - np.rint(clock / self.cell)
         if offset < 0:
             raise EncodingError(

@@ -24,6 +24,7 @@ from notelstm.encoders.rows import (
 )
 from notelstm.errors import ConfigError
 from notelstm.fields import Field, Role, Rows
+from notelstm.labels import LabelMap
 from notelstm.notes import Notes
 from notelstm.parts import PartMap
 
@@ -64,6 +65,9 @@ class LogTimeEncoder:
     a cell are sorted by class and pitch. They are decoded with the program, percussion and track
     name of the part, and with its class as the track.
 
+    With `conditions`, each row has the classes of the labels of its piece as given fields, and rows
+    are decoded with the labels of the first one.
+
     With `ends`, the last field of a row is whether the note is the last of its piece, which no note
     of truncated :class:`~notelstm.notes.Notes` is. Rows that do not reach an end are decoded as
     truncated notes.
@@ -76,9 +80,10 @@ class LogTimeEncoder:
         exact: Whether times are whole cells and rows are sorted, as above.
         parts: The classes of instruments; None for rows without instruments.
         ends: Whether rows have the end of the piece.
+        conditions: The classes of labels; None for rows without labels.
 
     Raises:
-        ConfigError: If the settings give no classes.
+        ConfigError: If the settings give no classes, or a label has the name of another field.
     """
 
     cell: float = 0.01
@@ -88,6 +93,7 @@ class LogTimeEncoder:
     exact: bool = False
     parts: PartMap | None = None
     ends: bool = False
+    conditions: LabelMap | None = None
 
     def __post_init__(self) -> None:
         ordered = 0 < self.cell <= self.linear < self.longest <= _MAX_CELLS * self.cell
@@ -101,6 +107,12 @@ class LogTimeEncoder:
                 "parts without exact cells: their notes are sorted in each cell",
                 hint="set exact=True",
             )
+        for label in () if self.conditions is None else self.conditions.labels:
+            if label.name in ("pitch", "step", "duration", "velocity", "instrument", "end"):
+                raise ConfigError(
+                    f"the label {label.name!r} has the name of a field of notes",
+                    hint="leave it out, or rename it",
+                )
         if len(self._borders) > _MAX_CLASSES:
             raise ConfigError(
                 f"{len(self._borders)} time classes are more than {_MAX_CLASSES}",
@@ -137,13 +149,14 @@ class LogTimeEncoder:
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Pitch (128 classes), step, duration (s), velocity (32), perhaps instrument and end."""
+        """Pitch, step, duration (s) and velocity; instrument, labels and end if they are set."""
         return (
             PITCH,
             self._times("step", "step", 0),
             self._times("duration", "duration", 1),
             VELOCITY,
             *(() if self.parts is None else (self.parts.field(),)),
+            *(() if self.conditions is None else self.conditions.fields()),
             *((END,) if self.ends else ()),
         )
 
@@ -163,9 +176,17 @@ class LogTimeEncoder:
         rows[:, 3] = notes.velocity // 4
         if self.parts is not None:
             rows[:, 4] = self.parts.classes_of(notes)
+        if self.conditions is not None:
+            rows[:, self._labels] = self.conditions.classes_of(notes)
         if self.ends:
             rows[:, -1] = ends_of(notes)
         return rows
+
+    @property
+    def _labels(self) -> slice:
+        """The columns of the labels."""
+        first = 4 if self.parts is None else 5
+        return slice(first, first + (0 if self.conditions is None else len(self.conditions.labels)))
 
     def _step_classes(self, start: NDArray[np.float64]) -> list[int]:
         """(N,) the class of each step from the decoded (if `exact`, rounded) onset before."""
@@ -228,11 +249,15 @@ class LogTimeEncoder:
         checked = as_rows(rows, self.fields).astype(np.int64)
         values = [np.array(field.values) for field in self.fields]
         start = np.cumsum(values[1][checked[:, 1]])
+        labels: dict[str, str] = {}
+        if self.conditions is not None and len(checked):
+            labels = self.conditions.texts_of(checked[0, self._labels].tolist())
         return Notes(
             start=start,
             end=start + values[2][checked[:, 2]],
             pitch=checked[:, 0],
             velocity=values[3][checked[:, 3]],
             truncated=is_truncated(rows, self.fields),
+            labels=labels,
             **({} if self.parts is None else self.parts.columns_of(checked[:, 4])),
         )

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from notelstm.errors import EncodingError, FieldError, counted
 from notelstm.fields import Field, Mask, Role, Row, Rows, no_row
+from notelstm.labels import LabelMap
 from notelstm.notes import DEFAULT_VELOCITY, Note, Notes
 from notelstm.parts import ONE_PART, PartMap
 from notelstm.protocols import ConstrainingEncoder, NoteEncoder, SnappingEncoder
@@ -35,6 +36,7 @@ __all__ = [
     "describe_changes",
     "ends_of",
     "is_truncated",
+    "label_map_of",
     "part_map_of",
     "snapped",
     "tracker_of",
@@ -115,6 +117,12 @@ def part_map_of(encoder: NoteEncoder) -> PartMap | None:
     """The part map of an encoder, its attribute ``parts``; None if it has no instruments."""
     found = getattr(encoder, "parts", None)
     return found if isinstance(found, PartMap) else None
+
+
+def label_map_of(encoder: NoteEncoder) -> LabelMap | None:
+    """The label map of an encoder, its attribute ``conditions``; None if it has no labels."""
+    found = getattr(encoder, "conditions", None)
+    return found if isinstance(found, LabelMap) else None
 
 
 def snapped(encoder: NoteEncoder, notes: Notes) -> Notes:

@@ -6,12 +6,12 @@ import dataclasses
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from notelstm.bundle import Bundle
-from notelstm.encoders.rows import watch_changes
+from notelstm.encoders.rows import label_map_of, watch_changes
 from notelstm.errors import ConfigError, DataError
 from notelstm.fields import Rows
 from notelstm.generation.batches import (
@@ -25,6 +25,7 @@ from notelstm.generation.batches import (
 from notelstm.generation.rows import Seed
 from notelstm.generation.sequences import Progress, StoppingCriteria, StoppingCriterion, Until
 from notelstm.generation.session import Session
+from notelstm.labels import Given, LabelMap
 from notelstm.notes import Note, Notes
 from notelstm.protocols import Processor, Sampler
 from notelstm.sampling.masking import check_whole
@@ -45,7 +46,7 @@ def generate(  # noqa: PLR0913 - the settings of one piece
     sampler: Sampler | None = None,
     seed: int = 0,
     best_of: int = 1,
-    given: Mapping[str, float] | None = None,
+    given: Given | None = None,
     until: Until | None = None,
     end_at: float | None = None,
 ) -> Notes:
@@ -67,7 +68,9 @@ def generate(  # noqa: PLR0913 - the settings of one piece
         best_of: Number of pieces to generate, of which the one with the lowest nats per note under
             the model is returned. Likely music is more repetitive, not better.
         given: The entries of given fields, by field name, in all rows, those of the prompt
-            included.
+            included. Labels are given as texts: ``{"composer": "Chopin"}``. One that is left out is
+            that of the prompt, or else none; one that the model was not trained with counts as
+            none, with a warning.
         until: ``"end"`` to stop where the model ends the piece. Without `num_notes` and `seconds`,
             the limit is then 10,000 new notes; a piece that is stopped by a limit is `truncated`.
         end_at: End the piece at about this time, seconds, by :class:`~notelstm.sampling.EndAt` with
@@ -122,7 +125,7 @@ def generate_batch(  # noqa: PLR0913 - those of generate, and one more
     sampler: Sampler | None = None,
     seed: int | Sequence[int] = 0,
     best_of: int = 1,
-    given: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None = None,
+    given: Given | Sequence[Given | None] | None = None,
     until: Until | Sequence[Until | None] | None = None,
     end_at: float | Sequence[float | None] | None = None,
 ) -> list[Notes]:
@@ -192,7 +195,7 @@ def stream(  # noqa: PLR0913 - those of generate
     num_notes: int | None = None,
     seconds: float | None = None,
     stopping_criterion: StoppingCriterion | None = None,
-    given: Mapping[str, float] | None = None,
+    given: Given | None = None,
     until: Until | None = None,
     end_at: float | None = None,
 ) -> Iterator[Note]:
@@ -240,7 +243,7 @@ def _session(
     prompts: Sequence[Notes | None],
     samplers: Sequence[Sampler],
     seeds: Sequence[Seed],
-    given: Sequence[Mapping[str, float] | None],
+    given: Sequence[Given | None],
 ) -> Session:
     """A session of sequences that have read their prompts, equally many of each piece."""
     best_of = len(seeds) // len(prompts)
@@ -250,6 +253,13 @@ def _session(
                 raise ConfigError(
                     f"the prompt {prompt!r} is not Notes", hint="call read_midi(prompt)"
                 )
+    entries: dict[tuple[int, int], Given] = {}
+    for i, (prompt, own) in enumerate(zip(prompts, given, strict=True)):
+        if (id(prompt), id(own)) not in entries:
+            with in_sequence(i, len(prompts)):
+                found = _with_labels(label_map_of(bundle.encoder), prompt, own or {})
+                entries[id(prompt), id(own)] = found
+    given = [entries[id(prompt), id(own)] for prompt, own in zip(prompts, given, strict=True)]
     session = Session(
         bundle.generation_model,
         bundle.encoder,
@@ -274,7 +284,16 @@ def _session(
     return session
 
 
-def _prompt_rows(bundle: Bundle, prompt: Notes | None, given: Mapping[str, float]) -> Rows:
+def _with_labels(labels: LabelMap | None, prompt: Notes | None, given: Given) -> Given:
+    """Given entries as numbers, with the labels of the prompt where they are not given."""
+    if labels is None:
+        return given
+    names = [label.name for label in labels.labels]
+    classes = [0] * len(names) if prompt is None else labels.classes_of(prompt)
+    return {**dict(zip(names, map(float, classes), strict=True)), **labels.entries(given)}
+
+
+def _prompt_rows(bundle: Bundle, prompt: Notes | None, given: Given) -> Rows:
     """The rows of a prompt, with the given entries."""
     fields = bundle.encoder.fields
     if prompt is None:

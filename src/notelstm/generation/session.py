@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from notelstm.adaptation import Adaptation, AdaptedState, Adapter
-from notelstm.encoders.rows import TrackingEncoder, as_rows, part_map_of
+from notelstm.encoders.rows import TrackingEncoder, as_rows, label_map_of, part_map_of
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.fields import Field, Row, Rows
 from notelstm.generation.rows import BatchNoise, RowSampler, Seed, check_fixed, check_given
@@ -27,6 +27,7 @@ from notelstm.generation.sequences import (
     Until,
     rows_after,
 )
+from notelstm.labels import Given
 from notelstm.models.inference import ModelRunner, ModelState, select
 from notelstm.notes import Note, Notes
 from notelstm.parts import classes_named
@@ -192,8 +193,9 @@ class Session:
         sigmas: The standard deviations of point predictions, by field name, for `adapt`;
             ``sigmas`` of a :class:`~notelstm.bundle.Bundle`.
         given: The entries of given fields in new rows, by field name, until they are set to others.
-            Those that the encoder's tracker derives from the rows can be left out. A list has the
-            entries of each sequence.
+            Those that the encoder's tracker derives from the rows can be left out; a label can be
+            given as its text, and is none if it is left out. A list has the entries of each
+            sequence.
         ends: Whether new rows may be the last of a piece, until it is set to another value; or a
             list with one value for each sequence.
         count_nats: Whether to add up :attr:`nats`.
@@ -219,7 +221,7 @@ class Session:
         max_undo: int = 64,
         adapt: Adaptation | None = None,
         sigmas: Mapping[str, float] | None = None,
-        given: Mapping[str, float] | Sequence[Mapping[str, float]] | None = None,
+        given: Given | Sequence[Given] | None = None,
         ends: bool | Sequence[bool] = False,
         count_nats: bool = False,
     ) -> None:
@@ -234,6 +236,9 @@ class Session:
         # Only an encoder's own tracker limits the rows that may come next.
         self._constrained: Final = isinstance(encoder, TrackingEncoder)
         self._fields: Final = {field.name: field for field in encoder.fields}
+        self._labels: Final = {
+            field.name: k for k, field in enumerate(encoder.fields) if field.role == "label"
+        }
         self._sequences: Final = Sequences(encoder, batch_size)
         self.given = given or {}
         self._parts: Final = self._sequences.trackers[0].parts
@@ -287,25 +292,43 @@ class Session:
         return self._nats.copy()
 
     @property
-    def given(self) -> Mapping[str, float] | Sequence[Mapping[str, float]]:
+    def given(self) -> Given | Sequence[Given]:
         """The entries of given fields in the next rows; they can be set at any time.
 
         Raises:
             FieldError: If there is no such given field, or an entry is outside its range.
+            ConfigError: If several values of a label match a text.
         """
         return self._given
 
     @given.setter
-    def given(self, given: Mapping[str, float] | Sequence[Mapping[str, float]]) -> None:
+    def given(self, given: Given | Sequence[Given]) -> None:
         each = [given] * len(self._sequences) if isinstance(given, Mapping) else given
         if len(each) != len(self._sequences):
             raise FieldError(
                 f"given has the entries of {len(each)} sequences, not of {len(self._sequences)}"
             )
-        for own in each:
-            check_given(self._fields, own)
+        entries = {id(own): self._entries_of(own) for own in each}
         self._given = given
-        self._given_each = [dict(own) for own in each]
+        self._given_each = [entries[id(own)] for own in each]
+
+    def _entries_of(self, given: Given) -> dict[str, float]:
+        """The given entries of a sequence, with those of all labels."""
+        label_map = label_map_of(self._encoder)
+        found = cast(Mapping[str, float], given)
+        if label_map is not None:
+            found = label_map.entries(given)
+        check_given(self._fields, found)
+        return {**dict.fromkeys(self._labels, 0.0), **found}
+
+    def _labelled(self, rows: Rows, sequence: int) -> Rows:
+        """Rows (T, F) with the labels of a sequence."""
+        if not self._labels:
+            return rows
+        rows = rows.copy()
+        for name, column in self._labels.items():
+            rows[:, column] = self._given_each[sequence][name]
+        return rows
 
     @property
     def ends(self) -> bool | Sequence[bool]:
@@ -398,7 +421,8 @@ class Session:
             music: Rows (T, F), or, if the encoder has no tracker of its own, notes that begin at
                 the time of the session or later, in seconds. Notes are rounded by the encoder; the
                 next ones are measured from the given times, so that rounding does not accumulate.
-                The last of them is not the end of the piece.
+                They get the labels of the session, and the last of them is not the end of the
+                piece.
                 Where the encoder tells parts by name or track, the track of a single note is the
                 class of its part.
 
@@ -460,7 +484,7 @@ class Session:
                 where="note 0",
                 hint="feed notes in the order of their onsets",
             )
-        return rows_after(time, notes, self._encoder)
+        return self._labelled(rows_after(time, notes, self._encoder), 0)
 
     def next(self, **fixed: float | str) -> Rows:
         """Sample the next row of each sequence, and read it.
@@ -472,7 +496,8 @@ class Session:
 
         Args:
             fixed: Entries (class ids or values) by field name, the same in each sequence. An
-                instrument can also be given by the name of its part: ``instrument="Bass"``.
+                instrument can also be given by the name of its part: ``instrument="Bass"``, and
+                a label by its text.
 
         Returns:
             (B, F) rows.
@@ -490,7 +515,8 @@ class Session:
     def advance(self, forced: Mapping[int, Row]) -> Rows:
         """Read known rows in some sequences, and sample the next row of the others.
 
-        Random numbers are used only for rows that are sampled.
+        Random numbers are used only for rows that are sampled. The others get the labels of the
+        session.
 
         Args:
             forced: (F,) the next row of some sequences, by the number of the sequence.
@@ -503,12 +529,17 @@ class Session:
         """
         for row in forced.values():
             as_rows(row[None], self._encoder.fields)
+        if self._labels:
+            forced = {i: self._labelled(row[None], i)[0] for i, row in forced.items()}
         with self._runner.running():
             return self._sample({}, forced)
 
     def _entry(self, name: str, value: float | str) -> float:
-        """A fixed entry; the class id of an instrument that is given by name."""
+        """A fixed entry; the class id of an instrument or a label that is given by name."""
         field = self._fields.get(name)
+        label_map = label_map_of(self._encoder)
+        if label_map is not None and field is not None and field.role == "label":
+            return label_map.entries({name: value})[name]
         if not isinstance(value, str) or field is None or field.role != "instrument":
             # check_fixed refuses texts of other fields.
             return cast(float, value)

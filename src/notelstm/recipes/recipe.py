@@ -17,6 +17,7 @@ from typing_extensions import override
 from notelstm.bundle import Bundle, DataCard
 from notelstm.data import (
     Augmented,
+    DropLabels,
     GivenMixture,
     SequenceDataset,
     StatefulBatches,
@@ -24,7 +25,7 @@ from notelstm.data import (
 )
 from notelstm.data.dataset import Targets
 from notelstm.data.transforms import Transform, with_drums
-from notelstm.encoders.rows import part_map_of, snapped
+from notelstm.encoders.rows import label_map_of, part_map_of, snapped
 from notelstm.errors import (
     ConfigError,
     DataError,
@@ -36,6 +37,7 @@ from notelstm.errors import (
 from notelstm.evaluation import fit_sigmas, fit_unigram
 from notelstm.evaluation.loss_baselines import loss_baselines
 from notelstm.fields import Field, Rows
+from notelstm.labels import Label, LabelMap
 from notelstm.losses import CompositeLoss
 from notelstm.midi.policy import ReadPolicy
 from notelstm.notes import Notes
@@ -144,6 +146,12 @@ class Recipe:
             :meth:`PartMap.from_pieces <notelstm.parts.PartMap.from_pieces>`. None to leave the
             encoder as it is.
         unknown_parts: The rule of that part map for notes of no part.
+        conditions: The names of the labels of the pieces that are given to the model:
+            :meth:`fitted` gives an encoder without a label map that of the pieces,
+            :meth:`LabelMap.from_pieces <notelstm.labels.LabelMap.from_pieces>`. Labels are left out
+            at random in training, by :class:`~notelstm.data.DropLabels`, so that the model also
+            works without them; it is added to `transforms` if it is not there. Transposition and
+            stretching do not change labels of keys and tempos: leave them out with those.
         given: The notes of the training and validation pieces that are given to the model, for an
             encoder of given notes, an :class:`~notelstm.encoders.AnticipatingEncoder`; None for
             none.
@@ -163,7 +171,7 @@ class Recipe:
 
     Raises:
         ConfigError: If a setting is out of range, a stateful recipe has targets ``"last"``, or the
-            encoder cannot have the `parts`.
+            encoder cannot have the `parts` or the `conditions`.
     """
 
     name: str
@@ -174,6 +182,7 @@ class Recipe:
     read_policy: ReadPolicy = field(default_factory=ReadPolicy)
     parts: PartsBy | None = None
     unknown_parts: Unknown = "nearest"
+    conditions: tuple[str, ...] = ()
     given: GivenMixture | None = None
     sequence_length: int = 25
     targets: Targets = "every"
@@ -189,7 +198,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", ModelSpec.of(self.model))
-        object.__setattr__(self, "transforms", tuple(self.transforms))
+        transforms = tuple(self.transforms)
+        if self.conditions and not any(isinstance(part, DropLabels) for part in transforms):
+            transforms = (*transforms, DropLabels())
+        object.__setattr__(self, "transforms", transforms)
+        object.__setattr__(self, "conditions", tuple(self.conditions))
         for name in ("sequence_length", "batch_size", "context_length", "min_steps_per_epoch"):
             value, least = getattr(self, name), 0 if name == "min_steps_per_epoch" else 1
             if name == "context_length" and value is None:
@@ -212,12 +225,13 @@ class Recipe:
             if getattr(self, name) not in choices:
                 known = " or ".join(map(repr, choices))
                 raise ConfigError(f"{name} is {getattr(self, name)!r}, not {known}")
-        if self.parts is not None and not _can_have_parts(self.encoder):
-            raise ConfigError(
-                f"parts={self.parts!r} with an encoder without instruments, "
-                f"{type(self.encoder).__name__}",
-                hint="choose an encoder with a setting 'parts', or set parts to none",
-            )
+        for name, what in (("parts", "instruments"), ("conditions", "labels")):
+            if getattr(self, name) and not _takes(self.encoder, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r} with an encoder without {what}, "
+                    f"{type(self.encoder).__name__}",
+                    hint=f"choose an encoder with a setting {name!r}, or leave {name} out",
+                )
         if self.given is not None and not isinstance(self.encoder, AnticipatesNotes):
             raise ConfigError(
                 f"given notes with an encoder without them, {type(self.encoder).__name__}",
@@ -229,24 +243,32 @@ class Recipe:
         """Whether the encoder still has to get the part map of the training pieces."""
         return self.parts is not None and part_map_of(self.encoder) is None
 
-    def _with_parts(self, part_map: PartMap) -> Recipe:
-        return replace(self, encoder=_with_parts(self.encoder, part_map))
+    @property
+    def _lacks_labels(self) -> bool:
+        """Whether the encoder still has to get the label map of the training pieces."""
+        return bool(self.conditions) and label_map_of(self.encoder) is None
+
+    def _with_maps(self, **maps: PartMap | LabelMap) -> Recipe:
+        """The recipe with an encoder that has a part map or a label map."""
+        return replace(self, encoder=_with_settings(self.encoder, maps))
 
     def fitted(self, pieces: Iterable[Notes], *, init_from: Bundle | None = None) -> Recipe:
-        """The recipe with an encoder for the instruments of the training pieces.
+        """The recipe with an encoder for the instruments and labels of the training pieces.
 
         :meth:`train` does this by itself.
 
         Args:
             pieces: The training pieces; their order does not matter.
-            init_from: The trained model to start from, whose part map is taken if it has one.
+            init_from: The trained model to start from, whose part map and label map are taken if
+                it has them.
 
         Returns:
-            The recipe itself, unless `parts` is set and its encoder has no part map.
+            The recipe itself, unless `parts` or `conditions` is set and its encoder has no such
+            map.
 
         Raises:
             DataError: If the pieces have no notes.
-            ConfigError: If they have more than 1,024 parts.
+            ConfigError: If they have more than 1,024 parts, or lack a label.
 
         Example:
             >>> from notelstm.recipes import ensemble
@@ -254,14 +276,20 @@ class Recipe:
             >>> [part.name for part in ensemble().fitted([band]).encoder.parts.parts]
             ['Piano', 'Bass']
         """
-        if self.parts is None or not self._lacks_parts:
+        if not (self._lacks_parts or self._lacks_labels):
             return self
-        found = None if init_from is None else part_map_of(init_from.encoder)
-        if found is None:
-            if not any(map(len, pieces := as_pieces(pieces))):
-                raise DataError("the pieces have no notes", hint="check the folder or the list")
-            found = PartMap.from_pieces(pieces, by=self.parts, unknown=self.unknown_parts)
-        return self._with_parts(found)
+        pieces, maps = as_pieces(pieces), dict[str, PartMap | LabelMap]()
+        if self.parts is not None and self._lacks_parts:
+            found = None if init_from is None else part_map_of(init_from.encoder)
+            if found is None:
+                if not any(map(len, pieces)):
+                    raise DataError("the pieces have no notes", hint="check the folder or the list")
+                found = PartMap.from_pieces(pieces, by=self.parts, unknown=self.unknown_parts)
+            maps["parts"] = found
+        if self._lacks_labels:
+            labels = None if init_from is None else label_map_of(init_from.encoder)
+            maps["conditions"] = labels or LabelMap.from_pieces(pieces, self.conditions)
+        return self._with_maps(**maps)
 
     def build_model(self) -> NoteModel:
         """An untrained model, initialised from the training seed.
@@ -270,9 +298,10 @@ class Recipe:
             FieldError: If the model does not fit the encoder's fields.
             ConfigError: If the model refuses its settings, or depends on the training pieces.
         """
-        if self._lacks_parts:
+        if self._lacks_parts or self._lacks_labels:
+            what = "instruments" if self._lacks_parts else "labels"
             raise ConfigError(
-                "the instruments of this recipe are those of its training pieces",
+                f"the {what} of this recipe are those of its training pieces",
                 hint="call fitted(pieces) first",
             )
         torch.manual_seed(self.training.seed)
@@ -438,7 +467,7 @@ class Recipe:
             KeyboardInterrupt: After Ctrl-C, with a checkpoint written.
         """
         has_validation = not (isinstance(validation, Sized) and len(validation) == 0)
-        if self._lacks_parts:
+        if self._lacks_parts or self._lacks_labels:
             self.check(
                 callbacks=callbacks, folder=folder, validation=has_validation, init_from=init_from
             )
@@ -534,10 +563,14 @@ class Recipe:
             FieldError: If model, loss and encoder do not fit each other.
         """
         recipe = self
+        # Any map will do; that of the pieces is not known yet.
         if self._lacks_parts:
-            # Any part map will do; that of the pieces is not known yet.
             found = None if init_from is None else part_map_of(init_from.encoder)
-            recipe = self._with_parts(found or PartMap(parts=ONE_PART))
+            recipe = recipe._with_maps(parts=found or PartMap(parts=ONE_PART))
+        if self._lacks_labels:
+            labels = None if init_from is None else label_map_of(init_from.encoder)
+            some = tuple(Label(name=name, values=("any",)) for name in self.conditions)
+            recipe = recipe._with_maps(conditions=labels or LabelMap(labels=some))
         recipe._prepared(callbacks, folder, init_from)[0].check(validation=validation)
 
     def _prepared(
@@ -604,7 +637,7 @@ class Recipe:
             elif item.name in _KINDS and value is not None:
                 record[item.name] = describe(value, lenient=True)
             else:
-                record[item.name] = value
+                record[item.name] = list(value) if isinstance(value, tuple) else value
         return record
 
     @classmethod
@@ -657,19 +690,22 @@ def _from_record(name: str, value: Any, hint: Any) -> Any:
     return checked(name, hint, value)
 
 
-def _can_have_parts(encoder: NoteEncoder) -> bool:
-    """Whether an encoder, or the one that it wraps, has a setting for a part map."""
+def _takes(encoder: NoteEncoder, setting: str) -> bool:
+    """Whether an encoder, or the one that it wraps, has a setting."""
     settings: dict[str, Any] = settings_of(encoder) if is_dataclass(encoder) else {}
-    return "parts" in settings or ("inner" in settings and _can_have_parts(settings["inner"]))
+    return setting in settings or ("inner" in settings and _takes(settings["inner"], setting))
 
 
-def _with_parts(encoder: NoteEncoder, part_map: PartMap) -> NoteEncoder:
-    """The encoder, or the one that it wraps, with a part map."""
+def _with_settings(encoder: NoteEncoder, settings: Mapping[str, Any]) -> NoteEncoder:
+    """An encoder with other settings of its own, or of the one that it wraps."""
+    own = {name: value for name, value in settings.items() if name in settings_of(encoder)}
+    rest = {name: value for name, value in settings.items() if name not in own}
+    if rest:
+        inner = settings_of(encoder)["inner"]
+        own["inner"] = _with_settings(inner, rest)
     # Not every encoder is a dataclass; one with these settings is.
-    made: Any = encoder
-    if "parts" in settings_of(encoder):
-        return cast(NoteEncoder, replace(made, parts=part_map))
-    return cast(NoteEncoder, replace(made, inner=_with_parts(made.inner, part_map)))
+    changed: NoteEncoder = replace(encoder, **own)  # type: ignore[type-var]
+    return changed
 
 
 @runtime_checkable

@@ -44,6 +44,7 @@ from notelstm.data.folder import (
     scan_folder,
 )
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
+from notelstm.data.tables import labels_of_files
 from notelstm.errors import DataError, PluginError, counted
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
@@ -134,13 +135,19 @@ class Corpus:
         path: The cache file.
     """
 
-    def __init__(self, pieces: PieceFile, labels: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        pieces: PieceFile,
+        labels: Mapping[str, str],
+        of_pieces: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.path: Final = pieces.path
         self.name: Final = labels["name"]
         self.license: Final = labels["license"]
         self.source: Final = labels["source"]
         self.fingerprint: Final[str] = pieces.about["fingerprint"]
         self._pieces: Final = pieces
+        self._of_pieces: Final = {k: dict(own) for k, own in (of_pieces or {}).items()}
         self._entries: Final = np.flatnonzero(pieces.table["read"])
 
     @classmethod
@@ -150,6 +157,7 @@ class Corpus:
         *,
         policy: ReadPolicy | None = None,
         reader: str = "auto",
+        table: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         workers: int | None = None,
         progress: bool = True,
@@ -164,6 +172,9 @@ class Corpus:
             source: A folder, or a list of files, or a part of the kind ``corpora``.
             policy: How to read the files; None for the source's own, or ``ReadPolicy()``.
             reader: The reader's name, or ``"auto"`` for the fastest one that can read each file.
+            table: A CSV file with a column of file names, whose other columns are labels of the
+                pieces; None for one in the folder, if there is one. See
+                :mod:`notelstm.data.tables`.
             cache: The folder for caches; None for :func:`~notelstm.data.cache.cache_folder`.
             workers: Processes that read; 0 to read in this one; None for as many as are worth it.
             progress: Show a progress bar while files are read; otherwise the number of files is
@@ -182,8 +193,8 @@ class Corpus:
         if pieces is None:
             with locked(base / "locks" / f"{path.parent.name}.lock"):
                 pieces = open_pieces(path) or _build(path, wanted, workers, progress)
-        # The name and the license may have changed since the files were read.
-        corpus = cls(pieces, wanted.labels)
+        # The name, the license and a table may have changed since the files were read.
+        corpus = cls(pieces, wanted.labels, wanted.of_pieces(table))
         report = corpus.report
         if rejected := report.rejected_total:
             _log.warning("%s: %d of %d files cannot be read", corpus.name, rejected, len(report))
@@ -198,6 +209,12 @@ class Corpus:
     def names(self) -> tuple[str, ...]:
         """The names of the pieces, in order."""
         return tuple(self._pieces.names[entry] for entry in self._entries.tolist())
+
+    @property
+    def labels_digest(self) -> str:
+        """A digest of the labels of all pieces that a table or a folder gives; "" without any."""
+        text = json.dumps(self._of_pieces, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest() if self._of_pieces else ""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -229,7 +246,7 @@ class Corpus:
         if not -len(self) <= piece < len(self):
             raise IndexError(f"piece {piece} of {len(self)}")
         try:
-            return self._pieces.notes(int(self._entries[piece]))
+            notes = self._pieces.notes(int(self._entries[piece]))
         except DamagedError as error:
             self.path.unlink(missing_ok=True)
             raise DataError(
@@ -237,6 +254,8 @@ class Corpus:
                 where=str(self.path),
                 hint="open the corpus again, which reads its files again",
             ) from error
+        labels = self._of_pieces.get(self.names[piece])
+        return dataclasses.replace(notes, labels={**notes.labels, **labels}) if labels else notes
 
     def __iter__(self) -> Iterator[Notes]:
         """The pieces, in order."""
@@ -256,7 +275,7 @@ class Corpus:
     @override
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the path of the cache file, not its content."""
-        return _reopen, (self.path, _labels(self))
+        return _reopen, (self.path, _labels(self), self._of_pieces)
 
     @override
     def __repr__(self) -> str:
@@ -268,11 +287,13 @@ class Corpus:
         )
 
 
-def _reopen(path: Path, labels: Mapping[str, str]) -> Corpus:
+def _reopen(
+    path: Path, labels: Mapping[str, str], of_pieces: Mapping[str, Mapping[str, str]]
+) -> Corpus:
     pieces = open_pieces(path)
     if pieces is None:
         raise DataError("the cache of the corpus is gone", where=str(path), hint="open it again")
-    return Corpus(pieces, labels)
+    return Corpus(pieces, labels, of_pieces)
 
 
 def _home(wanted: _Resolved) -> str:
@@ -333,12 +354,22 @@ class _Resolved(NamedTuple):
         identity: As JSON values, the source and how it is read.
         job: How files are read.
         files: The files; or, if the source is not made of files, a function that reads its pieces.
+        folder: The folder of the files, None if there is none.
     """
 
     labels: dict[str, str]
     identity: dict[str, Any]
     job: Job
     files: FileList | Callable[[], Iterator[tuple[str, Notes]]]
+    folder: Folder | None = None
+
+    def of_pieces(self, table: str | os.PathLike[str] | None) -> Mapping[str, Mapping[str, str]]:
+        """The labels of the pieces that a table or their folders give, by name."""
+        if not isinstance(self.files, FileList):
+            return {}
+        if self.folder is None or table is not None:
+            return labels_of_files(self.files.names, None, table)
+        return self.folder.labels(self.files.names)
 
     @property
     def state(self) -> str:
@@ -375,7 +406,7 @@ def _resolve(
                 raise no_midi_files(folder.path)
             job = Job(policy=policy or folder.policy, reader=reader)
             identity = _of_files(os.path.realpath(folder.path), job)
-            return _Resolved(_labels(source), identity, job, files)
+            return _Resolved(_labels(source), identity, job, files, folder)
         job = Job(policy=policy or ReadPolicy(), reader=reader)
         # The edition changes with the music under the same settings.
         edition = str(getattr(source, "edition", ""))

@@ -1,0 +1,148 @@
+"""Labels of pieces: from a table of a corpus, and from the folders of its files.
+
+A table is a CSV file with a header and a column of file names, as MAESTRO and the Groove MIDI
+Dataset have one. Its other columns are labels. The folder of a file, below that of the corpus, is
+the label ``folder``.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Final, final
+
+from notelstm.errors import DataError, DataNotFoundError
+
+__all__ = ["FOLDER_LABEL", "find_table", "labels_of_files"]
+
+FOLDER_LABEL: Final = "folder"
+"""The name of the label of the outermost folder of a file in a corpus."""
+
+_PREFIX: Final = "canonical_"
+"""A prefix of MAESTRO's columns that is left out."""
+_LARGEST: Final = 2**25
+"""The largest table that is read without being named, 32 MiB."""
+
+_log = logging.getLogger(__name__)
+
+
+def labels_of_files(
+    names: Sequence[str],
+    folder: str | os.PathLike[str] | None,
+    table: str | os.PathLike[str] | None = None,
+) -> dict[str, Mapping[str, str]]:
+    """The labels of the files of a corpus.
+
+    Args:
+        names: Their names in the corpus, ``/`` between folders.
+        folder: The folder of the corpus, in which a table is looked for: the CSV file with a column
+            that names the most of the files. None to look for none.
+        table: The table; None to look for one.
+
+    Returns:
+        By the name of a file, its labels by name, without those that are empty. A column is named
+        in lower case, and without the prefix ``canonical_`` of MAESTRO's.
+
+    Raises:
+        DataNotFoundError: If a named table does not exist.
+        DataError: If it cannot be read, or has no column of file names.
+    """
+    found: dict[str, dict[str, str]] = {name: {} for name in names}
+    for name, labels in found.items():
+        outermost, slash, _ = name.partition("/")
+        if slash:
+            labels[FOLDER_LABEL] = outermost
+    if table is None and folder is not None:
+        table = find_table(folder, names)
+    if table is not None:
+        rows = _read(Path(table), names)
+        if names and not rows:
+            raise DataError(
+                "the table has no column with names of the files",
+                where=str(table),
+                hint=f"give a CSV file with a header and names such as {names[0]!r}",
+            )
+        for name, row in rows.items():
+            found[name].update(row)
+    return {name: MappingProxyType(labels) for name, labels in found.items() if labels}
+
+
+def find_table(folder: str | os.PathLike[str], names: Sequence[str]) -> Path | None:
+    """The CSV file directly in a folder that names the most of some files; None if none does."""
+    most, found = 0, None
+    for path in sorted(Path(folder).glob("*.csv")) if os.path.isdir(folder) else ():
+        try:
+            rows = _read(path, names) if path.stat().st_size <= _LARGEST else {}
+        except (DataError, OSError) as error:
+            _log.warning("no labels are read: %s", error)
+            continue
+        if len(rows) > most:
+            most, found = len(rows), path
+    return found
+
+
+def _read(path: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The row of each file that a table names; empty if it names none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = csv.reader(file, strict=True)
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"no such table: {path}", hint="check the path") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"cannot read the table: {error}", where=str(path)) from error
+    files = _Files(names)
+    columns = [
+        [files.find(row[k]) if k < len(row) else None for row in rows] for k in range(len(header))
+    ]
+    of_files = max(columns, key=lambda column: len(column) - column.count(None), default=[])
+    titles = _titles(header)
+    found: dict[str, dict[str, str]] = {}
+    for name, row in zip(of_files, rows, strict=True):
+        if name is not None:
+            pairs = zip(titles, row, columns, strict=False)
+            values = {t: v.strip() for t, v, of in pairs if of is not of_files}
+            found.setdefault(name, {t: value for t, value in values.items() if t and value})
+    return found
+
+
+def _titles(header: Sequence[str]) -> list[str]:
+    """The names of the labels of the columns."""
+    plain = [title.strip().lower() for title in header]
+    short = [title.removeprefix(_PREFIX) for title in plain]
+    return [s if short.count(s) == 1 else p for s, p in zip(short, plain, strict=True)]
+
+
+@final
+class _Files:
+    """Files by their names, which a table may give without a suffix, or from another folder.
+
+    Args:
+        names: The names, ``/`` between folders.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        ends: dict[tuple[str, ...], list[str]] = {}
+        for name in names:
+            for end in _ends(name):
+                ends.setdefault(end, []).append(name)
+        self._whole: Final = {next(_ends(name)): name for name in names}
+        self._alone: Final = {end: found[0] for end, found in ends.items() if len(found) == 1}
+
+    def find(self, name: str) -> str | None:
+        """The file that has the name, or is the only one that ends with it."""
+        for end in _ends(name):
+            found = self._whole.get(end, self._alone.get(end))
+            if found is not None:
+                return found
+        return None
+
+
+def _ends(name: str) -> Iterator[tuple[str, ...]]:
+    """The folders and the name of a file without its suffix, then without the first folder ..."""
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    parts = path.with_suffix("").parts if path.name else ()
+    return (parts[k:] for k in range(len(parts)))
