@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, TypedDict, Unpack, final
+from typing import Any, Final, NamedTuple, TypedDict, Unpack, final
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ __all__ = [
     "WritingSettings",
     "WritingTask",
     "Written",
+    "accompaniment",
     "accompany",
     "can_write",
     "infill",
@@ -213,7 +215,7 @@ def accompany(
 
 
 def accompaniment(bundle: Bundle, notes: Notes, parts: tuple[str, ...] | None) -> WritingTask:
-    """The task of :func:`accompany`."""
+    """The task of :func:`accompany`, with its arguments and errors."""
     part_map = part_map_of(_anticipating(bundle))
     classes, own = _classes(part_map, notes), _parts(part_map)
     if parts is None:
@@ -273,22 +275,18 @@ def write_batch(
         },
         len(tasks),
     )
-    for _ in watch_changes({id(t.notes): t.notes for t in tasks}.values(), bundle.encoder):
-        pass  # for its warnings
+    # Consumed, for its warnings.
+    deque(watch_changes({id(t.notes): t.notes for t in tasks}.values(), encoder), maxlen=0)
     plans, samplers = [], []
     for i, task in enumerate(tasks):
         with in_sequence(i, count):
             plan = _Plan(encoder, task, each["num_notes"][i], each["given"][i] or {})
-            check_context(bundle, plan.prompt)
+            if len(plan.prompt):
+                check_context(bundle, plan.prompt)
             settings = (each["temperature"][i], each["top_p"][i])
-            limits = (plan.limit,)
-            if sampler is None:
-                own = sampler_of_each(bundle, None, [settings], (*limits, *processors))[0]
-            else:
-                own = sampler_of_each(bundle, sampler, [settings], processors)[0]
-                own = with_processors(own, limits)
+            (own,) = sampler_of_each(bundle, sampler, [settings], processors)
+            samplers.append(with_processors(own, first=(plan.limit,)))
         plans.append(plan)
-        samplers.append(own)
     seeds = seeds_of_each(seed, count, best_of)
     numbers = [i for i in range(count) for _ in range(best_of)]
     session = Session(
@@ -366,6 +364,7 @@ class _Plan:
         begins, mine = task.notes.start, selected[classes]
         kept = ~(task.replace & mine & (begins >= task.start) & (begins < task.end))
         written = mine & (begins < task.start)
+        self._classes: Final = classes
         self._kept: Final = task.notes[kept]
         self._kept_classes: Final = classes[kept]
         first = float(self._kept.start[0]) if len(self._kept) else task.start
@@ -449,8 +448,9 @@ class _Plan:
             start < self.task.end - _ROUNDED
         )
         selected = _selected(self._part_map, self.task.parts)
-        classes = np.zeros(len(new), np.int64) if new.track is None else new.track
-        classes = classes if self._part_map is not None else np.zeros_like(classes)
+        classes = np.zeros(len(new), np.int64)
+        if self._part_map is not None and new.track is not None:
+            classes = new.track
         end = new.end + self._zero
         kept = np.zeros(len(new), np.bool_)
         begun: dict[tuple[int, int], int] = {}
@@ -468,13 +468,45 @@ class _Plan:
                 end[before] = min(end[before], start[i])
             end[i] = min(end[i], begins[~together].min(initial=math.inf))
             begun[tone], kept[i] = i, True
-        fitted = replace(new, start=start, end=end)[kept][: self.most]
-        fitted = fitted.in_tracks_of(self.task.notes)
+        fitted = self._in_tracks(replace(new, start=start, end=end)[kept][: self.most])
         whole, is_new = _merged(self._kept, fitted)
         return Written(
             replace(whole, tempo_map=self.task.notes.tempo_map, length=self.task.notes.length),
             is_new,
         )
+
+    def _in_tracks(self, new: Notes) -> Notes:
+        """New notes, whose track is the class of their part, in tracks of the piece.
+
+        They have the track, program and kind of most of the piece's notes of their part. A part
+        without notes has the track of its name, or a new one.
+        """
+        piece, part_map = self.task.notes, self._part_map
+        if part_map is None or new.track is None:
+            return new.in_tracks_of(piece)
+        zeros = np.zeros(len(piece), np.int64)
+        own = [zeros if c is None else c for c in (piece.track, piece.program, piece.drum)]
+        instruments = np.stack(own, axis=1)
+        names = list(piece.track_names or ())
+        names += [""] * (int(instruments[:, 0].max(initial=-1)) + 1 - len(names))
+        silent = {
+            names[track].casefold(): track
+            for track in range(len(names))
+            if not (instruments[:, 0] == track).any()
+        }
+        found = np.zeros((len(new), 3), np.int64)
+        for k in np.unique(new.track).tolist():
+            part, mine = part_map.classes[k], instruments[self._classes == k]
+            if len(mine):
+                different, counts = np.unique(mine, axis=0, return_counts=True)
+                found[new.track == k] = different[counts.argmax()]
+                continue
+            track = silent.get(part.name.casefold(), len(names))
+            if track == len(names):
+                names.append(part.name)
+            found[new.track == k] = track, part.program, part.drum
+        columns: dict[str, Any] = dict(zip(("track", "program", "drum"), found.T, strict=True))
+        return replace(new, **columns, track_names=tuple(names))
 
 
 @final
