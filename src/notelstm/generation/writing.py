@@ -424,8 +424,10 @@ class _Plan:
         if len(prompt):
             clock = float(prompt.start[-1])
             ready = int(np.count_nonzero(given.start <= clock + self.encoder.seconds + _ROUNDED))
-            whole, is_given = _merged(given[:ready], prompt)
-            self.prompt = self._with_conditions(self.encoder.encode_given(whole, ~is_given))
+            whole, is_written = _merged(given[:ready], prompt)
+            whole = replace(whole, truncated=True)
+            rows = self.encoder.encode_given(whole, ~is_written)
+            self.prompt = self._with_conditions(rows)
         return ready
 
     def _tones(self, notes: Notes) -> list[tuple[float, int, int]]:
@@ -470,8 +472,11 @@ class _Plan:
             begun[tone], kept[i] = i, True
         fitted = self._in_tracks(replace(new, start=start, end=end)[kept][: self.most])
         whole, is_new = _merged(self._kept, fitted)
+        piece = self.task.notes
         return Written(
-            replace(whole, tempo_map=self.task.notes.tempo_map, length=self.task.notes.length),
+            replace(
+                whole, tempo_map=piece.tempo_map, length=piece.length, truncated=piece.truncated
+            ),
             is_new,
         )
 
