@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from notelstm.bundle import Bundle
 from notelstm.cli import main
@@ -27,6 +29,10 @@ DUET = PartMap(by="name", parts=(Part(name="Flute", program=73), Part(name="Bass
 def save(encoder: NoteEncoder, path: Path) -> Path:
     torch.manual_seed(0)
     model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4)
+    with torch.no_grad():
+        # Short steps are likely.
+        bias = cast(nn.Linear, model.heads["step"].get_submodule("2")).bias
+        bias.copy_(bias - 0.06 * torch.arange(len(bias)))
     Bundle(model=model, encoder=encoder, sampler=Ancestral(), read_policy=ALL).save(path)
     return path
 
@@ -79,8 +85,11 @@ def test_a_gap_is_filled_and_reported(
     assert "seed 4: --seed 4 makes this piece again" in printed
     whole, before = read_midi(out, ALL), read_midi(song, ALL)
     assert len(whole) == 32 + int(found[1])
-    kept = whole[np.isin(whole.start, before.start) & np.isin(whole.end, before.end)]
-    assert len(kept) >= 32
+    for track in (0, 1):
+        kept, own = by_track(whole, track), by_track(before, track)
+        assert same(
+            kept[(kept.start < 2) | (kept.start >= 5)], own[(own.start < 2) | (own.start >= 5)]
+        )
     assert whole.tempo_map == before.tempo_map
     data = json.loads(page.read_text("utf-8").partition('id="data">')[2].partition("</script>")[0])
     assert [sample["title"] for sample in data["samples"]] == ["given", "out"]
