@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypedDict, Unpack, final
 
@@ -51,12 +51,15 @@ __all__ = [
     "infill",
     "vary",
     "write_batch",
+    "writing_steps",
 ]
 
 _log = logging.getLogger(__name__)
 
 _DENSEST: Final = 100
 """The most notes that are written for each second of a span, and at least."""
+_ROWS_AT_ONCE: Final = 64
+"""The rows of a prompt that are read in a step."""
 _ROUNDED: Final = 1e-6
 """Times in seconds that differ by less are equal up to rounding."""
 
@@ -261,6 +264,44 @@ def write_batch(
     `given` can be lists with an entry for each task; each piece is then the one that its task and
     its entries give alone.
     """
+    steps = writing_steps(
+        bundle,
+        tasks,
+        num_notes=num_notes,
+        temperature=temperature,
+        top_p=top_p,
+        processors=processors,
+        sampler=sampler,
+        seed=seed,
+        best_of=best_of,
+        given=given,
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            written: list[Written] = done.value
+            return written
+
+
+def writing_steps(
+    bundle: Bundle,
+    tasks: Sequence[WritingTask],
+    *,
+    num_notes: int | Sequence[int | None] | None = None,
+    temperature: float | Sequence[float | None] | None = None,
+    top_p: float | Sequence[float | None] | None = None,
+    processors: Sequence[Processor] = (),
+    sampler: Sampler | None = None,
+    seed: int | Sequence[int] = 0,
+    best_of: int = 1,
+    given: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None = None,
+) -> Generator[None, None, list[Written]]:
+    """Write several pieces at once, step by step; the result is that of :func:`write_batch`.
+
+    Yields:
+        After some rows, so that other work can be done between them.
+    """
     encoder = _anticipating(bundle)
     check_whole("best_of", best_of, 1)
     if not len(tasks):
@@ -300,15 +341,25 @@ def write_batch(
         given=[plans[i].conditions for i in numbers],
         count_nats=best_of > 1,
     )
-    session.feed_each([plans[i].prompt for i in numbers])
+    prompts = [plans[i].prompt for i in numbers]
+    # A single prompt is read in parts; several are read whole, each only once.
+    size = _ROWS_AT_ONCE if len(plans) == 1 else max(map(len, prompts), default=0) or 1
+    for first in range(0, max(map(len, prompts)), size):
+        parts = {id(rows): rows[first : first + size] for rows in prompts}
+        session.feed_each([parts[id(rows)] for rows in prompts])
+        yield
     sequences = [_Sequence(plans[i], session.trackers[j]) for j, i in enumerate(numbers)]
-    _run(session, sequences)
+    yield from _run(session, sequences)
     chosen = best_of_each([sequence.nats_per_note for sequence in sequences], best_of)
     return [plans[numbers[j]].merged(sequences[j].new_notes()) for j in chosen]
 
 
-def _run(session: Session, sequences: Sequence[_Sequence]) -> None:
-    """Read and sample rows until all sequences are done; those that are run on with the others."""
+def _run(session: Session, sequences: Sequence[_Sequence]) -> Iterator[None]:
+    """Read and sample rows until all sequences are done; those that are run on with the others.
+
+    Yields:
+        After each row.
+    """
     running = dict(enumerate(sequences))
     while True:
         trackers = session.trackers
@@ -320,6 +371,7 @@ def _run(session: Session, sequences: Sequence[_Sequence]) -> None:
         rows, trackers, nats = session.advance(forced), session.trackers, session.nats
         for i in running.keys() - forced.keys():
             running[i].add(rows[i], trackers[i], float(nats[i]))
+        yield
 
 
 @final
@@ -490,15 +542,11 @@ class _Plan:
         if part_map is None or new.track is None:
             return new.in_tracks_of(piece)
         zeros = np.zeros(len(piece), np.int64)
-        own = [zeros if c is None else c for c in (piece.track, piece.program, piece.drum)]
-        instruments = np.stack(own, axis=1)
+        columns = [zeros if c is None else c for c in (piece.track, piece.program, piece.drum)]
+        instruments = np.stack(columns, axis=1)
         names = list(piece.track_names or ())
         names += [""] * (int(instruments[:, 0].max(initial=-1)) + 1 - len(names))
-        silent = {
-            names[track].casefold(): track
-            for track in range(len(names))
-            if not (instruments[:, 0] == track).any()
-        }
+        silent = [k for k in range(len(names)) if not (instruments[:, 0] == k).any()]
         found = np.zeros((len(new), 3), np.int64)
         for k in np.unique(new.track).tolist():
             part, mine = part_map.classes[k], instruments[self._classes == k]
@@ -506,12 +554,15 @@ class _Plan:
                 different, counts = np.unique(mine, axis=0, return_counts=True)
                 found[new.track == k] = different[counts.argmax()]
                 continue
-            track = silent.get(part.name.casefold(), len(names))
-            if track == len(names):
+            own = [n for n in silent if names[n].casefold() == part.name.casefold()]
+            track = k if k in own else own[0] if own else len(names)
+            if own:
+                silent.remove(track)
+            else:
                 names.append(part.name)
             found[new.track == k] = track, part.program, part.drum
-        columns: dict[str, Any] = dict(zip(("track", "program", "drum"), found.T, strict=True))
-        return replace(new, **columns, track_names=tuple(names))
+        changed: dict[str, Any] = dict(zip(("track", "program", "drum"), found.T, strict=True))
+        return replace(new, **changed, track_names=tuple(names))
 
 
 @final
