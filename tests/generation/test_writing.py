@@ -43,9 +43,11 @@ BAND = PartMap(
 COLUMNS = ("start", "end", "pitch", "velocity", "program", "drum", "track")
 
 
-def bundle(parts: PartMap | None = None, *, busy: float = 0.0, seconds: float = 2.0) -> Bundle:
+def bundle(
+    parts: PartMap | None = None, *, busy: float = 0.0, seconds: float = 2.0, cell: float = 0.01
+) -> Bundle:
     """A tiny untrained model; the more `busy`, the shorter are its steps."""
-    inner = LogTimeEncoder(exact=True, linear=seconds, parts=parts)
+    inner = LogTimeEncoder(exact=True, cell=cell, linear=seconds, parts=parts)
     encoder = AnticipatingEncoder(inner=inner, seconds=seconds)
     torch.manual_seed(0)
     order = ("step", "instrument", "pitch", "duration", "velocity")
@@ -227,6 +229,18 @@ def test_only_named_parts_are_filled() -> None:
     new = assert_fits(whole, kept, 2, 4)
     assert new.drum is not None
     assert new.drum.all()
+
+
+def test_notes_on_a_grid_are_written_on_it() -> None:
+    """Also where the span begins between its lines, and before the first note."""
+    coarse = bundle(BAND, busy=3.0, cell=0.25)
+    for piece, start in ((CHORALE[10:], 0.6), (CHORALE[10:], 2.3), (CHORALE, 0.1)):
+        moved = piece.shifted(0.013)
+        whole = vary(coarse, moved, start, start + 3, parts=["Alto", "Tenor"], seed=2)
+        new = whole[np.array([row not in listed(moved) for row in _rows(whole)], np.bool_)]
+        assert len(new) > 3
+        lines = (new.start - 0.013) / 0.25
+        np.testing.assert_allclose(lines, np.rint(lines), atol=1e-6)
 
 
 def test_processors_and_samplers_apply() -> None:

@@ -378,8 +378,8 @@ def _run(session: Session, sequences: Sequence[_Sequence]) -> Iterator[None]:
 class _Plan:
     """What is read and what is written for one task.
 
-    Rows count their time from `zero`: the onset of the first note that is kept, or the begin of the
-    span if that is earlier.
+    Rows count their time from the onset of the first note that is kept, or, if the span begins
+    earlier, from there, to the whole cell.
 
     Attributes:
         encoder: The encoder.
@@ -419,8 +419,7 @@ class _Plan:
         self._classes: Final = classes
         self._kept: Final = task.notes[kept]
         self._kept_classes: Final = classes[kept]
-        first = float(self._kept.start[0]) if len(self._kept) else task.start
-        self._zero: Final = min(first, task.start)
+        self._zero: Final = self._first_time()
         self.end: Final = task.end - self._zero
         self._tracker: Final = tracker_of(encoder)
         given = snapped(encoder, self._moved(task.notes[kept & ~written]))
@@ -446,11 +445,25 @@ class _Plan:
         start, end = notes.start - self._zero, notes.end - self._zero
         return replace(notes, start=start, end=end, tempo_map=None)
 
+    def _first_time(self) -> float:
+        """The time in the piece at which the time of the rows is 0 s."""
+        if not len(self._kept):
+            return self.task.start
+        first = float(self._kept.start[0])
+        # In whole cells, so that notes on a grid keep their places on it.
+        early = max(0.0, first - self.task.start)
+        return first - math.ceil(early / self._cell - _ROUNDED) * self._cell if early else first
+
+    @property
+    def _cell(self) -> float:
+        """The shortest step, seconds."""
+        steps = [f for f in self.encoder.fields if f.role == "step" and f.is_categorical]
+        return min((v for f in steps for v in f.values if v > 0), default=_ROUNDED)
+
     @property
     def _together(self) -> float:
         """The greatest distance of two onsets that an encoder can round to one, seconds."""
-        steps = [f for f in self.encoder.fields if f.role == "step" and f.is_categorical]
-        return min((v for f in steps for v in f.values if v > 0), default=0.0) / 2 + _ROUNDED
+        return self._cell / 2 + _ROUNDED
 
     def _own_conditions(self) -> dict[str, float]:
         """The entries of given fields that the piece has, but those of single rows."""
@@ -498,9 +511,7 @@ class _Plan:
         tone begins.
         """
         start = np.maximum(new.start + self._zero, self.task.start)
-        inside = (new.start + self._zero > self.task.start - _ROUNDED) & (
-            start < self.task.end - _ROUNDED
-        )
+        inside = new.start + self._zero > self.task.start - _ROUNDED
         selected = _selected(self._part_map, self.task.parts)
         classes = np.zeros(len(new), np.int64)
         if self._part_map is not None and new.track is not None:
