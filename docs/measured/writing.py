@@ -120,9 +120,13 @@ def train_piano(
         given=PIANO_MIXTURE,
     )
     training = replace(
-        recipe.training, epochs=1 if minutes is None else None, precision="auto", seed=2
+        recipe.training,
+        epochs=1 if minutes is None else None,
+        warmup_steps=50,
+        precision="auto",
+        seed=2,
     )
-    recipe = replace(recipe, training=training)
+    recipe = replace(recipe, training=training, batch_size=16, min_steps_per_epoch=0)
     music = open_music(str(maestro), recipe.read_policy)
     validation = music.side("validation")
     pieces: list[Notes] = list(music.side("train")[:limit])
