@@ -40,7 +40,7 @@ from notelstm.cli.music import Pieces, open_music
 from notelstm.cli.runs import EpochLines, run_folder
 from notelstm.data import Corpus, GivenMixture
 from notelstm.data.leaks import find_shared
-from notelstm.encoders import AnticipatingEncoder
+from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.encoders.rows import part_map_of
 from notelstm.evaluation import fit_ngrams, fit_unigram, nats_per_note
 from notelstm.evaluation.baselines import Baseline, RepeatLast
@@ -63,7 +63,7 @@ HELD_OUT: Final = 0.1
 VALIDATION: Final = 6
 """The number of MAESTRO's validation pieces that are scored in training."""
 PIANO_MIXTURE: Final = GivenMixture(
-    nothing=0.35, spans=0.55, parts=0.0, notes=0.1, gap=(1.0, 30.0), span=(5.0, 15.0), variants=1
+    nothing=0.35, spans=0.55, parts=0.0, notes=0.1, gap=(1.0, 30.0), span=(5.0, 15.0), variants=2
 )
 GAPS: Final = (2.0, 4.0, 8.0)
 """Seconds of the gaps that are measured."""
@@ -111,12 +111,14 @@ def train_chorales(output: Path, minutes: float | None, *, plain: bool) -> None:
 def train_piano(
     output: Path, maestro: Path, asap: Path, minutes: float | None, limit: int | None
 ) -> None:
-    """Fine-tune the pretrained model, so that it reads given notes."""
+    """Fine-tune the pretrained model, so that it reads given notes and composers, and ends."""
     bundle = load()
+    inner = replace(cast(LogTimeEncoder, bundle.encoder), ends=True)
     recipe = bundle.recipe(
         epochs=1,
         lr_divisor=2.0,
-        encoder=AnticipatingEncoder(inner=bundle.encoder),
+        encoder=AnticipatingEncoder(inner=inner),
+        conditions=("composer",),
         given=PIANO_MIXTURE,
     )
     training = replace(
@@ -131,7 +133,8 @@ def train_piano(
     validation = music.side("validation")
     pieces: list[Notes] = list(music.side("train")[:limit])
     held_out = [validation, *([music.side("test")] if music.split.test else [])]
-    pieces += without_leaks(Corpus.open(asap, policy=recipe.read_policy), held_out, limit)
+    more = without_leaks(Corpus.open(asap, policy=recipe.read_policy), held_out, limit)
+    pieces += with_composers(more, pieces)
     print(f"{len(pieces)} pieces, {sum(map(len, pieces)):,} notes", flush=True)
     tuned = recipe.train(
         pieces,
@@ -151,6 +154,17 @@ def train_piano(
     tuned.save(output, half_precision=True)
     size = output.stat().st_size
     print(f"{output}: {size:,} bytes{', too many' if size > SIZE else ''}", flush=True)
+
+
+def with_composers(pieces: Sequence[Notes], named: Sequence[Notes]) -> list[Notes]:
+    """Pieces in folders of the last names of composers, with the full names that others have."""
+    names = {piece.labels["composer"] for piece in named if "composer" in piece.labels}
+    full = {name.split()[-1]: name for name in names if "/" not in name}
+    composers = [full.get(piece.labels.get("folder", "")) for piece in pieces]
+    return [
+        replace(piece, labels={} if composer is None else {"composer": composer})
+        for piece, composer in zip(pieces, composers, strict=True)
+    ]
 
 
 def without_leaks(corpus: Corpus, held_out: Sequence[Pieces], limit: int | None) -> list[Notes]:
