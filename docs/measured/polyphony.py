@@ -319,7 +319,7 @@ def write(name: str, found: Mapping[str, Any]) -> None:
 
 
 def table_of(results: Mapping[str, Any]) -> str:
-    """The table of our figures; rows that are not measured are marked as open."""
+    """The tables of our figures and of the seeds; rows that are not measured are marked as open."""
     lines = [
         "| set | model | test | first frame not counted | mean of pieces | validation | "
         "parameters | CPU minutes |",
@@ -338,6 +338,12 @@ def table_of(results: Mapping[str, Any]) -> str:
                 f"{row['cpu_minutes']:.1f}",
             ]
             lines.append(f"| {name} | {label} | {' | '.join(cells)} |")
+    lines += ["", "| set | validation of the single models, by seed |", "|---|---|"]
+    for name in SETTINGS:
+        models = results.get(name, {}).get("models", {})
+        seeds = [models[key]["validation"] for key in sorted(models) if key.startswith("copied")]
+        if seeds:
+            lines.append(f"| {name} | {', '.join(f'{nats:.3f}' for nats in seeds)} |")
     return "\n".join(lines) + "\n"
 
 

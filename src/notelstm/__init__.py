@@ -49,7 +49,15 @@ if TYPE_CHECKING:
     from notelstm.errors import NotelstmError
     from notelstm.evaluation import nats_per_note
     from notelstm.fields import Field
-    from notelstm.generation import Session, generate, generate_batch, stream
+    from notelstm.generation import (
+        Session,
+        accompany,
+        generate,
+        generate_batch,
+        infill,
+        stream,
+        vary,
+    )
     from notelstm.losses import CompositeLoss
     from notelstm.midi import ReadPolicy, read_midi, read_midi_with_report, write_midi
     from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
@@ -78,7 +86,15 @@ _HOMES = {
     "errors": ("NotelstmError",),
     "evaluation": ("nats_per_note",),
     "fields": ("Field",),
-    "generation": ("Session", "generate", "generate_batch", "stream"),
+    "generation": (
+        "Session",
+        "accompany",
+        "generate",
+        "generate_batch",
+        "infill",
+        "stream",
+        "vary",
+    ),
     "losses": ("CompositeLoss",),
     "midi": ("ReadPolicy", "read_midi", "read_midi_with_report", "write_midi"),
     "models": ("NoteLSTM", "ThreeHeadLSTM", "Windowed"),
@@ -143,6 +159,7 @@ __all__ = [
     "WindowBatches",
     "Windowed",
     "__version__",
+    "accompany",
     "bundle",
     "data",
     "encoders",
@@ -154,6 +171,7 @@ __all__ = [
     "generate",
     "generate_batch",
     "generation",
+    "infill",
     "listening",
     "load",
     "losses",
@@ -171,6 +189,7 @@ __all__ = [
     "sampling",
     "stream",
     "training",
+    "vary",
     "with_settings",
     "write_midi",
 ]

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple, cast, final
 
 import torch
 from torch import Tensor
@@ -36,16 +36,25 @@ class Likelihood:
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
         """The mean over (S,) positions; a prediction without probabilities is a FieldError."""
-        if not isinstance(prediction, HasLikelihood):
+        if not _has_likelihood(type(prediction)):
             raise FieldError(
                 f"a {type(prediction).__name__} has no likelihood",
                 hint="use PositivePressure for point estimates, or a model with likelihood heads",
             )
-        return prediction.nll(target).mean()
+        return cast(HasLikelihood, prediction).nll(target).mean()
+
+
+@functools.lru_cache(maxsize=64)
+def _has_likelihood(kind: type) -> bool:
+    """Whether predictions of a class have a likelihood.
+
+    Cached, since the check of a protocol takes longer than the loss.
+    """
+    return issubclass(kind, HasLikelihood)
 
 
 def _point_estimate(prediction: Prediction, target: Tensor) -> Tensor:
-    if isinstance(prediction, HasLikelihood):
+    if _has_likelihood(type(prediction)):
         raise FieldError(
             f"a squared error needs a point estimate, not a {type(prediction).__name__}",
             hint="use Likelihood for distributions",

@@ -598,11 +598,8 @@ class Notes:
     def continued(self, continuation: Notes) -> Notes:
         """Append a continuation, with this piece's tempo map and instruments.
 
-        Where the continuation has no program, drum or track column, its notes get the instrument
-        (track, program, percussion or not) with the most notes in this piece. A continuation with
-        track names is a piece with track numbers of its own: each of its tracks becomes the track
-        of this piece with the same name, or else with the same program, or else a new one. A tempo
-        map of the continuation holds from this piece's last onset on.
+        The new notes are played in the tracks of this piece, see :meth:`in_tracks_of`. A tempo map
+        of the continuation holds from this piece's last onset on.
 
         Args:
             continuation: New notes whose 0 s is this piece's last onset, as
@@ -620,25 +617,44 @@ class Notes:
         if not len(self):
             return continuation
         last = float(self.start[-1])
-        names = [name for name in _OPTIONAL if getattr(self, name) is not None]
-        columns: dict[str, Any] = {}
-        if names:
-            table = np.stack([getattr(self, name) for name in names], axis=1)
-            instruments, counts = np.unique(table, axis=0, return_counts=True)
-            columns = dict(zip(names, instruments[counts.argmax()].tolist(), strict=True))
-        missing = {k: v for k, v in columns.items() if getattr(continuation, k) is None}
-        later = self._with_own_tracks(continuation)._with(
+        later = continuation.in_tracks_of(self)._with(
             start=continuation.start + last,
             end=continuation.end + last,
             tempo_map=None,
             length=continuation.end_time + last,
-            **missing,
         )
         beats = self.tempo_map
         if continuation.tempo_map is not None:
             beats = (beats or TempoMap()).followed_by(continuation.tempo_map, last)
         whole = self._merged([self._with(length=None), later], beats)
         return whole._with(labels=self.labels)
+
+    def in_tracks_of(self, piece: Notes) -> Notes:
+        """The same notes with the tracks and instruments of another piece.
+
+        Where there is no program, drum or track column, the notes get the instrument (track,
+        program, percussion or not) with the most notes in the piece. Notes with track names have
+        track numbers of their own: each of their tracks becomes the track of the piece with the
+        same name, or else with the same program, or else a new one.
+
+        Args:
+            piece: The piece; one without notes changes nothing.
+
+        Example:
+            >>> piece = Notes(start=[0, 1], end=[1, 2], pitch=[60, 62], program=[40, 40])
+            >>> Notes(start=[0.5], end=[1], pitch=[64]).in_tracks_of(piece).program.tolist()
+            [40]
+        """
+        names = [name for name in _OPTIONAL if getattr(piece, name) is not None]
+        if not len(piece):
+            return self
+        columns: dict[str, Any] = {}
+        if names:
+            table = np.stack([getattr(piece, name) for name in names], axis=1)
+            instruments, counts = np.unique(table, axis=0, return_counts=True)
+            columns = dict(zip(names, instruments[counts.argmax()].tolist(), strict=True))
+        missing = {k: v for k, v in columns.items() if getattr(self, k) is None}
+        return piece._with_own_tracks(self)._with(**missing)
 
     def _with_own_tracks(self, other: Notes) -> Notes:
         """Another piece with names, with the numbers of this piece's tracks, and all names."""

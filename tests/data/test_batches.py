@@ -13,8 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notelstm.batch import Batch
+from notelstm.batch import Batch, shard_slice
 from notelstm.data import SequenceDataset, StatefulBatches, WindowBatches
+from notelstm.data.dataset import Windows
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.protocols import Batches
@@ -193,6 +194,34 @@ def test_shards_join_to_the_batches_of_one_process(
         epochs = zip(*(share.epoch(2, first) for share in shares), strict=True)
         joined = [Batch(*map(torch.cat, zip(*parts, strict=True))) for parts in epochs]
         assert same(joined, list(whole.epoch(2, first)))
+
+
+@pytest.mark.parametrize("shared", [(0, 1), (1, 3)])
+def test_windows_that_are_read_at_once_are_those_of_each_batch(
+    monkeypatch: pytest.MonkeyPatch, shared: tuple[int, int]
+) -> None:
+    batches = windows([9] * 40, 4, 7, shared=shared)
+    read: list[int] = []
+    of_windows = SequenceDataset.read
+
+    def counted(dataset: SequenceDataset, found: Windows) -> Batch:
+        read.append(len(found.start))
+        return of_windows(dataset, found)
+
+    monkeypatch.setattr(SequenceDataset, "read", counted)
+    together = list(batches.epoch(3))
+    assert len(read) == 1
+    # Of each window 5 rows of two columns.
+    monkeypatch.setattr("notelstm.data.batches._NUMBERS_AT_ONCE", 3 * 7 * 5 * 2)
+    apart = list(batches.epoch(3))
+    assert same(apart, together)
+    share = len(range(7)[shard_slice(7, *shared)])
+    assert max(read[1:]) == 3 * share
+    assert len(read) == 1 + -(-batches.num_batches // 3)
+    # A batch that is larger than the limit is read alone.
+    monkeypatch.setattr("notelstm.data.batches._NUMBERS_AT_ONCE", 1)
+    assert same(list(batches.epoch(3)), together)
+    assert max(read[-batches.num_batches :]) == share
 
 
 def test_a_shard_of_streams_is_consecutive_pieces() -> None:

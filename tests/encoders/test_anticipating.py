@@ -315,3 +315,18 @@ def test_rows_after_a_time_begin_with_its_rests(seed: int) -> None:
     back = tracker.notes()
     np.testing.assert_allclose(back.start + time, piece.start, atol=1e-6)
     assert np.array_equal(back.pitch, piece.pitch)
+
+
+def test_given_notes_do_not_end_a_piece() -> None:
+    encoder = AnticipatingEncoder(inner=LogTimeEncoder(exact=True, ends=True), seconds=2.0)
+    column = next(k for k, field in enumerate(encoder.fields) if field.role == "end")
+    assert encoder.encode(PIECE)[-1, column] == 1
+    rows = encoder.encode_given(PIECE, [False, True, False, True])
+    assert not rows[:, column].any()
+    assert encoder.given_row(Note(1.0, 2.0, 60), 0.0)[column] == 0
+    check_anticipating_encoder(
+        encoder,
+        onset_tolerance=2.0,
+        pieces=strategies.notes(longest_rest=1.9, max_notes=8),
+        examples=10,
+    )

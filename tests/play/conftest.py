@@ -10,14 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 import torch
+from torch import nn
 from websockets.sync.client import connect as open_socket
 
 from notelstm.bundle import Bundle, load
-from notelstm.encoders import LogTimeEncoder
+from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.models import NoteLSTM
 from notelstm.parts import Part, PartMap
 from notelstm.play import Limits, create_app
@@ -124,6 +125,24 @@ def band() -> Bundle:
     torch.manual_seed(1)
     model = NoteLSTM(fields=encoder.fields, hidden_size=8)
     return Bundle(model=model, encoder=encoder, sampler=Ancestral())
+
+
+@pytest.fixture(scope="session")
+def writer() -> Callable[..., Bundle]:
+    """A tiny untrained model, with parts if they are given, that can fill gaps."""
+
+    def make(parts: PartMap | None = None) -> Bundle:
+        inner = LogTimeEncoder(exact=True, linear=2.0, parts=parts)
+        encoder = AnticipatingEncoder(inner=inner, seconds=2.0)
+        torch.manual_seed(1)
+        model = NoteLSTM(fields=encoder.fields, hidden_size=8, embedding_dim=4)
+        with torch.no_grad():
+            # Short steps are likely.
+            bias = cast(nn.Linear, model.heads["step"].get_submodule("2")).bias
+            bias.copy_(bias - 0.05 * torch.arange(len(bias)))
+        return Bundle(model=model, encoder=encoder, sampler=Ancestral())
+
+    return make
 
 
 @pytest.fixture

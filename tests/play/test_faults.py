@@ -272,6 +272,7 @@ def junk(chance: random.Random) -> str | bytes:
     types = (
         *("note-on", "note-off", "notes", "continue", "again", "head", "steer", "stop"),
         *("undo", "clear", "model", "prompt", "keep", "delete", "take", "hello", "???"),
+        *("fill", "piece"),
     )
     if kind == 3:
         found = {name: chance.choice(values) for name in chance.sample(names, chance.randrange(5))}
@@ -289,6 +290,8 @@ def junk(chance: random.Random) -> str | bytes:
         "stop": at,
         "undo": at,
         "clear": at,
+        "piece": at,
+        "fill": {**at, "start": chance.random() * 100, "end": chance.random() * 100},
         "keep": {"take": chance.randrange(1, 5)},
         "delete": {"take": chance.randrange(1, 5)},
         "take": {"take": chance.randrange(1, 5)},

@@ -355,6 +355,80 @@ def test_the_player_has_the_instruments_of_the_model(
     assert [note["part"] for note in notes(page, "you")] == ["bass", *["kit"] * 4]
 
 
+def test_a_span_is_marked_and_filled(
+    page: Chrome, writer: Callable[..., Any], band: Any, serve: Callable[..., Any]
+) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    server = serve(app=create_app({"writer": writer(), "band": band}))
+    open_page(page, server.address)
+    assert by_id(page, "span").is_displayed()
+    assert not by_id(page, "fill").is_enabled()
+    assert axe(page) == []
+    played = [
+        {"start": k / 2, "end": k / 2 + 0.4, "pitch": 50 + k, "velocity": 80} for k in range(20)
+    ]
+    run(page, "notelstm.link.send('notes', { notes: arguments[0] })", played)
+    # The panel asks for the piece when a pointer enters it.
+    roll = by_id(page, "span-roll")
+    run(page, "arguments[0].scrollIntoView({ block: 'center' })", roll)
+    width = roll.size["width"]
+    actions = ActionChains(page).move_to_element_with_offset(roll, -width // 2 + 5, 20)
+    actions.perform()
+    wait_for(lambda: by_id(page, "fill").is_enabled())
+    # By mouse: from 3 to 6 of 9.9 seconds.
+    actions = ActionChains(page).move_to_element_with_offset(roll, int(width * (3 / 9.9 - 0.5)), 20)
+    actions.click_and_hold().move_by_offset(int(width * 3 / 9.9), 5).release().perform()
+    marked = (
+        "return ['span-begin', 'span-end'].map((id) => Number(document.getElementById(id).value))"
+    )
+    begin, end = run(page, marked)
+    assert (begin, end) == (pytest.approx(3, abs=0.2), pytest.approx(6, abs=0.2))
+    assert f"the span is from {begin:.1f} to {end:.1f} s" in roll.get_attribute("aria-label")
+    # By touch, which the browser reports as a pointer, too.
+    run(
+        page,
+        """const [roll, from, to] = arguments, box = roll.getBoundingClientRect();
+        const at = (share) => ({ pointerId: 1, pointerType: "touch", bubbles: true,
+          clientX: box.left + share * box.width, clientY: box.top + 9 });
+        roll.setPointerCapture = () => {};
+        roll.dispatchEvent(new PointerEvent("pointerdown", at(from)));
+        roll.dispatchEvent(new PointerEvent("pointermove", at(to)));
+        roll.dispatchEvent(new PointerEvent("pointerup", at(to)));""",
+        roll,
+        7 / 9.9,
+        4 / 9.9,
+    )
+    assert run(page, marked) == [pytest.approx(4, abs=0.1), pytest.approx(7, abs=0.1)]
+    # By the keyboard alone.
+    by_id(page, "span-end").send_keys(Keys.ARROW_LEFT * 5)
+    assert run(page, marked)[1] == pytest.approx(6.5, abs=0.1)
+    begin, end = run(page, marked)
+    by_id(page, "fill").send_keys(Keys.ENTER)
+    wait_for(lambda: by_id(page, "status").text.startswith("The model wrote") or takes(page))
+    wait_for(lambda: notes(page, "model"))
+    zero = min(note["start"] for note in notes(page, "you"))
+    new = [note["start"] - zero for note in notes(page, "model")]
+    assert min(new) >= begin - 0.01
+    assert max(new) < end
+    kept = [k for k in range(20) if not begin - 0.01 <= k / 2 < end]
+    assert [note["pitch"] - 50 for note in notes(page, "you")] == kept
+    assert by_id(page, "fill").is_enabled()
+    assert axe(page) == []
+    by_id(page, "undo").click()
+    wait_for(lambda: len(notes(page, "you")) == 20)
+    # The server refuses what is too long for it; the page is ready again.
+    run(page, "notelstm.fill(notelstm.span.zero, notelstm.span.zero + 3000)")
+    wait_for(lambda: "A span of up to 60 s" in by_id(page, "facts").text)
+    assert by_id(page, "fill").is_enabled()
+    resize(page, 390)
+    assert run(page, "return document.documentElement.scrollWidth") <= 390
+    choose(page, "model", "band")
+    wait_for(lambda: not by_id(page, "span").is_displayed())
+    assert axe(page) == []
+
+
 def test_takes_are_kept_replaced_and_undone(page: Chrome) -> None:
     play_phrase(page)
     wait_for(lambda: not is_playing(page) and takes(page))

@@ -179,7 +179,7 @@ def test_a_bundle_keeps_the_map(bundle: Bundle, tmp_path: Path) -> None:
     bundle.save(tmp_path / "m.notelstm")
     again = load(tmp_path / "m.notelstm")
     assert again.encoder == bundle.encoder
-    options = {"given": {"mood": "low"}, "seed": 1}
+    options: Any = {"given": {"mood": "low"}, "seed": 1}
     assert generate(again, 20, **options) == generate(bundle, 20, **options)
 
 

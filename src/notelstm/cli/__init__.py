@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "train": "Train a model on MIDI files",
     "report": "Write a page on a training run, or on two",
     "generate": "Write new music as a MIDI file",
+    "write": "Write new notes between those of a MIDI file",
     "play": "Play with a model in the browser",
     "render": "Render a MIDI file as sound, page or picture",
     "evaluate": "Measure a model on held-out music",
@@ -45,6 +46,7 @@ examples:
   notelstm inspect FOLDER
   notelstm train FOLDER -o my.notelstm
   notelstm generate my.notelstm -o out.mid
+  notelstm write my.notelstm song.mid -o out.mid --gap 12 20
   notelstm play my.notelstm
   notelstm render out.mid -o out.wav
   notelstm evaluate my.notelstm OTHER_FOLDER

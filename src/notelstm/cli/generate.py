@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,17 +11,15 @@ import numpy as np
 import tyro
 from tyro.conf import arg
 
-from notelstm._version import __version__
 from notelstm.cli.generation_options import Prompting, Steering, given_labels
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.outputs import check_outputs
+from notelstm.cli.pieces import SEEDS, check_music, numbered, write_music
 from notelstm.cli.reading_options import Reading
 from notelstm.errors import ConfigError, DataError, counted
-from notelstm.files import checked_suffix
 from notelstm.listening import Sample, save_page, trim_opening
-from notelstm.listening.page import check_page_path
-from notelstm.listening.pianoroll import check_picture_path, save_piano_roll
-from notelstm.midi import program_number, write_midi
+from notelstm.listening.pianoroll import save_piano_roll
+from notelstm.midi import program_number
 from notelstm.midi.writing import instruments_of
 from notelstm.notes import Notes
 from notelstm.programs import PROGRAMS
@@ -30,7 +27,6 @@ from notelstm.programs import PROGRAMS
 __all__ = ["generate"]
 
 _MOST_PIECES: Final = 10_000
-_SEEDS: Final = 10**9
 _LONGEST_SILENCE: Final = 2.0
 """Seconds at the beginning of a piece that are removed without a message."""
 
@@ -96,9 +92,9 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
     prompting.check()
     labels = given_labels(given)
-    _check_outputs(output, picture, html, prompting.prompt)
+    check_music(output, picture, html, prompting.prompt, "the prompt")
     files = [
-        _numbered(path, number, batch)
+        numbered(path, number, batch)
         for path in (output, picture)
         if path is not None
         for number in range(1, batch + 1)
@@ -110,7 +106,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     bundle = load(model)
     start = prompting.read(reading.policy(bundle.read_policy))
     sampler = steering.sampler_for(bundle)
-    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    seed = secrets.randbelow(SEEDS) if seed is None else seed
     made = generate_batch(
         bundle,
         notes,
@@ -131,7 +127,7 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             hint="try another --seed or --temperature, or train it longer",
         )
     if start is None:
-        made = [_without_silence(new, _numbered(output, k, batch)) for k, new in enumerate(made, 1)]
+        made = [_without_silence(new, numbered(output, k, batch)) for k, new in enumerate(made, 1)]
     ending = {"until": "end"} if until_end else {}
     if end_at is not None:
         ending = {"end_at": f"{end_at:g}"}
@@ -143,10 +139,11 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     ]
     origin = {"model": "pretrained" if model is None else model.name, **drawn}
     for k, piece in enumerate(pieces, start=1):
-        numbered = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
-        _write(piece, _numbered(output, k, batch), numbered)
+        about = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
+        end = _ending(piece) if ending else ""
+        write_music(piece.notes, numbered(output, k, batch), about, _counts(piece), end)
         if picture is not None:
-            drawing = _numbered(picture, k, batch)
+            drawing = numbered(picture, k, batch)
             save_piano_roll(piece.notes, drawing, prompt_notes=piece.prompt_notes)
             print(f"drew {drawing}")
     if html is not None:
@@ -158,20 +155,6 @@ def generate(  # noqa: PLR0913 - each is an option of the command
     print(
         f"seed {seed}: --seed {seed} makes {'this piece' if batch == 1 else 'these pieces'} again"
     )
-
-
-def _check_outputs(
-    output: Path, picture: Path | None, html: Path | None, prompt: Path | None
-) -> None:
-    """Refuse unsuitable names of outputs, before any work is done."""
-    hint = "write a .mid file, then convert it with notelstm render"
-    checked_suffix(output, (".mid", ".midi", ".kar"), "MIDI", hint=hint)
-    if prompt is not None and output.exists() and prompt.exists() and output.samefile(prompt):
-        raise ConfigError(f"the output is the prompt, {prompt}", hint="name another output file")
-    if html is not None:
-        check_page_path(html)
-    if picture is not None:
-        check_picture_path(picture)
 
 
 def _piece(
@@ -197,23 +180,17 @@ def _without_silence(new: Notes, path: Path) -> Notes:
     return trim_opening(new, max_wait=float("inf"))
 
 
-def _numbered(path: Path, number: int, of: int) -> Path:
-    """The path of one of several pieces."""
-    return path if of == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-
-
-def _write(piece: Sample, path: Path, origin: Mapping[str, object]) -> None:
-    """Write one piece with its origin as a text event, and print its size."""
-    settings = ", ".join(f"{name} {value}" for name, value in origin.items())
-    # A model may generate notes that MIDI cannot hold: they are changed and counted, not refused.
-    write_midi(piece.notes, path, short="lengthen", text=f"notelstm {__version__}: {settings}")
+def _counts(piece: Sample) -> str:
+    """The numbers of the notes of a piece."""
     counts = counted(len(piece.notes) - piece.prompt_notes, "new note")
     if piece.prompt_notes:
         counts = f"{counted(piece.prompt_notes, 'note')} of the prompt, {counts}"
-    ending = ""
-    if "until" in origin or "end_at" in origin:
-        ending = ", stopped before its end" if piece.notes.truncated else ", to its end"
-    print(f"wrote {path}: {counts}, {piece.notes.end_time:.1f} s{ending}")
+    return counts
+
+
+def _ending(piece: Sample) -> str:
+    """Whether a piece has come to its end."""
+    return ", stopped before its end" if piece.notes.truncated else ", to its end"
 
 
 def _print_instrument(piece: Sample, start: Notes) -> None:

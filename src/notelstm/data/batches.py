@@ -21,6 +21,8 @@ __all__ = ["NumberedBatches", "Shuffle", "StatefulBatches", "WindowBatches"]
 
 _BLOCK: Final = 1024
 """The number of batches whose order is computed at once."""
+_NUMBERS_AT_ONCE: Final = 2**18
+"""The number of entries of rows that are read at once, a megabyte, unless a batch has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +103,28 @@ class WindowBatches(NumberedBatches):
             stop = min(n, start + block)
             order = shuffle(start, stop) if self.shuffle else np.arange(start, stop)
             found = self.dataset.find(torch.from_numpy(order))
-            for parts in zip(*(torch.split(part, self.batch_size) for part in found), strict=True):
-                mine = shard_slice(len(parts[0]), *self.shared)
-                windows = Windows(*(part[mine] for part in parts))
-                yield self.dataset.read(windows), windows.piece
+            at_once = self._windows_at_once
+            for parts in zip(*(torch.split(part, at_once) for part in found), strict=True):
+                yield from self._read(Windows(*parts))
+
+    @property
+    def _windows_at_once(self) -> int:
+        """The number of windows, a multiple of B, that are read at once."""
+        window = (self.dataset.sequence_length + 1) * self.dataset.rows.shape[1]
+        return max(1, _NUMBERS_AT_ONCE // (window * self.batch_size)) * self.batch_size
+
+    def _read(self, windows: Windows) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches of windows, which take less time together than one by one."""
+        sizes = [len(part) for part in torch.split(windows.piece, self.batch_size)]
+        if self.shared != (0, 1):
+            mine = [range(size)[shard_slice(size, *self.shared)] for size in sizes]
+            chosen = [i + k * self.batch_size for k, part in enumerate(mine) for i in part]
+            windows = Windows(*(part[chosen] for part in windows))
+            sizes = [len(part) for part in mine]
+        whole = (*self.dataset.read(windows), windows.piece)
+        parts = (torch.split(part, sizes) for part in whole)
+        for *batch, piece in zip(*parts, strict=True):
+            yield Batch(*batch), piece
 
 
 @final

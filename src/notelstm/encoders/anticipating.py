@@ -60,9 +60,10 @@ class AnticipatingEncoder:
     start, which is the onset of the first note of all. A given note that begins at g stands after
     the first written row whose clock is at least g - `seconds`, and before all written rows if g is
     at most `seconds`. Its step is 0, so that it does not move the clock, and its offset is g less
-    the clock, from 0 to `seconds`. The place depends only on the rows before, so that the order is
-    known while music is generated. Given notes that stand together are in the order of their onset,
-    then in that of the inner encoder.
+    the clock, from 0 to `seconds`. It never ends the piece, which is for the model to predict. The
+    place depends only on the rows before, so that the order is known while music is generated.
+    Given notes that stand together are in the order of their onset, then in that of the inner
+    encoder.
 
     **Rests.** A written part can be silent for longer than `seconds`; a single step would then pass
     given notes that are not in the sequence yet. So the last class of the step becomes a rest: a
@@ -146,6 +147,11 @@ class AnticipatingEncoder:
     def _column(self, role: Role) -> int:
         """The column of the field of the inner encoder with a role."""
         return next(k for k, f in enumerate(self.inner.fields) if f.role == role and not f.given)
+
+    @functools.cached_property
+    def _silent(self) -> list[int]:
+        """The columns that say nothing of given notes: the step, and the end of the piece."""
+        return [k for k, f in enumerate(self.inner.fields) if f.role in ("step", "end")]
 
     @functools.cached_property
     def cell(self) -> float:
@@ -261,8 +267,7 @@ class AnticipatingEncoder:
         place = np.where(onset[mask] <= self._ahead, 0, after + 1)
         rows = np.zeros((len(place), len(self.fields)), dtype=np.float32)
         rows[:, : encoded.shape[1]] = encoded[mask]
-        rows[:, self._column("step")] = 0
-        rows[:, [k for k, field in enumerate(self.fields) if field.role == "end"]] = 0
+        rows[:, self._silent] = 0
         rows[:, -2] = 1
         rows[:, -1] = (onset[mask] - np.append(0, clock)[place]) * self.cell
         # Written row i has the odd number 2 i + 1, and the notes behind it have 2 i + 2.
@@ -346,7 +351,7 @@ class AnticipatingEncoder:
             )
         row = np.zeros(len(self.fields), dtype=np.float32)
         row[:-2] = self.inner.encode(notes)[0]
-        row[self._column("step")] = 0
+        row[self._silent] = 0
         row[-2:] = 1, offset * self.cell
         return row
 

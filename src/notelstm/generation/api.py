@@ -12,10 +12,11 @@ import numpy as np
 
 from notelstm.bundle import Bundle
 from notelstm.encoders.rows import label_map_of, watch_changes
-from notelstm.errors import ConfigError, DataError
+from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.generation.batches import (
     best_of_each,
+    check_context,
     ending_at,
     in_sequence,
     per_sequence,
@@ -303,10 +304,5 @@ def _prompt_rows(bundle: Bundle, prompt: Notes | None, given: Given) -> Rows:
     for column, field in enumerate(fields):
         if field.name in given:
             rows[:, column] = given[field.name]
-    if bundle.context_length is not None and len(rows) < bundle.context_length:
-        raise DataError(
-            f"the prompt has {len(rows)} rows, fewer than the model's context of "
-            f"{bundle.context_length}",
-            hint="give a longer prompt, or leave it out",
-        )
+    check_context(bundle, rows)
     return rows

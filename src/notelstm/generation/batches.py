@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from notelstm.bundle import Bundle
-from notelstm.errors import ConfigError, NotelstmError
+from notelstm.errors import ConfigError, DataError, NotelstmError
+from notelstm.fields import Rows
 from notelstm.generation.rows import Seed
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder, Processor, Sampler
@@ -19,6 +20,7 @@ from notelstm.sampling.timing import MAX_SECONDS, EndAt
 
 __all__ = [
     "best_of_each",
+    "check_context",
     "ending_at",
     "in_sequence",
     "per_sequence",
@@ -70,6 +72,20 @@ def in_sequence(number: int, of: int) -> Iterator[None]:
         if of > 1:
             error.where = ", ".join(filter(None, (f"sequence {number}", error.where)))
         raise
+
+
+def check_context(bundle: Bundle, rows: Rows) -> None:
+    """Check the length of a prompt, (T, F).
+
+    Raises:
+        DataError: If it is shorter than the model's context.
+    """
+    if bundle.context_length is not None and len(rows) < bundle.context_length:
+        raise DataError(
+            f"the prompt has {len(rows)} rows, fewer than the model's context of "
+            f"{bundle.context_length}",
+            hint="give a longer prompt, or leave it out",
+        )
 
 
 def seeds_of_each(seed: Any, count: int, best_of: int) -> list[Seed]:

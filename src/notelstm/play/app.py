@@ -101,6 +101,7 @@ def _described(name: str, engine: Engine) -> dict[str, Any]:
         "license": license_,
         "card": card,
         "controls": controls_of(bundle),
+        "fills": engine.fills,
         "parts": [
             {"name": part.name, "program": part.program, "drum": part.drum} for part in engine.parts
         ],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
@@ -18,6 +19,7 @@ from notelstm.generation import Session
 from notelstm.generation.rows import Seed
 from notelstm.generation.sequences import STALL_LIMIT
 from notelstm.generation.session import Snapshot
+from notelstm.generation.writing import WritingTask, can_write, writing_steps
 from notelstm.notes import Notes, TempoMap
 from notelstm.parts import Part, PartMap
 from notelstm.protocols import Prediction, Sampler, SamplingContext
@@ -35,6 +37,8 @@ _ROWS_AT_ONCE: Final = 4
 """The rows that are sampled in a call, so that the sessions of a server take turns."""
 _READ_AT_ONCE: Final = 32
 """The rows that are read in a call; reading one takes a fraction of the time of sampling it."""
+_FOLLOWING: Final = 30.0
+"""Seconds after a span whose notes are given to the model that fills it."""
 _LONGEST_HOLD: Final = 12.0
 """Seconds that are sampled ahead for the end of a note, where it is an event of its own."""
 _ROUNDED: Final = 1e-6
@@ -356,6 +360,63 @@ class Engine:
             continuation.snapshot = session.snapshot()
         more &= not continuation.stalled
         return made, more
+
+    @property
+    def fills(self) -> bool:
+        """Whether the model can write between notes that are given."""
+        return can_write(self.bundle)
+
+    def fill(
+        self,
+        played: Sequence[Played],
+        start: float,
+        end: float,
+        sampler: Sampler,
+        seed: int,
+        tempo_map: TempoMap | None = None,
+    ) -> Generator[None, None, list[Played]]:
+        """Write a span of a piece anew, step by step.
+
+        Args:
+            played: The notes of the piece, sorted.
+            start: The begin of the span, seconds from the start of the piece.
+            end: Its excluded end.
+            sampler: The sampler.
+            seed: The random seed.
+            tempo_map: The tempo map of the piece, or None for 120 beats per minute.
+
+        Yields:
+            After some rows.
+
+        Returns:
+            The new notes, in the order of their onsets, in place of those that begin in the span.
+
+        Raises:
+            ConfigError: If the model cannot be given notes.
+            EncodingError: If the piece is outside the encoder's domain.
+        """
+        onsets = [note.start for note in played]
+        first = max(0, bisect.bisect_left(onsets, start) - _CONTEXT)
+        read = played[first : bisect.bisect_right(onsets, end + _FOLLOWING)]
+        zero = min([start, *(note.start for note in read[:1])])
+        notes = self._with_parts(notes_of(read, tempo_map), read)
+        if read:
+            notes = notes.shifted(read[0].start - zero)
+        task = WritingTask(notes=notes, start=start - zero, end=end - zero, replace=True)
+        (written,) = yield from writing_steps(self.bundle, [task], sampler=sampler, seed=seed)
+        instrument, zeros = _most_common(read), np.zeros(len(written.notes), np.int64)
+        columns = (written.notes.program, written.notes.drum, written.notes.track)
+        program, drum, track = (zeros if column is None else column for column in columns)
+        made = []
+        for i in np.flatnonzero(written.new).tolist():
+            kind, part = instrument, ""
+            if self._parts is not None:
+                # Tracks are classes, see _with_parts.
+                kind, part = (int(program[i]), bool(drum[i])), self.parts[int(track[i])].name
+            begin, release = float(written.notes.start[i]), float(written.notes.end[i])
+            pitch, velocity = int(written.notes.pitch[i]), int(written.notes.velocity[i])
+            made.append(Played(zero + begin, zero + release, pitch, velocity, *kind, part))
+        return made
 
     def _finished(self, session: Session, continuation: Continuation) -> list[Played]:
         """The new notes that have ended since the last call."""

@@ -26,6 +26,7 @@ class Limits:
         requests: The most files of a session that are read or rendered at a time.
         takes: The most takes of a session; the oldest one that is not kept makes room.
         notes: The most notes of a piece or a take; the oldest ones make room.
+        fill_seconds: The longest span that is filled.
         sound_seconds: The longest take, with its prompt, of which there is a sound file. Each
             second takes a megabyte of memory while it is rendered.
         send_seconds: Seconds after which a client that does not read is disconnected.
@@ -42,6 +43,7 @@ class Limits:
     requests: int = 4
     takes: int = 24
     notes: int = 4096
+    fill_seconds: float = 60.0
     sound_seconds: float = 900.0
     send_seconds: float = 20.0
 
@@ -55,5 +57,6 @@ class Limits:
         check_whole("requests", self.requests, 1, 1000)
         check_whole("takes", self.takes, 1, 1000)
         check_whole("notes", self.notes, 256, 2**20)
+        check_number("fill_seconds", self.fill_seconds, 0.1, 3600)
         check_number("sound_seconds", self.sound_seconds, 1, 14_400)
         check_number("send_seconds", self.send_seconds, 0.1, 3600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
@@ -40,6 +41,8 @@ _SHOWN: Final = 256
 _DIGITS: Final = 6
 """Decimals of times in a piece; differences of a clock's times have rounding errors beyond them."""
 _SEEDS: Final = 2**31
+_FILLS_KEPT: Final = 8
+"""The spans that can be undone, one after another."""
 _AT_A_LATER_TIME: Final = frozenset({"continue", "again"})
 """The messages whose time may lie ahead of the clock: when the model shall begin."""
 
@@ -78,6 +81,8 @@ class Take:
         tempo_map: The tempo map of the piece, if it came from a file.
         kept: Whether it is kept.
         dropped: The number of its first notes that made room for later ones.
+        until: The time in the piece from which notes are those before it was filled; infinite for
+            a continuation.
     """
 
     number: int
@@ -89,6 +94,7 @@ class Take:
     tempo_map: TempoMap | None
     kept: bool = False
     dropped: int = 0
+    until: float = float("inf")
 
     def piece(self) -> Notes:
         """The prompt and the take as one piece."""
@@ -177,6 +183,8 @@ class Performance:
             "again": self._again,
             "head": self._head,
             "steer": self._steer,
+            "piece": self._show,
+            "fill": self._fill,
             "stop": self._stop,
             "undo": self._undo,
             "clear": self._clear,
@@ -191,6 +199,8 @@ class Performance:
     def _reset(self) -> None:
         """Begin an empty piece."""
         self._turns: list[_Turn] = []
+        # The turns before each span that was filled since the last note.
+        self._before_fills: deque[list[_Turn]] = deque(maxlen=_FILLS_KEPT)
         self._open: dict[_Key, _Open] = {}
         self._playing: _Playing | None = None
         self._offset: float | None = None
@@ -295,6 +305,7 @@ class Performance:
 
     def _add(self, note: Played) -> None:
         """Add a note of the player to the piece."""
+        self._before_fills.clear()
         if not self._turns or self._turns[-1].by != "you":
             self._turns.append(_Turn("you", []))
         bisect.insort(self._turns[-1].notes, note)
@@ -339,9 +350,8 @@ class Performance:
             replies = self._finish(at, "stopped")
             if self._turns and self._turns[-1] is replaced:
                 self._turns.pop()
-        self._last_take += 1
-        take = Take(self._last_take, self.model, seed, self.controls, prompt, [], self._tempo_map)
-        self.takes[take.number] = take
+        take = self._new_take(seed, prompt, [])
+        self._before_fills.clear()
         # The first note sounds at once: the wait before it is not in the piece.
         offset = self._offset
         if first < float("inf"):
@@ -353,6 +363,76 @@ class Performance:
         self._playing = _Playing(take, at, offset, continuation, until, at, at)
         replies.append({"type": "playing", "take": take.number, "at": at, "seed": seed})
         yield from self._send(at, replies)
+
+    def _new_take(self, seed: int, prompt: list[Played], notes: list[Played]) -> Take:
+        """Add a take to the list."""
+        self._last_take += 1
+        number, beats = self._last_take, self._tempo_map
+        take = Take(number, self.model, seed, self.controls, prompt, notes, beats)
+        self.takes[number] = take
+        return take
+
+    def _show(self, at: float) -> Iterator[list[Reply]]:
+        yield [self._piece_reply()]
+
+    def _fill(self, start: float, end: float, at: float, seed: int | None) -> Iterator[list[Reply]]:
+        most = self._limits.fill_seconds
+        if not 0 < end - start <= most:
+            raise RefusedError("too-long", f"a span of up to {most:g} s can be filled")
+        if self._playing is not None:
+            raise RefusedError("not-now", "the model plays: stop it first")
+        self._close_keys(at)
+        begin, until = max(0.0, self._time_at(start)), self._time_at(end)
+        piece = self._piece()
+        if not piece or not begin < min(until, self._end()):
+            raise RefusedError("not-now", "the span is not in the piece")
+        engine = self._engines[self.model]
+        sampler = self.controls.sampler_for(engine.bundle)
+        seed = secrets.randbelow(_SEEDS) if seed is None else seed
+        steps = engine.fill(piece, begin, until, sampler, seed, self._tempo_map)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                made: list[Played] = done.value
+                break
+            yield []
+        self._make_room_for_take()
+        self._before_fills.append(self._turns)
+        before, after = self._split(begin, until)
+        filled = [*before, _Turn("model", made), *after]
+        self._turns = [turn for turn in filled if turn.notes]
+        take = self._new_take(
+            seed,
+            [note for turn in before for note in turn.notes],
+            [note for turn in filled[len(before) :] for note in turn.notes],
+        )
+        take.until = until
+        reply = {
+            "type": "filled",
+            "take": take.number,
+            "start": start,
+            "end": end,
+            "seed": seed,
+            "notes": len(made),
+        }
+        self._make_room()
+        yield [self._takes_reply(), self._piece_reply(), reply]
+
+    def _split(self, begin: float, until: float) -> tuple[list[_Turn], list[_Turn]]:
+        """The turns before a span of the piece, and those after it, without its notes.
+
+        A turn that is not whole any more is not that of its take.
+        """
+        before: list[_Turn] = []
+        after: list[_Turn] = []
+        for turn in self._turns:
+            first = [note for note in turn.notes if note.start < begin]
+            last = [note for note in turn.notes if note.start >= until]
+            for notes, turns in ((first, before), (last, after)):
+                take = turn.take if len(notes) == len(turn.notes) else None
+                turns.append(_Turn(turn.by, notes, take))
+        return before, after
 
     def _head(self, at: float) -> Iterator[list[Reply]]:
         yield from self._send(at)
@@ -431,9 +511,13 @@ class Performance:
         yield self._finish(at, "stopped")
 
     def _undo(self, at: float) -> Iterator[list[Reply]]:
-        if not (self._turns or self._open):
+        if not (self._turns or self._open or self._before_fills):
             raise RefusedError("not-now", "there is nothing to undo")
         self._close_keys(at)
+        if self._before_fills:
+            self._turns = self._before_fills.pop()
+            yield [self._piece_reply()]
+            return
         undone = self._turns[-1]
         replies = self._finish(at, "stopped")
         if self._turns and self._turns[-1] is undone:
@@ -526,7 +610,10 @@ class Performance:
         found = self._take_of(take)
         whole = [*found.prompt, *found.notes]
         zero = whole[0].start if whole else 0.0
-        notes = [_json(note, -zero, n >= len(found.prompt)) for n, note in enumerate(whole)]
+        notes = [
+            _json(note, -zero, n >= len(found.prompt) and note.start < found.until)
+            for n, note in enumerate(whole)
+        ]
         yield [{"type": "take", **found.summary(), "all_notes": notes}]
 
     def _take_of(self, number: int) -> Take:

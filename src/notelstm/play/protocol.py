@@ -225,6 +225,13 @@ _MESSAGES: Final[Mapping[str, Mapping[str, _Value]]] = {
     "undo": _AT,
     "clear": _AT,
     "model": {"name": _Value(_name), **_AT},
+    "piece": _AT,
+    "fill": {
+        "start": _Value(_time),
+        "end": _Value(_time),
+        "seed": _LENGTH["seed"],
+        **_AT,
+    },
     "prompt": {"until": _optional(_number(0, _LATEST)), **_AT},
     "keep": _TAKE,
     "delete": _TAKE,

@@ -31,8 +31,10 @@ _HELLO_SECONDS: Final = 20.0
 """Seconds in which a client must have sent its first message."""
 
 _NORMAL, _WRONG, _ELSEWHERE, _BUSY, _SLOW = 1000, 1008, 4001, 1013, 4002
-_IN_THREAD: Final = frozenset({"continue", "again", "head", "steer", "take"})
+_IN_THREAD: Final = frozenset({"continue", "again", "fill", "head", "steer", "take"})
 """The messages that take more than a moment."""
+_WAITS: Final[Mapping[str, float]] = {"fill": 1.0}
+"""Seconds for which the steps of a message can wait for notes that are heard sooner."""
 _SOON: Final = 0.5
 """Notes that are heard before so many seconds have passed are sent without waiting for others."""
 _STEPS_AT_ONCE: Final = 8
@@ -153,6 +155,7 @@ class Sessions:
             "limits": {
                 "takes": self.limits.takes,
                 "file_bytes": self.limits.file_bytes,
+                "fill_seconds": self.limits.fill_seconds,
                 "resume_seconds": self.limits.resume_seconds,
             },
         }
@@ -252,7 +255,7 @@ class Connected:
                 steps = performance.handle(message)
                 # The first steps of each message come first, so that one which needs a few does not
                 # wait for one that needs many; the rest by the time at which it will be heard.
-                wait, done = 0.0, False
+                wait, done = _WAITS.get(kind, 0.0), False
                 while not done and entry.connection is self:
                     if kind in _IN_THREAD:
                         worker = self._sessions.worker

@@ -20,15 +20,15 @@ from notelstm.protocols import Allowed, Prediction
 __all__ = ["Categorical", "NumpyCategorical", "NumpyPrediction", "check_target", "sample_class"]
 
 
-def check_target(target: Tensor, prediction: Tensor) -> None:
+def check_target(target: Tensor, shape: Sequence[int]) -> None:
     """Check that a target has the shape (...) of its prediction.
 
     Raises:
         ShapeError: If it has another shape.
     """
-    if target.shape != prediction.shape:
+    if target.shape != shape:
         raise ShapeError(
-            f"the target has shape {tuple(target.shape)}, the prediction {tuple(prediction.shape)}",
+            f"the target has shape {tuple(target.shape)}, the prediction {tuple(shape)}",
             hint="squeeze or index one of them: shapes are not broadcast",
         )
 
@@ -140,10 +140,13 @@ class Categorical(Prediction):
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the class ids `target` (...)."""
-        check_target(target, self.logits[..., 0])
-        flat = self.logits.reshape(-1, self.logits.shape[-1])
-        losses = functional.cross_entropy(flat, target.reshape(-1).long(), reduction="none")
-        return losses.reshape(target.shape)
+        check_target(target, self.logits.shape[:-1])
+        # A reshape to the same shape would be one more step of the backward pass.
+        flat = target.ndim == 1
+        logits = self.logits if flat else self.logits.reshape(-1, self.logits.shape[-1])
+        classes = (target if flat else target.reshape(-1)).long()
+        losses = functional.cross_entropy(logits, classes, reduction="none")
+        return losses if flat else losses.reshape(target.shape)
 
     def interval_prob(self, field: Field, low: Tensor, high: Tensor) -> Tensor:
         """(...) the probability of [low, high), with each class uniform over its width.

@@ -165,7 +165,7 @@ class Normal(Prediction):
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the cell around `target` (...); the cells at the ends hold the tails."""
-        check_target(target, self.mean)
+        check_target(target, self.mean.shape)
         half = self.cell / 2
         a = (target - half - self.mean) / self.sigma
         b = (target + half - self.mean) / self.sigma
@@ -273,7 +273,7 @@ class LogisticMixture(Prediction):
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the cell around `target` (...); the cells at the ends hold the tails."""
-        check_target(target, self.mean[..., 0])
+        check_target(target, self.mean.shape[:-1])
         begin = target.to(self.mean) - self.cell / 2
         low = self.origin if self.low is None else self.low
         open_low = (begin < low).unsqueeze(-1)

@@ -216,6 +216,7 @@ def with_processors(
     *,
     temperature: float | None = None,
     top_p: float | None = None,
+    first: Sequence[Processor] = (),
 ) -> Sampler:
     """The same sampler with more processors.
 
@@ -227,19 +228,20 @@ def with_processors(
         processors: More processors, in order.
         temperature: For a :class:`~notelstm.sampling.Temperature` of all fields, or None.
         top_p: For a :class:`~notelstm.sampling.TopP` of all fields, or None.
+        first: Processors before all others, whose limits therefore always hold.
 
     Raises:
         ConfigError: If the sampler has no processors or is greedy, or a setting is out of range.
     """
-    first = () if temperature in (None, 1) else (Temperature(temperature=temperature),)
+    warm = () if temperature in (None, 1) else (Temperature(temperature=temperature),)
     last = () if top_p is None else (TopP(p=top_p),)
     new = as_processors(processors)
-    if isinstance(sampler, Greedy) and (first or last):
+    if isinstance(sampler, Greedy) and (warm or last):
         raise ConfigError(
             "temperature and top_p do nothing with a greedy sampler",
             hint="leave them out, or use another sampler, such as Ancestral",
         )
-    if not (first or new or last):
+    if not (first or warm or new or last):
         return sampler
     own = getattr(sampler, "processors", None)
     if not isinstance(own, tuple) or not dataclasses.is_dataclass(sampler):
@@ -247,7 +249,7 @@ def with_processors(
             f"a {type(sampler).__name__} has no setting `processors`",
             hint="use another sampler, such as Ancestral",
         )
-    changed: Sampler = dataclasses.replace(sampler, processors=(*first, *own, *new, *last))
+    changed: Sampler = dataclasses.replace(sampler, processors=(*first, *warm, *own, *new, *last))
     return changed
 
 

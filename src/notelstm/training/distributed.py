@@ -123,10 +123,11 @@ class DistributedGroup:
         """
         gradients = []
         for parameter in parameters:
-            if parameter.grad is None:
+            gradient = parameter.grad
+            if gradient is None:
                 # Also with one process: the step must not depend on their number.
-                parameter.grad = torch.zeros_like(parameter)
-            gradients.append(parameter.grad)
+                gradient = parameter.grad = torch.zeros_like(parameter)
+            gradients.append(gradient)
         if self.world_size == 1:
             return
         mine = nn.utils.parameters_to_vector(gradients) * targets

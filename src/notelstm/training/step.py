@@ -147,7 +147,7 @@ class TrainStep(nn.Module):
 def _last_only(target_mask: Tensor) -> bool:
     """Whether the last row of each sequence is its only target: a slice can replace an index."""
     flags = target_mask.numpy()
-    return bool(flags[:, -1].all()) and int(np.count_nonzero(flags)) == len(flags)
+    return int(np.count_nonzero(flags)) == len(flags) == int(np.count_nonzero(flags[:, -1]))
 
 
 def _target_contexts(initial: Context, contexts: Context, target_mask: Tensor) -> Context:
@@ -191,6 +191,7 @@ class LossMeter:
     def __init__(self, loss: CompositeLoss, device: torch.device) -> None:
         self._terms: Final = tuple(loss.terms)
         self._device: Final = device
+        self._one: Final = torch.ones((), device=device)
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """The name of the total and of each term."""
@@ -205,7 +206,7 @@ class LossMeter:
     @torch.no_grad()
     def add(self, sums: Tensor, losses: Losses, num_targets: int) -> None:
         """Add the means over some targets to `sums`."""
-        values = torch.stack([losses.total, *losses.terms.values(), losses.total.new_ones(())])
+        values = torch.stack([losses.total, *losses.terms.values(), self._one])
         sums.add_(values, alpha=num_targets)
 
     def means(self, prefix: str, sums: Tensor, group: DistributedGroup) -> dict[str, float]:

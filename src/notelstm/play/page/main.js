@@ -6,6 +6,7 @@ import { Files } from "./files.js";
 import { Link } from "./link.js";
 import { pitchName, shortcuts } from "./parts.js";
 import { Roll } from "./roll.js";
+import { Span } from "./span.js";
 import { Steering } from "./steering.js";
 import { Takes } from "./takes.js";
 
@@ -68,6 +69,10 @@ class App {
       address: (path) => this.link.address(path),
       use: (until) => this.useFile(until),
     });
+    this.span = new Span(byId("span"), {
+      refresh: () => this.askForPiece(),
+      fill: (start, end) => this.fill(start, end),
+    });
     this.listen();
     this.restore();
     this.link.connect();
@@ -98,14 +103,18 @@ class App {
       cut: () => this.cut(message.from),
       end: () => this.ended(message),
       take: () => this.playTake(message),
-      error: () => this.announce(message.message, true),
+      filled: () => this.filled(message),
+      error: () => this.failed(message),
     }[message.type];
     act?.();
   }
 
   welcome(message) {
     this.models = message.models;
+    this.limits = message.limits;
     this.resumed = message.resumed;
+    this.asking = false;
+    this.span.wait(false);
     byId("model").replaceChildren(...this.models.map(({ name }) => Object.assign(document.createElement("option"), { value: name, textContent: name })));
     if (message.resumed) byId("welcome").hidden = true;
   }
@@ -143,8 +152,9 @@ class App {
     this.screen.showDrums(instrument.drum);
   }
 
-  showCard({ license, card, controls, parts }) {
+  showCard({ license, card, controls, parts, fills }) {
     this.showInstruments(parts);
+    this.span.enable(fills, this.limits.fill_seconds);
     byId("license").textContent = `License of the model's data: ${license}`;
     byId("card").replaceChildren(...Object.entries(card).map(([heading, entries]) => {
       const table = document.createElement("table");
@@ -170,6 +180,11 @@ class App {
   }
 
   showPiece({ notes, playing }) {
+    this.span.show(notes);
+    // The roll shows waits that are no part of the piece: it stays as it is.
+    const asked = this.asking && playing === undefined;
+    this.asking = false;
+    if (asked) return;
     this.roll.replace(notes);
     if (playing !== undefined) this.take = playing;
     if (playing) {
@@ -252,6 +267,33 @@ class App {
     this.announce({ length: "Your turn", stopped: "Stopped", interrupted: "Your turn",
       stalled: "The model has nothing more to play" }[reason]);
     this.update();
+    this.askForPiece();
+  }
+
+  // The piece as the server has it, for the roll on which a span is marked.
+  askForPiece() {
+    if (byId("span").hidden || this.asking || this.span.busy) return;
+    this.asking = this.link.send("piece", { at: this.now });
+  }
+
+  fill(start, end) {
+    if (this.take !== null) this.link.send("stop", { at: this.now });
+    this.quiet(this.now);
+    this.phrase = null;
+    this.span.wait(true);
+    this.link.send("fill", { start, end, at: this.now });
+  }
+
+  filled({ take, notes }) {
+    this.span.wait(false);
+    this.announce(`The model wrote ${notes} ${notes === 1 ? "note" : "notes"}: take ${take} is the whole piece`);
+    this.update();
+  }
+
+  failed({ message, about }) {
+    if (about === "fill") this.span.wait(false);
+    if (about === "piece") this.asking = false;
+    this.announce(message, true);
   }
 
   // End everything that the model plays; what it still sends of this take is ignored.

@@ -5,13 +5,20 @@ import { KEYS, drawKeys, drawRows, markRepeats, surface, theme, widthOf } from "
 const PAST = 0.62;    // the share of the width that shows the past
 const FORGET = 90;    // seconds after which a note is no longer drawn
 
-// A view of all notes at once, with a line at `mark` seconds.
-export function overview(canvas, notes, seconds, mark) {
+// A view of all notes at once, with a line at `mark` seconds, or with a marked span.
+export function overview(canvas, notes, seconds, mark, span) {
   const { pen, width, height } = surface(canvas);
   const pitches = notes.map((note) => note.pitch);
   const low = Math.min(...pitches.slice(0, 20000)) - 1, high = Math.max(...pitches.slice(0, 20000)) + 1;
   pen.fillStyle = theme("--panel");
   pen.fillRect(0, 0, width, height);
+  if (span && notes.length) {
+    const from = span.begin / seconds * width, to = span.end / seconds * width;
+    pen.fillStyle = theme("--line");
+    pen.fillRect(from, 0, to - from, height);
+    pen.fillStyle = theme("--ink");
+    for (const x of [from, to]) pen.fillRect(x - 1, 0, 2, height);
+  }
   const row = height / (high - low + 1);
   for (const note of notes) {
     pen.fillStyle = theme(note.by === "model" ? "--model" : "--you");
