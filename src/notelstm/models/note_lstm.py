@@ -195,6 +195,10 @@ class NoteLSTM(nn.Module):
                 self.heads[name] = _head(size, width, outputs)
             else:
                 self.heads[name] = _head_with_memory(size, width, outputs, self.memory, name)
+            if self._by_name[name].role == "end":
+                # Otherwise it would at first take over the training of the layers below.
+                with torch.no_grad():
+                    _layers(self.heads[name])[-1].bias[:2] = torch.tensor([0.0, _INITIAL_END])
         self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
 
     def _outputs(self, field: str, components: int) -> int:
@@ -400,14 +404,19 @@ def _head_with_memory(
     """A head that also reads the features of the votes, with a gate as its last output."""
     num_features, gated = memory.num_features(field), memory.has_votes(field)
     head = _head(inputs + num_features, width, outputs + gated)
-    layers = [head] if isinstance(head, nn.Linear) else list(head.children())
-    first, last = cast(nn.Linear, layers[0]), cast(nn.Linear, layers[-1])
+    first, last = _layers(head)
     with torch.no_grad():
         first.weight[:, inputs:] = 0
         if gated:
             last.weight[-1] = 0
             last.bias[-1] = _INITIAL_GATE
     return head
+
+
+def _layers(head: nn.Module) -> tuple[nn.Linear, nn.Linear]:
+    """The first and the last layer of a head, which can be the same."""
+    layers = [head] if isinstance(head, nn.Linear) else list(head.children())
+    return cast(nn.Linear, layers[0]), cast(nn.Linear, layers[-1])
 
 
 def _named(fields: Sequence[Field]) -> dict[str, Field]:
@@ -453,6 +462,8 @@ def _head(inputs: int, width: int, outputs: int) -> nn.Module:
 
 
 _INITIAL_GATE: Final = 0.1
+_INITIAL_END: Final = -7.0
+"""The log-odds of an end before training: about one in a thousand notes."""
 _ROOT: Final = math.sqrt(0.5)
 _ONE: Final = np.array(1.0, dtype=np.float32)
 
