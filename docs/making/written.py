@@ -44,10 +44,15 @@ def make(examples: Path, folder: Path) -> None:
             Sample(notes=made["alto"][1], title="With the model's alto"),
             Sample(notes=_track(piece, alto), title="Bach's alto alone"),
             Sample(notes=_track(made["alto"][1], alto), title="The model's alto alone"),
-            Sample(notes=made["voices"][1], title="Three voices by the model, under Bach's soprano"),
+            Sample(
+                notes=made["voices"][1], title="Three voices by the model, under Bach's soprano"
+            ),
         ],
     }
-    titles = {"gap": "A chorale with a gap, before and after", "alto": "Bach's and the model's alto"}
+    titles = {
+        "gap": "A chorale with a gap, before and after",
+        "alto": "Bach's and the model's alto",
+    }
     for name, samples in players.items():
         page = page_html(samples, title=titles[name], layout="compact")
         (folder / f"{name}.md").write_text(frame(page, titles[name]) + "\n", encoding="utf-8")

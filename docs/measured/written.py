@@ -1,6 +1,6 @@
 """Write the examples of the page "Writing with it".
 
-    python docs/measured/written.py CHORALES
+    python docs/measured/written.py CHORALES [--piece NAME]
 
 takes a model of the recipe ``chorales`` that was trained by ``docs/measured/writing.py``, and a
 held-out chorale, and writes ``written.json`` beside this script: the settings of each example, and
@@ -34,13 +34,16 @@ def main() -> None:
     """Write the examples."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
-    model: Path = parser.parse_args().model
-    bundle = load(model)
+    parser.add_argument("--piece", help="a held-out chorale, the first that is fit by default")
+    arguments = parser.parse_args()
+    bundle = load(arguments.model)
     pieces = open_music("bach", bundle.read_policy, share=HELD_OUT).side("validation")
     fit = [
         (name, piece)
         for name, piece in zip(pieces.names, pieces, strict=True)
-        if piece.track_names == VOICES and LENGTHS[0] <= piece.end_time <= LENGTHS[1]
+        if piece.track_names == VOICES
+        and LENGTHS[0] <= piece.end_time <= LENGTHS[1]
+        and arguments.piece in (None, name)
     ]
     name, piece = fit[0]
     examples = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -105,7 +106,8 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         number = program_number(int(program) if program.isdecimal() else program)
     bundle = load(model)
     prompts = prompting.read(reading.policy(bundle.read_policy))
-    starts: list[Notes | None] = [prompt for prompt in prompts or [None] for _ in range(batch)]
+    each: Sequence[Notes | None] = prompts or [None]
+    starts = [prompt for prompt in each for _ in range(batch)]
     sampler = steering.sampler_for(bundle)
     seed = secrets.randbelow(SEEDS) if seed is None else seed
     made = generate_batch(
