@@ -58,7 +58,6 @@ def make(examples: Path, folder: Path) -> None:
         (folder / f"{name}.md").write_text(frame(page, titles[name]) + "\n", encoding="utf-8")
     (folder / "sound").mkdir()
     save_audio(after, folder / "sound" / "filled.wav", rate=22_050)
-    save_audio(made["alto"][1], folder / "sound" / "alto.wav", rate=22_050)
 
 
 def _with_new(piece: Notes, example: dict[str, Any]) -> tuple[Notes, Notes]:
