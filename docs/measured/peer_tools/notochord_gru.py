@@ -26,8 +26,10 @@ from peer_tools.common import (
 
 START, PIANO = 128, 1
 """The pitch of the start token, and the instrument."""
-LENGTH = 128
-"""Events of a training sequence."""
+LENGTH = 64
+"""Events of a training sequence, the default of its own training."""
+SIZE = 256
+"""Units of the embeddings and of the GRU: a small model, for few minutes on few cores."""
 LAST_CELL = 1000
 """The longest time that the model represents, in cells; it has all of the longer ones."""
 
@@ -146,7 +148,7 @@ class NotochordGru(Tool):
     distributions = ("notochord",)
     program = "notochord_gru.py"
     rates = (0.003, 0.001, 0.01)
-    batches = (4, 1)
+    batches = (4, 16)
 
     @override
     def train(
@@ -155,8 +157,8 @@ class NotochordGru(Tool):
         from notochord import Notochord
 
         torch.manual_seed(seed)
-        # Without layers of its heads, the default, the model cannot be evaluated.
-        self.model: Any = Notochord(rnn_hidden=640, mlp_layers=1)
+        # Heads without layers, the default, need a GRU as wide as the embeddings.
+        self.model: Any = Notochord(emb_size=SIZE, rnn_hidden=SIZE)
         found = [Sequences.of(Events.of(piece)) for piece in pieces]
         found = [piece for piece in found if len(piece.pitch) > LENGTH]
         places = np.array([len(piece.pitch) - LENGTH for piece in found], float)
