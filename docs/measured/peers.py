@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from peer_tools.common import Budget, Clock, Nats, Tool, prepared, scored_notes
 from peer_tools.miditok_gpt2 import MidiTokGpt2
-from peer_tools.notochord_gru import NotochordGru
+from peer_tools.notochord_gru import NotochordGru, SmallNotochord
 from peer_tools.ours import Expressive, Reference, Tutorial
 
 from notelstm.cli.music import open_music
@@ -55,6 +55,7 @@ TOOLS: Mapping[str, type[Tool]] = {
     OURS: Expressive,
     "miditok": MidiTokGpt2,
     "notochord": NotochordGru,
+    "notochord_small": SmallNotochord,
     "reference": Reference,
     "tutorial": Tutorial,
 }
@@ -293,6 +294,13 @@ def conditions(results: Mapping[str, Any]) -> str:
         f"gave back {results['exact_in_miditok']} of these pieces with all their cells. Versions: "
         f"{versions}.\n"
     )
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first row is its head."""
+    head, *body = rows
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)]) + "\n"
 
 
 def quality(results: Mapping[str, Any]) -> str:
