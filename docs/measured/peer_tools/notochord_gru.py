@@ -142,7 +142,7 @@ class NotochordGru(Tool):
     Attributes:
         embedding: Units of the embeddings.
         units: Units of the GRU.
-        layers: Hidden layers of the heads. Its default, none, needs a GRU as wide as the embeddings.
+        layers: Hidden layers of the heads. The default, none, needs a GRU as wide as the embeddings.
         length: Events of a training sequence.
     """
 
