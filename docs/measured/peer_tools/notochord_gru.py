@@ -142,7 +142,8 @@ class NotochordGru(Tool):
     Attributes:
         embedding: Units of the embeddings.
         units: Units of the GRU.
-        layers: Hidden layers of the heads. The default, none, needs a GRU as wide as the embeddings.
+        layers: Hidden layers of the heads. With none, the default, the GRU must have as many
+            units as the embeddings.
         length: Events of a training sequence.
     """
 

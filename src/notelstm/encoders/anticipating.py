@@ -333,8 +333,8 @@ class AnticipatingEncoder:
 
         Args:
             note: The note, in seconds since the start of the rows, which is the onset of the first
-                of all notes. Where parts are told apart by name or track, its track is the class of
-                its part.
+                of all notes. Where parts differ by name or track, its track is the class of its
+                part.
             clock: The time of the sequence, seconds, at most the onset of the note.
 
         Raises:
