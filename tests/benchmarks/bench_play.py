@@ -164,15 +164,16 @@ async def measure(
 def results(seconds: float = SECONDS) -> list[Measured]:
     """Measure each number of sessions."""
     pipe = subprocess.PIPE
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=pipe, stdout=pipe, text=True)
-    assert server.stdout is not None
-    try:
-        address = server.stdout.readline().strip()
-        asyncio.run(measure(server, address, 1, 2.0))  # warms up
-        return [asyncio.run(measure(server, address, n, seconds)) for n in SESSIONS]
-    finally:
-        server.terminate()
-        server.wait(30)
+    command = [sys.executable, "-c", SERVER]
+    # Its pipes are closed at the end, and it is waited for.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
+        assert server.stdout is not None
+        try:
+            address = server.stdout.readline().strip()
+            asyncio.run(measure(server, address, 1, 2.0))  # warms up
+            return [asyncio.run(measure(server, address, n, seconds)) for n in SESSIONS]
+        finally:
+            server.terminate()
 
 
 def figures() -> dict[str, float]:
