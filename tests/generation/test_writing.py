@@ -19,6 +19,7 @@ from notelstm.bundle import Bundle
 from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.errors import ConfigError, DataError
 from notelstm.generation import Session
+from notelstm.generation.rows import RowSampler
 from notelstm.generation.writing import (
     WritingTask,
     accompany,
@@ -299,6 +300,26 @@ def test_a_batch_of_tasks_is_each_task_alone() -> None:
             assert alone.notes == made[i].notes
             assert (alone.new == made[i].new).all()
             assert made[i].new.sum() <= 9
+
+
+def test_a_repeated_task_is_read_and_sampled_as_one_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    call = RowSampler.__call__
+
+    def counted_call(sample: RowSampler, *arguments: Any) -> Any:
+        sizes.append(len(sample.sequences))
+        return call(sample, *arguments)
+
+    monkeypatch.setattr(RowSampler, "__call__", counted_call)
+    task = WritingTask(notes=PLAYED, start=6, end=8, replace=True)
+    made = write_batch(PIANO, [task] * 3, seed=[1, 2, 3])
+    assert set(sizes) == {3}
+    assert [w.notes for w in made] == [vary(PIANO, PLAYED, 6, 8, seed=seed) for seed in (1, 2, 3)]
+    sizes.clear()
+    write_batch(PIANO, [task] * 3, temperature=[None, 1.2, None])
+    assert set(sizes) == {1, 2}
 
 
 def test_best_of_compares_the_new_notes_alone() -> None:

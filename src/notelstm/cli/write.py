@@ -18,6 +18,7 @@ from notelstm.errors import ConfigError, counted
 from notelstm.listening import Sample, save_page
 from notelstm.listening.pianoroll import save_piano_roll
 from notelstm.midi import read_midi_with_report
+from notelstm.midi.writing import instrument_labels, instruments_of
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
@@ -165,9 +166,7 @@ def _counts(written: Written, task: WritingTask) -> str:
     """The new notes of a piece, and their parts, in words."""
     new = written.notes[written.new]
     text = f"{counted(len(new), 'new note')} from {task.start:.1f} to {task.end:.1f} s"
-    names = written.notes.track_names
-    if new.track is None or names is None or not len(new):
-        return text
-    tracks = sorted({(int(k), names[k] if k < len(names) else "") for k in new.track})
-    each = (f"{int((new.track == k).sum())} {name or f'in track {k}'}" for k, name in tracks)
-    return f"{text} ({', '.join(each)})"
+    groups = instruments_of(new, None)
+    labels = instrument_labels(groups)
+    each = (f"{len(one.notes)} {label}" for label, one in zip(labels, groups, strict=True))
+    return f"{text} ({', '.join(each)})" if groups else text

@@ -319,16 +319,25 @@ def writing_steps(
     )
     # Consumed, for its warnings.
     deque(watch_changes({id(t.notes): t.notes for t in tasks}.values(), encoder), maxlen=0)
+    # Equal tasks share a plan, and with equal settings a sampler, so that they run as one batch.
+    planned: dict[tuple[object, ...], _Plan] = {}
+    chosen_samplers: dict[tuple[object, ...], Sampler] = {}
     plans, samplers = [], []
     for i, task in enumerate(tasks):
+        most, own_given = each["num_notes"][i], each["given"][i]
+        settings = (each["temperature"][i], each["top_p"][i])
+        key = id(task), most, id(own_given)
         with in_sequence(i, count):
-            plan = _Plan(encoder, task, each["num_notes"][i], each["given"][i] or {})
-            if len(plan.prompt):
-                check_context(bundle, plan.prompt)
-            settings = (each["temperature"][i], each["top_p"][i])
-            (own,) = sampler_of_each(bundle, sampler, [settings], processors)
-            samplers.append(with_processors(own, first=(plan.limit,)))
-        plans.append(plan)
+            if key not in planned:
+                planned[key] = plan = _Plan(encoder, task, most, own_given or {})
+                if len(plan.prompt):
+                    check_context(bundle, plan.prompt)
+            if (*key, *settings) not in chosen_samplers:
+                (own,) = sampler_of_each(bundle, sampler, [settings], processors)
+                own = with_processors(own, first=(planned[key].limit,))
+                chosen_samplers[*key, *settings] = own
+        plans.append(planned[key])
+        samplers.append(chosen_samplers[*key, *settings])
     seeds = seeds_of_each(seed, count, best_of)
     numbers = [i for i in range(count) for _ in range(best_of)]
     session = Session(
@@ -343,9 +352,10 @@ def writing_steps(
         count_nats=best_of > 1,
     )
     prompts = [plans[i].prompt for i in numbers]
-    # A single prompt is read in parts; several are read whole, each only once.
-    size = _ROWS_AT_ONCE if len(plans) == 1 else max(map(len, prompts), default=0) or 1
-    for first in range(0, max(map(len, prompts)), size):
+    # A prompt of all sequences is read in parts; different ones are read whole, each only once.
+    longest = max(map(len, prompts))
+    size = _ROWS_AT_ONCE if len(planned) == 1 else max(1, longest)
+    for first in range(0, longest, size):
         parts = {id(rows): rows[first : first + size] for rows in prompts}
         session.feed_each([parts[id(rows)] for rows in prompts])
         yield
