@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.fields import Field, Rows
+from notelstm.models.lstm import LSTMState
 from notelstm.models.sounding import (
     LONGEST,
     Anticipated,
@@ -28,10 +29,25 @@ __all__ = [
     "KEPT",
     "AnticipatedState",
     "AnticipatingClock",
+    "AnticipatingState",
 ]
 
 KEPT: Final = 256
 """R, the number of the latest given notes that the state keeps until they begin."""
+
+
+class AnticipatingState(NamedTuple):
+    """The state of a model that reads given notes through its features alone.
+
+    Attributes:
+        lstm: The state of the LSTM after the last written row.
+        sounding: That of the clock after the last row.
+        hidden: (B, H) the output of the LSTM at the last written row.
+    """
+
+    lstm: LSTMState
+    sounding: AnticipatedState
+    hidden: Tensor
 
 
 class AnticipatedState(NamedTuple):
